@@ -1,0 +1,177 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// fixture copies testdata with the real registry, without what that needs of the real schemas, and edits one file.
+func fixture(t *testing.T, file, old, replacement string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
+		t.Fatal(err)
+	}
+	codes := read(t, "../../openapi/errors.yaml")
+	codes = strings.NewReplacer("schemas/order.yaml#/ShortSKU", "#/schemas/Fault",
+		"{sku: LAMP-0007, requested: 2, available: 1}", "{pointer: '', rule: r, message: m}").Replace(codes)
+	write(t, filepath.Join(dir, registry), codes)
+	if file != "" {
+		before := read(t, filepath.Join(dir, file))
+		after := strings.Replace(before, old, replacement, 1)
+		if after == before {
+			t.Fatalf("%s does not contain %q", file, old)
+		}
+		write(t, filepath.Join(dir, file), after)
+	}
+	return dir
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
+	t.Parallel()
+	doc, err := bundle(fixture(t, "", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := "AUTH_001 AUTH_002 AUTH_003 AUTH_004 AUTH_005 AUTH_006 "
+	for _, c := range []struct{ path, method, codes, statuses string }{
+		{
+			"/v1/things", "post",
+			auth + "IDEM_001 IDEM_002 IDEM_003 IDEM_004 INV_002 RATE_001 RATE_003 REQ_001 REQ_002 REQ_004 REQ_007 REQ_008 REQ_009 " +
+				"SYS_001 SYS_002 SYS_003 SYS_005 SYS_006", "201 400 401 403 406 409 413 415 422 429 500 503 504",
+		},
+		{"/v1/things", "get", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_004 SYS_005", "200 400 401 403 406 429 500 503 504"},
+		{"/v1/public", "get", "RATE_001 RATE_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 406 429 500 503 504"},
+		{"/plain", "get", "", "200"},
+	} {
+		op := get(doc, "paths", c.path, c.method)
+		var codes, statuses []string
+		for _, code := range children(get(op, "x-error-codes")) {
+			codes = append(codes, code.Value)
+		}
+		for status := range pairs(get(op, "responses")) {
+			statuses = append(statuses, status)
+		}
+		if got := strings.Join(codes, " "); got != c.codes {
+			t.Errorf("%s %s: codes\n%s, want\n%s", c.method, c.path, got, c.codes)
+		}
+		if got := strings.Join(statuses, " "); got != c.statuses {
+			t.Errorf("%s %s: statuses %s, want %s", c.method, c.path, got, c.statuses)
+		}
+	}
+}
+
+func TestBundleIsOneDocumentThatKeepsEverything(t *testing.T) {
+	t.Parallel()
+	dir, out := fixture(t, "", "", ""), t.TempDir()
+	if err := run(dir, out); err != nil {
+		t.Fatal(err)
+	}
+	asJSON, asYAML, forCodegen := read(t, out+"/openapi.json"), read(t, out+"/openapi.yaml"), read(t, out+"/codegen.json")
+	for _, want := range []string{
+		`"$ref": "#/components/responses/Refusal409_IDEM_003_INV_002"`, `"Problem409_IDEM_003_INV_002": {`,
+		`"Refusal503_RATE_003_SYS_002_005_006": {`, `"Retry-After": {`, `"WWW-Authenticate": {`, `"const": "INV_002"`,
+		`"const": "thing"`, `"^x-": {`, `"thing.made": {`, `"default": "2026-01-01"`, `"x-extensible-enum": [`,
+	} {
+		if !strings.Contains(asJSON, want) {
+			t.Errorf("openapi.json has no %s", want)
+		}
+	}
+	for _, never := range []string{".yaml#", "discriminator", `"enum"`} {
+		if strings.Contains(asJSON, never) {
+			t.Errorf("openapi.json has %s", never)
+		}
+	}
+	if closed := strings.ReplaceAll(asJSON, "x-extensible-enum", "enum"); forCodegen != closed {
+		t.Error("codegen.json differs by more than the enums")
+	}
+	var fromJSON, fromYAML any
+	if err := yaml.Unmarshal([]byte(asJSON), &fromJSON); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal([]byte(asYAML), &fromYAML); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := yaml.Marshal(fromJSON)
+	b, _ := yaml.Marshal(fromYAML)
+	if !slices.Equal(a, b) {
+		t.Error("openapi.json and openapi.yaml differ")
+	}
+	again := t.TempDir()
+	if err := run(dir, again); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"openapi.json", "openapi.yaml", "codegen.json", "bundle.gen.go"} {
+		if read(t, filepath.Join(out, name)) != read(t, filepath.Join(again, name)) {
+			t.Errorf("%s is not the same the second time", name)
+		}
+	}
+}
+
+func TestFaultsOfTheContractAreNamed(t *testing.T) {
+	t.Parallel()
+	things, root, thing := "paths/things.yaml", root, "schemas/thing.yaml"
+	for name, c := range map[string]struct{ file, old, replacement, want string }{
+		"unknown code":                {things, "[INV_002]", "[INV_999]", "post /v1/things: x-error-codes: INV_999 is not in errors.yaml"},
+		"code that comes by itself":   {things, "[INV_002]", "[SYS_001]", "SYS_001 stands twice or is added by the bundler"},
+		"code twice":                  {things, "[INV_002]", "[INV_002, INV_002]", "INV_002 stands twice"},
+		"refusal by hand":             {things, "{'201'", "{'409': {description: No.}, '201'", "response 409 is written by hand"},
+		"collision of two files":      {"parameters.yaml", "{type: string}", "{$ref: 'schemas/b.yaml#/Thing'}", "schemas/Thing is both schemas/"},
+		"collision with what we make": {thing, "State: ", "ProblemINV_002: {type: string}\nState: ", "schemas/ProblemINV_002 is both"},
+		"unused component":            {thing, "State: ", "Idle: {type: string}\nState: ", "nothing refers to schemas/thing.yaml#/Idle"},
+		"component in the root file":  {root, "components:", "components:\n  schemas: {Idle: {}}", "components/schemas belong in files of their own"},
+		"ref to nowhere":              {thing, "#/State", "#/Stat", `"#/Stat" leads nowhere`},
+		"ref into a component":        {thing, "#/State", "#/Thing/properties/kind", "is not a component"},
+		"key twice":                   {thing, "State: ", "Thing: {}\nState: ", `key "Thing" is no text, a merge, or stands twice`},
+		"extra without example":       {registry, "    example: {skus: ", "    #", "INV_002 has no example for skus"},
+		"example breaks its schema":   {registry, "rule: r,", "rule: 5,", "kin-openapi rejects"},
+		"document breaks OpenAPI":     {root, "type: http", "type: rubbish", "kin-openapi rejects"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixture(t, c.file, c.old, c.replacement)
+			switch name {
+			case "collision of two files":
+				write(t, dir+"/schemas/b.yaml", "Thing: {type: string}")
+			case "collision with what we make":
+				write(t, dir+"/"+thing, strings.Replace(read(t, dir+"/"+thing), "{const: thing}", "{$ref: '#/ProblemINV_002'}", 1))
+			}
+			out := t.TempDir() + "/out"
+			err := run(dir, out)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("something was written all the same")
+			}
+		})
+	}
+}
+
+func TestTheRealContractBundles(t *testing.T) {
+	t.Parallel()
+	if err := run("../../openapi", t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+}
