@@ -1,0 +1,313 @@
+package psp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"regexp"
+	"sort"
+	"time"
+	"unicode/utf8"
+
+	strict "github.com/go-json-experiment/json"
+	"github.com/labstack/echo/v4"
+	contract "github.com/ordergate/ordergate/gen/psp"
+	"go.uber.org/zap"
+)
+
+const (
+	slowness  = 2500 * time.Millisecond // of pm_slow
+	silence   = 60 * time.Second        // how long an answer that never comes may be waited for
+	nextWait  = time.Second             // how long pm_duplicate waits for a next request to answer wrongly
+	bodyLimit = 64 << 10                // bytes
+)
+
+var (
+	keyPattern      = regexp.MustCompile(`^[A-Za-z0-9._:-]{1,128}$`)
+	paymentPattern  = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
+)
+
+// Handler serves the contract. It sets no time-outs: those are the server's.
+func (s *Simulator) Handler() http.Handler {
+	e := echo.New()
+	e.Binder = binder{}
+	e.HTTPErrorHandler = s.render
+	contract.RegisterHandlers(e, contract.NewStrictHandler(s, nil))
+	return e
+}
+
+// PutOperation gives the key its outcome, unless it has one, and answers it once it is durable. Safe to repeat.
+func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperationRequestObject) (contract.PutOperationResponseObject, error) {
+	if err := validate(request.Key, request.Body); err != nil {
+		return nil, err
+	}
+	token := ""
+	if request.Body.MethodToken != nil {
+		token = *request.Body.MethodToken
+	}
+	outcome, first, err := s.perform(ctx, request.Key, request.Body, token)
+	if err != nil {
+		return nil, err
+	}
+	if outcome == nil {
+		return nil, s.silent(ctx)
+	}
+	if err := outcome.receipt.wait(); err != nil {
+		return nil, err
+	}
+	switch {
+	case first && token == "pm_timeout_charged":
+		return nil, s.silent(ctx)
+	case outcome.Refused:
+		return nil, problem{http.StatusUnprocessableEntity, contract.ProblemCode(*outcome.DeclineReason), "The payment's state does not allow it."}
+	case first && token == "pm_duplicate":
+		return twice(outcome.Operation), nil
+	}
+	return contract.PutOperation200JSONResponse(outcome.Operation), nil
+}
+
+// perform returns the outcome of the key, and whether this request is the one that decided it. No outcome and no error:
+// there is not going to be an answer.
+func (s *Simulator) perform(ctx context.Context, key string, request *contract.OperationRequest, token string) (_ *record, first bool, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op := entry(s.operations, key)
+	switch {
+	case op.outcome != nil && op.outcome.Status == contract.StatusCancelled:
+		return op.outcome, false, nil
+	case op.request != nil && !reflect.DeepEqual(op.request, request):
+		return nil, false, errKeyReused
+	case op.outcome != nil:
+		return op.outcome, false, nil
+	}
+	op.request = request
+	switch token {
+	case "pm_error":
+		return nil, false, errInternal
+	case "pm_flaky":
+		if op.failures < 2 {
+			op.failures++
+			return nil, false, errInternal
+		}
+	case "pm_timeout":
+		return nil, false, nil
+	case "pm_slow":
+		s.mu.Unlock()
+		s.wait(context.WithoutCancel(ctx), slowness)
+		s.mu.Lock()
+		if op.outcome != nil {
+			return op.outcome, false, nil
+		}
+	}
+	s.decide(key, op, token)
+	return op.outcome, true, nil
+}
+
+// silent holds the request, then breaks its connection. It does not return.
+func (s *Simulator) silent(ctx context.Context) error {
+	s.wait(ctx, silence)
+	panic(http.ErrAbortHandler)
+}
+
+// GetOperation answers the outcome of a key once it is durable, and 404 while there is none.
+func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperationRequestObject) (contract.GetOperationResponseObject, error) {
+	if !keyPattern.MatchString(request.Key) {
+		return nil, errKey
+	}
+	s.mu.Lock()
+	op := s.operations[request.Key]
+	if op == nil || op.outcome == nil {
+		s.mu.Unlock()
+		return nil, errNothingYet
+	}
+	outcome := op.outcome
+	s.mu.Unlock()
+	if err := outcome.receipt.wait(); err != nil {
+		return nil, err
+	}
+	return contract.GetOperation200JSONResponse(outcome.Operation), nil
+}
+
+// CancelOperation leaves a tombstone under a key that has no outcome, and answers the key's outcome once it is durable.
+// Safe to repeat.
+func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOperationRequestObject) (contract.CancelOperationResponseObject, error) {
+	if !keyPattern.MatchString(request.Key) {
+		return nil, errKey
+	}
+	s.mu.Lock()
+	op := entry(s.operations, request.Key)
+	if op.outcome == nil {
+		s.settle(request.Key, op, contract.StatusCancelled, "", false)
+	}
+	outcome := op.outcome
+	s.mu.Unlock()
+	if err := outcome.receipt.wait(); err != nil {
+		return nil, err
+	}
+	return contract.CancelOperation200JSONResponse(outcome.Operation), nil
+}
+
+// ListLedger answers a page of the ledger once all of it is durable.
+func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerRequestObject) (contract.ListLedgerResponseObject, error) {
+	after, limit := int64(0), 100
+	if p := request.Params.After; p != nil {
+		after = *p
+	}
+	if p := request.Params.Limit; p != nil {
+		limit = int(*p)
+	}
+	id := request.Params.Payment
+	if after < 0 || limit < 1 || limit > 1000 || id != nil && !paymentPattern.MatchString(*id) {
+		return nil, errParameter
+	}
+	s.mu.Lock()
+	entries := s.ledger
+	if id != nil {
+		entries = nil
+		if p := s.payments[*id]; p != nil {
+			entries = p.ledger
+		}
+	}
+	s.mu.Unlock()
+	entries = entries[sort.Search(len(entries), func(i int) bool { return entries[i].Sequence > after }):]
+	answer := contract.ListLedger200JSONResponse{Data: []contract.LedgerEntry{}}
+	if len(entries) > limit {
+		entries = entries[:limit]
+		answer.Next = &entries[limit-1].Sequence
+	}
+	for _, r := range entries {
+		if err := r.receipt.wait(); err != nil {
+			return nil, err
+		}
+		answer.Data = append(answer.Data, contract.LedgerEntry{
+			Sequence: r.Sequence, Key: r.Key, Kind: r.Kind, Payment: r.Payment, Amount: r.Amount, Status: r.Status, CreatedAt: r.CreatedAt,
+		})
+	}
+	return answer, nil
+}
+
+// GetLive answers that the process runs.
+func (s *Simulator) GetLive(context.Context, contract.GetLiveRequestObject) (contract.GetLiveResponseObject, error) {
+	return contract.GetLive200JSONResponse{Status: "ok"}, nil
+}
+
+// twice is the answer of pm_duplicate: sent, and sent again in place of the answer to the next request on the
+// connection, which is read and lost. Without a next request it is sent again all the same, unasked.
+type twice contract.Operation
+
+// VisitPutOperationResponse takes the connection from the server and ends it.
+func (t twice) VisitPutOperationResponse(w http.ResponseWriter) error {
+	body, err := json.Marshal(contract.Operation(t))
+	if err != nil {
+		return err
+	}
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	// From here on an error means that the client left, which is its own affair.
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(nextWait))
+	_, _ = conn.Write(answer)
+	if next, err := http.ReadRequest(buffered.Reader); err == nil {
+		_, _ = io.Copy(io.Discard, next.Body) // closing with bytes unread would reset the connection
+	}
+	_ = conn.SetDeadline(time.Now().Add(nextWait))
+	_, _ = conn.Write(answer)
+	return nil
+}
+
+func validate(key string, r *contract.OperationRequest) error {
+	switch {
+	case !keyPattern.MatchString(key):
+		return errKey
+	case !r.Kind.Valid():
+		return invalid("kind must be authorize, capture, void or refund.")
+	case !paymentPattern.MatchString(r.Payment):
+		return invalid("payment must match " + paymentPattern.String())
+	case r.Amount.Amount < 1 || r.Amount.Amount > 1<<53-1:
+		return invalid("amount.amount must be from 1 to 2^53-1.")
+	case !currencyPattern.MatchString(r.Amount.Currency):
+		return invalid("amount.currency must match " + currencyPattern.String())
+	case (r.Kind == contract.KindAuthorize) != (r.MethodToken != nil):
+		return invalid("method_token is required to authorize and refused otherwise.")
+	case r.MethodToken != nil && (*r.MethodToken == "" || utf8.RuneCountInString(*r.MethodToken) > 255):
+		return invalid("method_token must have from 1 to 255 characters.")
+	}
+	return nil
+}
+
+// binder takes a JSON body of at most 64 KiB without unknown, repeated or differently cased members. It reads it to its
+// end, or the server would not notice when the client of a silent request leaves.
+type binder struct{}
+
+func (binder) Bind(target any, c echo.Context) error {
+	if media, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)); err != nil || media != echo.MIMEApplicationJSON {
+		return errMediaType
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Response().Writer, c.Request().Body, bodyLimit))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return errTooLarge
+	}
+	if err != nil || strict.Unmarshal(body, target, strict.RejectUnknownMembers(true)) != nil {
+		return invalid("The body must be the JSON object of the contract.")
+	}
+	return nil
+}
+
+// problem is an error that the client may see.
+type problem struct {
+	status  int
+	code    contract.ProblemCode
+	message string
+}
+
+func (p problem) Error() string { return string(p.code) }
+
+func invalid(message string) problem {
+	return problem{http.StatusBadRequest, contract.ProblemCodeInvalidRequest, message}
+}
+
+var (
+	errKey        = invalid("key must match " + keyPattern.String())
+	errParameter  = invalid("A parameter does not fit the contract.")
+	errNothingYet = problem{http.StatusNotFound, contract.ProblemCodeNotFound, "Nothing definite under this key yet."}
+	errPath       = problem{http.StatusNotFound, contract.ProblemCodeNotFound, "No such path."}
+	errMethod     = problem{http.StatusMethodNotAllowed, contract.ProblemCodeMethodNotAllowed, "The method is not allowed here."}
+	errKeyReused  = problem{http.StatusConflict, contract.ProblemCodeKeyReused, "The key was used with another body."}
+	errTooLarge   = problem{http.StatusRequestEntityTooLarge, contract.ProblemCodeTooLarge, "The body is above 64 KiB."}
+	errMediaType  = problem{http.StatusUnsupportedMediaType, contract.ProblemCodeUnsupportedMediaType, "The body must be application/json."}
+	errInternal   = problem{http.StatusInternalServerError, contract.ProblemCodeInternal, "Something failed; the outcome is not known."}
+)
+
+// render writes every answer that is not a success. What is no problem and not from echo is a failure of our own.
+func (s *Simulator) render(err error, c echo.Context) {
+	p, ok := errors.AsType[problem](err)
+	if !ok {
+		refused, _ := errors.AsType[*echo.HTTPError](err)
+		switch {
+		case refused != nil && refused.Code == http.StatusNotFound:
+			p = errPath
+		case refused != nil && refused.Code == http.StatusMethodNotAllowed:
+			p = errMethod
+		case refused != nil && refused.Code == http.StatusBadRequest:
+			p = errParameter
+		default:
+			p = errInternal
+			s.log.Error("psp request", zap.String("method", c.Request().Method), zap.String("route", c.Path()), zap.Error(err))
+		}
+	}
+	body := contract.Problem{Code: p.code, Message: p.message}
+	if key := c.Param("key"); keyPattern.MatchString(key) {
+		body.Key = &key
+	}
+	c.Response().Header().Set(echo.HeaderContentType, "application/problem+json")
+	_ = c.JSON(p.status, body) // fails only if the client left
+}

@@ -1,0 +1,106 @@
+// Package psp is a payment provider that Ordergate can run against: it serves openapi/psp.yaml and misbehaves on
+// request, as the contract's method tokens say. What it answered once it knows after kill -9 too.
+package psp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Config is what a Simulator needs. The zero Clock is time.Now and the zero Log is silent.
+type Config struct {
+	// Dir holds the ledger file, psp.jsonl. It is made if there is none.
+	Dir   string
+	Clock func() time.Time
+	Log   *zap.Logger
+}
+
+// Simulator is one provider: every key with its one outcome, every payment with what was moved. All of it is in memory,
+// rebuilt from the ledger file at start. Safe for concurrent use.
+type Simulator struct {
+	clock   func() time.Time
+	log     *zap.Logger
+	journal *journal
+	wait    func(context.Context, time.Duration) // until then or until the context ends; tests replace it
+
+	mu         sync.Mutex // guards what follows; never held while sleeping or writing
+	ledger     []*record
+	operations map[string]*operation
+	payments   map[string]*payment
+}
+
+// New reads the ledger file and drops a torn last line: that outcome was never answered. Any other damage is an error,
+// and so is a second process on the same file. Call Close when done.
+func New(cfg Config) (*Simulator, error) {
+	s := &Simulator{clock: cfg.Clock, log: cfg.Log, wait: wait, operations: map[string]*operation{}, payments: map[string]*payment{}}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	s.journal, err = openJournal(filepath.Join(cfg.Dir, "psp.jsonl"), func(line []byte) error {
+		r := &record{}
+		if err := json.Unmarshal(line, r); err != nil {
+			return err
+		}
+		if r.Sequence != int64(len(s.ledger))+1 {
+			return fmt.Errorf("sequence %d after %d entries", r.Sequence, len(s.ledger))
+		}
+		s.apply(r)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("psp ledger: %w", err)
+	}
+	return s, nil
+}
+
+// Close writes what is decided and closes the ledger file. Requests that come later are answered 500. End Serve first.
+func (s *Simulator) Close() error { return s.journal.close() }
+
+// Serve answers on addr until ctx ends, then lets running requests finish for at most 5 s; those that are meant never
+// to be answered are cut off at once. It returns nil after an orderly end and does not call Close.
+func (s *Simulator) Serve(ctx context.Context, addr string) error {
+	server := &http.Server{
+		Addr:              addr,
+		Handler:           s.Handler(),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      silence + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          zap.NewStdLog(s.log),
+	}
+	ended := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		ended <- errors.Join(server.Shutdown(grace), server.Close())
+	})
+	defer stop()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-ended
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
+}
