@@ -1,0 +1,123 @@
+// Package errors holds the one error type that a client can see. It is imported as apierr, always.
+package errors
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// Error is a refusal or failure with a code of the registry. Everything else that a function may return as an error is SYS_001
+// to a client, its text stays in the log.
+type Error struct {
+	Code   errcode.Code
+	Faults []Fault        // what in the request is wrong, for `errors[]`
+	Extras map[string]any // the typed extras of the code
+	Cause  error          // for the log only
+}
+
+// Fault names one wrong place of a request: a JSON pointer (or the parameter's name) and the rule it broke. It never contains
+// the value.
+type Fault struct {
+	Pointer string `json:"pointer"`
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
+}
+
+// Option adds to an Error.
+type Option func(*Error)
+
+// E makes an error with a code.
+func E(code errcode.Code, opts ...Option) *Error {
+	e := &Error{Code: code}
+	for _, o := range opts {
+		o(e)
+	}
+	return e
+}
+
+// At adds a fault with the standard message of its rule.
+func At(pointer, rule string) Option {
+	return Faults(Fault{Pointer: pointer, Rule: rule, Message: "breaks the rule " + rule})
+}
+
+// Faults adds faults.
+func Faults(f ...Fault) Option { return func(e *Error) { e.Faults = append(e.Faults, f...) } }
+
+// Extra adds a typed extra.
+func Extra(name string, value any) Option {
+	return func(e *Error) {
+		if e.Extras == nil {
+			e.Extras = map[string]any{}
+		}
+		e.Extras[name] = value
+	}
+}
+
+// Cause keeps what went wrong underneath, for the log.
+func Cause(err error) Option { return func(e *Error) { e.Cause = err } }
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(string(e.Code))
+	for _, f := range e.Faults {
+		fmt.Fprintf(&b, " %s:%s", f.Pointer, f.Rule)
+	}
+	if e.Cause != nil {
+		fmt.Fprintf(&b, ": %v", e.Cause)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Retryable tells whether the same request with the same key may succeed later.
+func (e *Error) Retryable() bool {
+	info, _ := errcode.Lookup(e.Code)
+	return info.Retryable
+}
+
+// From finds the Error in err's chain; an err without one is SYS_001 with err as its cause.
+func From(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return E(errcode.SYS001, Cause(err))
+}
+
+// About is what a problem says of the request that met it.
+type About struct {
+	TraceID  string
+	Instance string // the request's path
+	Chinese  bool   // the messages in zh-CN instead of en
+}
+
+// Problem is the error's body as application/problem+json. The status is the registry's.
+func (e *Error) Problem(about About) (status int, body []byte) {
+	info, ok := errcode.Lookup(e.Code)
+	if !ok {
+		info, _ = errcode.Lookup(errcode.SYS001)
+	}
+	message := info.EN
+	if about.Chinese {
+		message = info.ZH
+	}
+	p := map[string]any{}
+	for k, v := range e.Extras {
+		p[k] = v
+	}
+	if len(e.Faults) > 0 {
+		p["errors"] = e.Faults
+	}
+	p["code"], p["type"], p["title"], p["status"] = info.Code, "/v1/errors/"+string(info.Code), info.Title, info.Status
+	p["message"], p["detail"], p["instance"] = message, message, about.Instance
+	p["retryable"], p["trace_id"] = info.Retryable, about.TraceID
+	body, err := json.Marshal(p)
+	if err != nil { // an extra that cannot be encoded: a bug, and still an answer
+		return E(errcode.SYS001).Problem(about)
+	}
+	return info.Status, body
+}

@@ -1,0 +1,25 @@
+package token
+
+import "testing"
+
+func TestTokens(t *testing.T) {
+	s := NewSigner([]byte("secret"))
+	older := s.Sign(Token{Timeline: 1, LSN: 255, Key: "ord_1", Rev: 9})
+	newer := s.Sign(Token{Timeline: 1, LSN: 256, Key: "ord_0", Rev: 1})
+	promoted := s.Sign(Token{Timeline: 2, LSN: 10, Key: "ord_0", Rev: 1})
+	if !(older < newer && newer < promoted) {
+		t.Errorf("the greatest string must be the latest: %s %s %s", older, newer, promoted)
+	}
+	want := Token{Timeline: 3, LSN: 1 << 40, Key: "prd_A.b-c_D", Rev: 12}
+	if got, ok := s.Parse(s.Sign(want)); !ok || got != want {
+		t.Errorf("read back %+v, %v", got, ok)
+	}
+	if got, ok := s.Parse(""); !ok || got != (Token{}) {
+		t.Error("no token asks for nothing")
+	}
+	for _, forged := range []string{"x", "1.00000001.00000000000000ff.ord_1-9.AAAA", older + "x", "2" + older[1:], NewSigner([]byte("other")).Sign(want), "....", "1.-..-."} {
+		if _, ok := s.Parse(forged); ok {
+			t.Errorf("forged token %q was accepted", forged)
+		}
+	}
+}

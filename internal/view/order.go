@@ -1,0 +1,81 @@
+// Package view is how the domain looks to a client: finished bodies of the contract's types with their ETag. The command side
+// stores and writes them through, the query side caches and answers them; equal states give equal bytes.
+package view
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Body is a finished answer: what is sent as it is.
+type Body struct {
+	Bytes []byte
+	ETag  string
+}
+
+// Finish encodes an answer and gives it its ETag: "version-hash", the hash alone for what has no version (0).
+func Finish(answer any, version int64) (Body, error) {
+	b, err := json.Marshal(answer)
+	if err != nil {
+		return Body{}, fmt.Errorf("encode answer: %w", err)
+	}
+	body := Raw(append(b, '\n'))
+	if version > 0 {
+		body.ETag = `"` + strconv.FormatInt(version, 10) + "-" + body.ETag[1:]
+	}
+	return body, nil
+}
+
+// Raw is an answer that needs no encoding. Its ETag is the hash of its bytes.
+func Raw(b []byte) Body {
+	sum := sha256.Sum256(b)
+	return Body{Bytes: b, ETag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
+// Order is the order as a client sees it. address is the JSON of its shipping address, nil if it has none.
+func Order(o *order.Order, address []byte) (api.Order, error) {
+	a := api.Order{
+		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
+		FulfillmentStatus: api.FulfillmentStatusUnfulfilled, Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
+		Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Total), Discount: api.Money{Currency: o.Currency},
+		Total: api.Money(o.Total), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
+		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
+	}
+	for i, l := range o.Lines {
+		a.Lines[i] = api.OrderLine{Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total())}
+	}
+	if r := o.Rejection; r != nil {
+		info, _ := errcode.Lookup(errcode.Code(r.Code))
+		a.Rejection = &api.Rejection{Code: api.RejectionCode(r.Code), Message: info.EN}
+		if r.DeclineReason != "" {
+			a.Rejection.DeclineReason = &r.DeclineReason
+		}
+		for _, s := range r.SKUs {
+			a.Rejection.Skus = append(a.Rejection.Skus, api.ShortSKU{Sku: s.SKU, Requested: s.Requested, Available: s.Available})
+		}
+	}
+	if len(address) > 0 {
+		a.ShippingAddress = new(api.Address)
+		if err := json.Unmarshal(address, a.ShippingAddress); err != nil {
+			return a, fmt.Errorf("address of %s: %w", a.ID, err)
+		}
+	}
+	return a, nil
+}
+
+// OrderBody is the finished answer of an order. Its ETag has the order's version, not its row's rev, so that an answer rebuilt
+// from events is the same to the byte.
+func OrderBody(o *order.Order, address []byte) (Body, error) {
+	a, err := Order(o, address)
+	if err != nil {
+		return Body{}, err
+	}
+	return Finish(a, o.Version)
+}

@@ -1,0 +1,178 @@
+package order
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// SchemaVersion of the payloads below. A change that older readers cannot take raises it.
+const SchemaVersion = 1
+
+// Event is one entry of an order's history. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
+// hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
+type Event struct {
+	ID       ID
+	Type     string
+	Version  int64 // of the order after this event; gapless from 1
+	Schema   int32
+	Payload  []byte
+	At       time.Time // UTC, cut to microseconds, which is what PostgreSQL keeps
+	Cause    Cause
+	PrevHash []byte
+	Hash     []byte
+}
+
+// Cause says what led to an event.
+type Cause struct {
+	TraceID   string
+	Operation string // the operationId, or the message that the saga handled
+	Actor     string // the API key's id, or "saga"
+}
+
+// The payloads, one type an event. Their JSON is what clients read as the event's data.
+type (
+	// Created opens an order; its lines carry the prices of that moment.
+	Created struct {
+		Currency    string            `json:"currency"`
+		CustomerRef string            `json:"customer_ref"`
+		Lines       []Line            `json:"lines"`
+		Total       Money             `json:"total"`
+		WithPayment bool              `json:"with_payment"`
+		Metadata    map[string]string `json:"metadata"`
+	}
+	// Updated changes what is named.
+	Updated struct {
+		PaymentStatus PaymentStatus `json:"payment_status"`
+	}
+	// StockReserved: all lines are held until ExpiresAt.
+	StockReserved struct {
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+	// StockRejected: these skus were short; nothing is held.
+	StockRejected struct {
+		SKUs []ShortSKU `json:"skus"`
+	}
+	// PaymentFailed: the attempt ended without a charge.
+	PaymentFailed struct {
+		Code          string `json:"code"`
+		DeclineReason string `json:"decline_reason,omitempty"`
+	}
+	// Paid: the amount is captured.
+	Paid struct {
+		Amount Money `json:"amount"`
+	}
+	// Confirmed: paid and its stock taken.
+	Confirmed struct{}
+	// CancelRequested: the client wants out; the saga compensates.
+	CancelRequested struct {
+		Reason string `json:"reason,omitempty"`
+	}
+	// Refunded: the amount went back.
+	Refunded struct {
+		Amount Money `json:"amount"`
+	}
+	// Cancelled ends an order on the client's wish.
+	Cancelled struct{}
+	// Rejected ends an order that could not be fulfilled.
+	Rejected struct {
+		Rejection
+	}
+)
+
+// Data is what an event says: one of the payload types.
+type Data interface{ eventType() string }
+
+func (Created) eventType() string         { return "order.created" }
+func (Updated) eventType() string         { return "order.updated" }
+func (StockReserved) eventType() string   { return "order.stock_reserved" }
+func (StockRejected) eventType() string   { return "order.stock_rejected" }
+func (PaymentFailed) eventType() string   { return "order.payment_failed" }
+func (Paid) eventType() string            { return "order.paid" }
+func (Confirmed) eventType() string       { return "order.confirmed" }
+func (CancelRequested) eventType() string { return "order.cancel_requested" }
+func (Refunded) eventType() string        { return "order.refunded" }
+func (Cancelled) eventType() string       { return "order.cancelled" }
+func (Rejected) eventType() string        { return "order.rejected" }
+
+// data decodes the event's payload.
+func (e Event) data() (Data, error) {
+	switch e.Type {
+	case "order.created":
+		return decode[Created](e)
+	case "order.updated":
+		return decode[Updated](e)
+	case "order.stock_reserved":
+		return decode[StockReserved](e)
+	case "order.stock_rejected":
+		return decode[StockRejected](e)
+	case "order.payment_failed":
+		return decode[PaymentFailed](e)
+	case "order.paid":
+		return decode[Paid](e)
+	case "order.confirmed":
+		return decode[Confirmed](e)
+	case "order.cancel_requested":
+		return decode[CancelRequested](e)
+	case "order.refunded":
+		return decode[Refunded](e)
+	case "order.cancelled":
+		return decode[Cancelled](e)
+	case "order.rejected":
+		return decode[Rejected](e)
+	}
+	return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
+}
+
+func decode[T Data](e Event) (Data, error) {
+	var d T
+	if err := json.Unmarshal(e.Payload, &d); err != nil {
+		return nil, fmt.Errorf("version %d: %s: %w", e.Version, e.Type, err)
+	}
+	return d, nil
+}
+
+// chain is the hash of an event: SHA-256 over its length-prefixed fields, the hash before it first.
+func (e Event) chain(orderID ID) []byte {
+	h := sha256.New()
+	field := func(b []byte) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(b)))
+		h.Write(n[:])
+		h.Write(b)
+	}
+	var numbers [20]byte
+	binary.BigEndian.PutUint64(numbers[0:], uint64(e.Version))
+	binary.BigEndian.PutUint64(numbers[8:], uint64(e.At.UnixMicro()))
+	binary.BigEndian.PutUint32(numbers[16:], uint32(e.Schema))
+	field(e.PrevHash)
+	field(orderID[:])
+	field(e.ID[:])
+	field(numbers[:])
+	field([]byte(e.Type))
+	field(e.Payload)
+	field([]byte(e.Cause.TraceID))
+	field([]byte(e.Cause.Operation))
+	field([]byte(e.Cause.Actor))
+	return h.Sum(nil)
+}
+
+// Verify checks that events are the complete, unchanged history of the order from its first version on.
+func Verify(orderID ID, events []Event) error {
+	var prev []byte
+	for i, e := range events {
+		switch {
+		case e.Version != int64(i)+1:
+			return fmt.Errorf("version %d stands where %d belongs", e.Version, i+1)
+		case !bytes.Equal(e.PrevHash, prev):
+			return fmt.Errorf("version %d does not follow the event before it", e.Version)
+		case !bytes.Equal(e.Hash, e.chain(orderID)):
+			return fmt.Errorf("version %d was changed", e.Version)
+		}
+		prev = e.Hash
+	}
+	return nil
+}

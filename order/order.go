@@ -1,0 +1,270 @@
+// Package order is the domain: the order aggregate, its states and its events. It decides; it reads and writes nothing.
+package order
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// Status is where an order is in its life.
+type Status string
+
+// The statuses of an order. Rejected, cancelled and completed are final.
+const (
+	Pending   Status = "pending"
+	Reserved  Status = "reserved"
+	Confirm   Status = "confirmed"
+	Completed Status = "completed"
+	Reject    Status = "rejected"
+	Cancel    Status = "cancelled"
+)
+
+// Final tells whether nothing follows.
+func (s Status) Final() bool { return s == Completed || s == Reject || s == Cancel }
+
+// PaymentStatus is what is known of an order's payment.
+type PaymentStatus string
+
+// The payment statuses.
+const (
+	PaymentNone       PaymentStatus = "none"
+	PaymentAuthorized PaymentStatus = "authorized"
+	PaymentPaid       PaymentStatus = "paid"
+	PaymentRefunded   PaymentStatus = "refunded"
+	PaymentFailedNow  PaymentStatus = "failed"
+)
+
+// MaxTotal is the greatest total of an order in minor units (ORD_008). At 10^11 a sum over a hundred lines stays far below
+// 2^53, which every client can represent.
+const MaxTotal = 100_000_000_000
+
+// Money is an amount of minor units.
+type Money struct {
+	Amount   int64  `json:"amount"`
+	Currency string `json:"currency"`
+}
+
+// Line is a product, its price when the order was placed, and how many of it.
+type Line struct {
+	SKU       string `json:"sku"`
+	Name      string `json:"name"`
+	Quantity  int64  `json:"quantity"`
+	UnitPrice Money  `json:"unit_price"`
+}
+
+// Total of the line.
+func (l Line) Total() Money { return Money{l.Quantity * l.UnitPrice.Amount, l.UnitPrice.Currency} }
+
+// ShortSKU is a sku of which less was available than requested.
+type ShortSKU struct {
+	SKU       string `json:"sku"`
+	Requested int64  `json:"requested"`
+	Available int64  `json:"available"`
+}
+
+// Rejection says why an order was rejected: a code of the registry and its extras.
+type Rejection struct {
+	Code          string     `json:"code"`
+	SKUs          []ShortSKU `json:"skus,omitempty"`
+	DeclineReason string     `json:"decline_reason,omitempty"`
+}
+
+// Order is the aggregate's state: the fold of its events. Its JSON is what the orders table keeps.
+type Order struct {
+	ID                   ID                `json:"-"`
+	Version              int64             `json:"-"`
+	HeadHash             []byte            `json:"-"`
+	Status               Status            `json:"status"`
+	PaymentStatus        PaymentStatus     `json:"payment_status"`
+	Currency             string            `json:"currency"`
+	CustomerRef          string            `json:"customer_ref"`
+	Lines                []Line            `json:"lines"`
+	Total                Money             `json:"total"`
+	WithPayment          bool              `json:"with_payment"`
+	Rejection            *Rejection        `json:"rejection,omitempty"`
+	Failure              *Rejection        `json:"failure,omitempty"` // why it will be rejected once compensated
+	ReservationExpiresAt *time.Time        `json:"reservation_expires_at,omitempty"`
+	CancelRequestedAt    *time.Time        `json:"cancel_requested_at,omitempty"`
+	Metadata             map[string]string `json:"metadata"`
+	CreatedAt            time.Time         `json:"created_at"`
+	UpdatedAt            time.Time         `json:"updated_at"`
+}
+
+// Request is what a client wants ordered, with the products' present names and prices filled in by the caller.
+type Request struct {
+	Currency    string
+	CustomerRef string
+	Lines       []RequestLine
+	WithPayment bool
+	Metadata    map[string]string
+}
+
+// RequestLine is one wish. Product is nil if there is no such sku.
+type RequestLine struct {
+	SKU      string
+	Quantity int64
+	Expected *Money
+	Product  *Product
+}
+
+// Product is what an order needs to know of one.
+type Product struct {
+	Name   string
+	Active bool
+	Prices map[string]int64 // currency -> minor units
+}
+
+// Recorder stamps events: their ids, their instant and their cause are decided by the caller.
+type Recorder struct {
+	NewID func() ID
+	Now   time.Time
+	Cause Cause
+}
+
+// Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
+// ORD_005 an expected price in another currency, CAT_005 unknown sku, CAT_003 inactive, CAT_004 no price in the currency,
+// ORD_004 another price than expected, ORD_008 total above MaxTotal.
+func Place(id ID, r Request, rec Recorder) (*Order, []Event, error) {
+	lines := make([]Line, 0, len(r.Lines))
+	seen := make(map[string]bool, len(r.Lines))
+	var total int64
+	for i, l := range r.Lines {
+		at := fmt.Sprintf("/lines/%d", i)
+		if seen[l.SKU] {
+			return nil, nil, apierr.E(errcode.ORD003, apierr.At(at+"/sku", "unique"))
+		}
+		seen[l.SKU] = true
+		if l.Expected != nil && l.Expected.Currency != r.Currency {
+			return nil, nil, apierr.E(errcode.ORD005, apierr.At(at+"/expected_unit_price/currency", "const"))
+		}
+	}
+	for i, l := range r.Lines {
+		at := fmt.Sprintf("/lines/%d", i)
+		if l.Product == nil {
+			return nil, nil, apierr.E(errcode.CAT005, apierr.At(at+"/sku", "exists"))
+		}
+		if !l.Product.Active {
+			return nil, nil, apierr.E(errcode.CAT003, apierr.At(at+"/sku", "active"))
+		}
+		price, ok := l.Product.Prices[r.Currency]
+		if !ok {
+			return nil, nil, apierr.E(errcode.CAT004, apierr.At(at+"/sku", "currency"))
+		}
+		if l.Expected != nil && l.Expected.Amount != price {
+			return nil, nil, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", "const"),
+				apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, r.Currency}))
+		}
+		if price > MaxTotal/l.Quantity || total+price*l.Quantity > MaxTotal {
+			return nil, nil, apierr.E(errcode.ORD008, apierr.At(at+"/quantity", "total"))
+		}
+		total += price * l.Quantity
+		lines = append(lines, Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, r.Currency}})
+	}
+	o := &Order{ID: id}
+	metadata := r.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	e := o.Record(rec, Created{
+		Currency: r.Currency, CustomerRef: r.CustomerRef, Lines: lines, Total: Money{total, r.Currency},
+		WithPayment: r.WithPayment, Metadata: metadata,
+	})
+	return o, []Event{e}, nil
+}
+
+// RequestCancel records the client's wish to cancel. A wish that is already recorded is no event and no error. Refusals:
+// ORD_007 already cancelled, ORD_002 rejected or completed, ORD_009 a capture is running and not yet definite.
+func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) ([]Event, error) {
+	switch {
+	case o.Status == Cancel:
+		return nil, apierr.E(errcode.ORD007)
+	case o.Status.Final():
+		return nil, apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", []Status{}))
+	case o.CancelRequestedAt != nil:
+		return nil, nil
+	case captureRunning:
+		return nil, apierr.E(errcode.ORD009)
+	}
+	return []Event{o.Record(rec, CancelRequested{Reason: reason})}, nil
+}
+
+// Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where
+// no payment was given.
+func (o *Order) Decided() bool {
+	return o.Status.Final() || o.Status == Confirm || o.Status == Reserved && !o.WithPayment
+}
+
+// Record makes the next event of the order and applies it.
+func (o *Order) Record(rec Recorder, d Data) Event {
+	payload, err := json.Marshal(d)
+	if err != nil {
+		panic(fmt.Sprintf("order: %s cannot be encoded: %v", d.eventType(), err)) // plain structs always can
+	}
+	e := Event{
+		ID: rec.NewID(), Type: d.eventType(), Version: o.Version + 1, Schema: SchemaVersion, Payload: payload,
+		At: rec.Now.UTC().Truncate(time.Microsecond), Cause: rec.Cause, PrevHash: o.HeadHash,
+	}
+	e.Hash = e.chain(o.ID)
+	o.apply(e, d)
+	return e
+}
+
+// Fold rebuilds an order from its events, oldest first. It fails on an unknown type or a gap.
+func Fold(id ID, events []Event) (*Order, error) {
+	o := &Order{ID: id}
+	for _, e := range events {
+		if err := o.Apply(e); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// Apply moves the order on by its next event. It fails on an unknown type or a gap.
+func (o *Order) Apply(e Event) error {
+	if e.Version != o.Version+1 {
+		return fmt.Errorf("version %d follows %d", e.Version, o.Version)
+	}
+	d, err := e.data()
+	if err != nil {
+		return err
+	}
+	o.apply(e, d)
+	return nil
+}
+
+func (o *Order) apply(e Event, d Data) {
+	switch d := d.(type) {
+	case Created:
+		o.Status, o.PaymentStatus, o.CreatedAt = Pending, PaymentNone, e.At
+		o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
+		o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
+	case Updated:
+		o.PaymentStatus = d.PaymentStatus
+	case StockReserved:
+		o.Status, o.ReservationExpiresAt = Reserved, &d.ExpiresAt
+	case StockRejected:
+		o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
+	case PaymentFailed:
+		o.PaymentStatus = PaymentFailedNow
+		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	case Paid:
+		o.PaymentStatus = PaymentPaid
+	case Confirmed:
+		o.Status, o.ReservationExpiresAt = Confirm, nil
+	case CancelRequested:
+		o.CancelRequestedAt = &e.At
+	case Refunded:
+		o.PaymentStatus = PaymentRefunded
+	case Cancelled:
+		o.Status, o.ReservationExpiresAt = Cancel, nil
+	case Rejected:
+		o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = Reject, nil, &d.Rejection, nil
+	}
+	o.Version, o.HeadHash, o.UpdatedAt = e.Version, e.Hash, e.At
+}

@@ -1,0 +1,51 @@
+-- Accounts, API keys, catalogue and stock, as the command line writes them.
+
+-- name: PutAccount :exec
+INSERT INTO accounts (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING;
+
+-- name: GetAccount :one
+SELECT * FROM accounts WHERE name = $1;
+
+-- name: NextAccount :one
+INSERT INTO accounts (id, name) SELECT COALESCE(max(id), 0) + 1, $1 FROM accounts RETURNING id;
+
+-- name: InsertKey :exec
+INSERT INTO api_keys (id, account, mode, name, hash, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: FindKey :one
+SELECT id, account, mode, scopes, expires_at, revoked_at FROM api_keys WHERE hash = $1;
+
+-- name: GetKey :one
+SELECT * FROM api_keys WHERE id = $1;
+
+-- name: ListKeys :many
+SELECT k.id, k.mode, k.name, k.scopes, k.expires_at, k.revoked_at, k.created_at, a.name AS account_name
+FROM api_keys k JOIN accounts a ON a.id = k.account ORDER BY k.created_at, k.id;
+
+-- name: RevokeKey :execrows
+UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE id = $1;
+
+-- name: ExpireKey :execrows
+UPDATE api_keys SET expires_at = LEAST(expires_at, now() + make_interval(secs => @seconds::double precision)) WHERE id = @id;
+
+-- name: CountProducts :one
+SELECT count(*) FROM products WHERE account = $1 AND mode = $2;
+
+-- name: InsertProducts :exec
+INSERT INTO products (account, mode, sku, name, description, prices)
+SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]), unnest(@prices::jsonb[])
+ON CONFLICT (account, mode, sku) DO NOTHING;
+
+-- name: InsertStock :exec
+INSERT INTO stock (account, mode, sku, on_hand)
+SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@on_hand::bigint[])
+ON CONFLICT (account, mode, sku) DO NOTHING;
+
+-- name: Timeline :one
+-- The primary's timeline, from the name of the log file it writes (pg_control_checkpoint lags behind a promotion), and what
+-- must be true of a primary that answers with consistency tokens.
+SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
+       current_setting('synchronous_commit') AS synchronous_commit;
+
+-- name: EnsurePartitions :exec
+SELECT ensure_partitions(3);

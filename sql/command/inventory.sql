@@ -1,0 +1,54 @@
+-- Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
+
+-- name: LockReservations :many
+SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
+ORDER BY r.order_id, r.attempt FOR UPDATE OF r;
+
+-- name: LockExpired :many
+-- Reservations whose time is over by the database's clock. Those that somebody else decides at this moment are left out.
+SELECT account, mode, order_id, attempt, status, expires_at FROM stock_reservations
+WHERE status = 'held' AND expires_at <= now()
+ORDER BY order_id, attempt LIMIT 100 FOR UPDATE SKIP LOCKED;
+
+-- name: GetReservationLines :many
+SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON l.account = w.account AND l.mode = w.mode AND l.order_id = w.order_id AND l.attempt = w.attempt;
+
+-- name: LockStock :many
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s;
+
+-- name: MoveStock :execrows
+-- One row a sku, already locked in order. Guarded, though decided under the lock; the table's CHECKs stand behind it.
+UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku,
+             unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved) m
+WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
+  AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand;
+
+-- name: InsertReservations :exec
+INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
+       unnest(@statuses::text[]), unnest(@expires_ats::timestamptz[]);
+
+-- name: MoveReservations :execrows
+-- Compare and set: only from the status that was decided on.
+UPDATE stock_reservations r SET status = m.status, updated_at = now()
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt, unnest(@from_statuses::text[]) AS from_status, unnest(@statuses::text[]) AS status) m
+WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status;
+
+-- name: InsertReservationLines :exec
+INSERT INTO stock_reservation_lines (account, mode, order_id, attempt, sku, quantity)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
+       unnest(@skus::text[]), unnest(@quantities::bigint[]);
+
+-- name: DatabaseNow :one
+SELECT now()::timestamptz AS now;

@@ -1,0 +1,14 @@
+-- name: GetProduct :one
+SELECT sku, name, description, prices, active, version, rev, created_at, updated_at FROM products
+WHERE account = $1 AND mode = $2 AND sku = $3;
+
+-- name: ListProducts :many
+-- In the order of the skus, those after the given one whose sku or name contains the text (empty: all).
+SELECT sku, name, description, prices, active, version, rev, created_at, updated_at FROM products
+WHERE account = @account AND mode = @mode AND sku > @after
+  AND (@q::text = '' OR strpos(lower(sku), lower(@q::text)) > 0 OR strpos(lower(name), lower(@q::text)) > 0)
+ORDER BY sku LIMIT @page;
+
+-- name: GetInventory :one
+SELECT sku, on_hand, reserved, available, rev, now()::timestamptz AS as_of FROM stock_realtime
+WHERE account = $1 AND mode = $2 AND sku = $3;
