@@ -1,0 +1,62 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/order"
+)
+
+// cancelOrder is a CancelOrder with the order that its path names.
+type cancelOrder struct {
+	api.CancelOrder
+	id order.ID
+}
+
+// CancelOrder records the client's wish to cancel, in one transaction on the primary, and plans the compensation if no step is
+// under way; else the saga does when that step is definite. The answer is 202 and the order as it is then. Refusals: ORD_001,
+// ORD_002, ORD_007, ORD_009 (a capture is running), IDEM_002, IDEM_003; failures: see executeBatch.
+func (c *Commands) CancelOrder(ctx context.Context, r Request, id order.ID, body api.CancelOrder) (Answer, error) {
+	if !c.IDs.Genuine(id) {
+		return Answer{}, apierr.E(errcode.ORD001)
+	}
+	r.Subject = id.Format(order.PrefixOrder)
+	return execute(ctx, c, r, cancelOrder{body, id}, c.cancelOrders)
+}
+
+func (c *Commands) cancelOrders(ctx context.Context, q *commanddb.Queries, calls []*call[cancelOrder], b *batch) error {
+	refs := make([]orderRef, len(calls))
+	for i, call := range calls {
+		refs[i] = orderRef{call.Owner, call.command.id}
+	}
+	locked, err := lockOrders(ctx, q, refs)
+	if err != nil {
+		return fmt.Errorf("lock orders: %w", err)
+	}
+	for i, call := range calls {
+		ch, ok := locked[refs[i]]
+		if !ok {
+			call.err = apierr.E(errcode.ORD001)
+			continue
+		}
+		rec := c.recorder(call.Request)
+		reason := ""
+		if call.command.Reason != nil {
+			reason = *call.command.Reason
+		}
+		events, err := ch.order.RequestCancel(rec, reason, ch.steps.underWay(stepCapture))
+		if err != nil {
+			call.err = err
+			continue
+		}
+		ch.events = events
+		c.advance(ch, rec)
+		call.change = ch
+		b.add(ch)
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package payment
+
+import "github.com/ordergate/ordergate/order"
+
+// Topics of the commands that payment takes and of its replies.
+const (
+	TopicCommands = "payment.commands"
+	TopicReplies  = "payment.replies"
+)
+
+// Operation is what is asked of the provider. Its names are those of the saga's steps.
+type Operation string
+
+// The operations.
+const (
+	Authorize Operation = "authorize"
+	Capture   Operation = "capture"
+	Void      Operation = "void"
+	Refund    Operation = "refund"
+)
+
+// Command asks for one operation on one attempt of an order's payment. (order, attempt, operation) is repeated safely.
+type Command struct {
+	Operation   Operation   `json:"operation"`
+	Owner       order.Owner `json:"owner"`
+	OrderID     order.ID    `json:"order_id"`
+	Attempt     int32       `json:"attempt"`
+	Amount      order.Money `json:"amount"`
+	MethodToken string      `json:"method_token,omitempty"` // of Authorize
+}
+
+// Reply is the definite outcome of a Command. Code is empty if it was done, else PAY_003, PAY_006 or PAY_007: no charge stands.
+type Reply struct {
+	Operation     Operation   `json:"operation"`
+	Owner         order.Owner `json:"owner"`
+	OrderID       order.ID    `json:"order_id"`
+	Attempt       int32       `json:"attempt"`
+	Code          string      `json:"code,omitempty"`
+	DeclineReason string      `json:"decline_reason,omitempty"`
+}

@@ -1,0 +1,91 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/order"
+)
+
+// PlaceOrder takes an order in: in one transaction on the primary it writes the order with its first event, its address, the
+// saga's steps, the reservation command for inventory and the answer under the idempotency key. The answer is 202 and the
+// pending order; a repetition gets the same. Refusals: CAT_003, CAT_004, CAT_005, ORD_003, ORD_004, ORD_005, ORD_008, IDEM_002,
+// IDEM_003; failures: see executeBatch.
+func (c *Commands) PlaceOrder(ctx context.Context, r Request, body api.PlaceOrder) (Answer, error) {
+	return execute(ctx, c, r, body, c.placeOrders)
+}
+
+func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls []*call[api.PlaceOrder], b *batch) error {
+	type product struct {
+		owner order.Owner
+		sku   string
+	}
+	var want commanddb.GetProductsParams
+	asked := map[product]*order.Product{}
+	for _, call := range calls {
+		for _, l := range call.command.Lines {
+			p := product{call.Owner, l.Sku}
+			if _, ok := asked[p]; !ok {
+				asked[p] = nil
+				want.Accounts, want.Modes, want.Skus = append(want.Accounts, p.owner.Account), append(want.Modes, p.owner.Mode), append(want.Skus, p.sku)
+			}
+		}
+	}
+	rows, err := q.GetProducts(ctx, want)
+	if err != nil {
+		return fmt.Errorf("read products: %w", err)
+	}
+	for _, row := range rows {
+		p := &order.Product{Name: row.Name, Active: row.Active}
+		if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
+			return fmt.Errorf("prices of %s: %w", row.Sku, err)
+		}
+		asked[product{order.Owner{Account: row.Account, Mode: row.Mode}, row.Sku}] = p
+	}
+	for _, call := range calls {
+		wish := order.Request{
+			Currency: call.command.Currency, CustomerRef: call.command.CustomerRef, WithPayment: call.command.Payment != nil,
+			Lines: make([]order.RequestLine, len(call.command.Lines)),
+		}
+		if m := call.command.Metadata; m != nil {
+			wish.Metadata = *m
+		}
+		for i, l := range call.command.Lines {
+			wish.Lines[i] = order.RequestLine{SKU: l.Sku, Quantity: int64(l.Quantity), Expected: (*order.Money)(l.ExpectedUnitPrice), Product: asked[product{call.Owner, l.Sku}]}
+		}
+		rec := c.recorder(call.Request)
+		o, events, err := order.Place(c.IDs.Mint(rec.Now, call.Owner.Account), wish, rec)
+		if err != nil {
+			call.err = err
+			continue
+		}
+		ch := &change{owner: call.Owner, order: o, events: events}
+		if a := call.command.ShippingAddress; a != nil {
+			if ch.address, err = json.Marshal(a); err != nil {
+				return fmt.Errorf("encode address: %w", err)
+			}
+		}
+		var methodToken string
+		if call.command.Payment != nil {
+			methodToken = call.command.Payment.MethodToken
+		}
+		ch.steps = planned(o, methodToken)
+		c.advance(ch, rec)
+		call.change = ch
+		b.add(ch)
+	}
+	return nil
+}
+
+// recorder stamps the events that a request causes.
+func (c *Commands) recorder(r Request) order.Recorder {
+	now := c.Now()
+	return order.Recorder{
+		NewID: func() order.ID { return c.IDs.Mint(now, r.Owner.Account) },
+		Now:   now,
+		Cause: order.Cause{TraceID: r.About.TraceID, Operation: r.Operation, Actor: r.Actor},
+	}
+}

@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// pollEvery bounds how late a waiter hears of a decision if its wake-up was lost.
+const pollEvery = 250 * time.Millisecond
+
+// waiters are those who wait for a change of an order in this process.
+type waiters struct {
+	mu sync.Mutex
+	by map[order.ID]map[chan struct{}]bool
+}
+
+func (w *waiters) join(id order.ID) (woken chan struct{}, leave func()) {
+	woken = make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = map[order.ID]map[chan struct{}]bool{}
+	}
+	if w.by[id] == nil {
+		w.by[id] = map[chan struct{}]bool{}
+	}
+	w.by[id][woken] = true
+	return woken, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.by[id], woken)
+		if len(w.by[id]) == 0 {
+			delete(w.by, id)
+		}
+	}
+}
+
+func (w *waiters) wake(id order.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for woken := range w.by[id] {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Changed wakes those who wait for the order; for changes that other processes made.
+func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
+
+// AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
+// the 202 back. The 201 shows the order at the version that decided it, so that its bytes are always the same.
+func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, a Answer, within time.Duration) Answer {
+	return c.await(ctx, owner, a, within, 201, (*order.Order).Decided)
+}
+
+// AwaitCancelled turns the 202 of a cancellation into 200 as soon as the order is final.
+func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, a Answer, within time.Duration) Answer {
+	return c.await(ctx, owner, a, within, 200, func(o *order.Order) bool { return o.Status.Final() })
+}
+
+// await polls outside the budget and the bulkhead; an error of the database only means that the answer stays 202.
+func (c *Commands) await(ctx context.Context, owner order.Owner, a Answer, within time.Duration, status int, decided func(*order.Order) bool) Answer {
+	if a.Status != 202 || within <= 0 {
+		return a
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	woken, leave := c.waiters.join(a.OrderID)
+	defer leave()
+	for {
+		if done, ok := c.decidedAnswer(ctx, owner, a, status, decided); ok {
+			return done
+		}
+		select {
+		case <-ctx.Done():
+			return a
+		case <-woken:
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answer, status int, decided func(*order.Order) bool) (Answer, bool) {
+	q := commanddb.New(c.Pool)
+	id := uuid.UUID(a.OrderID)
+	row, err := q.GetOrderState(ctx, commanddb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
+	if err != nil {
+		return a, false
+	}
+	if now, err := stored(id, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
+		return a, false
+	}
+	events, err := readEvents(ctx, q, owner, a.OrderID)
+	if err != nil {
+		return a, false
+	}
+	o := &order.Order{ID: a.OrderID}
+	for _, e := range events {
+		if err = o.Apply(e); err != nil {
+			return a, false
+		}
+		if decided(o) {
+			break
+		}
+	}
+	body, err := view.OrderBody(o, row.Address)
+	if err != nil {
+		return a, false
+	}
+	a.Status, a.Body, a.Rev = status, body, row.Rev
+	if lsn, err := q.FlushLSN(ctx); err == nil {
+		a.LSN = uint64(lsn)
+	}
+	return a, true
+}
+
+// readEvents reads an order's whole history.
+func readEvents(ctx context.Context, q *commanddb.Queries, owner order.Owner, id order.ID) ([]order.Event, error) {
+	rows, err := q.GetEvents(ctx, commanddb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: pgID(id)})
+	if err != nil {
+		return nil, err
+	}
+	events := make([]order.Event, len(rows))
+	for i, r := range rows {
+		events[i] = order.Event{
+			ID: order.ID(r.ID), Type: r.Type, Version: r.Version, Schema: r.SchemaVersion, Payload: []byte(r.Payload), At: r.CreatedAt.UTC(),
+			Cause:    order.Cause{TraceID: r.TraceID, Operation: r.Operation, Actor: r.Actor},
+			PrevHash: r.PrevHash, Hash: r.Hash,
+		}
+	}
+	return events, nil
+}
