@@ -1,0 +1,110 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/querydb"
+)
+
+const (
+	maxClockOffset = 5 * time.Second  // between us and the primary
+	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
+	maxOutboxAge   = 30 * time.Second // something is not being published
+)
+
+// health is the answer of /readyz.
+type health struct {
+	Status        string    `json:"status"` // ready or not ready
+	Faults        []string  `json:"faults"`
+	OutboxSeconds float64   `json:"outbox_age_seconds"`
+	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it cannot be reached
+	Parked        int64     `json:"parked_messages"`
+}
+
+// admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
+// the process has begun to stop.
+func (p *parts) admin(ctx context.Context, draining <-chan struct{}) error {
+	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", p.cfg.AdminAddr)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		h := p.health(r.Context())
+		select {
+		case <-draining:
+			h.Faults = append(h.Faults, "stopping")
+		default:
+		}
+		h.Status = "ready"
+		w.Header().Set("Content-Type", "application/json")
+		if len(h.Faults) > 0 {
+			h.Status = "not ready"
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(h)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.tel.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return serveHTTP(ctx, l, mux, p.tel.Log)
+}
+
+// serveHTTP serves h until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) error {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+		ErrorLog: zap.NewStdLog(log),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (p *parts) health(ctx context.Context) (h health) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	h.Faults, h.LagSeconds = []string{}, []float64{}
+	row, err := commanddb.New(p.primary).PrimaryHealth(ctx)
+	if err != nil {
+		h.Faults = append(h.Faults, "the primary does not answer")
+	} else {
+		h.OutboxSeconds, h.Parked = row.OutboxSeconds, row.Parked
+		if offset := time.Since(row.Now).Abs(); offset > maxClockOffset {
+			h.Faults = append(h.Faults, "the clock is more than 5 s off the database's")
+		}
+		if row.OutboxSeconds > maxOutboxAge.Seconds() {
+			h.Faults = append(h.Faults, "the outbox is not being published")
+		}
+	}
+	fresh := len(p.replicas) == 0
+	for _, replica := range p.replicas {
+		lag, err := querydb.New(replica).ReplicaLag(ctx)
+		if err != nil {
+			lag = -1
+		}
+		h.LagSeconds = append(h.LagSeconds, lag)
+		fresh = fresh || err == nil && lag < maxReplicaLag.Seconds()
+	}
+	if !fresh {
+		h.Faults = append(h.Faults, "no replica is less than 10 s behind")
+	}
+	return h
+}

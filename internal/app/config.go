@@ -1,0 +1,95 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Config is everything that can be set, read once from the environment. Durations are Go's ("30s").
+type Config struct {
+	Addr           string        `env:"ORDERGATE_ADDR" envDefault:"127.0.0.1:8080"`       // of the API
+	AdminAddr      string        `env:"ORDERGATE_ADMIN_ADDR" envDefault:"127.0.0.1:8081"` // of /livez, /readyz, /metrics, /debug/pprof
+	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // postgres://...; a member of ordergate_app, for migrate the owner
+	ReplicaURLs    []string      `env:"ORDERGATE_REPLICA_URLS" mask:"true"`               // comma separated; none: reads go to the primary
+	RedisURL       string        `env:"ORDERGATE_REDIS_URL" mask:"true"`                  // redis://...; none: that tier is left out
+	PSPURL         string        `env:"ORDERGATE_PSP_URL" mask:"true"`                    // the payment provider
+	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; the same for ever and everywhere
+	Origins        []string      `env:"ORDERGATE_ORIGINS"`                                // allowed by CORS, comma separated
+	PaymentTimeout time.Duration `env:"ORDERGATE_PAYMENT_TIMEOUT" envDefault:"30s"`       // of an authorization
+	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // of unpaid orders
+	PSPAddr        string        `env:"ORDERGATE_PSP_ADDR" envDefault:"127.0.0.1:8090"`   // of `ordergate psp`
+	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
+	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
+	LogLevel       string        `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
+	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of one process
+}
+
+// ReadConfig reads the environment.
+func ReadConfig() (Config, error) {
+	c, err := env.ParseAs[Config]()
+	if err != nil {
+		return c, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// minSecret is 256 bits in hex, the strength of the HMACs made with it.
+const minSecret = 64
+
+// validate says all that a process with addresses lacks at once.
+func (c Config) validate(worker bool) error {
+	var faults []error
+	need := func(name, value string, schemes ...string) {
+		u, err := url.Parse(value)
+		if value == "" || err != nil {
+			faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
+			return
+		}
+		for _, s := range schemes {
+			if u.Scheme == s {
+				return
+			}
+		}
+		faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
+	}
+	need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
+	for _, r := range c.ReplicaURLs {
+		need("ORDERGATE_REPLICA_URLS", r, "postgres", "postgresql")
+	}
+	if c.RedisURL != "" {
+		need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
+	}
+	if worker {
+		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
+	}
+	if len(c.Secret) < minSecret {
+		faults = append(faults, fmt.Errorf("ORDERGATE_SECRET needs %d characters at least: openssl rand -hex 32", minSecret))
+	}
+	if c.PaymentTimeout < time.Second || c.ReservationTTL < time.Second {
+		faults = append(faults, errors.New("ORDERGATE_PAYMENT_TIMEOUT and ORDERGATE_RESERVATION_TTL need one second at least"))
+	}
+	if c.MaxConnections < 4 {
+		faults = append(faults, errors.New("ORDERGATE_PRIMARY_CONNECTIONS needs 4 at least"))
+	}
+	return errors.Join(faults...)
+}
+
+// Masked is the configuration for the log: secrets and addresses that may hold passwords are starred.
+func (c Config) Masked() map[string]any {
+	m := map[string]any{}
+	v := reflect.ValueOf(c)
+	for i, f := range reflect.VisibleFields(v.Type()) {
+		value := v.Field(i).Interface()
+		if f.Tag.Get("mask") != "" && !v.Field(i).IsZero() {
+			value = "***"
+		}
+		m[f.Tag.Get("env")] = value
+	}
+	return m
+}

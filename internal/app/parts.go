@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/telemetry"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
+)
+
+// parts are what the API server and the worker share in one process.
+type parts struct {
+	cfg      Config
+	tel      *telemetry.Telemetry
+	ids      order.IDs
+	signer   token.Signer
+	timeline atomic.Uint32
+	primary  *pgxpool.Pool
+	replicas []*pgxpool.Pool
+	redis    redis.UniversalClient // nil without Redis
+	reader   *query.Reader
+	commands *command.Commands
+	wake     func() // the relay of this process; does nothing without one
+}
+
+// secretFor derives a key for one purpose from the configured secret.
+func secretFor(secret, purpose string) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("ordergate " + purpose))
+	return mac.Sum(nil)
+}
+
+// newParts connects to everything. It fails if the primary cannot be reached or is not one that Ordergate can work on.
+func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *parts, err error) {
+	p = &parts{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")), wake: func() {}}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.primary, err = p.connect(ctx, cfg.PrimaryURL, cfg.MaxConnections, p.checkPrimary); err != nil {
+		return nil, fmt.Errorf("ORDERGATE_PRIMARY_URL: %w", err)
+	}
+	if err = p.primary.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("primary: %w", err)
+	}
+	for _, url := range cfg.ReplicaURLs {
+		replica, err := p.connect(ctx, url, cfg.MaxConnections, nil)
+		if err != nil {
+			return nil, fmt.Errorf("ORDERGATE_REPLICA_URLS: %w", err)
+		}
+		p.replicas = append(p.replicas, replica)
+	}
+	if cfg.RedisURL != "" {
+		options, err := redis.ParseURL(cfg.RedisURL)
+		if err != nil {
+			return nil, errors.New("ORDERGATE_REDIS_URL cannot be understood")
+		}
+		options.ContextTimeoutEnabled = true
+		client := redis.NewClient(options)
+		if err = redisotel.InstrumentTracing(client); err != nil {
+			return nil, err
+		}
+		p.redis = client
+	}
+	p.reader, err = query.New(query.Config{
+		Primary: p.primary, Replicas: p.replicas, Redis: p.redis, RedisPrefix: "og:", Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
+		IDs: p.ids, Timeline: p.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
+		OnChange: func(key string, _ int64) {
+			if id, ok := order.Parse(order.PrefixOrder, key); ok {
+				p.commands.Changed(id)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.commands = command.New(command.Config{
+		Pool: p.primary, IDs: p.ids, Now: time.Now, Concurrency: uint(cfg.MaxConnections) * 8, Wake: func() { p.wake() }, Tracer: tel.Tracer, Registry: tel.Registry,
+		Publish: func(ctx context.Context, states []command.Published) {
+			entries := make([]query.Entry, len(states))
+			for i, s := range states {
+				entries[i] = p.reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+			}
+			p.reader.WriteThrough(ctx, entries...)
+		},
+	})
+	return p, nil
+}
+
+func (p *parts) close() {
+	for _, pool := range append(p.replicas, p.primary) {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	if p.redis != nil {
+		_ = p.redis.Close()
+	}
+}
+
+// connect makes a pool of connections that work as ordergate_app. Nothing waits for ever: locks 300 ms, a lost peer 5 s.
+func (p *parts) connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("it cannot be understood") // the driver's words may hold the password
+	}
+	c.MaxConns, c.MinIdleConns = size, min(size, 4)
+	c.ConnConfig.ConnectTimeout = 3 * time.Second
+	c.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTrimSQLInSpanName())
+	for name, value := range map[string]string{
+		"application_name": "ordergate", "role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s",
+		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
+	} {
+		c.ConnConfig.RuntimeParams[name] = value
+	}
+	c.AfterConnect = check
+	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// checkPrimary looks at each new connection to the primary: it refuses a server whose timeline is behind the highest that was
+// seen (a primary that lost a failover and does not know), and one that may forget what it committed.
+func (p *parts) checkPrimary(ctx context.Context, conn *pgx.Conn) error {
+	row, err := commanddb.New(conn).Timeline(ctx)
+	if err != nil {
+		return fmt.Errorf("not a primary: %w", err)
+	}
+	if row.SynchronousCommit == "off" {
+		return errors.New("synchronous_commit is off: a crash could lose orders that were confirmed")
+	}
+	for {
+		seen := p.timeline.Load()
+		if uint32(row.Timeline) < seen {
+			return fmt.Errorf("timeline %d is behind %d: this server is no longer the primary", row.Timeline, seen)
+		}
+		if p.timeline.CompareAndSwap(seen, uint32(row.Timeline)) {
+			return nil
+		}
+	}
+}

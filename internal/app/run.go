@@ -1,0 +1,256 @@
+package app
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/sql"
+)
+
+const (
+	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
+	DemoKey     = "og_test_demo_key_for_local_use_only"
+	demoAccount = "demo"
+	demoTimeout = 8 * time.Second // of a payment, so that a newcomer sees its end
+)
+
+// run is `ordergate run`: it starts the stack and the payment simulator as child processes and runs serve and worker on them, all
+// in one process. Data stays in its folder; the next run goes on where this one stopped, however it stopped.
+func run(ctx context.Context, proc process, args []string) error {
+	if err := newFlags("run").Parse(args); err != nil {
+		return err
+	}
+	cfg, out := proc.cfg, proc.stdout
+	say := func(format string, a ...any) { fmt.Fprintf(out, "  "+format+"\n", a...) }
+	begin := time.Now()
+	fmt.Fprintln(out, "Ordergate is starting")
+	for name, addr := range map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr} {
+		l, err := listen(ctx, name, addr)
+		if err != nil {
+			return err // before anything is started
+		}
+		_ = l.Close()
+	}
+	if err := devstack.Install(ctx, out); err != nil {
+		return err
+	}
+	if cfg.DataDir == "" {
+		project, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		cfg.DataDir = devstack.DataDir(project)
+	}
+	stack, err := devstack.Start(ctx, devstack.Config{
+		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Progress: func(s string) { say("%s", s) },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		_ = stack.Stop(ctx)
+	}()
+	cfg.PrimaryURL, cfg.ReplicaURLs, cfg.RedisURL = stack.PrimaryURL, stack.ReplicaURLs, stack.RedisURL
+	if cfg.Secret, err = keptSecret(filepath.Join(cfg.DataDir, "secret")); err != nil {
+		return err
+	}
+	if _, set := os.LookupEnv("ORDERGATE_PAYMENT_TIMEOUT"); !set {
+		cfg.PaymentTimeout = demoTimeout
+	}
+	say("migrating the database")
+	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
+		return err
+	}
+	var account int32
+	if err = withQueries(ctx, cfg.PrimaryURL, func(q *queries) error {
+		if account, err = accountOf(ctx, q, demoAccount); err != nil {
+			return err
+		}
+		n, err := loadCatalogue(ctx, q, account)
+		say("the catalogue has %d products", n)
+		return err
+	}); err != nil {
+		return err
+	}
+	logs, err := os.OpenFile(filepath.Join(cfg.DataDir, "ordergate.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer logs.Close()
+	say("starting the payment simulator")
+	stopPSP, died, err := startPSP(ctx, &cfg, logs)
+	if err != nil {
+		return err
+	}
+	defer stopPSP()
+	proc.cfg, proc.logs = cfg, logs
+	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
+	return proc.with(ctx, true, func(ctx context.Context, p *parts) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return p.worker(ctx) })
+		g.Go(func() error { return p.serve(ctx, demo) })
+		g.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-stack.Died():
+				return err
+			case err := <-died:
+				return fmt.Errorf("the payment simulator ended: %w", err)
+			}
+		})
+		g.Go(func() error {
+			if err := answers(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, DemoKey, cfg.DataDir, cfg.Addr, DemoKey, firstSKU, cfg.Addr)
+			return nil
+		})
+		return g.Wait()
+	})
+}
+
+const banner = `
+Ordergate is ready after %.1f s.
+
+  API       http://%s
+  Admin     http://%s  (/livez /readyz /metrics /debug/pprof)
+  API key   %s  (accepted here alone)
+  Data      %s  (ordergate.log has a JSON line for each request and message)
+  There is one primary and no synchronous standby here: losing this disk loses orders.
+
+Place an order and wait until it is decided:
+
+  curl -i http://%s/v1/orders \
+    -H 'Authorization: Bearer %s' \
+    -H "Idempotency-Key: $(date +%%s%%N)" \
+    -H 'Content-Type: application/json' \
+    -H 'Prefer: wait=5' \
+    -d '{"currency":"EUR","customer_ref":"customer-1","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"pm_ok"}}'
+
+Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_charged, pm_duplicate. All errors: http://%s/v1/errors
+Ctrl-C stops everything.
+`
+
+// keptSecret reads the secret of this data folder, or makes it.
+func keptSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(b))) >= minSecret {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	var secret [32]byte
+	_, _ = rand.Read(secret[:])
+	text := hex.EncodeToString(secret[:])
+	return text, os.WriteFile(path, []byte(text+"\n"), 0o600)
+}
+
+// startPSP starts `ordergate psp` on a free port, tells the configuration, and waits until it answers. The child ends with our
+// end of its standard input, so also when we are killed. died gets its end if nobody stopped it.
+func startPSP(ctx context.Context, cfg *Config, logs io.Writer) (stop func(), died <-chan error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(self, "psp", "-with-parent")
+	cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
+	cmd.Stdout, cmd.Stderr = logs, logs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at the terminal is for us
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("payment simulator: %w", err)
+	}
+	ended := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		ended <- cmd.Wait()
+		close(done)
+	}()
+	stop = func() {
+		_ = in.Close()
+		select {
+		case <-done:
+		case <-time.After(6 * time.Second):
+			_ = cmd.Process.Kill()
+			<-done
+		}
+	}
+	cfg.PSPURL = "http://" + addr
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err = answers(ctx, cfg.PSPURL+"/livez"); err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("payment simulator: %w", err)
+	}
+	return stop, ended, nil
+}
+
+// answers waits until a GET of url is answered.
+func answers(ctx context.Context, url string) error {
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return err
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_, _ = io.Copy(io.Discard, bufio.NewReader(res.Body))
+			_ = res.Body.Close()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has.
+func loadCatalogue(ctx context.Context, q *queries, account int32) (int64, error) {
+	owner := commanddb.CountProductsParams{Account: account, Mode: "test"}
+	n, err := q.CountProducts(ctx, owner)
+	if err != nil || n > 0 {
+		return n, err
+	}
+	products, stock := catalogue(account)
+	if err = q.InsertProducts(ctx, products); err != nil {
+		return 0, err
+	}
+	if err = q.InsertStock(ctx, stock); err != nil {
+		return 0, err
+	}
+	return q.CountProducts(ctx, owner)
+}

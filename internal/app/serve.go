@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/order"
+)
+
+// serve answers the API and the admin listener until ctx ends. static are API keys that are valid beside the database's.
+func (p *parts) serve(ctx context.Context, static map[string]*edge.Key) error {
+	server, err := edge.New(edge.Config{
+		Commands: p.commands, Queries: p.reader, Auth: edge.NewAuthenticator(p.findKey, static, time.Now), Signer: p.signer,
+		Timeline: p.timeline.Load, Origins: p.cfg.Origins, Log: p.tel.Log, Tracer: p.tel.Tracer, Registry: p.tel.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, "ORDERGATE_ADDR", p.cfg.Addr)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { p.reader.Hear(ctx); return nil })
+	g.Go(func() error { return server.Serve(ctx, l) })
+	return g.Wait()
+}
+
+func listen(ctx context.Context, name, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return l, nil
+}
+
+// findKey looks an API key up on the primary.
+func (p *parts) findKey(ctx context.Context, hash []byte) (*edge.Key, error) {
+	row, err := commanddb.New(p.primary).FindKey(ctx, hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &edge.Key{
+		ID: order.ID(row.ID).Format(order.PrefixKey), Owner: order.Owner{Account: row.Account, Mode: row.Mode}, Scopes: row.Scopes,
+		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt,
+	}, nil
+}

@@ -1,0 +1,96 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/order"
+)
+
+// worker relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
+// keeps house, until ctx ends.
+func (p *parts) worker(ctx context.Context) error {
+	lanes := bus.NewLanes(map[string]int{
+		command.TopicOrders: 1, inventory.TopicCommands: 1, inventory.TopicReplies: 1, payment.TopicCommands: 1, payment.TopicReplies: 1,
+	})
+	relay := bus.NewRelay(bus.RelayConfig{Pool: p.primary, Publisher: lanes, Log: p.tel.Log, Metrics: p.tel.Registry})
+	p.wake = relay.Wake
+	stock := inventory.New(inventory.Config{Pool: p.primary, IDs: p.ids, TTL: p.cfg.ReservationTTL, Wake: relay.Wake, Log: p.tel.Log})
+	money, err := payment.New(payment.Config{
+		Pool: p.primary, IDs: p.ids, Now: time.Now, ProviderURL: p.cfg.PSPURL, Deadline: p.cfg.PaymentTimeout, Wake: relay.Wake, Log: p.tel.Log, Registry: p.tel.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, c := range []bus.Consumer{
+		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
+		{Name: "payment", Topic: payment.TopicCommands, Handle: money.Handle},
+		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: p.commands.InventoryReplied},
+		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: p.commands.PaymentReplied},
+		{Name: "projection", Topic: command.TopicOrders, Handle: p.project},
+	} {
+		c.Subscriber, c.Pool, c.Log = lanes, p.primary, p.tel.Log
+		g.Go(func() error { return bus.Consume(ctx, c) })
+	}
+	for _, run := range []func(context.Context){relay.Run, money.Run, stock.Run, p.keepHouse} {
+		g.Go(func() error { run(ctx); return nil })
+	}
+	return g.Wait()
+}
+
+// project makes sure that the read tiers have at least the versions that the notices tell of, even if who wrote them died before
+// it could write through. It does so before the inbox's COMMIT, so that a crash repeats it; repeating changes nothing.
+func (p *parts) project(ctx context.Context, _ pgx.Tx, msgs []bus.Message) (func(), error) {
+	for _, m := range msgs {
+		var n command.Notice
+		if err := json.Unmarshal(m.Payload, &n); err != nil {
+			return nil, fmt.Errorf("decode notice: %w", err)
+		}
+		id, ok := order.Parse(order.PrefixOrder, n.OrderID)
+		if !ok {
+			return nil, fmt.Errorf("notice of %q", n.OrderID)
+		}
+		if err := p.reader.Repair(ctx, n.Owner, id, n.Rev); err != nil {
+			return nil, fmt.Errorf("repair caches: %w", err)
+		}
+	}
+	return nil, nil
+}
+
+// keepHouse forgets old idempotency keys and makes the partitions of the coming months.
+func (p *parts) keepHouse(ctx context.Context) {
+	q := commanddb.New(p.primary)
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		if err := q.EnsurePartitions(ctx); err != nil && ctx.Err() == nil {
+			p.tel.Log.Error("make partitions", zap.Error(err))
+		}
+		for {
+			n, err := q.PurgeAnswers(ctx)
+			if err != nil && ctx.Err() == nil {
+				p.tel.Log.Error("forget old idempotency keys", zap.Error(err))
+			}
+			if n < 1000 || err != nil {
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

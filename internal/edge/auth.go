@@ -1,0 +1,106 @@
+package edge
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Key is an API key as far as requests need it.
+type Key struct {
+	ID        string
+	Owner     order.Owner
+	Scopes    []string
+	ExpiresAt *time.Time
+	RevokedAt *time.Time
+}
+
+const (
+	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
+	keyUsable  = time.Minute     // while the database is away
+	keysCached = 10_000
+)
+
+// Authenticator tells who a request is from.
+type Authenticator struct {
+	find   func(ctx context.Context, hash []byte) (*Key, error) // nil: no such key
+	static map[[32]byte]*Key
+	now    func() time.Time
+	cache  *lru.Cache[[32]byte, foundKey]
+}
+
+type foundKey struct {
+	key *Key // nil: there is none
+	at  time.Time
+}
+
+// NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
+// valid without a look-up, by their text.
+func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
+	cache, _ := lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
+	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, cache: cache}
+	for text, key := range static {
+		a.static[sha256.Sum256([]byte(text))] = key
+	}
+	return a
+}
+
+var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
+
+// authenticate finds the request's key: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot
+// be looked up.
+func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if scheme == "" {
+		return apierr.E(errcode.AUTH001)
+	}
+	text = strings.TrimSpace(text)
+	if !strings.EqualFold(scheme, "Bearer") || !keyShape.MatchString(text) {
+		return apierr.E(errcode.AUTH002)
+	}
+	hash := sha256.Sum256([]byte(text))
+	key, err := a.lookUp(r.Context(), hash)
+	switch {
+	case err != nil:
+		return apierr.E(errcode.SYS002, apierr.Cause(err))
+	case key == nil:
+		return apierr.E(errcode.AUTH002)
+	case key.RevokedAt != nil:
+		return apierr.E(errcode.AUTH004)
+	case key.ExpiresAt != nil && !a.now().Before(*key.ExpiresAt):
+		return apierr.E(errcode.AUTH003)
+	}
+	m.key = key
+	return nil
+}
+
+func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
+	if key := a.static[hash]; key != nil {
+		return key, nil
+	}
+	known, ok := a.cache.Get(hash)
+	age := a.now().Sub(known.at)
+	if ok && age < keyFresh {
+		return known.key, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	key, err := a.find(ctx, hash[:])
+	if err != nil {
+		if ok && known.key != nil && age < keyUsable {
+			return known.key, nil
+		}
+		return nil, err
+	}
+	a.cache.Add(hash, foundKey{key, a.now()})
+	return key, nil
+}

@@ -1,0 +1,228 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+const (
+	maxDepth  = 32 // of nested objects and arrays
+	maxFaults = 20 // told at once
+)
+
+// readJSON is the strict gate in front of validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
+// number beyond a float64, at most maxDepth deep. Everything else is REQ_001 with a pointer to the place. No bytes at all are io.EOF.
+func readJSON(body []byte) (any, error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, io.EOF
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(body))
+	v, err := readValue(d)
+	if err == nil {
+		if _, err = d.ReadToken(); err == io.EOF {
+			return v, nil
+		}
+		return nil, malformed("", "one document")
+	}
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		rule := "syntax"
+		if errors.Is(e.Err, jsontext.ErrDuplicateName) {
+			rule = "unique names"
+		}
+		return nil, malformed(string(e.JSONPointer), rule)
+	}
+	if e, ok := errors.AsType[*apierr.Error](err); ok {
+		return nil, e
+	}
+	return nil, malformed("", "syntax")
+}
+
+func malformed(pointer, rule string) error {
+	if len(pointer) > 256 {
+		pointer = pointer[:256]
+	}
+	return apierr.E(errcode.REQ001, apierr.At(strings.ToValidUTF8(pointer, "?"), rule))
+}
+
+func readValue(d *jsontext.Decoder) (any, error) {
+	t, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch t.Kind() {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return t.Bool(), nil
+	case '"':
+		return text(d, t.String())
+	case '0':
+		return number(d, t.String())
+	case '[':
+		if d.StackDepth() > maxDepth {
+			return nil, malformed(string(d.StackPointer()), "depth")
+		}
+		list := []any{}
+		for d.PeekKind() != ']' {
+			v, err := readValue(d)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err = d.ReadToken()
+		return list, err
+	default: // '{': the decoder gives no other
+		if d.StackDepth() > maxDepth {
+			return nil, malformed(string(d.StackPointer()), "depth")
+		}
+		object := map[string]any{}
+		for d.PeekKind() != '}' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			key, err := text(d, name.String())
+			if err != nil {
+				return nil, err
+			}
+			if object[key], err = readValue(d); err != nil {
+				return nil, err
+			}
+		}
+		_, err = d.ReadToken()
+		return object, err
+	}
+}
+
+// text refuses NUL, which PostgreSQL cannot keep.
+func text(d *jsontext.Decoder, s string) (string, error) {
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", malformed(string(d.StackPointer()), "no NUL")
+	}
+	return s, nil
+}
+
+func number(d *jsontext.Decoder, s string) (any, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsInf(f, 0) {
+		return nil, malformed(string(d.StackPointer()), "number")
+	}
+	return f, nil
+}
+
+// validate checks a value that passed the gate against its schema: REQ_002, or REQ_004 if every fault is an unknown field.
+func validate(schema *jsonschema.Schema, v any) error {
+	faults := faultsOf(schema.Validate(v))
+	if len(faults) == 0 {
+		return nil
+	}
+	code := errcode.REQ004
+	if slices.ContainsFunc(faults, func(f apierr.Fault) bool { return f.Rule != "additionalProperties" }) {
+		code = errcode.REQ002
+	}
+	return apierr.E(code, apierr.Faults(faults...))
+}
+
+// faultsOf lists what a schema found: where and which rule, never the value. Sorted by place, so that the same request gives the
+// same answer.
+func faultsOf(err error) []apierr.Fault {
+	e, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return nil
+	}
+	var faults []apierr.Fault
+	var walk func(*jsonschema.ValidationError)
+	walk = func(e *jsonschema.ValidationError) {
+		if len(e.Causes) > 0 {
+			for _, c := range e.Causes {
+				walk(c)
+			}
+			return
+		}
+		at := pointer(e.InstanceLocation)
+		add := func(at, rule, message string) {
+			faults = append(faults, apierr.Fault{Pointer: at, Rule: rule, Message: message})
+		}
+		switch k := e.ErrorKind.(type) {
+		case *kind.Required:
+			for _, name := range k.Missing {
+				add(at+pointer([]string{name}), "required", "is required")
+			}
+		case *kind.AdditionalProperties:
+			for _, name := range k.Properties {
+				add(at+pointer([]string{name}), "additionalProperties", "is not known here")
+			}
+		default:
+			path := e.ErrorKind.KeywordPath()
+			rule := "schema"
+			if len(path) > 0 {
+				rule = path[len(path)-1]
+			}
+			add(at, rule, messageOf(e.ErrorKind, rule))
+		}
+	}
+	walk(e)
+	slices.SortFunc(faults, func(a, b apierr.Fault) int {
+		return strings.Compare(a.Pointer+"\x00"+a.Rule, b.Pointer+"\x00"+b.Rule)
+	})
+	faults = slices.Compact(faults)
+	return faults[:min(len(faults), maxFaults)]
+}
+
+// messageOf says what the contract wants; it never repeats what came.
+func messageOf(k jsonschema.ErrorKind, rule string) string {
+	switch k := k.(type) {
+	case *kind.Type:
+		return "must be of type " + strings.Join(k.Want, " or ")
+	case *kind.MinItems:
+		return "needs at least " + strconv.Itoa(k.Want) + " items"
+	case *kind.MaxItems:
+		return "takes at most " + strconv.Itoa(k.Want) + " items"
+	case *kind.MinLength:
+		return "needs at least " + strconv.Itoa(k.Want) + " characters"
+	case *kind.MaxLength:
+		return "takes at most " + strconv.Itoa(k.Want) + " characters"
+	case *kind.MaxProperties:
+		return "takes at most " + strconv.Itoa(k.Want) + " properties"
+	case *kind.Minimum:
+		return "must be at least " + k.Want.RatString()
+	case *kind.Maximum:
+		return "must be at most " + k.Want.RatString()
+	case *kind.Pattern:
+		return "must match " + k.Want
+	case *kind.Format:
+		return "must be a " + k.Want
+	case *kind.Enum:
+		return "is none of the allowed values"
+	}
+	return "breaks the rule " + rule
+}
+
+// pointer writes a JSON pointer. Names that clients made up are cut, so that an answer cannot be made large with them.
+func pointer(path []string) string {
+	var b strings.Builder
+	for _, p := range path {
+		if len(p) > 64 {
+			p = strings.ToValidUTF8(p[:64], "")
+		}
+		b.WriteByte('/')
+		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(p))
+	}
+	return b.String()
+}
