@@ -136,7 +136,7 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 	b := &batch{}
 	outcome := errNotBegun // of the transaction; the guard's own answer may hide it
 	err := c.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		outcome = bus.InTx(ctx, c.Pool, func(tx pgx.Tx) error { return attempt(ctx, c, tx, calls, d, b) })
+		outcome = bus.InTx(ctx, c.Pool, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
 		return outcome
 	})
 	switch {
@@ -161,7 +161,7 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 }
 
 // attempt is the transaction of a batch.
-func attempt[C any](ctx context.Context, c *Commands, tx pgx.Tx, calls []*call[C], d decide[C], b *batch) error {
+func attempt[C any](ctx context.Context, tx pgx.Tx, calls []*call[C], d decide[C], b *batch) error {
 	q := commanddb.New(tx)
 	hashes := make([]int64, len(calls))
 	for i, call := range calls {

@@ -56,7 +56,7 @@ type step struct {
 	dirty    bool
 }
 
-func (s *step) set(status, code string) { s.status, s.code, s.dirty = status, code, true }
+func (st *step) set(status, code string) { st.status, st.code, st.dirty = status, code, true }
 
 // steps of one order, in the order they were planned. There is at most one of a name for now: attempt 1.
 type steps []*step
@@ -251,7 +251,7 @@ func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map
 	}
 	for _, r := range stepRows {
 		st := &step{
-			name: r.Step, attempt: r.Attempt, position: r.Position, status: r.Status, tries: r.Tries, code: r.LastCode, input: r.Input,
+			name: r.Step, attempt: r.Attempt, position: r.Position, status: r.Status, tries: r.Tries, code: r.LastCode, input: r.Input, trace: r.TraceID,
 		}
 		if r.StartedAt != nil {
 			st.started = *r.StartedAt

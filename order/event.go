@@ -48,30 +48,30 @@ type (
 	Updated struct {
 		PaymentStatus PaymentStatus `json:"payment_status"`
 	}
-	// StockReserved: all lines are held until ExpiresAt.
+	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
 		ExpiresAt time.Time `json:"expires_at"`
 	}
-	// StockRejected: these skus were short; nothing is held.
+	// StockRejected says which skus were short; nothing is held.
 	StockRejected struct {
 		SKUs []ShortSKU `json:"skus"`
 	}
-	// PaymentFailed: the attempt ended without a charge.
+	// PaymentFailed says that the attempt ended without a charge.
 	PaymentFailed struct {
 		Code          string `json:"code"`
 		DeclineReason string `json:"decline_reason,omitempty"`
 	}
-	// Paid: the amount is captured.
+	// Paid says that the amount is captured.
 	Paid struct {
 		Amount Money `json:"amount"`
 	}
-	// Confirmed: paid and its stock taken.
+	// Confirmed says that the order is paid and its stock taken.
 	Confirmed struct{}
-	// CancelRequested: the client wants out; the saga compensates.
+	// CancelRequested says that the client wants out; the saga compensates.
 	CancelRequested struct {
 		Reason string `json:"reason,omitempty"`
 	}
-	// Refunded: the amount went back.
+	// Refunded says that the amount went back.
 	Refunded struct {
 		Amount Money `json:"amount"`
 	}

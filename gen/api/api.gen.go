@@ -1257,11 +1257,6 @@ type Problem400IDEM001004REQ001002003004 struct {
 	union json.RawMessage
 }
 
-// Problem400IDEM001004REQ001002004 defines model for Problem400_IDEM_001_004_REQ_001_002_004.
-type Problem400IDEM001004REQ001002004 struct {
-	union json.RawMessage
-}
-
 // Problem400REQ003012 defines model for Problem400_REQ_003_012.
 type Problem400REQ003012 struct {
 	union json.RawMessage
@@ -1518,6 +1513,7 @@ type ProblemCAT003 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -1548,6 +1544,7 @@ type ProblemCAT004 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -1578,6 +1575,7 @@ type ProblemCAT005 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -1827,6 +1825,7 @@ type ProblemORD003 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -1859,6 +1858,7 @@ type ProblemORD004 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Expected An integer amount of minor units and its currency.
 	Expected Money `json:"expected"`
@@ -1897,6 +1897,7 @@ type ProblemORD005 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -1957,6 +1958,7 @@ type ProblemORD008 struct {
 
 	// Detail The same text as `message`.
 	Detail string `json:"detail"`
+	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
@@ -2661,9 +2663,6 @@ type TraceIDParameter = string
 // Refusal400IDEM001004REQ001002003004 defines model for Refusal400_IDEM_001_004_REQ_001_002_003_004.
 type Refusal400IDEM001004REQ001002003004 = Problem400IDEM001004REQ001002003004
 
-// Refusal400IDEM001004REQ001002004 defines model for Refusal400_IDEM_001_004_REQ_001_002_004.
-type Refusal400IDEM001004REQ001002004 = Problem400IDEM001004REQ001002004
-
 // Refusal400REQ003 A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names.
 type Refusal400REQ003 = ProblemREQ003
 
@@ -3119,146 +3118,6 @@ func (t Problem400IDEM001004REQ001002003004) MarshalJSON() ([]byte, error) {
 }
 
 func (t *Problem400IDEM001004REQ001002003004) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
-// AsProblemIDEM001 returns the union data inside the Problem400IDEM001004REQ001002004 as a ProblemIDEM001
-func (t Problem400IDEM001004REQ001002004) AsProblemIDEM001() (ProblemIDEM001, error) {
-	var body ProblemIDEM001
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemIDEM001 overwrites any union data inside the Problem400IDEM001004REQ001002004 as the provided ProblemIDEM001
-func (t *Problem400IDEM001004REQ001002004) FromProblemIDEM001(v ProblemIDEM001) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemIDEM001 performs a merge with any union data inside the Problem400IDEM001004REQ001002004, using the provided ProblemIDEM001
-func (t *Problem400IDEM001004REQ001002004) MergeProblemIDEM001(v ProblemIDEM001) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemIDEM004 returns the union data inside the Problem400IDEM001004REQ001002004 as a ProblemIDEM004
-func (t Problem400IDEM001004REQ001002004) AsProblemIDEM004() (ProblemIDEM004, error) {
-	var body ProblemIDEM004
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemIDEM004 overwrites any union data inside the Problem400IDEM001004REQ001002004 as the provided ProblemIDEM004
-func (t *Problem400IDEM001004REQ001002004) FromProblemIDEM004(v ProblemIDEM004) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemIDEM004 performs a merge with any union data inside the Problem400IDEM001004REQ001002004, using the provided ProblemIDEM004
-func (t *Problem400IDEM001004REQ001002004) MergeProblemIDEM004(v ProblemIDEM004) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemREQ001 returns the union data inside the Problem400IDEM001004REQ001002004 as a ProblemREQ001
-func (t Problem400IDEM001004REQ001002004) AsProblemREQ001() (ProblemREQ001, error) {
-	var body ProblemREQ001
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemREQ001 overwrites any union data inside the Problem400IDEM001004REQ001002004 as the provided ProblemREQ001
-func (t *Problem400IDEM001004REQ001002004) FromProblemREQ001(v ProblemREQ001) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemREQ001 performs a merge with any union data inside the Problem400IDEM001004REQ001002004, using the provided ProblemREQ001
-func (t *Problem400IDEM001004REQ001002004) MergeProblemREQ001(v ProblemREQ001) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemREQ002 returns the union data inside the Problem400IDEM001004REQ001002004 as a ProblemREQ002
-func (t Problem400IDEM001004REQ001002004) AsProblemREQ002() (ProblemREQ002, error) {
-	var body ProblemREQ002
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemREQ002 overwrites any union data inside the Problem400IDEM001004REQ001002004 as the provided ProblemREQ002
-func (t *Problem400IDEM001004REQ001002004) FromProblemREQ002(v ProblemREQ002) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemREQ002 performs a merge with any union data inside the Problem400IDEM001004REQ001002004, using the provided ProblemREQ002
-func (t *Problem400IDEM001004REQ001002004) MergeProblemREQ002(v ProblemREQ002) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemREQ004 returns the union data inside the Problem400IDEM001004REQ001002004 as a ProblemREQ004
-func (t Problem400IDEM001004REQ001002004) AsProblemREQ004() (ProblemREQ004, error) {
-	var body ProblemREQ004
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemREQ004 overwrites any union data inside the Problem400IDEM001004REQ001002004 as the provided ProblemREQ004
-func (t *Problem400IDEM001004REQ001002004) FromProblemREQ004(v ProblemREQ004) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemREQ004 performs a merge with any union data inside the Problem400IDEM001004REQ001002004, using the provided ProblemREQ004
-func (t *Problem400IDEM001004REQ001002004) MergeProblemREQ004(v ProblemREQ004) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t Problem400IDEM001004REQ001002004) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *Problem400IDEM001004REQ001002004) UnmarshalJSON(b []byte) error {
 	err := t.union.UnmarshalJSON(b)
 	return err
 }
@@ -5921,20 +5780,106 @@ type GetOpenAPIJSONResponse304Headers struct {
 	XTraceID string
 }
 
+// GetOpenAPIJSONResponse400Headers the declared response headers of an HTTP 400 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse400Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIJSONResponse406Headers the declared response headers of an HTTP 406 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse406Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIJSONResponse429Headers the declared response headers of an HTTP 429 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse429Headers struct {
+	RetryAfter int32
+	XTraceID   string
+}
+
+// GetOpenAPIJSONResponse500Headers the declared response headers of an HTTP 500 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse500Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIJSONResponse503Headers the declared response headers of an HTTP 503 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse503Headers struct {
+	RetryAfter int32
+	XTraceID   string
+}
+
+// GetOpenAPIJSONResponse504Headers the declared response headers of an HTTP 504 response for GetOpenAPIJSON
+type GetOpenAPIJSONResponse504Headers struct {
+	XTraceID string
+}
+
 type GetOpenAPIJSONResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *map[string]interface{}
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Refusal400REQ003
+	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
+	ApplicationProblemJSON406 *Refusal406REQ007
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *Refusal429RATE001
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Refusal500SYS001
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
+	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
+	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOpenAPIJSONResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
 	Headers304 *GetOpenAPIJSONResponse304Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetOpenAPIJSONResponse400Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *GetOpenAPIJSONResponse406Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetOpenAPIJSONResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetOpenAPIJSONResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetOpenAPIJSONResponse503Headers
+	// Headers504 the parsed response headers for an HTTP 504 response
+	Headers504 *GetOpenAPIJSONResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetOpenAPIJSONResponse) GetJSON200() *map[string]interface{} {
 	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON400() *Refusal400REQ003 {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON406 returns the response for an HTTP 406 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON406() *Refusal406REQ007 {
+	return r.ApplicationProblemJSON406
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON429() *Refusal429RATE001 {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
+	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -5978,20 +5923,106 @@ type GetOpenAPIYAMLResponse304Headers struct {
 	XTraceID string
 }
 
+// GetOpenAPIYAMLResponse400Headers the declared response headers of an HTTP 400 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse400Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIYAMLResponse406Headers the declared response headers of an HTTP 406 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse406Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIYAMLResponse429Headers the declared response headers of an HTTP 429 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse429Headers struct {
+	RetryAfter int32
+	XTraceID   string
+}
+
+// GetOpenAPIYAMLResponse500Headers the declared response headers of an HTTP 500 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse500Headers struct {
+	XTraceID string
+}
+
+// GetOpenAPIYAMLResponse503Headers the declared response headers of an HTTP 503 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse503Headers struct {
+	RetryAfter int32
+	XTraceID   string
+}
+
+// GetOpenAPIYAMLResponse504Headers the declared response headers of an HTTP 504 response for GetOpenAPIYAML
+type GetOpenAPIYAMLResponse504Headers struct {
+	XTraceID string
+}
+
 type GetOpenAPIYAMLResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// YAML200 the response for an HTTP 200 `application/yaml` response
 	YAML200 *string
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Refusal400REQ003
+	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
+	ApplicationProblemJSON406 *Refusal406REQ007
+	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationProblemJSON429 *Refusal429RATE001
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *Refusal500SYS001
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
+	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
+	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOpenAPIYAMLResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
 	Headers304 *GetOpenAPIYAMLResponse304Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetOpenAPIYAMLResponse400Headers
+	// Headers406 the parsed response headers for an HTTP 406 response
+	Headers406 *GetOpenAPIYAMLResponse406Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetOpenAPIYAMLResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetOpenAPIYAMLResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetOpenAPIYAMLResponse503Headers
+	// Headers504 the parsed response headers for an HTTP 504 response
+	Headers504 *GetOpenAPIYAMLResponse504Headers
 }
 
 // GetYAML200 returns the response for an HTTP 200 `application/yaml` response
 func (r GetOpenAPIYAMLResponse) GetYAML200() *string {
 	return r.YAML200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON400() *Refusal400REQ003 {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON406 returns the response for an HTTP 406 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON406() *Refusal406REQ007 {
+	return r.ApplicationProblemJSON406
+}
+
+// GetApplicationProblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON429() *Refusal429RATE001 {
+	return r.ApplicationProblemJSON429
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+	return r.ApplicationProblemJSON503
+}
+
+// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
+	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6035,6 +6066,11 @@ type ListErrorsResponse304Headers struct {
 	XTraceID string
 }
 
+// ListErrorsResponse400Headers the declared response headers of an HTTP 400 response for ListErrors
+type ListErrorsResponse400Headers struct {
+	XTraceID string
+}
+
 // ListErrorsResponse406Headers the declared response headers of an HTTP 406 response for ListErrors
 type ListErrorsResponse406Headers struct {
 	XTraceID string
@@ -6067,6 +6103,8 @@ type ListErrorsResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *ErrorCodeList
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *Refusal400REQ003
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
 	ApplicationProblemJSON406 *Refusal406REQ007
 	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
@@ -6081,6 +6119,8 @@ type ListErrorsResponse struct {
 	Headers200 *ListErrorsResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
 	Headers304 *ListErrorsResponse304Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListErrorsResponse400Headers
 	// Headers406 the parsed response headers for an HTTP 406 response
 	Headers406 *ListErrorsResponse406Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
@@ -6096,6 +6136,11 @@ type ListErrorsResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListErrorsResponse) GetJSON200() *ErrorCodeList {
 	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListErrorsResponse) GetApplicationProblemJSON400() *Refusal400REQ003 {
+	return r.ApplicationProblemJSON400
 }
 
 // GetApplicationProblemJSON406 returns the response for an HTTP 406 `application/problem+json` response
@@ -6776,7 +6821,7 @@ type PlaceOrderResponse struct {
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Order
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationProblemJSON400 *Refusal400IDEM001004REQ001002004
+	ApplicationProblemJSON400 *Refusal400IDEM001004REQ001002003004
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
@@ -6840,7 +6885,7 @@ func (r PlaceOrderResponse) GetJSON202() *Order {
 }
 
 // GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r PlaceOrderResponse) GetApplicationProblemJSON400() *Refusal400IDEM001004REQ001002004 {
+func (r PlaceOrderResponse) GetApplicationProblemJSON400() *Refusal400IDEM001004REQ001002003004 {
 	return r.ApplicationProblemJSON400
 }
 
@@ -8390,6 +8435,48 @@ func ParseGetOpenAPIJSONResponse(rsp *http.Response) (*GetOpenAPIJSONResponse, e
 	case rsp.StatusCode == 304:
 		break // No content-type
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Refusal400REQ003
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Refusal406REQ007
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Refusal429RATE001
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Refusal500SYS001
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Refusal503RATE003SYS002005
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
+		var dest Refusal504SYS003
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON504 = &dest
+
 	}
 
 	switch {
@@ -8427,6 +8514,80 @@ func ParseGetOpenAPIJSONResponse(rsp *http.Response) (*GetOpenAPIJSONResponse, e
 			headers.XTraceID = value
 		}
 		response.Headers304 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetOpenAPIJSONResponse400Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 406:
+		var headers GetOpenAPIJSONResponse406Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetOpenAPIJSONResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetOpenAPIJSONResponse500Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetOpenAPIJSONResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers503 = &headers
+	case rsp.StatusCode == 504:
+		var headers GetOpenAPIJSONResponse504Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -8455,6 +8616,48 @@ func ParseGetOpenAPIYAMLResponse(rsp *http.Response) (*GetOpenAPIYAMLResponse, e
 
 	case rsp.StatusCode == 304:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Refusal400REQ003
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
+		var dest Refusal406REQ007
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON406 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Refusal429RATE001
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Refusal500SYS001
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Refusal503RATE003SYS002005
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
+		var dest Refusal504SYS003
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -8493,6 +8696,80 @@ func ParseGetOpenAPIYAMLResponse(rsp *http.Response) (*GetOpenAPIYAMLResponse, e
 			headers.XTraceID = value
 		}
 		response.Headers304 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetOpenAPIYAMLResponse400Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 406:
+		var headers GetOpenAPIYAMLResponse406Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers406 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetOpenAPIYAMLResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetOpenAPIYAMLResponse500Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetOpenAPIYAMLResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers503 = &headers
+	case rsp.StatusCode == 504:
+		var headers GetOpenAPIYAMLResponse504Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -8521,6 +8798,13 @@ func ParseListErrorsResponse(rsp *http.Response) (*ListErrorsResponse, error) {
 
 	case rsp.StatusCode == 304:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Refusal400REQ003
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 406:
 		var dest Refusal406REQ007
@@ -8594,6 +8878,16 @@ func ParseListErrorsResponse(rsp *http.Response) (*ListErrorsResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers304 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListErrorsResponse400Headers
+		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XTraceID = value
+		}
+		response.Headers400 = &headers
 	case rsp.StatusCode == 406:
 		var headers ListErrorsResponse406Headers
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
@@ -9466,7 +9760,7 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
-		var dest Refusal400IDEM001004REQ001002004
+		var dest Refusal400IDEM001004REQ001002003004
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -12754,15 +13048,6 @@ type Refusal400IDEM001004REQ001002003004ApplicationProblemPlusJSONResponse struc
 	Headers Refusal400IDEM001004REQ001002003004ResponseHeaders
 }
 
-type Refusal400IDEM001004REQ001002004ResponseHeaders struct {
-	XTraceID string
-}
-type Refusal400IDEM001004REQ001002004ApplicationProblemPlusJSONResponse struct {
-	Body Problem400IDEM001004REQ001002004
-
-	Headers Refusal400IDEM001004REQ001002004ResponseHeaders
-}
-
 type Refusal400REQ003ResponseHeaders struct {
 	XTraceID string
 }
@@ -13008,6 +13293,110 @@ func (response GetOpenAPIJSON304Response) VisitGetOpenAPIJSONResponse(w http.Res
 	return nil
 }
 
+type GetOpenAPIJSON400ApplicationProblemPlusJSONResponse struct {
+	Refusal400REQ003ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON400ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIJSON406ApplicationProblemPlusJSONResponse struct {
+	Refusal406REQ007ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON406ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIJSON429ApplicationProblemPlusJSONResponse struct {
+	Refusal429RATE001ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON429ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIJSON500ApplicationProblemPlusJSONResponse struct {
+	Refusal500SYS001ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON500ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIJSON503ApplicationProblemPlusJSONResponse struct {
+	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON503ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIJSON504ApplicationProblemPlusJSONResponse struct {
+	Refusal504SYS003ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIJSON504ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(504)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetOpenAPIYAMLRequestObject struct {
 	Params GetOpenAPIYAMLParams
 }
@@ -13060,6 +13449,110 @@ func (response GetOpenAPIYAML304Response) VisitGetOpenAPIYAMLResponse(w http.Res
 	return nil
 }
 
+type GetOpenAPIYAML400ApplicationProblemPlusJSONResponse struct {
+	Refusal400REQ003ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML400ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIYAML406ApplicationProblemPlusJSONResponse struct {
+	Refusal406REQ007ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML406ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(406)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIYAML429ApplicationProblemPlusJSONResponse struct {
+	Refusal429RATE001ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML429ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIYAML500ApplicationProblemPlusJSONResponse struct {
+	Refusal500SYS001ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML500ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIYAML503ApplicationProblemPlusJSONResponse struct {
+	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML503ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetOpenAPIYAML504ApplicationProblemPlusJSONResponse struct {
+	Refusal504SYS003ApplicationProblemPlusJSONResponse
+}
+
+func (response GetOpenAPIYAML504ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(504)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListErrorsRequestObject struct {
 	Params ListErrorsParams
 }
@@ -13106,6 +13599,23 @@ func (response ListErrors304Response) VisitListErrorsResponse(w http.ResponseWri
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(304)
 	return nil
+}
+
+type ListErrors400ApplicationProblemPlusJSONResponse struct {
+	Refusal400REQ003ApplicationProblemPlusJSONResponse
+}
+
+func (response ListErrors400ApplicationProblemPlusJSONResponse) VisitListErrorsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type ListErrors406ApplicationProblemPlusJSONResponse struct {
@@ -13871,7 +14381,7 @@ func (response PlaceOrder202JSONResponse) VisitPlaceOrderResponse(w http.Respons
 }
 
 type PlaceOrder400ApplicationProblemPlusJSONResponse struct {
-	Refusal400IDEM001004REQ001002004ApplicationProblemPlusJSONResponse
+	Refusal400IDEM001004REQ001002003004ApplicationProblemPlusJSONResponse
 }
 
 func (response PlaceOrder400ApplicationProblemPlusJSONResponse) VisitPlaceOrderResponse(w http.ResponseWriter) error {

@@ -205,7 +205,7 @@ func (q *Queries) GetProducts(ctx context.Context, arg GetProductsParams) ([]Get
 }
 
 const getSteps = `-- name: GetSteps :many
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.last_code, s.input, s.started_at, s.finished_at
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.last_code, s.input, s.trace_id, s.started_at, s.finished_at
 FROM saga_steps s
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
@@ -229,6 +229,7 @@ type GetStepsRow struct {
 	Tries      int32
 	LastCode   string
 	Input      string
+	TraceID    string
 	StartedAt  *time.Time
 	FinishedAt *time.Time
 }
@@ -254,6 +255,7 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 			&i.Tries,
 			&i.LastCode,
 			&i.Input,
+			&i.TraceID,
 			&i.StartedAt,
 			&i.FinishedAt,
 		); err != nil {
@@ -506,7 +508,7 @@ SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4:
        NULLIF(unnest($13::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
 ON CONFLICT (account, mode, order_id, step, attempt) DO UPDATE
 SET status = excluded.status, tries = GREATEST(saga_steps.tries, excluded.tries), last_code = excluded.last_code,
-    input = excluded.input, started_at = excluded.started_at, finished_at = excluded.finished_at, next_at = NULL, lease_until = NULL
+    input = excluded.input, trace_id = excluded.trace_id, started_at = excluded.started_at, finished_at = excluded.finished_at, next_at = NULL, lease_until = NULL
 `
 
 type PutStepsParams struct {

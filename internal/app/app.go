@@ -51,7 +51,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	err = command(ctx, process{cfg, stdout, stderr}, args[1:])
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil
+		err = nil // it was asked to stop
 	}
 	return err
 }
@@ -64,8 +64,8 @@ type process struct {
 }
 
 // watched runs fn with telemetry that logs to the process's logs.
-func (p process) watched(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
-	tel, err := telemetry.New(ctx, p.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(p.logs)))
+func (proc process) watched(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
+	tel, err := telemetry.New(ctx, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
 	if err != nil {
 		return err
 	}

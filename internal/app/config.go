@@ -18,6 +18,7 @@ type Config struct {
 	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // postgres://...; a member of ordergate_app, for migrate the owner
 	ReplicaURLs    []string      `env:"ORDERGATE_REPLICA_URLS" mask:"true"`               // comma separated; none: reads go to the primary
 	RedisURL       string        `env:"ORDERGATE_REDIS_URL" mask:"true"`                  // redis://...; none: that tier is left out
+	RedisPrefix    string        `env:"ORDERGATE_REDIS_PREFIX" envDefault:"og:"`          // of every key and channel
 	PSPURL         string        `env:"ORDERGATE_PSP_URL" mask:"true"`                    // the payment provider
 	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; the same for ever and everywhere
 	Origins        []string      `env:"ORDERGATE_ORIGINS"`                                // allowed by CORS, comma separated
@@ -41,6 +42,9 @@ func ReadConfig() (Config, error) {
 
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
+
+// Check says what a serve process, or a worker, would lack with c: deploy's files are tested with it.
+func Check(c Config, worker bool) error { return c.validate(worker) }
 
 // validate says all that a process with addresses lacks at once.
 func (c Config) validate(worker bool) error {

@@ -79,7 +79,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		p.redis = client
 	}
 	p.reader, err = query.New(query.Config{
-		Primary: p.primary, Replicas: p.replicas, Redis: p.redis, RedisPrefix: "og:", Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
+		Primary: p.primary, Replicas: p.replicas, Redis: p.redis, RedisPrefix: cfg.RedisPrefix, Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
 		IDs: p.ids, Timeline: p.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
@@ -122,7 +122,7 @@ func (p *parts) connect(ctx context.Context, url string, size int32, check func(
 	}
 	c.MaxConns, c.MinIdleConns = size, min(size, 4)
 	c.ConnConfig.ConnectTimeout = 3 * time.Second
-	c.ConnConfig.Tracer = otelpgx.NewTracer(otelpgx.WithTrimSQLInSpanName())
+	c.ConnConfig.Tracer = otelpgx.NewTracer()
 	for name, value := range map[string]string{
 		"application_name": "ordergate", "role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -98,7 +97,7 @@ func run(ctx context.Context, proc process, args []string) error {
 	if err != nil {
 		return err
 	}
-	defer logs.Close()
+	defer func() { _ = logs.Close() }()
 	say("starting the payment simulator")
 	stopPSP, died, err := startPSP(ctx, &cfg, logs)
 	if err != nil {
@@ -172,7 +171,7 @@ func keptSecret(path string) (string, error) {
 // startPSP starts `ordergate psp` on a free port, tells the configuration, and waits until it answers. The child ends with our
 // end of its standard input, so also when we are killed. died gets its end if nobody stopped it.
 func startPSP(ctx context.Context, cfg *Config, logs io.Writer) (stop func(), died <-chan error, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listen(ctx, "payment simulator", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +181,7 @@ func startPSP(ctx context.Context, cfg *Config, logs io.Writer) (stop func(), di
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.Command(self, "psp", "-with-parent")
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, "psp", "-with-parent") // ended by stop, in its order
 	cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
 	cmd.Stdout, cmd.Stderr = logs, logs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at the terminal is for us

@@ -58,12 +58,12 @@ func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
 	for _, c := range []struct{ path, method, codes, statuses string }{
 		{
 			"/v1/things", "post",
-			auth + "IDEM_001 IDEM_002 IDEM_003 IDEM_004 INV_002 RATE_001 RATE_003 REQ_001 REQ_002 REQ_004 REQ_007 REQ_008 REQ_009 " +
+			auth + "IDEM_001 IDEM_002 IDEM_003 IDEM_004 INV_002 RATE_001 RATE_003 REQ_001 REQ_002 REQ_003 REQ_004 REQ_007 REQ_008 REQ_009 " +
 				"SYS_001 SYS_002 SYS_003 SYS_005 SYS_006", "201 400 401 403 406 409 413 415 422 429 500 503 504",
 		},
 		{"/v1/things", "get", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_004 SYS_005", "200 400 401 403 406 429 500 503 504"},
-		{"/v1/public", "get", "RATE_001 RATE_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 406 429 500 503 504"},
-		{"/plain", "get", "", "200"},
+		{"/v1/public", "get", "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 400 406 429 500 503 504"},
+		{"/plain", "get", "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 400 406 429 500 503 504"},
 	} {
 		op := get(doc, "paths", c.path, c.method)
 		var codes, statuses []string

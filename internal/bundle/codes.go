@@ -15,9 +15,6 @@ const registry = "errors.yaml"
 
 var methods = []string{"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
-// Headers that say nothing about the thing asked for: whatever stands in them is ignored or has a code of its own.
-var commonHeaders = []string{"X-Trace-ID", "Accept-Language", "Idempotency-Key", "Prefer", "If-None-Match", "If-Match"}
-
 const traceHeader = "headers.yaml#/TraceID"
 
 // problemHeaders are the headers of a problem besides X-Trace-ID.
@@ -37,33 +34,30 @@ func problemHeaders(status int, codes []string) (name, target string) {
 	return "", ""
 }
 
-// common are the codes that follow from what an operation is, not from what it does.
-func (b *bundler) common(path, method string, item, op *yaml.Node) []string {
+// common are the codes that follow from what an operation is, not from what it does. REQ_003 is among them everywhere: a query
+// parameter that no operation knows is refused.
+func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	security := get(op, "security")
 	if security == nil {
 		security = get(b.files[root], "security")
 	}
-	v1, closed := strings.HasPrefix(path, "/v1/"), security != nil && len(security.Content) > 0
+	closed := security != nil && len(security.Content) > 0
 	var codes []string
 	when := func(holds bool, more ...string) {
 		if holds {
 			codes = append(codes, more...)
 		}
 	}
-	when(v1, "REQ_007", "RATE_001", "RATE_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005")
-	when(v1 && closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "AUTH_006")
-	when(v1 && closed && method == "get", "SYS_004")
+	when(true, "REQ_003", "REQ_007", "RATE_001", "RATE_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005")
+	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "AUTH_006")
+	when(closed && method == "get", "SYS_004")
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
-	checked := false
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node
 		}
-		name, in := text(p, "name"), text(p, "in")
-		checked = checked || in != "header" || !slices.Contains(commonHeaders, name)
-		when(in == "header" && name == "Idempotency-Key", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_006")
+		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_006")
 	}
-	when(checked, "REQ_003")
 	return codes
 }
 
@@ -92,7 +86,7 @@ func (b *bundler) expand(paths *yaml.Node) error {
 }
 
 func (b *bundler) operation(path, method string, item, op *yaml.Node) error {
-	codes := b.common(path, method, item, op)
+	codes := b.common(method, item, op)
 	for _, c := range children(get(op, "x-error-codes")) {
 		if slices.Contains(codes, c.Value) {
 			return fmt.Errorf("x-error-codes: %s stands twice or is added by the bundler", c.Value)

@@ -92,7 +92,7 @@ func (s *Server) read(ctx context.Context, a query.Answer, ifNoneMatch *string, 
 	out := answer{status: http.StatusOK, contentType: "application/json", body: a.Body, headers: []string{
 		"Cache-Control", "private, no-cache", "X-Consistency-Token", a.Token, "X-Served-By", a.Tier, "Age", strconv.Itoa(a.Age),
 	}}
-	if holds(ifNoneMatch, a.Body.ETag) {
+	if holds(ifNoneMatch, a.ETag) {
 		out.status = http.StatusNotModified
 	}
 	return out, nil

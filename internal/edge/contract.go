@@ -135,7 +135,7 @@ func (o *operation) admit(auth *Authenticator) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
-			if r.ContentLength > MaxBody {
+			if o.body != nil && r.ContentLength > MaxBody {
 				return apierr.E(errcode.REQ008)
 			}
 			m := metaOf(r.Context())
@@ -290,9 +290,6 @@ func (binder) Bind(target any, c echo.Context) error {
 		return readError(err)
 	}
 	v, err := readJSON(body)
-	if err == io.EOF {
-		return err
-	}
 	if err != nil {
 		return err
 	}

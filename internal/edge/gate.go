@@ -31,7 +31,7 @@ func readJSON(body []byte) (any, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(body))
 	v, err := readValue(d)
 	if err == nil {
-		if _, err = d.ReadToken(); err == io.EOF {
+		if _, err = d.ReadToken(); errors.Is(err, io.EOF) {
 			return v, nil
 		}
 		return nil, malformed("", "one document")

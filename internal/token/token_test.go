@@ -7,7 +7,7 @@ func TestTokens(t *testing.T) {
 	older := s.Sign(Token{Timeline: 1, LSN: 255, Key: "ord_1", Rev: 9})
 	newer := s.Sign(Token{Timeline: 1, LSN: 256, Key: "ord_0", Rev: 1})
 	promoted := s.Sign(Token{Timeline: 2, LSN: 10, Key: "ord_0", Rev: 1})
-	if !(older < newer && newer < promoted) {
+	if older >= newer || newer >= promoted {
 		t.Errorf("the greatest string must be the latest: %s %s %s", older, newer, promoted)
 	}
 	want := Token{Timeline: 3, LSN: 1 << 40, Key: "prd_A.b-c_D", Rev: 12}

@@ -79,7 +79,7 @@ WHERE o.account = $1 AND o.mode = $2 AND o.id = $3;
 
 -- name: GetSteps :many
 -- Read under the orders' locks: only who holds an order's lock plans its steps.
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.last_code, s.input, s.started_at, s.finished_at
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.last_code, s.input, s.trace_id, s.started_at, s.finished_at
 FROM saga_steps s
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
@@ -95,7 +95,7 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
        NULLIF(unnest(@finished_ats::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
 ON CONFLICT (account, mode, order_id, step, attempt) DO UPDATE
 SET status = excluded.status, tries = GREATEST(saga_steps.tries, excluded.tries), last_code = excluded.last_code,
-    input = excluded.input, started_at = excluded.started_at, finished_at = excluded.finished_at, next_at = NULL, lease_until = NULL;
+    input = excluded.input, trace_id = excluded.trace_id, started_at = excluded.started_at, finished_at = excluded.finished_at, next_at = NULL, lease_until = NULL;
 
 -- name: FlushLSN :one
 -- Up to here the log of this primary is durable, as bytes from its start.

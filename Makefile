@@ -1,0 +1,60 @@
+# make help lists what a person would type.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+TOOL  := go tool -modfile=tools.mod
+STACK := go run ./internal/devstack/with --
+export CGO_ENABLED := 0
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/ordergate
+	go build -trimpath -o bin/ordergate .
+
+.PHONY: run
+run: build ## start everything on this machine; Ctrl-C stops it, data stays
+	@bin/ordergate run
+
+.PHONY: test
+test: build ts ## all tests: unit, integration on real PostgreSQL, replica and Redis, end to end with the TypeScript client
+	$(STACK) env PATH="$$(sh web/node.sh):$$PATH" go test ./...
+	PATH="$$(sh web/node.sh):$$PATH" npm --prefix web/ts test
+
+.PHONY: ts
+ts: ## build the TypeScript client into gen/ts/dist
+	PATH="$$(sh web/node.sh):$$PATH"; cd web/ts && npm ci --silent && npm run --silent build
+
+.PHONY: gen
+gen: ## generate everything in gen/ from openapi/, sql/ and web/
+	go run ./internal/errgen
+	go run ./internal/bundle
+	$(TOOL) oapi-codegen -config openapi/api.codegen.yaml gen/api/codegen.json
+	$(TOOL) oapi-codegen -config openapi/psp.codegen.yaml openapi/psp.yaml
+	$(TOOL) sqlc generate -f sql/sqlc.yaml
+	PATH="$$(sh web/node.sh):$$PATH"; sh web/ts/generate.sh
+
+.PHONY: check-gen
+check-gen: ## regenerate gen/ from nothing and fail on any difference
+	rm -rf gen
+	$(MAKE) gen
+	@test -z "$$(git status --porcelain gen)" || { git status --porcelain gen; git --no-pager diff --stat gen; echo "gen/ is not what the contract, the SQL and web/ give: run make gen and commit"; exit 1; }
+
+.PHONY: lint
+lint: ## golangci-lint, the layout test and the contract's lint
+	$(TOOL) golangci-lint run
+	go test -run TestLayout .
+	PATH="$$(sh web/node.sh):$$PATH"; cd web/ts && npm ci --silent && npm run --silent lint:contract
+
+.PHONY: contract
+contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
+	go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+
+.PHONY: bench
+bench: build ## print ratios against limits measured beside them, and write bench/results/
+	$(STACK) go run ./bench
+
+.PHONY: clean
+clean: ## delete what was built (data stays)
+	rm -rf bin gen/ts/dist

@@ -1,0 +1,178 @@
+package devstack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A child called x writes its output to x.log. That file is its standard output, locked (flock) before the fork, so it stays
+// locked as long as the child or anything it forked lives, whatever became of us: the one sure sign of life, on Linux and macOS.
+// x.pid names the process to signal, and is believed only while the log is locked.
+type child struct {
+	name string
+	log  string
+	done chan struct{} // closed when the process has ended
+	err  error         // how, once done
+}
+
+const (
+	patience = 10 * time.Second // for each way of asking a child to end
+	maxLog   = 10 << 20         // bytes; a longer log is begun anew at the next start
+)
+
+// forker returns a function that runs others on one OS thread, and one that ends the thread and with it, on Linux, the children
+// that it forked. See DieWithParent.
+func forker() (run func(func() error) error, quit func()) {
+	type fork struct {
+		do  func() error
+		err chan error
+	}
+	forks := make(chan fork)
+	go func() {
+		runtime.LockOSThread()
+		for f := range forks {
+			f.err <- f.do()
+		}
+	}()
+	return func(do func() error) error {
+		f := fork{do, make(chan error)}
+		forks <- f
+		return <-f.err
+	}, func() { close(forks) }
+}
+
+// command prepares a program that runs in the folder dir, as a user that PostgreSQL accepts, with nothing of our environment, in
+// a process group of its own so that Ctrl-C at the terminal reaches only us.
+func (s *Stack) command(dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"} // macOS' PostgreSQL does not start without a locale
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.owner}
+	return cmd
+}
+
+// spawn starts a child that begins to shut down orderly when we die.
+func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
+	c := &child{name: name, log: s.path(name + ".log"), done: make(chan struct{})}
+	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	if err = flock(log); err != nil {
+		return nil, fmt.Errorf("%s runs already: %w", name, err)
+	}
+	if info, err := log.Stat(); err == nil && info.Size() > maxLog {
+		_ = log.Truncate(0)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	DieWithParent(cmd.SysProcAttr, signals(name)[0])
+	_ = os.Remove(s.path(name + ".pid")) // an old number may be anyone's by now
+	if err = s.fork(cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		c.err = cmd.Wait()
+		close(c.done)
+	}()
+	return c, os.WriteFile(s.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+}
+
+// await polls ready until it returns nil. It gives up when the child ends or ctx does.
+func (c *child) await(ctx context.Context, ready func(context.Context) error) error {
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-c.done:
+			return c.epitaph()
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w: %w\n%s", c.name, ctx.Err(), err, tail(c.log))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (c *child) epitaph() error {
+	return fmt.Errorf("%s ended: %v, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
+}
+
+// tail returns the last lines of a log.
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(lines[max(0, len(lines)-12):], "\n")
+}
+
+// signals lists how a child is asked to end, from orderly to at once. None of them loses committed data.
+func signals(name string) []syscall.Signal {
+	if name == "redis" {
+		return []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
+	}
+	return []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} // fast, immediate
+}
+
+// endAll stops whatever runs in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
+func endAll(ctx context.Context, dir string) error {
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	rank := map[string]int{"primary.log": 1, "redis.log": 2}
+	slices.SortFunc(logs, func(a, b string) int { return cmp.Compare(rank[filepath.Base(a)], rank[filepath.Base(b)]) })
+	var errs []error
+	for _, log := range logs {
+		errs = append(errs, end(ctx, dir, strings.TrimSuffix(filepath.Base(log), ".log")))
+	}
+	return errors.Join(errs...)
+}
+
+// end stops one child and returns when it and all that it forked are gone. It is orderly until ctx is done, then hurries.
+func end(ctx context.Context, dir, name string) error {
+	log, err := os.Open(filepath.Join(dir, name+".log"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer log.Close()
+	for i, sig := range signals(name) {
+		if flock(log) == nil {
+			return nil
+		}
+		// Without a pid we died between fork and here, and the kernel has told the child.
+		pid, _ := os.ReadFile(filepath.Join(dir, name+".pid"))
+		if n, _ := strconv.Atoi(string(pid)); n > 1 {
+			_ = syscall.Kill(n, sig) // gone already: what it forked is on its way too
+		}
+		if i > 0 {
+			ctx = context.WithoutCancel(ctx)
+		}
+		stage, cancel := context.WithTimeout(ctx, patience)
+		for stage.Err() == nil && flock(log) != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}
+	if err := flock(log); err != nil {
+		return fmt.Errorf("%s in %s does not end: %w", name, dir, err)
+	}
+	return nil
+}
+
+// flock takes the lock of a file for as long as we, or a child that inherited it, have it open.
+func flock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }

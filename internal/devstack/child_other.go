@@ -1,0 +1,8 @@
+//go:build !linux
+
+package devstack
+
+import "syscall"
+
+// DieWithParent does nothing here: only Linux has a parent-death signal. The next Start stops what a killed run left.
+func DieWithParent(*syscall.SysProcAttr, syscall.Signal) {}

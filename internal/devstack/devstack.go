@@ -1,0 +1,311 @@
+// Package devstack runs a real PostgreSQL primary, its streaming replicas and a Redis as child processes on private loopback
+// ports, so that one command starts everything and tests meet the real thing. The system's own servers are left alone.
+package devstack
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config says what to start, and where its data lives.
+type Config struct {
+	Dir      string       // data folder, made if missing; used by one run at a time
+	Replicas []Replica    // the first start, and a replica that fell too far behind, copies the primary
+	Progress func(string) // hears what takes time; may be nil
+}
+
+// Replica is a streaming replica of the primary.
+type Replica struct {
+	Name       string        // lower-case letters, digits and underscores; not primary, not redis
+	ApplyDelay time.Duration // each commit is seen this much later than it was made
+}
+
+// Stack is a running primary, its replicas and Redis.
+type Stack struct {
+	PrimaryURL  string   // database ordergate, as superuser
+	ReplicaURLs []string // the same on the replicas, in the order of Config.Replicas
+	RedisURL    string   // keeps nothing on disk; evicts by LRU past 256 MB
+
+	cfg      Config
+	bin      string              // folder of initdb and postgres
+	owner    *syscall.Credential // whom the children run as; nil: as we
+	lock     *os.File
+	state    state
+	fork     func(func() error) error
+	noForks  func()
+	died     chan error
+	once     sync.Once
+	stopping chan struct{}
+	stopped  error // what Stop returns
+}
+
+// state is what the data folder remembers between runs, in state.json.
+type state struct {
+	Password string
+	Ports    map[string]int // by server: primary, redis, names of the replicas
+}
+
+// DataDir is where a project keeps its stack's data: in its own .ordergate folder, but as root below /var/lib, because
+// PostgreSQL refuses root and the user that it runs as instead cannot enter a project below root's home.
+func DataDir(project string) string {
+	if abs, err := filepath.Abs(project); err == nil {
+		project = abs
+	}
+	if os.Getuid() != 0 {
+		return filepath.Join(project, ".ordergate")
+	}
+	sum := sha256.Sum256([]byte(project))
+	return filepath.Join("/var/lib/ordergate", hex.EncodeToString(sum[:6]))
+}
+
+// Start starts the stack and returns when every server answers and every replica streams. Data of an earlier run is taken up,
+// after a crash too, and what that run left running is stopped first. Ports stay the same between runs if they are still free.
+// The caller must Stop what was started; when it is killed the children end by themselves (on Linux).
+func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
+	if cfg.Progress == nil {
+		cfg.Progress = func(string) {}
+	}
+	s := &Stack{cfg: cfg, stopping: make(chan struct{}), died: make(chan error, 2+len(cfg.Replicas))}
+	s.fork, s.noForks = forker()
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("start the servers in %s: %w", cfg.Dir, err), s.Stop(ctx))
+		}
+	}()
+	if s.cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if s.owner, err = owner(); err != nil {
+		return nil, err
+	}
+	if s.lock, err = claim(s.cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err = endAll(ctx, s.cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err = s.remember(); err != nil {
+		return nil, err
+	}
+	if s.bin, err = postgresBin(dataVersion(s.path("primary"))); err != nil {
+		return nil, err
+	}
+	children := make([]*child, 2+len(cfg.Replicas))
+	if children[0], err = s.startRedis(ctx); err != nil {
+		return nil, err
+	}
+	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
+	if children[1], err = s.startPrimary(ctx); err != nil {
+		return nil, err
+	}
+	s.PrimaryURL = s.url("primary", "ordergate")
+	for i, r := range cfg.Replicas {
+		if children[2+i], err = s.startReplica(ctx, r); err != nil {
+			return nil, err
+		}
+		s.ReplicaURLs = append(s.ReplicaURLs, s.url(r.Name, "ordergate"))
+	}
+	for _, c := range children {
+		go s.watch(c)
+	}
+	return s, nil
+}
+
+// Died tells when a server ended that nobody stopped, with the tail of its log. The others go on.
+func (s *Stack) Died() <-chan error { return s.died }
+
+func (s *Stack) watch(c *child) {
+	<-c.done
+	select {
+	case <-s.stopping:
+	default:
+		s.died <- c.epitaph()
+	}
+}
+
+// Stop stops the replicas, then the primary, then Redis, and returns when they and all their processes are gone. When ctx is
+// done it no longer waits for orderly shutdowns; committed data is safe all the same. Repeating it does nothing.
+func (s *Stack) Stop(ctx context.Context) error {
+	s.once.Do(func() {
+		close(s.stopping)
+		if s.lock != nil {
+			s.stopped = errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
+		}
+		s.noForks()
+	})
+	return s.stopped
+}
+
+// Remove deletes a data folder, after stopping what a killed run left in it. A folder in use is refused.
+func Remove(ctx context.Context, dir string) error {
+	lock, err := claim(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return errors.Join(endAll(ctx, dir), os.RemoveAll(dir))
+}
+
+// Scratch makes a folder for a throw-away stack, in memory (7 times as fast for tests) where 3 GiB of it are
+// free. It removes those that killed runs left.
+func Scratch(ctx context.Context) (string, error) {
+	base, shm := os.TempDir(), syscall.Statfs_t{}
+	if syscall.Statfs("/dev/shm", &shm) == nil && uint64(shm.Bavail)*uint64(shm.Bsize) >= 3<<30 {
+		base = "/dev/shm"
+	}
+	old, _ := filepath.Glob(filepath.Join(base, "ordergate-scratch-*"))
+	for _, dir := range old {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) || time.Since(info.ModTime()) < time.Minute {
+			continue // another's, or so young that its run may not have claimed it yet
+		}
+		_ = Remove(ctx, dir) // or it is in use
+	}
+	return os.MkdirTemp(base, "ordergate-scratch-")
+}
+
+// claim makes a data folder that the children can enter and takes its lock, which ends with us.
+func claim(dir string) (*os.File, error) {
+	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
+		_ = os.Chmod(filepath.Dir(dir), 0o755) // whatever the umask is
+	}
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if flock(lock) != nil {
+		pid := make([]byte, 20)
+		n, _ := lock.Read(pid)
+		lock.Close()
+		return nil, fmt.Errorf("%s is in use by another run, process %s: stop that first", dir, pid[:n])
+	}
+	_ = os.WriteFile(lock.Name(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for the message above
+	return lock, nil
+}
+
+// owner returns whom the children run as: as root the system's user postgres or nobody, otherwise us (nil).
+func owner() (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			uid, errUID := strconv.ParseUint(u.Uid, 10, 32)
+			gid, errGID := strconv.ParseUint(u.Gid, 10, 32)
+			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(errUID, errGID)
+		}
+	}
+	return nil, errors.New("PostgreSQL refuses root, and there is no user postgres or nobody to run it as")
+}
+
+// remember reads the password and ports of the last run and settles those of this one.
+func (s *Stack) remember() error {
+	b, err := os.ReadFile(s.path("state.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &s.state)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		s.state, err = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}, nil
+	}
+	if err != nil {
+		return err
+	}
+	names := []string{"primary", "redis"}
+	for _, r := range s.cfg.Replicas {
+		names = append(names, r.Name)
+	}
+	for _, name := range names {
+		l, err := listen(s.state.Ports[name])
+		if err != nil {
+			return err
+		}
+		defer l.Close() // held until all are settled
+		s.state.Ports[name] = l.Addr().(*net.TCPAddr).Port
+	}
+	if b, err = json.Marshal(s.state); err != nil {
+		return err
+	}
+	tmp := s.path("state.json.new")
+	return errors.Join(os.WriteFile(tmp, b, 0o600), os.Rename(tmp, s.path("state.json")))
+}
+
+// listen takes the port, or a free one if that is 0 or taken. New ones lie below the ranges from which systems draw the local
+// ports of outgoing connections, so that none of those takes it before the server does.
+func listen(port int) (l net.Listener, err error) {
+	for range 100 {
+		if port == 0 {
+			port = 20000 + mathrand.IntN(10000)
+		}
+		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			return l, nil
+		}
+		port = 0
+	}
+	return nil, err
+}
+
+// startRedis starts Redis. Its configuration goes through standard input, which keeps the password out of the process list.
+func (s *Stack) startRedis(ctx context.Context) (*child, error) {
+	program, err := redisServer()
+	if err != nil {
+		return nil, err
+	}
+	cmd := s.command(s.cfg.Dir, program, "-")
+	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\n"+
+		"maxmemory 256mb\nmaxmemory-policy allkeys-lru\n", s.state.Ports["redis"], s.state.Password))
+	c, err := s.spawn("redis", cmd)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.await(ctx, func(context.Context) error {
+		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(s.state.Ports["redis"]), time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		if _, err = fmt.Fprintf(conn, "AUTH %s\r\n", s.state.Password); err != nil {
+			return err
+		}
+		if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "+OK\r\n" {
+			return fmt.Errorf("redis answers %q: %w", answer, err)
+		}
+		return nil
+	})
+}
+
+func (s *Stack) path(name string) string { return filepath.Join(s.cfg.Dir, name) }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// dataVersion is the major version of PostgreSQL that made the data, or 0 if there is none yet.
+func dataVersion(dir string) int {
+	b, _ := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
+	v, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return v
+}

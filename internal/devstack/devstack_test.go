@@ -1,0 +1,304 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestMain plays the run that gets killed when a test asks for it.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("DEVSTACK_TEST_RUN"); dir != "" {
+		s, err := Start(context.Background(), Config{Dir: dir, Replicas: replicas})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(s.PrimaryURL)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+var replicas = []Replica{{Name: "replica"}, {Name: "lagging", ApplyDelay: 2 * time.Second}}
+
+func TestData(t *testing.T) {
+	dir := scratch(t)
+	first := start(t, dir, replicas)
+	t.Run("a second run in the folder is refused", func(t *testing.T) {
+		want := "in use by another run, process " + strconv.Itoa(os.Getpid())
+		if _, err := Start(t.Context(), Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Fatal(err)
+		}
+		if err := Remove(t.Context(), dir); err == nil {
+			t.Fatal("removed")
+		}
+	})
+	t.Run("a row reaches the replica at once and the lagging one 2 s later", func(t *testing.T) {
+		exec1(t, first.PrimaryURL, "CREATE TABLE rows (id int)")
+		exec1(t, first.PrimaryURL, "INSERT INTO rows VALUES (1)")
+		written := time.Now()
+		awaitRows(t, first.ReplicaURLs[0], 1)
+		if took := time.Since(written); took > time.Second {
+			t.Errorf("replica took %v", took)
+		}
+		awaitRows(t, first.ReplicaURLs[1], 1)
+		if took := time.Since(written); took < 1900*time.Millisecond {
+			t.Errorf("lagging replica took %v", took)
+		}
+	})
+	t.Run("durability is on", func(t *testing.T) {
+		for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+			if v := query[string](t, first.PrimaryURL, "SELECT current_setting('"+setting+"')"); v != "on" {
+				t.Errorf("%s is %s", setting, v)
+			}
+		}
+	})
+	stop(t, first)
+
+	t.Run("a later start has the rows and the ports", func(t *testing.T) {
+		s := start(t, dir, replicas)
+		if s.PrimaryURL != first.PrimaryURL || s.RedisURL != first.RedisURL {
+			t.Error("ports changed")
+		}
+		awaitRows(t, s.PrimaryURL, 1)
+		awaitRows(t, s.ReplicaURLs[1], 1)
+		stop(t, s)
+	})
+	t.Run("a replica that a run left out comes back", func(t *testing.T) {
+		s := start(t, dir, replicas[:1])
+		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (2)")
+		stop(t, s)
+		s = start(t, dir, replicas)
+		awaitRows(t, s.ReplicaURLs[1], 2)
+		stop(t, s)
+	})
+	t.Run("a replica that cannot follow is rebuilt", func(t *testing.T) {
+		s := start(t, dir, replicas[:1])
+		stop(t, s)
+		if err := os.Remove(filepath.Join(dir, "replica", "global", "pg_control")); err != nil {
+			t.Fatal(err)
+		}
+		s = start(t, dir, replicas[:1])
+		awaitRows(t, s.ReplicaURLs[0], 2)
+		stop(t, s)
+	})
+	t.Run("a taken port is replaced", func(t *testing.T) {
+		cfg, err := pgx.ParseConfig(first.PrimaryURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := listen(int(cfg.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		s := start(t, dir, replicas[:1])
+		if s.PrimaryURL == first.PrimaryURL {
+			t.Error("same port")
+		}
+		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (3)")
+		awaitRows(t, s.ReplicaURLs[0], 3)
+		stop(t, s)
+	})
+	if left := processes(t, dir); len(left) > 0 {
+		t.Errorf("left running: %q", left)
+	}
+}
+
+func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
+	dir := scratch(t)
+	s := start(t, dir, replicas[:1])
+	exec1(t, s.PrimaryURL, "CREATE TABLE rows (id int)")
+	for n := 1; n <= 3; n++ {
+		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
+		kill(t, dir, "primary")
+		select {
+		case err := <-s.Died():
+			if !strings.Contains(err.Error(), "primary ended: signal: killed") || !strings.Contains(err.Error(), "ready to accept connections") {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nobody told")
+		}
+		stop(t, s)
+		s = start(t, dir, replicas[:1])
+		awaitRows(t, s.PrimaryURL, n)
+		awaitRows(t, s.ReplicaURLs[0], n)
+	}
+	kill(t, dir, "replica")
+	kill(t, dir, "redis")
+	stop(t, s)
+	stop(t, start(t, dir, replicas[:1]))
+}
+
+func TestKilledRunLeavesNothingRunning(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Log("only Linux ends the children; the next Start stops them elsewhere")
+	}
+	dir := scratch(t)
+	for n := 1; n <= 3; n++ {
+		run := exec.Command(os.Args[0])
+		run.Env = append(os.Environ(), "DEVSTACK_TEST_RUN="+dir)
+		out, err := run.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 4096)
+		size, err := out.Read(line)
+		url := strings.TrimSpace(string(line[:size]))
+		if err != nil || !strings.HasPrefix(url, "postgres://") {
+			t.Fatal(err, url)
+		}
+		exec1(t, url, "CREATE TABLE IF NOT EXISTS rows (id int)")
+		exec1(t, url, "INSERT INTO rows VALUES (1)")
+		if err = run.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = run.Wait()
+		if n == 2 && runtime.GOOS == "linux" {
+			poll(t, "the children to end", func() error {
+				if left := processes(t, dir); len(left) > 0 {
+					return fmt.Errorf("%q", left)
+				}
+				return nil
+			})
+		} // else the next start meets them shutting down
+	}
+	s := start(t, dir, replicas)
+	awaitRows(t, s.PrimaryURL, 3)
+	stop(t, s)
+}
+
+func TestNamesOfFolders(t *testing.T) {
+	a, b := DataDir("/home/a"), DataDir("/home/b")
+	if a == b || !filepath.IsAbs(a) || (os.Getuid() != 0 && a != "/home/a/.ordergate") {
+		t.Error(a, b)
+	}
+}
+
+// scratch is a folder that is removed at the end, with whatever the test left running in it.
+func scratch(t *testing.T) string {
+	dir, err := Scratch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(endAll(context.Background(), dir), os.RemoveAll(dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func start(t *testing.T, dir string, replicas []Replica) *Stack {
+	t.Helper()
+	begin := time.Now()
+	s, err := Start(t.Context(), Config{Dir: dir, Replicas: replicas, Progress: func(line string) { t.Log(line) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("started in %v", time.Since(begin).Round(time.Millisecond))
+	return s
+}
+
+func stop(t *testing.T, s *Stack) {
+	t.Helper()
+	begin := time.Now()
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("stopped in %v", time.Since(begin).Round(time.Millisecond))
+}
+
+func kill(t *testing.T, dir, name string) {
+	t.Helper()
+	pid, err := os.ReadFile(filepath.Join(dir, name+".pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := strconv.Atoi(string(pid))
+	if err = syscall.Kill(n, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// processes lists what runs in a folder, by the system's word.
+func processes(t *testing.T, dir string) (found []string) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(path), "cwd"))
+		if line, _ := os.ReadFile(path); strings.HasPrefix(cwd, dir) {
+			found = append(found, string(line))
+		}
+	}
+	return found
+}
+
+func exec1(t *testing.T, url, sql string) {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		defer db.Close(context.Background())
+		_, err = db.Exec(t.Context(), sql)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func query[T any](t *testing.T, url, sql string) (v T) {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), url)
+	if err == nil {
+		defer db.Close(context.Background())
+		err = db.QueryRow(t.Context(), sql).Scan(&v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func awaitRows(t *testing.T, url string, want int) {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(context.Background())
+	poll(t, strconv.Itoa(want)+" rows", func() error {
+		var n int
+		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM rows").Scan(&n); err != nil {
+			return err
+		} else if n != want {
+			return fmt.Errorf("%d rows", n)
+		}
+		return nil
+	})
+}
+
+func poll(t *testing.T, what string, ready func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if err := ready(); err == nil {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("waiting for %s: %v", what, err)
+		}
+	}
+}

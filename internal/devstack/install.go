@@ -1,0 +1,113 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// oldest is the oldest major version of PostgreSQL that the stack works with (pg_backup_start is new in it).
+const oldest = 15
+
+// Install installs PostgreSQL and Redis where they are missing: with apt-get on Debian and Ubuntu (through sudo when we are not
+// root), with Homebrew on macOS. What is there is neither upgraded nor restarted. Elsewhere the error says what to install. The
+// installer's words go to out.
+func Install(ctx context.Context, out io.Writer) error {
+	_, pg := postgresBin(0)
+	_, redis := redisServer()
+	missing := func(ofPostgres, ofRedis string) (names []string) {
+		if pg != nil {
+			names = append(names, ofPostgres)
+		}
+		if redis != nil {
+			names = append(names, ofRedis)
+		}
+		return names
+	}
+	var steps [][]string
+	if pg == nil && redis == nil {
+		return nil
+	} else if has("apt-get") && (os.Getuid() == 0 || has("sudo")) {
+		apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"}
+		if os.Getuid() != 0 {
+			apt = append([]string{"sudo"}, apt...) // asks for a password only if it has to and there is a terminal
+		}
+		install := append(apt[:len(apt):len(apt)], "install", "-y", "--no-install-recommends")
+		steps = [][]string{append(apt[:len(apt):len(apt)], "update"), append(install, missing("postgresql", "redis-server")...)}
+	} else if runtime.GOOS == "darwin" && has("brew") {
+		steps = [][]string{append([]string{"brew", "install"}, missing("postgresql@16", "redis")...)}
+	}
+	for _, step := range steps {
+		fmt.Fprintln(out, "installing PostgreSQL and Redis:", strings.Join(step, " "))
+		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, out
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("install PostgreSQL and Redis: %v: %w", step, err)
+		}
+	}
+	_, pg = postgresBin(0)
+	_, redis = redisServer()
+	return errors.Join(pg, redis)
+}
+
+func has(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
+// postgresBin returns the folder with initdb and postgres of the wanted major version; 0 means the newest.
+func postgresBin(want int) (string, error) {
+	var found string
+	var newest int
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin",
+		"/usr/local/opt/postgresql@*/bin"} {
+		bins, _ := filepath.Glob(pattern)
+		for _, bin := range bins {
+			if v := majorVersion(bin); v > newest && (want == 0 || v == want) {
+				found, newest = bin, v
+			}
+		}
+	}
+	if initdb, err := exec.LookPath("initdb"); err == nil {
+		// PATH may hold a link or a wrapper: PostgreSQL finds its files from where the program really is.
+		if initdb, err = filepath.EvalSymlinks(initdb); err == nil {
+			if v := majorVersion(filepath.Dir(initdb)); v > newest && (want == 0 || v == want) {
+				found, newest = filepath.Dir(initdb), v
+			}
+		}
+	}
+	switch {
+	case newest >= oldest:
+		return found, nil
+	case want > 0:
+		return "", fmt.Errorf("the data was made by PostgreSQL %d, which is not installed any more: install it or remove the data folder", want)
+	default:
+		return "", fmt.Errorf("PostgreSQL %d or newer is needed (initdb and postgres): install it", oldest)
+	}
+}
+
+func majorVersion(bin string) int {
+	out, err := exec.Command(filepath.Join(bin, "postgres"), "--version").Output()
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(out)))
+	return n
+}
+
+func redisServer() (string, error) {
+	for _, name := range []string{"redis-server", "/opt/homebrew/bin/redis-server", "/usr/local/bin/redis-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("Redis is needed (redis-server): install it")
+}

@@ -1,0 +1,239 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/command"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+)
+
+const testKey = "og_test_key_for_tests_of_the_edge"
+
+// deadServer is a Server whose PostgreSQL is down.
+func deadServer(t *testing.T) *Server {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/none?connect_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	tracer := noop.NewTracerProvider().Tracer("")
+	ids := order.NewIDs([]byte("k"))
+	static := map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"orders:write"}}}
+	s, err := New(Config{
+		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Concurrency: 10, Wake: func() {}, Tracer: tracer}),
+		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
+			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
+		}, static, time.Now),
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.undeclared = func(operation string, code errcode.Code) { t.Errorf("%s answered %s, which the contract does not list", operation, code) }
+	return s
+}
+
+func call(s http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+testKey)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Idempotency-Key", "12345678")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Del(headers[i])
+		if headers[i+1] != "" {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+const goodOrder = `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"A","quantity":1}]}`
+
+// TestEveryKindOfFailure sends every kind of failure through the one renderer and reads the body.
+func TestEveryKindOfFailure(t *testing.T) {
+	s := deadServer(t)
+	secret := "password=secret host=10.1.2.3"
+	thrown := map[string]error{
+		"ours":                apierr.E(errcode.ORD001),
+		"ours-wrapped":        fmt.Errorf("deep: %w", apierr.E(errcode.INV002, apierr.Extra("skus", []order.ShortSKU{{SKU: "A", Requested: 2, Available: 1}}))),
+		"unknown":             errors.New(secret),
+		"echo-error":          echo.NewHTTPError(http.StatusTeapot, secret),
+		"generated-binding":   echo.NewHTTPError(http.StatusBadRequest, secret),
+		"context-deadline":    fmt.Errorf("%s: %w", secret, context.DeadlineExceeded),
+		"postgres-error":      &pgconn.PgError{Code: "XX000", Message: secret, Detail: secret},
+		"unencodable-extra":   apierr.E(errcode.ORD002, apierr.Extra("from", func() {})),
+		"code-without-a-name": apierr.E("NO_999"),
+	}
+	s.echo.GET("/throw/:what", func(c echo.Context) error { return thrown[c.Param("what")] })
+	s.echo.GET("/panic", func(echo.Context) error { panic(secret) })
+	for _, c := range []struct {
+		name    string
+		answer  *httptest.ResponseRecorder
+		status  int
+		code    errcode.Code
+		pointer string
+		header  string
+	}{
+		{"ours", call(s, "GET", "/throw/ours", ""), 404, "ORD_001", "", ""},
+		{"ours, wrapped", call(s, "GET", "/throw/ours-wrapped", ""), 409, "INV_002", "", ""},
+		{"unknown", call(s, "GET", "/throw/unknown", ""), 500, "SYS_001", "", ""},
+		{"echo's", call(s, "GET", "/throw/echo-error", ""), 500, "SYS_001", "", ""},
+		{"the generated binding's", call(s, "GET", "/throw/generated-binding", ""), 400, "REQ_003", "", ""},
+		{"a context's deadline", call(s, "GET", "/throw/context-deadline", ""), 504, "SYS_003", "", ""},
+		{"PostgreSQL's", call(s, "GET", "/throw/postgres-error", ""), 500, "SYS_001", "", ""},
+		{"an extra that cannot be encoded", call(s, "GET", "/throw/unencodable-extra", ""), 500, "SYS_001", "", ""},
+		{"a code without a name", call(s, "GET", "/throw/code-without-a-name", ""), 500, "SYS_001", "", ""},
+		{"a panic", call(s, "GET", "/panic", ""), 500, "SYS_001", "", ""},
+		{"an unknown route", call(s, "GET", "/v1/nothing", ""), 404, "REQ_005", "", ""},
+		{"an encoded slash in an id", call(s, "GET", "/v1/errors/a%2Fb", ""), 400, "REQ_003", "/path/code", ""},
+		{"a wrong method", call(s, "DELETE", "/v1/orders", ""), 405, "REQ_006", "", "Allow"},
+		{"no key", call(s, "POST", "/v1/orders", goodOrder, "Authorization", ""), 401, "AUTH_001", "", "Www-Authenticate"},
+		{"a key of another shape", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer x"), 401, "AUTH_002", "", "Www-Authenticate"},
+		{"a key while the database is down", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer og_test_another_key_of_the_right_shape"), 503, "SYS_002", "", "Retry-After"},
+		{"a missing scope", call(s, "GET", "/v1/orders", ""), 403, "AUTH_005", "", ""},
+		{"an answer nobody can give", call(s, "POST", "/v1/orders", goodOrder, "Accept", "text/html"), 406, "REQ_007", "", ""},
+		{"a wrong media type", call(s, "POST", "/v1/orders", goodOrder, "Content-Type", "text/plain"), 415, "REQ_009", "", "Accept-Encoding"},
+		{"a compressed body", call(s, "POST", "/v1/orders", goodOrder, "Content-Encoding", "gzip"), 415, "REQ_009", "", "Accept-Encoding"},
+		{"a body too large", call(s, "POST", "/v1/orders", `{"x":"`+strings.Repeat("x", MaxBody)+`"}`), 413, "REQ_008", "", ""},
+		{"no idempotency key", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", ""), 400, "IDEM_001", "", ""},
+		{"a malformed idempotency key", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", "short"), 400, "IDEM_004", "", ""},
+		{"a bad parameter", call(s, "GET", "/v1/errors/abc", ""), 400, "REQ_003", "/path/code", ""},
+		{"an unknown parameter", call(s, "GET", "/v1/errors?limt=5", ""), 400, "REQ_003", "/query/limt", ""},
+		{"no body", call(s, "POST", "/v1/orders", ""), 400, "REQ_001", "", ""},
+		{"malformed JSON", call(s, "POST", "/v1/orders", `{"currency":`), 400, "REQ_001", "", ""},
+		{"two documents", call(s, "POST", "/v1/orders", goodOrder+goodOrder), 400, "REQ_001", "", ""},
+		{"a name twice", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"quantity":1`, `"quantity":1,"quantity":2`, 1)), 400, "REQ_001", "/lines/0/quantity", ""},
+		{"a NUL", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"c"`, `"\u0000"`, 1)), 400, "REQ_001", "/customer_ref", ""},
+		{"a lone surrogate", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"c"`, `"\ud800"`, 1)), 400, "REQ_001", "/customer_ref", ""},
+		{"an immense number", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1e999999999}`, 1)), 400, "REQ_001", "/lines/0/quantity", ""},
+		{"an abyss", call(s, "POST", "/v1/orders", strings.Repeat("[", 20000)), 400, "REQ_001", "", ""},
+		{"a name in another case", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"quantity":1`, `"quantity":1,"Quantity":-5`, 1)), 400, "REQ_004", "/lines/0/Quantity", ""},
+		{"an unknown field", call(s, "POST", "/v1/orders", `{"surprise":1,`+goodOrder[1:]), 400, "REQ_004", "/surprise", ""},
+		{"an unknown field and a fault", call(s, "POST", "/v1/orders", `{"surprise":1,`+strings.Replace(goodOrder[1:], `:1}`, `:0}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
+		{"a quantity of 0", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:0}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
+		{"a quantity of 10^9", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1000000000}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
+		{"a number for Go no integer", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1.0}`, 1)), 400, "REQ_002", "", ""},
+		{"a wrong type", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"c"`, `7`, 1)), 400, "REQ_002", "/customer_ref", ""},
+		{"a missing field", call(s, "POST", "/v1/orders", `{"currency":"EUR","customer_ref":"c"}`), 400, "REQ_002", "/lines", ""},
+		{"a list for an object", call(s, "POST", "/v1/orders", `[]`), 400, "REQ_002", "", ""},
+		{"PostgreSQL down", call(s, "POST", "/v1/orders", goodOrder), 503, "SYS_002", "", "Retry-After"},
+	} {
+		t.Run(c.name+" is "+string(c.code), func(t *testing.T) {
+			var p struct {
+				Code, Message, Detail, Type, Title, Instance string
+				Status                                       int
+				Retryable                                    *bool
+				TraceID                                      string `json:"trace_id"`
+				Errors                                       []apierr.Fault
+			}
+			if err := json.Unmarshal(c.answer.Body.Bytes(), &p); err != nil {
+				t.Fatalf("%v in %s", err, c.answer.Body)
+			}
+			if c.answer.Code != c.status || p.Code != string(c.code) || p.Status != c.status {
+				t.Errorf("%d %s", c.answer.Code, c.answer.Body)
+			}
+			h := c.answer.Header()
+			if h.Get("Content-Type") != "application/problem+json" || h.Get("X-Trace-ID") == "" || p.TraceID != h.Get("X-Trace-ID") {
+				t.Errorf("headers %v, trace id %s", h, p.TraceID)
+			}
+			if p.Message == "" || p.Detail != p.Message || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
+				t.Errorf("incomplete: %s", c.answer.Body)
+			}
+			if c.pointer != "" && (len(p.Errors) == 0 || !hasPointer(p.Errors, c.pointer)) {
+				t.Errorf("no fault at %s: %s", c.pointer, c.answer.Body)
+			}
+			if c.header != "" && h.Get(c.header) == "" {
+				t.Errorf("no header %s", c.header)
+			}
+			for _, leak := range []string{"secret", "10.1.2.3", "127.0.0.1", "goroutine", "pgx", "SQLSTATE", ".go:"} {
+				if strings.Contains(c.answer.Body.String(), leak) {
+					t.Errorf("the body leaks %q: %s", leak, c.answer.Body)
+				}
+			}
+		})
+	}
+}
+
+func hasPointer(faults []apierr.Fault, pointer string) bool {
+	for _, f := range faults {
+		if f.Pointer == pointer {
+			return true
+		}
+	}
+	return false
+}
+
+func TestBreakerOpensAndAnswersAtOnce(t *testing.T) {
+	s := deadServer(t)
+	for i := range 25 {
+		if w := call(s, "POST", "/v1/orders", goodOrder); w.Code != 503 {
+			t.Fatalf("call %d: %d %s", i, w.Code, w.Body)
+		}
+	}
+	begin := time.Now()
+	w := call(s, "POST", "/v1/orders", goodOrder)
+	if !strings.Contains(w.Body.String(), "SYS_002") {
+		t.Error(w.Body)
+	}
+	if took := time.Since(begin); took > 50*time.Millisecond {
+		t.Errorf("an open breaker took %v", took)
+	}
+}
+
+func TestMessagesInChinese(t *testing.T) {
+	s := deadServer(t)
+	for accept, want := range map[string]string{"zh-CN": "路由", "zh": "", "de, zh-CN;q=0.5": "", "en": "no", "": "no", "nonsense;;;": "no"} {
+		w := call(s, "GET", "/v1/nothing", "", "Accept-Language", accept)
+		chinese := strings.ContainsFunc(w.Body.String(), func(r rune) bool { return r > 0x4e00 && r < 0x9fff })
+		if chinese == (want == "no") {
+			t.Errorf("%q is answered with %s", accept, w.Body)
+		}
+	}
+}
+
+func TestTraceID(t *testing.T) {
+	s := deadServer(t)
+	for _, c := range []struct{ name, header, value, want string }{
+		{"the caller's own", "X-Trace-ID", "checkout-1", "checkout-1"},
+		{"Jaeger's", "Uber-Trace-Id", "4bf92f3577b34da6:1:0:1", "4bf92f3577b34da6"},
+		{"W3C's", "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "4bf92f3577b34da6a3ce929d0e0e4736"},
+		{"a bad one is replaced", "X-Trace-ID", "a b\tc", ""},
+	} {
+		got := call(s, "GET", "/v1/errors", "", c.header, c.value).Header().Get("X-Trace-ID")
+		if c.want != "" && got != c.want || c.want == "" && len(got) != 36 {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func TestPrefer(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"wait=5": 5 * time.Second, "respond-async, wait=3": 3 * time.Second, `WAIT="2"; x=y`: 2 * time.Second, "wait=99": 10 * time.Second,
+		"wait=-1": 0, "wait": 0, "wait=x": 0, "": 0, "wait=1, wait=9": time.Second, "wait=99999999999999999999": 0,
+	} {
+		if got, _ := waitOf(&header); got != want {
+			t.Errorf("%q waits %v", header, got)
+		}
+	}
+}

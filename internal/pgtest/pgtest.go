@@ -1,0 +1,171 @@
+// Package pgtest gives each test its own migrated database on the real PostgreSQL, replicas and Redis that
+// internal/devstack/with started, and a proxy that breaks the connections to them.
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ordergate/ordergate/sql"
+)
+
+// DB is one test's database, empty but for the migrations. Roles, and settings of the server, are shared with other tests.
+type DB struct {
+	PrimaryURL  string
+	ReplicaURL  string        // knows the database when New returns
+	RedisURL    string        // shared by all tests:
+	RedisPrefix string        // put this before every key and channel
+	Pool        *pgxpool.Pool // superuser on the primary, for fixtures and assertions
+
+	name, lagging string
+}
+
+const (
+	hint    = "no test stack: run `make test`, or `go run ./internal/devstack/with -- go test ./...`"
+	bound   = 30 * time.Second // for each thing that we wait for
+	lockKey = 0x6f726465726761 // advisory lock in database postgres: who makes the template; "orderga"
+)
+
+// New makes a database for this test and drops it at the end, whoever is still connected. Without a stack the test fails.
+func New(t testing.TB) *DB {
+	t.Helper()
+	name := "t_" + strings.ToLower(rand.Text())
+	db := &DB{
+		name:        name,
+		PrimaryURL:  withDatabase(t, env(t, "ORDERGATE_TEST_PRIMARY"), name),
+		ReplicaURL:  withDatabase(t, env(t, "ORDERGATE_TEST_REPLICA"), name),
+		lagging:     withDatabase(t, env(t, "ORDERGATE_TEST_LAGGING"), name),
+		RedisURL:    env(t, "ORDERGATE_TEST_REDIS"),
+		RedisPrefix: name + ":",
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	must(t, "make the database", onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
+		template, err := template(ctx, admin, db.PrimaryURL)
+		if err != nil {
+			return err
+		}
+		_, err = admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template)
+		return err
+	}))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		defer cancel()
+		if err := onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
+			_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+			return err
+		}); err != nil {
+			t.Errorf("pgtest: drop the database: %v", err)
+		}
+	})
+	must(t, "wait for the replica", known(ctx, db.ReplicaURL, name))
+	cfg, err := pgxpool.ParseConfig(db.PrimaryURL)
+	must(t, "read the address", err)
+	cfg.MaxConns = 4
+	db.Pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	must(t, "connect", err)
+	t.Cleanup(db.Pool.Close)
+	return db
+}
+
+// LaggingURL is the address of the database on a replica that shows every commit 2 s late. It waits those 2 s for the database
+// itself, which is why New does not.
+func (db *DB) LaggingURL(t testing.TB) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bound)
+	defer cancel()
+	must(t, "wait for the lagging replica", known(ctx, db.lagging, db.name))
+	return db.lagging
+}
+
+// template returns the name of a database with all migrations. The first test to come, of all processes, makes it.
+func template(ctx context.Context, admin *pgx.Conn, server string) (string, error) {
+	name := "template_" + sql.Version()
+	complete := func() (there bool, err error) {
+		err = admin.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = $1 AND datistemplate", name).Scan(&there)
+		return there, err
+	}
+	if there, err := complete(); there || err != nil {
+		return name, err
+	}
+	if _, err := admin.Exec(ctx, "SELECT pg_advisory_lock($1)", lockKey); err != nil { // until admin is closed
+		return "", err
+	}
+	if there, err := complete(); there || err != nil {
+		return name, err
+	}
+	for _, statement := range []string{"DROP DATABASE IF EXISTS " + name + " WITH (FORCE)", "CREATE DATABASE " + name} {
+		if _, err := admin.Exec(ctx, statement); err != nil {
+			return "", err
+		}
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", err
+	}
+	u.Path = name
+	if err = sql.Migrate(ctx, u.String()); err != nil {
+		return "", err
+	}
+	_, err = admin.Exec(ctx, "ALTER DATABASE "+name+" WITH IS_TEMPLATE true ALLOW_CONNECTIONS false")
+	return name, err
+}
+
+// known returns once the server has the database.
+func known(ctx context.Context, server, name string) error {
+	return onServer(ctx, server, func(c *pgx.Conn) error {
+		for there := false; !there; time.Sleep(2 * time.Millisecond) {
+			if err := c.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = $1", name).Scan(&there); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// onServer connects to the database postgres of a server for as long as do takes.
+func onServer(ctx context.Context, server string, do func(*pgx.Conn) error) error {
+	cfg, err := pgx.ParseConfig(server)
+	if err != nil {
+		return err
+	}
+	cfg.Database = "postgres"
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	return do(c)
+}
+
+func withDatabase(t testing.TB, server, name string) string {
+	t.Helper()
+	u, err := url.Parse(server)
+	must(t, "read the address", err)
+	u.Path = name
+	return u.String()
+}
+
+func env(t testing.TB, name string) string {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		t.Fatal(hint)
+	}
+	return v
+}
+
+func must(t testing.TB, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("pgtest: %s: %v", what, err)
+	}
+}
