@@ -104,7 +104,7 @@ func keys(ctx context.Context, proc process, args []string) error {
 			if err != nil {
 				return err
 			}
-			return createKey(ctx, q, ids, out, commanddb.InsertKeyParams{Account: number, Mode: *mode, Name: *name, Scopes: list, ExpiresAt: until(*valid)})
+			return createKey(ctx, q, ids, out, commanddb.InsertKeyParams{Account: number, Mode: *mode, Name: *name, Scopes: list, ExpiresAt: expiry(*valid)})
 		case "list":
 			return listKeys(ctx, q, out)
 		case "revoke":
@@ -130,7 +130,7 @@ func keys(ctx context.Context, proc process, args []string) error {
 	})
 }
 
-func until(valid time.Duration) *time.Time {
+func expiry(valid time.Duration) *time.Time {
 	if valid <= 0 {
 		return nil
 	}

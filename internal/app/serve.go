@@ -15,12 +15,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// serve answers the API and the admin listener until ctx ends. static are API keys that are valid beside the database's.
+// serve answers the API until ctx ends. static are API keys that are valid beside the database's.
 func (p *parts) serve(ctx context.Context, static map[string]*edge.Key) error {
-	server, err := edge.New(edge.Config{
-		Commands: p.commands, Queries: p.reader, Auth: edge.NewAuthenticator(p.findKey, static, time.Now), Signer: p.signer,
-		Timeline: p.timeline.Load, Origins: p.cfg.Origins, Log: p.tel.Log, Tracer: p.tel.Tracer, Registry: p.tel.Registry,
-	})
+	server, err := p.server(static)
 	if err != nil {
 		return err
 	}
@@ -32,6 +29,13 @@ func (p *parts) serve(ctx context.Context, static map[string]*edge.Key) error {
 	g.Go(func() error { p.reader.Hear(ctx); return nil })
 	g.Go(func() error { return server.Serve(ctx, l) })
 	return g.Wait()
+}
+
+func (p *parts) server(static map[string]*edge.Key) (*edge.Server, error) {
+	return edge.New(edge.Config{
+		Commands: p.commands, Queries: p.reader, Auth: edge.NewAuthenticator(p.findKey, static, time.Now), Signer: p.signer,
+		Timeline: p.timeline.Load, Origins: p.cfg.Origins, Log: p.tel.Log, Tracer: p.tel.Tracer, Registry: p.tel.Registry,
+	})
 }
 
 func listen(ctx context.Context, name, addr string) (net.Listener, error) {

@@ -1,0 +1,293 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/psp"
+	"github.com/ordergate/ordergate/internal/telemetry"
+	"github.com/ordergate/ordergate/order"
+)
+
+const (
+	aliceKey = "og_test_alice_key_for_tests_only"
+	bobKey   = "og_test_bob_key_for_tests_only"
+)
+
+// gateway is a whole gateway in this process on a database of its own: API, worker, payment simulator.
+type gateway struct {
+	t     *testing.T
+	db    *pgtest.DB
+	cfg   Config
+	parts *parts
+	url   string
+	psp   *httptest.Server
+}
+
+// startGateway starts one; change may alter its configuration.
+func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
+	t.Helper()
+	g := &gateway{t: t, db: pgtest.New(t)}
+	simulator, err := psp.New(psp.Config{Dir: t.TempDir(), Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.psp = httptest.NewServer(simulator.Handler())
+	t.Cleanup(func() {
+		g.psp.CloseClientConnections()
+		g.psp.Close()
+		_ = simulator.Close()
+	})
+	if g.cfg, err = ReadConfig(); err != nil {
+		t.Fatal(err)
+	}
+	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix
+	g.cfg.PSPURL, g.cfg.Secret, g.cfg.MaxConnections, g.cfg.PaymentTimeout = g.psp.URL, fmt.Sprintf("%064d", 7), 12, 4*time.Second
+	if change != nil {
+		change(&g.cfg, g.db)
+	}
+	if err = g.cfg.validate(true); err != nil {
+		t.Fatal(err)
+	}
+	g.parts = g.newParts()
+	g.background(g.parts.worker)
+	g.url = g.serve(g.parts)
+	return g
+}
+
+func (g *gateway) newParts() *parts {
+	g.t.Helper()
+	tel, err := telemetry.New(g.t.Context(), "info", zapcore.AddSync(io.Discard))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	tel.Log = zaptest.NewLogger(g.t, zaptest.Level(zap.ErrorLevel))
+	tel.Log = zap.NewNop()
+	p, err := newParts(g.t.Context(), g.cfg, tel)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(p.close)
+	return p
+}
+
+// background runs a part until the test or the returned function ends it.
+func (g *gateway) background(run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			g.t.Errorf("a part ended: %v", err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	g.t.Cleanup(stop)
+	return stop
+}
+
+// serve answers the API for two accounts: alice (1) and bob (2).
+func (g *gateway) serve(p *parts) string {
+	key := func(account int32) *edge.Key {
+		return &edge.Key{ID: fmt.Sprint("key_", account), Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}
+	}
+	s, err := p.server(map[string]*edge.Key{aliceKey: key(1), bobKey: key(2)})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.background(func(ctx context.Context) error { p.reader.Hear(ctx); return nil })
+	srv := httptest.NewServer(s)
+	g.t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// stock makes a product of alice's with a price of 10.00 EUR.
+func (g *gateway) stock(sku string, onHand int64) {
+	g.t.Helper()
+	q := commanddb.New(g.db.Pool)
+	if err := q.InsertProducts(g.t.Context(), commanddb.InsertProductsParams{
+		Account: 1, Mode: "test", Skus: []string{sku}, Names: []string{sku}, Descriptions: []string{""}, Prices: [][]byte{[]byte(`{"EUR": 1000}`)},
+	}); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := q.InsertStock(g.t.Context(), commanddb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{sku}, OnHand: []int64{onHand}}); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// answer is what the gateway said.
+type answer struct {
+	status int
+	header http.Header
+	raw    string
+	body   struct {
+		ID, Code, Status string
+		Version          int64
+		Rejection        *struct {
+			Code          string
+			DeclineReason string `json:"decline_reason"`
+			Skus          []order.ShortSKU
+		}
+		PaymentStatus string `json:"payment_status"`
+		Available     int64
+		OnHand        int64 `json:"on_hand"`
+		Data          []json.RawMessage
+		Steps         []struct{ Name, Status string }
+		State         string
+	}
+}
+
+var keyNumber atomic.Int64
+
+// do sends a request as alice; headers are names and values in turn.
+func (g *gateway) do(method, path string, body any, headers ...string) answer {
+	g.t.Helper()
+	var b []byte
+	switch body := body.(type) {
+	case nil:
+	case string:
+		b = []byte(body)
+	default:
+		b, _ = json.Marshal(body)
+	}
+	r, err := http.NewRequestWithContext(g.t.Context(), method, g.url+path, bytes.NewReader(b))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+aliceKey)
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Idempotency-Key", fmt.Sprintf("key-%08d", keyNumber.Add(1)))
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	a := answer{status: res.StatusCode, header: res.Header, raw: string(raw)}
+	_ = json.Unmarshal(raw, &a.body)
+	return a
+}
+
+func wish(sku string, quantity int, methodToken string) map[string]any {
+	w := map[string]any{"currency": "EUR", "customer_ref": "c-1", "lines": []map[string]any{{"sku": sku, "quantity": quantity}}}
+	if methodToken != "" {
+		w["payment"] = map[string]string{"method_token": methodToken}
+	}
+	return w
+}
+
+// until polls until ok or 20 s are over.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come true in 20 s", what)
+		}
+	}
+}
+
+// consistent checks that stock, payments, the provider's ledger and the orders tell the same: nothing oversold, held for nothing,
+// charged for nothing or charged twice. All orders must have ended.
+func (g *gateway) consistent() {
+	g.t.Helper()
+	for what, query := range map[string]string{
+		"orders that have not ended": `SELECT count(*) FROM orders WHERE status IN ('pending') OR status = 'reserved' AND (state->>'with_payment')::boolean`,
+		"stock that is held without a reservation": `SELECT count(*) FROM stock s WHERE s.reserved <> COALESCE((SELECT sum(l.quantity) FROM stock_reservation_lines l
+			JOIN stock_reservations r USING (account, mode, order_id, attempt) WHERE r.status = 'held' AND (l.account, l.mode, l.sku) = (s.account, s.mode, s.sku)), 0)`,
+		"reservations that disagree with their order": `SELECT count(*) FROM stock_reservations r JOIN orders o ON (o.account, o.mode, o.id) = (r.account, r.mode, r.order_id)
+			WHERE (o.status = 'confirmed') <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
+		"payments that disagree with their order": `SELECT count(*) FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)
+			WHERE (o.status = 'confirmed') <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
+		"steps that are still due":       `SELECT count(*) FROM saga_steps WHERE next_at IS NOT NULL OR status IN ('running', 'in_doubt')`,
+		"messages that are parked":       `SELECT count(*) FROM parked_messages`,
+		"orders whose history has a gap": `SELECT count(*) FROM orders o WHERE o.version <> (SELECT count(*) FROM order_events e WHERE (e.account, e.mode, e.order_id) = (o.account, o.mode, o.id))`,
+	} {
+		var n int
+		if err := g.db.Pool.QueryRow(g.t.Context(), query).Scan(&n); err != nil || n != 0 {
+			g.t.Errorf("%d %s (%v)", n, what, err)
+		}
+	}
+	charged := map[string]int64{}
+	for _, e := range g.ledger() {
+		if e.Status == "succeeded" {
+			switch e.Kind {
+			case "capture":
+				charged[e.Payment] += e.Amount.Amount
+			case "refund":
+				charged[e.Payment] -= e.Amount.Amount
+			}
+		}
+	}
+	rows, err := g.db.Pool.Query(g.t.Context(), `SELECT p.id, p.amount, o.status FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)`)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id [16]byte
+		var amount int64
+		var status string
+		if err = rows.Scan(&id, &amount, &status); err != nil {
+			g.t.Fatal(err)
+		}
+		if status != "confirmed" {
+			amount = 0
+		}
+		if text := order.ID(id).Format(order.PrefixPayment); charged[text] != amount {
+			g.t.Errorf("payment %s of a %s order: the provider has %d, we have %d", text, status, charged[text], amount)
+		}
+	}
+}
+
+type ledgerEntry struct {
+	Key, Kind, Payment, Status string
+	Amount                     struct{ Amount int64 }
+}
+
+// ledger reads the provider's whole ledger.
+func (g *gateway) ledger() (all []ledgerEntry) {
+	g.t.Helper()
+	for after := int64(0); ; {
+		res, err := http.Get(fmt.Sprintf("%s/v1/ledger?limit=100&after=%d", g.psp.URL, after))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		var page struct {
+			Data []ledgerEntry
+			Next *int64
+		}
+		err = json.NewDecoder(res.Body).Decode(&page)
+		res.Body.Close()
+		if err != nil || res.StatusCode != 200 {
+			g.t.Fatal(res.Status, err)
+		}
+		all = append(all, page.Data...)
+		if page.Next == nil {
+			return all
+		}
+		after = *page.Next
+	}
+}

@@ -1,0 +1,383 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+)
+
+func TestPaymentsEndAsTheContractSays(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 100)
+	var wg sync.WaitGroup
+	for token, want := range map[string]string{
+		"pm_ok": "confirmed paid ", "pm_slow": "confirmed paid ", "pm_duplicate": "confirmed paid ", "pm_flaky": "confirmed paid ",
+		"pm_timeout_charged": "confirmed paid ", "pm_declined": "rejected failed PAY_007", "pm_timeout": "rejected failed PAY_003",
+		"pm_error": "rejected failed PAY_006", "pm_never_heard_of": "rejected failed PAY_007", "": "reserved none ",
+	} {
+		wg.Go(func() {
+			a := g.do("POST", "/v1/orders", wish("A", 1, token), "Prefer", "wait=10")
+			got := a.body.Status + " " + a.body.PaymentStatus + " "
+			if a.body.Rejection != nil {
+				got += a.body.Rejection.Code
+			}
+			if a.status != http.StatusCreated || got != want {
+				t.Errorf("%s: %d %s, want %s", token, a.status, got, want)
+			}
+			if token == "pm_declined" && a.body.Rejection.DeclineReason != "insufficient_funds" {
+				t.Errorf("decline reason in %s", a.raw)
+			}
+		})
+	}
+	wg.Wait()
+	g.consistent()
+	if a := g.do("GET", "/v1/inventory/A", nil, "X-Consistency-Token", g.do("GET", "/v1/orders", nil).header.Get("X-Consistency-Token")); a.body.OnHand != 95 || a.body.Available != 94 {
+		t.Errorf("stock after five confirmed orders and a reserved one: %s", a.raw)
+	}
+}
+
+func TestLastPieceGoesToOneBuyer(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	for round := range 5 {
+		sku := fmt.Sprint("LAST-", round)
+		g.stock(sku, 1)
+		ends := make([]string, 8)
+		var wg sync.WaitGroup
+		for i := range ends {
+			wg.Go(func() {
+				a := g.do("POST", "/v1/orders", wish(sku, 1, "pm_ok"), "Prefer", "wait=10")
+				ends[i] = a.body.Status
+				if r := a.body.Rejection; r != nil && (r.Code != "INV_002" || len(r.Skus) != 1 || r.Skus[0].Requested != 1 || r.Skus[0].Available != 0) {
+					t.Errorf("rejected with %s", a.raw)
+				}
+			})
+		}
+		wg.Wait()
+		all := strings.Join(ends, " ")
+		if strings.Count(all, "confirmed") != 1 || strings.Count(all, "rejected") != len(ends)-1 {
+			t.Errorf("one piece, eight buyers: %s", all)
+		}
+	}
+	g.consistent()
+}
+
+func TestOneKeyMakesOneOrder(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 100)
+	const key = "the-same-key"
+	first := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+			switch {
+			case a.status == 409 && a.body.Code == "IDEM_003" && a.header.Get("Retry-After") != "":
+			case a.status == first.status && a.raw == first.raw && a.header.Get("ETag") == first.header.Get("ETag") &&
+				a.header.Get("Location") == first.header.Get("Location") && a.header.Get("Idempotency-Replayed") == "true":
+			default:
+				t.Errorf("replay: %d %v %s", a.status, a.header, a.raw)
+			}
+		})
+	}
+	wg.Wait()
+	quoted := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", `"`+key+`"`)
+	waited := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+	again := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+	if quoted.raw != first.raw || waited.status != 201 || waited.raw != again.raw || waited.header.Get("ETag") != again.header.Get("ETag") {
+		t.Errorf("quoted %d, waited %d %s, again %s", quoted.status, waited.status, waited.raw, again.raw)
+	}
+	if a := g.do("POST", "/v1/orders", wish("A", 2, "pm_ok"), "Idempotency-Key", key); a.status != 422 || a.body.Code != "IDEM_002" {
+		t.Errorf("another body: %d %s", a.status, a.raw)
+	}
+	if n := g.count("orders"); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+	refused := g.do("POST", "/v1/orders", wish("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
+	replayed := g.do("POST", "/v1/orders", wish("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
+	if refused.status != 422 || replayed.raw != refused.raw || replayed.header.Get("Idempotency-Replayed") != "true" || replayed.header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("a refusal and its replay: %s\n%v %s", refused.raw, replayed.header, replayed.raw)
+	}
+	g.consistent()
+}
+
+func (g *gateway) count(table string) (n int) {
+	g.t.Helper()
+	if err := g.db.Pool.QueryRow(g.t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		g.t.Fatal(err)
+	}
+	return n
+}
+
+func TestOtherAccountsSeeNothing(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	mine := g.do("POST", "/v1/orders", wish("A", 1, ""), "Prefer", "wait=5")
+	path := "/v1/orders/" + mine.body.ID
+	bob := []string{"Authorization", "Bearer " + bobKey}
+	for range 2 { // the second time from the caches
+		if a := g.do("GET", path, nil); a.status != 200 {
+			t.Errorf("alice: %d", a.status)
+		}
+		for _, p := range []string{path, path + "/events", path + "/saga"} {
+			if a := g.do("GET", p, nil, bob...); a.status != 404 || a.body.Code != "ORD_001" {
+				t.Errorf("bob reads %s: %d %s", p, a.status, a.raw)
+			}
+		}
+	}
+	if a := g.do("POST", path+"/cancel", "{}", bob...); a.status != 404 || a.body.Code != "ORD_001" {
+		t.Errorf("bob cancels: %d %s", a.status, a.raw)
+	}
+	if a := g.do("GET", "/v1/orders", nil, bob...); len(a.body.Data) != 0 {
+		t.Errorf("bob lists %s", a.raw)
+	}
+	if a := g.do("GET", "/v1/products/A", nil, bob...); a.body.Code != "CAT_001" {
+		t.Errorf("bob's catalogue: %s", a.raw)
+	}
+	if a := g.do("POST", "/v1/orders", wish("A", 1, ""), bob...); a.body.Code != "CAT_005" {
+		t.Errorf("bob orders alice's product: %s", a.raw)
+	}
+	forged := mine.body.ID[:len(mine.body.ID)-1] + map[bool]string{true: "1", false: "0"}[strings.HasSuffix(mine.body.ID, "0")]
+	if a := g.do("GET", "/v1/orders/"+forged, nil); a.status != 404 {
+		t.Errorf("a forged id: %d", a.status)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	for _, token := range []string{"", "pm_ok", "pm_slow"} {
+		placed := g.do("POST", "/v1/orders", wish("A", 1, token), "Prefer", map[bool]string{true: "wait=0", false: "wait=5"}[token == "pm_slow"])
+		path := "/v1/orders/" + placed.body.ID
+		a := g.do("POST", path+"/cancel", `{"reason":"changed my mind"}`, "Prefer", "wait=10")
+		if a.status != 200 || a.body.Status != "cancelled" {
+			t.Errorf("%q: cancel %d %s", token, a.status, a.raw)
+		}
+		if a = g.do("POST", path+"/cancel", ""); a.status != 409 || a.body.Code != "ORD_007" {
+			t.Errorf("%q: cancelled twice %d %s", token, a.status, a.raw)
+		}
+		saga := g.do("GET", path+"/saga", nil, "X-Consistency-Token", a.header.Get("X-Consistency-Token"))
+		if saga.body.State != "done" {
+			t.Errorf("%q: %s", token, saga.raw)
+		}
+	}
+	rejected := g.do("POST", "/v1/orders", wish("A", 1, "pm_declined"), "Prefer", "wait=5")
+	if a := g.do("POST", "/v1/orders/"+rejected.body.ID+"/cancel", "{}"); a.status != 409 || a.body.Code != "ORD_002" || !strings.Contains(a.raw, `"from":"rejected"`) {
+		t.Errorf("a rejected order: %d %s", a.status, a.raw)
+	}
+	g.consistent()
+	if a := g.do("GET", "/v1/inventory/A", nil, "X-Consistency-Token", g.do("GET", "/v1/orders", nil).header.Get("X-Consistency-Token")); a.body.Available != 10 || a.body.OnHand != 10 {
+		t.Errorf("everything must be back: %s", a.raw)
+	}
+}
+
+func TestReservationExpires(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.ReservationTTL = time.Second })
+	g.stock("A", 1)
+	placed := g.do("POST", "/v1/orders", wish("A", 1, ""), "Prefer", "wait=5")
+	if placed.body.Status != "reserved" {
+		t.Fatal(placed.raw)
+	}
+	var last answer
+	until(t, "expiry", func() bool {
+		last = g.do("GET", "/v1/orders/"+placed.body.ID, nil)
+		return last.body.Status == "rejected"
+	})
+	if last.body.Rejection.Code != "INV_003" {
+		t.Error(last.raw)
+	}
+	if a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Prefer", "wait=5"); a.body.Status != "confirmed" {
+		t.Errorf("the piece was not given back: %s", a.raw)
+	}
+	g.consistent()
+}
+
+func TestBadInputChangesNothing(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	good := `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"A","quantity":1}]}`
+	for _, c := range []struct{ name, body, code, pointer string }{
+		{"an unknown sku", strings.Replace(good, `"A"`, `"B"`, 1), "CAT_005", "/lines/0/sku"},
+		{"the same sku twice", strings.Replace(good, `]`, `,{"sku":"A","quantity":1}]`, 1), "ORD_003", "/lines/1/sku"},
+		{"mixed currency", strings.Replace(good, `:1}`, `:1,"expected_unit_price":{"amount":1000,"currency":"CNY"}}`, 1), "ORD_005", "/lines/0/expected_unit_price/currency"},
+		{"another price", strings.Replace(good, `:1}`, `:1,"expected_unit_price":{"amount":999,"currency":"EUR"}}`, 1), "ORD_004", "/lines/0/expected_unit_price"},
+		{"no price in the currency", strings.Replace(good, `EUR`, `CNY`, 1), "CAT_004", "/lines/0/sku"},
+		{"quantity 0", strings.Replace(good, `:1}`, `:0}`, 1), "REQ_002", "/lines/0/quantity"},
+		{"quantity 10^9", strings.Replace(good, `:1}`, `:1000000000}`, 1), "REQ_002", "/lines/0/quantity"},
+		{"an unknown field", strings.Replace(good, `{`, `{"x":1,`, 1), "REQ_004", "/x"},
+		{"malformed", good[:20], "REQ_001", ""},
+	} {
+		a := g.do("POST", "/v1/orders", c.body)
+		if a.body.Code != c.code || !strings.Contains(a.raw, `"pointer":"`+c.pointer+`"`) {
+			t.Errorf("%s: %d %s", c.name, a.status, a.raw)
+		}
+	}
+	if n := g.count("orders") + g.count("order_events") + g.count("stock_reservations"); n != 0 {
+		t.Errorf("%d rows of refused orders", n)
+	}
+	if a := g.do("POST", "/v1/orders", good, "Prefer", "wait=5"); a.status != 201 {
+		t.Errorf("the next good one: %d %s", a.status, a.raw)
+	}
+}
+
+// TestCommitWithoutAnAnswer cuts the connection between COMMIT and its answer: the caller gets the order all the same, or SYS_006,
+// and one order with it; never two, never none that was answered.
+func TestCommitWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	var proxy *pgtest.TCPProxy
+	g := startGateway(t, func(c *Config, db *pgtest.DB) { proxy, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
+	g.stock("A", 100)
+	for i := range 10 {
+		key := fmt.Sprintf("unheard-%d", i)
+		proxy.CutAfter([]string{"commit", "insert"}[i%2]) // the transaction of whoever comes first: of the command, or of its saga
+		first := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+		var a answer
+		until(t, "an answer", func() bool {
+			a = g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+			return a.status < 500 && a.status != 409
+		})
+		if first.status == 202 && first.body.ID != a.body.ID {
+			t.Errorf("answered %s, then %s", first.body.ID, a.body.ID)
+		}
+		if a.body.Status != "confirmed" {
+			t.Errorf("%d %s", a.status, a.raw)
+		}
+	}
+	until(t, "the end of all sagas", func() bool { return g.count("orders WHERE status <> 'confirmed'") == 0 })
+	if n := g.count("orders"); n != 10 {
+		t.Errorf("%d orders of 10 keys", n)
+	}
+	g.consistent()
+}
+
+func TestBreakerClosesAgain(t *testing.T) {
+	t.Parallel()
+	var proxy *pgtest.TCPProxy
+	g := startGateway(t, func(c *Config, db *pgtest.DB) { proxy, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
+	g.stock("A", 100)
+	if a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Prefer", "wait=5"); a.status != 201 {
+		t.Fatal(a.raw)
+	}
+	proxy.Cut()
+	for range 30 {
+		if a := g.do("POST", "/v1/orders", wish("A", 1, "")); a.status != 503 && a.status != 504 {
+			t.Fatalf("primary down: %d %s", a.status, a.raw)
+		}
+	}
+	if a := g.do("POST", "/v1/orders", wish("A", 1, "")); a.body.Code != "SYS_002" || a.header.Get("Retry-After") == "" {
+		t.Errorf("open breaker: %s", a.raw)
+	}
+	proxy.Heal()
+	until(t, "the breaker's closing", func() bool { return g.do("POST", "/v1/orders", wish("A", 1, "pm_ok")).status == 202 })
+	until(t, "the end of all sagas", func() bool { return g.count("orders WHERE status <> 'confirmed'") == 0 })
+	g.consistent()
+}
+
+// TestWorkersComeAndGo kills workers in the middle of 200 orders, two at a time, and starts others.
+func TestWorkersComeAndGo(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 150)
+	second := g.newParts()
+	stop := g.background(second.worker)
+	var wg sync.WaitGroup
+	work := make(chan int)
+	for range 8 {
+		wg.Go(func() {
+			for i := range work {
+				token := []string{"pm_ok", "pm_ok", "pm_flaky", "pm_declined"}[i%4]
+				g.do("POST", "/v1/orders", wish("A", 1, token), "Idempotency-Key", fmt.Sprintf("come-and-go-%d", i))
+			}
+		})
+	}
+	for i := range 200 {
+		if i%25 == 24 {
+			stop()
+			stop = g.background(g.newParts().worker)
+		}
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	until(t, "the end of all sagas", func() bool { return g.count("orders WHERE status IN ('pending', 'reserved')") == 0 })
+	if n := g.count("orders"); n != 200 {
+		t.Errorf("%d orders of 200 keys", n)
+	}
+	if n := g.count("orders WHERE status = 'confirmed'"); n > 150 {
+		t.Errorf("%d confirmed of 150 pieces", n)
+	}
+	until(t, "the outbox's end", func() bool { return g.count("outbox") == 0 })
+	g.consistent()
+}
+
+// TestReadYourWrites: 1,000 times a write and a read with its token, on a replica that is 2 s behind.
+func TestReadYourWrites(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, func(c *Config, db *pgtest.DB) { c.ReplicaURLs = []string{db.LaggingURL(t)} })
+	g.stock("A", 100_000)
+	other := g.serve(g.newParts()) // another instance, which did not take the write
+	served := map[string]int{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 125 {
+				placed := g.do("POST", "/v1/orders", wish("A", 1, ""))
+				if placed.status != 202 {
+					t.Errorf("%d %s", placed.status, placed.raw)
+					return
+				}
+				path, token := "/v1/orders/"+placed.body.ID, placed.header.Get("X-Consistency-Token")
+				reader := *g
+				if i%2 == 1 {
+					reader.url = other
+				}
+				read := reader.do("GET", path, nil, "X-Consistency-Token", token)
+				list := reader.do("GET", "/v1/orders?limit=100", nil, "X-Consistency-Token", token)
+				if read.status != 200 || read.body.Version < placed.body.Version || !strings.Contains(list.raw, placed.body.ID) {
+					t.Errorf("stale: %d %s %s", read.status, read.header.Get("X-Served-By"), read.raw)
+				}
+				mu.Lock()
+				served[read.header.Get("X-Served-By")]++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	t.Log("served by", served)
+}
+
+func TestStopsGracefully(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.Addr, c.AdminAddr = "127.0.0.1:0", "127.0.0.1:0" })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- process{cfg: g.cfg, logs: discard{}}.with(ctx, true, func(ctx context.Context, p *parts) error { return p.serve(ctx, nil) })
+	}()
+	time.AfterFunc(300*time.Millisecond, cancel)
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it does not stop")
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
