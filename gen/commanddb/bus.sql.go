@@ -144,16 +144,18 @@ const outboxPage = `-- name: OutboxPage :many
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
 WHERE shard = ANY ($1::smallint[])
-    AND (topic, key) NOT IN (SELECT unnest($2::text[]), unnest($3::text[]))
+    AND topic <> ALL (coalesce($2::text[], '{}'))
+    AND (topic, key) NOT IN (SELECT unnest($3::text[]), unnest($4::text[]))
 ORDER BY id
-LIMIT $4::integer
+LIMIT $5::integer
 `
 
 type OutboxPageParams struct {
-	Shards        []int16
-	RestingTopics []string
-	RestingKeys   []string
-	PageSize      int32
+	Shards   []int16
+	Resting  []string
+	Topics   []string
+	Keys     []string
+	PageSize int32
 }
 
 type OutboxPageRow struct {
@@ -165,12 +167,13 @@ type OutboxPageRow struct {
 	Payload   string
 }
 
-// The oldest rows of the shards, without those of the keys that rest.
+// The oldest rows of the shards, without those of the keys and of the topics that rest.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]OutboxPageRow, error) {
 	rows, err := q.db.Query(ctx, outboxPage,
 		arg.Shards,
-		arg.RestingTopics,
-		arg.RestingKeys,
+		arg.Resting,
+		arg.Topics,
+		arg.Keys,
 		arg.PageSize,
 	)
 	if err != nil {

@@ -124,7 +124,7 @@ func run(ctx context.Context, proc process, args []string) error {
 			if err := answers(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
 				return err
 			}
-			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, DemoKey, cfg.DataDir, cfg.Addr, DemoKey, firstSKU, cfg.Addr)
+			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.DataDir, cfg.Addr, DemoKey, firstSKU, cfg.Addr)
 			return nil
 		})
 		return g.Wait()
@@ -136,6 +136,7 @@ Ordergate is ready after %.1f s.
 
   API       http://%s
   Admin     http://%s  (/livez /readyz /metrics /debug/pprof)
+  Payments  %s/v1/ledger  (the simulated provider's books)
   API key   %s  (accepted here alone)
   Data      %s  (ordergate.log has a JSON line for each request and message)
   There is one primary and no synchronous standby here: losing this disk loses orders.

@@ -33,6 +33,9 @@ func (p *parts) worker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The relay ends first: its consumers finish the page that it has in work.
+	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range []bus.Consumer{
 		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
@@ -42,9 +45,14 @@ func (p *parts) worker(ctx context.Context) error {
 		{Name: "projection", Topic: command.TopicOrders, Handle: p.project},
 	} {
 		c.Subscriber, c.Pool, c.Log = lanes, p.primary, p.tel.Log
-		g.Go(func() error { return bus.Consume(ctx, c) })
+		g.Go(func() error { return bus.Consume(consuming, c) })
 	}
-	for _, run := range []func(context.Context){relay.Run, money.Run, stock.Run, p.keepHouse} {
+	g.Go(func() error {
+		defer stop()
+		relay.Run(ctx)
+		return nil
+	})
+	for _, run := range []func(context.Context){money.Run, stock.Run, p.keepHouse} {
 		g.Go(func() error { run(ctx); return nil })
 	}
 	return g.Wait()

@@ -48,7 +48,9 @@ func deadServer(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.undeclared = func(operation string, code errcode.Code) { t.Errorf("%s answered %s, which the contract does not list", operation, code) }
+	s.undeclared = func(operation string, code errcode.Code) {
+		t.Errorf("%s answered %s, which the contract does not list", operation, code)
+	}
 	return s
 }
 

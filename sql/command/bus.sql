@@ -32,11 +32,12 @@ WHERE pg_try_advisory_xact_lock(@class::integer, shards.shard);
 SELECT pg_advisory_xact_lock(@class::integer, @shard::integer);
 
 -- name: OutboxPage :many
--- The oldest rows of the shards, without those of the keys that rest.
+-- The oldest rows of the shards, without those of the keys and of the topics that rest.
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
 WHERE shard = ANY (@shards::smallint[])
-    AND (topic, key) NOT IN (SELECT unnest(@resting_topics::text[]), unnest(@resting_keys::text[]))
+    AND topic <> ALL (coalesce(@resting::text[], '{}'))
+    AND (topic, key) NOT IN (SELECT unnest(@topics::text[]), unnest(@keys::text[]))
 ORDER BY id
 LIMIT @page_size::integer;
 

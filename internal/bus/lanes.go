@@ -1,0 +1,305 @@
+// Package bus carries messages from the outbox to their consumers: Send writes them into the transaction of their cause, the
+// Relay publishes them over a transport (Lanes in one process), Consume handles each in one transaction with its inbox row.
+// Delivery is at least once, an effect happens once, and the messages of one key keep their order.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// Metadata of a message on every transport. Its UUID is the message id.
+const (
+	MetaKey   = "key"      // messages of one key are handled one after another
+	MetaTrace = "trace_id" // of the request that caused it
+)
+
+// Why a message was not published.
+var (
+	ErrClosed       = errors.New("bus: closed")
+	ErrNoSubscriber = errors.New("bus: a subscriber is missing")
+	ErrNacked       = errors.New("bus: nacked")
+	errBehind       = errors.New("bus: behind a failed message of its key")
+)
+
+// PublishError says that a Publish was not taken over as a whole: each message that is not in Failed was.
+type PublishError struct {
+	Failed []string // UUIDs, in the order of publishing
+	Err    error    // the cause of the first
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("%d messages not published: %v", len(e.Failed), e.Err)
+}
+
+func (e *PublishError) Unwrap() error { return e.Err }
+
+const laneCount = 64
+
+// Lanes is the transport within a process. Each topic has 64 lanes; a message takes the lane of its key's hash. The messages of
+// a lane are handled one after another, lanes side by side. It keeps nothing: what Publish did not report as handled must still
+// be in the outbox.
+type Lanes struct {
+	seed   maphash.Seed
+	closed chan struct{}
+
+	mu     sync.Mutex
+	topics map[string]*topic
+}
+
+type topic struct {
+	want  int                      // a message is refused while there are fewer subscriptions
+	lanes [laneCount]chan struct{} // capacity 1: whose element is in it has the lane
+	subs  []*subscription          // replaced, never changed in place
+}
+
+var _ message.Publisher = (*Lanes)(nil)
+var _ message.Subscriber = (*Lanes)(nil)
+
+// NewLanes makes the transport. subscribers says how many subscriptions a topic must have before it accepts a message (a topic
+// that is not named: one), so that none of several consumers misses one while the program starts or stops.
+func NewLanes(subscribers map[string]int) *Lanes {
+	l := &Lanes{seed: maphash.MakeSeed(), closed: make(chan struct{}), topics: map[string]*topic{}}
+	for name, n := range subscribers {
+		l.topic(name).want = max(n, 1)
+	}
+	return l
+}
+
+// topic needs mu.
+func (l *Lanes) topic(name string) *topic {
+	t := l.topics[name]
+	if t == nil {
+		t = &topic{want: 1}
+		for i := range t.lanes {
+			t.lanes[i] = make(chan struct{}, 1)
+		}
+		l.topics[name] = t
+	}
+	return t
+}
+
+func (l *Lanes) lane(key string) int { return int(maphash.String(l.seed, key) % laneCount) }
+
+func (l *Lanes) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Publish returns nil when every subscriber has acked every message. Otherwise it returns a *PublishError: closed, a subscriber
+// missing or gone, a Nack, the end of a message's context. After a failed message no later one of its key is delivered; other
+// keys go on. A handler that still runs when the context ends keeps its lane until it settles the message.
+func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
+	l.mu.Lock()
+	t := l.topic(name)
+	subs := t.subs
+	l.mu.Unlock()
+
+	errs := make([]error, len(msgs))
+	var refusal error
+	if l.isClosed() {
+		refusal = ErrClosed
+	} else if len(subs) < t.want {
+		refusal = fmt.Errorf("%w: topic %s has %d of %d", ErrNoSubscriber, name, len(subs), t.want)
+	}
+	if refusal != nil {
+		for i := range errs {
+			errs[i] = refusal
+		}
+		return publishError(msgs, errs)
+	}
+
+	var byLane [laneCount][]int
+	for i, m := range msgs {
+		lane := l.lane(m.Metadata.Get(MetaKey))
+		byLane[lane] = append(byLane[lane], i)
+	}
+	var wg sync.WaitGroup
+	for lane, indexes := range byLane {
+		if indexes == nil {
+			continue
+		}
+		wg.Go(func() {
+			var bad []string
+			for _, i := range indexes {
+				key := msgs[i].Metadata.Get(MetaKey)
+				if slices.Contains(bad, key) {
+					errs[i] = errBehind
+				} else if errs[i] = l.deliver(t.lanes[lane], subs, msgs[i]); errs[i] != nil {
+					bad = append(bad, key)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return publishError(msgs, errs)
+}
+
+func publishError(msgs []*message.Message, errs []error) error {
+	var e *PublishError
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if e == nil {
+			e = &PublishError{Err: err}
+		}
+		e.Failed = append(e.Failed, msgs[i].UUID)
+	}
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+// deliver hands a copy of m to each subscription and waits until all are settled.
+func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Message) error {
+	ctx := m.Context()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case lane <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.closed:
+		return ErrClosed
+	}
+	copies := make([]delivered, len(subs))
+	for i, s := range subs {
+		copies[i] = s.offer(m)
+	}
+	var result error
+	for i, c := range copies {
+		err := c.wait(ctx.Done())
+		if errors.Is(err, errGivenUp) {
+			go func() {
+				for _, c := range copies[i:] {
+					_ = c.wait(nil)
+				}
+				<-lane
+			}()
+			return context.Cause(ctx)
+		}
+		if result == nil {
+			result = err
+		}
+	}
+	<-lane
+	return result
+}
+
+// Subscribe returns the channel of the topic's messages. It is closed at the end of ctx and at Close; what was not yet taken
+// from it is then nacked. Each message must be acked or nacked: its lane waits.
+func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Message, error) {
+	s := &subscription{out: make(chan *message.Message, laneCount)}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		s.cancel()
+		return nil, ErrClosed
+	}
+	t := l.topic(name)
+	t.subs = append(slices.Clone(t.subs), s)
+	context.AfterFunc(s.ctx, func() {
+		l.mu.Lock()
+		t.subs = slices.DeleteFunc(slices.Clone(t.subs), func(o *subscription) bool { return o == s })
+		l.mu.Unlock()
+		s.close()
+	})
+	return s.out, nil
+}
+
+// Close ends all subscriptions. A Publish that waits returns with an error at once, also for what its handlers still do.
+func (l *Lanes) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		return nil
+	}
+	close(l.closed)
+	for _, t := range l.topics {
+		for _, s := range t.subs {
+			s.close()
+		}
+	}
+	return nil
+}
+
+type subscription struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	out    chan *message.Message // a lane has one message in it at most: 64 places never block
+
+	mu     sync.Mutex
+	closed bool
+}
+
+// delivered is the copy of a message that one subscription got.
+type delivered struct {
+	*message.Message
+	sub    *subscription
+	cancel context.CancelFunc // ends the copy's context, as Watermill promises
+}
+
+func (s *subscription) offer(m *message.Message) delivered {
+	c := m.Copy()
+	ctx, cancel := context.WithCancel(s.ctx)
+	c.SetContext(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.out <- c
+	}
+	return delivered{Message: c, sub: s, cancel: cancel}
+}
+
+func (s *subscription) close() {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	close(s.out)
+	for m := range s.out {
+		m.Nack()
+	}
+}
+
+var errGivenUp = errors.New("bus: given up before the message was settled")
+
+// wait returns nil after an Ack. done ends the waiting, not the handling: errGivenUp.
+func (d delivered) wait(done <-chan struct{}) error {
+	var err error
+	select {
+	case <-d.Acked():
+	case <-d.Nacked():
+		err = ErrNacked
+	case <-d.sub.ctx.Done():
+		err = ErrClosed
+	case <-done:
+		err = errGivenUp
+	}
+	select {
+	case <-d.Acked(): // first of all: what was acked is handled
+		err = nil
+	default:
+	}
+	if !errors.Is(err, errGivenUp) {
+		d.cancel()
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+)
+
+const (
+	shardClass   = 0x6f626f78      // class of the shards' advisory locks: "obox"
+	pageSize     = 1000            // rows; measured best
+	publishLimit = 5 * time.Second // of a page; below idle_in_transaction_session_timeout (10 s)
+	pageLimit    = 9 * time.Second // of its whole transaction
+	minPause     = 100 * time.Millisecond
+	maxPause     = 2 * time.Second
+	maxResting   = 500 // keys of a topic; with more of them at rest all of it rests
+)
+
+// RelayConfig is what a Relay needs. Poll 0 means 25 ms.
+type RelayConfig struct {
+	Pool      *pgxpool.Pool
+	Publisher message.Publisher
+	Log       *zap.Logger
+	Metrics   prometheus.Registerer
+	Poll      time.Duration // looks for rows of other processes, and those that nobody woke it for
+}
+
+// Relay publishes the outbox: each row at least once, the rows of a key in the order of their ids. Any number of relays may
+// work on one database.
+type Relay struct {
+	RelayConfig
+	wake      chan struct{}
+	oldest    atomic.Int64 // when the oldest row was written, Unix ns by our clock; 0: the outbox is empty
+	resting   map[topicKey]rest
+	published prometheus.Counter
+	seconds   prometheus.Histogram
+}
+
+type topicKey struct{ topic, key string }
+
+// rest keeps a key that failed out of the pages, so that it delays no other.
+type rest struct {
+	pause time.Duration
+	until time.Time
+}
+
+// NewRelay registers the metrics ordergate_outbox_published_total, _page_seconds and _age_seconds.
+func NewRelay(c RelayConfig) *Relay {
+	if c.Poll == 0 {
+		c.Poll = 25 * time.Millisecond
+	}
+	r := &Relay{RelayConfig: c, wake: make(chan struct{}, 1), resting: map[topicKey]rest{}}
+	metrics := promauto.With(c.Metrics)
+	r.published = metrics.NewCounter(prometheus.CounterOpts{
+		Name: "ordergate_outbox_published_total", Help: "Messages published and deleted from the outbox.",
+	})
+	r.seconds = metrics.NewHistogram(prometheus.HistogramOpts{
+		Name: "ordergate_outbox_page_seconds", Help: "Time to read, publish and delete a page.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	})
+	metrics.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ordergate_outbox_age_seconds", Help: "Age of the oldest message in the outbox, 0 if it is empty.",
+	}, func() float64 { return r.Age().Seconds() })
+	return r
+}
+
+// Wake makes the relay look at once. It never blocks; call it after COMMIT.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Age is the age of the outbox's oldest row when the relay last looked, and grows from there: 0 if it was empty.
+func (r *Relay) Age() time.Duration {
+	oldest := r.oldest.Load()
+	if oldest == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, oldest))
+}
+
+// Run publishes until ctx ends and returns after the page that is in work then (at most 9 s). Errors are logged and tried
+// again after 100 ms to 2 s. It must not run twice at a time.
+func (r *Relay) Run(ctx context.Context) {
+	pause, woken := minPause, false
+	for ctx.Err() == nil {
+		n, err := r.page(context.WithoutCancel(ctx), woken)
+		if err != nil {
+			r.Log.Error("outbox page failed", zap.Error(err), zap.Duration("pause", pause))
+			wait(ctx, pause, nil)
+			pause = min(2*pause, maxPause)
+			continue
+		}
+		pause = minPause
+		woken = n == 0 && wait(ctx, r.Poll, r.wake)
+	}
+}
+
+// wait returns after d, at the end of ctx or at a signal: true.
+func wait(ctx context.Context, d time.Duration, signal <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case <-signal:
+		return true
+	}
+	return false
+}
+
+// page publishes and deletes the oldest rows in one transaction, which holds the locks of their shards all the while. Unless
+// woken it looks first whether there is any.
+func (r *Relay) page(ctx context.Context, woken bool) (published int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, pageLimit)
+	defer cancel()
+	start := time.Now()
+	if !woken {
+		if some, err := r.look(ctx); err != nil || !some {
+			return 0, err
+		}
+	}
+	what := r.awake(start)
+	err = InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+		q := commanddb.New(tx)
+		var err error
+		if what.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(what.Shards) == 0 {
+			return err
+		}
+		rows, err := q.OutboxPage(ctx, what)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		failed := r.publish(ctx, rows)
+		r.restKeys(rows, failed)
+		var done []int64
+		for _, row := range rows {
+			if !failed[row.MessageID.String()] {
+				done = append(done, row.ID)
+			}
+		}
+		if published = len(done); published == 0 {
+			return nil
+		}
+		return q.DeleteOutbox(ctx, done)
+	})
+	if err != nil {
+		return 0, err
+	}
+	if published > 0 {
+		r.published.Add(float64(published))
+		r.seconds.Observe(time.Since(start).Seconds())
+	}
+	return published, nil
+}
+
+// look tells whether the outbox has rows, and keeps the age of the oldest.
+func (r *Relay) look(ctx context.Context) (bool, error) {
+	age, err := commanddb.New(r.Pool).OutboxAge(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		r.oldest.Store(0)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	r.oldest.Store(time.Now().Add(-time.Duration(age * float64(time.Second))).UnixNano())
+	return true, nil
+}
+
+// publish returns the message ids that were not taken over.
+func (r *Relay) publish(ctx context.Context, rows []commanddb.OutboxPageRow) map[string]bool {
+	ctx, cancel := context.WithTimeout(ctx, publishLimit)
+	defer cancel()
+	byTopic := map[string][]*message.Message{}
+	for _, row := range rows {
+		m := message.NewMessageWithContext(ctx, row.MessageID.String(), message.Payload(row.Payload))
+		m.Metadata.Set(MetaKey, row.Key)
+		m.Metadata.Set(MetaTrace, row.TraceID)
+		byTopic[row.Topic] = append(byTopic[row.Topic], m)
+	}
+	failed := map[string]bool{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for topic, msgs := range byTopic {
+		wg.Go(func() {
+			err := r.Publisher.Publish(topic, msgs...)
+			if err == nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			before := len(failed)
+			if partly, ok := errors.AsType[*PublishError](err); ok {
+				for _, id := range partly.Failed {
+					failed[id] = true
+				}
+			} else {
+				for _, m := range msgs {
+					failed[m.UUID] = true
+				}
+			}
+			r.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(failed)-before),
+				zap.Int("of", len(msgs)), zap.Error(err))
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+// awake asks for a page without the keys that rest, and without the topics of which many do: something is wrong with all of it,
+// and its rows must not fill the pages.
+func (r *Relay) awake(now time.Time) commanddb.OutboxPageParams {
+	what := commanddb.OutboxPageParams{PageSize: pageSize}
+	keys := map[string]int{}
+	for k, rest := range r.resting {
+		if now.Before(rest.until) {
+			what.Topics = append(what.Topics, k.topic)
+			what.Keys = append(what.Keys, k.key)
+			keys[k.topic]++
+		} else if now.After(rest.until.Add(time.Minute)) { // another instance has published it
+			delete(r.resting, k)
+		}
+	}
+	for topic, n := range keys {
+		if n > maxResting {
+			what.Resting = append(what.Resting, topic)
+		}
+	}
+	return what
+}
+
+// restKeys lets the keys that failed rest, longer each time, and forgets those that did not.
+func (r *Relay) restKeys(rows []commanddb.OutboxPageRow, failed map[string]bool) {
+	if len(failed) == 0 && len(r.resting) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, row := range rows {
+		k := topicKey{row.Topic, row.Key}
+		if !failed[row.MessageID.String()] {
+			delete(r.resting, k) // a later row of the key may have failed, and comes next
+		} else if rest := r.resting[k]; !now.Before(rest.until) {
+			rest.pause = min(max(2*rest.pause, minPause), maxPause)
+			rest.until = now.Add(rest.pause)
+			r.resting[k] = rest
+		}
+	}
+}
