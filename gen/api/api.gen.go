@@ -933,7 +933,7 @@ type CancelOrder struct {
 	Reason *string `json:"reason,omitempty"`
 }
 
-// ClientID An id of your choice.
+// ClientID An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
 // Examples: LAMP-0007
 type ClientID = string
@@ -1060,7 +1060,7 @@ type Inventory struct {
 	// Reserved Pieces of those that are held for orders.
 	Reserved int64 `json:"reserved"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku ClientID `json:"sku"`
@@ -1098,7 +1098,7 @@ type Order struct {
 	// Examples: EUR
 	Currency Currency `json:"currency"`
 
-	// CustomerRef An id of your choice.
+	// CustomerRef An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	CustomerRef ClientID `json:"customer_ref"`
@@ -1151,7 +1151,7 @@ type OrderLine struct {
 	Name     string `json:"name"`
 	Quantity int32  `json:"quantity"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku ClientID `json:"sku"`
@@ -1213,7 +1213,7 @@ type PlaceOrderLine struct {
 	// Quantity Examples: 2
 	Quantity int32 `json:"quantity"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku ClientID `json:"sku"`
@@ -1872,7 +1872,7 @@ type ProblemORD004 struct {
 	// Retryable True: the same request with the same key may succeed later.
 	Retryable bool `json:"retryable"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku    ClientID `json:"sku"`
@@ -2542,7 +2542,7 @@ type Product struct {
 	// Prices One price per currency.
 	Prices []Money `json:"prices"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku       ClientID  `json:"sku"`
@@ -2615,7 +2615,7 @@ type ShortSKU struct {
 	Available int64 `json:"available"`
 	Requested int64 `json:"requested"`
 
-	// Sku An id of your choice.
+	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
 	Sku ClientID `json:"sku"`
@@ -2652,7 +2652,7 @@ type OrderIDParameter = OrderID
 // Prefer defines model for Prefer.
 type Prefer = string
 
-// SKU An id of your choice.
+// SKU An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
 // Examples: LAMP-0007
 type SKU = ClientID

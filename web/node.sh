@@ -1,0 +1,61 @@
+#!/bin/sh
+# Sees to it that there is a Node that our tools run on (hey-api wants 22.18 or later) and an npm, and prints the folder to
+# put in front of PATH:
+#
+#   PATH="$(sh web/node.sh):$PATH" npm --prefix web/ts test
+#
+# What is in PATH is taken if it is new enough. Else on Debian and Ubuntu npm comes by apt (with sudo, unless root), on macOS
+# Node by Homebrew. Where the system's Node is too old (Debian's is 18) npm fetches one, and an npm to match, into web/.node.
+set -eu
+cd "$(dirname "$0")"
+node_version=22.23.3
+npm_version=11.19.1
+bin=$PWD/.node/node_modules/.bin
+
+say() { echo "web/node.sh: $*" >&2; }
+fail() { say "$*"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+enough() { "$1" -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 22 || (major === 22 && minor >= 18) ? 0 : 1)' 2>/dev/null; }
+finish() { echo "$1"; exit 0; }
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+if has node && has npm && enough node; then finish "$(dirname "$(command -v node)")"; fi
+if enough "$bin/node"; then finish "$bin"; fi
+
+case $(uname -s) in
+Darwin)
+  has brew || fail "install Node 22.18 or later, or Homebrew, and run this again"
+  brew install node >&2
+  finish "$(brew --prefix node)/bin"
+  ;;
+Linux) ;;
+*) fail "install Node 22.18 or later and npm, and run this again" ;;
+esac
+
+if ! has npm; then
+  has apt-get || fail "install Node 22.18 or later and npm, and run this again"
+  has sudo || [ "$(id -u)" = 0 ] || fail "npm is missing; as root: apt-get install nodejs npm"
+  say "installing nodejs and npm"
+  root apt-get update -qq >/dev/null
+  root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null
+  if enough node; then finish "$(dirname "$(command -v node)")"; fi
+fi
+
+case $(uname -m) in
+x86_64) arch=x64 ;;
+aarch64 | arm64) arch=arm64 ;;
+*) fail "install Node 22.18 or later, and run this again" ;;
+esac
+say "fetching Node $node_version into web/.node"
+# Into a folder of its own first: what stands in web/.node is whole, and two runs at a time do no harm.
+mkdir .node.$$
+trap 'rm -rf .node.$$' EXIT
+echo '*' >.node.$$/.gitignore
+npm install --prefix .node.$$ --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
+  "node-linux-$arch@$node_version" "npm@$npm_version" >&2
+if ! enough "$bin/node"; then
+  rm -rf .node
+  mv .node.$$ .node
+fi
+enough "$bin/node" || fail "Node $node_version does not run here; install Node 22.18 or later, and run this again"
+finish "$bin"

@@ -1,0 +1,334 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test as run } from 'node:test';
+import { isOrdergateError } from '@ordergate/client';
+import { order, problem, setup } from './server.mjs';
+
+const test = (name, body) => run(name, { timeout: 8_000 }, body);
+const BODY = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
+const NOW = { 'Retry-After': '0' };
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+/** What the promise is rejected with. */
+async function thrown(promise) {
+  const value = await promise.then((answer) => assert.fail(`answered ${JSON.stringify(answer)}`), (error) => error);
+  if (value instanceof assert.AssertionError) throw value;
+  return value;
+}
+
+test('an order is placed with credentials, a new key and the wish to wait', async (t) => {
+  const { og, requests } = await setup(t, [{ status: 201, body: order() }], { language: 'zh-CN' });
+  const placed = await og.orders.place(BODY, { waitSeconds: 5, traceId: 'mine-1' });
+  await og.orders.place(BODY);
+  assert.equal(placed.status, 'confirmed');
+  assert.deepEqual(placed, order(), 'nothing is added to the order');
+  const [{ method, url, headers, body }, second] = requests;
+  assert.deepEqual([method, url, body], ['POST', '/v1/orders', BODY]);
+  assert.equal(headers.authorization, 'Bearer og_test_key');
+  assert.equal(headers['content-type'], 'application/json');
+  assert.equal(headers['accept-language'], 'zh-CN');
+  assert.equal(headers.prefer, 'wait=5');
+  assert.equal(headers['x-trace-id'], 'mine-1');
+  assert.match(headers['idempotency-key'], UUID);
+  assert.notEqual(second.headers['idempotency-key'], headers['idempotency-key'], 'another order has another key');
+  assert.equal(second.headers.prefer, undefined);
+});
+
+test('every operation of the contract has a method, which asks its address', async (t) => {
+  const list = { data: [], next_cursor: null };
+  const { og, requests } = await setup(t, [({ url }) => ({ body: /(orders|events|products|errors)(\?.*)?$/.test(url) ? list : {} })]);
+  const id = order().id;
+  await og.orders.get(id);
+  await og.orders.list({ status: 'confirmed', created_from: '2026-11-01T00:00:00+01:00' }).page();
+  await og.orders.cancel(id);
+  await og.orders.cancel(id, { reason: 'r' }, { idempotencyKey: 'my-own-key', waitSeconds: 2 });
+  await og.orders.events(id, { limit: 5 }).page();
+  await og.orders.saga(id);
+  await og.products.list({ q: 'lamp & co' }).page();
+  await og.products.get('a/b');
+  await og.inventory.get('A');
+  await og.errors.list().page();
+  await og.errors.get('PAY_003');
+  await og.contract.json();
+  await og.contract.yaml();
+  await og.orders.place(BODY);
+  const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
+  for (const [path, item] of Object.entries(contract.paths)) {
+    const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
+    for (const [method, { operationId }] of Object.entries(item)) {
+      const asked = requests.some((request) => request.method === method.toUpperCase() && form.test(request.url));
+      assert.ok(asked, `${operationId} has no method, or this test does not call it`);
+    }
+  }
+  assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
+    `GET /v1/orders/${id}`, 'GET /v1/orders?status=confirmed&created_from=2026-11-01T00%3A00%3A00%2B01%3A00',
+    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
+    'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
+    'GET /openapi.yaml', 'POST /v1/orders',
+  ]);
+  const [bare, full] = requests.filter(({ method }) => method === 'POST');
+  assert.deepEqual([bare.body, bare.headers['content-type']], ['', undefined]);
+  assert.deepEqual([full.body, full.headers['idempotency-key'], full.headers.prefer], [{ reason: 'r' }, 'my-own-key', 'wait=2']);
+  assert.deepEqual(requests.filter(({ headers }) => !headers.authorization).map(({ url }) => url), ['/v1/errors', '/v1/errors/PAY_003', '/openapi.json', '/openapi.yaml']);
+});
+
+test('the YAML contract comes as text', async (t) => {
+  const { og } = await setup(t, [{ headers: { 'Content-Type': 'application/yaml' }, body: 'openapi: 3.1.0\n' }]);
+  assert.equal(await og.contract.yaml(), 'openapi: 3.1.0\n');
+});
+
+test('a key that is a function is asked before every try', async (t) => {
+  const keys = ['one', 'two'];
+  const { og, requests } = await setup(t, [problem(503, 'SYS_005', true, {}, NOW), { body: order() }], { apiKey: async () => keys.shift() });
+  await og.orders.get('ord_');
+  assert.deepEqual(requests.map(({ headers }) => headers.authorization), ['Bearer one', 'Bearer two']);
+});
+
+for (const [name, answer] of Object.entries({
+  'IDEM_003': problem(409, 'IDEM_003', true, {}, NOW),
+  '429': problem(429, 'RATE_001', true, {}, NOW),
+  'a retryable 503': problem(503, 'SYS_006', true, {}, NOW),
+  'a retryable 504': problem(504, 'SYS_003', true, {}, NOW),
+  'a 502 of a proxy': { status: 502, headers: { 'Content-Type': 'text/html', ...NOW }, body: '<h1>Bad gateway</h1>' },
+  'a lost connection': 'hang up',
+  'a refusal that breaks off': { status: 422, headers: NOW, cut: true },
+  'an answer that breaks off': { status: 201, headers: NOW, cut: true },
+  'an answer that is no JSON': { status: 201, headers: NOW, body: '{"id":' },
+})) {
+  test(`${name} is repeated with the same key and body`, async (t) => {
+    const { og, requests } = await setup(t, [answer, answer, answer, { status: 201, body: order() }]);
+    assert.equal((await og.orders.place(BODY, { waitSeconds: 1 })).status, 'confirmed');
+    assert.equal(requests.length, 4);
+    assert.equal(new Set(requests.map(({ headers }) => headers['idempotency-key'])).size, 1);
+    for (const request of requests) assert.deepEqual([request.body, request.headers.prefer], [BODY, 'wait=1']);
+  });
+}
+
+for (const [code, status, retryable] of [['INV_002', 409, true], ['ORD_009', 409, true], ['PAY_003', 504, false], ['CAT_005', 422, false], ['AUTH_002', 401, false]]) {
+  test(`${code} is not repeated`, async (t) => {
+    const { og, requests } = await setup(t, [problem(status, code, retryable, {}, NOW)]);
+    assert.equal((await thrown(og.orders.place(BODY))).code, code);
+    assert.equal(requests.length, 1);
+  });
+}
+
+test('retries end, with the last refusal', async (t) => {
+  const { og, requests } = await setup(t, [problem(503, 'SYS_002', true, {}, NOW)]);
+  const error = await thrown(og.orders.place(BODY, { idempotencyKey: 'my-own-key' }));
+  assert.deepEqual([error.code, error.status, error.retryable, error.idempotencyKey, requests.length], ['SYS_002', 503, true, 'my-own-key', 4]);
+});
+
+test('maxRetries: 0 repeats nothing', async (t) => {
+  const { og, requests } = await setup(t, [problem(503, 'SYS_002', true, {}, NOW)], { maxRetries: 0 });
+  await thrown(og.orders.get('ord_'));
+  assert.equal(requests.length, 1);
+});
+
+test('Retry-After is kept to, and left to the caller when it is long', async (t) => {
+  const { og, requests } = await setup(t, [
+    problem(429, 'RATE_001', true, {}, { 'Retry-After': '1' }), { body: order() }, problem(429, 'RATE_001', true, {}, { 'Retry-After': '3600' }),
+  ]);
+  const start = performance.now();
+  await og.orders.get('ord_');
+  assert.ok(performance.now() - start >= 990, 'waited a second');
+  const error = await thrown(og.orders.get('ord_'));
+  assert.equal(og.meta(error).headers.get('Retry-After'), '3600');
+  assert.equal(requests.length, 3);
+});
+
+test('without Retry-After the pauses grow', async (t) => {
+  const times = [];
+  const { og } = await setup(t, [() => (times.push(performance.now()), problem(500, 'SYS_001', true))], { maxRetries: 2 });
+  await thrown(og.orders.get('ord_'));
+  const [first, second] = [times[1] - times[0], times[2] - times[1]];
+  assert.ok(first >= 120 && first < 400 && second >= 245 && second < 700, `${first} ${second}`);
+});
+
+test('no answer at all is NETWORK, with its cause and the key to repeat it with', async (t) => {
+  const { og } = await setup(t, ['hang up'], { maxRetries: 0 });
+  const error = await thrown(og.orders.place(BODY));
+  assert.ok(isOrdergateError(error, 'placeOrder') && error.is('NETWORK'));
+  assert.deepEqual([error.status, error.retryable, error.problem.instance], [0, true, '/v1/orders']);
+  assert.match(error.idempotencyKey, UUID);
+  assert.ok(error.cause instanceof Error);
+});
+
+test('a try that takes too long is given up and repeated', async (t) => {
+  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 50, maxRetries: 1 });
+  const error = await thrown(og.orders.get('ord_'));
+  assert.deepEqual([error.code, error.cause.name, requests.length], ['NETWORK', 'TimeoutError', 2]);
+});
+
+test('an abort ends a request that is under way, with its reason', async (t) => {
+  const stop = new AbortController();
+  const { og, requests } = await setup(t, [() => (stop.abort(new Error('user left')), new Promise(() => {}))]);
+  assert.equal((await thrown(og.orders.place(BODY, { signal: stop.signal }))).message, 'user left');
+  assert.equal(requests.length, 1);
+});
+
+test('an abort ends a pause before a retry', async (t) => {
+  const stop = new AbortController();
+  const { og, requests } = await setup(t, [problem(503, 'SYS_002', true, {}, { 'Retry-After': '20' })]);
+  const start = performance.now();
+  setTimeout(() => stop.abort(), 100);
+  assert.equal((await thrown(og.orders.get('ord_', { signal: stop.signal }))).name, 'AbortError');
+  assert.ok(performance.now() - start < 5_000);
+  assert.equal(requests.length, 1);
+  assert.equal((await thrown(og.orders.get('ord_', { signal: stop.signal }))).name, 'AbortError');
+  assert.equal(requests.length, 1, 'what is aborted before is never sent');
+});
+
+test('what cannot be sent is thrown as it is, at once', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  assert.match((await thrown(og.orders.place(BODY, { idempotencyKey: 'a\nb' }))).message, /header/i);
+  assert.equal(requests.length, 0);
+});
+
+test('the greatest consistency token is sent with reads for five seconds', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
+  let answered;
+  const { og, requests } = await setup(t, [() => ({ body: order(), headers: answered ? { 'X-Consistency-Token': answered } : {} })]);
+  /** Answers the request with this token and says which it was sent with. */
+  const after = async (token, request) => ((answered = token), await request(), requests.at(-1).headers['x-consistency-token']);
+  const read = () => og.orders.get('ord_');
+  assert.equal(await after('1.05', () => og.orders.place(BODY)), undefined, 'nothing was seen yet');
+  assert.equal(await after('1.03', read), '1.05', 'the token of the write');
+  assert.equal(await after('1.07', () => og.products.get('A')), '1.05', 'a smaller one does not replace it');
+  assert.equal(await after('1.07', () => og.orders.place(BODY)), undefined, 'writes send none');
+  t.mock.timers.tick(4_999);
+  assert.equal(await after(undefined, read), '1.07', 'a greater one does');
+  t.mock.timers.tick(1);
+  assert.equal(await after('1.01', read), undefined, 'five seconds are over');
+  assert.equal(await after('1.02', () => og.orders.get('ord_', { consistencyToken: '1.09' })), '1.09', 'a token of yours goes first');
+  assert.equal(await after('1.02', read), '1.02', 'after the five seconds the next one counts, smaller or not');
+});
+
+test('the token of a refusal counts too', async (t) => {
+  const { og, requests } = await setup(t, [problem(409, 'ORD_007', false, {}, { 'X-Consistency-Token': '1.04' }), { body: order() }]);
+  await thrown(og.orders.cancel('ord_'));
+  await og.orders.get('ord_');
+  assert.equal(requests[1].headers['x-consistency-token'], '1.04');
+});
+
+test('a refusal is thrown with all that it says', async (t) => {
+  const money = (amount) => ({ amount, currency: 'EUR' });
+  const { og } = await setup(t, [problem(422, 'ORD_004', false, { sku: 'A', expected: money(1), actual: money(2) })]);
+  const error = await thrown(og.orders.place(BODY));
+  assert.ok(error instanceof Error && isOrdergateError(error));
+  assert.ok(isOrdergateError(error, 'placeOrder') && !isOrdergateError(error, 'getOrder'));
+  assert.ok(error.is('ORD_004') && !error.is('CAT_005'));
+  assert.deepEqual([error.code, error.status, error.retryable, error.traceId, error.message, error.order], ['ORD_004', 422, false, 'trace-1', 'no', null]);
+  assert.deepEqual(error.problem.actual, money(2));
+  assert.equal(og.meta(error).status, 422);
+  assert.ok(!isOrdergateError(new Error('x')) && !isOrdergateError(null));
+});
+
+test('a code that is newer than the package is UNKNOWN, with the whole answer', async (t) => {
+  const { og } = await setup(t, [problem(422, 'NEW_001', false, { hint: 'x' })]);
+  const error = await thrown(og.orders.place(BODY));
+  assert.deepEqual([error.code, error.status, error.traceId, error.message], ['UNKNOWN', 422, 'trace-1', 'no']);
+  assert.deepEqual([error.problem.body.code, error.problem.body.hint], ['NEW_001', 'x']);
+});
+
+test("what is not Ordergate's is UNKNOWN", async (t) => {
+  const { og } = await setup(t, [{ status: 403, headers: { 'Content-Type': 'text/html' }, body: '<h1>Firewall</h1>' }]);
+  const error = await thrown(og.orders.get('ord_'));
+  assert.deepEqual([error.code, error.status, error.retryable, error.problem.body], ['UNKNOWN', 403, false, '<h1>Firewall</h1>']);
+});
+
+test('an order that ends rejected is thrown as the refusal that it would have been', async (t) => {
+  const skus = [{ sku: 'A', requested: 2, available: 1 }];
+  const short = order({ status: 'rejected', rejection: { code: 'INV_002', message: 'There is not enough stock', skus, decline_reason: null } });
+  const declined = order({ status: 'rejected', rejection: { code: 'PAY_007', message: 'Declined', skus: null, decline_reason: 'insufficient_funds' } });
+  const newer = order({ status: 'rejected', rejection: { code: 'PAY_099', message: 'Something new', skus: null, decline_reason: null } });
+  const { og, requests } = await setup(t, [short, declined, newer].map((body) => ({ status: 201, body })));
+
+  const first = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
+  assert.ok(isOrdergateError(first, 'placeOrder') && first.is('INV_002'));
+  assert.deepEqual(first.problem.skus, skus);
+  assert.deepEqual([first.status, first.message, first.traceId], [409, 'There is not enough stock', 'trace-1']);
+  assert.equal(first.retryable, false, 'under its key the order is what it is');
+  assert.deepEqual(first.order, short);
+  assert.equal(first.idempotencyKey, requests[0].headers['idempotency-key']);
+  assert.equal(og.meta(first).status, 201);
+
+  const second = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
+  assert.deepEqual([second.code, second.status, second.problem.decline_reason], ['PAY_007', 422, 'insufficient_funds']);
+
+  const third = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
+  assert.deepEqual([third.code, third.message, third.order.rejection.code], ['UNKNOWN', 'Something new', 'UNKNOWN']);
+
+  assert.deepEqual(requests.length, 3, 'none was repeated');
+  assert.equal((await og.orders.cancel('ord_')).status, 'rejected', 'only placing throws it');
+});
+
+test('values that are newer than the package are UNKNOWN, and nothing else is touched', async (t) => {
+  const step = { name: 'teleport', status: 'glowing', attempts: 1, last_error: { code: 'ABC_001', message: 'm' }, next_try_at: null, started_at: null, finished_at: null };
+  const answers = {
+    '/v1/orders/1': order({ status: 'archived', payment_status: 'pledged', fulfillment_status: 'partial', customer_ref: 'archived' }),
+    '/v1/orders': { data: [order(), order({ status: 'archived' })], next_cursor: null },
+    '/v1/orders/1/events': { data: [{ type: 'order.archived', data: { status: 'archived' } }, { type: 'order.paid', data: {} }], next_cursor: null },
+    '/v1/orders/1/saga': { order_id: '1', state: 'dreaming', steps: [step, { ...step, name: 'capture', status: 'done' }] },
+  };
+  const { og } = await setup(t, [({ method, url }) => (method === 'GET' ? { body: answers[url] } : problem(409, 'ORD_002', false, { from: 'archived', allowed: ['archived', 'completed'] }))]);
+  assert.deepEqual(await og.orders.get('1'), order({ status: 'UNKNOWN', payment_status: 'UNKNOWN', fulfillment_status: 'partial', customer_ref: 'archived' }));
+  assert.deepEqual((await og.orders.list().page()).data.map(({ status }) => status), ['confirmed', 'UNKNOWN']);
+  const events = (await og.orders.events('1').page()).data;
+  assert.deepEqual(events, [{ type: 'UNKNOWN', data: { status: 'archived' } }, { type: 'order.paid', data: {} }]);
+  const saga = await og.orders.saga('1');
+  assert.deepEqual([saga.state, ...saga.steps.map(({ name, status }) => `${name} ${status}`)], ['UNKNOWN', 'UNKNOWN UNKNOWN', 'capture done']);
+  assert.equal(saga.steps[0].last_error.code, 'ABC_001');
+  const { problem: refusal } = await thrown(og.orders.cancel('1'));
+  assert.deepEqual([refusal.code, refusal.from, refusal.allowed], ['ORD_002', 'UNKNOWN', ['UNKNOWN', 'completed']]);
+});
+
+test('a list is read page by page, and only as far as it is asked', async (t) => {
+  const page = (n, next_cursor) => ({ body: { data: [order({ version: n }), order({ version: n + 1 })], next_cursor }, headers: { ETag: `"${n}"` } });
+  const { og, requests } = await setup(t, [page(1, 'a/b'), page(3, null), page(1, 'a/b')]);
+  const list = og.orders.list({ status: 'confirmed', limit: 2 });
+  assert.equal(requests.length, 0, 'nothing is sent before it is read');
+  const versions = [];
+  for await (const { version } of list) versions.push(version);
+  assert.deepEqual(versions, [1, 2, 3, 4]);
+  for await (const _ of list) break;
+  const first = await list.page();
+  assert.equal(first.next_cursor, 'a/b');
+  assert.equal(og.meta(first).etag, '"1"');
+  await og.orders.list({ cursor: 'a/b' }).page();
+  assert.deepEqual(requests.map(({ url }) => url), [
+    '/v1/orders?status=confirmed&limit=2', '/v1/orders?status=confirmed&limit=2&cursor=a%2Fb',
+    '/v1/orders?status=confirmed&limit=2', '/v1/orders?status=confirmed&limit=2', '/v1/orders?cursor=a%2Fb',
+  ]);
+});
+
+test('an iteration throws the error of the list', async (t) => {
+  const { og } = await setup(t, [problem(400, 'REQ_012')]);
+  const error = await thrown((async () => { for await (const _ of og.orders.list({ cursor: 'x' })); })());
+  assert.ok(isOrdergateError(error, 'listOrders') && error.is('REQ_012'));
+});
+
+test('what is still current is null, and only with ifNoneMatch is it asked', async (t) => {
+  const { og, requests } = await setup(t, [({ headers }) => (headers['if-none-match'] ? { status: 304, headers: { ETag: '"5"' } } : { body: order(), headers: { ETag: '"5"' } })]);
+  const { etag } = og.meta(await og.orders.get('ord_'));
+  assert.equal(await og.orders.get('ord_', { ifNoneMatch: etag }), null);
+  assert.equal(await og.orders.list().page({ ifNoneMatch: etag }), null);
+  assert.deepEqual(requests.map(({ headers }) => headers['if-none-match']), [undefined, '"5"', '"5"']);
+});
+
+test('meta tells what stood around an answer', async (t) => {
+  const headers = { ETag: '"5"', 'X-Served-By': 'lru', Age: '1', 'X-Consistency-Token': '1.05', 'Idempotency-Replayed': 'true' };
+  const { og } = await setup(t, [{ status: 202, body: order(), headers }]);
+  const { headers: all, ...meta } = og.meta(await og.orders.place(BODY));
+  assert.deepEqual(meta, { status: 202, traceId: 'trace-1', etag: '"5"', servedBy: 'lru', age: 1, consistencyToken: '1.05', replayed: true });
+  assert.equal(all.get('content-type'), 'application/json');
+  assert.equal(og.meta({}), undefined);
+});
+
+test('a fetch of yours is used', async (t) => {
+  const seen = [];
+  const fetch = async (request) => (seen.push(request.url), Response.json(order({ version: 9 })));
+  const { og, requests } = await setup(t, [], { fetch });
+  assert.equal((await og.orders.get('ord_')).version, 9);
+  assert.match(seen[0], /\/v1\/orders\/ord_$/);
+  assert.equal(requests.length, 0);
+});

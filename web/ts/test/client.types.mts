@@ -1,0 +1,113 @@
+// Compiled, never run: what must compile, and what must not.
+import { createOrdergate, isOrdergateError, type Errors, type Money, type Order } from '@ordergate/client';
+
+const og = createOrdergate({ baseUrl: '', apiKey: () => Promise.resolve('og_test_x'), language: 'zh-CN' });
+const body = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+const holds = <T extends true>(_?: T) => {};
+
+// An exhaustive switch over everything that cancelOrder can throw: a new code of the contract breaks it.
+export function advice(problem: Errors['cancelOrder']): string {
+  switch (problem.code) {
+    case 'ORD_002':
+      return `${problem.from} -> ${problem.allowed.join()}`;
+    case 'REQ_001': case 'REQ_002': case 'REQ_003': case 'REQ_004':
+      return problem.errors.map((fault) => fault.pointer).join();
+    case 'ORD_001': case 'ORD_007': case 'ORD_009':
+    case 'REQ_007': case 'REQ_008': case 'REQ_009':
+    case 'IDEM_001': case 'IDEM_002': case 'IDEM_003': case 'IDEM_004':
+    case 'AUTH_001': case 'AUTH_002': case 'AUTH_003': case 'AUTH_004': case 'AUTH_005': case 'AUTH_006':
+    case 'RATE_001': case 'RATE_003':
+    case 'SYS_001': case 'SYS_002': case 'SYS_003': case 'SYS_005': case 'SYS_006':
+    case 'UNKNOWN': case 'NETWORK':
+      return problem.message;
+  }
+}
+
+export function incomplete(problem: Errors['getOrder']): string {
+  switch (problem.code) {
+    case 'ORD_001':
+      return problem.title;
+    default:
+      // @ts-expect-error other codes are left
+      return problem satisfies never;
+  }
+}
+
+export async function errors(): Promise<void> {
+  try {
+    await og.orders.place(body, { waitSeconds: 5, idempotencyKey: 'abcdefgh', signal: AbortSignal.timeout(1) });
+  } catch (error) {
+    // @ts-expect-error an operation that the contract does not have
+    isOrdergateError(error, 'placeOrders');
+    if (!isOrdergateError(error, 'placeOrder')) throw error;
+    if (error.is('ORD_004')) {
+      holds<Equal<typeof error.code, 'ORD_004'>>();
+      const actual: Money = error.problem.actual;
+      void actual;
+      // @ts-expect-error the extras of another code
+      void error.problem.skus;
+    } else if (error.is('INV_002')) {
+      const available: number | undefined = error.problem.skus[0]?.available;
+      void available;
+    } else if (error.is('PAY_007')) {
+      const reason: string = error.problem.decline_reason;
+      void reason;
+    }
+    // @ts-expect-error cancelling cannot be told that there is no such product, nor can placing
+    error.is('CAT_001');
+    // @ts-expect-error only after narrowing
+    void error.problem.skus;
+    const order: Order | null = error.order;
+    void order;
+  }
+  try {
+    await og.orders.get('ord_');
+  } catch (error) {
+    if (isOrdergateError(error) && error.is('ORD_001')) holds<Equal<typeof error.code, 'ORD_001'>>();
+  }
+}
+
+export async function answers(): Promise<void> {
+  const order = await og.orders.get('ord_');
+  holds<Equal<typeof order, Order>>();
+  holds<Equal<Order['status'], 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled' | 'UNKNOWN'>>();
+  holds<Equal<Order['id'], string>>();
+  holds<Equal<Order['version'], number>>();
+  holds<Equal<NonNullable<Order['rejection']>['code'], 'INV_002' | 'INV_003' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'UNKNOWN'>>();
+  const held = await og.orders.get('ord_', { ifNoneMatch: '"1"' });
+  holds<Equal<typeof held, Order | null>>();
+  for await (const event of og.orders.events('ord_')) holds<Equal<(typeof event)['data'], { [key: string]: unknown }>>();
+  const page = await og.orders.list({ status: 'confirmed', limit: 5 }, { traceId: 'x' }).page();
+  holds<Equal<typeof page.data, Order[]>>();
+  const [step] = (await og.orders.saga('ord_')).steps;
+  holds<Equal<NonNullable<typeof step>['status'], 'pending' | 'running' | 'in_doubt' | 'done' | 'failed' | 'skipped' | 'UNKNOWN'>>();
+  const [price] = (await og.products.get('A')).prices;
+  holds<Equal<typeof price, Money | undefined>>();
+  const yaml = await og.contract.yaml();
+  holds<Equal<typeof yaml, string>>();
+  const servedBy: string | null | undefined = og.meta(page)?.servedBy;
+  void servedBy;
+
+  // @ts-expect-error no such field
+  void order.state;
+  // @ts-expect-error an amount is a number of minor units
+  const text: string = order.total.amount;
+  // @ts-expect-error no such status: filters are closed
+  og.orders.list({ status: 'paid' });
+  // @ts-expect-error nor can one ask for what is not known
+  og.orders.list({ status: 'UNKNOWN' });
+  // @ts-expect-error no such filter
+  og.products.list({ sku: 'A' });
+  // @ts-expect-error no such status to compare with
+  void (order.status === 'paid');
+  // @ts-expect-error a write has no If-None-Match
+  og.orders.cancel('ord_', {}, { ifNoneMatch: '"1"' });
+  // @ts-expect-error lines are needed
+  og.orders.place({ currency: 'EUR', customer_ref: 'c' });
+  // @ts-expect-error a quantity is a number
+  og.orders.place({ ...body, lines: [{ sku: 'A', quantity: '1' }] });
+  // @ts-expect-error an unknown field
+  og.orders.place({ ...body, coupon: 'X' });
+  void text;
+}

@@ -1,0 +1,4 @@
+// Compiled, never run: the types of the CommonJS build.
+import ordergate = require('@ordergate/client');
+
+export const order: Promise<ordergate.Order> = ordergate.createOrdergate({ baseUrl: '', apiKey: '' }).orders.get('ord_');

@@ -1,0 +1,111 @@
+// Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key that may read products, inventory and
+// orders and write orders. At least one product must be on sale and in stock, and the payment simulator must answer.
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { before, test } from 'node:test';
+import * as esm from '@ordergate/client';
+
+const { ORDERGATE_URL: baseUrl, ORDERGATE_KEY: apiKey } = process.env;
+assert.ok(baseUrl && apiKey, 'ORDERGATE_URL and ORDERGATE_KEY must be set');
+const cjs = createRequire(import.meta.url)('@ordergate/client');
+const TIERS = ['lru', 'redis', 'replica', 'primary'];
+const NOBODY = 'ord_00000000000000000000000000000000';
+
+for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'ES module': esm, CommonJS: cjs })) {
+  const og = createOrdergate({ baseUrl, apiKey });
+  const customer_ref = `e2e-${crypto.randomUUID()}`;
+  let body;
+
+  /** The error of the operation, typed. */
+  async function refused(operation, promise) {
+    const answer = await promise.then((value) => ({ value }), (error) => ({ error }));
+    assert.ok(answer.error, `answered ${JSON.stringify(answer.value)}`);
+    if (!isOrdergateError(answer.error, operation)) throw answer.error;
+    assert.match(answer.error.traceId, /^[A-Za-z0-9-]{1,64}$/);
+    assert.ok(answer.error.message);
+    return answer.error;
+  }
+
+  before(async () => {
+    for await (const { sku, prices, active } of og.products.list()) {
+      if (!active || !prices.length || (await og.inventory.get(sku)).available < 10) continue;
+      body = { currency: prices[0].currency, customer_ref, lines: [{ sku, quantity: 1, expected_unit_price: prices[0] }], metadata: { build } };
+      return;
+    }
+    assert.fail('no product is on sale and in stock');
+  });
+
+  test(`${build}: products are listed and read`, async () => {
+    const page = await og.products.list({ limit: 2 }).page();
+    assert.ok(page.data.length > 0 && page.data.length <= 2);
+    assert.ok(TIERS.includes(og.meta(page).servedBy), og.meta(page).servedBy);
+    const [{ sku }] = body.lines;
+    assert.equal((await og.products.get(sku)).sku, sku);
+  });
+
+  test(`${build}: an order is placed, decided, read back, listed, and tells its events and saga`, async () => {
+    const placed = await og.orders.place({ ...body, payment: { method_token: 'pm_ok' } }, { waitSeconds: 10 });
+    assert.deepEqual([placed.status, placed.payment_status, placed.customer_ref], ['confirmed', 'paid', customer_ref]);
+    assert.equal(og.meta(placed).status, 201);
+
+    const read = await og.orders.get(placed.id);
+    const { servedBy, age, etag } = og.meta(read);
+    assert.ok(TIERS.includes(servedBy), servedBy);
+    assert.ok(age >= 0);
+    assert.ok(read.version >= placed.version, 'what was written is read');
+    assert.equal(await og.orders.get(placed.id, { ifNoneMatch: etag }), null);
+
+    const listed = [];
+    for await (const { id } of og.orders.list({ customer_ref, limit: 1 })) listed.push(id);
+    assert.deepEqual(listed, [placed.id]);
+
+    const events = [];
+    for await (const event of og.orders.events(placed.id, { limit: 2 })) events.push(event);
+    assert.deepEqual(events.map(({ sequence }) => sequence), Array.from({ length: read.version }, (_, i) => i + 1));
+    assert.equal(events[0].type, 'order.created');
+    assert.ok(events.every(({ type }) => type !== 'UNKNOWN'));
+
+    const saga = await og.orders.saga(placed.id);
+    assert.equal(saga.order_id, placed.id);
+    assert.ok(saga.steps.some(({ name, status }) => name === 'reserve_stock' && status === 'done'), JSON.stringify(saga));
+  });
+
+  test(`${build}: an order without payment is reserved, cancelled, and not cancelled twice`, async () => {
+    const reserved = await og.orders.place(body, { waitSeconds: 10 });
+    assert.equal(reserved.status, 'reserved');
+    const cancelled = await og.orders.cancel(reserved.id, { reason: 'e2e' }, { waitSeconds: 10 });
+    assert.equal(cancelled.status, 'cancelled');
+    assert.ok((await refused('cancelOrder', og.orders.cancel(reserved.id))).is('ORD_007'));
+  });
+
+  test(`${build}: a declined payment throws what a refusal throws, with the order`, async () => {
+    const error = await refused('placeOrder', og.orders.place({ ...body, payment: { method_token: 'pm_declined' } }, { waitSeconds: 10 }));
+    assert.ok(error.is('PAY_007'), error.code);
+    assert.ok(error.problem.decline_reason);
+    assert.deepEqual([error.status, error.order.status, error.order.rejection.code], [422, 'rejected', 'PAY_007']);
+  });
+
+  test(`${build}: ORD_001, CAT_005, IDEM_002`, async () => {
+    const missing = await refused('getOrder', og.orders.get(NOBODY));
+    assert.deepEqual([missing.code, missing.status, missing.retryable], ['ORD_001', 404, false]);
+
+    const unknown = await refused('placeOrder', og.orders.place({ ...body, lines: [{ sku: 'NO-SUCH-SKU', quantity: 1 }] }));
+    assert.deepEqual([unknown.code, unknown.status, unknown.order], ['CAT_005', 422, null]);
+
+    const idempotencyKey = crypto.randomUUID();
+    const first = await og.orders.place(body, { idempotencyKey });
+    const again = await og.orders.place(body, { idempotencyKey });
+    assert.deepEqual(again, first);
+    assert.deepEqual([og.meta(first).replayed, og.meta(again).replayed], [false, true]);
+    const other = { ...body, customer_ref: 'another' };
+    assert.ok((await refused('placeOrder', og.orders.place(other, { idempotencyKey }))).is('IDEM_002'));
+    await og.orders.cancel(first.id);
+  });
+
+  test(`${build}: the registry and the contract are served`, async () => {
+    const entry = await og.errors.get('PAY_003');
+    assert.deepEqual([entry.status, entry.message['zh-CN']], [504, '支付超时,请重试']);
+    assert.equal((await og.contract.json()).openapi, '3.1.0');
+    assert.match(await og.contract.yaml(), /^openapi:/m);
+  });
+}
