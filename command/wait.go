@@ -13,7 +13,7 @@ import (
 )
 
 // pollEvery bounds how late a waiter hears of a decision if its wake-up was lost.
-const pollEvery = 250 * time.Millisecond
+const pollEvery = 500 * time.Millisecond
 
 // waiters are those who wait for a change of an order in this process.
 type waiters struct {

@@ -146,6 +146,7 @@ func (p *Payment) Run(ctx context.Context) {
 		if free > 0 {
 			if claimed, err = commanddb.New(p.Pool).ClaimSteps(ctx, int32(free)); err != nil && ctx.Err() == nil {
 				p.Log.Error("claim saga steps", zap.Error(err))
+				sleep(ctx, time.Second) // the database is away: it hears of us once a second
 			}
 		}
 		for _, s := range claimed {
@@ -165,6 +166,13 @@ func (p *Payment) Run(ctx context.Context) {
 		case <-p.due:
 		case <-tick.C:
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

@@ -28,7 +28,7 @@ type Config struct {
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
 	LogLevel       string        `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
-	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of one process
+	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
 }
 
 // ReadConfig reads the environment.

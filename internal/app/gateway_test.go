@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/edge"
@@ -72,12 +72,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 
 func (g *gateway) newParts() *parts {
 	g.t.Helper()
-	tel, err := telemetry.New(g.t.Context(), "info", zapcore.AddSync(io.Discard))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	tel.Log = zaptest.NewLogger(g.t, zaptest.Level(zap.ErrorLevel))
-	tel.Log = zap.NewNop()
+	tel := &telemetry.Telemetry{Log: zap.NewNop(), Tracer: otel.Tracer("ordergate"), Registry: prometheus.NewRegistry()}
 	p, err := newParts(g.t.Context(), g.cfg, tel)
 	if err != nil {
 		g.t.Fatal(err)

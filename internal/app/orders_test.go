@@ -9,6 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/contrib/propagators/autoprop"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
@@ -381,3 +386,35 @@ func TestStopsGracefully(t *testing.T) {
 type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// TestSpans follows a write and a read of a caller who samples: the request, the command or query, SQL and Redis, in one trace.
+func TestSpans(t *testing.T) { // not parallel: the provider is global
+	recorded := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(recorded), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	before := otel.GetTracerProvider()
+	otel.SetTracerProvider(provider)
+	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
+	t.Cleanup(func() { otel.SetTracerProvider(before) })
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	const sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	placed := g.do("POST", "/v1/orders", wish("A", 1, ""), "Traceparent", sampled)
+	other := g.serve(g.newParts()) // its LRU is empty
+	g.url = other
+	g.do("GET", "/v1/orders/"+placed.body.ID, nil, "Traceparent", sampled)
+	names := map[string]int{}
+	for _, s := range recorded.GetSpans() {
+		if s.SpanContext.TraceID().String() == sampled[3:35] {
+			names[s.Name]++
+		}
+	}
+	for _, want := range []string{"placeOrder", "command placeOrder", "getOrder", "query getOrder", "INSERT", "get"} {
+		found := false
+		for name := range names {
+			found = found || name == want || len(want) < 7 && strings.Contains(strings.ToLower(name), strings.ToLower(want))
+		}
+		if !found {
+			t.Errorf("no span %q among %v", want, names)
+		}
+	}
+}

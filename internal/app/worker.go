@@ -21,14 +21,20 @@ import (
 // worker relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
 // keeps house, until ctx ends.
 func (p *parts) worker(ctx context.Context) error {
+	// A pool of its own: however many requests wait for a connection, what they have begun goes on.
+	pool, err := p.connect(ctx, p.cfg.PrimaryURL, p.cfg.MaxConnections, p.checkPrimary)
+	if err != nil {
+		return fmt.Errorf("ORDERGATE_PRIMARY_URL: %w", err)
+	}
+	defer pool.Close()
 	lanes := bus.NewLanes(map[string]int{
 		command.TopicOrders: 1, inventory.TopicCommands: 1, inventory.TopicReplies: 1, payment.TopicCommands: 1, payment.TopicReplies: 1,
 	})
-	relay := bus.NewRelay(bus.RelayConfig{Pool: p.primary, Publisher: lanes, Log: p.tel.Log, Metrics: p.tel.Registry})
+	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: p.tel.Log, Metrics: p.tel.Registry})
 	p.wake = relay.Wake
-	stock := inventory.New(inventory.Config{Pool: p.primary, IDs: p.ids, TTL: p.cfg.ReservationTTL, Wake: relay.Wake, Log: p.tel.Log})
+	stock := inventory.New(inventory.Config{Pool: pool, IDs: p.ids, TTL: p.cfg.ReservationTTL, Wake: relay.Wake, Log: p.tel.Log})
 	money, err := payment.New(payment.Config{
-		Pool: p.primary, IDs: p.ids, Now: time.Now, ProviderURL: p.cfg.PSPURL, Deadline: p.cfg.PaymentTimeout, Wake: relay.Wake, Log: p.tel.Log, Registry: p.tel.Registry,
+		Pool: pool, IDs: p.ids, Now: time.Now, ProviderURL: p.cfg.PSPURL, Deadline: p.cfg.PaymentTimeout, Wake: relay.Wake, Log: p.tel.Log, Registry: p.tel.Registry,
 	})
 	if err != nil {
 		return err
@@ -44,7 +50,7 @@ func (p *parts) worker(ctx context.Context) error {
 		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: p.commands.PaymentReplied},
 		{Name: "projection", Topic: command.TopicOrders, Handle: p.project},
 	} {
-		c.Subscriber, c.Pool, c.Log = lanes, p.primary, p.tel.Log
+		c.Subscriber, c.Pool, c.Log = lanes, pool, p.tel.Log
 		g.Go(func() error { return bus.Consume(consuming, c) })
 	}
 	g.Go(func() error {

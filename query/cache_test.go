@@ -1,0 +1,556 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+func TestFreshnessRule(t *testing.T) {
+	e := Entry{Key: "ord_a", Rev: 5, KnownAt: 100, Timeline: 2}
+	for name, c := range map[string]struct {
+		token token.Token
+		want  bool
+	}{
+		"no token asks for nothing":                 {token.Token{}, true},
+		"position reached":                          {token.Token{Timeline: 2, LSN: 100}, true},
+		"position not reached":                      {token.Token{Timeline: 2, LSN: 101}, false},
+		"own row at its revision":                   {token.Token{Timeline: 2, LSN: 101, Key: "ord_a", Rev: 5}, true},
+		"own row beyond its revision":               {token.Token{Timeline: 2, LSN: 101, Key: "ord_a", Rev: 4}, true},
+		"own row below its revision":                {token.Token{Timeline: 2, LSN: 101, Key: "ord_a", Rev: 6}, false},
+		"another row, position not reached":         {token.Token{Timeline: 2, LSN: 101, Key: "ord_b", Rev: 1}, false},
+		"another row, position reached":             {token.Token{Timeline: 2, LSN: 100, Key: "ord_b", Rev: 9}, true},
+		"older timeline":                            {token.Token{Timeline: 1, LSN: 1}, false},
+		"older timeline, own row":                   {token.Token{Timeline: 1, LSN: 1, Key: "ord_a", Rev: 1}, false},
+		"newer timeline":                            {token.Token{Timeline: 3, LSN: 1}, false},
+		"a list's token has no row that could help": {token.Token{Timeline: 2, LSN: 101, Rev: 0}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if e.answers(c.token) != c.want {
+				t.Errorf("%+v answers %+v: %v", e, c.token, !c.want)
+			}
+		})
+	}
+	list := Entry{KnownAt: 100, Timeline: 2}
+	if list.answers(token.Token{Timeline: 2, LSN: 101}) {
+		t.Error("two empty keys are no row in common")
+	}
+}
+
+func TestTheNewestEntryStays(t *testing.T) {
+	at := time.Now()
+	all := []*Entry{
+		{Timeline: 1, Rev: 0, KnownAt: 900, Missing: true}, {Timeline: 1, Rev: 1, KnownAt: 10}, {Timeline: 1, Rev: 2, KnownAt: 20},
+		{Timeline: 1, Rev: 2, KnownAt: 30}, {Timeline: 2, Rev: 1, KnownAt: 5}, {Timeline: 2, Rev: 2, KnownAt: 4},
+	}
+	for range 200 {
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		var s slot
+		for _, e := range all {
+			s.keep(e, at)
+		}
+		if h := s.held.Load(); h.Timeline != 2 || h.Rev != 2 {
+			t.Fatalf("%+v stays", h.Entry)
+		}
+	}
+}
+
+// A write of one process, then a read with its token in another one, whose replica is 2 s behind.
+func TestReadWithTheTokenOfAWriteIsNeverStale(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		pairs, workers int
+		change         func(*Config)
+	}{
+		"by Redis":                         {1000, 1, func(*Config) {}},
+		"by Redis, side by side":           {1000, 16, func(*Config) {}},
+		"without Redis":                    {200, 10, withoutRedis},
+		"without anything but the primary": {500, 4, func(c *Config) { c.Redis, c.Replicas = nil, nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			writer, reader := w.process(withoutReplicas), w.process(w.behind, c.change)
+			ids := make([]order.ID, c.workers)
+			for i := range ids {
+				ids[i] = w.place(mine, time.Hour)
+			}
+			w.synced(w.LaggingURL(t))
+			var stale, tiers sync.Map
+			var all sync.WaitGroup
+			for i := range c.workers {
+				all.Go(func() {
+					for range c.pairs / c.workers {
+						rev, written := writer.write(mine, ids[i])
+						got, tier := reader.get(mine, ids[i], written)
+						if got < rev {
+							stale.Store(rev, got)
+						}
+						n, _ := tiers.LoadOrStore(tier, new(atomic.Int64))
+						n.(*atomic.Int64).Add(1)
+						if rev%20 > 0 {
+							continue
+						}
+						// as one who knows nothing of this row asks: the position alone must do
+						got, _ = reader.get(mine, ids[i], token.Token{Timeline: written.Timeline, LSN: written.LSN})
+						if got < rev {
+							stale.Store(-rev, got)
+						}
+					}
+				})
+			}
+			all.Wait()
+			stale.Range(func(rev, got any) bool { t.Errorf("wrote %d, read %d", rev, got); return true })
+			tiers.Range(func(tier, n any) bool { t.Logf("%s: %d", tier, n.(*atomic.Int64).Load()); return true })
+		})
+	}
+}
+
+func TestServedByIsTrueForEachTier(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	check := func(p *process, wantTier string, wantAge int) Answer {
+		t.Helper()
+		a, err := p.GetOrder(t.Context(), mine, id, anyToken)
+		w.must(err)
+		if a.Tier != wantTier || a.Age != wantAge {
+			t.Errorf("served by %s at age %d, want %s at %d", a.Tier, a.Age, wantTier, wantAge)
+		}
+		return a
+	}
+	one, other := w.process(), w.process()
+	answers := []Answer{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
+	w.advance(1200 * time.Millisecond)
+	answers = append(answers, check(one, "lru", 1))
+	w.advance(4 * time.Second)
+	answers = append(answers, check(one, "redis", 5), check(one, "lru", 5)) // the database was read then
+	answers = append(answers, check(w.process(withoutRedis), "replica", 0), check(w.process(func(c *Config) { c.Redis, c.Replicas = nil, nil }), "primary", 0))
+	for _, a := range answers[1:] {
+		if string(a.Bytes) != string(answers[0].Bytes) || a.ETag != answers[0].ETag || a.ETag == "" || a.Token == "" {
+			t.Errorf("the tiers differ: %s %s", a.ETag, a.Bytes)
+		}
+	}
+}
+
+func TestForeignOwnerNeverSeesAnEntry(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	id := w.place(mine, time.Hour)
+	_, written := p.write(mine, id) // in LRU and Redis
+	w.synced(w.ReplicaURL)
+	for _, owner := range []order.Owner{foreign, mineLive, {}} {
+		for _, tok := range []token.Token{anyToken, written} {
+			for range 2 { // the second time the 404 is remembered
+				_, err := p.GetOrder(t.Context(), owner, id, tok)
+				wantCode(t, err, errcode.ORD001)
+				_, err = p.ListOrderEvents(t.Context(), owner, id, Page{Limit: 20}, tok)
+				wantCode(t, err, errcode.ORD001)
+				_, err = p.GetSaga(t.Context(), owner, id, tok)
+				wantCode(t, err, errcode.ORD001)
+			}
+		}
+	}
+	if rev, _ := p.get(mine, id, written); rev != 2 {
+		t.Errorf("its owner sees %d", rev)
+	}
+	w.product(mine, "LAMP", "mine")
+	w.product(foreign, "LAMP", "theirs")
+	w.synced(w.ReplicaURL)
+	for range 2 {
+		a, err := p.GetProduct(t.Context(), mine, "LAMP", anyToken)
+		w.must(err)
+		b, err := p.GetProduct(t.Context(), foreign, "LAMP", anyToken)
+		w.must(err)
+		if string(a.Bytes) == string(b.Bytes) {
+			t.Error("two accounts have one product")
+		}
+		_, err = p.GetProduct(t.Context(), mineLive, "LAMP", anyToken)
+		wantCode(t, err, errcode.CAT001)
+	}
+}
+
+func TestForgedIDIsRefusedWithoutALook(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	id := w.place(mine, 0)
+	id[15]++
+	_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	_, err = p.ListOrderEvents(t.Context(), mine, id, Page{Limit: 20}, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	_, err = p.GetSaga(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	if n := p.loads("redis") + p.loads("replica") + p.loads("primary"); n > 0 {
+		t.Errorf("%d looks", n)
+	}
+}
+
+func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	writer, reader := w.process(withoutReplicas), w.process(w.behind)
+	var ids [20]order.ID
+	for i := range ids {
+		ids[i] = w.place(mine, time.Hour)
+	}
+	w.synced(w.LaggingURL(t))
+	for _, id := range ids {
+		k := key{owner: mine, id: id}
+		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
+		old, _, err := reader.row(t.Context(), k, want{key: k.name()})
+		w.must(err)
+		rev, _ := writer.write(mine, id)
+		w.must(reader.shared.put(t.Context(), fillFor, old))
+		if e, err := reader.shared.get(t.Context(), k); err != nil || e.Rev != rev {
+			t.Fatalf("Redis has %+v, %v, not revision %d", e, err, rev)
+		}
+		if ttl := w.redis(w.RedisURL).PTTL(t.Context(), w.name(reader, k)).Val(); ttl < 9*time.Minute {
+			t.Errorf("what was written lives only %v", ttl)
+		}
+		// and the other way round: what the LRU has stays too
+		if got, _ := reader.get(mine, id, anyToken); got != rev {
+			t.Fatalf("read %d", got)
+		}
+		if kept, replaced := reader.slot(k).keep(old, w.now()); replaced || kept.Rev != rev {
+			t.Fatalf("the LRU has %d", kept.Rev)
+		}
+	}
+	t.Run("in whatever order they come", func(t *testing.T) {
+		p := w.process()
+		for range 50 {
+			k := key{owner: mine, id: w.ids.Mint(w.now(), 7)}
+			var best Entry
+			for range 8 {
+				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Token: "t", LoadedAt: w.now()}
+				if e.newer(&best) {
+					best = e
+				}
+				w.must(p.shared.put(t.Context(), fillFor, &e))
+			}
+			if e, err := p.shared.get(t.Context(), k); err != nil || e.Rev != best.Rev || e.KnownAt != best.KnownAt {
+				t.Fatalf("Redis has %+v, %v, not %+v", e, err, best)
+			}
+		}
+	})
+}
+
+func (w *world) name(p *process, k key) string {
+	name, err := p.shared.name(context.Background(), 1, k)
+	w.must(err)
+	return name
+}
+
+func TestFillsOfReadersLiveTenSeconds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p.get(mine, id, anyToken)
+	_, err := p.GetOrder(t.Context(), foreign, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	client := w.redis(w.RedisURL)
+	for owner, most := range map[order.Owner]time.Duration{mine: 10 * time.Second, foreign: time.Second} {
+		if ttl := client.PTTL(t.Context(), w.name(p, key{owner: owner, id: id})).Val(); ttl <= most/2 || ttl > most {
+			t.Errorf("lives %v, want at most %v", ttl, most)
+		}
+	}
+}
+
+func TestWhatIsMissingIsRememberedForASecond(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis)
+	read := func(code errcode.Code, loads uint64) {
+		t.Helper()
+		_, err := p.GetProduct(t.Context(), mine, "LAMP", anyToken)
+		if code != "" {
+			wantCode(t, err, code)
+		} else {
+			w.must(err)
+		}
+		if n := p.loads("replica"); n != loads {
+			t.Errorf("%d loads, want %d", n, loads)
+		}
+	}
+	read(errcode.CAT001, 1)
+	read(errcode.CAT001, 1)
+	w.product(mine, "LAMP", "Lamp")
+	w.synced(w.ReplicaURL)
+	read(errcode.CAT001, 1)
+	w.advance(time.Second)
+	read("", 2)
+}
+
+func TestAnOldEntryIsServedWhileOneCallerLoads(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p.get(mine, id, anyToken)
+	many := func(wantTier string) {
+		t.Helper()
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				<-start
+				if _, tier := p.get(mine, id, anyToken); tier != wantTier {
+					t.Errorf("served by %s, want %s", tier, wantTier)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+	}
+	many("lru")
+	if n := p.loads("replica"); n != 1 {
+		t.Fatalf("%d loads while fresh", n)
+	}
+	w.advance(refreshAfter)
+	many("lru")
+	w.until(func() bool { return p.loads("replica") >= 2 && !p.slot(key{owner: mine, id: id}).refreshing.Load() })
+	many("lru")
+	if n := p.loads("replica"); n != 2 {
+		t.Fatalf("%d loads, want one more", n)
+	}
+	w.update(mine, id)
+	w.synced(w.ReplicaURL)
+	w.advance(staleAfter) // who comes now waits
+	if rev, tier := p.get(mine, id, anyToken); rev != 2 || tier != "replica" {
+		t.Errorf("revision %d by %s", rev, tier)
+	}
+}
+
+func TestManyCallersOfAColdKeyCostOneLoad(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	processes := []*process{w.process(), w.process(), w.process()}
+	const keys = 20
+	for range keys {
+		id := w.place(mine, time.Hour)
+		w.synced(w.ReplicaURL)
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for i := range 60 {
+			all.Go(func() {
+				<-start
+				processes[i%3].get(mine, id, anyToken)
+			})
+		}
+		close(start)
+		all.Wait()
+	}
+	var n uint64
+	for _, p := range processes {
+		n += p.loads("replica")
+	}
+	t.Logf("%d loads of %d keys by three processes", n, keys)
+	if n > keys*3/2 { // a lock lasts 50 ms; a busy machine may take longer now and then
+		t.Errorf("%d loads", n)
+	}
+}
+
+func TestACallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	p := w.process(withoutRedis)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.GetOrder(gone, mine, id, anyToken); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	w.until(func() bool {
+		h := p.slot(key{owner: mine, id: id}).held.Load()
+		return h != nil && h.Rev == 1
+	})
+}
+
+// A strong caller joins the load of a weak one and must not be given its answer.
+func TestWhoNeedsMoreThanTheLoadThatRunsAsksAgain(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	p := w.process(w.behind, withoutRedis)
+	w.synced(w.LaggingURL(t))
+	for range 20 {
+		rev, knownAt, lsn, body := w.update(mine, id)
+		strong, _ := w.signer.Parse(w.process(withoutRedis).Written(mine, id, rev, knownAt, lsn, body).Token)
+		p.lru.Purge()
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				if i%2 == 0 {
+					p.get(mine, id, anyToken)
+				} else if got, _ := p.get(mine, id, strong); got < rev {
+					t.Errorf("read %d with the token of %d", got, rev)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+func TestRevisionsHeardAreNotServedBelow(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	changes := make(chan string, 10)
+	writer, listener := w.process(), w.process(func(c *Config) { c.OnChange = func(key string, rev int64) { changes <- fmt.Sprint(key, " ", rev) } })
+	listener.hear()
+	if rev, _ := listener.get(mine, id, anyToken); rev != 1 {
+		t.Fatal(rev)
+	}
+	rev, _ := writer.write(mine, id)
+	if got, want := <-changes, fmt.Sprint(id.Format(order.PrefixOrder), " ", rev); got != want {
+		t.Errorf("told of %s, want %s", got, want)
+	}
+	if got, tier := listener.get(mine, id, anyToken); got != rev || tier != "redis" {
+		t.Errorf("revision %d by %s", got, tier)
+	}
+	t.Run("also while the key is being loaded from a replica that is behind, and Redis lost it", func(t *testing.T) {
+		p := w.process(w.behind, withoutRedis)
+		w.synced(w.LaggingURL(t))
+		p.get(mine, id, anyToken)
+		rev, _, _, _ := w.update(mine, id)
+		p.raise(key{owner: mine, id: id}, rev)
+		if got, tier := p.get(mine, id, anyToken); got != rev || tier != "primary" {
+			t.Errorf("revision %d by %s", got, tier)
+		}
+	})
+}
+
+func TestAChannelThatComesBackEmptiesTheLRU(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	proxy, p := w.behindProxy()
+	p.hear()
+	p.get(mine, id, anyToken)
+	proxy.Cut()
+	writer := w.process()
+	writer.write(mine, id) // not heard
+	if p.lru.Len() == 0 {
+		t.Fatal("nothing is cached")
+	}
+	proxy.Heal()
+	w.until(func() bool { return p.lru.Len() == 0 })
+	if got, _ := p.get(mine, id, anyToken); got != 2 {
+		t.Errorf("read %d", got)
+	}
+}
+
+func TestWhatADeadRedisMissedItGetsLater(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	proxy, writer := w.behindProxy()
+	writer.hear()
+	writer.write(mine, id) // now Redis has revision 2 for ten minutes
+	proxy.Cut()
+	rev, _ := writer.write(mine, id)
+	if rev, tier := writer.get(mine, id, anyToken); rev != 3 || tier != "lru" {
+		t.Errorf("the writer reads %d by %s", rev, tier)
+	}
+	w.must(writer.Repair(t.Context(), mine, id, rev)) // Redis is down: no error
+	other := w.process()
+	if got, _ := other.get(mine, id, anyToken); got != 2 {
+		t.Fatalf("read %d: Redis was not cut off", got)
+	}
+	proxy.Heal()
+	w.until(func() bool {
+		e, err := other.shared.get(t.Context(), key{owner: mine, id: id})
+		return err == nil && e.Rev == rev
+	})
+}
+
+func TestRepair(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	k := key{owner: mine, id: id}
+	p, other := w.process(), w.process()
+	other.hear()
+	t.Run("a writer that died after COMMIT is made up for", func(t *testing.T) {
+		p.write(mine, id)
+		other.get(mine, id, anyToken)
+		rev, _, _, _ := w.update(mine, id) // and dies
+		w.must(p.Repair(t.Context(), mine, id, rev))
+		if e, err := p.shared.get(t.Context(), k); err != nil || e.Rev != rev {
+			t.Errorf("Redis has %+v, %v", e, err)
+		}
+		w.until(func() bool { return other.slot(k).floor.Load() == rev })
+		for _, p := range []*process{p, other} {
+			if got, _ := p.get(mine, id, anyToken); got != rev {
+				t.Errorf("read %d", got)
+			}
+		}
+	})
+	t.Run("what Redis has is not read again", func(t *testing.T) {
+		before := p.loads("primary")
+		w.must(p.Repair(t.Context(), mine, id, 3))
+		w.must(p.Repair(t.Context(), mine, id, 2))
+		if n := p.loads("primary"); n != before {
+			t.Errorf("%d reads", n-before)
+		}
+	})
+	t.Run("an order that nobody wrote through is", func(t *testing.T) {
+		id := w.place(mine, 0)
+		w.must(p.Repair(t.Context(), mine, id, 1))
+		if got, tier := w.process().get(mine, id, anyToken); got != 1 || tier != "redis" {
+			t.Errorf("revision %d by %s", got, tier)
+		}
+	})
+}
+
+func TestAnotherRedisMasterIsAnotherGeneration(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p := w.process()
+	p.get(mine, id, anyToken)
+	promoted := "promoted"
+	p.shared.master.Store(&promoted)
+	p.lru.Purge()
+	if _, tier := p.get(mine, id, anyToken); tier != "replica" {
+		t.Errorf("served by %s: what the lost master said is still believed", tier)
+	}
+}
+
+func TestRedisValues(t *testing.T) {
+	e := Entry{Rev: 3, KnownAt: 1 << 50, Token: "1.token", LoadedAt: time.UnixMilli(1_800_000_000_123), Body: view.Body{Bytes: []byte("{}\n"), ETag: `"3-a"`}}
+	b := e.encode()
+	var got Entry
+	if err := got.decode(b); err != nil || fmt.Sprint(got) != fmt.Sprint(e) {
+		t.Errorf("%v, %+v, want %+v", err, got, e)
+	}
+	t.Run("rubbish is an error", func(t *testing.T) {
+		g := guard.New(guard.Config{Concurrent: 1, Timeout: time.Second, Failure: broken})
+		for n := range len(b) - 3 {
+			if err := g.Do(t.Context(), func(context.Context) error { return new(Entry).decode(b[:n]) }); err == nil {
+				t.Fatalf("%d bytes are a value", n)
+			}
+		}
+	})
+}

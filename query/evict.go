@@ -1,0 +1,153 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Written is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
+// after COMMIT; 0 if it could not be read.
+func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
+	t := token.Token{Timeline: r.timeline(), LSN: max(knownAt, lsn), Key: id.Format(order.PrefixOrder), Rev: rev}
+	return Entry{
+		Body: body, Token: r.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: r.cfg.Now(),
+		of: key{owner: owner, id: id},
+	}
+}
+
+// WriteThrough puts committed states into the LRU and into Redis, unless something newer is there, and tells every process of
+// them. Repeating it changes nothing. No write fails with it: what Redis did not take within 50 ms is given to it later.
+func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
+	entries := make([]*Entry, len(written))
+	for i := range written {
+		entries[i] = &written[i]
+		r.slot(written[i].of).keep(entries[i], r.cfg.Now())
+	}
+	if r.shared != nil && r.shared.put(context.WithoutCancel(ctx), writtenFor, entries...) != nil {
+		for _, e := range entries {
+			r.debts.Add(e.of, e.Rev)
+		}
+	}
+	for _, e := range entries {
+		r.cfg.OnChange(e.Key, e.Rev)
+	}
+}
+
+// Repair makes sure that no cache goes on serving less than the revision of an order: for the consumer of the order's events, whose
+// writer may have died between COMMIT and WriteThrough. If Redis has it nothing is read; else it is read from the primary and
+// written through. Repeating it is safe. A dead Redis is no error: it gets the entry when it is back.
+func (r *Reader) Repair(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
+	return r.repair(ctx, key{owner: owner, id: id}, rev)
+}
+
+func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
+	r.raise(k, rev)
+	if r.shared == nil {
+		return nil
+	}
+	e, err := r.shared.get(ctx, k)
+	if err != nil {
+		r.debts.Add(k, rev)
+		return nil //nolint:nilerr // a dead Redis is none
+	}
+	if e != nil && e.Rev >= rev {
+		return nil
+	}
+	e, _, err = r.row(ctx, k, want{key: k.name(), primary: true})
+	if err != nil {
+		return err
+	}
+	r.WriteThrough(ctx, *e)
+	return nil
+}
+
+// raise stops the LRU from serving less than a revision of a key, and tells who waits for it.
+func (r *Reader) raise(k key, rev int64) {
+	if s, ok := r.lru.Peek(k); ok {
+		for old := s.floor.Load(); rev > old && !s.floor.CompareAndSwap(old, rev); old = s.floor.Load() {
+		}
+	}
+	r.cfg.OnChange(k.name(), rev)
+}
+
+// Hear listens to what other processes wrote, and gives a Redis that was away what it missed, until ctx ends. While the channel is
+// down the LRU serves an entry 2 s at most; when it is back everything is loaded anew.
+func (r *Reader) Hear(ctx context.Context) {
+	if r.shared == nil {
+		return
+	}
+	go r.settle(ctx)
+	for ctx.Err() == nil {
+		if err := r.listen(ctx); err != nil && ctx.Err() == nil {
+			r.cfg.Log.Warn("cache channel lost", zap.Error(err))
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+}
+
+// listen hears one connection to its end. One that says nothing is asked whether it lives.
+func (r *Reader) listen(ctx context.Context) error {
+	sub := r.shared.client.Subscribe(ctx, r.shared.channel())
+	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
+	defer func() { stop(); _ = sub.Close() }()
+	for silent := 0; ; {
+		message, err := sub.ReceiveTimeout(ctx, time.Second)
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && silent < 3 {
+			silent++
+			err = sub.Ping(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		switch m := message.(type) {
+		case *redis.Subscription: // what was said before is lost
+			r.shared.master.Store(nil)
+			r.lru.Purge()
+		case *redis.Message:
+			var rev int64
+			var owner order.Owner
+			var name string
+			_, err = fmt.Sscan(m.Payload, &rev, &owner.Account, &owner.Mode, &name)
+			if k, ok := parseKey(owner, name); ok && err == nil {
+				r.raise(k, rev)
+			}
+		}
+		if message != nil {
+			silent = 0
+		}
+	}
+}
+
+// maxDebts bounds the revisions that are remembered for a Redis that did not take them. Older ones are forgotten: reads without a
+// token may then be given what a writer left there before, for as long as that lives.
+const maxDebts = 20_000
+
+// settle pays the debts once a second, until one cannot be paid.
+func (r *Reader) settle(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for range r.debts.Len() {
+			k, rev, _ := r.debts.RemoveOldest()
+			if err := r.repair(ctx, k, rev); err != nil {
+				r.debts.Add(k, rev)
+				break
+			}
+		}
+	}
+}

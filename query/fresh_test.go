@@ -1,0 +1,513 @@
+package query
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/sql"
+)
+
+// behindProxy is a process whose way to Redis can be broken.
+func (w *world) behindProxy(change ...func(*Config)) (*pgtest.TCPProxy, *process) {
+	proxy, url := pgtest.Proxy(w.TB, w.RedisURL)
+	return proxy, w.process(append([]func(*Config){func(c *Config) { c.Redis = w.redis(url) }}, change...)...)
+}
+
+func TestAnIDThatWasGivenOutIsNever404(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(w.behind)
+	for range 20 {
+		id := w.place(mine, 0) // and the client has lost its token
+		if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "primary" {
+			t.Errorf("revision %d by %s", rev, tier)
+		}
+		_, err := p.GetSaga(t.Context(), mine, id, anyToken)
+		w.must(err)
+	}
+	t.Run("an old one is, until the replica has it", func(t *testing.T) {
+		_, err := p.GetOrder(t.Context(), mine, w.place(mine, youngFor), anyToken)
+		wantCode(t, err, errcode.ORD001)
+	})
+}
+
+func TestRedisDown(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*pgtest.TCPProxy){"cut": (*pgtest.TCPProxy).Cut, "silent": (*pgtest.TCPProxy).Freeze} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			proxy, p := w.behindProxy()
+			id := w.place(mine, time.Hour)
+			w.synced(w.ReplicaURL)
+			p.get(mine, id, anyToken)
+			harm(proxy)
+			var slowest, last time.Duration
+			for range 40 {
+				p.lru.Purge()
+				begin := time.Now()
+				if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "replica" {
+					t.Errorf("revision %d by %s", rev, tier)
+				}
+				last = time.Since(begin)
+				slowest = max(slowest, last)
+			}
+			t.Logf("slowest %v, at last %v", slowest, last)
+			if slowest > 250*time.Millisecond {
+				t.Errorf("a read took %v", slowest)
+			}
+			if p.shared.guard.Closed() {
+				t.Error("its breaker is not open")
+			}
+			begin := time.Now()
+			p.write(mine, id)
+			if took := time.Since(begin); took > 250*time.Millisecond {
+				t.Errorf("a write took %v", took)
+			}
+		})
+	}
+}
+
+func TestReplicaDown(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*pgtest.TCPProxy){"cut": (*pgtest.TCPProxy).Cut, "silent": (*pgtest.TCPProxy).Freeze} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := setup(t)
+			proxy, url := pgtest.Proxy(t, w.ReplicaURL)
+			p := w.process(withoutRedis, func(c *Config) { c.Replicas = []*pgxpool.Pool{w.pool(url)} })
+			id := w.place(mine, time.Hour)
+			w.synced(w.ReplicaURL)
+			p.get(mine, id, anyToken)
+			harm(proxy)
+			var last time.Duration
+			for range 25 {
+				p.lru.Purge()
+				begin := time.Now()
+				if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "primary" {
+					t.Errorf("revision %d by %s", rev, tier)
+				}
+				last = time.Since(begin)
+			}
+			if last > 50*time.Millisecond {
+				t.Errorf("with an open breaker it still takes %v", last)
+			}
+			t.Run("the other replica goes on", func(t *testing.T) {
+				p := w.process(withoutRedis, func(c *Config) { c.Replicas = append(c.Replicas, w.pool(url)) })
+				tiers := map[string]int{}
+				for range 60 {
+					p.lru.Purge()
+					_, tier := p.get(mine, id, anyToken)
+					tiers[tier]++
+				}
+				if tiers["replica"] < 30 || tiers["primary"] > 25 {
+					t.Errorf("served by %v", tiers)
+				}
+			})
+		})
+	}
+}
+
+func TestPrimaryDown(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	proxy, url := pgtest.Proxy(t, w.PrimaryURL)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	down := func(c *Config) { c.Primary = w.pool(url) }
+	far := token.Token{Timeline: 1, LSN: 1 << 60}
+	proxy.Cut()
+
+	p := w.process(down, withoutRedis)
+	if _, tier := p.get(mine, id, anyToken); tier != "replica" {
+		t.Errorf("served by %s", tier)
+	}
+	_, err := p.GetOrder(t.Context(), mine, id, far)
+	wantCode(t, err, errcode.SYS004)
+	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, far)
+	wantCode(t, err, errcode.SYS004)
+	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, anyToken)
+	w.must(err)
+	_, err = p.GetOrder(t.Context(), mine, w.ids.Mint(w.now(), 7), anyToken) // young: nobody can say that there is none
+	wantCode(t, err, errcode.SYS002)
+
+	p = w.process(down, withoutRedis, withoutReplicas)
+	_, err = p.GetOrder(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.SYS002)
+	_, err = p.GetOrder(t.Context(), mine, id, far)
+	wantCode(t, err, errcode.SYS002)
+
+	p = w.process(down, withoutReplicas)
+	p.write(mine, id) // by the test's own pool
+	p.lru.Purge()
+	if rev, tier := p.get(mine, id, anyToken); rev != 2 || tier != "redis" {
+		t.Errorf("revision %d by %s", rev, tier)
+	}
+	_, err = p.GetOrder(t.Context(), mine, id, far)
+	wantCode(t, err, errcode.SYS004)
+	if e := apierr.From(err); e.Cause == nil {
+		t.Error("the log does not learn why")
+	}
+}
+
+func TestAFullPrimaryTurnsReadsAway(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	proxy, url := pgtest.Proxy(t, w.PrimaryURL)
+	p := w.process(withoutRedis, withoutReplicas, func(c *Config) { c.Primary = w.pool(url) })
+	w.must(p.cfg.Primary.Ping(t.Context()))
+	proxy.Freeze()
+	var busy, down atomic.Int64
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() {
+			_, err := p.GetInventory(t.Context(), mine, "LAMP", anyToken)
+			switch apierr.From(err).Code {
+			case errcode.RATE003:
+				busy.Add(1)
+			case errcode.SYS002:
+				down.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if busy.Load() == 0 || down.Load() < 16 {
+		t.Errorf("%d turned away, %d tried in vain", busy.Load(), down.Load())
+	}
+	proxy.Heal()
+}
+
+func TestAReplicaThatCatchesUpInTimeIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis)
+	id := w.place(mine, time.Hour)
+	tiers := map[string]int{}
+	for range 100 {
+		_, knownAt, lsn, _ := w.update(mine, id)
+		a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: 1, LSN: max(knownAt, lsn)})
+		w.must(err)
+		tiers[a.Tier]++
+		if got := w.tokenOf(a); got.LSN < lsn {
+			t.Errorf("token at %d after %d", got.LSN, lsn)
+		}
+	}
+	t.Logf("served by %v", tiers)
+	if tiers["replica"] < 50 {
+		t.Errorf("served by %v", tiers)
+	}
+}
+
+func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	near, behind := w.process(withoutRedis), w.process(withoutRedis, w.behind)
+	id := w.place(mine, time.Hour)
+	w.synced(w.LaggingURL(t))
+	for range 10 {
+		rev, _, _, _ := w.update(mine, id)
+		w.synced(w.ReplicaURL)
+		near.lru.Purge()
+		a, err := near.GetOrder(t.Context(), mine, id, anyToken)
+		w.must(err)
+		if revOf(t, a) != rev {
+			t.Fatal("the near replica is behind")
+		}
+		seen := w.tokenOf(a)
+		if got, _ := behind.get(mine, id, seen); got < rev {
+			t.Errorf("read %d after %d", got, rev)
+		}
+		b, err := behind.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: seen.Timeline, LSN: seen.LSN})
+		w.must(err)
+		if b.Tier != "primary" {
+			t.Errorf("the list was served by %s", b.Tier)
+		}
+		if _, tier := near.get(mine, id, seen); tier != "lru" {
+			t.Errorf("its own token sends a reader to %s", tier)
+		}
+	}
+}
+
+// ownServers is a world of its own, whose servers may be changed.
+func ownServers(t *testing.T) *world {
+	t.Helper()
+	dir, err := devstack.Scratch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack, err := devstack.Start(t.Context(), devstack.Config{Dir: dir, Replicas: []devstack.Replica{{Name: "replica"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = stack.Stop(context.Background()), devstack.Remove(context.Background(), dir) })
+	db := &pgtest.DB{PrimaryURL: stack.PrimaryURL, ReplicaURL: stack.ReplicaURLs[0], RedisURL: stack.RedisURL}
+	w := &world{TB: t, DB: db, ids: order.NewIDs(nil), signer: token.NewSigner(nil)}
+	w.must(sql.Migrate(t.Context(), w.PrimaryURL))
+	w.Pool, err = pgxpool.New(t.Context(), w.PrimaryURL)
+	w.must(err)
+	t.Cleanup(w.Pool.Close)
+	return w
+}
+
+func (w *world) on(url, statement string) {
+	w.Helper()
+	c, err := pgx.Connect(context.Background(), url)
+	w.must(err)
+	defer c.Close(context.Background())
+	_, err = c.Exec(context.Background(), statement)
+	w.must(err)
+}
+
+// The writer's COMMIT is durable on the primary and waits for a standby: nobody sees it yet, though its position is in the log.
+func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p := w.process(withoutReplicas, withoutRedis)
+	w.on(w.PrimaryURL, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+	w.on(w.PrimaryURL, "SELECT pg_reload_conf()")
+	w.until(func() bool {
+		var sync string
+		w.must(w.Pool.QueryRow(t.Context(), "SELECT sync_state FROM pg_stat_replication").Scan(&sync))
+		return sync == "sync"
+	})
+	w.on(w.ReplicaURL, "SELECT pg_wal_replay_pause()")
+	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
+	w.must(err)
+	defer c.Close(context.Background())
+	_, err = c.Exec(t.Context(), "SET synchronous_commit = remote_apply")
+	w.must(err)
+	committed := make(chan error)
+	go func() {
+		_, err := c.Exec(context.Background(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		committed <- err
+	}()
+	w.until(func() bool {
+		var waits bool
+		w.must(w.Pool.QueryRow(t.Context(), "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'").Scan(&waits))
+		return waits
+	})
+	if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "primary" {
+		t.Fatalf("revision %d by %s", rev, tier)
+	}
+	w.on(w.ReplicaURL, "SELECT pg_wal_replay_resume()")
+	w.must(<-committed)
+	var lsn uint64
+	w.must(c.QueryRow(t.Context(), "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").Scan(&lsn))
+	if rev, tier := p.get(mine, id, token.Token{Timeline: 1, LSN: lsn}); rev != 2 || tier != "primary" {
+		t.Errorf("revision %d by %s, with the position after the COMMIT of 2", rev, tier)
+	}
+}
+
+// What an entry claims to know, and what its token asks for, against what was committed when.
+func TestPositionsStandAroundTheRead(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	var visible [100_000]atomic.Uint64 // by revision: the position right after its COMMIT
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for ctx.Err() == nil {
+			rev, _, lsn, _ := w.update(mine, id)
+			visible[rev].Store(lsn)
+		}
+	})
+	type claim struct {
+		e    *Entry
+		tier string
+	}
+	claims := make(chan claim, 1<<20)
+	for _, p := range []*process{w.process(withoutRedis), w.process(withoutRedis), w.process(withoutRedis, withoutReplicas)} {
+		all.Go(func() {
+			k := key{owner: mine, id: id}
+			for ctx.Err() == nil {
+				e, tier, err := p.row(ctx, k, want{key: k.name()})
+				if ctx.Err() != nil {
+					return
+				}
+				w.must(err)
+				claims <- claim{e, tier}
+			}
+		})
+	}
+	all.Wait()
+	close(claims)
+	n := map[string]int{}
+	for c := range claims {
+		n[c.tier]++
+		if next := visible[c.e.Rev+1].Load(); next > 0 && c.e.KnownAt >= next {
+			t.Errorf("%s: revision %d claims to know %d, but %d was there at %d", c.tier, c.e.Rev, c.e.KnownAt, c.e.Rev+1, next)
+		}
+		if tok, _ := w.signer.Parse(c.e.Token); tok.LSN < c.e.KnownAt || tok.Rev != c.e.Rev {
+			t.Errorf("%s: %+v has token %+v", c.tier, c.e, tok)
+		}
+	}
+	t.Log(n)
+}
+
+// A replica is promoted, and the old primary does not know.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t)
+	id := w.place(mine, time.Hour)
+	before := w.process()
+	_, old := before.write(mine, id)
+	w.synced(w.ReplicaURL)
+
+	promoted := w.pool(w.ReplicaURL)
+	w.on(w.ReplicaURL, "SELECT pg_promote()")
+	lost, _ := before.write(mine, id) // the old primary takes it
+
+	after := w.process(withoutReplicas, func(c *Config) { c.Primary = promoted })
+	if rev, tier := after.get(mine, id, old); rev != 3 || tier != "redis" {
+		t.Errorf("revision %d by %s: nobody here has heard of the new timeline", rev, tier)
+	}
+	after.raise(key{owner: mine, id: id}, lost)                                            // heard of it, too
+	a, err := after.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken) // now they have
+	w.must(err)
+	next := w.tokenOf(a)
+	if next.Timeline != 2 || after.timeline() != 2 {
+		t.Fatalf("timeline %d, known %d", next.Timeline, after.timeline())
+	}
+	for range 2 {
+		if rev, tier := after.get(mine, id, old); rev != 2 || tier != "primary" {
+			t.Errorf("with a token of the old timeline: revision %d by %s", rev, tier)
+		}
+	}
+	if rev, tier := after.get(mine, id, anyToken); rev != 2 || tier != "lru" {
+		t.Errorf("without one: revision %d by %s", rev, tier)
+	}
+	_, err = before.GetOrder(t.Context(), mine, id, next)
+	wantCode(t, err, errcode.SYS004)
+	before.learn(2)
+	before.replicas = nil
+	_, err = before.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	wantCode(t, err, errcode.SYS002) // what it still says counts for nothing
+}
+
+// Clients read and write through any process, keep the greatest token and never see a row go back: with replicas at any distance, a
+// Redis that comes and goes, and writers that die between COMMIT and write-through.
+func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	proxy, near := w.behindProxy()
+	processes := []*process{near, w.process(), w.process(w.behind), w.process(w.behind, withoutRedis), w.process(withoutReplicas)}
+	for _, p := range processes[:3] {
+		p.hear()
+	}
+	var ids [5]order.ID
+	for i := range ids {
+		ids[i] = w.place(mine, time.Hour)
+	}
+	w.synced(w.LaggingURL(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	var reads atomic.Int64
+	for range 12 {
+		all.Go(func() {
+			greatest, seen := "", map[order.ID]int64{}
+			for ctx.Err() == nil {
+				p, id := processes[rand.IntN(len(processes))], ids[rand.IntN(len(ids))]
+				if rand.IntN(10) == 0 {
+					rev, knownAt, lsn, body := w.update(mine, id)
+					e := p.Written(mine, id, rev, knownAt, lsn, body)
+					if rand.IntN(3) > 0 {
+						p.WriteThrough(ctx, e)
+					}
+					seen[id], greatest = rev, max(greatest, e.Token)
+					continue
+				}
+				tok, _ := w.signer.Parse(greatest)
+				a, err := p.GetOrder(ctx, mine, id, tok)
+				if ctx.Err() != nil {
+					return
+				}
+				w.must(err)
+				reads.Add(1)
+				rev := revOf(t, a)
+				if rev < seen[id] {
+					t.Errorf("saw revision %d, now %d by %s", seen[id], rev, a.Tier)
+				}
+				seen[id], greatest = rev, max(greatest, a.Token)
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		proxy.Cut()
+		<-time.After(300 * time.Millisecond)
+		proxy.Heal()
+		<-time.After(300 * time.Millisecond)
+	}
+	all.Wait()
+	t.Logf("%d reads", reads.Load())
+}
+
+func TestTimelines(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	at := func(timeline *atomic.Uint32) func(*Config) {
+		return func(c *Config) { c.Timeline = timeline.Load }
+	}
+	var known atomic.Uint32
+	known.Store(1)
+	t.Run("a token of a newer one makes it known", func(t *testing.T) {
+		var unknown atomic.Uint32
+		p := w.process(withoutRedis, at(&unknown))
+		if rev, tier := p.get(mine, id, token.Token{Timeline: 1, LSN: 1}); rev != 1 || tier != "primary" {
+			t.Errorf("revision %d by %s", rev, tier)
+		}
+		if p.timeline() != 1 || p.loads("replica") > 0 {
+			t.Errorf("timeline %d, %d looks at the replica", p.timeline(), p.loads("replica"))
+		}
+	})
+	t.Run("a token of one that no server has is not met", func(t *testing.T) {
+		_, err := w.process(withoutRedis).GetOrder(t.Context(), mine, id, token.Token{Timeline: 9, LSN: 1})
+		wantCode(t, err, errcode.SYS004)
+	})
+	t.Run("a primary that lost a failover is not believed", func(t *testing.T) {
+		var later atomic.Uint32
+		later.Store(2)
+		_, err := w.process(withoutRedis, withoutReplicas, at(&later)).GetOrder(t.Context(), mine, id, anyToken)
+		wantCode(t, err, errcode.SYS002)
+	})
+	t.Run("a standby is no primary", func(t *testing.T) {
+		_, err := w.process(withoutRedis, withoutReplicas, func(c *Config) { c.Primary = w.pool(w.ReplicaURL) }).GetOrder(t.Context(), mine, id, anyToken)
+		wantCode(t, err, errcode.SYS002)
+	})
+	t.Run("a change empties the caches", func(t *testing.T) {
+		p := w.process(at(&known))
+		p.write(mine, id)
+		if _, tier := p.get(mine, id, anyToken); tier != "lru" {
+			t.Errorf("served by %s", tier)
+		}
+		known.Store(2)
+		_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+		if err == nil { // by the replica, which cannot say its timeline
+			if e, _ := p.shared.get(t.Context(), key{owner: mine, id: id}); e == nil || e.Timeline != 2 {
+				t.Errorf("Redis has %+v", e)
+			}
+		}
+	})
+}

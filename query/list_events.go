@@ -1,0 +1,64 @@
+package query
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+)
+
+// ListOrderEvents answers a page of an order's events, the oldest first. ORD_001: there is no such order; REQ_012: the cursor is
+// not one of this order.
+func (r *Reader) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (Answer, error) {
+	if !r.cfg.IDs.Genuine(id) {
+		return Answer{}, apierr.E(errcode.ORD001)
+	}
+	p := querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), Page: int32(page.Limit + 1)}
+	scope := fmt.Sprintf("events %d %s %x", owner.Account, owner.Mode, id)
+	after, err := r.position(scope, page.Cursor)
+	if err != nil {
+		return Answer{}, err
+	}
+	if after != "" {
+		p.After = int64(binary.BigEndian.Uint64([]byte(after)))
+	}
+	var rows []querydb.ListOrderEventsRow
+	e, tier, err := r.read(ctx, want{token: t, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (rev int64, err error) {
+		if rows, err = q.ListOrderEvents(ctx, p); len(rows) > 0 || after != "" {
+			rev = 1
+		}
+		return rev, err
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	if e.Rev == 0 { // every order has a first event
+		return Answer{}, apierr.E(errcode.ORD001)
+	}
+	list := api.EventList{Data: []api.Event{}}
+	if len(rows) > page.Limit {
+		rows = rows[:page.Limit]
+		list.NextCursor = r.cursor(scope, string(binary.BigEndian.AppendUint64(nil, uint64(rows[len(rows)-1].Version))))
+	}
+	for _, row := range rows {
+		event := api.Event{
+			ID: order.ID(row.ID).Format(order.PrefixEvent), Type: api.EventType(row.Type), Sequence: row.Version,
+			Resource: id.Format(order.PrefixOrder), SchemaVersion: row.SchemaVersion, CreatedAt: row.CreatedAt.UTC(),
+			Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
+		}
+		if err := json.Unmarshal([]byte(row.Payload), &event.Data); err != nil {
+			return Answer{}, fmt.Errorf("payload of %s: %w", event.ID, err)
+		}
+		list.Data = append(list.Data, event)
+	}
+	return r.finish("listOrderEvents", tier, e, list, 0)
+}

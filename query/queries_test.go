@@ -1,0 +1,276 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/order"
+)
+
+func (w *world) exec(sql string, args ...any) {
+	w.Helper()
+	_, err := w.Pool.Exec(context.Background(), sql, args...)
+	w.must(err)
+}
+
+func (w *world) product(owner order.Owner, sku, name string) {
+	w.Helper()
+	w.exec(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES ($1, $2, $3, $4, 'd', '{"EUR": 1999, "CNY": 15900}')`, owner.Account, owner.Mode, sku, name)
+}
+
+func decoded[T any](t *testing.T, a Answer, err error) (v T) {
+	t.Helper()
+	if err == nil {
+		err = json.Unmarshal(a.Bytes, &v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.ETag == "" || a.Token == "" || a.Tier == "" {
+		t.Errorf("incomplete answer: %+v", a)
+	}
+	return v
+}
+
+func TestListOrders(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
+	var all []string // the newest first
+	for i := range 7 {
+		customer, status := "a", order.Pending
+		if i%2 == 1 {
+			customer, status = "b", order.Confirm
+		}
+		id := w.insert(mine, w.ids.Mint(begin.Add(time.Duration(i)*time.Minute), 7), customer, status)
+		all = slices.Insert(all, 0, id.Format(order.PrefixOrder))
+	}
+	w.insert(foreign, w.ids.Mint(begin, 8), "a", order.Pending)
+	w.insert(mineLive, w.ids.Mint(begin, 7), "a", order.Pending)
+	pages := func(f OrderFilter, limit int) (ids []string, n int) {
+		t.Helper()
+		for cursor := ""; ; n++ {
+			a, err := p.ListOrders(t.Context(), mine, f, Page{limit, cursor}, anyToken)
+			list := decoded[api.OrderList](t, a, err)
+			for _, o := range list.Data {
+				ids = append(ids, o.ID)
+			}
+			if list.NextCursor == nil {
+				return ids, n + 1
+			}
+			cursor = *list.NextCursor
+		}
+	}
+	for name, c := range map[string]struct {
+		filter OrderFilter
+		limit  int
+		want   []string
+		pages  int
+	}{
+		"all on one page":       {OrderFilter{}, 20, all, 1},
+		"an exact page is last": {OrderFilter{}, 7, all, 1},
+		"several pages":         {OrderFilter{}, 2, all, 4},
+		"one customer":          {OrderFilter{CustomerRef: "b"}, 2, []string{all[1], all[3], all[5]}, 2},
+		"one status":            {OrderFilter{Status: "confirmed"}, 20, []string{all[1], all[3], all[5]}, 1},
+		"both":                  {OrderFilter{Status: "confirmed", CustomerRef: "a"}, 20, nil, 1},
+		"from, itself included": {OrderFilter{From: begin.Add(5 * time.Minute)}, 20, all[:2], 1},
+		"to, itself not":        {OrderFilter{To: begin.Add(2 * time.Minute)}, 1, all[5:], 2},
+		"a range":               {OrderFilter{From: begin.Add(time.Minute), To: begin.Add(3*time.Minute + time.Microsecond)}, 20, all[4:6], 1},
+		"before and after time": {OrderFilter{From: time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC)}, 20, all, 1},
+		"nothing in that time":  {OrderFilter{From: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, 20, nil, 1},
+		"no such customer":      {OrderFilter{CustomerRef: "' OR true --"}, 20, nil, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, n := pages(c.filter, c.limit)
+			if !slices.Equal(got, c.want) || n != c.pages {
+				t.Errorf("%d pages of %v, want %d of %v", n, got, c.pages, c.want)
+			}
+		})
+	}
+	t.Run("equal pages have equal ETags", func(t *testing.T) {
+		a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 2}, anyToken)
+		w.must(err)
+		b, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 2}, anyToken)
+		w.must(err)
+		if a.ETag != b.ETag {
+			t.Errorf("%s and %s", a.ETag, b.ETag)
+		}
+		if empty, err := p.ListOrders(t.Context(), order.Owner{Account: 99, Mode: "test"}, OrderFilter{}, Page{Limit: 2}, anyToken); err != nil || string(empty.Bytes) != "{\"data\":[],\"next_cursor\":null}\n" {
+			t.Errorf("%s, %v", empty.Bytes, err)
+		}
+	})
+	t.Run("a cursor is good for its own list only", func(t *testing.T) {
+		first := func(owner order.Owner, f OrderFilter) string {
+			a, err := p.ListOrders(t.Context(), owner, f, Page{Limit: 1}, anyToken)
+			return *decoded[api.OrderList](t, a, err).NextCursor
+		}
+		cursor := first(mine, OrderFilter{})
+		refused := func(owner order.Owner, f OrderFilter, cursor string) {
+			t.Helper()
+			_, err := p.ListOrders(t.Context(), owner, f, Page{1, cursor}, anyToken)
+			wantCode(t, err, errcode.REQ012)
+		}
+		refused(foreign, OrderFilter{}, cursor)
+		refused(mineLive, OrderFilter{}, cursor)
+		refused(mine, OrderFilter{Status: "confirmed"}, cursor)
+		refused(mine, OrderFilter{CustomerRef: "a"}, cursor)
+		refused(mine, OrderFilter{From: begin}, cursor)
+		refused(mine, OrderFilter{To: begin.Add(time.Hour)}, cursor)
+		refused(mine, OrderFilter{}, first(mine, OrderFilter{CustomerRef: "a"}))
+		for i := range len(cursor) {
+			changed := []byte(cursor)
+			changed[i] ^= 1
+			refused(mine, OrderFilter{}, string(changed))
+			refused(mine, OrderFilter{}, cursor[:i]+cursor[i+1:])
+		}
+		for _, rubbish := range []string{".", "x", cursor + "A", cursor + ".", "." + cursor, strings.Repeat("A", 512), "%00", "ü"} {
+			refused(mine, OrderFilter{}, rubbish)
+		}
+		_, err := p.ListProducts(t.Context(), mine, "", Page{1, cursor}, anyToken)
+		wantCode(t, err, errcode.REQ012)
+		_, err = p.ListOrderEvents(t.Context(), mine, w.place(mine, 0), Page{1, cursor}, anyToken)
+		wantCode(t, err, errcode.REQ012)
+	})
+}
+
+func TestListOrderEvents(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	id := w.place(mine, time.Hour)
+	for version := range 5 {
+		w.exec(`INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)
+			VALUES (7, 'test', $1, $2, $3, 'order.cancel_requested', 1, '{"reason": "a", "n": 9007199254740991}', 'trace', 'cancelOrder', 'saga', '2026-11-23T06:00:00.123456Z', '', '')`,
+			id[:], version+1, fmt.Sprintf("0198f3c2-a4b5-7d3e-8c1f-%012d", version))
+	}
+	var got []int64
+	cursor := ""
+	for {
+		a, err := p.ListOrderEvents(t.Context(), mine, id, Page{2, cursor}, anyToken)
+		list := decoded[api.EventList](t, a, err)
+		for _, e := range list.Data {
+			got = append(got, e.Sequence)
+		}
+		if list.NextCursor == nil {
+			break
+		}
+		cursor = *list.NextCursor
+	}
+	if !slices.Equal(got, []int64{1, 2, 3, 4, 5}) {
+		t.Errorf("events %v", got)
+	}
+	a, err := p.ListOrderEvents(t.Context(), mine, id, Page{Limit: 1}, anyToken)
+	w.must(err)
+	want := `{"data":[{"cause":{"actor":"saga","operation":"cancelOrder","trace_id":"trace"},"created_at":"2026-11-23T06:00:00.123456Z",` +
+		`"data":{"n":9007199254740991,"reason":"a"},"id":"evt_0198f3c2a4b57d3e8c1f000000000000","resource":"` + id.Format(order.PrefixOrder) + `",` +
+		`"schema_version":1,"sequence":1,"type":"order.cancel_requested"}],"next_cursor":"`
+	if !strings.HasPrefix(string(a.Bytes), want) {
+		t.Errorf("body %s\nwant %s...", a.Bytes, want)
+	}
+	_, err = p.ListOrderEvents(t.Context(), mine, id, Page{1, "x"}, anyToken)
+	wantCode(t, err, errcode.REQ012)
+	_, err = p.ListOrderEvents(t.Context(), mine, w.ids.Mint(w.now(), 7), Page{Limit: 1}, anyToken)
+	wantCode(t, err, errcode.ORD001)
+}
+
+func TestGetSaga(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	for name, c := range map[string]struct {
+		steps string // name:status
+		want  api.SagaState
+	}{
+		"no steps":                  {"", api.SagaStateDone},
+		"just placed":               {"reserve_stock:pending authorize:pending", api.SagaStateRunning},
+		"in doubt":                  {"reserve_stock:done authorize:in_doubt", api.SagaStateRunning},
+		"confirmed":                 {"reserve_stock:done authorize:done confirm_stock:done capture:done", api.SagaStateDone},
+		"reserved, nobody pays yet": {"reserve_stock:done", api.SagaStateDone},
+		"a step failed and what was done goes back": {"reserve_stock:done authorize:failed cancel_reservation:pending", api.SagaStateCompensating},
+		"the client wants out while a step runs":    {"reserve_stock:running authorize:skipped", api.SagaStateCompensating},
+		"taken back":                                {"reserve_stock:done authorize:failed confirm_stock:skipped cancel_reservation:done", api.SagaStateDone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := w.place(mine, time.Hour)
+			for i, step := range strings.Fields(c.steps) {
+				name, status, _ := strings.Cut(step, ":")
+				w.exec(`INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, last_code) VALUES (7, 'test', $1, $2, 1, $3, $4, $5)`,
+					id[:], name, i, status, map[bool]string{true: "PAY_006"}[status == "failed"])
+			}
+			a, err := p.GetSaga(t.Context(), mine, id, anyToken)
+			saga := decoded[api.Saga](t, a, err)
+			if saga.State != c.want || len(saga.Steps) != len(strings.Fields(c.steps)) {
+				t.Errorf("%s with %d steps, want %s", saga.State, len(saga.Steps), c.want)
+			}
+			for i, s := range saga.Steps {
+				if !strings.HasPrefix(strings.Fields(c.steps)[i], string(s.Name)+":") || (s.Status == "failed") != (s.LastError != nil && s.LastError.Message != "") {
+					t.Errorf("step %d is %+v", i, s)
+				}
+			}
+		})
+	}
+	_, err := p.GetSaga(t.Context(), mine, w.ids.Mint(w.now().Add(-time.Hour), 7), anyToken)
+	wantCode(t, err, errcode.ORD001)
+}
+
+func TestProducts(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	for sku, name := range map[string]string{"LAMP-1": "Desk lamp", "LAMP-2": "Floor LAMP", "a.b_c": "100% wool", "SOFA": "Bed with lamp"} {
+		w.product(mine, sku, name)
+	}
+	w.product(foreign, "LAMP-0", "Desk lamp")
+	skus := func(q string, limit int) (got []string) {
+		t.Helper()
+		for cursor := ""; ; {
+			a, err := p.ListProducts(t.Context(), mine, q, Page{limit, cursor}, anyToken)
+			list := decoded[api.ProductList](t, a, err)
+			for _, product := range list.Data {
+				got = append(got, product.Sku)
+			}
+			if list.NextCursor == nil {
+				return got
+			}
+			_, err = p.ListProducts(t.Context(), mine, q+"x", Page{limit, *list.NextCursor}, anyToken)
+			wantCode(t, err, errcode.REQ012)
+			cursor = *list.NextCursor
+		}
+	}
+	for q, want := range map[string]string{"": "LAMP-1 LAMP-2 SOFA a.b_c", "lamp": "LAMP-1 LAMP-2 SOFA", "%": "a.b_c", "_c": "a.b_c", "none": ""} {
+		for _, limit := range []int{1, 2, 100} {
+			if got := strings.Join(skus(q, limit), " "); got != want {
+				t.Errorf("%q by %d: %s, want %s", q, limit, got, want)
+			}
+		}
+	}
+	a, err := p.GetProduct(t.Context(), mine, "LAMP-1", anyToken)
+	product := decoded[api.Product](t, a, err)
+	if fmt.Sprint(product.Prices) != "[{15900 CNY} {1999 EUR}]" || product.Version != 1 || !strings.HasPrefix(a.ETag, `"1-`) {
+		t.Errorf("%s %+v", a.ETag, product)
+	}
+	_, err = p.GetProduct(t.Context(), mine, "LAMP-0", anyToken)
+	wantCode(t, err, errcode.CAT001)
+}
+
+func TestGetInventory(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	w.exec(`INSERT INTO stock (account, mode, sku, on_hand, reserved) VALUES (7, 'test', 'LAMP', 120, 3)`)
+	w.synced(w.ReplicaURL)
+	a, err := p.GetInventory(t.Context(), mine, "LAMP", anyToken)
+	if i := decoded[api.Inventory](t, a, err); i.Available != 117 || i.OnHand != 120 || i.Reserved != 3 || time.Since(i.AsOf) > time.Minute || a.Tier != "replica" {
+		t.Errorf("%+v by %s", i, a.Tier)
+	}
+	_, err = p.GetInventory(t.Context(), foreign, "LAMP", anyToken)
+	wantCode(t, err, errcode.INV001)
+}
