@@ -449,6 +449,7 @@ func TestAChannelThatComesBackEmptiesTheLRU(t *testing.T) {
 	proxy.Cut()
 	writer := w.process()
 	writer.write(mine, id) // not heard
+	w.synced(w.ReplicaURL)
 	if p.lru.Len() == 0 {
 		t.Fatal("nothing is cached")
 	}
@@ -545,6 +546,16 @@ func TestRedisValues(t *testing.T) {
 	if err := got.decode(b); err != nil || fmt.Sprint(got) != fmt.Sprint(e) {
 		t.Errorf("%v, %+v, want %+v", err, got, e)
 	}
+	t.Run("rubbish is passed over", func(t *testing.T) {
+		w := setup(t)
+		p := w.process()
+		id := w.place(mine, time.Hour)
+		w.synced(w.ReplicaURL)
+		w.must(p.cfg.Redis.Set(t.Context(), w.name(p, key{owner: mine, id: id}), b[:40], time.Minute).Err())
+		if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "replica" {
+			t.Errorf("revision %d by %s", rev, tier)
+		}
+	})
 	t.Run("rubbish is an error", func(t *testing.T) {
 		g := guard.New(guard.Config{Concurrent: 1, Timeout: time.Second, Failure: broken})
 		for n := range len(b) - 3 {

@@ -60,8 +60,8 @@ func (r *Reader) remembered(ctx context.Context, k key) (e *Entry, err error) {
 	return e, err
 }
 
-// name is a key of a generation: what stands there from another timeline, or from a master that may have lost writes since, is not
-// found any more.
+// name is a key of a generation: what stands there in another format, from another timeline, or from a master that may have lost
+// writes since, is not found any more.
 func (c *shared) name(ctx context.Context, timeline uint32, k key) (string, error) {
 	master := c.master.Load()
 	if master == nil {
@@ -77,7 +77,7 @@ func (c *shared) name(ctx context.Context, timeline uint32, k key) (string, erro
 		master = &id
 		c.master.Store(master)
 	}
-	return fmt.Sprintf("%scache:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
+	return fmt.Sprintf("%scache1:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
 }
 
 // do makes a call of at most redisTimeout. go-redis heeds a context's deadline, not its end, and the guard gives it none.
@@ -108,7 +108,10 @@ func (c *shared) get(ctx context.Context, k key) (e *Entry, err error) {
 		}
 		return err
 	})
-	return e, err
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 func (c *shared) lock(ctx context.Context, k key) (locked bool, err error) {
