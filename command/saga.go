@@ -238,7 +238,7 @@ func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map
 	}
 	found := make(map[orderRef]*change, len(rows))
 	for _, row := range rows {
-		o, err := stored(row.ID, row.Version, row.HeadHash, row.State)
+		o, err := order.Restore(order.ID(row.ID), row.Version, row.HeadHash, row.State)
 		if err != nil {
 			return nil, err
 		}
@@ -264,15 +264,6 @@ func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map
 		}
 	}
 	return found, nil
-}
-
-// stored rebuilds an order from its row.
-func stored(id uuid.UUID, version int64, head []byte, state []byte) (*order.Order, error) {
-	o := &order.Order{ID: order.ID(id), Version: version, HeadHash: head}
-	if err := json.Unmarshal(state, o); err != nil {
-		return nil, fmt.Errorf("state of %s: %w", o.ID.Format(order.PrefixOrder), err)
-	}
-	return o, nil
 }
 
 // InventoryReplied takes inventory's replies: each step's outcome becomes events of its order, and the saga goes on; all in the

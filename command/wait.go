@@ -96,7 +96,7 @@ func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answe
 	if err != nil {
 		return a, false
 	}
-	if now, err := stored(id, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
+	if now, err := order.Restore(a.OrderID, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
 		return a, false
 	}
 	events, err := readEvents(ctx, q, owner, a.OrderID)

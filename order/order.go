@@ -214,6 +214,16 @@ func (o *Order) Record(rec Recorder, d Data) Event {
 	return e
 }
 
+// Restore rebuilds an order from its row: the JSON of its state and what stands beside it.
+func Restore(id ID, version int64, headHash, state []byte) (*Order, error) {
+	o := &Order{}
+	if err := json.Unmarshal(state, o); err != nil {
+		return nil, fmt.Errorf("state of %s: %w", id.Format(PrefixOrder), err)
+	}
+	o.ID, o.Version, o.HeadHash = id, version, headHash
+	return o, nil
+}
+
 // Fold rebuilds an order from its events, oldest first. It fails on an unknown type or a gap.
 func Fold(id ID, events []Event) (*Order, error) {
 	o := &Order{ID: id}

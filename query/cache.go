@@ -166,7 +166,9 @@ func (r *Reader) get(ctx context.Context, query string, k key, t token.Token) (A
 	if k.sku == "" && !r.cfg.IDs.Genuine(k.id) {
 		return Answer{}, none(k)
 	}
+	ctx, span := r.cfg.Tracer.Start(ctx, "query "+query)
 	e, tier, err := r.load(ctx, k, t)
+	span.End()
 	if err != nil {
 		return Answer{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -63,6 +64,11 @@ type fetch func(ctx context.Context, q *querydb.Queries) (rev int64, err error)
 // read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary. The entry says where
 // that server stood; it has no body. Errors are what a client hears.
 func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
+	if w.key == "" { // what is one row has its span around all tiers
+		var span trace.Span
+		ctx, span = r.cfg.Tracer.Start(ctx, "query")
+		defer span.End()
+	}
 	foreign := w.token.Timeline != 0 && w.token.Timeline != r.timeline() // only the primary knows what became of it
 	behind := w.short || foreign && len(r.replicas) > 0
 	if len(r.replicas) > 0 && !foreign && !w.primary {

@@ -2,8 +2,6 @@ package query
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/google/uuid"
 
@@ -28,20 +26,10 @@ func (r *Reader) readOrder(ctx context.Context, k key, w want) (Entry, string, e
 	if err != nil || e.Rev == 0 {
 		return e, tier, err
 	}
-	o, err := stored(k.id, row.Version, row.HeadHash, row.State)
+	o, err := order.Restore(k.id, row.Version, row.HeadHash, row.State)
 	if err != nil {
 		return e, tier, err
 	}
 	e.Body, err = view.OrderBody(o, row.Address)
 	return e, tier, err
-}
-
-// stored is the order of a row.
-func stored(id order.ID, version int64, head, state []byte) (*order.Order, error) {
-	o := &order.Order{}
-	if err := json.Unmarshal(state, o); err != nil {
-		return nil, fmt.Errorf("state of %s: %w", id.Format(order.PrefixOrder), err)
-	}
-	o.ID, o.Version, o.HeadHash = id, version, head
-	return o, nil
 }

@@ -53,7 +53,7 @@ func (r *Reader) ListOrders(ctx context.Context, owner order.Owner, f OrderFilte
 		list.NextCursor = r.cursor(scope, string(last[:]))
 	}
 	for _, row := range rows {
-		o, err := stored(order.ID(row.ID), row.Version, row.HeadHash, row.State)
+		o, err := order.Restore(order.ID(row.ID), row.Version, row.HeadHash, row.State)
 		if err != nil {
 			return Answer{}, err
 		}

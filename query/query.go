@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
@@ -25,7 +27,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Config is what a Reader needs. Metrics, Log, OnChange and Now may be nil.
+// Config is what a Reader needs. Metrics, Tracer, Log, OnChange and Now may be nil.
 type Config struct {
 	Primary     *pgxpool.Pool
 	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary is
@@ -40,6 +42,7 @@ type Config struct {
 	Now         func() time.Time
 	Log         *zap.Logger
 	Metrics     prometheus.Registerer
+	Tracer      trace.Tracer
 }
 
 // Answer is what a client is sent, as it is.
@@ -82,6 +85,9 @@ type Reader struct {
 func New(c Config) (*Reader, error) {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Tracer == nil {
+		c.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()

@@ -32,8 +32,8 @@ type health struct {
 }
 
 // admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
-// the process has begun to stop.
-func (p *parts) admin(ctx context.Context, draining <-chan struct{}) error {
+// the process has begun to stop. Only of a worker an old outbox is a fault: without one orders can still be taken.
+func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
 	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", p.cfg.AdminAddr)
 	if err != nil {
 		return err
@@ -41,7 +41,7 @@ func (p *parts) admin(ctx context.Context, draining <-chan struct{}) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		h := p.health(r.Context())
+		h := p.health(r.Context(), worker)
 		select {
 		case <-draining:
 			h.Faults = append(h.Faults, "stopping")
@@ -78,7 +78,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Log
 	return nil
 }
 
-func (p *parts) health(ctx context.Context) (h health) {
+func (p *parts) health(ctx context.Context, worker bool) (h health) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	h.Faults, h.LagSeconds = []string{}, []float64{}
@@ -90,7 +90,7 @@ func (p *parts) health(ctx context.Context) (h health) {
 		if offset := time.Since(row.Now).Abs(); offset > maxClockOffset {
 			h.Faults = append(h.Faults, "the clock is more than 5 s off the database's")
 		}
-		if row.OutboxSeconds > maxOutboxAge.Seconds() {
+		if worker && row.OutboxSeconds > maxOutboxAge.Seconds() {
 			h.Faults = append(h.Faults, "the outbox is not being published")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -28,6 +29,7 @@ const usage = `Ordergate, an API gateway for orders.
   ordergate psp        the payment provider simulator
   ordergate keys       create, list, revoke, rotate API keys
   ordergate parked     list or retry messages that could not be handled
+  ordergate probe URL  succeeds if a GET of the URL is answered 200, for health checks
 
 serve, worker, migrate, keys and parked take their addresses from the environment: docs/running.md.
 `
@@ -35,7 +37,7 @@ serve, worker, migrate, keys and parked take their addresses from the environmen
 // Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, what a person asked for to stdout.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	commands := map[string]func(context.Context, process, []string) error{
-		"run": run, "serve": serveAlone, "worker": workAlone, "migrate": migrate, "psp": simulate, "keys": keys, "parked": parked,
+		"run": run, "serve": serveAlone, "worker": workAlone, "migrate": migrate, "psp": simulate, "keys": keys, "parked": parked, "probe": probe,
 	}
 	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
 		_, err := io.WriteString(stdout, usage)
@@ -103,7 +105,8 @@ func (proc process) with(ctx context.Context, worker bool, fn func(context.Conte
 		outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return p.admin(outlive, ctx.Done()) })
+		g.Go(func() error { return p.admin(outlive, ctx.Done(), worker) })
+		g.Go(func() error { p.reader.Hear(outlive); return nil })
 		g.Go(func() error {
 			defer stop()
 			return fn(ctx, p)
@@ -164,4 +167,27 @@ func simulate(ctx context.Context, proc process, args []string) error {
 		err = s.Serve(ctx, proc.cfg.PSPAddr)
 		return errors.Join(err, s.Close())
 	})
+}
+
+// probe is `ordergate probe URL`, the health check of an image that has no shell: it fails unless a GET is answered 200 within 3 s.
+func probe(ctx context.Context, proc process, args []string) error {
+	if len(args) != 1 {
+		return errors.New("ordergate probe URL")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, _ = io.Copy(proc.stdout, io.LimitReader(res.Body, 4000))
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
 }

@@ -27,6 +27,7 @@ type Config struct {
 	PSPAddr        string        `env:"ORDERGATE_PSP_ADDR" envDefault:"127.0.0.1:8090"`   // of `ordergate psp`
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
+	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // between the signal to stop and the listener's end: balancers see /readyz fail
 	LogLevel       string        `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/commanddb"
@@ -38,6 +39,14 @@ type parts struct {
 	wake     func() // the relay of this process; does nothing without one
 }
 
+// redisLog takes what the driver would print.
+type redisLog struct{ log *zap.Logger }
+
+// Printf implements the driver's logger.
+func (l redisLog) Printf(_ context.Context, format string, a ...any) {
+	l.log.Warn("redis", zap.String("said", fmt.Sprintf(format, a...)))
+}
+
 // secretFor derives a key for one purpose from the configured secret.
 func secretFor(secret, purpose string) []byte {
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -48,9 +57,10 @@ func secretFor(secret, purpose string) []byte {
 // newParts connects to everything. It fails if the primary cannot be reached or is not one that Ordergate can work on.
 func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *parts, err error) {
 	p = &parts{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")), wake: func() {}}
+	opened := p
 	defer func() {
 		if err != nil {
-			p.close()
+			opened.close()
 		}
 	}()
 	if p.primary, err = p.connect(ctx, cfg.PrimaryURL, cfg.MaxConnections, p.checkPrimary); err != nil {
@@ -58,6 +68,9 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 	}
 	if err = p.primary.Ping(ctx); err != nil {
 		return nil, fmt.Errorf("primary: %w", err)
+	}
+	if _, err = commanddb.New(p.primary).PrimaryHealth(ctx); err != nil {
+		return nil, fmt.Errorf("the primary has not the schema of this version, run `ordergate migrate`: %w", err)
 	}
 	for _, url := range cfg.ReplicaURLs {
 		replica, err := p.connect(ctx, url, cfg.MaxConnections, nil)
@@ -72,6 +85,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 			return nil, errors.New("ORDERGATE_REDIS_URL cannot be understood")
 		}
 		options.ContextTimeoutEnabled = true
+		redis.SetLogger(redisLog{tel.Log})
 		client := redis.NewClient(options)
 		if err = redisotel.InstrumentTracing(client); err != nil {
 			return nil, err
@@ -80,7 +94,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 	}
 	p.reader, err = query.New(query.Config{
 		Primary: p.primary, Replicas: p.replicas, Redis: p.redis, RedisPrefix: cfg.RedisPrefix, Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
-		IDs: p.ids, Timeline: p.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
+		IDs: p.ids, Timeline: p.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				p.commands.Changed(id)

@@ -78,6 +78,9 @@ func run(ctx context.Context, proc process, args []string) error {
 	if _, set := os.LookupEnv("ORDERGATE_PAYMENT_TIMEOUT"); !set {
 		cfg.PaymentTimeout = demoTimeout
 	}
+	if _, set := os.LookupEnv("ORDERGATE_DRAIN_DELAY"); !set {
+		cfg.DrainDelay = 0 // nobody balances here
+	}
 	say("migrating the database")
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
@@ -25,10 +23,7 @@ func (p *parts) serve(ctx context.Context, static map[string]*edge.Key) error {
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { p.reader.Hear(ctx); return nil })
-	g.Go(func() error { return server.Serve(ctx, l) })
-	return g.Wait()
+	return server.Serve(ctx, l, p.cfg.DrainDelay)
 }
 
 func (p *parts) server(static map[string]*edge.Key) (*edge.Server, error) {

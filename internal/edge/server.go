@@ -72,8 +72,9 @@ func New(c Config) (*Server, error) {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Serve answers requests until ctx ends. Then new requests are refused with SYS_005 while those that run are finished, within 15 s.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers requests until ctx ends. Then requests are refused with SYS_005 for the given time, so that balancers notice, and
+// those that run are finished, within 15 s.
+func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration) error {
 	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -91,6 +92,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.draining.Store(true)
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-time.After(delay):
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	return srv.Shutdown(ctx)

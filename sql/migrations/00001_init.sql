@@ -9,7 +9,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ordergate_app') THEN
         CREATE ROLE ordergate_app NOLOGIN;
     END IF;
-    EXECUTE format('GRANT ordergate_app TO %I', current_user);
+    IF NOT pg_has_role(current_user, 'ordergate_app', 'MEMBER') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        EXECUTE format('GRANT ordergate_app TO %I', current_user);
+    END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
     NULL; -- roles belong to the cluster: another database was migrated in the same moment
 END $$;
