@@ -422,7 +422,7 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	var all sync.WaitGroup
-	var reads atomic.Int64
+	var reads, refused atomic.Int64
 	for range 12 {
 		all.Go(func() {
 			greatest, seen := "", map[order.ID]int64{}
@@ -442,6 +442,10 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 				if ctx.Err() != nil {
 					return
 				}
+				if err != nil && apierr.From(err).Retryable() { // a busy machine may refuse; what it answers must be right
+					refused.Add(1)
+					continue
+				}
 				w.must(err)
 				reads.Add(1)
 				rev := revOf(t, a)
@@ -459,7 +463,10 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 		<-time.After(300 * time.Millisecond)
 	}
 	all.Wait()
-	t.Logf("%d reads", reads.Load())
+	t.Logf("%d reads, %d refused", reads.Load(), refused.Load())
+	if refused.Load() > reads.Load()/10 {
+		t.Error("most of them must be answered")
+	}
 }
 
 func TestTimelines(t *testing.T) {

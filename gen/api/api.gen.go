@@ -1048,7 +1048,7 @@ type FulfillmentStatus string
 
 // Inventory defines model for Inventory.
 type Inventory struct {
-	// AsOf When the database said so.
+	// AsOf When these numbers last changed.
 	AsOf time.Time `json:"as_of"`
 
 	// Available What can still be sold.

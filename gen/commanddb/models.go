@@ -221,6 +221,7 @@ type StockRealtime struct {
 	Reserved  int64
 	Available int64
 	Rev       int64
+	UpdatedAt time.Time
 }
 
 type StockReservation struct {

@@ -11,7 +11,7 @@ import (
 )
 
 const GetInventory = `-- name: GetInventory :one
-SELECT sku, on_hand, reserved, available, rev, now()::timestamptz AS as_of FROM stock_realtime
+SELECT sku, on_hand, reserved, available, rev, updated_at AS as_of FROM stock_realtime
 WHERE account = $1 AND mode = $2 AND sku = $3
 `
 

@@ -68,7 +68,9 @@ func (s *Server) renderError(err error, c echo.Context) {
 	case errcode.REQ006:
 		e.Extras = map[string]any{"allowed": strings.Split(strings.ReplaceAll(h.Get("Allow"), " ", ""), ",")}
 	case errcode.REQ009:
-		h.Set("Accept-Encoding", "identity")
+		if compressed(c.Request()) {
+			h.Set("Accept-Encoding", "identity")
+		}
 	case errcode.IDEM003, errcode.RATE001, errcode.RATE003, errcode.SYS002, errcode.SYS004, errcode.SYS005, errcode.SYS006:
 		h.Set("Retry-After", "1")
 	}

@@ -115,7 +115,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"a key while the database is down", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer og_test_another_key_of_the_right_shape"), 503, "SYS_002", "", "Retry-After"},
 		{"a missing scope", call(s, "GET", "/v1/orders", ""), 403, "AUTH_005", "", ""},
 		{"an answer nobody can give", call(s, "POST", "/v1/orders", goodOrder, "Accept", "text/html"), 406, "REQ_007", "", ""},
-		{"a wrong media type", call(s, "POST", "/v1/orders", goodOrder, "Content-Type", "text/plain"), 415, "REQ_009", "", "Accept-Encoding"},
+		{"a wrong media type", call(s, "POST", "/v1/orders", goodOrder, "Content-Type", "text/plain"), 415, "REQ_009", "", ""},
 		{"a compressed body", call(s, "POST", "/v1/orders", goodOrder, "Content-Encoding", "gzip"), 415, "REQ_009", "", "Accept-Encoding"},
 		{"a body too large", call(s, "POST", "/v1/orders", `{"x":"`+strings.Repeat("x", MaxBody)+`"}`), 413, "REQ_008", "", ""},
 		{"no idempotency key", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", ""), 400, "IDEM_001", "", ""},

@@ -213,7 +213,7 @@ CREATE TABLE stock_reservation_lines (
 );
 
 CREATE VIEW stock_realtime AS
-SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev
+SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev, updated_at
 FROM stock;
 
 -- Payment.

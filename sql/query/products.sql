@@ -10,5 +10,5 @@ WHERE account = @account AND mode = @mode AND sku > @after
 ORDER BY sku LIMIT @page;
 
 -- name: GetInventory :one
-SELECT sku, on_hand, reserved, available, rev, now()::timestamptz AS as_of FROM stock_realtime
+SELECT sku, on_hand, reserved, available, rev, updated_at AS as_of FROM stock_realtime
 WHERE account = $1 AND mode = $2 AND sku = $3;

@@ -125,7 +125,7 @@ export type Inventory = {
      */
     available: number;
     /**
-     * When the database said so.
+     * When these numbers last changed.
      */
     as_of: string;
 };

@@ -1,0 +1,272 @@
+package contracttest
+
+import (
+	"context"
+	"hash/fnv"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// goods is what the suite found to order.
+type goods struct {
+	all      []api.Product // what was read of the catalogue
+	next     *string       // the cursor of what was not
+	main     api.Product   // active, with a price and enough stock
+	price    api.Money     // its first
+	side     *api.Product  // another one, priced in the same currency; nil: there is none
+	sidePay  api.Money
+	stock    int64 // of main, when it was found
+	inactive *api.Product
+}
+
+// enough stock for the orders of a run and of a few others beside it.
+const enough = 20
+
+// find looks for something to order, once. Runs begin at different places of the catalogue, so that no product is sold out by
+// being the first.
+func (s *suite) find(ctx context.Context) (*goods, bool) {
+	if s.goods != nil {
+		return s.goods, s.goods.main.Sku != ""
+	}
+	g := &goods{}
+	s.goods = g
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(s.ref))
+	for more := true; g.main.Sku == "" && more; {
+		before := len(g.all)
+		if more = s.readOn(ctx); !more {
+			break
+		}
+		page := g.all[before:]
+		for i := range page {
+			s.consider(ctx, page[(i+int(hash.Sum32()%100))%len(page)])
+		}
+		more = g.next != nil
+	}
+	if g.main.Sku == "" {
+		s.found(reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
+	}
+	return g, g.main.Sku != ""
+}
+
+// readOn reads a page of the catalogue, the largest that there is.
+func (s *suite) readOn(ctx context.Context) bool {
+	query := values("limit", "100")
+	if s.goods.next != nil {
+		query.Set("cursor", *s.goods.next)
+	}
+	var page api.ProductList
+	_, ok := s.get(ctx, &page, call{op: "listProducts", query: query}, http.StatusOK)
+	s.goods.all = append(s.goods.all, page.Data...)
+	s.goods.next = page.NextCursor
+	return ok
+}
+
+// consider takes a product as the main or the side one if it is wanted and enough of it is there.
+func (s *suite) consider(ctx context.Context, p api.Product) {
+	g := s.goods
+	if !p.Active {
+		g.inactive = &p
+		return
+	}
+	price, ok := sold(p, g.price.Currency)
+	if !ok || g.side != nil {
+		return
+	}
+	var stock api.Inventory
+	if _, ok = s.get(ctx, &stock, call{op: "getInventory", arg: p.Sku}, http.StatusOK); !ok || stock.Available < enough {
+		return
+	}
+	if g.main.Sku == "" {
+		g.main, g.price, g.stock = p, price, stock.Available
+	} else {
+		g.side, g.sidePay = &p, price
+	}
+}
+
+// sold is the price of a product in a currency, in its first one if none is asked for.
+func sold(p api.Product, currency string) (api.Money, bool) {
+	for _, m := range p.Prices {
+		if m.Amount > 0 && (currency == "" || m.Currency == currency) {
+			return m, true
+		}
+	}
+	return api.Money{}, false
+}
+
+func (s *suite) products(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	var page api.ProductList
+	if r, ok := s.get(ctx, &page, call{op: "listProducts"}, http.StatusOK); ok {
+		if len(page.Data) > 20 {
+			s.found(r, "/body/data", "has %d entries; without limit it is 20", len(page.Data))
+		}
+		s.unchanged(ctx, call{op: "listProducts"}, r)
+	}
+	skus := make([]string, len(g.all))
+	for i, p := range g.all {
+		skus[i] = p.Sku
+	}
+	if r, ok := s.get(ctx, &page, call{op: "listProducts", query: values("limit", "5")}, http.StatusOK); ok && !slices.IsSorted(skus) {
+		s.found(r, "/body/data", "is not in the order of skus")
+	}
+	cursor := s.walk(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))], func(r reply) (ids []string, next *string) {
+		var list api.ProductList
+		decode(r, &list)
+		for _, p := range list.Data {
+			ids = append(ids, p.Sku)
+		}
+		return ids, list.NextCursor
+	})
+	s.badPages(ctx, "listProducts", "", cursor, values("q", "a"))
+	s.search(ctx, g.main)
+	one := call{op: "getProduct", arg: g.main.Sku}
+	var product api.Product
+	if r, ok := s.get(ctx, &product, one, http.StatusOK); ok {
+		if product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices) {
+			s.found(r, "/body", "is not what listProducts shows of %s", g.main.Sku)
+		}
+		s.unchanged(ctx, one, r)
+		for _, tags := range []string{`"other", ` + r.header.Get("ETag"), "*"} {
+			one.header = header("If-None-Match", tags)
+			s.get(ctx, nil, one, http.StatusNotModified)
+		}
+		one.header = header("If-None-Match", `"other"`)
+		s.get(ctx, nil, one, http.StatusOK)
+	}
+	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref})
+	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref, header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.REQ003, call{op: "getProduct", arg: "not a sku"}, "/path/sku")
+	s.badToken(ctx, call{op: "getProduct", arg: g.main.Sku})
+}
+
+// search: q finds a product by its sku and by a part of its name, in any case.
+func (s *suite) search(ctx context.Context, p api.Product) {
+	for _, q := range []string{p.Sku, strings.ToLower(p.Sku), strings.ToUpper(p.Name)} {
+		if len(q) > 64 {
+			continue
+		}
+		var page api.ProductList
+		r, ok := s.get(ctx, &page, call{op: "listProducts", query: values("q", q, "limit", "100")}, http.StatusOK)
+		if !ok {
+			continue
+		}
+		found := false
+		for _, hit := range page.Data {
+			found = found || hit.Sku == p.Sku
+			if !strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)) {
+				s.found(r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
+			}
+		}
+		if !found && page.NextCursor == nil {
+			s.found(r, "/body/data", "lacks %s", p.Sku)
+		}
+	}
+	var none api.ProductList
+	r, ok := s.get(ctx, &none, call{op: "listProducts", query: values("q", "no-"+s.ref)}, http.StatusOK)
+	if ok && (len(none.Data) != 0 || none.NextCursor != nil) {
+		s.found(r, "/body", "is not empty, and nothing contains no-%s", s.ref)
+	}
+	s.refused(ctx, errcode.REQ003, call{op: "listProducts", query: values("q", "")}, "/query/q")
+}
+
+func (s *suite) inventory(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	one := call{op: "getInventory", arg: g.main.Sku}
+	var stock api.Inventory
+	if r, ok := s.get(ctx, &stock, one, http.StatusOK); ok {
+		if stock.Sku != g.main.Sku {
+			s.found(r, "/body/sku", "is %s", stock.Sku)
+		}
+		if stock.Available+stock.Reserved > stock.OnHand {
+			s.found(r, "/body/available", "is more than is on hand and not reserved")
+		}
+		s.unchanged(ctx, one, r)
+	}
+	s.refused(ctx, errcode.INV001, call{op: "getInventory", arg: "no-" + s.ref})
+	s.refused(ctx, errcode.REQ003, call{op: "getInventory", arg: "not a sku"}, "/path/sku")
+	s.badToken(ctx, one)
+}
+
+// walk reads a list page by page until it has seen as many entries as are wanted, which must be those and no others. It returns
+// the first cursor.
+func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]string, want []string, read func(reply) ([]string, *string)) string {
+	var first string
+	var got []string
+	c := call{op: op, arg: arg, query: maps.Clone(query)}
+	for range len(want) + 1 {
+		r, ok := s.get(ctx, nil, c, http.StatusOK)
+		if !ok {
+			return first
+		}
+		ids, next := read(r)
+		got = append(got, ids...)
+		if len(got) >= len(want) || next == nil {
+			if got = got[:min(len(got), len(want))]; !slices.Equal(got, want) {
+				s.found(r, "/body/data", "page by page it is %v and not %v", got, want)
+			}
+			return first
+		}
+		if first == "" {
+			first = *next
+		}
+		if len(ids) == 0 {
+			s.found(r, "/body/next_cursor", "leads on from an empty page")
+			return first
+		}
+		c.query.Set("cursor", *next)
+	}
+	return first
+}
+
+// badPages: limits outside of the contract and cursors that are not of this list are refused.
+func (s *suite) badPages(ctx context.Context, op, arg, cursor string, other map[string][]string) {
+	for _, limit := range []string{"0", "101", "-1", "1.5", "ten"} {
+		s.refused(ctx, errcode.REQ003, call{op: op, arg: arg, query: values("limit", limit)}, "/query/limit")
+	}
+	s.refused(ctx, errcode.REQ003, call{op: op, arg: arg, query: values("cursor", "")}, "/query/cursor")
+	s.refused(ctx, errcode.REQ012, call{op: op, arg: arg, query: values("cursor", "made-up")})
+	if cursor == "" {
+		return
+	}
+	s.refused(ctx, errcode.REQ012, call{op: op, arg: arg, query: values("cursor", forge(cursor))})
+	if other != nil {
+		c := call{op: op, arg: arg, query: maps.Clone(other)}
+		c.query.Set("cursor", cursor)
+		s.refused(ctx, errcode.REQ012, c)
+	}
+}
+
+// badToken: a consistency token that was altered is refused.
+func (s *suite) badToken(ctx context.Context, c call) {
+	if s.token != "" {
+		c.header = header("X-Consistency-Token", forge(s.token))
+		s.refused(ctx, errcode.REQ003, c, "/header/X-Consistency-Token")
+	}
+}
+
+// forge alters a character in the middle of a text.
+func forge(text string) string {
+	b := []byte(text)
+	i := len(b) / 2
+	for b[i] == '.' || b[i] == '-' || b[i] == '_' {
+		i++
+	}
+	if b[i] == '0' {
+		b[i] = '1'
+	} else {
+		b[i] = '0'
+	}
+	return string(b)
+}

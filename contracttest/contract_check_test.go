@@ -1,0 +1,134 @@
+package contracttest
+
+import (
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func things(t *testing.T) *contract {
+	t.Helper()
+	text, err := os.ReadFile("testdata/contract.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := readContract(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Of each kind of difference between an answer and the contract one: where kin-openapi would let it pass, we must not.
+func TestWhatAnAnswerCanGetWrong(t *testing.T) {
+	c := things(t)
+	const good = `{"id":"a","price":{"amount":1},"made_at":"2026-11-23T06:00:00.5Z","tags":{"x":"y"},"note":null,"kind":null}`
+	swapped := func(before, after string) string { return strings.Replace(good, before, after, 1) }
+	for name, tt := range map[string]struct {
+		operation string
+		status    int
+		header    string // "Name: value" lines; the media type is application/json, the ETag "a1" if not named
+		body      string
+		want      []string // pointers
+	}{
+		"nothing":                        {body: good},
+		"nothing, with a charset":        {body: good, header: "Content-Type: application/json; charset=utf-8"},
+		"nothing, with a note":           {body: swapped(`"note":null`, `"note":{"text":"abc"}`)},
+		"status not declared":            {status: 201, body: good, want: []string{"/status"}},
+		"media type not declared":        {header: "Content-Type: text/html", body: good, want: []string{"/header/Content-Type"}},
+		"media type missing":             {header: "Content-Type:", body: good, want: []string{"/header/Content-Type"}},
+		"required header missing":        {header: "ETag:", body: good, want: []string{"/header/ETag"}},
+		"header breaks its pattern":      {header: `ETag: W/"a1"`, body: good, want: []string{"/header/ETag"}},
+		"optional header of wrong type":  {header: "Age: old", body: good, want: []string{"/header/Age"}},
+		"optional header out of bounds":  {header: "Age: -1", body: good, want: []string{"/header/Age"}},
+		"header and body both":           {header: "ETag:", body: `{}`, want: []string{"/body", "/header/ETag"}},
+		"no JSON":                        {body: `{"id":`, want: []string{"/body"}},
+		"no body":                        {body: "", want: []string{"/body"}},
+		"two documents":                  {body: good + good, want: []string{"/body"}},
+		"a name twice":                   {body: swapped(`"id":"a"`, `"id":"b","id":"a"`), want: []string{"/body"}},
+		"property missing":               {body: swapped(`"id":"a",`, ``), want: []string{"/body"}},
+		"property missing below":         {body: swapped(`{"amount":1}`, `{}`), want: []string{"/body/price"}},
+		"property not declared":          {body: swapped(`"id"`, `"shard":1,"id"`), want: []string{"/body/shard"}},
+		"property not declared below":    {body: swapped(`"amount":1`, `"amount":1,"cents":1`), want: []string{"/body/price/cents"}},
+		"property not declared in oneOf": {body: swapped(`"note":null`, `"note":{"text":"abc","by":"me"}`), want: []string{"/body/note/by"}},
+		"type":                           {body: swapped(`"id":"a"`, `"id":1`), want: []string{"/body/id"}},
+		"null where none is allowed":     {body: swapped(`"id":"a"`, `"id":null`), want: []string{"/body/id"}},
+		"number out of bounds":           {body: swapped(`"amount":1`, `"amount":-1`), want: []string{"/body/price/amount"}},
+		"number is no integer":           {body: swapped(`"amount":1`, `"amount":1.5`), want: []string{"/body/price/amount"}},
+		"number beyond its format":       {body: swapped(`"amount":1`, `"amount":4294967296`), want: []string{"/body/price/amount"}},
+		"time without a zone":            {body: swapped(`06:00:00.5Z`, `06:00:00`), want: []string{"/body/made_at"}},
+		"enumeration":                    {body: swapped(`"kind":null`, `"kind":"square"`), want: []string{"/body/kind"}},
+		"name of a map's entry":          {body: swapped(`{"x":"y"}`, `{"X":"y"}`), want: []string{"/body"}}, // the place is lost below kin-openapi
+		"alternative is wrong inside":    {body: swapped(`"note":null`, `"note":{"text":"too long"}`), want: []string{"/body/note/text"}},
+		"several at once":                {body: swapped(`"id":"a","price":{"amount":1}`, `"id":1,"price":{"amount":"1"}`), want: []string{"/body/id", "/body/price/amount"}},
+
+		"304":                {status: 304},
+		"304 without ETag":   {status: 304, header: "ETag:", want: []string{"/header/ETag"}},
+		"304 with a body":    {status: 304, body: good, want: []string{"/body"}},
+		"304 not declared":   {operation: "getNotes", status: 304, want: []string{"/status"}},
+		"YAML":               {operation: "getNotes", header: "Content-Type: application/yaml", body: "a: 1\n"},
+		"YAML as JSON":       {operation: "getNotes", body: "a: 1\n", want: []string{"/header/Content-Type"}},
+		"YAML breaks a rule": {operation: "getNotes", header: "Content-Type: application/yaml", body: "a", want: []string{"/body"}},
+
+		"problem":                {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_001"}`},
+		"problem as JSON":        {status: 422, body: `{"status":422,"code":"CAT_001"}`, want: []string{"/header/Content-Type"}},
+		"problem's extra":        {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_005"}`, want: []string{"/body"}},
+		"problem's extra, empty": {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_005","skus":[]}`, want: []string{"/body/skus"}},
+		"problem of no kind":     {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_002"}`, want: []string{"/body"}},
+		"problem's base":         {status: 422, header: "Content-Type: application/problem+json", body: `{"code":"CAT_001"}`, want: []string{"/body"}},
+		"problem of two kinds":   {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_001","skus":["a"]}`, want: []string{"/body/skus"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := http.Header{"Content-Type": {"application/json"}, "Etag": {`"a1"`}}
+			for line := range strings.Lines(tt.header) {
+				name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+				if h.Set(name, strings.TrimSpace(value)); h.Get(name) == "" {
+					h.Del(name)
+				}
+			}
+			op := c.operations["getThing"]
+			if tt.operation != "" {
+				op = c.operations[tt.operation]
+			}
+			if tt.status == 0 {
+				tt.status = http.StatusOK
+			}
+			var got []string
+			faults := op.check(t.Context(), &verdicts{}, answer{tt.status, h, []byte(tt.body)})
+			for _, f := range faults {
+				got = append(got, f.pointer)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("found %v, want %v", faults, tt.want)
+			}
+		})
+	}
+}
+
+func TestAFindingSaysWhereAndWhat(t *testing.T) {
+	f := Finding{Part: "reading", Operation: "getOrder", Request: "GET /v1/orders/ord_1", Status: 200, Pointer: "/body/total", Message: "missing", TraceID: "ct-1"}
+	if got, want := f.String(), "reading: getOrder 200 /body/total: missing  [GET /v1/orders/ord_1, trace id ct-1]"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	begin := time.Now()
+	findings := Check(t.Context(), Options{BaseURL: "http://127.0.0.1:1", Key: "og_test_x"})
+	if len(findings) != 1 || !strings.Contains(findings[0].Message, "no answer") {
+		t.Errorf("findings are %v", findings)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+	if findings = Check(t.Context(), Options{BaseURL: "127.0.0.1", Key: "og_test_x"}); len(findings) != 1 || findings[0].Part != "start" {
+		t.Errorf("findings are %v", findings)
+	}
+	if findings = Check(t.Context(), Options{BaseURL: "http://127.0.0.1:1", Contract: []byte("{")}); len(findings) != 1 || findings[0].Part != "start" {
+		t.Errorf("findings are %v", findings)
+	}
+}

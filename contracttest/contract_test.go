@@ -1,0 +1,38 @@
+//go:build contract
+
+package contracttest
+
+import (
+	"flag"
+	"testing"
+)
+
+var (
+	update  = flag.Bool("update", false, "keep the run as testdata/tape.jsonl, which the tests without an address play")
+	address = flag.String("url", "", "the address to test, such as http://127.0.0.1:8080")
+	apiKey  = flag.String("key", "", "an API key with the scopes catalog:read, inventory:read, orders:read and orders:write")
+)
+
+func TestContract(t *testing.T) {
+	if *address == "" || *apiKey == "" {
+		t.Fatal("TestContract needs an address and a key: make contract URL=http://127.0.0.1:8080 KEY=og_test_...")
+	}
+	if *update {
+		recorded, findings, err := record(t.Context(), Options{BaseURL: *address, Key: *apiKey})
+		if err != nil || len(findings) > 0 {
+			t.Fatalf("a tape is kept only of an address that keeps the contract: %v %v", err, findings)
+		}
+		if err = recorded.save(golden); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	Run(t, *address, *apiKey)
+}
+
+func TestProveItFails(t *testing.T) {
+	if *address == "" || *apiKey == "" {
+		t.Skip("TestContract says how to run this")
+	}
+	ProveItFails(t, Options{BaseURL: *address, Key: *apiKey})
+}

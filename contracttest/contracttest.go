@@ -1,0 +1,116 @@
+// Package contracttest is a black-box suite: it asks an address everything that the contract promises and holds every answer
+// against the contract. Anybody may run it against any address with nothing but an API key:
+//
+//	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
+//
+// or from a test of their own with Run. A run places about seven orders of a few pieces, under a customer_ref that no other run
+// has, cancels some of them and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
+// provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
+package contracttest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+)
+
+// Options say what is tested against what.
+type Options struct {
+	BaseURL  string        // of the API, without a path of its own: https://api.example.com
+	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read and orders:write
+	Contract []byte        // the bundled OpenAPI document, JSON; nil: the one that this package was built with
+	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
+	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
+
+	ref    string    // of the run; empty: a new one
+	judged *verdicts // shared by runs; nil: the run's own
+	parsed *contract // Contract, if it was read before
+}
+
+// Finding is one place where the address and the contract differ.
+type Finding struct {
+	Part      string // of the suite
+	Operation string // the operationId; empty where the contract has no operation
+	Request   string // method and address
+	Status    int    // of the answer; 0: there was none
+	Pointer   string // what is wrong: /status, /header/NAME, /body and a JSON pointer, /request, or empty for what several answers show
+	Message   string
+	TraceID   string // names the answer in the logs of the address
+}
+
+// String tells a finding in one line.
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: %s %d %s: %s  [%s, trace id %s]",
+		f.Part, cmp.Or(f.Operation, "no operation"), f.Status, cmp.Or(f.Pointer, "-"), f.Message, f.Request, f.TraceID)
+}
+
+// Run tests the address against the contract that this package was built with; each finding is an error of t.
+func Run(t *testing.T, baseURL, key string) {
+	t.Helper()
+	RunWith(t, Options{BaseURL: baseURL, Key: key})
+}
+
+// RunWith is Run with another contract or HTTP client.
+func RunWith(t *testing.T, o Options) {
+	t.Helper()
+	s, err := newSuite(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) {
+			if s.dead {
+				t.Skip("nobody answers at this address")
+			}
+			for _, f := range s.run(t.Context(), p) {
+				t.Error(f)
+			}
+		})
+	}
+	t.Log(s.summary())
+}
+
+// Check is Run for programs: it returns what Run would report, in the order it was found.
+func Check(ctx context.Context, o Options) []Finding {
+	s, err := newSuite(o)
+	if err != nil {
+		return []Finding{{Part: "start", Message: err.Error()}}
+	}
+	for _, p := range parts {
+		s.run(ctx, p)
+	}
+	return s.findings
+}
+
+// part is a section of the suite. Each part finds or makes what it needs, so that it can run alone.
+type part struct {
+	name string
+	run  func(*suite, context.Context)
+}
+
+var parts = []part{
+	{"document", (*suite).document},
+	{"error registry", (*suite).errorRegistry},
+	{"addresses", (*suite).addresses},
+	{"admission", (*suite).admission},
+	{"products", (*suite).products},
+	{"inventory", (*suite).inventory},
+	{"placing", (*suite).placing},
+	{"racing", (*suite).racing},
+	{"refused requests", (*suite).refusedRequests},
+	{"refused orders", (*suite).refusedOrders},
+	{"rejected orders", (*suite).rejectedOrders},
+	{"cancelling", (*suite).cancelling},
+	{"reading", (*suite).reading},
+	{"listing", (*suite).listing},
+	{"events", (*suite).events},
+	{"saga", (*suite).saga},
+}
+
+// bundled is the contract that this package was built with.
+func bundled() []byte { return api.OpenAPIJSON }

@@ -1,0 +1,204 @@
+package contracttest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// document: the address publishes the suite's contract, in both notations.
+func (s *suite) document(ctx context.Context) {
+	asJSON := call{op: "getOpenAPIJSON"}
+	var published any
+	if r, ok := s.get(ctx, &published, asJSON, http.StatusOK); ok {
+		s.sameDocument(r, published)
+		s.unchanged(ctx, asJSON, r)
+	}
+	asYAML := call{op: "getOpenAPIYAML"}
+	if r, ok := s.get(ctx, nil, asYAML, http.StatusOK); ok {
+		published = nil
+		if err := yaml.Unmarshal(r.body, &published); err != nil {
+			s.found(r, "/body", "is no YAML: %v", err)
+		}
+		text, err := json.Marshal(published) // so that numbers are of the types that JSON gives
+		if err == nil {
+			err = json.Unmarshal(text, &published)
+		}
+		if err != nil {
+			s.found(r, "/body", "is no JSON in another notation: %v", err)
+		}
+		s.sameDocument(r, published)
+		s.unchanged(ctx, asYAML, r)
+	}
+}
+
+func (s *suite) sameDocument(r reply, published any) {
+	if reflect.DeepEqual(published, s.contract.document) {
+		return
+	}
+	at, _ := difference(published, s.contract.document, "")
+	theirs := "none"
+	if d, ok := published.(map[string]any); ok {
+		if info, ok := d["info"].(map[string]any); ok {
+			theirs, _ = info["version"].(string)
+		}
+	}
+	s.found(r, "/body"+at, "differs from the suite's contract: version %s is published, the suite has %s", theirs, s.contract.version)
+}
+
+// readRegistry keeps the registry that the address publishes. Every refusal is held against it.
+func (s *suite) readRegistry(ctx context.Context) {
+	var list api.ErrorCodeList
+	_, _ = s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
+	s.registry = map[string]api.ErrorCode{}
+	for _, e := range list.Data {
+		s.registry[e.Code] = e
+	}
+}
+
+// errorRegistry: every code can be read, and the contract uses no other and none with another status.
+func (s *suite) errorRegistry(ctx context.Context) {
+	var list api.ErrorCodeList
+	listing := call{op: "listErrors"}
+	r, ok := s.get(ctx, &list, listing, http.StatusOK)
+	if !ok {
+		return
+	}
+	s.unchanged(ctx, listing, r)
+	if list.NextCursor != nil {
+		s.found(r, "/body/next_cursor", "is not null, and listErrors takes no cursor")
+	}
+	for i, e := range list.Data {
+		at := "/body/data/" + strconv.Itoa(i)
+		if known, ok := errcode.Lookup(errcode.Code(e.Code)); ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable) {
+			s.found(r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
+		}
+		if slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code }) {
+			s.found(r, at+"/code", "%s is listed twice", e.Code)
+		}
+		one := call{op: "getError", arg: e.Code}
+		var same api.ErrorCode
+		got, ok := s.get(ctx, &same, one, http.StatusOK)
+		if ok && same != e {
+			s.found(got, "/body", "differs from the entry of the list")
+		}
+		if ok && i == 0 {
+			s.unchanged(ctx, one, got)
+		}
+	}
+	for id, op := range s.contract.operations {
+		for _, code := range op.codes {
+			e, ok := s.registry[code]
+			about := reply{call: call{op: id}, request: op.route.Method + " " + op.route.Path}
+			if !ok {
+				s.found(about, "", "its code %s is not in the registry that the address publishes", code)
+			} else if op.route.Operation.Responses.Status(int(e.Status)) == nil {
+				s.found(about, "/status", "%d of its code %s is not declared", e.Status, code)
+			}
+		}
+	}
+	free := "ZZZ_999"
+	for n := 999; s.registry[free].Code != ""; n-- {
+		free = "ZZZ_" + strconv.Itoa(n)
+	}
+	s.refused(ctx, errcode.REQ005, call{op: "getError", arg: free})
+	s.refused(ctx, errcode.REQ003, call{op: "getError", arg: "not a code"}, "/path/code")
+}
+
+// unknownKey has the shape of a key.
+const unknownKey = "og_test_unknown-unknown-unknown-unknown-unknown"
+
+// addresses: what is not there says so, in the caller's language and with the caller's trace id.
+func (s *suite) addresses(ctx context.Context) {
+	for _, header := range []map[string]string{
+		nil, {"Authorization": ""}, {"Accept-Language": "zh-CN"}, {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}, {"Accept-Language": "en-GB, zh;q=0.1"},
+	} {
+		s.refused(ctx, errcode.REQ005, call{method: http.MethodGet, path: "/v1/nothing-of-this-name", header: header})
+	}
+	byPath := map[string][]string{}
+	for _, op := range s.contract.operations {
+		byPath[op.route.Path] = append(byPath[op.route.Path], op.route.Method)
+	}
+	for _, path := range sortedKeys(byPath) {
+		s.wrongMethod(ctx, path, byPath[path])
+	}
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for _, c := range []struct {
+		name, value, want string
+	}{
+		{"X-Trace-ID", "spaces are not allowed", ""},
+		{"X-Trace-ID", strings.Repeat("x", 65), ""},
+		{"Uber-Trace-Id", id + ":00f067aa0ba902b7:0:1", id},
+		{"Traceparent", "00-" + id + "-00f067aa0ba902b7-01", id},
+	} {
+		header := map[string]string{"X-Trace-ID": ""}
+		header[c.name] = c.value
+		r, ok := s.get(ctx, nil, call{op: "listErrors", header: header}, http.StatusOK)
+		if got := r.header.Get("X-Trace-ID"); ok && (c.want != "" && got != c.want || got == c.value) {
+			s.found(r, "/header/X-Trace-ID", "is %q where %s was %q", got, c.name, c.value)
+		}
+	}
+}
+
+// wrongMethod sends a method that a path does not have: 405, and Allow names at least those of the contract.
+func (s *suite) wrongMethod(ctx context.Context, path string, declared []string) {
+	var method string
+	for _, m := range []string{http.MethodDelete, http.MethodPut, http.MethodPatch} {
+		if !slices.Contains(declared, m) {
+			method = m
+		}
+	}
+	if method == "" {
+		return
+	}
+	head, rest, templated := strings.Cut(path, "{")
+	if templated {
+		_, tail, _ := strings.Cut(rest, "}")
+		path = head + "any" + tail
+	}
+	r := s.refused(ctx, errcode.REQ006, call{method: method, path: path})
+	if r.status != http.StatusMethodNotAllowed {
+		return
+	}
+	var body struct{ Allowed []string }
+	_ = json.Unmarshal(r.body, &body) // what is wrong with it is a finding already
+	allow := strings.FieldsFunc(r.header.Get("Allow"), func(c rune) bool { return c == ',' || c == ' ' })
+	for _, m := range declared {
+		if !slices.Contains(allow, m) {
+			s.found(r, "/header/Allow", "does not name %s", m)
+		}
+	}
+	slices.Sort(allow)
+	if slices.Sort(body.Allowed); !slices.Equal(allow, body.Allowed) {
+		s.found(r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
+	}
+}
+
+// admission: every operation that is not public wants a key that is known, and each serves its own media types alone.
+func (s *suite) admission(ctx context.Context) {
+	for _, id := range sortedKeys(s.contract.operations) {
+		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any", header: header("Accept", "image/png")})
+		if s.contract.operations[id].takes("If-None-Match") {
+			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", header: header("If-None-Match", strings.Repeat("x", 1025))}, "/header/If-None-Match")
+		}
+		if !s.contract.operations[id].public {
+			s.refused(ctx, errcode.AUTH001, call{op: id, arg: "any", header: header("Authorization", "")})
+			s.refused(ctx, errcode.AUTH002, call{op: id, arg: "any", header: header("Authorization", "Bearer "+unknownKey)})
+		}
+	}
+	for _, text := range []string{"Basic b2c6dGVzdA==", "Bearer", "Bearer not-a-key", s.Key} {
+		r, ok := s.send(ctx, call{op: "listProducts", header: header("Authorization", text)})
+		if ok && r.status != http.StatusUnauthorized {
+			s.found(r, "/status", "is not 401 with a malformed Authorization")
+		}
+	}
+}

@@ -1,0 +1,650 @@
+package contracttest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// fixtures are what the parts share; whichever needs one first makes it.
+type fixtures struct {
+	goods     *goods
+	placed    []string // ids in the order of placing, all under the run's customer_ref
+	confirmed *placed
+	declined  *placed
+}
+
+// placed is an order that the suite placed.
+type placed struct {
+	api.Order
+	call     call // that placed it
+	accepted reply
+}
+
+// The results of SDKs differ for `null` and absent: these are the statuses that the suite waits for.
+const (
+	reserved  = api.OrderStatus("reserved")
+	confirmed = api.OrderStatus("confirmed")
+	rejected  = api.OrderStatus("rejected")
+	cancelled = api.OrderStatus("cancelled")
+)
+
+func decode(r reply, out any) { _ = json.Unmarshal(r.body, out) } // an answer that breaks its schema is a finding already
+
+func header(pairs ...string) map[string]string {
+	h := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		h[pairs[i]] = pairs[i+1]
+	}
+	return h
+}
+
+// wish is the body of a good order; token is the payment method, empty for none.
+func (s *suite) wish(g *goods, token string) map[string]any {
+	w := map[string]any{
+		"currency": g.price.Currency, "customer_ref": s.ref,
+		"lines": []any{map[string]any{"sku": g.main.Sku, "quantity": 1}},
+	}
+	if token != "" {
+		w["payment"] = map[string]any{"method_token": token}
+	}
+	return w
+}
+
+// place sends an order that must be taken in.
+func (s *suite) place(ctx context.Context, c call, statuses ...int) (*placed, bool) {
+	p := &placed{call: c}
+	r, ok := s.get(ctx, &p.Order, c, statuses...)
+	if p.accepted = r; !ok {
+		return p, false
+	}
+	if at, want := r.header.Get("Location"), "/v1/orders/"+p.ID; at != want {
+		s.found(r, "/header/Location", "is %q and not %q", at, want)
+	}
+	s.orders[p.ID] = true
+	if p.CustomerRef == s.ref && !slices.Contains(s.placed, p.ID) {
+		s.placed = append(s.placed, p.ID)
+	}
+	return p, true
+}
+
+// decide repeats a request with Prefer: wait and its key until the answer is the decided one, with status want.
+func (s *suite) decide(ctx context.Context, c call, want int) (*placed, bool) {
+	c.header = maps.Clone(c.header)
+	if c.header == nil {
+		c.header = map[string]string{}
+	}
+	c.header["Prefer"] = "wait=10"
+	var p *placed
+	var ok bool
+	s.poll(ctx, reply{call: c}, "the decided order", func() bool {
+		p, ok = s.place(ctx, c, want, http.StatusAccepted)
+		return !ok || p.accepted.status == want
+	})
+	if ok && p.accepted.status == want && p.accepted.header.Get("Preference-Applied") != "wait=10" {
+		s.found(p.accepted, "/header/Preference-Applied", "is %q and not wait=10", p.accepted.header.Get("Preference-Applied"))
+	}
+	return p, ok && p.accepted.status == want
+}
+
+// ends checks where a decided order ended.
+func (s *suite) ends(p *placed, status api.OrderStatus, payment api.PaymentStatus) {
+	if p.Status != status || p.PaymentStatus != payment {
+		s.found(p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
+	}
+}
+
+// replays sends a call again, which must be answered with the same bytes and be marked as a repetition.
+func (s *suite) replays(ctx context.Context, c call, first reply) {
+	again, ok := s.send(ctx, c)
+	if !ok {
+		return
+	}
+	if again.status != first.status {
+		s.found(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
+		return
+	}
+	if again.header.Get("Idempotency-Replayed") != "true" {
+		s.found(again, "/header/Idempotency-Replayed", "is %q on a repetition", again.header.Get("Idempotency-Replayed"))
+	}
+	if first.status < 300 && !bytes.Equal(again.body, first.body) {
+		s.found(again, "/body", "of a repetition differs from the first answer")
+	}
+	for _, name := range []string{"Content-Type", "ETag", "Location"} {
+		if again.header.Get(name) != first.header.Get(name) {
+			s.found(again, "/header/"+name, "of a repetition is %q and not %q", again.header.Get(name), first.header.Get(name))
+		}
+	}
+}
+
+// await polls an order until it is as wanted. Its version never goes back.
+func (s *suite) await(ctx context.Context, p *placed, what string, done func(api.Order) bool) (api.Order, reply) {
+	var o api.Order
+	var last reply
+	version := p.Version
+	s.poll(ctx, p.accepted, what, func() bool {
+		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
+		if last = r; !ok {
+			return true
+		}
+		if o.Version < version {
+			s.found(r, "/body/version", "went back from %d to %d", version, o.Version)
+		}
+		version = o.Version
+		return done(o)
+	})
+	return o, last
+}
+
+// ordered is an order that ended as confirmed: with two lines if the catalogue has them, an expected price, an address, metadata.
+func (s *suite) ordered(ctx context.Context) (*placed, bool) {
+	if s.confirmed != nil {
+		return s.confirmed, s.confirmed.ID != ""
+	}
+	s.confirmed = &placed{}
+	g, ok := s.find(ctx)
+	if !ok {
+		return s.confirmed, false
+	}
+	w := s.wish(g, "pm_ok")
+	lines := []any{map[string]any{"sku": g.main.Sku, "quantity": 2, "expected_unit_price": g.price}}
+	if g.side != nil {
+		lines = append(lines, map[string]any{"sku": g.side.Sku, "quantity": 1})
+	}
+	w["lines"] = lines
+	w["metadata"] = map[string]any{"channel": "contracttest", "run": s.ref}
+	w["shipping_address"] = map[string]any{
+		"name": "梅 Lin", "line1": "Hafenstrasse 12", "line2": "c/o Berger", "city": "Hamburg", "region": "HH",
+		"postal_code": "20457", "country": "DE", "phone": "+49 40 123456",
+	}
+	p, ok := s.place(ctx, call{op: "placeOrder", idem: s.ref + "-first", body: w}, http.StatusAccepted)
+	if !ok {
+		return s.confirmed, false
+	}
+	s.confirmed = p
+	s.checkTaken(p, g)
+	return p, true
+}
+
+// checkTaken holds a pending order against what was asked for.
+func (s *suite) checkTaken(p *placed, g *goods) {
+	wrong := func(at, format string, args ...any) { s.found(p.accepted, "/body/"+at, format, args...) }
+	if p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1 {
+		wrong("status", "of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
+	}
+	sum := 2 * g.price.Amount
+	lines := 1
+	if g.side != nil {
+		sum += g.sidePay.Amount
+		lines = 2
+	}
+	if len(p.Lines) != lines || p.Lines[0].Sku != g.main.Sku || p.Lines[0].Quantity != 2 || p.Lines[0].UnitPrice != g.price || p.Lines[0].Total.Amount != 2*g.price.Amount {
+		wrong("lines", "are not those that were ordered")
+	}
+	if p.Subtotal.Amount != sum || p.Total.Amount != sum-p.Discount.Amount || p.Total.Currency != g.price.Currency {
+		wrong("total", "is %d, subtotal %d, discount %d of lines worth %d", p.Total.Amount, p.Subtotal.Amount, p.Discount.Amount, sum)
+	}
+	if p.Metadata["run"] != s.ref || len(p.Metadata) != 2 {
+		wrong("metadata", "is not what was sent")
+	}
+	if a := p.ShippingAddress; a == nil || a.Name != "梅 Lin" || a.Line2 == nil || *a.Line2 != "c/o Berger" {
+		wrong("shipping_address", "is not what was sent")
+	}
+	if p.Rejection != nil || p.CancelRequestedAt != nil {
+		wrong("rejection", "or cancel_requested_at is set")
+	}
+	if age := p.UpdatedAt.Sub(p.CreatedAt); age != 0 {
+		wrong("updated_at", "is %v after created_at in version 1", age)
+	}
+}
+
+// placing: taken in, decided, and repeated byte for byte in both forms.
+func (s *suite) placing(ctx context.Context) {
+	p, ok := s.ordered(ctx)
+	if !ok {
+		return
+	}
+	first := p.call
+	again := first
+	again.header = header("Idempotency-Key", `"`+first.idem+`"`)
+	s.replays(ctx, first, p.accepted)
+	s.replays(ctx, again, p.accepted)
+	for _, prefer := range []string{"wait=rubbish", "respond-async, handling=lenient", "wait=0"} {
+		again.header = header("Prefer", prefer)
+		s.replays(ctx, again, p.accepted)
+	}
+	again.header = nil
+	again.body = reordered(first.body)
+	s.replays(ctx, again, p.accepted)
+	other, _ := clone(jsonOf(first.body)).(map[string]any)
+	other["customer_ref"] = s.ref + "-other"
+	again.body = other
+	s.refused(ctx, errcode.IDEM002, again)
+	s.refused(ctx, errcode.IDEM002, call{op: "placeOrder", idem: first.idem, body: other, header: header("Accept-Language", "zh-CN", "Prefer", "wait=5")})
+
+	d, ok := s.decide(ctx, first, http.StatusCreated)
+	if !ok {
+		return
+	}
+	s.ends(d, confirmed, "paid")
+	if d.ID != p.ID {
+		s.found(d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
+	}
+	waiting := first
+	waiting.header = header("Prefer", "handling=strict, wait=10; foo=bar")
+	s.replays(ctx, waiting, d.accepted)
+	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
+	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+}
+
+// racing: of the same request sent many times at once one makes the order; the others get its answer or are asked to come later.
+func (s *suite) racing(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	w := s.wish(g, "pm_ok")
+	ref := s.ref + "-race"
+	w["customer_ref"] = ref
+	c := call{op: "placeOrder", idem: ref, body: w}
+	var first *placed
+	s.poll(ctx, reply{call: c}, "an answer that is not IDEM_003", func() bool {
+		for _, r := range s.together(ctx, 8, c) {
+			if r.problem.Code == string(errcode.IDEM003) {
+				if r.header.Get("Retry-After") == "" {
+					s.found(r, "/header/Retry-After", "is missing")
+				}
+				continue
+			}
+			p := &placed{call: c, accepted: r}
+			if decode(r, &p.Order); r.status != http.StatusAccepted {
+				s.found(r, "/status", "is not 202 or that of IDEM_003%s", why(r))
+			} else if first == nil {
+				first = p
+			} else if !bytes.Equal(r.body, first.accepted.body) {
+				s.found(r, "/body", "of a repetition differs from another's")
+			}
+		}
+		return first != nil
+	})
+	if first != nil {
+		s.orders[first.ID] = true
+		s.replays(ctx, c, first.accepted)
+		s.only(ctx, ref, first.ID)
+	}
+}
+
+// jsonOf is a value as it looks once it was sent.
+func jsonOf(v any) (out any) {
+	text, _ := json.Marshal(v)
+	_ = json.Unmarshal(text, &out)
+	return out
+}
+
+// reordered is the same JSON, spelled in another way.
+func reordered(v any) []byte {
+	object, _ := jsonOf(v).(map[string]any)
+	names := sortedKeys(object)
+	slices.Reverse(names)
+	var b bytes.Buffer
+	b.WriteString("{ ")
+	for i, name := range names {
+		if i > 0 {
+			b.WriteString(" ,\n")
+		}
+		value, _ := json.MarshalIndent(object[name], "", "\t")
+		b.WriteString(`"` + name + `": `)
+		b.Write(value)
+	}
+	b.WriteString("\n}\n")
+	return b.Bytes()
+}
+
+// refusal is an order that must end as rejected.
+func (s *suite) refusal(ctx context.Context) (*placed, bool) {
+	if s.declined != nil {
+		return s.declined, s.declined.ID != ""
+	}
+	s.declined = &placed{}
+	g, ok := s.find(ctx)
+	if !ok {
+		return s.declined, false
+	}
+	p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-declined", body: s.wish(g, "pm_declined")}, http.StatusCreated)
+	if ok {
+		s.declined = p
+	}
+	return s.declined, ok
+}
+
+// rejectedOrders: a card that is declined and a quantity that is not there leave an order that says why.
+func (s *suite) rejectedOrders(ctx context.Context) {
+	p, ok := s.refusal(ctx)
+	if !ok {
+		return
+	}
+	s.ends(p, rejected, "failed")
+	s.checkRejection(p, errcode.PAY007)
+	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
+		s.found(p.accepted, "/body/rejection/decline_reason", "is empty")
+	}
+	declined := p.call
+	declined.header = header("Prefer", "wait=10")
+	s.replays(ctx, declined, p.accepted)
+	g := s.goods
+	most := g.stock + 1000 // more than parallel runs give back meanwhile
+	if most > 10_000 {
+		return
+	}
+	w := s.wish(g, "pm_ok")
+	w["lines"] = []any{map[string]any{"sku": g.main.Sku, "quantity": most}}
+	short, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-short", body: w}, http.StatusCreated)
+	if !ok {
+		return
+	}
+	s.ends(short, rejected, "none")
+	s.checkRejection(short, errcode.INV002)
+	if r := short.Rejection; r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most) {
+		s.found(short.accepted, "/body/rejection/skus", "does not say what was short")
+	}
+}
+
+func (s *suite) checkRejection(p *placed, code errcode.Code) {
+	switch {
+	case p.Rejection == nil:
+		s.found(p.accepted, "/body/rejection", "is null")
+	case string(p.Rejection.Code) != string(code):
+		s.found(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
+	case p.Rejection.Message != s.registry[string(code)].Message.En:
+		s.found(p.accepted, "/body/rejection/message", "is not the registry's")
+	}
+}
+
+// cancelling: a confirmed order is refunded, a reserved one released; what cannot be cancelled says why.
+func (s *suite) cancelling(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	paid := call{op: "placeOrder", idem: s.ref + "-paid", body: s.wish(g, "pm_ok")}
+	if p, ok := s.decide(ctx, paid, http.StatusCreated); ok {
+		s.cancelPaid(ctx, p)
+	}
+	unpaid := call{op: "placeOrder", idem: s.ref + "-unpaid", body: s.wish(g, "")}
+	if p, ok := s.decide(ctx, unpaid, http.StatusCreated); ok {
+		s.cancelUnpaid(ctx, p)
+	}
+	if p, ok := s.refusal(ctx); ok {
+		r := s.refused(ctx, errcode.ORD002, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-too-late", body: map[string]any{}})
+		var state struct {
+			From    string
+			Allowed []string
+		}
+		if decode(r, &state); state.From != "rejected" || len(state.Allowed) != 0 {
+			s.found(r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
+		}
+	}
+}
+
+func (s *suite) cancelPaid(ctx context.Context, p *placed) {
+	s.ends(p, confirmed, "paid")
+	// The key of the placing: keys count per operation.
+	c := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-paid", body: map[string]any{"reason": "ordered by mistake"}}
+	r, ok := s.place(ctx, c, http.StatusAccepted)
+	if !ok {
+		return
+	}
+	if r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version {
+		s.found(r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
+	}
+	s.replays(ctx, c, r.accepted)
+	other := c
+	other.body = map[string]any{"reason": "another reason"}
+	s.refused(ctx, errcode.IDEM002, other)
+	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == cancelled })
+	if o.Status == cancelled && o.PaymentStatus != "refunded" {
+		s.found(last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
+	}
+	s.replays(ctx, c, r.accepted)
+	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again", body: map[string]any{}})
+	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh", header: header("Accept-Language", "zh-CN")})
+}
+
+func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
+	s.ends(p, reserved, "none")
+	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt) {
+		s.found(p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
+	}
+	good := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-unpaid"} // without a body
+	bad := func(code errcode.Code, change func(*call), pointers ...string) {
+		c := good
+		c.body = map[string]any{"reason": "unpaid"}
+		change(&c)
+		s.refused(ctx, code, c, pointers...)
+		var o api.Order
+		if r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK); ok && o.Version != p.Version {
+			s.found(r, "/body/version", "is %d, not %d, after a cancellation that was refused", o.Version, p.Version)
+		}
+	}
+	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
+	bad(errcode.IDEM004, func(c *call) { c.idem = "short" })
+	bad(errcode.REQ001, func(c *call) { c.body = []byte(`{"reason": "cut`) })
+	bad(errcode.REQ002, func(c *call) { c.body = map[string]any{"reason": ""} }, "/reason")
+	bad(errcode.REQ004, func(c *call) { c.body = map[string]any{"reason": "x", "Reason": "y"} }, "/Reason")
+	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
+	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
+	bad(errcode.ORD001, func(c *call) { c.arg, c.idem = forge(p.ID), s.ref+"-forged" })
+	bad(errcode.REQ003, func(c *call) { c.arg = "ord_1" }, "/path/order_id")
+	c, ok := s.decide(ctx, good, http.StatusOK)
+	if !ok {
+		return
+	}
+	s.ends(c, cancelled, "none")
+	if c.ID != p.ID || c.CancelRequestedAt == nil {
+		s.found(c.accepted, "/body", "is not the order as cancelled on a wish")
+	}
+	good.header = header("Prefer", "wait=10")
+	s.replays(ctx, good, c.accepted)
+}
+
+// reading: an order is there as soon as its placing is answered, and never older than the token.
+func (s *suite) reading(ctx context.Context) {
+	p, ok := s.ordered(ctx)
+	if !ok {
+		return
+	}
+	one := call{op: "getOrder", arg: p.ID}
+	placed := one
+	placed.header = header("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token"))
+	s.get(ctx, nil, placed, http.StatusOK)
+	placed.header = header("X-Consistency-Token", "")
+	s.get(ctx, nil, placed, http.StatusOK)
+	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt) {
+		s.found(r, "/body", "is not the order that was placed")
+	}
+	s.unchanged(ctx, one, r)
+	for _, op := range []string{"getOrder", "getOrderSaga", "listOrderEvents"} {
+		s.refused(ctx, errcode.ORD001, call{op: op, arg: forge(p.ID)})
+		s.refused(ctx, errcode.REQ003, call{op: op, arg: "ord_1"}, "/path/order_id")
+		s.badToken(ctx, call{op: op, arg: p.ID})
+	}
+	s.refused(ctx, errcode.ORD001, call{op: "getOrder", arg: forge(p.ID), header: header("Accept-Language", "zh-CN")})
+}
+
+// listing: all orders of the run, the newest first, by page and by filter.
+func (s *suite) listing(ctx context.Context) {
+	p, ok := s.ordered(ctx)
+	if !ok {
+		return
+	}
+	d, ok := s.refusal(ctx)
+	if !ok {
+		return
+	}
+	want := slices.Clone(s.placed)
+	slices.Reverse(want)
+	mine := values("customer_ref", s.ref, "limit", "1")
+	ids := func(r reply) (ids []string, next *string) {
+		var list api.OrderList
+		decode(r, &list)
+		for _, o := range list.Data {
+			ids = append(ids, o.ID)
+		}
+		return ids, list.NextCursor
+	}
+	cursor := s.walk(ctx, "listOrders", "", mine, want, ids)
+	s.badPages(ctx, "listOrders", "", cursor, values("customer_ref", s.ref, "status", "confirmed"))
+	whole := call{op: "listOrders", query: values("customer_ref", s.ref)}
+	if r, ok := s.get(ctx, nil, whole, http.StatusOK); ok {
+		if got, next := ids(r); !slices.Equal(got, want) || next != nil {
+			s.found(r, "/body/data", "is %v and not %v", got, want)
+		}
+		s.unchanged(ctx, whole, r)
+	}
+	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	s.byStatus(ctx, want)
+	at := d.CreatedAt.Format(time.RFC3339Nano)
+	for _, c := range []struct {
+		bound    string
+		has, not string
+	}{{"created_from", d.ID, p.ID}, {"created_to", p.ID, d.ID}} {
+		if !d.CreatedAt.Truncate(time.Millisecond).After(p.CreatedAt) {
+			break
+		}
+		r, ok := s.get(ctx, nil, call{op: "listOrders", query: values("customer_ref", s.ref, c.bound, at)}, http.StatusOK)
+		if got, _ := ids(r); ok && (!slices.Contains(got, c.has) || slices.Contains(got, c.not)) {
+			s.found(r, "/body/data", "is %v with %s %s, the instant of %s", got, c.bound, at, d.ID)
+		}
+	}
+	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("status", "lost")}, "/query/status")
+	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("customer_ref", "not a ref")}, "/query/customer_ref")
+	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("created_from", "yesterday")}, "/query/created_from")
+	s.badToken(ctx, call{op: "listOrders"})
+}
+
+// byStatus: each order is in the list of its status and in no other.
+func (s *suite) byStatus(ctx context.Context, want []string) {
+	seen := map[string]bool{}
+	for _, status := range []string{"pending", "reserved", "confirmed", "completed", "rejected", "cancelled"} {
+		var list api.OrderList
+		r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", s.ref, "status", status)}, http.StatusOK)
+		if !ok {
+			return
+		}
+		for _, o := range list.Data {
+			if string(o.Status) != status || seen[o.ID] {
+				s.found(r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
+			}
+			seen[o.ID] = true
+		}
+	}
+	for _, id := range want {
+		if !seen[id] {
+			s.found(reply{call: call{op: "listOrders"}, request: "GET /v1/orders?status="}, "/body/data", "no status has %s", id)
+		}
+	}
+}
+
+// events: an order's history has no gap, and page by page it is the same.
+func (s *suite) events(ctx context.Context) {
+	p, ok := s.ordered(ctx)
+	if !ok {
+		return
+	}
+	o, _ := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	all := call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}
+	var list api.EventList
+	r, ok := s.get(ctx, &list, all, http.StatusOK)
+	if !ok {
+		return
+	}
+	if int64(len(list.Data)) != o.Version {
+		s.found(r, "/body/data", "has %d events of an order at version %d", len(list.Data), o.Version)
+	}
+	ids := make([]string, len(list.Data))
+	for i, e := range list.Data {
+		ids[i] = e.ID
+		if e.Sequence != int64(i+1) || e.Resource != p.ID {
+			s.found(r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	if e := list.Data[0]; e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != p.accepted.header.Get("X-Trace-ID") {
+		s.found(r, "/body/data/0", "is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, p.accepted.header.Get("X-Trace-ID"))
+	}
+	if e := list.Data[len(ids)-1]; e.Type != "order.confirmed" {
+		s.found(r, "/body/data", "ends with %s, and the order is confirmed", e.Type)
+	}
+	s.unchanged(ctx, all, r)
+	cursor := s.walk(ctx, "listOrderEvents", p.ID, values("limit", "2"), ids, func(r reply) (ids []string, next *string) {
+		var page api.EventList
+		decode(r, &page)
+		for _, e := range page.Data {
+			ids = append(ids, e.ID)
+		}
+		return ids, page.NextCursor
+	})
+	s.badPages(ctx, "listOrderEvents", p.ID, cursor, nil)
+	if d, ok := s.refusal(ctx); ok && cursor != "" {
+		s.refused(ctx, errcode.REQ012, call{op: "listOrderEvents", arg: d.ID, query: values("cursor", cursor)})
+	}
+}
+
+// saga: the steps of an order that is confirmed are done, of one that is rejected they say what failed.
+func (s *suite) saga(ctx context.Context) {
+	p, ok := s.ordered(ctx)
+	if !ok {
+		return
+	}
+	steps, r := s.doneSaga(ctx, p)
+	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
+		if step := steps[name]; step.Status != "done" || step.Attempts < 1 || step.StartedAt == nil || step.FinishedAt == nil {
+			s.found(r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Attempts)
+		}
+	}
+	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
+	if p, ok = s.refusal(ctx); !ok {
+		return
+	}
+	steps, r = s.doneSaga(ctx, p)
+	if step := steps["authorize"]; step.Status != "failed" || step.LastError == nil || step.LastError.Code != string(errcode.PAY007) {
+		s.found(r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", step.Status)
+	}
+	if step := steps["cancel_reservation"]; step.Status != "done" {
+		s.found(r, "/body/steps", "cancel_reservation of a rejected order is %q", step.Status)
+	}
+}
+
+// doneSaga polls a saga until it is done and returns its steps by name.
+func (s *suite) doneSaga(ctx context.Context, p *placed) (map[string]api.SagaStep, reply) {
+	var last reply
+	steps := map[string]api.SagaStep{}
+	s.poll(ctx, p.accepted, "the saga as done", func() bool {
+		var saga api.Saga
+		r, ok := s.get(ctx, &saga, call{op: "getOrderSaga", arg: p.ID}, http.StatusOK)
+		if last = r; !ok || saga.State != "done" {
+			return !ok
+		}
+		if saga.OrderID != p.ID {
+			s.found(r, "/body/order_id", "is %s", saga.OrderID)
+		}
+		for _, step := range saga.Steps {
+			steps[string(step.Name)] = step
+			if step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt" {
+				s.found(r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
+			}
+		}
+		return true
+	})
+	return steps, last
+}

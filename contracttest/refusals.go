@@ -1,0 +1,225 @@
+package contracttest
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// tooLarge is a body that no gateway reads.
+func tooLarge() []byte { return []byte(`{"metadata":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`) }
+
+func zipped(text string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text)) // to memory
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// untouched: after each refusal the next good request is served, and there is no order under the reference.
+func (s *suite) untouched(ctx context.Context, ref string) {
+	var list api.OrderList
+	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
+	if ok && len(list.Data) > 0 {
+		s.found(r, "/body/data", "has %d orders, and every request for one was refused", len(list.Data))
+	}
+}
+
+// refusedRequests: what is wrong in form is refused before anything is done. All have one key; a good request with it works after
+// them, so none of them used it.
+func (s *suite) refusedRequests(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	ref := s.ref + "-form"
+	key := s.ref + "-form-key"
+	wish := s.wish(g, "pm_ok")
+	wish["customer_ref"] = ref
+	good := call{op: "placeOrder", idem: key, body: wish}
+	bad := func(code errcode.Code, change func(*call), pointers ...string) reply {
+		c := good
+		change(&c)
+		r := s.refused(ctx, code, c, pointers...)
+		s.untouched(ctx, ref)
+		return r
+	}
+	body := func(format string, args ...any) func(*call) {
+		return func(c *call) { c.body = fmt.Appendf(nil, format, args...) }
+	}
+	head := fmt.Sprintf(`{"currency":%q,"customer_ref":%q`, g.price.Currency, ref)
+	line := func(text string) func(*call) {
+		return body(`%s,"lines":[{"sku":%q,%s}]}`, head, g.main.Sku, text)
+	}
+	full := fmt.Sprintf(`%s,"lines":[{"sku":%q,"quantity":1}]`, head, g.main.Sku)
+
+	bad(errcode.AUTH001, func(c *call) { c.header = header("Authorization", "") })
+	bad(errcode.AUTH002, func(c *call) { c.header = header("Authorization", "Bearer "+unknownKey) })
+	bad(errcode.REQ007, func(c *call) { c.header = header("Accept", "text/html") })
+	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
+	bad(errcode.REQ008, func(c *call) { c.body, c.chunked = tooLarge(), true })
+	bad(errcode.REQ008, func(c *call) { // "413" comes before "401"
+		c.body, c.deferred, c.header = tooLarge(), true, header("Authorization", "")
+	})
+	plain := bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
+	if plain.header.Get("Accept-Encoding") != "" {
+		s.found(plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
+	}
+	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "") })
+	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "application/json; charset=utf-16") })
+	r := bad(errcode.REQ009, func(c *call) { c.body, c.header = zipped(full+"}"), header("Content-Encoding", "gzip") })
+	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
+		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
+	}
+	bad(errcode.REQ003, func(c *call) { c.header = header("Prefer", strings.Repeat("x", 1025)) }, "/header/Prefer")
+	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
+	for _, malformed := range []string{"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), "schlüssel-1"} {
+		bad(errcode.IDEM004, func(c *call) { c.idem = malformed })
+	}
+	bad(errcode.REQ001, body(`%s,"lines":[`, head))
+	bad(errcode.REQ001, body(`%s,"currency":%q}`, full, g.price.Currency))
+	bad(errcode.REQ001, body(`%s} {}`, full))
+	bad(errcode.REQ001, func(c *call) { c.body = []byte{} })
+	bad(errcode.REQ001, body("not JSON"))
+	bad(errcode.REQ001, body(`%s,"metadata":{"x":"\u0000"}}`, full))
+	bad(errcode.REQ001, body(`%s,"metadata":{"x":"\ud800"}}`, full))
+	bad(errcode.REQ001, body("%s,\"metadata\":{\"x\":\"\xff\"}}", full))
+	bad(errcode.REQ001, body(`%s,"metadata":%s1%s}`, full, strings.Repeat(`{"x":`, 200), strings.Repeat("}", 200)))
+	bad(errcode.REQ001, func(c *call) { c.body, c.header = []byte(full), header("Accept-Language", "zh-CN") })
+	for _, quantity := range []string{"0", "-1", "1000000000", "1.5", `"1"`, "null", "9007199254740993", "1e9"} {
+		bad(errcode.REQ002, line(`"quantity":`+quantity), "/lines/0/quantity")
+	}
+	bad(errcode.REQ002, body(`%s,"lines":[]}`, head), "/lines")
+	bad(errcode.REQ002, body(`%s}`, head), "/lines")
+	bad(errcode.REQ002, body(`%s,"payment":{"method_token":""}}`, full), "/payment/method_token")
+	bad(errcode.REQ002, body(`%s,"shipping_address":{"name":"x"}}`, full), "/shipping_address/city")
+	bad(errcode.REQ002, body(`[]`), "")
+	bad(errcode.REQ002, line(`"quantity":0,"color":"red"`), "/lines/0/quantity") // with another fault an unknown field is one of several
+	bad(errcode.REQ004, body(`%s,"colour":"red"}`, full), "/colour")
+	bad(errcode.REQ004, line(`"quantity":1,"Quantity":-5`), "/lines/0/Quantity")
+	if p, ok := s.decide(ctx, good, http.StatusCreated); ok {
+		s.ends(p, confirmed, "paid")
+		if p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref {
+			s.found(p.accepted, "/body", "belongs to another request")
+		}
+		s.only(ctx, ref, p.ID)
+	}
+}
+
+// only: exactly one order stands under the reference.
+func (s *suite) only(ctx context.Context, ref, id string) {
+	var list api.OrderList
+	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
+	if ok && (len(list.Data) != 1 || list.Data[0].ID != id) {
+		s.found(r, "/body/data", "has %d orders and not the one that was accepted", len(list.Data))
+	}
+}
+
+// refusedOrders: what cannot be ordered is refused and makes no order; the refusal is the key's answer.
+func (s *suite) refusedOrders(ctx context.Context) {
+	g, ok := s.find(ctx)
+	if !ok {
+		return
+	}
+	ref := s.ref + "-order"
+	n := 0
+	bad := func(code errcode.Code, currency string, pointer string, lines ...map[string]any) reply {
+		n++
+		c := call{op: "placeOrder", idem: fmt.Sprintf("%s-order-%d", s.ref, n), body: map[string]any{
+			"currency": currency, "customer_ref": ref, "lines": lines, "payment": map[string]any{"method_token": "pm_ok"},
+		}}
+		r := s.refused(ctx, code, c, pointer)
+		if r.problem.Code == string(code) {
+			s.replays(ctx, c, r)
+		}
+		s.untouched(ctx, ref)
+		return r
+	}
+	line := func(sku string, expected ...api.Money) map[string]any {
+		l := map[string]any{"sku": sku, "quantity": 1}
+		for _, m := range expected {
+			l["expected_unit_price"] = m
+		}
+		return l
+	}
+	currency, sku, price := g.price.Currency, g.main.Sku, g.price
+	bad(errcode.CAT005, currency, "/lines/1/sku", line(sku), line("no-"+s.ref))
+	// 1.0 is an integer to JSON Schema: it is the sku that is wrong here.
+	bad(errcode.CAT005, currency, "/lines/0/sku", map[string]any{"sku": "no-" + s.ref, "quantity": json.RawMessage("1.0")})
+	bad(errcode.CAT004, unpriced(g.main), "/lines/0/sku", line(sku))
+	bad(errcode.ORD003, currency, "/lines/1/sku", line(sku), line(sku))
+	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, api.Money{Amount: price.Amount, Currency: unpriced(g.main)}))
+	dearer := api.Money{Amount: price.Amount + 1, Currency: currency}
+	r := bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
+	var changed api.ProblemORD004
+	if decode(r, &changed); r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price) {
+		s.found(r, "/body/actual", "the problem does not say which price was expected and which holds")
+	}
+	if g.inactive != nil {
+		if m, ok := sold(*g.inactive, ""); ok {
+			bad(errcode.CAT003, m.Currency, "/lines/0/sku", line(g.inactive.Sku))
+		}
+	}
+	s.overLimit(ctx, g, ref)
+	good := s.wish(g, "pm_ok")
+	if p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-order-good", body: good}, http.StatusCreated); ok {
+		s.ends(p, confirmed, "paid")
+	}
+}
+
+// overLimit orders as much as one order can name. The contract does not tell the limit: what is over it is ORD_008, what is not
+// is rejected for want of stock.
+func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
+	const most = 10_000
+	if g.stock >= most {
+		return // it might be taken in earnest
+	}
+	for g.next != nil && len(g.all) < 3*100 && s.readOn(ctx) { //nolint:revive // readOn does the work
+	}
+	dearest := slices.Clone(g.all)
+	slices.SortStableFunc(dearest, func(a, b api.Product) int {
+		x, _ := sold(a, g.price.Currency)
+		y, _ := sold(b, g.price.Currency)
+		return cmp.Compare(y.Amount, x.Amount)
+	})
+	lines := []any{map[string]any{"sku": g.main.Sku, "quantity": most}}
+	for _, p := range dearest {
+		if _, ok := sold(p, g.price.Currency); ok && p.Active && p.Sku != g.main.Sku && len(lines) < 100 {
+			lines = append(lines, map[string]any{"sku": p.Sku, "quantity": most})
+		}
+	}
+	c := call{op: "placeOrder", idem: s.ref + "-order-most", body: map[string]any{"currency": g.price.Currency, "customer_ref": ref + "-most", "lines": lines}}
+	r, ok := s.send(ctx, c)
+	switch {
+	case ok && r.status < 300:
+		if p, ok := s.decide(ctx, c, http.StatusCreated); ok {
+			s.ends(p, rejected, "none")
+			s.checkRejection(p, errcode.INV002)
+		}
+	case ok && r.problem.Code != string(errcode.ORD008):
+		s.found(r, "/body/code", "is not ORD_008%s", why(r))
+	default:
+		s.replays(ctx, c, r)
+		s.untouched(ctx, ref+"-most")
+	}
+}
+
+// unpriced is a currency in which a product is not sold.
+func unpriced(p api.Product) string {
+	for _, currency := range []string{"XTS", "XXX", "XUA"} {
+		if _, ok := sold(p, currency); !ok {
+			return currency
+		}
+	}
+	return "ZZZ"
+}

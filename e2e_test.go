@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/contracttest"
+	"github.com/ordergate/ordergate/internal/devstack"
+)
+
+const demoKey = "og_test_demo_key_for_local_use_only"
+
+// program is `ordergate run` as a user starts it.
+type program struct {
+	t             *testing.T
+	env           []string
+	cmd           *exec.Cmd
+	url, payments string
+	output        *bytes.Buffer
+}
+
+// start runs the real binary and waits until it says that it is ready.
+func (p *program) start() {
+	p.t.Helper()
+	binary, err := filepath.Abs("bin/ordergate")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err = os.Stat(binary); err != nil {
+		p.t.Fatal("bin/ordergate is missing: make build")
+	}
+	p.cmd = exec.Command(binary, "run")
+	p.cmd.Env = append(os.Environ(), p.env...)
+	p.cmd.Stderr = os.Stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err = p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.output = &bytes.Buffer{}
+	ready := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			p.output.WriteString(lines.Text() + "\n")
+			if strings.Contains(lines.Text(), "Ctrl-C stops everything") {
+				ready <- true
+			}
+		}
+		ready <- false
+	}()
+	select {
+	case ok := <-ready:
+		if !ok {
+			p.t.Fatalf("it ended:\n%s", p.output)
+		}
+	case <-time.After(2 * time.Minute):
+		p.t.Fatalf("not ready in two minutes:\n%s", p.output)
+	}
+	p.payments = regexp.MustCompile(`Payments +(\S+)`).FindStringSubmatch(p.output.String())[1]
+}
+
+// end sends a signal and waits for the end.
+func (p *program) end(sig syscall.Signal) {
+	p.t.Helper()
+	_ = p.cmd.Process.Signal(sig)
+	done := make(chan error, 1)
+	go func() { done <- p.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if sig == syscall.SIGINT && err != nil {
+			p.t.Errorf("after Ctrl-C: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("it does not end")
+	}
+}
+
+func newProgram(t *testing.T) *program {
+	t.Helper()
+	dir, err := devstack.Scratch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, admin := freePort(t), freePort(t)
+	p := &program{t: t, url: "http://" + api, env: []string{
+		"ORDERGATE_DATA_DIR=" + dir, "ORDERGATE_ADDR=" + api, "ORDERGATE_ADMIN_ADDR=" + admin,
+	}}
+	t.Cleanup(func() {
+		if p.cmd != nil && p.cmd.ProcessState == nil {
+			p.end(syscall.SIGKILL)
+		}
+		if err := devstack.Remove(context.Background(), dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// call sends a request with the demo key; an error of the transport is status 0.
+func (p *program) call(method, path, body string, headers ...string) (int, map[string]any) {
+	r, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+demoKey)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, nil
+	}
+	defer res.Body.Close()
+	var answer map[string]any
+	b, err := io.ReadAll(res.Body)
+	if err != nil || json.Unmarshal(b, &answer) != nil {
+		return 0, nil
+	}
+	return res.StatusCode, answer
+}
+
+// TestRun uses the program as its users do: a curl, the TypeScript client, the contract's own tests, Ctrl-C and a second start.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	p.start()
+	printed := regexp.MustCompile(`(?s)curl -i .*\}'`).FindString(p.output.String())
+	out, err := exec.Command("sh", "-c", strings.Replace(printed, "curl -i", "curl -sS -i", 1)).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "201 Created") || !strings.Contains(string(out), `"status":"confirmed"`) {
+		t.Errorf("the printed curl: %v\n%s", err, out)
+	}
+	t.Run("the contract holds", func(t *testing.T) { contracttest.Run(t, p.url, demoKey) })
+	t.Run("the contract's tests notice lies", func(t *testing.T) {
+		contracttest.ProveItFails(t, contracttest.Options{BaseURL: p.url, Key: demoKey})
+	})
+	t.Run("the TypeScript client works", func(t *testing.T) {
+		npm := exec.Command("npm", "--prefix", "web/ts", "run", "--silent", "e2e")
+		npm.Env = append(os.Environ(), "ORDERGATE_URL="+p.url, "ORDERGATE_KEY="+demoKey)
+		if out, err := npm.CombinedOutput(); err != nil {
+			t.Errorf("%v (npm comes with make ts; sh web/node.sh names its folder)\n%s", err, out)
+		}
+	})
+	_, before := p.call("GET", "/v1/orders?limit=100", "")
+	p.end(syscall.SIGINT)
+	begin := time.Now()
+	p.start()
+	t.Logf("the second start took %v", time.Since(begin))
+	if _, after := p.call("GET", "/v1/orders?limit=100", ""); fmt.Sprint(before["data"]) != fmt.Sprint(after["data"]) {
+		t.Error("the second start shows other orders")
+	}
+	p.end(syscall.SIGINT)
+}
+
+// TestKilledInTheMiddle kills the program by kill -9 again and again in the middle of 200 orders. In the end each key has one order,
+// each order has ended, and the stock and the provider's books agree with the orders.
+func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	p.start()
+	const sku, orders = "PEN-0003", 200
+	_, before := p.call("GET", "/v1/inventory/"+sku, "")
+	keys := make(chan int)
+	var wg sync.WaitGroup
+	var mu sync.RWMutex // held for writing while the program is down
+	answered := make([]string, orders)
+	for range 8 {
+		wg.Go(func() {
+			for i := range keys {
+				token := []string{"pm_ok", "pm_ok", "pm_declined", "pm_flaky", "pm_timeout_charged"}[i%5]
+				body := fmt.Sprintf(`{"currency":"EUR","customer_ref":"kill","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"%s"}}`, sku, token)
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+					mu.RLock()
+					status, answer := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("kill-%06d", i))
+					mu.RUnlock()
+					if status == 202 {
+						answered[i] = answer["id"].(string)
+						break
+					}
+					if status != 0 && status != 409 && status < 500 {
+						t.Errorf("order %d: %d %v", i, status, answer)
+						break
+					}
+				}
+			}
+		})
+	}
+	for i := range orders {
+		keys <- i
+		if i%60 == 59 {
+			_ = p.cmd.Process.Kill() // while requests and sagas run
+			mu.Lock()
+			_, _ = p.cmd.Process.Wait()
+			p.start()
+			mu.Unlock()
+		}
+	}
+	close(keys)
+	wg.Wait()
+
+	ends := map[string]string{}
+	var open int
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		open = 0
+		for cursor := ""; ; {
+			_, page := p.call("GET", "/v1/orders?limit=100&customer_ref=kill"+cursor, "")
+			if page == nil {
+				t.Fatal("cannot list orders")
+			}
+			for _, o := range page["data"].([]any) {
+				o := o.(map[string]any)
+				ends[o["id"].(string)] = o["status"].(string)
+				if s := o["status"]; s != "confirmed" && s != "rejected" && s != "cancelled" {
+					open++
+				}
+			}
+			next, more := page["next_cursor"].(string)
+			if !more {
+				break
+			}
+			cursor = "&cursor=" + next
+		}
+		if open == 0 {
+			break
+		}
+	}
+	count := map[string]int{}
+	for _, status := range ends {
+		count[status]++
+	}
+	t.Log(count)
+	if open != 0 || len(ends) != orders || count["confirmed"] != 160 || count["rejected"] != 40 {
+		t.Errorf("%d orders of %d keys, %d not ended: %v", len(ends), orders, open, count)
+	}
+	for i, id := range answered {
+		if ends[id] == "" {
+			t.Errorf("order %d was answered and is lost", i)
+		}
+	}
+	_, after := p.call("GET", "/v1/inventory/"+sku, "")
+	if sold := before["on_hand"].(float64) - after["on_hand"].(float64); sold != float64(count["confirmed"]) || after["reserved"].(float64) != 0 {
+		t.Errorf("%v pieces left the stock, %v are held", sold, after["reserved"])
+	}
+	captured := map[string]int{}
+	for after := 0; ; {
+		res, err := http.Get(fmt.Sprintf("%s?limit=100&after=%d", p.payments, after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page struct {
+			Data []struct{ Payment, Kind, Status string }
+			Next *int
+		}
+		err = json.NewDecoder(res.Body).Decode(&page)
+		res.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Data {
+			if e.Kind == "capture" && e.Status == "succeeded" {
+				captured[e.Payment]++
+			}
+		}
+		if page.Next == nil {
+			break
+		}
+		after = *page.Next
+	}
+	for payment, n := range captured {
+		if n != 1 {
+			t.Errorf("%s was charged %d times", payment, n)
+		}
+	}
+	if len(captured) != count["confirmed"] {
+		t.Errorf("%d charges for %d confirmed orders", len(captured), count["confirmed"])
+	}
+	p.end(syscall.SIGINT)
+}
