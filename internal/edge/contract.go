@@ -302,11 +302,15 @@ func (binder) Bind(target any, c echo.Context) error {
 	if err = validate(metaOf(c.Request().Context()).op.body, v); err != nil {
 		return err
 	}
-	if err = json.Unmarshal(body, target); err != nil { // for example 2.0, an integer to the schema but not to Go
-		if e, ok := asType[*json.UnmarshalTypeError](err); ok {
-			return apierr.E(errcode.REQ002, apierr.At("/"+strings.ReplaceAll(e.Field, ".", "/"), "type"))
-		}
-		return apierr.E(errcode.REQ002, apierr.Cause(err))
+	if err = json.Unmarshal(body, target); err == nil {
+		return nil
+	}
+	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
+	if body, err = json.Marshal(v); err == nil {
+		err = json.Unmarshal(body, target)
+	}
+	if err != nil {
+		return apierr.E(errcode.REQ002, apierr.At("", "type"), apierr.Cause(err))
 	}
 	return nil
 }

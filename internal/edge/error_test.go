@@ -135,10 +135,11 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"an unknown field and a fault", call(s, "POST", "/v1/orders", `{"surprise":1,`+strings.Replace(goodOrder[1:], `:1}`, `:0}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
 		{"a quantity of 0", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:0}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
 		{"a quantity of 10^9", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1000000000}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
-		{"a number for Go no integer", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1.0}`, 1)), 400, "REQ_002", "", ""},
+		{"a fraction", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1.5}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
 		{"a wrong type", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `"c"`, `7`, 1)), 400, "REQ_002", "/customer_ref", ""},
 		{"a missing field", call(s, "POST", "/v1/orders", `{"currency":"EUR","customer_ref":"c"}`), 400, "REQ_002", "/lines", ""},
 		{"a list for an object", call(s, "POST", "/v1/orders", `[]`), 400, "REQ_002", "", ""},
+		{"PostgreSQL down, an integer written 1.0", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1.0}`, 1)), 503, "SYS_002", "", "Retry-After"},
 		{"PostgreSQL down", call(s, "POST", "/v1/orders", goodOrder), 503, "SYS_002", "", "Retry-After"},
 	} {
 		t.Run(c.name+" is "+string(c.code), func(t *testing.T) {

@@ -123,6 +123,9 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 	if err != nil || math.IsInf(f, 0) {
 		return nil, malformed(string(d.StackPointer()), "number")
 	}
+	if n := int64(f); float64(n) == f && math.Abs(f) < 1<<53 {
+		return n, nil // 2.0 and 2e0 are integers to the contract
+	}
 	return f, nil
 }
 
