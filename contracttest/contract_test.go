@@ -3,7 +3,10 @@
 package contracttest
 
 import (
+	"bytes"
+	"encoding/json"
 	"flag"
+	"os"
 	"testing"
 )
 
@@ -35,4 +38,16 @@ func TestProveItFails(t *testing.T) {
 		t.Skip("TestContract says how to run this")
 	}
 	ProveItFails(t, Options{BaseURL: *address, Key: *apiKey})
+}
+
+// save writes a tape to a file, one exchange a line.
+func (t *tape) save(file string) error {
+	var b bytes.Buffer
+	lines := json.NewEncoder(&b)
+	lines.SetEscapeHTML(false)
+	_ = lines.Encode(t.Ref) // to memory
+	for _, x := range t.Exchanges {
+		_ = lines.Encode(x)
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }

@@ -28,7 +28,7 @@ type placed struct {
 	accepted reply
 }
 
-// The results of SDKs differ for `null` and absent: these are the statuses that the suite waits for.
+// The statuses that the suite waits for.
 const (
 	reserved  = api.OrderStatus("reserved")
 	confirmed = api.OrderStatus("confirmed")

@@ -184,7 +184,10 @@ func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 	if g.stock >= most {
 		return // it might be taken in earnest
 	}
-	for g.next != nil && len(g.all) < 3*100 && s.readOn(ctx) { //nolint:revive // readOn does the work
+	for g.next != nil && len(g.all) < 300 {
+		if !s.readOn(ctx) {
+			return
+		}
 	}
 	dearest := slices.Clone(g.all)
 	slices.SortStableFunc(dearest, func(a, b api.Product) int {

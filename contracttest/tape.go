@@ -2,12 +2,10 @@ package contracttest
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -120,39 +118,6 @@ func (t *tape) answer(request string) *exchange {
 	}
 	t.played[request]++
 	return last
-}
-
-// save writes a tape to a file, one exchange a line.
-func (t *tape) save(file string) error {
-	var b bytes.Buffer
-	lines := json.NewEncoder(&b)
-	lines.SetEscapeHTML(false)
-	_ = lines.Encode(t.Ref) // to memory
-	for _, x := range t.Exchanges {
-		_ = lines.Encode(x)
-	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
-}
-
-// load reads what save wrote.
-func load(file string) (*tape, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	t := &tape{}
-	lines := json.NewDecoder(bytes.NewReader(text))
-	if err = lines.Decode(&t.Ref); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	for lines.More() {
-		var x exchange
-		if err = lines.Decode(&x); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		t.Exchanges = append(t.Exchanges, x)
-	}
-	return t, nil
 }
 
 // copy is the same tape, rewound, whose exchanges can be changed.
