@@ -23,7 +23,6 @@ var (
 )
 
 type fixture struct {
-	*pgtest.DB
 	*Inventory
 	t *testing.T
 }
@@ -37,7 +36,7 @@ func setup(t *testing.T, onHand int64) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fixture{db, New(Config{Pool: db.Pool, IDs: ids, TTL: time.Hour, Wake: func() {}, Log: zap.NewNop()}), t}
+	return fixture{New(Config{Pool: db.Pool, IDs: ids, TTL: time.Hour, Wake: func() {}, Log: zap.NewNop()}), t}
 }
 
 // handle takes commands as one batch and returns the replies' kinds, in order.
@@ -50,7 +49,7 @@ func (f fixture) handle(commands ...Command) string {
 		msgs[i] = bus.Message{ID: uuid.New(), Topic: TopicCommands, Key: c.OrderID.Format(order.PrefixOrder), Payload: payload}
 	}
 	var kinds []string
-	err := bus.InTx(f.t.Context(), f.DB.Pool, func(tx pgx.Tx) error {
+	err := bus.InTx(f.t.Context(), f.Pool, func(tx pgx.Tx) error {
 		if _, err := f.Handle(f.t.Context(), tx, msgs); err != nil {
 			return err
 		}
@@ -75,7 +74,7 @@ func (f fixture) handle(commands ...Command) string {
 
 func (f fixture) level(sku string) (s string) {
 	f.t.Helper()
-	if err := f.DB.Pool.QueryRow(f.t.Context(), "SELECT on_hand || ' ' || reserved FROM stock WHERE sku = $1", sku).Scan(&s); err != nil {
+	if err := f.Pool.QueryRow(f.t.Context(), "SELECT on_hand || ' ' || reserved FROM stock WHERE sku = $1", sku).Scan(&s); err != nil {
 		f.t.Fatal(err)
 	}
 	return s
@@ -148,7 +147,7 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	if n, err := f.Expire(t.Context()); n != 0 || err != nil {
 		t.Error("nothing is late:", n, err)
 	}
-	if _, err := f.DB.Pool.Exec(t.Context(), "UPDATE stock_reservations SET expires_at = now() - interval '1 second'"); err != nil {
+	if _, err := f.Pool.Exec(t.Context(), "UPDATE stock_reservations SET expires_at = now() - interval '1 second'"); err != nil {
 		t.Fatal(err)
 	}
 	n, err := f.Expire(t.Context())

@@ -108,7 +108,7 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 }
 
 func (c *child) epitaph() error {
-	return fmt.Errorf("%s ended: %v, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
+	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
 // tail returns the last lines of a log.

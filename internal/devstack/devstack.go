@@ -167,7 +167,7 @@ func Remove(ctx context.Context, dir string) error {
 // free. It removes those that killed runs left.
 func Scratch(ctx context.Context) (string, error) {
 	base, shm := os.TempDir(), syscall.Statfs_t{}
-	if syscall.Statfs("/dev/shm", &shm) == nil && uint64(shm.Bavail)*uint64(shm.Bsize) >= 3<<30 {
+	if syscall.Statfs("/dev/shm", &shm) == nil && shm.Bavail*uint64(shm.Bsize) >= 3<<30 {
 		base = "/dev/shm"
 	}
 	old, _ := filepath.Glob(filepath.Join(base, "ordergate-scratch-*"))

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -33,16 +34,19 @@ func Install(ctx context.Context, out io.Writer) error {
 		return names
 	}
 	var steps [][]string
-	if pg == nil && redis == nil {
+	switch {
+	case pg == nil && redis == nil:
 		return nil
-	} else if has("apt-get") && (os.Getuid() == 0 || has("sudo")) {
+	case has("apt-get") && (os.Getuid() == 0 || has("sudo")):
 		apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"}
 		if os.Getuid() != 0 {
 			apt = append([]string{"sudo"}, apt...) // asks for a password only if it has to and there is a terminal
 		}
-		install := append(apt[:len(apt):len(apt)], "install", "-y", "--no-install-recommends")
-		steps = [][]string{append(apt[:len(apt):len(apt)], "update"), append(install, missing("postgresql", "redis-server")...)}
-	} else if runtime.GOOS == "darwin" && has("brew") {
+		steps = [][]string{
+			slices.Concat(apt, []string{"update"}),
+			slices.Concat(apt, []string{"install", "-y", "--no-install-recommends"}, missing("postgresql", "redis-server")),
+		}
+	case runtime.GOOS == "darwin" && has("brew"):
 		steps = [][]string{append([]string{"brew", "install"}, missing("postgresql@16", "redis")...)}
 	}
 	for _, step := range steps {
@@ -109,5 +113,5 @@ func redisServer() (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("Redis is needed (redis-server): install it")
+	return "", errors.New("redis-server is needed: install Redis")
 }

@@ -85,7 +85,7 @@ func (s *Stack) initdb() error {
 		return err
 	}
 	password := s.path("primary.password")
-	defer os.Remove(password)
+	defer func() { _ = os.Remove(password) }()
 	if err := errors.Join(os.WriteFile(password, []byte(s.state.Password), 0o600), s.give(password)); err != nil {
 		return err
 	}

@@ -74,8 +74,8 @@ func (s *Server) written(ctx context.Context, a command.Answer, applied string) 
 	if a.Rev == 0 {
 		key = "" // of a replay only the position is known
 	}
-	if a.Status < 200 || a.Status > 299 {
-		applied = ""
+	if a.Status >= 400 { // a stored refusal: nothing was written that a read could have to see
+		return answer{status: a.Status, contentType: a.ContentType, body: a.Body, headers: []string{"Idempotency-Replayed", replayed}}
 	}
 	return answer{status: a.Status, contentType: a.ContentType, body: a.Body, headers: []string{
 		"Location", a.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied,

@@ -60,11 +60,10 @@ var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
 // be looked up.
 func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if scheme == "" {
+	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
 		return apierr.E(errcode.AUTH001)
 	}
-	text = strings.TrimSpace(text)
-	if !strings.EqualFold(scheme, "Bearer") || !keyShape.MatchString(text) {
+	if !keyShape.MatchString(text) {
 		return apierr.E(errcode.AUTH002)
 	}
 	hash := sha256.Sum256([]byte(text))

@@ -111,6 +111,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"an encoded slash in an id", call(s, "GET", "/v1/errors/a%2Fb", ""), 400, "REQ_003", "/path/code", ""},
 		{"a wrong method", call(s, "DELETE", "/v1/orders", ""), 405, "REQ_006", "", "Allow"},
 		{"no key", call(s, "POST", "/v1/orders", goodOrder, "Authorization", ""), 401, "AUTH_001", "", "Www-Authenticate"},
+		{"another scheme", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Basic eDp5"), 401, "AUTH_001", "", "Www-Authenticate"},
 		{"a key of another shape", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer x"), 401, "AUTH_002", "", "Www-Authenticate"},
 		{"a key while the database is down", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer og_test_another_key_of_the_right_shape"), 503, "SYS_002", "", "Retry-After"},
 		{"a missing scope", call(s, "GET", "/v1/orders", ""), 403, "AUTH_005", "", ""},
@@ -227,6 +228,15 @@ func TestTraceID(t *testing.T) {
 		if c.want != "" && got != c.want || c.want == "" && len(got) != 36 {
 			t.Errorf("%s: %q", c.name, got)
 		}
+	}
+}
+
+func TestHead(t *testing.T) {
+	s := httptest.NewServer(deadServer(t))
+	defer s.Close()
+	res, err := http.Head(s.URL + "/v1/errors")
+	if err != nil || res.StatusCode != 200 || res.ContentLength < 1000 || res.Header.Get("ETag") == "" {
+		t.Error(err, res)
 	}
 }
 

@@ -28,7 +28,7 @@ type TCPProxy struct {
 // tunnel is one connection through the proxy.
 type tunnel struct{ client, server *net.TCPConn }
 
-func (u *tunnel) close() { u.client.Close(); u.server.Close() }
+func (u *tunnel) close() { _, _ = u.client.Close(), u.server.Close() }
 
 // Proxy puts a proxy before the server of a URL, until the end of the test, and returns the URL that leads through it.
 func Proxy(t testing.TB, address string) (*TCPProxy, string) {
@@ -136,7 +136,7 @@ func (p *TCPProxy) accept(l net.Listener) {
 func (p *TCPProxy) carry(u *tunnel) {
 	muted := make(chan chan struct{}, 1) // holds the channel to close once the server has ended
 	go func() {
-		defer u.server.CloseWrite()
+		defer func() { _ = u.server.CloseWrite() }()
 		p.pass(u.client, func(b []byte) error {
 			sprung := p.spring(b)
 			if sprung != nil {

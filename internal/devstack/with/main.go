@@ -31,7 +31,6 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { // go run passes no SIGTERM on, it only dies
 		for parent := os.Getppid(); os.Getppid() == parent; {
@@ -44,6 +43,7 @@ func main() {
 		say("%v", err)
 		status = max(status, 1)
 	}
+	stop()
 	os.Exit(status)
 }
 
