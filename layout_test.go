@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"internal/bus":           {"gen/commanddb"},
 	"internal/devstack":      {},
 	"internal/devstack/with": {"internal/devstack"},
-	"internal/edge":          {"command", "errors", "gen/api", "gen/errcode", "internal/token", "internal/view", "order", "query"},
+	"internal/edge":          {"command", "errors", "gen/api", "gen/errcode", "internal/guard", "internal/token", "internal/view", "order", "query"},
 	"internal/errgen":        {},
 	"internal/guard":         {"errors", "gen/errcode"},
 	"internal/pgtest":        {"sql"},

@@ -63,8 +63,8 @@ func (b *batch) store(r Request, hash [32]byte, a Answer) {
 	p.OrderIds = append(p.OrderIds, pgID(a.OrderID))
 }
 
-// errConflict: somebody else changed the order between our reading and our writing, although we held its lock. It counts as an
-// infrastructure failure: what was decided is decided again.
+// errConflict: somebody else changed the order between our reading and our writing, although we held its lock. What was decided
+// is decided again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
 // write sends everything in two round trips: the log's position under the locks, then all rows at once.
@@ -144,15 +144,19 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// published reads the log's position after the COMMIT and hands the new states to the caches. It fails nothing: what it misses
-// is repaired by the orders' messages.
-func (b *batch) published(ctx context.Context, c *Commands) {
-	c.Wake()
+// position reads where the log stands after the COMMIT, on the connection that committed. Without it a token names the row alone.
+func (b *batch) position(ctx context.Context, db commanddb.DBTX) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 300*time.Millisecond)
 	defer cancel()
-	if lsn, err := commanddb.New(c.Pool).FlushLSN(ctx); err == nil {
+	if lsn, err := commanddb.New(db).FlushLSN(ctx); err == nil {
 		b.lsn = uint64(lsn)
 	}
+}
+
+// published wakes the relay and hands the new states to the caches. It fails nothing: what it misses is repaired by the orders'
+// messages.
+func (b *batch) published(ctx context.Context, c *Commands) {
+	c.Wake()
 	states := make([]Published, 0, len(b.changes))
 	for _, ch := range b.changes {
 		if body, err := ch.finished(); err == nil && len(ch.events) > 0 {
@@ -161,7 +165,7 @@ func (b *batch) published(ctx context.Context, c *Commands) {
 		}
 	}
 	if c.Publish != nil && len(states) > 0 {
-		c.Publish(ctx, states)
+		c.Publish(context.WithoutCancel(ctx), states)
 	}
 }
 

@@ -56,11 +56,12 @@ type Commands struct {
 	Config
 	guard   *guard.Guard
 	waiters waiters
+	looking chan struct{} // bounds the connections that waiters take from commands
 }
 
 // New returns Commands.
 func New(c Config) *Commands {
-	return &Commands{Config: c, guard: guard.New(guard.Config{
+	return &Commands{Config: c, looking: make(chan struct{}, max(1, c.Pool.Config().MaxConns/4)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: c.Concurrency, Timeout: Budget, Failure: func(err error) bool { return bus.Infrastructure(err) && !bus.Contention(err) }, Registry: c.Registry,
 	})}
 }
@@ -120,12 +121,16 @@ func execute[C any](ctx context.Context, c *Commands, r Request, command C, d de
 	return one.answer, one.err
 }
 
+// maxTries bounds how often a batch that met a rival is decided.
+const maxTries = 3
+
 var errNotBegun = errors.New("the transaction was not begun")
 
 // executeBatch runs commands, no two with the same key or order, in one transaction. Each call ends with an answer or an err:
 //
 //   - IDEM_003 if another transaction holds its key, the stored answer or IDEM_002 if the key is known;
 //   - what decide says; answers and refusals that are not retryable are stored under the key in the same transaction;
+//   - a rival is met up to three times, then SYS_002;
 //   - a failure of the transaction fails all calls, and their keys stay free: SYS_002, SYS_003 (nothing changed);
 //   - a COMMIT without an answer is looked up; if that fails too: SYS_006.
 //
@@ -133,15 +138,35 @@ var errNotBegun = errors.New("the transaction was not begun")
 func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d decide[C]) {
 	ctx, span := c.Tracer.Start(ctx, "command "+calls[0].Operation)
 	defer span.End()
-	b := &batch{}
+	var b *batch
 	outcome := errNotBegun // of the transaction; the guard's own answer may hide it
 	err := c.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		outcome = bus.InTx(ctx, c.Pool, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
+		conn, err := c.Pool.Acquire(ctx)
+		if err != nil {
+			outcome = fmt.Errorf("%w: %w", bus.ErrConnectionLost, err)
+			return outcome
+		}
+		defer conn.Release()
+		for try := 1; ; try++ {
+			b = &batch{}
+			for _, call := range calls {
+				call.answer, call.err, call.change = Answer{}, nil, nil
+			}
+			outcome = bus.InTx(ctx, conn, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
+			if !bus.Contention(outcome) || try == maxTries {
+				break
+			}
+		}
+		if outcome == nil {
+			b.position(ctx, conn)
+		}
 		return outcome
 	})
 	switch {
 	case outcome == nil:
-		b.published(ctx, c)
+		if len(b.changes) > 0 {
+			b.published(ctx, c)
+		}
 		for _, call := range calls {
 			if call.change != nil {
 				call.answer.LSN, call.answer.Rev = b.lsn, call.change.rev
@@ -271,7 +296,12 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 		if _, err := q.LockKeyWithin(ctx, one.lockID()); err != nil {
 			return err
 		}
-		return findAnswers(ctx, q, []*call[C]{one})
+		if err := findAnswers(ctx, q, []*call[C]{one}); err != nil {
+			return err
+		}
+		lsn, err := q.FlushLSN(ctx)
+		one.answer.LSN = uint64(lsn)
+		return err
 	})
 	switch {
 	case err != nil:

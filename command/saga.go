@@ -176,7 +176,7 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 		return
 	}
 	why := order.Rejection{Code: s[failed].code}
-	if o.Failure != nil {
+	if o.Failure != nil && o.Failure.Code == why.Code {
 		why = *o.Failure
 	}
 	ch.events = append(ch.events, o.Record(rec, order.Rejected{Rejection: why}))
@@ -306,7 +306,10 @@ func replied[R any](ctx context.Context, c *Commands, tx pgx.Tx, msgs []bus.Mess
 	if err = b.write(ctx, tx); err != nil {
 		return nil, err
 	}
-	return func() { b.published(ctx, c) }, nil
+	return func() {
+		b.position(ctx, c.Pool)
+		b.published(ctx, c)
+	}, nil
 }
 
 // finish makes a step definite if it is under way and tells whether it was.
@@ -352,6 +355,8 @@ func (c *Commands) inventoryFact(ch *change, r inventory.Reply, rec order.Record
 			return false
 		}
 		st.set("failed", string(errcode.INV003))
+	default:
+		panic(fmt.Sprintf("command: unknown reply %q", r.Kind)) // parks the message
 	}
 	return true
 }

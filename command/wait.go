@@ -90,6 +90,12 @@ func (c *Commands) await(ctx context.Context, owner order.Owner, a Answer, withi
 }
 
 func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answer, status int, decided func(*order.Order) bool) (Answer, bool) {
+	select {
+	case c.looking <- struct{}{}:
+		defer func() { <-c.looking }()
+	case <-ctx.Done():
+		return a, false
+	}
 	q := commanddb.New(c.Pool)
 	id := uuid.UUID(a.OrderID)
 	row, err := q.GetOrderState(ctx, commanddb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})

@@ -18,7 +18,7 @@ import (
 // Written is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
 // after COMMIT; 0 if it could not be read.
 func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
-	t := token.Token{Timeline: r.timeline(), LSN: max(knownAt, lsn), Key: id.Format(order.PrefixOrder), Rev: rev}
+	t := token.Token{Timeline: r.timeline(), LSN: lsn, Key: id.Format(order.PrefixOrder), Rev: rev}
 	return Entry{
 		Body: body, Token: r.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: r.cfg.Now(),
 		of: key{owner: owner, id: id},
@@ -35,7 +35,7 @@ func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
 	}
 	if r.shared != nil && r.shared.put(context.WithoutCancel(ctx), writtenFor, entries...) != nil {
 		for _, e := range entries {
-			r.debts.Add(e.of, e.Rev)
+			r.owe(e.of, e.Rev)
 		}
 	}
 	for _, e := range entries {
@@ -57,7 +57,7 @@ func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 	}
 	e, err := r.shared.get(ctx, k)
 	if err != nil {
-		r.debts.Add(k, rev)
+		r.owe(k, rev)
 		return nil //nolint:nilerr // a dead Redis is none
 	}
 	if e != nil && e.Rev >= rev {
@@ -132,6 +132,14 @@ func (r *Reader) listen(ctx context.Context) error {
 // token may then be given what a writer left there before, for as long as that lives.
 const maxDebts = 20_000
 
+// owe remembers the highest revision that Redis was not given.
+func (r *Reader) owe(k key, rev int64) {
+	r.owing.Lock()
+	defer r.owing.Unlock()
+	old, _ := r.debts.Peek(k)
+	r.debts.Add(k, max(old, rev))
+}
+
 // settle pays the debts once a second, until one cannot be paid.
 func (r *Reader) settle(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
@@ -145,7 +153,7 @@ func (r *Reader) settle(ctx context.Context) {
 		for range r.debts.Len() {
 			k, rev, _ := r.debts.RemoveOldest()
 			if err := r.repair(ctx, k, rev); err != nil {
-				r.debts.Add(k, rev)
+				r.owe(k, rev)
 				break
 			}
 		}

@@ -91,7 +91,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	}
 	visible := e
 	visible.KnownAt++ // a commit at the very position that is not yet visible has been seen by nobody
-	if w.token.Timeline < e.Timeline || visible.answers(w.token) {
+	if w.token.LSN == 0 || w.token.Timeline < e.Timeline || visible.answers(w.token) {
 		return e, tierPrimary, nil
 	}
 	return e, tierPrimary, refusal(errBehind, true)

@@ -69,6 +69,7 @@ type Reader struct {
 	flights  singleflight.Group
 	shared   *shared // nil without Redis
 	debts    *lru.Cache[key, int64]
+	owing    sync.Mutex // of raising a debt
 	primary  *server
 	replicas []*server
 	turn     atomic.Uint32 // whose it is among the replicas

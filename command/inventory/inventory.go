@@ -83,6 +83,9 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 		if err := json.Unmarshal(m.Payload, &commands[i]); err != nil {
 			return nil, fmt.Errorf("decode command: %w", err)
 		}
+		if k := commands[i].Kind; k != Reserve && k != Confirm && k != Cancel {
+			return nil, fmt.Errorf("unknown command %q", k)
+		}
 		refs[i] = ref{commands[i].Owner, commands[i].OrderID, commands[i].Attempt}
 	}
 	known, err := load(ctx, q, refs)

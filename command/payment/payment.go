@@ -205,6 +205,9 @@ func (p *Payment) try(ctx context.Context, s commanddb.ClaimStepsRow) {
 			return err
 		})
 	}
+	if op := Operation(s.Step); err == nil && o.code != "" && (op == Void || op == Refund) {
+		err = inDoubt{o.code, errors.New("the provider refuses to give the money back")} // seen in the saga, and tried without end
+	}
 	if overdue && o.code == errcode.PAY003 && s.LastCode != "" {
 		o.code = errcode.Code(s.LastCode) // forgotten because of what the tries met
 	}
@@ -268,20 +271,17 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 		settled := commanddb.SettlePaymentParams{
 			Account: s.Account, Mode: s.Mode, ID: s.PaymentID, FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,
 		}
-		switch done := o.code == ""; {
-		case Operation(s.Step) == Refund:
-			settled.Status, settled.RefundEnded = "captured", s.Amount
-			if done {
-				settled.Refunded = s.Amount
-			}
-		case Operation(s.Step) == Void:
-			settled.Status = "voided"
-		case !done:
+		switch {
+		case o.code != "":
 			settled.Status = "failed"
 		case Operation(s.Step) == Authorize:
 			settled.Status = "authorized"
-		default:
+		case Operation(s.Step) == Capture:
 			settled.Status = "captured"
+		case Operation(s.Step) == Void:
+			settled.Status = "voided"
+		default:
+			settled.Status, settled.Refunded = "captured", s.Amount
 		}
 		if err = q.SettlePayment(ctx, settled); err != nil {
 			return err

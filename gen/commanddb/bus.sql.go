@@ -230,6 +230,22 @@ func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error 
 	return err
 }
 
+const purgeInbox = `-- name: PurgeInbox :execrows
+DELETE FROM inbox i USING (
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuid_floor(now() - interval '7 days') LIMIT 1000
+) old
+WHERE i.consumer = old.consumer AND i.message_id = old.message_id
+`
+
+// Forgets what was handled more than a week ago, a small batch at a time: no message stays that long in an outbox.
+func (q *Queries) PurgeInbox(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, purgeInbox)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const takeMessages = `-- name: TakeMessages :many
 WITH incoming AS (
     SELECT unnest($2::uuid[]) AS message_id, unnest($3::text[]) AS key

@@ -220,10 +220,10 @@ func (q *Queries) ScheduleSteps(ctx context.Context, arg ScheduleStepsParams) er
 
 const settlePayment = `-- name: SettlePayment :exec
 UPDATE payments p
-SET status = w.status, refunded = p.refunded + w.refunded, refund_pending = p.refund_pending - w.refund_ended,
+SET status = w.status, refunded = p.refunded + w.refunded, refund_pending = p.refund_pending - w.refunded,
     failure_code = w.failure_code, decline_reason = w.decline_reason, reference = w.reference, rev = p.rev + 1, updated_at = now()
-FROM (SELECT $4::text AS status, $5::bigint AS refunded, $6::bigint AS refund_ended,
-             $7::text AS failure_code, $8::text AS decline_reason, $9::text AS reference) w
+FROM (SELECT $4::text AS status, $5::bigint AS refunded,
+             $6::text AS failure_code, $7::text AS decline_reason, $8::text AS reference) w
 WHERE p.account = $1 AND p.mode = $2 AND p.id = $3
 `
 
@@ -233,7 +233,6 @@ type SettlePaymentParams struct {
 	ID            uuid.UUID
 	Status        string
 	Refunded      int64
-	RefundEnded   int64
 	FailureCode   string
 	DeclineReason string
 	Reference     string
@@ -246,7 +245,6 @@ func (q *Queries) SettlePayment(ctx context.Context, arg SettlePaymentParams) er
 		arg.ID,
 		arg.Status,
 		arg.Refunded,
-		arg.RefundEnded,
 		arg.FailureCode,
 		arg.DeclineReason,
 		arg.Reference,

@@ -1,4 +1,4 @@
-// Package app puts the parts together: it alone knows all of them. One file a subcommand.
+// Package app puts the parts together: it alone knows all of them.
 package app
 
 import (

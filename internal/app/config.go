@@ -23,7 +23,7 @@ type Config struct {
 	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; the same for ever and everywhere
 	Origins        []string      `env:"ORDERGATE_ORIGINS"`                                // allowed by CORS, comma separated
 	PaymentTimeout time.Duration `env:"ORDERGATE_PAYMENT_TIMEOUT" envDefault:"30s"`       // of an authorization
-	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // of unpaid orders
+	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // how long stock is held for an order that is not confirmed
 	PSPAddr        string        `env:"ORDERGATE_PSP_ADDR" envDefault:"127.0.0.1:8090"`   // of `ordergate psp`
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md

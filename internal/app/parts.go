@@ -18,6 +18,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -36,7 +37,7 @@ type parts struct {
 	redis    redis.UniversalClient // nil without Redis
 	reader   *query.Reader
 	commands *command.Commands
-	wake     func() // the relay of this process; does nothing without one
+	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
 }
 
 // redisLog takes what the driver would print.
@@ -56,7 +57,7 @@ func secretFor(secret, purpose string) []byte {
 
 // newParts connects to everything. It fails if the primary cannot be reached or is not one that Ordergate can work on.
 func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *parts, err error) {
-	p = &parts{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")), wake: func() {}}
+	p = &parts{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens"))}
 	opened := p
 	defer func() {
 		if err != nil {
@@ -105,16 +106,26 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		return nil, err
 	}
 	p.commands = command.New(command.Config{
-		Pool: p.primary, IDs: p.ids, Now: time.Now, Concurrency: uint(cfg.MaxConnections) * 8, Wake: func() { p.wake() }, Tracer: tel.Tracer, Registry: tel.Registry,
-		Publish: func(ctx context.Context, states []command.Published) {
-			entries := make([]query.Entry, len(states))
-			for i, s := range states {
-				entries[i] = p.reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
-			}
-			p.reader.WriteThrough(ctx, entries...)
-		},
+		Pool: p.primary, IDs: p.ids, Now: time.Now, Concurrency: uint(cfg.MaxConnections) * 8, Wake: p.wake, Tracer: tel.Tracer, Registry: tel.Registry,
+		Publish: p.publish,
 	})
 	return p, nil
+}
+
+// wake tells the relay of this process, if there is one; others poll.
+func (p *parts) wake() {
+	if r := p.relay.Load(); r != nil {
+		r.Wake()
+	}
+}
+
+// publish writes committed states through the caches.
+func (p *parts) publish(ctx context.Context, states []command.Published) {
+	entries := make([]query.Entry, len(states))
+	for i, s := range states {
+		entries[i] = p.reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+	}
+	p.reader.WriteThrough(ctx, entries...)
 }
 
 func (p *parts) close() {

@@ -3,10 +3,10 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -31,7 +31,11 @@ func (p *parts) worker(ctx context.Context) error {
 		command.TopicOrders: 1, inventory.TopicCommands: 1, inventory.TopicReplies: 1, payment.TopicCommands: 1, payment.TopicReplies: 1,
 	})
 	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: p.tel.Log, Metrics: p.tel.Registry})
-	p.wake = relay.Wake
+	p.relay.Store(relay)
+	// The saga's own commands: their positions are read through the worker's pool.
+	commands := command.New(command.Config{
+		Pool: pool, IDs: p.ids, Now: time.Now, Concurrency: uint(p.cfg.MaxConnections), Wake: relay.Wake, Tracer: p.tel.Tracer, Publish: p.publish,
+	})
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: p.ids, TTL: p.cfg.ReservationTTL, Wake: relay.Wake, Log: p.tel.Log})
 	money, err := payment.New(payment.Config{
 		Pool: pool, IDs: p.ids, Now: time.Now, ProviderURL: p.cfg.PSPURL, Deadline: p.cfg.PaymentTimeout, Wake: relay.Wake, Log: p.tel.Log, Registry: p.tel.Registry,
@@ -46,9 +50,9 @@ func (p *parts) worker(ctx context.Context) error {
 	for _, c := range []bus.Consumer{
 		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
 		{Name: "payment", Topic: payment.TopicCommands, Handle: money.Handle},
-		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: p.commands.InventoryReplied},
-		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: p.commands.PaymentReplied},
-		{Name: "projection", Topic: command.TopicOrders, Handle: p.project},
+		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: commands.InventoryReplied},
+		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: commands.PaymentReplied},
+		{Name: "projection", Topic: command.TopicOrders, Prepare: p.project},
 	} {
 		c.Subscriber, c.Pool, c.Log = lanes, pool, p.tel.Log
 		g.Go(func() error { return bus.Consume(consuming, c) })
@@ -65,25 +69,25 @@ func (p *parts) worker(ctx context.Context) error {
 }
 
 // project makes sure that the read tiers have at least the versions that the notices tell of, even if who wrote them died before
-// it could write through. It does so before the inbox's COMMIT, so that a crash repeats it; repeating changes nothing.
-func (p *parts) project(ctx context.Context, _ pgx.Tx, msgs []bus.Message) (func(), error) {
+// it could write through. Repeating changes nothing.
+func (p *parts) project(ctx context.Context, msgs []bus.Message) error {
 	for _, m := range msgs {
 		var n command.Notice
 		if err := json.Unmarshal(m.Payload, &n); err != nil {
-			return nil, fmt.Errorf("decode notice: %w", err)
+			return fmt.Errorf("decode notice: %w", err)
 		}
 		id, ok := order.Parse(order.PrefixOrder, n.OrderID)
 		if !ok {
-			return nil, fmt.Errorf("notice of %q", n.OrderID)
+			return fmt.Errorf("notice of %q", n.OrderID)
 		}
 		if err := p.reader.Repair(ctx, n.Owner, id, n.Rev); err != nil {
-			return nil, fmt.Errorf("repair caches: %w", err)
+			return fmt.Errorf("repair caches: %w", err)
 		}
 	}
-	return nil, nil
+	return nil
 }
 
-// keepHouse forgets old idempotency keys and makes the partitions of the coming months.
+// keepHouse forgets old idempotency keys and handled messages and makes the partitions of the coming months.
 func (p *parts) keepHouse(ctx context.Context) {
 	q := commanddb.New(p.primary)
 	tick := time.NewTicker(time.Minute)
@@ -93,11 +97,13 @@ func (p *parts) keepHouse(ctx context.Context) {
 			p.tel.Log.Error("make partitions", zap.Error(err))
 		}
 		for {
-			n, err := q.PurgeAnswers(ctx)
+			answers, err1 := q.PurgeAnswers(ctx)
+			messages, err2 := q.PurgeInbox(ctx)
+			err := errors.Join(err1, err2)
 			if err != nil && ctx.Err() == nil {
-				p.tel.Log.Error("forget old idempotency keys", zap.Error(err))
+				p.tel.Log.Error("forget old keys and messages", zap.Error(err))
 			}
-			if n < 1000 || err != nil {
+			if answers < 1000 && messages < 1000 || err != nil {
 				break
 			}
 		}

@@ -39,12 +39,15 @@ type Message struct {
 // and the messages come again, singly. It calls no remote part: a transaction has 4 s.
 type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error)
 
-// Consumer is one subscription with its handler. Name is stored in the inbox and never changes.
+// Consumer is one subscription with its handler. Name is stored in the inbox and never changes. Prepare, if not nil, runs before
+// the transaction, for effects elsewhere that may be repeated: its error means that the messages come again. With Prepare alone
+// there is no Handle.
 type Consumer struct {
 	Name, Topic string
 	Subscriber  message.Subscriber
 	Pool        *pgxpool.Pool
 	Handle      Handler
+	Prepare     func(ctx context.Context, msgs []Message) error
 	Log         *zap.Logger
 }
 
@@ -239,6 +242,11 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 		take.MessageIds = append(take.MessageIds, d.ID)
 		take.Keys = append(take.Keys, d.Key)
 	}
+	if c.Prepare != nil && cause == nil {
+		if err = c.prepare(ctx, batch); err != nil {
+			return nil, err
+		}
+	}
 	var after func()
 	err = InTx(ctx, c.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
@@ -270,7 +278,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 				return err
 			}
 		}
-		if msgs != nil {
+		if msgs != nil && c.Handle != nil {
 			after, err = c.handle(ctx, tx, msgs)
 		}
 		return err
@@ -282,6 +290,17 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 		c.after(after)
 	}
 	return outcomes, nil
+}
+
+func (c *Consumer) prepare(ctx context.Context, batch []delivery) error {
+	msgs := make([]Message, len(batch))
+	for i, d := range batch {
+		msgs[i] = d.Message
+	}
+	if err := c.Prepare(ctx, msgs); err != nil {
+		return fmt.Errorf("%w: %w", ErrPassing, err)
+	}
+	return nil
 }
 
 func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error) {

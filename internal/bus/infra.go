@@ -9,21 +9,27 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/puddle/v2"
 )
 
 var (
 	// ErrConnectionLost marks an error after which the connection was gone: the transaction had no effect.
 	ErrConnectionLost = errors.New("connection lost")
+	// ErrPassing marks what failed for a reason outside the message, which will pass.
+	ErrPassing = errors.New("not possible now")
 	// ErrOutcomeUnknown marks an error or time-out of COMMIT: the transaction may have taken effect.
 	ErrOutcomeUnknown = errors.New("outcome of COMMIT unknown")
 )
 
+// Beginner is a pool, or one connection of it.
+type Beginner interface {
+	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
+}
+
 // InTx runs f in a READ COMMITTED transaction and commits it. Its errors tell ErrConnectionLost and ErrOutcomeUnknown from what
 // f or the database refused; a bare EOF does not (a torn payload gives the same).
-func InTx(ctx context.Context, pool *pgxpool.Pool, f func(tx pgx.Tx) error) error {
-	tx, err := pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return fmt.Errorf("%w: begin: %w", ErrConnectionLost, err)
 	}
@@ -54,7 +60,7 @@ func refused(err error) bool {
 // come again: connections, time limits, shortage of resources, a read-only or stopping server, and Contention.
 func Infrastructure(err error) bool {
 	for _, mark := range []error{
-		ErrConnectionLost, ErrOutcomeUnknown, context.DeadlineExceeded, pgconn.ErrConnClosed, puddle.ErrClosedPool, net.ErrClosed,
+		ErrConnectionLost, ErrOutcomeUnknown, ErrPassing, context.DeadlineExceeded, pgconn.ErrConnClosed, puddle.ErrClosedPool, net.ErrClosed,
 	} {
 		if errors.Is(err, mark) {
 			return true

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -35,7 +37,10 @@ type Authenticator struct {
 	find   func(ctx context.Context, hash []byte) (*Key, error) // nil: no such key
 	static map[[32]byte]*Key
 	now    func() time.Time
-	cache  *lru.Cache[[32]byte, foundKey]
+	known  *lru.Cache[[32]byte, foundKey]
+	none   *lru.Cache[[32]byte, foundKey] // apart, so that made-up keys push no real one out
+	guard  *guard.Guard
+	flight singleflight.Group
 }
 
 type foundKey struct {
@@ -46,8 +51,11 @@ type foundKey struct {
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
 // valid without a look-up, by their text.
 func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
-	cache, _ := lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
-	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, cache: cache}
+	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, guard: guard.New(guard.Config{
+		Name: "keys", Concurrent: 8, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
+	})}
+	a.known, _ = lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
+	a.none, _ = lru.New[[32]byte, foundKey](keysCached)
 	for text, key := range static {
 		a.static[sha256.Sum256([]byte(text))] = key
 	}
@@ -82,24 +90,42 @@ func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	return nil
 }
 
+// lookUp asks the database at most eight times at once, and once for all who bring the same key. Who cannot be told apart from a
+// stranger meanwhile is refused; a key that was good a minute ago still is.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
 	}
-	known, ok := a.cache.Get(hash)
+	known, ok := a.known.Get(hash)
+	if !ok {
+		known, ok = a.none.Get(hash)
+	}
 	age := a.now().Sub(known.at)
 	if ok && age < keyFresh {
 		return known.key, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	key, err := a.find(ctx, hash[:])
+	found, err, _ := a.flight.Do(string(hash[:]), func() (any, error) {
+		var key *Key
+		err := a.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
+			key, err = a.find(ctx, hash[:])
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if key == nil {
+			a.none.Add(hash, foundKey{nil, a.now()})
+			a.known.Remove(hash)
+		} else {
+			a.known.Add(hash, foundKey{key, a.now()})
+		}
+		return key, nil
+	})
 	if err != nil {
 		if ok && known.key != nil && age < keyUsable {
 			return known.key, nil
 		}
 		return nil, err
 	}
-	a.cache.Add(hash, foundKey{key, a.now()})
-	return key, nil
+	return found.(*Key), nil
 }

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -101,7 +102,10 @@ func (s *Server) observe(registry prometheus.Registerer) echo.MiddlewareFunc {
 			if err := protect(next, c); err != nil {
 				s.renderError(err, c)
 			}
-			operation, status := "none", c.Response().Status
+			operation, status, outcome := "none", c.Response().Status, strconv.Itoa(c.Response().Status)
+			if errors.Is(r.Context().Err(), context.Canceled) {
+				outcome = clientGone // its impatience is no error of ours
+			}
 			if m.op != nil {
 				operation = m.op.id
 			}
@@ -112,16 +116,18 @@ func (s *Server) observe(registry prometheus.Registerer) echo.MiddlewareFunc {
 			}
 			span.End()
 			took := time.Since(begin)
-			duration.WithLabelValues(operation, strconv.Itoa(status)).Observe(took.Seconds())
-			s.log(c, m, operation, status, took)
+			duration.WithLabelValues(operation, outcome).Observe(took.Seconds())
+			s.log(c, m, operation, status, outcome, took)
 			return nil
 		}
 	}
 }
 
-func (s *Server) log(c echo.Context, m *meta, operation string, status int, took time.Duration) {
+const clientGone = "client gone"
+
+func (s *Server) log(c echo.Context, m *meta, operation string, status int, outcome string, took time.Duration) {
 	level := zap.InfoLevel
-	if status >= 500 {
+	if outcome >= "500" && outcome < "600" {
 		level = zap.ErrorLevel
 	}
 	if e := s.Log.Check(level, "request"); e != nil {
@@ -130,7 +136,7 @@ func (s *Server) log(c echo.Context, m *meta, operation string, status int, took
 			account = m.key.Owner.Account
 		}
 		e.Write(zap.String("trace_id", m.traceID), zap.String("operation", operation), zap.String("method", c.Request().Method),
-			zap.Int("status", status), zap.String("code", string(m.code)), zap.String("tier", m.tier), zap.String("order_id", m.orderID),
+			zap.Int("status", status), zap.Bool("client_gone", outcome == clientGone), zap.String("code", string(m.code)), zap.String("tier", m.tier), zap.String("order_id", m.orderID),
 			zap.Int32("account", account), zap.Duration("duration", took), zap.Error(m.err))
 	}
 }

@@ -85,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 	srv := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
+		ReadTimeout:       20 * time.Second, // above maxWait: at its end net/http takes a waiting client for gone
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -59,6 +59,13 @@ SELECT fresh.message_id,
     EXISTS (SELECT FROM parked_messages AS p WHERE p.consumer = @consumer::text AND p.key = incoming.key)::boolean AS behind
 FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id;
 
+-- name: PurgeInbox :execrows
+-- Forgets what was handled more than a week ago, a small batch at a time: no message stays that long in an outbox.
+DELETE FROM inbox i USING (
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuid_floor(now() - interval '7 days') LIMIT 1000
+) old
+WHERE i.consumer = old.consumer AND i.message_id = old.message_id;
+
 -- name: ParkMessage :exec
 INSERT INTO parked_messages (consumer, topic, key, message_id, trace_id, payload, cause)
 VALUES (@consumer, @topic, @key, @message_id, @trace_id, @payload, @cause)

@@ -57,8 +57,8 @@ WHERE account = @account AND mode = @mode AND order_id = @order_id AND step = @s
 
 -- name: SettlePayment :exec
 UPDATE payments p
-SET status = w.status, refunded = p.refunded + w.refunded, refund_pending = p.refund_pending - w.refund_ended,
+SET status = w.status, refunded = p.refunded + w.refunded, refund_pending = p.refund_pending - w.refunded,
     failure_code = w.failure_code, decline_reason = w.decline_reason, reference = w.reference, rev = p.rev + 1, updated_at = now()
-FROM (SELECT @status::text AS status, @refunded::bigint AS refunded, @refund_ended::bigint AS refund_ended,
+FROM (SELECT @status::text AS status, @refunded::bigint AS refunded,
              @failure_code::text AS failure_code, @decline_reason::text AS decline_reason, @reference::text AS reference) w
 WHERE p.account = @account AND p.mode = @mode AND p.id = @id;
