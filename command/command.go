@@ -318,7 +318,7 @@ func failure(err error) error {
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return e
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // the guard ends a context by cancelling it
 		return apierr.E(errcode.SYS003, apierr.Cause(err))
 	}
 	if bus.Infrastructure(err) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -76,7 +78,18 @@ func (proc process) watched(ctx context.Context, fn func(*telemetry.Telemetry) e
 		defer cancel()
 		tel.Close(ctx)
 	}()
+	log.SetFlags(0)
+	log.SetOutput(stdLog{tel.Log})
 	return fn(tel)
+}
+
+// stdLog takes what libraries print: net/http tells there of bytes that a provider sent unasked, which are nobody's business.
+type stdLog struct{ log *zap.Logger }
+
+func (l stdLog) Write(b []byte) (int, error) {
+	said, _, _ := strings.Cut(string(b), " starting with ")
+	l.log.Warn("library", zap.String("said", said[:min(len(said), 200)]))
+	return len(b), nil
 }
 
 // serveAlone is `ordergate serve`.
@@ -151,12 +164,10 @@ func simulate(ctx context.Context, proc process, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	if *withParent {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
-			cancel()
+			os.Exit(0) // the parent is gone, and the next one wants the ledger; every answer that was given is in it
 		}()
 	}
 	return proc.watched(ctx, func(tel *telemetry.Telemetry) error {

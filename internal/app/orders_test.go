@@ -168,8 +168,8 @@ func TestCancel(t *testing.T) {
 		if a.status != 200 || a.body.Status != "cancelled" {
 			t.Errorf("%q: cancel %d %s", token, a.status, a.raw)
 		}
-		if a = g.do("POST", path+"/cancel", ""); a.status != 409 || a.body.Code != "ORD_007" {
-			t.Errorf("%q: cancelled twice %d %s", token, a.status, a.raw)
+		if again := g.do("POST", path+"/cancel", ""); again.status != 409 || again.body.Code != "ORD_007" {
+			t.Errorf("%q: cancelled twice %d %s", token, again.status, again.raw)
 		}
 		saga := g.do("GET", path+"/saga", nil, "X-Consistency-Token", a.header.Get("X-Consistency-Token"))
 		if saga.body.State != "done" {

@@ -102,25 +102,33 @@ func run(ctx context.Context, proc process, args []string) error {
 	}
 	defer func() { _ = logs.Close() }()
 	say("starting the payment simulator")
-	stopPSP, died, err := startPSP(ctx, &cfg, logs)
+	simulator, err := newSimulator(ctx, filepath.Join(cfg.DataDir, "psp"), logs)
 	if err != nil {
 		return err
 	}
-	defer stopPSP()
+	if err = simulator.start(ctx); err != nil {
+		return err
+	}
+	defer simulator.stop()
+	cfg.PSPURL = "http://" + simulator.addr
 	proc.cfg, proc.logs = cfg, logs
 	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
 	return proc.with(ctx, true, func(ctx context.Context, p *parts) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.worker(ctx) })
 		g.Go(func() error { return p.serve(ctx, demo) })
+		g.Go(func() error { return mourn(ctx, stack, out) })
 		g.Go(func() error {
-			select {
-			case <-ctx.Done():
-				return nil
-			case err := <-stack.Died():
-				return err
-			case err := <-died:
-				return fmt.Errorf("the payment simulator ended: %w", err)
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case err := <-simulator.ended:
+					fmt.Fprintln(out, "The payment simulator ended and is started again:", err)
+					if err = simulator.start(ctx); err != nil {
+						return err
+					}
+				}
 			}
 		})
 		g.Go(func() error {
@@ -172,53 +180,81 @@ func keptSecret(path string) (string, error) {
 	return text, os.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
-// startPSP starts `ordergate psp` on a free port, tells the configuration, and waits until it answers. The child ends with our
-// end of its standard input, so also when we are killed. died gets its end if nobody stopped it.
-func startPSP(ctx context.Context, cfg *Config, logs io.Writer) (stop func(), died <-chan error, err error) {
-	l, err := listen(ctx, "payment simulator", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, "psp", "-with-parent") // ended by stop, in its order
-	cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
-	cmd.Stdout, cmd.Stderr = logs, logs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at the terminal is for us
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err = cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("payment simulator: %w", err)
-	}
-	ended := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		ended <- cmd.Wait()
-		close(done)
-	}()
-	stop = func() {
-		_ = in.Close()
+// mourn says when Redis or the replica ended: reads go on without them. Without the primary nothing does.
+func mourn(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
+	for {
 		select {
-		case <-done:
-		case <-time.After(6 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
+		case <-ctx.Done():
+			return nil
+		case err := <-stack.Died():
+			if d, ok := errors.AsType[*devstack.Death](err); !ok || d.Name == "primary" {
+				return err
+			}
+			fmt.Fprintf(out, "%v\nOrdergate goes on without it; start it again to have it back.\n", err)
 		}
 	}
-	cfg.PSPURL = "http://" + addr
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err = answers(ctx, cfg.PSPURL+"/livez"); err != nil {
-		stop()
-		return nil, nil, fmt.Errorf("payment simulator: %w", err)
+}
+
+// simulatorProcess is `ordergate psp` as a child process. It ends with our end of its standard input, so also when we are killed.
+type simulatorProcess struct {
+	addr, dir string
+	logs      io.Writer
+	input     io.Closer
+	process   *os.Process
+	done      chan struct{}
+	ended     chan error // told when it ends and stop was not called
+}
+
+// newSimulator chooses a free port.
+func newSimulator(ctx context.Context, dir string, logs io.Writer) (*simulatorProcess, error) {
+	l, err := listen(ctx, "payment simulator", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
-	return stop, ended, nil
+	defer l.Close()
+	return &simulatorProcess{addr: l.Addr().String(), dir: dir, logs: logs, ended: make(chan error, 1)}, nil
+}
+
+// start starts the process and waits until it answers.
+func (s *simulatorProcess) start(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, "psp", "-with-parent") // ended by stop, in its order
+	cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+s.addr, "ORDERGATE_PSP_DIR="+s.dir)
+	cmd.Stdout, cmd.Stderr = s.logs, s.logs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at the terminal is for us
+	if s.input, err = cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err = cmd.Start(); err != nil {
+		return fmt.Errorf("payment simulator: %w", err)
+	}
+	s.process, s.done = cmd.Process, make(chan struct{})
+	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	go func(done chan struct{}) {
+		s.ended <- cmd.Wait()
+		close(done)
+		cancel()
+	}(s.done)
+	if err = answers(ready, "http://"+s.addr+"/livez"); err != nil {
+		s.stop()
+		return fmt.Errorf("the payment simulator does not start, ordergate.log says why: %w", err)
+	}
+	return nil
+}
+
+// stop ends the process.
+func (s *simulatorProcess) stop() {
+	_ = s.input.Close()
+	select {
+	case <-s.done:
+	case <-time.After(5 * time.Second):
+		_ = s.process.Kill()
+		<-s.done
+	}
 }
 
 // answers waits until a GET of url is answered.

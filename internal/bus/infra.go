@@ -44,10 +44,13 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		}
 		return err
 	}
-	if err = tx.Commit(ctx); err != nil && !refused(err) {
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	switch err = tx.Commit(ctx); {
+	case err == nil || refused(err):
+		return err
+	case pgconn.SafeToRetry(err): // it was never sent
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
 // refused tells that the server answered COMMIT and rolled back. A FATAL answer may come after the commit took effect.

@@ -128,7 +128,18 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	return s, nil
 }
 
-// Died tells when a server ended that nobody stopped, with the tail of its log. The others go on.
+// Death is the end of a server that nobody stopped. Its text has the tail of the server's log.
+type Death struct {
+	Name string // primary, redis or the replica's
+	Err  error
+}
+
+func (d *Death) Error() string { return d.Err.Error() }
+
+// Unwrap returns how the process ended.
+func (d *Death) Unwrap() error { return d.Err }
+
+// Died tells a *Death when a server ended that nobody stopped. The others go on.
 func (s *Stack) Died() <-chan error { return s.died }
 
 func (s *Stack) watch(c *child) {
@@ -136,7 +147,7 @@ func (s *Stack) watch(c *child) {
 	select {
 	case <-s.stopping:
 	default:
-		s.died <- c.epitaph()
+		s.died <- &Death{c.name, c.epitaph()}
 	}
 }
 

@@ -140,6 +140,7 @@ func (o *operation) admit(auth *Authenticator) echo.MiddlewareFunc {
 			}
 			m := metaOf(r.Context())
 			m.op = o
+			joinLines(r.Header)
 			if o.scopes != nil {
 				if err := auth.authenticate(r, m); err != nil {
 					return err
@@ -150,7 +151,6 @@ func (o *operation) admit(auth *Authenticator) echo.MiddlewareFunc {
 					}
 				}
 			}
-			joinLines(r.Header)
 			if err := o.accepted(r); err != nil {
 				return err
 			}
@@ -172,7 +172,7 @@ func (o *operation) admit(auth *Authenticator) echo.MiddlewareFunc {
 
 // accepted checks the Accept and Content-Type headers.
 func (o *operation) accepted(r *http.Request) error {
-	if a := r.Header.Get("Accept"); a != "" && a != "*/*" && goautoneg.Negotiate(a, o.produces) == "" {
+	if a := r.Header.Get("Accept"); a != "" && a != "*/*" && !o.canProduce(a) {
 		return apierr.E(errcode.REQ007)
 	}
 	if o.body == nil || r.ContentLength == 0 {
@@ -186,6 +186,16 @@ func (o *operation) accepted(r *http.Request) error {
 		return apierr.E(errcode.REQ009)
 	}
 	return nil
+}
+
+// canProduce tells whether one of the media ranges that are not ruled out by q=0 is what the operation answers.
+func (o *operation) canProduce(accept string) bool {
+	return slices.ContainsFunc(goautoneg.ParseAccept(accept), func(a goautoneg.Accept) bool {
+		return a.Q > 0 && slices.ContainsFunc(o.produces, func(mediaType string) bool {
+			main, sub, _ := strings.Cut(mediaType, "/")
+			return (a.Type == "*" || a.Type == main) && (a.SubType == "*" || a.SubType == sub)
+		})
+	})
 }
 
 // compressed tells a body that would have to be unpacked. None is: a small one may unpack to any size.
@@ -212,7 +222,7 @@ func idempotencyKey(h http.Header) (string, error) {
 	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
 		key = key[1 : len(key)-1]
 	}
-	if len(key) < 8 || len(key) > 255 || strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) >= 0 {
+	if len(key) < 8 || len(key) > 255 || strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' || r == '"' }) >= 0 {
 		return "", apierr.E(errcode.IDEM004)
 	}
 	return key, nil

@@ -2,9 +2,11 @@ package edge
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"math"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,10 +125,13 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 	if err != nil || math.IsInf(f, 0) {
 		return nil, malformed(string(d.StackPointer()), "number")
 	}
-	if n := int64(f); float64(n) == f && math.Abs(f) < 1<<53 {
-		return n, nil // 2.0 and 2e0 are integers to the contract
+	if _, exponent, _ := strings.Cut(strings.ToLower(s), "e"); len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
+		return nil, malformed(string(d.StackPointer()), "number")
 	}
-	return f, nil
+	if r, ok := new(big.Rat).SetString(s); ok && r.IsInt() && math.Abs(f) < 1<<53 {
+		return r.Num().Int64(), nil // 2.0 and 2e0 are integers to the contract
+	}
+	return json.Number(s), nil
 }
 
 // validate checks a value that passed the gate against its schema: REQ_002, or REQ_004 if every fault is an unknown field.

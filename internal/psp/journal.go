@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // journal is an append-only file of JSON lines. One goroutine takes all lines that wait, writes them, calls fsync once
@@ -61,9 +62,18 @@ func openJournal(path string, read func(line []byte) error) (*journal, error) {
 	return j, nil
 }
 
+// lockWait is how long a ledger may still be held by a process that is ending.
+const lockWait = time.Second
+
 func load(file *os.File, read func(line []byte) error) error {
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("in use: %w", err)
+	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("in use: %w", err)
+		}
 	}
 	lines, whole := bufio.NewReader(file), int64(0)
 	for number := 1; ; number++ {

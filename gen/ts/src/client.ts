@@ -1,0 +1,126 @@
+// The client's face: one method per operation of the contract.
+import * as sdk from './api/sdk.gen.js';
+import type * as api from './api/types.gen.js';
+import { rejectionOf } from './error.js';
+import type { ErrorDescription, Event, Inventory, Order, Product, Saga } from './model.js';
+import type { Pager } from './pager.js';
+import { Transport, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions } from './transport.js';
+
+/** What a read promises: null too if it is asked with `ifNoneMatch`. */
+export type Answer<T, O extends ReadOptions> = Promise<O extends { ifNoneMatch: string } ? T | null : T>;
+
+/** Makes a client. It holds no connection; keep one per API key. */
+export function createOrdergate(config: Config): Ordergate {
+  return new Ordergate(config);
+}
+
+export class Ordergate {
+  private readonly transport: Transport;
+  readonly orders: Orders;
+  readonly products: Products;
+  readonly inventory: InventoryLevels;
+  readonly errors: ErrorCodes;
+  readonly contract: Contract;
+
+  constructor(config: Config) {
+    this.transport = new Transport(config);
+    this.orders = new Orders(this.transport);
+    this.products = new Products(this.transport);
+    this.inventory = new InventoryLevels(this.transport);
+    this.errors = new ErrorCodes(this.transport);
+    this.contract = new Contract(this.transport);
+  }
+
+  /** The status and headers of an answer that this client gave (an order, a page, ...) or of an error that it threw. */
+  meta(answer: object): Meta | undefined {
+    return this.transport.meta(answer);
+  }
+}
+
+export class Orders {
+  constructor(private readonly transport: Transport) {}
+
+  /**
+   * Places an order. With `waitSeconds` it comes back decided (confirmed, or reserved where no payment was given), or still
+   * pending when the time is over. A refusal is thrown, and so is an order that ended rejected, which then stands in `error.order`.
+   */
+  async place(order: api.PlaceOrder, options: WaitOptions = {}): Promise<Order> {
+    const idempotencyKey = options.idempotencyKey ?? crypto.randomUUID();
+    const placed = await this.transport.write('placeOrder', sdk.placeOrder, { body: order }, { ...options, idempotencyKey });
+    if (!placed.rejection) return placed;
+    const meta = this.transport.meta(placed);
+    throw this.transport.failure('placeOrder', rejectionOf(placed, meta?.traceId ?? ''), meta, { order: placed, idempotencyKey });
+  }
+
+  get<O extends ReadOptions = {}>(id: string, options?: O) {
+    return this.transport.read('getOrder', sdk.getOrder, { path: { order_id: id } }, options) as Answer<Order, O>;
+  }
+
+  /** The newest first. */
+  list(query?: api.ListOrdersData['query'], options?: ListOptions): Pager<Order> {
+    return this.transport.list('listOrders', sdk.listOrders, { query }, options);
+  }
+
+  /** Records the wish to cancel. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. */
+  cancel(id: string, body?: api.CancelOrder, options?: WaitOptions): Promise<Order> {
+    return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, options);
+  }
+
+  /** What happened to an order, the oldest first. */
+  events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
+    return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
+  }
+
+  /** How far an order is: reserving, paying, compensating. */
+  saga<O extends ReadOptions = {}>(id: string, options?: O) {
+    return this.transport.read('getOrderSaga', sdk.getOrderSaga, { path: { order_id: id } }, options) as Answer<Saga, O>;
+  }
+}
+
+export class Products {
+  constructor(private readonly transport: Transport) {}
+
+  get<O extends ReadOptions = {}>(sku: string, options?: O) {
+    return this.transport.read('getProduct', sdk.getProduct, { path: { sku } }, options) as Answer<Product, O>;
+  }
+
+  /** In the order of their skus. */
+  list(query?: api.ListProductsData['query'], options?: ListOptions): Pager<Product> {
+    return this.transport.list('listProducts', sdk.listProducts, { query }, options);
+  }
+}
+
+export class InventoryLevels {
+  constructor(private readonly transport: Transport) {}
+
+  /** What of a sku can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
+  get<O extends ReadOptions = {}>(sku: string, options?: O) {
+    return this.transport.read('getInventory', sdk.getInventory, { path: { sku } }, options) as Answer<Inventory, O>;
+  }
+}
+
+/** The registry of error codes, as the server has it. Needs no key. */
+export class ErrorCodes {
+  constructor(private readonly transport: Transport) {}
+
+  get<O extends ReadOptions = {}>(code: string, options?: O) {
+    return this.transport.read('getError', sdk.getError, { path: { code } }, options) as Answer<ErrorDescription, O>;
+  }
+
+  list(options?: RequestOptions): Pager<ErrorDescription> {
+    return this.transport.list('listErrors', sdk.listErrors, {}, options);
+  }
+}
+
+/** The OpenAPI document that the server goes by. Needs no key. */
+export class Contract {
+  constructor(private readonly transport: Transport) {}
+
+  json<O extends ReadOptions = {}>(options?: O) {
+    return this.transport.read('getOpenAPIJSON', sdk.getOpenApijson, {}, options) as Answer<Record<string, unknown>, O>;
+  }
+
+  yaml<O extends ReadOptions = {}>(options?: O) {
+    return this.transport.read('getOpenAPIYAML', sdk.getOpenApiyaml, { parseAs: 'text' }, options) as Answer<string, O>;
+  }
+}

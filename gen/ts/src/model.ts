@@ -1,0 +1,12 @@
+// The answers as the client gives them: the contract's, but open to values that are newer than this package.
+import type * as api from './api/types.gen.js';
+import type { Open } from './open.js';
+
+export type Order = Open<api.Order>;
+export type Event = Open<api.Event>;
+export type Saga = Open<api.Saga>;
+export type SagaStep = Open<api.SagaStep>;
+export type Product = Open<api.Product>;
+export type Inventory = Open<api.Inventory>;
+/** An entry of the error registry: a code with its status, texts and remedy. */
+export type ErrorDescription = Open<api.ErrorCode>;

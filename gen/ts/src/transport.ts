@@ -1,0 +1,218 @@
+// Every request goes through here: credentials, idempotency key, consistency token, retries, and what is thrown.
+import { createClient, type Client } from './api/client/index.js';
+import { OrdergateError, networkProblem, problemOf, type AnyProblem, type ErrorDetails, type Operation } from './error.js';
+import { openAnswer, type Open } from './open.js';
+import { Pager, type Page } from './pager.js';
+
+/** How long a consistency token is sent with reads, in ms. By then every copy of the data has caught up. */
+const TOKEN_LIFE = 5_000;
+/** The first pause before a retry in ms; it doubles with each, and each is cut by up to a half at random. */
+const FIRST_PAUSE = 250;
+/** A Retry-After above this many seconds is left to the caller. */
+const LONGEST_PAUSE = 30;
+
+export interface Config {
+  /** The gateway's address, such as `https://orders.example.com`. */
+  baseUrl: string;
+  /** `og_test_...` or `og_live_...`. A function is asked before every try, so that keys can be rotated. */
+  apiKey: string | (() => string | Promise<string>);
+  /** Used instead of the global `fetch`. It is called with one `Request`. */
+  fetch?: (request: Request) => Promise<Response>;
+  /** Of error messages. */
+  language?: 'en' | 'zh-CN';
+  /** How often a request is repeated at most; 3. */
+  maxRetries?: number;
+  /** How long one try may take, in ms; 30,000. */
+  timeoutMs?: number;
+}
+
+export interface RequestOptions {
+  /** Ends the request and its retries; its reason is what is thrown. */
+  signal?: AbortSignal;
+  /** An id of yours for this request, 1 to 64 letters, digits and `-`. */
+  traceId?: string;
+}
+
+export interface ListOptions extends RequestOptions {
+  /** Sent instead of the token that the client remembers: to see what another process wrote. */
+  consistencyToken?: string;
+}
+
+export interface ReadOptions extends ListOptions {
+  /** An ETag that you hold (`meta(order).etag`). If it is still the current one the answer is null. */
+  ifNoneMatch?: string;
+}
+
+export interface WriteOptions extends RequestOptions {
+  /** One per intended change; a new UUID if left out. Kept over the client's own retries. */
+  idempotencyKey?: string;
+}
+
+export interface WaitOptions extends WriteOptions {
+  /** Be answered once the order is decided, or after so many seconds (whole ones, at most 10). */
+  waitSeconds?: number;
+}
+
+/** What stood around an answer. */
+export interface Meta {
+  status: number;
+  traceId: string;
+  etag: string | null;
+  /** The tier that answered a read: `lru`, `redis`, `replica`, `primary`, or a newer one. */
+  servedBy: string | null;
+  /** How many seconds ago that tier read it from a database. */
+  age: number | null;
+  consistencyToken: string | null;
+  /** Whether this is the stored answer of an earlier request with the same key. */
+  replayed: boolean;
+  headers: Headers;
+}
+
+/** A function of api/sdk.gen.ts, as far as it matters here. */
+type Call = (options: any) => Promise<{ data?: unknown; error?: unknown; request?: Request; response?: Response }>;
+/** What the operation takes, but for headers; `parseAs` if its answer is not JSON. */
+type Input<F extends Call> = Pick<NonNullable<Parameters<F>[0]>, 'body' | 'parseAs' | 'path' | 'query'>;
+type Data<F extends Call> = Open<NonNullable<Awaited<ReturnType<F>>['data']>>;
+type HeaderValues = Record<string, string | undefined>;
+
+export class Transport {
+  private readonly client: Client;
+  private readonly metas = new WeakMap<object, Meta>();
+  private token = '';
+  private tokenSeen = 0;
+
+  constructor(private readonly config: Config) {
+    const { apiKey, fetch } = config;
+    this.client = createClient({
+      baseUrl: config.baseUrl.replace(/\/+$/, ''),
+      auth: typeof apiKey === 'function' ? () => apiKey() : apiKey,
+      headers: { 'Accept-Language': config.language },
+      ...(fetch && { fetch: (request) => fetch(request as Request) }),
+    });
+  }
+
+  meta(answer: object): Meta | undefined {
+    return this.metas.get(answer);
+  }
+
+  /** Sends a request that changes nothing. Null: what `ifNoneMatch` names is still the current answer. */
+  read<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ReadOptions = {}): Promise<Data<F> | null> {
+    const headers = () => ({
+      'If-None-Match': options.ifNoneMatch,
+      'X-Consistency-Token': options.consistencyToken ?? this.freshToken(),
+    });
+    return this.send(operation, call, input, options, headers);
+  }
+
+  /** A list, read page by page. */
+  list<F extends Call>(operation: Operation, call: F, input: Input<F>, options?: ListOptions): Pager<Data<F> extends Page<infer T> ? T : never> {
+    return new Pager((cursor, ifNoneMatch) => {
+      const at = cursor === undefined ? input : { ...input, query: { ...input.query, cursor } };
+      return this.read(operation, call, at, { ...options, ifNoneMatch }) as Promise<any>;
+    });
+  }
+
+  /** Sends a POST, each try with the same key. */
+  async write<F extends Call>(operation: Operation, call: F, input: Input<F>, options: WaitOptions = {}): Promise<Data<F>> {
+    const key = options.idempotencyKey ?? crypto.randomUUID();
+    const headers = { 'Idempotency-Key': key, Prefer: options.waitSeconds === undefined ? undefined : `wait=${options.waitSeconds}` };
+    return (await this.send(operation, call, input, options, () => headers, key))!;
+  }
+
+  /** The error to throw; `meta` can be asked of it later. */
+  failure(operation: Operation, problem: AnyProblem, meta: Meta | undefined, more: ErrorDetails): OrdergateError {
+    const error = new OrdergateError(operation, problem, more);
+    if (meta) this.metas.set(error, meta);
+    return error;
+  }
+
+  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string) {
+    const { maxRetries = 3 } = this.config;
+    for (let retries = 0; ; retries++) {
+      const { data, error, request, response } = await this.once(call, input, options, headers());
+      const meta = response && this.remember(response);
+      if (response?.status === 304) return null;
+      if (response?.ok && error === undefined) {
+        openAnswer(operation, data);
+        if (typeof data === 'object' && data !== null) this.metas.set(data, meta!);
+        return data as Data<F>;
+      }
+
+      if (!request) throw error; // it could not even be made: a bad address, a header value that is none, no key
+      const path = new URL(request.url).pathname;
+      const problem = response && !response.ok && !(error instanceof Error) ? problemOf(error, response.status, path, meta!.traceId) : networkProblem(path);
+      const pause = pauseOf(problem, response, retries);
+      if (retries >= maxRetries || pause === undefined) {
+        throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });
+      }
+      await sleep(pause, options.signal);
+    }
+  }
+
+  // One try. The caller's abort is thrown; everything else comes back as hey-api puts it: without a response, nothing answered.
+  private async once(call: Call, input: object, { signal, traceId }: RequestOptions, headers: HeaderValues) {
+    const { timeoutMs = 30_000 } = this.config;
+    signal?.throwIfAborted();
+    const stop = new AbortController();
+    const timer = setTimeout(() => stop.abort(new DOMException(`No answer within ${timeoutMs} ms`, 'TimeoutError')), timeoutMs);
+    const abort = () => stop.abort(signal!.reason);
+    signal?.addEventListener('abort', abort);
+    try {
+      const result = await call({ parseAs: 'json', ...input, client: this.client, headers: { ...headers, 'X-Trace-ID': traceId }, signal: stop.signal });
+      if (result.error !== undefined) signal?.throwIfAborted();
+      return result;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  private remember(response: Response): Meta {
+    const { status, headers } = response;
+    const token = headers.get('X-Consistency-Token');
+    if (token !== null && token >= (this.freshToken() ?? '')) {
+      this.token = token;
+      this.tokenSeen = Date.now();
+    }
+    const age = headers.get('Age');
+    return {
+      status,
+      traceId: headers.get('X-Trace-ID') ?? '',
+      etag: headers.get('ETag'),
+      servedBy: headers.get('X-Served-By'),
+      age: age === null ? null : Number(age),
+      consistencyToken: token,
+      replayed: headers.get('Idempotency-Replayed') === 'true',
+      headers,
+    };
+  }
+
+  private freshToken(): string | undefined {
+    return this.token && Date.now() - this.tokenSeen < TOKEN_LIFE ? this.token : undefined;
+  }
+}
+
+// How many ms to wait before the request is sent again; undefined: not at all. IDEM_003 is the only 409 among what is repeated.
+function pauseOf(problem: AnyProblem, response: Response | undefined, retries: number): number | undefined {
+  const { code, status, retryable } = problem;
+  if (!(code === 'NETWORK' || (retryable && (code === 'IDEM_003' || status === 429 || status >= 500)))) return undefined;
+  const asked = Number(response?.headers.get('Retry-After') ?? NaN);
+  if (asked > LONGEST_PAUSE) return undefined;
+  const random = Math.random();
+  // What the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
+  return asked >= 0 ? asked * 1000 + random * 100 : FIRST_PAUSE * 2 ** retries * (1 - random / 2);
+}
+
+function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', abort);
+      resolve();
+    }, ms);
+    signal?.addEventListener('abort', abort, { once: true });
+  });
+}
