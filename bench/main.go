@@ -1,0 +1,186 @@
+// Command bench measures the gateway against limits that are measured beside it, on the same machine in the same minutes: orders
+// placed against pgbench that runs the same SQL, reads against a bare echo handler that sends the same bytes. It prints ratios;
+// absolute medians stand in brackets, all rounds in bench/results. `make bench` gives it a throw-away stack; arguments name the
+// parts to run (read, saga, place).
+//
+// Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
+// ratio says what is left of the limit when all of them have to fit. The contenders take turns, every second time backwards, and
+// the median of the rounds' ratios counts. No ratio is a failure; a wrong answer, a lost order or an oversold item is.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const rounds = 5
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case failure:
+			fmt.Fprintln(os.Stderr, "bench:", p.error)
+			os.Exit(1)
+		default:
+			panic(p)
+		}
+	}()
+	if len(os.Args) > 1 && os.Args[1] == bareArgument {
+		bare()
+	} else {
+		run(ctx, os.Args[1:])
+	}
+}
+
+// failure is the panic that ends the program, after all that was deferred.
+type failure struct{ error }
+
+func must(err error) {
+	if err != nil {
+		panic(failure{err})
+	}
+}
+
+func try[T any](v T, err error) T {
+	must(err)
+	return v
+}
+
+func say(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
+
+// figure is a ratio: in each round what we reached, divided by what the limit did.
+type figure struct {
+	Name   string    `json:"name"`
+	Unit   string    `json:"unit"` // of Ours and Limit
+	Value  float64   `json:"value"`
+	Goal   float64   `json:"goal,omitempty"` // at least; 0: none
+	Spread float64   `json:"spread"`         // the greatest of Ratios less the smallest
+	Ratios []float64 `json:"ratios"`
+	Ours   []float64 `json:"ours"`
+	Limit  []float64 `json:"limit"`
+}
+
+func newFigure(name, unit string, goal float64, ours, limit []float64) figure {
+	f := figure{Name: name, Unit: unit, Goal: goal, Ours: ours, Limit: limit}
+	for i := range ours {
+		f.Ratios = append(f.Ratios, ours[i]/limit[i])
+	}
+	f.Value, f.Spread = median(f.Ratios), slices.Max(f.Ratios)-slices.Min(f.Ratios)
+	return f
+}
+
+func median(v []float64) float64 {
+	sorted := slices.Sorted(slices.Values(v))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+func (f figure) line() string {
+	goal, verdict := "-", "-"
+	if f.Goal > 0 {
+		goal, verdict = fmt.Sprintf("%.2f", f.Goal), "short"
+		if f.Value >= f.Goal {
+			verdict = "met"
+		}
+	}
+	return fmt.Sprintf("%s (%.0f / %.0f %s)\t%.2f\t%s\t%s", f.Name, median(f.Ours), median(f.Limit), f.Unit, f.Value, goal, verdict)
+}
+
+// contender is one of those that take turns; measure does it once.
+type contender struct {
+	name    string
+	measure func() float64
+}
+
+// interleave lets the contenders take turns and returns what each of them reached in each round.
+func interleave(what string, contenders ...contender) map[string][]float64 {
+	reached := map[string][]float64{}
+	for round := range rounds {
+		for _, c := range contenders {
+			value := c.measure()
+			say("%s, round %d of %d: %s %.0f", what, round+1, rounds, c.name, value)
+			reached[c.name] = append(reached[c.name], value)
+		}
+		slices.Reverse(contenders)
+	}
+	return reached
+}
+
+func run(ctx context.Context, parts []string) {
+	begun := time.Now()
+	g := start(ctx)
+	defer g.stop()
+	where := machine(ctx, g.db)
+	fmt.Fprintln(os.Stdout, where)
+	var figures []figure
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, *gateway) []figure
+	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} { // pgbench's orders are for no worker, so the saga is before them
+		if len(parts) == 0 || slices.Contains(parts, part.name) {
+			figures = append(figures, part.measure(ctx, g)...)
+		}
+	}
+	g.check(ctx)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, f := range figures {
+		fmt.Fprintln(w, f.line())
+	}
+	must(w.Flush())
+	if len(parts) == 0 {
+		keep(ctx, where, begun, figures)
+	}
+}
+
+// keep writes bench/results/<date>-<commit>.json; a later run of the same day and commit replaces it.
+func keep(ctx context.Context, where string, begun time.Time, figures []figure) {
+	commit, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
+	name := begun.UTC().Format(time.DateOnly) + "-" + cmp.Or(strings.TrimSpace(string(commit)), "unknown") + ".json"
+	b := try(json.MarshalIndent(map[string]any{
+		"machine": where, "begun": begun.UTC().Truncate(time.Second), "seconds": int(time.Since(begun).Seconds()), "figures": figures,
+	}, "", " "))
+	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
+	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
+	must(os.MkdirAll(filepath.Join("bench", "results"), 0o755))
+	must(os.WriteFile(filepath.Join("bench", "results", name), append(b, '\n'), 0o644))
+	say("all rounds are in bench/results/%s; it took %.0f s", name, time.Since(begun).Seconds())
+}
+
+// machine names what the figures were measured on.
+func machine(ctx context.Context, db *pgx.Conn) string {
+	var version, dir string
+	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))
+	where := "on disk: " + dir
+	if strings.HasPrefix(dir, "/dev/shm/") {
+		where = "in memory (/dev/shm: an fsync costs nothing)"
+	}
+	version, _, _ = strings.Cut(version, " ")
+	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start", proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(),
+		proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where, proc("/proc/loadavg", ""))
+}
+
+// proc is the number or text behind a name in one of Linux's files.
+func proc(file, name string) string {
+	b, _ := os.ReadFile(file)
+	if m := regexp.MustCompile(`(?m)^` + name + ` *([\d.]+( kB)?|.*)`).FindSubmatch(b); m != nil {
+		return string(m[1])
+	}
+	return "unknown"
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ordergate/ordergate/command"
+)
+
+// pgbench is the limit of the write path: the SQL of one order a transaction, without any program around it.
+type pgbench struct {
+	program, url         string
+	function, statements string   // scripts: the transaction as one PL/pgSQL function; its statements one by one
+	values               []string // of the scripts' variables a1, a2, ...
+}
+
+var (
+	comments  = regexp.MustCompile(`(?m)^--.*\n`)
+	parameter = regexp.MustCompile(`\$(\d+)(::(\w+))`)
+)
+
+// pgbench places an order and takes its SQL down. statements is what went over the wire, the look at the log after the COMMIT
+// included; function is all between BEGIN and COMMIT in one round trip. Each of their orders has an id that grows with time, a key
+// and a lock of its own; everything else is the same for all.
+func (g *gateway) pgbench(ctx context.Context) *pgbench {
+	p := &pgbench{program: "pgbench", url: g.primary, function: filepath.Join(g.dir, "function.sql"), statements: filepath.Join(g.dir, "statements.sql")}
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench"); len(found) > 0 {
+		p.program = found[len(found)-1]
+	}
+	heard := &recorder{}
+	pool := g.connect(ctx, heard)
+	defer pool.Close()
+	key := uuid.NewString()
+	a := try(g.place(ctx, command.New(command.Config{
+		Pool: pool, IDs: g.ids, Now: time.Now, Concurrency: 1, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer(""),
+	}), key, wish(0)))
+	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
+	script, body, call, inside := count, "", []string{}, false
+	for _, s := range heard.all {
+		text := strings.TrimSpace(comments.ReplaceAllString(s.SQL, ""))
+		var own []string
+		for _, m := range parameter.FindAllStringSubmatch(text, -1) {
+			own = append(own, p.value(s.Args[try(strconv.Atoi(m[1]))-1], m[3], uuid.UUID(a.OrderID), key))
+		}
+		with := func(argument func(i int) string) string {
+			i := -1
+			return parameter.ReplaceAllStringFunc(text, func(m string) string {
+				i++
+				return argument(i) + parameter.FindStringSubmatch(m)[2]
+			})
+		}
+		script += with(func(i int) string { return own[i] }) + ";\n"
+		if inside = inside && text != "commit"; inside {
+			line := with(func(i int) string { return fmt.Sprint("$", len(call)+i+1) })
+			if rest, reads := strings.CutPrefix(line, "SELECT"); reads {
+				line = "PERFORM" + rest
+			}
+			call, body = append(call, own...), body+line+";\n"
+		}
+		inside = inside || strings.HasPrefix(text, "begin")
+	}
+	types := strings.TrimSuffix(strings.Repeat("text,", len(call)), ",")
+	_ = try(g.db.Exec(ctx, fmt.Sprintf("CREATE OR REPLACE FUNCTION place(%s) RETURNS void LANGUAGE plpgsql AS $place$ BEGIN\n%sEND $place$", types, body)))
+	must(os.WriteFile(p.statements, []byte(script), 0o600))
+	must(os.WriteFile(p.function, []byte(count+"SELECT place("+strings.Join(call, ", ")+");\n"), 0o600))
+	return p
+}
+
+// value is the expression for an argument, a list: a variable of pgbench's that holds it as text, unless it is another one each time.
+func (p *pgbench) value(arg any, kind string, id uuid.UUID, key string) string {
+	const newID, newKey = "(:prefix::text || lpad(to_hex(:u::bigint), 16, '0'))", "('pgbench-' || :prefix::text || :u::bigint)"
+	list, elements := reflect.ValueOf(arg), []string{}
+	for i := range list.Len() {
+		var text string
+		switch e := list.Index(i).Interface().(type) {
+		case int64:
+			if e < 0 || e > 1<<40 { // the key's lock: no other number is so large
+				return "('{' || :u::bigint || '}')"
+			}
+			text = fmt.Sprint(e)
+		case []byte:
+			if text = string(e); kind == "bytea" {
+				text = `\x` + hex.EncodeToString(e)
+			}
+		case time.Time:
+			text = e.Format(time.RFC3339Nano)
+		default:
+			text = fmt.Sprint(e)
+		}
+		switch text {
+		case id.String():
+			return fmt.Sprintf("('{' || repeat(%s || ',', %d) || %s || '}')", newID, list.Len()-1, newID)
+		case key:
+			return "('{' || " + newKey + " || '}')"
+		}
+		elements = append(elements, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)+`"`)
+	}
+	p.values = append(p.values, "{"+strings.Join(elements, ",")+"}")
+	return fmt.Sprint(":a", len(p.values))
+}
+
+var progress = regexp.MustCompile(`progress: .* s, ([\d.]+) tps`)
+
+// run is the transactions per second of a script in its last two seconds. Before, new connections fill their caches: 128 of them
+// keep two cores busy for 2 s with that.
+func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
+	args := []string{"-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1", "-T", strconv.Itoa(3 + clients/40),
+		"-D", "n=0", "-D", fmt.Sprintf("prefix=%012x7000", time.Now().UnixMilli())}
+	for i, v := range p.values {
+		args = append(args, "-D", fmt.Sprintf("a%d=%s", i+1, v))
+	}
+	options := ""
+	for name, value := range session {
+		options += " -c " + name + "=" + value
+	}
+	cmd := exec.CommandContext(ctx, p.program, append(args, p.url)...)
+	var out bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "PGOPTIONS="+options), &out, &out
+	err := cmd.Run()
+	seconds := progress.FindAllStringSubmatch(out.String(), -1)
+	if err != nil || len(seconds) < 2 {
+		must(fmt.Errorf("pgbench: %w\n%.2000s", err, out.Bytes()))
+	}
+	last := seconds[len(seconds)-2:]
+	return (try(strconv.ParseFloat(last[0][1], 64)) + try(strconv.ParseFloat(last[1][1], 64))) / 2
+}
+
+// recorder takes down what goes over a connection; it implements pgx.QueryTracer and pgx.BatchTracer.
+type recorder struct{ all []pgx.TraceQueryStartData }
+
+// TraceQueryStart takes a statement down.
+func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	r.all = append(r.all, d)
+	return ctx
+}
+
+// TraceBatchQuery takes a statement of a batch down.
+func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
+	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
+}
+
+// TraceBatchStart does nothing.
+func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd does nothing.
+func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TraceBatchEnd does nothing.
+func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}

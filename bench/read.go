@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	goalReads = 0.89 // of bare echo's requests per second: what a lean stack with the same duties reached
+	goalCPU   = 0.10 // of its CPU: 161 ns to 1.6 us
+
+	readClients  = 16
+	missesIn     = 1000   // one answer in so many may be from below the LRU, which looks there every 1.5 s
+	bareArgument = "bare" // makes this program the bare server
+)
+
+// measureRead compares GETs of orders that the LRU has with a bare handler that says the same.
+func measureRead(ctx context.Context, g *gateway) []figure {
+	w := dial(g.addr)
+	defer func() { _ = w.Close() }()
+	requests := make([][]byte, readClients)
+	for i := range requests {
+		must(g.send(w))
+		var placed struct{ ID string }
+		must(json.Unmarshal(w.body, &placed))
+		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
+	}
+	d := g.direct(ctx)
+	limit := answer{d.header, d.body}
+	over := func(addr string) func() float64 {
+		return func() float64 {
+			var all, missed atomic.Int64
+			rate := overHTTP(ctx, addr, readClients, nil, func(client int, w *wire) error {
+				err := w.do(requests[client])
+				if err == nil && w.status != "200 OK" {
+					err = fmt.Errorf("read over HTTP: %s: %s", w.status, w.body)
+				}
+				if all.Add(1); !w.lru {
+					missed.Add(1)
+				}
+				return err
+			})
+			few(missed.Load(), all.Load())
+			return rate
+		}
+	}
+	network := interleave("read over HTTP", contender{"gateway", over(g.addr)}, contender{"bare", over(limit.serve(ctx))})
+	allocs := map[string]float64{}
+	alone := func(name string, h http.Handler) contender {
+		return contender{name, func() (rate float64) {
+			rate, allocs[name] = d.measure(h)
+			return rate
+		}}
+	}
+	inside := interleave("read in process", alone("gateway", g.server), alone("bare", limit.handler()))
+	return []figure{
+		newFigure(fmt.Sprintf("read from the LRU over HTTP / bare echo, %d clients", readClients), "requests/s", goalReads, network["gateway"], network["bare"]),
+		newFigure("read from the LRU in process / bare echo", "requests per CPU second", goalCPU, inside["gateway"], inside["bare"]),
+		{Name: "read from the LRU, allocations of a request", Unit: "bare", Value: allocs["gateway"], Ours: []float64{allocs["gateway"]}, Limit: []float64{allocs["bare"]}},
+	}
+}
+
+// few makes sure that it is the LRU that was measured.
+func few(missed, all int64) {
+	if missed > readClients+all/missesIn {
+		must(fmt.Errorf("%d of %d reads were not answered from the LRU", missed, all))
+	}
+}
+
+// answer is what the gateway says to a GET.
+type answer struct {
+	Header http.Header
+	Body   []byte
+}
+
+// handler is the limit of the read path: echo, its router and an answer that is ready.
+func (a answer) handler() http.Handler {
+	e := echo.New()
+	e.GET("/v1/orders/:order_id", func(c echo.Context) error {
+		h := c.Response().Header()
+		for name, values := range a.Header {
+			h[name] = values
+		}
+		c.Response().WriteHeader(http.StatusOK)
+		_, err := c.Response().Write(a.Body)
+		return err
+	})
+	return e
+}
+
+// serve runs the bare server in a process of its own, which ends with this one.
+func (a answer) serve(ctx context.Context) (addr string) {
+	cmd := exec.CommandContext(ctx, try(os.Executable()), bareArgument)
+	in, out := try(cmd.StdinPipe()), try(cmd.StdoutPipe())
+	must(cmd.Start())
+	must(json.NewEncoder(in).Encode(a))
+	_ = try(fmt.Fscanln(out, &addr))
+	await(addr)
+	return addr
+}
+
+// bare serves the answer that it reads, says where, and ends with its input.
+func bare() {
+	var a answer
+	must(json.NewDecoder(os.Stdin).Decode(&a))
+	srv := &http.Server{Addr: freeAddr(), Handler: a.handler(), ReadHeaderTimeout: time.Minute}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = srv.Close()
+	}()
+	fmt.Fprintln(os.Stdout, srv.Addr)
+	_ = srv.ListenAndServe()
+}
+
+// sink is a ResponseWriter that costs nothing.
+type sink struct {
+	header http.Header
+	status int
+	body   []byte
+}
+
+// Header implements http.ResponseWriter.
+func (s *sink) Header() http.Header { return s.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (s *sink) WriteHeader(status int) { s.status = status }
+
+func (s *sink) Write(b []byte) (int, error) { s.body = b; return len(b), nil }
+
+// direct is a request for the gateway in this process, without a network, and its last answer.
+type direct struct {
+	request *http.Request
+	sink
+}
+
+// direct places an order in this process and gets it.
+func (g *gateway) direct(ctx context.Context) *direct {
+	a := try(g.place(ctx, g.commands, "in-process-read", wish(0)))
+	d := &direct{sink: sink{header: http.Header{}}}
+	d.request = try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+a.Location, http.NoBody))
+	d.request.Header.Set("Authorization", "Bearer "+g.key)
+	g.server.ServeHTTP(&d.sink, d.request)
+	if d.status != http.StatusOK {
+		must(fmt.Errorf("read in process: %d: %s", d.status, d.body))
+	}
+	return d
+}
+
+// measure is how many requests a handler answers per second of this process's CPU, and what it allocates for one.
+func (d *direct) measure(h http.Handler) (rate, allocs float64) {
+	w := &sink{header: http.Header{}}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n, missed, begin, stop := int64(0), int64(0), cpu(), time.Now().Add(measureFor/4)
+	for ; time.Now().Before(stop); n++ {
+		clear(w.header)
+		h.ServeHTTP(w, d.request)
+		if w.status != http.StatusOK {
+			must(fmt.Errorf("read in process: %d: %s", w.status, w.body))
+		}
+		if w.header["X-Served-By"][0] != "lru" {
+			missed++
+		}
+	}
+	took := cpu() - begin
+	runtime.ReadMemStats(&after)
+	few(missed, n)
+	return float64(n) / took.Seconds(), float64(after.Mallocs-before.Mallocs) / float64(n)
+}
+
+// cpu is what this process has used, the garbage collector's share included.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
