@@ -344,6 +344,9 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 				if ctx.Err() != nil {
 					return
 				}
+				if err != nil && apierr.From(err).Retryable() {
+					continue // a busy machine
+				}
 				w.must(err)
 				claims <- claim{e, tier}
 			}

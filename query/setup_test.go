@@ -234,10 +234,13 @@ func (w *world) synced(url string) {
 	})
 }
 
-// get reads an order and returns the revision that its body shows.
+// get reads an order and returns the revision that its body shows. A busy machine may refuse a few times, as it may a client.
 func (p *process) get(owner order.Owner, id order.ID, t token.Token) (rev int64, tier string) {
 	p.w.Helper()
 	a, err := p.GetOrder(context.Background(), owner, id, t)
+	for tries := 0; err != nil && tries < 5 && apierr.From(err).Retryable(); tries++ {
+		a, err = p.GetOrder(context.Background(), owner, id, t)
+	}
 	p.w.must(err)
 	return revOf(p.w, a), a.Tier
 }
