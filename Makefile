@@ -11,7 +11,8 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/ordergate
-	go build -trimpath -o bin/ordergate .
+	@test -x bin/ordergate || echo "building bin/ordergate; the first time this takes some minutes"
+	@go build -trimpath -o bin/ordergate .
 
 .PHONY: run
 run: build ## start everything on this machine; Ctrl-C stops it, data stays

@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -73,7 +74,7 @@ type figure struct {
 	Value  float64   `json:"value"`
 	Goal   float64   `json:"goal,omitempty"` // at least; 0: none
 	Spread float64   `json:"spread"`         // the greatest of Ratios less the smallest
-	Ratios []float64 `json:"ratios"`
+	Ratios []float64 `json:"ratios,omitempty"`
 	Ours   []float64 `json:"ours"`
 	Limit  []float64 `json:"limit"`
 }
@@ -81,11 +82,13 @@ type figure struct {
 func newFigure(name, unit string, goal float64, ours, limit []float64) figure {
 	f := figure{Name: name, Unit: unit, Goal: goal, Ours: ours, Limit: limit}
 	for i := range ours {
-		f.Ratios = append(f.Ratios, ours[i]/limit[i])
+		f.Ratios = append(f.Ratios, round(ours[i]/limit[i]))
 	}
-	f.Value, f.Spread = median(f.Ratios), slices.Max(f.Ratios)-slices.Min(f.Ratios)
+	f.Value, f.Spread = median(f.Ratios), round(slices.Max(f.Ratios)-slices.Min(f.Ratios))
 	return f
 }
+
+func round(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 func median(v []float64) float64 {
 	sorted := slices.Sorted(slices.Values(v))
@@ -114,7 +117,7 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 	reached := map[string][]float64{}
 	for round := range rounds {
 		for _, c := range contenders {
-			value := c.measure()
+			value := math.Round(c.measure())
 			say("%s, round %d of %d: %s %.0f", what, round+1, rounds, c.name, value)
 			reached[c.name] = append(reached[c.name], value)
 		}
@@ -125,6 +128,8 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 
 func run(ctx context.Context, parts []string) {
 	begun := time.Now()
+	commit, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
+	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+cmp.Or(strings.TrimSpace(string(commit)), "unknown")+".json")
 	g := start(ctx)
 	defer g.stop()
 	where := machine(ctx, g.db)
@@ -145,22 +150,20 @@ func run(ctx context.Context, parts []string) {
 	}
 	must(w.Flush())
 	if len(parts) == 0 {
-		keep(ctx, where, begun, figures)
+		keep(file, where, begun, figures)
 	}
 }
 
-// keep writes bench/results/<date>-<commit>.json; a later run of the same day and commit replaces it.
-func keep(ctx context.Context, where string, begun time.Time, figures []figure) {
-	commit, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
-	name := begun.UTC().Format(time.DateOnly) + "-" + cmp.Or(strings.TrimSpace(string(commit)), "unknown") + ".json"
+// keep writes all rounds to bench/results/<date>-<commit>.json; a later run of the same day and commit replaces it.
+func keep(file, where string, begun time.Time, figures []figure) {
 	b := try(json.MarshalIndent(map[string]any{
 		"machine": where, "begun": begun.UTC().Truncate(time.Second), "seconds": int(time.Since(begun).Seconds()), "figures": figures,
 	}, "", " "))
 	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
 	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
-	must(os.MkdirAll(filepath.Join("bench", "results"), 0o755))
-	must(os.WriteFile(filepath.Join("bench", "results", name), append(b, '\n'), 0o644))
-	say("all rounds are in bench/results/%s; it took %.0f s", name, time.Since(begun).Seconds())
+	must(os.MkdirAll(filepath.Dir(file), 0o755))
+	must(os.WriteFile(file, append(b, '\n'), 0o644))
+	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
 }
 
 // machine names what the figures were measured on.

@@ -176,7 +176,7 @@ func (d *direct) measure(h http.Handler) (rate, allocs float64) {
 	took := cpu() - begin
 	runtime.ReadMemStats(&after)
 	few(missed, n)
-	return float64(n) / took.Seconds(), float64(after.Mallocs-before.Mallocs) / float64(n)
+	return float64(n) / took.Seconds(), round(float64(after.Mallocs-before.Mallocs) / float64(n))
 }
 
 // cpu is what this process has used, the garbage collector's share included.

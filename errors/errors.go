@@ -119,5 +119,5 @@ func (e *Error) Problem(about About) (status int, body []byte) {
 	if err != nil { // an extra that cannot be encoded: a bug, and still an answer
 		return E(errcode.SYS001).Problem(about)
 	}
-	return info.Status, body
+	return info.Status, append(body, '\n')
 }

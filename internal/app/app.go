@@ -4,6 +4,7 @@ package app
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -54,8 +55,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	err = command(ctx, process{cfg, stdout, stderr}, args[1:])
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = nil // it was asked to stop
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil || errors.Is(err, flag.ErrHelp) {
+		err = nil // it was asked to stop, or what it takes
 	}
 	return err
 }

@@ -148,7 +148,7 @@ func createKey(ctx context.Context, q *queries, ids order.IDs, out io.Writer, p 
 	if err := q.InsertKey(ctx, p); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s\t%s\n", order.ID(p.ID).Format(order.PrefixKey), text)
+	_, err := fmt.Fprintf(out, "id   %s\nkey  %s  (shown once)\n", order.ID(p.ID).Format(order.PrefixKey), text)
 	return err
 }
 

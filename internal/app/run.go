@@ -45,7 +45,7 @@ func run(ctx context.Context, proc process, args []string) error {
 	for name, addr := range map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr} {
 		l, err := listen(ctx, name, addr)
 		if err != nil {
-			return err // before anything is started
+			return fmt.Errorf("%w\nset ORDERGATE_ADDR and ORDERGATE_ADMIN_ADDR to addresses that are free", err) // before anything is started
 		}
 		_ = l.Close()
 	}
@@ -135,7 +135,7 @@ func run(ctx context.Context, proc process, args []string) error {
 			if err := answers(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
 				return err
 			}
-			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.DataDir, cfg.Addr, DemoKey, firstSKU, cfg.Addr)
+			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir, cfg.Addr, DemoKey, firstSKU)
 			return nil
 		})
 		return g.Wait()
@@ -143,14 +143,14 @@ func run(ctx context.Context, proc process, args []string) error {
 }
 
 const banner = `
-Ordergate is ready after %.1f s.
+Ordergate is ready, started in %.1f s.
 
   API       http://%s
   Admin     http://%s  (/livez /readyz /metrics /debug/pprof)
   Payments  %s/v1/ledger  (the simulated provider's books)
   API key   %s  (accepted here alone)
+  Contract  http://%s/openapi.json  (all error codes: /v1/errors)
   Data      %s  (ordergate.log has a JSON line for each request and message)
-  There is one primary and no synchronous standby here: losing this disk loses orders.
 
 Place an order and wait until it is decided:
 
@@ -158,11 +158,12 @@ Place an order and wait until it is decided:
     -H 'Authorization: Bearer %s' \
     -H "Idempotency-Key: $(date +%%s%%N)" \
     -H 'Content-Type: application/json' \
-    -H 'Prefer: wait=5' \
+    -H 'Prefer: wait=10' \
     -d '{"currency":"EUR","customer_ref":"customer-1","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"pm_ok"}}'
 
-Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_charged, pm_duplicate. All errors: http://%s/v1/errors
-Ctrl-C stops everything.
+Look at it again, and at how it came about, by its id: GET /v1/orders/{id}, /v1/orders/{id}/events, /v1/orders/{id}/saga.
+Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_charged, pm_duplicate (docs/running.md says what they do).
+One primary without a synchronous standby: losing this disk loses orders. Ctrl-C stops everything.
 `
 
 // keptSecret reads the secret of this data folder, or makes it.

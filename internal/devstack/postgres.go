@@ -161,7 +161,7 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 		}
 		s.cfg.Progress(fmt.Sprintf("replica %s cannot go on (%s)", r.Name, strings.SplitN(err.Error(), "\n", 2)[0]))
 	}
-	s.cfg.Progress("copying the primary to replica " + r.Name + ", once")
+	s.cfg.Progress("copying the primary to " + r.Name + ", once")
 	if err = s.copyPrimary(ctx, db, r.Name); err != nil {
 		return nil, fmt.Errorf("copy the primary to replica %s: %w", r.Name, err)
 	}
