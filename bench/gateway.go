@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap/zapcore"
 
@@ -68,7 +70,7 @@ func start(ctx context.Context) *gateway {
 		cmd.Env, cmd.Stderr = g.env, os.Stderr
 		said = try(cmd.Output())
 	}
-	g.key = strings.Fields(string(said))[1]
+	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(said))
 	g.db = try(pgx.Connect(ctx, g.primary))
 	q := commanddb.New(g.db)
 	g.owner = order.Owner{Account: try(q.GetAccount(ctx, "bench")).ID, Mode: mode}
@@ -95,11 +97,13 @@ func (g *gateway) build(ctx context.Context) {
 	pool := g.connect(ctx, otelpgx.NewTracer())
 	options := try(redis.ParseURL(os.Getenv("ORDERGATE_TEST_REDIS")))
 	options.ContextTimeoutEnabled = true
+	client := redis.NewClient(options)
+	must(redisotel.InstrumentTracing(client))
 	secret := []byte(strings.Repeat("7", 32))
 	signer, timeline := token.NewSigner(secret), func() uint32 { return 1 }
 	g.ids = order.NewIDs(secret)
 	reader := try(query.New(query.Config{
-		Primary: pool, Redis: redis.NewClient(options), RedisPrefix: "bench-inside:", Signer: signer, CursorKey: secret, IDs: g.ids,
+		Primary: pool, Redis: client, RedisPrefix: "bench-inside:", Signer: signer, CursorKey: secret, IDs: g.ids,
 		Timeline: timeline, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
 	}))
 	g.commands = command.New(command.Config{

@@ -103,7 +103,7 @@ func (f figure) line() string {
 			verdict = "met"
 		}
 	}
-	return fmt.Sprintf("%s (%.0f / %.0f %s)\t%.2f\t%s\t%s", f.Name, median(f.Ours), median(f.Limit), f.Unit, f.Value, goal, verdict)
+	return fmt.Sprintf("%s (%.0f / %.0f %s)\t%.3f\t%s\t%s", f.Name, median(f.Ours), median(f.Limit), f.Unit, f.Value, goal, verdict)
 }
 
 // contender is one of those that take turns; measure does it once.

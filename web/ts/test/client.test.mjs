@@ -168,9 +168,9 @@ test('an abort ends a request that is under way, with its reason', async (t) => 
 
 test('an abort ends a pause before a retry', async (t) => {
   const stop = new AbortController();
-  const { og, requests } = await setup(t, [problem(503, 'SYS_002', true, {}, { 'Retry-After': '20' })]);
+  const refusal = problem(503, 'SYS_002', true, {}, { 'Retry-After': '20' });
+  const { og, requests } = await setup(t, [() => (setTimeout(() => stop.abort(), 100), refusal)]);
   const start = performance.now();
-  setTimeout(() => stop.abort(), 100);
   assert.equal((await thrown(og.orders.get('ord_', { signal: stop.signal }))).name, 'AbortError');
   assert.ok(performance.now() - start < 5_000);
   assert.equal(requests.length, 1);
