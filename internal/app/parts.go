@@ -88,7 +88,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		options.ContextTimeoutEnabled = true
 		redis.SetLogger(redisLog{tel.Log})
 		client := redis.NewClient(options)
-		if err = redisotel.InstrumentTracing(client); err != nil {
+		if err = redisotel.InstrumentTracing(client, redisotel.WithDBStatement(false)); err != nil {
 			return nil, err
 		}
 		p.redis = client
