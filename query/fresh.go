@@ -35,27 +35,11 @@ type server struct {
 	pool  *pgxpool.Pool
 	tier  string
 	guard *guard.Guard
-	turns chan struct{} // one for each read at once
 }
 
 func (r *Reader) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *server {
-	g := guard.New(guard.Config{Name: name, Concurrent: atOnce, Timeout: readTimeout, Failure: broken, Registry: r.cfg.Metrics})
-	return &server{pool: pool, tier: tier, guard: g, turns: make(chan struct{}, atOnce)}
-}
-
-// do makes a call in its turn. RATE_003 if that does not come in time.
-func (s *server) do(ctx context.Context, call func(context.Context) error) error {
-	wait := time.NewTimer(queueFor)
-	defer wait.Stop()
-	select {
-	case s.turns <- struct{}{}:
-		defer func() { <-s.turns }()
-		return s.guard.Do(ctx, call)
-	case <-wait.C:
-		return apierr.E(errcode.RATE003)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	g := guard.New(guard.Config{Name: name, Concurrent: atOnce, Wait: queueFor, Timeout: readTimeout, Failure: broken, Registry: r.cfg.Metrics})
+	return &server{pool: pool, tier: tier, guard: g}
 }
 
 // fetch runs one statement and returns the revision of the row that it found, 0 if there is none. A list has no revision.
@@ -115,7 +99,7 @@ func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e E
 	defer func(begin time.Time) { r.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := r.timeline()
 	b := &bracket{pool: s.pool}
-	err = s.do(ctx, func(ctx context.Context) (err error) {
+	err = s.guard.Do(ctx, func(ctx context.Context) (err error) {
 		defer b.close(&err)
 		e.Rev, err = get(ctx, querydb.New(b))
 		return err

@@ -82,9 +82,11 @@ func (q *Queries) FindKey(ctx context.Context, hash []byte) (FindKeyRow, error) 
 }
 
 const getAccount = `-- name: GetAccount :one
+
 SELECT id, name, created_at FROM accounts WHERE name = $1
 `
 
+// Accounts, API keys, catalogue and stock, as the command line writes them.
 func (q *Queries) GetAccount(ctx context.Context, name string) (Account, error) {
 	row := q.db.QueryRow(ctx, getAccount, name)
 	var i Account
@@ -244,22 +246,6 @@ func (q *Queries) NextAccount(ctx context.Context, name string) (int32, error) {
 	var id int32
 	err := row.Scan(&id)
 	return id, err
-}
-
-const putAccount = `-- name: PutAccount :exec
-
-INSERT INTO accounts (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING
-`
-
-type PutAccountParams struct {
-	ID   int32
-	Name string
-}
-
-// Accounts, API keys, catalogue and stock, as the command line writes them.
-func (q *Queries) PutAccount(ctx context.Context, arg PutAccountParams) error {
-	_, err := q.db.Exec(ctx, putAccount, arg.ID, arg.Name)
-	return err
 }
 
 const revokeKey = `-- name: RevokeKey :execrows

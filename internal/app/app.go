@@ -106,7 +106,7 @@ func workAlone(ctx context.Context, proc process, _ []string) error {
 // with runs fn with the configuration's parts and the admin listener beside it. When ctx ends, the admin listener outlives fn, so
 // that a balancer sees the process stop.
 func (proc process) with(ctx context.Context, worker bool, fn func(context.Context, *parts) error) error {
-	if err := proc.cfg.validate(worker); err != nil {
+	if err := Check(proc.cfg, worker); err != nil {
 		return err
 	}
 	return proc.watched(ctx, func(tel *telemetry.Telemetry) error {

@@ -44,11 +44,8 @@ func ReadConfig() (Config, error) {
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
 
-// Check says what a serve process, or a worker, would lack with c: deploy's files are tested with it.
-func Check(c Config, worker bool) error { return c.validate(worker) }
-
-// validate says all that a process with addresses lacks at once.
-func (c Config) validate(worker bool) error {
+// Check says all at once that a serve process, or a worker, would lack with c.
+func Check(c Config, worker bool) error {
 	var faults []error
 	need := func(name, value string, schemes ...string) {
 		u, err := url.Parse(value)

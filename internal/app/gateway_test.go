@@ -61,7 +61,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	if change != nil {
 		change(&g.cfg, g.db)
 	}
-	if err = g.cfg.validate(true); err != nil {
+	if err = Check(g.cfg, true); err != nil {
 		t.Fatal(err)
 	}
 	g.parts = g.newParts()

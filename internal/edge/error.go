@@ -13,11 +13,9 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-func asType[E error](err error) (E, bool) { return errors.AsType[E](err) }
-
 // readError is what went wrong while a body was read: too much (REQ_008), or the client stopped sending (REQ_001).
 func readError(err error) error {
-	if _, ok := asType[*http.MaxBytesError](err); ok {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return apierr.E(errcode.REQ008)
 	}
 	return apierr.E(errcode.REQ001, apierr.At("", "complete"), apierr.Cause(err))
@@ -25,10 +23,10 @@ func readError(err error) error {
 
 // toClient turns whatever a handler returned into the one error that a client can see.
 func toClient(err error) *apierr.Error {
-	if e, ok := asType[*apierr.Error](err); ok {
+	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return e
 	}
-	if e, ok := asType[*echo.HTTPError](err); ok {
+	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
 		switch e.Code {
 		case http.StatusNotFound:
 			return apierr.E(errcode.REQ005)

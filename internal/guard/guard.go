@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Name       string                // of the remote part, for metrics
 	Concurrent uint                  // how many calls at once; one more is refused with RATE_003
+	Wait       time.Duration         // how long that one waits for its turn first
 	Timeout    time.Duration         // of a call; past it the call's context ends and the answer is SYS_003
 	Failure    func(error) bool      // which errors are the remote part's failure; a refusal in the business's sense is none
 	Registry   prometheus.Registerer // may be nil
@@ -44,7 +45,7 @@ func New(c Config) *Guard {
 		WithDelay(5 * time.Second).
 		WithSuccessThreshold(3).
 		Build()
-	g.exec = failsafe.With[any](bulkhead.New[any](c.Concurrent), g.breaker, timeout.New[any](c.Timeout))
+	g.exec = failsafe.With[any](bulkhead.NewBuilder[any](c.Concurrent).WithMaxWaitTime(c.Wait).Build(), g.breaker, timeout.New[any](c.Timeout))
 	if c.Registry != nil {
 		c.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ordergate_breaker_open", Help: "1 while the breaker of the remote part is not closed.",

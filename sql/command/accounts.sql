@@ -1,8 +1,5 @@
 -- Accounts, API keys, catalogue and stock, as the command line writes them.
 
--- name: PutAccount :exec
-INSERT INTO accounts (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING;
-
 -- name: GetAccount :one
 SELECT * FROM accounts WHERE name = $1;
 
