@@ -20,11 +20,11 @@ run: build ## start everything on this machine; Ctrl-C stops it, data stays
 
 .PHONY: test
 test: build ts ## all tests: unit, integration on real PostgreSQL, replica and Redis, end to end with the TypeScript client
-	node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test
+	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test
 
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist
-	node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/build.sh
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/build.sh
 
 .PHONY: gen
 gen: ## generate everything in gen/ from openapi/, sql/ and web/
@@ -33,7 +33,7 @@ gen: ## generate everything in gen/ from openapi/, sql/ and web/
 	$(TOOL) oapi-codegen -config openapi/api.codegen.yaml gen/api/codegen.json
 	$(TOOL) oapi-codegen -config openapi/psp.codegen.yaml openapi/psp.yaml
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
-	node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/generate.sh
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/generate.sh
 
 .PHONY: check-gen
 check-gen: ## regenerate gen/ from nothing and fail on any difference
@@ -45,15 +45,15 @@ check-gen: ## regenerate gen/ from nothing and fail on any difference
 lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
-	node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/ts run --silent lint:contract
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/ts run --silent lint:contract
 
 .PHONY: contract
 contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
-	go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+	@go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
 
 .PHONY: bench
 bench: build ## print ratios against limits measured beside them, and write bench/results/
-	$(STACK) go run ./bench
+	@$(STACK) go run ./bench
 
 .PHONY: clean
 clean: ## delete what was built (data stays)

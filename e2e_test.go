@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,8 +31,16 @@ type program struct {
 	t             *testing.T
 	env           []string
 	cmd           *exec.Cmd
+	dir           string
 	url, payments string
+	mu            sync.Mutex // of output
 	output        *bytes.Buffer
+}
+
+func (p *program) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
 }
 
 // start runs the real binary and waits until it says that it is ready.
@@ -47,7 +56,6 @@ func (p *program) start() {
 	p.cmd = exec.Command(binary, "run")
 	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = os.Stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -55,12 +63,15 @@ func (p *program) start() {
 	if err = p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.output = &bytes.Buffer{}
+	output := &bytes.Buffer{}
+	p.output = output
 	ready := make(chan bool, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
-			p.output.WriteString(lines.Text() + "\n")
+			p.mu.Lock()
+			output.WriteString(lines.Text() + "\n")
+			p.mu.Unlock()
 			if strings.Contains(lines.Text(), "Ctrl-C stops everything") {
 				ready <- true
 			}
@@ -70,12 +81,12 @@ func (p *program) start() {
 	select {
 	case ok := <-ready:
 		if !ok {
-			p.t.Fatalf("it ended:\n%s", p.output)
+			p.t.Fatalf("it ended:\n%s", p.said())
 		}
 	case <-time.After(2 * time.Minute):
-		p.t.Fatalf("not ready in two minutes:\n%s", p.output)
+		p.t.Fatalf("not ready in two minutes:\n%s", p.said())
 	}
-	p.payments = regexp.MustCompile(`Payments +(\S+)`).FindStringSubmatch(p.output.String())[1]
+	p.payments = regexp.MustCompile(`Payments +(\S+)`).FindStringSubmatch(p.said())[1]
 }
 
 // end sends a signal and waits for the end.
@@ -101,8 +112,8 @@ func newProgram(t *testing.T) *program {
 		t.Fatal(err)
 	}
 	api, admin := freePort(t), freePort(t)
-	p := &program{t: t, url: "http://" + api, env: []string{
-		"ORDERGATE_DATA_DIR=" + dir, "ORDERGATE_ADDR=" + api, "ORDERGATE_ADMIN_ADDR=" + admin,
+	p := &program{t: t, dir: dir, url: "http://" + api, env: []string{
+		"ORDERGATE_DATA_DIR=" + dir, "ORDERGATE_ADDR=" + api, "ORDERGATE_ADMIN_ADDR=" + admin, "ORDERGATE_PSP_ADDR=127.0.0.1:0",
 	}}
 	t.Cleanup(func() {
 		if p.cmd != nil && p.cmd.ProcessState == nil {
@@ -156,7 +167,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)
 	p.start()
-	printed := regexp.MustCompile(`(?s)curl -i .*\}'`).FindString(p.output.String())
+	printed := regexp.MustCompile(`(?s)curl -i .*\}'`).FindString(p.said())
 	out, err := exec.Command("sh", "-c", strings.Replace(printed, "curl -i", "curl -sS -i", 1)).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "201 Created") || !strings.Contains(string(out), `"status":"confirmed"`) {
 		t.Errorf("the printed curl: %v\n%s", err, out)
@@ -172,6 +183,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%v (npm comes with make ts; sh web/node.sh names its folder)\n%s", err, out)
 		}
 	})
+	t.Run("servers that are killed come back", p.survives)
 	_, before := p.call("GET", "/v1/orders?limit=100", "")
 	p.end(syscall.SIGINT)
 	begin := time.Now()
@@ -181,6 +193,38 @@ func TestRun(t *testing.T) {
 		t.Error("the second start shows other orders")
 	}
 	p.end(syscall.SIGINT)
+}
+
+// survives kills the program's children one by one; each comes back, and orders are placed and read as before.
+func (p *program) survives(t *testing.T) {
+	for i, name := range []string{"redis", "replica", "primary"} {
+		pid, err := os.ReadFile(filepath.Join(p.dir, name+".pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _ := strconv.Atoi(string(pid))
+		if err = syscall.Kill(n, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		body := `{"currency":"EUR","customer_ref":"survivor","lines":[{"sku":"LAMP-0001","quantity":1}],"payment":{"method_token":"pm_ok"}}`
+		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+			status, placed := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("survivor-%d", i), "Prefer", "wait=10")
+			if id, _ := placed["id"].(string); status == 201 {
+				if status, read := p.call("GET", "/v1/orders/"+id, ""); status != 200 || read["status"] != "confirmed" {
+					t.Errorf("%s: %d %v", name, status, read)
+				}
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s was killed: %d %v", name, status, placed)
+			}
+		}
+		for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), name+" is back"); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is not back:\n%s", name, p.said())
+			}
+		}
+	}
 }
 
 // TestKilledInTheMiddle kills the program by kill -9 again and again in the middle of 200 orders. In the end each key has one order,

@@ -148,7 +148,7 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 	if !back {
 		if next := slices.IndexFunc(s, func(st *step) bool { return st.status == "pending" }); next >= 0 {
 			c.start(ch, s[next], rec)
-		} else if o.WithPayment && o.Status != order.Confirm {
+		} else if o.WithPayment && o.Status != order.StatusConfirmed {
 			ch.events = append(ch.events, o.Record(rec, order.Confirmed{}))
 		}
 		return
@@ -370,12 +370,12 @@ func (c *Commands) paymentFact(ch *change, r payment.Reply, rec order.Recorder) 
 	case r.Code != "" && (r.Operation == payment.Authorize || r.Operation == payment.Capture):
 		ch.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: r.DeclineReason})
 	case r.Operation == payment.Authorize:
-		ch.record(rec, order.Updated{PaymentStatus: order.PaymentAuthorized})
+		ch.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:
 		ch.record(rec, order.Paid{Amount: ch.order.Total})
 	case r.Operation == payment.Void:
-		if ch.order.PaymentStatus == order.PaymentAuthorized { // else a refused capture has said so
-			ch.record(rec, order.Updated{PaymentStatus: order.PaymentNone})
+		if ch.order.PaymentStatus == order.PaymentStatusAuthorized { // else a refused capture has said so
+			ch.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
 		}
 	case r.Operation == payment.Refund:
 		ch.record(rec, order.Refunded{Amount: ch.order.Total})

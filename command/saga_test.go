@@ -166,19 +166,19 @@ func TestEverySagaEnds(t *testing.T) {
 		switch {
 		case w.authorized != 0 || w.captured < w.refunded:
 			fail("money is left hanging")
-		case o.Status == order.Confirm && (!w.taken || w.captured != 1 || w.refunded != 0):
+		case o.Status == order.StatusConfirmed && (!w.taken || w.captured != 1 || w.refunded != 0):
 			fail("confirmed without stock or money")
-		case o.Status == order.Reserved && (withPayment || !w.held):
+		case o.Status == order.StatusReserved && (withPayment || !w.held):
 			fail("stuck in reserved")
 		case o.Status.Final() && (w.taken || w.held || w.captured != w.refunded):
 			fail("ended with stock or money kept")
-		case o.Status == order.Pending:
+		case o.Status == order.StatusPending:
 			fail("stuck in pending")
-		case o.Status == order.Cancel && !wished:
+		case o.Status == order.StatusCancelled && !wished:
 			fail("cancelled although nobody wished it")
-		case o.CancelRequestedAt != nil && o.Status != order.Cancel:
+		case o.CancelRequestedAt != nil && o.Status != order.StatusCancelled:
 			fail("the wish was not granted")
-		case o.Status == order.Reject && (o.Rejection == nil || o.Rejection.Code == ""):
+		case o.Status == order.StatusRejected && (o.Rejection == nil || o.Rejection.Code == ""):
 			fail("rejected without a reason")
 		}
 		why := ""

@@ -19,12 +19,11 @@ type Error struct {
 	Cause  error          // for the log only
 }
 
-// Fault names one wrong place of a request: a JSON pointer (or the parameter's name) and the rule it broke. It never contains
-// the value.
+// Fault names one wrong place of a request and the rule it broke. It never contains the value.
 type Fault struct {
-	Pointer string `json:"pointer"`
-	Rule    string `json:"rule"`
-	Message string `json:"message"`
+	Pointer string // a JSON pointer into the body, or /where/name of a parameter
+	Rule    errcode.Rule
+	Want    string // what the contract demands there, if the rule's words name it
 }
 
 // Option adds to an Error.
@@ -39,10 +38,8 @@ func E(code errcode.Code, opts ...Option) *Error {
 	return e
 }
 
-// At adds a fault with the standard message of its rule.
-func At(pointer, rule string) Option {
-	return Faults(Fault{Pointer: pointer, Rule: rule, Message: "breaks the rule " + rule})
-}
+// At adds a fault.
+func At(pointer string, rule errcode.Rule) Option { return Faults(Fault{Pointer: pointer, Rule: rule}) }
 
 // Faults adds faults.
 func Faults(f ...Fault) Option { return func(e *Error) { e.Faults = append(e.Faults, f...) } }
@@ -110,7 +107,11 @@ func (e *Error) Problem(about About) (status int, body []byte) {
 		p[k] = v
 	}
 	if len(e.Faults) > 0 {
-		p["errors"] = e.Faults
+		faults := make([]map[string]string, len(e.Faults))
+		for i, f := range e.Faults {
+			faults[i] = map[string]string{"pointer": f.Pointer, "rule": string(f.Rule), "message": f.Rule.Say(about.Chinese, f.Want)}
+		}
+		p["errors"] = faults
 	}
 	p["code"], p["type"], p["title"], p["status"] = info.Code, "/v1/errors/"+string(info.Code), info.Title, info.Status
 	p["message"], p["detail"], p["instance"] = message, message, about.Instance

@@ -16,27 +16,27 @@ type Status string
 
 // The statuses of an order. Rejected, cancelled and completed are final.
 const (
-	Pending   Status = "pending"
-	Reserved  Status = "reserved"
-	Confirm   Status = "confirmed"
-	Completed Status = "completed"
-	Reject    Status = "rejected"
-	Cancel    Status = "cancelled"
+	StatusPending   Status = "pending"
+	StatusReserved  Status = "reserved"
+	StatusConfirmed Status = "confirmed"
+	StatusCompleted Status = "completed"
+	StatusRejected  Status = "rejected"
+	StatusCancelled Status = "cancelled"
 )
 
 // Final tells whether nothing follows.
-func (s Status) Final() bool { return s == Completed || s == Reject || s == Cancel }
+func (s Status) Final() bool { return s == StatusCompleted || s == StatusRejected || s == StatusCancelled }
 
 // PaymentStatus is what is known of an order's payment.
 type PaymentStatus string
 
 // The payment statuses.
 const (
-	PaymentNone       PaymentStatus = "none"
-	PaymentAuthorized PaymentStatus = "authorized"
-	PaymentPaid       PaymentStatus = "paid"
-	PaymentRefunded   PaymentStatus = "refunded"
-	PaymentFailedNow  PaymentStatus = "failed"
+	PaymentStatusNone       PaymentStatus = "none"
+	PaymentStatusAuthorized PaymentStatus = "authorized"
+	PaymentStatusPaid       PaymentStatus = "paid"
+	PaymentStatusRefunded   PaymentStatus = "refunded"
+	PaymentStatusFailed     PaymentStatus = "failed"
 )
 
 // MaxTotal is the greatest total of an order in minor units (ORD_008). At 10^11 a sum over a hundred lines stays far below
@@ -136,31 +136,31 @@ func Place(id ID, r Request, rec Recorder) (*Order, []Event, error) {
 	for i, l := range r.Lines {
 		at := fmt.Sprintf("/lines/%d", i)
 		if seen[l.SKU] {
-			return nil, nil, apierr.E(errcode.ORD003, apierr.At(at+"/sku", "unique"))
+			return nil, nil, apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique))
 		}
 		seen[l.SKU] = true
 		if l.Expected != nil && l.Expected.Currency != r.Currency {
-			return nil, nil, apierr.E(errcode.ORD005, apierr.At(at+"/expected_unit_price/currency", "const"))
+			return nil, nil, apierr.E(errcode.ORD005, apierr.At(at+"/expected_unit_price/currency", errcode.RuleCurrency))
 		}
 	}
 	for i, l := range r.Lines {
 		at := fmt.Sprintf("/lines/%d", i)
 		if l.Product == nil {
-			return nil, nil, apierr.E(errcode.CAT005, apierr.At(at+"/sku", "exists"))
+			return nil, nil, apierr.E(errcode.CAT005, apierr.At(at+"/sku", errcode.RuleExists))
 		}
 		if !l.Product.Active {
-			return nil, nil, apierr.E(errcode.CAT003, apierr.At(at+"/sku", "active"))
+			return nil, nil, apierr.E(errcode.CAT003, apierr.At(at+"/sku", errcode.RuleActive))
 		}
 		price, ok := l.Product.Prices[r.Currency]
 		if !ok {
-			return nil, nil, apierr.E(errcode.CAT004, apierr.At(at+"/sku", "currency"))
+			return nil, nil, apierr.E(errcode.CAT004, apierr.At(at+"/sku", errcode.RuleAvailable))
 		}
 		if l.Expected != nil && l.Expected.Amount != price {
-			return nil, nil, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", "const"),
+			return nil, nil, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", errcode.RulePrice),
 				apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, r.Currency}))
 		}
 		if price > MaxTotal/l.Quantity || total+price*l.Quantity > MaxTotal {
-			return nil, nil, apierr.E(errcode.ORD008, apierr.At(at+"/quantity", "total"))
+			return nil, nil, apierr.E(errcode.ORD008, apierr.At(at+"/quantity", errcode.RuleTotal))
 		}
 		total += price * l.Quantity
 		lines = append(lines, Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, r.Currency}})
@@ -181,7 +181,7 @@ func Place(id ID, r Request, rec Recorder) (*Order, []Event, error) {
 // ORD_007 already cancelled, ORD_002 rejected or completed, ORD_009 a capture is running and not yet definite.
 func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) ([]Event, error) {
 	switch {
-	case o.Status == Cancel:
+	case o.Status == StatusCancelled:
 		return nil, apierr.E(errcode.ORD007)
 	case o.Status.Final():
 		return nil, apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", []Status{}))
@@ -196,7 +196,7 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 // Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where
 // no payment was given.
 func (o *Order) Decided() bool {
-	return o.Status.Final() || o.Status == Confirm || o.Status == Reserved && !o.WithPayment
+	return o.Status.Final() || o.Status == StatusConfirmed || o.Status == StatusReserved && !o.WithPayment
 }
 
 // Record makes the next event of the order and applies it.
@@ -251,30 +251,30 @@ func (o *Order) Apply(e Event) error {
 func (o *Order) apply(e Event, d Data) {
 	switch d := d.(type) {
 	case Created:
-		o.Status, o.PaymentStatus, o.CreatedAt = Pending, PaymentNone, e.At
+		o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, e.At
 		o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
 		o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
 	case Updated:
 		o.PaymentStatus = d.PaymentStatus
 	case StockReserved:
-		o.Status, o.ReservationExpiresAt = Reserved, &d.ExpiresAt
+		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt
 	case StockRejected:
 		o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
 	case PaymentFailed:
-		o.PaymentStatus = PaymentFailedNow
+		o.PaymentStatus = PaymentStatusFailed
 		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
 	case Paid:
-		o.PaymentStatus = PaymentPaid
+		o.PaymentStatus = PaymentStatusPaid
 	case Confirmed:
-		o.Status, o.ReservationExpiresAt = Confirm, nil
+		o.Status, o.ReservationExpiresAt = StatusConfirmed, nil
 	case CancelRequested:
 		o.CancelRequestedAt = &e.At
 	case Refunded:
-		o.PaymentStatus = PaymentRefunded
+		o.PaymentStatus = PaymentStatusRefunded
 	case Cancelled:
-		o.Status, o.ReservationExpiresAt = Cancel, nil
+		o.Status, o.ReservationExpiresAt = StatusCancelled, nil
 	case Rejected:
-		o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = Reject, nil, &d.Rejection, nil
+		o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = StatusRejected, nil, &d.Rejection, nil
 	}
 	o.Version, o.HeadHash, o.UpdatedAt = e.Version, e.Hash, e.At
 }

@@ -74,7 +74,7 @@ func TestPlaceRefusals(t *testing.T) {
 
 func TestPlaceTakesPricesOfTheMoment(t *testing.T) {
 	o, events := place(t)
-	if o.Status != Pending || o.Version != 1 || o.Total != (Money{3998, "EUR"}) || o.Lines[0].Total() != (Money{3998, "EUR"}) || len(events) != 1 {
+	if o.Status != StatusPending || o.Version != 1 || o.Total != (Money{3998, "EUR"}) || o.Lines[0].Total() != (Money{3998, "EUR"}) || len(events) != 1 {
 		t.Errorf("%+v", o)
 	}
 	if !o.CreatedAt.Equal(noon.Truncate(time.Microsecond)) {
@@ -115,7 +115,7 @@ func TestCancel(t *testing.T) {
 // anything is some event; what follows what is not the fold's business.
 func anything(r *rand.Rand) Data {
 	all := []Data{
-		Updated{PaymentAuthorized}, StockReserved{noon.Add(time.Hour)}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
+		Updated{PaymentStatusAuthorized}, StockReserved{noon.Add(time.Hour)}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
 		Paid{Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
 	}
 	return all[r.IntN(len(all))]

@@ -146,11 +146,7 @@ func refusal(err error, behind bool) error {
 // broken tells a failure of a remote part from what a healthy one may say.
 func broken(err error) bool {
 	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch said.Code[:2] {
-		case "08", "25", "53", "57", "58", "XX":
-			return true
-		}
-		return false
+		return guard.Failing(said.Code)
 	}
 	return err != nil && !errors.Is(err, context.Canceled)
 }

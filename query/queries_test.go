@@ -46,15 +46,15 @@ func TestListOrders(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).Truncate(time.Second)
 	var all []string // the newest first
 	for i := range 7 {
-		customer, status := "a", order.Pending
+		customer, status := "a", order.StatusPending
 		if i%2 == 1 {
-			customer, status = "b", order.Confirm
+			customer, status = "b", order.StatusConfirmed
 		}
 		id := w.insert(mine, w.ids.Mint(begin.Add(time.Duration(i)*time.Minute), 7), customer, status)
 		all = slices.Insert(all, 0, id.Format(order.PrefixOrder))
 	}
-	w.insert(foreign, w.ids.Mint(begin, 8), "a", order.Pending)
-	w.insert(mineLive, w.ids.Mint(begin, 7), "a", order.Pending)
+	w.insert(foreign, w.ids.Mint(begin, 8), "a", order.StatusPending)
+	w.insert(mineLive, w.ids.Mint(begin, 7), "a", order.StatusPending)
 	pages := func(f OrderFilter, limit int) (ids []string, n int) {
 		t.Helper()
 		for cursor := ""; ; n++ {

@@ -153,7 +153,7 @@ func (w *world) must(err error) {
 // place inserts an order that was placed so long ago. Its metadata say which revision they are of.
 func (w *world) place(owner order.Owner, ago time.Duration) order.ID {
 	w.Helper()
-	return w.insert(owner, w.ids.Mint(w.now().Add(-ago), owner.Account), "customer-1", order.Pending)
+	return w.insert(owner, w.ids.Mint(w.now().Add(-ago), owner.Account), "customer-1", order.StatusPending)
 }
 
 func (w *world) insert(owner order.Owner, id order.ID, customer string, status order.Status) order.ID {
@@ -170,7 +170,7 @@ func (w *world) insert(owner order.Owner, id order.ID, customer string, status o
 
 func (w *world) order(id order.ID, customer string, rev int64) *order.Order {
 	return &order.Order{
-		ID: id, Version: rev, HeadHash: []byte{1}, Status: order.Pending, PaymentStatus: order.PaymentNone, Currency: "EUR", CustomerRef: customer,
+		ID: id, Version: rev, HeadHash: []byte{1}, Status: order.StatusPending, PaymentStatus: order.PaymentStatusNone, Currency: "EUR", CustomerRef: customer,
 		Lines:    []order.Line{{SKU: "LAMP", Name: "Lamp", Quantity: 2, UnitPrice: order.Money{Amount: 1999, Currency: "EUR"}}},
 		Total:    order.Money{Amount: 3998, Currency: "EUR"},
 		Metadata: map[string]string{"rev": strconv.FormatInt(rev, 10)}, CreatedAt: id.Time(), UpdatedAt: id.Time(),

@@ -1026,7 +1026,9 @@ type EventList struct {
 
 // Fault One place of the request that breaks the contract. It never repeats the value that was sent.
 type Fault struct {
-	// Message Examples: must be at most 10000
+	// Message For people; in the language of `Accept-Language`.
+	//
+	// Examples: must be at most 10000
 	Message string `json:"message"`
 
 	// Pointer A JSON Pointer into the body, or for a parameter `/` + where it stands + `/` + its name (`/query/limit`).
@@ -1034,7 +1036,7 @@ type Fault struct {
 	// Examples: /lines/0/quantity
 	Pointer string `json:"pointer"`
 
-	// Rule The keyword of the contract's schema that is broken.
+	// Rule What was broken: a keyword of the contract's schema, or a rule that is more than a schema can say (`exists`, `price`, `signature`).
 	//
 	// Examples: maximum
 	Rule string `json:"rule"`
@@ -1235,7 +1237,7 @@ type Problem struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1245,7 +1247,7 @@ type Problem struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1307,7 +1309,7 @@ type ProblemAUTH001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1317,7 +1319,7 @@ type ProblemAUTH001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1337,7 +1339,7 @@ type ProblemAUTH002 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1347,7 +1349,7 @@ type ProblemAUTH002 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1367,7 +1369,7 @@ type ProblemAUTH003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1377,7 +1379,7 @@ type ProblemAUTH003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1397,7 +1399,7 @@ type ProblemAUTH004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1407,7 +1409,7 @@ type ProblemAUTH004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1427,7 +1429,7 @@ type ProblemAUTH005 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1437,7 +1439,7 @@ type ProblemAUTH005 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1457,7 +1459,7 @@ type ProblemAUTH006 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1467,7 +1469,7 @@ type ProblemAUTH006 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1487,7 +1489,7 @@ type ProblemCAT001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1497,7 +1499,7 @@ type ProblemCAT001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1518,7 +1520,7 @@ type ProblemCAT003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1528,7 +1530,7 @@ type ProblemCAT003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1549,7 +1551,7 @@ type ProblemCAT004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1559,7 +1561,7 @@ type ProblemCAT004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1580,7 +1582,7 @@ type ProblemCAT005 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1590,7 +1592,7 @@ type ProblemCAT005 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1610,7 +1612,7 @@ type ProblemIDEM001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1620,7 +1622,7 @@ type ProblemIDEM001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1640,7 +1642,7 @@ type ProblemIDEM002 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1650,7 +1652,7 @@ type ProblemIDEM002 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1670,7 +1672,7 @@ type ProblemIDEM003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1680,7 +1682,7 @@ type ProblemIDEM003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1700,7 +1702,7 @@ type ProblemIDEM004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1710,7 +1712,7 @@ type ProblemIDEM004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1730,7 +1732,7 @@ type ProblemINV001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1740,7 +1742,7 @@ type ProblemINV001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1760,7 +1762,7 @@ type ProblemORD001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1770,7 +1772,7 @@ type ProblemORD001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1799,7 +1801,7 @@ type ProblemORD002 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1809,7 +1811,7 @@ type ProblemORD002 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1830,7 +1832,7 @@ type ProblemORD003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1840,7 +1842,7 @@ type ProblemORD003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1866,7 +1868,7 @@ type ProblemORD004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1881,7 +1883,7 @@ type ProblemORD004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1902,7 +1904,7 @@ type ProblemORD005 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1912,7 +1914,7 @@ type ProblemORD005 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1932,7 +1934,7 @@ type ProblemORD007 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1942,7 +1944,7 @@ type ProblemORD007 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1963,7 +1965,7 @@ type ProblemORD008 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -1973,7 +1975,7 @@ type ProblemORD008 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -1993,7 +1995,7 @@ type ProblemORD009 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2003,7 +2005,7 @@ type ProblemORD009 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2023,7 +2025,7 @@ type ProblemRATE001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2033,7 +2035,7 @@ type ProblemRATE001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2053,7 +2055,7 @@ type ProblemRATE003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2063,7 +2065,7 @@ type ProblemRATE003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2084,7 +2086,7 @@ type ProblemREQ001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2094,7 +2096,7 @@ type ProblemREQ001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2115,7 +2117,7 @@ type ProblemREQ002 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2125,7 +2127,7 @@ type ProblemREQ002 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2146,7 +2148,7 @@ type ProblemREQ003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2156,7 +2158,7 @@ type ProblemREQ003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2177,7 +2179,7 @@ type ProblemREQ004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2187,7 +2189,7 @@ type ProblemREQ004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2207,7 +2209,7 @@ type ProblemREQ005 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2217,7 +2219,7 @@ type ProblemREQ005 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2237,7 +2239,7 @@ type ProblemREQ007 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2247,7 +2249,7 @@ type ProblemREQ007 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2267,7 +2269,7 @@ type ProblemREQ008 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2277,7 +2279,7 @@ type ProblemREQ008 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2297,7 +2299,7 @@ type ProblemREQ009 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2307,7 +2309,7 @@ type ProblemREQ009 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2327,7 +2329,7 @@ type ProblemREQ012 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2337,7 +2339,7 @@ type ProblemREQ012 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2357,7 +2359,7 @@ type ProblemSYS001 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2367,7 +2369,7 @@ type ProblemSYS001 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2387,7 +2389,7 @@ type ProblemSYS002 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2397,7 +2399,7 @@ type ProblemSYS002 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2417,7 +2419,7 @@ type ProblemSYS003 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2427,7 +2429,7 @@ type ProblemSYS003 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2447,7 +2449,7 @@ type ProblemSYS004 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2457,7 +2459,7 @@ type ProblemSYS004 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2477,7 +2479,7 @@ type ProblemSYS005 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2487,7 +2489,7 @@ type ProblemSYS005 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -2507,7 +2509,7 @@ type ProblemSYS006 struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`.
+	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -2517,7 +2519,7 @@ type ProblemSYS006 struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`.
+	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.
@@ -6216,7 +6218,8 @@ type GetErrorResponse400Headers struct {
 
 // GetErrorResponse404Headers the declared response headers of an HTTP 404 response for GetError
 type GetErrorResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // GetErrorResponse406Headers the declared response headers of an HTTP 406 response for GetError
@@ -6392,7 +6395,8 @@ type GetInventoryResponse403Headers struct {
 
 // GetInventoryResponse404Headers the declared response headers of an HTTP 404 response for GetInventory
 type GetInventoryResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // GetInventoryResponse406Headers the declared response headers of an HTTP 406 response for GetInventory
@@ -6771,8 +6775,9 @@ type PlaceOrderResponse406Headers struct {
 
 // PlaceOrderResponse409Headers the declared response headers of an HTTP 409 response for PlaceOrder
 type PlaceOrderResponse409Headers struct {
-	RetryAfter int32
-	XTraceID   string
+	IdempotencyReplayed *string
+	RetryAfter          int32
+	XTraceID            string
 }
 
 // PlaceOrderResponse413Headers the declared response headers of an HTTP 413 response for PlaceOrder
@@ -6788,7 +6793,8 @@ type PlaceOrderResponse415Headers struct {
 
 // PlaceOrderResponse422Headers the declared response headers of an HTTP 422 response for PlaceOrder
 type PlaceOrderResponse422Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // PlaceOrderResponse429Headers the declared response headers of an HTTP 429 response for PlaceOrder
@@ -7011,7 +7017,8 @@ type GetOrderResponse403Headers struct {
 
 // GetOrderResponse404Headers the declared response headers of an HTTP 404 response for GetOrder
 type GetOrderResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // GetOrderResponse406Headers the declared response headers of an HTTP 406 response for GetOrder
@@ -7205,7 +7212,8 @@ type CancelOrderResponse403Headers struct {
 
 // CancelOrderResponse404Headers the declared response headers of an HTTP 404 response for CancelOrder
 type CancelOrderResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // CancelOrderResponse406Headers the declared response headers of an HTTP 406 response for CancelOrder
@@ -7215,8 +7223,9 @@ type CancelOrderResponse406Headers struct {
 
 // CancelOrderResponse409Headers the declared response headers of an HTTP 409 response for CancelOrder
 type CancelOrderResponse409Headers struct {
-	RetryAfter *int32
-	XTraceID   string
+	IdempotencyReplayed *string
+	RetryAfter          *int32
+	XTraceID            string
 }
 
 // CancelOrderResponse413Headers the declared response headers of an HTTP 413 response for CancelOrder
@@ -7232,7 +7241,8 @@ type CancelOrderResponse415Headers struct {
 
 // CancelOrderResponse422Headers the declared response headers of an HTTP 422 response for CancelOrder
 type CancelOrderResponse422Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // CancelOrderResponse429Headers the declared response headers of an HTTP 429 response for CancelOrder
@@ -7464,7 +7474,8 @@ type ListOrderEventsResponse403Headers struct {
 
 // ListOrderEventsResponse404Headers the declared response headers of an HTTP 404 response for ListOrderEvents
 type ListOrderEventsResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // ListOrderEventsResponse406Headers the declared response headers of an HTTP 406 response for ListOrderEvents
@@ -7658,7 +7669,8 @@ type GetOrderSagaResponse403Headers struct {
 
 // GetOrderSagaResponse404Headers the declared response headers of an HTTP 404 response for GetOrderSaga
 type GetOrderSagaResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // GetOrderSagaResponse406Headers the declared response headers of an HTTP 406 response for GetOrderSaga
@@ -8032,7 +8044,8 @@ type GetProductResponse403Headers struct {
 
 // GetProductResponse404Headers the declared response headers of an HTTP 404 response for GetProduct
 type GetProductResponse404Headers struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 
 // GetProductResponse406Headers the declared response headers of an HTTP 406 response for GetProduct
@@ -9079,6 +9092,13 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 		response.Headers400 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetErrorResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9375,6 +9395,13 @@ func ParseGetInventoryResponse(rsp *http.Response) (*GetInventoryResponse, error
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetInventoryResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9985,6 +10012,13 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 		response.Headers406 = &headers
 	case rsp.StatusCode == 409:
 		var headers PlaceOrderResponse409Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
@@ -10029,6 +10063,13 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 		response.Headers415 = &headers
 	case rsp.StatusCode == 422:
 		var headers PlaceOrderResponse422Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10315,6 +10356,13 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetOrderResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10643,6 +10691,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers CancelOrderResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10663,6 +10718,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 		response.Headers406 = &headers
 	case rsp.StatusCode == 409:
 		var headers CancelOrderResponse409Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
@@ -10707,6 +10769,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 		response.Headers415 = &headers
 	case rsp.StatusCode == 422:
 		var headers CancelOrderResponse422Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10993,6 +11062,13 @@ func ParseListOrderEventsResponse(rsp *http.Response) (*ListOrderEventsResponse,
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers ListOrderEventsResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -11289,6 +11365,13 @@ func ParseGetOrderSagaResponse(rsp *http.Response) (*GetOrderSagaResponse, error
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetOrderSagaResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -11864,6 +11947,13 @@ func ParseGetProductResponse(rsp *http.Response) (*GetProductResponse, error) {
 		response.Headers403 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetProductResponse404Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -13086,7 +13176,8 @@ type Refusal403AUTH005006ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal404CAT001ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal404CAT001ApplicationProblemPlusJSONResponse struct {
 	Body ProblemCAT001
@@ -13095,7 +13186,8 @@ type Refusal404CAT001ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal404INV001ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal404INV001ApplicationProblemPlusJSONResponse struct {
 	Body ProblemINV001
@@ -13104,7 +13196,8 @@ type Refusal404INV001ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal404ORD001ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal404ORD001ApplicationProblemPlusJSONResponse struct {
 	Body ProblemORD001
@@ -13113,7 +13206,8 @@ type Refusal404ORD001ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal404REQ005ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal404REQ005ApplicationProblemPlusJSONResponse struct {
 	Body ProblemREQ005
@@ -13131,8 +13225,9 @@ type Refusal406REQ007ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal409IDEM003ResponseHeaders struct {
-	RetryAfter int32
-	XTraceID   string
+	IdempotencyReplayed *string
+	RetryAfter          int32
+	XTraceID            string
 }
 type Refusal409IDEM003ApplicationProblemPlusJSONResponse struct {
 	Body ProblemIDEM003
@@ -13141,8 +13236,9 @@ type Refusal409IDEM003ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal409IDEM003ORD002007009ResponseHeaders struct {
-	RetryAfter *int32
-	XTraceID   string
+	IdempotencyReplayed *string
+	RetryAfter          *int32
+	XTraceID            string
 }
 type Refusal409IDEM003ORD002007009ApplicationProblemPlusJSONResponse struct {
 	Body Problem409IDEM003ORD002007009
@@ -13170,7 +13266,8 @@ type Refusal415REQ009ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal422CAT003004005IDEM002ORD003004005008ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal422CAT003004005IDEM002ORD003004005008ApplicationProblemPlusJSONResponse struct {
 	Body Problem422CAT003004005IDEM002ORD003004005008
@@ -13179,7 +13276,8 @@ type Refusal422CAT003004005IDEM002ORD003004005008ApplicationProblemPlusJSONRespo
 }
 
 type Refusal422IDEM002ResponseHeaders struct {
-	XTraceID string
+	IdempotencyReplayed *string
+	XTraceID            string
 }
 type Refusal422IDEM002ApplicationProblemPlusJSONResponse struct {
 	Body ProblemIDEM002
@@ -13782,6 +13880,9 @@ func (response GetError404ApplicationProblemPlusJSONResponse) VisitGetErrorRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14003,6 +14104,9 @@ func (response GetInventory404ApplicationProblemPlusJSONResponse) VisitGetInvent
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14460,6 +14564,9 @@ func (response PlaceOrder409ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(409)
@@ -14515,6 +14622,9 @@ func (response PlaceOrder422ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
@@ -14719,6 +14829,9 @@ func (response GetOrder404ApplicationProblemPlusJSONResponse) VisitGetOrderRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14957,6 +15070,9 @@ func (response CancelOrder404ApplicationProblemPlusJSONResponse) VisitCancelOrde
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14991,6 +15107,9 @@ func (response CancelOrder409ApplicationProblemPlusJSONResponse) VisitCancelOrde
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	if response.Headers.RetryAfter != nil {
 		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
 	}
@@ -15048,6 +15167,9 @@ func (response CancelOrder422ApplicationProblemPlusJSONResponse) VisitCancelOrde
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
@@ -15252,6 +15374,9 @@ func (response ListOrderEvents404ApplicationProblemPlusJSONResponse) VisitListOr
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -15473,6 +15598,9 @@ func (response GetOrderSaga404ApplicationProblemPlusJSONResponse) VisitGetOrderS
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -15897,6 +16025,9 @@ func (response GetProduct404ApplicationProblemPlusJSONResponse) VisitGetProductR
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
+	if response.Headers.IdempotencyReplayed != nil {
+		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)

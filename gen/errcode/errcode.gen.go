@@ -6,6 +6,7 @@ package errcode
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Code names one kind of refusal. It never changes its meaning or its status.
@@ -301,4 +302,87 @@ var infos = []Info{
 		"The instance takes no new work and nothing was changed. Repeat; another one will answer."},
 	{SYS006, 503, true, "Outcome unknown", "The outcome is not known yet, please retry with the same key", "结果暂时未知，请使用相同的 Idempotency-Key 重试",
 		"The change may or may not have been made. Repeat with the same key, which cannot make it twice."},
+}
+
+// Rule is what one place of a request breaks: a keyword of the contract's schema or a demand of the gateway.
+type Rule string
+
+const (
+	RuleActive               Rule = "active"               // is not for sale
+	RuleAdditionalProperties Rule = "additionalProperties" // is not known here
+	RuleAvailable            Rule = "available"            // has no price in the currency of the order
+	RuleComplete             Rule = "complete"             // ends too early
+	RuleConst                Rule = "const"                // is not the one value that is allowed
+	RuleCurrency             Rule = "currency"             // must be the currency of the order
+	RuleDepth                Rule = "depth"                // is nested too deeply
+	RuleEncoding             Rule = "encoding"             // must be UTF-8 without NUL
+	RuleEnum                 Rule = "enum"                 // is none of the allowed values
+	RuleExists               Rule = "exists"               // is not a sku of your account
+	RuleFormat               Rule = "format"               // must be a {}
+	RuleMaxItems             Rule = "maxItems"             // takes at most {} items
+	RuleMaxLength            Rule = "maxLength"            // takes at most {} characters
+	RuleMaxProperties        Rule = "maxProperties"        // takes at most {} properties
+	RuleMaximum              Rule = "maximum"              // must be at most {}
+	RuleMinItems             Rule = "minItems"             // needs at least {} items
+	RuleMinLength            Rule = "minLength"            // needs at least {} characters
+	RuleMinimum              Rule = "minimum"              // must be at least {}
+	RuleNumber               Rule = "number"               // is a number beyond what can be represented
+	RuleOnce                 Rule = "once"                 // may be given once
+	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
+	RulePattern              Rule = "pattern"              // must match {}
+	RulePrice                Rule = "price"                // is not the present price
+	RuleRequired             Rule = "required"             // is required
+	RuleSchema               Rule = "schema"               // breaks the schema of the contract
+	RuleSignature            Rule = "signature"            // was not issued here or was altered
+	RuleSyntax               Rule = "syntax"               // cannot be read
+	RuleTotal                Rule = "total"                // takes the total of the order over its limit
+	RuleType                 Rule = "type"                 // must be of type {}
+	RuleUnique               Rule = "unique"               // stands there twice
+)
+
+// Say puts the rule into words, in zh-CN or else in en. want is what the contract demands there, for rules whose words name it.
+// A keyword that the registry has no words for is said as RuleSchema.
+func (r Rule) Say(chinese bool, want string) string {
+	words, ok := rules[r]
+	if !ok {
+		words = rules[RuleSchema]
+	}
+	text := words[0]
+	if chinese {
+		text = words[1]
+	}
+	return strings.Replace(text, "{}", want, 1)
+}
+
+var rules = map[Rule][2]string{
+	RuleActive:               {"is not for sale", "商品已下架"},
+	RuleAdditionalProperties: {"is not known here", "是未知字段"},
+	RuleAvailable:            {"has no price in the currency of the order", "没有该订单币种的价格"},
+	RuleComplete:             {"ends too early", "内容不完整"},
+	RuleConst:                {"is not the one value that is allowed", "不是唯一允许的值"},
+	RuleCurrency:             {"must be the currency of the order", "必须与订单币种一致"},
+	RuleDepth:                {"is nested too deeply", "嵌套层级过深"},
+	RuleEncoding:             {"must be UTF-8 without NUL", "必须是不含 NUL 的 UTF-8 文本"},
+	RuleEnum:                 {"is none of the allowed values", "不在允许的取值范围内"},
+	RuleExists:               {"is not a sku of your account", "不是您账户中的 SKU"},
+	RuleFormat:               {"must be a {}", "必须符合 {} 格式"},
+	RuleMaxItems:             {"takes at most {} items", "最多 {} 项"},
+	RuleMaxLength:            {"takes at most {} characters", "最多 {} 个字符"},
+	RuleMaxProperties:        {"takes at most {} properties", "最多 {} 个属性"},
+	RuleMaximum:              {"must be at most {}", "不能大于 {}"},
+	RuleMinItems:             {"needs at least {} items", "至少 {} 项"},
+	RuleMinLength:            {"needs at least {} characters", "至少 {} 个字符"},
+	RuleMinimum:              {"must be at least {}", "不能小于 {}"},
+	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
+	RuleOnce:                 {"may be given once", "只能出现一次"},
+	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},
+	RulePattern:              {"must match {}", "必须匹配 {}"},
+	RulePrice:                {"is not the present price", "与当前价格不一致"},
+	RuleRequired:             {"is required", "不能为空"},
+	RuleSchema:               {"breaks the schema of the contract", "不符合接口约定"},
+	RuleSignature:            {"was not issued here or was altered", "不是由本系统签发或已被篡改"},
+	RuleSyntax:               {"cannot be read", "语法错误"},
+	RuleTotal:                {"takes the total of the order over its limit", "使订单总额超出上限"},
+	RuleType:                 {"must be of type {}", "类型必须是 {}"},
+	RuleUnique:               {"stands there twice", "重复出现"},
 }

@@ -50,7 +50,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if !ok {
 		return fmt.Errorf("no subcommand %q\n\n%s", args[0], usage)
 	}
-	cfg, err := ReadConfig()
+	var defaults map[string]string
+	if args[0] == "run" {
+		defaults = demoDefaults
+	}
+	cfg, err := ReadConfig(defaults)
 	if err != nil {
 		return err
 	}

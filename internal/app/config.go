@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -32,9 +33,15 @@ type Config struct {
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
 }
 
-// ReadConfig reads the environment.
-func ReadConfig() (Config, error) {
-	c, err := env.ParseAs[Config]()
+// ReadConfig reads the environment; what is not set there comes from defaults, else from the tags above.
+func ReadConfig(defaults map[string]string) (Config, error) {
+	set := env.ToMap(os.Environ())
+	for name, value := range defaults {
+		if set[name] == "" {
+			set[name] = value
+		}
+	}
+	c, err := env.ParseAsWithOptions[Config](env.Options{Environment: set})
 	if err != nil {
 		return c, fmt.Errorf("configuration: %w", err)
 	}
@@ -90,6 +97,9 @@ func (c Config) Masked() map[string]any {
 		value := v.Field(i).Interface()
 		if f.Tag.Get("mask") != "" && !v.Field(i).IsZero() {
 			value = "***"
+		}
+		if d, ok := value.(time.Duration); ok {
+			value = d.String()
 		}
 		m[f.Tag.Get("env")] = value
 	}

@@ -53,7 +53,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 		g.psp.Close()
 		_ = simulator.Close()
 	})
-	if g.cfg, err = ReadConfig(); err != nil {
+	if g.cfg, err = ReadConfig(nil); err != nil {
 		t.Fatal(err)
 	}
 	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix

@@ -29,8 +29,13 @@ const (
 	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
 	demoAccount = "demo"
-	demoTimeout = 8 * time.Second // of a payment, so that a newcomer sees its end
 )
+
+// demoDefaults are what `ordergate run` sets otherwise than a production process.
+var demoDefaults = map[string]string{
+	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
+	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
+}
 
 // run is `ordergate run`: it starts the stack and the payment simulator as child processes and runs serve and worker on them, all
 // in one process. Data stays in its folder; the next run goes on where this one stopped, however it stopped.
@@ -75,12 +80,6 @@ func run(ctx context.Context, proc process, args []string) error {
 	if cfg.Secret, err = keptSecret(filepath.Join(cfg.DataDir, "secret")); err != nil {
 		return err
 	}
-	if _, set := os.LookupEnv("ORDERGATE_PAYMENT_TIMEOUT"); !set {
-		cfg.PaymentTimeout = demoTimeout
-	}
-	if _, set := os.LookupEnv("ORDERGATE_DRAIN_DELAY"); !set {
-		cfg.DrainDelay = 0 // nobody balances here
-	}
 	say("migrating the database")
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
@@ -102,7 +101,7 @@ func run(ctx context.Context, proc process, args []string) error {
 	}
 	defer func() { _ = logs.Close() }()
 	say("starting the payment simulator")
-	simulator, err := newSimulator(ctx, filepath.Join(cfg.DataDir, "psp"), logs)
+	simulator, err := newSimulator(ctx, cfg.PSPAddr, filepath.Join(cfg.DataDir, "psp"), logs)
 	if err != nil {
 		return err
 	}
@@ -117,7 +116,7 @@ func run(ctx context.Context, proc process, args []string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.worker(ctx) })
 		g.Go(func() error { return p.serve(ctx, demo) })
-		g.Go(func() error { return mourn(ctx, stack, out) })
+		g.Go(func() error { return revive(ctx, stack, out) })
 		g.Go(func() error {
 			for {
 				select {
@@ -181,17 +180,18 @@ func keptSecret(path string) (string, error) {
 	return text, os.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
-// mourn says when Redis or the replica ended: reads go on without them. Without the primary nothing does.
-func mourn(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
+// revive starts a server again that died. Meanwhile reads go on without Redis or the replica; without the primary nothing does.
+func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-stack.Died():
-			if d, ok := errors.AsType[*devstack.Death](err); !ok || d.Name == "primary" {
+		case death := <-stack.Died():
+			fmt.Fprintf(out, "%v\n%s is started again\n", death, death.Name)
+			if err := stack.Revive(ctx, death.Name); err != nil {
 				return err
 			}
-			fmt.Fprintf(out, "%v\nOrdergate goes on without it; start it again to have it back.\n", err)
+			fmt.Fprintf(out, "%s is back\n", death.Name)
 		}
 	}
 }
@@ -206,11 +206,13 @@ type simulatorProcess struct {
 	ended     chan error // told when it ends and stop was not called
 }
 
-// newSimulator chooses a free port.
-func newSimulator(ctx context.Context, dir string, logs io.Writer) (*simulatorProcess, error) {
-	l, err := listen(ctx, "payment simulator", "127.0.0.1:0")
+// newSimulator settles the address: the given one, or any if that is taken.
+func newSimulator(ctx context.Context, addr, dir string, logs io.Writer) (*simulatorProcess, error) {
+	l, err := listen(ctx, "payment simulator", addr)
 	if err != nil {
-		return nil, err
+		if l, err = listen(ctx, "payment simulator", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
 	}
 	defer l.Close()
 	return &simulatorProcess{addr: l.Addr().String(), dir: dir, logs: logs, ended: make(chan error, 1)}, nil

@@ -17,21 +17,26 @@ var methods = []string{"get", "put", "post", "delete", "options", "head", "patch
 
 const traceHeader = "headers.yaml#/TraceID"
 
-// problemHeaders are the headers of a problem besides X-Trace-ID.
-func problemHeaders(status int, codes []string) (name, target string) {
-	switch {
-	case status == 401:
-		return "WWW-Authenticate", registry + "#/headers/WWWAuthenticate"
-	case status == 405:
-		return "Allow", registry + "#/headers/Allow"
-	case status == 415:
-		return "Accept-Encoding", registry + "#/headers/AcceptEncoding"
-	case status == 429, status == 503, slices.Equal(codes, []string{"IDEM_003"}):
-		return "Retry-After", registry + "#/headers/RetryAfter"
-	case slices.Contains(codes, "IDEM_003"):
-		return "Retry-After", registry + "#/headers/RetryAfterInProgress"
+// problemHeaders are the headers of a problem. The statuses of refusals that are kept under a key have Idempotency-Replayed.
+func problemHeaders(status int, codes []string) *yaml.Node {
+	headers := mapping("X-Trace-ID", traceHeader)
+	switch status {
+	case 401:
+		set(headers, "WWW-Authenticate", registry+"#/headers/WWWAuthenticate")
+	case 404, 409, 422:
+		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
+	case 405:
+		set(headers, "Allow", registry+"#/headers/Allow")
+	case 415:
+		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")
 	}
-	return "", ""
+	switch {
+	case status == 429, status == 503, slices.Equal(codes, []string{"IDEM_003"}):
+		set(headers, "Retry-After", registry+"#/headers/RetryAfter")
+	case slices.Contains(codes, "IDEM_003"):
+		set(headers, "Retry-After", registry+"#/headers/RetryAfterInProgress")
+	}
+	return headers
 }
 
 // common are the codes that follow from what an operation is, not from what it does. REQ_003 is among them everywhere: a query
@@ -188,10 +193,7 @@ func (b *bundler) refusal(status int, codes []string) (string, error) {
 		}
 		schema = ref("#/components/schemas/" + union)
 	}
-	headers := mapping("X-Trace-ID", traceHeader)
-	if name, target := problemHeaders(status, codes); name != "" {
-		set(headers, name, target)
-	}
+	headers := problemHeaders(status, codes)
 	for _, target := range pairs(headers) {
 		address, err := b.component(root, target.Value)
 		if err != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
+
+	"github.com/ordergate/ordergate/internal/guard"
 )
 
 var (
@@ -72,14 +74,8 @@ func Infrastructure(err error) bool {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok { // whatever the server said to the new connection
 		return true
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(pg.Code) == 5 {
-		switch {
-		case pg.Code[:2] == "08", pg.Code[:2] == "53", pg.Code[:4] == "57P0":
-			return true
-		case pg.Code == "25006", pg.Code == "57014": // read-only; statement_timeout
-			return true
-		}
-		return Contention(err)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return guard.Failing(pg.Code) || Contention(err)
 	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok

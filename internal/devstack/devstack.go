@@ -50,7 +50,7 @@ type Stack struct {
 	state    state
 	fork     func(func() error) error
 	noForks  func()
-	died     chan error
+	died     chan *Death
 	once     sync.Once
 	stopping chan struct{}
 	stopped  error // what Stop returns
@@ -82,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, stopping: make(chan struct{}), died: make(chan error, 2+len(cfg.Replicas))}
+	s := &Stack{cfg: cfg, stopping: make(chan struct{}), died: make(chan *Death, 2+len(cfg.Replicas))}
 	s.fork, s.noForks = forker()
 	defer func() {
 		if err != nil {
@@ -107,25 +107,36 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if s.bin, err = postgresBin(dataVersion(s.path("primary"))); err != nil {
 		return nil, err
 	}
-	children := make([]*child, 2+len(cfg.Replicas))
-	if children[0], err = s.startRedis(ctx); err != nil {
-		return nil, err
-	}
-	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
-	if children[1], err = s.startPrimary(ctx); err != nil {
-		return nil, err
+	names := []string{"redis", "primary"}
+	for _, r := range cfg.Replicas {
+		names = append(names, r.Name)
+		s.ReplicaURLs = append(s.ReplicaURLs, s.url(r.Name, "ordergate"))
 	}
 	s.PrimaryURL = s.url("primary", "ordergate")
-	for i, r := range cfg.Replicas {
-		if children[2+i], err = s.startReplica(ctx, r); err != nil {
+	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
+	children := make([]*child, len(names))
+	for i, name := range names {
+		if children[i], err = s.startServer(ctx, name); err != nil {
 			return nil, err
 		}
-		s.ReplicaURLs = append(s.ReplicaURLs, s.url(r.Name, "ordergate"))
 	}
 	for _, c := range children {
 		go s.watch(c)
 	}
 	return s, nil
+}
+
+// startServer starts one and returns when it is ready.
+func (s *Stack) startServer(ctx context.Context, name string) (*child, error) {
+	for _, r := range s.cfg.Replicas {
+		if r.Name == name {
+			return s.startReplica(ctx, r)
+		}
+	}
+	if name == "redis" {
+		return s.startRedis(ctx)
+	}
+	return s.startPrimary(ctx)
 }
 
 // Death is the end of a server that nobody stopped. Its text has the tail of the server's log.
@@ -140,14 +151,32 @@ func (d *Death) Error() string { return d.Err.Error() }
 func (d *Death) Unwrap() error { return d.Err }
 
 // Died tells a *Death when a server ended that nobody stopped. The others go on.
-func (s *Stack) Died() <-chan error { return s.died }
+func (s *Stack) Died() <-chan *Death { return s.died }
+
+// Revive starts a server again that died: at its address, the primary and a replica on their data, Redis empty. It must not run
+// beside Stop.
+func (s *Stack) Revive(ctx context.Context, name string) error {
+	if err := end(ctx, s.cfg.Dir, name); err != nil { // what it forked may outlive it for a moment
+		return err
+	}
+	c, err := s.startServer(ctx, name)
+	if err != nil {
+		return fmt.Errorf("start %s again: %w", name, err)
+	}
+	go s.watch(c)
+	return nil
+}
 
 func (s *Stack) watch(c *child) {
 	<-c.done
 	select {
 	case <-s.stopping:
+		return
 	default:
-		s.died <- &Death{c.name, c.epitaph()}
+	}
+	select {
+	case s.died <- &Death{c.name, c.epitaph()}:
+	case <-s.stopping:
 	}
 }
 

@@ -137,6 +137,17 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 		awaitRows(t, s.PrimaryURL, n)
 		awaitRows(t, s.ReplicaURLs[0], n)
 	}
+	for _, name := range []string{"replica", "redis", "primary"} {
+		kill(t, dir, name)
+		if death := <-s.Died(); death.Name != name {
+			t.Errorf("%s died, not %s", death.Name, name)
+		}
+		if err := s.Revive(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
+	awaitRows(t, s.ReplicaURLs[0], 4)
 	kill(t, dir, "replica")
 	kill(t, dir, "redis")
 	stop(t, s)

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 const oldest = 15
 
 // Install installs PostgreSQL and Redis where they are missing: with apt-get on Debian and Ubuntu (through sudo when we are not
-// root), with Homebrew on macOS. What is there is neither upgraded nor restarted. Elsewhere the error says what to install. The
-// installer's words go to out.
+// root), with Homebrew on macOS. What is there is neither upgraded nor restarted. Elsewhere the error says what to install. out
+// hears what is done; the installer's own words come only with an error.
 func Install(ctx context.Context, out io.Writer) error {
 	_, pg := postgresBin(0)
 	_, redis := redisServer()
@@ -50,11 +51,12 @@ func Install(ctx context.Context, out io.Writer) error {
 		steps = [][]string{append([]string{"brew", "install"}, missing("postgresql@16", "redis")...)}
 	}
 	for _, step := range steps {
-		fmt.Fprintln(out, "installing PostgreSQL and Redis:", strings.Join(step, " "))
+		fmt.Fprintln(out, "  installing PostgreSQL and Redis:", strings.Join(step, " "))
 		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, out
+		var said bytes.Buffer
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &said, &said // sudo asks at the terminal itself
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("install PostgreSQL and Redis: %v: %w", step, err)
+			return fmt.Errorf("install PostgreSQL and Redis: %v: %w\n%s", step, err, said.Bytes())
 		}
 	}
 	_, pg = postgresBin(0)

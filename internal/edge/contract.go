@@ -232,14 +232,14 @@ func idempotencyKey(h http.Header) (string, error) {
 // that the contract does not know is a fault, too: it is more often a slip than a wish.
 func (o *operation) checkParameters(c echo.Context) error {
 	var faults []apierr.Fault
-	fault := func(p parameter, rule, message string) {
-		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Message: message})
+	fault := func(p parameter, rule errcode.Rule, want string) {
+		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Want: want})
 	}
 	query := url.Values{}
 	if raw := c.Request().URL.RawQuery; raw != "" {
 		var err error
 		if query, err = url.ParseQuery(raw); err != nil {
-			return apierr.E(errcode.REQ003, apierr.At("/query", "syntax"))
+			return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
 		}
 	}
 	for _, p := range o.parameters {
@@ -254,7 +254,7 @@ func (o *operation) checkParameters(c echo.Context) error {
 		case "query":
 			values := query[p.name]
 			if len(values) > 1 {
-				fault(p, "once", "may be given once")
+				fault(p, errcode.RuleOnce, "")
 				continue
 			}
 			if given = len(values) == 1; given {
@@ -266,12 +266,12 @@ func (o *operation) checkParameters(c echo.Context) error {
 		}
 		if !given {
 			if p.required {
-				fault(p, "required", "is required")
+				fault(p, errcode.RuleRequired, "")
 			}
 			continue
 		}
 		if !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0 {
-			fault(p, "encoding", "must be UTF-8 without NUL")
+			fault(p, errcode.RuleEncoding, "")
 			continue
 		}
 		var v any = value
@@ -281,12 +281,12 @@ func (o *operation) checkParameters(c echo.Context) error {
 			}
 		}
 		for _, f := range faultsOf(p.schema.Validate(v)) {
-			fault(p, f.Rule, f.Message)
+			fault(p, f.Rule, f.Want)
 		}
 	}
 	for name := range query {
 		if !slices.Contains(o.queries, name) {
-			fault(parameter{in: "query", name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, "additionalProperties", "is not known here")
+			fault(parameter{in: "query", name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
 		}
 	}
 	if len(faults) > 0 {
@@ -320,7 +320,7 @@ func (binder) Bind(target any, c echo.Context) error {
 		err = json.Unmarshal(body, target)
 	}
 	if err != nil {
-		return apierr.E(errcode.REQ002, apierr.At("", "type"), apierr.Cause(err))
+		return apierr.E(errcode.REQ002, apierr.At("", errcode.RuleType), apierr.Cause(err))
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func readError(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return apierr.E(errcode.REQ008)
 	}
-	return apierr.E(errcode.REQ001, apierr.At("", "complete"), apierr.Cause(err))
+	return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
 }
 
 // toClient turns whatever a handler returned into the one error that a client can see.
@@ -37,11 +37,11 @@ func toClient(err error) *apierr.Error {
 		case http.StatusUnsupportedMediaType:
 			return apierr.E(errcode.REQ009)
 		case http.StatusBadRequest: // the generated binding; the contract's own check was here before it
-			return apierr.E(errcode.REQ003, apierr.At("", "schema"), apierr.Cause(err))
+			return apierr.E(errcode.REQ003, apierr.At("", errcode.RuleSchema), apierr.Cause(err))
 		}
 	}
 	if errors.Is(err, io.EOF) { // a required body that is not there
-		return apierr.E(errcode.REQ001, apierr.At("", "required"))
+		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return apierr.E(errcode.SYS003, apierr.Cause(err))

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -36,22 +37,22 @@ func readJSON(body []byte) (any, error) {
 		if _, err = d.ReadToken(); errors.Is(err, io.EOF) {
 			return v, nil
 		}
-		return nil, malformed("", "one document")
+		return nil, malformed("", errcode.RuleOneDocument)
 	}
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		rule := "syntax"
+		rule := errcode.RuleSyntax
 		if errors.Is(e.Err, jsontext.ErrDuplicateName) {
-			rule = "unique names"
+			rule = errcode.RuleUnique
 		}
 		return nil, malformed(string(e.JSONPointer), rule)
 	}
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return nil, e
 	}
-	return nil, malformed("", "syntax")
+	return nil, malformed("", errcode.RuleSyntax)
 }
 
-func malformed(pointer, rule string) error {
+func malformed(pointer string, rule errcode.Rule) error {
 	if len(pointer) > 256 {
 		pointer = pointer[:256]
 	}
@@ -74,7 +75,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 		return number(d, t.String())
 	case '[':
 		if d.StackDepth() > maxDepth {
-			return nil, malformed(string(d.StackPointer()), "depth")
+			return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
 		}
 		list := []any{}
 		for d.PeekKind() != ']' {
@@ -88,7 +89,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 		return list, err
 	default: // '{': the decoder gives no other
 		if d.StackDepth() > maxDepth {
-			return nil, malformed(string(d.StackPointer()), "depth")
+			return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
 		}
 		object := map[string]any{}
 		for d.PeekKind() != '}' {
@@ -112,7 +113,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 // text refuses NUL, which PostgreSQL cannot keep.
 func text(d *jsontext.Decoder, s string) (string, error) {
 	if strings.IndexByte(s, 0) >= 0 {
-		return "", malformed(string(d.StackPointer()), "no NUL")
+		return "", malformed(string(d.StackPointer()), errcode.RuleEncoding)
 	}
 	return s, nil
 }
@@ -123,10 +124,10 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsInf(f, 0) {
-		return nil, malformed(string(d.StackPointer()), "number")
+		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber)
 	}
 	if _, exponent, _ := strings.Cut(strings.ToLower(s), "e"); len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
-		return nil, malformed(string(d.StackPointer()), "number")
+		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber)
 	}
 	if r, ok := new(big.Rat).SetString(s); ok && r.IsInt() && math.Abs(f) < 1<<53 {
 		return r.Num().Int64(), nil // 2.0 and 2e0 are integers to the contract
@@ -141,7 +142,7 @@ func validate(schema *jsonschema.Schema, v any) error {
 		return nil
 	}
 	code := errcode.REQ004
-	if slices.ContainsFunc(faults, func(f apierr.Fault) bool { return f.Rule != "additionalProperties" }) {
+	if slices.ContainsFunc(faults, func(f apierr.Fault) bool { return f.Rule != errcode.RuleAdditionalProperties }) {
 		code = errcode.REQ002
 	}
 	return apierr.E(code, apierr.Faults(faults...))
@@ -164,62 +165,56 @@ func faultsOf(err error) []apierr.Fault {
 			return
 		}
 		at := pointer(e.InstanceLocation)
-		add := func(at, rule, message string) {
-			faults = append(faults, apierr.Fault{Pointer: at, Rule: rule, Message: message})
-		}
 		switch k := e.ErrorKind.(type) {
 		case *kind.Required:
 			for _, name := range k.Missing {
-				add(at+pointer([]string{name}), "required", "is required")
+				faults = append(faults, apierr.Fault{Pointer: at + pointer([]string{name}), Rule: errcode.RuleRequired})
 			}
 		case *kind.AdditionalProperties:
 			for _, name := range k.Properties {
-				add(at+pointer([]string{name}), "additionalProperties", "is not known here")
+				faults = append(faults, apierr.Fault{Pointer: at + pointer([]string{name}), Rule: errcode.RuleAdditionalProperties})
 			}
 		default:
-			path := e.ErrorKind.KeywordPath()
-			rule := "schema"
-			if len(path) > 0 {
-				rule = path[len(path)-1]
+			f := apierr.Fault{Pointer: at, Rule: errcode.RuleSchema, Want: wanted(k)}
+			if path := k.KeywordPath(); len(path) > 0 {
+				f.Rule = errcode.Rule(path[len(path)-1])
 			}
-			add(at, rule, messageOf(e.ErrorKind, rule))
+			faults = append(faults, f)
 		}
 	}
 	walk(e)
 	slices.SortFunc(faults, func(a, b apierr.Fault) int {
-		return strings.Compare(a.Pointer+"\x00"+a.Rule, b.Pointer+"\x00"+b.Rule)
+		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
 	})
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), maxFaults)]
 }
 
-// messageOf says what the contract wants; it never repeats what came.
-func messageOf(k jsonschema.ErrorKind, rule string) string {
+// wanted is what the contract demands; never what came.
+func wanted(k jsonschema.ErrorKind) string {
 	switch k := k.(type) {
 	case *kind.Type:
-		return "must be of type " + strings.Join(k.Want, " or ")
+		return strings.Join(k.Want, " | ")
 	case *kind.MinItems:
-		return "needs at least " + strconv.Itoa(k.Want) + " items"
+		return strconv.Itoa(k.Want)
 	case *kind.MaxItems:
-		return "takes at most " + strconv.Itoa(k.Want) + " items"
+		return strconv.Itoa(k.Want)
 	case *kind.MinLength:
-		return "needs at least " + strconv.Itoa(k.Want) + " characters"
+		return strconv.Itoa(k.Want)
 	case *kind.MaxLength:
-		return "takes at most " + strconv.Itoa(k.Want) + " characters"
+		return strconv.Itoa(k.Want)
 	case *kind.MaxProperties:
-		return "takes at most " + strconv.Itoa(k.Want) + " properties"
+		return strconv.Itoa(k.Want)
 	case *kind.Minimum:
-		return "must be at least " + k.Want.RatString()
+		return k.Want.RatString()
 	case *kind.Maximum:
-		return "must be at most " + k.Want.RatString()
+		return k.Want.RatString()
 	case *kind.Pattern:
-		return "must match " + k.Want
+		return k.Want
 	case *kind.Format:
-		return "must be a " + k.Want
-	case *kind.Enum:
-		return "is none of the allowed values"
+		return k.Want
 	}
-	return "breaks the rule " + rule
+	return ""
 }
 
 // pointer writes a JSON pointer. Names that clients made up are cut, so that an answer cannot be made large with them.

@@ -132,7 +132,7 @@ func (s *Server) token(text *string) (token.Token, error) {
 	}
 	t, ok := s.Signer.Parse(*text)
 	if !ok {
-		return t, apierr.E(errcode.REQ003, apierr.At("/header/X-Consistency-Token", "signature"))
+		return t, apierr.E(errcode.REQ003, apierr.At("/header/X-Consistency-Token", errcode.RuleSignature))
 	}
 	return t, nil
 }
@@ -141,7 +141,7 @@ func (s *Server) token(text *string) (token.Token, error) {
 func orderID(ctx context.Context, text string) (order.ID, error) {
 	id, ok := order.Parse(order.PrefixOrder, text)
 	if !ok {
-		return id, apierr.E(errcode.REQ003, apierr.At("/path/order_id", "pattern"))
+		return id, apierr.E(errcode.REQ003, apierr.At("/path/order_id", errcode.RulePattern))
 	}
 	metaOf(ctx).orderID = text
 	return id, nil

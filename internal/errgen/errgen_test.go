@@ -40,6 +40,8 @@ func TestAnIncompleteRegistryIsRefused(t *testing.T) {
 		"a third language": {", zh-CN: 不足", ", zh-CN: 不足, fr: peu", "field fr not found"},
 		"variable text":    {"Not enough", "Not enough of %s", "INV_002: variable text"},
 		"misspelt key":     {"retryable", "retriable", "field retriable not found"},
+		"rule, no Chinese": {", zh-CN: 不符合约定", "", "rule schema: needs en"},
+		"rule, no place":   {"at most {}", "at most", "rule maxItems: needs en"},
 		"code twice":       {"INV_002:", "SYS_002:", "already defined"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,12 +58,12 @@ func TestTheRealRegistryKeepsItsPromises(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := parse(text)
+	registry, err := parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var retryable []string
-	for _, e := range entries {
+	for _, e := range registry.Codes {
 		if e.Retryable {
 			retryable = append(retryable, e.Code)
 		}

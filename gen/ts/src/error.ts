@@ -106,9 +106,11 @@ export function problemOf(body: unknown, status: number, instance: string, trace
 }
 
 /** The problem of a request that got no answer. */
-export function networkProblem(instance: string): NetworkProblem {
-  const message = 'No answer from Ordergate';
-  return { type: 'about:blank', title: message, status: 0, detail: message, instance, message, retryable: true, trace_id: '', code: 'NETWORK' };
+export function networkProblem(url: URL, cause: unknown): NetworkProblem {
+  const reason = cause instanceof Error ? (cause.cause instanceof Error && cause.cause.message) || cause.message : '';
+  const message = `No answer from ${url.origin}${reason && `: ${reason}`}`;
+  const instance = url.pathname;
+  return { type: 'about:blank', title: 'No answer', status: 0, detail: message, instance, message, retryable: true, trace_id: '', code: 'NETWORK' };
 }
 
 /** The refusal that a rejected order stands for. It is not retryable: under its key the order is what it is. */

@@ -100,9 +100,12 @@ export type Fault = {
      */
     pointer: string;
     /**
-     * The keyword of the contract's schema that is broken.
+     * What was broken: a keyword of the contract's schema, or a rule that is more than a schema can say (`exists`, `price`, `signature`).
      */
     rule: string;
+    /**
+     * For people; in the language of `Accept-Language`.
+     */
     message: string;
 };
 
@@ -255,7 +258,7 @@ export type Problem = {
      */
     instance: string;
     /**
-     * For people; in the language of `Accept-Language`.
+     * For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
      */
     message: string;
     /**
@@ -263,7 +266,7 @@ export type Problem = {
      */
     retryable: boolean;
     /**
-     * The same as `X-Trace-ID`.
+     * The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
      */
     trace_id: string;
 };

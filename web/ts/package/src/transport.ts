@@ -139,8 +139,9 @@ export class Transport {
       }
 
       if (!request) throw error; // it could not even be made: a bad address, a header value that is none, no key
-      const path = new URL(request.url).pathname;
-      const problem = response && !response.ok && !(error instanceof Error) ? problemOf(error, response.status, path, meta!.traceId) : networkProblem(path);
+      const url = new URL(request.url);
+      const refused = response && !response.ok && !(error instanceof Error);
+      const problem = refused ? problemOf(error, response.status, url.pathname, meta!.traceId) : networkProblem(url, error);
       const pause = pauseOf(problem, response, retries);
       if (retries >= maxRetries || pause === undefined) {
         throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });

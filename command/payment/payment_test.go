@@ -1,0 +1,183 @@
+package payment
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/order"
+)
+
+var (
+	alice = order.Owner{Account: 1, Mode: "test"}
+	ids   = order.NewIDs([]byte("k"))
+)
+
+// TestOnlyADefiniteAnswerIsOne: what a provider may say, and what is made of it. Whatever is not clearly yes or no leaves the
+// operation in doubt.
+func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
+	operation := func(key, status string) string {
+		return fmt.Sprintf(`{"key":%q,"kind":"authorize","payment":"p","amount":{"amount":1,"currency":"EUR"},"status":%q,"reference":"r-1","decline_reason":"no","created_at":"2026-01-01T00:00:00Z"}`, key, status)
+	}
+	const jsonType, problem = "application/json", "application/problem+json"
+	for name, c := range map[string]struct {
+		status      int
+		contentType string
+		body        string
+		want        string
+	}{
+		"done":                      {200, jsonType, operation("k-1", "succeeded"), "done r-1"},
+		"declined":                  {200, jsonType, operation("k-1", "declined"), "PAY_007"},
+		"cancelled":                 {200, jsonType, operation("k-1", "cancelled"), "PAY_003"},
+		"still running":             {200, jsonType, operation("k-1", "pending"), "in doubt PAY_006"},
+		"another operation's":       {200, jsonType, operation("k-2", "succeeded"), "in doubt PAY_006"},
+		"impossible":                {422, problem, `{"title":"no","status":422,"key":"k-1"}`, "PAY_006"},
+		"impossible, for another":   {422, problem, `{"title":"no","status":422,"key":"k-2"}`, "in doubt PAY_006"},
+		"impossible, for nobody":    {422, problem, `{"title":"no","status":422}`, "in doubt PAY_006"},
+		"not found":                 {404, problem, `{"title":"no","status":404,"key":"k-1"}`, "in doubt PAY_006"},
+		"failing":                   {500, problem, `{}`, "in doubt PAY_006"},
+		"not JSON":                  {200, jsonType, "<html>", "in doubt PAY_006"},
+		"no JSON by type":           {200, "text/html", operation("k-1", "succeeded"), "in doubt PAY_006"},
+		"cut off":                   {200, jsonType, operation("k-1", "succeeded")[:40], "in doubt"},
+		"endless":                   {200, jsonType, `"` + strings.Repeat("x", 3*maxAnswer), "in doubt"},
+		"somewhere else":            {302, jsonType, "", "in doubt PAY_006"},
+		"nothing, and no more said": {0, "", "", "in doubt PAY_003"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if c.status == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set("Content-Type", c.contentType)
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			}))
+			defer psp.Close()
+			p, err := newProvider(psp.URL, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := p.do(t.Context(), "k-1", Authorize, "p", order.Money{Amount: 1, Currency: "EUR"}, "pm_ok")
+			got := "done " + o.reference
+			if o.code != "" {
+				got = string(o.code)
+			}
+			if doubt, ok := errors.AsType[inDoubt](err); ok {
+				got = "in doubt " + string(doubt.code)
+			} else if err != nil {
+				t.Errorf("%v is no inDoubt", err)
+			}
+			if !strings.HasPrefix(got, c.want) {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestARefusedVoidIsTriedUntilItIsDone: money that a provider does not want to give back is no end of a saga. The step stays in
+// doubt, shows why, and is done when the provider changes its mind; the saga hears of it once.
+func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
+	t.Parallel()
+	var asked, willing atomic.Int32
+	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+		if strings.HasSuffix(key, "-void") {
+			asked.Add(1)
+			if willing.Load() == 0 {
+				w.Header().Set("Content-Type", "application/problem+json")
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				fmt.Fprintf(w, `{"title":"impossible","status":422,"key":%q}`, key)
+				return
+			}
+		}
+		var op struct {
+			Kind, Payment string
+			Amount        json.RawMessage
+		}
+		_ = json.NewDecoder(r.Body).Decode(&op)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"key":%q,"kind":%q,"payment":%q,"amount":%s,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`, key, op.Kind, op.Payment, op.Amount)
+	}))
+	defer psp.Close()
+	db := pgtest.New(t)
+	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+
+	id := ids.Mint(time.Now(), 1)
+	send := func(op Operation) {
+		t.Helper()
+		payload, _ := json.Marshal(Command{Operation: op, Owner: alice, OrderID: id, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
+		err := bus.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
+			now := time.Now()
+			if err := commanddb.New(tx).PutSteps(t.Context(), commanddb.PutStepsParams{
+				Accounts: []int32{1}, Modes: []string{"test"}, OrderIds: []uuid.UUID{uuid.UUID(id)}, Steps: []string{string(op)}, Attempts: []int32{1},
+				Positions: []int32{1}, Statuses: []string{"running"}, Tries: []int32{0}, LastCodes: []string{""}, Inputs: []string{""},
+				TraceIds: []string{"t"}, StartedAts: []time.Time{now}, FinishedAts: []time.Time{{}},
+			}); err != nil {
+				return err
+			}
+			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: uuid.New(), Topic: TopicCommands, Key: id.Format(order.PrefixOrder), Payload: payload}})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.wake()
+	}
+	look := func(sql string) (s string) {
+		t.Helper()
+		if err := db.Pool.QueryRow(t.Context(), sql).Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	await := func(sql, want string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); look(sql) != want; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is %s, want %s", sql, look(sql), want)
+			}
+		}
+	}
+	send(Authorize)
+	await("SELECT status FROM payments", "authorized")
+	send(Void)
+	await("SELECT (tries >= 3)::text FROM saga_steps WHERE step = 'void'", "true")
+	if got := look("SELECT status || ' ' || last_code || ' ' || (next_at IS NOT NULL) FROM saga_steps WHERE step = 'void'"); got != "in_doubt "+string(errcode.PAY006)+" true" {
+		t.Errorf("the refused step is %s", got)
+	}
+	if got := look("SELECT status FROM payments"); got != "authorized" {
+		t.Errorf("the payment is %s", got)
+	}
+	willing.Store(1)
+	await("SELECT status FROM payments", "voided")
+	if got := look("SELECT string_agg(payload::jsonb->>'operation' || coalesce(payload::jsonb->>'code', ''), ' ' ORDER BY id) FROM outbox"); got != "authorize void" {
+		t.Errorf("the saga heard %s", got)
+	}
+	if asked.Load() < 4 {
+		t.Errorf("asked %d times", asked.Load())
+	}
+}
