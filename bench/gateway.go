@@ -124,7 +124,9 @@ func (g *gateway) build(ctx context.Context) {
 }
 
 // session is how the gateway sets its connections up; pgbench does the same, but for a lock_timeout, which would end its clients.
-var session = map[string]string{"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s"}
+var session = map[string]string{
+	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+}
 
 func (g *gateway) connect(ctx context.Context, tracer pgx.QueryTracer) *pgxpool.Pool {
 	c := try(pgxpool.ParseConfig(g.primary))

@@ -85,7 +85,7 @@ type Answer struct {
 	Replayed    bool
 	OrderID     order.ID // zero for a refusal
 	Rev         int64
-	LSN         uint64 // for the consistency token
+	LSN         uint64 // for the consistency token; of a refusal, too; 0 if it is not known
 }
 
 // call is one command of a batch on its way through the transaction.
@@ -94,7 +94,7 @@ type call[C any] struct {
 	command C
 	hash    [32]byte
 	answer  Answer
-	err     error // a refusal or failure; answer counts only without it
+	err     error // a refusal or failure; of answer then only LSN counts
 	change  *change
 }
 
@@ -168,10 +168,9 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 			b.published(ctx, c)
 		}
 		for _, call := range calls {
+			call.answer.LSN = b.lsn // of a refusal, too: a read may have to see why
 			if call.change != nil {
-				call.answer.LSN, call.answer.Rev = b.lsn, call.change.rev
-			} else if call.err == nil {
-				call.answer.LSN = b.lsn
+				call.answer.Rev = call.change.rev
 			}
 		}
 	case errors.Is(outcome, bus.ErrOutcomeUnknown):

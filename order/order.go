@@ -25,7 +25,9 @@ const (
 )
 
 // Final tells whether nothing follows.
-func (s Status) Final() bool { return s == StatusCompleted || s == StatusRejected || s == StatusCancelled }
+func (s Status) Final() bool {
+	return s == StatusCompleted || s == StatusRejected || s == StatusCancelled
+}
 
 // PaymentStatus is what is known of an order's payment.
 type PaymentStatus string

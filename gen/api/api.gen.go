@@ -6219,6 +6219,7 @@ type GetErrorResponse400Headers struct {
 // GetErrorResponse404Headers the declared response headers of an HTTP 404 response for GetError
 type GetErrorResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -6396,6 +6397,7 @@ type GetInventoryResponse403Headers struct {
 // GetInventoryResponse404Headers the declared response headers of an HTTP 404 response for GetInventory
 type GetInventoryResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -6777,6 +6779,7 @@ type PlaceOrderResponse406Headers struct {
 type PlaceOrderResponse409Headers struct {
 	IdempotencyReplayed *string
 	RetryAfter          int32
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -6794,6 +6797,7 @@ type PlaceOrderResponse415Headers struct {
 // PlaceOrderResponse422Headers the declared response headers of an HTTP 422 response for PlaceOrder
 type PlaceOrderResponse422Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7018,6 +7022,7 @@ type GetOrderResponse403Headers struct {
 // GetOrderResponse404Headers the declared response headers of an HTTP 404 response for GetOrder
 type GetOrderResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7213,6 +7218,7 @@ type CancelOrderResponse403Headers struct {
 // CancelOrderResponse404Headers the declared response headers of an HTTP 404 response for CancelOrder
 type CancelOrderResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7225,6 +7231,7 @@ type CancelOrderResponse406Headers struct {
 type CancelOrderResponse409Headers struct {
 	IdempotencyReplayed *string
 	RetryAfter          *int32
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7242,6 +7249,7 @@ type CancelOrderResponse415Headers struct {
 // CancelOrderResponse422Headers the declared response headers of an HTTP 422 response for CancelOrder
 type CancelOrderResponse422Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7475,6 +7483,7 @@ type ListOrderEventsResponse403Headers struct {
 // ListOrderEventsResponse404Headers the declared response headers of an HTTP 404 response for ListOrderEvents
 type ListOrderEventsResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -7670,6 +7679,7 @@ type GetOrderSagaResponse403Headers struct {
 // GetOrderSagaResponse404Headers the declared response headers of an HTTP 404 response for GetOrderSaga
 type GetOrderSagaResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -8045,6 +8055,7 @@ type GetProductResponse403Headers struct {
 // GetProductResponse404Headers the declared response headers of an HTTP 404 response for GetProduct
 type GetProductResponse404Headers struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 
@@ -9099,6 +9110,13 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 			}
 			headers.IdempotencyReplayed = &value
 		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9401,6 +9419,13 @@ func ParseGetInventoryResponse(rsp *http.Response) (*GetInventoryResponse, error
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -10026,6 +10051,13 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 			}
 			headers.RetryAfter = value
 		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10069,6 +10101,13 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -10362,6 +10401,13 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -10698,6 +10744,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 			}
 			headers.IdempotencyReplayed = &value
 		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
+		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -10731,6 +10784,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 				return nil, err
 			}
 			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -10775,6 +10835,13 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -11068,6 +11135,13 @@ func ParseListOrderEventsResponse(rsp *http.Response) (*ListOrderEventsResponse,
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -11371,6 +11445,13 @@ func ParseGetOrderSagaResponse(rsp *http.Response) (*GetOrderSagaResponse, error
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -11953,6 +12034,13 @@ func ParseGetProductResponse(rsp *http.Response) (*GetProductResponse, error) {
 				return nil, err
 			}
 			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XConsistencyToken = &value
 		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
@@ -13177,6 +13265,7 @@ type Refusal403AUTH005006ApplicationProblemPlusJSONResponse struct {
 
 type Refusal404CAT001ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal404CAT001ApplicationProblemPlusJSONResponse struct {
@@ -13187,6 +13276,7 @@ type Refusal404CAT001ApplicationProblemPlusJSONResponse struct {
 
 type Refusal404INV001ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal404INV001ApplicationProblemPlusJSONResponse struct {
@@ -13197,6 +13287,7 @@ type Refusal404INV001ApplicationProblemPlusJSONResponse struct {
 
 type Refusal404ORD001ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal404ORD001ApplicationProblemPlusJSONResponse struct {
@@ -13207,6 +13298,7 @@ type Refusal404ORD001ApplicationProblemPlusJSONResponse struct {
 
 type Refusal404REQ005ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal404REQ005ApplicationProblemPlusJSONResponse struct {
@@ -13227,6 +13319,7 @@ type Refusal406REQ007ApplicationProblemPlusJSONResponse struct {
 type Refusal409IDEM003ResponseHeaders struct {
 	IdempotencyReplayed *string
 	RetryAfter          int32
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal409IDEM003ApplicationProblemPlusJSONResponse struct {
@@ -13238,6 +13331,7 @@ type Refusal409IDEM003ApplicationProblemPlusJSONResponse struct {
 type Refusal409IDEM003ORD002007009ResponseHeaders struct {
 	IdempotencyReplayed *string
 	RetryAfter          *int32
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal409IDEM003ORD002007009ApplicationProblemPlusJSONResponse struct {
@@ -13267,6 +13361,7 @@ type Refusal415REQ009ApplicationProblemPlusJSONResponse struct {
 
 type Refusal422CAT003004005IDEM002ORD003004005008ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal422CAT003004005IDEM002ORD003004005008ApplicationProblemPlusJSONResponse struct {
@@ -13277,6 +13372,7 @@ type Refusal422CAT003004005IDEM002ORD003004005008ApplicationProblemPlusJSONRespo
 
 type Refusal422IDEM002ResponseHeaders struct {
 	IdempotencyReplayed *string
+	XConsistencyToken   *string
 	XTraceID            string
 }
 type Refusal422IDEM002ApplicationProblemPlusJSONResponse struct {
@@ -13883,6 +13979,9 @@ func (response GetError404ApplicationProblemPlusJSONResponse) VisitGetErrorRespo
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
 	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14106,6 +14205,9 @@ func (response GetInventory404ApplicationProblemPlusJSONResponse) VisitGetInvent
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
@@ -14568,6 +14670,9 @@ func (response PlaceOrder409ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
 	}
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(409)
 	_, err := buf.WriteTo(w)
@@ -14624,6 +14729,9 @@ func (response PlaceOrder422ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(422)
@@ -14831,6 +14939,9 @@ func (response GetOrder404ApplicationProblemPlusJSONResponse) VisitGetOrderRespo
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
@@ -15073,6 +15184,9 @@ func (response CancelOrder404ApplicationProblemPlusJSONResponse) VisitCancelOrde
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
 	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
+	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -15112,6 +15226,9 @@ func (response CancelOrder409ApplicationProblemPlusJSONResponse) VisitCancelOrde
 	}
 	if response.Headers.RetryAfter != nil {
 		w.Header().Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(409)
@@ -15169,6 +15286,9 @@ func (response CancelOrder422ApplicationProblemPlusJSONResponse) VisitCancelOrde
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(422)
@@ -15376,6 +15496,9 @@ func (response ListOrderEvents404ApplicationProblemPlusJSONResponse) VisitListOr
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
@@ -15600,6 +15723,9 @@ func (response GetOrderSaga404ApplicationProblemPlusJSONResponse) VisitGetOrderS
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
@@ -16027,6 +16153,9 @@ func (response GetProduct404ApplicationProblemPlusJSONResponse) VisitGetProductR
 	w.Header().Set("Content-Type", "application/problem+json")
 	if response.Headers.IdempotencyReplayed != nil {
 		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
+	}
+	if response.Headers.XConsistencyToken != nil {
+		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
 	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)

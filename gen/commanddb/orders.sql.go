@@ -15,7 +15,7 @@ import (
 const findAnswers = `-- name: FindAnswers :many
 SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode,
-             unnest($3::text[]) AS operation, unnest($4::text[]) AS key) w
+             unnest($3::text[]) AS operation, unnest((SELECT $4::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key
 `
 
@@ -429,7 +429,7 @@ func (q *Queries) LockKeyWithin(ctx context.Context, hash int64) (string, error)
 
 const lockOrders = `-- name: LockOrders :many
 SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o
@@ -558,9 +558,12 @@ func (q *Queries) SetLockTimeout(ctx context.Context, milliseconds string) error
 
 const tryLockKeys = `-- name: TryLockKeys :many
 
+
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest($1::bigint[]) AS hash
 `
 
+// Where a table is partitioned the look-up's array comes by a subselect: a planner that knows its length never finds the kept plan
+// as cheap as a new one, and plans over all partitions each time (0.3 to 1 ms; with the kept plan 0.02 ms).
 // Orders are written in batches: arrays in, one row an element. All statements of a batch run in one transaction.
 // Locks idempotency keys until the transaction's end, without waiting; in the order of the array.
 func (q *Queries) TryLockKeys(ctx context.Context, hashes []int64) ([]bool, error) {
@@ -587,7 +590,7 @@ const updateOrders = `-- name: UpdateOrders :execrows
 UPDATE orders o
 SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
     state = u.state, updated_at = u.updated_at
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id,
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id,
              unnest($4::bigint[]) AS expected_version, unnest($5::text[]) AS status,
              unnest($6::text[]) AS payment_status, unnest($7::bigint[]) AS version,
              unnest($8::bytea[]) AS head_hash, unnest($9::jsonb[]) AS state,

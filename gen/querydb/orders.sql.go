@@ -15,7 +15,7 @@ import (
 const GetOrder = `-- name: GetOrder :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
-WHERE o.account = $1 AND o.mode = $2 AND o.id = $3
+WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid)
 `
 
 type GetOrderParams struct {
@@ -32,6 +32,7 @@ type GetOrderRow struct {
 	Address  []byte
 }
 
+// The id comes by a subselect so that the plan is kept: a known id is planned for anew each time, over all partitions (0.15 ms).
 func (q *Queries) GetOrder(ctx context.Context, arg GetOrderParams) (GetOrderRow, error) {
 	row := q.db.QueryRow(ctx, GetOrder, arg.Account, arg.Mode, arg.ID)
 	var i GetOrderRow

@@ -362,6 +362,14 @@ func TestReadYourWrites(t *testing.T) {
 	}
 	wg.Wait()
 	t.Log("served by", served)
+
+	path := "/v1/orders/" + g.do("POST", "/v1/orders", wish("A", 1, "")).body.ID
+	g.do("POST", path+"/cancel", "", "Prefer", "wait=10")
+	refused := g.do("POST", path+"/cancel", "") // on the primary it is cancelled, on the replica not yet
+	list := g.do("GET", "/v1/orders?status=cancelled", nil, "X-Consistency-Token", refused.header.Get("X-Consistency-Token"))
+	if refused.body.Code != "ORD_007" || len(list.body.Data) != 1 {
+		t.Errorf("%s %q does not show why: %s", refused.body.Code, refused.header.Get("X-Consistency-Token"), list.raw)
+	}
 }
 
 func TestStopsGracefully(t *testing.T) {

@@ -151,6 +151,9 @@ func (p *parts) connect(ctx context.Context, url string, size int32, check func(
 	for name, value := range map[string]string{
 		"application_name": "ordergate", "role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
+		// Every query of ours looks keys up or walks an index. A plan that is made while a table is empty, and kept, must not scan
+		// the whole of it when it is full.
+		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 	} {
 		c.ConnConfig.RuntimeParams[name] = value
 	}

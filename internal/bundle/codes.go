@@ -17,7 +17,8 @@ var methods = []string{"get", "put", "post", "delete", "options", "head", "patch
 
 const traceHeader = "headers.yaml#/TraceID"
 
-// problemHeaders are the headers of a problem. The statuses of refusals that are kept under a key have Idempotency-Replayed.
+// problemHeaders are the headers of a problem. The statuses of refusals that are decided on an order, and kept under a key, have
+// Idempotency-Replayed and a token.
 func problemHeaders(status int, codes []string) *yaml.Node {
 	headers := mapping("X-Trace-ID", traceHeader)
 	switch status {
@@ -25,6 +26,7 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 		set(headers, "WWW-Authenticate", registry+"#/headers/WWWAuthenticate")
 	case 404, 409, 422:
 		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
+		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
 	case 405:
 		set(headers, "Allow", registry+"#/headers/Allow")
 	case 415:

@@ -2,12 +2,14 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -74,13 +76,23 @@ func (s *Server) written(ctx context.Context, a command.Answer, applied string) 
 	if a.Rev == 0 {
 		key = "" // of a replay only the position is known
 	}
-	if a.Status >= 400 { // a stored refusal: nothing was written that a read could have to see
-		return answer{status: a.Status, contentType: a.ContentType, body: a.Body, headers: []string{"Idempotency-Replayed", replayed}}
+	if a.Status >= 400 { // a stored refusal
+		var problem struct{ Code errcode.Code }
+		_ = json.Unmarshal(a.Body.Bytes, &problem) // ours
+		m.code, applied = problem.Code, ""
 	}
 	return answer{status: a.Status, contentType: a.ContentType, body: a.Body, headers: []string{
 		"Location", a.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied,
 		"X-Consistency-Token", s.Signer.Sign(token.Token{Timeline: s.Timeline(), LSN: a.LSN, Key: key, Rev: a.Rev}),
 	}}
+}
+
+// refused lets the answer of a refused command carry the token of the state that refused it: who reads next sees why.
+func (s *Server) refused(ctx context.Context, a command.Answer, err error) error {
+	if a.LSN > 0 {
+		metaOf(ctx).token = s.Signer.Sign(token.Token{Timeline: s.Timeline(), LSN: a.LSN})
+	}
+	return err
 }
 
 // read is the answer of a query: 304 if the caller holds it.

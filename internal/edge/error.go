@@ -72,6 +72,9 @@ func (s *Server) renderError(err error, c echo.Context) {
 	case errcode.IDEM003, errcode.RATE001, errcode.RATE003, errcode.SYS002, errcode.SYS004, errcode.SYS005, errcode.SYS006:
 		h.Set("Retry-After", "1")
 	}
+	if m.token != "" {
+		h.Set("X-Consistency-Token", m.token)
+	}
 	m.code, m.err = e.Code, e.Cause
 	status, body := e.Problem(m.about(c.Request().URL.Path))
 	h.Set("Content-Type", "application/problem+json")

@@ -34,6 +34,7 @@ type meta struct {
 	key     *Key
 	orderID string
 	tier    string
+	token   string // of a refusal
 	code    errcode.Code
 	err     error // the cause of an error answer
 }

@@ -12,7 +12,7 @@ import (
 func (s *Server) PlaceOrder(ctx context.Context, r api.PlaceOrderRequestObject) (api.PlaceOrderResponseObject, error) {
 	a, err := s.Commands.PlaceOrder(ctx, request(ctx, "/v1/orders", r.Params.IdempotencyKey), *r.Body)
 	if err != nil {
-		return nil, err
+		return nil, s.refused(ctx, a, err)
 	}
 	wait, applied := waitOf(r.Params.Prefer)
 	owner := metaOf(ctx).key.Owner
@@ -31,7 +31,7 @@ func (s *Server) CancelOrder(ctx context.Context, r api.CancelOrderRequestObject
 	}
 	a, err := s.Commands.CancelOrder(ctx, request(ctx, "/v1/orders/"+r.OrderID+"/cancel", r.Params.IdempotencyKey), id, body)
 	if err != nil {
-		return nil, err
+		return nil, s.refused(ctx, a, err)
 	}
 	wait, applied := waitOf(r.Params.Prefer)
 	owner := metaOf(ctx).key.Owner

@@ -1,3 +1,6 @@
+-- Where a table is partitioned the look-up's array comes by a subselect: a planner that knows its length never finds the kept plan
+-- as cheap as a new one, and plans over all partitions each time (0.3 to 1 ms; with the kept plan 0.02 ms).
+
 -- Orders are written in batches: arrays in, one row an element. All statements of a batch run in one transaction.
 
 -- name: TryLockKeys :many
@@ -8,7 +11,7 @@ SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::b
 -- Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
 SELECT k.* FROM idempotency_keys k
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode,
-             unnest(@operations::text[]) AS operation, unnest(@keys::text[]) AS key) w
+             unnest(@operations::text[]) AS operation, unnest((SELECT @keys::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key;
 
 -- name: InsertAnswers :exec
@@ -34,7 +37,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 -- name: LockOrders :many
 -- Locks orders in the order of their ids, before anything of them is updated.
 SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o;
@@ -50,7 +53,7 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]
 UPDATE orders o
 SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
     state = u.state, updated_at = u.updated_at
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id,
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
              unnest(@expected_versions::bigint[]) AS expected_version, unnest(@statuses::text[]) AS status,
              unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version,
              unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::jsonb[]) AS state,
