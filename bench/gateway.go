@@ -5,6 +5,7 @@ import (
 	_ "embed" // check.sql
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
@@ -123,17 +125,11 @@ func (g *gateway) build(ctx context.Context) {
 	}))
 }
 
-// session is how the gateway sets its connections up; pgbench does the same, but for a lock_timeout, which would end its clients.
-var session = map[string]string{
-	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-}
-
+// connect sets connections up as the gateway does; pgbench does the same, but for the lock_timeout, which would end its clients.
 func (g *gateway) connect(ctx context.Context, tracer pgx.QueryTracer) *pgxpool.Pool {
 	c := try(pgxpool.ParseConfig(g.primary))
 	c.MaxConns, c.ConnConfig.Tracer = connections, tracer
-	for name, value := range session {
-		c.ConnConfig.RuntimeParams[name] = value
-	}
+	maps.Copy(c.ConnConfig.RuntimeParams, app.Session)
 	c.ConnConfig.RuntimeParams["lock_timeout"] = "300ms"
 	return try(pgxpool.NewWithConfig(ctx, c))
 }

@@ -304,9 +304,9 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 	})
 	switch {
 	case err != nil:
-		one.err = apierr.E(errcode.SYS006, apierr.Cause(errors.Join(cause, err)))
+		one.answer, one.err = Answer{}, apierr.E(errcode.SYS006, apierr.Cause(errors.Join(cause, err)))
 	case !one.settled():
-		one.err = failure(cause)
+		one.answer, one.err = Answer{}, failure(cause)
 	default:
 		one.answer.Replayed = false // to this caller it is the first answer
 	}

@@ -126,7 +126,7 @@ func (q *Queries) GetEvents(ctx context.Context, arg GetEventsParams) ([]OrderEv
 const getOrderState = `-- name: GetOrderState :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
-WHERE o.account = $1 AND o.mode = $2 AND o.id = $3
+WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid)
 `
 
 type GetOrderStateParams struct {

@@ -49,7 +49,7 @@ func (q *Queries) GetOrder(ctx context.Context, arg GetOrderParams) (GetOrderRow
 const GetSaga = `-- name: GetSaga :many
 SELECT s.step, s.status, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
 LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_id = o.id
-WHERE o.account = $1 AND o.mode = $2 AND o.id = $3 ORDER BY s.position, s.attempt
+WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid) ORDER BY s.position, s.attempt
 `
 
 type GetSagaParams struct {

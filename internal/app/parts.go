@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -139,7 +140,14 @@ func (p *parts) close() {
 	}
 }
 
-// connect makes a pool of connections that work as ordergate_app. Nothing waits for ever: locks 300 ms, a lost peer 5 s.
+// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
+// looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
+var Session = map[string]string{
+	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s",
+	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+}
+
+// connect makes a pool of connections with our Session. Nothing waits for ever: locks 300 ms, a lost peer 5 s.
 func (p *parts) connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -148,15 +156,11 @@ func (p *parts) connect(ctx context.Context, url string, size int32, check func(
 	c.MaxConns, c.MinIdleConns = size, min(size, 4)
 	c.ConnConfig.ConnectTimeout = 3 * time.Second
 	c.ConnConfig.Tracer = otelpgx.NewTracer()
-	for name, value := range map[string]string{
-		"application_name": "ordergate", "role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s",
+	maps.Copy(c.ConnConfig.RuntimeParams, Session)
+	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
+		"application_name": "ordergate", "lock_timeout": "300ms",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
-		// Every query of ours looks keys up or walks an index. A plan that is made while a table is empty, and kept, must not scan
-		// the whole of it when it is full.
-		"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-	} {
-		c.ConnConfig.RuntimeParams[name] = value
-	}
+	})
 	c.AfterConnect = check
 	return pgxpool.NewWithConfig(ctx, c)
 }

@@ -203,7 +203,7 @@ type simulatorProcess struct {
 	input     io.Closer
 	process   *os.Process
 	done      chan struct{}
-	ended     chan error // told when it ends and stop was not called
+	ended     chan error // told how it ended
 }
 
 // newSimulator settles the address: the given one, or any if that is taken.

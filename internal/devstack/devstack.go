@@ -107,23 +107,32 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if s.bin, err = postgresBin(dataVersion(s.path("primary"))); err != nil {
 		return nil, err
 	}
-	names := []string{"redis", "primary"}
 	for _, r := range cfg.Replicas {
-		names = append(names, r.Name)
 		s.ReplicaURLs = append(s.ReplicaURLs, s.url(r.Name, "ordergate"))
 	}
 	s.PrimaryURL = s.url("primary", "ordergate")
 	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
-	children := make([]*child, len(names))
-	for i, name := range names {
-		if children[i], err = s.startServer(ctx, name); err != nil {
+	var children []*child
+	for _, name := range s.servers() {
+		c, err := s.startServer(ctx, name)
+		if err != nil {
 			return nil, err
 		}
+		children = append(children, c)
 	}
 	for _, c := range children {
 		go s.watch(c)
 	}
 	return s, nil
+}
+
+// servers are the names of all, in the order of their start.
+func (s *Stack) servers() []string {
+	names := []string{"redis", "primary"}
+	for _, r := range s.cfg.Replicas {
+		names = append(names, r.Name)
+	}
+	return names
 }
 
 // startServer starts one and returns when it is ready.
@@ -147,10 +156,7 @@ type Death struct {
 
 func (d *Death) Error() string { return d.Err.Error() }
 
-// Unwrap returns how the process ended.
-func (d *Death) Unwrap() error { return d.Err }
-
-// Died tells a *Death when a server ended that nobody stopped. The others go on.
+// Died tells when a server ended that nobody stopped. The others go on.
 func (s *Stack) Died() <-chan *Death { return s.died }
 
 // Revive starts a server again that died: at its address, the primary and a replica on their data, Redis empty. It must not run
@@ -272,11 +278,7 @@ func (s *Stack) remember() error {
 	if err != nil {
 		return err
 	}
-	names := []string{"primary", "redis"}
-	for _, r := range s.cfg.Replicas {
-		names = append(names, r.Name)
-	}
-	for _, name := range names {
+	for _, name := range s.servers() {
 		l, err := listen(s.state.Ports[name])
 		if err != nil {
 			return err

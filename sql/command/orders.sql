@@ -78,7 +78,7 @@ SELECT * FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 OR
 -- name: GetOrderState :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
-WHERE o.account = $1 AND o.mode = $2 AND o.id = $3;
+WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid);
 
 -- name: GetSteps :many
 -- Read under the orders' locks: only who holds an order's lock plans its steps.

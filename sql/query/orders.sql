@@ -22,4 +22,4 @@ ORDER BY version LIMIT @page;
 -- An order without steps is one row of nulls, no order is no row.
 SELECT s.step, s.status, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
 LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_id = o.id
-WHERE o.account = $1 AND o.mode = $2 AND o.id = $3 ORDER BY s.position, s.attempt;
+WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid) ORDER BY s.position, s.attempt;
