@@ -124,7 +124,7 @@ func (s steps) write(owner order.Owner, id uuid.UUID, p *commanddb.PutStepsParam
 // While a step is under way it waits. Forward, it starts the first step that is planned; when all are done the order is
 // confirmed. If the client wants out, or a step failed, what was planned is skipped and what was done is taken back, last
 // first: a capture is refunded, an authorization voided, a reservation cancelled (a confirmed one is given back); then the order
-// is cancelled on the client's wish, else rejected with the first failure.
+// is cancelled on the client's wish, else rejected: with what was refused, or because its reservation ran out.
 func (c *Commands) advance(ch *change, rec order.Recorder) {
 	o, s := ch.order, ch.steps
 	if o.Status.Final() {
@@ -176,7 +176,7 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 		return
 	}
 	why := order.Rejection{Code: s[failed].code}
-	if o.Failure != nil && o.Failure.Code == why.Code {
+	if o.Failure != nil { // what was refused says more than a reservation that then ran out
 		why = *o.Failure
 	}
 	ch.events = append(ch.events, o.Record(rec, order.Rejected{Rejection: why}))

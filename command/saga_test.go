@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -180,6 +181,8 @@ func TestEverySagaEnds(t *testing.T) {
 			fail("the wish was not granted")
 		case o.Status == order.StatusRejected && (o.Rejection == nil || o.Rejection.Code == ""):
 			fail("rejected without a reason")
+		case o.Status == order.StatusRejected && o.PaymentStatus == order.PaymentStatusFailed && !strings.HasPrefix(o.Rejection.Code, "PAY_"):
+			fail("rejected without the payment's reason")
 		}
 		why := ""
 		if o.Rejection != nil {

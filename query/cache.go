@@ -19,8 +19,7 @@ const (
 	refreshAfter = 1500 * time.Millisecond // an LRU entry is loaded anew by one caller while the others still get it
 	staleAfter   = 2 * time.Second         // everybody waits for the load
 	missFor      = time.Second             // a remembered 404, in every tier
-	fillFor      = 10 * time.Second        // a reader's entry in Redis
-	writtenFor   = 10 * time.Minute        // a writer's entry in Redis
+	sharedFor    = 10 * time.Second        // an entry in Redis: who reads without a token is served a mishap no longer
 	youngFor     = time.Minute             // an order's id of this age that a replica does not know is asked of the primary
 )
 
@@ -237,7 +236,7 @@ func (r *Reader) descend(ctx context.Context, k key, s *slot, w want) (*Entry, s
 			return nil, "", err
 		}
 		if useful { // a Redis that has just failed is not tried again
-			_ = r.shared.put(ctx, fillFor, e)
+			_ = r.shared.put(ctx, false, e)
 		}
 	}
 	kept, replaced := s.keep(e, r.cfg.Now())

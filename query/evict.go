@@ -33,7 +33,7 @@ func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
 		entries[i] = &written[i]
 		r.slot(written[i].of).keep(entries[i], r.cfg.Now())
 	}
-	if r.shared != nil && r.shared.put(context.WithoutCancel(ctx), writtenFor, entries...) != nil {
+	if r.shared != nil && r.shared.put(context.WithoutCancel(ctx), true, entries...) != nil {
 		for _, e := range entries {
 			r.owe(e.of, e.Rev)
 		}
@@ -47,8 +47,16 @@ func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
 // writer may have died between COMMIT and WriteThrough. If Redis has it nothing is read; else it is read from the primary and
 // written through. Repeating it is safe. A dead Redis is no error: it gets the entry when it is back.
 func (r *Reader) Repair(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
-	return r.repair(ctx, key{owner: owner, id: id}, rev)
+	k := key{owner: owner, id: id}
+	err := r.repair(ctx, k, rev)
+	if errors.Is(err, errRedisAway) {
+		r.owe(k, rev)
+		return nil
+	}
+	return err
 }
+
+var errRedisAway = errors.New("query: Redis does not answer")
 
 func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 	r.raise(k, rev)
@@ -57,8 +65,7 @@ func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 	}
 	e, err := r.shared.get(ctx, k)
 	if err != nil {
-		r.owe(k, rev)
-		return nil //nolint:nilerr // a dead Redis is none
+		return fmt.Errorf("%w: %w", errRedisAway, err)
 	}
 	if e != nil && e.Rev >= rev {
 		return nil
@@ -128,8 +135,8 @@ func (r *Reader) listen(ctx context.Context) error {
 	}
 }
 
-// maxDebts bounds the revisions that are remembered for a Redis that did not take them. Older ones are forgotten: reads without a
-// token may then be given what a writer left there before, for as long as that lives.
+// maxDebts bounds the revisions that are remembered for a Redis that did not take them. Those that are forgotten, then or with the
+// process, let reads without a token see what was there before for as long as that lives: 10 s.
 const maxDebts = 20_000
 
 // owe remembers the highest revision that Redis was not given.

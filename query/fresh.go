@@ -28,6 +28,7 @@ const (
 var (
 	errBehind   = errors.New("query: not as new as the token")
 	errTimeline = errors.New("query: the server is on an older timeline, or no primary")
+	errCut      = errors.New("query: the replica receives nothing")
 )
 
 // server is a database that is read from.
@@ -45,8 +46,8 @@ func (r *Reader) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *ser
 // fetch runs one statement and returns the revision of the row that it found, 0 if there is none. A list has no revision.
 type fetch func(ctx context.Context, q *querydb.Queries) (rev int64, err error)
 
-// read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary. The entry says where
-// that server stood; it has no body. Errors are what a client hears.
+// read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary, and if that is away from
+// a replica that stands still. The entry says where that server stood; it has no body. Errors are what a client hears.
 func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
 	if w.key == "" { // what is one row has its span around all tiers
 		var span trace.Span
@@ -54,10 +55,10 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 		defer span.End()
 	}
 	foreign := w.token.Timeline != 0 && w.token.Timeline != r.timeline() // only the primary knows what became of it
-	behind := w.short || foreign && len(r.replicas) > 0
+	behind, cut := w.short || foreign && len(r.replicas) > 0, false
 	if len(r.replicas) > 0 && !foreign && !w.primary {
 		for deadline := time.Now().Add(catchUp); ; time.Sleep(pollEvery) {
-			if e, err = r.askReplica(ctx, w.key, get); err == nil && w.metBy(&e) {
+			if e, err = r.askReplica(ctx, w.key, get, false); err == nil && w.metBy(&e) {
 				return e, tierReplica, nil
 			}
 			waits := err == nil && !e.answers(w.token)
@@ -66,11 +67,18 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 				break
 			}
 		}
-		if err == nil {
+		if cut = errors.Is(err, errCut); cut || err == nil {
 			r.behind.Inc()
 		}
 	}
 	if e, err = r.ask(ctx, r.primary, w.key, get); err != nil {
+		if cut && broken(err) {
+			e, again := r.askReplica(ctx, w.key, get, true)
+			if again == nil && w.metBy(&e) {
+				return e, tierReplica, nil
+			}
+			behind = behind || again == nil
+		}
 		return e, tierPrimary, refusal(err, behind)
 	}
 	visible := e
@@ -81,12 +89,15 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	return e, tierPrimary, refusal(errBehind, true)
 }
 
-// askReplica asks the next replica in turn whose breaker lets calls through.
-func (r *Reader) askReplica(ctx context.Context, key string, get fetch) (e Entry, err error) {
+// askReplica asks the replicas in turn until one can speak for the primary. One that stands still can only if alsoCut.
+func (r *Reader) askReplica(ctx context.Context, key string, get fetch, alsoCut bool) (e Entry, err error) {
 	for range r.replicas {
 		next := r.replicas[int(r.turn.Add(1))%len(r.replicas)]
-		if e, err = r.ask(ctx, next, key, get); !errors.Is(err, circuitbreaker.ErrOpen) {
-			break
+		switch e, err = r.ask(ctx, next, key, get); {
+		case alsoCut && errors.Is(err, errCut):
+			return e, nil
+		case !errors.Is(err, circuitbreaker.ErrOpen) && !errors.Is(err, errCut) && !errors.Is(err, errTimeline):
+			return e, err
 		}
 	}
 	return e, err
@@ -94,7 +105,7 @@ func (r *Reader) askReplica(ctx context.Context, key string, get fetch) (e Entry
 
 // ask fetches from one server, between two looks at its position: what it had replayed before the statement began is certainly in
 // the answer, and nothing in the answer is later than its position after it. Of a primary, the last commit before the statement may
-// be durable and not yet visible.
+// be durable and not yet visible. With errCut the entry is whole.
 func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e Entry, err error) {
 	defer func(begin time.Time) { r.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := r.timeline()
@@ -111,7 +122,7 @@ func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e E
 	case timeline > known:
 		r.learn(timeline)
 		known = timeline
-	case timeline != 0 && timeline < known, s.tier == tierPrimary && b.before.Standby:
+	case timeline < known, s.tier == tierPrimary && b.before.Standby:
 		return e, errTimeline
 	}
 	e.Key, e.KnownAt, e.Timeline, e.LoadedAt = key, uint64(b.before.Lsn), known, r.cfg.Now()
@@ -119,7 +130,10 @@ func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e E
 		e.KnownAt--
 	}
 	e.Token = r.cfg.Signer.Sign(token.Token{Timeline: known, LSN: uint64(b.after.Lsn), Key: key, Rev: e.Rev})
-	return e, nil
+	if b.before.Cut {
+		err = errCut
+	}
+	return e, err
 }
 
 // timeline is the highest known.
@@ -176,7 +190,7 @@ func (b *bracket) send(ctx context.Context, sql string, args []any) {
 }
 
 func (b *bracket) look(p *querydb.PositionRow) error {
-	return b.results.QueryRow().Scan(&p.Standby, &p.Lsn, &p.Timeline)
+	return b.results.QueryRow().Scan(&p.Standby, &p.Lsn, &p.Timeline, &p.Cut)
 }
 
 // Query implements querydb.DBTX.

@@ -13,6 +13,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/token"
@@ -244,19 +245,22 @@ func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
 }
 
 // ownServers is a world of its own, whose servers may be changed.
-func ownServers(t *testing.T) *world {
+func ownServers(t *testing.T, more ...devstack.Replica) *world {
 	t.Helper()
 	dir, err := devstack.Scratch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack, err := devstack.Start(t.Context(), devstack.Config{Dir: dir, Replicas: []devstack.Replica{{Name: "replica"}}})
+	stack, err := devstack.Start(t.Context(), devstack.Config{Dir: dir, Replicas: append([]devstack.Replica{{Name: "replica"}}, more...)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = stack.Stop(context.Background()), devstack.Remove(context.Background(), dir) })
 	db := &pgtest.DB{PrimaryURL: stack.PrimaryURL, ReplicaURL: stack.ReplicaURLs[0], RedisURL: stack.RedisURL}
 	w := &world{TB: t, DB: db, ids: order.NewIDs(nil), signer: token.NewSigner(nil)}
+	if len(more) > 0 {
+		w.otherReplica = stack.ReplicaURLs[1]
+	}
 	w.must(sql.Migrate(t.Context(), w.PrimaryURL))
 	w.Pool, err = pgxpool.New(t.Context(), w.PrimaryURL)
 	w.must(err)
@@ -405,6 +409,65 @@ func TestFailover(t *testing.T) {
 	before.replicas = nil
 	_, err = before.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
 	wantCode(t, err, errcode.SYS002) // what it still says counts for nothing
+}
+
+// A replica that follows the lost primary has more log than the new one, and says nothing of it.
+func TestAReplicaThatFollowsTheLostPrimary(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t, devstack.Replica{Name: "other"})
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	w.on(w.otherReplica, "SELECT pg_promote()")
+	w.on(w.PrimaryURL, "CREATE TABLE lost AS SELECT generate_series(1, 10000)")
+	w.synced(w.ReplicaURL)
+	w.Pool = w.pool(w.otherReplica)
+	rev, _, lsn, _ := w.update(mine, id)
+	p := w.process(withoutRedis, func(c *Config) { c.Primary = w.Pool })
+	written := token.Token{Timeline: 2, LSN: lsn}
+	for _, tok := range []token.Token{written, written, anyToken} { // the first makes the timeline known
+		p.lru.Purge()
+		if got, tier := p.get(mine, id, tok); got != rev || tier != "primary" {
+			t.Errorf("token %+v: revision %d by %s", tok, got, tier)
+		}
+	}
+}
+
+// A replica whose stream has ended stands still and does not know how far it is behind.
+func TestAReplicaWithoutAStream(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t)
+	known := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	replica := w.pool(w.ReplicaURL)
+	cut := func() bool {
+		position, err := querydb.New(replica).Position(t.Context())
+		w.must(err)
+		return position.Cut
+	}
+	if cut() {
+		t.Error("a replica that streams is cut")
+	}
+	w.on(w.ReplicaURL, "ALTER SYSTEM SET primary_conninfo = ''")
+	w.on(w.ReplicaURL, "SELECT pg_reload_conf()")
+	w.until(cut)
+	missed := w.place(mine, time.Hour)
+	if rev, tier := w.process(withoutRedis).get(mine, missed, anyToken); rev != 1 || tier != "primary" {
+		t.Errorf("what it missed: revision %d by %s", rev, tier)
+	}
+	w.until(func() bool {
+		lag, err := querydb.New(replica).ReplicaLag(t.Context())
+		return err == nil && lag > 0.5
+	})
+
+	away := w.process(withoutRedis, func(c *Config) { c.Primary = w.pool("postgres://ordergate@127.0.0.1:1/ordergate") })
+	if rev, tier := away.get(mine, known, anyToken); rev != 1 || tier != "replica" {
+		t.Errorf("without a primary: revision %d by %s", rev, tier)
+	}
+	_, err := away.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	w.must(err)
+	away.lru.Purge()
+	_, err = away.GetOrder(t.Context(), mine, known, token.Token{Timeline: 1, LSN: 1 << 60})
+	wantCode(t, err, errcode.SYS004)
 }
 
 // Clients read and write through any process, keep the greatest token and never see a row go back: with replicas at any distance, a

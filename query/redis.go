@@ -125,8 +125,8 @@ func (c *shared) lock(ctx context.Context, k key) (locked bool, err error) {
 	return locked, err
 }
 
-// put sets the entries for at most life where nothing newer is, and publishes those that were written, not read.
-func (c *shared) put(ctx context.Context, life time.Duration, entries ...*Entry) error {
+// put sets the entries where nothing newer is, and if they are news tells every process.
+func (c *shared) put(ctx context.Context, news bool, entries ...*Entry) error {
 	return c.do(ctx, func(ctx context.Context) error {
 		pipe := c.client.Pipeline()
 		for _, e := range entries {
@@ -134,12 +134,12 @@ func (c *shared) put(ctx context.Context, life time.Duration, entries ...*Entry)
 			if err != nil {
 				return err
 			}
-			ttl := life
+			ttl := sharedFor
 			if e.Missing {
 				ttl = missFor
 			}
 			pipe.Eval(ctx, setIfNewer, []string{name}, e.encode(), ttl.Milliseconds())
-			if life == writtenFor {
+			if news {
 				pipe.Publish(ctx, c.channel(), fmt.Sprintf("%d %s", e.Rev, e.of))
 			}
 		}

@@ -35,9 +35,10 @@ var (
 type world struct {
 	testing.TB
 	*pgtest.DB
-	ids     order.IDs
-	signer  token.Signer
-	forward atomic.Int64
+	otherReplica string // of own servers, if asked for
+	ids          order.IDs
+	signer       token.Signer
+	forward      atomic.Int64
 }
 
 func setup(t testing.TB) *world {

@@ -41,6 +41,9 @@ func Migrate(ctx context.Context, url string) error {
 	if _, err = p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
+	if _, err = db.ExecContext(ctx, "SELECT ensure_partitions()"); err != nil {
+		return fmt.Errorf("make partitions: %w", err)
+	}
 	return nil
 }
 

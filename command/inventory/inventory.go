@@ -159,8 +159,10 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 }
 
 // Expire ends reservations whose time is over by the database's clock, up to a hundred in one transaction, gives their pieces
-// back and tells the saga. It returns how many. Safe to run in several processes.
+// back and tells the saga. It returns how many. Safe to run in several processes. It has 5 s, as the database may have fallen silent.
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	err = bus.InTx(ctx, inv.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		rows, err := q.LockExpired(ctx)
@@ -204,10 +206,13 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		n = len(rows)
 		return bus.Send(ctx, q, out)
 	})
-	if n > 0 && err == nil {
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 {
 		inv.Wake()
 	}
-	return n, err
+	return n, nil
 }
 
 // Run expires reservations every second until ctx ends.

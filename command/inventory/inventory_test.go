@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
@@ -157,5 +159,28 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	}
 	if got := fmt.Sprint(f.level("A"), " ", f.handle(Command{Kind: Confirm, OrderID: late})); got != "3 0 confirm_refused" && got != "3 0 expired confirm_refused" {
 		t.Error(got)
+	}
+}
+
+// A server that falls silent ends no connection: only our own limit tells that it is away.
+func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	inv := New(Config{Pool: pool, IDs: ids, TTL: time.Hour, Wake: func() {}, Log: zap.NewNop()})
+	if n, err := inv.Expire(t.Context()); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	proxy.Freeze()
+	defer proxy.Cut() // else closing the pool waits for it
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if _, err = inv.Expire(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("expiry waits for a silent database: %v", err)
 	}
 }

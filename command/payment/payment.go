@@ -31,6 +31,8 @@ const (
 	concurrency = 64
 	// pollEvery bounds how late a step is seen that another process made due.
 	pollEvery = 100 * time.Millisecond
+	// writeLimit bounds what is asked of a database that may have fallen silent.
+	writeLimit = 5 * time.Second
 )
 
 // Config is what Payment needs.
@@ -144,7 +146,7 @@ func (p *Payment) Run(ctx context.Context) {
 		var claimed []commanddb.ClaimStepsRow
 		var err error
 		if free > 0 {
-			if claimed, err = commanddb.New(p.Pool).ClaimSteps(ctx, int32(free)); err != nil && ctx.Err() == nil {
+			if claimed, err = p.claim(ctx, free); err != nil && ctx.Err() == nil {
 				p.Log.Error("claim saga steps", zap.Error(err))
 				sleep(ctx, time.Second) // the database is away: it hears of us once a second
 			}
@@ -167,6 +169,12 @@ func (p *Payment) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+func (p *Payment) claim(ctx context.Context, free int) ([]commanddb.ClaimStepsRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	return commanddb.New(p.Pool).ClaimSteps(ctx, int32(free))
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -230,6 +238,8 @@ func (p *Payment) try(ctx context.Context, s commanddb.ClaimStepsRow) {
 // postpone keeps a step due after a try without a definite answer: after 200 ms, doubling up to 2 s for an authorization, whose
 // customer waits, and up to 30 s for the others, which are tried without end.
 func (p *Payment) postpone(ctx context.Context, s commanddb.ClaimStepsRow, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
 	code, refused := errcode.PAY003, apierr.From(cause).Code
 	sent := refused != errcode.RATE003 && refused != errcode.SYS002 // else the bulkhead or the breaker kept the call back
 	if doubt, ok := errors.AsType[inDoubt](cause); ok {
@@ -249,9 +259,12 @@ func (p *Payment) postpone(ctx context.Context, s commanddb.ClaimStepsRow, cause
 	return err
 }
 
-// settle writes a definite answer and tells the saga, in one transaction. A late result of a lost lease changes nothing.
+var errLeaseLost = errors.New("another worker has the step")
+
+// settle writes a definite answer and tells the saga, in one transaction. A late result of a lost lease changes nothing:
+// errLeaseLost; whoever has the step asks the provider under the same key.
 func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outcome) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	owner := order.Owner{Account: s.Account, Mode: s.Mode}
 	payload, err := json.Marshal(Reply{
@@ -265,8 +278,11 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 		n, err := q.SettleStep(ctx, commanddb.SettleStepParams{
 			Account: s.Account, Mode: s.Mode, OrderID: s.OrderID, Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,
 		})
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
+		}
+		if n == 0 {
+			return errLeaseLost
 		}
 		settled := commanddb.SettlePaymentParams{
 			Account: s.Account, Mode: s.Mode, ID: s.PaymentID, FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,

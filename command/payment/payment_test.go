@@ -15,7 +15,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -180,4 +182,36 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	if asked.Load() < 4 {
 		t.Errorf("asked %d times", asked.Load())
 	}
+}
+
+// A server that falls silent ends no connection: only our own limit tells that it is away.
+func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	core, logs := observer.New(zap.ErrorLevel)
+	p, err := New(Config{Pool: pool, IDs: ids, Now: time.Now, ProviderURL: "http://127.0.0.1:1", Deadline: time.Minute, Wake: func() {}, Log: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = pool.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Freeze()
+	defer proxy.Cut() // else closing the pool waits for it
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	for end := time.Now().Add(3 * writeLimit); logs.Len() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the steps wait for a silent database")
+		}
+	}
+	stop()
+	<-ended
 }

@@ -10,11 +10,14 @@ import (
 )
 
 const ReplicaLag = `-- name: ReplicaLag :one
-SELECT CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+SELECT CASE WHEN receiver.pid IS NOT NULL AND COALESCE(receiver.status, 'streaming') = 'streaming'
+             AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
        ELSE COALESCE(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0) END::double precision AS seconds
+FROM pg_stat_get_wal_receiver() AS receiver
 `
 
-// Seconds that a standby is behind; 0 if it has replayed all that it received.
+// Seconds that a standby is behind: 0 if it receives and has replayed all of it, else the age of what it replayed last. One that
+// receives nothing cannot know what it misses.
 func (q *Queries) ReplicaLag(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, ReplicaLag)
 	var seconds float64

@@ -13,6 +13,7 @@ import (
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
@@ -81,6 +82,9 @@ func (p *parts) project(ctx context.Context, msgs []bus.Message) error {
 			return fmt.Errorf("notice of %q", n.OrderID)
 		}
 		if err := p.reader.Repair(ctx, n.Owner, id, n.Rev); err != nil {
+			if apierr.From(err).Retryable() {
+				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
+			}
 			return fmt.Errorf("repair caches: %w", err)
 		}
 	}
@@ -92,20 +96,23 @@ func (p *parts) keepHouse(ctx context.Context) {
 	q := commanddb.New(p.primary)
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	for {
-		if err := q.EnsurePartitions(ctx); err != nil && ctx.Err() == nil {
-			p.tel.Log.Error("make partitions", zap.Error(err))
+	round := func() error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute) // the primary may have fallen silent
+		defer cancel()
+		if err := q.EnsurePartitions(ctx); err != nil {
+			return fmt.Errorf("make partitions: %w", err)
 		}
 		for {
 			answers, err1 := q.PurgeAnswers(ctx)
 			messages, err2 := q.PurgeInbox(ctx)
-			err := errors.Join(err1, err2)
-			if err != nil && ctx.Err() == nil {
-				p.tel.Log.Error("forget old keys and messages", zap.Error(err))
+			if err := errors.Join(err1, err2); err != nil || answers < 1000 && messages < 1000 {
+				return err
 			}
-			if answers < 1000 && messages < 1000 || err != nil {
-				break
-			}
+		}
+	}
+	for {
+		if err := round(); err != nil && ctx.Err() == nil {
+			p.tel.Log.Error("keep house", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

@@ -40,8 +40,8 @@ type Message struct {
 type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error)
 
 // Consumer is one subscription with its handler. Name is stored in the inbox and never changes. Prepare, if not nil, runs before
-// the transaction, for effects elsewhere that may be repeated: its error means that the messages come again. With Prepare alone
-// there is no Handle.
+// the transaction, for effects elsewhere that may be repeated: its error counts as one of Handle, ErrPassing if it will pass. With
+// Prepare alone there is no Handle.
 type Consumer struct {
 	Name, Topic string
 	Subscriber  message.Subscriber
@@ -292,24 +292,25 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 	return outcomes, nil
 }
 
-func (c *Consumer) prepare(ctx context.Context, batch []delivery) error {
+func (c *Consumer) prepare(ctx context.Context, batch []delivery) (err error) {
+	defer caught(&err)
 	msgs := make([]Message, len(batch))
 	for i, d := range batch {
 		msgs[i] = d.Message
 	}
-	if err := c.Prepare(ctx, msgs); err != nil {
-		return fmt.Errorf("%w: %w", ErrPassing, err)
-	}
-	return nil
+	return c.Prepare(ctx, msgs)
 }
 
 func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
+	defer caught(&err)
 	return c.Handle(ctx, tx, msgs)
+}
+
+// caught makes a panic an error.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
 }
 
 // after runs what follows the COMMIT; a panic there cannot take it back.

@@ -265,6 +265,39 @@ func testConsumers(t *testing.T, open func() transport) {
 		f.expect("parked", f.parked("p"), "")
 	})
 
+	run("what Prepare cannot do is parked, what it cannot do now comes again", func(f *fixture) {
+		var passing atomic.Int32
+		f.background(func(ctx context.Context) {
+			c := Consumer{Name: "c", Topic: "orders", Subscriber: f.sub, Pool: f.pool, Log: f.log, Prepare: func(_ context.Context, msgs []Message) error {
+				for _, m := range msgs {
+					switch string(m.Payload) {
+					case "bad":
+						return errors.New("not a notice")
+					case "panic":
+						panic("out of luck")
+					case "away":
+						if passing.Add(1) <= maxTries {
+							return fmt.Errorf("%w: the cache is away", ErrPassing)
+						}
+					}
+				}
+				return nil
+			}}
+			if err := Consume(ctx, c); err != nil {
+				f.Error(err)
+			}
+		})
+		f.relay(f.pub)
+		f.send("a/bad", "b/panic", "c/away", "d/0")
+		f.untilEmpty()
+		f.expect("a", f.parked("a"), "bad")
+		f.expect("b", f.parked("b"), "panic")
+		f.expect("c", f.parked("c"), "")
+		if f.outcomes("c")[handled] != 1 || f.outcomes("d")[handled] != 1 {
+			f.Errorf("outcomes %v, %v", f.outcomes("c"), f.outcomes("d"))
+		}
+	})
+
 	run("a panic is parked, a torn payload too", func(f *fixture) {
 		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
 			for _, m := range msgs {

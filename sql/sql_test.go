@@ -1,0 +1,43 @@
+package sql_test
+
+import (
+	"testing"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/sql"
+)
+
+// Months are made ahead of time at each migration, and what came too early for one does not keep the others from being made.
+func TestMigrateMakesThePartitionsToCome(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.Pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	partitions := func() (n int) {
+		t.Helper()
+		if err := db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_inherits
+			WHERE inhparent IN ('orders'::regclass, 'order_events'::regclass, 'inbox'::regclass)`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := partitions(); n != 3*(1+4) {
+		t.Fatalf("%d partitions of three tables, with their default", n)
+	}
+	exec(`DO $$ DECLARE p regclass; BEGIN
+		FOR p IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent IN ('orders'::regclass, 'inbox'::regclass) AND inhrelid::regclass::text NOT LIKE '%default' LOOP
+			EXECUTE 'DROP TABLE ' || p;
+		END LOOP;
+	END $$`)
+	exec(`INSERT INTO inbox VALUES ('c', uuid_floor(now() + interval '35 days'))`)
+	if err := sql.Migrate(t.Context(), db.PrimaryURL); err != nil {
+		t.Fatal(err)
+	}
+	if n := partitions(); n != 3*(1+4)-1 {
+		t.Errorf("%d partitions", n)
+	}
+}
