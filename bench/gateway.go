@@ -27,8 +27,8 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/commanddb"
-	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -129,7 +129,7 @@ func (g *gateway) build(ctx context.Context) {
 func (g *gateway) connect(ctx context.Context, tracer pgx.QueryTracer) *pgxpool.Pool {
 	c := try(pgxpool.ParseConfig(g.primary))
 	c.MaxConns, c.ConnConfig.Tracer = connections, tracer
-	maps.Copy(c.ConnConfig.RuntimeParams, app.Session)
+	maps.Copy(c.ConnConfig.RuntimeParams, pg.Session)
 	c.ConnConfig.RuntimeParams["lock_timeout"] = "300ms"
 	return try(pgxpool.NewWithConfig(ctx, c))
 }

@@ -19,7 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/internal/app"
+	"github.com/ordergate/ordergate/internal/pg"
 )
 
 // pgbench is the limit of the write path: the SQL of one order a transaction, without any program around it.
@@ -125,7 +125,7 @@ func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
 		args = append(args, "-D", fmt.Sprintf("a%d=%s", i+1, v))
 	}
 	options := ""
-	for name, value := range app.Session {
+	for name, value := range pg.Session {
 		options += " -c " + name + "=" + value
 	}
 	cmd := exec.CommandContext(ctx, p.program, append(args, p.url)...)

@@ -19,7 +19,8 @@ type cancelOrder struct {
 
 // CancelOrder records the client's wish to cancel, in one transaction on the primary, and plans the compensation if no step is
 // under way; else the saga does when that step is definite. The answer is 202 and the order as it is then. Refusals: ORD_001,
-// ORD_002, ORD_007, ORD_009 (a capture is running), IDEM_002, IDEM_003; failures: see executeBatch.
+// ORD_002, ORD_007, ORD_009 (a capture is running), IDEM_002, IDEM_003. Failures: SYS_002, SYS_003,
+// RATE_003 (nothing changed), SYS_006 (it is not known).
 func (c *Commands) CancelOrder(ctx context.Context, r Request, id order.ID, body api.CancelOrder) (Answer, error) {
 	if !c.IDs.Genuine(id) {
 		return Answer{}, apierr.E(errcode.ORD001)
@@ -54,7 +55,7 @@ func (c *Commands) cancelOrders(ctx context.Context, q *commanddb.Queries, calls
 			continue
 		}
 		ch.events = events
-		c.advance(ch, rec)
+		advance(ch, rec)
 		call.change = ch
 		b.add(ch)
 	}

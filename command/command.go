@@ -20,8 +20,8 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
@@ -62,7 +62,7 @@ type Commands struct {
 // New returns Commands.
 func New(c Config) *Commands {
 	return &Commands{Config: c, looking: make(chan struct{}, max(1, c.Pool.Config().MaxConns/4)), guard: guard.New(guard.Config{
-		Name: "primary", Concurrent: c.Concurrency, Timeout: Budget, Failure: func(err error) bool { return bus.Infrastructure(err) && !bus.Contention(err) }, Registry: c.Registry,
+		Name: "primary", Concurrent: c.Concurrency, Timeout: Budget, Failure: func(err error) bool { return pg.Infrastructure(err) && !pg.Contention(err) }, Registry: c.Registry,
 	})}
 }
 
@@ -143,7 +143,7 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 	err := c.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
 		conn, err := c.Pool.Acquire(ctx)
 		if err != nil {
-			outcome = fmt.Errorf("%w: %w", bus.ErrConnectionLost, err)
+			outcome = fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
 			return outcome
 		}
 		defer conn.Release()
@@ -152,8 +152,8 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 			for _, call := range calls {
 				call.answer, call.err, call.change = Answer{}, nil, nil
 			}
-			outcome = bus.InTx(ctx, conn, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
-			if !bus.Contention(outcome) || try == maxTries {
+			outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
+			if !pg.Contention(outcome) || try == maxTries {
 				break
 			}
 		}
@@ -173,7 +173,7 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 				call.answer.Rev = call.change.rev
 			}
 		}
-	case errors.Is(outcome, bus.ErrOutcomeUnknown):
+	case errors.Is(outcome, pg.ErrOutcomeUnknown):
 		for _, call := range calls {
 			lookUp(context.WithoutCancel(ctx), c, call, outcome)
 		}
@@ -287,7 +287,7 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	one.answer, one.err, one.change = Answer{}, nil, nil
-	err := bus.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
+	err := pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		if err := q.SetLockTimeout(ctx, "200"); err != nil {
 			return err
@@ -320,7 +320,7 @@ func failure(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // the guard ends a context by cancelling it
 		return apierr.E(errcode.SYS003, apierr.Cause(err))
 	}
-	if bus.Infrastructure(err) {
+	if pg.Infrastructure(err) {
 		return apierr.E(errcode.SYS002, apierr.Cause(err))
 	}
 	return err

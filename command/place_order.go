@@ -13,7 +13,7 @@ import (
 // PlaceOrder takes an order in: in one transaction on the primary it writes the order with its first event, its address, the
 // saga's steps, the reservation command for inventory and the answer under the idempotency key. The answer is 202 and the
 // pending order; a repetition gets the same. Refusals: CAT_003, CAT_004, CAT_005, ORD_003, ORD_004, ORD_005, ORD_008, IDEM_002,
-// IDEM_003; failures: see executeBatch.
+// IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (it is not known).
 func (c *Commands) PlaceOrder(ctx context.Context, r Request, body api.PlaceOrder) (Answer, error) {
 	return execute(ctx, c, r, body, c.placeOrders)
 }
@@ -73,7 +73,7 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 			methodToken = call.command.Payment.MethodToken
 		}
 		ch.steps = planned(o, methodToken)
-		c.advance(ch, rec)
+		advance(ch, rec)
 		call.change = ch
 		b.add(ch)
 	}

@@ -41,12 +41,22 @@ const (
 	stepRelease = "cancel_reservation"
 )
 
+// What a step's status may be. A running one is in doubt after a try that had no answer.
+const (
+	statusPending = "pending"
+	statusRunning = "running"
+	statusInDoubt = "in_doubt" // set by payment
+	statusDone    = "done"
+	statusFailed  = "failed"
+	statusSkipped = "skipped"
+)
+
 // step is one row of saga_steps, as far as the saga writes it.
 type step struct {
 	name     string
 	attempt  int32
 	position int32
-	status   string // pending, running, in_doubt, done, failed, skipped
+	status   string
 	tries    int32
 	code     string
 	input    string
@@ -78,7 +88,7 @@ func planned(o *order.Order, methodToken string) steps {
 }
 
 func (s *steps) plan(name string) *step {
-	st := &step{name: name, attempt: 1, position: int32(len(*s) + 1), status: "pending", dirty: true}
+	st := &step{name: name, attempt: 1, position: int32(len(*s) + 1), status: statusPending, dirty: true}
 	*s = append(*s, st)
 	return st
 }
@@ -98,7 +108,9 @@ func (s steps) is(name, status string) bool {
 }
 
 // underWay tells whether the step was started and is not definite.
-func (s steps) underWay(name string) bool { return s.is(name, "running") || s.is(name, "in_doubt") }
+func (s steps) underWay(name string) bool {
+	return s.is(name, statusRunning) || s.is(name, statusInDoubt)
+}
 
 // forward are the steps that lead to a confirmed order; the others take them back.
 func (st *step) forward() bool {
@@ -125,17 +137,17 @@ func (s steps) write(owner order.Owner, id uuid.UUID, p *commanddb.PutStepsParam
 // confirmed. If the client wants out, or a step failed, what was planned is skipped and what was done is taken back, last
 // first: a capture is refunded, an authorization voided, a reservation cancelled (a confirmed one is given back); then the order
 // is cancelled on the client's wish, else rejected: with what was refused, or because its reservation ran out.
-func (c *Commands) advance(ch *change, rec order.Recorder) {
+func advance(ch *change, rec order.Recorder) {
 	o, s := ch.order, ch.steps
 	if o.Status.Final() {
 		return
 	}
-	failed := slices.IndexFunc(s, func(st *step) bool { return st.status == "failed" && st.forward() })
+	failed := slices.IndexFunc(s, func(st *step) bool { return st.status == statusFailed && st.forward() })
 	back := o.CancelRequestedAt != nil || failed >= 0
 	if back {
 		for _, st := range s {
-			if st.status == "pending" && st.forward() {
-				st.set("skipped", "")
+			if st.status == statusPending && st.forward() {
+				st.set(statusSkipped, "")
 				st.finished = rec.Now
 			}
 		}
@@ -146,8 +158,8 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 		}
 	}
 	if !back {
-		if next := slices.IndexFunc(s, func(st *step) bool { return st.status == "pending" }); next >= 0 {
-			c.start(ch, s[next], rec)
+		if next := slices.IndexFunc(s, func(st *step) bool { return st.status == statusPending }); next >= 0 {
+			start(ch, s[next], rec)
 		} else if o.WithPayment && o.Status != order.StatusConfirmed {
 			ch.events = append(ch.events, o.Record(rec, order.Confirmed{}))
 		}
@@ -155,20 +167,20 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 	}
 	undo := ""
 	switch {
-	case s.is(stepCapture, "done"):
+	case s.is(stepCapture, statusDone):
 		if s.get(stepRefund) == nil {
 			undo = stepRefund
 		}
-	case s.is(stepAuth, "done"):
+	case s.is(stepAuth, statusDone):
 		if s.get(stepVoid) == nil {
 			undo = stepVoid
 		}
 	}
-	if undo == "" && s.is(stepReserve, "done") && s.get(stepRelease) == nil {
+	if undo == "" && s.is(stepReserve, statusDone) && s.get(stepRelease) == nil {
 		undo = stepRelease
 	}
 	if undo != "" {
-		c.start(ch, ch.steps.plan(undo), rec)
+		start(ch, ch.steps.plan(undo), rec)
 		return
 	}
 	if o.CancelRequestedAt != nil {
@@ -183,9 +195,9 @@ func (c *Commands) advance(ch *change, rec order.Recorder) {
 }
 
 // start sends a step's command.
-func (c *Commands) start(ch *change, st *step, rec order.Recorder) {
+func start(ch *change, st *step, rec order.Recorder) {
 	o := ch.order
-	st.set("running", "")
+	st.set(statusRunning, "")
 	st.started, st.trace = rec.Now, rec.Cause.TraceID
 	out := bus.Outgoing{Key: o.ID.Format(order.PrefixOrder), Shard: o.ID.Shard(), TraceID: rec.Cause.TraceID, ID: uuid.UUID(rec.NewID())}
 	var body any
@@ -269,12 +281,12 @@ func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map
 // InventoryReplied takes inventory's replies: each step's outcome becomes events of its order, and the saga goes on; all in the
 // given transaction. A reply to a step that is already definite changes nothing.
 func (c *Commands) InventoryReplied(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	return replied(ctx, c, tx, msgs, func(r inventory.Reply) orderRef { return orderRef{r.Owner, r.OrderID} }, c.inventoryFact)
+	return replied(ctx, c, tx, msgs, func(r inventory.Reply) orderRef { return orderRef{r.Owner, r.OrderID} }, inventoryFact)
 }
 
 // PaymentReplied does the same for payment's replies.
 func (c *Commands) PaymentReplied(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	return replied(ctx, c, tx, msgs, func(r payment.Reply) orderRef { return orderRef{r.Owner, r.OrderID} }, c.paymentFact)
+	return replied(ctx, c, tx, msgs, func(r payment.Reply) orderRef { return orderRef{r.Owner, r.OrderID} }, paymentFact)
 }
 
 // replied handles replies of either context: no two of one order.
@@ -299,7 +311,7 @@ func replied[R any](ctx context.Context, c *Commands, tx pgx.Tx, msgs []bus.Mess
 		rec := c.recorder(Request{Owner: ch.owner, Operation: m.Topic, Actor: "saga"})
 		rec.Cause.TraceID = m.TraceID
 		if fact(ch, replies[i], rec) {
-			c.advance(ch, rec)
+			advance(ch, rec)
 			b.add(ch)
 		}
 	}
@@ -318,9 +330,9 @@ func (ch *change) finish(name, code string, rec order.Recorder) bool {
 	if st == nil || !ch.steps.underWay(name) {
 		return false
 	}
-	st.set("done", "")
+	st.set(statusDone, "")
 	if code != "" {
-		st.set("failed", code)
+		st.set(statusFailed, code)
 	}
 	st.finished = rec.Now
 	return true
@@ -331,7 +343,7 @@ func (ch *change) record(rec order.Recorder, d order.Data) {
 }
 
 // inventoryFact records what inventory did; false: it was known.
-func (c *Commands) inventoryFact(ch *change, r inventory.Reply, rec order.Recorder) bool {
+func inventoryFact(ch *change, r inventory.Reply, rec order.Recorder) bool {
 	switch r.Kind {
 	case inventory.Reserved:
 		if !ch.finish(stepReserve, "", rec) {
@@ -351,10 +363,10 @@ func (c *Commands) inventoryFact(ch *change, r inventory.Reply, rec order.Record
 		return ch.finish(stepRelease, "", rec)
 	case inventory.ReservationEnded:
 		st := ch.steps.get(stepReserve)
-		if st == nil || st.status != "done" || ch.steps.is(stepConfirm, "done") {
+		if st == nil || st.status != statusDone || ch.steps.is(stepConfirm, statusDone) {
 			return false
 		}
-		st.set("failed", string(errcode.INV003))
+		st.set(statusFailed, string(errcode.INV003))
 	default:
 		panic(fmt.Sprintf("command: unknown reply %q", r.Kind)) // parks the message
 	}
@@ -362,7 +374,7 @@ func (c *Commands) inventoryFact(ch *change, r inventory.Reply, rec order.Record
 }
 
 // paymentFact records what payment did; false: it was known.
-func (c *Commands) paymentFact(ch *change, r payment.Reply, rec order.Recorder) bool {
+func paymentFact(ch *change, r payment.Reply, rec order.Recorder) bool {
 	if !ch.finish(string(r.Operation), r.Code, rec) {
 		return false
 	}

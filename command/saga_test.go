@@ -27,7 +27,6 @@ type world struct {
 // reservation expiring before each answer. Whatever happens, the saga comes to an end at which stock and money agree with the
 // order, no step is started twice, and nobody is charged for nothing.
 func TestEverySagaEnds(t *testing.T) {
-	c := &Commands{}
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	ids := order.NewIDs([]byte("k"))
 	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(now, 1) }, Now: now}
@@ -55,7 +54,7 @@ func TestEverySagaEnds(t *testing.T) {
 		ch := &change{order: o, steps: planned(o, "pm")}
 		inbox := []bus.Outgoing{}
 		goOn := func() {
-			c.advance(ch, rec)
+			advance(ch, rec)
 			history = append(history, ch.events...)
 			inbox = append(inbox, ch.sends...)
 			ch.events, ch.sends = nil, nil
@@ -82,7 +81,7 @@ func TestEverySagaEnds(t *testing.T) {
 			if w.held && !w.expired {
 				if w.path = append(w.path, choose("", "expire")); w.path[len(w.path)-1] == "expire" {
 					w.held, w.expired = false, true
-					if c.inventoryFact(ch, inventory.Reply{Kind: inventory.ReservationEnded}, rec) {
+					if inventoryFact(ch, inventory.Reply{Kind: inventory.ReservationEnded}, rec) {
 						history = append(history, ch.events...)
 						ch.events = nil
 						goOn()
@@ -113,7 +112,7 @@ func TestEverySagaEnds(t *testing.T) {
 					r.Kind, w.held, w.taken = inventory.Cancelled, false, false
 				}
 				w.path = append(w.path, r.Kind)
-				fresh = c.inventoryFact(ch, r, rec)
+				fresh = inventoryFact(ch, r, rec)
 			} else {
 				var cmd payment.Command
 				_ = json.Unmarshal(m.Payload, &cmd)
@@ -141,8 +140,8 @@ func TestEverySagaEnds(t *testing.T) {
 					w.refunded++
 				}
 				w.path = append(w.path, string(cmd.Operation)+" "+r.Code)
-				fresh = c.paymentFact(ch, r, rec)
-				if again := c.paymentFact(ch, r, rec); again {
+				fresh = paymentFact(ch, r, rec)
+				if again := paymentFact(ch, r, rec); again {
 					fail("a repeated reply counted")
 				}
 			}

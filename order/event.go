@@ -98,33 +98,28 @@ func (Refunded) eventType() string        { return "order.refunded" }
 func (Cancelled) eventType() string       { return "order.cancelled" }
 func (Rejected) eventType() string        { return "order.rejected" }
 
+// decoders are by the names above, which stand in the store for ever.
+var decoders = map[string]func(Event) (Data, error){
+	Created{}.eventType():         decode[Created],
+	Updated{}.eventType():         decode[Updated],
+	StockReserved{}.eventType():   decode[StockReserved],
+	StockRejected{}.eventType():   decode[StockRejected],
+	PaymentFailed{}.eventType():   decode[PaymentFailed],
+	Paid{}.eventType():            decode[Paid],
+	Confirmed{}.eventType():       decode[Confirmed],
+	CancelRequested{}.eventType(): decode[CancelRequested],
+	Refunded{}.eventType():        decode[Refunded],
+	Cancelled{}.eventType():       decode[Cancelled],
+	Rejected{}.eventType():        decode[Rejected],
+}
+
 // data decodes the event's payload.
 func (e Event) data() (Data, error) {
-	switch e.Type {
-	case "order.created":
-		return decode[Created](e)
-	case "order.updated":
-		return decode[Updated](e)
-	case "order.stock_reserved":
-		return decode[StockReserved](e)
-	case "order.stock_rejected":
-		return decode[StockRejected](e)
-	case "order.payment_failed":
-		return decode[PaymentFailed](e)
-	case "order.paid":
-		return decode[Paid](e)
-	case "order.confirmed":
-		return decode[Confirmed](e)
-	case "order.cancel_requested":
-		return decode[CancelRequested](e)
-	case "order.refunded":
-		return decode[Refunded](e)
-	case "order.cancelled":
-		return decode[Cancelled](e)
-	case "order.rejected":
-		return decode[Rejected](e)
+	decode, ok := decoders[e.Type]
+	if !ok {
+		return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
 	}
-	return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
+	return decode(e)
 }
 
 func decode[T Data](e Event) (Data, error) {

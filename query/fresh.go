@@ -16,6 +16,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
 )
 
@@ -160,7 +161,7 @@ func refusal(err error, behind bool) error {
 // broken tells a failure of a remote part from what a healthy one may say.
 func broken(err error) bool {
 	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return guard.Failing(said.Code)
+		return pg.Failing(said.Code)
 	}
 	return err != nil && !errors.Is(err, context.Canceled)
 }

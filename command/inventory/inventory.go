@@ -18,6 +18,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -163,7 +164,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err = bus.InTx(ctx, inv.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, inv.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		rows, err := q.LockExpired(ctx)
 		if err != nil || len(rows) == 0 {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 )
@@ -51,7 +52,7 @@ func (f fixture) handle(commands ...Command) string {
 		msgs[i] = bus.Message{ID: uuid.New(), Topic: TopicCommands, Key: c.OrderID.Format(order.PrefixOrder), Payload: payload}
 	}
 	var kinds []string
-	err := bus.InTx(f.t.Context(), f.Pool, func(tx pgx.Tx) error {
+	err := pg.InTx(f.t.Context(), f.Pool, func(tx pgx.Tx) error {
 		if _, err := f.Handle(f.t.Context(), tx, msgs); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ const (
 	Cancel  = "cancel"
 )
 
-// Kinds of replies: each command has one definite outcome; Expired comes by itself.
+// Kinds of replies: each command has one definite outcome; ReservationEnded comes by itself.
 const (
 	Reserved         = "reserved"
 	ReserveRefused   = "reserve_refused" // SKUs says what was short; none: a cancel was there first

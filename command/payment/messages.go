@@ -19,7 +19,8 @@ const (
 	Refund    Operation = "refund"
 )
 
-// Command asks for one operation on one attempt of an order's payment. (order, attempt, operation) is repeated safely.
+// Command asks for one operation on one attempt of an order's payment. (order, attempt, operation) is sent once:
+// the inbox drops the repetition of a message, a Refund under another id exceeds what is captured.
 type Command struct {
 	Operation   Operation   `json:"operation"`
 	Owner       order.Owner `json:"owner"`
@@ -29,7 +30,8 @@ type Command struct {
 	MethodToken string      `json:"method_token,omitempty"` // of Authorize
 }
 
-// Reply is the definite outcome of a Command. Code is empty if it was done, else PAY_003, PAY_006 or PAY_007: no charge stands.
+// Reply is the definite outcome of a Command. Code is empty if it was done, else PAY_003, PAY_006, PAY_007 or PAY_008: no
+// charge stands.
 type Reply struct {
 	Operation     Operation   `json:"operation"`
 	Owner         order.Owner `json:"owner"`

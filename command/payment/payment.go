@@ -20,6 +20,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -68,7 +69,7 @@ func New(c Config) (*Payment, error) {
 }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it writes the payments and refunds that are
-// intended and makes the saga's steps due; the provider is called later, by Run. A repetition changes nothing.
+// intended and makes the saga's steps due; the provider is called later, by Run. It fails if a refund exceeds what is captured and not yet claimed.
 func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
 	q := commanddb.New(tx)
 	var payments commanddb.InsertPaymentsParams
@@ -273,7 +274,7 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 	if err != nil {
 		return fmt.Errorf("encode reply: %w", err)
 	}
-	err = bus.InTx(ctx, p.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, p.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		n, err := q.SettleStep(ctx, commanddb.SettleStepParams{
 			Account: s.Account, Mode: s.Mode, OrderID: s.OrderID, Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,

@@ -22,6 +22,7 @@ import (
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 )
@@ -132,7 +133,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	send := func(op Operation) {
 		t.Helper()
 		payload, _ := json.Marshal(Command{Operation: op, Owner: alice, OrderID: id, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
-		err := bus.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
+		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
 			now := time.Now()
 			if err := commanddb.New(tx).PutSteps(t.Context(), commanddb.PutStepsParams{
 				Accounts: []int32{1}, Modes: []string{"test"}, OrderIds: []uuid.UUID{uuid.UUID(id)}, Steps: []string{string(op)}, Attempts: []int32{1},

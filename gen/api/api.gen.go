@@ -2015,7 +2015,7 @@ type ProblemORD009 struct {
 // ProblemORD009Code defines model for ProblemORD009.Code.
 type ProblemORD009Code string
 
-// ProblemRATE001 The key has used up its rate. Wait for Retry-After, then repeat; `RateLimit` tells what is left.
+// ProblemRATE001 The key has used up its rate. Wait for Retry-After, then repeat.
 type ProblemRATE001 struct {
 	Code ProblemRATE001Code `json:"code"`
 
@@ -2710,7 +2710,7 @@ type Refusal422CAT003004005IDEM002ORD003004005008 = Problem422CAT003004005IDEM00
 // Refusal422IDEM002 The key belongs to a request with another body or path. Use a new key for a new change.
 type Refusal422IDEM002 = ProblemIDEM002
 
-// Refusal429RATE001 The key has used up its rate. Wait for Retry-After, then repeat; `RateLimit` tells what is left.
+// Refusal429RATE001 The key has used up its rate. Wait for Retry-After, then repeat.
 type Refusal429RATE001 = ProblemRATE001
 
 // Refusal500SYS001 The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.

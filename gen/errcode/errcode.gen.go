@@ -249,7 +249,7 @@ var infos = []Info{
 	{PAY008, 503, true, "Payment provider unavailable", "The payment provider is unavailable, please retry later", "支付服务暂不可用，请稍后重试",
 		"The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key."},
 	{RATE001, 429, true, "Too many requests", "Too many requests, please retry later", "请求过于频繁，请稍后再试",
-		"The key has used up its rate. Wait for Retry-After, then repeat; `RateLimit` tells what is left."},
+		"The key has used up its rate. Wait for Retry-After, then repeat."},
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
 		"The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat."},
 	{REQ001, 400, false, "Malformed JSON", "The request body is not valid JSON", "请求体不是有效的 JSON",

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/order"
 )
 
 func TestPaymentsEndAsTheContractSays(t *testing.T) {
@@ -372,28 +375,48 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
+// A serve that is told to stop refuses what is new, so that balancers notice, finishes what runs, and closes.
 func TestStopsGracefully(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.Addr, c.AdminAddr = "127.0.0.1:0", "127.0.0.1:0" })
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- process{cfg: g.cfg, logs: discard{}}.with(ctx, true, func(ctx context.Context, p *parts) error { return p.serve(ctx, nil) })
-	}()
-	time.AfterFunc(300*time.Millisecond, cancel)
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	server, err := g.newParts().server(map[string]*edge.Key{aliceKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen(t.Context(), "test", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.url = "http://" + l.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Serve(ctx, l, time.Second) }()
+
+	slow := make(chan answer, 1)
+	go func() { slow <- g.do("POST", "/v1/orders", wish("A", 1, "pm_slow"), "Prefer", "wait=10") }() // 2.5 s
+	until(t, "the slow order is placed", func() bool { return len(g.do("GET", "/v1/orders", nil).body.Data) == 1 })
+	stop()
+	until(t, "new requests are refused", func() bool {
+		a := g.do("GET", "/v1/orders", nil)
+		return a.status == 503 && a.body.Code == "SYS_005"
+	})
+	if a := <-slow; a.status != 201 || a.body.Status != "confirmed" {
+		t.Errorf("what ran was answered %d %s", a.status, a.raw)
+	}
 	select {
-	case err := <-done:
+	case err = <-stopped:
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Error("it does not stop")
 	}
+	if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		c.Close()
+		t.Error("it still listens")
+	}
 }
-
-type discard struct{}
-
-func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // TestSpans follows a write and a read of a caller who samples: the request, the command or query, SQL and Redis, in one trace.
 func TestSpans(t *testing.T) { // not parallel: the provider is global

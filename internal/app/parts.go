@@ -6,11 +6,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"sync/atomic"
 	"time"
 
-	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/redis/go-redis/extra/redisotel/v9"
@@ -20,6 +18,7 @@ import (
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -65,7 +64,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 			opened.close()
 		}
 	}()
-	if p.primary, err = p.connect(ctx, cfg.PrimaryURL, cfg.MaxConnections, p.checkPrimary); err != nil {
+	if p.primary, err = pg.Connect(ctx, cfg.PrimaryURL, cfg.MaxConnections, p.checkPrimary); err != nil {
 		return nil, fmt.Errorf("ORDERGATE_PRIMARY_URL: %w", err)
 	}
 	if err = p.primary.Ping(ctx); err != nil {
@@ -75,7 +74,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		return nil, fmt.Errorf("the primary has not the schema of this version, run `ordergate migrate`: %w", err)
 	}
 	for _, url := range cfg.ReplicaURLs {
-		replica, err := p.connect(ctx, url, cfg.MaxConnections, nil)
+		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, nil)
 		if err != nil {
 			return nil, fmt.Errorf("ORDERGATE_REPLICA_URLS: %w", err)
 		}
@@ -138,32 +137,6 @@ func (p *parts) close() {
 	if p.redis != nil {
 		_ = p.redis.Close()
 	}
-}
-
-// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
-// looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
-// A process that stands still in a transaction loses it, with its locks, after 15 s; the relay needs its own for 9 s.
-var Session = map[string]string{
-	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "15s",
-	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
-}
-
-// connect makes a pool of connections with our Session. Nothing waits for ever: locks 300 ms, a lost peer 5 s.
-func (p *parts) connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
-	c, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("it cannot be understood") // the driver's words may hold the password
-	}
-	c.MaxConns, c.MinIdleConns = size, min(size, 4)
-	c.ConnConfig.ConnectTimeout = 3 * time.Second
-	c.ConnConfig.Tracer = otelpgx.NewTracer()
-	maps.Copy(c.ConnConfig.RuntimeParams, Session)
-	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
-		"application_name": "ordergate", "lock_timeout": "300ms",
-		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
-	})
-	c.AfterConnect = check
-	return pgxpool.NewWithConfig(ctx, c)
 }
 
 // checkPrimary looks at each new connection to the primary: it refuses a server whose timeline is behind the highest that was

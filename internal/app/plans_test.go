@@ -12,6 +12,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestPlansAreKeptAndWalkIndexes(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), pgtest.New(t)
-	pool, err := (&parts{}).connect(ctx, db.PrimaryURL, 1, nil)
+	pool, err := pg.Connect(ctx, db.PrimaryURL, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -23,7 +24,7 @@ import (
 // keeps house, until ctx ends.
 func (p *parts) worker(ctx context.Context) error {
 	// A pool of its own: however many requests wait for a connection, what they have begun goes on.
-	pool, err := p.connect(ctx, p.cfg.PrimaryURL, p.cfg.MaxConnections, p.checkPrimary)
+	pool, err := pg.Connect(ctx, p.cfg.PrimaryURL, p.cfg.MaxConnections, p.checkPrimary)
 	if err != nil {
 		return fmt.Errorf("ORDERGATE_PRIMARY_URL: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/pg"
 )
 
 const (
@@ -54,8 +55,8 @@ type Consumer struct {
 // Consume handles the messages of a topic until ctx ends, then finishes what runs, nacks what it has not begun and returns nil.
 //
 // It takes a message and whatever else waits, at most 64 and one of a key, and writes their inbox rows and effects in one
-// transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after an Infrastructure error it
-// is nacked and comes again; after five other errors it is parked with the cause, and so are later ones of its key, until
+// transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after an error that passes
+// (ErrPassing, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are later ones of its key, until
 // RetryParked. One event per message is logged, without its payload.
 func Consume(ctx context.Context, c Consumer) error {
 	subscription, unsubscribe := context.WithCancel(context.WithoutCancel(ctx))
@@ -138,6 +139,11 @@ func pick(waiting []delivery, busy map[string]bool) (batch, rest []delivery) {
 	return batch, rest
 }
 
+// ErrPassing marks what failed for a reason outside the message, which will pass.
+var ErrPassing = errors.New("not possible now")
+
+func passes(err error) bool { return errors.Is(err, ErrPassing) || pg.Infrastructure(err) }
+
 var errBehindParked = errors.New("behind a parked message")
 
 type delivery struct {
@@ -190,7 +196,7 @@ func (c *Consumer) batch(ctx context.Context, batch []delivery) (failed []delive
 			c.settle(d, outcomes[i], nil)
 		}
 		return nil, nil
-	case Infrastructure(err) && !Contention(err) && !errors.Is(err, context.DeadlineExceeded):
+	case passes(err) && !pg.Contention(err) && !errors.Is(err, context.DeadlineExceeded):
 		for _, d := range batch { // the database is away: no use in asking it for each
 			c.settle(d, nacked, err)
 		}
@@ -218,7 +224,7 @@ func (c *Consumer) alone(ctx context.Context, d delivery, slots chan struct{}, e
 		if err == nil {
 			outcome, err = attempt(nil)
 		}
-		if err == nil || Infrastructure(err) {
+		if err == nil || passes(err) {
 			break
 		}
 		if try == maxTries {
@@ -248,7 +254,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 		}
 	}
 	var after func()
-	err = InTx(ctx, c.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		rows, err := q.TakeMessages(ctx, take)
 		if err != nil {

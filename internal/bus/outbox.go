@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/pg"
 )
 
 // Outgoing is a message to be sent. Shard (0..255) is a function of Key: the order of a key rests on it.
@@ -41,7 +42,7 @@ func Send(ctx context.Context, q *commanddb.Queries, out []Outgoing) error {
 // messages. They are published in their order, before later ones of the key, to every consumer of the topic: those that have
 // handled them drop them. shard is the key's. It waits for the page that the relay has in work.
 func RetryParked(ctx context.Context, pool *pgxpool.Pool, consumer, key string, shard int16) (n int64, err error) {
-	err = InTx(ctx, pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		if err := q.LockShard(ctx, commanddb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/internal/pg"
 )
 
 const (
@@ -134,7 +135,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		}
 	}
 	what := r.awake(start)
-	err = InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		var err error
 		if what.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(what.Shards) == 0 {

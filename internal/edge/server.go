@@ -1,5 +1,5 @@
 // Package edge is the HTTP side of the gateway: the contract in front, the handlers behind it, and the one place where error
-// bodies are written. It is the only package that knows echo.
+// bodies are written.
 package edge
 
 import (

@@ -514,7 +514,7 @@ export type ProblemOrd009 = Problem & {
 /**
  * Too many requests
  *
- * The key has used up its rate. Wait for Retry-After, then repeat; `RateLimit` tells what is left.
+ * The key has used up its rate. Wait for Retry-After, then repeat.
  */
 export type ProblemRate001 = Problem & {
     code: 'RATE_001';

@@ -1,0 +1,50 @@
+// Package pg is how we talk to PostgreSQL: connections, transactions, and what its failures mean.
+package pg
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
+// looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
+// A process that stands still in a transaction loses it, with its locks, after 15 s; the relay needs its own for 9 s.
+var Session = map[string]string{
+	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "15s",
+	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+}
+
+// connectLimit is the time of a new connection, and of the look at it.
+const connectLimit = 3 * time.Second
+
+// Connect makes a pool of connections with our Session; it connects when it is used. A lock is waited for 300 ms, and the server
+// gives up a lost client within 5 s. A silent server is the caller's to notice: each call needs a deadline. check, if not nil, looks
+// at every new connection and may refuse it. The error is an address that cannot be used.
+func Connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("it cannot be understood") // the driver's words may hold the password
+	}
+	c.MaxConns, c.MinIdleConns = size, min(size, 4)
+	c.ConnConfig.ConnectTimeout = connectLimit
+	c.ConnConfig.Tracer = otelpgx.NewTracer()
+	maps.Copy(c.ConnConfig.RuntimeParams, Session)
+	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
+		"application_name": "ordergate", "lock_timeout": "300ms",
+		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
+	})
+	if check != nil {
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			ctx, cancel := context.WithTimeout(ctx, connectLimit)
+			defer cancel()
+			return check(ctx, conn)
+		}
+	}
+	return pgxpool.NewWithConfig(ctx, c)
+}

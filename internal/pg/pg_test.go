@@ -1,0 +1,78 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+)
+
+func TestInfrastructure(t *testing.T) {
+	code := func(c string) error { return fmt.Errorf("query: %w", &pgconn.PgError{Code: c}) }
+	_, refusedConn := pgx.Connect(t.Context(), "postgres://127.0.0.1:1/x")
+	for _, c := range []struct {
+		err              error
+		infra, contested bool
+	}{
+		{code("08006"), true, false}, {code("53100"), true, false}, {code("53300"), true, false}, {code("57P01"), true, false},
+		{code("57P03"), true, false}, {code("57014"), true, false}, {code("25006"), true, false},
+		{code("40001"), true, true}, {code("40P01"), true, true}, {code("55P03"), true, true},
+		{code("22021"), false, false}, {code("23505"), false, false}, {code("25P02"), false, false}, {code("42P01"), false, false},
+		{code(""), false, false}, {nil, false, false}, {errors.New("refused by a rule"), false, false},
+		{io.ErrUnexpectedEOF, false, false}, {context.Canceled, false, false}, {pgx.ErrTxCommitRollback, false, false},
+		{context.DeadlineExceeded, true, false}, {fmt.Errorf("x: %w", pgconn.ErrConnClosed), true, false}, {refusedConn, true, false},
+		{ErrOutcomeUnknown, true, false}, {ErrConnectionLost, true, false},
+	} {
+		if Infrastructure(c.err) != c.infra || Contention(c.err) != c.contested {
+			t.Errorf("%v: infrastructure %v, contention %v", c.err, Infrastructure(c.err), Contention(c.err))
+		}
+	}
+}
+
+func TestInTx(t *testing.T) {
+	t.Parallel()
+	ctx, pool := t.Context(), pgtest.New(t).Pool
+	exec := func(sql string, args ...any) {
+		if _, err := pool.Exec(ctx, sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE TABLE once (id integer UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
+	die := func(tx pgx.Tx) { exec(`SELECT pg_terminate_backend($1, 5000)`, tx.Conn().PgConn().PID()) }
+	for name, c := range map[string]struct {
+		do   func(tx pgx.Tx) error
+		want error
+	}{
+		"a connection that dies within": {func(tx pgx.Tx) error { die(tx); _, err := tx.Exec(ctx, `SELECT 1`); return err }, ErrConnectionLost},
+		"an EOF of a dead connection": {func(tx pgx.Tx) error {
+			die(tx)
+			_, _ = tx.Exec(ctx, `SELECT 1`)
+			return io.ErrUnexpectedEOF
+		}, ErrConnectionLost},
+		"a connection that dies before COMMIT": {func(tx pgx.Tx) error { die(tx); return nil }, ErrOutcomeUnknown},
+		"a COMMIT that is refused":             {func(tx pgx.Tx) error { _, err := tx.Exec(ctx, `INSERT INTO once VALUES (1), (1)`); return err }, nil},
+		"a failure that f swallows":            {func(tx pgx.Tx) error { _, _ = tx.Exec(ctx, `SELECT 1/0`); return nil }, nil},
+		"what f says":                          {func(pgx.Tx) error { return errors.New("no") }, nil},
+	} {
+		err := InTx(ctx, pool, c.do)
+		if err == nil || Infrastructure(err) != (c.want != nil) || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = InTx(ctx, pool, func(pgx.Tx) error { panic("at the discotheque") })
+	}()
+	for end := time.Now().Add(10 * time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a connection is kept")
+		}
+	}
+}
