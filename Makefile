@@ -12,7 +12,9 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/ordergate
 	@test -x bin/ordergate || echo "building bin/ordergate; the first time this takes some minutes"
-	@go build -trimpath -o bin/ordergate .
+	@set -o pipefail; go build -v -trimpath -o bin/ordergate . 2>&1 | { n=0; while IFS= read -r line; do case $$line in \
+		*' '*) echo "$$line";; \
+		*) n=$$((n+1)); [ $$((n % 50)) != 0 ] || echo "  $$n packages are built";; esac; done; }
 
 .PHONY: run
 run: build ## start everything on this machine; Ctrl-C stops it, data stays
@@ -24,7 +26,7 @@ test: build ts ## all tests: unit, integration on real PostgreSQL, replica and R
 
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/build.sh
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/build.sh && echo "gen/ts is built, with the Node in $$node"
 
 .PHONY: gen
 gen: ## generate everything in gen/ from openapi/, sql/ and web/

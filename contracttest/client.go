@@ -30,7 +30,7 @@ type suite struct {
 	findings []Finding
 	begin    time.Time
 	requests int
-	dead     bool                     // nobody answered the first request
+	dead     bool                     // nobody answered the first request, or the key is not accepted
 	token    string                   // the greatest consistency token seen
 	tags     map[string][]byte        // address and ETag -> the bytes that it stood for
 	proven   map[string]bool          // operation and code that an answer had
@@ -95,7 +95,7 @@ func (s *suite) summary() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Declared and not provoked: %s",
+	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Declared by operations, and no fault if this address never answers it: %s",
 		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.Join(open, ", "))
 }
 
@@ -237,7 +237,7 @@ func (s *suite) exchange(p *pending) {
 // judge holds an answer against everything that holds for all; false if there is none.
 func (s *suite) judge(ctx context.Context, p *pending) bool {
 	if p.err != nil {
-		s.dead = s.requests == 1
+		s.dead = s.dead || s.requests == 1
 		s.found(p.reply, "", "no answer: %v", p.err)
 		return false
 	}

@@ -64,7 +64,7 @@ func RunWith(t *testing.T, o Options) {
 	}
 	for _, p := range parts {
 		if s.dead {
-			return // the first part says so
+			return // it said why
 		}
 		t.Run(p.name, func(t *testing.T) {
 			for _, f := range s.run(t.Context(), p) {
@@ -83,6 +83,9 @@ func Check(ctx context.Context, o Options) []Finding {
 	}
 	for _, p := range parts {
 		s.run(ctx, p)
+		if s.dead {
+			break
+		}
 	}
 	return s.findings
 }
@@ -94,6 +97,7 @@ type part struct {
 }
 
 var parts = []part{
+	{"key", (*suite).key},
 	{"document", (*suite).document},
 	{"error registry", (*suite).errorRegistry},
 	{"addresses", (*suite).addresses},

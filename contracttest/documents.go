@@ -202,3 +202,12 @@ func (s *suite) admission(ctx context.Context) {
 		}
 	}
 }
+
+// key asks whether the key is accepted at all: if not, everything else would only repeat it.
+func (s *suite) key(ctx context.Context) {
+	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
+	if ok && r.status == http.StatusUnauthorized {
+		s.found(r, "/status", "the key is not accepted (%s)", r.problem.Code)
+		s.dead = true
+	}
+}

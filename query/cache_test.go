@@ -566,3 +566,20 @@ func TestRedisValues(t *testing.T) {
 		}
 	})
 }
+
+// Whatever put it there: an entry that is another owner's or key's is none.
+func TestAnEntryOfSomebodyElseIsNone(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	theirs, ours := w.place(foreign, time.Hour), w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p.write(foreign, theirs)
+	client := w.redis(w.RedisURL)
+	b, err := client.Get(t.Context(), w.name(p, key{owner: foreign, id: theirs})).Bytes()
+	w.must(err)
+	w.must(client.Set(t.Context(), w.name(p, key{owner: mine, id: ours}), b, time.Minute).Err())
+	if rev, tier := w.process().get(mine, ours, anyToken); rev != 1 || tier != "replica" {
+		t.Errorf("revision %d by %s", rev, tier)
+	}
+}

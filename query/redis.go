@@ -77,7 +77,7 @@ func (c *shared) name(ctx context.Context, timeline uint32, k key) (string, erro
 		master = &id
 		c.master.Store(master)
 	}
-	return fmt.Sprintf("%scache1:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
+	return fmt.Sprintf("%scache2:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
 }
 
 // do makes a call of at most redisTimeout. go-redis heeds a context's deadline, not its end, and the guard gives it none.
@@ -148,8 +148,8 @@ func (c *shared) put(ctx context.Context, news bool, entries ...*Entry) error {
 	})
 }
 
-// encode writes rev, known_at, loaded_at in ms, whether it is missing, token and ETag with their lengths, and the body. Owner, key
-// and timeline stand in the name.
+// encode writes rev, known_at, loaded_at in ms, whether it is missing, whose it is, token and ETag with their lengths, and the body.
+// The timeline stands in the name.
 func (e *Entry) encode() []byte {
 	b := make([]byte, 0, 29+len(e.Token)+len(e.Body.ETag)+len(e.Body.Bytes))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Rev))
@@ -159,12 +159,13 @@ func (e *Entry) encode() []byte {
 	if e.Missing {
 		b[24] = 1
 	}
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(e.Token))), e.Token...)
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(e.Body.ETag))), e.Body.ETag...)
+	for _, text := range []string{e.of.String(), e.Token, e.Body.ETag} {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
+	}
 	return append(b, e.Body.Bytes...)
 }
 
-// decode reads what encode wrote; what it did not write makes it panic, which the guard turns into an error.
+// decode reads what encode wrote of this key; what it did not write makes it panic, which the guard turns into an error.
 func (e *Entry) decode(b []byte) error {
 	text := func() string {
 		n := 2 + int(binary.BigEndian.Uint16(b))
@@ -175,6 +176,9 @@ func (e *Entry) decode(b []byte) error {
 	e.Rev, e.KnownAt = int64(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])
 	e.LoadedAt, e.Missing = time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))), b[24] == 1
 	b = b[25:]
+	if whose := text(); whose != e.of.String() {
+		return fmt.Errorf("query: the entry of %s in Redis is that of %q", e.of, whose)
+	}
 	e.Token, e.Body.ETag, e.Body.Bytes = text(), text(), b
 	return nil
 }

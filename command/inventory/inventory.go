@@ -373,14 +373,14 @@ func write(ctx context.Context, q *commanddb.Queries, items map[item]*level, mov
 	return nil
 }
 
-// message is a reply on its way to the saga.
+// message is a reply on its way to the saga. What no request caused begins a trace of its own.
 func (inv *Inventory) message(r Reply, now time.Time, traceID string) (bus.Outgoing, error) {
 	payload, err := json.Marshal(r)
 	if err != nil {
 		return bus.Outgoing{}, fmt.Errorf("encode reply: %w", err)
 	}
+	id := uuid.UUID(inv.IDs.Mint(now, r.Owner.Account))
 	return bus.Outgoing{
-		Topic: TopicReplies, Key: r.OrderID.Format(order.PrefixOrder), Shard: r.OrderID.Shard(), TraceID: traceID,
-		ID: uuid.UUID(inv.IDs.Mint(now, r.Owner.Account)), Payload: payload,
+		Topic: TopicReplies, Key: r.OrderID.Format(order.PrefixOrder), Shard: r.OrderID.Shard(), TraceID: cmp.Or(traceID, id.String()), ID: id, Payload: payload,
 	}, nil
 }

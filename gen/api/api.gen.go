@@ -1009,7 +1009,9 @@ type EventCause struct {
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation Examples: placeOrder
+	// Operation The operationId of a request, or the topic of the reply that the saga went on with.
+	//
+	// Examples: placeOrder
 	Operation string `json:"operation"`
 	TraceID   string `json:"trace_id"`
 }
@@ -1231,7 +1233,7 @@ type PlaceOrderPayment struct {
 
 // Problem What every refusal carries, whatever its code (RFC 9457).
 type Problem struct {
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1303,7 +1305,7 @@ type Problem503RATE003SYS002005006 struct {
 type ProblemAUTH001 struct {
 	Code ProblemAUTH001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1333,7 +1335,7 @@ type ProblemAUTH001Code string
 type ProblemAUTH002 struct {
 	Code ProblemAUTH002Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1363,7 +1365,7 @@ type ProblemAUTH002Code string
 type ProblemAUTH003 struct {
 	Code ProblemAUTH003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1393,7 +1395,7 @@ type ProblemAUTH003Code string
 type ProblemAUTH004 struct {
 	Code ProblemAUTH004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1423,7 +1425,7 @@ type ProblemAUTH004Code string
 type ProblemAUTH005 struct {
 	Code ProblemAUTH005Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1453,7 +1455,7 @@ type ProblemAUTH005Code string
 type ProblemAUTH006 struct {
 	Code ProblemAUTH006Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1483,7 +1485,7 @@ type ProblemAUTH006Code string
 type ProblemCAT001 struct {
 	Code ProblemCAT001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1513,7 +1515,7 @@ type ProblemCAT001Code string
 type ProblemCAT003 struct {
 	Code ProblemCAT003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1544,7 +1546,7 @@ type ProblemCAT003Code string
 type ProblemCAT004 struct {
 	Code ProblemCAT004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1575,7 +1577,7 @@ type ProblemCAT004Code string
 type ProblemCAT005 struct {
 	Code ProblemCAT005Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1606,7 +1608,7 @@ type ProblemCAT005Code string
 type ProblemIDEM001 struct {
 	Code ProblemIDEM001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1636,7 +1638,7 @@ type ProblemIDEM001Code string
 type ProblemIDEM002 struct {
 	Code ProblemIDEM002Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1666,7 +1668,7 @@ type ProblemIDEM002Code string
 type ProblemIDEM003 struct {
 	Code ProblemIDEM003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1696,7 +1698,7 @@ type ProblemIDEM003Code string
 type ProblemIDEM004 struct {
 	Code ProblemIDEM004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1726,7 +1728,7 @@ type ProblemIDEM004Code string
 type ProblemINV001 struct {
 	Code ProblemINV001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1756,7 +1758,7 @@ type ProblemINV001Code string
 type ProblemORD001 struct {
 	Code ProblemORD001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1788,7 +1790,7 @@ type ProblemORD002 struct {
 	Allowed []OrderStatus     `json:"allowed"`
 	Code    ProblemORD002Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// From pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
@@ -1825,7 +1827,7 @@ type ProblemORD002Code string
 type ProblemORD003 struct {
 	Code ProblemORD003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1858,7 +1860,7 @@ type ProblemORD004 struct {
 	Actual Money             `json:"actual"`
 	Code   ProblemORD004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1897,7 +1899,7 @@ type ProblemORD004Code string
 type ProblemORD005 struct {
 	Code ProblemORD005Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1928,7 +1930,7 @@ type ProblemORD005Code string
 type ProblemORD007 struct {
 	Code ProblemORD007Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -1958,7 +1960,7 @@ type ProblemORD007Code string
 type ProblemORD008 struct {
 	Code ProblemORD008Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -1989,7 +1991,7 @@ type ProblemORD008Code string
 type ProblemORD009 struct {
 	Code ProblemORD009Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2019,7 +2021,7 @@ type ProblemORD009Code string
 type ProblemRATE001 struct {
 	Code ProblemRATE001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2049,7 +2051,7 @@ type ProblemRATE001Code string
 type ProblemRATE003 struct {
 	Code ProblemRATE003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2079,7 +2081,7 @@ type ProblemRATE003Code string
 type ProblemREQ001 struct {
 	Code ProblemREQ001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -2110,7 +2112,7 @@ type ProblemREQ001Code string
 type ProblemREQ002 struct {
 	Code ProblemREQ002Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -2141,7 +2143,7 @@ type ProblemREQ002Code string
 type ProblemREQ003 struct {
 	Code ProblemREQ003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -2172,7 +2174,7 @@ type ProblemREQ003Code string
 type ProblemREQ004 struct {
 	Code ProblemREQ004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 	Errors Faults `json:"errors"`
 
@@ -2199,11 +2201,11 @@ type ProblemREQ004 struct {
 // ProblemREQ004Code defines model for ProblemREQ004.Code.
 type ProblemREQ004Code string
 
-// ProblemREQ005 No operation or entry of the contract has this address. Compare the path with the contract.
+// ProblemREQ005 No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
 type ProblemREQ005 struct {
 	Code ProblemREQ005Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2233,7 +2235,7 @@ type ProblemREQ005Code string
 type ProblemREQ007 struct {
 	Code ProblemREQ007Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2263,7 +2265,7 @@ type ProblemREQ007Code string
 type ProblemREQ008 struct {
 	Code ProblemREQ008Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2289,11 +2291,11 @@ type ProblemREQ008 struct {
 // ProblemREQ008Code defines model for ProblemREQ008.Code.
 type ProblemREQ008Code string
 
-// ProblemREQ009 The Content-Type is not one that the contract lists, or the body is compressed. Send it plain and as listed.
+// ProblemREQ009 The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
 type ProblemREQ009 struct {
 	Code ProblemREQ009Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2323,7 +2325,7 @@ type ProblemREQ009Code string
 type ProblemREQ012 struct {
 	Code ProblemREQ012Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2353,7 +2355,7 @@ type ProblemREQ012Code string
 type ProblemSYS001 struct {
 	Code ProblemSYS001Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2383,7 +2385,7 @@ type ProblemSYS001Code string
 type ProblemSYS002 struct {
 	Code ProblemSYS002Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2413,7 +2415,7 @@ type ProblemSYS002Code string
 type ProblemSYS003 struct {
 	Code ProblemSYS003Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2443,7 +2445,7 @@ type ProblemSYS003Code string
 type ProblemSYS004 struct {
 	Code ProblemSYS004Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2473,7 +2475,7 @@ type ProblemSYS004Code string
 type ProblemSYS005 struct {
 	Code ProblemSYS005Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2503,7 +2505,7 @@ type ProblemSYS005Code string
 type ProblemSYS006 struct {
 	Code ProblemSYS006Code `json:"code"`
 
-	// Detail The same text as `message`.
+	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
 	// Instance The path that was asked.
@@ -2686,7 +2688,7 @@ type Refusal404INV001 = ProblemINV001
 // Refusal404ORD001 Your account has no order with this id in this mode. Check the id and the key.
 type Refusal404ORD001 = ProblemORD001
 
-// Refusal404REQ005 No operation or entry of the contract has this address. Compare the path with the contract.
+// Refusal404REQ005 No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
 type Refusal404REQ005 = ProblemREQ005
 
 // Refusal406REQ007 The Accept header excludes every media type of this operation. Accept one that the contract lists.
@@ -2701,7 +2703,7 @@ type Refusal409IDEM003ORD002007009 = Problem409IDEM003ORD002007009
 // Refusal413REQ008 The body is longer than this operation reads. Send less, for instance fewer lines per order.
 type Refusal413REQ008 = ProblemREQ008
 
-// Refusal415REQ009 The Content-Type is not one that the contract lists, or the body is compressed. Send it plain and as listed.
+// Refusal415REQ009 The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
 type Refusal415REQ009 = ProblemREQ009
 
 // Refusal422CAT003004005IDEM002ORD003004005008 defines model for Refusal422_CAT_003_004_005_IDEM_002_ORD_003_004_005_008.

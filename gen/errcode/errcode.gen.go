@@ -261,7 +261,7 @@ var infos = []Info{
 	{REQ004, 400, false, "Unknown field", "The request body contains unknown fields", "请求体包含未知字段",
 		"The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them."},
 	{REQ005, 404, false, "No such thing", "There is nothing at this address", "请求的资源不存在",
-		"No operation or entry of the contract has this address. Compare the path with the contract."},
+		"No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json."},
 	{REQ006, 405, false, "Method not allowed", "This address does not support the method", "该地址不支持此请求方法",
 		"The path exists, but not with this method. `allowed` and the Allow header name those that it has."},
 	{REQ007, 406, false, "Not acceptable", "None of the accepted media types can be served", "无法提供所要求的响应格式",
@@ -269,7 +269,7 @@ var infos = []Info{
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
 		"The body is longer than this operation reads. Send less, for instance fewer lines per order."},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
-		"The Content-Type is not one that the contract lists, or the body is compressed. Send it plain and as listed."},
+		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`."},
 	{REQ010, 412, false, "Stale version", "The resource has changed since you read it", "资源在您读取之后已被修改",
 		"If-Match names an older state. Read the resource again, decide anew and send its ETag."},
 	{REQ011, 428, false, "If-Match needed", "An If-Match header is required", "缺少 If-Match 请求头",
@@ -316,7 +316,7 @@ const (
 	RuleCurrency             Rule = "currency"             // must be the currency of the order
 	RuleDepth                Rule = "depth"                // is nested too deeply
 	RuleEncoding             Rule = "encoding"             // must be UTF-8 without NUL
-	RuleEnum                 Rule = "enum"                 // is none of the allowed values
+	RuleEnum                 Rule = "enum"                 // must be one of {}
 	RuleExists               Rule = "exists"               // is not a sku of your account
 	RuleFormat               Rule = "format"               // must be a {}
 	RuleMaxItems             Rule = "maxItems"             // takes at most {} items
@@ -363,7 +363,7 @@ var rules = map[Rule][2]string{
 	RuleCurrency:             {"must be the currency of the order", "必须与订单币种一致"},
 	RuleDepth:                {"is nested too deeply", "嵌套层级过深"},
 	RuleEncoding:             {"must be UTF-8 without NUL", "必须是不含 NUL 的 UTF-8 文本"},
-	RuleEnum:                 {"is none of the allowed values", "不在允许的取值范围内"},
+	RuleEnum:                 {"must be one of {}", "必须是以下之一：{}"},
 	RuleExists:               {"is not a sku of your account", "不是您账户中的 SKU"},
 	RuleFormat:               {"must be a {}", "必须符合 {} 格式"},
 	RuleMaxItems:             {"takes at most {} items", "最多 {} 项"},

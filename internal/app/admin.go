@@ -38,6 +38,7 @@ func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool
 	if err != nil {
 		return err
 	}
+	p.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

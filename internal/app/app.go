@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ const usage = `Ordergate, an API gateway for orders.
   ordergate keys       create, list, revoke, rotate API keys
   ordergate parked     list or retry messages that could not be handled
   ordergate probe URL  succeeds if a GET of the URL is answered 200, for health checks
+  ordergate version    what was built
 
 serve, worker, migrate, keys and parked take their addresses from the environment: docs/running.md.
 `
@@ -44,6 +46,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
 		_, err := io.WriteString(stdout, usage)
+		return err
+	}
+	if args[0] == "version" || args[0] == "--version" {
+		build, _ := debug.ReadBuildInfo()
+		_, err := fmt.Fprintln(stdout, "ordergate", build.Main.Version, build.GoVersion)
 		return err
 	}
 	command, ok := commands[args[0]]
@@ -98,12 +105,18 @@ func (l stdLog) Write(b []byte) (int, error) {
 }
 
 // serveAlone is `ordergate serve`.
-func serveAlone(ctx context.Context, proc process, _ []string) error {
+func serveAlone(ctx context.Context, proc process, args []string) error {
+	if err := parse(newFlags("serve"), args); err != nil {
+		return err
+	}
 	return proc.with(ctx, false, func(ctx context.Context, p *parts) error { return p.serve(ctx, nil) })
 }
 
 // workAlone is `ordergate worker`.
-func workAlone(ctx context.Context, proc process, _ []string) error {
+func workAlone(ctx context.Context, proc process, args []string) error {
+	if err := parse(newFlags("worker"), args); err != nil {
+		return err
+	}
 	return proc.with(ctx, true, func(ctx context.Context, p *parts) error { return p.worker(ctx) })
 }
 
@@ -138,11 +151,11 @@ func migrate(ctx context.Context, proc process, args []string) error {
 	cfg, out := proc.cfg, proc.stdout
 	flags := newFlags("migrate")
 	sample := flags.String("sample", "", "the account that gets a sample catalogue in its test mode; made if it is not there")
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
 		return err
 	}
 	if cfg.PrimaryURL == "" {
-		return errors.New("ORDERGATE_PRIMARY_URL must be a postgres URL of the schema's owner")
+		return errNoPrimary
 	}
 	if err := sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
@@ -166,7 +179,7 @@ func migrate(ctx context.Context, proc process, args []string) error {
 func simulate(ctx context.Context, proc process, args []string) error {
 	flags := newFlags("psp")
 	withParent := flags.Bool("with-parent", false, "end when standard input is closed")
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
 		return err
 	}
 	if *withParent {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/ordergate/ordergate/gen/commanddb"
@@ -65,4 +66,21 @@ func catalogue(account int32) (commanddb.InsertProductsParams, commanddb.InsertS
 		}
 	}
 	return p, s
+}
+
+// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has.
+func loadCatalogue(ctx context.Context, q *queries, account int32) (int64, error) {
+	owner := commanddb.CountProductsParams{Account: account, Mode: "test"}
+	n, err := q.CountProducts(ctx, owner)
+	if err != nil || n > 0 {
+		return n, err
+	}
+	products, stock := catalogue(account)
+	if err = q.InsertProducts(ctx, products); err != nil {
+		return 0, err
+	}
+	if err = q.InsertStock(ctx, stock); err != nil {
+		return 0, err
+	}
+	return q.CountProducts(ctx, owner)
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,8 @@ func ReadConfig(defaults map[string]string) (Config, error) {
 	return c, nil
 }
 
+var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL must be the postgres URL of the primary (docs/running.md)")
+
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
 
@@ -55,17 +58,11 @@ const minSecret = 64
 func Check(c Config, worker bool) error {
 	var faults []error
 	need := func(name, value string, schemes ...string) {
-		u, err := url.Parse(value)
-		if value == "" || err != nil {
+		if value == "" {
+			faults = append(faults, fmt.Errorf("%s is not set: a %s URL", name, strings.Join(schemes, " or ")))
+		} else if u, err := url.Parse(value); err != nil || !slices.Contains(schemes, u.Scheme) {
 			faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
-			return
 		}
-		for _, s := range schemes {
-			if u.Scheme == s {
-				return
-			}
-		}
-		faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
 	}
 	need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	for _, r := range c.ReplicaURLs {

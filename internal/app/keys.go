@@ -30,10 +30,21 @@ func newFlags(name string) *flag.FlagSet {
 	return flag.NewFlagSet("ordergate "+name, flag.ContinueOnError)
 }
 
+// parse reads flags, and nothing may stand behind them.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%s does not take %q", flags.Name(), flags.Arg(0))
+	}
+	return nil
+}
+
 // withQueries runs fn with one connection to the database, as whom the URL says.
 func withQueries(ctx context.Context, url string, fn func(*queries) error) error {
 	if url == "" {
-		return errors.New("ORDERGATE_PRIMARY_URL must be a postgres URL")
+		return errNoPrimary
 	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -62,9 +73,6 @@ func keys(ctx context.Context, proc process, args []string) error {
 	if len(args) == 0 {
 		return errors.New(how)
 	}
-	if len(cfg.Secret) < minSecret && (args[0] == "create" || args[0] == "rotate") {
-		return errors.New("ORDERGATE_SECRET must be the one of your other processes")
-	}
 	ids := order.NewIDs(secretFor(cfg.Secret, "ids"))
 	flags := newFlags("keys " + args[0])
 	account := flags.String("account", "", "whose key it is; made if it is not there")
@@ -85,8 +93,17 @@ func keys(ctx context.Context, proc process, args []string) error {
 		}
 		rest = rest[1:]
 	}
-	if err := flags.Parse(rest); err != nil {
+	if err := parse(flags, rest); err != nil {
 		return err
+	}
+	if *valid < 0 || *overlap < 0 {
+		return errors.New("a duration cannot be negative")
+	}
+	if args[0] == "create" && (*account == "" || *mode != "test" && *mode != "live") {
+		return errors.New(how)
+	}
+	if len(cfg.Secret) < minSecret && (args[0] == "create" || args[0] == "rotate") {
+		return errors.New("ORDERGATE_SECRET is not set: it must be the one of your other processes")
 	}
 	return withQueries(ctx, cfg.PrimaryURL, func(q *queries) error {
 		switch args[0] {
@@ -96,9 +113,6 @@ func keys(ctx context.Context, proc process, args []string) error {
 				if !slices.Contains(Scopes, s) {
 					return fmt.Errorf("no scope %q; there are %s", s, strings.Join(Scopes, ", "))
 				}
-			}
-			if *account == "" || *mode != "test" && *mode != "live" {
-				return errors.New(how)
 			}
 			number, err := accountOf(ctx, q, *account)
 			if err != nil {
@@ -118,6 +132,9 @@ func keys(ctx context.Context, proc process, args []string) error {
 			if err != nil {
 				return fmt.Errorf("read key: %w", err)
 			}
+			if old.RevokedAt != nil || old.ExpiresAt != nil && old.ExpiresAt.Before(time.Now()) {
+				return errors.New("the key is no longer valid: create another one")
+			}
 			if err = createKey(ctx, q, ids, out, commanddb.InsertKeyParams{
 				Account: old.Account, Mode: old.Mode, Name: old.Name, Scopes: old.Scopes, ExpiresAt: old.ExpiresAt,
 			}); err != nil {
@@ -131,7 +148,7 @@ func keys(ctx context.Context, proc process, args []string) error {
 }
 
 func expiry(valid time.Duration) *time.Time {
-	if valid <= 0 {
+	if valid == 0 {
 		return nil
 	}
 	t := time.Now().Add(valid).UTC()

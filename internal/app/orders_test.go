@@ -3,8 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -224,12 +227,18 @@ func TestBadInputChangesNothing(t *testing.T) {
 		{"no price in the currency", strings.Replace(good, `EUR`, `CNY`, 1), "CAT_004", "/lines/0/sku"},
 		{"quantity 0", strings.Replace(good, `:1}`, `:0}`, 1), "REQ_002", "/lines/0/quantity"},
 		{"quantity 10^9", strings.Replace(good, `:1}`, `:1000000000}`, 1), "REQ_002", "/lines/0/quantity"},
+		{"a name of metadata", strings.Replace(good, `{`, `{"metadata":{"a b":"x"},`, 1), "REQ_002", "/metadata/a b"},
 		{"an unknown field", strings.Replace(good, `{`, `{"x":1,`, 1), "REQ_004", "/x"},
 		{"malformed", good[:20], "REQ_001", ""},
 	} {
 		a := g.do("POST", "/v1/orders", c.body)
 		if a.body.Code != c.code || !strings.Contains(a.raw, `"pointer":"`+c.pointer+`"`) {
 			t.Errorf("%s: %d %s", c.name, a.status, a.raw)
+		}
+	}
+	for _, second := range []string{"2016-12-31T23:59:60Z", "2026-01-01t00:00:00z"} {
+		if a := g.do("GET", "/v1/orders?created_from="+second, nil); a.body.Code != "REQ_003" || !strings.Contains(a.raw, `"pointer":"/query/created_from"`) {
+			t.Errorf("%s: %d %s", second, a.status, a.raw)
 		}
 	}
 	if n := g.count("orders") + g.count("order_events") + g.count("stock_reservations"); n != 0 {
@@ -446,6 +455,54 @@ func TestSpans(t *testing.T) { // not parallel: the provider is global
 		}
 		if !found {
 			t.Errorf("no span %q among %v", want, names)
+		}
+	}
+}
+
+// A client that has closed its sending half, as nc -N does, still reads.
+func TestHalfClosedClientsAreAnswered(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	for _, path := range []string{"/v1/orders?limit=100", "/v1/products/A"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: g\r\nConnection: close\r\nAuthorization: Bearer %s\r\n\r\n", path, aliceKey)
+		if err = c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(said), "HTTP/1.1 200 ") {
+			t.Errorf("%s: %v %s", path, err, said)
+		}
+		_ = c.Close()
+	}
+}
+
+// The secret of a data folder is made once: under another one the ids of its orders are refused.
+func TestKeptSecret(t *testing.T) {
+	dir := t.TempDir()
+	first, err := keptSecret(dir)
+	if err != nil || len(first) != minSecret {
+		t.Fatal(first, err)
+	}
+	if err = os.Mkdir(filepath.Join(dir, "primary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := keptSecret(dir); again != first || err != nil {
+		t.Error(again, err)
+	}
+	for name, torn := range map[string]func(string) error{
+		"torn": func(path string) error { return os.Truncate(path, 10) },
+		"gone": os.Remove,
+	} {
+		if err = torn(filepath.Join(dir, "secret")); err != nil {
+			t.Fatal(err)
+		}
+		if made, err := keptSecret(dir); err == nil {
+			t.Errorf("%s: there is data, and a new secret %s", name, made)
 		}
 	}
 }

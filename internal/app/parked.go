@@ -43,7 +43,7 @@ func parked(ctx context.Context, proc process, args []string) error {
 		}
 		pool, err := pgxpool.New(ctx, proc.cfg.PrimaryURL)
 		if err != nil {
-			return errors.New("ORDERGATE_PRIMARY_URL must be a postgres URL")
+			return errNoPrimary
 		}
 		defer pool.Close()
 		n, err := bus.RetryParked(ctx, pool, args[1], args[2], id.Shard())

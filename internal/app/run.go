@@ -18,7 +18,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
@@ -40,13 +39,23 @@ var demoDefaults = map[string]string{
 // run is `ordergate run`: it starts the stack and the payment simulator as child processes and runs serve and worker on them, all
 // in one process. Data stays in its folder; the next run goes on where this one stopped, however it stopped.
 func run(ctx context.Context, proc process, args []string) error {
-	if err := newFlags("run").Parse(args); err != nil {
+	if err := parse(newFlags("run"), args); err != nil {
 		return err
 	}
 	cfg, out := proc.cfg, proc.stdout
 	say := func(format string, a ...any) { fmt.Fprintf(out, "  "+format+"\n", a...) }
 	begin := time.Now()
 	fmt.Fprintln(out, "Ordergate is starting")
+	if cfg.DataDir == "" {
+		project, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		cfg.DataDir = devstack.DataDir(project)
+	}
+	if err := devstack.Free(cfg.DataDir); err != nil {
+		return err
+	}
 	for name, addr := range map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr} {
 		l, err := listen(ctx, name, addr)
 		if err != nil {
@@ -57,29 +66,28 @@ func run(ctx context.Context, proc process, args []string) error {
 	if err := devstack.Install(ctx, out); err != nil {
 		return err
 	}
-	if cfg.DataDir == "" {
-		project, err := os.Getwd()
-		if err != nil {
-			return err
-		}
-		cfg.DataDir = devstack.DataDir(project)
+	secret, err := keptSecret(cfg.DataDir)
+	if err != nil {
+		return err
 	}
+	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
 	stack, err := devstack.Start(ctx, devstack.Config{
 		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Progress: func(s string) { say("%s", s) },
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			stopping()
+		}
 		return err
 	}
 	defer func() {
-		fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir)
+		stopping()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		_ = stack.Stop(ctx)
 	}()
+	cfg.Secret = secret
 	cfg.PrimaryURL, cfg.ReplicaURLs, cfg.RedisURL = stack.PrimaryURL, stack.ReplicaURLs, stack.RedisURL
-	if cfg.Secret, err = keptSecret(filepath.Join(cfg.DataDir, "secret")); err != nil {
-		return err
-	}
 	say("migrating the database")
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
@@ -109,6 +117,9 @@ func run(ctx context.Context, proc process, args []string) error {
 		return err
 	}
 	defer simulator.stop()
+	if simulator.addr != cfg.PSPAddr {
+		say("%s is taken: the simulator is at %s", cfg.PSPAddr, simulator.addr)
+	}
 	cfg.PSPURL = "http://" + simulator.addr
 	proc.cfg, proc.logs = cfg, logs
 	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
@@ -124,8 +135,8 @@ func run(ctx context.Context, proc process, args []string) error {
 					return nil
 				case err := <-simulator.ended:
 					fmt.Fprintln(out, "The payment simulator ended and is started again:", err)
-					if err = simulator.start(ctx); err != nil {
-						return err
+					if !again(ctx, out, func() error { return simulator.start(ctx) }) {
+						return nil
 					}
 				}
 			}
@@ -165,22 +176,28 @@ Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_cha
 One primary without a synchronous standby: losing this disk loses orders. Ctrl-C stops everything.
 `
 
-// keptSecret reads the secret of this data folder, or makes it.
-func keptSecret(path string) (string, error) {
+// keptSecret reads the secret of a data folder, or makes it where there is no data yet: under another one every id that was given
+// out is refused.
+func keptSecret(dir string) (string, error) {
+	path := filepath.Join(dir, "secret")
 	b, err := os.ReadFile(path)
-	if err == nil && len(strings.TrimSpace(string(b))) >= minSecret {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	text := strings.TrimSpace(string(b))
+	switch _, data := os.Stat(filepath.Join(dir, "primary")); {
+	case err == nil && len(text) >= minSecret:
+		return text, nil
+	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return "", err
+	case data == nil:
+		return "", fmt.Errorf("%s is gone or torn, and with it the ids of all orders: restore it, or remove the folder to begin anew", path)
 	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
-	text := hex.EncodeToString(secret[:])
-	return text, os.WriteFile(path, []byte(text+"\n"), 0o600)
+	text = hex.EncodeToString(secret[:])
+	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 
-// revive starts a server again that died. Meanwhile reads go on without Redis or the replica; without the primary nothing does.
+// revive starts a server again that died, however often it takes. Meanwhile reads go on without Redis or the replica; without the
+// primary nothing does.
 func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
 	for {
 		select {
@@ -188,10 +205,26 @@ func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
 			return nil
 		case death := <-stack.Died():
 			fmt.Fprintf(out, "%v\n%s is started again\n", death, death.Name)
-			if err := stack.Revive(ctx, death.Name); err != nil {
-				return err
+			if !again(ctx, out, func() error { return stack.Revive(ctx, death.Name) }) {
+				return nil
 			}
 			fmt.Fprintf(out, "%s is back\n", death.Name)
+		}
+	}
+}
+
+// again tries until it works, a second after each failure; false: ctx ended first.
+func again(ctx context.Context, out io.Writer, try func() error) bool {
+	for {
+		err := try()
+		if err == nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Second):
+			fmt.Fprintln(out, "That failed and is tried again:", err)
 		}
 	}
 }
@@ -278,21 +311,4 @@ func answers(ctx context.Context, url string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has.
-func loadCatalogue(ctx context.Context, q *queries, account int32) (int64, error) {
-	owner := commanddb.CountProductsParams{Account: account, Mode: "test"}
-	n, err := q.CountProducts(ctx, owner)
-	if err != nil || n > 0 {
-		return n, err
-	}
-	products, stock := catalogue(account)
-	if err = q.InsertProducts(ctx, products); err != nil {
-		return 0, err
-	}
-	if err = q.InsertStock(ctx, stock); err != nil {
-		return 0, err
-	}
-	return q.CountProducts(ctx, owner)
 }

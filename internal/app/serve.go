@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
@@ -23,6 +25,7 @@ func (p *parts) serve(ctx context.Context, static map[string]*edge.Key) error {
 	if err != nil {
 		return err
 	}
+	p.tel.Log.Info("listening", zap.String("api", l.Addr().String()))
 	return server.Serve(ctx, l, p.cfg.DrainDelay)
 }
 

@@ -4,6 +4,7 @@ package devstack
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	mathrand "math/rand/v2"
 	"net"
@@ -97,6 +99,9 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	}
 	if s.lock, err = claim(s.cfg.Dir); err != nil {
 		return nil, err
+	}
+	if exists(s.path("primary")) && !exists(s.path("state.json")) {
+		return nil, errors.New("state.json is gone, and with it the password of the data: restore it, or remove the folder to begin anew")
 	}
 	if err = endAll(ctx, s.cfg.Dir); err != nil {
 		return nil, err
@@ -199,6 +204,15 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return s.stopped
 }
 
+// Free returns an error that says who uses the data folder, if anybody does.
+func Free(dir string) error {
+	lock, err := claim(dir)
+	if err != nil {
+		return err
+	}
+	return lock.Close()
+}
+
 // Remove deletes a data folder, after stopping what a killed run left in it. A folder in use is refused.
 func Remove(ctx context.Context, dir string) error {
 	lock, err := claim(dir)
@@ -243,10 +257,12 @@ func claim(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if flock(lock) != nil {
-		pid := make([]byte, 20)
-		n, _ := lock.Read(pid)
-		lock.Close()
-		return nil, fmt.Errorf("%s is in use by another run, process %s: stop that first", dir, pid[:n])
+		defer lock.Close()
+		who := "another run"
+		if pid, _ := io.ReadAll(lock); len(pid) > 0 { // empty: it has just begun
+			who += ", process " + string(pid)
+		}
+		return nil, fmt.Errorf("%s is in use by %s: stop that first", dir, who)
 	}
 	_ = os.WriteFile(lock.Name(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for the message above
 	return lock, nil
@@ -271,7 +287,9 @@ func owner() (*syscall.Credential, error) {
 func (s *Stack) remember() error {
 	b, err := os.ReadFile(s.path("state.json"))
 	if err == nil {
-		err = json.Unmarshal(b, &s.state)
+		if err = json.Unmarshal(b, &s.state); err != nil {
+			err = fmt.Errorf("state.json, which has the password of the data, cannot be read: %w", err)
+		}
 	} else if errors.Is(err, fs.ErrNotExist) {
 		s.state, err = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}, nil
 	}
@@ -286,11 +304,25 @@ func (s *Stack) remember() error {
 		defer l.Close() // held until all are settled
 		s.state.Ports[name] = l.Addr().(*net.TCPAddr).Port
 	}
-	if b, err = json.Marshal(s.state); err != nil {
+	now, err := json.Marshal(s.state)
+	if err != nil || bytes.Equal(b, now) {
 		return err
 	}
-	tmp := s.path("state.json.new")
-	return errors.Join(os.WriteFile(tmp, b, 0o600), os.Rename(tmp, s.path("state.json")))
+	return WriteFile(s.path("state.json"), now)
+}
+
+// WriteFile replaces a file for the owner's eyes alone, and only as a whole: after a crash or on a full disk there is the old
+// content or the new.
+func WriteFile(path string, content []byte) error {
+	tmp, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(content)
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
 }
 
 // listen takes the port, or a free one if that is 0 or taken. New ones lie below the ranges from which systems draw the local

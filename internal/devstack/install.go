@@ -55,8 +55,14 @@ func Install(ctx context.Context, out io.Writer) error {
 		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
 		var said bytes.Buffer
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &said, &said // sudo asks at the terminal itself
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("install PostgreSQL and Redis: %v: %w\n%s", step, err, said.Bytes())
+		cmd.Cancel = func() error {                                // a package that is half installed would be in the way the next time
+			fmt.Fprintln(out, "  stopping when the packages are in")
+			return nil
+		}
+		if err := cmd.Run(); err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			return fmt.Errorf("install PostgreSQL and Redis: %w\n%s", err, said.Bytes()[max(0, said.Len()-2000):])
 		}
 	}
 	_, pg = postgresBin(0)

@@ -159,7 +159,7 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 				return nil, err
 			}
 		}
-		s.cfg.Progress(fmt.Sprintf("replica %s cannot go on (%s)", r.Name, strings.SplitN(err.Error(), "\n", 2)[0]))
+		s.cfg.Progress(fmt.Sprintf("%s cannot go on (%s)", r.Name, strings.SplitN(err.Error(), "\n", 2)[0]))
 	}
 	s.cfg.Progress("copying the primary to " + r.Name + ", once")
 	if err = s.copyPrimary(ctx, db, r.Name); err != nil {

@@ -29,6 +29,7 @@ type Key struct {
 const (
 	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
 	keyUsable  = time.Minute     // while the database is away
+	keyRetry   = time.Second     // and so often it is asked then
 	keysCached = 10_000
 )
 
@@ -44,15 +45,16 @@ type Authenticator struct {
 }
 
 type foundKey struct {
-	key *Key // nil: there is none
-	at  time.Time
+	key   *Key // nil: there is none
+	at    time.Time
+	after time.Time // not asked again before, because the database did not answer
 }
 
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
 // valid without a look-up, by their text.
 func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
 	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, guard: guard.New(guard.Config{
-		Name: "keys", Concurrent: 8, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
+		Name: "keys", Concurrent: 8, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
 	})}
 	a.known, _ = lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
 	a.none, _ = lru.New[[32]byte, foundKey](keysCached)
@@ -65,7 +67,7 @@ func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static m
 var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
 
 // authenticate finds the request's key: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot
-// be looked up.
+// be looked up, RATE_003 if too many others are.
 func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
@@ -77,6 +79,8 @@ func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	hash := sha256.Sum256([]byte(text))
 	key, err := a.lookUp(r.Context(), hash)
 	switch {
+	case apierr.From(err).Code == errcode.RATE003 && err != nil:
+		return err
 	case err != nil:
 		return apierr.E(errcode.SYS002, apierr.Cause(err))
 	case key == nil:
@@ -90,8 +94,8 @@ func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	return nil
 }
 
-// lookUp asks the database at most eight times at once, and once for all who bring the same key. Who cannot be told apart from a
-// stranger meanwhile is refused; a key that was good a minute ago still is.
+// lookUp asks the database at most eight times at once, the others wait for their turn, and once for all who bring the same key. Who
+// cannot be told apart from a stranger meanwhile is refused; a key that was good a minute ago still is.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
@@ -101,7 +105,7 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 		known, ok = a.none.Get(hash)
 	}
 	age := a.now().Sub(known.at)
-	if ok && age < keyFresh {
+	if ok && (age < keyFresh || age < keyUsable && a.now().Before(known.after)) {
 		return known.key, nil
 	}
 	found, err, _ := a.flight.Do(string(hash[:]), func() (any, error) {
@@ -114,15 +118,17 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 			return nil, err
 		}
 		if key == nil {
-			a.none.Add(hash, foundKey{nil, a.now()})
+			a.none.Add(hash, foundKey{at: a.now()})
 			a.known.Remove(hash)
 		} else {
-			a.known.Add(hash, foundKey{key, a.now()})
+			a.known.Add(hash, foundKey{key: key, at: a.now()})
 		}
 		return key, nil
 	})
 	if err != nil {
 		if ok && known.key != nil && age < keyUsable {
+			known.after = a.now().Add(keyRetry)
+			a.known.Add(hash, known)
 			return known.key, nil
 		}
 		return nil, err

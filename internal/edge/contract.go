@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
@@ -43,6 +44,9 @@ type parameter struct {
 	schema   *jsonschema.Schema
 }
 
+// contractURL is what the contract is to the schema compiler; a bare name would be a file in the working folder.
+const contractURL = "mem:///contract"
+
 // compile reads the bundled contract into its operations by operationId.
 func compile(bundle []byte) (map[string]*operation, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bundle))
@@ -51,7 +55,14 @@ func compile(bundle []byte) (map[string]*operation, error) {
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
-	if err = c.AddResource("contract", doc); err != nil {
+	c.RegisterFormat(&jsonschema.Format{Name: "date-time", Validate: func(v any) error { // as the generated code reads it
+		if text, ok := v.(string); ok {
+			_, err := time.Parse(time.RFC3339, text)
+			return err
+		}
+		return nil
+	}})
+	if err = c.AddResource(contractURL, doc); err != nil {
 		return nil, err
 	}
 	var spec struct {
@@ -65,14 +76,14 @@ func compile(bundle []byte) (map[string]*operation, error) {
 	for path, item := range spec.Paths {
 		for method, op := range item {
 			o := &operation{id: op.OperationID, codes: map[errcode.Code]bool{}}
-			at := "contract#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
+			at := contractURL + "#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
 			for _, s := range op.Security {
 				o.scopes = append(o.scopes, s["bearer"]...)
 			}
 			for i, p := range op.Parameters {
 				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
 				if p.Ref != "" {
-					schemaAt = "contract" + p.Ref + "/schema"
+					schemaAt = contractURL + p.Ref + "/schema"
 					p = spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
 				}
 				sch, err := c.Compile(escape(schemaAt))
@@ -280,7 +291,7 @@ func (o *operation) checkParameters(c echo.Context) error {
 				v = n
 			}
 		}
-		for _, f := range faultsOf(p.schema.Validate(v)) {
+		for _, f := range faultsOf(p.schema.Validate(v), nil) {
 			fault(p, f.Rule, f.Want)
 		}
 	}

@@ -43,7 +43,7 @@ func toClient(err error) *apierr.Error {
 	if errors.Is(err, io.EOF) { // a required body that is not there
 		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return apierr.E(errcode.SYS003, apierr.Cause(err))
 	}
 	return apierr.From(err)

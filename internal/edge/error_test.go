@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -165,7 +168,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 			if h.Get("Content-Type") != "application/problem+json" || h.Get("X-Trace-ID") == "" || p.TraceID != h.Get("X-Trace-ID") {
 				t.Errorf("headers %v, trace id %s", h, p.TraceID)
 			}
-			if p.Message == "" || p.Detail != p.Message || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
+			if p.Message == "" || p.Detail == "" || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
 				t.Errorf("incomplete: %s", c.answer.Body)
 			}
 			if c.pointer != "" && (len(p.Errors) == 0 || !hasPointer(p.Errors, c.pointer)) {
@@ -252,5 +255,17 @@ func TestPrefer(t *testing.T) {
 		if got, _ := waitOf(&header); got != want {
 			t.Errorf("%q waits %v", header, got)
 		}
+	}
+}
+
+// The contract is compiled wherever the process stands: its own name must not be resolved against the working folder.
+func TestContractCompilesInAnyFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "my orders \u00e9\u4e2d")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	if _, err := compile(api.OpenAPIJSON); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/big"
 	"slices"
@@ -137,7 +139,7 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 
 // validate checks a value that passed the gate against its schema: REQ_002, or REQ_004 if every fault is an unknown field.
 func validate(schema *jsonschema.Schema, v any) error {
-	faults := faultsOf(schema.Validate(v))
+	faults := faultsOf(schema.Validate(v), v)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -150,7 +152,7 @@ func validate(schema *jsonschema.Schema, v any) error {
 
 // faultsOf lists what a schema found: where and which rule, never the value. Sorted by place, so that the same request gives the
 // same answer.
-func faultsOf(err error) []apierr.Fault {
+func faultsOf(err error, v any) []apierr.Fault {
 	e, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return nil
@@ -158,6 +160,13 @@ func faultsOf(err error) []apierr.Fault {
 	var faults []apierr.Fault
 	var walk func(*jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
+		if k, ok := e.ErrorKind.(*kind.PropertyNames); ok { // its place is overwritten by later ones, its causes have none
+			at, _ := placeOf(k.Property, v, nil)
+			for _, f := range faultsOf(e.Causes[0], nil) {
+				faults = append(faults, apierr.Fault{Pointer: pointer(at), Rule: f.Rule, Want: f.Want})
+			}
+			return
+		}
 		if len(e.Causes) > 0 {
 			for _, c := range e.Causes {
 				walk(c)
@@ -190,6 +199,28 @@ func faultsOf(err error) []apierr.Fault {
 	return faults[:min(len(faults), maxFaults)]
 }
 
+// placeOf finds a name in a JSON value.
+func placeOf(name string, v any, at []string) ([]string, bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		if _, ok := v[name]; ok {
+			return append(at, name), true
+		}
+		for _, member := range slices.Sorted(maps.Keys(v)) {
+			if found, ok := placeOf(name, v[member], append(at, member)); ok {
+				return found, true
+			}
+		}
+	case []any:
+		for i, item := range v {
+			if found, ok := placeOf(name, item, append(at, strconv.Itoa(i))); ok {
+				return found, true
+			}
+		}
+	}
+	return nil, false
+}
+
 // wanted is what the contract demands; never what came.
 func wanted(k jsonschema.ErrorKind) string {
 	switch k := k.(type) {
@@ -213,6 +244,12 @@ func wanted(k jsonschema.ErrorKind) string {
 		return k.Want
 	case *kind.Format:
 		return k.Want
+	case *kind.Enum:
+		values := make([]string, len(k.Want))
+		for i, v := range k.Want {
+			values[i] = fmt.Sprint(v)
+		}
+		return strings.Join(values, ", ")
 	}
 	return ""
 }

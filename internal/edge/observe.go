@@ -96,7 +96,11 @@ func (s *Server) observe(registry prometheus.Registerer) echo.MiddlewareFunc {
 			r := c.Request()
 			m := &meta{traceID: traceID(r.Header), chinese: chinese(r.Header)}
 			c.Response().Header().Set("X-Trace-ID", m.traceID)
-			ctx := context.WithValue(r.Context(), metaKey{}, m)
+			ctx := r.Context()
+			if r.Method == http.MethodGet { // who has closed its sending half still reads, and a query is short
+				ctx = context.WithoutCancel(ctx)
+			}
+			ctx = context.WithValue(ctx, metaKey{}, m)
 			ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.Header))
 			ctx, span := s.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 			c.SetRequest(r.WithContext(ctx))

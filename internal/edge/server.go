@@ -90,6 +90,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          zap.NewStdLog(s.Log),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is an address like any other
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()

@@ -14,9 +14,9 @@ import (
 
 // Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
 // looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
-// A process that stands still in a transaction loses it, with its locks, after 15 s; the relay needs its own for 9 s.
+// A process that stands still in a transaction loses it, with its locks, after 5 s; the relay allows itself more.
 var Session = map[string]string{
-	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "15s",
+	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
 	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 

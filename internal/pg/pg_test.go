@@ -76,3 +76,36 @@ func TestInTx(t *testing.T) {
 		}
 	}
 }
+
+// A process that is stopped in a transaction (a frozen machine, SIGSTOP) answers no timer of its own: the server ends it.
+func TestAFrozenProcessLosesItsLocks(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), pgtest.New(t)
+	if _, err := db.Pool.Exec(ctx, `INSERT INTO accounts (id, name) VALUES (1, 'a')`); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := Connect(ctx, db.PrimaryURL, 4, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	frozen, err := pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = frozen.Rollback(context.Background()) }()
+	const lock = `SELECT id FROM accounts WHERE id = 1 FOR UPDATE`
+	if _, err = frozen.Exec(ctx, lock); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	for {
+		_, err = pool.Exec(ctx, lock)
+		if err == nil {
+			return
+		}
+		if !Contention(err) || time.Since(begin) > 10*time.Second {
+			t.Fatalf("after %v: %v", time.Since(begin), err)
+		}
+	}
+}

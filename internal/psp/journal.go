@@ -18,6 +18,7 @@ type journal struct {
 	file    *os.File
 	wake    chan struct{} // one signal is enough for any number of lines
 	stopped chan struct{}
+	broken  chan struct{} // closed once a write has failed
 
 	mu     sync.Mutex
 	lines  []byte
@@ -57,7 +58,7 @@ func openJournal(path string, read func(line []byte) error) (*journal, error) {
 	if err := load(file, read); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, file.Close()))
 	}
-	j := &journal{file: file, wake: make(chan struct{}, 1), stopped: make(chan struct{}), next: newReceipt()}
+	j := &journal{file: file, wake: make(chan struct{}, 1), stopped: make(chan struct{}), broken: make(chan struct{}), next: newReceipt()}
 	go j.write()
 	return j, nil
 }
@@ -123,7 +124,9 @@ func (j *journal) write() {
 		j.mu.Unlock()
 		if broken == nil {
 			_, err := j.file.Write(lines)
-			broken = errors.Join(err, j.file.Sync())
+			if broken = errors.Join(err, j.file.Sync()); broken != nil {
+				close(j.broken)
+			}
 		}
 		batch.done(broken)
 	}

@@ -74,8 +74,18 @@ func New(cfg Config) (*Simulator, error) {
 func (s *Simulator) Close() error { return s.journal.close() }
 
 // Serve answers on addr until ctx ends, then lets running requests finish for at most 5 s; those that are meant never
-// to be answered are cut off at once. It returns nil after an orderly end and does not call Close.
+// to be answered are cut off at once. It returns nil after an orderly end and does not call Close. A ledger that cannot be written
+// ends it, too: a new process begins with what is in the file.
 func (s *Simulator) Serve(ctx context.Context, addr string) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go func() {
+		select {
+		case <-s.journal.broken:
+			end(errLedger)
+		case <-ctx.Done():
+		}
+	}()
 	server := &http.Server{
 		Addr:              addr,
 		Handler:           s.Handler(),
@@ -96,8 +106,14 @@ func (s *Simulator) Serve(ctx context.Context, addr string) error {
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	return <-ended
+	err := <-ended
+	if errors.Is(context.Cause(ctx), errLedger) {
+		err = errors.Join(errLedger, err)
+	}
+	return err
 }
+
+var errLedger = errors.New("psp: the ledger cannot be written")
 
 func wait(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)

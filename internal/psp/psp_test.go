@@ -17,9 +17,10 @@ import (
 	"testing"
 	"time"
 
-	contract "github.com/ordergate/ordergate/gen/psp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
+
+	contract "github.com/ordergate/ordergate/gen/psp"
 )
 
 // provider is a simulator behind HTTP whose waits are announced and end only when released.
@@ -549,6 +550,9 @@ func TestNothingIsAnsweredThatIsNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "ledger", answer.StatusCode(), http.StatusInternalServerError)
+	if err := p.Serve(context.Background(), "127.0.0.1:0"); !errors.Is(err, errLedger) {
+		t.Errorf("it serves on: %v", err)
+	}
 }
 
 func TestInvalidRequests(t *testing.T) {

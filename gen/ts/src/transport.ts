@@ -75,6 +75,12 @@ type Input<F extends Call> = Pick<NonNullable<Parameters<F>[0]>, 'body' | 'parse
 type Data<F extends Call> = Open<NonNullable<Awaited<ReturnType<F>>['data']>>;
 type HeaderValues = Record<string, string | undefined>;
 
+/** A new Idempotency-Key. Older Nodes, and pages that are not served by https or from localhost, have no `crypto.randomUUID`. */
+export function newKey(): string {
+  if (!globalThis.crypto?.randomUUID) throw new Error('@ordergate/client needs Node 20 or later, or a page served by https; else give an idempotencyKey');
+  return crypto.randomUUID();
+}
+
 export class Transport {
   private readonly client: Client;
   private readonly metas = new WeakMap<object, Meta>();
@@ -114,7 +120,7 @@ export class Transport {
 
   /** Sends a POST, each try with the same key. */
   async write<F extends Call>(operation: Operation, call: F, input: Input<F>, options: WaitOptions = {}): Promise<Data<F>> {
-    const key = options.idempotencyKey ?? crypto.randomUUID();
+    const key = options.idempotencyKey ?? newKey();
     const headers = { 'Idempotency-Key': key, Prefer: options.waitSeconds === undefined ? undefined : `wait=${options.waitSeconds}` };
     return (await this.send(operation, call, input, options, () => headers, key))!;
   }

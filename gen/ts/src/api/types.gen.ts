@@ -79,6 +79,9 @@ export type Event = {
  */
 export type EventCause = {
     trace_id: string;
+    /**
+     * The operationId of a request, or the topic of the reply that the saga went on with.
+     */
     operation: string;
     /**
      * The API key or the saga.
@@ -250,7 +253,7 @@ export type Problem = {
     title: string;
     status: number;
     /**
-     * The same text as `message`.
+     * What happened and what to do, in English: the description of the code.
      */
     detail: string;
     /**
@@ -572,7 +575,7 @@ export type ProblemReq004 = Problem & {
 /**
  * No such thing
  *
- * No operation or entry of the contract has this address. Compare the path with the contract.
+ * No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
  */
 export type ProblemReq005 = Problem & {
     code: 'REQ_005';
@@ -599,7 +602,7 @@ export type ProblemReq008 = Problem & {
 /**
  * Media type or encoding not supported
  *
- * The Content-Type is not one that the contract lists, or the body is compressed. Send it plain and as listed.
+ * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
  */
 export type ProblemReq009 = Problem & {
     code: 'REQ_009';

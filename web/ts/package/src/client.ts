@@ -4,7 +4,7 @@ import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
 import type { ErrorDescription, Event, Inventory, Order, Product, Saga } from './model.js';
 import type { Pager } from './pager.js';
-import { Transport, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions } from './transport.js';
+import { newKey, Transport, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions } from './transport.js';
 
 /** What a read promises: null too if it is asked with `ifNoneMatch`. */
 export type Answer<T, O extends ReadOptions> = Promise<O extends { ifNoneMatch: string } ? T | null : T>;
@@ -45,7 +45,7 @@ export class Orders {
    * pending when the time is over. A refusal is thrown, and so is an order that ended rejected, which then stands in `error.order`.
    */
   async place(order: api.PlaceOrder, options: WaitOptions = {}): Promise<Order> {
-    const idempotencyKey = options.idempotencyKey ?? crypto.randomUUID();
+    const idempotencyKey = options.idempotencyKey ?? newKey();
     const placed = await this.transport.write('placeOrder', sdk.placeOrder, { body: order }, { ...options, idempotencyKey });
     if (!placed.rejection) return placed;
     const meta = this.transport.meta(placed);

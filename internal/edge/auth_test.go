@@ -1,0 +1,77 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+func as(key string) *http.Request {
+	r, _ := http.NewRequest(http.MethodGet, "/", http.NoBody) // a constant address
+	r.Header.Set("Authorization", "Bearer "+key)
+	return r
+}
+
+// Strangers with made-up keys are told so, and keep nobody out.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	var good atomic.Int32
+	a := NewAuthenticator(func(_ context.Context, hash []byte) (*Key, error) {
+		time.Sleep(2 * time.Millisecond) // the database's time
+		if good.Add(1)%10 == 0 {
+			return &Key{ID: "key_1"}, nil
+		}
+		return nil, nil
+	}, nil, time.Now)
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			err := a.authenticate(as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)), &meta{})
+			if err != nil && apierr.From(err).Code != errcode.AUTH002 {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// While the database is away a key that was good goes on for a minute, and one request a second waits to find that out.
+func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	now, away, asked := time.Unix(1e9, 0), false, 0
+	a := NewAuthenticator(func(context.Context, []byte) (*Key, error) {
+		asked++
+		if away {
+			return nil, errors.New("away")
+		}
+		return &Key{ID: "key_1"}, nil
+	}, nil, func() time.Time { return now })
+	key := as("og_test_a_good_key_for_this_test")
+	for range 2 {
+		if err := a.authenticate(key, &meta{}); err != nil || asked != 1 {
+			t.Fatalf("asked %d times: %v", asked, err)
+		}
+	}
+	away, now = true, now.Add(keyFresh)
+	for range 10 {
+		if err := a.authenticate(key, &meta{}); err != nil || asked != 2 {
+			t.Fatalf("asked %d times: %v", asked, err)
+		}
+	}
+	now = now.Add(keyRetry)
+	if err := a.authenticate(key, &meta{}); err != nil || asked != 3 {
+		t.Fatalf("asked %d times: %v", asked, err)
+	}
+	now = now.Add(keyUsable)
+	if err := a.authenticate(key, &meta{}); err == nil || apierr.From(err).Code != errcode.SYS002 {
+		t.Errorf("a minute is over: %v", err)
+	}
+}
