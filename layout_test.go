@@ -16,7 +16,7 @@ import (
 var allowed = map[string][]string{
 	".":                      {"internal/app"},
 	"bench":                  {"command", "gen/api", "gen/commanddb", "internal/edge", "internal/pg", "internal/telemetry", "internal/token", "order", "query"},
-	"command":                {"command/inventory", "command/payment", "errors", "gen/api", "gen/commanddb", "gen/errcode", "internal/bus", "internal/guard", "internal/pg", "internal/view", "order"},
+	"command":                {"command/inventory", "command/payment", "errors", "gen/api", "gen/commanddb", "gen/errcode", "internal/bus", "internal/guard", "internal/pg", "internal/token", "internal/view", "order"},
 	"command/inventory":      {"gen/commanddb", "internal/bus", "internal/pg", "order"},
 	"command/payment":        {"errors", "gen/commanddb", "gen/errcode", "gen/psp", "internal/bus", "internal/guard", "internal/pg", "order"},
 	"contracttest":           {"gen/api", "gen/errcode"},

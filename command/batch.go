@@ -13,6 +13,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
@@ -144,10 +145,11 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// position reads where the log stands after the COMMIT, on the connection that committed. Without it a token names the row alone.
+// position reads where the log stands after the COMMIT, on the connection that committed.
 func (b *batch) position(ctx context.Context, db commanddb.DBTX) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 300*time.Millisecond)
 	defer cancel()
+	b.lsn = token.NoPosition
 	if lsn, err := commanddb.New(db).FlushLSN(ctx); err == nil {
 		b.lsn = uint64(lsn)
 	}

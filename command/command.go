@@ -35,7 +35,7 @@ type Published struct {
 	ID      order.ID
 	Rev     int64
 	KnownAt uint64 // position in the log read under the row's lock: no commit before it can be missing here
-	LSN     uint64 // flush position after the COMMIT, for the consistency token; 0 if it could not be read
+	LSN     uint64 // flush position after the COMMIT, for the consistency token, or token.NoPosition
 	Body    view.Body
 }
 
@@ -85,7 +85,7 @@ type Answer struct {
 	Replayed    bool
 	OrderID     order.ID // zero for a refusal
 	Rev         int64
-	LSN         uint64 // for the consistency token; of a refusal, too; 0 if it is not known
+	LSN         uint64 // for the consistency token; of a refusal, too, where 0 means none
 }
 
 // call is one command of a batch on its way through the transaction.

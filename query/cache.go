@@ -37,10 +37,9 @@ type Entry struct {
 }
 
 // answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
-// is the token's row with at least its revision. The zero token asks for nothing; one without a position (it could not be read after
-// the COMMIT) asks the primary for all but its own row.
+// is the token's row with at least its revision. The zero token asks for nothing.
 func (e *Entry) answers(t token.Token) bool {
-	return t.Timeline == 0 || t.Timeline == e.Timeline && (t.LSN > 0 && e.KnownAt >= t.LSN || t.Key != "" && t.Key == e.Key && e.Rev >= t.Rev)
+	return t.Timeline == 0 || t.Timeline == e.Timeline && (e.KnownAt >= t.LSN || t.Key != "" && t.Key == e.Key && e.Rev >= t.Rev)
 }
 
 // newer tells which of two entries of a row stays.

@@ -16,7 +16,7 @@ import (
 )
 
 // Written is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
-// after COMMIT; 0 if it could not be read.
+// after COMMIT, or token.NoPosition.
 func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
 	t := token.Token{Timeline: r.timeline(), LSN: lsn, Key: id.Format(order.PrefixOrder), Rev: rev}
 	return Entry{

@@ -57,7 +57,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	}
 	foreign := w.token.Timeline != 0 && w.token.Timeline != r.timeline() // only the primary knows what became of it
 	behind, cut := w.short || foreign && len(r.replicas) > 0, false
-	if len(r.replicas) > 0 && !foreign && !w.primary {
+	if len(r.replicas) > 0 && !foreign && !w.primary && w.token.LSN != token.NoPosition {
 		for deadline := time.Now().Add(catchUp); ; time.Sleep(pollEvery) {
 			if e, err = r.askReplica(ctx, w.key, get, false); err == nil && w.metBy(&e) {
 				return e, tierReplica, nil
@@ -84,7 +84,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	}
 	visible := e
 	visible.KnownAt++ // a commit at the very position that is not yet visible has been seen by nobody
-	if w.token.LSN == 0 || w.token.Timeline < e.Timeline || visible.answers(w.token) {
+	if w.token.LSN == token.NoPosition || w.token.Timeline < e.Timeline || visible.answers(w.token) {
 		return e, tierPrimary, nil
 	}
 	return e, tierPrimary, refusal(errBehind, true)

@@ -214,6 +214,26 @@ func TestAReplicaThatCatchesUpInTimeIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A token whose position could not be read is later than every other, and the primary meets it.
+func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis, w.behind)
+	id := w.place(mine, time.Hour)
+	w.synced(w.LaggingURL(t))
+	rev, knownAt, lsn, body := w.update(mine, id)
+	lost, known := p.Written(mine, id, rev, knownAt, token.NoPosition, body), p.Written(mine, id, rev, knownAt, lsn, body)
+	if lost.Token < known.Token {
+		t.Error("a client drops it")
+	}
+	tok, _ := w.signer.Parse(lost.Token)
+	a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, tok)
+	w.must(err)
+	if got, tier := p.get(mine, id, tok); a.Tier != "primary" || got != rev || tier != "primary" {
+		t.Errorf("the list by %s, revision %d by %s", a.Tier, got, tier)
+	}
+}
+
 func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

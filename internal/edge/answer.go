@@ -124,6 +124,9 @@ func holds(header *string, etag string) bool {
 	return false
 }
 
+// maxWait bounds Prefer: wait.
+const maxWait = 10 * time.Second
+
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and what to answer in Preference-Applied. The
 // first one counts; what cannot be understood is ignored.
 func waitOf(prefer *string) (time.Duration, string) {

@@ -3,9 +3,6 @@ package edge
 import (
 	"context"
 	"net/http"
-	"slices"
-
-	"github.com/labstack/echo/v4"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -65,28 +62,4 @@ func (s *Server) GetError(_ context.Context, r api.GetErrorRequestObject) (api.G
 		return nil, apierr.E(errcode.REQ005)
 	}
 	return document(body, "application/json", r.Params.IfNoneMatch), nil
-}
-
-// exposed are our response headers that a browser's script may read.
-const exposed = "Age, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Consistency-Token, X-Served-By, X-Trace-ID"
-
-// cors answers browsers of the allowed origins; a preflight needs no key.
-func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		origin := c.Request().Header.Get("Origin")
-		if origin == "" || !slices.Contains(s.Origins, origin) && !slices.Contains(s.Origins, "*") {
-			return next(c)
-		}
-		h := c.Response().Header()
-		h.Add("Vary", "Origin")
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", exposed)
-		if c.Request().Method == http.MethodOptions && c.Request().Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Accept-Language, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Consistency-Token, X-Trace-ID, traceparent")
-			h.Set("Access-Control-Max-Age", "600")
-			return c.NoContent(http.StatusNoContent)
-		}
-		return next(c)
-	}
 }

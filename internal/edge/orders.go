@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/query"
@@ -108,6 +107,3 @@ func page(limit *int32, cursor *string) query.Page {
 	}
 	return p
 }
-
-// maxWait bounds Prefer: wait.
-const maxWait = 10 * time.Second

@@ -17,8 +17,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// SampleRatio of the traces that begin here; a caller's decision is followed.
-const SampleRatio = 0.01
+// sampleRatio of the traces that begin here; a caller's decision is followed.
+const sampleRatio = 0.01
 
 // Telemetry is what the program is watched by.
 type Telemetry struct {
@@ -42,7 +42,7 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
-	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(SampleRatio)))}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
 	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {

@@ -6,9 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
+
+// NoPosition is the position of a commit that could not be read: no replica has reached it. Being the greatest, it is the one that a
+// client keeps, and for that long it reads from the primary.
+const NoPosition = math.MaxUint64
 
 // Token says up to where a client has seen the database: a timeline and a position in its log and, after a write or of one row,
 // the row's key and revision. The zero token asks for nothing.
