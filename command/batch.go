@@ -158,7 +158,7 @@ func (b *batch) position(ctx context.Context, db commanddb.DBTX) {
 // published wakes the relay and hands the new states to the caches. It fails nothing: what it misses is repaired by the orders'
 // messages.
 func (b *batch) published(ctx context.Context, c *Commands) {
-	c.Wake()
+	c.cfg.Wake()
 	states := make([]Published, 0, len(b.changes))
 	for _, ch := range b.changes {
 		if body, err := ch.finished(); err == nil && len(ch.events) > 0 {
@@ -166,8 +166,8 @@ func (b *batch) published(ctx context.Context, c *Commands) {
 			c.waiters.wake(ch.order.ID)
 		}
 	}
-	if c.Publish != nil && len(states) > 0 {
-		c.Publish(context.WithoutCancel(ctx), states)
+	if c.cfg.Publish != nil && len(states) > 0 {
+		c.cfg.Publish(context.WithoutCancel(ctx), states)
 	}
 }
 

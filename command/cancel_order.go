@@ -22,7 +22,7 @@ type cancelOrder struct {
 // ORD_002, ORD_007, ORD_009 (a capture is running), IDEM_002, IDEM_003. Failures: SYS_002, SYS_003,
 // RATE_003 (nothing changed), SYS_006 (it is not known).
 func (c *Commands) CancelOrder(ctx context.Context, r Request, id order.ID, body api.CancelOrder) (Answer, error) {
-	if !c.IDs.Genuine(id) {
+	if !c.cfg.IDs.Genuine(id) {
 		return Answer{}, apierr.E(errcode.ORD001)
 	}
 	r.Subject = id.Format(order.PrefixOrder)

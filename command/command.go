@@ -53,7 +53,7 @@ type Config struct {
 
 // Commands are the write side's operations. Safe for concurrent use.
 type Commands struct {
-	Config
+	cfg     Config
 	guard   *guard.Guard
 	waiters waiters
 	looking chan struct{} // bounds the connections that waiters take from commands
@@ -61,7 +61,7 @@ type Commands struct {
 
 // New returns Commands.
 func New(c Config) *Commands {
-	return &Commands{Config: c, looking: make(chan struct{}, max(1, c.Pool.Config().MaxConns/4)), guard: guard.New(guard.Config{
+	return &Commands{cfg: c, looking: make(chan struct{}, max(1, c.Pool.Config().MaxConns/4)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: c.Concurrency, Timeout: Budget, Failure: func(err error) bool { return pg.Infrastructure(err) && !pg.Contention(err) }, Registry: c.Registry,
 	})}
 }
@@ -136,12 +136,12 @@ var errNotBegun = errors.New("the transaction was not begun")
 //
 // It runs under its own deadline, never a caller's context: who goes away does not undo what others wait for.
 func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d decide[C]) {
-	ctx, span := c.Tracer.Start(ctx, "command "+calls[0].Operation)
+	ctx, span := c.cfg.Tracer.Start(ctx, "command "+calls[0].Operation)
 	defer span.End()
 	var b *batch
 	outcome := errNotBegun // of the transaction; the guard's own answer may hide it
 	err := c.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		conn, err := c.Pool.Acquire(ctx)
+		conn, err := c.cfg.Pool.Acquire(ctx)
 		if err != nil {
 			outcome = fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
 			return outcome
@@ -287,7 +287,7 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	one.answer, one.err, one.change = Answer{}, nil, nil
-	err := pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
+	err := pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		if err := q.SetLockTimeout(ctx, "200"); err != nil {
 			return err

@@ -57,7 +57,7 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 			wish.Lines[i] = order.RequestLine{SKU: l.Sku, Quantity: int64(l.Quantity), Expected: (*order.Money)(l.ExpectedUnitPrice), Product: asked[product{call.Owner, l.Sku}]}
 		}
 		rec := c.recorder(call.Request)
-		o, events, err := order.Place(c.IDs.Mint(rec.Now, call.Owner.Account), wish, rec)
+		o, events, err := order.Place(c.cfg.IDs.Mint(rec.Now, call.Owner.Account), wish, rec)
 		if err != nil {
 			call.err = err
 			continue
@@ -82,9 +82,9 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 
 // recorder stamps the events that a request causes.
 func (c *Commands) recorder(r Request) order.Recorder {
-	now := c.Now()
+	now := c.cfg.Now()
 	return order.Recorder{
-		NewID: func() order.ID { return c.IDs.Mint(now, r.Owner.Account) },
+		NewID: func() order.ID { return c.cfg.IDs.Mint(now, r.Owner.Account) },
 		Now:   now,
 		Cause: order.Cause{TraceID: r.About.TraceID, Operation: r.Operation, Actor: r.Actor},
 	}

@@ -319,7 +319,7 @@ func replied[R any](ctx context.Context, c *Commands, tx pgx.Tx, msgs []bus.Mess
 		return nil, err
 	}
 	return func() {
-		b.position(ctx, c.Pool)
+		b.position(ctx, c.cfg.Pool)
 		b.published(ctx, c)
 	}, nil
 }

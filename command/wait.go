@@ -96,7 +96,7 @@ func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answe
 	case <-ctx.Done():
 		return a, false
 	}
-	q := commanddb.New(c.Pool)
+	q := commanddb.New(c.cfg.Pool)
 	id := uuid.UUID(a.OrderID)
 	row, err := q.GetOrderState(ctx, commanddb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
 	if err != nil {

@@ -41,7 +41,7 @@ type Config struct {
 }
 
 // Inventory is the context's operations. Safe for concurrent use.
-type Inventory struct{ Config }
+type Inventory struct{ cfg Config }
 
 // New returns an Inventory.
 func New(c Config) *Inventory { return &Inventory{c} }
@@ -114,7 +114,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 		reply := Reply{Owner: c.Owner, OrderID: c.OrderID, Attempt: c.Attempt}
 		switch {
 		case c.Kind == Reserve && r == nil:
-			r = &reservation{ref: refs[i], status: refused, expires: now.Add(inv.TTL).Truncate(time.Microsecond)}
+			r = &reservation{ref: refs[i], status: refused, expires: now.Add(inv.cfg.TTL).Truncate(time.Microsecond)}
 			reply.Kind, reply.SKUs = ReserveRefused, short(items, c)
 			if len(reply.SKUs) == 0 {
 				r.status, r.lines = held, c.Lines
@@ -156,7 +156,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 	if err = bus.Send(ctx, q, out); err != nil {
 		return nil, fmt.Errorf("send replies: %w", err)
 	}
-	return inv.Wake, nil
+	return inv.cfg.Wake, nil
 }
 
 // Expire ends reservations whose time is over by the database's clock, up to a hundred in one transaction, gives their pieces
@@ -164,7 +164,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err = pg.InTx(ctx, inv.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, inv.cfg.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		rows, err := q.LockExpired(ctx)
 		if err != nil || len(rows) == 0 {
@@ -211,7 +211,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	if n > 0 {
-		inv.Wake()
+		inv.cfg.Wake()
 	}
 	return n, nil
 }
@@ -223,7 +223,7 @@ func (inv *Inventory) Run(ctx context.Context) {
 	for {
 		n, err := inv.Expire(ctx)
 		if err != nil && ctx.Err() == nil {
-			inv.Log.Error("expire reservations", zap.Error(err))
+			inv.cfg.Log.Error("expire reservations", zap.Error(err))
 		}
 		if n == 100 {
 			continue // more may be waiting
@@ -379,7 +379,7 @@ func (inv *Inventory) message(r Reply, now time.Time, traceID string) (bus.Outgo
 	if err != nil {
 		return bus.Outgoing{}, fmt.Errorf("encode reply: %w", err)
 	}
-	id := uuid.UUID(inv.IDs.Mint(now, r.Owner.Account))
+	id := uuid.UUID(inv.cfg.IDs.Mint(now, r.Owner.Account))
 	return bus.Outgoing{
 		Topic: TopicReplies, Key: r.OrderID.Format(order.PrefixOrder), Shard: r.OrderID.Shard(), TraceID: cmp.Or(traceID, id.String()), ID: id, Payload: payload,
 	}, nil

@@ -52,7 +52,7 @@ func (f fixture) handle(commands ...Command) string {
 		msgs[i] = bus.Message{ID: uuid.New(), Topic: TopicCommands, Key: c.OrderID.Format(order.PrefixOrder), Payload: payload}
 	}
 	var kinds []string
-	err := pg.InTx(f.t.Context(), f.Pool, func(tx pgx.Tx) error {
+	err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
 		if _, err := f.Handle(f.t.Context(), tx, msgs); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (f fixture) handle(commands ...Command) string {
 
 func (f fixture) level(sku string) (s string) {
 	f.t.Helper()
-	if err := f.Pool.QueryRow(f.t.Context(), "SELECT on_hand || ' ' || reserved FROM stock WHERE sku = $1", sku).Scan(&s); err != nil {
+	if err := f.cfg.Pool.QueryRow(f.t.Context(), "SELECT on_hand || ' ' || reserved FROM stock WHERE sku = $1", sku).Scan(&s); err != nil {
 		f.t.Fatal(err)
 	}
 	return s
@@ -150,7 +150,7 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	if n, err := f.Expire(t.Context()); n != 0 || err != nil {
 		t.Error("nothing is late:", n, err)
 	}
-	if _, err := f.Pool.Exec(t.Context(), "UPDATE stock_reservations SET expires_at = now() - interval '1 second'"); err != nil {
+	if _, err := f.cfg.Pool.Exec(t.Context(), "UPDATE stock_reservations SET expires_at = now() - interval '1 second'"); err != nil {
 		t.Fatal(err)
 	}
 	n, err := f.Expire(t.Context())

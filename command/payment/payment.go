@@ -50,7 +50,7 @@ type Config struct {
 
 // Payment is the context's operations. Safe for concurrent use.
 type Payment struct {
-	Config
+	cfg      Config
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
@@ -62,7 +62,7 @@ func New(c Config) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Payment{Config: c, provider: p, due: make(chan struct{}, 1), guard: guard.New(guard.Config{
+	return &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), guard: guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry,
 		Failure: func(err error) bool { _, ok := errors.AsType[inDoubt](err); return ok },
 	})}, nil
@@ -83,9 +83,9 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (fu
 		orderID, deadline := uuid.UUID(c.OrderID), 0.0
 		switch c.Operation {
 		case Authorize:
-			deadline = p.Deadline.Seconds()
+			deadline = p.cfg.Deadline.Seconds()
 			payments.Accounts, payments.Modes = append(payments.Accounts, c.Owner.Account), append(payments.Modes, c.Owner.Mode)
-			payments.Ids = append(payments.Ids, uuid.UUID(p.IDs.Mint(p.Now(), c.Owner.Account)))
+			payments.Ids = append(payments.Ids, uuid.UUID(p.cfg.IDs.Mint(p.cfg.Now(), c.Owner.Account)))
 			payments.OrderIds, payments.Attempts = append(payments.OrderIds, orderID), append(payments.Attempts, c.Attempt)
 			payments.Amounts, payments.Currencies = append(payments.Amounts, c.Amount.Amount), append(payments.Currencies, c.Amount.Currency)
 			payments.MethodTokens = append(payments.MethodTokens, c.MethodToken)
@@ -148,7 +148,7 @@ func (p *Payment) Run(ctx context.Context) {
 		var err error
 		if free > 0 {
 			if claimed, err = p.claim(ctx, free); err != nil && ctx.Err() == nil {
-				p.Log.Error("claim saga steps", zap.Error(err))
+				p.cfg.Log.Error("claim saga steps", zap.Error(err))
 				sleep(ctx, time.Second) // the database is away: it hears of us once a second
 			}
 		}
@@ -175,7 +175,7 @@ func (p *Payment) Run(ctx context.Context) {
 func (p *Payment) claim(ctx context.Context, free int) ([]commanddb.ClaimStepsRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	return commanddb.New(p.Pool).ClaimSteps(ctx, int32(free))
+	return commanddb.New(p.cfg.Pool).ClaimSteps(ctx, int32(free))
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -231,7 +231,7 @@ func (p *Payment) try(ctx context.Context, s commanddb.ClaimStepsRow) {
 	} else if o.code != "" {
 		result = "refused"
 	}
-	p.Log.Info("saga step", zap.String("trace_id", s.TraceID), zap.String("order_id", order.ID(s.OrderID).Format(order.PrefixOrder)),
+	p.cfg.Log.Info("saga step", zap.String("trace_id", s.TraceID), zap.String("order_id", order.ID(s.OrderID).Format(order.PrefixOrder)),
 		zap.String("step", s.Step), zap.Int32("try", s.Tries), zap.String("result", result), zap.String("code", string(o.code)),
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
 }
@@ -253,7 +253,7 @@ func (p *Payment) postpone(ctx context.Context, s commanddb.ClaimStepsRow, cause
 		longest = min(2, max(s.SecondsLeft, 0.2))
 	}
 	seconds := min(0.2*float64(int64(1)<<min(s.Tries-1, 10)), longest)
-	_, err := commanddb.New(p.Pool).PostponeStep(ctx, commanddb.PostponeStepParams{
+	_, err := commanddb.New(p.cfg.Pool).PostponeStep(ctx, commanddb.PostponeStepParams{
 		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: s.Account, Mode: s.Mode, OrderID: s.OrderID,
 		Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,
 	})
@@ -274,7 +274,7 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 	if err != nil {
 		return fmt.Errorf("encode reply: %w", err)
 	}
-	err = pg.InTx(ctx, p.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		n, err := q.SettleStep(ctx, commanddb.SettleStepParams{
 			Account: s.Account, Mode: s.Mode, OrderID: s.OrderID, Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,
@@ -306,11 +306,11 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 		id := order.ID(s.OrderID)
 		return bus.Send(ctx, q, []bus.Outgoing{{
 			Topic: TopicReplies, Key: id.Format(order.PrefixOrder), Shard: id.Shard(), TraceID: s.TraceID,
-			ID: uuid.UUID(p.IDs.Mint(p.Now(), s.Account)), Payload: payload,
+			ID: uuid.UUID(p.cfg.IDs.Mint(p.cfg.Now(), s.Account)), Payload: payload,
 		}})
 	})
 	if err == nil {
-		p.Wake()
+		p.cfg.Wake()
 	}
 	return err
 }

@@ -40,7 +40,7 @@ type RelayConfig struct {
 // Relay publishes the outbox: each row at least once, the rows of a key in the order of their ids. Any number of relays may
 // work on one database.
 type Relay struct {
-	RelayConfig
+	cfg       RelayConfig
 	wake      chan struct{}
 	oldest    atomic.Int64 // when the oldest row was written, Unix ns by our clock; 0: the outbox is empty
 	resting   map[topicKey]rest
@@ -61,7 +61,7 @@ func NewRelay(c RelayConfig) *Relay {
 	if c.Poll == 0 {
 		c.Poll = 25 * time.Millisecond
 	}
-	r := &Relay{RelayConfig: c, wake: make(chan struct{}, 1), resting: map[topicKey]rest{}}
+	r := &Relay{cfg: c, wake: make(chan struct{}, 1), resting: map[topicKey]rest{}}
 	metrics := promauto.With(c.Metrics)
 	r.published = metrics.NewCounter(prometheus.CounterOpts{
 		Name: "ordergate_outbox_published_total", Help: "Messages published and deleted from the outbox.",
@@ -100,13 +100,13 @@ func (r *Relay) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		n, err := r.page(context.WithoutCancel(ctx), woken)
 		if err != nil {
-			r.Log.Error("outbox page failed", zap.Error(err), zap.Duration("pause", pause))
+			r.cfg.Log.Error("outbox page failed", zap.Error(err), zap.Duration("pause", pause))
 			wait(ctx, pause, nil)
 			pause = min(2*pause, maxPause)
 			continue
 		}
 		pause = minPause
-		woken = n == 0 && wait(ctx, r.Poll, r.wake)
+		woken = n == 0 && wait(ctx, r.cfg.Poll, r.wake)
 	}
 }
 
@@ -135,7 +135,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		}
 	}
 	what := r.awake(start)
-	err = pg.InTx(ctx, r.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
 		q := commanddb.New(tx)
 		var err error
 		if what.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(what.Shards) == 0 {
@@ -170,7 +170,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 
 // look tells whether the outbox has rows, and keeps the age of the oldest.
 func (r *Relay) look(ctx context.Context) (bool, error) {
-	age, err := commanddb.New(r.Pool).OutboxAge(ctx)
+	age, err := commanddb.New(r.cfg.Pool).OutboxAge(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		r.oldest.Store(0)
 		return false, nil
@@ -198,7 +198,7 @@ func (r *Relay) publish(ctx context.Context, rows []commanddb.OutboxPageRow) map
 	var wg sync.WaitGroup
 	for topic, msgs := range byTopic {
 		wg.Go(func() {
-			err := r.Publisher.Publish(topic, msgs...)
+			err := r.cfg.Publisher.Publish(topic, msgs...)
 			if err == nil {
 				return
 			}
@@ -214,7 +214,7 @@ func (r *Relay) publish(ctx context.Context, rows []commanddb.OutboxPageRow) map
 					failed[m.UUID] = true
 				}
 			}
-			r.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(failed)-before),
+			r.cfg.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(failed)-before),
 				zap.Int("of", len(msgs)), zap.Error(err))
 		})
 	}

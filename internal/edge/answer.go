@@ -83,14 +83,14 @@ func (s *Server) written(ctx context.Context, a command.Answer, applied string) 
 	}
 	return answer{status: a.Status, contentType: a.ContentType, body: a.Body, headers: []string{
 		"Location", a.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied,
-		"X-Consistency-Token", s.Signer.Sign(token.Token{Timeline: s.Timeline(), LSN: a.LSN, Key: key, Rev: a.Rev}),
+		"X-Consistency-Token", s.cfg.Signer.Sign(token.Token{Timeline: s.cfg.Timeline(), LSN: a.LSN, Key: key, Rev: a.Rev}),
 	}}
 }
 
 // refused lets the answer of a refused command carry the token of the state that refused it: who reads next sees why.
 func (s *Server) refused(ctx context.Context, a command.Answer, err error) error {
 	if a.LSN > 0 {
-		metaOf(ctx).token = s.Signer.Sign(token.Token{Timeline: s.Timeline(), LSN: a.LSN})
+		metaOf(ctx).token = s.cfg.Signer.Sign(token.Token{Timeline: s.cfg.Timeline(), LSN: a.LSN})
 	}
 	return err
 }

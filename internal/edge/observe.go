@@ -102,7 +102,7 @@ func (s *Server) observe(registry prometheus.Registerer) echo.MiddlewareFunc {
 			}
 			ctx = context.WithValue(ctx, metaKey{}, m)
 			ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.Header))
-			ctx, span := s.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
+			ctx, span := s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 			c.SetRequest(r.WithContext(ctx))
 			if err := protect(next, c); err != nil {
 				s.renderError(err, c)
@@ -135,7 +135,7 @@ func (s *Server) log(c echo.Context, m *meta, operation string, status int, outc
 	if outcome >= "500" && outcome < "600" {
 		level = zap.ErrorLevel
 	}
-	if e := s.Log.Check(level, "request"); e != nil {
+	if e := s.cfg.Log.Check(level, "request"); e != nil {
 		var account int32
 		if m.key != nil {
 			account = m.key.Owner.Account

@@ -9,13 +9,13 @@ import (
 
 // PlaceOrder answers 202 with the order as taken in or, with Prefer: wait, 201 as soon as the saga decided it.
 func (s *Server) PlaceOrder(ctx context.Context, r api.PlaceOrderRequestObject) (api.PlaceOrderResponseObject, error) {
-	a, err := s.Commands.PlaceOrder(ctx, request(ctx, "/v1/orders", r.Params.IdempotencyKey), *r.Body)
+	a, err := s.cfg.Commands.PlaceOrder(ctx, request(ctx, "/v1/orders", r.Params.IdempotencyKey), *r.Body)
 	if err != nil {
 		return nil, s.refused(ctx, a, err)
 	}
 	wait, applied := waitOf(r.Params.Prefer)
 	owner := metaOf(ctx).key.Owner
-	return s.written(ctx, s.Commands.AwaitPlaced(ctx, owner, a, wait), applied), nil
+	return s.written(ctx, s.cfg.Commands.AwaitPlaced(ctx, owner, a, wait), applied), nil
 }
 
 // CancelOrder answers 202 with the wish recorded or, with Prefer: wait, 200 once the order is final.
@@ -28,13 +28,13 @@ func (s *Server) CancelOrder(ctx context.Context, r api.CancelOrderRequestObject
 	if r.Body != nil {
 		body = *r.Body
 	}
-	a, err := s.Commands.CancelOrder(ctx, request(ctx, "/v1/orders/"+r.OrderID+"/cancel", r.Params.IdempotencyKey), id, body)
+	a, err := s.cfg.Commands.CancelOrder(ctx, request(ctx, "/v1/orders/"+r.OrderID+"/cancel", r.Params.IdempotencyKey), id, body)
 	if err != nil {
 		return nil, s.refused(ctx, a, err)
 	}
 	wait, applied := waitOf(r.Params.Prefer)
 	owner := metaOf(ctx).key.Owner
-	return s.written(ctx, s.Commands.AwaitCancelled(ctx, owner, a, wait), applied), nil
+	return s.written(ctx, s.cfg.Commands.AwaitCancelled(ctx, owner, a, wait), applied), nil
 }
 
 // GetOrder answers from the first tier that is fresh enough.
@@ -47,7 +47,7 @@ func (s *Server) GetOrder(ctx context.Context, r api.GetOrderRequestObject) (api
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.GetOrder(ctx, metaOf(ctx).key.Owner, id, t)
+	a, err := s.cfg.Queries.GetOrder(ctx, metaOf(ctx).key.Owner, id, t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
 
@@ -57,7 +57,7 @@ func (s *Server) ListOrders(ctx context.Context, r api.ListOrdersRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.ListOrders(ctx, metaOf(ctx).key.Owner, query.OrderFilter{
+	a, err := s.cfg.Queries.ListOrders(ctx, metaOf(ctx).key.Owner, query.OrderFilter{
 		Status: string(or(r.Params.Status)), CustomerRef: or(r.Params.CustomerRef),
 		From: or(r.Params.CreatedFrom), To: or(r.Params.CreatedTo),
 	}, page(r.Params.Limit, r.Params.Cursor), t)
@@ -74,7 +74,7 @@ func (s *Server) ListOrderEvents(ctx context.Context, r api.ListOrderEventsReque
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.ListOrderEvents(ctx, metaOf(ctx).key.Owner, id, page(r.Params.Limit, r.Params.Cursor), t)
+	a, err := s.cfg.Queries.ListOrderEvents(ctx, metaOf(ctx).key.Owner, id, page(r.Params.Limit, r.Params.Cursor), t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
 
@@ -88,7 +88,7 @@ func (s *Server) GetOrderSaga(ctx context.Context, r api.GetOrderSagaRequestObje
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.GetSaga(ctx, metaOf(ctx).key.Owner, id, t)
+	a, err := s.cfg.Queries.GetSaga(ctx, metaOf(ctx).key.Owner, id, t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
 

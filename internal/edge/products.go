@@ -12,7 +12,7 @@ func (s *Server) ListProducts(ctx context.Context, r api.ListProductsRequestObje
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.ListProducts(ctx, metaOf(ctx).key.Owner, or(r.Params.Q), page(r.Params.Limit, r.Params.Cursor), t)
+	a, err := s.cfg.Queries.ListProducts(ctx, metaOf(ctx).key.Owner, or(r.Params.Q), page(r.Params.Limit, r.Params.Cursor), t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
 
@@ -22,7 +22,7 @@ func (s *Server) GetProduct(ctx context.Context, r api.GetProductRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.GetProduct(ctx, metaOf(ctx).key.Owner, r.Sku, t)
+	a, err := s.cfg.Queries.GetProduct(ctx, metaOf(ctx).key.Owner, r.Sku, t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
 
@@ -32,6 +32,6 @@ func (s *Server) GetInventory(ctx context.Context, r api.GetInventoryRequestObje
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.Queries.GetInventory(ctx, metaOf(ctx).key.Owner, r.Sku, t)
+	a, err := s.cfg.Queries.GetInventory(ctx, metaOf(ctx).key.Owner, r.Sku, t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }

@@ -40,7 +40,7 @@ type Config struct {
 
 // Server answers the API.
 type Server struct {
-	Config
+	cfg        Config
 	echo       *echo.Echo
 	contract   *contractDocuments
 	draining   atomic.Bool
@@ -53,7 +53,7 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compile contract: %w", err)
 	}
-	s := &Server{Config: c, echo: echo.New(), contract: newContractDocuments()}
+	s := &Server{cfg: c, echo: echo.New(), contract: newContractDocuments()}
 	e := s.echo
 	e.HideBanner, e.HidePort = true, true
 	e.Binder = binder{}
@@ -90,7 +90,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          zap.NewStdLog(s.Log),
+		ErrorLog:          zap.NewStdLog(s.cfg.Log),
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is an address like any other
 	}
@@ -119,7 +119,7 @@ const exposed = "Age, ETag, Idempotency-Replayed, Location, Preference-Applied, 
 func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		origin := c.Request().Header.Get("Origin")
-		if origin == "" || !slices.Contains(s.Origins, origin) && !slices.Contains(s.Origins, "*") {
+		if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
 			return next(c)
 		}
 		h := c.Response().Header()
@@ -157,7 +157,7 @@ func (s *Server) token(text *string) (token.Token, error) {
 	if text == nil {
 		return token.Token{}, nil
 	}
-	t, ok := s.Signer.Parse(*text)
+	t, ok := s.cfg.Signer.Parse(*text)
 	if !ok {
 		return t, apierr.E(errcode.REQ003, apierr.At("/header/X-Consistency-Token", errcode.RuleSignature))
 	}
