@@ -34,6 +34,7 @@ type Entry struct {
 	Missing  bool   // there is no such row
 	LoadedAt time.Time
 	of       key
+	cut      bool // read from a replica that stands still: not for other processes
 }
 
 // answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
@@ -234,7 +235,7 @@ func (r *Reader) descend(ctx context.Context, k key, s *slot, w want) (*Entry, s
 		if e, tier, err = r.row(ctx, k, w); err != nil {
 			return nil, "", err
 		}
-		if useful { // a Redis that has just failed is not tried again
+		if useful && !e.cut { // a Redis that has just failed is not tried again
 			_ = r.shared.put(ctx, false, e)
 		}
 	}

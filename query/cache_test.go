@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/token"
@@ -486,6 +488,38 @@ func TestWhatADeadRedisMissedItGetsLater(t *testing.T) {
 		e, err := other.shared.get(t.Context(), key{owner: mine, id: id})
 		return err == nil && e.Rev == rev
 	})
+}
+
+// A Redis that is read and takes nothing (full, or a master that was made a replica) is not asked again for each debt.
+func TestARedisThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	for range 100 {
+		p.owe(key{owner: mine, id: w.place(mine, time.Hour)}, 1)
+	}
+	client := w.redis(w.RedisURL)
+	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
+	t.Cleanup(func() { client.Do(context.Background(), "ACL", "DELUSER", w.RedisPrefix) })
+	options, err := redis.ParseURL(w.RedisURL)
+	w.must(err)
+	options.Username, options.Password, options.ContextTimeoutEnabled = w.RedisPrefix, "secret", true
+	reading := redis.NewClient(options)
+	t.Cleanup(func() { _ = reading.Close() })
+	p.shared.client = reading
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+	defer cancel()
+	p.settle(ctx)
+	if n := p.loads("primary"); n == 0 || n > 5 || p.debts.Len() != 100 {
+		t.Errorf("%d reads of the primary, %d debts", n, p.debts.Len())
+	}
+	p.shared.client = client
+	ctx, cancel = context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	p.settle(ctx)
+	if p.debts.Len() != 0 {
+		t.Errorf("%d debts are left", p.debts.Len())
+	}
 }
 
 func TestRepair(t *testing.T) {

@@ -28,19 +28,26 @@ func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn
 // WriteThrough puts committed states into the LRU and into Redis, unless something newer is there, and tells every process of
 // them. Repeating it changes nothing. No write fails with it: what Redis did not take within 50 ms is given to it later.
 func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
+	if r.writeThrough(ctx, written) != nil {
+		for i := range written {
+			r.owe(written[i].of, written[i].Rev)
+		}
+	}
+}
+
+func (r *Reader) writeThrough(ctx context.Context, written []Entry) (err error) {
 	entries := make([]*Entry, len(written))
 	for i := range written {
 		entries[i] = &written[i]
 		r.slot(written[i].of).keep(entries[i], r.cfg.Now())
 	}
-	if r.shared != nil && r.shared.put(context.WithoutCancel(ctx), true, entries...) != nil {
-		for _, e := range entries {
-			r.owe(e.of, e.Rev)
-		}
+	if r.shared != nil {
+		err = r.shared.put(context.WithoutCancel(ctx), true, entries...)
 	}
 	for _, e := range entries {
 		r.cfg.OnChange(e.Key, e.Rev)
 	}
+	return err
 }
 
 // Repair makes sure that no cache goes on serving less than the revision of an order: for the consumer of the order's events, whose
@@ -56,7 +63,7 @@ func (r *Reader) Repair(ctx context.Context, owner order.Owner, id order.ID, rev
 	return err
 }
 
-var errRedisAway = errors.New("query: Redis does not answer")
+var errRedisAway = errors.New("query: Redis does not take it")
 
 func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 	r.raise(k, rev)
@@ -74,7 +81,9 @@ func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 	if err != nil {
 		return err
 	}
-	r.WriteThrough(ctx, *e)
+	if err = r.writeThrough(ctx, []Entry{*e}); err != nil {
+		return fmt.Errorf("%w: %w", errRedisAway, err)
+	}
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -48,7 +47,7 @@ func (r *Reader) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *ser
 type fetch func(ctx context.Context, q *querydb.Queries) (rev int64, err error)
 
 // read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary, and if that is away from
-// a replica that stands still. The entry says where that server stood; it has no body. Errors are what a client hears.
+// a replica that stands still, which is not believed that a row is missing. The entry says where that server stood; it has no body. Errors are what a client hears.
 func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
 	if w.key == "" { // what is one row has its span around all tiers
 		var span trace.Span
@@ -59,7 +58,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	behind, cut := w.short || foreign && len(r.replicas) > 0, false
 	if len(r.replicas) > 0 && !foreign && !w.primary && w.token.LSN != token.NoPosition {
 		for deadline := time.Now().Add(catchUp); ; time.Sleep(pollEvery) {
-			if e, err = r.askReplica(ctx, w.key, get, false); err == nil && w.metBy(&e) {
+			if e, cut, err = r.askReplica(ctx, w.key, get, false); err == nil && w.metBy(&e) {
 				return e, tierReplica, nil
 			}
 			waits := err == nil && !e.answers(w.token)
@@ -68,14 +67,14 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 				break
 			}
 		}
-		if cut = errors.Is(err, errCut); cut || err == nil {
+		if cut || err == nil {
 			r.behind.Inc()
 		}
 	}
 	if e, err = r.ask(ctx, r.primary, w.key, get); err != nil {
-		if cut && broken(err) {
-			e, again := r.askReplica(ctx, w.key, get, true)
-			if again == nil && w.metBy(&e) {
+		if cut && broken(err) && apierr.From(err).Code != errcode.RATE003 { // it is away, not full
+			e, _, again := r.askReplica(ctx, w.key, get, true)
+			if again == nil && w.metBy(&e) && (e.Rev > 0 || w.key == "") { // it cannot know that there is no such row
 				return e, tierReplica, nil
 			}
 			behind = behind || again == nil
@@ -90,18 +89,21 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	return e, tierPrimary, refusal(errBehind, true)
 }
 
-// askReplica asks the replicas in turn until one can speak for the primary. One that stands still can only if alsoCut.
-func (r *Reader) askReplica(ctx context.Context, key string, get fetch, alsoCut bool) (e Entry, err error) {
+// askReplica asks the replicas in turn until one can speak for the primary, or, if evenCut, stands still. cut tells whether one did.
+func (r *Reader) askReplica(ctx context.Context, key string, get fetch, evenCut bool) (e Entry, cut bool, err error) {
 	for range r.replicas {
 		next := r.replicas[int(r.turn.Add(1))%len(r.replicas)]
-		switch e, err = r.ask(ctx, next, key, get); {
-		case alsoCut && errors.Is(err, errCut):
-			return e, nil
-		case !errors.Is(err, circuitbreaker.ErrOpen) && !errors.Is(err, errCut) && !errors.Is(err, errTimeline):
-			return e, err
+		e, err = r.ask(ctx, next, key, get)
+		e.cut = errors.Is(err, errCut)
+		cut = cut || e.cut
+		if evenCut && e.cut {
+			return e, cut, nil
+		}
+		if !broken(err) {
+			break
 		}
 	}
-	return e, err
+	return e, cut, err
 }
 
 // ask fetches from one server, between two looks at its position: what it had replayed before the statement began is certainly in

@@ -485,9 +485,44 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	}
 	_, err := away.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
 	w.must(err)
+	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
+	wantCode(t, err, errcode.SYS004) // it cannot know that there is none
 	away.lru.Purge()
 	_, err = away.GetOrder(t.Context(), mine, known, token.Token{Timeline: 1, LSN: 1 << 60})
 	wantCode(t, err, errcode.SYS004)
+
+	two := w.process(withoutRedis, func(c *Config) {
+		c.Primary = w.pool("postgres://ordergate@127.0.0.1:1/ordergate")
+		c.Replicas = append(c.Replicas, w.pool("postgres://ordergate@127.0.0.1:1/ordergate"))
+	})
+	for range 50 {
+		two.lru.Purge()
+		if _, err = two.GetOrder(t.Context(), mine, known, anyToken); err != nil {
+			t.Fatalf("beside a dead replica: %v", err)
+		}
+	}
+
+	full := w.process(withoutRedis)
+	held := make(chan struct{})
+	var holding sync.WaitGroup
+	for range 16 {
+		entered := make(chan struct{})
+		holding.Go(func() {
+			_ = full.primary.guard.Do(context.Background(), func(ctx context.Context) error {
+				close(entered)
+				select {
+				case <-held:
+				case <-ctx.Done():
+				}
+				return nil
+			})
+		})
+		<-entered
+	}
+	_, err = full.GetOrder(t.Context(), mine, known, anyToken)
+	wantCode(t, err, errcode.RATE003) // the primary is there, and full
+	close(held)
+	holding.Wait()
 }
 
 // Clients read and write through any process, keep the greatest token and never see a row go back: with replicas at any distance, a

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -117,7 +118,7 @@ func run(ctx context.Context, proc process, args []string) error {
 		return err
 	}
 	defer simulator.stop()
-	if simulator.addr != cfg.PSPAddr {
+	if simulator.moved {
 		say("%s is taken: the simulator is at %s", cfg.PSPAddr, simulator.addr)
 	}
 	cfg.PSPURL = "http://" + simulator.addr
@@ -127,14 +128,14 @@ func run(ctx context.Context, proc process, args []string) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.worker(ctx) })
 		g.Go(func() error { return p.serve(ctx, demo) })
-		g.Go(func() error { return revive(ctx, stack, out) })
+		g.Go(func() error { revive(ctx, stack, out); return nil })
 		g.Go(func() error {
 			for {
 				select {
 				case <-ctx.Done():
 					return nil
-				case err := <-simulator.ended:
-					fmt.Fprintln(out, "The payment simulator ended and is started again:", err)
+				case <-simulator.done:
+					fmt.Fprintln(out, "The payment simulator ended and is started again:", simulator.err)
 					if !again(ctx, out, func() error { return simulator.start(ctx) }) {
 						return nil
 					}
@@ -196,19 +197,22 @@ func keptSecret(dir string) (string, error) {
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 
-// revive starts a server again that died, however often it takes. Meanwhile reads go on without Redis or the replica; without the
+// revive starts servers again that died, however often it takes. Meanwhile reads go on without Redis or the replica; without the
 // primary nothing does.
-func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
+func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) {
+	var reviving sync.WaitGroup // each for itself: a replica may need the primary
+	defer reviving.Wait()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case death := <-stack.Died():
 			fmt.Fprintf(out, "%v\n%s is started again\n", death, death.Name)
-			if !again(ctx, out, func() error { return stack.Revive(ctx, death.Name) }) {
-				return nil
-			}
-			fmt.Fprintf(out, "%s is back\n", death.Name)
+			reviving.Go(func() {
+				if again(ctx, out, func() error { return stack.Revive(ctx, death.Name) }) {
+					fmt.Fprintf(out, "%s is back\n", death.Name)
+				}
+			})
 		}
 	}
 }
@@ -235,20 +239,23 @@ type simulatorProcess struct {
 	logs      io.Writer
 	input     io.Closer
 	process   *os.Process
-	done      chan struct{}
-	ended     chan error // told how it ended
+	done      chan struct{} // of this process; closed when it has ended
+	err       error         // how it ended
+	moved     bool          // the address is not the given one, which is taken
 }
 
 // newSimulator settles the address: the given one, or any if that is taken.
 func newSimulator(ctx context.Context, addr, dir string, logs io.Writer) (*simulatorProcess, error) {
+	s := &simulatorProcess{dir: dir, logs: logs}
 	l, err := listen(ctx, "payment simulator", addr)
 	if err != nil {
+		s.moved = true
 		if l, err = listen(ctx, "payment simulator", "127.0.0.1:0"); err != nil {
 			return nil, err
 		}
 	}
-	defer l.Close()
-	return &simulatorProcess{addr: l.Addr().String(), dir: dir, logs: logs, ended: make(chan error, 1)}, nil
+	s.addr = l.Addr().String()
+	return s, l.Close()
 }
 
 // start starts the process and waits until it answers.
@@ -271,7 +278,7 @@ func (s *simulatorProcess) start(ctx context.Context) error {
 	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	go func(done chan struct{}) {
-		s.ended <- cmd.Wait()
+		s.err = cmd.Wait()
 		close(done)
 		cancel()
 	}(s.done)

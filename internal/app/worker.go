@@ -97,23 +97,26 @@ func (p *parts) keepHouse(ctx context.Context) {
 	q := commanddb.New(p.primary)
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	round := func() error {
-		ctx, cancel := context.WithTimeout(ctx, time.Minute) // the primary may have fallen silent
+	// Each has its own time: the primary may have fallen silent.
+	attempt := func(what string, do func(context.Context) error) bool {
+		limited, cancel := context.WithTimeout(ctx, 15*time.Second)
 		defer cancel()
-		if err := q.EnsurePartitions(ctx); err != nil {
-			return fmt.Errorf("make partitions: %w", err)
+		err := do(limited)
+		if err != nil && ctx.Err() == nil {
+			p.tel.Log.Error(what, zap.Error(err))
 		}
-		for {
-			answers, err1 := q.PurgeAnswers(ctx)
-			messages, err2 := q.PurgeInbox(ctx)
-			if err := errors.Join(err1, err2); err != nil || answers < 1000 && messages < 1000 {
-				return err
-			}
-		}
+		return err == nil
 	}
 	for {
-		if err := round(); err != nil && ctx.Err() == nil {
-			p.tel.Log.Error("keep house", zap.Error(err))
+		attempt("make partitions", q.EnsurePartitions)
+		for more := true; more; {
+			var answers, messages int64
+			more = attempt("forget old keys and messages", func(ctx context.Context) (err error) {
+				var err1, err2 error
+				answers, err1 = q.PurgeAnswers(ctx)
+				messages, err2 = q.PurgeInbox(ctx)
+				return errors.Join(err1, err2)
+			}) && (answers >= 1000 || messages >= 1000)
 		}
 		select {
 		case <-ctx.Done():

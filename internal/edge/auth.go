@@ -40,7 +40,8 @@ type Authenticator struct {
 	now    func() time.Time
 	known  *lru.Cache[[32]byte, foundKey]
 	none   *lru.Cache[[32]byte, foundKey] // apart, so that made-up keys push no real one out
-	guard  *guard.Guard
+	keys   *guard.Guard                   // around find for keys that were good, so that strangers keep none of them out
+	others *guard.Guard                   // for all others
 	flight singleflight.Group
 }
 
@@ -53,9 +54,12 @@ type foundKey struct {
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
 // valid without a look-up, by their text.
 func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
-	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, guard: guard.New(guard.Config{
-		Name: "keys", Concurrent: 8, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
-	})}
+	around := func(name string) *guard.Guard {
+		return guard.New(guard.Config{
+			Name: name, Concurrent: 8, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
+		})
+	}
+	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, keys: around("keys"), others: around("other keys")}
 	a.known, _ = lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
 	a.none, _ = lru.New[[32]byte, foundKey](keysCached)
 	for text, key := range static {
@@ -94,8 +98,8 @@ func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
 	return nil
 }
 
-// lookUp asks the database at most eight times at once, the others wait for their turn, and once for all who bring the same key. Who
-// cannot be told apart from a stranger meanwhile is refused; a key that was good a minute ago still is.
+// lookUp asks the database once for all who bring the same key, at most eight times at once for keys that were good, and eight times
+// for others, who wait for their turn. While it does not answer, a key that was good a minute ago still is.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
@@ -110,11 +114,20 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 	}
 	found, err, _ := a.flight.Do(string(hash[:]), func() (any, error) {
 		var key *Key
-		err := a.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
+		around := a.others
+		if ok && known.key != nil {
+			around = a.keys
+		}
+		err := around.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
 			key, err = a.find(ctx, hash[:])
 			return err
 		})
 		if err != nil {
+			if latest, ok := a.known.Peek(hash); ok && a.now().Sub(latest.at) < keyUsable {
+				latest.after = a.now().Add(keyRetry)
+				a.known.Add(hash, latest)
+				return latest.key, nil
+			}
 			return nil, err
 		}
 		if key == nil {
@@ -126,11 +139,6 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 		return key, nil
 	})
 	if err != nil {
-		if ok && known.key != nil && age < keyUsable {
-			known.after = a.now().Add(keyRetry)
-			a.known.Add(hash, known)
-			return known.key, nil
-		}
 		return nil, err
 	}
 	return found.(*Key), nil

@@ -269,3 +269,32 @@ func TestContractCompilesInAnyFolder(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Bad names of properties cost what the body costs, however many there are, and each is named where it stands.
+func TestManyBadNames(t *testing.T) {
+	s := deadServer(t)
+	bad := func(n int) string {
+		var names, lines strings.Builder
+		for i := range n {
+			fmt.Fprintf(&names, `"bad %d":"x",`, i)
+			lines.WriteString("{},{},{},{},")
+		}
+		return `{"currency":"EUR","customer_ref":"c","bad 1":0,"metadata":{` + strings.TrimSuffix(names.String(), ",") +
+			`},"lines":[` + strings.TrimSuffix(lines.String(), ",") + `]}`
+	}
+	took := func(n int) time.Duration {
+		begin := time.Now()
+		if a := call(s, "POST", "/v1/orders", bad(n)); a.Code != 400 {
+			t.Errorf("%d %s", a.Code, a.Body)
+		}
+		return time.Since(begin)
+	}
+	took(100)
+	if few, many := took(400), took(4000); many > 40*few+time.Second {
+		t.Errorf("ten times as many names took %v instead of %v", many, few)
+	}
+	a := call(s, "POST", "/v1/orders", `{"currency":"EUR","customer_ref":"c","a b":0,"metadata":{"a b":"x"},"lines":[{"sku":"A","quantity":1}]}`)
+	if !strings.Contains(a.Body.String(), `"pointer":"/metadata/a b"`) {
+		t.Errorf("%s", a.Body)
+	}
+}

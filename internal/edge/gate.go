@@ -158,12 +158,17 @@ func faultsOf(err error, v any) []apierr.Fault {
 		return nil
 	}
 	var faults []apierr.Fault
+	var places map[place]string
 	var walk func(*jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
 		if k, ok := e.ErrorKind.(*kind.PropertyNames); ok { // its place is overwritten by later ones, its causes have none
-			at, _ := placeOf(k.Property, v, nil)
+			if places == nil {
+				places = map[place]string{}
+				name(v, nil, places)
+			}
+			at := places[place{k.Property, len(e.InstanceLocation)}]
 			for _, f := range faultsOf(e.Causes[0], nil) {
-				faults = append(faults, apierr.Fault{Pointer: pointer(at), Rule: f.Rule, Want: f.Want})
+				faults = append(faults, apierr.Fault{Pointer: at, Rule: f.Rule, Want: f.Want})
 			}
 			return
 		}
@@ -199,26 +204,28 @@ func faultsOf(err error, v any) []apierr.Fault {
 	return faults[:min(len(faults), maxFaults)]
 }
 
-// placeOf finds a name in a JSON value.
-func placeOf(name string, v any, at []string) ([]string, bool) {
+// place is a property by its name and how deep its object lies.
+type place struct {
+	name  string
+	depth int
+}
+
+// name notes the pointers of all properties of a JSON value in one walk, the first one of each place.
+func name(v any, at []string, places map[place]string) {
 	switch v := v.(type) {
 	case map[string]any:
-		if _, ok := v[name]; ok {
-			return append(at, name), true
-		}
 		for _, member := range slices.Sorted(maps.Keys(v)) {
-			if found, ok := placeOf(name, v[member], append(at, member)); ok {
-				return found, true
+			p, inside := place{member, len(at)}, append(at, member)
+			if _, there := places[p]; !there {
+				places[p] = pointer(inside)
 			}
+			name(v[member], inside, places)
 		}
 	case []any:
 		for i, item := range v {
-			if found, ok := placeOf(name, item, append(at, strconv.Itoa(i))); ok {
-				return found, true
-			}
+			name(item, append(at, strconv.Itoa(i)), places)
 		}
 	}
-	return nil, false
 }
 
 // wanted is what the contract demands; never what came.

@@ -108,7 +108,7 @@ func (s *Server) observe(registry prometheus.Registerer) echo.MiddlewareFunc {
 				s.renderError(err, c)
 			}
 			operation, status, outcome := "none", c.Response().Status, strconv.Itoa(c.Response().Status)
-			if errors.Is(r.Context().Err(), context.Canceled) {
+			if errors.Is(ctx.Err(), context.Canceled) {
 				outcome = clientGone // its impatience is no error of ours
 			}
 			if m.op != nil {

@@ -17,21 +17,6 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END $$;
 -- +goose StatementEnd
 
--- A standby tells only this role which timeline it receives. Without it the reads of a failover's first minutes fall on the primary.
--- +goose StatementBegin
-DO $$
-BEGIN
-    IF NOT pg_has_role('ordergate_app', 'pg_read_all_stats', 'MEMBER') THEN
-        GRANT pg_read_all_stats TO ordergate_app;
-    END IF;
-EXCEPTION
-    WHEN insufficient_privilege THEN
-        RAISE WARNING 'a superuser must: GRANT pg_read_all_stats TO ordergate_app';
-    WHEN unique_violation THEN
-        NULL;
-END $$;
--- +goose StatementEnd
-
 CREATE TABLE accounts (
     id         integer PRIMARY KEY CHECK (id > 0),
     name       text NOT NULL UNIQUE,
@@ -278,10 +263,9 @@ CREATE FUNCTION uuid_floor(t timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE ST
 $$;
 -- +goose StatementEnd
 
--- Makes the monthly partitions of this month and so many to come. Safe to repeat and to run side by side. A month of which the
--- default partition already has rows stays there, with all that comes.
+-- Makes the monthly partitions from this month to the given one. Safe to repeat and to run side by side.
 -- +goose StatementBegin
-CREATE FUNCTION ensure_partitions(months integer DEFAULT 3) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION ensure_partitions(months integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     parent text;
     month  timestamptz;
@@ -293,17 +277,14 @@ BEGIN
             month := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => i)) AT TIME ZONE 'UTC';
             name := parent || to_char(month AT TIME ZONE 'UTC', '_YYYY_MM');
             IF to_regclass(name) IS NULL THEN
-                BEGIN
-                    EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent,
-                        uuid_floor(month), uuid_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
-                EXCEPTION WHEN check_violation THEN
-                    RAISE WARNING '% cannot be made: %', name, SQLERRM;
-                END;
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent,
+                    uuid_floor(month), uuid_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
             END IF;
         END LOOP;
     END LOOP;
 END $$;
 -- +goose StatementEnd
+SELECT ensure_partitions(3);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
     parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments TO ordergate_app;
