@@ -215,7 +215,8 @@ func name(v any, at []string, places map[place]string) {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, member := range slices.Sorted(maps.Keys(v)) {
-			p, inside := place{member, len(at)}, append(at, member)
+			p := place{member, len(at)}
+			inside := append(slices.Clip(at), member)
 			if _, there := places[p]; !there {
 				places[p] = pointer(inside)
 			}
