@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -467,6 +468,16 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	if cut() {
 		t.Error("a replica that streams is cut")
 	}
+	// A receiver that hears nothing: its primary, or the way to it, fell silent.
+	var receiver int
+	w.must(replica.QueryRow(t.Context(), "SELECT pid FROM pg_stat_get_wal_receiver()").Scan(&receiver))
+	w.must(syscall.Kill(receiver, syscall.SIGSTOP))
+	w.on(w.ReplicaURL, "ALTER SYSTEM SET wal_receiver_timeout = '1s'")
+	w.on(w.ReplicaURL, "SELECT pg_reload_conf()")
+	w.until(cut)
+	w.must(syscall.Kill(receiver, syscall.SIGCONT))
+	w.until(func() bool { return !cut() })
+
 	w.on(w.ReplicaURL, "ALTER SYSTEM SET primary_conninfo = ''")
 	w.on(w.ReplicaURL, "SELECT pg_reload_conf()")
 	w.until(cut)

@@ -183,8 +183,9 @@ func keptSecret(dir string) (string, error) {
 	path := filepath.Join(dir, "secret")
 	b, err := os.ReadFile(path)
 	text := strings.TrimSpace(string(b))
+	_, wellFormed := hex.DecodeString(text)
 	switch _, data := os.Stat(filepath.Join(dir, "primary")); {
-	case err == nil && len(text) >= minSecret:
+	case err == nil && wellFormed == nil && len(text) >= minSecret:
 		return text, nil
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return "", err

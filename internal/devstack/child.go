@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A child called x writes its output to x.log. That file is its standard output, locked (flock) before the fork, so it stays
@@ -90,12 +92,17 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 	return c, os.WriteFile(s.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
 }
 
+const wrongPassword = "28P01" // invalid_password
+
 // await polls ready until it returns nil. It gives up when the child ends or ctx does.
 func (c *child) await(ctx context.Context, ready func(context.Context) error) error {
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
+		}
+		if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == wrongPassword {
+			return fmt.Errorf("state.json has another password than the data of %s: restore it, or remove the folder to begin anew", c.name)
 		}
 		select {
 		case <-c.done:

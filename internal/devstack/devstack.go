@@ -100,6 +100,11 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if s.lock, err = claim(s.cfg.Dir); err != nil {
 		return nil, err
 	}
+	for _, r := range cfg.Replicas {
+		if exists(s.path(r.Name)) && !exists(s.path("primary")) {
+			return nil, fmt.Errorf("the primary's data is gone, %s may have the last copy of it: restore it, or remove the folder to begin anew", s.path(r.Name))
+		}
+	}
 	if exists(s.path("primary")) && !exists(s.path("state.json")) {
 		return nil, errors.New("state.json is gone, and with it the password of the data: restore it, or remove the folder to begin anew")
 	}
@@ -287,8 +292,8 @@ func owner() (*syscall.Credential, error) {
 func (s *Stack) remember() error {
 	b, err := os.ReadFile(s.path("state.json"))
 	if err == nil {
-		if err = json.Unmarshal(b, &s.state); err != nil {
-			err = fmt.Errorf("state.json, which has the password of the data, cannot be read: %w", err)
+		if err = json.Unmarshal(b, &s.state); err != nil || s.state.Password == "" || s.state.Ports == nil {
+			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, or remove the folder to begin anew (%w)", err)
 		}
 	} else if errors.Is(err, fs.ErrNotExist) {
 		s.state, err = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}, nil

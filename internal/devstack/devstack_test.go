@@ -1,7 +1,9 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -111,6 +113,48 @@ func TestData(t *testing.T) {
 		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (3)")
 		awaitRows(t, s.ReplicaURLs[0], 3)
 		stop(t, s)
+	})
+	t.Run("what would lose the data is refused, and nothing is overwritten", func(t *testing.T) {
+		state, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var known struct{ Password string }
+		if err = json.Unmarshal(state, &known); err != nil {
+			t.Fatal(err)
+		}
+		refused := func(content []byte, want string) {
+			t.Helper()
+			if content == nil {
+				_ = os.Remove(filepath.Join(dir, "state.json"))
+			} else if err := os.WriteFile(filepath.Join(dir, "state.json"), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Start(t.Context(), Config{Dir: dir})
+			if err == nil {
+				stop(t, s)
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", content, err)
+			}
+			if now, _ := os.ReadFile(filepath.Join(dir, "state.json")); !bytes.Equal(now, content) {
+				t.Errorf("%s became %s", content, now)
+			}
+		}
+		refused(nil, "state.json is gone")
+		for _, torn := range []string{"", "null", "{}", `{"Password":"","Ports":{}}`, `{"Password":"x","Ports":null}`} {
+			refused([]byte(torn), "cannot be read")
+		}
+		refused(bytes.ReplaceAll(state, []byte(known.Password), []byte("another")), "another password")
+		if err = os.WriteFile(filepath.Join(dir, "state.json"), state, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err = os.Rename(filepath.Join(dir, "primary"), filepath.Join(dir, "lost")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = Start(t.Context(), Config{Dir: dir, Replicas: replicas}); err == nil || !strings.Contains(err.Error(), "last copy") {
+			t.Error(err)
+		}
 	})
 	if left := processes(t, dir); len(left) > 0 {
 		t.Errorf("left running: %q", left)

@@ -39,6 +39,7 @@ const following = `primary_conninfo = 'host=127.0.0.1 port=%d user=ordergate pas
 primary_slot_name = '%s'
 recovery_min_apply_delay = '%dms'
 wal_retrieve_retry_interval = '500ms'
+wal_receiver_timeout = '10s'
 `
 
 // startPrimary makes the primary at the first start, and after a crash recovers it. Then the database ordergate is there and no
