@@ -35,6 +35,7 @@ type Entry struct {
 	LoadedAt time.Time
 	of       key
 	cut      bool // read from a replica that stands still: not for other processes
+	unplaced bool // its token has no position: not for other clients
 }
 
 // answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
@@ -125,13 +126,14 @@ type want struct {
 	key     string // the row as tokens name it; empty for what is not one row
 	min     int64  // below this revision a replica's answer is known to be old
 	primary bool   // nothing but the primary will do
+	row     bool   // revision 0 means that there is none
 	short   bool   // there is an entry that would do but for the token
 }
 
 func (w want) metBy(e *Entry) bool { return e.Rev >= w.min && e.answers(w.token) }
 
 func (r *Reader) want(k key, s *slot, t token.Token) want {
-	w := want{token: t, key: k.name(), min: s.floor.Load()}
+	w := want{token: t, key: k.name(), row: true, min: s.floor.Load()}
 	if k.sku == "" {
 		w.min = max(w.min, r.leastRev(k.id))
 	}

@@ -21,21 +21,35 @@ func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn
 	t := token.Token{Timeline: r.timeline(), LSN: lsn, Key: id.Format(order.PrefixOrder), Rev: rev}
 	return Entry{
 		Body: body, Token: r.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: r.cfg.Now(),
-		of: key{owner: owner, id: id},
+		of: key{owner: owner, id: id}, unplaced: lsn == token.NoPosition,
 	}
 }
 
 // WriteThrough puts committed states into the LRU and into Redis, unless something newer is there, and tells every process of
 // them. Repeating it changes nothing. No write fails with it: what Redis did not take within 50 ms is given to it later.
 func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
-	if r.writeThrough(ctx, written) != nil {
-		for i := range written {
-			r.owe(written[i].of, written[i].Rev)
+	placed := make([]Entry, 0, len(written))
+	for _, e := range written {
+		if e.unplaced { // the caches get it from the primary
+			r.raise(e.of, e.Rev)
+			if r.shared != nil {
+				r.owe(e.of, e.Rev)
+			}
+		} else {
+			placed = append(placed, e)
+		}
+	}
+	if r.writeThrough(ctx, placed) != nil {
+		for i := range placed {
+			r.owe(placed[i].of, placed[i].Rev)
 		}
 	}
 }
 
 func (r *Reader) writeThrough(ctx context.Context, written []Entry) (err error) {
+	if len(written) == 0 {
+		return nil
+	}
 	entries := make([]*Entry, len(written))
 	for i := range written {
 		entries[i] = &written[i]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -74,7 +75,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 	if e, err = r.ask(ctx, r.primary, w.key, get); err != nil {
 		if cut && broken(err) && apierr.From(err).Code != errcode.RATE003 { // it is away, not full
 			e, _, again := r.askReplica(ctx, w.key, get, true)
-			if again == nil && w.metBy(&e) && (e.Rev > 0 || w.key == "") { // it cannot know that there is no such row
+			if again == nil && w.metBy(&e) && (e.Rev > 0 || !w.row) { // it cannot know that there is no such row
 				return e, tierReplica, nil
 			}
 			behind = behind || again == nil
@@ -99,8 +100,9 @@ func (r *Reader) askReplica(ctx context.Context, key string, get fetch, evenCut 
 		if evenCut && e.cut {
 			return e, cut, nil
 		}
-		if !broken(err) {
-			break
+		if unreachable, ok := errors.AsType[*pgconn.ConnectError](err); !evenCut && !errors.Is(err, errCut) && !errors.Is(err, errTimeline) &&
+			!errors.Is(err, circuitbreaker.ErrOpen) && (!ok || errors.Is(unreachable, context.DeadlineExceeded)) || err == nil {
+			break // a server that is slow has cost enough time: the primary is next
 		}
 	}
 	return e, cut, err

@@ -233,6 +233,19 @@ func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
 	if got, tier := p.get(mine, id, tok); a.Tier != "primary" || got != rev || tier != "primary" {
 		t.Errorf("the list by %s, revision %d by %s", a.Tier, got, tier)
 	}
+	writer := w.process()
+	writer.WriteThrough(t.Context(), lost)
+	b, err := w.process().GetOrder(t.Context(), mine, id, anyToken)
+	w.must(err)
+	if w.tokenOf(b).LSN == token.NoPosition {
+		t.Error("it is handed to others")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	writer.settle(ctx)
+	if e, err := writer.shared.get(t.Context(), key{owner: mine, id: id}); err != nil || e == nil || e.Rev != rev {
+		t.Errorf("Redis has %+v, %v", e, err)
+	}
 }
 
 func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
@@ -498,6 +511,12 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	w.must(err)
 	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
 	wantCode(t, err, errcode.SYS004) // it cannot know that there is none
+	_, err = away.ListOrderEvents(t.Context(), mine, missed, Page{Limit: 1}, anyToken)
+	wantCode(t, err, errcode.SYS004)
+	_, err = away.GetSaga(t.Context(), mine, missed, anyToken)
+	wantCode(t, err, errcode.SYS004)
+	_, err = away.GetInventory(t.Context(), mine, "MISSED", anyToken)
+	wantCode(t, err, errcode.SYS004)
 	away.lru.Purge()
 	_, err = away.GetOrder(t.Context(), mine, known, token.Token{Timeline: 1, LSN: 1 << 60})
 	wantCode(t, err, errcode.SYS004)

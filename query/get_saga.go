@@ -20,7 +20,7 @@ func (r *Reader) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t 
 		return Answer{}, apierr.E(errcode.ORD001)
 	}
 	var rows []querydb.GetSagaRow
-	e, tier, err := r.read(ctx, want{token: t, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
+	e, tier, err := r.read(ctx, want{token: t, row: true, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
 		rows, err = q.GetSaga(ctx, querydb.GetSagaParams{Account: owner.Account, Mode: owner.Mode, ID: uuid.UUID(id)})
 		return int64(len(rows)), err
 	})

@@ -32,7 +32,7 @@ func (r *Reader) ListOrderEvents(ctx context.Context, owner order.Owner, id orde
 		p.After = int64(binary.BigEndian.Uint64([]byte(after)))
 	}
 	var rows []querydb.ListOrderEventsRow
-	e, tier, err := r.read(ctx, want{token: t, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (rev int64, err error) {
+	e, tier, err := r.read(ctx, want{token: t, row: true, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (rev int64, err error) {
 		if rows, err = q.ListOrderEvents(ctx, p); len(rows) > 0 || after != "" {
 			rev = 1
 		}

@@ -90,7 +90,7 @@ func product(row querydb.ListProductsRow) (api.Product, error) {
 // GetInventory answers what of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
 func (r *Reader) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (Answer, error) {
 	var row querydb.GetInventoryRow
-	e, tier, err := r.read(ctx, want{token: t}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
+	e, tier, err := r.read(ctx, want{token: t, row: true}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
 		row, err = q.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
 		return row.Rev, unlessNone(err)
 	})

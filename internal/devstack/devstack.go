@@ -292,7 +292,10 @@ func owner() (*syscall.Credential, error) {
 func (s *Stack) remember() error {
 	b, err := os.ReadFile(s.path("state.json"))
 	if err == nil {
-		if err = json.Unmarshal(b, &s.state); err != nil || s.state.Password == "" || s.state.Ports == nil {
+		if err = json.Unmarshal(b, &s.state); err == nil && (s.state.Password == "" || s.state.Ports == nil) {
+			err = errors.New("it has no password or no ports")
+		}
+		if err != nil {
 			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, or remove the folder to begin anew (%w)", err)
 		}
 	} else if errors.Is(err, fs.ErrNotExist) {

@@ -48,7 +48,7 @@ type Authenticator struct {
 type foundKey struct {
 	key   *Key // nil: there is none
 	at    time.Time
-	after time.Time // not asked again before: somebody just did
+	after time.Time // the database did not answer, and is not asked again before
 }
 
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
@@ -112,9 +112,9 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 	if ok && (age < keyFresh || age < keyUsable && a.now().Before(known.after)) {
 		return known.key, nil
 	}
-	if ok && known.key != nil && age < keyUsable { // one asks, and who comes meanwhile goes on
-		known.after = a.now().Add(keyRetry)
-		a.known.Add(hash, known)
+	if latest, there := a.known.Peek(hash); there && !latest.after.IsZero() { // it was away: one asks again, the others go on
+		latest.after = a.now().Add(keyRetry)
+		a.known.Add(hash, latest)
 	}
 	found, err, _ := a.flight.Do(string(hash[:]), func() (any, error) {
 		var key *Key
@@ -127,8 +127,10 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 			return err
 		})
 		if err != nil {
-			if ok && known.key != nil && age < keyUsable {
-				return known.key, nil
+			if latest, there := a.known.Peek(hash); there && a.now().Sub(latest.at) < keyUsable {
+				latest.after = a.now().Add(keyRetry)
+				a.known.Add(hash, latest)
+				return latest.key, nil
 			}
 			return nil, err
 		}

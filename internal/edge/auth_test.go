@@ -75,3 +75,35 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 		t.Errorf("a minute is over: %v", err)
 	}
 }
+
+// However long a key was not used: who comes while it is asked for waits for the answer, for it may be revoked by now.
+func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
+	t.Parallel()
+	var now atomic.Int64
+	var revoked atomic.Pointer[time.Time]
+	asking, goOn := make(chan struct{}, 9), make(chan struct{})
+	a := NewAuthenticator(func(context.Context, []byte) (*Key, error) {
+		if revoked.Load() != nil {
+			asking <- struct{}{}
+			<-goOn
+		}
+		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
+	}, nil, func() time.Time { return time.Unix(now.Load(), 0) })
+	const key = "og_test_a_good_key_for_this_test"
+	if err := a.authenticate(as(key), &meta{}); err != nil {
+		t.Fatal(err)
+	}
+	revoked.Store(&time.Time{})
+	now.Add(50)
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			if err := a.authenticate(as(key), &meta{}); err == nil || apierr.From(err).Code != errcode.AUTH004 {
+				t.Errorf("let in: %v", err)
+			}
+		})
+	}
+	<-asking
+	close(goOn)
+	all.Wait()
+}

@@ -112,10 +112,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 	return srv.Shutdown(ctx)
 }
 
-// cors answers browsers of the allowed origins; a preflight needs no key.
 // exposed are our response headers that a browser's script may read.
 const exposed = "Age, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Consistency-Token, X-Served-By, X-Trace-ID"
 
+// cors answers browsers of the allowed origins; a preflight needs no key.
 func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		origin := c.Request().Header.Get("Origin")

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// NoPosition is the position of a commit that could not be read: no replica has reached it. Being the greatest, it is the one that a
-// client keeps, and for that long it reads from the primary.
+// NoPosition is the position of a commit that could not be read: no replica has reached it. Being the greatest, it is the one that the
+// writer's client keeps, and for that long it reads from the primary; no cache hands it to others.
 const NoPosition = math.MaxUint64
 
 // Token says up to where a client has seen the database: a timeline and a position in its log and, after a write or of one row,

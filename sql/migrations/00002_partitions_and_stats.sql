@@ -18,7 +18,7 @@ END $$;
 -- Makes the monthly partitions of this month and so many to come. Safe to repeat and to run side by side. A month of which the
 -- default partition already has rows stays there, with all that comes.
 -- +goose StatementBegin
-CREATE OR REPLACE FUNCTION ensure_partitions(months integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE OR REPLACE FUNCTION ensure_partitions(months integer DEFAULT 3) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     parent text;
     key    text;
