@@ -100,12 +100,22 @@ func (r *Reader) askReplica(ctx context.Context, key string, get fetch, evenCut 
 		if evenCut && e.cut {
 			return e, cut, nil
 		}
-		if unreachable, ok := errors.AsType[*pgconn.ConnectError](err); !evenCut && !errors.Is(err, errCut) && !errors.Is(err, errTimeline) &&
-			!errors.Is(err, circuitbreaker.ErrOpen) && (!ok || errors.Is(unreachable, context.DeadlineExceeded)) || err == nil {
-			break // a server that is slow has cost enough time: the primary is next
+		if err == nil || !evenCut && !refusedAtOnce(err) {
+			break // a server that was slow has cost enough time: the primary is next
 		}
 	}
 	return e, cut, err
+}
+
+// refusedAtOnce tells failures that took no time: it does no harm to ask the next server.
+func refusedAtOnce(err error) bool {
+	for _, known := range []error{errCut, errTimeline, circuitbreaker.ErrOpen} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded)
 }
 
 // ask fetches from one server, between two looks at its position: what it had replayed before the statement began is certainly in

@@ -41,7 +41,7 @@ func Migrate(ctx context.Context, url string) error {
 	if _, err = p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	if _, err = db.ExecContext(ctx, "SELECT ensure_partitions(3)"); err != nil {
+	if _, err = db.ExecContext(ctx, "SELECT ensure_partitions()"); err != nil {
 		return fmt.Errorf("make partitions: %w", err)
 	}
 	return nil

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -188,13 +187,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 // A server that falls silent ends no connection: only our own limit tells that it is away.
 func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
-	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
+	proxy, pool := pgtest.New(t).BehindProxy(t)
 	core, logs := observer.New(zap.ErrorLevel)
 	p, err := New(Config{Pool: pool, IDs: ids, Now: time.Now, ProviderURL: "http://127.0.0.1:1", Deadline: time.Minute, Wake: func() {}, Log: zap.New(core)})
 	if err != nil {
@@ -204,7 +197,6 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy.Freeze()
-	defer proxy.Cut() // else closing the pool waits for it
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.Run(ctx); close(ended) }()

@@ -29,7 +29,7 @@ func (q *Queries) CountProducts(ctx context.Context, arg CountProductsParams) (i
 }
 
 const ensurePartitions = `-- name: EnsurePartitions :exec
-SELECT ensure_partitions(3)
+SELECT ensure_partitions()
 `
 
 func (q *Queries) EnsurePartitions(ctx context.Context) error {

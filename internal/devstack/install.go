@@ -55,7 +55,8 @@ func Install(ctx context.Context, out io.Writer) error {
 		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
 		var said bytes.Buffer
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &said, &said // sudo asks at the terminal itself
-		cmd.Cancel = func() error {                                // a package that is half installed would be in the way the next time
+		// A package that is half installed would be in the way the next time.
+		cmd.Cancel = func() error {
 			fmt.Fprintln(out, "  stopping when the packages are in")
 			return nil
 		}

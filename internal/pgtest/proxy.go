@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // TCPProxy stands between a client and a server and breaks what is between them. Its methods may be called at any time.
@@ -41,6 +43,19 @@ func Proxy(t testing.TB, address string) (*TCPProxy, string) {
 	t.Cleanup(p.Cut)
 	u.Host = p.addr
 	return p, u.String()
+}
+
+// BehindProxy connects to the primary through a proxy, until the end of the test.
+func (db *DB) BehindProxy(t testing.TB) (*TCPProxy, *pgxpool.Pool) {
+	t.Helper()
+	p, url := Proxy(t, db.PrimaryURL)
+	pool, err := pgxpool.New(t.Context(), url)
+	must(t, "connect", err)
+	t.Cleanup(func() {
+		p.Cut() // else closing the pool waits for a frozen connection
+		pool.Close()
+	})
+	return p, pool
 }
 
 // Cut drops all connections and refuses new ones, until Heal.

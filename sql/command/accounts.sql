@@ -45,4 +45,4 @@ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bi
        current_setting('synchronous_commit') AS synchronous_commit;
 
 -- name: EnsurePartitions :exec
-SELECT ensure_partitions(3);
+SELECT ensure_partitions();
