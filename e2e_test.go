@@ -232,6 +232,7 @@ func (p *program) survives(t *testing.T) {
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)
+	p.env = append(p.env, "ORDERGATE_PAYMENT_TIMEOUT=30s") // production's: starts on a busy machine must not use up a payment's time
 	p.start()
 	const sku, orders = "PEN-0003", 200
 	_, before := p.call("GET", "/v1/inventory/"+sku, "")
@@ -273,7 +274,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	close(keys)
 	wg.Wait()
 
-	ends := map[string]string{}
+	ends, reasons := map[string]string{}, map[string]string{}
 	var open int
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		open = 0
@@ -285,6 +286,9 @@ func TestKilledInTheMiddle(t *testing.T) {
 			for _, o := range page["data"].([]any) {
 				o := o.(map[string]any)
 				ends[o["id"].(string)] = o["status"].(string)
+				if why, ok := o["rejection"].(map[string]any); ok {
+					reasons[o["id"].(string)] = why["code"].(string)
+				}
 				if s := o["status"]; s != "confirmed" && s != "rejected" && s != "cancelled" {
 					open++
 				}
@@ -302,6 +306,9 @@ func TestKilledInTheMiddle(t *testing.T) {
 	count := map[string]int{}
 	for _, status := range ends {
 		count[status]++
+	}
+	for _, code := range reasons {
+		count[code]++
 	}
 	t.Log(count)
 	if open != 0 || len(ends) != orders || count["confirmed"] != 160 || count["rejected"] != 40 {
