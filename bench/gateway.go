@@ -26,7 +26,9 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/accountsdb"
+	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
@@ -74,17 +76,16 @@ func start(ctx context.Context) *gateway {
 	}
 	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(said))
 	g.db = try(pgx.Connect(ctx, g.primary))
-	q := commanddb.New(g.db)
-	g.owner = order.Owner{Account: try(q.GetAccount(ctx, "bench")).ID, Mode: mode}
-	products := commanddb.InsertProductsParams{Account: g.owner.Account, Mode: mode}
-	stock := commanddb.InsertStockParams{Account: g.owner.Account, Mode: mode}
+	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: mode}
+	products := cataloguedb.InsertProductsParams{Account: g.owner.Account, Mode: mode}
+	stock := inventorydb.InsertStockParams{Account: g.owner.Account, Mode: mode}
 	for i := range int64(skus) {
 		products.Skus, products.Names = append(products.Skus, sku(i)), append(products.Names, fmt.Sprint("Desk lamp ", i))
 		products.Descriptions, products.Prices = append(products.Descriptions, ""), append(products.Prices, []byte(`{"EUR": 1999}`))
 		stock.Skus, stock.OnHand = append(stock.Skus, sku(i)), append(stock.OnHand, onHand)
 	}
-	must(q.InsertProducts(ctx, products))
-	must(q.InsertStock(ctx, stock))
+	must(cataloguedb.New(g.db).InsertProducts(ctx, products))
+	must(inventorydb.New(g.db).InsertStock(ctx, stock))
 	g.build(ctx)
 	g.child(ctx, "serve", g.addr)
 	return g

@@ -85,8 +85,8 @@ func wish(n int64) api.PlaceOrder {
 }
 
 // place takes an order in without HTTP.
-func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Answer, error) {
-	r := command.Request{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
+func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
+	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
 	r.About.TraceID = uuid.NewString()
 	a, err := c.PlaceOrder(ctx, r, w)
 	if err == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
@@ -46,7 +46,7 @@ func (c *change) finished() (view.Body, error) {
 // batch collects what the commands or messages of one transaction decided and writes it.
 type batch struct {
 	changes []*change
-	answers commanddb.InsertAnswersParams
+	answers ordersdb.InsertAnswersParams
 	knownAt uint64
 	lsn     uint64
 }
@@ -54,7 +54,7 @@ type batch struct {
 func (b *batch) add(c *change) { b.changes = append(b.changes, c) }
 
 // store keeps an answer under the request's key.
-func (b *batch) store(r Request, hash [32]byte, a Answer) {
+func (b *batch) store(r Envelope, hash [32]byte, a Result) {
 	p := &b.answers
 	p.Accounts, p.Modes = append(p.Accounts, r.Owner.Account), append(p.Modes, r.Owner.Mode)
 	p.Operations, p.Keys = append(p.Operations, r.Operation), append(p.Keys, r.Key)
@@ -70,17 +70,17 @@ var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under i
 
 // write sends everything in two round trips: the log's position under the locks, then all rows at once.
 func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
-	q := commanddb.New(tx)
+	q := ordersdb.New(tx)
 	lsn, err := q.FlushLSN(ctx)
 	if err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
 	b.knownAt = uint64(lsn)
-	var inserts commanddb.InsertOrdersParams
-	var updates commanddb.UpdateOrdersParams
-	var events commanddb.InsertEventsParams
-	var addresses commanddb.InsertAddressesParams
-	var moved commanddb.PutStepsParams
+	var inserts ordersdb.InsertOrdersParams
+	var updates ordersdb.UpdateOrdersParams
+	var events ordersdb.InsertEventsParams
+	var addresses ordersdb.InsertAddressesParams
+	var moved ordersdb.PutStepsParams
 	var out []bus.Outgoing
 	for _, c := range b.changes {
 		o, id := c.order, pgID(c.order.ID)
@@ -124,7 +124,7 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	var updated int64
 	p := &pipeline{}
-	pq := commanddb.New(p)
+	pq := ordersdb.New(p)
 	p.add(len(inserts.Ids), func() error { return pq.InsertOrders(ctx, inserts) })
 	p.add(len(addresses.OrderIds), func() error { return pq.InsertAddresses(ctx, addresses) })
 	p.add(len(updates.Ids), func() error {
@@ -135,7 +135,7 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(events.Ids), func() error { return pq.InsertEvents(ctx, events) })
 	p.add(len(moved.Steps), func() error { return pq.PutSteps(ctx, moved) })
 	p.add(len(b.answers.Keys), func() error { return pq.InsertAnswers(ctx, b.answers) })
-	p.add(len(out), func() error { return bus.Send(ctx, pq, out) })
+	p.add(len(out), func() error { return bus.Send(ctx, p, out) })
 	if err = p.send(ctx, tx); err != nil {
 		return fmt.Errorf("write batch: %w", err)
 	}
@@ -146,11 +146,11 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 }
 
 // position reads where the log stands after the COMMIT, on the connection that committed.
-func (b *batch) position(ctx context.Context, db commanddb.DBTX) {
+func (b *batch) position(ctx context.Context, db ordersdb.DBTX) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 300*time.Millisecond)
 	defer cancel()
 	b.lsn = token.NoPosition
-	if lsn, err := commanddb.New(db).FlushLSN(ctx); err == nil {
+	if lsn, err := ordersdb.New(db).FlushLSN(ctx); err == nil {
 		b.lsn = uint64(lsn)
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
@@ -66,18 +66,18 @@ func New(c Config) *Commands {
 	})}
 }
 
-// Request is what every command carries: whose it is, its idempotency key, and who to name as its cause.
-type Request struct {
+// Envelope is what every command carries: whose it is, its idempotency key, and who to name as its cause.
+type Envelope struct {
 	Owner     order.Owner
 	Operation string // the operationId
 	Key       string // the idempotency key
 	Subject   string // the path's parameters; part of what must be equal in a repetition
-	About     apierr.About
+	About     apierr.ProblemContext
 	Actor     string // the API key's id
 }
 
-// Answer is the answer of a command: what is stored under its key and given again to every repetition.
-type Answer struct {
+// Result is the answer of a command: what is stored under its key and given again to every repetition.
+type Result struct {
 	Status      int
 	ContentType string
 	Body        view.Body
@@ -90,10 +90,10 @@ type Answer struct {
 
 // call is one command of a batch on its way through the transaction.
 type call[C any] struct {
-	Request
+	Envelope
 	command C
 	hash    [32]byte
-	answer  Answer
+	answer  Result
 	err     error // a refusal or failure; of answer then only LSN counts
 	change  *change
 }
@@ -102,21 +102,21 @@ type call[C any] struct {
 func (c *call[C]) settled() bool { return c.err != nil || c.answer.Status != 0 }
 
 // lockID is what the key's advisory lock is taken on.
-func (r Request) lockID() int64 {
+func (r Envelope) lockID() int64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s\x00%s\x00%s", r.Owner.Account, r.Owner.Mode, r.Operation, r.Key))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
 // decide decides the calls that their keys did not settle: each gets an err or a change that is also added to the batch.
-type decide[C any] func(ctx context.Context, q *commanddb.Queries, calls []*call[C], b *batch) error
+type decide[C any] func(ctx context.Context, tx pgx.Tx, calls []*call[C], b *batch) error
 
 // execute runs one command: a batch of one, for now.
-func execute[C any](ctx context.Context, c *Commands, r Request, command C, d decide[C]) (Answer, error) {
+func execute[C any](ctx context.Context, c *Commands, r Envelope, command C, d decide[C]) (Result, error) {
 	canonical, err := json.Marshal(command)
 	if err != nil {
-		return Answer{}, err
+		return Result{}, err
 	}
-	one := &call[C]{Request: r, command: command, hash: sha256.Sum256(append([]byte(r.Subject+"\x00"), canonical...))}
+	one := &call[C]{Envelope: r, command: command, hash: sha256.Sum256(append([]byte(r.Subject+"\x00"), canonical...))}
 	executeBatch(ctx, c, []*call[C]{one}, d)
 	return one.answer, one.err
 }
@@ -150,7 +150,7 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 		for try := 1; ; try++ {
 			b = &batch{}
 			for _, call := range calls {
-				call.answer, call.err, call.change = Answer{}, nil, nil
+				call.answer, call.err, call.change = Result{}, nil, nil
 			}
 			outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error { return attempt(ctx, tx, calls, d, b) })
 			if !pg.Contention(outcome) || try == maxTries {
@@ -179,14 +179,14 @@ func executeBatch[C any](ctx context.Context, c *Commands, calls []*call[C], d d
 		}
 	default:
 		for _, call := range calls {
-			call.answer, call.err = Answer{}, failure(err)
+			call.answer, call.err = Result{}, failure(err)
 		}
 	}
 }
 
 // attempt is the transaction of a batch.
 func attempt[C any](ctx context.Context, tx pgx.Tx, calls []*call[C], d decide[C], b *batch) error {
-	q := commanddb.New(tx)
+	q := ordersdb.New(tx)
 	hashes := make([]int64, len(calls))
 	for i, call := range calls {
 		hashes[i] = call.lockID()
@@ -212,7 +212,7 @@ func attempt[C any](ctx context.Context, tx pgx.Tx, calls []*call[C], d decide[C
 	if len(fresh) == 0 {
 		return nil
 	}
-	if err = d(ctx, q, fresh, b); err != nil {
+	if err = d(ctx, tx, fresh, b); err != nil {
 		return err
 	}
 	for _, call := range fresh {
@@ -231,7 +231,7 @@ func answerOf[C any](call *call[C], b *batch) error {
 			return nil
 		}
 		status, body := refusal.Problem(call.About)
-		b.store(call.Request, call.hash, Answer{Status: status, ContentType: "application/problem+json", Body: view.Body{Bytes: body}})
+		b.store(call.Envelope, call.hash, Result{Status: status, ContentType: "application/problem+json", Body: view.Body{Bytes: body}})
 		return nil
 	}
 	body, err := call.change.finished()
@@ -239,16 +239,16 @@ func answerOf[C any](call *call[C], b *batch) error {
 		return err
 	}
 	id := call.change.order.ID
-	call.answer = Answer{
+	call.answer = Result{
 		Status: 202, ContentType: "application/json", Body: body, OrderID: id, Location: "/v1/orders/" + id.Format(order.PrefixOrder),
 	}
-	b.store(call.Request, call.hash, call.answer)
+	b.store(call.Envelope, call.hash, call.answer)
 	return nil
 }
 
 // findAnswers gives the calls whose key is known their stored answer, or IDEM_002 if what was asked then was something else.
-func findAnswers[C any](ctx context.Context, q *commanddb.Queries, calls []*call[C]) error {
-	var p commanddb.FindAnswersParams
+func findAnswers[C any](ctx context.Context, q *ordersdb.Queries, calls []*call[C]) error {
+	var p ordersdb.FindAnswersParams
 	for _, call := range calls {
 		p.Accounts, p.Modes = append(p.Accounts, call.Owner.Account), append(p.Modes, call.Owner.Mode)
 		p.Operations, p.Keys = append(p.Operations, call.Operation), append(p.Keys, call.Key)
@@ -266,7 +266,7 @@ func findAnswers[C any](ctx context.Context, q *commanddb.Queries, calls []*call
 				call.err = apierr.E(errcode.IDEM002)
 				continue
 			}
-			call.answer = Answer{
+			call.answer = Result{
 				Status: int(row.Status), ContentType: row.ContentType, Body: view.Body{Bytes: row.Body, ETag: row.Etag},
 				Location: row.Location, Replayed: true,
 			}
@@ -286,9 +286,9 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	one.answer, one.err, one.change = Answer{}, nil, nil
+	one.answer, one.err, one.change = Result{}, nil, nil
 	err := pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
+		q := ordersdb.New(tx)
 		if err := q.SetLockTimeout(ctx, "200"); err != nil {
 			return err
 		}
@@ -304,9 +304,9 @@ func lookUp[C any](ctx context.Context, c *Commands, one *call[C], cause error) 
 	})
 	switch {
 	case err != nil:
-		one.answer, one.err = Answer{}, apierr.E(errcode.SYS006, apierr.Cause(errors.Join(cause, err)))
+		one.answer, one.err = Result{}, apierr.E(errcode.SYS006, apierr.Cause(errors.Join(cause, err)))
 	case !one.settled():
-		one.answer, one.err = Answer{}, failure(cause)
+		one.answer, one.err = Result{}, failure(cause)
 	default:
 		one.answer.Replayed = false // to this caller it is the first answer
 	}

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/ordergate/ordergate/gen/api"
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -14,16 +15,16 @@ import (
 // saga's steps, the reservation command for inventory and the answer under the idempotency key. The answer is 202 and the
 // pending order; a repetition gets the same. Refusals: CAT_003, CAT_004, CAT_005, ORD_003, ORD_004, ORD_005, ORD_008, IDEM_002,
 // IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (it is not known).
-func (c *Commands) PlaceOrder(ctx context.Context, r Request, body api.PlaceOrder) (Answer, error) {
+func (c *Commands) PlaceOrder(ctx context.Context, r Envelope, body api.PlaceOrder) (Result, error) {
 	return execute(ctx, c, r, body, c.placeOrders)
 }
 
-func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls []*call[api.PlaceOrder], b *batch) error {
+func (c *Commands) placeOrders(ctx context.Context, tx pgx.Tx, calls []*call[api.PlaceOrder], b *batch) error {
 	type product struct {
 		owner order.Owner
 		sku   string
 	}
-	var want commanddb.GetProductsParams
+	var want cataloguedb.GetProductsParams
 	asked := map[product]*order.Product{}
 	for _, call := range calls {
 		for _, l := range call.command.Lines {
@@ -34,7 +35,7 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 			}
 		}
 	}
-	rows, err := q.GetProducts(ctx, want)
+	rows, err := cataloguedb.New(tx).GetProducts(ctx, want)
 	if err != nil {
 		return fmt.Errorf("read products: %w", err)
 	}
@@ -46,18 +47,18 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 		asked[product{order.Owner{Account: row.Account, Mode: row.Mode}, row.Sku}] = p
 	}
 	for _, call := range calls {
-		wish := order.Request{
+		draft := order.Draft{
 			Currency: call.command.Currency, CustomerRef: call.command.CustomerRef, WithPayment: call.command.Payment != nil,
-			Lines: make([]order.RequestLine, len(call.command.Lines)),
+			Lines: make([]order.DraftLine, len(call.command.Lines)),
 		}
 		if m := call.command.Metadata; m != nil {
-			wish.Metadata = *m
+			draft.Metadata = *m
 		}
 		for i, l := range call.command.Lines {
-			wish.Lines[i] = order.RequestLine{SKU: l.Sku, Quantity: int64(l.Quantity), Expected: (*order.Money)(l.ExpectedUnitPrice), Product: asked[product{call.Owner, l.Sku}]}
+			draft.Lines[i] = order.DraftLine{SKU: l.Sku, Quantity: int64(l.Quantity), Expected: (*order.Money)(l.ExpectedUnitPrice), Product: asked[product{call.Owner, l.Sku}]}
 		}
-		rec := c.recorder(call.Request)
-		o, events, err := order.Place(c.cfg.IDs.Mint(rec.Now, call.Owner.Account), wish, rec)
+		rec := c.recorder(call.Envelope)
+		o, events, err := order.Place(c.cfg.IDs.Mint(rec.Now, call.Owner.Account), draft, rec)
 		if err != nil {
 			call.err = err
 			continue
@@ -81,7 +82,7 @@ func (c *Commands) placeOrders(ctx context.Context, q *commanddb.Queries, calls 
 }
 
 // recorder stamps the events that a request causes.
-func (c *Commands) recorder(r Request) order.Recorder {
+func (c *Commands) recorder(r Envelope) order.Recorder {
 	now := c.cfg.Now()
 	return order.Recorder{
 		NewID: func() order.ID { return c.cfg.IDs.Mint(now, r.Owner.Account) },

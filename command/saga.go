@@ -12,8 +12,8 @@ import (
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
-	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
 )
@@ -117,7 +117,7 @@ func (st *step) forward() bool {
 	return st.name == stepReserve || st.name == stepAuth || st.name == stepConfirm || st.name == stepCapture
 }
 
-func (s steps) write(owner order.Owner, id uuid.UUID, p *commanddb.PutStepsParams) {
+func (s steps) write(owner order.Owner, id uuid.UUID, p *ordersdb.PutStepsParams) {
 	for _, st := range s {
 		if !st.dirty {
 			continue
@@ -239,8 +239,8 @@ type orderRef struct {
 }
 
 // lockOrders locks orders in the order of their ids and reads them with their steps. Orders that do not exist are left out.
-func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map[orderRef]*change, error) {
-	var p commanddb.LockOrdersParams
+func lockOrders(ctx context.Context, q *ordersdb.Queries, refs []orderRef) (map[orderRef]*change, error) {
+	var p ordersdb.LockOrdersParams
 	for _, r := range refs {
 		p.Accounts, p.Modes, p.Ids = append(p.Accounts, r.owner.Account), append(p.Modes, r.owner.Mode), append(p.Ids, pgID(r.id))
 	}
@@ -257,7 +257,7 @@ func lockOrders(ctx context.Context, q *commanddb.Queries, refs []orderRef) (map
 		owner := order.Owner{Account: row.Account, Mode: row.Mode}
 		found[orderRef{owner, o.ID}] = &change{owner: owner, order: o, decided: o.Version, rev: row.Rev, address: row.Address}
 	}
-	stepRows, err := q.GetSteps(ctx, commanddb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
+	stepRows, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +298,7 @@ func replied[R any](ctx context.Context, c *Commands, tx pgx.Tx, msgs []bus.Mess
 		}
 		refs[i] = about(replies[i])
 	}
-	locked, err := lockOrders(ctx, commanddb.New(tx), refs)
+	locked, err := lockOrders(ctx, ordersdb.New(tx), refs)
 	if err != nil {
 		return nil, fmt.Errorf("lock orders: %w", err)
 	}
@@ -308,7 +308,7 @@ func replied[R any](ctx context.Context, c *Commands, tx pgx.Tx, msgs []bus.Mess
 		if !ok {
 			return nil, fmt.Errorf("%s: no such order", refs[i].id.Format(order.PrefixOrder))
 		}
-		rec := c.recorder(Request{Owner: ch.owner, Operation: m.Topic, Actor: "saga"})
+		rec := c.recorder(Envelope{Owner: ch.owner, Operation: m.Topic, Actor: "saga"})
 		rec.Cause.TraceID = m.TraceID
 		if fact(ch, replies[i], rec) {
 			advance(ch, rec)

@@ -43,9 +43,9 @@ func TestEverySagaEnds(t *testing.T) {
 			return options[n]
 		}
 		var w world
-		o, events, err := order.Place(ids.Mint(now, 1), order.Request{
+		o, events, err := order.Place(ids.Mint(now, 1), order.Draft{
 			Currency: "EUR", WithPayment: withPayment,
-			Lines: []order.RequestLine{{SKU: "A", Quantity: 1, Product: &order.Product{Active: true, Prices: map[string]int64{"EUR": 5}}}},
+			Lines: []order.DraftLine{{SKU: "A", Quantity: 1, Product: &order.Product{Active: true, Prices: map[string]int64{"EUR": 5}}}},
 		}, rec)
 		if err != nil {
 			t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
@@ -58,17 +58,17 @@ func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
 
 // AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
 // the 202 back. The 201 shows the order at the version that decided it, so that its bytes are always the same.
-func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, a Answer, within time.Duration) Answer {
+func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, a Result, within time.Duration) Result {
 	return c.await(ctx, owner, a, within, 201, (*order.Order).Decided)
 }
 
 // AwaitCancelled turns the 202 of a cancellation into 200 as soon as the order is final.
-func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, a Answer, within time.Duration) Answer {
+func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, a Result, within time.Duration) Result {
 	return c.await(ctx, owner, a, within, 200, func(o *order.Order) bool { return o.Status.Final() })
 }
 
 // await polls outside the budget and the bulkhead; an error of the database only means that the answer stays 202.
-func (c *Commands) await(ctx context.Context, owner order.Owner, a Answer, within time.Duration, status int, decided func(*order.Order) bool) Answer {
+func (c *Commands) await(ctx context.Context, owner order.Owner, a Result, within time.Duration, status int, decided func(*order.Order) bool) Result {
 	if a.Status != 202 || within <= 0 {
 		return a
 	}
@@ -89,16 +89,16 @@ func (c *Commands) await(ctx context.Context, owner order.Owner, a Answer, withi
 	}
 }
 
-func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answer, status int, decided func(*order.Order) bool) (Answer, bool) {
+func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Result, status int, decided func(*order.Order) bool) (Result, bool) {
 	select {
 	case c.looking <- struct{}{}:
 		defer func() { <-c.looking }()
 	case <-ctx.Done():
 		return a, false
 	}
-	q := commanddb.New(c.cfg.Pool)
+	q := ordersdb.New(c.cfg.Pool)
 	id := uuid.UUID(a.OrderID)
-	row, err := q.GetOrderState(ctx, commanddb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
+	row, err := q.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
 	if err != nil {
 		return a, false
 	}
@@ -130,8 +130,8 @@ func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Answe
 }
 
 // readEvents reads an order's whole history.
-func readEvents(ctx context.Context, q *commanddb.Queries, owner order.Owner, id order.ID) ([]order.Event, error) {
-	rows, err := q.GetEvents(ctx, commanddb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: pgID(id)})
+func readEvents(ctx context.Context, q *ordersdb.Queries, owner order.Owner, id order.ID) ([]order.Event, error) {
+	rows, err := q.GetEvents(ctx, ordersdb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: pgID(id)})
 	if err != nil {
 		return nil, err
 	}

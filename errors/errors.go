@@ -21,9 +21,9 @@ type Error struct {
 
 // Fault names one wrong place of a request and the rule it broke. It never contains the value.
 type Fault struct {
-	Pointer string // a JSON pointer into the body, or /where/name of a parameter
-	Rule    errcode.Rule
-	Want    string // what the contract demands there, if the rule's words name it
+	Pointer  string // a JSON pointer into the body, or /where/name of a parameter
+	Rule     errcode.Rule
+	Expected string // what the contract demands there, if the rule's words name it
 }
 
 // Option adds to an Error.
@@ -85,15 +85,15 @@ func From(err error) *Error {
 	return E(errcode.SYS001, Cause(err))
 }
 
-// About is what a problem says of the request that met it.
-type About struct {
+// ProblemContext is what a problem says of the request that met it.
+type ProblemContext struct {
 	TraceID  string
 	Instance string // the request's path
 	Chinese  bool   // the messages in zh-CN instead of en
 }
 
 // Problem is the error's body as application/problem+json. The status is the registry's.
-func (e *Error) Problem(about About) (status int, body []byte) {
+func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 	info, ok := errcode.Lookup(e.Code)
 	if !ok {
 		info, _ = errcode.Lookup(errcode.SYS001)
@@ -109,7 +109,7 @@ func (e *Error) Problem(about About) (status int, body []byte) {
 	if len(e.Faults) > 0 {
 		faults := make([]map[string]string, len(e.Faults))
 		for i, f := range e.Faults {
-			faults[i] = map[string]string{"pointer": f.Pointer, "rule": string(f.Rule), "message": f.Rule.Say(about.Chinese, f.Want)}
+			faults[i] = map[string]string{"pointer": f.Pointer, "rule": string(f.Rule), "message": f.Rule.Message(about.Chinese, f.Expected)}
 		}
 		p["errors"] = faults
 	}

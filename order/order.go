@@ -97,17 +97,17 @@ type Order struct {
 	UpdatedAt            time.Time         `json:"updated_at"`
 }
 
-// Request is what a client wants ordered, with the products' present names and prices filled in by the caller.
-type Request struct {
+// Draft is what a client wants ordered, with the products' present names and prices filled in by the caller.
+type Draft struct {
 	Currency    string
 	CustomerRef string
-	Lines       []RequestLine
+	Lines       []DraftLine
 	WithPayment bool
 	Metadata    map[string]string
 }
 
-// RequestLine is one wish. Product is nil if there is no such sku.
-type RequestLine struct {
+// DraftLine is one wish. Product is nil if there is no such sku.
+type DraftLine struct {
 	SKU      string
 	Quantity int64
 	Expected *Money
@@ -131,7 +131,7 @@ type Recorder struct {
 // Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
 // ORD_005 an expected price in another currency, CAT_005 unknown sku, CAT_003 inactive, CAT_004 no price in the currency,
 // ORD_004 another price than expected, ORD_008 total above MaxTotal.
-func Place(id ID, r Request, rec Recorder) (*Order, []Event, error) {
+func Place(id ID, r Draft, rec Recorder) (*Order, []Event, error) {
 	lines := make([]Line, 0, len(r.Lines))
 	seen := make(map[string]bool, len(r.Lines))
 	var total int64

@@ -28,8 +28,8 @@ func lamp() *Product {
 
 func place(t *testing.T) (*Order, []Event) {
 	t.Helper()
-	o, events, err := Place(ids.Mint(noon, 7), Request{
-		Currency: "EUR", CustomerRef: "c", WithPayment: true, Lines: []RequestLine{{SKU: "LAMP", Quantity: 2, Product: lamp()}},
+	o, events, err := Place(ids.Mint(noon, 7), Draft{
+		Currency: "EUR", CustomerRef: "c", WithPayment: true, Lines: []DraftLine{{SKU: "LAMP", Quantity: 2, Product: lamp()}},
 	}, recorder())
 	if err != nil {
 		t.Fatal(err)
@@ -38,29 +38,29 @@ func place(t *testing.T) (*Order, []Event) {
 }
 
 func TestPlaceRefusals(t *testing.T) {
-	line := func(change func(*RequestLine)) RequestLine {
-		l := RequestLine{SKU: "LAMP", Quantity: 2, Product: lamp()}
+	line := func(change func(*DraftLine)) DraftLine {
+		l := DraftLine{SKU: "LAMP", Quantity: 2, Product: lamp()}
 		change(&l)
 		return l
 	}
-	same := func(*RequestLine) {}
+	same := func(*DraftLine) {}
 	for _, c := range []struct {
 		name    string
-		lines   []RequestLine
+		lines   []DraftLine
 		code    errcode.Code
 		pointer string
 	}{
-		{"the same sku twice", []RequestLine{line(same), line(same)}, errcode.ORD003, "/lines/1/sku"},
-		{"an expectation in another currency", []RequestLine{line(func(l *RequestLine) { l.Expected = &Money{1999, "CNY"} })}, errcode.ORD005, "/lines/0/expected_unit_price/currency"},
-		{"an unknown sku", []RequestLine{line(func(l *RequestLine) { l.Product = nil })}, errcode.CAT005, "/lines/0/sku"},
-		{"an inactive product", []RequestLine{line(func(l *RequestLine) { l.Product.Active = false })}, errcode.CAT003, "/lines/0/sku"},
-		{"no price in the currency", []RequestLine{line(func(l *RequestLine) { l.Product.Prices = nil })}, errcode.CAT004, "/lines/0/sku"},
-		{"another price than expected", []RequestLine{line(func(l *RequestLine) { l.Expected = &Money{1, "EUR"} })}, errcode.ORD004, "/lines/0/expected_unit_price"},
-		{"a total above the limit", []RequestLine{line(func(l *RequestLine) { l.Product.Prices["EUR"] = MaxTotal/2 + 1 })}, errcode.ORD008, "/lines/0/quantity"},
-		{"a price that would overflow", []RequestLine{line(func(l *RequestLine) { l.Product.Prices["EUR"], l.Quantity = 1<<62, 10000 })}, errcode.ORD008, "/lines/0/quantity"},
+		{"the same sku twice", []DraftLine{line(same), line(same)}, errcode.ORD003, "/lines/1/sku"},
+		{"an expectation in another currency", []DraftLine{line(func(l *DraftLine) { l.Expected = &Money{1999, "CNY"} })}, errcode.ORD005, "/lines/0/expected_unit_price/currency"},
+		{"an unknown sku", []DraftLine{line(func(l *DraftLine) { l.Product = nil })}, errcode.CAT005, "/lines/0/sku"},
+		{"an inactive product", []DraftLine{line(func(l *DraftLine) { l.Product.Active = false })}, errcode.CAT003, "/lines/0/sku"},
+		{"no price in the currency", []DraftLine{line(func(l *DraftLine) { l.Product.Prices = nil })}, errcode.CAT004, "/lines/0/sku"},
+		{"another price than expected", []DraftLine{line(func(l *DraftLine) { l.Expected = &Money{1, "EUR"} })}, errcode.ORD004, "/lines/0/expected_unit_price"},
+		{"a total above the limit", []DraftLine{line(func(l *DraftLine) { l.Product.Prices["EUR"] = MaxTotal/2 + 1 })}, errcode.ORD008, "/lines/0/quantity"},
+		{"a price that would overflow", []DraftLine{line(func(l *DraftLine) { l.Product.Prices["EUR"], l.Quantity = 1<<62, 10000 })}, errcode.ORD008, "/lines/0/quantity"},
 	} {
 		t.Run(c.name+" is refused with "+string(c.code), func(t *testing.T) {
-			o, events, err := Place(ids.Mint(noon, 7), Request{Currency: "EUR", Lines: c.lines}, recorder())
+			o, events, err := Place(ids.Mint(noon, 7), Draft{Currency: "EUR", Lines: c.lines}, recorder())
 			e, ok := errors.AsType[*apierr.Error](err)
 			if !ok || e.Code != c.code || len(e.Faults) != 1 || e.Faults[0].Pointer != c.pointer {
 				t.Errorf("got %v", err)

@@ -92,7 +92,7 @@ type held struct {
 	checked time.Time // when the tiers below last had nothing newer
 }
 
-func (r *Reader) slot(k key) *slot {
+func (r *Queries) slot(k key) *slot {
 	if s, ok := r.lru.Get(k); ok {
 		return s
 	}
@@ -132,7 +132,7 @@ type want struct {
 
 func (w want) metBy(e *Entry) bool { return e.Rev >= w.min && e.answers(w.token) }
 
-func (r *Reader) want(k key, s *slot, t token.Token) want {
+func (r *Queries) want(k key, s *slot, t token.Token) want {
 	w := want{token: t, key: k.name(), row: true, min: s.floor.Load()}
 	if k.sku == "" {
 		w.min = max(w.min, r.leastRev(k.id))
@@ -141,7 +141,7 @@ func (r *Reader) want(k key, s *slot, t token.Token) want {
 }
 
 // leastRev makes sure that an id which was given out is never 404, however far a replica is behind.
-func (r *Reader) leastRev(id order.ID) int64 {
+func (r *Queries) leastRev(id order.ID) int64 {
 	if r.cfg.Now().Sub(id.Time()) < youngFor {
 		return 1
 	}
@@ -150,13 +150,13 @@ func (r *Reader) leastRev(id order.ID) int64 {
 
 // get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. ORD_001 and
 // CAT_001 if there is none, at once for an order's id that is not ours.
-func (r *Reader) get(ctx context.Context, query string, k key, t token.Token) (Answer, error) {
+func (r *Queries) get(ctx context.Context, query string, k key, t token.Token) (View, error) {
 	now := r.cfg.Now()
 	if s, ok := r.lru.Get(k); ok {
 		if h := s.held.Load(); h != nil && h.Timeline == r.timeline() && h.Rev >= s.floor.Load() && h.answers(t) {
 			switch age := now.Sub(h.checked); {
 			case h.Missing && age < missFor:
-				return Answer{}, none(k)
+				return View{}, none(k)
 			case !h.Missing && age < staleAfter:
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go r.refresh(context.WithoutCancel(ctx), k, s)
@@ -166,16 +166,16 @@ func (r *Reader) get(ctx context.Context, query string, k key, t token.Token) (A
 		}
 	}
 	if k.sku == "" && !r.cfg.IDs.Genuine(k.id) {
-		return Answer{}, none(k)
+		return View{}, none(k)
 	}
 	ctx, span := r.cfg.Tracer.Start(ctx, "query "+query)
 	e, tier, err := r.load(ctx, k, t)
 	span.End()
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if e.Missing {
-		return Answer{}, none(k)
+		return View{}, none(k)
 	}
 	return r.answer(query, tier, e, r.cfg.Now()), nil
 }
@@ -187,14 +187,14 @@ func none(k key) error {
 	return apierr.E(errcode.ORD001)
 }
 
-func (r *Reader) refresh(ctx context.Context, k key, s *slot) {
+func (r *Queries) refresh(ctx context.Context, k key, s *slot) {
 	defer s.refreshing.Store(false)
 	_, _, _ = r.load(ctx, k, token.Token{}) // an error is for who finds the entry stale
 }
 
 // load asks the tiers below the LRU, one caller for all who want the same key. Who is given what another asked for, and needs
 // more, asks again; at last alone. A caller that leaves does not end the load that others wait for.
-func (r *Reader) load(ctx context.Context, k key, t token.Token) (*Entry, string, error) {
+func (r *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, string, error) {
 	type loaded struct {
 		entry *Entry
 		tier  string
@@ -228,7 +228,7 @@ func (r *Reader) load(ctx context.Context, k key, t token.Token) (*Entry, string
 
 // descend goes from Redis to the primary and leaves what it found in the tiers above. If the slot has something newer, that is the
 // answer.
-func (r *Reader) descend(ctx context.Context, k key, s *slot, w want) (*Entry, string, error) {
+func (r *Queries) descend(ctx context.Context, k key, s *slot, w want) (*Entry, string, error) {
 	e, err := r.remembered(ctx, k)
 	tier, useful := tierRedis, err == nil && r.shared != nil
 	if e == nil || !w.metBy(e) {
@@ -249,7 +249,7 @@ func (r *Reader) descend(ctx context.Context, k key, s *slot, w want) (*Entry, s
 }
 
 // row reads a row from the databases.
-func (r *Reader) row(ctx context.Context, k key, w want) (*Entry, string, error) {
+func (r *Queries) row(ctx context.Context, k key, w want) (*Entry, string, error) {
 	e, tier, err := Entry{}, "", error(nil)
 	if k.sku != "" {
 		e, tier, err = r.readProduct(ctx, k, w)

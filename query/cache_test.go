@@ -126,7 +126,7 @@ func TestServedByIsTrueForEachTier(t *testing.T) {
 	w := setup(t)
 	id := w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
-	check := func(p *process, wantTier string, wantAge int) Answer {
+	check := func(p *process, wantTier string, wantAge int) View {
 		t.Helper()
 		a, err := p.GetOrder(t.Context(), mine, id, anyToken)
 		w.must(err)
@@ -136,7 +136,7 @@ func TestServedByIsTrueForEachTier(t *testing.T) {
 		return a
 	}
 	one, other := w.process(), w.process()
-	answers := []Answer{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
+	answers := []View{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
 	w.advance(1200 * time.Millisecond)
 	answers = append(answers, check(one, "lru", 1))
 	w.advance(4 * time.Second)

@@ -17,7 +17,7 @@ import (
 
 // Written is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
 // after COMMIT, or token.NoPosition.
-func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
+func (r *Queries) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
 	t := token.Token{Timeline: r.timeline(), LSN: lsn, Key: id.Format(order.PrefixOrder), Rev: rev}
 	return Entry{
 		Body: body, Token: r.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: r.cfg.Now(),
@@ -27,7 +27,7 @@ func (r *Reader) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn
 
 // WriteThrough puts committed states into the LRU and into Redis, unless something newer is there, and tells every process of
 // them. Repeating it changes nothing. No write fails with it: what Redis did not take within 50 ms is given to it later.
-func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
+func (r *Queries) WriteThrough(ctx context.Context, written ...Entry) {
 	placed := make([]Entry, 0, len(written))
 	for _, e := range written {
 		if e.unplaced { // the caches get it from the primary
@@ -46,7 +46,7 @@ func (r *Reader) WriteThrough(ctx context.Context, written ...Entry) {
 	}
 }
 
-func (r *Reader) writeThrough(ctx context.Context, written []Entry) (err error) {
+func (r *Queries) writeThrough(ctx context.Context, written []Entry) (err error) {
 	if len(written) == 0 {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (r *Reader) writeThrough(ctx context.Context, written []Entry) (err error) 
 // Repair makes sure that no cache goes on serving less than the revision of an order: for the consumer of the order's events, whose
 // writer may have died between COMMIT and WriteThrough. If Redis has it nothing is read; else it is read from the primary and
 // written through. Repeating it is safe. A dead Redis is no error: it gets the entry when it is back.
-func (r *Reader) Repair(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
+func (r *Queries) Repair(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
 	k := key{owner: owner, id: id}
 	err := r.repair(ctx, k, rev)
 	if errors.Is(err, errRedisAway) {
@@ -79,7 +79,7 @@ func (r *Reader) Repair(ctx context.Context, owner order.Owner, id order.ID, rev
 
 var errRedisAway = errors.New("query: Redis does not take it")
 
-func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
+func (r *Queries) repair(ctx context.Context, k key, rev int64) error {
 	r.raise(k, rev)
 	if r.shared == nil {
 		return nil
@@ -102,7 +102,7 @@ func (r *Reader) repair(ctx context.Context, k key, rev int64) error {
 }
 
 // raise stops the LRU from serving less than a revision of a key, and tells who waits for it.
-func (r *Reader) raise(k key, rev int64) {
+func (r *Queries) raise(k key, rev int64) {
 	if s, ok := r.lru.Peek(k); ok {
 		for old := s.floor.Load(); rev > old && !s.floor.CompareAndSwap(old, rev); old = s.floor.Load() {
 		}
@@ -112,7 +112,7 @@ func (r *Reader) raise(k key, rev int64) {
 
 // Hear listens to what other processes wrote, and gives a Redis that was away what it missed, until ctx ends. While the channel is
 // down the LRU serves an entry 2 s at most; when it is back everything is loaded anew.
-func (r *Reader) Hear(ctx context.Context) {
+func (r *Queries) Hear(ctx context.Context) {
 	if r.shared == nil {
 		return
 	}
@@ -126,7 +126,7 @@ func (r *Reader) Hear(ctx context.Context) {
 }
 
 // listen hears one connection to its end. One that says nothing is asked whether it lives.
-func (r *Reader) listen(ctx context.Context) error {
+func (r *Queries) listen(ctx context.Context) error {
 	sub := r.shared.client.Subscribe(ctx, r.shared.channel())
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
 	defer func() { stop(); _ = sub.Close() }()
@@ -163,7 +163,7 @@ func (r *Reader) listen(ctx context.Context) error {
 const maxDebts = 20_000
 
 // owe remembers the highest revision that Redis was not given.
-func (r *Reader) owe(k key, rev int64) {
+func (r *Queries) owe(k key, rev int64) {
 	r.owing.Lock()
 	defer r.owing.Unlock()
 	old, _ := r.debts.Peek(k)
@@ -171,7 +171,7 @@ func (r *Reader) owe(k key, rev int64) {
 }
 
 // settle pays the debts once a second, until one cannot be paid.
-func (r *Reader) settle(ctx context.Context) {
+func (r *Queries) settle(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

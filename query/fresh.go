@@ -39,7 +39,7 @@ type server struct {
 	guard *guard.Guard
 }
 
-func (r *Reader) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *server {
+func (r *Queries) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *server {
 	g := guard.New(guard.Config{Name: name, Concurrent: atOnce, Wait: queueFor, Timeout: readTimeout, Failure: broken, Registry: r.cfg.Metrics})
 	return &server{pool: pool, tier: tier, guard: g}
 }
@@ -49,7 +49,7 @@ type fetch func(ctx context.Context, q *querydb.Queries) (rev int64, err error)
 
 // read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary, and if that is away from
 // a replica that stands still, which is not believed that a row is missing. The entry says where that server stood; it has no body. Errors are what a client hears.
-func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
+func (r *Queries) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
 	if w.key == "" { // what is one row has its span around all tiers
 		var span trace.Span
 		ctx, span = r.cfg.Tracer.Start(ctx, "query")
@@ -91,7 +91,7 @@ func (r *Reader) read(ctx context.Context, w want, get fetch) (e Entry, tier str
 }
 
 // askReplica asks the replicas in turn until one can speak for the primary, or, if evenCut, stands still. cut tells whether one did.
-func (r *Reader) askReplica(ctx context.Context, key string, get fetch, evenCut bool) (e Entry, cut bool, err error) {
+func (r *Queries) askReplica(ctx context.Context, key string, get fetch, evenCut bool) (e Entry, cut bool, err error) {
 	for range r.replicas {
 		next := r.replicas[int(r.turn.Add(1))%len(r.replicas)]
 		e, err = r.ask(ctx, next, key, get)
@@ -121,7 +121,7 @@ func refusedAtOnce(err error) bool {
 // ask fetches from one server, between two looks at its position: what it had replayed before the statement began is certainly in
 // the answer, and nothing in the answer is later than its position after it. Of a primary, the last commit before the statement may
 // be durable and not yet visible. With errCut the entry is whole.
-func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e Entry, err error) {
+func (r *Queries) ask(ctx context.Context, s *server, key string, get fetch) (e Entry, err error) {
 	defer func(begin time.Time) { r.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := r.timeline()
 	b := &bracket{pool: s.pool}
@@ -152,9 +152,9 @@ func (r *Reader) ask(ctx context.Context, s *server, key string, get fetch) (e E
 }
 
 // timeline is the highest known.
-func (r *Reader) timeline() uint32 { return max(r.cfg.Timeline(), r.seen.Load()) }
+func (r *Queries) timeline() uint32 { return max(r.cfg.Timeline(), r.seen.Load()) }
 
-func (r *Reader) learn(timeline uint32) {
+func (r *Queries) learn(timeline uint32) {
 	for old := r.seen.Load(); timeline > old && !r.seen.CompareAndSwap(old, timeline); old = r.seen.Load() {
 	}
 }

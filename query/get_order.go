@@ -13,11 +13,11 @@ import (
 
 // GetOrder answers an order. ORD_001: the owner has none with this id; a forged id is refused without any look-up, and one that was
 // given out in the last minute is asked of the primary before.
-func (r *Reader) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (Answer, error) {
+func (r *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
 	return r.get(ctx, "getOrder", key{owner: owner, id: id}, t)
 }
 
-func (r *Reader) readOrder(ctx context.Context, k key, w want) (Entry, string, error) {
+func (r *Queries) readOrder(ctx context.Context, k key, w want) (Entry, string, error) {
 	var row querydb.GetOrderRow
 	e, tier, err := r.read(ctx, w, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
 		row, err = q.GetOrder(ctx, querydb.GetOrderParams{Account: k.owner.Account, Mode: k.owner.Mode, ID: uuid.UUID(k.id)})

@@ -15,9 +15,9 @@ import (
 )
 
 // GetSaga answers how far an order's saga is. ORD_001: there is no such order.
-func (r *Reader) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (Answer, error) {
+func (r *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
 	if !r.cfg.IDs.Genuine(id) {
-		return Answer{}, apierr.E(errcode.ORD001)
+		return View{}, apierr.E(errcode.ORD001)
 	}
 	var rows []querydb.GetSagaRow
 	e, tier, err := r.read(ctx, want{token: t, row: true, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
@@ -25,10 +25,10 @@ func (r *Reader) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t 
 		return int64(len(rows)), err
 	})
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if e.Rev == 0 {
-		return Answer{}, apierr.E(errcode.ORD001)
+		return View{}, apierr.E(errcode.ORD001)
 	}
 	return r.finish("getOrderSaga", tier, e, saga(id, rows), 0)
 }

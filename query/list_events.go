@@ -18,15 +18,15 @@ import (
 
 // ListOrderEvents answers a page of an order's events, the oldest first. ORD_001: there is no such order; REQ_012: the cursor is
 // not one of this order.
-func (r *Reader) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (Answer, error) {
+func (r *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (View, error) {
 	if !r.cfg.IDs.Genuine(id) {
-		return Answer{}, apierr.E(errcode.ORD001)
+		return View{}, apierr.E(errcode.ORD001)
 	}
 	p := querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), Page: int32(page.Limit + 1)}
 	scope := fmt.Sprintf("events %d %s %x", owner.Account, owner.Mode, id)
 	after, err := r.position(scope, page.Cursor)
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if after != "" {
 		p.After = int64(binary.BigEndian.Uint64([]byte(after)))
@@ -39,10 +39,10 @@ func (r *Reader) ListOrderEvents(ctx context.Context, owner order.Owner, id orde
 		return rev, err
 	})
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if e.Rev == 0 { // every order has a first event
-		return Answer{}, apierr.E(errcode.ORD001)
+		return View{}, apierr.E(errcode.ORD001)
 	}
 	list := api.EventList{Data: []api.Event{}}
 	if len(rows) > page.Limit {
@@ -56,7 +56,7 @@ func (r *Reader) ListOrderEvents(ctx context.Context, owner order.Owner, id orde
 			Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
 		}
 		if err := json.Unmarshal([]byte(row.Payload), &event.Data); err != nil {
-			return Answer{}, fmt.Errorf("payload of %s: %w", event.ID, err)
+			return View{}, fmt.Errorf("payload of %s: %w", event.ID, err)
 		}
 		list.Data = append(list.Data, event)
 	}

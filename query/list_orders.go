@@ -22,7 +22,7 @@ type OrderFilter struct {
 }
 
 // ListOrders answers a page of orders, the newest first. REQ_012: the cursor is not one of this owner and these filters.
-func (r *Reader) ListOrders(ctx context.Context, owner order.Owner, f OrderFilter, page Page, t token.Token) (Answer, error) {
+func (r *Queries) ListOrders(ctx context.Context, owner order.Owner, f OrderFilter, page Page, t token.Token) (View, error) {
 	p := querydb.ListOrdersParams{
 		Account: owner.Account, Mode: owner.Mode, Status: f.Status, CustomerRef: f.CustomerRef,
 		FromID: floor(f.From), Before: uuid.Max, Page: int32(page.Limit + 1),
@@ -33,7 +33,7 @@ func (r *Reader) ListOrders(ctx context.Context, owner order.Owner, f OrderFilte
 	scope := fmt.Sprintf("orders %d %s %s %s %s %s", owner.Account, owner.Mode, f.Status, f.CustomerRef, p.FromID, p.Before)
 	after, err := r.position(scope, page.Cursor)
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if after != "" {
 		copy(p.Before[:], after)
@@ -44,7 +44,7 @@ func (r *Reader) ListOrders(ctx context.Context, owner order.Owner, f OrderFilte
 		return 0, err
 	})
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	list := api.OrderList{Data: []api.Order{}}
 	if len(rows) > page.Limit {
@@ -55,11 +55,11 @@ func (r *Reader) ListOrders(ctx context.Context, owner order.Owner, f OrderFilte
 	for _, row := range rows {
 		o, err := order.Restore(order.ID(row.ID), row.Version, row.HeadHash, row.State)
 		if err != nil {
-			return Answer{}, err
+			return View{}, err
 		}
 		shown, err := view.Order(o, row.Address)
 		if err != nil {
-			return Answer{}, err
+			return View{}, err
 		}
 		list.Data = append(list.Data, shown)
 	}

@@ -17,7 +17,7 @@ type Page struct {
 }
 
 // cursor signs a position of a list; scope says whose list it is and how it is filtered.
-func (r *Reader) cursor(scope, position string) *string {
+func (r *Queries) cursor(scope, position string) *string {
 	mac := hmac.New(sha256.New, r.cfg.CursorKey)
 	mac.Write([]byte(scope + "\x00" + position))
 	text := base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
@@ -25,7 +25,7 @@ func (r *Reader) cursor(scope, position string) *string {
 }
 
 // position opens a cursor of the same scope; empty for none. REQ_012 for any other.
-func (r *Reader) position(scope, cursor string) (string, error) {
+func (r *Queries) position(scope, cursor string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}

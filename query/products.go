@@ -17,11 +17,11 @@ import (
 )
 
 // GetProduct answers a product. CAT_001: the owner has none with this sku.
-func (r *Reader) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (Answer, error) {
+func (r *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
 	return r.get(ctx, "getProduct", key{owner: owner, sku: sku}, t)
 }
 
-func (r *Reader) readProduct(ctx context.Context, k key, w want) (Entry, string, error) {
+func (r *Queries) readProduct(ctx context.Context, k key, w want) (Entry, string, error) {
 	var row querydb.GetProductRow
 	e, tier, err := r.read(ctx, w, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
 		row, err = q.GetProduct(ctx, querydb.GetProductParams{Account: k.owner.Account, Mode: k.owner.Mode, Sku: k.sku})
@@ -40,11 +40,11 @@ func (r *Reader) readProduct(ctx context.Context, k key, w want) (Entry, string,
 
 // ListProducts answers a page of products in the order of their skus, those whose sku or name contains q. REQ_012: the cursor is not
 // one of this owner and q.
-func (r *Reader) ListProducts(ctx context.Context, owner order.Owner, q string, page Page, t token.Token) (Answer, error) {
+func (r *Queries) ListProducts(ctx context.Context, owner order.Owner, q string, page Page, t token.Token) (View, error) {
 	scope := fmt.Sprintf("products %d %s %s", owner.Account, owner.Mode, q)
 	after, err := r.position(scope, page.Cursor)
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	p := querydb.ListProductsParams{Account: owner.Account, Mode: owner.Mode, After: after, Q: q, Page: int32(page.Limit + 1)}
 	var rows []querydb.ListProductsRow
@@ -53,7 +53,7 @@ func (r *Reader) ListProducts(ctx context.Context, owner order.Owner, q string, 
 		return 0, err
 	})
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	list := api.ProductList{Data: []api.Product{}}
 	if len(rows) > page.Limit {
@@ -63,7 +63,7 @@ func (r *Reader) ListProducts(ctx context.Context, owner order.Owner, q string, 
 	for _, row := range rows {
 		shown, err := product(row)
 		if err != nil {
-			return Answer{}, err
+			return View{}, err
 		}
 		list.Data = append(list.Data, shown)
 	}
@@ -88,17 +88,17 @@ func product(row querydb.ListProductsRow) (api.Product, error) {
 }
 
 // GetInventory answers what of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
-func (r *Reader) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (Answer, error) {
+func (r *Queries) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
 	var row querydb.GetInventoryRow
 	e, tier, err := r.read(ctx, want{token: t, row: true}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
 		row, err = q.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
 		return row.Rev, unlessNone(err)
 	})
 	if err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	if e.Rev == 0 {
-		return Answer{}, apierr.E(errcode.INV001)
+		return View{}, apierr.E(errcode.INV001)
 	}
 	shown := api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: row.AsOf.UTC()}
 	return r.finish("getInventory", tier, e, shown, row.Rev)

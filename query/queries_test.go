@@ -25,7 +25,7 @@ func (w *world) product(owner order.Owner, sku, name string) {
 	w.exec(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES ($1, $2, $3, $4, 'd', '{"EUR": 1999, "CNY": 15900}')`, owner.Account, owner.Mode, sku, name)
 }
 
-func decoded[T any](t *testing.T, a Answer, err error) (v T) {
+func decoded[T any](t *testing.T, a View, err error) (v T) {
 	t.Helper()
 	if err == nil {
 		err = json.Unmarshal(a.Bytes, &v)

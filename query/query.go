@@ -27,7 +27,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Config is what a Reader needs. Metrics, Tracer, Log, OnChange and Now may be nil.
+// Config is what a Queries needs. Metrics, Tracer, Log, OnChange and Now may be nil.
 type Config struct {
 	Primary     *pgxpool.Pool
 	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary is
@@ -45,8 +45,8 @@ type Config struct {
 	Tracer      trace.Tracer
 }
 
-// Answer is what a client is sent, as it is.
-type Answer struct {
+// View is what a client is sent, as it is.
+type View struct {
 	view.Body
 	Token string // X-Consistency-Token
 	Tier  string // X-Served-By: lru, redis, replica or primary
@@ -60,9 +60,9 @@ const (
 	tierPrimary = "primary"
 )
 
-// Reader answers queries. Safe for concurrent use. Every query may refuse with SYS_002 (a database is down), SYS_004 (only what
+// Queries answers queries. Safe for concurrent use. Every query may refuse with SYS_002 (a database is down), SYS_004 (only what
 // the token asks for cannot be read) and RATE_003 (too many reads wait for the primary), all retryable.
-type Reader struct {
+type Queries struct {
 	cfg      Config
 	lru      *lru.TwoQueueCache[key, *slot]
 	making   sync.Mutex // of slots
@@ -82,8 +82,8 @@ type Reader struct {
 	behind prometheus.Counter
 }
 
-// New returns a Reader. Run its Hear beside it.
-func New(c Config) (*Reader, error) {
+// New returns a Queries. Run its Hear beside it.
+func New(c Config) (*Queries, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -97,7 +97,7 @@ func New(c Config) (*Reader, error) {
 		c.OnChange = func(string, int64) {}
 	}
 	m := promauto.With(c.Metrics)
-	r := &Reader{
+	r := &Queries{
 		cfg:    c,
 		served: m.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_reads_total", Help: "Answers by query and tier."}, []string{"query", "tier"}),
 		loads: m.NewHistogramVec(prometheus.HistogramOpts{
@@ -123,19 +123,19 @@ func New(c Config) (*Reader, error) {
 }
 
 // answer hands an entry out and counts it. query is the operationId.
-func (r *Reader) answer(query, tier string, e *Entry, now time.Time) Answer {
+func (r *Queries) answer(query, tier string, e *Entry, now time.Time) View {
 	if tier == tierLRU {
 		r.hits[query].Inc()
 	} else {
 		r.served.WithLabelValues(query, tier).Inc()
 	}
-	return Answer{Body: e.Body, Token: e.Token, Tier: tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
+	return View{Body: e.Body, Token: e.Token, Tier: tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
 }
 
 // finish encodes what is not cached and hands it out. version is 0 for a list.
-func (r *Reader) finish(query, tier string, e Entry, answer any, version int64) (_ Answer, err error) {
+func (r *Queries) finish(query, tier string, e Entry, answer any, version int64) (_ View, err error) {
 	if e.Body, err = view.Finish(answer, version); err != nil {
-		return Answer{}, err
+		return View{}, err
 	}
 	return r.answer(query, tier, &e, e.LoadedAt), nil
 }

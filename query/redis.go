@@ -44,7 +44,7 @@ return 1`
 
 // remembered looks a key up in Redis. Where nothing is, one process goes on to load it, and the others wait a moment for what it
 // finds. nil without an error: load it. An error: Redis is of no use now.
-func (r *Reader) remembered(ctx context.Context, k key) (e *Entry, err error) {
+func (r *Queries) remembered(ctx context.Context, k key) (e *Entry, err error) {
 	if r.shared == nil {
 		return nil, nil
 	}

@@ -71,7 +71,7 @@ func (w *world) redis(url string) redis.UniversalClient {
 	return client
 }
 
-// process is a Reader as another process would have it: with its own LRU, on the replica and the Redis.
+// process is a Queries as another process would have it: with its own LRU, on the replica and the Redis.
 func (w *world) process(change ...func(*Config)) *process {
 	w.Helper()
 	registry := prometheus.NewRegistry()
@@ -89,7 +89,7 @@ func (w *world) process(change ...func(*Config)) *process {
 
 type process struct {
 	w *world
-	*Reader
+	*Queries
 	registry *prometheus.Registry
 }
 
@@ -246,7 +246,7 @@ func (p *process) get(owner order.Owner, id order.ID, t token.Token) (rev int64,
 	return revOf(p.w, a), a.Tier
 }
 
-func revOf(t testing.TB, a Answer) int64 {
+func revOf(t testing.TB, a View) int64 {
 	t.Helper()
 	var o api.Order
 	if err := json.Unmarshal(a.Bytes, &o); err != nil {
@@ -263,7 +263,7 @@ func revOf(t testing.TB, a Answer) int64 {
 }
 
 // tokenOf reads the token of an answer.
-func (w *world) tokenOf(a Answer) token.Token {
+func (w *world) tokenOf(a View) token.Token {
 	w.Helper()
 	t, ok := w.signer.Parse(a.Token)
 	if !ok {

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
@@ -78,7 +78,7 @@ type reservation struct {
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back.
 func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	q := commanddb.New(tx)
+	q := inventorydb.New(tx)
 	commands, refs := make([]Command, len(msgs)), make([]ref, len(msgs))
 	for i, m := range msgs {
 		if err := json.Unmarshal(m.Payload, &commands[i]); err != nil {
@@ -153,7 +153,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 	if err = write(ctx, q, items, moved); err != nil {
 		return nil, err
 	}
-	if err = bus.Send(ctx, q, out); err != nil {
+	if err = bus.Send(ctx, tx, out); err != nil {
 		return nil, fmt.Errorf("send replies: %w", err)
 	}
 	return inv.cfg.Wake, nil
@@ -165,7 +165,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err = pg.InTx(ctx, inv.cfg.Pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
+		q := inventorydb.New(tx)
 		rows, err := q.LockExpired(ctx)
 		if err != nil || len(rows) == 0 {
 			return err
@@ -205,7 +205,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 			return err
 		}
 		n = len(rows)
-		return bus.Send(ctx, q, out)
+		return bus.Send(ctx, tx, out)
 	})
 	if err != nil {
 		return 0, err
@@ -237,8 +237,8 @@ func (inv *Inventory) Run(ctx context.Context) {
 }
 
 // load locks and reads the reservations that exist.
-func load(ctx context.Context, q *commanddb.Queries, refs []ref) (map[ref]*reservation, error) {
-	var p commanddb.LockReservationsParams
+func load(ctx context.Context, q *inventorydb.Queries, refs []ref) (map[ref]*reservation, error) {
+	var p inventorydb.LockReservationsParams
 	for _, r := range refs {
 		p.Accounts, p.Modes = append(p.Accounts, r.owner.Account), append(p.Modes, r.owner.Mode)
 		p.OrderIds, p.Attempts = append(p.OrderIds, uuid.UUID(r.orderID)), append(p.Attempts, r.attempt)
@@ -255,7 +255,7 @@ func load(ctx context.Context, q *commanddb.Queries, refs []ref) (map[ref]*reser
 	if len(known) == 0 {
 		return known, nil
 	}
-	lines, err := q.GetReservationLines(ctx, commanddb.GetReservationLinesParams(p))
+	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
 	if err != nil {
 		return nil, fmt.Errorf("read reservation lines: %w", err)
 	}
@@ -268,8 +268,8 @@ func load(ctx context.Context, q *commanddb.Queries, refs []ref) (map[ref]*reser
 
 // lockStock locks the items in their order and fills in their levels; an item without stock stays nil. It returns the
 // database's clock.
-func lockStock(ctx context.Context, q *commanddb.Queries, items map[item]*level) (time.Time, error) {
-	var p commanddb.LockStockParams
+func lockStock(ctx context.Context, q *inventorydb.Queries, items map[item]*level) (time.Time, error) {
+	var p inventorydb.LockStockParams
 	for it := range items {
 		p.Accounts, p.Modes, p.Skus = append(p.Accounts, it.owner.Account), append(p.Modes, it.owner.Mode), append(p.Skus, it.sku)
 	}
@@ -312,8 +312,8 @@ func (r *reservation) move(items map[item]*level, onHand, reserved int64) {
 
 // write stores levels and reservations. It fails if a level could not be moved: the rows are locked, so that would be a bug, and
 // nothing is written then.
-func write(ctx context.Context, q *commanddb.Queries, items map[item]*level, moved []*reservation) error {
-	var stock commanddb.MoveStockParams
+func write(ctx context.Context, q *inventorydb.Queries, items map[item]*level, moved []*reservation) error {
+	var stock inventorydb.MoveStockParams
 	for it, lv := range items {
 		if lv == nil || lv.onHandDelta == 0 && lv.reservedDelta == 0 {
 			continue
@@ -334,9 +334,9 @@ func write(ctx context.Context, q *commanddb.Queries, items map[item]*level, mov
 	slices.SortFunc(moved, func(a, b *reservation) int {
 		return cmp.Or(slices.Compare(a.orderID[:], b.orderID[:]), cmp.Compare(a.attempt, b.attempt))
 	})
-	var inserts commanddb.InsertReservationsParams
-	var moves commanddb.MoveReservationsParams
-	var lines commanddb.InsertReservationLinesParams
+	var inserts inventorydb.InsertReservationsParams
+	var moves inventorydb.MoveReservationsParams
+	var lines inventorydb.InsertReservationLinesParams
 	for _, r := range moved {
 		id := uuid.UUID(r.orderID)
 		if r.from != "" {

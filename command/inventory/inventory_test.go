@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -32,7 +32,7 @@ type fixture struct {
 func setup(t *testing.T, onHand int64) fixture {
 	t.Helper()
 	db := pgtest.New(t)
-	err := commanddb.New(db.Pool).InsertStock(t.Context(), commanddb.InsertStockParams{
+	err := inventorydb.New(db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{
 		Account: 1, Mode: "test", Skus: []string{"A", "B"}, OnHand: []int64{onHand, onHand},
 	})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -71,10 +71,10 @@ func New(c Config) (*Payment, error) {
 // Handle takes a batch of commands, no two of one order. In the given transaction it writes the payments and refunds that are
 // intended and makes the saga's steps due; the provider is called later, by Run. It fails if a refund exceeds what is captured and not yet claimed.
 func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	q := commanddb.New(tx)
-	var payments commanddb.InsertPaymentsParams
-	var refunds commanddb.ClaimRefundsParams
-	var steps commanddb.ScheduleStepsParams
+	q := paymentdb.New(tx)
+	var payments paymentdb.InsertPaymentsParams
+	var refunds paymentdb.ClaimRefundsParams
+	var steps paymentdb.ScheduleStepsParams
 	for _, m := range msgs {
 		var c Command
 		if err := json.Unmarshal(m.Payload, &c); err != nil {
@@ -144,7 +144,7 @@ func (p *Payment) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		free := len(slots)
-		var claimed []commanddb.ClaimStepsRow
+		var claimed []paymentdb.ClaimStepsRow
 		var err error
 		if free > 0 {
 			if claimed, err = p.claim(ctx, free); err != nil && ctx.Err() == nil {
@@ -172,10 +172,10 @@ func (p *Payment) Run(ctx context.Context) {
 	}
 }
 
-func (p *Payment) claim(ctx context.Context, free int) ([]commanddb.ClaimStepsRow, error) {
+func (p *Payment) claim(ctx context.Context, free int) ([]paymentdb.ClaimStepsRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	return commanddb.New(p.cfg.Pool).ClaimSteps(ctx, int32(free))
+	return paymentdb.New(p.cfg.Pool).ClaimSteps(ctx, int32(free))
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -187,7 +187,7 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // try makes one call for a claimed step and writes down what came of it. Past the deadline the provider is told to forget the
 // key instead, unless it was never asked. One event is logged.
-func (p *Payment) try(ctx context.Context, s commanddb.ClaimStepsRow) {
+func (p *Payment) try(ctx context.Context, s paymentdb.ClaimStepsRow) {
 	begin := time.Now()
 	paymentID := order.ID(s.PaymentID).Format(order.PrefixPayment)
 	key := paymentID + "-" + s.Step
@@ -238,7 +238,7 @@ func (p *Payment) try(ctx context.Context, s commanddb.ClaimStepsRow) {
 
 // postpone keeps a step due after a try without a definite answer: after 200 ms, doubling up to 2 s for an authorization, whose
 // customer waits, and up to 30 s for the others, which are tried without end.
-func (p *Payment) postpone(ctx context.Context, s commanddb.ClaimStepsRow, cause error) error {
+func (p *Payment) postpone(ctx context.Context, s paymentdb.ClaimStepsRow, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	code, refused := errcode.PAY003, apierr.From(cause).Code
@@ -253,7 +253,7 @@ func (p *Payment) postpone(ctx context.Context, s commanddb.ClaimStepsRow, cause
 		longest = min(2, max(s.SecondsLeft, 0.2))
 	}
 	seconds := min(0.2*float64(int64(1)<<min(s.Tries-1, 10)), longest)
-	_, err := commanddb.New(p.cfg.Pool).PostponeStep(ctx, commanddb.PostponeStepParams{
+	_, err := paymentdb.New(p.cfg.Pool).PostponeStep(ctx, paymentdb.PostponeStepParams{
 		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: s.Account, Mode: s.Mode, OrderID: s.OrderID,
 		Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,
 	})
@@ -264,7 +264,7 @@ var errLeaseLost = errors.New("another worker has the step")
 
 // settle writes a definite answer and tells the saga, in one transaction. A late result of a lost lease changes nothing:
 // errLeaseLost; whoever has the step asks the provider under the same key.
-func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outcome) error {
+func (p *Payment) settle(ctx context.Context, s paymentdb.ClaimStepsRow, o outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	owner := order.Owner{Account: s.Account, Mode: s.Mode}
@@ -275,8 +275,8 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 		return fmt.Errorf("encode reply: %w", err)
 	}
 	err = pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
-		n, err := q.SettleStep(ctx, commanddb.SettleStepParams{
+		q := paymentdb.New(tx)
+		n, err := q.SettleStep(ctx, paymentdb.SettleStepParams{
 			Account: s.Account, Mode: s.Mode, OrderID: s.OrderID, Step: s.Step, Attempt: s.Attempt, Fence: s.Fence,
 		})
 		if err != nil {
@@ -285,7 +285,7 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 		if n == 0 {
 			return errLeaseLost
 		}
-		settled := commanddb.SettlePaymentParams{
+		settled := paymentdb.SettlePaymentParams{
 			Account: s.Account, Mode: s.Mode, ID: s.PaymentID, FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,
 		}
 		switch {
@@ -304,7 +304,7 @@ func (p *Payment) settle(ctx context.Context, s commanddb.ClaimStepsRow, o outco
 			return err
 		}
 		id := order.ID(s.OrderID)
-		return bus.Send(ctx, q, []bus.Outgoing{{
+		return bus.Send(ctx, tx, []bus.Outgoing{{
 			Topic: TopicReplies, Key: id.Format(order.PrefixOrder), Shard: id.Shard(), TraceID: s.TraceID,
 			ID: uuid.UUID(p.cfg.IDs.Mint(p.cfg.Now(), s.Account)), Payload: payload,
 		}})

@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -134,7 +134,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 		payload, _ := json.Marshal(Command{Operation: op, Owner: alice, OrderID: id, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
 		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
 			now := time.Now()
-			if err := commanddb.New(tx).PutSteps(t.Context(), commanddb.PutStepsParams{
+			if err := ordersdb.New(tx).PutSteps(t.Context(), ordersdb.PutStepsParams{
 				Accounts: []int32{1}, Modes: []string{"test"}, OrderIds: []uuid.UUID{uuid.UUID(id)}, Steps: []string{string(op)}, Attempts: []int32{1},
 				Positions: []int32{1}, Statuses: []string{"running"}, Tries: []int32{0}, LastCodes: []string{""}, Inputs: []string{""},
 				TraceIds: []string{"t"}, StartedAts: []time.Time{now}, FinishedAts: []time.Time{{}},

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/querydb"
 )
 
@@ -83,7 +83,7 @@ func (p *parts) health(ctx context.Context, worker bool) (h health) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	h.Faults, h.LagSeconds = []string{}, []float64{}
-	row, err := commanddb.New(p.primary).PrimaryHealth(ctx)
+	row, err := busdb.New(p.primary).PrimaryHealth(ctx)
 	if err != nil {
 		h.Faults = append(h.Faults, "the primary does not answer")
 	} else {

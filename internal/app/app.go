@@ -19,6 +19,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/sql"
@@ -164,12 +166,12 @@ func migrate(ctx context.Context, proc process, args []string) error {
 	if *sample == "" {
 		return nil
 	}
-	return withQueries(ctx, cfg.PrimaryURL, func(q *queries) error {
-		account, err := accountOf(ctx, q, *sample)
+	return withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		account, err := accountOf(ctx, accountsdb.New(conn), *sample)
 		if err != nil {
 			return err
 		}
-		n, err := loadCatalogue(ctx, q, account)
+		n, err := loadCatalogue(ctx, conn, account)
 		fmt.Fprintf(out, "account %s has the sample catalogue of %d products\n", *sample, n)
 		return err
 	})

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
 )
 
 // firstSKU is a product of the sample catalogue.
@@ -52,9 +55,9 @@ var (
 )
 
 // catalogue is the sample products of an account with their stock: 216 of them.
-func catalogue(account int32) (commanddb.InsertProductsParams, commanddb.InsertStockParams) {
-	p := commanddb.InsertProductsParams{Account: account, Mode: "test"}
-	s := commanddb.InsertStockParams{Account: account, Mode: "test"}
+func catalogue(account int32) (cataloguedb.InsertProductsParams, inventorydb.InsertStockParams) {
+	p := cataloguedb.InsertProductsParams{Account: account, Mode: "test"}
+	s := inventorydb.InsertStockParams{Account: account, Mode: "test"}
 	for _, a := range articles {
 		for i, line := range series {
 			cents := (a.cents*line.percent/100/10)*10 + 9 // ends in 9, as prices do
@@ -69,8 +72,9 @@ func catalogue(account int32) (commanddb.InsertProductsParams, commanddb.InsertS
 }
 
 // loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has.
-func loadCatalogue(ctx context.Context, q *queries, account int32) (int64, error) {
-	owner := commanddb.CountProductsParams{Account: account, Mode: "test"}
+func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
+	q := cataloguedb.New(conn)
+	owner := cataloguedb.CountProductsParams{Account: account, Mode: "test"}
 	n, err := q.CountProducts(ctx, owner)
 	if err != nil || n > 0 {
 		return n, err
@@ -79,7 +83,7 @@ func loadCatalogue(ctx context.Context, q *queries, account int32) (int64, error
 	if err = q.InsertProducts(ctx, products); err != nil {
 		return 0, err
 	}
-	if err = q.InsertStock(ctx, stock); err != nil {
+	if err = inventorydb.New(conn).InsertStock(ctx, stock); err != nil {
 		return 0, err
 	}
 	return q.CountProducts(ctx, owner)

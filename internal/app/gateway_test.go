@@ -16,7 +16,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/psp"
@@ -114,13 +115,12 @@ func (g *gateway) serve(p *parts) string {
 // stock makes a product of alice's with a price of 10.00 EUR.
 func (g *gateway) stock(sku string, onHand int64) {
 	g.t.Helper()
-	q := commanddb.New(g.db.Pool)
-	if err := q.InsertProducts(g.t.Context(), commanddb.InsertProductsParams{
+	if err := cataloguedb.New(g.db.Pool).InsertProducts(g.t.Context(), cataloguedb.InsertProductsParams{
 		Account: 1, Mode: "test", Skus: []string{sku}, Names: []string{sku}, Descriptions: []string{""}, Prices: [][]byte{[]byte(`{"EUR": 1000}`)},
 	}); err != nil {
 		g.t.Fatal(err)
 	}
-	if err := q.InsertStock(g.t.Context(), commanddb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{sku}, OnHand: []int64{onHand}}); err != nil {
+	if err := inventorydb.New(g.db.Pool).InsertStock(g.t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{sku}, OnHand: []int64{onHand}}); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -17,14 +17,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/order"
 )
 
 // Scopes are all that a key can be given.
 var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
-
-type queries = commanddb.Queries
 
 func newFlags(name string) *flag.FlagSet {
 	return flag.NewFlagSet("ordergate "+name, flag.ContinueOnError)
@@ -41,8 +39,8 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// withQueries runs fn with one connection to the database, as whom the URL says.
-func withQueries(ctx context.Context, url string, fn func(*queries) error) error {
+// withConn runs fn with one connection to the database, as whom the URL says.
+func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 	if url == "" {
 		return errNoPrimary
 	}
@@ -51,11 +49,11 @@ func withQueries(ctx context.Context, url string, fn func(*queries) error) error
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	return fn(commanddb.New(conn))
+	return fn(conn)
 }
 
 // accountOf finds an account by its name or makes it.
-func accountOf(ctx context.Context, q *queries, name string) (int32, error) {
+func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {
 	a, err := q.GetAccount(ctx, name)
 	if err == nil {
 		return a.ID, nil
@@ -105,7 +103,8 @@ func keys(ctx context.Context, proc process, args []string) error {
 	if len(cfg.Secret) < minSecret && (args[0] == "create" || args[0] == "rotate") {
 		return errors.New("ORDERGATE_SECRET is not set: it must be the one of your other processes")
 	}
-	return withQueries(ctx, cfg.PrimaryURL, func(q *queries) error {
+	return withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		q := accountsdb.New(conn)
 		switch args[0] {
 		case "create":
 			list := strings.Split(*scopes, ",")
@@ -118,7 +117,7 @@ func keys(ctx context.Context, proc process, args []string) error {
 			if err != nil {
 				return err
 			}
-			return createKey(ctx, q, ids, out, commanddb.InsertKeyParams{Account: number, Mode: *mode, Name: *name, Scopes: list, ExpiresAt: expiry(*valid)})
+			return createKey(ctx, q, ids, out, accountsdb.InsertKeyParams{Account: number, Mode: *mode, Name: *name, Scopes: list, ExpiresAt: expiry(*valid)})
 		case "list":
 			return listKeys(ctx, q, out)
 		case "revoke":
@@ -135,12 +134,12 @@ func keys(ctx context.Context, proc process, args []string) error {
 			if old.RevokedAt != nil || old.ExpiresAt != nil && old.ExpiresAt.Before(time.Now()) {
 				return errors.New("the key is no longer valid: create another one")
 			}
-			if err = createKey(ctx, q, ids, out, commanddb.InsertKeyParams{
+			if err = createKey(ctx, q, ids, out, accountsdb.InsertKeyParams{
 				Account: old.Account, Mode: old.Mode, Name: old.Name, Scopes: old.Scopes, ExpiresAt: old.ExpiresAt,
 			}); err != nil {
 				return err
 			}
-			_, err = q.ExpireKey(ctx, commanddb.ExpireKeyParams{ID: uuid.UUID(id), Seconds: overlap.Seconds()})
+			_, err = q.ExpireKey(ctx, accountsdb.ExpireKeyParams{ID: uuid.UUID(id), Seconds: overlap.Seconds()})
 			return err
 		}
 		return errors.New(how)
@@ -156,7 +155,7 @@ func expiry(valid time.Duration) *time.Time {
 }
 
 // createKey makes a key of 256 random bits and prints it.
-func createKey(ctx context.Context, q *queries, ids order.IDs, out io.Writer, p commanddb.InsertKeyParams) error {
+func createKey(ctx context.Context, q *accountsdb.Queries, ids order.IDs, out io.Writer, p accountsdb.InsertKeyParams) error {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	text := "og_" + p.Mode + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
@@ -169,7 +168,7 @@ func createKey(ctx context.Context, q *queries, ids order.IDs, out io.Writer, p 
 	return err
 }
 
-func listKeys(ctx context.Context, q *queries, out io.Writer) error {
+func listKeys(ctx context.Context, q *accountsdb.Queries, out io.Writer) error {
 	rows, err := q.ListKeys(ctx)
 	if err != nil {
 		return err

@@ -7,9 +7,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
 )
@@ -19,11 +20,12 @@ func parked(ctx context.Context, proc process, args []string) error {
 	const how = "ordergate parked list | retry CONSUMER ORDER_ID"
 	switch {
 	case len(args) == 1 && args[0] == "list":
-		return withQueries(ctx, proc.cfg.PrimaryURL, func(q *queries) error {
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+			q := busdb.New(conn)
 			w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "CONSUMER\tORDER\tTOPIC\tPARKED AT\tTRACE ID\tCAUSE")
 			for after := int64(0); ; {
-				rows, err := q.ListParked(ctx, commanddb.ListParkedParams{After: after, PageSize: 500})
+				rows, err := q.ListParked(ctx, busdb.ListParkedParams{After: after, PageSize: 500})
 				if err != nil {
 					return err
 				}

@@ -16,7 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
@@ -35,7 +36,7 @@ type parts struct {
 	primary  *pgxpool.Pool
 	replicas []*pgxpool.Pool
 	redis    redis.UniversalClient // nil without Redis
-	reader   *query.Reader
+	reader   *query.Queries
 	commands *command.Commands
 	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
 }
@@ -70,7 +71,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 	if err = p.primary.Ping(ctx); err != nil {
 		return nil, fmt.Errorf("primary: %w", err)
 	}
-	if _, err = commanddb.New(p.primary).PrimaryHealth(ctx); err != nil {
+	if _, err = busdb.New(p.primary).PrimaryHealth(ctx); err != nil {
 		return nil, fmt.Errorf("the primary has not the schema of this version, run `ordergate migrate`: %w", err)
 	}
 	for _, url := range cfg.ReplicaURLs {
@@ -142,7 +143,7 @@ func (p *parts) close() {
 // checkPrimary looks at each new connection to the primary: it refuses a server whose timeline is behind the highest that was
 // seen (a primary that lost a failover and does not know), and one that may forget what it committed.
 func (p *parts) checkPrimary(ctx context.Context, conn *pgx.Conn) error {
-	row, err := commanddb.New(conn).Timeline(ctx)
+	row, err := ordersdb.New(conn).Timeline(ctx)
 	if err != nil {
 		return fmt.Errorf("not a primary: %w", err)
 	}

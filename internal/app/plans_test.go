@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -31,7 +31,7 @@ func TestPlansAreKeptAndWalkIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	c, q := commanddb.New(conn), querydb.New(conn)
+	c, q := ordersdb.New(conn), querydb.New(conn)
 	unlessNone := func(err error) error {
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -41,22 +41,22 @@ func TestPlansAreKeptAndWalkIndexes(t *testing.T) {
 	accounts, modes, ids := []int32{1}, []string{"test"}, []uuid.UUID{uuid.New()}
 	for name, run := range map[string]func() error{
 		"FROM idempotency_keys": func() error {
-			_, err := c.FindAnswers(ctx, commanddb.FindAnswersParams{Accounts: accounts, Modes: modes, Operations: []string{"placeOrder"}, Keys: []string{"k"}})
+			_, err := c.FindAnswers(ctx, ordersdb.FindAnswersParams{Accounts: accounts, Modes: modes, Operations: []string{"placeOrder"}, Keys: []string{"k"}})
 			return err
 		},
 		"-- name: LockOrders": func() error {
-			_, err := c.LockOrders(ctx, commanddb.LockOrdersParams{Accounts: accounts, Modes: modes, Ids: ids})
+			_, err := c.LockOrders(ctx, ordersdb.LockOrdersParams{Accounts: accounts, Modes: modes, Ids: ids})
 			return err
 		},
 		"-- name: UpdateOrders": func() error {
-			_, err := c.UpdateOrders(ctx, commanddb.UpdateOrdersParams{
+			_, err := c.UpdateOrders(ctx, ordersdb.UpdateOrdersParams{
 				Accounts: accounts, Modes: modes, Ids: ids, ExpectedVersions: []int64{1}, Statuses: []string{"s"}, PaymentStatuses: []string{"p"},
 				Versions: []int64{2}, HeadHashes: [][]byte{{1}}, States: [][]byte{[]byte("{}")}, UpdatedAts: []time.Time{time.Now()},
 			})
 			return err
 		},
 		"-- name: GetOrderState": func() error {
-			_, err := c.GetOrderState(ctx, commanddb.GetOrderStateParams{Account: 1, Mode: "test", ID: ids[0]})
+			_, err := c.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: 1, Mode: "test", ID: ids[0]})
 			return unlessNone(err)
 		},
 		"-- name: GetSaga": func() error {

@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
@@ -94,11 +96,11 @@ func run(ctx context.Context, proc process, args []string) error {
 		return err
 	}
 	var account int32
-	if err = withQueries(ctx, cfg.PrimaryURL, func(q *queries) error {
-		if account, err = accountOf(ctx, q, demoAccount); err != nil {
+	if err = withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		if account, err = accountOf(ctx, accountsdb.New(conn), demoAccount); err != nil {
 			return err
 		}
-		n, err := loadCatalogue(ctx, q, account)
+		n, err := loadCatalogue(ctx, conn, account)
 		say("the catalogue has %d products", n)
 		return err
 	}); err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
 )
@@ -46,7 +46,7 @@ func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 
 // findKey looks an API key up on the primary.
 func (p *parts) findKey(ctx context.Context, hash []byte) (*edge.Key, error) {
-	row, err := commanddb.New(p.primary).FindKey(ctx, hash)
+	row, err := accountsdb.New(p.primary).FindKey(ctx, hash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
@@ -94,7 +95,7 @@ func (p *parts) project(ctx context.Context, msgs []bus.Message) error {
 
 // keepHouse forgets old idempotency keys and handled messages and makes the partitions of the coming months.
 func (p *parts) keepHouse(ctx context.Context) {
-	q := commanddb.New(p.primary)
+	q := ordersdb.New(p.primary)
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	// Each has its own time: the primary may have fallen silent.
@@ -114,7 +115,7 @@ func (p *parts) keepHouse(ctx context.Context) {
 			more = attempt("forget old keys and messages", func(ctx context.Context) (err error) {
 				var err1, err2 error
 				answers, err1 = q.PurgeAnswers(ctx)
-				messages, err2 = q.PurgeInbox(ctx)
+				messages, err2 = busdb.New(p.primary).PurgeInbox(ctx)
 				return errors.Join(err1, err2)
 			}) && (answers >= 1000 || messages >= 1000)
 		}

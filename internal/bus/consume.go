@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -243,7 +243,7 @@ func (c *Consumer) alone(ctx context.Context, d delivery, slots chan struct{}, e
 func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (outcomes []string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
-	take := commanddb.TakeMessagesParams{Consumer: c.Name}
+	take := busdb.TakeMessagesParams{Consumer: c.Name}
 	for _, d := range batch {
 		take.MessageIds = append(take.MessageIds, d.ID)
 		take.Keys = append(take.Keys, d.Key)
@@ -255,7 +255,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (
 	}
 	var after func()
 	err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
+		q := busdb.New(tx)
 		rows, err := q.TakeMessages(ctx, take)
 		if err != nil {
 			return err
@@ -329,8 +329,8 @@ func (c *Consumer) after(f func()) {
 	f()
 }
 
-func (c *Consumer) parking(d delivery, cause string) commanddb.ParkMessageParams {
-	return commanddb.ParkMessageParams{
+func (c *Consumer) parking(d delivery, cause string) busdb.ParkMessageParams {
+	return busdb.ParkMessageParams{
 		Consumer: c.Name, Topic: d.Topic, Key: d.Key, MessageID: d.ID, TraceID: d.TraceID, Payload: string(d.Payload),
 		Cause: text(cause[:min(len(cause), maxCause)]),
 	}

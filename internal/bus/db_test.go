@@ -23,7 +23,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
@@ -86,7 +86,7 @@ func (f *fixture) send(msgs ...string) {
 		key, payload, _ := strings.Cut(m, "/")
 		out = append(out, outgoing(key, payload))
 	}
-	if err := Send(context.Background(), commanddb.New(f.pool), out); err != nil {
+	if err := Send(context.Background(), f.pool, out); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -247,7 +247,7 @@ func testConsumers(t *testing.T, open func() transport) {
 		if o := f.outcomes("p"); o[parked] != 3 {
 			f.Errorf("outcomes %v", o)
 		}
-		rows, err := commanddb.New(f.pool).ListParked(context.Background(), commanddb.ListParkedParams{PageSize: 10})
+		rows, err := busdb.New(f.pool).ListParked(context.Background(), busdb.ListParkedParams{PageSize: 10})
 		if err != nil || len(rows) != 3 || rows[0].Consumer != "c" || rows[0].TraceID != "trace-p" {
 			f.Errorf("list: %v %v", rows, err)
 		}
@@ -325,7 +325,7 @@ func testConsumers(t *testing.T, open func() transport) {
 		f.relay(f.pub)
 		o := outgoing("a", "0")
 		for range 3 {
-			if err := Send(context.Background(), commanddb.New(f.pool), []Outgoing{o, outgoing("b", "0")}); err != nil {
+			if err := Send(context.Background(), f.pool, []Outgoing{o, outgoing("b", "0")}); err != nil {
 				f.Fatal(err)
 			}
 		}
@@ -579,7 +579,7 @@ func TestRelay(t *testing.T) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		if err = Send(context.Background(), commanddb.New(tx), []Outgoing{outgoing("late", "0")}); err != nil {
+		if err = Send(context.Background(), tx, []Outgoing{outgoing("late", "0")}); err != nil {
 			f.Fatal(err)
 		}
 		f.send("early/0")
@@ -646,7 +646,7 @@ func TestRelay(t *testing.T) {
 		for i := range 50 {
 			o := outgoing("saga", strconv.Itoa(i))
 			o.Topic = "replies"
-			if err := Send(context.Background(), commanddb.New(f.pool), []Outgoing{o}); err != nil {
+			if err := Send(context.Background(), f.pool, []Outgoing{o}); err != nil {
 				f.Fatal(err)
 			}
 			r.Wake()

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -20,13 +20,13 @@ type Outgoing struct {
 	Payload    []byte    // text in UTF-8
 }
 
-// Send writes the messages into the outbox, in their order, in the transaction of q. For the order of a key it must come after
+// Send writes the messages into the outbox, in their order, in the transaction of db. For the order of a key it must come after
 // the lock on what the key names; the relay publishes them after COMMIT, at once if it is woken then.
-func Send(ctx context.Context, q *commanddb.Queries, out []Outgoing) error {
+func Send(ctx context.Context, db busdb.DBTX, out []Outgoing) error {
 	if len(out) == 0 {
 		return nil
 	}
-	var p commanddb.InsertOutboxParams
+	var p busdb.InsertOutboxParams
 	for _, o := range out {
 		p.Shards = append(p.Shards, o.Shard)
 		p.Topics = append(p.Topics, o.Topic)
@@ -35,7 +35,7 @@ func Send(ctx context.Context, q *commanddb.Queries, out []Outgoing) error {
 		p.TraceIds = append(p.TraceIds, o.TraceID)
 		p.Payloads = append(p.Payloads, string(o.Payload))
 	}
-	return q.InsertOutbox(ctx, p)
+	return busdb.New(db).InsertOutbox(ctx, p)
 }
 
 // RetryParked moves all that is parked of a consumer's key back into the outbox, in one transaction, and returns how many
@@ -43,11 +43,11 @@ func Send(ctx context.Context, q *commanddb.Queries, out []Outgoing) error {
 // handled them drop them. shard is the key's. It waits for the page that the relay has in work.
 func RetryParked(ctx context.Context, pool *pgxpool.Pool, consumer, key string, shard int16) (n int64, err error) {
 	err = pg.InTx(ctx, pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
-		if err := q.LockShard(ctx, commanddb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
+		q := busdb.New(tx)
+		if err := q.LockShard(ctx, busdb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
 			return err
 		}
-		n, err = q.UnparkKey(ctx, commanddb.UnparkKeyParams{Shard: shard, Consumer: consumer, Key: key})
+		n, err = q.UnparkKey(ctx, busdb.UnparkKeyParams{Shard: shard, Consumer: consumer, Key: key})
 		return err
 	})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/commanddb"
+	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -136,7 +136,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 	}
 	what := r.awake(start)
 	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
-		q := commanddb.New(tx)
+		q := busdb.New(tx)
 		var err error
 		if what.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(what.Shards) == 0 {
 			return err
@@ -170,7 +170,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 
 // look tells whether the outbox has rows, and keeps the age of the oldest.
 func (r *Relay) look(ctx context.Context) (bool, error) {
-	age, err := commanddb.New(r.cfg.Pool).OutboxAge(ctx)
+	age, err := busdb.New(r.cfg.Pool).OutboxAge(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {
 		r.oldest.Store(0)
 		return false, nil
@@ -183,7 +183,7 @@ func (r *Relay) look(ctx context.Context) (bool, error) {
 }
 
 // publish returns the message ids that were not taken over.
-func (r *Relay) publish(ctx context.Context, rows []commanddb.OutboxPageRow) map[string]bool {
+func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
 	byTopic := map[string][]*message.Message{}
@@ -224,8 +224,8 @@ func (r *Relay) publish(ctx context.Context, rows []commanddb.OutboxPageRow) map
 
 // awake asks for a page without the keys that rest, and without the topics of which many do: something is wrong with all of it,
 // and its rows must not fill the pages.
-func (r *Relay) awake(now time.Time) commanddb.OutboxPageParams {
-	what := commanddb.OutboxPageParams{PageSize: pageSize}
+func (r *Relay) awake(now time.Time) busdb.OutboxPageParams {
+	what := busdb.OutboxPageParams{PageSize: pageSize}
 	keys := map[string]int{}
 	for k, rest := range r.resting {
 		if now.Before(rest.until) {
@@ -245,7 +245,7 @@ func (r *Relay) awake(now time.Time) commanddb.OutboxPageParams {
 }
 
 // restKeys lets the keys that failed rest, longer each time, and forgets those that did not.
-func (r *Relay) restKeys(rows []commanddb.OutboxPageRow, failed map[string]bool) {
+func (r *Relay) restKeys(rows []busdb.OutboxPageRow, failed map[string]bool) {
 	if len(failed) == 0 && len(r.resting) == 0 {
 		return
 	}

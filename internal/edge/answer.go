@@ -63,7 +63,7 @@ func (a answer) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error  { retu
 func (a answer) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error  { return a.write(w) }
 
 // written is the answer of a command.
-func (s *Server) written(ctx context.Context, a command.Answer, applied string) answer {
+func (s *Server) written(ctx context.Context, a command.Result, applied string) answer {
 	m := metaOf(ctx)
 	key, replayed := "", ""
 	if !a.OrderID.IsZero() {
@@ -88,7 +88,7 @@ func (s *Server) written(ctx context.Context, a command.Answer, applied string) 
 }
 
 // refused lets the answer of a refused command carry the token of the state that refused it: who reads next sees why.
-func (s *Server) refused(ctx context.Context, a command.Answer, err error) error {
+func (s *Server) refused(ctx context.Context, a command.Result, err error) error {
 	if a.LSN > 0 {
 		metaOf(ctx).token = s.cfg.Signer.Sign(token.Token{Timeline: s.cfg.Timeline(), LSN: a.LSN})
 	}
@@ -96,7 +96,7 @@ func (s *Server) refused(ctx context.Context, a command.Answer, err error) error
 }
 
 // read is the answer of a query: 304 if the caller holds it.
-func (s *Server) read(ctx context.Context, a query.Answer, ifNoneMatch *string, err error) (answer, error) {
+func (s *Server) read(ctx context.Context, a query.View, ifNoneMatch *string, err error) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}

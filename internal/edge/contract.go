@@ -244,7 +244,7 @@ func idempotencyKey(h http.Header) (string, error) {
 func (o *operation) checkParameters(c echo.Context) error {
 	var faults []apierr.Fault
 	fault := func(p parameter, rule errcode.Rule, want string) {
-		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Want: want})
+		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Expected: want})
 	}
 	query := url.Values{}
 	if raw := c.Request().URL.RawQuery; raw != "" {
@@ -292,7 +292,7 @@ func (o *operation) checkParameters(c echo.Context) error {
 			}
 		}
 		for _, f := range faultsOf(p.schema.Validate(v), nil) {
-			fault(p, f.Rule, f.Want)
+			fault(p, f.Rule, f.Expected)
 		}
 	}
 	for name := range query {

@@ -168,7 +168,7 @@ func faultsOf(err error, v any) []apierr.Fault {
 			}
 			at := places[place{k.Property, len(e.InstanceLocation)}]
 			for _, f := range faultsOf(e.Causes[0], nil) {
-				faults = append(faults, apierr.Fault{Pointer: at, Rule: f.Rule, Want: f.Want})
+				faults = append(faults, apierr.Fault{Pointer: at, Rule: f.Rule, Expected: f.Expected})
 			}
 			return
 		}
@@ -189,7 +189,7 @@ func faultsOf(err error, v any) []apierr.Fault {
 				faults = append(faults, apierr.Fault{Pointer: at + pointer([]string{name}), Rule: errcode.RuleAdditionalProperties})
 			}
 		default:
-			f := apierr.Fault{Pointer: at, Rule: errcode.RuleSchema, Want: wanted(k)}
+			f := apierr.Fault{Pointer: at, Rule: errcode.RuleSchema, Expected: wanted(k)}
 			if path := k.KeywordPath(); len(path) > 0 {
 				f.Rule = errcode.Rule(path[len(path)-1])
 			}

@@ -49,11 +49,11 @@ func metaOf(ctx context.Context) *meta {
 	return m
 }
 
-func (m *meta) about(path string) apierr.About {
+func (m *meta) about(path string) apierr.ProblemContext {
 	if len(path) > 256 {
 		path = path[:256]
 	}
-	return apierr.About{TraceID: m.traceID, Instance: strings.ToValidUTF8(path, "?"), Chinese: m.chinese}
+	return apierr.ProblemContext{TraceID: m.traceID, Instance: strings.ToValidUTF8(path, "?"), Chinese: m.chinese}
 }
 
 var (

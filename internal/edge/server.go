@@ -28,7 +28,7 @@ import (
 // Config is what a Server needs.
 type Config struct {
 	Commands *command.Commands
-	Queries  *query.Reader
+	Queries  *query.Queries
 	Auth     *Authenticator
 	Signer   token.Signer
 	Timeline func() uint32
@@ -147,9 +147,9 @@ func (s *Server) drain(next echo.HandlerFunc) echo.HandlerFunc {
 }
 
 // request is what the handlers give to a command.
-func request(ctx context.Context, path, key string) command.Request {
+func request(ctx context.Context, path, key string) command.Envelope {
 	m := metaOf(ctx)
-	return command.Request{Owner: m.key.Owner, Operation: m.op.id, Key: key, About: m.about(path), Actor: m.key.ID}
+	return command.Envelope{Owner: m.key.Owner, Operation: m.op.id, Key: key, About: m.about(path), Actor: m.key.ID}
 }
 
 // token reads a request's consistency token.

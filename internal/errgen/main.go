@@ -192,9 +192,9 @@ const (
 {{- end}}
 )
 
-// Say puts the rule into words, in zh-CN or else in en. want is what the contract demands there, for rules whose words name it.
-// A keyword that the registry has no words for is said as RuleSchema.
-func (r Rule) Say(chinese bool, want string) string {
+// Message puts the rule into words, in zh-CN or else in en. expected is what the contract demands there, for rules whose words name it.
+// A keyword that the registry has no words for is worded as RuleSchema.
+func (r Rule) Message(chinese bool, expected string) string {
 	words, ok := rules[r]
 	if !ok {
 		words = rules[RuleSchema]
@@ -203,7 +203,7 @@ func (r Rule) Say(chinese bool, want string) string {
 	if chinese {
 		text = words[1]
 	}
-	return strings.Replace(text, "{}", want, 1)
+	return strings.Replace(text, "{}", expected, 1)
 }
 
 var rules = map[Rule][2]string{

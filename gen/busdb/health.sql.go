@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: health.sql
 
-package commanddb
+package busdb
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type PrimaryHealthRow struct {
 	Parked        int64
 }
 
-// What /readyz asks.
+// Figures for /readyz.
 // The primary's clock, and how old the oldest unpublished message is in seconds.
 func (q *Queries) PrimaryHealth(ctx context.Context) (PrimaryHealthRow, error) {
 	row := q.db.QueryRow(ctx, primaryHealth)

@@ -1,4 +1,4 @@
--- What /readyz asks.
+-- Figures for /readyz.
 
 -- name: PrimaryHealth :one
 -- The primary's clock, and how old the oldest unpublished message is in seconds.

@@ -1,5 +1,10 @@
 -- Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
 
+-- name: InsertStock :exec
+INSERT INTO stock (account, mode, sku, on_hand)
+SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@on_hand::bigint[])
+ON CONFLICT (account, mode, sku) DO NOTHING;
+
 -- name: LockReservations :many
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,

@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: accounts.sql
 
-package commanddb
+package accountsdb
 
 import (
 	"context"
@@ -11,31 +11,6 @@ import (
 
 	"github.com/google/uuid"
 )
-
-const countProducts = `-- name: CountProducts :one
-SELECT count(*) FROM products WHERE account = $1 AND mode = $2
-`
-
-type CountProductsParams struct {
-	Account int32
-	Mode    string
-}
-
-func (q *Queries) CountProducts(ctx context.Context, arg CountProductsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countProducts, arg.Account, arg.Mode)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
-const ensurePartitions = `-- name: EnsurePartitions :exec
-SELECT ensure_partitions()
-`
-
-func (q *Queries) EnsurePartitions(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, ensurePartitions)
-	return err
-}
 
 const expireKey = `-- name: ExpireKey :execrows
 UPDATE api_keys SET expires_at = LEAST(expires_at, now() + make_interval(secs => $1::double precision)) WHERE id = $2
@@ -86,7 +61,7 @@ const getAccount = `-- name: GetAccount :one
 SELECT id, name, created_at FROM accounts WHERE name = $1
 `
 
-// Accounts, API keys, catalogue and stock, as the command line writes them.
+// Accounts and their API keys, as the command line writes them.
 func (q *Queries) GetAccount(ctx context.Context, name string) (Account, error) {
 	row := q.db.QueryRow(ctx, getAccount, name)
 	var i Account
@@ -138,56 +113,6 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 		arg.Hash,
 		arg.Scopes,
 		arg.ExpiresAt,
-	)
-	return err
-}
-
-const insertProducts = `-- name: InsertProducts :exec
-INSERT INTO products (account, mode, sku, name, description, prices)
-SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::jsonb[])
-ON CONFLICT (account, mode, sku) DO NOTHING
-`
-
-type InsertProductsParams struct {
-	Account      int32
-	Mode         string
-	Skus         []string
-	Names        []string
-	Descriptions []string
-	Prices       [][]byte
-}
-
-func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) error {
-	_, err := q.db.Exec(ctx, insertProducts,
-		arg.Account,
-		arg.Mode,
-		arg.Skus,
-		arg.Names,
-		arg.Descriptions,
-		arg.Prices,
-	)
-	return err
-}
-
-const insertStock = `-- name: InsertStock :exec
-INSERT INTO stock (account, mode, sku, on_hand)
-SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::bigint[])
-ON CONFLICT (account, mode, sku) DO NOTHING
-`
-
-type InsertStockParams struct {
-	Account int32
-	Mode    string
-	Skus    []string
-	OnHand  []int64
-}
-
-func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
-	_, err := q.db.Exec(ctx, insertStock,
-		arg.Account,
-		arg.Mode,
-		arg.Skus,
-		arg.OnHand,
 	)
 	return err
 }
@@ -258,23 +183,4 @@ func (q *Queries) RevokeKey(ctx context.Context, id uuid.UUID) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const timeline = `-- name: Timeline :one
-SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
-       current_setting('synchronous_commit') AS synchronous_commit
-`
-
-type TimelineRow struct {
-	Timeline          int64
-	SynchronousCommit string
-}
-
-// The primary's timeline, from the name of the log file it writes (pg_control_checkpoint lags behind a promotion), and what
-// must be true of a primary that answers with consistency tokens.
-func (q *Queries) Timeline(ctx context.Context) (TimelineRow, error) {
-	row := q.db.QueryRow(ctx, timeline)
-	var i TimelineRow
-	err := row.Scan(&i.Timeline, &i.SynchronousCommit)
-	return i, err
 }

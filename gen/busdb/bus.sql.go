@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: bus.sql
 
-package commanddb
+package busdb
 
 import (
 	"context"

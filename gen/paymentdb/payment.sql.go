@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: payment.sql
 
-package commanddb
+package paymentdb
 
 import (
 	"context"

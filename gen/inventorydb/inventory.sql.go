@@ -3,7 +3,7 @@
 //   sqlc v1.31.1
 // source: inventory.sql
 
-package commanddb
+package inventorydb
 
 import (
 	"context"
@@ -123,6 +123,31 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 	return err
 }
 
+const insertStock = `-- name: InsertStock :exec
+
+INSERT INTO stock (account, mode, sku, on_hand)
+SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::bigint[])
+ON CONFLICT (account, mode, sku) DO NOTHING
+`
+
+type InsertStockParams struct {
+	Account int32
+	Mode    string
+	Skus    []string
+	OnHand  []int64
+}
+
+// Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
+func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
+	_, err := q.db.Exec(ctx, insertStock,
+		arg.Account,
+		arg.Mode,
+		arg.Skus,
+		arg.OnHand,
+	)
+	return err
+}
+
 const lockExpired = `-- name: LockExpired :many
 SELECT account, mode, order_id, attempt, status, expires_at FROM stock_reservations
 WHERE status = 'held' AND expires_at <= now()
@@ -167,7 +192,6 @@ func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 }
 
 const lockReservations = `-- name: LockReservations :many
-
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
@@ -191,7 +215,6 @@ type LockReservationsRow struct {
 	ExpiresAt time.Time
 }
 
-// Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
 func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsParams) ([]LockReservationsRow, error) {
 	rows, err := q.db.Query(ctx, lockReservations,
 		arg.Accounts,

@@ -1,0 +1,34 @@
+-- Idempotency keys with their stored answers. All statements of a batch run in one transaction.
+
+-- name: TryLockKeys :many
+-- Locks idempotency keys until the transaction's end, without waiting; in the order of the array.
+SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::bigint[]) AS hash;
+
+-- name: FindAnswers :many
+-- Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
+SELECT k.* FROM idempotency_keys k
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode,
+             unnest(@operations::text[]) AS operation, unnest((SELECT @keys::text[])) AS key) w
+  ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key;
+
+-- name: InsertAnswers :exec
+INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, content_type, etag, location, body, order_id)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@operations::text[]), unnest(@keys::text[]),
+       unnest(@request_hashes::bytea[]), unnest(@statuses::integer[]), unnest(@content_types::text[]), unnest(@etags::text[]),
+       unnest(@locations::text[]), unnest(@bodies::bytea[]),
+       NULLIF(unnest(@order_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid);
+
+-- name: PurgeAnswers :execrows
+-- Forgets keys older than 48 hours, a small batch at a time.
+DELETE FROM idempotency_keys k USING (
+    SELECT account, mode, operation, key FROM idempotency_keys
+    WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
+) old
+WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key;
+
+-- name: LockKeyWithin :one
+-- For the outcome of a COMMIT that was not heard: waits for whoever still holds the key, within the lock_timeout.
+SELECT pg_advisory_xact_lock(@hash::bigint)::text;
+
+-- name: SetLockTimeout :exec
+SELECT set_config('lock_timeout', @milliseconds::text, true);

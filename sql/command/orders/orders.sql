@@ -1,0 +1,50 @@
+-- Where a table is partitioned the look-up's array comes by a subselect: a planner that knows its length never finds the kept plan
+-- as cheap as a new one, and plans over all partitions each time (0.3 to 1 ms; with the kept plan 0.02 ms).
+
+-- Orders are written in batches: arrays in, one row an element. All statements of a batch run in one transaction.
+
+-- name: LockOrders :many
+-- Locks orders in the order of their ids, before anything of them is updated.
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
+ORDER BY o.id FOR UPDATE OF o;
+
+-- name: InsertOrders :exec
+INSERT INTO orders (account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@shards::smallint[]),
+       unnest(@customer_refs::text[]), unnest(@statuses::text[]), unnest(@payment_statuses::text[]), unnest(@versions::bigint[]), 1,
+       unnest(@head_hashes::bytea[]), unnest(@states::jsonb[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
+
+-- name: UpdateOrders :execrows
+-- Guarded by the version that was decided on: fewer rows than elements means that somebody else was faster.
+UPDATE orders o
+SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
+    state = u.state, updated_at = u.updated_at
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
+             unnest(@expected_versions::bigint[]) AS expected_version, unnest(@statuses::text[]) AS status,
+             unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version,
+             unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::jsonb[]) AS state,
+             unnest(@updated_ats::timestamptz[]) AS updated_at) u
+WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version;
+
+-- name: InsertAddresses :exec
+INSERT INTO order_addresses (account, mode, order_id, address)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@addresses::jsonb[]);
+
+-- name: InsertEvents :exec
+INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@versions::bigint[]),
+       unnest(@ids::uuid[]), unnest(@types::text[]), unnest(@schema_versions::integer[]), unnest(@payloads::text[]),
+       unnest(@trace_ids::text[]), unnest(@operations::text[]), unnest(@actors::text[]), unnest(@created_ats::timestamptz[]),
+       unnest(@prev_hashes::bytea[]), unnest(@hashes::bytea[]);
+
+-- name: GetEvents :many
+-- The history of one order.
+SELECT * FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 ORDER BY version;
+
+-- name: GetOrderState :one
+SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
+WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid);

@@ -1,0 +1,14 @@
+-- The primary itself.
+
+-- name: Timeline :one
+-- The primary's timeline, from the name of the log file it writes (pg_control_checkpoint lags behind a promotion), and what
+-- must be true of a primary that answers with consistency tokens.
+SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
+       current_setting('synchronous_commit') AS synchronous_commit;
+
+-- name: EnsurePartitions :exec
+SELECT ensure_partitions();
+
+-- name: FlushLSN :one
+-- Up to here the log of this primary is durable, as bytes from its start.
+SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn;
