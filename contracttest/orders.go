@@ -200,7 +200,7 @@ func (s *suite) checkTaken(p *placed, g *goods) {
 	if p.Rejection != nil || p.CancelRequestedAt != nil {
 		wrong("rejection", "or cancel_requested_at is set")
 	}
-	if age := p.UpdatedAt.Sub(p.CreatedAt); age != 0 {
+	if age := p.UpdatedAt.Sub(p.CreatedAt.Time); age != 0 {
 		wrong("updated_at", "is %v after created_at in version 1", age)
 	}
 }
@@ -419,7 +419,7 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 
 func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	s.ends(p, reserved, "none")
-	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt) {
+	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time) {
 		s.found(p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
 	}
 	good := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-unpaid"} // without a body
@@ -467,7 +467,7 @@ func (s *suite) reading(ctx context.Context) {
 	placed.header = header("X-Consistency-Token", "")
 	s.get(ctx, nil, placed, http.StatusOK)
 	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
-	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt) {
+	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time) {
 		s.found(r, "/body", "is not the order that was placed")
 	}
 	s.unchanged(ctx, one, r)
@@ -516,7 +516,7 @@ func (s *suite) listing(ctx context.Context) {
 		bound    string
 		has, not string
 	}{{"created_from", d.ID, p.ID}, {"created_to", p.ID, d.ID}} {
-		if !d.CreatedAt.Truncate(time.Millisecond).After(p.CreatedAt) {
+		if !d.CreatedAt.Truncate(time.Millisecond).After(p.CreatedAt.Time) {
 			break
 		}
 		r, ok := s.get(ctx, nil, call{op: "listOrders", query: values("customer_ref", s.ref, c.bound, at)}, http.StatusOK)

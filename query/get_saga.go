@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -44,7 +44,7 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 		}
 		s := api.SagaStep{
 			Name: api.SagaStepName(*row.Step), Status: api.SagaStepStatus(*row.Status), Attempts: *row.Tries,
-			NextTryAt: utc(row.NextAt), StartedAt: utc(row.StartedAt), FinishedAt: utc(row.FinishedAt),
+			NextTryAt: rfc3339.Ptr(row.NextAt), StartedAt: rfc3339.Ptr(row.StartedAt), FinishedAt: rfc3339.Ptr(row.FinishedAt),
 		}
 		if code := *row.LastCode; code != "" {
 			info, _ := errcode.Lookup(errcode.Code(code))
@@ -66,12 +66,4 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 		a.State = api.SagaStateCompensating
 	}
 	return a
-}
-
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.UTC()
-	return &u
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -52,7 +53,7 @@ func (r *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id ord
 	for _, row := range rows {
 		event := api.Event{
 			ID: order.ID(row.ID).Format(order.PrefixEvent), Type: api.EventType(row.Type), Sequence: row.Version,
-			Resource: id.Format(order.PrefixOrder), SchemaVersion: row.SchemaVersion, CreatedAt: row.CreatedAt.UTC(),
+			Resource: id.Format(order.PrefixOrder), SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
 			Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
 		}
 		if err := json.Unmarshal([]byte(row.Payload), &event.Data); err != nil {

@@ -14,21 +14,24 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// OrderFilter narrows a list of orders; what is zero does not.
+// OrderFilter narrows a list of orders. An empty text and a nil time narrow nothing.
 type OrderFilter struct {
 	Status      string
 	CustomerRef string
-	From, To    time.Time // placed from From on and before To, both cut to milliseconds
+	From, To    *time.Time // placed from From on and before To, both cut to milliseconds
 }
 
 // ListOrders answers a page of orders, the newest first. REQ_012: the cursor is not one of this owner and these filters.
 func (r *Queries) ListOrders(ctx context.Context, owner order.Owner, f OrderFilter, page Page, t token.Token) (View, error) {
 	p := querydb.ListOrdersParams{
 		Account: owner.Account, Mode: owner.Mode, Status: f.Status, CustomerRef: f.CustomerRef,
-		FromID: floor(f.From), Before: uuid.Max, Page: int32(page.Limit + 1),
+		Before: uuid.Max, Page: int32(page.Limit + 1),
 	}
-	if !f.To.IsZero() {
-		p.Before = floor(f.To)
+	if f.From != nil {
+		p.FromID = floor(*f.From)
+	}
+	if f.To != nil {
+		p.Before = floor(*f.To)
 	}
 	scope := fmt.Sprintf("orders %d %s %s %s %s %s", owner.Account, owner.Mode, f.Status, f.CustomerRef, p.FromID, p.Before)
 	after, err := r.position(scope, page.Cursor)

@@ -11,6 +11,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -74,7 +75,7 @@ func (r *Queries) ListProducts(ctx context.Context, owner order.Owner, q string,
 func product(row querydb.ListProductsRow) (api.Product, error) {
 	p := api.Product{
 		Sku: row.Sku, Name: row.Name, Description: row.Description, Prices: []api.Money{}, Active: row.Active, Version: row.Version,
-		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC(),
+		CreatedAt: rfc3339.New(row.CreatedAt), UpdatedAt: rfc3339.New(row.UpdatedAt),
 	}
 	var prices map[string]int64
 	if err := json.Unmarshal(row.Prices, &prices); err != nil {
@@ -100,6 +101,6 @@ func (r *Queries) GetInventory(ctx context.Context, owner order.Owner, sku strin
 	if e.Rev == 0 {
 		return View{}, apierr.E(errcode.INV001)
 	}
-	shown := api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: row.AsOf.UTC()}
+	shown := api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf)}
 	return r.finish("getInventory", tier, e, shown, row.Rev)
 }

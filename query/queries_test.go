@@ -81,11 +81,13 @@ func TestListOrders(t *testing.T) {
 		"one customer":          {OrderFilter{CustomerRef: "b"}, 2, []string{all[1], all[3], all[5]}, 2},
 		"one status":            {OrderFilter{Status: "confirmed"}, 20, []string{all[1], all[3], all[5]}, 1},
 		"both":                  {OrderFilter{Status: "confirmed", CustomerRef: "a"}, 20, nil, 1},
-		"from, itself included": {OrderFilter{From: begin.Add(5 * time.Minute)}, 20, all[:2], 1},
-		"to, itself not":        {OrderFilter{To: begin.Add(2 * time.Minute)}, 1, all[5:], 2},
-		"a range":               {OrderFilter{From: begin.Add(time.Minute), To: begin.Add(3*time.Minute + time.Microsecond)}, 20, all[4:6], 1},
-		"before and after time": {OrderFilter{From: time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC)}, 20, all, 1},
-		"nothing in that time":  {OrderFilter{From: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, 20, nil, 1},
+		"from, itself included": {OrderFilter{From: new(begin.Add(5 * time.Minute))}, 20, all[:2], 1},
+		"to, itself not":        {OrderFilter{To: new(begin.Add(2 * time.Minute))}, 1, all[5:], 2},
+		"a range":               {OrderFilter{From: new(begin.Add(time.Minute)), To: new(begin.Add(3*time.Minute + time.Microsecond))}, 20, all[4:6], 1},
+		"before and after time": {OrderFilter{From: new(time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)), To: new(time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC))}, 20, all, 1},
+		"nothing in that time":  {OrderFilter{From: new(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}, 20, nil, 1},
+		"to the year 1":         {OrderFilter{To: new(time.Time)}, 20, nil, 1}, // absent and zero differ
+		"from the year 1":       {OrderFilter{From: new(time.Time)}, 20, all, 1},
 		"no such customer":      {OrderFilter{CustomerRef: "' OR true --"}, 20, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -268,7 +270,7 @@ func TestGetInventory(t *testing.T) {
 	w.exec(`INSERT INTO stock (account, mode, sku, on_hand, reserved) VALUES (7, 'test', 'LAMP', 120, 3)`)
 	w.synced(w.ReplicaURL)
 	a, err := p.GetInventory(t.Context(), mine, "LAMP", anyToken)
-	if i := decoded[api.Inventory](t, a, err); i.Available != 117 || i.OnHand != 120 || i.Reserved != 3 || time.Since(i.AsOf) > time.Minute || a.Tier != "replica" {
+	if i := decoded[api.Inventory](t, a, err); i.Available != 117 || i.OnHand != 120 || i.Reserved != 3 || time.Since(i.AsOf.Time) > time.Minute || a.Tier != "replica" {
 		t.Errorf("%+v by %s", i, a.Tier)
 	}
 	_, err = p.GetInventory(t.Context(), foreign, "LAMP", anyToken)

@@ -13,12 +13,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/labstack/echo/v4"
 	"github.com/oapi-codegen/runtime"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 const (
@@ -979,8 +979,8 @@ type ErrorCodeList struct {
 // Event defines model for Event.
 type Event struct {
 	// Cause What led to the event.
-	Cause     EventCause `json:"cause"`
-	CreatedAt time.Time  `json:"created_at"`
+	Cause     EventCause   `json:"cause"`
+	CreatedAt rfc3339.Time `json:"created_at"`
 
 	// Data What the event says
 	Data map[string]interface{} `json:"data"`
@@ -1053,7 +1053,7 @@ type FulfillmentStatus string
 // Inventory defines model for Inventory.
 type Inventory struct {
 	// AsOf When these numbers last changed.
-	AsOf time.Time `json:"as_of"`
+	AsOf rfc3339.Time `json:"as_of"`
 
 	// Available What can still be sold.
 	Available int64 `json:"available"`
@@ -1093,9 +1093,9 @@ type NextCursor = string
 
 // Order defines model for Order.
 type Order struct {
-	CancelRequestedAt *time.Time `json:"cancel_requested_at"`
-	CouponCode        *string    `json:"coupon_code"`
-	CreatedAt         time.Time  `json:"created_at"`
+	CancelRequestedAt *rfc3339.Time `json:"cancel_requested_at"`
+	CouponCode        *string       `json:"coupon_code"`
+	CreatedAt         rfc3339.Time  `json:"created_at"`
 
 	// Currency ISO 4217 code.
 	//
@@ -1125,7 +1125,7 @@ type Order struct {
 	// PaymentStatus Examples: paid
 	PaymentStatus        PaymentStatus `json:"payment_status"`
 	Rejection            *Rejection    `json:"rejection"`
-	ReservationExpiresAt *time.Time    `json:"reservation_expires_at"`
+	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
 	ShippingAddress      *Address      `json:"shipping_address"`
 
 	// Status pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
@@ -1139,8 +1139,8 @@ type Order struct {
 	Subtotal Money `json:"subtotal"`
 
 	// Total An integer amount of minor units and its currency.
-	Total     Money     `json:"total"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Total     Money        `json:"total"`
+	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version The sequence of the last event.
 	Version int64 `json:"version"`
@@ -2534,8 +2534,8 @@ type ProblemSYS006Code string
 // Product defines model for Product.
 type Product struct {
 	// Active Only active products can be ordered.
-	Active    bool      `json:"active"`
-	CreatedAt time.Time `json:"created_at"`
+	Active    bool         `json:"active"`
+	CreatedAt rfc3339.Time `json:"created_at"`
 
 	// Description Examples: A lamp that dims to candle light.
 	Description string `json:"description"`
@@ -2549,8 +2549,8 @@ type Product struct {
 	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
 	// Examples: LAMP-0007
-	Sku       ClientID  `json:"sku"`
-	UpdatedAt time.Time `json:"updated_at"`
+	Sku       ClientID     `json:"sku"`
+	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version Counts the changes of the product.
 	Version int64 `json:"version"`
@@ -2597,12 +2597,12 @@ type SagaState string
 // SagaStep defines model for SagaStep.
 type SagaStep struct {
 	// Attempts How often it was tried.
-	Attempts   int32        `json:"attempts"`
-	FinishedAt *time.Time   `json:"finished_at"`
-	LastError  *StepError   `json:"last_error"`
-	Name       SagaStepName `json:"name"`
-	NextTryAt  *time.Time   `json:"next_try_at"`
-	StartedAt  *time.Time   `json:"started_at"`
+	Attempts   int32         `json:"attempts"`
+	FinishedAt *rfc3339.Time `json:"finished_at"`
+	LastError  *StepError    `json:"last_error"`
+	Name       SagaStepName  `json:"name"`
+	NextTryAt  *rfc3339.Time `json:"next_try_at"`
+	StartedAt  *rfc3339.Time `json:"started_at"`
 
 	// Status in_doubt means that the payment provider has not yet said yes or no.
 	Status SagaStepStatus `json:"status"`
@@ -2793,10 +2793,10 @@ type ListOrdersParams struct {
 	CustomerRef *ClientID               `form:"customer_ref,omitempty" json:"customer_ref,omitempty"`
 
 	// CreatedFrom Not placed before this instant (millisecond precision).
-	CreatedFrom *time.Time `form:"created_from,omitempty" json:"created_from,omitempty"`
+	CreatedFrom *rfc3339.Time `form:"created_from,omitempty" json:"created_from,omitempty"`
 
 	// CreatedTo Placed before this instant (millisecond precision).
-	CreatedTo *time.Time `form:"created_to,omitempty" json:"created_to,omitempty"`
+	CreatedTo *rfc3339.Time `form:"created_to,omitempty" json:"created_to,omitempty"`
 
 	// Limit How many entries a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`

@@ -2,8 +2,10 @@ package edge
 
 import (
 	"context"
+	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -59,7 +61,7 @@ func (s *Server) ListOrders(ctx context.Context, r api.ListOrdersRequestObject) 
 	}
 	a, err := s.cfg.Queries.ListOrders(ctx, metaOf(ctx).key.Owner, query.OrderFilter{
 		Status: string(or(r.Params.Status)), CustomerRef: or(r.Params.CustomerRef),
-		From: or(r.Params.CreatedFrom), To: or(r.Params.CreatedTo),
+		From: instant(r.Params.CreatedFrom), To: instant(r.Params.CreatedTo),
 	}, page(r.Params.Limit, r.Params.Cursor), t)
 	return s.read(ctx, a, r.Params.IfNoneMatch, err)
 }
@@ -97,6 +99,14 @@ func or[T any](p *T) (v T) {
 		v = *p
 	}
 	return v
+}
+
+// instant keeps an absent time apart from the zero one.
+func instant(t *rfc3339.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	return &t.Time
 }
 
 // page has the contract's default size.
