@@ -124,8 +124,8 @@ func TestListOrders(t *testing.T) {
 		refused(mineLive, OrderFilter{}, cursor)
 		refused(mine, OrderFilter{Status: "confirmed"}, cursor)
 		refused(mine, OrderFilter{CustomerRef: "a"}, cursor)
-		refused(mine, OrderFilter{From: begin}, cursor)
-		refused(mine, OrderFilter{To: begin.Add(time.Hour)}, cursor)
+		refused(mine, OrderFilter{From: new(begin)}, cursor)
+		refused(mine, OrderFilter{To: new(begin.Add(time.Hour))}, cursor)
 		refused(mine, OrderFilter{}, first(mine, OrderFilter{CustomerRef: "a"}))
 		for i := range len(cursor) {
 			changed := []byte(cursor)
