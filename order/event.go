@@ -6,7 +6,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 // SchemaVersion of the payloads below. A change that older readers cannot take raises it.
@@ -50,7 +54,7 @@ type (
 	}
 	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
-		ExpiresAt time.Time `json:"expires_at"`
+		ExpiresAt rfc3339.Time `json:"expires_at"`
 	}
 	// StockRejected says which skus were short; nothing is held.
 	StockRejected struct {
@@ -83,51 +87,111 @@ type (
 	}
 )
 
-// Data is what an event says: one of the payload types.
-type Data interface{ eventType() string }
+// Data is what an event says: one of the payload types. Each carries its name, which stands in the store for ever, and its effect
+// on the order.
+type Data interface {
+	eventType() string
+	apply(o *Order, at rfc3339.Time)
+}
 
-func (Created) eventType() string         { return "order.created" }
-func (Updated) eventType() string         { return "order.updated" }
-func (StockReserved) eventType() string   { return "order.stock_reserved" }
-func (StockRejected) eventType() string   { return "order.stock_rejected" }
-func (PaymentFailed) eventType() string   { return "order.payment_failed" }
-func (Paid) eventType() string            { return "order.paid" }
-func (Confirmed) eventType() string       { return "order.confirmed" }
-func (CancelRequested) eventType() string { return "order.cancel_requested" }
-func (Refunded) eventType() string        { return "order.refunded" }
-func (Cancelled) eventType() string       { return "order.cancelled" }
-func (Rejected) eventType() string        { return "order.rejected" }
+// decoders has one entry for each payload type; a test finds a type that is missing here.
+var decoders = byType(
+	decode[Created], decode[Updated], decode[StockReserved], decode[StockRejected], decode[PaymentFailed], decode[Paid],
+	decode[Confirmed], decode[CancelRequested], decode[Refunded], decode[Cancelled], decode[Rejected],
+)
 
-// decoders are by the names above, which stand in the store for ever.
-var decoders = map[string]func(Event) (Data, error){
-	Created{}.eventType():         decode[Created],
-	Updated{}.eventType():         decode[Updated],
-	StockReserved{}.eventType():   decode[StockReserved],
-	StockRejected{}.eventType():   decode[StockRejected],
-	PaymentFailed{}.eventType():   decode[PaymentFailed],
-	Paid{}.eventType():            decode[Paid],
-	Confirmed{}.eventType():       decode[Confirmed],
-	CancelRequested{}.eventType(): decode[CancelRequested],
-	Refunded{}.eventType():        decode[Refunded],
-	Cancelled{}.eventType():       decode[Cancelled],
-	Rejected{}.eventType():        decode[Rejected],
+// decoder reads a payload. For no payload it returns the zero Data, which tells the type's name.
+type decoder func(payload []byte) (Data, error)
+
+func byType(all ...decoder) map[string]decoder {
+	m := make(map[string]decoder, len(all))
+	for _, d := range all {
+		zero, _ := d(nil)
+		m[zero.eventType()] = d
+	}
+	return m
+}
+
+func decode[T Data](payload []byte) (Data, error) {
+	var d T
+	if payload == nil {
+		return d, nil
+	}
+	err := json.Unmarshal(payload, &d)
+	return d, err
 }
 
 // data decodes the event's payload.
 func (e Event) data() (Data, error) {
 	decode, ok := decoders[e.Type]
-	if !ok {
+	if !ok || e.Payload == nil {
 		return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
 	}
-	return decode(e)
-}
-
-func decode[T Data](e Event) (Data, error) {
-	var d T
-	if err := json.Unmarshal(e.Payload, &d); err != nil {
+	d, err := decode(e.Payload)
+	if err != nil {
 		return nil, fmt.Errorf("version %d: %s: %w", e.Version, e.Type, err)
 	}
 	return d, nil
+}
+
+func (Created) eventType() string { return "order.created" }
+
+func (d Created) apply(o *Order, at rfc3339.Time) {
+	o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, at
+	o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
+	o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
+}
+
+func (Updated) eventType() string { return "order.updated" }
+
+func (d Updated) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = d.PaymentStatus }
+
+func (StockReserved) eventType() string { return "order.stock_reserved" }
+
+func (d StockReserved) apply(o *Order, _ rfc3339.Time) {
+	o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt
+}
+
+func (StockRejected) eventType() string { return "order.stock_rejected" }
+
+func (d StockRejected) apply(o *Order, _ rfc3339.Time) {
+	o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
+}
+
+func (PaymentFailed) eventType() string { return "order.payment_failed" }
+
+func (d PaymentFailed) apply(o *Order, _ rfc3339.Time) {
+	o.PaymentStatus, o.Failure = PaymentStatusFailed, &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+}
+
+func (Paid) eventType() string { return "order.paid" }
+
+func (Paid) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusPaid }
+
+func (Confirmed) eventType() string { return "order.confirmed" }
+
+func (Confirmed) apply(o *Order, _ rfc3339.Time) {
+	o.Status, o.ReservationExpiresAt = StatusConfirmed, nil
+}
+
+func (CancelRequested) eventType() string { return "order.cancel_requested" }
+
+func (CancelRequested) apply(o *Order, at rfc3339.Time) { o.CancelRequestedAt = &at }
+
+func (Refunded) eventType() string { return "order.refunded" }
+
+func (Refunded) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusRefunded }
+
+func (Cancelled) eventType() string { return "order.cancelled" }
+
+func (Cancelled) apply(o *Order, _ rfc3339.Time) {
+	o.Status, o.ReservationExpiresAt = StatusCancelled, nil
+}
+
+func (Rejected) eventType() string { return "order.rejected" }
+
+func (d Rejected) apply(o *Order, _ rfc3339.Time) {
+	o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = StatusRejected, nil, &d.Rejection, nil
 }
 
 // chain is the hash of an event: SHA-256 over its length-prefixed fields, the hash before it first.

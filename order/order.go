@@ -4,30 +4,12 @@ package order
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
-
-// Status is where an order is in its life.
-type Status string
-
-// The statuses of an order. Rejected, cancelled and completed are final.
-const (
-	StatusPending   Status = "pending"
-	StatusReserved  Status = "reserved"
-	StatusConfirmed Status = "confirmed"
-	StatusCompleted Status = "completed"
-	StatusRejected  Status = "rejected"
-	StatusCancelled Status = "cancelled"
-)
-
-// Final tells whether nothing follows.
-func (s Status) Final() bool {
-	return s == StatusCompleted || s == StatusRejected || s == StatusCancelled
-}
 
 // PaymentStatus is what is known of an order's payment.
 type PaymentStatus string
@@ -90,11 +72,11 @@ type Order struct {
 	WithPayment          bool              `json:"with_payment"`
 	Rejection            *Rejection        `json:"rejection,omitempty"`
 	Failure              *Rejection        `json:"failure,omitempty"` // why it will be rejected once compensated
-	ReservationExpiresAt *time.Time        `json:"reservation_expires_at,omitempty"`
-	CancelRequestedAt    *time.Time        `json:"cancel_requested_at,omitempty"`
+	ReservationExpiresAt *rfc3339.Time     `json:"reservation_expires_at,omitempty"`
+	CancelRequestedAt    *rfc3339.Time     `json:"cancel_requested_at,omitempty"`
 	Metadata             map[string]string `json:"metadata"`
-	CreatedAt            time.Time         `json:"created_at"`
-	UpdatedAt            time.Time         `json:"updated_at"`
+	CreatedAt            rfc3339.Time      `json:"created_at"`
+	UpdatedAt            rfc3339.Time      `json:"updated_at"`
 }
 
 // Draft is what a client wants ordered, with the products' present names and prices filled in by the caller.
@@ -179,17 +161,16 @@ func Place(id ID, r Draft, rec Recorder) (*Order, []Event, error) {
 	return o, []Event{e}, nil
 }
 
-// RequestCancel records the client's wish to cancel. A wish that is already recorded is no event and no error. Refusals:
-// ORD_007 already cancelled, ORD_002 rejected or completed, ORD_009 a capture is running and not yet definite.
+// RequestCancel records that the client asks to cancel. A request that is already recorded is no event and no error. Refusals:
+// those of the table in states.go, and ORD_009 while a capture is running and not yet definite.
 func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) ([]Event, error) {
-	switch {
-	case o.Status == StatusCancelled:
-		return nil, apierr.E(errcode.ORD007)
-	case o.Status.Final():
-		return nil, apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", []Status{}))
-	case o.CancelRequestedAt != nil:
+	if err := o.check(Cancel); err != nil {
+		return nil, err
+	}
+	if o.CancelRequestedAt != nil {
 		return nil, nil
-	case captureRunning:
+	}
+	if captureRunning {
 		return nil, apierr.E(errcode.ORD009)
 	}
 	return []Event{o.Record(rec, CancelRequested{Reason: reason})}, nil
@@ -251,32 +232,7 @@ func (o *Order) Apply(e Event) error {
 }
 
 func (o *Order) apply(e Event, d Data) {
-	switch d := d.(type) {
-	case Created:
-		o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, e.At
-		o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
-		o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
-	case Updated:
-		o.PaymentStatus = d.PaymentStatus
-	case StockReserved:
-		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt
-	case StockRejected:
-		o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
-	case PaymentFailed:
-		o.PaymentStatus = PaymentStatusFailed
-		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
-	case Paid:
-		o.PaymentStatus = PaymentStatusPaid
-	case Confirmed:
-		o.Status, o.ReservationExpiresAt = StatusConfirmed, nil
-	case CancelRequested:
-		o.CancelRequestedAt = &e.At
-	case Refunded:
-		o.PaymentStatus = PaymentStatusRefunded
-	case Cancelled:
-		o.Status, o.ReservationExpiresAt = StatusCancelled, nil
-	case Rejected:
-		o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = StatusRejected, nil, &d.Rejection, nil
-	}
-	o.Version, o.HeadHash, o.UpdatedAt = e.Version, e.Hash, e.At
+	at := rfc3339.New(e.At)
+	d.apply(o, at)
+	o.Version, o.HeadHash, o.UpdatedAt = e.Version, e.Hash, at
 }

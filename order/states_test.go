@@ -1,0 +1,142 @@
+package order
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	apierr "github.com/ordergate/ordergate/errors"
+)
+
+var update = flag.Bool("update", false, "write the tables of the documents")
+
+var commands = []Command{Cancel}
+
+// ask gives an order the command.
+func ask(o *Order, c Command) error {
+	switch c {
+	case Cancel:
+		_, err := o.RequestCancel(recorder(), "", false)
+		return err
+	}
+	return errors.New("the test does not know the command")
+}
+
+func TestEveryCellOfTheTableIsKept(t *testing.T) {
+	for _, st := range states {
+		if len(st.taken) != len(commands) {
+			t.Errorf("%s has %d cells for %d commands", st.status, len(st.taken), len(commands))
+		}
+		for _, c := range commands {
+			o, _ := place(t)
+			o.Status = st.status
+			err := ask(o, c)
+			e, _ := errors.AsType[*apierr.Error](err)
+			if want := st.taken[c]; want == allowed && err != nil || want != allowed && (e == nil || e.Code != want) {
+				t.Errorf("%s, %s: %v, want %q", st.status, c, err, want)
+			}
+			if e != nil && e.Code == "ORD_002" && (e.Extras["from"] != st.status || !slices.Equal(e.Extras["allowed"].([]Status), st.next)) {
+				t.Errorf("%s, %s: %v", st.status, c, e.Extras)
+			}
+		}
+	}
+}
+
+// TestEventsFollowTheTable: each status that an event can lead to is in the row of the status before.
+func TestEventsFollowTheTable(t *testing.T) {
+	for _, st := range states {
+		for _, next := range st.next {
+			if !slices.ContainsFunc(states, func(s state) bool { return s.status == next }) {
+				t.Errorf("%s can become %s, which has no row", st.status, next)
+			}
+		}
+		if final := st.status.Final(); final != (len(st.next) == 0) {
+			t.Errorf("%s is final: %t", st.status, final)
+		}
+	}
+}
+
+// TestTheTableStandsInTheDocuments: with -update it is written there.
+func TestTheTableStandsInTheDocuments(t *testing.T) {
+	const file, begin, end = "../docs/saga.md", "<!-- states: written by go test ./order -update -->\n", "<!-- states end -->\n"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := strings.Cut(string(text), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no place for the table between %s and %s", file, begin, end)
+	}
+	want := head + begin + stateTable() + end + tail
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if string(text) != want {
+		t.Errorf("%s has another table: go test ./order -update", file)
+	}
+}
+
+// stateTable is the table as Markdown.
+func stateTable() string {
+	var b strings.Builder
+	line := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	head, rule := []string{"status", "can become"}, []string{"---", "---"}
+	for _, c := range commands {
+		head, rule = append(head, string(c)), append(rule, "---")
+	}
+	line(head...)
+	line(rule...)
+	for _, st := range states {
+		next := make([]string, len(st.next))
+		for i, s := range st.next {
+			next[i] = "`" + string(s) + "`"
+		}
+		row := []string{"`" + string(st.status) + "`", strings.Join(next, ", ")}
+		for _, c := range commands {
+			cell := "yes"
+			if code := st.taken[c]; code != allowed {
+				cell = "`" + string(code) + "`"
+			}
+			row = append(row, cell)
+		}
+		line(row...)
+	}
+	return b.String()
+}
+
+// TestEveryPayloadTypeIsDecoded reads the source: the compiler demands a name and an effect of each type, the list is ours to keep.
+func TestEveryPayloadTypeIsDecoded(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "event.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded := map[string]bool{}
+	for _, d := range decoders {
+		zero, err := d(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded[strings.TrimPrefix(fmt.Sprintf("%T", zero), "order.")] = true
+	}
+	n := 0
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "eventType" {
+			n++
+			if name := f.Recv.List[0].Type.(*ast.Ident).Name; !decoded[name] {
+				t.Errorf("%s is missing in decoders", name)
+			}
+		}
+	}
+	if n == 0 || n != len(decoders) {
+		t.Errorf("%d types, %d decoders", n, len(decoders))
+	}
+}
