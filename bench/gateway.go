@@ -110,8 +110,8 @@ func (g *gateway) build(ctx context.Context) {
 		Timeline: timeline, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
 	}))
 	g.commands = command.New(command.Config{
-		Pool: pool, IDs: g.ids, Now: time.Now, Concurrency: connections * 8, Wake: func() {}, Tracer: tel.Tracer, Registry: tel.Registry,
-		Publish: func(ctx context.Context, states []command.Published) {
+		Pool: pool, IDs: g.ids, Now: time.Now, Wake: func() {}, Tracer: tel.Tracer, Registry: tel.Registry,
+		WriteThrough: func(ctx context.Context, states []command.Committed) {
 			entries := make([]query.Entry, len(states))
 			for i, s := range states {
 				entries[i] = reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)

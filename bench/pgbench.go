@@ -47,7 +47,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	defer pool.Close()
 	key := uuid.NewString()
 	a := try(g.place(ctx, command.New(command.Config{
-		Pool: pool, IDs: g.ids, Now: time.Now, Concurrency: 1, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer(""),
+		Pool: pool, IDs: g.ids, Now: time.Now, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer(""),
 	}), key, wish(0)))
 	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
 	script, body, call, inside := count, "", []string{}, false

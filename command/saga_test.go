@@ -1,7 +1,6 @@
 package command
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +9,8 @@ import (
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
-	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -51,16 +51,28 @@ func TestEverySagaEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		history := slices.Clone(events)
-		ch := &change{order: o, steps: planned(o, "pm")}
-		inbox := []bus.Outgoing{}
+		ch := &orderChange{order: o, steps: newSteps(o, "pm")}
+		inbox := []outbox.Message{}
 		goOn := func() {
 			advance(ch, rec)
 			history = append(history, ch.events...)
-			inbox = append(inbox, ch.sends...)
-			ch.events, ch.sends = nil, nil
+			inbox = append(inbox, ch.messages...)
+			ch.events, ch.messages = nil, nil
 		}
 		fail := func(format string, a ...any) {
 			t.Fatalf("%v: %s\n%+v\n%+v", w.path, fmt.Sprintf(format, a...), w, o)
+		}
+		// replied applies a reply, twice: the second must be known.
+		replied := func(apply applyReply, messageType string, data any) bool {
+			e := outbox.New("", messageType, ch.ref(), outbox.Cause{Now: now}, data).Envelope
+			fresh, err := apply(ch, e, rec)
+			if err != nil {
+				fail("%v", err)
+			}
+			if again, err := apply(ch, e, rec); again || err != nil {
+				fail("a repeated reply counted: %v", err)
+			}
+			return fresh
 		}
 		goOn()
 		wished := false
@@ -71,7 +83,7 @@ func TestEverySagaEnds(t *testing.T) {
 			if !wished {
 				if w.path = append(w.path, choose("", "cancel")); w.path[len(w.path)-1] == "cancel" {
 					wished = true
-					cancelled, err := o.RequestCancel(rec, "", ch.steps.underWay(stepCapture))
+					cancelled, err := o.RequestCancel(rec, "", ch.steps.inFlight(stepCapture))
 					history = append(history, cancelled...)
 					if err == nil {
 						goOn()
@@ -81,7 +93,7 @@ func TestEverySagaEnds(t *testing.T) {
 			if w.held && !w.expired {
 				if w.path = append(w.path, choose("", "expire")); w.path[len(w.path)-1] == "expire" {
 					w.held, w.expired = false, true
-					if inventoryFact(ch, inventory.Reply{Kind: inventory.ReservationEnded}, rec) {
+					if replied(applyStockReply, inventory.Expired, inventory.Reply{Attempt: 1}) {
 						history = append(history, ch.events...)
 						ch.events = nil
 						goOn()
@@ -96,28 +108,28 @@ func TestEverySagaEnds(t *testing.T) {
 			var fresh bool
 			if m.Topic == inventory.TopicCommands {
 				var cmd inventory.Command
-				_ = json.Unmarshal(m.Payload, &cmd)
-				w.sent = append(w.sent, cmd.Kind)
-				r := inventory.Reply{}
+				_ = m.Decode(&cmd)
+				w.sent = append(w.sent, m.Type)
+				reply, expires := "", rfc3339.New(now.Add(time.Hour))
 				switch {
-				case cmd.Kind == inventory.Reserve:
-					if r.Kind = choose(inventory.Reserved, inventory.ReserveRefused); r.Kind == inventory.Reserved {
+				case m.Type == inventory.Reserve:
+					if reply = choose(inventory.Reserved, inventory.ReserveRefused); reply == inventory.Reserved {
 						w.held = true
 					}
-				case cmd.Kind == inventory.Confirm && w.held:
-					r.Kind, w.held, w.taken = inventory.Confirmed, false, true
-				case cmd.Kind == inventory.Confirm:
-					r.Kind = inventory.ConfirmRefused
+				case m.Type == inventory.Confirm && w.held:
+					reply, w.held, w.taken = inventory.Confirmed, false, true
+				case m.Type == inventory.Confirm:
+					reply = inventory.ConfirmRefused
 				default:
-					r.Kind, w.held, w.taken = inventory.Cancelled, false, false
+					reply, w.held, w.taken = inventory.Cancelled, false, false
 				}
-				w.path = append(w.path, r.Kind)
-				fresh = inventoryFact(ch, r, rec)
+				w.path = append(w.path, reply)
+				fresh = replied(applyStockReply, reply, inventory.Reply{Attempt: cmd.Attempt, ExpiresAt: &expires})
 			} else {
 				var cmd payment.Command
-				_ = json.Unmarshal(m.Payload, &cmd)
+				_ = m.Decode(&cmd)
 				w.sent = append(w.sent, string(cmd.Operation))
-				r := payment.Reply{Operation: cmd.Operation}
+				r := payment.Reply{Operation: cmd.Operation, Attempt: cmd.Attempt}
 				switch cmd.Operation {
 				case payment.Authorize:
 					if r.Code = choose("", "PAY_007", "PAY_003"); r.Code == "" {
@@ -140,10 +152,11 @@ func TestEverySagaEnds(t *testing.T) {
 					w.refunded++
 				}
 				w.path = append(w.path, string(cmd.Operation)+" "+r.Code)
-				fresh = paymentFact(ch, r, rec)
-				if again := paymentFact(ch, r, rec); again {
-					fail("a repeated reply counted")
+				reply := payment.Succeeded
+				if r.Code != "" {
+					reply = payment.Failed
 				}
+				fresh = replied(applyPaymentReply, reply, r)
 			}
 			history = append(history, ch.events...)
 			ch.events = nil

@@ -20,6 +20,18 @@ type Owner struct {
 	Mode    string
 }
 
+// Ref names a row of an owner by its id: an order, a payment.
+type Ref struct {
+	Owner
+	ID ID
+}
+
+// Item names a row of an owner by its sku: a product, a stock.
+type Item struct {
+	Owner
+	SKU string
+}
+
 // Prefixes of the ids that leave the system.
 const (
 	PrefixOrder   = "ord_"

@@ -43,10 +43,10 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 			continue
 		}
 		s := api.SagaStep{
-			Name: api.SagaStepName(*row.Step), Status: api.SagaStepStatus(*row.Status), Attempts: *row.Tries,
+			Name: api.SagaStepName(*row.Step), Status: api.SagaStepStatus(row.Status), Attempts: row.Tries,
 			NextTryAt: rfc3339.Ptr(row.NextAt), StartedAt: rfc3339.Ptr(row.StartedAt), FinishedAt: rfc3339.Ptr(row.FinishedAt),
 		}
-		if code := *row.LastCode; code != "" {
+		if code := row.LastCode; code != "" {
 			info, _ := errcode.Lookup(errcode.Code(code))
 			s.LastError = &api.StepError{Code: code, Message: info.EN}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -174,7 +175,7 @@ func (w *world) order(id order.ID, customer string, rev int64) *order.Order {
 		ID: id, Version: rev, HeadHash: []byte{1}, Status: order.StatusPending, PaymentStatus: order.PaymentStatusNone, Currency: "EUR", CustomerRef: customer,
 		Lines:    []order.Line{{SKU: "LAMP", Name: "Lamp", Quantity: 2, UnitPrice: order.Money{Amount: 1999, Currency: "EUR"}}},
 		Total:    order.Money{Amount: 3998, Currency: "EUR"},
-		Metadata: map[string]string{"rev": strconv.FormatInt(rev, 10)}, CreatedAt: id.Time(), UpdatedAt: id.Time(),
+		Metadata: map[string]string{"rev": strconv.FormatInt(rev, 10)}, CreatedAt: rfc3339.New(id.Time()), UpdatedAt: rfc3339.New(id.Time()),
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
@@ -42,20 +42,20 @@ func setup(t *testing.T, onHand int64) fixture {
 }
 
 // handle takes commands as one batch and returns the replies' kinds, in order.
-func (f fixture) handle(commands ...Command) string {
+func (f fixture) handle(commands ...sent) string {
 	f.t.Helper()
 	msgs := make([]bus.Message, len(commands))
 	for i, c := range commands {
-		c.Owner, c.Attempt = alice, 1
-		payload, _ := json.Marshal(c)
-		msgs[i] = bus.Message{ID: uuid.New(), Topic: TopicCommands, Key: c.OrderID.Format(order.PrefixOrder), Payload: payload}
+		m := outbox.New(TopicCommands, c.kind, order.Ref{Owner: alice, ID: c.id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{1, c.lines})
+		payload, _ := json.Marshal(m.Envelope)
+		msgs[i] = bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
 	}
 	var kinds []string
 	err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
 		if _, err := f.Handle(f.t.Context(), tx, msgs); err != nil {
 			return err
 		}
-		rows, err := tx.Query(f.t.Context(), "DELETE FROM outbox RETURNING id, payload::jsonb->>'kind'")
+		rows, err := tx.Query(f.t.Context(), "DELETE FROM outbox RETURNING id, replace(payload::jsonb->>'type', 'inventory.', '')")
 		if err != nil {
 			return err
 		}
@@ -82,32 +82,39 @@ func (f fixture) level(sku string) (s string) {
 	return s
 }
 
-func reserve(id order.ID, quantity int64) Command {
-	return Command{Kind: Reserve, OrderID: id, Lines: []Line{{"B", quantity}, {"A", quantity}}}
+// sent is a command about an order.
+type sent struct {
+	kind  string
+	id    order.ID
+	lines []Line
+}
+
+func reserve(id order.ID, quantity int64) sent {
+	return sent{Reserve, id, []Line{{"B", quantity}, {"A", quantity}}}
 }
 
 func TestCommandsEndAsTheyMust(t *testing.T) {
 	t.Parallel()
 	id := ids.Mint(time.Now(), 1)
-	r, c, x := reserve(id, 2), Command{Kind: Confirm, OrderID: id}, Command{Kind: Cancel, OrderID: id}
+	r, c, x := reserve(id, 2), sent{kind: Confirm, id: id}, sent{kind: Cancel, id: id}
 	for _, test := range []struct {
 		name     string
-		commands []Command
+		commands []sent
 		replies  string
 		level    string
 	}{
-		{"reserved pieces are held", []Command{r}, "reserved", "3 2"},
-		{"a repeated reserve says nothing again", []Command{r, r}, "reserved", "3 2"},
-		{"confirmed pieces are gone", []Command{r, c}, "reserved confirmed", "1 0"},
-		{"a repeated confirm says nothing again", []Command{r, c, c}, "reserved confirmed", "1 0"},
-		{"a cancelled reservation is free", []Command{r, x}, "reserved cancelled", "3 0"},
-		{"a confirmed one is given back", []Command{r, c, x}, "reserved confirmed cancelled", "3 0"},
-		{"a cancel is not given back twice", []Command{r, c, x, x}, "reserved confirmed cancelled", "3 0"},
-		{"a confirm after a cancel is refused", []Command{r, x, c}, "reserved cancelled confirm_refused", "3 0"},
-		{"a confirm of nothing is refused", []Command{c}, "confirm_refused", "3 0"},
-		{"a cancel before its reserve refuses it", []Command{x, r}, "cancelled reserve_refused", "3 0"},
-		{"what does not fit is refused as a whole", []Command{reserve(id, 4)}, "reserve_refused", "3 0"},
-		{"a refused one can be cancelled", []Command{reserve(id, 4), x}, "reserve_refused cancelled", "3 0"},
+		{"reserved pieces are held", []sent{r}, "reserved", "3 2"},
+		{"a repeated reserve says nothing again", []sent{r, r}, "reserved", "3 2"},
+		{"confirmed pieces are gone", []sent{r, c}, "reserved confirmed", "1 0"},
+		{"a repeated confirm says nothing again", []sent{r, c, c}, "reserved confirmed", "1 0"},
+		{"a cancelled reservation is free", []sent{r, x}, "reserved cancelled", "3 0"},
+		{"a confirmed one is given back", []sent{r, c, x}, "reserved confirmed cancelled", "3 0"},
+		{"a cancel is not given back twice", []sent{r, c, x, x}, "reserved confirmed cancelled", "3 0"},
+		{"a confirm after a cancel is refused", []sent{r, x, c}, "reserved cancelled confirm_refused", "3 0"},
+		{"a confirm of nothing is refused", []sent{c}, "confirm_refused", "3 0"},
+		{"a cancel before its reserve refuses it", []sent{x, r}, "cancelled reserve_refused", "3 0"},
+		{"what does not fit is refused as a whole", []sent{reserve(id, 4)}, "reserve_refused", "3 0"},
+		{"a refused one can be cancelled", []sent{reserve(id, 4), x}, "reserve_refused cancelled", "3 0"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -128,7 +135,7 @@ func TestCommandsEndAsTheyMust(t *testing.T) {
 func TestBatchRefusesOnlyWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	f := setup(t, 5)
-	var batch []Command
+	var batch []sent
 	for _, quantity := range []int64{2, 2, 2, 1, 1} {
 		batch = append(batch, reserve(ids.Mint(time.Now(), 1), quantity))
 	}
@@ -145,7 +152,7 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	f := setup(t, 5)
 	late, confirmedLate := ids.Mint(time.Now(), 1), ids.Mint(time.Now(), 1)
 	f.handle(reserve(late, 1), reserve(confirmedLate, 2))
-	f.handle(Command{Kind: Confirm, OrderID: confirmedLate})
+	f.handle(sent{kind: Confirm, id: confirmedLate})
 	if n, err := f.Expire(t.Context()); n != 0 || err != nil {
 		t.Error("nothing is late:", n, err)
 	}
@@ -157,7 +164,7 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	if n != 1 || again != 0 || err != nil {
 		t.Error(n, again, err)
 	}
-	if got := fmt.Sprint(f.level("A"), " ", f.handle(Command{Kind: Confirm, OrderID: late})); got != "3 0 confirm_refused" && got != "3 0 expired confirm_refused" {
+	if got := fmt.Sprint(f.level("A"), " ", f.handle(sent{kind: Confirm, id: late})); got != "3 0 confirm_refused" && got != "3 0 expired confirm_refused" {
 		t.Error(got)
 	}
 }

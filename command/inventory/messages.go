@@ -1,8 +1,7 @@
 package inventory
 
 import (
-	"time"
-
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -12,21 +11,21 @@ const (
 	TopicReplies  = "inventory.replies"
 )
 
-// Kinds of commands.
+// Types of commands.
 const (
-	Reserve = "reserve"
-	Confirm = "confirm"
-	Cancel  = "cancel"
+	Reserve = "inventory.reserve"
+	Confirm = "inventory.confirm"
+	Cancel  = "inventory.cancel"
 )
 
-// Kinds of replies: each command has one definite outcome; ReservationEnded comes by itself.
+// Types of replies: each command has one definite outcome; Expired comes by itself.
 const (
-	Reserved         = "reserved"
-	ReserveRefused   = "reserve_refused" // SKUs says what was short; none: a cancel was there first
-	Confirmed        = "confirmed"
-	ConfirmRefused   = "confirm_refused" // the reservation had expired or was cancelled
-	Cancelled        = "cancelled"
-	ReservationEnded = "expired"
+	Reserved       = "inventory.reserved"
+	ReserveRefused = "inventory.reserve_refused" // SKUs says what was short; none: a cancel was there first
+	Confirmed      = "inventory.confirmed"
+	ConfirmRefused = "inventory.confirm_refused" // the reservation had expired or was cancelled
+	Cancelled      = "inventory.cancelled"
+	Expired        = "inventory.expired"
 )
 
 // Line is how many pieces of a sku.
@@ -35,21 +34,15 @@ type Line struct {
 	Quantity int64  `json:"quantity"`
 }
 
-// Command asks for one step of one order's reservation. (order, attempt) is repeated safely.
+// Command is the data of a command about one attempt to reserve an order's stock. (order, attempt) is repeated safely.
 type Command struct {
-	Kind    string      `json:"kind"`
-	Owner   order.Owner `json:"owner"`
-	OrderID order.ID    `json:"order_id"`
-	Attempt int32       `json:"attempt"`
-	Lines   []Line      `json:"lines,omitempty"` // of Reserve
+	Attempt int32  `json:"attempt"`
+	Lines   []Line `json:"lines,omitempty"` // of Reserve
 }
 
-// Reply is the definite outcome of a Command.
+// Reply is the data of a reply.
 type Reply struct {
-	Kind      string           `json:"kind"`
-	Owner     order.Owner      `json:"owner"`
-	OrderID   order.ID         `json:"order_id"`
 	Attempt   int32            `json:"attempt"`
-	SKUs      []order.ShortSKU `json:"skus,omitempty"`
-	ExpiresAt time.Time        `json:"expires_at"`
+	SKUs      []order.ShortSKU `json:"skus,omitempty"`       // of ReserveRefused
+	ExpiresAt *rfc3339.Time    `json:"expires_at,omitempty"` // of Reserved
 }

@@ -8,6 +8,13 @@ const (
 	TopicReplies  = "payment.replies"
 )
 
+// Types of messages.
+const (
+	Requested = "payment.requested" // a Command
+	Succeeded = "payment.succeeded" // a Reply: it was done
+	Failed    = "payment.failed"    // a Reply: no charge stands
+)
+
 // Operation is what is asked of the provider. Its names are those of the saga's steps.
 type Operation string
 
@@ -19,24 +26,19 @@ const (
 	Refund    Operation = "refund"
 )
 
-// Command asks for one operation on one attempt of an order's payment. (order, attempt, operation) is sent once:
+// Command is the data of Requested: one operation on one attempt of an order's payment. (order, attempt, operation) is sent once:
 // the inbox drops the repetition of a message, a Refund under another id exceeds what is captured.
 type Command struct {
 	Operation   Operation   `json:"operation"`
-	Owner       order.Owner `json:"owner"`
-	OrderID     order.ID    `json:"order_id"`
 	Attempt     int32       `json:"attempt"`
 	Amount      order.Money `json:"amount"`
 	MethodToken string      `json:"method_token,omitempty"` // of Authorize
 }
 
-// Reply is the definite outcome of a Command. Code is empty if it was done, else PAY_003, PAY_006, PAY_007 or PAY_008: no
-// charge stands.
+// Reply is the definite outcome of a Command.
 type Reply struct {
-	Operation     Operation   `json:"operation"`
-	Owner         order.Owner `json:"owner"`
-	OrderID       order.ID    `json:"order_id"`
-	Attempt       int32       `json:"attempt"`
-	Code          string      `json:"code,omitempty"`
-	DeclineReason string      `json:"decline_reason,omitempty"`
+	Operation     Operation `json:"operation"`
+	Attempt       int32     `json:"attempt"`
+	Code          string    `json:"code,omitempty"` // of Failed: PAY_003, PAY_006, PAY_007 or PAY_008
+	DeclineReason string    `json:"decline_reason,omitempty"`
 }

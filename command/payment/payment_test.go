@@ -13,14 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
@@ -131,17 +130,11 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	id := ids.Mint(time.Now(), 1)
 	send := func(op Operation) {
 		t.Helper()
-		payload, _ := json.Marshal(Command{Operation: op, Owner: alice, OrderID: id, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
+		m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), TraceID: "t", Now: time.Now()},
+			Command{Operation: op, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
+		payload, _ := json.Marshal(m.Envelope)
 		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
-			now := time.Now()
-			if err := ordersdb.New(tx).PutSteps(t.Context(), ordersdb.PutStepsParams{
-				Accounts: []int32{1}, Modes: []string{"test"}, OrderIds: []uuid.UUID{uuid.UUID(id)}, Steps: []string{string(op)}, Attempts: []int32{1},
-				Positions: []int32{1}, Statuses: []string{"running"}, Tries: []int32{0}, LastCodes: []string{""}, Inputs: []string{""},
-				TraceIds: []string{"t"}, StartedAts: []time.Time{now}, FinishedAts: []time.Time{{}},
-			}); err != nil {
-				return err
-			}
-			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: uuid.New(), Topic: TopicCommands, Key: id.Format(order.PrefixOrder), Payload: payload}})
+			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}})
 			return err
 		})
 		if err != nil {
@@ -167,8 +160,8 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	send(Authorize)
 	await("SELECT status FROM payments", "authorized")
 	send(Void)
-	await("SELECT (tries >= 3)::text FROM saga_steps WHERE step = 'void'", "true")
-	if got := look("SELECT status || ' ' || last_code || ' ' || (next_at IS NOT NULL) FROM saga_steps WHERE step = 'void'"); got != "in_doubt "+string(errcode.PAY006)+" true" {
+	await("SELECT (tries >= 3)::text FROM payment_calls WHERE operation = 'void'", "true")
+	if got := look("SELECT in_doubt || ' ' || last_code || ' ' || (next_at IS NOT NULL) FROM payment_calls WHERE operation = 'void'"); got != "true "+string(errcode.PAY006)+" true" {
 		t.Errorf("the refused step is %s", got)
 	}
 	if got := look("SELECT status FROM payments"); got != "authorized" {
@@ -176,7 +169,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	}
 	willing.Store(1)
 	await("SELECT status FROM payments", "voided")
-	if got := look("SELECT string_agg(payload::jsonb->>'operation' || coalesce(payload::jsonb->>'code', ''), ' ' ORDER BY id) FROM outbox"); got != "authorize void" {
+	if got := look("SELECT string_agg(payload::jsonb->'data'->>'operation' || coalesce(payload::jsonb->'data'->>'code', ''), ' ' ORDER BY id) FROM outbox"); got != "authorize void" {
 		t.Errorf("the saga heard %s", got)
 	}
 	if asked.Load() < 4 {

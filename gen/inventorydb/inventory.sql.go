@@ -191,6 +191,46 @@ func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 	return items, nil
 }
 
+const lockFreeStock = `-- name: LockFreeStock :many
+SELECT s.account, s.mode, s.sku FROM stock s
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED
+`
+
+type LockFreeStockParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type LockFreeStockRow struct {
+	Account int32
+	Mode    string
+	Sku     string
+}
+
+// Locks those of the skus that nobody else holds.
+func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([]LockFreeStockRow, error) {
+	rows, err := q.db.Query(ctx, lockFreeStock, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreeStockRow
+	for rows.Next() {
+		var i LockFreeStockRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.Sku); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockReservations = `-- name: LockReservations :many
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,

@@ -11,14 +11,14 @@ import (
 	"github.com/google/uuid"
 )
 
-const findAnswers = `-- name: FindAnswers :many
+const findResults = `-- name: FindResults :many
 SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode,
              unnest($3::text[]) AS operation, unnest((SELECT $4::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key
 `
 
-type FindAnswersParams struct {
+type FindResultsParams struct {
 	Accounts   []int32
 	Modes      []string
 	Operations []string
@@ -26,8 +26,8 @@ type FindAnswersParams struct {
 }
 
 // Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
-func (q *Queries) FindAnswers(ctx context.Context, arg FindAnswersParams) ([]IdempotencyKey, error) {
-	rows, err := q.db.Query(ctx, findAnswers,
+func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]IdempotencyKey, error) {
+	rows, err := q.db.Query(ctx, findResults,
 		arg.Accounts,
 		arg.Modes,
 		arg.Operations,
@@ -64,7 +64,7 @@ func (q *Queries) FindAnswers(ctx context.Context, arg FindAnswersParams) ([]Ide
 	return items, nil
 }
 
-const insertAnswers = `-- name: InsertAnswers :exec
+const insertResults = `-- name: InsertResults :exec
 INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, content_type, etag, location, body, order_id)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
        unnest($5::bytea[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]),
@@ -72,7 +72,7 @@ SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4:
        NULLIF(unnest($11::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid)
 `
 
-type InsertAnswersParams struct {
+type InsertResultsParams struct {
 	Accounts      []int32
 	Modes         []string
 	Operations    []string
@@ -86,8 +86,8 @@ type InsertAnswersParams struct {
 	OrderIds      []uuid.UUID
 }
 
-func (q *Queries) InsertAnswers(ctx context.Context, arg InsertAnswersParams) error {
-	_, err := q.db.Exec(ctx, insertAnswers,
+func (q *Queries) InsertResults(ctx context.Context, arg InsertResultsParams) error {
+	_, err := q.db.Exec(ctx, insertResults,
 		arg.Accounts,
 		arg.Modes,
 		arg.Operations,
@@ -103,19 +103,17 @@ func (q *Queries) InsertAnswers(ctx context.Context, arg InsertAnswersParams) er
 	return err
 }
 
-const lockKeyWithin = `-- name: LockKeyWithin :one
-SELECT pg_advisory_xact_lock($1::bigint)::text
+const lockKeys = `-- name: LockKeys :exec
+SELECT pg_advisory_xact_lock(hash)::text FROM unnest($1::bigint[]) AS hash
 `
 
-// For the outcome of a COMMIT that was not heard: waits for whoever still holds the key, within the lock_timeout.
-func (q *Queries) LockKeyWithin(ctx context.Context, hash int64) (string, error) {
-	row := q.db.QueryRow(ctx, lockKeyWithin, hash)
-	var column_1 string
-	err := row.Scan(&column_1)
-	return column_1, err
+// For the outcome of a COMMIT that was not heard: waits for the transaction that still holds the keys, within the lock_timeout.
+func (q *Queries) LockKeys(ctx context.Context, hashes []int64) error {
+	_, err := q.db.Exec(ctx, lockKeys, hashes)
+	return err
 }
 
-const purgeAnswers = `-- name: PurgeAnswers :execrows
+const purgeResults = `-- name: PurgeResults :execrows
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
     WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
@@ -124,8 +122,8 @@ WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operat
 `
 
 // Forgets keys older than 48 hours, a small batch at a time.
-func (q *Queries) PurgeAnswers(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, purgeAnswers)
+func (q *Queries) PurgeResults(ctx context.Context) (int64, error) {
+	result, err := q.db.Exec(ctx, purgeResults)
 	if err != nil {
 		return 0, err
 	}

@@ -198,6 +198,46 @@ func (q *Queries) InsertOrders(ctx context.Context, arg InsertOrdersParams) erro
 	return err
 }
 
+const lockFreeOrders = `-- name: LockFreeOrders :many
+SELECT o.account, o.mode, o.id FROM orders o
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
+`
+
+type LockFreeOrdersParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+type LockFreeOrdersRow struct {
+	Account int32
+	Mode    string
+	ID      uuid.UUID
+}
+
+// Locks those of the orders that nobody else holds.
+func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) ([]LockFreeOrdersRow, error) {
+	rows, err := q.db.Query(ctx, lockFreeOrders, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreeOrdersRow
+	for rows.Next() {
+		var i LockFreeOrdersRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockOrders = `-- name: LockOrders :many
 
 

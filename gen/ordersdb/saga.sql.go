@@ -14,7 +14,7 @@ import (
 
 const getSteps = `-- name: GetSteps :many
 
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.last_code, s.input, s.trace_id, s.started_at, s.finished_at
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input, s.started_at, s.finished_at
 FROM saga_steps s
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
@@ -33,18 +33,15 @@ type GetStepsRow struct {
 	OrderID    uuid.UUID
 	Step       string
 	Attempt    int32
-	Position   int32
 	Status     string
-	Tries      int32
-	LastCode   string
+	Code       string
 	Input      string
-	TraceID    string
 	StartedAt  *time.Time
 	FinishedAt *time.Time
 }
 
 // The saga's steps: the saga alone writes them.
-// Read under the orders' locks: only who holds an order's lock plans its steps.
+// Read under the orders' locks: only the holder of an order's lock plans its steps.
 func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsRow, error) {
 	rows, err := q.db.Query(ctx, getSteps, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
@@ -60,12 +57,9 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 			&i.OrderID,
 			&i.Step,
 			&i.Attempt,
-			&i.Position,
 			&i.Status,
-			&i.Tries,
-			&i.LastCode,
+			&i.Code,
 			&i.Input,
-			&i.TraceID,
 			&i.StartedAt,
 			&i.FinishedAt,
 		); err != nil {
@@ -79,19 +73,15 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 	return items, nil
 }
 
-const putSteps = `-- name: PutSteps :exec
-INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, tries, last_code, input, trace_id, started_at, finished_at)
+const insertSteps = `-- name: InsertSteps :exec
+INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, code, input, started_at, finished_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]),
-       unnest($5::integer[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::integer[]),
-       unnest($9::text[]), unnest($10::text[]), unnest($11::text[]),
-       NULLIF(unnest($12::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
-       NULLIF(unnest($13::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
-ON CONFLICT (account, mode, order_id, step, attempt) DO UPDATE
-SET status = excluded.status, tries = GREATEST(saga_steps.tries, excluded.tries), last_code = excluded.last_code,
-    input = excluded.input, trace_id = excluded.trace_id, started_at = excluded.started_at, finished_at = excluded.finished_at, next_at = NULL, lease_until = NULL
+       unnest($5::integer[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
+       NULLIF(unnest($10::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
+       NULLIF(unnest($11::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
 `
 
-type PutStepsParams struct {
+type InsertStepsParams struct {
 	Accounts    []int32
 	Modes       []string
 	OrderIds    []uuid.UUID
@@ -99,17 +89,14 @@ type PutStepsParams struct {
 	Attempts    []int32
 	Positions   []int32
 	Statuses    []string
-	Tries       []int32
-	LastCodes   []string
+	Codes       []string
 	Inputs      []string
-	TraceIds    []string
 	StartedAts  []time.Time
 	FinishedAts []time.Time
 }
 
-// Writes the saga's side of its steps. Tries, lease and fence of a step that calls the provider belong to the payment context.
-func (q *Queries) PutSteps(ctx context.Context, arg PutStepsParams) error {
-	_, err := q.db.Exec(ctx, putSteps,
+func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error {
+	_, err := q.db.Exec(ctx, insertSteps,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -117,10 +104,48 @@ func (q *Queries) PutSteps(ctx context.Context, arg PutStepsParams) error {
 		arg.Attempts,
 		arg.Positions,
 		arg.Statuses,
-		arg.Tries,
-		arg.LastCodes,
+		arg.Codes,
 		arg.Inputs,
-		arg.TraceIds,
+		arg.StartedAts,
+		arg.FinishedAts,
+	)
+	return err
+}
+
+const updateSteps = `-- name: UpdateSteps :exec
+UPDATE saga_steps s
+SET status = u.status, code = u.code, input = u.input,
+    started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::text[]) AS step, unnest($5::integer[]) AS attempt, unnest($6::text[]) AS status,
+             unnest($7::text[]) AS code, unnest($8::text[]) AS input,
+             unnest($9::timestamptz[]) AS started_at, unnest($10::timestamptz[]) AS finished_at) u
+WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id AND s.step = u.step AND s.attempt = u.attempt
+`
+
+type UpdateStepsParams struct {
+	Accounts    []int32
+	Modes       []string
+	OrderIds    []uuid.UUID
+	Steps       []string
+	Attempts    []int32
+	Statuses    []string
+	Codes       []string
+	Inputs      []string
+	StartedAts  []time.Time
+	FinishedAts []time.Time
+}
+
+func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error {
+	_, err := q.db.Exec(ctx, updateSteps,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Steps,
+		arg.Attempts,
+		arg.Statuses,
+		arg.Codes,
+		arg.Inputs,
 		arg.StartedAts,
 		arg.FinishedAts,
 	)

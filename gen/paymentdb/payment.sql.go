@@ -11,6 +11,77 @@ import (
 	"github.com/google/uuid"
 )
 
+const claimCalls = `-- name: ClaimCalls :many
+WITH due AS (
+    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE payment_calls c SET lease_until = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
+    FROM due d
+    WHERE c.account = d.account AND c.mode = d.mode AND c.order_id = d.order_id AND c.operation = d.operation AND c.attempt = d.attempt
+    RETURNING c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.next_at, c.deadline, c.lease_until, c.fence, c.in_doubt, c.last_code, c.trace_id
+)
+SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, c.last_code, c.trace_id,
+       COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left,
+       p.id AS payment_id, p.amount, p.currency, p.method_token
+FROM claimed c
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt
+`
+
+type ClaimCallsRow struct {
+	Account     int32
+	Mode        string
+	OrderID     uuid.UUID
+	Operation   string
+	Attempt     int32
+	Tries       int32
+	Fence       int64
+	LastCode    string
+	TraceID     string
+	SecondsLeft float64
+	PaymentID   uuid.UUID
+	Amount      int64
+	Currency    string
+	MethodToken string
+}
+
+// Takes due calls for one try each: the lease keeps others away for 5 s, the fence refuses a late result of an earlier holder.
+func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsRow, error) {
+	rows, err := q.db.Query(ctx, claimCalls, maxCalls)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ClaimCallsRow
+	for rows.Next() {
+		var i ClaimCallsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Operation,
+			&i.Attempt,
+			&i.Tries,
+			&i.Fence,
+			&i.LastCode,
+			&i.TraceID,
+			&i.SecondsLeft,
+			&i.PaymentID,
+			&i.Amount,
+			&i.Currency,
+			&i.MethodToken,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const claimRefunds = `-- name: ClaimRefunds :execrows
 UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
@@ -42,83 +113,44 @@ func (q *Queries) ClaimRefunds(ctx context.Context, arg ClaimRefundsParams) (int
 	return result.RowsAffected(), nil
 }
 
-const claimSteps = `-- name: ClaimSteps :many
-WITH due AS (
-    SELECT account, mode, order_id, step, attempt FROM saga_steps
-    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
-    ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE saga_steps s SET lease_until = now() + interval '5 seconds', fence = s.fence + 1, tries = s.tries + 1
-    FROM due d
-    WHERE s.account = d.account AND s.mode = d.mode AND s.order_id = d.order_id AND s.step = d.step AND s.attempt = d.attempt
-    RETURNING s.account, s.mode, s.order_id, s.step, s.attempt, s.position, s.status, s.tries, s.next_at, s.deadline, s.lease_until, s.fence, s.last_code, s.input, s.trace_id, s.started_at, s.finished_at
-)
-SELECT c.account, c.mode, c.order_id, c.step, c.attempt, c.tries, c.fence, c.last_code, c.trace_id,
-       COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left,
-       p.id AS payment_id, p.amount, p.currency, p.method_token
-FROM claimed c
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt
+const insertCalls = `-- name: InsertCalls :exec
+INSERT INTO payment_calls (account, mode, order_id, operation, attempt, trace_id, next_at, deadline)
+SELECT w.account, w.mode, w.order_id, w.operation, w.attempt, w.trace_id, now(), CASE WHEN w.seconds > 0 THEN now() + make_interval(secs => w.seconds) END
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::text[]) AS operation, unnest($5::integer[]) AS attempt, unnest($6::text[]) AS trace_id,
+             unnest($7::double precision[]) AS seconds) w
+ON CONFLICT DO NOTHING
 `
 
-type ClaimStepsRow struct {
-	Account     int32
-	Mode        string
-	OrderID     uuid.UUID
-	Step        string
-	Attempt     int32
-	Tries       int32
-	Fence       int64
-	LastCode    string
-	TraceID     string
-	SecondsLeft float64
-	PaymentID   uuid.UUID
-	Amount      int64
-	Currency    string
-	MethodToken string
+type InsertCallsParams struct {
+	Accounts        []int32
+	Modes           []string
+	OrderIds        []uuid.UUID
+	Operations      []string
+	Attempts        []int32
+	TraceIds        []string
+	DeadlineSeconds []float64
 }
 
-// Takes due steps for one try each: the lease keeps others away for 5 s, the fence refuses a late result of an earlier holder.
-func (q *Queries) ClaimSteps(ctx context.Context, maxSteps int32) ([]ClaimStepsRow, error) {
-	rows, err := q.db.Query(ctx, claimSteps, maxSteps)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ClaimStepsRow
-	for rows.Next() {
-		var i ClaimStepsRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Step,
-			&i.Attempt,
-			&i.Tries,
-			&i.Fence,
-			&i.LastCode,
-			&i.TraceID,
-			&i.SecondsLeft,
-			&i.PaymentID,
-			&i.Amount,
-			&i.Currency,
-			&i.MethodToken,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Makes calls due, each once: a repetition changes nothing.
+func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
+	_, err := q.db.Exec(ctx, insertCalls,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Operations,
+		arg.Attempts,
+		arg.TraceIds,
+		arg.DeadlineSeconds,
+	)
+	return err
 }
 
 const insertPayments = `-- name: InsertPayments :exec
-
 INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::integer[]),
        unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), 'pending'
-ON CONFLICT (account, mode, order_id, attempt) DO NOTHING
+ON CONFLICT (order_id, attempt, account, mode) DO NOTHING
 `
 
 type InsertPaymentsParams struct {
@@ -132,7 +164,6 @@ type InsertPaymentsParams struct {
 	MethodTokens []string
 }
 
-// Payment: what is owed to the provider, who calls it, and what it answered.
 // A repetition changes nothing: (order, attempt) has one payment.
 func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) error {
 	_, err := q.db.Exec(ctx, insertPayments,
@@ -148,37 +179,184 @@ func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) 
 	return err
 }
 
-const postponeStep = `-- name: PostponeStep :execrows
-UPDATE saga_steps
-SET next_at = now() + make_interval(secs => $1::double precision), lease_until = NULL,
-    tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
-    status = CASE WHEN $2::boolean THEN status ELSE 'in_doubt' END,
-    last_code = CASE WHEN $2::boolean AND last_code <> '' THEN last_code ELSE $3::text END
-WHERE account = $4 AND mode = $5 AND order_id = $6 AND step = $7 AND attempt = $8 AND fence = $9
+const lockFreePayments = `-- name: LockFreePayments :many
+SELECT p.account, p.mode, p.id FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+  ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
+ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
 `
 
-type PostponeStepParams struct {
-	Seconds  float64
-	Unsent   bool
-	LastCode string
-	Account  int32
-	Mode     string
-	OrderID  uuid.UUID
-	Step     string
-	Attempt  int32
-	Fence    int64
+type LockFreePaymentsParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
 }
 
-// No definite answer: the step is tried again. unsent: the provider was not asked, so that this was no try and leaves no doubt.
-func (q *Queries) PostponeStep(ctx context.Context, arg PostponeStepParams) (int64, error) {
-	result, err := q.db.Exec(ctx, postponeStep,
+type LockFreePaymentsRow struct {
+	Account int32
+	Mode    string
+	ID      uuid.UUID
+}
+
+// Locks those of the payments that nobody else holds.
+func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]LockFreePaymentsRow, error) {
+	rows, err := q.db.Query(ctx, lockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreePaymentsRow
+	for rows.Next() {
+		var i LockFreePaymentsRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lockPayments = `-- name: LockPayments :many
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+  ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
+ORDER BY p.id FOR UPDATE OF p
+`
+
+type LockPaymentsParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+type LockPaymentsRow struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	Rev           int64
+}
+
+// Locks payments in the order of their ids, before anything of them is updated.
+func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]LockPaymentsRow, error) {
+	rows, err := q.db.Query(ctx, lockPayments, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockPaymentsRow
+	for rows.Next() {
+		var i LockPaymentsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Amount,
+			&i.Currency,
+			&i.Status,
+			&i.Refunded,
+			&i.RefundPending,
+			&i.Rev,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ordersOfPayments = `-- name: OrdersOfPayments :many
+
+SELECT p.account, p.mode, p.id, p.order_id FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+  ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
+`
+
+type OrdersOfPaymentsParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+type OrdersOfPaymentsRow struct {
+	Account int32
+	Mode    string
+	ID      uuid.UUID
+	OrderID uuid.UUID
+}
+
+// Payment: what is owed to the provider, the calls to it, and what it answered.
+// Which order a payment is of, without a lock: a payment never moves to another order.
+func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsParams) ([]OrdersOfPaymentsRow, error) {
+	rows, err := q.db.Query(ctx, ordersOfPayments, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OrdersOfPaymentsRow
+	for rows.Next() {
+		var i OrdersOfPaymentsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.OrderID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const postponeCall = `-- name: PostponeCall :execrows
+UPDATE payment_calls
+SET next_at = now() + make_interval(secs => $1::double precision), lease_until = NULL,
+    tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
+    in_doubt = in_doubt OR NOT $2::boolean,
+    last_code = CASE WHEN $2::boolean AND last_code <> '' THEN last_code ELSE $3::text END
+WHERE account = $4 AND mode = $5 AND order_id = $6 AND operation = $7 AND attempt = $8 AND fence = $9
+`
+
+type PostponeCallParams struct {
+	Seconds   float64
+	Unsent    bool
+	LastCode  string
+	Account   int32
+	Mode      string
+	OrderID   uuid.UUID
+	Operation string
+	Attempt   int32
+	Fence     int64
+}
+
+// No definite answer: the call is tried again. unsent: the provider was not asked, so that this was no try and leaves no doubt.
+func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int64, error) {
+	result, err := q.db.Exec(ctx, postponeCall,
 		arg.Seconds,
 		arg.Unsent,
 		arg.LastCode,
 		arg.Account,
 		arg.Mode,
 		arg.OrderID,
-		arg.Step,
+		arg.Operation,
 		arg.Attempt,
 		arg.Fence,
 	)
@@ -188,96 +366,64 @@ func (q *Queries) PostponeStep(ctx context.Context, arg PostponeStepParams) (int
 	return result.RowsAffected(), nil
 }
 
-const scheduleSteps = `-- name: ScheduleSteps :exec
-UPDATE saga_steps s SET next_at = now(), deadline = CASE WHEN w.seconds > 0 THEN now() + make_interval(secs => w.seconds) END
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::text[]) AS step, unnest($5::integer[]) AS attempt, unnest($6::double precision[]) AS seconds) w
-WHERE s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id AND s.step = w.step AND s.attempt = w.attempt
-  AND s.status = 'running' AND s.next_at IS NULL
+const settleCall = `-- name: SettleCall :execrows
+UPDATE payment_calls SET next_at = NULL, lease_until = NULL, in_doubt = false
+WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
 `
 
-type ScheduleStepsParams struct {
-	Accounts        []int32
-	Modes           []string
-	OrderIds        []uuid.UUID
-	Steps           []string
-	Attempts        []int32
-	DeadlineSeconds []float64
+type SettleCallParams struct {
+	Account   int32
+	Mode      string
+	OrderID   uuid.UUID
+	Operation string
+	Attempt   int32
+	Fence     int64
 }
 
-// Makes steps due. Only a step that the saga has started and nobody has finished.
-func (q *Queries) ScheduleSteps(ctx context.Context, arg ScheduleStepsParams) error {
-	_, err := q.db.Exec(ctx, scheduleSteps,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Steps,
-		arg.Attempts,
-		arg.DeadlineSeconds,
+// A definite answer: nothing is due any more.
+func (q *Queries) SettleCall(ctx context.Context, arg SettleCallParams) (int64, error) {
+	result, err := q.db.Exec(ctx, settleCall,
+		arg.Account,
+		arg.Mode,
+		arg.OrderID,
+		arg.Operation,
+		arg.Attempt,
+		arg.Fence,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const settlePayment = `-- name: SettlePayment :exec
-UPDATE payments p
-SET status = w.status, refunded = p.refunded + w.refunded, refund_pending = p.refund_pending - w.refunded,
-    failure_code = w.failure_code, decline_reason = w.decline_reason, reference = w.reference, rev = p.rev + 1, updated_at = now()
-FROM (SELECT $4::text AS status, $5::bigint AS refunded,
-             $6::text AS failure_code, $7::text AS decline_reason, $8::text AS reference) w
-WHERE p.account = $1 AND p.mode = $2 AND p.id = $3
+UPDATE payments
+SET status = $1, refunded = refunded + $2::bigint, refund_pending = refund_pending - $2::bigint,
+    failure_code = $3, decline_reason = $4, reference = $5, rev = rev + 1, updated_at = now()
+WHERE account = $6 AND mode = $7 AND id = $8
 `
 
 type SettlePaymentParams struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
 	Status        string
 	Refunded      int64
 	FailureCode   string
 	DeclineReason string
 	Reference     string
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
 }
 
 func (q *Queries) SettlePayment(ctx context.Context, arg SettlePaymentParams) error {
 	_, err := q.db.Exec(ctx, settlePayment,
-		arg.Account,
-		arg.Mode,
-		arg.ID,
 		arg.Status,
 		arg.Refunded,
 		arg.FailureCode,
 		arg.DeclineReason,
 		arg.Reference,
-	)
-	return err
-}
-
-const settleStep = `-- name: SettleStep :execrows
-UPDATE saga_steps SET next_at = NULL, lease_until = NULL
-WHERE account = $1 AND mode = $2 AND order_id = $3 AND step = $4 AND attempt = $5 AND fence = $6
-`
-
-type SettleStepParams struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Step    string
-	Attempt int32
-	Fence   int64
-}
-
-// A definite answer: nothing is due any more. The saga hears of it by a reply and finishes the step.
-func (q *Queries) SettleStep(ctx context.Context, arg SettleStepParams) (int64, error) {
-	result, err := q.db.Exec(ctx, settleStep,
 		arg.Account,
 		arg.Mode,
-		arg.OrderID,
-		arg.Step,
-		arg.Attempt,
-		arg.Fence,
+		arg.ID,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

@@ -47,8 +47,12 @@ func (q *Queries) GetOrder(ctx context.Context, arg GetOrderParams) (GetOrderRow
 }
 
 const GetSaga = `-- name: GetSaga :many
-SELECT s.step, s.status, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
+SELECT s.step, s.attempt, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
+  COALESCE(c.tries, CASE WHEN s.started_at IS NULL THEN 0 ELSE 1 END)::integer AS tries, COALESCE(NULLIF(s.code, ''), c.last_code, '')::text AS last_code,
+  c.next_at, s.started_at, s.finished_at
+FROM orders o
 LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_id = o.id
+LEFT JOIN payment_calls c ON c.account = s.account AND c.mode = s.mode AND c.order_id = s.order_id AND c.operation = s.step AND c.attempt = s.attempt
 WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid) ORDER BY s.position, s.attempt
 `
 
@@ -60,15 +64,16 @@ type GetSagaParams struct {
 
 type GetSagaRow struct {
 	Step       *string
-	Status     *string
-	Tries      *int32
-	LastCode   *string
+	Attempt    *int32
+	Status     string
+	Tries      int32
+	LastCode   string
 	NextAt     *time.Time
 	StartedAt  *time.Time
 	FinishedAt *time.Time
 }
 
-// An order without steps is one row of nulls, no order is no row.
+// The saga's steps with payment's calls. An order without steps is one row of nulls, no order is no row.
 func (q *Queries) GetSaga(ctx context.Context, arg GetSagaParams) ([]GetSagaRow, error) {
 	rows, err := q.db.Query(ctx, GetSaga, arg.Account, arg.Mode, arg.ID)
 	if err != nil {
@@ -80,6 +85,7 @@ func (q *Queries) GetSaga(ctx context.Context, arg GetSagaParams) ([]GetSagaRow,
 		var i GetSagaRow
 		if err := rows.Scan(
 			&i.Step,
+			&i.Attempt,
 			&i.Status,
 			&i.Tries,
 			&i.LastCode,

@@ -216,7 +216,8 @@ func (g *gateway) consistent() {
 			WHERE (o.status = 'confirmed') <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
 		"payments that disagree with their order": `SELECT count(*) FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)
 			WHERE (o.status = 'confirmed') <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
-		"steps that are still due":       `SELECT count(*) FROM saga_steps WHERE next_at IS NOT NULL OR status IN ('running', 'in_doubt')`,
+		"steps that are in flight":       `SELECT count(*) FROM saga_steps WHERE status = 'running'`,
+		"calls that are still due":       `SELECT count(*) FROM payment_calls WHERE next_at IS NOT NULL OR in_doubt`,
 		"messages that are parked":       `SELECT count(*) FROM parked_messages`,
 		"orders whose history has a gap": `SELECT count(*) FROM orders o WHERE o.version <> (SELECT count(*) FROM order_events e WHERE (e.account, e.mode, e.order_id) = (o.account, o.mode, o.id))`,
 	} {

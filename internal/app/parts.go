@@ -107,8 +107,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		return nil, err
 	}
 	p.commands = command.New(command.Config{
-		Pool: p.primary, IDs: p.ids, Now: time.Now, Concurrency: uint(cfg.MaxConnections) * 8, Wake: p.wake, Tracer: tel.Tracer, Registry: tel.Registry,
-		Publish: p.publish,
+		Pool: p.primary, IDs: p.ids, Now: time.Now, Wake: p.wake, Tracer: tel.Tracer, Registry: tel.Registry, WriteThrough: p.writeThrough,
 	})
 	return p, nil
 }
@@ -120,8 +119,8 @@ func (p *parts) wake() {
 	}
 }
 
-// publish writes committed states through the caches.
-func (p *parts) publish(ctx context.Context, states []command.Published) {
+// writeThrough puts committed states into the caches.
+func (p *parts) writeThrough(ctx context.Context, states []command.Committed) {
 	entries := make([]query.Entry, len(states))
 	for i, s := range states {
 		entries[i] = p.reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)

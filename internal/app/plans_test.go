@@ -41,7 +41,7 @@ func TestPlansAreKeptAndWalkIndexes(t *testing.T) {
 	accounts, modes, ids := []int32{1}, []string{"test"}, []uuid.UUID{uuid.New()}
 	for name, run := range map[string]func() error{
 		"FROM idempotency_keys": func() error {
-			_, err := c.FindAnswers(ctx, ordersdb.FindAnswersParams{Accounts: accounts, Modes: modes, Operations: []string{"placeOrder"}, Keys: []string{"k"}})
+			_, err := c.FindResults(ctx, ordersdb.FindResultsParams{Accounts: accounts, Modes: modes, Operations: []string{"placeOrder"}, Keys: []string{"k"}})
 			return err
 		},
 		"-- name: LockOrders": func() error {

@@ -2,9 +2,9 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,8 +17,8 @@ import (
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
-	"github.com/ordergate/ordergate/order"
 )
 
 // worker relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
@@ -35,9 +35,8 @@ func (p *parts) worker(ctx context.Context) error {
 	})
 	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: p.tel.Log, Metrics: p.tel.Registry})
 	p.relay.Store(relay)
-	// The saga's own commands: their positions are read through the worker's pool.
-	commands := command.New(command.Config{
-		Pool: pool, IDs: p.ids, Now: time.Now, Concurrency: uint(p.cfg.MaxConnections), Wake: relay.Wake, Tracer: p.tel.Tracer, Publish: p.publish,
+	saga := command.NewSaga(command.Config{
+		Pool: pool, IDs: p.ids, Now: time.Now, Wake: relay.Wake, Tracer: p.tel.Tracer, WriteThrough: p.writeThrough, Registry: p.tel.Registry,
 	})
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: p.ids, TTL: p.cfg.ReservationTTL, Wake: relay.Wake, Log: p.tel.Log})
 	money, err := payment.New(payment.Config{
@@ -50,13 +49,8 @@ func (p *parts) worker(ctx context.Context) error {
 	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, c := range []bus.Consumer{
-		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
-		{Name: "payment", Topic: payment.TopicCommands, Handle: money.Handle},
-		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: commands.InventoryReplied},
-		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: commands.PaymentReplied},
-		{Name: "projection", Topic: command.TopicOrders, Prepare: p.project},
-	} {
+	projection := bus.Consumer{Name: "projection", Topic: command.TopicOrders, Prepare: p.project}
+	for _, c := range slices.Concat(stock.Consumers(), money.Consumers(), saga.Consumers(), []bus.Consumer{projection}) {
 		c.Subscriber, c.Pool, c.Log = lanes, pool, p.tel.Log
 		g.Go(func() error { return bus.Consume(consuming, c) })
 	}
@@ -75,15 +69,16 @@ func (p *parts) worker(ctx context.Context) error {
 // it could write through. Repeating changes nothing.
 func (p *parts) project(ctx context.Context, msgs []bus.Message) error {
 	for _, m := range msgs {
-		var n command.Notice
-		if err := json.Unmarshal(m.Payload, &n); err != nil {
-			return fmt.Errorf("decode notice: %w", err)
+		e, err := outbox.Open(m.Payload)
+		if err != nil {
+			return err
 		}
-		id, ok := order.Parse(order.PrefixOrder, n.OrderID)
-		if !ok {
-			return fmt.Errorf("notice of %q", n.OrderID)
+		var n command.OrderChanged
+		if err = e.Decode(&n); err != nil {
+			return err
 		}
-		if err := p.reader.Repair(ctx, n.Owner, id, n.Rev); err != nil {
+		ref := e.Ref()
+		if err = p.reader.Repair(ctx, ref.Owner, ref.ID, n.Rev); err != nil {
 			if apierr.From(err).Retryable() {
 				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
 			}
@@ -114,7 +109,7 @@ func (p *parts) keepHouse(ctx context.Context) {
 			var answers, messages int64
 			more = attempt("forget old keys and messages", func(ctx context.Context) (err error) {
 				var err1, err2 error
-				answers, err1 = q.PurgeAnswers(ctx)
+				answers, err1 = q.PurgeResults(ctx)
 				messages, err2 = busdb.New(p.primary).PurgeInbox(ctx)
 				return errors.Join(err1, err2)
 			}) && (answers >= 1000 || messages >= 1000)

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
@@ -81,18 +82,36 @@ func (f *fixture) untilEmpty() {
 // send writes one message "key/payload" after the other in one transaction.
 func (f *fixture) send(msgs ...string) {
 	f.Helper()
-	var out []Outgoing
+	var out []outgoing
 	for _, m := range msgs {
 		key, payload, _ := strings.Cut(m, "/")
-		out = append(out, outgoing(key, payload))
+		out = append(out, row(key, payload))
 	}
-	if err := Send(context.Background(), f.pool, out); err != nil {
+	if err := write(f.pool, out...); err != nil {
 		f.Fatal(err)
 	}
 }
 
-func outgoing(key, payload string) Outgoing {
-	return Outgoing{Topic: "orders", Key: key, Shard: shardOf(key), TraceID: "trace-" + key, ID: uuid.Must(uuid.NewV7()), Payload: []byte(payload)}
+// outgoing is a row for the outbox.
+type outgoing struct {
+	topic, key, payload string
+	id                  uuid.UUID
+}
+
+func row(key, payload string) outgoing {
+	return outgoing{"orders", key, payload, uuid.Must(uuid.NewV7())}
+}
+
+// write puts rows into the outbox, in their order.
+func write(db busdb.DBTX, rows ...outgoing) error {
+	return busdb.New(db).InsertOutbox(context.Background(), busdb.InsertOutboxParams{
+		Shards:     pg.Column(rows, func(o outgoing) int16 { return shardOf(o.key) }),
+		Topics:     pg.Column(rows, func(o outgoing) string { return o.topic }),
+		Keys:       pg.Column(rows, func(o outgoing) string { return o.key }),
+		MessageIds: pg.Column(rows, func(o outgoing) uuid.UUID { return o.id }),
+		TraceIds:   pg.Column(rows, func(o outgoing) string { return "trace-" + o.key }),
+		Payloads:   pg.Column(rows, func(o outgoing) string { return o.payload }),
+	})
 }
 
 func shardOf(key string) int16 {
@@ -323,9 +342,9 @@ func testConsumers(t *testing.T, open func() transport) {
 	run("a duplicate is dropped", func(f *fixture) {
 		f.consume(f.sub, effect)
 		f.relay(f.pub)
-		o := outgoing("a", "0")
+		o := row("a", "0")
 		for range 3 {
-			if err := Send(context.Background(), f.pool, []Outgoing{o, outgoing("b", "0")}); err != nil {
+			if err := write(f.pool, o, row("b", "0")); err != nil {
 				f.Fatal(err)
 			}
 		}
@@ -579,7 +598,7 @@ func TestRelay(t *testing.T) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		if err = Send(context.Background(), tx, []Outgoing{outgoing("late", "0")}); err != nil {
+		if err = write(tx, row("late", "0")); err != nil {
 			f.Fatal(err)
 		}
 		f.send("early/0")
@@ -644,9 +663,9 @@ func TestRelay(t *testing.T) {
 		r.Wake()
 		f.until("a page has failed", func() bool { return failures.Load() > maxResting })
 		for i := range 50 {
-			o := outgoing("saga", strconv.Itoa(i))
-			o.Topic = "replies"
-			if err := Send(context.Background(), f.pool, []Outgoing{o}); err != nil {
+			o := row("saga", strconv.Itoa(i))
+			o.topic = "replies"
+			if err := write(f.pool, o); err != nil {
 				f.Fatal(err)
 			}
 			r.Wake()
@@ -692,9 +711,6 @@ func TestRelay(t *testing.T) {
 		}
 		f.send(msgs...)
 		f.expect("payloads", f.list(`SELECT payload FROM outbox ORDER BY id`), strings.Trim(fmt.Sprint(slices.Collect(numbers(2000))), "[]"))
-		if err := Send(context.Background(), nil, nil); err != nil {
-			f.Error(err)
-		}
 	})
 }
 

@@ -42,7 +42,7 @@ func deadServer(t *testing.T) *Server {
 	ids := order.NewIDs([]byte("k"))
 	static := map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"orders:write"}}}
 	s, err := New(Config{
-		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Concurrency: 10, Wake: func() {}, Tracer: tracer}),
+		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
 		}, static, time.Now),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/puddle/v2"
@@ -34,6 +35,14 @@ func Infrastructure(err error) bool {
 func Contention(err error) bool {
 	said, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && len(said.Code) == 5 && (said.Code[:2] == "40" || said.Code[:2] == "55")
+}
+
+// LockNotHad tells the SQLSTATE of a lock_timeout.
+func LockNotHad(sqlstate string) bool { return sqlstate == "55P03" }
+
+// Integrity tells the SQLSTATEs that the data of a statement provoke: what cannot be represented (22), and constraints (23).
+func Integrity(sqlstate string) bool {
+	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
 
 // Failing tells the SQLSTATEs of a PostgreSQL that cannot work now, whatever it is asked: lost connections (08), no resources

@@ -77,6 +77,22 @@ func TestInTx(t *testing.T) {
 	}
 }
 
+// A COMMIT that was sent is in doubt, however the driver words the loss of its answer.
+func TestACommitWithoutAnAnswerIsInDoubt(t *testing.T) {
+	t.Parallel()
+	proxy, pool := pgtest.New(t).BehindProxy(t)
+	for name, cut := range map[string]func(string) <-chan struct{}{"the answer is lost": proxy.CutAfter, "COMMIT is lost": proxy.CutBefore} {
+		cut("commit\x00")
+		if err := InTx(t.Context(), pool, func(tx pgx.Tx) error { _, err := tx.Exec(t.Context(), "SELECT 1"); return err }); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := InTx(ctx, pool, func(pgx.Tx) error { cancel(); return nil }); !errors.Is(err, ErrConnectionLost) || !errors.Is(err, context.Canceled) {
+		t.Errorf("a context that ends before COMMIT: %v", err)
+	}
+}
+
 // A process that is stopped in a transaction (a frozen machine, SIGSTOP) answers no timer of its own: the server ends it.
 func TestAFrozenProcessLosesItsLocks(t *testing.T) {
 	t.Parallel()

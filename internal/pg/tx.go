@@ -15,6 +15,8 @@ var (
 	ErrConnectionLost = errors.New("connection lost")
 	// ErrOutcomeUnknown marks an error or time-out of COMMIT: the transaction may have taken effect.
 	ErrOutcomeUnknown = errors.New("outcome of COMMIT unknown")
+	// ErrRefusedAtCommit marks an error that the server gave to COMMIT: it rolled back.
+	ErrRefusedAtCommit = errors.New("COMMIT refused")
 )
 
 // Beginner is a pool, or one connection of it.
@@ -40,11 +42,18 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		}
 		return err
 	}
+	// Looked at before: pgx 5.12 calls a connection that is lost while it waits for COMMIT's answer safe to retry.
+	if tx.Conn().IsClosed() {
+		return fmt.Errorf("%w: before COMMIT", ErrConnectionLost)
+	}
+	if err = ctx.Err(); err != nil {
+		return fmt.Errorf("%w: before COMMIT: %w", ErrConnectionLost, err)
+	}
 	switch err = tx.Commit(ctx); {
-	case err == nil || refused(err):
-		return err
-	case pgconn.SafeToRetry(err): // it was never sent
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	case err == nil:
+		return nil
+	case refused(err):
+		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }

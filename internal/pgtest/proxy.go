@@ -24,6 +24,7 @@ type TCPProxy struct {
 	open     map[*tunnel]bool
 	thawed   chan struct{} // closed: bytes pass
 	trap     []byte
+	before   bool // the trap's bytes do not reach the server
 	sprung   chan struct{}
 }
 
@@ -115,12 +116,17 @@ func (p *TCPProxy) thaw() {
 }
 
 // CutAfter waits for the next bytes from a client that contain this text (as it is on the wire: pgx ends a transaction with
-// "commit"). They reach the server, which acts on them, but its answer does not pass: the client's connection is dropped instead,
+// "commit\x00"; "commit" alone stands in its BEGIN, too). They reach the server, which acts on them, but its answer does not pass: the client's connection is dropped instead,
 // when the server has finished with it. Then the returned channel is closed; other connections go on.
-func (p *TCPProxy) CutAfter(text string) <-chan struct{} {
+func (p *TCPProxy) CutAfter(text string) <-chan struct{} { return p.set(text, false) }
+
+// CutBefore is CutAfter, but the bytes do not reach the server either.
+func (p *TCPProxy) CutBefore(text string) <-chan struct{} { return p.set(text, true) }
+
+func (p *TCPProxy) set(text string, before bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trap, p.sprung = []byte(text), make(chan struct{})
+	p.trap, p.before, p.sprung = []byte(text), before, make(chan struct{})
 	return p.sprung
 }
 
@@ -153,11 +159,14 @@ func (p *TCPProxy) carry(u *tunnel) {
 	go func() {
 		defer func() { _ = u.server.CloseWrite() }()
 		p.pass(u.client, func(b []byte) error {
-			sprung := p.spring(b)
+			sprung, before := p.spring(b)
 			if sprung != nil {
 				muted <- sprung // before the server can answer
 			}
-			_, err := u.server.Write(b)
+			var err error
+			if !before {
+				_, err = u.server.Write(b)
+			}
 			if sprung != nil {
 				err = errors.Join(err, net.ErrClosed) // say no more, and let the server finish
 			}
@@ -207,12 +216,12 @@ func (p *TCPProxy) pass(from net.Conn, write func([]byte) error) {
 	}
 }
 
-// spring disarms the trap if these bytes contain its text, and returns what to close then.
-func (p *TCPProxy) spring(b []byte) (sprung chan struct{}) {
+// spring disarms the trap if these bytes contain its text, and returns the channel to close then and whether the bytes stop here.
+func (p *TCPProxy) spring(b []byte) (sprung chan struct{}, before bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.trap != nil && bytes.Contains(b, p.trap) {
-		p.trap, sprung = nil, p.sprung
+		p.trap, sprung, before = nil, p.sprung, p.before
 	}
-	return sprung
+	return sprung, before
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -46,8 +45,8 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
 		FulfillmentStatus: api.FulfillmentStatusUnfulfilled, Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
 		Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Total), Discount: api.Money{Currency: o.Currency},
-		Total: api.Money(o.Total), ReservationExpiresAt: rfc3339.Ptr(o.ReservationExpiresAt), CancelRequestedAt: rfc3339.Ptr(o.CancelRequestedAt),
-		Metadata: api.Metadata(o.Metadata), CreatedAt: rfc3339.New(o.CreatedAt), UpdatedAt: rfc3339.New(o.UpdatedAt),
+		Total: api.Money(o.Total), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
+		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
 		a.Lines[i] = api.OrderLine{Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total())}

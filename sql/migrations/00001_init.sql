@@ -17,6 +17,21 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END $$;
 -- +goose StatementEnd
 
+-- A standby tells only this role which timeline it receives. Without it the reads of a failover's first minutes fall on the primary.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF NOT pg_has_role('ordergate_app', 'pg_read_all_stats', 'MEMBER') THEN
+        GRANT pg_read_all_stats TO ordergate_app;
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RAISE WARNING 'a superuser must: GRANT pg_read_all_stats TO ordergate_app';
+    WHEN unique_violation THEN
+        NULL; -- roles belong to the cluster: another database was migrated in the same moment
+END $$;
+-- +goose StatementEnd
+
 CREATE TABLE accounts (
     id         integer PRIMARY KEY CHECK (id > 0),
     name       text NOT NULL UNIQUE,
@@ -153,28 +168,21 @@ CREATE TABLE parked_messages (
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
--- The steps of an order's saga. Steps that call the payment provider are claimed by lease and fence; a try is one call.
+-- The steps of an order's saga: the saga alone writes them. attempt is the payment attempt.
 CREATE TABLE saga_steps (
-    account      integer NOT NULL,
-    mode         text NOT NULL,
-    order_id     uuid NOT NULL,
-    step         text NOT NULL CHECK (step IN ('reserve_stock', 'authorize', 'confirm_stock', 'capture', 'void', 'refund', 'cancel_reservation')),
-    attempt      integer NOT NULL CHECK (attempt > 0),
-    position     integer NOT NULL,
-    status       text NOT NULL CHECK (status IN ('pending', 'running', 'in_doubt', 'done', 'failed', 'skipped')),
-    tries        integer NOT NULL DEFAULT 0,
-    next_at      timestamptz,          -- due for a worker; null: nothing to call
-    deadline     timestamptz,          -- past it the provider is told to forget the key
-    lease_until  timestamptz,
-    fence        bigint NOT NULL DEFAULT 0,
-    last_code    text NOT NULL DEFAULT '',
-    input        text NOT NULL DEFAULT '', -- authorize: the method token
-    trace_id     text NOT NULL DEFAULT '',
-    started_at   timestamptz,
-    finished_at  timestamptz,
+    account     integer NOT NULL,
+    mode        text NOT NULL,
+    order_id    uuid NOT NULL,
+    step        text NOT NULL CHECK (step IN ('reserve_stock', 'authorize', 'confirm_stock', 'capture', 'void', 'refund', 'cancel_reservation')),
+    attempt     integer NOT NULL CHECK (attempt > 0),
+    position    integer NOT NULL,
+    status      text NOT NULL CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped')),
+    code        text NOT NULL DEFAULT '', -- of a failed step
+    input       text NOT NULL DEFAULT '', -- authorize: the method token, until the step is started
+    started_at  timestamptz,
+    finished_at timestamptz,
     PRIMARY KEY (account, mode, order_id, step, attempt)
 );
-CREATE INDEX saga_steps_due ON saga_steps (next_at) WHERE next_at IS NOT NULL;
 
 -- Inventory.
 CREATE TABLE stock (
@@ -218,7 +226,8 @@ CREATE VIEW stock_realtime AS
 SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev, updated_at
 FROM stock;
 
--- Payment.
+-- Payment. The unique key is led by order_id: led by (account, mode) it would cost as much as the primary key on an empty table, and a
+-- plan made then, and kept, would read all payments of an account.
 CREATE TABLE payments (
     account        integer NOT NULL,
     mode           text NOT NULL,
@@ -238,9 +247,28 @@ CREATE TABLE payments (
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, id),
-    UNIQUE (account, mode, order_id, attempt),
+    UNIQUE (order_id, attempt, account, mode),
     CONSTRAINT not_refunded_twice CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= amount)
 );
+
+-- The calls to the payment provider: one for each operation of an attempt, claimed by lease and fence; a try is one request.
+CREATE TABLE payment_calls (
+    account     integer NOT NULL,
+    mode        text NOT NULL,
+    order_id    uuid NOT NULL,
+    operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
+    attempt     integer NOT NULL CHECK (attempt > 0),
+    tries       integer NOT NULL DEFAULT 0,
+    next_at     timestamptz,          -- due for a worker; null: the outcome is definite
+    deadline    timestamptz,          -- past it the provider is told to forget the key
+    lease_until timestamptz,
+    fence       bigint NOT NULL DEFAULT 0,
+    in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite answer
+    last_code   text NOT NULL DEFAULT '',
+    trace_id    text NOT NULL,
+    PRIMARY KEY (account, mode, order_id, operation, attempt)
+);
+CREATE INDEX payment_calls_due ON payment_calls (next_at) WHERE next_at IS NOT NULL;
 
 -- Partitions. The default ones take what no month was made for, so that nothing is ever refused for want of a partition.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
@@ -263,31 +291,39 @@ CREATE FUNCTION uuid_floor(t timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE ST
 $$;
 -- +goose StatementEnd
 
--- Makes the monthly partitions from this month to the given one. Safe to repeat and to run side by side.
+-- Makes the monthly partitions of this month and so many to come. Safe to repeat and to run side by side. A month of which the
+-- default partition already has rows stays there, with all that comes.
 -- +goose StatementBegin
-CREATE FUNCTION ensure_partitions(months integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION ensure_partitions(months integer DEFAULT 3) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     parent text;
+    key    text;
     month  timestamptz;
     name   text;
+    lower  uuid;
+    upper  uuid;
+    taken  boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('ensure_partitions'));
-    FOREACH parent IN ARRAY ARRAY ['orders', 'order_events', 'inbox'] LOOP
+    FOR parent, key IN VALUES ('orders', 'id'), ('order_events', 'order_id'), ('inbox', 'message_id') LOOP
         FOR i IN 0..months LOOP
             month := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => i)) AT TIME ZONE 'UTC';
             name := parent || to_char(month AT TIME ZONE 'UTC', '_YYYY_MM');
-            IF to_regclass(name) IS NULL THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent,
-                    uuid_floor(month), uuid_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'));
-            END IF;
+            CONTINUE WHEN to_regclass(name) IS NOT NULL;
+            lower := uuid_floor(month);
+            upper := uuid_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
+            -- Without the lock that CREATE would hold while it looks.
+            EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE %I >= %L AND %I < %L)', parent || '_default', key, lower, key, upper) INTO taken;
+            CONTINUE WHEN taken;
+            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent, lower, upper);
         END LOOP;
     END LOOP;
 END $$;
 -- +goose StatementEnd
-SELECT ensure_partitions(3);
+SELECT ensure_partitions();
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
-    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments TO ordergate_app;
+    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
 GRANT SELECT, INSERT ON order_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;

@@ -30,6 +30,13 @@ JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::te
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s;
 
+-- name: LockFreeStock :many
+-- Locks those of the skus that nobody else holds.
+SELECT s.account, s.mode, s.sku FROM stock s
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;
+
 -- name: MoveStock :execrows
 -- One row a sku, already locked in order. Guarded, though decided under the lock; the table's CHECKs stand behind it.
 UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()

@@ -4,21 +4,21 @@
 -- Locks idempotency keys until the transaction's end, without waiting; in the order of the array.
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::bigint[]) AS hash;
 
--- name: FindAnswers :many
+-- name: FindResults :many
 -- Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
 SELECT k.* FROM idempotency_keys k
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode,
              unnest(@operations::text[]) AS operation, unnest((SELECT @keys::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key;
 
--- name: InsertAnswers :exec
+-- name: InsertResults :exec
 INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, content_type, etag, location, body, order_id)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@operations::text[]), unnest(@keys::text[]),
        unnest(@request_hashes::bytea[]), unnest(@statuses::integer[]), unnest(@content_types::text[]), unnest(@etags::text[]),
        unnest(@locations::text[]), unnest(@bodies::bytea[]),
        NULLIF(unnest(@order_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid);
 
--- name: PurgeAnswers :execrows
+-- name: PurgeResults :execrows
 -- Forgets keys older than 48 hours, a small batch at a time.
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
@@ -26,9 +26,9 @@ DELETE FROM idempotency_keys k USING (
 ) old
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key;
 
--- name: LockKeyWithin :one
--- For the outcome of a COMMIT that was not heard: waits for whoever still holds the key, within the lock_timeout.
-SELECT pg_advisory_xact_lock(@hash::bigint)::text;
+-- name: LockKeys :exec
+-- For the outcome of a COMMIT that was not heard: waits for the transaction that still holds the keys, within the lock_timeout.
+SELECT pg_advisory_xact_lock(hash)::text FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: SetLockTimeout :exec
 SELECT set_config('lock_timeout', @milliseconds::text, true);

@@ -15,7 +15,7 @@ import (
 // pollEvery bounds how late a waiter hears of a decision if its wake-up was lost.
 const pollEvery = 500 * time.Millisecond
 
-// waiters are those who wait for a change of an order in this process.
+// waiters are the requests of this process that wait for a change of an order.
 type waiters struct {
 	mu sync.Mutex
 	by map[order.ID]map[chan struct{}]bool
@@ -53,66 +53,66 @@ func (w *waiters) wake(id order.ID) {
 	}
 }
 
-// Changed wakes those who wait for the order; for changes that other processes made.
+// Changed wakes the requests that wait for the order; for changes that other processes made.
 func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
 
 // AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
 // the 202 back. The 201 shows the order at the version that decided it, so that its bytes are always the same.
-func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, a Result, within time.Duration) Result {
-	return c.await(ctx, owner, a, within, 201, (*order.Order).Decided)
+func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, r Result, within time.Duration) Result {
+	return c.await(ctx, owner, r, within, 201, (*order.Order).Decided)
 }
 
 // AwaitCancelled turns the 202 of a cancellation into 200 as soon as the order is final.
-func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, a Result, within time.Duration) Result {
-	return c.await(ctx, owner, a, within, 200, func(o *order.Order) bool { return o.Status.Final() })
+func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, r Result, within time.Duration) Result {
+	return c.await(ctx, owner, r, within, 200, func(o *order.Order) bool { return o.Status.Final() })
 }
 
 // await polls outside the budget and the bulkhead; an error of the database only means that the answer stays 202.
-func (c *Commands) await(ctx context.Context, owner order.Owner, a Result, within time.Duration, status int, decided func(*order.Order) bool) Result {
-	if a.Status != 202 || within <= 0 {
-		return a
+func (c *Commands) await(ctx context.Context, owner order.Owner, r Result, within time.Duration, status int, decided func(*order.Order) bool) Result {
+	if r.Status != 202 || within <= 0 {
+		return r
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	woken, leave := c.waiters.join(a.OrderID)
+	woken, leave := c.waiters.join(r.OrderID)
 	defer leave()
 	for {
-		if done, ok := c.decidedAnswer(ctx, owner, a, status, decided); ok {
+		if done, ok := c.decidedResult(ctx, owner, r, status, decided); ok {
 			return done
 		}
 		select {
 		case <-ctx.Done():
-			return a
+			return r
 		case <-woken:
 		case <-time.After(pollEvery):
 		}
 	}
 }
 
-func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Result, status int, decided func(*order.Order) bool) (Result, bool) {
+func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Result, status int, decided func(*order.Order) bool) (Result, bool) {
 	select {
-	case c.looking <- struct{}{}:
-		defer func() { <-c.looking }()
+	case c.lookups <- struct{}{}:
+		defer func() { <-c.lookups }()
 	case <-ctx.Done():
-		return a, false
+		return r, false
 	}
 	q := ordersdb.New(c.cfg.Pool)
-	id := uuid.UUID(a.OrderID)
+	id := uuid.UUID(r.OrderID)
 	row, err := q.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
 	if err != nil {
-		return a, false
+		return r, false
 	}
-	if now, err := order.Restore(a.OrderID, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
-		return a, false
+	if now, err := order.Restore(r.OrderID, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
+		return r, false
 	}
-	events, err := readEvents(ctx, q, owner, a.OrderID)
+	events, err := readEvents(ctx, q, owner, r.OrderID)
 	if err != nil {
-		return a, false
+		return r, false
 	}
-	o := &order.Order{ID: a.OrderID}
+	o := &order.Order{ID: r.OrderID}
 	for _, e := range events {
 		if err = o.Apply(e); err != nil {
-			return a, false
+			return r, false
 		}
 		if decided(o) {
 			break
@@ -120,18 +120,18 @@ func (c *Commands) decidedAnswer(ctx context.Context, owner order.Owner, a Resul
 	}
 	body, err := view.OrderBody(o, row.Address)
 	if err != nil {
-		return a, false
+		return r, false
 	}
-	a.Status, a.Body, a.Rev = status, body, row.Rev
+	r.Status, r.Body, r.Rev = status, body, row.Rev
 	if lsn, err := q.FlushLSN(ctx); err == nil {
-		a.LSN = uint64(lsn)
+		r.LSN = uint64(lsn)
 	}
-	return a, true
+	return r, true
 }
 
 // readEvents reads an order's whole history.
 func readEvents(ctx context.Context, q *ordersdb.Queries, owner order.Owner, id order.ID) ([]order.Event, error) {
-	rows, err := q.GetEvents(ctx, ordersdb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: pgID(id)})
+	rows, err := q.GetEvents(ctx, ordersdb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id)})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,350 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+)
+
+const (
+	// maxTries bounds how often a command is decided that meets concurrent changes.
+	maxTries = 3
+	// maxBatch bounds a batch; measured best.
+	maxBatch = 64
+	// leastTime is what a transaction must have left of the budget when it begins. A command that waited longer for its turn is
+	// refused: a transaction that runs out of time because of our queue would count as the primary's failure.
+	leastTime = 200 * time.Millisecond
+	// lockTime is the lock_timeout of our connections.
+	lockTime = 300 * time.Millisecond
+	// endTime is left of the budget for the end of a transaction: none waits for a lock in it, or begins.
+	endTime = 50 * time.Millisecond
+)
+
+// call is one command on its way through batches.
+type call struct {
+	Envelope
+	op       operation
+	needs    needs
+	hash     [32]byte
+	deadline time.Time // of the command's COMMIT
+	span     trace.Span
+	result   Result
+	err      error
+	done     bool // result or err is final
+}
+
+func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, true }
+
+// execute runs one command. body is what a repetition under the key must send again. The command ends with a result or an error:
+//
+//   - IDEM_003 if another transaction holds its key; the stored result, or IDEM_002, if the key is known;
+//   - what the operation decides; results, and refusals that are not retryable, are stored under the key in the same transaction;
+//   - SYS_002, SYS_003, RATE_003: nothing changed, and the key is free;
+//   - SYS_006: the COMMIT had no answer and could not be looked up.
+func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operation) (Result, error) {
+	deadline := time.Now().Add(Budget)
+	ctx, span := c.cfg.Tracer.Start(context.WithoutCancel(ctx), "command "+e.Operation)
+	defer span.End()
+	canonical, err := json.Marshal(body)
+	if err != nil {
+		return Result{}, fmt.Errorf("encode command: %w", err)
+	}
+	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span}
+	c.executeAll(ctx, []*call{one})
+	return one.result, one.err
+}
+
+// executeAll runs calls in as few batches as may be. A caller that leaves undoes nothing: ctx has no cancellation.
+func (c *Commands) executeAll(ctx context.Context, calls []*call) {
+	for len(calls) > 0 {
+		var b []*call
+		b, calls = nextBatch(calls)
+		ctx, span := c.cfg.Tracer.Start(ctx, "batch")
+		for _, one := range b {
+			one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
+		}
+		c.executeBatch(ctx, b, attempt{try: 1, first: true})
+		span.End()
+	}
+}
+
+// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order or payment. rest waits for the next.
+func nextBatch(waiting []*call) (batch, rest []*call) {
+	type key struct {
+		order.Owner
+		operation, key string
+	}
+	keys, refs := map[key]bool{}, map[order.Ref]bool{}
+	for _, c := range waiting {
+		k := key{c.Owner, c.Operation, c.Key}
+		named := slices.Concat(c.needs.orders, c.needs.payments)
+		taken := len(batch) == maxBatch || keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
+		keys[k] = true
+		for _, r := range named {
+			refs[r] = true // also of a call that waits: no later one may overtake it
+		}
+		if taken {
+			rest = append(rest, c)
+		} else {
+			batch = append(batch, c)
+		}
+	}
+	return batch, rest
+}
+
+// attempt says how a batch is tried.
+type attempt struct {
+	try        int
+	first      bool // the calls come from the queue
+	skipLocked bool // calls whose rows somebody else holds are left out
+}
+
+// batch is one transaction's work.
+type batch struct {
+	attempt
+	calls    []*call
+	open     []*call   // neither resolved by their key nor left out
+	outcomes []outcome // of open
+	back     []*call   // their order is another call's of the batch
+	blocked  []*call   // a row of theirs is locked
+	rows     rows
+	lsn      uint64
+}
+
+// outcome is what a call ends with if the transaction is committed.
+type outcome struct {
+	result Result
+	err    error
+}
+
+// executeBatch runs calls, which may stand in one batch, in one transaction, and again as the failure of it demands, until each is done.
+// One transaction is one execution of the breaker.
+func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
+	calls = withinBudget(calls)
+	if len(calls) == 0 {
+		return
+	}
+	deadline := slices.MaxFunc(calls, func(x, y *call) int { return x.deadline.Compare(y.deadline) }).deadline
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	b := &batch{attempt: a, calls: calls, lsn: token.NoPosition}
+	outcome := errNotBegun // of the transaction; the guard's own error may hide it
+	err := c.guard.Do(ctx, func(ctx context.Context) error {
+		if a.first && time.Until(deadline) < leastTime {
+			return queued()
+		}
+		conn, err := acquire(ctx, c.cfg.Pool)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error { return c.transact(ctx, tx, b, deadline) })
+		if outcome == nil {
+			b.lsn = position(ctx, conn)
+		}
+		return outcome
+	})
+	ctx = context.WithoutCancel(ctx)
+	for _, one := range calls {
+		if one.done { // by its key alone: nothing that happened later touches it
+			one.result.LSN = b.lsn
+		}
+	}
+	switch {
+	case outcome == nil:
+		c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+		for i, one := range b.open {
+			o := b.outcomes[i]
+			o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
+			one.finish(o.result, o.err)
+		}
+	case errors.Is(outcome, pg.ErrOutcomeUnknown):
+		c.resolveCommit(ctx, b.open, outcome)
+	default:
+		c.again(ctx, b, outcome, err)
+	}
+	c.eachAlone(ctx, b.blocked, attempt{try: 1})
+	c.executeAll(ctx, b.back)
+}
+
+// again is what follows a transaction that had no effect.
+//
+//   - What a command's own data provokes (SQLSTATE 22 and 23, a panic) is found by trying each alone; a COMMIT that was sent is never
+//     tried again for it.
+//   - A version conflict is decided again for each order alone, up to maxTries times.
+//   - A deadlock repeats the batch once, then each alone.
+//   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.
+//   - All else fails every command, unretried.
+func (c *Commands) again(ctx context.Context, b *batch, outcome, err error) {
+	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
+		return one.done || slices.Contains(b.back, one) || slices.Contains(b.blocked, one)
+	})
+	alone := len(rest) == 1
+	state, _ := errors.AsType[*pgconn.PgError](outcome)
+	next := attempt{try: b.try + 1}
+	switch {
+	case errors.Is(outcome, errPanic) || state != nil && pg.Integrity(state.Code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
+		if !alone {
+			c.eachAlone(ctx, rest, attempt{try: 1})
+			return
+		}
+	case state != nil && pg.LockNotHad(state.Code):
+		if alone {
+			c.executeBatch(ctx, rest, next)
+		} else if !b.skipLocked {
+			next.skipLocked = true
+			c.executeBatch(ctx, rest, next)
+		} else {
+			c.eachAlone(ctx, rest, attempt{try: 1})
+		}
+		return
+	case pg.Contention(outcome) && alone && b.try < maxTries, state != nil && state.Code == deadlock && b.try == 1:
+		c.executeBatch(ctx, rest, next)
+		return
+	case pg.Contention(outcome) && !alone:
+		c.eachAlone(ctx, rest, attempt{try: 1})
+		return
+	}
+	for _, one := range rest {
+		one.finish(Result{}, toClientError(err))
+	}
+}
+
+// eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock.
+func (c *Commands) eachAlone(ctx context.Context, calls []*call, a attempt) {
+	var wg sync.WaitGroup
+	for _, one := range calls {
+		wg.Go(func() { c.executeBatch(ctx, []*call{one}, a) })
+	}
+	wg.Wait()
+}
+
+// withinBudget refuses the calls whose time is over with SYS_003 and returns the others.
+func withinBudget(calls []*call) []*call {
+	latest := time.Now().Add(endTime)
+	return slices.DeleteFunc(slices.Clone(calls), func(one *call) bool {
+		over := latest.After(one.deadline)
+		if over {
+			one.finish(Result{}, apierr.E(errcode.SYS003, apierr.Cause(context.DeadlineExceeded)))
+		}
+		return over
+	})
+}
+
+// deadlock is the SQLSTATE of a transaction that was rolled back to end one.
+const deadlock = "40P01"
+
+var (
+	errNotBegun = errors.New("the transaction was not begun")
+	errPanic    = errors.New("panic")
+)
+
+// queued refuses a command whose budget was spent waiting for its turn.
+func queued() error {
+	return apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
+}
+
+// acquire takes a connection of the pool. Waiting for one that is in use is our own queueing, RATE_003, and says nothing of the
+// primary; waiting for a new one that the server does not give is its failure.
+func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	conn, err := pool.Acquire(ctx)
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(err, context.DeadlineExceeded) && pool.Stat().ConstructingConns() == 0:
+		return nil, queued()
+	}
+	return nil, fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
+}
+
+// transact is the transaction of a batch.
+func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) (err error) {
+	if err = limitLocks(ctx, tx, deadline); err != nil {
+		return err
+	}
+	if err = resolveKeys(ctx, tx, b.calls); err != nil {
+		return err
+	}
+	b.open = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	if b.open, b.back, err = findOrders(ctx, tx, b.open); err != nil {
+		return err
+	}
+	if b.skipLocked {
+		if b.open, b.blocked, err = free(ctx, tx, b.open); err != nil {
+			return err
+		}
+	}
+	if len(b.open) == 0 {
+		return nil
+	}
+	var n needs
+	for _, one := range b.open {
+		n.add(one.needs)
+	}
+	l, err := load(ctx, tx, n)
+	if err != nil {
+		return err
+	}
+	b.rows.stock = l.stock
+	for _, one := range b.open {
+		if err = c.decide(one, l, b); err != nil {
+			return err
+		}
+	}
+	return b.rows.write(ctx, tx)
+}
+
+// decide lets one call decide and adds what it writes to the batch.
+func (c *Commands) decide(one *call, l *loaded, b *batch) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
+	e, refused := one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now()))
+	if refused != nil {
+		refusal := apierr.From(refused)
+		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
+			b.rows.keep(one, refusalResult(refusal, one.About))
+		}
+		b.outcomes = append(b.outcomes, outcome{err: refusal})
+		return nil
+	}
+	b.rows.orders = append(b.rows.orders, e.orders...)
+	b.rows.keep(one, e.result)
+	b.outcomes = append(b.outcomes, outcome{result: e.result})
+	return nil
+}
+
+// toClientError is what a client hears of a transaction that had no effect.
+func toClientError(err error) error {
+	if e, ok := errors.AsType[*apierr.Error](err); ok {
+		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // the guard ends a context by cancelling it
+		return apierr.E(errcode.SYS003, apierr.Cause(err))
+	}
+	if pg.Infrastructure(err) {
+		return apierr.E(errcode.SYS002, apierr.Cause(err))
+	}
+	return apierr.From(err)
+}
+
+// primaryFailed tells the breaker what is the primary's failure: a concurrent transaction that was in the way is not.
+func primaryFailed(err error) bool { return pg.Infrastructure(err) && !pg.Contention(err) }

@@ -1,0 +1,562 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ordergate/ordergate/command/payment"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+var (
+	alice   = order.Owner{Account: 1, Mode: "test"}
+	testIDs = order.NewIDs([]byte("k"))
+)
+
+// bundle is a migrated database with a product, and Commands on it.
+type bundle struct {
+	*Commands
+	t  *testing.T
+	db *pgtest.DB
+	n  int // keys given out
+}
+
+func setup(t *testing.T, pool *pgxpool.Pool, db *pgtest.DB) *bundle {
+	t.Helper()
+	if err := cataloguedb.New(db.Pool).InsertProducts(t.Context(), cataloguedb.InsertProductsParams{
+		Account: 1, Mode: "test", Skus: []string{"A", "B"}, Names: []string{"A", "B"}, Descriptions: []string{"", ""}, Prices: [][]byte{[]byte(`{"EUR": 100}`), []byte(`{"EUR": 100}`)},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := inventorydb.New(db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{"A", "B"}, OnHand: []int64{100, 100}}); err != nil {
+		t.Fatal(err)
+	}
+	c := New(Config{Pool: pool, IDs: testIDs, Now: time.Now, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer("")})
+	return &bundle{Commands: c, t: t, db: db}
+}
+
+// connect is a pool as the program makes it.
+func connect(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pg.Connect(t.Context(), url, 12, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// call makes a call under a new key, or the given one.
+func (b *bundle) call(operation string, op operation, key ...string) *call {
+	b.n++
+	e := Envelope{Owner: alice, Operation: operation, Key: fmt.Sprint("key-number-", b.n), Actor: "key_1"}
+	if len(key) > 0 {
+		e.Key = key[0]
+	}
+	_, span := b.cfg.Tracer.Start(b.t.Context(), "call")
+	return &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(fmt.Append(nil, op)), deadline: time.Now().Add(Budget), span: span}
+}
+
+func (b *bundle) place(sku string) operation {
+	return placeOrder{alice, api.PlaceOrder{Currency: "EUR", CustomerRef: "c", Lines: []api.PlaceOrderLine{{Sku: sku, Quantity: 1}}}}
+}
+
+// placed places an order and returns it.
+func (b *bundle) placed() order.Ref {
+	b.t.Helper()
+	c := b.call("placeOrder", b.place("A"))
+	b.executeAll(b.t.Context(), []*call{c})
+	if c.err != nil {
+		b.t.Fatal(c.err)
+	}
+	return order.Ref{Owner: alice, ID: c.result.OrderID}
+}
+
+// paid gives an order a payment, captured, and returns it.
+func (b *bundle) paid(o order.Ref) order.Ref {
+	b.t.Helper()
+	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
+	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
+		if err := payment.Write(b.t.Context(), tx, []payment.Request{{
+			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
+		}}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(b.t.Context(), "UPDATE payments SET status = 'captured'")
+		return err
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+func (b *bundle) count(query string) (n int) {
+	b.t.Helper()
+	if err := b.db.Pool.QueryRow(b.t.Context(), query).Scan(&n); err != nil {
+		b.t.Fatal(query, err)
+	}
+	return n
+}
+
+// got is what a call ended with, in a word.
+func got(c *call) string {
+	if e, ok := errors.AsType[*apierr.Error](c.err); ok {
+		return string(e.Code)
+	}
+	if c.err != nil || !c.done {
+		return fmt.Sprintf("%t %v", c.done, c.err)
+	}
+	if c.result.Replayed {
+		return fmt.Sprint("replayed ", c.result.Status)
+	}
+	return fmt.Sprint(c.result.Status)
+}
+
+func ends(calls []*call) string {
+	all := make([]string, len(calls))
+	for i, c := range calls {
+		all[i] = got(c)
+	}
+	return strings.Join(all, ", ")
+}
+
+// annotate is an operation that finds its order by a payment and records an event there.
+type annotate struct {
+	payment order.Ref
+}
+
+func (a annotate) needs() needs { return needs{payments: []order.Ref{a.payment}} }
+
+func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
+	p, ok := l.payments[a.payment]
+	if !ok {
+		return effect{}, apierr.E(errcode.PAY001)
+	}
+	c := l.orders[order.Ref{Owner: p.Owner, ID: p.OrderID}]
+	c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusPaid})
+	return effect{orders: []*orderChange{c}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte(p.Status))}}, nil
+}
+
+// adjust is an operation about another resource than an order: it moves stock.
+type adjust struct {
+	sku   string
+	delta int64
+}
+
+func (a adjust) item() order.Item { return order.Item{Owner: alice, SKU: a.sku} }
+
+func (a adjust) needs() needs { return needs{stock: []order.Item{a.item()}} }
+
+func (a adjust) decide(l *loaded, _ order.Recorder) (effect, error) {
+	level, ok := l.stock[a.item()]
+	if !ok {
+		return effect{}, apierr.E(errcode.INV001)
+	}
+	if level.Available()+a.delta < 0 {
+		return effect{}, apierr.E(errcode.INV002)
+	}
+	level.Move(a.delta, 0)
+	return effect{result: Result{Status: 201, ContentType: "application/json", Body: view.Raw(fmt.Append(nil, level.OnHand))}}, nil
+}
+
+// poison is an operation whose row PostgreSQL refuses: NUL in a text.
+type poison struct{ operation }
+
+func (p poison) decide(l *loaded, rec order.Recorder) (effect, error) {
+	e, err := p.operation.decide(l, rec)
+	e.result.ContentType = "\x00"
+	return e, err
+}
+
+// panics is an operation with a bug.
+type panics struct{ adjust }
+
+func (panics) decide(*loaded, order.Recorder) (effect, error) { panic("a bug") }
+
+func TestAMixedBatchIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	cancelled, paid := b.placed(), b.placed()
+	pay := b.paid(paid)
+	known := b.call("placeOrder", b.place("A"), "a-known-key")
+	b.executeAll(t.Context(), []*call{known})
+	held, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	other := b.call("placeOrder", b.place("A"), "a-held-key")
+	if _, err = held.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", other.lockID()); err != nil {
+		t.Fatal(err)
+	}
+	before := b.count("SELECT count(*) FROM orders")
+	batch := func() []*call {
+		return []*call{
+			b.call("placeOrder", b.place("A"), "a-known-key"),
+			b.call("placeOrder", b.place("B"), "a-known-key"),
+			b.call("placeOrder", b.place("A"), "a-held-key"),
+			b.call("placeOrder", b.place("A")),
+			b.call("placeOrder", b.place("NONE")),
+			b.call("cancelOrder", cancelOrder{ref: cancelled}),
+			b.call("cancelOrder", cancelOrder{ref: order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}}),
+			b.call("annotate", annotate{pay}),
+			b.call("adjust", adjust{"B", -60}),
+			b.call("adjust", adjust{"B", -60}),
+			b.call("adjust", adjust{"B", -40}),
+		}
+	}
+	calls := batch()
+	calls = slices.Delete(calls, 1, 2) // its key is that of the one before: another batch
+	b.executeAll(t.Context(), calls)
+	if got := ends(calls); got != "replayed 202, IDEM_003, 202, CAT_005, 202, ORD_001, 200, 201, INV_002, 201" {
+		t.Error(got)
+	}
+	var keys []string
+	for _, c := range calls[2:] {
+		keys = append(keys, "'"+c.Key+"'")
+	}
+	if n := b.count("SELECT count(DISTINCT xmin::text) FROM idempotency_keys WHERE key IN (" + strings.Join(keys, ",") + ")"); n != 1 {
+		t.Errorf("%d transactions", n)
+	}
+	if string(calls[0].result.Body.Bytes) != string(known.result.Body.Bytes) || calls[0].result.LSN == 0 {
+		t.Errorf("replayed %s with LSN %d", calls[0].result.Body.Bytes, calls[0].result.LSN)
+	}
+	if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'"); n != 0 {
+		t.Errorf("%d pieces of B", n)
+	}
+	if n := b.count("SELECT count(*) FROM orders") - before; n != 1 {
+		t.Errorf("%d orders more", n)
+	}
+	if n := b.count("SELECT count(*) FROM order_events WHERE type = 'order.updated'"); n != 1 {
+		t.Errorf("annotated %d times", n)
+	}
+	reused := batch()[1:2]
+	b.executeAll(t.Context(), reused)
+	if got := ends(reused); got != "IDEM_002" {
+		t.Error(got)
+	}
+	t.Run("a poisoned neighbour fails alone, and stored replays stay", func(t *testing.T) {
+		for name, bad := range map[string]operation{"SQLSTATE 22": poison{adjust{"B", 1}}, "panic": panics{}} {
+			calls := []*call{
+				b.call("placeOrder", b.place("A"), "a-known-key"),
+				b.call("placeOrder", b.place("A")),
+				b.call("adjust", bad),
+				b.call("placeOrder", b.place("NONE")),
+				b.call("placeOrder", b.place("A"), "a-held-key"),
+				b.call("adjust", adjust{"B", 5}),
+			}
+			stock := b.count("SELECT on_hand FROM stock WHERE sku = 'B'")
+			b.executeAll(t.Context(), calls)
+			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201" {
+				t.Errorf("%s: %s", name, got)
+			}
+			if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'") - stock; n != 5 {
+				t.Errorf("%s: stock moved by %d", name, n)
+			}
+			if n := b.count("SELECT count(*) FROM idempotency_keys WHERE content_type = ''"); n != 0 {
+				t.Errorf("%s: %d poisoned rows", name, n)
+			}
+		}
+	})
+}
+
+func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
+	ref := func(n byte) order.Ref { return order.Ref{Owner: alice, ID: order.ID{n}} }
+	one := func(name, key string, n needs) *call {
+		return &call{Envelope: Envelope{Owner: alice, Operation: name, Key: key}, needs: n}
+	}
+	waiting := []*call{
+		one("a", "1", needs{orders: []order.Ref{ref(1)}}),
+		one("b", "1", needs{}),                            // another operation's key
+		one("a", "1", needs{}),                            // the same key
+		one("c", "2", needs{orders: []order.Ref{ref(1)}}), // the same order
+		one("c", "3", needs{payments: []order.Ref{ref(2)}}),
+		one("c", "4", needs{payments: []order.Ref{ref(2)}}), // the same payment
+		one("c", "5", needs{orders: []order.Ref{ref(3)}, payments: []order.Ref{ref(1)}}), // behind the one that waits for order 1
+		one("c", "6", needs{orders: []order.Ref{ref(3)}}),                                // may not overtake the one before
+		one("d", "7", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}),
+		one("d", "8", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}), // stock is shared
+	}
+	var batches []string
+	for rest := waiting; len(rest) > 0; {
+		var batch []*call
+		batch, rest = nextBatch(rest)
+		var names []string
+		for _, c := range batch {
+			names = append(names, fmt.Sprint(slices.Index(waiting, c)))
+		}
+		batches = append(batches, strings.Join(names, " "))
+	}
+	if got := strings.Join(batches, " | "); got != "0 1 4 8 9 | 2 3 5 | 6 | 7" {
+		t.Error(got)
+	}
+	var many []*call
+	for i := range 2*maxBatch + 1 {
+		many = append(many, one("a", fmt.Sprint(i), needs{}))
+	}
+	if batch, rest := nextBatch(many); len(batch) != maxBatch || len(rest) != maxBatch+1 {
+		t.Errorf("%d and %d", len(batch), len(rest))
+	}
+}
+
+// TestTwoWaysToOneOrder: a payment's order is known only after a look-up; a call that names the same order goes into the next batch.
+func TestTwoWaysToOneOrder(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	o := b.placed()
+	calls := []*call{b.call("annotate", annotate{b.paid(o)}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}})}
+	b.executeAll(t.Context(), calls)
+	if got := ends(calls); got != "200, 202, PAY_001" {
+		t.Error(got)
+	}
+	if n := b.count("SELECT version FROM orders"); n != b.count("SELECT count(*) FROM order_events") || n < 3 {
+		t.Errorf("version %d", n)
+	}
+}
+
+// TestABlockedRowDelaysNobodyElse: a call of which a row is locked waits alone, up to its budget; the others of its batch go on.
+func TestABlockedRowDelaysNobodyElse(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	locked, free := b.placed(), b.placed()
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = tx.Exec(t.Context(), "SELECT FROM orders WHERE id = $1 FOR UPDATE", pgtestID(locked.ID)); err != nil {
+		t.Fatal(err)
+	}
+	calls := []*call{
+		b.call("cancelOrder", cancelOrder{ref: locked}), b.call("cancelOrder", cancelOrder{ref: free}), b.call("placeOrder", b.place("A")), b.call("adjust", adjust{"A", 1}),
+	}
+	b.executeAll(t.Context(), calls)
+	if got := ends(calls); got != "SYS_003, 202, 202, 201" {
+		t.Error(got)
+	}
+	_ = tx.Rollback(t.Context())
+	again := b.call("cancelOrder", cancelOrder{ref: locked}, calls[0].Key) // the key is free
+	b.executeAll(t.Context(), []*call{again})
+	if got := got(again); got != "202" {
+		t.Error(got)
+	}
+}
+
+// TestAConflictIsDecidedAgain: somebody who takes no lock appends to an order between our reading and our writing.
+func TestAConflictIsDecidedAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		times int
+		want  string
+	}{
+		{"once", 1, "202"},
+		{"up to the last try", maxTries - 1, "202"},
+		{"every time", maxTries + 5, "SYS_002"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			b := setup(t, connect(t, db.PrimaryURL), db)
+			op := &conflicting{cancelOrder: cancelOrder{ref: b.placed()}, times: c.times}
+			calls := []*call{b.call("cancelOrder", op), b.call("placeOrder", b.place("A"))}
+			b.executeAll(t.Context(), calls)
+			if got := ends(calls); got != c.want+", 202" {
+				t.Error(got)
+			}
+			if n := b.count("SELECT count(*) FROM orders"); n != 2 {
+				t.Errorf("%d orders", n)
+			}
+		})
+	}
+}
+
+// conflicting decides on another version than the row has, some times.
+type conflicting struct {
+	cancelOrder
+	times int
+}
+
+func (c *conflicting) decide(l *loaded, rec order.Recorder) (effect, error) {
+	if c.times--; c.times >= 0 {
+		l.orders[c.ref].baseVersion++
+	}
+	return c.cancelOrder.decide(l, rec)
+}
+
+// TestCommitThatWasNotHeard: the connection is cut exactly between COMMIT and its answer.
+func TestCommitThatWasNotHeard(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
+	b := setup(t, connect(t, url), db)
+	batch := func() []*call {
+		return []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("NONE")), b.call("adjust", adjust{"A", 1})}
+	}
+	t.Run("what it wrote is found and answered as the first time", func(t *testing.T) {
+		cut := proxy.CutAfter("commit\x00")
+		calls := batch()
+		b.executeAll(t.Context(), calls)
+		<-cut
+		if got := ends(calls); got != "202, 422, 201" {
+			t.Error(got)
+		}
+		for _, c := range calls {
+			again := b.call(c.Operation, c.op, c.Key)
+			b.executeAll(t.Context(), []*call{again})
+			if !again.result.Replayed {
+				t.Errorf("%s: %s", c.Operation, got(again))
+			}
+		}
+	})
+	t.Run("a COMMIT that never arrived changed nothing: SYS_002, and the key is free", func(t *testing.T) {
+		orders := b.count("SELECT count(*) FROM orders")
+		proxy.CutBefore("commit\x00")
+		calls := batch()
+		b.executeAll(t.Context(), calls)
+		if got := ends(calls); got != "SYS_002, SYS_002, SYS_002" {
+			t.Error(got)
+		}
+		if n := b.count("SELECT count(*) FROM orders"); n != orders {
+			t.Errorf("%d orders more", n-orders)
+		}
+		again := b.call("placeOrder", b.place("A"), calls[0].Key)
+		b.executeAll(t.Context(), []*call{again})
+		if got := got(again); got != "202" {
+			t.Error(got)
+		}
+	})
+	t.Run("a lock that is still held leaves it open: SYS_006", func(t *testing.T) {
+		calls := batch()
+		tx, err := db.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+		row, err := db.Pool.Begin(t.Context()) // the batch waits for this row while it holds its keys
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = row.Rollback(context.WithoutCancel(t.Context())) }()
+		if _, err = row.Exec(t.Context(), "SELECT FROM stock WHERE sku = 'A' FOR UPDATE"); err != nil {
+			t.Fatal(err)
+		}
+		waiting := func(kind string) {
+			t.Helper()
+			for end := time.Now().Add(10 * time.Second); b.count("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = '"+kind+"'") == 0; {
+				if time.Now().After(end) {
+					t.Fatal("nobody waits for ", kind)
+				}
+			}
+		}
+		cut := proxy.CutAfter("commit\x00")
+		ended, locked := make(chan struct{}), make(chan error, 1)
+		go func() { defer close(ended); b.executeAll(t.Context(), calls) }()
+		waiting("transactionid")
+		// As soon as the server has committed, another session holds one of the keys, as a COMMIT that still waits for a standby would.
+		go func() {
+			_, err := tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", calls[0].lockID())
+			locked <- err
+		}()
+		waiting("advisory")
+		if err := errors.Join(row.Rollback(t.Context()), <-locked); err != nil {
+			t.Fatal(err)
+		}
+		<-cut
+		<-ended
+		if got := ends(calls); got != "SYS_006, SYS_006, SYS_006" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestOwnQueueingIsNotThePrimarysFailure: commands that wait for a turn longer than their budget allows are refused with RATE_003, and
+// the breaker stays closed.
+func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	pool := connect(t, db.PrimaryURL)
+	b := setup(t, pool, db)
+	var taken []*pgxpool.Conn
+	for range pool.Config().MaxConns {
+		c, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, c)
+		defer c.Release()
+	}
+	calls := make([]*call, 100)
+	for i := range calls {
+		calls[i] = b.call("placeOrder", b.place("A"))
+	}
+	b.eachAlone(t.Context(), calls, attempt{try: 1, first: true})
+	for _, c := range taken {
+		c.Release()
+	}
+	for _, c := range calls {
+		if got := got(c); got != "RATE_003" {
+			t.Error(got, c.err)
+		}
+	}
+	if !b.guard.Closed() {
+		t.Error("the breaker opened")
+	}
+	if c := b.call("placeOrder", b.place("A")); true {
+		b.executeAll(t.Context(), []*call{c})
+		if got := got(c); got != "202" {
+			t.Error(got)
+		}
+	}
+}
+
+// TestEveryColumnIsWritten: a column that rows.go forgets would be NULL in the array's place.
+func TestEveryColumnIsWritten(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	b.placed()
+	for table, optional := range map[string][]string{
+		"orders": nil, "order_events": nil, "idempotency_keys": nil, "outbox": nil, "saga_steps": {"finished_at"},
+	} {
+		rows, err := db.Pool.Query(t.Context(), "SELECT key FROM (SELECT (jsonb_each(to_jsonb(r))).* FROM "+table+" r) c WHERE value = 'null'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		empty, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, column := range empty {
+			if !slices.Contains(optional, column) {
+				t.Errorf("%s.%s is null", table, column)
+			}
+		}
+	}
+	if err := outbox.Send(t.Context(), db.Pool, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func pgtestID(id order.ID) string { return id.Format("") }

@@ -1,0 +1,177 @@
+package inventory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Statuses of a reservation.
+const (
+	held      = "held"
+	refused   = "refused"
+	confirmed = "confirmed"
+	cancelled = "cancelled"
+	expired   = "expired"
+)
+
+// ref names one attempt to reserve an order's stock.
+type ref struct {
+	order.Ref
+	attempt int32
+}
+
+// reservation is a header with its lines.
+type reservation struct {
+	ref
+	status  string
+	expires time.Time
+	lines   []Line
+	stored  string // the status in the database; empty: not there yet
+}
+
+// move changes the levels by the reservation's lines, times the given signs.
+func (r *reservation) move(s Stock, onHand, reserved int64) {
+	for _, l := range r.lines {
+		s[r.item(l)].Move(onHand*l.Quantity, reserved*l.Quantity)
+	}
+}
+
+func (r ref) item(l Line) order.Item { return order.Item{Owner: r.Owner, SKU: l.SKU} }
+
+// short lists the lines that cannot be had.
+func short(s Stock, r ref, lines []Line) (skus []order.ShortSKU) {
+	for _, l := range lines {
+		available := int64(0)
+		if level := s[r.item(l)]; level != nil {
+			available = level.Available()
+		}
+		if available < l.Quantity {
+			skus = append(skus, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: available})
+		}
+	}
+	return skus
+}
+
+func refParams(refs []ref) inventorydb.LockReservationsParams {
+	return inventorydb.LockReservationsParams{
+		Accounts: pg.Column(refs, func(r ref) int32 { return r.Account }),
+		Modes:    pg.Column(refs, func(r ref) string { return r.Mode }),
+		OrderIds: pg.Column(refs, func(r ref) uuid.UUID { return uuid.UUID(r.ID) }),
+		Attempts: pg.Column(refs, func(r ref) int32 { return r.attempt }),
+	}
+}
+
+func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
+	return ref{order.Ref{Owner: order.Owner{Account: account, Mode: mode}, ID: order.ID(orderID)}, attempt}
+}
+
+// lockReservations locks and reads those that exist.
+func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*reservation, error) {
+	q, p := inventorydb.New(tx), refParams(refs)
+	headers, err := q.LockReservations(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("lock reservations: %w", err)
+	}
+	known := make(map[ref]*reservation, len(headers))
+	for _, h := range headers {
+		f := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
+		known[f] = &reservation{ref: f, status: h.Status, stored: h.Status, expires: h.ExpiresAt}
+	}
+	if len(known) == 0 {
+		return known, nil
+	}
+	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
+	if err != nil {
+		return nil, fmt.Errorf("read reservation lines: %w", err)
+	}
+	for _, l := range lines {
+		r := known[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]
+		r.lines = append(r.lines, Line{l.Sku, l.Quantity})
+	}
+	return known, nil
+}
+
+// writeReservations stores them: new ones with their lines, known ones by compare-and-set on their stored status.
+func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) error {
+	// Sorted, so that two batches that lay tombstones for the same orders cannot wait for each other.
+	slices.SortFunc(changed, func(a, b *reservation) int {
+		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.attempt, b.attempt))
+	})
+	q := inventorydb.New(tx)
+	var insert, update []*reservation
+	for _, r := range changed {
+		if r.stored == "" {
+			insert = append(insert, r)
+		} else {
+			update = append(update, r)
+		}
+	}
+	if len(insert) > 0 {
+		names := refParams(pg.Column(insert, refOfReservation))
+		if err := q.InsertReservations(ctx, inventorydb.InsertReservationsParams{
+			Accounts:   names.Accounts,
+			Modes:      names.Modes,
+			OrderIds:   names.OrderIds,
+			Attempts:   names.Attempts,
+			Statuses:   pg.Column(insert, func(r *reservation) string { return r.status }),
+			ExpiresAts: pg.Column(insert, func(r *reservation) time.Time { return r.expires }),
+		}); err != nil {
+			return fmt.Errorf("write reservations: %w", err)
+		}
+		if err := writeLines(ctx, q, insert); err != nil {
+			return fmt.Errorf("write reservation lines: %w", err)
+		}
+	}
+	if len(update) > 0 {
+		names := refParams(pg.Column(update, refOfReservation))
+		n, err := q.MoveReservations(ctx, inventorydb.MoveReservationsParams{
+			Accounts:     names.Accounts,
+			Modes:        names.Modes,
+			OrderIds:     names.OrderIds,
+			Attempts:     names.Attempts,
+			FromStatuses: pg.Column(update, func(r *reservation) string { return r.stored }),
+			Statuses:     pg.Column(update, func(r *reservation) string { return r.status }),
+		})
+		if err != nil {
+			return fmt.Errorf("move reservations: %w", err)
+		}
+		if n != int64(len(update)) {
+			return fmt.Errorf("%d reservations moved instead of %d", n, len(update))
+		}
+	}
+	return nil
+}
+
+func refOfReservation(r *reservation) ref { return r.ref }
+
+func writeLines(ctx context.Context, q *inventorydb.Queries, reservations []*reservation) error {
+	var refs []ref
+	var lines []Line
+	for _, r := range reservations {
+		for _, l := range r.lines {
+			refs, lines = append(refs, r.ref), append(lines, l)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	names := refParams(refs)
+	return q.InsertReservationLines(ctx, inventorydb.InsertReservationLinesParams{
+		Accounts:   names.Accounts,
+		Modes:      names.Modes,
+		OrderIds:   names.OrderIds,
+		Attempts:   names.Attempts,
+		Skus:       pg.Column(lines, func(l Line) string { return l.SKU }),
+		Quantities: pg.Column(lines, func(l Line) int64 { return l.Quantity }),
+	})
+}

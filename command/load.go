@@ -1,0 +1,190 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/order"
+)
+
+// needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
+type needs struct {
+	products []order.Item
+	payments []order.Ref // their orders are needed, too
+	orders   []order.Ref // with their saga's steps
+	stock    []order.Item
+}
+
+// add joins the needs of a batch.
+func (n *needs) add(o needs) {
+	n.products = append(n.products, o.products...)
+	n.payments = append(n.payments, o.payments...)
+	n.orders = append(n.orders, o.orders...)
+	n.stock = append(n.stock, o.stock...)
+}
+
+// loaded is what a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
+// the batch sees it.
+type loaded struct {
+	products map[order.Item]*order.Product
+	payments map[order.Ref]*payment.Row
+	orders   map[order.Ref]*orderChange
+	stock    inventory.Stock
+}
+
+// load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks.
+func load(ctx context.Context, tx pgx.Tx, n needs) (*loaded, error) {
+	l := &loaded{}
+	var err error
+	if len(n.products) > 0 {
+		if l.products, err = catalogue.Read(ctx, tx, distinct(n.products)); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.payments) > 0 {
+		if l.payments, err = payment.Lock(ctx, tx, n.payments); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.orders) > 0 {
+		if l.orders, err = lockOrders(ctx, tx, n.orders); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.stock) > 0 {
+		if l.stock, err = inventory.Lock(ctx, tx, n.stock); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// distinct keeps the first of equal items.
+func distinct(items []order.Item) []order.Item {
+	seen := make(map[order.Item]bool, len(items))
+	return slices.DeleteFunc(slices.Clone(items), func(it order.Item) bool {
+		was := seen[it]
+		seen[it] = true
+		return was
+	})
+}
+
+// findOrders adds the orders of the payments that the calls name to their needs. It hands back the calls whose order another call of
+// the batch has already: two commands of one order do not meet in a batch.
+func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, back []*call, err error) {
+	var payments []order.Ref
+	for _, c := range calls {
+		payments = append(payments, c.needs.payments...)
+	}
+	if len(payments) == 0 {
+		return calls, nil, nil
+	}
+	orders, err := payment.Orders(ctx, tx, payments)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range calls {
+		for _, p := range c.needs.payments {
+			if o, ok := orders[p]; ok && !slices.Contains(c.needs.orders, o) {
+				c.needs.orders = append(slices.Clip(c.needs.orders), o)
+			}
+		}
+	}
+	batch, back = nextBatch(calls)
+	return batch, back, nil
+}
+
+// free locks, without waiting, what it can of the rows that the calls need, and returns the calls of which all were free. The others
+// wait for somebody else's lock, or name a row that does not exist: each of them goes on alone.
+func free(ctx context.Context, tx pgx.Tx, calls []*call) (batch, blocked []*call, err error) {
+	var n needs
+	for _, c := range calls {
+		n.add(c.needs)
+	}
+	refs, items := map[order.Ref]bool{}, map[order.Item]bool{}
+	if len(n.payments) > 0 {
+		if err = payment.LockFree(ctx, tx, n.payments, refs); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(n.orders) > 0 {
+		rows, err := ordersdb.New(tx).LockFreeOrders(ctx, ordersdb.LockFreeOrdersParams(refParams(n.orders)))
+		if err != nil {
+			return nil, nil, fmt.Errorf("lock free orders: %w", err)
+		}
+		for _, r := range rows {
+			refs[refOf(r.Account, r.Mode, r.ID)] = true
+		}
+	}
+	if len(n.stock) > 0 {
+		if err = inventory.LockFree(ctx, tx, n.stock, items); err != nil {
+			return nil, nil, err
+		}
+	}
+	isBlocked := func(r order.Ref) bool { return !refs[r] }
+	for _, c := range calls {
+		if slices.ContainsFunc(c.needs.payments, isBlocked) || slices.ContainsFunc(c.needs.orders, isBlocked) ||
+			slices.ContainsFunc(c.needs.stock, func(it order.Item) bool { return !items[it] }) {
+			blocked = append(blocked, c)
+		} else {
+			batch = append(batch, c)
+		}
+	}
+	return batch, blocked, nil
+}
+
+func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
+	return ordersdb.LockOrdersParams{
+		Accounts: pg.Column(refs, func(r order.Ref) int32 { return r.Account }),
+		Modes:    pg.Column(refs, func(r order.Ref) string { return r.Mode }),
+		Ids:      pg.Column(refs, func(r order.Ref) uuid.UUID { return uuid.UUID(r.ID) }),
+	}
+}
+
+func refOf(account int32, mode string, id uuid.UUID) order.Ref {
+	return order.Ref{Owner: order.Owner{Account: account, Mode: mode}, ID: order.ID(id)}
+}
+
+// lockOrders locks orders in the order of their ids and reads them with their steps.
+func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*orderChange, error) {
+	q, p := ordersdb.New(tx), refParams(refs)
+	rows, err := q.LockOrders(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("lock orders: %w", err)
+	}
+	found := make(map[order.Ref]*orderChange, len(rows))
+	for _, row := range rows {
+		ref := refOf(row.Account, row.Mode, row.ID)
+		o, err := order.Restore(ref.ID, row.Version, row.HeadHash, row.State)
+		if err != nil {
+			return nil, err
+		}
+		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev, address: row.Address}
+	}
+	stepRows, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
+	if err != nil {
+		return nil, fmt.Errorf("read saga steps: %w", err)
+	}
+	for _, r := range stepRows {
+		if c, ok := found[refOf(r.Account, r.Mode, r.OrderID)]; ok {
+			st := &step{name: r.Step, attempt: r.Attempt, status: r.Status, code: r.Code, input: r.Input, stored: true}
+			if r.StartedAt != nil {
+				st.started = *r.StartedAt
+			}
+			if r.FinishedAt != nil {
+				st.finished = *r.FinishedAt
+			}
+			c.steps = append(c.steps, st)
+		}
+	}
+	return found, nil
+}

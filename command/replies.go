@@ -1,0 +1,157 @@
+package command
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Saga moves orders on when inventory and payment reply. Safe for concurrent use.
+type Saga struct{ writer }
+
+// NewSaga returns a Saga.
+func NewSaga(c Config) *Saga { return &Saga{newWriter(c)} }
+
+// Consumers are the saga's subscriptions.
+func (s *Saga) Consumers() []bus.Consumer {
+	return []bus.Consumer{
+		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: s.handler(applyStockReply)},
+		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: s.handler(applyPaymentReply)},
+	}
+}
+
+// applyReply records a reply in its order and the order's steps; false: the outcome was known. The error is a message that it does not
+// know, which is parked.
+type applyReply func(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error)
+
+// handler makes each reply of a batch, no two of one order, events of its order and moves the order's saga on, all in the given
+// transaction. A reply to a step that is already definite changes nothing.
+func (s *Saga) handler(apply applyReply) bus.Handler {
+	return func(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
+		envelopes := make([]outbox.Envelope, len(msgs))
+		n := needs{orders: make([]order.Ref, len(msgs))}
+		for i, m := range msgs {
+			e, err := outbox.Open(m.Payload)
+			if err != nil {
+				return nil, err
+			}
+			envelopes[i], n.orders[i] = e, e.Ref()
+		}
+		l, err := load(ctx, tx, n)
+		if err != nil {
+			return nil, err
+		}
+		r := &rows{}
+		for i, e := range envelopes {
+			c, ok := l.orders[e.Ref()]
+			if !ok {
+				return nil, fmt.Errorf("%s of %s: no such order", e.Type, e.OrderID)
+			}
+			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, About: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
+			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
+			moved, err := apply(c, e, rec)
+			if err != nil {
+				return nil, err
+			}
+			if moved {
+				advance(c, rec)
+				r.orders = append(r.orders, c)
+			}
+		}
+		if err = r.write(ctx, tx); err != nil {
+			return nil, err
+		}
+		return func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool)) }, nil
+	}
+}
+
+// settle makes a step definite if it is in flight and tells whether it was.
+func (c *orderChange) settle(name string, attempt int32, code string, rec order.Recorder) bool {
+	st := c.steps.find(name, attempt)
+	if st == nil || st.status != statusRunning {
+		return false
+	}
+	status := statusDone
+	if code != "" {
+		status = statusFailed
+	}
+	st.finish(status, code, rec.Now)
+	return true
+}
+
+func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error) {
+	var r inventory.Reply
+	if err := e.Decode(&r); err != nil {
+		return false, err
+	}
+	switch e.Type {
+	case inventory.Reserved:
+		if r.ExpiresAt == nil {
+			return false, fmt.Errorf("%s without expires_at", e.Type)
+		}
+		moved := c.settle(stepReserve, r.Attempt, "", rec)
+		if moved {
+			c.record(rec, order.StockReserved{ExpiresAt: *r.ExpiresAt})
+		}
+		return moved, nil
+	case inventory.ReserveRefused:
+		moved := c.settle(stepReserve, r.Attempt, string(errcode.INV002), rec)
+		if moved {
+			c.record(rec, order.StockRejected{SKUs: r.SKUs})
+		}
+		return moved, nil
+	case inventory.Confirmed:
+		return c.settle(stepConfirm, r.Attempt, "", rec), nil
+	case inventory.ConfirmRefused:
+		return c.settle(stepConfirm, r.Attempt, string(errcode.INV003), rec), nil
+	case inventory.Cancelled:
+		return c.settle(stepRelease, r.Attempt, "", rec), nil
+	case inventory.Expired:
+		if !c.steps.is(stepReserve, r.Attempt, statusDone) || c.steps.is(stepConfirm, r.Attempt, statusDone) {
+			return false, nil
+		}
+		c.steps.find(stepReserve, r.Attempt).set(statusFailed, string(errcode.INV003))
+		return true, nil
+	}
+	return false, fmt.Errorf("unknown reply %q", e.Type)
+}
+
+func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error) {
+	var r payment.Reply
+	if err := e.Decode(&r); err != nil {
+		return false, err
+	}
+	if (e.Type == payment.Succeeded) != (r.Code == "") || e.Type != payment.Succeeded && e.Type != payment.Failed {
+		return false, fmt.Errorf("unknown reply %q with code %q", e.Type, r.Code)
+	}
+	switch r.Operation {
+	case payment.Authorize, payment.Capture, payment.Void, payment.Refund:
+	default:
+		return false, fmt.Errorf("%s of unknown operation %q", e.Type, r.Operation)
+	}
+	if !c.settle(string(r.Operation), r.Attempt, r.Code, rec) {
+		return false, nil
+	}
+	switch {
+	case r.Code != "" && (r.Operation == payment.Authorize || r.Operation == payment.Capture):
+		c.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: r.DeclineReason})
+	case r.Operation == payment.Authorize:
+		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
+	case r.Operation == payment.Capture:
+		c.record(rec, order.Paid{Amount: c.order.Total})
+	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
+		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
+	case r.Operation == payment.Refund:
+		c.record(rec, order.Refunded{Amount: c.order.Total})
+	}
+	return true, nil
+}

@@ -1,0 +1,314 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// orderChange is what a transaction does to one order.
+type orderChange struct {
+	owner       order.Owner
+	order       *order.Order  // after the events
+	events      []order.Event // none: only steps moved
+	baseVersion int64         // the version that was decided on; 0 for a new order
+	rev         int64         // after the change
+	address     []byte        // JSON, nil if there is none
+	steps       steps
+	messages    []outbox.Message // commands to inventory and payment
+	encoded     *view.Body
+}
+
+func (c *orderChange) ref() order.Ref { return order.Ref{Owner: c.owner, ID: c.order.ID} }
+
+// body is the order's body after the change, encoded once.
+func (c *orderChange) body() (view.Body, error) {
+	if c.encoded == nil {
+		b, err := view.OrderBody(c.order, c.address)
+		if err != nil {
+			return view.Body{}, err
+		}
+		c.encoded = &b
+	}
+	return *c.encoded, nil
+}
+
+// accepted is the effect of a command that the saga goes on with: 202 and the order.
+func (c *orderChange) accepted() (effect, error) {
+	body, err := c.body()
+	if err != nil {
+		return effect{}, err
+	}
+	id := c.order.ID
+	return effect{orders: []*orderChange{c}, result: Result{
+		Status: 202, ContentType: "application/json", Location: "/v1/orders/" + id.Format(order.PrefixOrder), Body: body, OrderID: id,
+	}}, nil
+}
+
+// rows is what one transaction writes.
+type rows struct {
+	orders  []*orderChange
+	stock   inventory.Stock
+	results resultRows
+	knownAt uint64 // position in the log under the locks
+}
+
+// keep stores a result under the call's key.
+func (r *rows) keep(c *call, result Result) { r.results = append(r.results, resultRow{c, result}) }
+
+// errConflict: another writer changed an order between our reading and our writing, although we held its lock. The command is decided
+// again.
+var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
+
+// write sends everything in two round trips, and one more for stock: the log's position under the locks, then all rows at once.
+func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
+	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
+	if err != nil {
+		return fmt.Errorf("read log position: %w", err)
+	}
+	r.knownAt = uint64(lsn)
+	if err = r.stock.Write(ctx, tx); err != nil {
+		return err
+	}
+	var placed, changed []*orderChange
+	var addresses []*orderChange
+	var events []eventRow
+	var newSteps, movedSteps []stepRow
+	var messages []outbox.Message
+	for _, c := range r.orders {
+		switch {
+		case c.baseVersion == 0:
+			c.rev = 1
+			placed = append(placed, c)
+			if c.address != nil {
+				addresses = append(addresses, c)
+			}
+		case len(c.events) > 0:
+			c.rev++
+			changed = append(changed, c)
+		}
+		for _, e := range c.events {
+			events = append(events, eventRow{c, e})
+			messages = append(messages, c.changed(e))
+		}
+		for i, st := range c.steps {
+			switch row := (stepRow{c, st, int32(i + 1)}); {
+			case !st.stored:
+				newSteps = append(newSteps, row)
+			case st.moved:
+				movedSteps = append(movedSteps, row)
+			}
+		}
+		messages = append(messages, c.messages...)
+	}
+	p := &pipeline{}
+	q := ordersdb.New(p)
+	updated := int64(0)
+	p.add(len(placed), func() error { return insertOrders(ctx, q, placed) })
+	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
+	p.add(len(changed), func() error {
+		defer func() { p.last().Exec(func(tag pgconn.CommandTag) error { updated = tag.RowsAffected(); return nil }) }()
+		return updateOrders(ctx, q, changed)
+	})
+	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
+	p.add(len(newSteps), func() error { return insertSteps(ctx, q, newSteps) })
+	p.add(len(movedSteps), func() error { return updateSteps(ctx, q, movedSteps) })
+	p.add(len(r.results), func() error { return r.results.write(ctx, q) })
+	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
+	if err = p.send(ctx, tx); err != nil {
+		return fmt.Errorf("write batch: %w", err)
+	}
+	if updated != int64(len(changed)) {
+		return errConflict
+	}
+	return nil
+}
+
+func orderID(c *orderChange) uuid.UUID    { return uuid.UUID(c.order.ID) }
+func orderAccount(c *orderChange) int32   { return c.owner.Account }
+func orderMode(c *orderChange) string     { return c.owner.Mode }
+func orderStatus(c *orderChange) string   { return string(c.order.Status) }
+func paymentStatus(c *orderChange) string { return string(c.order.PaymentStatus) }
+func orderVersion(c *orderChange) int64   { return c.order.Version }
+func headHash(c *orderChange) []byte      { return c.order.HeadHash }
+func updatedAt(c *orderChange) time.Time  { return c.order.UpdatedAt.Time }
+
+func orderState(c *orderChange) []byte {
+	state, err := json.Marshal(c.order)
+	if err != nil {
+		panic(fmt.Sprintf("command: an order cannot be encoded: %v", err)) // plain structs always can
+	}
+	return state
+}
+
+func insertOrders(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
+	return q.InsertOrders(ctx, ordersdb.InsertOrdersParams{
+		Accounts:        pg.Column(rows, orderAccount),
+		Modes:           pg.Column(rows, orderMode),
+		Ids:             pg.Column(rows, orderID),
+		Shards:          pg.Column(rows, func(c *orderChange) int16 { return c.order.ID.Shard() }),
+		CustomerRefs:    pg.Column(rows, func(c *orderChange) string { return c.order.CustomerRef }),
+		Statuses:        pg.Column(rows, orderStatus),
+		PaymentStatuses: pg.Column(rows, paymentStatus),
+		Versions:        pg.Column(rows, orderVersion),
+		HeadHashes:      pg.Column(rows, headHash),
+		States:          pg.Column(rows, orderState),
+		CreatedAts:      pg.Column(rows, func(c *orderChange) time.Time { return c.order.CreatedAt.Time }),
+		UpdatedAts:      pg.Column(rows, updatedAt),
+	})
+}
+
+func updateOrders(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
+	_, err := q.UpdateOrders(ctx, ordersdb.UpdateOrdersParams{
+		Accounts:         pg.Column(rows, orderAccount),
+		Modes:            pg.Column(rows, orderMode),
+		Ids:              pg.Column(rows, orderID),
+		ExpectedVersions: pg.Column(rows, func(c *orderChange) int64 { return c.baseVersion }),
+		Versions:         pg.Column(rows, orderVersion),
+		Statuses:         pg.Column(rows, orderStatus),
+		PaymentStatuses:  pg.Column(rows, paymentStatus),
+		HeadHashes:       pg.Column(rows, headHash),
+		States:           pg.Column(rows, orderState),
+		UpdatedAts:       pg.Column(rows, updatedAt),
+	})
+	return err
+}
+
+func insertAddresses(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
+	return q.InsertAddresses(ctx, ordersdb.InsertAddressesParams{
+		Accounts:  pg.Column(rows, orderAccount),
+		Modes:     pg.Column(rows, orderMode),
+		OrderIds:  pg.Column(rows, orderID),
+		Addresses: pg.Column(rows, func(c *orderChange) []byte { return c.address }),
+	})
+}
+
+// eventRow is one row of order_events.
+type eventRow struct {
+	*orderChange
+	event order.Event
+}
+
+func insertEvents(ctx context.Context, q *ordersdb.Queries, rows []eventRow) error {
+	return q.InsertEvents(ctx, ordersdb.InsertEventsParams{
+		Accounts:       pg.Column(rows, func(r eventRow) int32 { return r.owner.Account }),
+		Modes:          pg.Column(rows, func(r eventRow) string { return r.owner.Mode }),
+		OrderIds:       pg.Column(rows, func(r eventRow) uuid.UUID { return uuid.UUID(r.order.ID) }),
+		Versions:       pg.Column(rows, func(r eventRow) int64 { return r.event.Version }),
+		Ids:            pg.Column(rows, func(r eventRow) uuid.UUID { return uuid.UUID(r.event.ID) }),
+		Types:          pg.Column(rows, func(r eventRow) string { return r.event.Type }),
+		SchemaVersions: pg.Column(rows, func(r eventRow) int32 { return r.event.Schema }),
+		Payloads:       pg.Column(rows, func(r eventRow) string { return string(r.event.Payload) }),
+		TraceIds:       pg.Column(rows, func(r eventRow) string { return r.event.Cause.TraceID }),
+		Operations:     pg.Column(rows, func(r eventRow) string { return r.event.Cause.Operation }),
+		Actors:         pg.Column(rows, func(r eventRow) string { return r.event.Cause.Actor }),
+		CreatedAts:     pg.Column(rows, func(r eventRow) time.Time { return r.event.At }),
+		PrevHashes:     pg.Column(rows, func(r eventRow) []byte { return append([]byte{}, r.event.PrevHash...) }), // never NULL
+		Hashes:         pg.Column(rows, func(r eventRow) []byte { return r.event.Hash }),
+	})
+}
+
+// stepRow is one row of saga_steps.
+type stepRow struct {
+	*orderChange
+	*step
+	position int32
+}
+
+func stepAccount(r stepRow) int32      { return r.owner.Account }
+func stepMode(r stepRow) string        { return r.owner.Mode }
+func stepOrder(r stepRow) uuid.UUID    { return uuid.UUID(r.order.ID) }
+func stepName(r stepRow) string        { return r.name }
+func stepAttempt(r stepRow) int32      { return r.attempt }
+func stepStatus(r stepRow) string      { return r.status }
+func stepCode(r stepRow) string        { return r.code }
+func stepInput(r stepRow) string       { return r.input }
+func stepStarted(r stepRow) time.Time  { return r.started }
+func stepFinished(r stepRow) time.Time { return r.finished }
+
+func insertSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error {
+	return q.InsertSteps(ctx, ordersdb.InsertStepsParams{
+		Accounts:    pg.Column(rows, stepAccount),
+		Modes:       pg.Column(rows, stepMode),
+		OrderIds:    pg.Column(rows, stepOrder),
+		Steps:       pg.Column(rows, stepName),
+		Attempts:    pg.Column(rows, stepAttempt),
+		Positions:   pg.Column(rows, func(r stepRow) int32 { return r.position }),
+		Statuses:    pg.Column(rows, stepStatus),
+		Codes:       pg.Column(rows, stepCode),
+		Inputs:      pg.Column(rows, stepInput),
+		StartedAts:  pg.Column(rows, stepStarted),
+		FinishedAts: pg.Column(rows, stepFinished),
+	})
+}
+
+func updateSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error {
+	return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams{
+		Accounts:    pg.Column(rows, stepAccount),
+		Modes:       pg.Column(rows, stepMode),
+		OrderIds:    pg.Column(rows, stepOrder),
+		Steps:       pg.Column(rows, stepName),
+		Attempts:    pg.Column(rows, stepAttempt),
+		Statuses:    pg.Column(rows, stepStatus),
+		Codes:       pg.Column(rows, stepCode),
+		Inputs:      pg.Column(rows, stepInput),
+		StartedAts:  pg.Column(rows, stepStarted),
+		FinishedAts: pg.Column(rows, stepFinished),
+	})
+}
+
+// pipeline is a DBTX that only queues: the statements of several queries then go out in one round trip. It serves queries that
+// return no rows.
+type pipeline struct {
+	batch pgx.Batch
+	err   error
+}
+
+// add queues a query if it has rows.
+func (p *pipeline) add(rows int, query func() error) {
+	if rows > 0 && p.err == nil {
+		p.err = query()
+	}
+}
+
+func (p *pipeline) last() *pgx.QueuedQuery {
+	return p.batch.QueuedQueries[len(p.batch.QueuedQueries)-1]
+}
+
+func (p *pipeline) send(ctx context.Context, tx pgx.Tx) error {
+	if p.err != nil || p.batch.Len() == 0 {
+		return p.err
+	}
+	return tx.SendBatch(ctx, &p.batch).Close()
+}
+
+// Exec queues.
+func (p *pipeline) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	p.batch.Queue(sql, args...)
+	return pgconn.CommandTag{}, nil
+}
+
+var errNoRows = errors.New("a pipeline returns no rows")
+
+// Query cannot wait for rows.
+func (p *pipeline) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errNoRows }
+
+// QueryRow never returns a row: its Scan fails.
+func (p *pipeline) QueryRow(context.Context, string, ...any) pgx.Row { return noRow{} }
+
+type noRow struct{}
+
+func (noRow) Scan(...any) error { return errNoRows }

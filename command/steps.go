@@ -1,0 +1,173 @@
+package command
+
+import (
+	"time"
+
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/order"
+)
+
+// The names of a saga's steps.
+const (
+	stepReserve = "reserve_stock"
+	stepAuth    = string(payment.Authorize)
+	stepConfirm = "confirm_stock"
+	stepCapture = string(payment.Capture)
+	stepRefund  = string(payment.Refund)
+	stepVoid    = string(payment.Void)
+	stepRelease = "cancel_reservation"
+)
+
+// The statuses of a step. A running payment step shows as in_doubt to clients after a try without an answer.
+const (
+	statusPending = "pending"
+	statusRunning = "running"
+	statusDone    = "done"
+	statusFailed  = "failed"
+	statusSkipped = "skipped"
+)
+
+// stepKind is one row of the table of steps.
+type stepKind struct {
+	name    string
+	undoes  string // the step that this one takes back; empty: it goes forward
+	unless  string // done, this step takes the same back in another way
+	command stepCommand
+}
+
+// stepCommand is the message that starts a step: its topic, type and data.
+type stepCommand func(o *order.Order, st *step) (topic, messageType string, data any)
+
+// stepTable has every step: those that go forward in the order in which they are taken, confirm_stock is the pivot; then those that
+// take back, in the order in which they do.
+var stepTable = []stepKind{
+	{name: stepReserve, command: stockCommand(inventory.Reserve)},
+	{name: stepAuth, command: paymentCommand(payment.Authorize)},
+	{name: stepConfirm, command: stockCommand(inventory.Confirm)},
+	{name: stepCapture, command: paymentCommand(payment.Capture)},
+	{name: stepRefund, undoes: stepCapture, command: paymentCommand(payment.Refund)},
+	{name: stepVoid, undoes: stepAuth, unless: stepCapture, command: paymentCommand(payment.Void)},
+	{name: stepRelease, undoes: stepReserve, command: stockCommand(inventory.Cancel)},
+}
+
+func kindOf(name string) stepKind {
+	for _, k := range stepTable {
+		if k.name == name {
+			return k
+		}
+	}
+	return stepKind{name: name}
+}
+
+func stockCommand(messageType string) stepCommand {
+	return func(o *order.Order, st *step) (string, string, any) {
+		c := inventory.Command{Attempt: st.attempt}
+		if messageType == inventory.Reserve {
+			for _, l := range o.Lines {
+				c.Lines = append(c.Lines, inventory.Line{SKU: l.SKU, Quantity: l.Quantity})
+			}
+		}
+		return inventory.TopicCommands, messageType, c
+	}
+}
+
+func paymentCommand(op payment.Operation) stepCommand {
+	return func(o *order.Order, st *step) (string, string, any) {
+		return payment.TopicCommands, payment.Requested, payment.Command{Operation: op, Attempt: st.attempt, Amount: o.Total, MethodToken: st.input}
+	}
+}
+
+// step is one step of an order's saga, identified by its name and attempt.
+type step struct {
+	name     string
+	attempt  int32
+	status   string
+	code     string // of a failed step
+	input    string // of authorize: the method token, until the step is started
+	started  time.Time
+	finished time.Time
+	stored   bool // the database has it
+	moved    bool // it is to be written
+}
+
+func (st *step) set(status, code string) { st.status, st.code, st.moved = status, code, true }
+
+func (st *step) finish(status, code string, now time.Time) {
+	st.set(status, code)
+	st.finished = now
+}
+
+func (st *step) forward() bool { return kindOf(st.name).undoes == "" }
+
+// steps of one order, in the order in which they were planned.
+type steps []*step
+
+// newSteps are the steps of a new order: the stock alone if nobody pays yet.
+func newSteps(o *order.Order, methodToken string) steps {
+	var s steps
+	s.plan(stepReserve, 1)
+	if o.WithPayment {
+		s.plan(stepAuth, 1).input = methodToken
+		s.plan(stepConfirm, 1)
+		s.plan(stepCapture, 1)
+	}
+	return s
+}
+
+func (s *steps) plan(name string, attempt int32) *step {
+	st := &step{name: name, attempt: attempt, status: statusPending, moved: true}
+	*s = append(*s, st)
+	return st
+}
+
+// find returns the step, or nil.
+func (s steps) find(name string, attempt int32) *step {
+	for _, st := range s {
+		if st.name == name && st.attempt == attempt {
+			return st
+		}
+	}
+	return nil
+}
+
+// is tells whether the step is there with this status.
+func (s steps) is(name string, attempt int32, status string) bool {
+	st := s.find(name, attempt)
+	return st != nil && st.status == status
+}
+
+// inFlight tells whether an attempt of the step, or of any for the empty name, was started and is not definite.
+func (s steps) inFlight(name string) bool {
+	for _, st := range s {
+		if st.status == statusRunning && (name == "" || st.name == name) {
+			return true
+		}
+	}
+	return false
+}
+
+// failed returns the first step forward of which the last attempt failed, or nil.
+func (s steps) failed() *step {
+	for _, st := range s {
+		if st.forward() && st.status == statusFailed && s.find(st.name, st.attempt+1) == nil {
+			return st
+		}
+	}
+	return nil
+}
+
+// undo returns the next step that takes back what was done, in the order of the table; nil if nothing is left to take back.
+func (s *steps) undo() *step {
+	for _, k := range stepTable {
+		if k.undoes == "" {
+			continue
+		}
+		for _, done := range *s {
+			if done.name == k.undoes && done.status == statusDone && s.find(k.name, done.attempt) == nil && !s.is(k.unless, done.attempt, statusDone) {
+				return s.plan(k.name, done.attempt)
+			}
+		}
+	}
+	return nil
+}
