@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/app":           {"*"}, // it alone knows everything
 	"internal/bundle":        {},
 	"internal/bus":           {"gen/busdb", "internal/pg"},
+	"internal/bus/bustest":   {"internal/bus"},
 	"internal/devstack":      {},
 	"internal/devstack/with": {"internal/devstack"},
 	"internal/edge":          {"command", "errors", "gen/api", "gen/errcode", "internal/guard", "internal/token", "internal/view", "internal/rfc3339", "order", "query"},
@@ -58,7 +59,7 @@ var allowed = map[string][]string{
 var drivers = map[string][]string{
 	"github.com/labstack/echo/":      {"bench", "gen/api", "gen/psp", "internal/edge", "internal/psp"},
 	"github.com/redis/go-redis/":     {"bench", "internal/app", "query"},
-	"github.com/ThreeDotsLabs/":      {"internal/app", "internal/bus"},
+	"github.com/ThreeDotsLabs/":      {"internal/app", "internal/bus", "internal/bus/bustest"},
 	"github.com/getkin/kin-openapi/": {"contracttest", "internal/bundle", "internal/edge"},
 }
 

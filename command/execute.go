@@ -177,13 +177,13 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 	case errors.Is(outcome, pg.ErrOutcomeUnknown):
 		c.resolveCommit(ctx, b.open, outcome)
 	default:
-		c.again(ctx, b, outcome, err)
+		c.retry(ctx, b, outcome, err)
 	}
 	c.eachAlone(ctx, b.blocked, attempt{try: 1})
 	c.executeAll(ctx, b.back)
 }
 
-// again is what follows a transaction that had no effect.
+// retry is what follows a transaction that had no effect.
 //
 //   - What a command's own data provokes (SQLSTATE 22 and 23, a panic) is found by trying each alone; a COMMIT that was sent is never
 //     tried again for it.
@@ -191,7 +191,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 //   - A deadlock repeats the batch once, then each alone.
 //   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.
 //   - All else fails every command, unretried.
-func (c *Commands) again(ctx context.Context, b *batch, outcome, err error) {
+func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
 		return one.done || slices.Contains(b.back, one) || slices.Contains(b.blocked, one)
 	})

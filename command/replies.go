@@ -74,8 +74,8 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 	}
 }
 
-// settle makes a step definite if it is in flight and tells whether it was.
-func (c *orderChange) settle(name string, attempt int32, code string, rec order.Recorder) bool {
+// resolve makes a step definite if it is in flight and tells whether it was.
+func (c *orderChange) resolve(name string, attempt int32, code string, rec order.Recorder) bool {
 	st := c.steps.find(name, attempt)
 	if st == nil || st.status != statusRunning {
 		return false
@@ -98,23 +98,23 @@ func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 		if r.ExpiresAt == nil {
 			return false, fmt.Errorf("%s without expires_at", e.Type)
 		}
-		moved := c.settle(stepReserve, r.Attempt, "", rec)
+		moved := c.resolve(stepReserve, r.Attempt, "", rec)
 		if moved {
 			c.record(rec, order.StockReserved{ExpiresAt: *r.ExpiresAt})
 		}
 		return moved, nil
 	case inventory.ReserveRefused:
-		moved := c.settle(stepReserve, r.Attempt, string(errcode.INV002), rec)
+		moved := c.resolve(stepReserve, r.Attempt, string(errcode.INV002), rec)
 		if moved {
 			c.record(rec, order.StockRejected{SKUs: r.SKUs})
 		}
 		return moved, nil
 	case inventory.Confirmed:
-		return c.settle(stepConfirm, r.Attempt, "", rec), nil
+		return c.resolve(stepConfirm, r.Attempt, "", rec), nil
 	case inventory.ConfirmRefused:
-		return c.settle(stepConfirm, r.Attempt, string(errcode.INV003), rec), nil
+		return c.resolve(stepConfirm, r.Attempt, string(errcode.INV003), rec), nil
 	case inventory.Cancelled:
-		return c.settle(stepRelease, r.Attempt, "", rec), nil
+		return c.resolve(stepRelease, r.Attempt, "", rec), nil
 	case inventory.Expired:
 		if !c.steps.is(stepReserve, r.Attempt, statusDone) || c.steps.is(stepConfirm, r.Attempt, statusDone) {
 			return false, nil
@@ -138,7 +138,7 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 	default:
 		return false, fmt.Errorf("%s of unknown operation %q", e.Type, r.Operation)
 	}
-	if !c.settle(string(r.Operation), r.Attempt, r.Code, rec) {
+	if !c.resolve(string(r.Operation), r.Attempt, r.Code, rec) {
 		return false, nil
 	}
 	switch {

@@ -46,7 +46,7 @@ type InsertOutboxParams struct {
 	Payloads   []string
 }
 
-// The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with bus.Send.
+// The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with outbox.Send.
 // The ids follow the order of the arrays: the key's order is the caller's.
 func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) error {
 	_, err := q.db.Exec(ctx, insertOutbox,
@@ -151,11 +151,11 @@ LIMIT $5::integer
 `
 
 type OutboxPageParams struct {
-	Shards   []int16
-	Resting  []string
-	Topics   []string
-	Keys     []string
-	PageSize int32
+	Shards    []int16
+	BackedOff []string
+	Topics    []string
+	Keys      []string
+	PageSize  int32
 }
 
 type OutboxPageRow struct {
@@ -167,11 +167,11 @@ type OutboxPageRow struct {
 	Payload   string
 }
 
-// The oldest rows of the shards, without those of the keys and of the topics that rest.
+// The oldest rows of the shards, without those of the keys and topics that are backed off.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]OutboxPageRow, error) {
 	rows, err := q.db.Query(ctx, outboxPage,
 		arg.Shards,
-		arg.Resting,
+		arg.BackedOff,
 		arg.Topics,
 		arg.Keys,
 		arg.PageSize,

@@ -28,6 +28,29 @@ import (
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
+const deadline = 10 * time.Second
+
+// transport is one end to end connection.
+type transport struct {
+	pub message.Publisher
+	sub message.Subscriber
+}
+
+func (tr transport) close() { _, _ = tr.pub.Close(), tr.sub.Close() }
+
+// numbered makes n messages of each key, interleaved; the payload is the number within the key.
+func numbered(keys []string, n int) []*message.Message {
+	var out []*message.Message
+	for i := range n {
+		for _, k := range keys {
+			m := message.NewMessage(uuid.Must(uuid.NewV7()).String(), fmt.Appendf(nil, "%d", i))
+			m.Metadata.Set(MetaKey, k)
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // fixture is a database with its outbox, and a transport.
 type fixture struct {
 	testing.TB
@@ -661,7 +684,7 @@ func TestRelay(t *testing.T) {
 		}
 		f.send(stuck...)
 		r.Wake()
-		f.until("a page has failed", func() bool { return failures.Load() > maxResting })
+		f.until("a page has failed", func() bool { return failures.Load() > maxBackedOff })
 		for i := range 50 {
 			o := row("saga", strconv.Itoa(i))
 			o.topic = "replies"

@@ -13,13 +13,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-func openLanes(*testing.T) transport {
-	l := NewLanes(nil)
-	return transport{pub: l, sub: l, reopen: openLanes, keys: l.keys}
-}
-
-// keys returns n keys of different lanes.
-func (l *Lanes) keys(n int) []string {
+// Keys returns n keys of different lanes.
+func (l *Lanes) Keys(n int) []string {
 	byLane := map[int]string{}
 	var out []string
 	for i := 0; len(out) < n; i++ {
@@ -31,8 +26,6 @@ func (l *Lanes) keys(n int) []string {
 	}
 	return out
 }
-
-func TestLanesSuite(t *testing.T) { testTransport(t, openLanes) }
 
 // testLanes runs f in a bubble, which fails if a goroutine is left behind. The publisher's answer comes through the channel.
 func testLanes(t *testing.T, name string, want map[string]int, f func(t *testing.T, l *Lanes, publish func(ctx context.Context, keys ...string) <-chan error)) {
@@ -181,7 +174,7 @@ func TestLanes(t *testing.T) {
 	testLanes(t, "the end of a subscription fails what it had and closes its channel", nil, func(t *testing.T, l *Lanes, publish publisher) {
 		ctx1, end := context.WithCancel(ctx)
 		in := on(t, l, ctx1)
-		keys := l.keys(3)
+		keys := l.Keys(3)
 		done := publish(ctx, keys[0], keys[1], keys[2])
 		acked, held := <-in, <-in
 		acked.Ack()

@@ -25,7 +25,7 @@ const (
 	pageLimit    = 9 * time.Second // of its whole transaction
 	minPause     = 100 * time.Millisecond
 	maxPause     = 2 * time.Second
-	maxResting   = 500 // keys of a topic; with more of them at rest all of it rests
+	maxBackedOff   = 500 // keys of a topic; with more of them backed off the whole topic is
 )
 
 // RelayConfig is what a Relay needs. Poll 0 means 25 ms.
@@ -43,15 +43,15 @@ type Relay struct {
 	cfg       RelayConfig
 	wake      chan struct{}
 	oldest    atomic.Int64 // when the oldest row was written, Unix ns by our clock; 0: the outbox is empty
-	resting   map[topicKey]rest
+	backedOff map[topicKey]backoff
 	published prometheus.Counter
 	seconds   prometheus.Histogram
 }
 
 type topicKey struct{ topic, key string }
 
-// rest keeps a key that failed out of the pages, so that it delays no other.
-type rest struct {
+// backoff keeps a key that failed out of the pages, so that it delays no other.
+type backoff struct {
 	pause time.Duration
 	until time.Time
 }
@@ -61,7 +61,7 @@ func NewRelay(c RelayConfig) *Relay {
 	if c.Poll == 0 {
 		c.Poll = 25 * time.Millisecond
 	}
-	r := &Relay{cfg: c, wake: make(chan struct{}, 1), resting: map[topicKey]rest{}}
+	r := &Relay{cfg: c, wake: make(chan struct{}, 1), backedOff: map[topicKey]backoff{}}
 	metrics := promauto.With(c.Metrics)
 	r.published = metrics.NewCounter(prometheus.CounterOpts{
 		Name: "ordergate_outbox_published_total", Help: "Messages published and deleted from the outbox.",
@@ -134,19 +134,19 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 			return 0, err
 		}
 	}
-	what := r.awake(start)
+	filter := r.pageFilter(start)
 	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
 		q := busdb.New(tx)
 		var err error
-		if what.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(what.Shards) == 0 {
+		if filter.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(filter.Shards) == 0 {
 			return err
 		}
-		rows, err := q.OutboxPage(ctx, what)
+		rows, err := q.OutboxPage(ctx, filter)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		failed := r.publish(ctx, rows)
-		r.restKeys(rows, failed)
+		r.updateBackoff(rows, failed)
 		var done []int64
 		for _, row := range rows {
 			if !failed[row.MessageID.String()] {
@@ -222,42 +222,42 @@ func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[str
 	return failed
 }
 
-// awake asks for a page without the keys that rest, and without the topics of which many do: something is wrong with all of it,
+// pageFilter leaves out the keys that are backed off, and the topics of which many are: something is wrong with all of such a topic,
 // and its rows must not fill the pages.
-func (r *Relay) awake(now time.Time) busdb.OutboxPageParams {
-	what := busdb.OutboxPageParams{PageSize: pageSize}
+func (r *Relay) pageFilter(now time.Time) busdb.OutboxPageParams {
+	filter := busdb.OutboxPageParams{PageSize: pageSize}
 	keys := map[string]int{}
-	for k, rest := range r.resting {
-		if now.Before(rest.until) {
-			what.Topics = append(what.Topics, k.topic)
-			what.Keys = append(what.Keys, k.key)
+	for k, b := range r.backedOff {
+		if now.Before(b.until) {
+			filter.Topics = append(filter.Topics, k.topic)
+			filter.Keys = append(filter.Keys, k.key)
 			keys[k.topic]++
-		} else if now.After(rest.until.Add(time.Minute)) { // another instance has published it
-			delete(r.resting, k)
+		} else if now.After(b.until.Add(time.Minute)) { // another instance has published it
+			delete(r.backedOff, k)
 		}
 	}
 	for topic, n := range keys {
-		if n > maxResting {
-			what.Resting = append(what.Resting, topic)
+		if n > maxBackedOff {
+			filter.BackedOff = append(filter.BackedOff, topic)
 		}
 	}
-	return what
+	return filter
 }
 
-// restKeys lets the keys that failed rest, longer each time, and forgets those that did not.
-func (r *Relay) restKeys(rows []busdb.OutboxPageRow, failed map[string]bool) {
-	if len(failed) == 0 && len(r.resting) == 0 {
+// updateBackoff backs the keys off that failed, longer each time, and forgets those that did not.
+func (r *Relay) updateBackoff(rows []busdb.OutboxPageRow, failed map[string]bool) {
+	if len(failed) == 0 && len(r.backedOff) == 0 {
 		return
 	}
 	now := time.Now()
 	for _, row := range rows {
 		k := topicKey{row.Topic, row.Key}
 		if !failed[row.MessageID.String()] {
-			delete(r.resting, k) // a later row of the key may have failed, and comes next
-		} else if rest := r.resting[k]; !now.Before(rest.until) {
-			rest.pause = min(max(2*rest.pause, minPause), maxPause)
-			rest.until = now.Add(rest.pause)
-			r.resting[k] = rest
+			delete(r.backedOff, k) // a later row of the key may have failed, and comes next
+		} else if b := r.backedOff[k]; !now.Before(b.until) {
+			b.pause = min(max(2*b.pause, minPause), maxPause)
+			b.until = now.Add(b.pause)
+			r.backedOff[k] = b
 		}
 	}
 }

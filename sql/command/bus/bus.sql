@@ -1,4 +1,4 @@
--- The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with bus.Send.
+-- The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with outbox.Send.
 
 -- name: InsertOutbox :exec
 -- The ids follow the order of the arrays: the key's order is the caller's.
@@ -32,11 +32,11 @@ WHERE pg_try_advisory_xact_lock(@class::integer, shards.shard);
 SELECT pg_advisory_xact_lock(@class::integer, @shard::integer);
 
 -- name: OutboxPage :many
--- The oldest rows of the shards, without those of the keys and of the topics that rest.
+-- The oldest rows of the shards, without those of the keys and topics that are backed off.
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
 WHERE shard = ANY (@shards::smallint[])
-    AND topic <> ALL (coalesce(@resting::text[], '{}'))
+    AND topic <> ALL (coalesce(@backed_off::text[], '{}'))
     AND (topic, key) NOT IN (SELECT unnest(@topics::text[]), unnest(@keys::text[]))
 ORDER BY id
 LIMIT @page_size::integer;
