@@ -290,7 +290,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		one("a", "1", needs{}),                            // the same key
 		one("c", "2", needs{orders: []order.Ref{ref(1)}}), // the same order
 		one("c", "3", needs{payments: []order.Ref{ref(2)}}),
-		one("c", "4", needs{payments: []order.Ref{ref(2)}}), // the same payment
+		one("c", "4", needs{payments: []order.Ref{ref(2)}}),                              // the same payment
 		one("c", "5", needs{orders: []order.Ref{ref(3)}, payments: []order.Ref{ref(1)}}), // behind the one that waits for order 1
 		one("c", "6", needs{orders: []order.Ref{ref(3)}}),                                // may not overtake the one before
 		one("d", "7", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}),

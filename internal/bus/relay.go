@@ -25,7 +25,7 @@ const (
 	pageLimit    = 9 * time.Second // of its whole transaction
 	minPause     = 100 * time.Millisecond
 	maxPause     = 2 * time.Second
-	maxBackedOff   = 500 // keys of a topic; with more of them backed off the whole topic is
+	maxBackedOff = 500 // keys of a topic; with more of them backed off the whole topic is
 )
 
 // RelayConfig is what a Relay needs. Poll 0 means 25 ms.
