@@ -64,6 +64,7 @@ var ours = law{
 		"internal/guard":         "errors gen/errcode failsafe prometheus",
 		"internal/pg":            "otelpgx pgx",
 		"internal/pgtest":        "sql os pgx",
+		"internal/pgtest/skip":   "os",
 		"internal/psp":           "gen/psp echo http json os zap",
 		"internal/rfc3339":       "",
 		"internal/telemetry":     "os otel prometheus zap",
