@@ -31,7 +31,7 @@ endif
 
 .PHONY: unit
 unit: ## the tests that need no server
-	@skip="$$(go run ./internal/pgtest/skip)" && go test -skip "$$skip" ./...
+	@skip="$$(git ls-files -co --exclude-standard '*_test.go' | xargs go run ./internal/pgtest/skip)" && go test -skip "$$skip" ./...
 
 .PHONY: race
 race: ## the tests of what runs concurrently, with the race detector
