@@ -36,7 +36,7 @@ unit: ## the tests that need no server
 .PHONY: race
 race: ## the tests of what runs concurrently, with the race detector
 	@.ci/gcc
-	@$(STACK) env CGO_ENABLED=1 go test -race $(or $(PKG),$(foreach d,command query internal/bus internal/edge internal/guard,./$d/...))
+	@$(STACK) env CGO_ENABLED=1 go test -race -p 1 $(or $(PKG),$(foreach d,command query internal/bus internal/edge internal/guard,./$d/...))
 
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist
