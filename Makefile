@@ -21,8 +21,22 @@ run: build ## start everything on this machine; Ctrl-C stops it, data stays
 	@bin/ordergate run
 
 .PHONY: test
-test: build ts ## all tests: unit, integration on real PostgreSQL, replica and Redis, end to end with the TypeScript client
+ifneq ($(RUN)$(PKG),)
+test:
+	@$(STACK) go test -count=1 -run '$(RUN)' $(or $(PKG),./...)
+else
+test: build ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test
+endif
+
+.PHONY: unit
+unit: ## the tests that need no server
+	@skip="$$(git ls-files -co --exclude-standard '*_test.go' | xargs go run ./internal/pgtest/skip)" && go test -skip "$$skip" ./...
+
+.PHONY: race
+race: ## the tests of what runs concurrently, with the race detector
+	@.ci/gcc
+	@$(STACK) env CGO_ENABLED=1 go test -race -p 1 $(or $(PKG),$(foreach d,command query internal/bus internal/edge internal/guard,./$d/...))
 
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist
@@ -48,6 +62,17 @@ lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/ts run --silent lint:contract
+
+.PHONY: tidy
+tidy: ## fail unless go.mod and tools.mod list what is used, and no more
+	@go mod tidy -diff
+	@dir="$$(mktemp -d)" && trap 'rm -rf "$$dir"' EXIT && cp tools.mod "$$dir/go.mod" && cp tools.sum "$$dir/go.sum" && cd "$$dir" && go mod tidy -diff
+
+.PHONY: vuln
+vuln: ## fail on a known vulnerability that our code reaches
+	@out="$$($(TOOL) govulncheck ./... 2>&1)" && status=0 || status=$$?; \
+	case "$$status $$out" in *"fetching vulnerabilities"*) echo "The database of vulnerabilities (vuln.go.dev) cannot be reached: nothing was checked."; exit 0;; esac; \
+	echo "$$out"; exit $$status
 
 .PHONY: contract
 contract: ## test any address against the contract: make contract URL=http://... KEY=og_...

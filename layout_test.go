@@ -1,137 +1,405 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-// allowed says which packages of ours each package imports, apart from its tests. What is not listed may not be there.
-var allowed = map[string][]string{
-	".":                      {"internal/app"},
-	"bench":                  {"command", "gen/api", "gen/accountsdb", "gen/cataloguedb", "gen/inventorydb", "internal/edge", "internal/pg", "internal/telemetry", "internal/token", "order", "query"},
-	"command":                {"command/catalogue", "command/inventory", "command/payment", "errors", "gen/api", "gen/errcode", "gen/ordersdb", "internal/bus", "internal/guard", "internal/outbox", "internal/pg", "internal/token", "internal/view", "order"},
-	"command/catalogue":      {"gen/cataloguedb", "internal/pg", "order"},
-	"command/inventory":      {"gen/inventorydb", "internal/bus", "internal/outbox", "internal/pg", "internal/rfc3339", "order"},
-	"command/payment":        {"errors", "gen/errcode", "gen/paymentdb", "gen/psp", "internal/bus", "internal/guard", "internal/outbox", "internal/pg", "order"},
-	"contracttest":           {"gen/api", "gen/errcode"},
-	"deploy":                 {},
-	"errors":                 {"gen/errcode"},
-	"gen/api":                {"internal/rfc3339"},
-	"gen/accountsdb":         {},
-	"gen/busdb":              {},
-	"gen/cataloguedb":        {},
-	"gen/inventorydb":        {},
-	"gen/ordersdb":           {},
-	"gen/paymentdb":          {},
-	"gen/errcode":            {},
-	"gen/psp":                {},
-	"gen/querydb":            {},
-	"internal/app":           {"*"}, // it alone knows everything
-	"internal/bundle":        {},
-	"internal/bus":           {"gen/busdb", "internal/pg"},
-	"internal/bus/bustest":   {"internal/bus"},
-	"internal/devstack":      {},
-	"internal/devstack/with": {"internal/devstack"},
-	"internal/edge":          {"command", "errors", "gen/api", "gen/errcode", "internal/guard", "internal/token", "internal/view", "internal/rfc3339", "order", "query"},
-	"internal/errgen":        {},
-	"internal/guard":         {"errors", "gen/errcode"},
-	"internal/outbox":        {"gen/busdb", "internal/pg", "internal/rfc3339", "order"},
-	"internal/pg":            {},
-	"internal/pgtest":        {"sql"},
-	"internal/psp":           {"gen/psp"},
-	"internal/rfc3339":       {},
-	"internal/telemetry":     {},
-	"internal/token":         {},
-	"internal/view":          {"gen/api", "gen/errcode", "order"},
-	"order":                  {"errors", "gen/errcode", "internal/rfc3339"},
-	"query":                  {"errors", "gen/api", "gen/errcode", "gen/querydb", "internal/guard", "internal/pg", "internal/token", "internal/view", "internal/rfc3339", "order"},
-	"sql":                    {},
+const module = "github.com/ordergate/ordergate/"
+
+// A law says what packages may import and contain. A permission that nobody uses is a finding, too.
+type law struct {
+	// imports has a line a package: the packages of ours that it may import ("*" is all), then the libraries. tests adds to it for the
+	// package's tests, which may also import the package itself, internal/pgtest and os.
+	imports, tests map[string]string
+	// libraries has the paths behind the names. What is not here and no line names by its path may not be imported. The standard
+	// library is free, but for what is here.
+	libraries map[string]string
+	// pure packages and files only compute: of the standard library they may import computes, and they read no clock.
+	pure []string
+	// sql has the packages that may hold SQL in Go, and why. All other SQL is in sql/, and sqlc makes Go of it.
+	sql map[string]string
 }
 
-// drivers says who knows what the house is connected by. The others decide, or ask these.
-var drivers = map[string][]string{
-	"github.com/labstack/echo/":      {"bench", "gen/api", "gen/psp", "internal/edge", "internal/psp"},
-	"github.com/redis/go-redis/":     {"bench", "internal/app", "query"},
-	"github.com/ThreeDotsLabs/":      {"internal/app", "internal/bus", "internal/bus/bustest"},
-	"github.com/getkin/kin-openapi/": {"contracttest", "internal/bundle", "internal/edge"},
+var ours = law{
+	imports: map[string]string{
+		".":                      "internal/app os",
+		"bench":                  "command gen/accountsdb gen/api gen/cataloguedb gen/inventorydb internal/edge internal/pg internal/telemetry internal/token order query echo http os otel otelpgx pgx redis uuid zap",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/pg internal/token internal/view order otel pgx prometheus uuid",
+		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
+		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
+		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/pg order http pgx prometheus uuid zap",
+		"contracttest":           "gen/api gen/errcode http json jsonschema kin text yaml",
+		"deploy":                 "",
+		"errors":                 "gen/errcode",
+		"gen/accountsdb":         "pgx uuid",
+		"gen/api":                "internal/rfc3339 echo http oapi yaml",
+		"gen/busdb":              "pgx uuid",
+		"gen/cataloguedb":        "pgx",
+		"gen/errcode":            "",
+		"gen/inventorydb":        "pgx uuid",
+		"gen/ordersdb":           "pgx uuid",
+		"gen/paymentdb":          "pgx uuid",
+		"gen/psp":                "echo http oapi",
+		"gen/querydb":            "pgx uuid",
+		"internal/app":           "* env errgroup http os pgx prometheus redis uuid zap",
+		"internal/bundle":        "kin os yaml",
+		"internal/bus":           "gen/busdb internal/pg pgx prometheus uuid watermill zap",
+		"internal/bus/bustest":   "internal/bus uuid watermill",
+		"internal/devstack":      "os pgx",
+		"internal/devstack/with": "internal/devstack os",
+		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
+		"internal/errgen":        "os yaml",
+		"internal/guard":         "errors gen/errcode failsafe prometheus",
+		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
+		"internal/pg":            "otelpgx pgx",
+		"internal/pgtest":        "sql os pgx",
+		"internal/pgtest/skip":   "os",
+		"internal/psp":           "gen/psp echo http json os zap",
+		"internal/rfc3339":       "",
+		"internal/telemetry":     "os otel prometheus zap",
+		"internal/token":         "",
+		"internal/view":          "gen/api gen/errcode order",
+		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
+		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/pg internal/token internal/view internal/rfc3339 order failsafe lru otel pgx prometheus redis singleflight uuid zap",
+		"sql":                    "database/sql goose pgx",
+	},
+	tests: map[string]string{
+		".":               "contracttest internal/devstack http",
+		"command":         "gen/cataloguedb gen/inventorydb internal/rfc3339",
+		"deploy":          "internal/app compose env http",
+		"internal/app":    "otel",
+		"internal/bus":    "internal/bus/bustest",
+		"internal/edge":   "pgx",
+		"internal/pgtest": "redis",
+		"internal/psp":    "jsonschema yaml",
+		"query":           "internal/devstack sql",
+	},
+	libraries: map[string]string{
+		"compose":      "github.com/compose-spec/compose-go",
+		"database/sql": "database/sql",
+		"echo":         "github.com/labstack/echo",
+		"env":          "github.com/caarlos0/env",
+		"errgroup":     "golang.org/x/sync/errgroup",
+		"failsafe":     "github.com/failsafe-go",
+		"goautoneg":    "github.com/munnerz/goautoneg",
+		"goose":        "github.com/pressly/goose",
+		"http":         "net/http",
+		"json":         "github.com/go-json-experiment/json",
+		"jsonschema":   "github.com/santhosh-tekuri/jsonschema",
+		"kin":          "github.com/getkin/kin-openapi",
+		"lru":          "github.com/hashicorp/golang-lru",
+		"oapi":         "github.com/oapi-codegen",
+		"os":           "os",
+		"otel":         "go.opentelemetry.io",
+		"otelpgx":      "github.com/exaring/otelpgx",
+		"pgx":          "github.com/jackc",
+		"prometheus":   "github.com/prometheus",
+		"redis":        "github.com/redis",
+		"singleflight": "golang.org/x/sync/singleflight",
+		"text":         "golang.org/x/text",
+		"uuid":         "github.com/google/uuid",
+		"watermill":    "github.com/ThreeDotsLabs/watermill",
+		"yaml":         "go.yaml.in/yaml",
+		"zap":          "go.uber.org/zap",
+	},
+	pure: []string{"errors", "internal/rfc3339", "internal/token", "internal/view", "order"},
+	sql: map[string]string{
+		"bench":             "it measures other implementations, pgbench's among them",
+		"internal/devstack": "it makes databases, slots and backups, which are no queries of an application",
+		"internal/pgtest":   "it makes and drops databases",
+		"sql":               "it calls a function that the migrations made",
+	},
 }
 
-// pure packages decide; they know nothing but the standard library and a few values' types.
-var pure = []string{"order", "errors"}
+// computes are the packages of the standard library that only compute.
+var computes = strings.Fields(`bytes cmp crypto/hmac crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt hash
+	hash/fnv iter maps math math/bits regexp slices sort strconv strings time unicode unicode/utf8`)
 
-// TestLayout reads the sources itself, so that go test does not keep an old result.
-func TestLayout(t *testing.T) {
-	const module = "github.com/ordergate/ordergate/"
-	imports := map[string]map[string]bool{} // by package
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+// clock are the functions of package time that read the clock or wait for it.
+var clock = strings.Fields("After AfterFunc NewTicker NewTimer Now Since Sleep Tick Until")
+
+// statement matches SQL, also in the middle of a string.
+var statement = regexp.MustCompile(`(?is)\bselect\s.+\sfrom\s|\bselect\s+\w+\s*\(|\binsert\s+into\s|\bupdate\s+\S+\s+set\s|\bdelete\s+from\s|` +
+	`\b(create|alter|drop|truncate)\s+(or\s+replace\s+)?(database|function|index|role|schema|table|trigger|type|view)\s`)
+
+// source is a parsed file.
+type source struct {
+	file, pkg string // from the root, with slashes
+	test      bool
+	*ast.File
+}
+
+// parseTree parses all Go below root, whatever its build tags.
+func parseTree(root string) (sources []source, err error) {
+	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"node_modules", "testdata", "bin"}, d.Name())) {
+		if d.IsDir() && name != root && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"bin", "node_modules", "testdata"}, d.Name())) {
 			return filepath.SkipDir
 		}
-		if !strings.HasSuffix(path, ".go") {
+		if d.IsDir() || !strings.HasSuffix(name, ".go") {
 			return nil
 		}
-		pkg := filepath.ToSlash(filepath.Dir(path))
-		if imports[pkg] == nil {
-			imports[pkg] = map[string]bool{}
-		}
-		if strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
-		for _, i := range file.Imports {
-			name, err := strconv.Unquote(i.Path.Value)
-			if err != nil {
-				return err
-			}
-			imports[pkg][name] = true
-		}
-		return nil
+		rel, err := filepath.Rel(root, name)
+		rel = filepath.ToSlash(rel)
+		sources = append(sources, source{rel, path.Dir(rel), strings.HasSuffix(rel, "_test.go"), parsed})
+		return err
 	})
+	return sources, err
+}
+
+// check returns a finding for all that the law does not allow, and for every permission that is not used.
+func (l law) check(sources []source) []string {
+	findings := map[string]bool{}
+	find := func(format string, args ...any) { findings[fmt.Sprintf(format, args...)] = true }
+	packages, used, usedByTests := map[string]bool{}, map[string]bool{}, map[string]bool{} // used: package, space, word
+	for _, s := range sources {
+		packages[s.pkg] = true
+		if _, listed := l.imports[s.pkg]; !listed {
+			find("package %s is not listed", s.pkg)
+		}
+		if ast.IsGenerated(s.File) != strings.HasPrefix(s.pkg, "gen/") {
+			find("%s: all of gen/ is generated, and nothing else is", s.file)
+		}
+		pure := !s.test && (slices.Contains(l.pure, s.pkg) || slices.Contains(l.pure, s.file))
+		may := strings.Fields(l.imports[s.pkg])
+		if s.test {
+			may = append(may, append(strings.Fields(l.tests[s.pkg]), s.pkg, "internal/pgtest", "os")...)
+		}
+		for _, i := range s.Imports {
+			imported, _ := strconv.Unquote(i.Path.Value)
+			word := l.word(imported, pure)
+			if s.test {
+				usedByTests[s.pkg+" "+word] = true
+			} else {
+				used[s.pkg+" "+word] = true
+			}
+			free := slices.Contains(may, "*") && strings.HasPrefix(imported, module)
+			if word != "" && !free && !slices.Contains(may, word) {
+				find("%s may not import %s", s.file, imported)
+			}
+		}
+		ast.Inspect(s.File, func(n ast.Node) bool {
+			if pure && readsClock(s.File, n) {
+				find("%s may not read the clock", s.file)
+			}
+			if !s.test && !ast.IsGenerated(s.File) && statement.MatchString(text(n)) {
+				used[s.pkg+" SQL"] = true
+				if l.sql[s.pkg] == "" {
+					find("%s may not contain SQL", s.file)
+				}
+			}
+			return true
+		})
+	}
+	for pkg, words := range l.imports {
+		if !packages[pkg] {
+			find("package %s is listed and does not exist", pkg)
+		}
+		for word := range strings.FieldsSeq(words) {
+			if word != "*" && !used[pkg+" "+word] {
+				find("%s may import %s and does not", pkg, word)
+			}
+		}
+	}
+	for pkg, words := range l.tests {
+		for word := range strings.FieldsSeq(words) {
+			if !usedByTests[pkg+" "+word] || slices.Contains(strings.Fields(l.imports[pkg]), word) {
+				find("tests of %s need no permission to import %s", pkg, word)
+			}
+		}
+	}
+	for pkg := range l.sql {
+		if !used[pkg+" SQL"] {
+			find("%s may contain SQL and does not", pkg)
+		}
+	}
+	for name := range l.libraries {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(l.imports)), func(pkg string) bool { return used[pkg+" "+name] || usedByTests[pkg+" "+name] }) {
+			find("nobody imports %s", name)
+		}
+	}
+	return slices.Sorted(maps.Keys(findings))
+}
+
+// word is the law's name of an imported package; "" needs no permission.
+func (l law) word(imported string, pure bool) string {
+	if pkg, is := strings.CutPrefix(imported, module); is {
+		return pkg
+	}
+	for name, prefix := range l.libraries {
+		if imported == prefix || strings.HasPrefix(imported, prefix+"/") {
+			return name
+		}
+	}
+	if host, _, _ := strings.Cut(imported, "/"); strings.Contains(host, ".") || pure && !slices.Contains(computes, imported) {
+		return imported
+	}
+	return ""
+}
+
+// readsClock tells whether n names a function of clock, whatever the file calls package time.
+func readsClock(file *ast.File, n ast.Node) bool {
+	for _, i := range file.Imports {
+		if i.Path.Value != `"time"` {
+			continue
+		}
+		name := "time"
+		if i.Name != nil {
+			name = i.Name.Name
+		}
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			x, is := n.X.(*ast.Ident)
+			return is && x.Name == name && slices.Contains(clock, n.Sel.Name)
+		case *ast.Ident:
+			return name == "." && slices.Contains(clock, n.Name)
+		}
+	}
+	return false
+}
+
+// text is the string that n writes down, with "?" for what is not a literal; "" if n is something else.
+func text(n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.BasicLit:
+		if value, err := strconv.Unquote(n.Value); err == nil && n.Kind == token.STRING {
+			return value
+		}
+	case *ast.ParenExpr:
+		return text(n.X)
+	case *ast.BinaryExpr:
+		if left, right := text(n.X), text(n.Y); n.Op == token.ADD && left+right != "" {
+			return cmp.Or(left, "?") + cmp.Or(right, "?")
+		}
+	}
+	return ""
+}
+
+func TestLayout(t *testing.T) {
+	sources, err := parseTree(".")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pkg := range slices.Sorted(maps.Keys(imports)) {
-		may, listed := allowed[pkg]
-		if !listed {
-			t.Errorf("package %s has no place in the house: list it in layout_test.go or move it", pkg)
-			continue
-		}
-		for imported := range imports[pkg] {
-			ours, is := strings.CutPrefix(imported, module)
-			if is && !slices.Contains(may, ours) && !slices.Contains(may, "*") {
-				t.Errorf("%s may not import %s", pkg, ours)
-			}
-			for driver, who := range drivers {
-				if strings.HasPrefix(imported, driver) && !slices.Contains(who, pkg) {
-					t.Errorf("%s may not import %s", pkg, imported)
-				}
-			}
-			if !is && slices.Contains(pure, pkg) && strings.Contains(imported, ".") && imported != "github.com/google/uuid" {
-				t.Errorf("%s may not import %s: it decides and does nothing else", pkg, imported)
-			}
-		}
-		for _, ours := range may {
-			if ours != "*" && !imports[pkg][module+ours] {
-				t.Errorf("%s may import %s and does not", pkg, ours)
-			}
+	for _, finding := range ours.check(sources) {
+		t.Error(finding)
+	}
+}
+
+// TestLayoutFinds breaks the law on purpose: each break adds a file, or a permission, and has one finding more.
+func TestLayoutFinds(t *testing.T) {
+	sources, err := parseTree(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := ours.check(sources)
+	finds := func(t *testing.T, l law, sources []source, want string) {
+		t.Helper()
+		after := slices.DeleteFunc(l.check(sources), func(finding string) bool { return slices.Contains(before, finding) })
+		if len(after) != 1 || !strings.Contains(after[0], want) {
+			t.Errorf("found %q, want %q", after, want)
 		}
 	}
-	for pkg := range allowed {
-		if imports[pkg] == nil {
-			t.Errorf("%s is listed and is no package", pkg)
-		}
+	imports := func(path string) string { return "import _ " + strconv.Quote(path) }
+	for name, c := range map[string]struct{ file, body, want string }{
+		"HTTP in order":                         {"order/x.go", imports("net/http"), "order/x.go may not import net/http"},
+		"files in order":                        {"order/x.go", imports("os"), "may not import os"},
+		"SQL in order":                          {"order/x.go", imports("database/sql"), "may not import database/sql"},
+		"logs in order":                         {"order/x.go", imports("log/slog"), "may not import log/slog"},
+		"goroutines in a pure package":          {"internal/view/x.go", imports("sync"), "may not import sync"},
+		"the clock in order":                    {"order/x.go", "import \"time\"\nvar now = time.Now()", "order/x.go may not read the clock"},
+		"the clock in order as a value":         {"order/x.go", "import \"time\"\nvar now = time.Now", "may not read the clock"},
+		"the clock in order by another name":    {"order/x.go", "import t \"time\"\nvar d = t.Since(t.Time{})", "may not read the clock"},
+		"the clock in order without a name":     {"order/x.go", "import . \"time\"\nvar now = Now()", "may not read the clock"},
+		"pgx in the edge":                       {"internal/edge/x.go", imports("github.com/jackc/pgx/v5/pgxpool"), "internal/edge/x.go may not import github.com/jackc/pgx"},
+		"commands in the query":                 {"query/x.go", imports(module + "command"), "query/x.go may not import " + module + "command"},
+		"commands in a test of query":           {"query/x_test.go", imports(module + "command"), "query/x_test.go may not import"},
+		"drivers in a test of order":            {"order/x_test.go", imports("github.com/jackc/pgx/v5"), "may not import"},
+		"inventory with payment's queries":      {"command/inventory/x.go", imports(module + "gen/paymentdb"), "gen/paymentdb"},
+		"inventory with the orders' queries":    {"command/inventory/x.go", imports(module + "gen/ordersdb"), "gen/ordersdb"},
+		"payment with inventory's queries":      {"command/payment/x.go", imports(module + "gen/inventorydb"), "gen/inventorydb"},
+		"inventory with payment":                {"command/inventory/x.go", imports(module + "command/payment"), "command/payment"},
+		"a context with the write side":         {"command/payment/x.go", imports(module + "command"), "command"},
+		"the read side with queries that write": {"query/x.go", imports(module + "gen/ordersdb"), "gen/ordersdb"},
+		"a library that nobody knows":           {"internal/app/x.go", imports("github.com/sirupsen/logrus"), "may not import github.com/sirupsen/logrus"},
+		"franz-go in the write side":            {"command/x.go", imports("github.com/twmb/franz-go/pkg/kgo"), "may not import github.com/twmb/franz-go"},
+		"zap in the write side":                 {"internal/pg/x.go", imports("go.uber.org/zap/zapcore"), "may not import go.uber.org/zap"},
+		"prometheus in the errors":              {"errors/x.go", imports("github.com/prometheus/client_golang/prometheus"), "may not import github.com/prometheus"},
+		"otel in inventory":                     {"command/inventory/x.go", imports("go.opentelemetry.io/otel/trace"), "may not import go.opentelemetry.io"},
+		"failsafe beside guard":                 {"internal/edge/x.go", imports("github.com/failsafe-go/failsafe-go"), "may not import github.com/failsafe-go"},
+		"watermill in the write side":           {"command/x.go", imports("github.com/ThreeDotsLabs/watermill"), "may not import github.com/ThreeDotsLabs"},
+		"echo in the read side":                 {"query/x.go", imports("github.com/labstack/echo/v4"), "may not import github.com/labstack"},
+		"Redis in the write side":               {"command/x.go", imports("github.com/redis/go-redis/v9"), "may not import github.com/redis"},
+		"kin-openapi in the edge":               {"internal/edge/x.go", imports("github.com/getkin/kin-openapi/openapi3"), "may not import github.com/getkin"},
+		"by hand in gen":                        {"gen/ordersdb/x.go", "", "all of gen/ is generated"},
+		"generated elsewhere":                   {"order/x.go", "// Code generated by x. DO NOT EDIT.", "all of gen/ is generated"},
+		"a package that is not listed":          {"internal/utils/x.go", "", "package internal/utils is not listed"},
+		"SQL":                                   {"query/x.go", "const q = `SELECT id FROM orders`", "query/x.go may not contain SQL"},
+		"SQL in lower case and parts":           {"internal/edge/x.go", "var q = \"delete \" + (\"from \" + table)", "may not contain"},
+		"SQL around a name":                     {"command/x.go", "var q = f(\"UPDATE \" + table + \" SET x = 1\")", "may not contain"},
+		"SQL beside a string":                   {"query/x.go", "var q = \"a\" + f(\"INSERT INTO orders\") + g(`DELETE FROM orders`)", "query/x.go may not contain SQL"},
+		"the clock beside a string":             {"order/x.go", "import \"time\"\nvar now = \"a\" + time.Now().String()", "may not read the clock"},
+		"SQL that calls":                        {"internal/bus/x.go", "var q = `SELECT pg_notify($1, $2)`", "may not contain"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, path.Dir(c.file)), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			text := "package x\n" + c.body + "\n"
+			if strings.HasPrefix(c.body, "//") {
+				text = c.body + "\n\npackage x\n"
+			}
+			if err := os.WriteFile(filepath.Join(root, c.file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			broken, err := parseTree(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			finds(t, ours, slices.Concat(sources, broken), c.want)
+		})
+	}
+	and := func(table map[string]string, key, words string) map[string]string {
+		table = maps.Clone(table)
+		table[key] = strings.TrimSpace(table[key] + " " + words)
+		return table
+	}
+	for name, c := range map[string]struct {
+		change func(*law)
+		want   string
+	}{
+		"permission for a package that is not used": {func(l *law) { l.imports = and(l.imports, "order", "internal/token") }, "order may import internal/token and does not"},
+		"permission for a library that is not used": {func(l *law) { l.imports = and(l.imports, "internal/guard", "zap") }, "internal/guard may import zap and does not"},
+		"permission for tests that is not used":     {func(l *law) { l.tests = and(l.tests, "query", "command") }, "tests of query need no permission to import command"},
+		"permission for tests that is not needed":   {func(l *law) { l.tests = and(l.tests, "query", "pgx") }, "tests of query need no permission to import pgx"},
+		"a library that is not used":                {func(l *law) { l.libraries = and(l.libraries, "gin", "github.com/gin-gonic") }, "nobody imports gin"},
+		"a package that does not exist":             {func(l *law) { l.imports = and(l.imports, "internal/gone", "") }, "package internal/gone is listed"},
+		"permission for SQL that is not used":       {func(l *law) { l.sql = and(l.sql, "query", "haste") }, "query may contain SQL and does not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := ours
+			c.change(&l)
+			finds(t, l, sources, c.want)
+		})
 	}
 }

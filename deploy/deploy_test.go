@@ -1,11 +1,11 @@
-// Package deploy holds what runs Ordergate elsewhere than on a developer's machine. Its tests read those files as their programs
-// would: here is no Docker to try them with.
+// Package deploy holds the files that run Ordergate in containers. Its tests read these files as Docker would, but need no Docker.
 package deploy
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -39,7 +39,7 @@ func TestCompose(t *testing.T) {
 	for _, fault := range composeFaults(t, file) {
 		t.Error(fault)
 	}
-	// What is wrong with a file that has old replaced by new.
+	// Each case replaces old by new in the file, and has a fault.
 	for _, c := range []struct{ name, old, new, fault string }{
 		{"a service is missing", "\n  redis: #", "\n  cache: #", `depends on undefined service "redis"`},
 		{"an unknown setting", "ORDERGATE_PSP_DIR:", "ORDERGATE_PSP_FOLDER:", "psp: ORDERGATE_PSP_FOLDER is no setting"},
@@ -92,7 +92,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// ours are the services that run our image, and what they wait for.
+// ours are the services that run our image, each with the conditions that it waits for.
 var ours = map[string]map[string]string{
 	"psp":     {},
 	"migrate": {"primary": types.ServiceConditionHealthy},
@@ -102,7 +102,7 @@ var ours = map[string]map[string]string{
 		"redis": types.ServiceConditionHealthy, "psp": types.ServiceConditionHealthy},
 }
 
-// composeFaults says what is wrong with a compose file.
+// composeFaults returns the faults of a compose file.
 func composeFaults(t *testing.T, file []byte) (faults []string) {
 	t.Helper()
 	fault := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
@@ -196,7 +196,7 @@ func composeFaults(t *testing.T, file []byte) (faults []string) {
 	return faults
 }
 
-// ourFaults says what is wrong with a service that runs our image, and returns its configuration.
+// ourFaults reports the faults of a service that runs our image, and returns the service's configuration.
 func ourFaults(name string, s types.ServiceConfig, waits map[string]string, fault func(string, ...any)) (app.Config, error) {
 	if s.Build == nil && s.PullPolicy != types.PullPolicyNever || s.Build != nil && s.PullPolicy != types.PullPolicyBuild {
 		fault("%s may pull an image of our name", name)
@@ -233,14 +233,13 @@ func ourFaults(name string, s types.ServiceConfig, waits map[string]string, faul
 	return env.ParseAsWithOptions[app.Config](env.Options{Environment: values})
 }
 
-// commandFault runs a command line in an environment where nothing is set and which ends at once. It returns the error if that is
-// about the command line itself.
+// commandFault runs a command line without settings and with a context that has ended. It returns errors about the command line only.
 func commandFault(args []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	err := app.Main(ctx, args, io.Discard, io.Discard)
 	if len(args) == 0 {
-		err = fmt.Errorf("no command")
+		err = errors.New("no command")
 	}
 	if err != nil && regexp.MustCompile(`no subcommand|no command|flag`).MatchString(err.Error()) {
 		return err
@@ -248,8 +247,9 @@ func commandFault(args []string) error {
 	return nil
 }
 
-// quiet unsets all settings, so that the tests do not meet the developer's.
+// quiet unsets all settings, so that the developer's do not change the tests.
 func quiet(t *testing.T) {
+	t.Helper()
 	for _, name := range settings() {
 		t.Setenv(name, "")
 	}
@@ -274,7 +274,7 @@ func hasOurSettings(s types.ServiceConfig) bool {
 	return false
 }
 
-// addressFaults says which addresses lead nowhere.
+// addressFaults returns the addresses that lead nowhere.
 func addressFaults(p *types.Project, configs map[string]app.Config) (faults []string) {
 	fault := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
 	for name, c := range configs {
@@ -326,8 +326,9 @@ func addressFaults(p *types.Project, configs map[string]app.Config) (faults []st
 	return faults
 }
 
-// overrideFaults says what a person who sets the secret, the password or the ports in the environment does not get.
+// overrideFaults returns the settings (secret, password, ports) that do not take their value from the environment.
 func overrideFaults(t *testing.T, file []byte) (faults []string) {
+	t.Helper()
 	const secret, password = "another-secret", "another-password"
 	p, err := load(t, file, types.Mapping{"ORDERGATE_SECRET": secret, "POSTGRES_PASSWORD": password, "SERVE_PORTS": "8080-8081"})
 	if err != nil {
@@ -389,7 +390,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// dockerfileFaults says what is wrong with a Dockerfile.
+// dockerfileFaults returns the faults of a Dockerfile.
 func dockerfileFaults(file, mod []byte) (faults []string) {
 	fault := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
 	var stages [][][2]string // per FROM its instructions: name, arguments
@@ -489,7 +490,7 @@ func TestTheBuildContextHasWhatTheBuildNeeds(t *testing.T) {
 	}
 }
 
-// ignorer matches paths as Docker does: patterns begin at the root, hold for what lies below, and the last that matches decides.
+// ignorer matches paths as Docker does: a pattern begins at the root and covers all that is below; the last match decides.
 func ignorer(file string) func(path string) bool {
 	type rule struct {
 		match  *regexp.Regexp
@@ -564,7 +565,7 @@ func TestScriptsAreShell(t *testing.T) {
 	}
 }
 
-// pinned tells whether an image has a tag that says a version.
+// pinned tells whether an image has a tag with a version.
 func pinned(image string) bool {
 	name, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
 	return name != "" && tag != "" && tag != "latest"
@@ -590,7 +591,7 @@ func read(t *testing.T, path ...string) []byte {
 	return b
 }
 
-// replace refuses to replace nothing: such a test would test nothing.
+// replace fails if before is missing: the test would test nothing.
 func replace(t *testing.T, file []byte, before, after string) []byte {
 	t.Helper()
 	if !bytes.Contains(file, []byte(before)) {

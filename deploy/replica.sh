@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes PGDATA a streaming replica of the server at PRIMARY, as POSTGRES_USER with POSTGRES_PASSWORD, then runs its arguments: the
-# server. The first start copies the primary; later ones go on where they stopped, unless the primary has not kept what the replica
-# missed: then it is copied again. By the slot the primary keeps its log while the replica is away.
+# This script makes PGDATA a streaming replica of the server at PRIMARY, as POSTGRES_USER with POSTGRES_PASSWORD, then runs its
+# arguments: the server. The first start copies the primary. A later start continues, unless the primary no longer has the WAL that the
+# replica needs: then the replica is copied again. The slot makes the primary keep WAL while the replica is away.
 set -eu
 slot=replica
 
@@ -13,10 +13,10 @@ ask() {
 }
 
 if [ -f "$PGDATA/standby.signal" ]; then
-    # A primary that does not answer is no reason to lose the copy.
+    # The copy stays while the primary does not answer.
     kept=$(ask "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$slot' AND wal_status <> 'lost'") || kept=unknown
     if [ "$kept" = 0 ]; then
-        echo "the primary has not kept what this replica missed: it is copied again" >&2
+        echo "the primary no longer has the WAL that this replica needs: the replica is copied again" >&2
         rm -rf "$PGDATA"
     fi
 fi
@@ -25,6 +25,6 @@ if [ ! -e "$PGDATA" ]; then
     ask "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = '$slot' AND active" >/dev/null
     ask "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '$slot'" >/dev/null
     primary pg_basebackup --pgdata="$PGDATA.new" --create-slot --slot="$slot" --wal-method=stream --checkpoint=fast --write-recovery-conf
-    mv "$PGDATA.new" "$PGDATA" # a copy that was cut off is never taken for a whole one
+    mv "$PGDATA.new" "$PGDATA" # an interrupted copy keeps the other name
 fi
 exec "$@"

@@ -5,16 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// Error is a refusal or failure with a code of the registry. Everything else that a function may return as an error is SYS_001
-// to a client, its text stays in the log.
+// Error is a refusal or failure with a code of the registry. Any other error is SYS_001 to a client, and its text stays in the log.
 type Error struct {
 	Code   errcode.Code
-	Faults []Fault        // what in the request is wrong, for `errors[]`
+	Faults []Fault        // the wrong places of the request, for `errors[]`
 	Extras map[string]any // the typed extras of the code
 	Cause  error          // for the log only
 }
@@ -23,7 +23,7 @@ type Error struct {
 type Fault struct {
 	Pointer  string // a JSON pointer into the body, or /where/name of a parameter
 	Rule     errcode.Rule
-	Expected string // what the contract demands there, if the rule's words name it
+	Expected string // the contract's demand there, if the rule's message names it
 }
 
 // Option adds to an Error.
@@ -54,7 +54,7 @@ func Extra(name string, value any) Option {
 	}
 }
 
-// Cause keeps what went wrong underneath, for the log.
+// Cause keeps the underlying error, for the log.
 func Cause(err error) Option { return func(e *Error) { e.Cause = err } }
 
 func (e *Error) Error() string {
@@ -85,7 +85,7 @@ func From(err error) *Error {
 	return E(errcode.SYS001, Cause(err))
 }
 
-// ProblemContext is what a problem says of the request that met it.
+// ProblemContext is the part of a problem that depends on the request.
 type ProblemContext struct {
 	TraceID  string
 	Instance string // the request's path
@@ -103,9 +103,7 @@ func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 		message = info.ZH
 	}
 	p := map[string]any{}
-	for k, v := range e.Extras {
-		p[k] = v
-	}
+	maps.Copy(p, e.Extras)
 	if len(e.Faults) > 0 {
 		faults := make([]map[string]string, len(e.Faults))
 		for i, f := range e.Faults {
@@ -117,7 +115,7 @@ func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 	p["message"], p["detail"], p["instance"] = message, info.Description, about.Instance
 	p["retryable"], p["trace_id"] = info.Retryable, about.TraceID
 	body, err := json.Marshal(p)
-	if err != nil { // an extra that cannot be encoded: a bug, and still an answer
+	if err != nil { // a bug: an extra cannot be encoded
 		return E(errcode.SYS001).Problem(about)
 	}
 	return info.Status, append(body, '\n')

@@ -18,8 +18,8 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the database at url to the newest schema and makes the partitions of the coming months. Repeating it changes
-// nothing; two at once wait for each other.
+// Migrate brings the database at url to the newest schema and makes the partitions of the coming months. It is safe to repeat;
+// concurrent calls wait for each other.
 func Migrate(ctx context.Context, url string) error {
 	db, err := stdsql.Open("pgx", url)
 	if err != nil {
@@ -50,14 +50,11 @@ func Migrate(ctx context.Context, url string) error {
 // Version is a hash over all migrations: equal versions mean equal schemas.
 func Version() string {
 	h := sha256.New()
-	_ = fs.WalkDir(migrations, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := migrations.ReadFile(path)
-		h.Write([]byte(path))
+	files, _ := fs.Glob(migrations, "migrations/*.sql")
+	for _, file := range files {
+		b, _ := migrations.ReadFile(file)
+		h.Write([]byte(file))
 		h.Write(b)
-		return err
-	})
+	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }

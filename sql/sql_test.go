@@ -7,7 +7,7 @@ import (
 	"github.com/ordergate/ordergate/sql"
 )
 
-// Months are made ahead of time at each migration, and what came too early for one does not keep the others from being made.
+// Each migration makes the partitions of the coming months. A row in the default partition blocks its own month only.
 func TestMigrateMakesThePartitionsToCome(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

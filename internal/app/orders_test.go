@@ -498,7 +498,7 @@ func TestKeptSecret(t *testing.T) {
 		t.Error(again, err)
 	}
 	for name, torn := range map[string]func(string) error{
-		"torn": func(path string) error { return os.Truncate(path, 10) },
+		"torn": func(path string) error { return os.WriteFile(path, []byte("torn"), 0o600) },
 		"gone": os.Remove,
 	} {
 		if err = torn(filepath.Join(dir, "secret")); err != nil {

@@ -1,4 +1,4 @@
-// Package guard stands around a remote part: bulkhead(breaker(timeout(call))).
+// Package guard protects calls to a remote part: bulkhead(breaker(timeout(call))).
 package guard
 
 import (
@@ -17,17 +17,17 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// Config of a Guard. The breaker's figures are the same for every remote part and stand in New.
+// Config is a Guard's configuration. The breaker's thresholds are the same for every remote part; New has them.
 type Config struct {
 	Name       string                // of the remote part, for metrics
-	Concurrent uint                  // how many calls at once; one more is refused with RATE_003
-	Wait       time.Duration         // how long that one waits for its turn first
-	Timeout    time.Duration         // of a call; past it the call's context ends and the answer is SYS_003
-	Failure    func(error) bool      // which errors are the remote part's failure; a refusal in the business's sense is none
+	Concurrent uint                  // most concurrent calls; a further call is refused with RATE_003
+	Wait       time.Duration         // time that a further call waits for a free slot before it is refused
+	Timeout    time.Duration         // limit of a call: its context ends, and the caller gets SYS_003
+	Failure    func(error) bool      // tells the errors that the breaker counts; a business refusal is none
 	Registry   prometheus.Registerer // may be nil
 }
 
-// Guard limits, times and breaks the calls to one remote part. Its breaker opens when at least 60 % of at least 20 calls within
+// Guard limits the concurrency and the time of the calls to one remote part, and stops them while the part fails. Its breaker opens when at least 60 % of at least 20 calls within
 // 10 s failed, stays open for 5 s, then lets 3 probes through and closes when they succeed.
 type Guard struct {
 	exec    failsafe.Executor[any]
@@ -60,10 +60,10 @@ func New(c Config) *Guard {
 	return g
 }
 
-// Do calls fn with a context that ends at the timeout, and waits for it: fn must mind its context. A panic in fn is an error, so
-// that no permit is lost. Refusals of the guard itself: RATE_003 (full), SYS_002 (breaker open), SYS_003 (timeout).
+// Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
+// error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
-	err := g.exec.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) (err error) {
+	err := g.exec.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) (err error) { //nolint:contextcheck // the execution's context is derived from ctx
 		defer func() {
 			if r := recover(); r != nil {
 				err = fmt.Errorf("panic: %v", r)
@@ -82,5 +82,5 @@ func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	return err
 }
 
-// Closed tells whether calls go through.
+// Closed tells whether the breaker lets calls through.
 func (g *Guard) Closed() bool { return g.breaker.IsClosed() }

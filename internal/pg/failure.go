@@ -10,31 +10,31 @@ import (
 	"github.com/jackc/puddle/v2"
 )
 
-// Infrastructure tells errors of the machinery, which pass without anyone changing the message or the command, from those that
-// come again: connections, time limits, shortage of resources, a read-only or stopping server, and Contention.
+// Infrastructure tells the errors that a later try of the same work may not meet: lost connections, time-outs, lack of resources, a
+// read-only or stopping server, and Contention.
 func Infrastructure(err error) bool {
-	for _, mark := range []error{
+	for _, known := range []error{
 		ErrConnectionLost, ErrOutcomeUnknown, context.DeadlineExceeded, pgconn.ErrConnClosed, puddle.ErrClosedPool, net.ErrClosed,
 	} {
-		if errors.Is(err, mark) {
+		if errors.Is(err, known) {
 			return true
 		}
 	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok { // whatever the server said to the new connection
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok { // also with an SQLSTATE that Failing does not have
 		return true
 	}
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return Failing(said.Code) || Contention(err)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return Failing(pgErr.Code) || Contention(err)
 	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok
 }
 
-// Contention tells rollbacks for the sake of a rival (deadlock, serialization, lock_timeout): alone the same work may pass. A
-// breaker does not count them.
+// Contention tells rollbacks because of a concurrent transaction: deadlock, serialization failure, lock_timeout. A breaker does not
+// count them.
 func Contention(err error) bool {
-	said, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && len(said.Code) == 5 && (said.Code[:2] == "40" || said.Code[:2] == "55")
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && len(pgErr.Code) == 5 && (pgErr.Code[:2] == "40" || pgErr.Code[:2] == "55")
 }
 
 // LockNotHad tells the SQLSTATE of a lock_timeout.
@@ -45,9 +45,8 @@ func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
 
-// Failing tells the SQLSTATEs of a PostgreSQL that cannot work now, whatever it is asked: lost connections (08), no resources
-// (53), being stopped or out of time (57), its system failing (58), and having become read-only (25006). They pass, or another
-// server must be asked; all others speak of the statement or the data.
+// Failing tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
+// cancellation (57), system error (58), read-only (25006). All other SQLSTATEs are about the statement or its data.
 func Failing(sqlstate string) bool {
 	switch sqlstate[:min(2, len(sqlstate))] {
 	case "08", "53", "57", "58":

@@ -1,4 +1,4 @@
-// Package pg is how we talk to PostgreSQL: connections, transactions, and what its failures mean.
+// Package pg has connection pools, transactions and the classes of PostgreSQL's errors.
 package pg
 
 import (
@@ -12,24 +12,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
-// looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
-// A process that stands still in a transaction loses it, with its locks, after 5 s; the relay allows itself more.
+// Session has the settings of every connection of ours: role ordergate_app, UTC, at most 10 s a statement. Every query of ours uses
+// an index: a plan that is made and kept while a table is empty must not scan the table once it is full. The server ends the
+// transaction of a process that is idle in it for 5 s; the relay sets a longer time.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
 	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
-// connectLimit is the time of a new connection, and of the look at it.
+// connectLimit bounds connecting, and the check of a new connection.
 const connectLimit = 3 * time.Second
 
-// Connect makes a pool of connections with our Session; it connects when it is used. A lock is waited for 300 ms, and the server
-// gives up a lost client within 5 s. A silent server is the caller's to notice: each call needs a deadline. check, if not nil, looks
-// at every new connection and may refuse it. The error is an address that cannot be used.
+// Connect makes a pool with the settings of Session, which connects at its first use. lock_timeout is 300 ms, and the server drops an
+// unreachable client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not nil, sees each
+// new connection and may refuse it. An error means that url is unusable; it does not contain url.
 func Connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("it cannot be understood") // the driver's words may hold the password
+		return nil, errors.New("cannot parse the URL") // the driver's message may contain the password
 	}
 	c.MaxConns, c.MinIdleConns = size, min(size, 4)
 	c.ConnConfig.ConnectTimeout = connectLimit

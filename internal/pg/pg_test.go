@@ -50,7 +50,7 @@ func TestInTx(t *testing.T) {
 		do   func(tx pgx.Tx) error
 		want error
 	}{
-		"a connection that dies within": {func(tx pgx.Tx) error { die(tx); _, err := tx.Exec(ctx, `SELECT 1`); return err }, ErrConnectionLost},
+		"a connection that dies inside f": {func(tx pgx.Tx) error { die(tx); _, err := tx.Exec(ctx, `SELECT 1`); return err }, ErrConnectionLost},
 		"an EOF of a dead connection": {func(tx pgx.Tx) error {
 			die(tx)
 			_, _ = tx.Exec(ctx, `SELECT 1`)
@@ -68,9 +68,9 @@ func TestInTx(t *testing.T) {
 	}
 	func() {
 		defer func() { _ = recover() }()
-		_ = InTx(ctx, pool, func(pgx.Tx) error { panic("at the discotheque") })
+		_ = InTx(ctx, pool, func(pgx.Tx) error { panic("bug") })
 	}()
-	for end := time.Now().Add(10 * time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(2 * time.Millisecond) {
+	for end, tick := time.Now().Add(10*time.Second), time.Tick(2*time.Millisecond); pool.Stat().AcquiredConns() > 0; <-tick {
 		if time.Now().After(end) {
 			t.Fatal("a connection is kept")
 		}
@@ -93,7 +93,7 @@ func TestACommitWithoutAnAnswerIsInDoubt(t *testing.T) {
 	}
 }
 
-// A process that is stopped in a transaction (a frozen machine, SIGSTOP) answers no timer of its own: the server ends it.
+// The server ends the transaction of a process that stands still (a frozen machine, SIGSTOP) and keeps no timer of its own.
 func TestAFrozenProcessLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), pgtest.New(t)
@@ -109,7 +109,7 @@ func TestAFrozenProcessLosesItsLocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = frozen.Rollback(context.Background()) }()
+	defer func() { _ = frozen.Rollback(ctx) }()
 	const lock = `SELECT id FROM accounts WHERE id = 1 FOR UPDATE`
 	if _, err = frozen.Exec(ctx, lock); err != nil {
 		t.Fatal(err)

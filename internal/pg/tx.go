@@ -24,8 +24,8 @@ type Beginner interface {
 	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
 }
 
-// InTx runs f in a READ COMMITTED transaction and commits it. Its errors tell ErrConnectionLost and ErrOutcomeUnknown from what
-// f or the database refused; a bare EOF does not (a torn payload gives the same).
+// InTx runs f in a READ COMMITTED transaction and commits it. ErrConnectionLost and ErrOutcomeUnknown mark the errors of the
+// connection; every other error comes from f or is a refusal of the database. An EOF alone is no mark: a torn payload gives one, too.
 func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
@@ -58,8 +58,8 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
-// refused tells that the server answered COMMIT and rolled back. A FATAL answer may come after the commit took effect.
+// refused tells that the server answered COMMIT by a rollback. A FATAL answer may follow a commit that took effect.
 func refused(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pg.SeverityUnlocalized == "ERROR" || errors.Is(err, pgx.ErrTxCommitRollback)
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.SeverityUnlocalized == "ERROR" || errors.Is(err, pgx.ErrTxCommitRollback)
 }

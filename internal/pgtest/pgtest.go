@@ -17,24 +17,24 @@ import (
 	"github.com/ordergate/ordergate/sql"
 )
 
-// DB is one test's database, empty but for the migrations. Roles, and settings of the server, are shared with other tests.
+// DB is one test's database, empty after the migrations. All tests share the server's roles and settings.
 type DB struct {
 	PrimaryURL  string
-	ReplicaURL  string        // knows the database when New returns
-	RedisURL    string        // shared by all tests:
-	RedisPrefix string        // put this before every key and channel
+	ReplicaURL  string        // the replica has the database when New returns
+	RedisURL    string        // all tests share it
+	RedisPrefix string        // begins every key and channel of this test
 	Pool        *pgxpool.Pool // superuser on the primary, for fixtures and assertions
 
 	name, lagging string
 }
 
 const (
-	hint    = "no test stack: run `make test`, or `go run ./internal/devstack/with -- go test ./...`"
-	bound   = 30 * time.Second // for each thing that we wait for
-	lockKey = 0x6f726465726761 // advisory lock in database postgres: who makes the template; "orderga"
+	hint    = "this test needs PostgreSQL and Redis: run `make test RUN=TestName PKG=./folder`, or `go run ./internal/devstack/with -- go test ./folder`"
+	bound   = 30 * time.Second // for each wait
+	lockKey = 0x6f726465726761 // advisory lock in database postgres: its owner makes the template; "orderga"
 )
 
-// New makes a database for this test and drops it at the end, whoever is still connected. Without a stack the test fails.
+// New makes a database for this test and drops it at the test's end, open connections included. Without servers the test fails.
 func New(t testing.TB) *DB {
 	t.Helper()
 	name := "t_" + strings.ToLower(rand.Text())
@@ -49,15 +49,15 @@ func New(t testing.TB) *DB {
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	must(t, "make the database", onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
-		template, err := template(ctx, admin, db.PrimaryURL)
-		if err != nil {
-			return err
+		template := "template_" + sql.Version()
+		err := makeTemplate(ctx, admin, template, withDatabase(t, db.PrimaryURL, template))
+		if err == nil {
+			_, err = admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template)
 		}
-		_, err = admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template)
 		return err
 	}))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), bound)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), bound)
 		defer cancel()
 		if err := onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
 			_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
@@ -66,7 +66,7 @@ func New(t testing.TB) *DB {
 			t.Errorf("pgtest: drop the database: %v", err)
 		}
 	})
-	must(t, "wait for the replica", known(ctx, db.ReplicaURL, name))
+	must(t, "wait for the replica", awaitDatabase(ctx, db.ReplicaURL, name))
 	cfg, err := pgxpool.ParseConfig(db.PrimaryURL)
 	must(t, "read the address", err)
 	cfg.MaxConns = 4
@@ -76,53 +76,47 @@ func New(t testing.TB) *DB {
 	return db
 }
 
-// LaggingURL is the address of the database on a replica that shows every commit 2 s late. It waits those 2 s for the database
-// itself, which is why New does not.
+// LaggingURL is the address of the database on a replica that shows every commit 2 s late. It waits until the replica has the
+// database, which New does not.
 func (db *DB) LaggingURL(t testing.TB) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
-	must(t, "wait for the lagging replica", known(ctx, db.lagging, db.name))
+	must(t, "wait for the lagging replica", awaitDatabase(ctx, db.lagging, db.name))
 	return db.lagging
 }
 
-// template returns the name of a database with all migrations. The first test to come, of all processes, makes it.
-func template(ctx context.Context, admin *pgx.Conn, server string) (string, error) {
-	name := "template_" + sql.Version()
+// makeTemplate makes a database with all migrations, once for all processes.
+func makeTemplate(ctx context.Context, admin *pgx.Conn, name, url string) error {
 	complete := func() (there bool, err error) {
 		err = admin.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = $1 AND datistemplate", name).Scan(&there)
 		return there, err
 	}
 	if there, err := complete(); there || err != nil {
-		return name, err
+		return err
 	}
 	if _, err := admin.Exec(ctx, "SELECT pg_advisory_lock($1)", lockKey); err != nil { // until admin is closed
-		return "", err
+		return err
 	}
 	if there, err := complete(); there || err != nil {
-		return name, err
+		return err
 	}
 	for _, statement := range []string{"DROP DATABASE IF EXISTS " + name + " WITH (FORCE)", "CREATE DATABASE " + name} {
 		if _, err := admin.Exec(ctx, statement); err != nil {
-			return "", err
+			return err
 		}
 	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return "", err
+	if err := sql.Migrate(ctx, url); err != nil {
+		return err
 	}
-	u.Path = name
-	if err = sql.Migrate(ctx, u.String()); err != nil {
-		return "", err
-	}
-	_, err = admin.Exec(ctx, "ALTER DATABASE "+name+" WITH IS_TEMPLATE true ALLOW_CONNECTIONS false")
-	return name, err
+	_, err := admin.Exec(ctx, "ALTER DATABASE "+name+" WITH IS_TEMPLATE true ALLOW_CONNECTIONS false")
+	return err
 }
 
-// known returns once the server has the database.
-func known(ctx context.Context, server, name string) error {
+// awaitDatabase returns once the server has the database.
+func awaitDatabase(ctx context.Context, server, name string) error {
 	return onServer(ctx, server, func(c *pgx.Conn) error {
-		for there := false; !there; time.Sleep(2 * time.Millisecond) {
+		for there, tick := false, time.Tick(2*time.Millisecond); !there; <-tick {
 			if err := c.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = $1", name).Scan(&there); err != nil {
 				return err
 			}

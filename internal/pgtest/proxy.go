@@ -13,19 +13,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// TCPProxy stands between a client and a server and breaks what is between them. Its methods may be called at any time.
+// TCPProxy passes bytes between clients and a server, and breaks their connections on demand. Its methods are safe for concurrent use.
 type TCPProxy struct {
 	t      testing.TB
 	addr   string // of us
 	server string
 
 	mu       sync.Mutex
-	listener net.Listener // nil: cut
+	listener net.Listener // nil after Cut
 	open     map[*tunnel]bool
-	thawed   chan struct{} // closed: bytes pass
-	trap     []byte
-	before   bool // the trap's bytes do not reach the server
-	sprung   chan struct{}
+	thawed   chan struct{} // closed while bytes pass
+	pattern  []byte        // the text of CutAfter and CutBefore
+	before   bool          // CutBefore
+	matched  chan struct{} // their result
 }
 
 // tunnel is one connection through the proxy.
@@ -33,7 +33,7 @@ type tunnel struct{ client, server *net.TCPConn }
 
 func (u *tunnel) close() { _, _ = u.client.Close(), u.server.Close() }
 
-// Proxy puts a proxy before the server of a URL, until the end of the test, and returns the URL that leads through it.
+// Proxy starts a proxy for the server of a URL and returns it with the URL that leads through it. It ends with the test.
 func Proxy(t testing.TB, address string) (*TCPProxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -46,14 +46,14 @@ func Proxy(t testing.TB, address string) (*TCPProxy, string) {
 	return p, u.String()
 }
 
-// BehindProxy connects to the primary through a proxy, until the end of the test.
+// BehindProxy makes a pool that connects to the primary through a proxy. Both end with the test.
 func (db *DB) BehindProxy(t testing.TB) (*TCPProxy, *pgxpool.Pool) {
 	t.Helper()
 	p, url := Proxy(t, db.PrimaryURL)
 	pool, err := pgxpool.New(t.Context(), url)
 	must(t, "connect", err)
 	t.Cleanup(func() {
-		p.Cut() // else closing the pool waits for a frozen connection
+		p.Cut() // else closing the pool would wait for a frozen connection
 		pool.Close()
 	})
 	return p, pool
@@ -64,14 +64,14 @@ func (p *TCPProxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listener != nil {
-		p.listener.Close()
+		_ = p.listener.Close()
 		p.listener = nil
 	}
 	for u := range p.open {
 		_ = u.client.SetLinger(0) // reset, as by a host that lost its state
 		u.close()
 	}
-	p.thaw() // what was held back finds its connection closed
+	p.thaw() // the bytes that were held back meet a closed connection
 }
 
 // Freeze keeps connections and accepts new ones, but no byte passes in either direction, until Heal.
@@ -85,7 +85,7 @@ func (p *TCPProxy) Freeze() {
 	}
 }
 
-// Heal ends Cut and Freeze. What a freeze held back passes now.
+// Heal ends Cut and Freeze. The bytes that a freeze held back pass now.
 func (p *TCPProxy) Heal() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -94,7 +94,7 @@ func (p *TCPProxy) Heal() {
 	if p.listener != nil {
 		return
 	}
-	for deadline := time.Now().Add(bound); ; time.Sleep(10 * time.Millisecond) {
+	for deadline, tick := time.Now().Add(bound), time.Tick(10*time.Millisecond); ; <-tick {
 		l, err := net.Listen("tcp", p.addr)
 		if err == nil {
 			p.listener, p.addr = l, l.Addr().String()
@@ -115,19 +115,19 @@ func (p *TCPProxy) thaw() {
 	}
 }
 
-// CutAfter waits for the next bytes from a client that contain this text (as it is on the wire: pgx ends a transaction with
-// "commit\x00"; "commit" alone stands in its BEGIN, too). They reach the server, which acts on them, but its answer does not pass: the client's connection is dropped instead,
-// when the server has finished with it. Then the returned channel is closed; other connections go on.
-func (p *TCPProxy) CutAfter(text string) <-chan struct{} { return p.set(text, false) }
+// CutAfter drops the connection of the client that next sends bytes with this text (as on the wire: pgx ends a transaction with
+// "commit\x00"; "commit" alone is in its BEGIN, too). The bytes reach the server, which acts on them; its reply does not reach the
+// client. The returned channel is closed once the server has ended the connection. Other connections are untouched.
+func (p *TCPProxy) CutAfter(text string) <-chan struct{} { return p.cutAt(text, false) }
 
 // CutBefore is CutAfter, but the bytes do not reach the server either.
-func (p *TCPProxy) CutBefore(text string) <-chan struct{} { return p.set(text, true) }
+func (p *TCPProxy) CutBefore(text string) <-chan struct{} { return p.cutAt(text, true) }
 
-func (p *TCPProxy) set(text string, before bool) <-chan struct{} {
+func (p *TCPProxy) cutAt(text string, before bool) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trap, p.before, p.sprung = []byte(text), before, make(chan struct{})
-	return p.sprung
+	p.pattern, p.before, p.matched = []byte(text), before, make(chan struct{})
+	return p.matched
 }
 
 func (p *TCPProxy) accept(l net.Listener) {
@@ -138,16 +138,16 @@ func (p *TCPProxy) accept(l net.Listener) {
 		}
 		server, err := net.Dial("tcp", p.server)
 		if err != nil {
-			client.Close()
+			_ = client.Close()
 			continue
 		}
-		u := &tunnel{client.(*net.TCPConn), server.(*net.TCPConn)}
+		u := &tunnel{client.(*net.TCPConn), server.(*net.TCPConn)} //nolint:forcetypeassert // network "tcp" gives no others
 		p.mu.Lock()
 		if p.listener == l {
 			p.open[u] = true
 			go p.carry(u)
 		} else {
-			u.close() // cut meanwhile
+			u.close() // Cut came between
 		}
 		p.mu.Unlock()
 	}
@@ -155,31 +155,31 @@ func (p *TCPProxy) accept(l net.Listener) {
 
 // carry passes bytes until either side ends.
 func (p *TCPProxy) carry(u *tunnel) {
-	muted := make(chan chan struct{}, 1) // holds the channel to close once the server has ended
+	muted := make(chan chan struct{}, 1) // after a match: the channel to close at the end
 	go func() {
 		defer func() { _ = u.server.CloseWrite() }()
 		p.pass(u.client, func(b []byte) error {
-			sprung, before := p.spring(b)
-			if sprung != nil {
-				muted <- sprung // before the server can answer
+			matched, before := p.match(b)
+			if matched != nil {
+				muted <- matched // before the server can reply
 			}
 			var err error
 			if !before {
 				_, err = u.server.Write(b)
 			}
-			if sprung != nil {
-				err = errors.Join(err, net.ErrClosed) // say no more, and let the server finish
+			if matched != nil {
+				err = errors.Join(err, net.ErrClosed) // sends no more; the server finishes
 			}
 			return err
 		})
 	}()
-	var sprung chan struct{}
+	var matched chan struct{}
 	p.pass(u.server, func(b []byte) error {
 		select {
-		case sprung = <-muted:
+		case matched = <-muted:
 		default:
 		}
-		if sprung != nil {
+		if matched != nil {
 			return nil
 		}
 		_, err := u.client.Write(b)
@@ -190,15 +190,15 @@ func (p *TCPProxy) carry(u *tunnel) {
 	delete(p.open, u)
 	p.mu.Unlock()
 	select {
-	case sprung = <-muted:
+	case matched = <-muted:
 	default:
 	}
-	if sprung != nil {
-		close(sprung)
+	if matched != nil {
+		close(matched)
 	}
 }
 
-// pass hands what it reads to write, unless frozen, until either fails.
+// pass reads and writes until either fails, and waits between them while frozen.
 func (p *TCPProxy) pass(from net.Conn, write func([]byte) error) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -216,12 +216,12 @@ func (p *TCPProxy) pass(from net.Conn, write func([]byte) error) {
 	}
 }
 
-// spring disarms the trap if these bytes contain its text, and returns the channel to close then and whether the bytes stop here.
-func (p *TCPProxy) spring(b []byte) (sprung chan struct{}, before bool) {
+// match returns the channel of cutAt, once, if these bytes contain its text, and whether they stop here.
+func (p *TCPProxy) match(b []byte) (matched chan struct{}, before bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.trap != nil && bytes.Contains(b, p.trap) {
-		p.trap, sprung, before = nil, p.sprung, p.before
+	if p.pattern != nil && bytes.Contains(b, p.pattern) {
+		p.pattern, matched, before = nil, p.matched, p.before
 	}
-	return sprung, before
+	return matched, before
 }

@@ -16,14 +16,15 @@ import (
 
 	strict "github.com/go-json-experiment/json"
 	"github.com/labstack/echo/v4"
-	contract "github.com/ordergate/ordergate/gen/psp"
 	"go.uber.org/zap"
+
+	contract "github.com/ordergate/ordergate/gen/psp"
 )
 
 const (
-	slowness  = 2500 * time.Millisecond // of pm_slow
-	silence   = 60 * time.Second        // how long an answer that never comes may be waited for
-	nextWait  = time.Second             // how long pm_duplicate waits for a next request to answer wrongly
+	slowness  = 2500 * time.Millisecond // delay of pm_slow
+	silence   = 60 * time.Second        // time until a request without a response is disconnected
+	nextWait  = time.Second             // time that pm_duplicate waits for the request that gets the wrong response
 	bodyLimit = 64 << 10                // bytes
 )
 
@@ -33,7 +34,7 @@ var (
 	currencyPattern = regexp.MustCompile(`^[A-Z]{3}$`)
 )
 
-// Handler serves the contract. It sets no time-outs: those are the server's.
+// Handler serves the contract. It sets no time-outs; the server does.
 func (s *Simulator) Handler() http.Handler {
 	e := echo.New()
 	e.Binder = binder{}
@@ -42,7 +43,7 @@ func (s *Simulator) Handler() http.Handler {
 	return e
 }
 
-// PutOperation gives the key its outcome, unless it has one, and answers it once it is durable. Safe to repeat.
+// PutOperation gives the key its outcome, unless it has one, and returns it once it is durable. It is safe to repeat.
 func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperationRequestObject) (contract.PutOperationResponseObject, error) {
 	if err := validate(request.Key, request.Body); err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 		return nil, err
 	}
 	switch {
-	case first && token == "pm_timeout_charged":
+	case first && token == "pm_timeout_charged": //nolint:gosec // G101: the name of a test, no credential
 		return nil, s.silent(ctx)
 	case outcome.Refused:
 		return nil, problem{http.StatusUnprocessableEntity, contract.ProblemCode(*outcome.DeclineReason), "The payment's state does not allow it."}
@@ -72,8 +73,8 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	return contract.PutOperation200JSONResponse(outcome.Operation), nil
 }
 
-// perform returns the outcome of the key, and whether this request is the one that decided it. No outcome and no error:
-// there is not going to be an answer.
+// perform returns the outcome of the key, and whether this request decided it. No outcome and no error means that the request gets no
+// response.
 func (s *Simulator) perform(ctx context.Context, key string, request *contract.OperationRequest, token string) (_ *record, first bool, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,13 +110,13 @@ func (s *Simulator) perform(ctx context.Context, key string, request *contract.O
 	return op.outcome, true, nil
 }
 
-// silent holds the request, then breaks its connection. It does not return.
+// silent holds the request, then drops its connection. It does not return.
 func (s *Simulator) silent(ctx context.Context) error {
 	s.wait(ctx, silence)
 	panic(http.ErrAbortHandler)
 }
 
-// GetOperation answers the outcome of a key once it is durable, and 404 while there is none.
+// GetOperation returns the outcome of a key once it is durable, and 404 while there is none.
 func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperationRequestObject) (contract.GetOperationResponseObject, error) {
 	if !keyPattern.MatchString(request.Key) {
 		return nil, errKey
@@ -128,14 +129,11 @@ func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperatio
 	}
 	outcome := op.outcome
 	s.mu.Unlock()
-	if err := outcome.receipt.wait(); err != nil {
-		return nil, err
-	}
-	return contract.GetOperation200JSONResponse(outcome.Operation), nil
+	return contract.GetOperation200JSONResponse(outcome.Operation), outcome.receipt.wait()
 }
 
-// CancelOperation leaves a tombstone under a key that has no outcome, and answers the key's outcome once it is durable.
-// Safe to repeat.
+// CancelOperation leaves a tombstone under a key that has no outcome, and returns the key's outcome once it is durable. It is safe to
+// repeat.
 func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOperationRequestObject) (contract.CancelOperationResponseObject, error) {
 	if !keyPattern.MatchString(request.Key) {
 		return nil, errKey
@@ -143,17 +141,14 @@ func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOp
 	s.mu.Lock()
 	op := entry(s.operations, request.Key)
 	if op.outcome == nil {
-		s.settle(request.Key, op, contract.StatusCancelled, "", false)
+		s.setOutcome(request.Key, op, contract.StatusCancelled, "", false)
 	}
 	outcome := op.outcome
 	s.mu.Unlock()
-	if err := outcome.receipt.wait(); err != nil {
-		return nil, err
-	}
-	return contract.CancelOperation200JSONResponse(outcome.Operation), nil
+	return contract.CancelOperation200JSONResponse(outcome.Operation), outcome.receipt.wait()
 }
 
-// ListLedger answers a page of the ledger once all of it is durable.
+// ListLedger returns a page of the ledger once all of the page is durable.
 func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerRequestObject) (contract.ListLedgerResponseObject, error) {
 	after, limit := int64(0), 100
 	if p := request.Params.After; p != nil {
@@ -176,29 +171,29 @@ func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerReq
 	}
 	s.mu.Unlock()
 	entries = entries[sort.Search(len(entries), func(i int) bool { return entries[i].Sequence > after }):]
-	answer := contract.ListLedger200JSONResponse{Data: []contract.LedgerEntry{}}
+	page := contract.ListLedger200JSONResponse{Data: []contract.LedgerEntry{}}
 	if len(entries) > limit {
 		entries = entries[:limit]
-		answer.Next = &entries[limit-1].Sequence
+		page.Next = &entries[limit-1].Sequence
 	}
 	for _, r := range entries {
 		if err := r.receipt.wait(); err != nil {
 			return nil, err
 		}
-		answer.Data = append(answer.Data, contract.LedgerEntry{
+		page.Data = append(page.Data, contract.LedgerEntry{
 			Sequence: r.Sequence, Key: r.Key, Kind: r.Kind, Payment: r.Payment, Amount: r.Amount, Status: r.Status, CreatedAt: r.CreatedAt,
 		})
 	}
-	return answer, nil
+	return page, nil
 }
 
-// GetLive answers that the process runs.
+// GetLive tells that the process runs.
 func (s *Simulator) GetLive(context.Context, contract.GetLiveRequestObject) (contract.GetLiveResponseObject, error) {
 	return contract.GetLive200JSONResponse{Status: "ok"}, nil
 }
 
-// twice is the answer of pm_duplicate: sent, and sent again in place of the answer to the next request on the
-// connection, which is read and lost. Without a next request it is sent again all the same, unasked.
+// twice is the response of pm_duplicate. It is sent a second time as the response to the next request on the connection, which is read
+// and lost, and without a next request after nextWait.
 type twice contract.Operation
 
 // VisitPutOperationResponse takes the connection from the server and ends it.
@@ -207,20 +202,20 @@ func (t twice) VisitPutOperationResponse(w http.ResponseWriter) error {
 	if err != nil {
 		return err
 	}
-	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	response := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
 	}
-	// From here on an error means that the client left, which is its own affair.
+	// From here on an error means that the client left.
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(nextWait))
-	_, _ = conn.Write(answer)
+	_, _ = conn.Write(response)
 	if next, err := http.ReadRequest(buffered.Reader); err == nil {
 		_, _ = io.Copy(io.Discard, next.Body) // closing with bytes unread would reset the connection
 	}
 	_ = conn.SetDeadline(time.Now().Add(nextWait))
-	_, _ = conn.Write(answer)
+	_, _ = conn.Write(response)
 	return nil
 }
 
@@ -244,8 +239,8 @@ func validate(key string, r *contract.OperationRequest) error {
 	return nil
 }
 
-// binder takes a JSON body of at most 64 KiB without unknown, repeated or differently cased members. It reads it to its
-// end, or the server would not notice when the client of a silent request leaves.
+// binder accepts a JSON body of at most 64 KiB without unknown, repeated or differently cased members. It reads the body to its end:
+// only then the server notices that the client of a silent request leaves.
 type binder struct{}
 
 func (binder) Bind(target any, c echo.Context) error {
@@ -262,7 +257,7 @@ func (binder) Bind(target any, c echo.Context) error {
 	return nil
 }
 
-// problem is an error that the client may see.
+// problem is an error with a response.
 type problem struct {
 	status  int
 	code    contract.ProblemCode
@@ -287,22 +282,18 @@ var (
 	errInternal   = problem{http.StatusInternalServerError, contract.ProblemCodeInternal, "Something failed; the outcome is not known."}
 )
 
-// render writes every answer that is not a success. What is no problem and not from echo is a failure of our own.
+// refusals are the problems for echo's own errors.
+var refusals = map[int]problem{http.StatusNotFound: errPath, http.StatusMethodNotAllowed: errMethod, http.StatusBadRequest: errParameter}
+
+// render writes the response of every error. An error that is no problem and not echo's is an internal failure, and is logged.
 func (s *Simulator) render(err error, c echo.Context) {
 	p, ok := errors.AsType[problem](err)
+	if refused, is := errors.AsType[*echo.HTTPError](err); !ok && is {
+		p, ok = refusals[refused.Code]
+	}
 	if !ok {
-		refused, _ := errors.AsType[*echo.HTTPError](err)
-		switch {
-		case refused != nil && refused.Code == http.StatusNotFound:
-			p = errPath
-		case refused != nil && refused.Code == http.StatusMethodNotAllowed:
-			p = errMethod
-		case refused != nil && refused.Code == http.StatusBadRequest:
-			p = errParameter
-		default:
-			p = errInternal
-			s.log.Error("psp request", zap.String("method", c.Request().Method), zap.String("route", c.Path()), zap.Error(err))
-		}
+		p = errInternal
+		s.log.Error("psp request", zap.String("method", c.Request().Method), zap.String("route", c.Path()), zap.Error(err))
 	}
 	body := contract.Problem{Code: p.code, Message: p.message}
 	if key := c.Param("key"); keyPattern.MatchString(key) {

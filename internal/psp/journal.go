@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// journal is an append-only file of JSON lines. One goroutine takes all lines that wait, writes them, calls fsync once
-// and then releases all who wait for them.
+// journal is an append-only file of JSON lines. One goroutine takes all waiting lines, writes them, calls fsync once and then completes
+// their receipt.
 type journal struct {
 	file    *os.File
-	wake    chan struct{} // one signal is enough for any number of lines
+	wake    chan struct{} // one signal stands for any number of lines
 	stopped chan struct{}
-	broken  chan struct{} // closed once a write has failed
+	broken  chan struct{} // closed after a write failed
 
 	mu     sync.Mutex
 	lines  []byte
@@ -26,7 +26,7 @@ type journal struct {
 	closed bool
 }
 
-// receipt belongs to all lines that are written together.
+// receipt tells the result of one write, for all its lines.
 type receipt struct {
 	written chan struct{}
 	err     error
@@ -34,13 +34,8 @@ type receipt struct {
 
 func newReceipt() *receipt { return &receipt{written: make(chan struct{})} }
 
-func (r *receipt) done(err error) {
-	r.err = err
-	close(r.written)
-}
-
-// wait returns nil once the lines are on disk. If it returns an error they may or may not be. A nil receipt is that of
-// a line that was read from the file.
+// wait returns nil once the lines are on disk. After an error they may be on disk or not. A line that was read from the file has a nil
+// receipt.
 func (r *receipt) wait() error {
 	if r == nil {
 		return nil
@@ -49,7 +44,7 @@ func (r *receipt) wait() error {
 	return r.err
 }
 
-// openJournal locks the file for this process, hands every whole line to read, and cuts off a last line without an end.
+// openJournal locks the file for this process, calls read with every whole line, and truncates a last line without an end.
 func openJournal(path string, read func(line []byte) error) (*journal, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -63,11 +58,11 @@ func openJournal(path string, read func(line []byte) error) (*journal, error) {
 	return j, nil
 }
 
-// lockWait is how long a ledger may still be held by a process that is ending.
+// lockWait bounds the wait for the lock of a process that is ending.
 const lockWait = time.Second
 
 func load(file *os.File, read func(line []byte) error) error {
-	for end := time.Now().Add(lockWait); ; time.Sleep(20 * time.Millisecond) {
+	for end, tick := time.Now().Add(lockWait), time.Tick(20*time.Millisecond); ; <-tick {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			break
@@ -92,7 +87,7 @@ func load(file *os.File, read func(line []byte) error) error {
 	}
 }
 
-// append takes v as the next line and returns at once. Lines are written in the order of the calls.
+// append queues v as the next line and returns at once. Lines are written in the order of the calls.
 func (j *journal) append(v any) *receipt {
 	line, err := json.Marshal(v)
 	j.mu.Lock()
@@ -101,8 +96,8 @@ func (j *journal) append(v any) *receipt {
 		err = os.ErrClosed
 	}
 	if err != nil {
-		failed := newReceipt()
-		failed.done(err)
+		failed := &receipt{written: make(chan struct{}), err: err}
+		close(failed.written)
 		return failed
 	}
 	j.lines = append(append(j.lines, line...), '\n')
@@ -113,7 +108,7 @@ func (j *journal) append(v any) *receipt {
 	return j.next
 }
 
-// write ends when wake is closed. After one failure nothing more is written: the file may end in half a line.
+// write runs until wake is closed. After a failure it writes nothing more: the file may end in half a line.
 func (j *journal) write() {
 	defer close(j.stopped)
 	var broken error
@@ -128,11 +123,12 @@ func (j *journal) write() {
 				close(j.broken)
 			}
 		}
-		batch.done(broken)
+		batch.err = broken
+		close(batch.written)
 	}
 }
 
-// close writes what waits. Calling it again changes nothing.
+// close writes the waiting lines and closes the file. It is safe to repeat.
 func (j *journal) close() error {
 	j.mu.Lock()
 	if !j.closed {
@@ -141,8 +137,9 @@ func (j *journal) close() error {
 	}
 	j.mu.Unlock()
 	<-j.stopped
-	if err := j.file.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
+	err := j.file.Close()
+	if errors.Is(err, os.ErrClosed) {
+		return nil
 	}
-	return nil
+	return err
 }

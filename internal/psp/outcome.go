@@ -7,26 +7,26 @@ import (
 	contract "github.com/ordergate/ordergate/gen/psp"
 )
 
-// record is the one outcome of a key, an entry of the ledger and a line of its file. It never changes.
+// record is the one outcome of a key, an entry of the ledger and a line of its file. It is immutable.
 type record struct {
 	contract.Operation
 	Sequence int64 `json:"sequence"`
-	// Request is null if the key was cancelled unseen.
+	// Request is null if the key was cancelled before any request.
 	Request *contract.OperationRequest `json:"request"`
-	// Refused by the payment's state: PUT answers 422 with the decline reason as its code.
+	// Refused means that the payment's state refused the request: PUT gives 422 with the decline reason as its code.
 	Refused bool `json:"refused"`
 
 	receipt *receipt
 }
 
-// operation is what is known of a key. Before its outcome that is in memory only, so a restart frees the key.
+// operation is the state of a key. Until there is an outcome it is in memory only, so a restart frees the key.
 type operation struct {
 	request  *contract.OperationRequest // the first one seen
-	failures int                        // 500s given on purpose
+	failures int                        // deliberate 500s so far
 	outcome  *record
 }
 
-// payment is what the succeeded operations of one payment add up to.
+// payment is the sum of the succeeded operations of one payment.
 type payment struct {
 	authorized *contract.Money
 	voided     bool
@@ -35,7 +35,7 @@ type payment struct {
 	ledger     []*record
 }
 
-// entry returns what a map has under a key, from now on something.
+// entry returns the value of a key, and makes it if it is missing.
 func entry[T any](m map[string]*T, key string) *T {
 	if m[key] == nil {
 		m[key] = new(T)
@@ -43,26 +43,26 @@ func entry[T any](m map[string]*T, key string) *T {
 	return m[key]
 }
 
-// decide gives a key without an outcome that of its request. s.mu is held.
+// decide gives a key the outcome of its request. The key has no outcome yet; s.mu is held.
 func (s *Simulator) decide(key string, op *operation, token string) {
 	switch token {
 	case "", "pm_ok", "pm_slow", "pm_duplicate", "pm_flaky", "pm_timeout_charged":
 		code := entry(s.payments, op.request.Payment).refuses(op.request)
 		if code == "" {
-			s.settle(key, op, contract.StatusSucceeded, "", false)
+			s.setOutcome(key, op, contract.StatusSucceeded, "", false)
 		} else {
-			s.settle(key, op, contract.StatusDeclined, string(code), true)
+			s.setOutcome(key, op, contract.StatusDeclined, string(code), true)
 		}
 	case "pm_declined":
-		s.settle(key, op, contract.StatusDeclined, "insufficient_funds", false)
+		s.setOutcome(key, op, contract.StatusDeclined, "insufficient_funds", false)
 	default:
-		s.settle(key, op, contract.StatusDeclined, "invalid_method", false)
+		s.setOutcome(key, op, contract.StatusDeclined, "invalid_method", false)
 	}
 }
 
-// settle makes an outcome the key's own and sends it to the file. Nobody may answer it, or anything built on it, before
-// its receipt is done; what is decided on top of it comes after it in the file. s.mu is held.
-func (s *Simulator) settle(key string, op *operation, status contract.Status, reason string, refused bool) {
+// setOutcome gives a key its outcome and appends it to the file. No response may show it, or depend on it, before its receipt is done.
+// s.mu is held, so later outcomes are later in the file.
+func (s *Simulator) setOutcome(key string, op *operation, status contract.Status, reason string, refused bool) {
 	r := &record{Sequence: int64(len(s.ledger)) + 1, Request: op.request, Refused: refused}
 	r.Operation = contract.Operation{
 		Key: key, Status: status, Reference: fmt.Sprintf("sim_%012d", r.Sequence), CreatedAt: s.clock().UTC().Truncate(time.Microsecond),
@@ -77,7 +77,7 @@ func (s *Simulator) settle(key string, op *operation, status contract.Status, re
 	s.apply(r)
 }
 
-// apply adds an outcome to the state, in the same way when it is made and when it is read from the file.
+// apply adds an outcome to the state, both when it is made and when it is read from the file.
 func (s *Simulator) apply(r *record) {
 	s.ledger = append(s.ledger, r)
 	op := entry(s.operations, r.Key)
@@ -102,7 +102,7 @@ func (s *Simulator) apply(r *record) {
 	}
 }
 
-// refuses returns why the payment's state does not allow an operation; nothing if it does.
+// refuses returns the reason why the payment's state does not allow an operation; "" if it does.
 func (p *payment) refuses(r *contract.OperationRequest) contract.ProblemCode {
 	amount := r.Amount.Amount
 	switch {

@@ -1,5 +1,5 @@
-// Package psp is a payment provider that Ordergate can run against: it serves openapi/psp.yaml and misbehaves on
-// request, as the contract's method tokens say. What it answered once it knows after kill -9 too.
+// Package psp simulates a payment provider. It serves openapi/psp.yaml and fails on request, as the contract's method tokens say. An
+// outcome that it has sent survives kill -9.
 package psp
 
 import (
@@ -17,30 +17,30 @@ import (
 	"go.uber.org/zap"
 )
 
-// Config is what a Simulator needs. The zero Clock is time.Now and the zero Log is silent.
+// Config is a Simulator's configuration. The zero Clock is time.Now; the zero Log writes nothing.
 type Config struct {
-	// Dir holds the ledger file, psp.jsonl. It is made if there is none.
+	// Dir is the folder of the ledger file, psp.jsonl. New makes it if it is missing.
 	Dir   string
 	Clock func() time.Time
 	Log   *zap.Logger
 }
 
-// Simulator is one provider: every key with its one outcome, every payment with what was moved. All of it is in memory,
-// rebuilt from the ledger file at start. Safe for concurrent use.
+// Simulator is one provider. It keeps the one outcome of every key and the sums of every payment in memory, and reads them from the
+// ledger file at start. It is safe for concurrent use.
 type Simulator struct {
 	clock   func() time.Time
 	log     *zap.Logger
 	journal *journal
-	wait    func(context.Context, time.Duration) // until then or until the context ends; tests replace it
+	wait    func(context.Context, time.Duration) // returns after the time, or when the context ends; tests replace it
 
-	mu         sync.Mutex // guards what follows; never held while sleeping or writing
+	mu         sync.Mutex // guards the fields below; never held while waiting or writing
 	ledger     []*record
 	operations map[string]*operation
 	payments   map[string]*payment
 }
 
-// New reads the ledger file and drops a torn last line: that outcome was never answered. Any other damage is an error,
-// and so is a second process on the same file. Call Close when done.
+// New reads the ledger file and drops a torn last line: that outcome was never sent. Any other damage is an error, and so is a second
+// process on the same file. Close must be called at the end.
 func New(cfg Config) (*Simulator, error) {
 	s := &Simulator{clock: cfg.Clock, log: cfg.Log, wait: wait, operations: map[string]*operation{}, payments: map[string]*payment{}}
 	if s.clock == nil {
@@ -70,12 +70,12 @@ func New(cfg Config) (*Simulator, error) {
 	return s, nil
 }
 
-// Close writes what is decided and closes the ledger file. Requests that come later are answered 500. End Serve first.
+// Close writes the pending outcomes and closes the ledger file. Later requests get 500, so Serve should have ended.
 func (s *Simulator) Close() error { return s.journal.close() }
 
-// Serve answers on addr until ctx ends, then lets running requests finish for at most 5 s; those that are meant never
-// to be answered are cut off at once. It returns nil after an orderly end and does not call Close. A ledger that cannot be written
-// ends it, too: a new process begins with what is in the file.
+// Serve serves addr until ctx ends, then lets running requests finish for at most 5 s; requests that get no response by design are
+// disconnected at once. It returns nil after an orderly end and does not call Close. It also ends when the ledger cannot be written: a
+// new process begins with the file's content.
 func (s *Simulator) Serve(ctx context.Context, addr string) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -157,7 +157,7 @@ func authorize(payment, token string) contract.OperationRequest {
 
 func (p *provider) put(key string, r contract.OperationRequest) *contract.PutOperationResponse {
 	p.t.Helper()
-	answer, err := p.client.PutOperationWithResponse(context.Background(), key, r)
+	answer, err := p.client.PutOperationWithResponse(p.t.Context(), key, r)
 	if err != nil {
 		p.t.Error(err) // not Fatal: tests call this beside their own goroutine
 		return &contract.PutOperationResponse{}
@@ -192,7 +192,7 @@ func word(answer *contract.PutOperationResponse) string {
 // abandon puts a request whose client leaves once the simulator waits, and returns for how long it meant to.
 func (p *provider) abandon(key string, r contract.OperationRequest) time.Duration {
 	p.t.Helper()
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, leave := context.WithCancel(p.t.Context())
 	defer leave()
 	ended := make(chan error, 1)
 	go func() {
@@ -209,7 +209,7 @@ func (p *provider) abandon(key string, r contract.OperationRequest) time.Duratio
 
 func (p *provider) get(key string) *contract.GetOperationResponse {
 	p.t.Helper()
-	answer, err := p.client.GetOperationWithResponse(context.Background(), key)
+	answer, err := p.client.GetOperationWithResponse(p.t.Context(), key)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func (p *provider) get(key string) *contract.GetOperationResponse {
 
 func (p *provider) cancel(key string) *contract.Operation {
 	p.t.Helper()
-	answer, err := p.client.CancelOperationWithResponse(context.Background(), key)
+	answer, err := p.client.CancelOperationWithResponse(p.t.Context(), key)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func (p *provider) cancel(key string) *contract.Operation {
 
 func (p *provider) entries(params contract.ListLedgerParams) *contract.Ledger {
 	p.t.Helper()
-	answer, err := p.client.ListLedgerWithResponse(context.Background(), &params)
+	answer, err := p.client.ListLedgerWithResponse(p.t.Context(), &params)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestTimeoutRecordsNothing(t *testing.T) {
 func TestSilenceEndsWithoutAnAnswer(t *testing.T) {
 	p := setup(t)
 	close(p.release)
-	answer, err := p.client.PutOperationWithResponse(context.Background(), "k", authorize("pay", "pm_timeout"))
+	answer, err := p.client.PutOperationWithResponse(t.Context(), "k", authorize("pay", "pm_timeout"))
 	if err == nil {
 		t.Errorf("answered %s", answer.Status())
 	}
@@ -545,12 +545,12 @@ func TestNothingIsAnsweredThatIsNotWritten(t *testing.T) {
 		equal(t, "PUT", p.outcome("k", authorize("pay", "pm_ok")), "500 internal")
 	}
 	equal(t, "GET", p.get("k").StatusCode(), http.StatusInternalServerError)
-	answer, err := p.client.ListLedgerWithResponse(context.Background(), nil)
+	answer, err := p.client.ListLedgerWithResponse(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "ledger", answer.StatusCode(), http.StatusInternalServerError)
-	if err := p.Serve(context.Background(), "127.0.0.1:0"); !errors.Is(err, errLedger) {
+	if err := p.Serve(t.Context(), "127.0.0.1:0"); !errors.Is(err, errLedger) {
 		t.Errorf("it serves on: %v", err)
 	}
 }
@@ -619,7 +619,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	served := make(chan error, 1)
 	go func() { served <- p.Serve(ctx, addr) }()
@@ -638,7 +638,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 	silent := make(chan error, 1)
 	go func() {
-		_, err := client.PutOperationWithResponse(context.Background(), "k", authorize("pay", "pm_timeout"))
+		_, err := client.PutOperationWithResponse(t.Context(), "k", authorize("pay", "pm_timeout"))
 		silent <- err
 	}()
 	<-p.waits
@@ -649,7 +649,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	if err := <-silent; err == nil {
 		t.Error("the silent request was answered")
 	}
-	if err := p.Serve(context.Background(), "256.0.0.1:0"); err == nil {
+	if err := p.Serve(t.Context(), "256.0.0.1:0"); err == nil {
 		t.Error("served on no address")
 	}
 }

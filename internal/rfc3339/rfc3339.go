@@ -1,5 +1,5 @@
-// Package rfc3339 is the one form in which times leave the system: RFC 3339 in UTC with six digits of seconds, which is what
-// PostgreSQL keeps. A value that loses its trailing zeros would differ in length from its neighbours and from what clients compare.
+// Package rfc3339 has the one form of a time in every response and event: RFC 3339 in UTC with six fractional digits, the precision of
+// PostgreSQL. All values have one length, so their strings compare like their times.
 package rfc3339
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// layout writes six digits always; the standard library's RFC3339Nano drops trailing zeros.
+// layout always writes six digits; the standard library's RFC3339Nano drops trailing zeros.
 const layout = "2006-01-02T15:04:05.000000Z"
 
 // Time is an instant whose JSON has the one form. The zero Time is an instant like any other: an absent one is a nil pointer.
@@ -35,10 +35,10 @@ func (t Time) MarshalJSON() ([]byte, error) { return t.UTC().AppendFormat(nil, `
 
 var errFormat = errors.New("not an RFC 3339 time")
 
-// form is RFC 3339's grammar, T and Z in either case; time.Parse alone takes one digit of hours, a comma and an offset of 24 hours.
+// form is the grammar of RFC 3339. time.Parse alone accepts one digit of hours, a comma and an offset of 24 hours.
 var form = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// UnmarshalText reads any RFC 3339 time, strictly.
+// UnmarshalText reads an RFC 3339 time, T and Z in either case, and refuses everything else.
 func (t *Time) UnmarshalText(b []byte) error {
 	text := strings.ToUpper(string(b))
 	parsed, err := time.Parse(time.RFC3339, text)
@@ -49,7 +49,7 @@ func (t *Time) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// UnmarshalJSON reads what UnmarshalText reads, in a JSON string.
+// UnmarshalJSON reads a JSON string as UnmarshalText does.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
 		return errFormat

@@ -15,7 +15,9 @@ func TestTimesHaveSixDigitsAlways(t *testing.T) {
 		if err != nil || string(got) != `{"t":`+want+`}` {
 			t.Errorf("%s: %s, %v", want, got, err)
 		}
-		var back struct{ T Time }
+		var back struct {
+			T Time `json:"t"`
+		}
 		if err := json.Unmarshal(got, &back); err != nil || !back.T.Equal(New(in).Time) {
 			t.Errorf("%s read back: %v, %v", want, back.T, err)
 		}

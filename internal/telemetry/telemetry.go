@@ -1,10 +1,11 @@
-// Package telemetry makes the logger, the tracer and the metrics registry that the other packages are given.
+// Package telemetry makes the logger, the tracer and the metrics registry of a process.
 package telemetry
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -17,10 +18,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// sampleRatio of the traces that begin here; a caller's decision is followed.
+// sampleRatio is the share of sampled traces among those that begin here. For other traces the caller has decided.
 const sampleRatio = 0.01
 
-// Telemetry is what the program is watched by.
+// Telemetry has the logger, the tracer and the registry. The other packages take them as parameters.
 type Telemetry struct {
 	Log      *zap.Logger
 	Tracer   trace.Tracer
@@ -28,8 +29,8 @@ type Telemetry struct {
 	close    func(context.Context) error
 }
 
-// New makes a logger that writes JSON lines of the level and above to out, a tracer whose spans go where the standard OTEL_*
-// variables say (by default nowhere), and a registry with the process's own metrics.
+// New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_* variables
+// say (none by default), and a registry with the metrics of the process. Close must be called at the end.
 func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil {
@@ -37,13 +38,15 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	}
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
-	t := &Telemetry{Registry: prometheus.NewRegistry(), close: func(context.Context) error { return nil }}
+	t := &Telemetry{Registry: prometheus.NewRegistry()}
 	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, lvl))
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
 	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
-	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+	if slices.ContainsFunc([]string{"OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}, func(name string) bool {
+		return os.Getenv(name) != "" //nolint:forbidigo // autoexport reads these variables itself
+	}) {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("span exporter: %w", err)
@@ -56,7 +59,7 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	return t, nil
 }
 
-// Close sends what is buffered.
+// Close sends the buffered spans and log lines.
 func (t *Telemetry) Close(ctx context.Context) {
 	_ = t.close(ctx)
 	_ = t.Log.Sync()

@@ -1,4 +1,4 @@
-// Package token is the consistency token: what a client has seen, in a form that only we can make.
+// Package token signs and reads consistency tokens. A token names the state of the database that a client has seen.
 package token
 
 import (
@@ -11,33 +11,33 @@ import (
 	"strings"
 )
 
-// NoPosition is the position of a commit that could not be read: no replica has reached it. Being the greatest, it is the one that the
-// writer's client keeps, and for that long it reads from the primary; no cache hands it to others.
+// NoPosition is the LSN of a commit whose LSN could not be read. No replica reaches it, so a client with this token reads from the
+// primary. It is the greatest LSN, so the client keeps it; caches give it to no other client.
 const NoPosition = math.MaxUint64
 
-// Token says up to where a client has seen the database: a timeline and a position in its log and, after a write or of one row,
-// the row's key and revision. The zero token asks for nothing.
+// Token is a timeline and an LSN that a client has seen and, if it saw one row, the key and the revision of that row. The zero Token
+// demands nothing.
 type Token struct {
 	Timeline uint32
 	LSN      uint64
-	Key      string // for example ord_...; never a dot
+	Key      string // for example ord_...
 	Rev      int64
 }
 
-// Signer makes tokens and refuses those of others.
+// Signer signs tokens and verifies them.
 type Signer struct{ key []byte }
 
-// NewSigner returns a Signer with the secret key that all instances share.
+// NewSigner returns a Signer with a secret key, which all instances share.
 func NewSigner(key []byte) Signer { return Signer{key: key} }
 
-// Sign writes "1." timeline "." LSN "." key-rev "." HMAC, the numbers in fixed-width hex, so that of two tokens the greater
-// string is the later one.
+// Sign writes "1." timeline "." LSN "." key-rev "." HMAC. Timeline and LSN are hex of fixed width: of two tokens the greater string is
+// the later one. A dot in the key is written as "~".
 func (s Signer) Sign(t Token) string {
 	body := fmt.Sprintf("1.%08x.%016x.%s-%d", t.Timeline, t.LSN, strings.ReplaceAll(t.Key, ".", "~"), t.Rev)
 	return body + "." + s.mac(body)
 }
 
-// Parse reads a token of ours; ok is false for any other string. The empty string is the zero token.
+// Parse reads a token that Sign wrote with the same key; ok is false for any other string. The empty string is the zero Token.
 func (s Signer) Parse(text string) (t Token, ok bool) {
 	if text == "" {
 		return Token{}, true
