@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -224,6 +225,31 @@ func (p *program) survives(t *testing.T) {
 				t.Fatalf("%s is not back:\n%s", name, p.said())
 			}
 		}
+	}
+}
+
+// TestRefusedStarts: what can be known before anything is started ends the start with a sentence.
+func TestRefusedStarts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"one address for two":               {[]string{"ORDERGATE_ADDR=127.0.0.1:28123", "ORDERGATE_ADMIN_ADDR=localhost:28123"}, "same address"},
+		"one address for API and simulator": {[]string{"ORDERGATE_ADDR=127.0.0.1:28124", "ORDERGATE_PSP_ADDR=:28124"}, "same address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProgram(t)
+			run := exec.Command("bin/ordergate", "run")
+			run.Env = append(append(os.Environ(), p.env...), c.env...)
+			out, err := run.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if _, err = os.Stat(filepath.Join(p.dir, "primary")); err == nil {
+				t.Error("the primary was made")
+			}
+		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
+	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/sql"
@@ -72,8 +74,7 @@ func withoutFlags(run runner) func(*flag.FlagSet) runner {
 // Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, output for a person to stdout.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 || isHelp(args[0]) {
-		_, err := io.WriteString(stdout, usage("")+
-			"\nordergate SUBCOMMAND -h lists flags. Settings come from the environment: docs/running.md\n")
+		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
 		return err
 	}
 	if args[0] == "--version" {
@@ -86,10 +87,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			_, err := io.WriteString(stdout, group)
 			return err
 		}
-		if group == "" {
-			group = usage("")
+		if group != "" {
+			return fmt.Errorf("ordergate %s needs one of its actions:\n%s", args[0], group)
 		}
-		return fmt.Errorf("no subcommand %q\n\n%s", strings.Join(args[:min(len(args), 2)], " "), group)
+		return fmt.Errorf("no subcommand %q:\n%s", args[0], usage(""))
 	}
 	sub := subcommands[i]
 	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)
@@ -259,7 +260,14 @@ func simulate(flags *flag.FlagSet) runner {
 		return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 			s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
 			if err != nil {
-				return fmt.Errorf("cannot open the simulator's ledger in ORDERGATE_PSP_DIR: %w", err)
+				return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
+			}
+			file := filepath.Join(proc.cfg.PSPDir, "psp.test") // a full disk shows now, not at the first payment
+			if err = devstack.WriteFile(file, make([]byte, 4096)); err == nil {
+				err = os.Remove(file)
+			}
+			if err != nil {
+				return errors.Join(fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err)), s.Close())
 			}
 			err = s.Serve(ctx, proc.cfg.PSPAddr)
 			return errors.Join(err, s.Close())

@@ -186,7 +186,7 @@ func (g *gateway) do(method, path string, body any, headers ...string) answer {
 	return a
 }
 
-func wish(sku string, quantity int, methodToken string) map[string]any {
+func draft(sku string, quantity int, methodToken string) map[string]any {
 	w := map[string]any{"currency": "EUR", "customer_ref": "c-1", "lines": []map[string]any{{"sku": sku, "quantity": quantity}}}
 	if methodToken != "" {
 		w["payment"] = map[string]string{"method_token": methodToken}

@@ -102,8 +102,10 @@ const (
 	startingUp    = "57P03" // cannot_connect_now
 )
 
-// await polls ready until it returns nil. It gives up when the child ends or ctx does, and when PostgreSQL answers with an error
-// other than that it is starting.
+var errPrimaryLost = errors.New("the primary does not answer")
+
+// await polls ready until it returns nil. It gives up when the child ends or ctx does, when the primary is lost, and when PostgreSQL
+// answers with an error other than that it is starting.
 func (c *child) await(ctx context.Context, ready func(context.Context) error) error {
 	for {
 		err := ready(ctx)
@@ -112,7 +114,7 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 		}
 		if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == wrongPassword {
 			return fmt.Errorf("state.json has another password than the data of %s: restore it, or remove the folder to begin anew", c.name)
-		} else if ok && answer.Code != startingUp {
+		} else if ok && answer.Code != startingUp || errors.Is(err, errPrimaryLost) {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		select {

@@ -297,7 +297,7 @@ func DiskFull(dir string, err error) error {
 	}
 	free, errStat := freeSpace(dir)
 	if errStat == nil && free < fullBelow || errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), "No space left on device") {
-		return fmt.Errorf("%w, %s has %d MB free: %w", errDiskFull, dir, free>>20, err)
+		return fmt.Errorf("%w (%d MB are free in %s now): %w", errDiskFull, free>>20, dir, err)
 	}
 	return err
 }
@@ -356,7 +356,7 @@ func WriteFile(path string, content []byte) error {
 	}
 	_, err = tmp.Write(content)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return os.Rename(tmp.Name(), path)
 }

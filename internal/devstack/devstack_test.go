@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestMain plays the run that gets killed when a test asks for it.
+// TestMain is a run of the stack in a process of its own when a test asks for it.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("DEVSTACK_TEST_RUN"); dir != "" {
 		s, err := Start(context.Background(), Config{Dir: dir, Replicas: replicas})
@@ -237,6 +238,41 @@ func TestKilledRunLeavesNothingRunning(t *testing.T) {
 	s := start(t, dir, replicas)
 	awaitRows(t, s.PrimaryURL, 3)
 	stop(t, s)
+}
+
+// TestFullDisk: a first start on a disk that is too small ends with a sentence that says so, at whichever write the disk is full.
+func TestFullDisk(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a small disk of one's own is a tmpfs in a user namespace of Linux")
+	}
+	for _, size := range []string{"8k", "100k", "1m", "30m", "45m", "60m", "75m", "100m"} {
+		t.Run(size, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			// The inner namespace has another user than root, whom PostgreSQL refuses.
+			run := exec.CommandContext(ctx, "unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o "size=$1,mode=777" tmpfs "$2" &&
+				exec unshare -U --map-user=1000 --map-group=1000 "$3"`, "sh", size, dir, os.Args[0])
+			run.Env = append(os.Environ(), "DEVSTACK_TEST_RUN="+filepath.Join(dir, "data"))
+			out, err := run.CombinedOutput()
+			if strings.Contains(string(out), "unshare:") || strings.Contains(string(out), "mount:") {
+				t.Fatalf("this test needs user namespaces (unshare -Urm): allow them in the kernel, and in the container if this is one: %s", out)
+			}
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "the disk is full") {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	t.Run("a start that needs more than is free is refused", func(t *testing.T) {
+		dir := scratch(t)
+		s, err := Start(t.Context(), Config{Dir: dir, MinFree: math.MaxInt64})
+		if err == nil {
+			stop(t, s)
+		}
+		if !errors.Is(err, errDiskFull) || exists(filepath.Join(dir, "primary")) {
+			t.Error(err)
+		}
+	})
 }
 
 func TestNamesOfFolders(t *testing.T) {

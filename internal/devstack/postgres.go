@@ -179,17 +179,20 @@ func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*chil
 		return nil, err
 	}
 	return c, c.await(ctx, func(ctx context.Context) error {
+		var active bool
+		err := primary.QueryRow(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = $1", r.Name).Scan(&active)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errPrimaryLost, err)
+		}
 		db, err := pgx.Connect(ctx, s.url(r.Name, "postgres"))
 		if err != nil {
 			return err
 		}
 		defer db.Close(context.WithoutCancel(ctx))
-		var active bool
-		err = primary.QueryRow(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = $1", r.Name).Scan(&active)
-		if err == nil && !active {
-			err = errors.New("it does not stream")
+		if !active {
+			return errors.New("it does not stream")
 		}
-		return err
+		return nil
 	})
 }
 
