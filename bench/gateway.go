@@ -86,7 +86,7 @@ func sku(n int64) string { return fmt.Sprintf("LAMP-%04d", n%skus) }
 // assemble makes the API of the program in this process too, with entries of its own in Redis. Each line of its log is one write to
 // /dev/null.
 func (g *gateway) assemble(ctx context.Context) {
-	tel := try(telemetry.New(ctx, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
+	tel := try(telemetry.New(ctx, func(string) string { return "" }, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"
 	g.components = try(app.Assemble(ctx, cfg, tel))

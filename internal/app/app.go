@@ -166,7 +166,7 @@ func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []stri
 
 // withTelemetry runs fn with telemetry that logs to the process's logs.
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
-	tel, err := telemetry.New(ctx, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
+	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,10 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,7 +21,7 @@ import (
 // sampleRatio of the traces that begin here; a caller's decision is followed.
 const sampleRatio = 0.01
 
-// Telemetry is what the program is watched by.
+// Telemetry is the logger, the tracer and the metrics registry of a process.
 type Telemetry struct {
 	Log      *zap.Logger
 	Tracer   trace.Tracer
@@ -28,9 +29,9 @@ type Telemetry struct {
 	close    func(context.Context) error
 }
 
-// New makes a logger that writes JSON lines of the level and above to out, a tracer whose spans go where the standard OTEL_*
-// variables say (by default nowhere), and a registry with the process's own metrics.
-func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
+// New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_*
+// variables of the environment say (by default not at all), and a registry with the process's own metrics.
+func New(ctx context.Context, getenv func(string) string, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil {
 		return nil, err
@@ -39,11 +40,14 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
 	t := &Telemetry{Registry: prometheus.NewRegistry(), close: func(context.Context) error { return nil }}
 	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, lvl))
-	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector())
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
 	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
-	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+	if export, err := exports(getenv); err != nil {
+		return nil, err
+	} else if export {
 		exporter, err := otlptracehttp.New(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("span exporter: %w", err)
@@ -54,6 +58,25 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	otel.SetTracerProvider(provider)
 	t.Tracer, t.close = provider.Tracer("ordergate"), provider.Shutdown
 	return t, nil
+}
+
+// exports tells whether spans are exported. OTLP over HTTP is the one exporter: the others, and gRPC, would be a third of the build.
+func exports(getenv func(string) string) (bool, error) {
+	protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
+	switch exporter := getenv("OTEL_TRACES_EXPORTER"); exporter {
+	case "none":
+		return false, nil
+	case "", "otlp":
+		if exporter == "" && getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+			return false, nil
+		}
+		if protocol == "grpc" {
+			return false, errors.New("OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported: http/protobuf or http/json")
+		}
+		return true, nil
+	default:
+		return false, fmt.Errorf("OTEL_TRACES_EXPORTER=%s is not supported: otlp or none", exporter)
+	}
 }
 
 // Close sends what is buffered.
