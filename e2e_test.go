@@ -208,7 +208,7 @@ func (p *program) survives(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := `{"currency":"EUR","customer_ref":"survivor","lines":[{"sku":"LAMP-0001","quantity":1}],"payment":{"method_token":"pm_ok"}}`
-		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; <-time.After(50 * time.Millisecond) {
 			status, placed := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("survivor-%d", i), "Prefer", "wait=10")
 			if id, _ := placed["id"].(string); status == 201 {
 				if status, read := p.call("GET", "/v1/orders/"+id, ""); status != 200 || read["status"] != "confirmed" {
@@ -220,7 +220,7 @@ func (p *program) survives(t *testing.T) {
 				t.Fatalf("%s was killed: %d %v", name, status, placed)
 			}
 		}
-		for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), name+" is back"); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), name+" is back"); <-time.After(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s is not back:\n%s", name, p.said())
 			}
@@ -271,7 +271,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 			for i := range keys {
 				token := []string{"pm_ok", "pm_ok", "pm_declined", "pm_flaky", "pm_timeout_charged"}[i%5]
 				body := fmt.Sprintf(`{"currency":"EUR","customer_ref":"kill","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"%s"}}`, sku, token)
-				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
 					mu.RLock()
 					status, answer := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("kill-%06d", i))
 					mu.RUnlock()
@@ -302,7 +302,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 
 	ends, reasons := map[string]string{}, map[string]string{}
 	var open int
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(100 * time.Millisecond) {
 		open = 0
 		for cursor := ""; ; {
 			_, page := p.call("GET", "/v1/orders?limit=100&customer_ref=kill"+cursor, "")

@@ -134,7 +134,7 @@ func await(addr string) {
 			_ = conn.Close()
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 	must(fmt.Errorf("nobody listens on %s", addr))
 }

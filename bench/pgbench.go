@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/exaring/otelpgx"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,7 +42,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench"); len(found) > 0 {
 		p.program = found[len(found)-1]
 	}
-	recorded := &recorder{}
+	recorded := &recorder{Tracer: otelpgx.NewTracer()}
 	c := g.components.Primary.Config()
 	c.ConnConfig.Tracer, c.AfterConnect, c.MinIdleConns = recorded, nil, 0 // nothing but the order's statements
 	pool := try(pgxpool.NewWithConfig(ctx, c))
@@ -139,8 +140,11 @@ func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
 	return (try(strconv.ParseFloat(last[0][1], 64)) + try(strconv.ParseFloat(last[1][1], 64))) / 2
 }
 
-// recorder keeps the statements of a connection; it implements pgx.QueryTracer and pgx.BatchTracer.
-type recorder struct{ all []pgx.TraceQueryStartData }
+// recorder keeps the statements of a connection, and is otherwise the tracer that the connection had.
+type recorder struct {
+	*otelpgx.Tracer
+	all []pgx.TraceQueryStartData
+}
 
 // TraceQueryStart keeps a statement.
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
@@ -152,14 +156,3 @@ func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.Trace
 func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
 }
-
-// TraceBatchStart does nothing.
-func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
-	return ctx
-}
-
-// TraceQueryEnd does nothing.
-func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// TraceBatchEnd does nothing.
-func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}

@@ -55,7 +55,7 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 func measureSaga(ctx context.Context, g *gateway) []figure {
 	endPSP, endWorker := g.child(ctx, "psp", g.psp), g.child(ctx, "worker", "")
 	paid := func() {
-		for n, last := 1, time.Now().Add(time.Minute); n > 0; time.Sleep(20 * time.Millisecond) {
+		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
 			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
 			if time.Now().After(last) {
 				must(fmt.Errorf("%d orders are not confirmed and paid after a minute", n))

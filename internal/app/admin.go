@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
@@ -24,7 +23,7 @@ const (
 	maxClockOffset = 5 * time.Second  // between us and the primary
 	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
 	maxOutboxAge   = 30 * time.Second // something is not being published
-	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and for /metrics
+	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and of each for /metrics
 )
 
 // health is the body of /readyz.
@@ -34,7 +33,6 @@ type health struct {
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
 	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it cannot be reached
 	Parked        int64     `json:"parked_messages"`
-	primaryDown   bool
 }
 
 // admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
@@ -90,7 +88,7 @@ func (c *Components) health(ctx context.Context, worker bool) (h health) {
 	defer cancel()
 	h.Faults, h.LagSeconds = []string{}, []float64{}
 	row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
-	if h.primaryDown = err != nil; h.primaryDown {
+	if err != nil {
 		h.Faults = append(h.Faults, "the primary does not answer")
 	} else {
 		h.OutboxSeconds, h.Parked = row.OutboxSeconds, row.Parked
@@ -116,39 +114,30 @@ func (c *Components) health(ctx context.Context, worker bool) (h health) {
 	return h
 }
 
-// healthMetrics asks the servers for the figures of /readyz whenever /metrics is read.
-type healthMetrics struct{ *Components }
-
-var (
-	parkedMessages = prometheus.NewDesc("ordergate_parked_messages", "Messages that could not be handled; absent: the primary does not answer.", nil, nil)
-	replicaLag     = prometheus.NewDesc("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", []string{"replica"}, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (m healthMetrics) Describe(descs chan<- *prometheus.Desc) {
-	descs <- parkedMessages
-	descs <- replicaLag
-}
-
-// Collect implements prometheus.Collector.
-func (m healthMetrics) Collect(metrics chan<- prometheus.Metric) {
-	h := m.health(context.Background(), false)
-	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
-		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+// registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read.
+func (c *Components) registerHealth() {
+	gauge := func(name, help string, labels prometheus.Labels, value func(context.Context) float64) {
+		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
+			ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+			defer cancel()
+			return value(ctx)
+		}))
 	}
-	if !h.primaryDown {
-		gauge(parkedMessages, float64(h.Parked))
-	}
-	for i, lag := range h.LagSeconds {
-		if lag < 0 {
-			lag = math.Inf(1)
+	gauge("ordergate_parked_messages", "Messages that could not be handled; NaN: the primary does not answer.", nil, func(ctx context.Context) float64 {
+		row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
+		if err != nil {
+			return math.NaN()
 		}
-		gauge(replicaLag, lag, replicaName(m.replicas[i]))
+		return float64(row.Parked)
+	})
+	for i, replica := range c.replicas {
+		name := fmt.Sprintf("replica_%d", i+1) // in the order of the configuration, as the breakers' metrics have it
+		gauge("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", prometheus.Labels{"replica": name}, func(ctx context.Context) float64 {
+			lag, err := querydb.New(replica).ReplicaLag(ctx)
+			if err != nil {
+				return math.Inf(1)
+			}
+			return lag
+		})
 	}
-}
-
-// replicaName is the address of a replica as it was configured.
-func replicaName(pool *pgxpool.Pool) string {
-	at := pool.Config().ConnConfig
-	return net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port)))
 }

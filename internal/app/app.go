@@ -56,7 +56,7 @@ var subcommands = []subcommand{
 		return proc.withComponents(ctx, false, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
 	})},
 	{"migrate", "", "brings the database to the newest schema", migrate},
-	{"psp", "", "the payment provider simulator", simulate},
+	{"psp", "", "the payment provider simulator", withoutFlags(simulate)},
 	{"keys create", "", "makes an API key and prints its text, once", createKey},
 	{"keys list", "", "lists the API keys", withoutFlags(listKeys)},
 	{"keys revoke", "KEY_ID", "ends an API key at once", withoutFlags(revokeKey)},
@@ -248,31 +248,22 @@ func sampleAccount(ctx context.Context, url, name string) (account int32, produc
 }
 
 // simulate is `ordergate psp`.
-func simulate(flags *flag.FlagSet) runner {
-	withParent := flags.Bool("with-parent", false, "end when standard input is closed")
-	return func(ctx context.Context, proc process) error {
-		if *withParent {
-			go func() {
-				_, _ = io.Copy(io.Discard, os.Stdin)
-				os.Exit(0) // the parent is gone, and its successor needs the ledger; every answer that was given is in it
-			}()
+func simulate(ctx context.Context, proc process) error {
+	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
+		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
+		if err != nil {
+			return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
 		}
-		return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
-			s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
-			if err != nil {
-				return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
-			}
-			file := filepath.Join(proc.cfg.PSPDir, "psp.test") // a full disk shows now, not at the first payment
-			if err = devstack.WriteFile(file, make([]byte, 4096)); err == nil {
-				err = os.Remove(file)
-			}
-			if err != nil {
-				return errors.Join(fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err)), s.Close())
-			}
-			err = s.Serve(ctx, proc.cfg.PSPAddr)
-			return errors.Join(err, s.Close())
-		})
-	}
+		file := filepath.Join(proc.cfg.PSPDir, "psp.test") // a full disk shows now, not at the first payment
+		if err = devstack.WriteFile(file, make([]byte, 4096)); err == nil {
+			err = os.Remove(file)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err)), s.Close())
+		}
+		err = s.Serve(ctx, proc.cfg.PSPAddr)
+		return errors.Join(err, s.Close())
+	})
 }
 
 // probe is `ordergate probe`, the health check of an image that has no shell.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"math"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -87,9 +86,8 @@ func TestSameAddress(t *testing.T) {
 // TestHealthMetrics: /metrics has the figures of /readyz, and no label has a space.
 func TestHealthMetrics(t *testing.T) {
 	t.Parallel()
-	const away = "127.0.0.1:1"
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) {
-		c.ReplicaURLs = append(c.ReplicaURLs, "postgres://ordergate@"+away+"/ordergate")
+		c.ReplicaURLs = append(c.ReplicaURLs, "postgres://ordergate@127.0.0.1:1/ordergate")
 	})
 	g.stock("A", 10)
 	g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
@@ -110,17 +108,13 @@ func TestHealthMetrics(t *testing.T) {
 			got[name] = m.GetGauge().GetValue()
 		}
 	}
-	replica, err := url.Parse(g.db.ReplicaURL)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if parked, ok := got["ordergate_parked_messages"]; !ok || parked != 0 {
 		t.Error("parked messages:", parked, ok)
 	}
-	if lag, ok := got["ordergate_replica_lag_seconds "+replica.Host]; !ok || lag < 0 || math.IsInf(lag, 1) {
+	if lag, ok := got["ordergate_replica_lag_seconds replica_1"]; !ok || lag < 0 || math.IsInf(lag, 1) {
 		t.Error("lag of the replica:", lag, ok)
 	}
-	if lag := got["ordergate_replica_lag_seconds "+away]; !math.IsInf(lag, 1) {
+	if lag := got["ordergate_replica_lag_seconds replica_2"]; !math.IsInf(lag, 1) {
 		t.Error("lag of a replica that does not answer:", lag)
 	}
 }

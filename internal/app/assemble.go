@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
@@ -101,7 +102,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		return nil, err
 	}
 	c.Commands = c.NewCommands(c.Primary, uint(cfg.MaxConnections)*8, tel.Registry)
-	tel.Registry.MustRegister(healthMetrics{c})
+	c.registerHealth()
 	go c.Queries.Hear(background)
 	return c, nil
 }
@@ -121,48 +122,55 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	})
 }
 
-// worker is everything that happens after the answer.
-type worker struct {
-	pool      *pgxpool.Pool
-	relay     *bus.Relay
-	consumers []bus.Consumer
-	jobs      []func(context.Context)
-}
-
-// newWorker makes the worker on a pool of its own: however many requests wait for a connection, orders that were taken go on.
-func (c *Components) newWorker(ctx context.Context) (*worker, error) {
+// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
+// does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
+// go on.
+func (c *Components) work(ctx context.Context) error {
 	pool, err := c.connectPrimary(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer pool.Close()
 	commands := c.NewCommands(pool, uint(c.cfg.MaxConnections), nil)
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
 	payments, err := payment.New(payment.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 	if err != nil {
-		pool.Close()
-		return nil, err
+		return err
 	}
-	w := &worker{pool: pool, jobs: []func(context.Context){payments.Run, stock.Run, c.maintenance}}
-	w.consumers = []bus.Consumer{
+	consumers := []bus.Consumer{
 		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
 		{Name: "payment", Topic: payment.TopicCommands, Handle: payments.Handle},
 		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: commands.InventoryReplied},
 		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: commands.PaymentReplied},
 		{Name: "projection", Topic: command.TopicOrders, Prepare: c.project},
 	}
-	topics := map[string]int{} // consumers of each
-	for _, consumer := range w.consumers {
-		topics[consumer.Topic]++
+	subscribers := map[string]int{} // of each topic
+	for _, consumer := range consumers {
+		subscribers[consumer.Topic]++
 	}
-	lanes := bus.NewLanes(topics)
-	for i := range w.consumers {
-		w.consumers[i].Subscriber, w.consumers[i].Pool, w.consumers[i].Log = lanes, pool, c.tel.Log
+	lanes := bus.NewLanes(subscribers)
+	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
+	c.relay.Store(relay)
+
+	// The relay ends first: its consumers finish the page that it has in work.
+	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, consumer := range consumers {
+		consumer.Subscriber, consumer.Pool, consumer.Log = lanes, pool, c.tel.Log
+		g.Go(func() error { return bus.Consume(consuming, consumer) })
 	}
-	w.relay = bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
-	c.relay.Store(w.relay)
-	return w, nil
+	g.Go(func() error {
+		defer stop()
+		relay.Run(ctx)
+		return nil
+	})
+	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
+		g.Go(func() error { run(ctx); return nil })
+	}
+	return g.Wait()
 }
 
 // Close ends what Assemble began.

@@ -197,7 +197,7 @@ func draft(sku string, quantity int, methodToken string) map[string]any {
 // until polls until ok or 20 s are over.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s did not come true in 20 s", what)
 		}

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,8 +41,7 @@ const (
 	maxLogSize = 10        // MB of ordergate.log; the last two full ones are kept beside it
 )
 
-// run is `ordergate run`: it starts the servers and the payment simulator as child processes and serves and works on them, all in
-// one process. Data stays in its folder; the next run continues with it, however this one ended.
+// run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself. Data stays in its folder; the next run continues with it, however this one ended.
 func run(ctx context.Context, proc process) (err error) {
 	cfg, out := &proc.cfg, proc.stdout
 	say := func(format string, a ...any) { fmt.Fprintf(out, "  "+format+"\n", a...) }
@@ -71,8 +68,13 @@ func run(ctx context.Context, proc process) (err error) {
 		return err
 	}
 	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
+	simulator, err := simulatorProgram(ctx, cfg)
+	if err != nil {
+		return err
+	}
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, MinFree: minFree, Progress: func(s string) { say("%s", s) },
+		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator}, MinFree: minFree,
+		Progress: func(s string) { say("%s", s) },
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -102,29 +104,20 @@ func run(ctx context.Context, proc process) (err error) {
 	if _, err = fmt.Fprintf(logs, `{"level":"info","time":"%s","msg":"starting"}`+"\n", begin.UTC().Format(time.RFC3339Nano)); err != nil {
 		return fmt.Errorf("cannot write the log: %w", err)
 	}
-	say("starting the payment simulator")
-	simulator, err := newSimulator(ctx, cfg.PSPAddr, filepath.Join(cfg.DataDir, "psp"), logs)
-	if err != nil {
-		return err
-	}
-	if err = simulator.start(ctx); err != nil {
-		return err
-	}
-	defer simulator.stop()
-	if simulator.moved {
-		say("%s is taken: the simulator is at %s", cfg.PSPAddr, simulator.addr)
-	}
-	cfg.PSPURL, proc.logs = "http://"+simulator.addr, logs
+	proc.logs = logs
 	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
 	return proc.withComponents(ctx, true, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
 		g.Go(func() error { return c.serve(ctx, demo) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
-		g.Go(func() error { simulator.supervise(ctx, out); return nil })
 		g.Go(func() error {
-			if err := awaitHTTP(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
-				return err
+			for get(ctx, "http://"+cfg.Addr+"/v1/errors") != nil {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(20 * time.Millisecond):
+				}
 			}
 			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir, cfg.Addr, DemoKey, firstSKU)
 			return nil
@@ -192,8 +185,8 @@ func keptSecret(dir string) (string, error) {
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 
-// superviseServers restarts servers that ended, as often as it takes. Meanwhile reads go on without Redis or the replica; without
-// the primary nothing does.
+// superviseServers restarts child processes that ended, a second after each failure, until ctx ends. Meanwhile reads go on without
+// Redis or the replica; without the primary nothing does.
 func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer) {
 	var restarts sync.WaitGroup // side by side: a replica may need the primary
 	defer restarts.Wait()
@@ -204,128 +197,57 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 		case exit := <-stack.Exits():
 			fmt.Fprintf(out, "%v\n%s is started again\n", exit, exit.Name)
 			restarts.Go(func() {
-				if retry(ctx, out, func() error { return stack.Restart(ctx, exit.Name) }) {
-					fmt.Fprintf(out, "%s is back\n", exit.Name)
+				for {
+					err := stack.Restart(ctx, exit.Name)
+					if err == nil {
+						fmt.Fprintf(out, "%s is back\n", exit.Name)
+						return
+					}
+					fmt.Fprintln(out, "The start failed and is tried again:", err)
+					select {
+					case <-ctx.Done():
+						return
+					case <-time.After(time.Second):
+					}
 				}
 			})
 		}
 	}
 }
 
-// retry calls try until it succeeds, a second after each failure. It returns false if ctx ended first.
-func retry(ctx context.Context, out io.Writer, try func() error) bool {
-	for {
-		err := try()
-		if err == nil {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(time.Second):
-			fmt.Fprintln(out, "The start failed and is tried again:", err)
-		}
-	}
-}
-
-// simulatorProcess is `ordergate psp` as a child process. It ends with our end of its standard input, so also when we are killed.
-type simulatorProcess struct {
-	addr, dir string
-	logs      io.Writer
-	input     io.Closer
-	process   *os.Process
-	done      chan struct{} // of this process; closed when it has ended
-	err       error         // result of the process, once done
-	moved     bool          // the address is not the given one, which is taken
-}
-
-// newSimulator chooses the address: the given one, or any if that is taken.
-func newSimulator(ctx context.Context, addr, dir string, logs io.Writer) (*simulatorProcess, error) {
-	s := &simulatorProcess{dir: dir, logs: logs}
-	l, err := listen(ctx, "payment simulator", addr)
+// simulatorProgram is `ordergate psp` as a child process, at the configured address or, if that is taken, at any. It sets the
+// address in cfg.
+func simulatorProgram(ctx context.Context, cfg *Config) (devstack.Program, error) {
+	l, err := listen(ctx, "ORDERGATE_PSP_ADDR", cfg.PSPAddr)
 	if err != nil {
-		s.moved = true
-		if l, err = listen(ctx, "payment simulator", "127.0.0.1:0"); err != nil {
-			return nil, err
+		if l, err = listen(ctx, "ORDERGATE_PSP_ADDR", "127.0.0.1:0"); err != nil {
+			return devstack.Program{}, err
 		}
 	}
-	s.addr = l.Addr().String()
-	return s, l.Close()
-}
-
-// start starts the process and waits until it answers.
-func (s *simulatorProcess) start(ctx context.Context) error {
+	addr := l.Addr().String()
+	_ = l.Close()
+	cfg.PSPURL = "http://" + addr
 	self, err := os.Executable()
+	return devstack.Program{
+		Name: "psp",
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
+			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
+			return cmd
+		},
+		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/livez") },
+	}, err
+}
+
+// get returns nil if a GET of url is answered.
+func get(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, "psp", "-with-parent") // ended by stop, in its order
-	cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+s.addr, "ORDERGATE_PSP_DIR="+s.dir)
-	cmd.Stdout, cmd.Stderr = s.logs, s.logs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C at the terminal is for us
-	if s.input, err = cmd.StdinPipe(); err != nil {
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
 		return err
 	}
-	if err = cmd.Start(); err != nil {
-		return fmt.Errorf("payment simulator: %w", err)
-	}
-	s.process, s.done = cmd.Process, make(chan struct{})
-	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	go func(done chan struct{}) {
-		s.err = cmd.Wait()
-		close(done)
-		cancel()
-	}(s.done)
-	if err = awaitHTTP(ready, "http://"+s.addr+"/livez"); err != nil {
-		s.stop()
-		return fmt.Errorf("the payment simulator does not start, ordergate.log says why: %w", err)
-	}
-	return nil
-}
-
-// supervise starts the process again whenever it ends, until ctx does.
-func (s *simulatorProcess) supervise(ctx context.Context, out io.Writer) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.done:
-			fmt.Fprintln(out, "The payment simulator ended and is started again:", s.err)
-			if !retry(ctx, out, func() error { return s.start(ctx) }) {
-				return
-			}
-		}
-	}
-}
-
-// stop ends the process.
-func (s *simulatorProcess) stop() {
-	_ = s.input.Close()
-	select {
-	case <-s.done:
-	case <-time.After(5 * time.Second):
-		_ = s.process.Kill()
-		<-s.done
-	}
-}
-
-// awaitHTTP returns when a GET of url is answered.
-func awaitHTTP(ctx context.Context, url string) error {
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-		if err != nil {
-			return err
-		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			_, _ = io.Copy(io.Discard, bufio.NewReader(res.Body))
-			_ = res.Body.Close()
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return res.Body.Close()
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -40,31 +39,6 @@ func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return l, nil
-}
-
-// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
-// does the maintenance, until ctx ends. The relay ends first: its consumers finish the page that it has in work.
-func (c *Components) work(ctx context.Context) error {
-	w, err := c.newWorker(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.pool.Close()
-	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	g, ctx := errgroup.WithContext(ctx)
-	for _, consumer := range w.consumers {
-		g.Go(func() error { return bus.Consume(consuming, consumer) })
-	}
-	g.Go(func() error {
-		defer stop()
-		w.relay.Run(ctx)
-		return nil
-	})
-	for _, job := range w.jobs {
-		g.Go(func() error { job(ctx); return nil })
-	}
-	return g.Wait()
 }
 
 // project repairs the caches of orders that changed: the writer may have died between COMMIT and write-through. Repeating it

@@ -30,7 +30,7 @@ type child struct {
 }
 
 const (
-	stopTimeout = 10 * time.Second // for each signal
+	stopTimeout = 10 * time.Second // for each signal, and for the start of a Program
 	maxLog      = 10 << 20         // bytes; a longer log is truncated at the next start
 )
 
@@ -185,7 +185,7 @@ func end(ctx context.Context, dir, name string) error {
 		}
 		stage, cancel := context.WithTimeout(ctx, stopTimeout)
 		for stage.Err() == nil && flock(log) != nil {
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 		}
 		cancel()
 	}

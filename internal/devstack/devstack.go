@@ -17,6 +17,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -30,6 +31,7 @@ import (
 type Config struct {
 	Dir      string       // data folder, made if missing; used by one run at a time
 	Replicas []Replica    // the first start, and a replica that fell too far behind, copies the primary
+	Programs []Program    // started after the servers
 	MinFree  int64        // bytes; a start with less free space on the disk is refused
 	Progress func(string) // called with a line about each step that takes time; may be nil
 }
@@ -38,6 +40,13 @@ type Config struct {
 type Replica struct {
 	Name       string        // lower-case letters, digits and underscores; not primary, not redis
 	ApplyDelay time.Duration // each commit is seen this much later than it was made
+}
+
+// Program is a process of ours that runs beside the servers, as our user.
+type Program struct {
+	Name    string // as a replica's
+	Command func() *exec.Cmd
+	Ready   func(context.Context) error // asked until it returns nil
 }
 
 // Stack is a running primary, its replicas and Redis.
@@ -128,7 +137,11 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	s.PrimaryURL = s.url("primary", "ordergate")
 	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
 	var children []*child
-	for _, name := range s.servers() {
+	names := s.servers()
+	for _, p := range cfg.Programs {
+		names = append(names, p.Name)
+	}
+	for _, name := range names {
 		c, err := s.startServer(ctx, name)
 		if err != nil {
 			return nil, err
@@ -157,6 +170,19 @@ func (s *Stack) startServer(ctx context.Context, name string) (*child, error) {
 			return s.startReplica(ctx, r)
 		}
 	}
+	for _, p := range s.cfg.Programs {
+		if p.Name == name {
+			cmd := p.Command()
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			c, err := s.spawn(name, cmd)
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+			defer cancel()
+			return c, c.await(ctx, p.Ready)
+		}
+	}
 	if name == "redis" {
 		return s.startRedis(ctx)
 	}
@@ -165,7 +191,7 @@ func (s *Stack) startServer(ctx context.Context, name string) (*child, error) {
 
 // Exit is the end of a server that nobody stopped. Its text has the tail of the server's log.
 type Exit struct {
-	Name string // primary, redis or the replica's
+	Name string // primary, redis, or of the replica or program
 	Err  error
 }
 
@@ -217,10 +243,10 @@ func (s *Stack) Stop(ctx context.Context) error {
 // Free returns an error that names the process that uses the data folder, if one does.
 func Free(dir string) error {
 	lock, err := lockDir(dir)
-	if err != nil {
-		return err
+	if err == nil {
+		err = lock.Close()
 	}
-	return lock.Close()
+	return err
 }
 
 // Remove stops servers that a killed run left in a data folder, and deletes it. A folder in use is refused.

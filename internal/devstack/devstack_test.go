@@ -385,7 +385,7 @@ func awaitRows(t *testing.T, url string, want int) {
 
 func poll(t *testing.T, what string, ready func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
 		if err := ready(); err == nil {
 			return
 		} else if time.Now().After(deadline) {

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,7 +47,7 @@ wal_receiver_timeout = '10s'
 func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 	if !exists(s.path("primary")) {
 		s.cfg.Progress("making the primary database, once")
-		if err := s.initdb(); err != nil {
+		if err := s.initdb(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -80,7 +80,7 @@ func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 	})
 }
 
-func (s *Stack) initdb() error {
+func (s *Stack) initdb(ctx context.Context) error {
 	tmp := s.path("primary.new") // renamed when complete
 	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
 		return err
@@ -94,18 +94,28 @@ func (s *Stack) initdb() error {
 	if runtime.GOOS == "darwin" {
 		locale = "C" // has no C.UTF-8; sorts the same
 	}
-	cmd := s.command(s.cfg.Dir, filepath.Join(s.bin, "initdb"), "-D", tmp, "-U", "ordergate", "--pwfile", password,
-		"--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale)
+	if err := s.run(ctx, "initdb", "-D", tmp, "-U", "ordergate", "--pwfile", password, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.path("primary"))
+}
+
+// run runs a program of PostgreSQL to its end. The error has its output.
+func (s *Stack) run(ctx context.Context, program string, args ...string) error {
+	cmd := s.command(s.cfg.Dir, filepath.Join(s.bin, program), args...)
+	cmd.Env = append(cmd.Env, "PGPASSWORD="+s.state.Password)
 	DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := s.fork(cmd.Start); err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, out.Bytes())
+		return fmt.Errorf("%s: %w\n%s", program, err, out.Bytes())
 	}
-	return os.Rename(tmp, s.path("primary"))
+	return nil
 }
 
 // postgres starts a server on its data with this configuration.
@@ -196,79 +206,30 @@ func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*chil
 	})
 }
 
-// copyPrimary makes the data of a replica from the running primary, as pg_basebackup would, and a slot that keeps the WAL which
-// the replica needs from there on.
+// copyPrimary makes the data of a replica from the running primary, and a slot that keeps the WAL that the replica needs from there
+// on.
 func (s *Stack) copyPrimary(ctx context.Context, primary *pgx.Conn, name string) error {
 	dir, tmp := s.path(name), s.path(name+".new")
-	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(tmp)); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
 		return err
 	}
 	for _, statement := range []string{
 		"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE slot_name = $1 AND active",
 		"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1",
-		"SELECT pg_create_physical_replication_slot($1, true)",
-		"SELECT pg_backup_start($1, true)",
 	} {
 		if _, err := primary.Exec(ctx, statement, name); err != nil {
 			return err
 		}
 	}
-	if err := s.copyData(s.path("primary"), tmp); err != nil {
+	if err := s.run(ctx, "pg_basebackup", "-D", tmp, "-h", "127.0.0.1", "-p", strconv.Itoa(s.state.Ports["primary"]), "-U", "ordergate",
+		"--checkpoint", "fast", "--wal-method", "stream", "--create-slot", "--slot", name); err != nil {
 		return err
 	}
-	var label string
-	if err := primary.QueryRow(ctx, "SELECT labelfile FROM pg_backup_stop(false)").Scan(&label); err != nil {
+	signal := filepath.Join(tmp, "standby.signal")
+	if err := errors.Join(os.WriteFile(signal, nil, 0o600), s.chown(signal)); err != nil {
 		return err
-	}
-	for file, content := range map[string]string{"backup_label": label, "standby.signal": ""} {
-		file = filepath.Join(tmp, file)
-		if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), s.chown(file)); err != nil {
-			return err
-		}
 	}
 	return os.Rename(tmp, dir)
-}
-
-// copyData copies a data folder that is in use, but not the files that a server makes anew or must not inherit.
-func (s *Stack) copyData(from, to string) error {
-	skipped := map[string]bool{"pg_wal": true, "pg_replslot": true, "pg_dynshmem": true, "pg_notify": true, "pg_serial": true,
-		"pg_snapshots": true, "pg_stat_tmp": true, "pg_subtrans": true, "postmaster.pid": true, "postmaster.opts": true}
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) { // dropped meanwhile; the WAL knows
-			return nil
-		} else if err != nil {
-			return err
-		}
-		rel, _ := filepath.Rel(from, path)
-		target := filepath.Join(to, rel)
-		top, _, nested := strings.Cut(rel, string(filepath.Separator))
-		switch {
-		case d.IsDir() && nested && skipped[top]:
-			return fs.SkipDir
-		case d.IsDir():
-			return errors.Join(os.Mkdir(target, 0o700), s.chown(target))
-		case skipped[top]:
-			return nil
-		}
-		if err = copyFile(path, target); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return errors.Join(err, s.chown(target))
-	})
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }
 
 // chown gives a file that we made to the user of the children.

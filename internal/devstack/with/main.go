@@ -34,7 +34,7 @@ func main() {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { // go run passes no SIGTERM on, it only dies
 		for parent := os.Getppid(); os.Getppid() == parent; {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		cancel()
 	}()
