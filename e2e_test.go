@@ -228,7 +228,7 @@ func (p *program) survives(t *testing.T) {
 	}
 }
 
-// TestRefusedStarts: what can be known before anything is started ends the start with a sentence.
+// TestRefusedStarts: faults that can be known before anything is started end the start with a message.
 func TestRefusedStarts(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

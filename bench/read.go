@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	goalReads = 0.89 // of bare echo's requests per second: what a lean stack with the same duties reached
+	goalReads = 0.89 // of bare echo's requests per second: reached by a lean stack with the same duties
 	goalCPU   = 0.10 // of its CPU: 161 ns to 1.6 us
 
 	readClients  = 16
@@ -157,7 +157,7 @@ func (g *gateway) direct(ctx context.Context) *direct {
 	return d
 }
 
-// measure is how many requests a handler answers per second of this process's CPU, and what it allocates for one.
+// measure returns the requests that a handler answers per second of this process's CPU, and its allocations for one.
 func (d *direct) measure(h http.Handler) (rate, allocs float64) {
 	w := &sink{header: http.Header{}}
 	var before, after runtime.MemStats
@@ -179,7 +179,7 @@ func (d *direct) measure(h http.Handler) (rate, allocs float64) {
 	return float64(n) / took.Seconds(), round(float64(after.Mallocs-before.Mallocs) / float64(n))
 }
 
-// cpu is what this process has used, the garbage collector's share included.
+// cpu returns the CPU time of this process, the garbage collector's share included.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)

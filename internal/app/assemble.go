@@ -46,7 +46,7 @@ type Components struct {
 	replicas []*pgxpool.Pool
 	redis    redis.UniversalClient     // nil without Redis
 	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
-	stop     func()                    // ends what runs in the background
+	stop     func()                    // ends the background work
 }
 
 // Assemble connects to everything and subscribes to cache invalidations until Close. It fails if the primary cannot be reached or
@@ -173,7 +173,7 @@ func (c *Components) work(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Close ends what Assemble began.
+// Close ends the background work and closes all connections.
 func (c *Components) Close() {
 	c.stop()
 	for _, pool := range append(c.replicas, c.Primary) {

@@ -125,7 +125,7 @@ func (g *gateway) stock(sku string, onHand int64) {
 	}
 }
 
-// answer is what the gateway said.
+// answer is a response of the gateway.
 type answer struct {
 	status int
 	header http.Header

@@ -387,7 +387,7 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// A serve that is told to stop refuses what is new, so that balancers notice, finishes what runs, and closes.
+// A serve that is told to stop refuses new requests, so that balancers notice, finishes those that run, and closes.
 func TestStopsGracefully(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
@@ -430,7 +430,7 @@ func TestStopsGracefully(t *testing.T) {
 	}
 }
 
-// TestSpans follows a write and a read of a caller who samples: the request, the command or query, SQL and Redis, in one trace.
+// TestSpans follows a write and a read of a sampling caller: the request, the command or query, SQL and Redis, in one trace.
 func TestSpans(t *testing.T) { // not parallel: the provider is global
 	recorded := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(recorded), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))

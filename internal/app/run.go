@@ -30,7 +30,7 @@ const (
 	demoAccount = "demo"
 )
 
-// demoDefaults are what `ordergate run` sets otherwise than a production process.
+// demoDefaults are the settings of `ordergate run` that differ from those of a production process.
 var demoDefaults = map[string]string{
 	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here

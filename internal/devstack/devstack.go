@@ -1,5 +1,5 @@
 // Package devstack runs a real PostgreSQL primary, its streaming replicas and a Redis as child processes on private loopback
-// ports, so that one command starts everything and tests meet the real thing. The system's own servers are left alone.
+// ports, so that one command starts everything and tests run on the real servers. The system's own servers are left alone.
 package devstack
 
 import (
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// Config says what to start, and where its data lives.
+// Config lists the servers of a stack and the folder of their data.
 type Config struct {
 	Dir      string       // data folder, made if missing; used by one run at a time
 	Replicas []Replica    // the first start, and a replica that fell too far behind, copies the primary
@@ -65,7 +65,7 @@ type Stack struct {
 	exits    chan *Exit
 	once     sync.Once
 	stopping chan struct{}
-	stopped  error // what Stop returns
+	stopped  error // result of Stop
 }
 
 // state is kept between runs in state.json of the data folder.
@@ -280,7 +280,7 @@ func Scratch(ctx context.Context) (string, error) {
 // lockDir makes a data folder that the children can enter and takes its lock, which ends with this process.
 func lockDir(dir string) (*os.File, error) {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
-		_ = os.Chmod(filepath.Dir(dir), 0o755) // whatever the umask is
+		_ = os.Chmod(filepath.Dir(dir), 0o755) // independent of the umask
 	}
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err

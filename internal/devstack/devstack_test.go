@@ -250,7 +250,7 @@ func TestFullDisk(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			// The inner namespace has another user than root, whom PostgreSQL refuses.
+			// The inner namespace has a user other than root: PostgreSQL refuses root.
 			run := exec.CommandContext(ctx, "unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o "size=$1,mode=777" tmpfs "$2" &&
 				exec unshare -U --map-user=1000 --map-group=1000 "$3"`, "sh", size, dir, os.Args[0])
 			run.Env = append(os.Environ(), "DEVSTACK_TEST_RUN="+filepath.Join(dir, "data"))
@@ -282,7 +282,7 @@ func TestNamesOfFolders(t *testing.T) {
 	}
 }
 
-// scratch is a folder that is removed at the end, with whatever the test left running in it.
+// scratch is a folder that is removed at the end, with the servers that the test left running in it.
 func scratch(t *testing.T) string {
 	dir, err := Scratch(t.Context())
 	if err != nil {
@@ -328,7 +328,7 @@ func kill(t *testing.T, dir, name string) {
 	}
 }
 
-// processes lists what runs in a folder, by the system's word.
+// processes lists the processes that run in a folder, as the kernel tells.
 func processes(t *testing.T, dir string) (found []string) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {

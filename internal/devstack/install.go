@@ -14,7 +14,7 @@ import (
 	"strconv"
 )
 
-// oldest is the oldest major version of PostgreSQL that the stack works with (pg_backup_start is new in it).
+// oldest is the oldest major version of PostgreSQL that the schema is tested with.
 const oldest = 15
 
 //go:embed install.sh

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// followTimeout bounds how long a replica may take, beyond its apply delay, to replay what it has and then to stream again. Past
-// it the replica is rebuilt.
+// followTimeout bounds how long a replica may take, beyond its apply delay, to replay its WAL and then to stream again. After that
+// the replica is rebuilt.
 const followTimeout = 30 * time.Second
 
 // serverConf is the configuration of the primary and the replicas. Other settings have PostgreSQL's defaults: fsync and

@@ -79,7 +79,7 @@ func exports(getenv func(string) string) (bool, error) {
 	}
 }
 
-// Close sends what is buffered.
+// Close sends the buffered spans and log lines.
 func (t *Telemetry) Close(ctx context.Context) {
 	_ = t.close(ctx)
 	_ = t.Log.Sync()

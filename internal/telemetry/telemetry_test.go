@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// TestExports: the standard variables decide whether spans are exported, and what is not supported is refused.
+// TestExports: the standard variables decide whether spans are exported, and unsupported values are refused.
 func TestExports(t *testing.T) {
 	for name, c := range map[string]struct {
 		env         map[string]string
