@@ -198,7 +198,7 @@ func TestRun(t *testing.T) {
 
 // survives kills the program's children one by one; each comes back, and orders are placed and read as before.
 func (p *program) survives(t *testing.T) {
-	for i, name := range []string{"redis", "replica", "primary"} {
+	for i, name := range []string{"redis", "replica", "primary", "psp"} {
 		pid, err := os.ReadFile(filepath.Join(p.dir, name+".pid"))
 		if err != nil {
 			t.Fatal(err)
