@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -245,14 +246,17 @@ func TestFullDisk(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a small disk of one's own is a tmpfs in a user namespace of Linux")
 	}
+	other, err := user.Lookup("daemon") // PostgreSQL refuses root, and users without a name
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, size := range []string{"8k", "100k", "1m", "30m", "45m", "60m", "75m"} {
 		t.Run(size, func(t *testing.T) {
 			dir := t.TempDir()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			// The inner namespace has a user other than root: PostgreSQL refuses root.
 			run := exec.CommandContext(ctx, "unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o "size=$1,mode=777" tmpfs "$2" &&
-				exec unshare -U --map-user=1000 --map-group=1000 "$3"`, "sh", size, dir, os.Args[0])
+				exec unshare -U "--map-user=$3" "--map-group=$4" "$5"`, "sh", size, dir, other.Uid, other.Gid, os.Args[0])
 			run.Env = append(os.Environ(), "DEVSTACK_TEST_RUN="+filepath.Join(dir, "data"))
 			out, err := run.CombinedOutput()
 			if strings.Contains(string(out), "unshare:") || strings.Contains(string(out), "mount:") {
