@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -66,14 +65,9 @@ func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return serveHTTP(ctx, l, mux, c.tel.Log)
-}
-
-// serveHTTP serves h until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) error {
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
-		ErrorLog: zap.NewStdLog(log),
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+		ErrorLog: zap.NewStdLog(c.tel.Log),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -83,6 +77,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Log
 	return nil
 }
 
+// health asks all servers; worker adds the faults of a worker.
 func (c *Components) health(ctx context.Context, worker bool) (h health) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()

@@ -60,6 +60,26 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestUnparsableSettings: the message names the variables, all of them.
+func TestUnparsableSettings(t *testing.T) {
+	_, err := ReadConfig([]string{"ORDERGATE_PAYMENT_TIMEOUT=x", "ORDERGATE_PRIMARY_CONNECTIONS=y"}, nil)
+	for _, want := range []string{"cannot parse ORDERGATE_PAYMENT_TIMEOUT", "cannot parse ORDERGATE_PRIMARY_CONNECTIONS"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	c, err := ReadConfig([]string{"ORDERGATE_PRIMARY_URL=mysql://x", "ORDERGATE_ADDR=:8081", "ORDERGATE_SECRET=short"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Check(c, true, true)
+	for _, want := range []string{"cannot parse ORDERGATE_PRIMARY_URL", "ORDERGATE_PSP_URL is not set", "ORDERGATE_SECRET needs", "same address"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 // TestSameAddress: two listeners on one address are refused, however it is written.
 func TestSameAddress(t *testing.T) {
 	for _, c := range []struct {

@@ -44,10 +44,16 @@ func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 		}
 	}
 	c, err := env.ParseAsWithOptions[Config](env.Options{Environment: set})
-	if err != nil {
-		return c, fmt.Errorf("configuration: %w", err)
+	if all, ok := errors.AsType[env.AggregateError](err); ok {
+		for i, e := range all.Errors {
+			if e, ok := errors.AsType[env.ParseError](e); ok {
+				field, _ := reflect.TypeFor[Config]().FieldByName(e.Name)
+				all.Errors[i] = fmt.Errorf("cannot parse %s: %w", field.Tag.Get("env"), e.Err)
+			}
+		}
+		err = errors.Join(all.Errors...)
 	}
-	return c, nil
+	return c, err
 }
 
 var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL is not set: the postgres URL of the primary (docs/running.md)")
@@ -62,7 +68,7 @@ func Check(c Config, api, worker bool) error {
 		if value == "" {
 			faults = append(faults, fmt.Errorf("%s is not set: a %s URL", name, strings.Join(schemes, " or ")))
 		} else if u, err := url.Parse(value); err != nil || !slices.Contains(schemes, u.Scheme) {
-			faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
+			faults = append(faults, fmt.Errorf("cannot parse %s: it must be a %s URL", name, strings.Join(schemes, " or ")))
 		}
 	}
 	need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
@@ -94,6 +100,7 @@ func Check(c Config, api, worker bool) error {
 func checkAddresses(listeners map[string]string) error {
 	names := slices.Sorted(maps.Keys(listeners))
 	resolved := map[string]*net.TCPAddr{}
+	everywhere := func(a *net.TCPAddr) bool { return a.IP == nil || a.IP.IsUnspecified() }
 	for i, name := range names {
 		addr, err := net.ResolveTCPAddr("tcp", listeners[name])
 		if err != nil {
@@ -102,15 +109,13 @@ func checkAddresses(listeners map[string]string) error {
 		resolved[name] = addr
 		for _, other := range names[:i] {
 			o := resolved[other]
-			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || anyAddress(addr.IP) || anyAddress(o.IP)) {
+			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || everywhere(addr) || everywhere(o)) {
 				return fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name])
 			}
 		}
 	}
 	return nil
 }
-
-func anyAddress(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
 
 // Masked is the configuration for the log: secrets and addresses that may hold passwords are starred.
 func (c Config) Masked() map[string]any {
