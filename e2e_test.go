@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -197,7 +198,7 @@ func TestRun(t *testing.T) {
 
 // survives kills the program's children one by one; each comes back, and orders are placed and read as before.
 func (p *program) survives(t *testing.T) {
-	for i, name := range []string{"redis", "replica", "primary"} {
+	for i, name := range []string{"redis", "replica", "primary", "psp"} {
 		pid, err := os.ReadFile(filepath.Join(p.dir, name+".pid"))
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +208,7 @@ func (p *program) survives(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := `{"currency":"EUR","customer_ref":"survivor","lines":[{"sku":"LAMP-0001","quantity":1}],"payment":{"method_token":"pm_ok"}}`
-		for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; <-time.After(50 * time.Millisecond) {
 			status, placed := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("survivor-%d", i), "Prefer", "wait=10")
 			if id, _ := placed["id"].(string); status == 201 {
 				if status, read := p.call("GET", "/v1/orders/"+id, ""); status != 200 || read["status"] != "confirmed" {
@@ -219,11 +220,36 @@ func (p *program) survives(t *testing.T) {
 				t.Fatalf("%s was killed: %d %v", name, status, placed)
 			}
 		}
-		for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), name+" is back"); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !strings.Contains(p.said(), name+" is back"); <-time.After(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s is not back:\n%s", name, p.said())
 			}
 		}
+	}
+}
+
+// TestRefusedStarts: faults that can be known before anything is started end the start with a message.
+func TestRefusedStarts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"one address for two":               {[]string{"ORDERGATE_ADDR=127.0.0.1:28123", "ORDERGATE_ADMIN_ADDR=localhost:28123"}, "same address"},
+		"one address for API and simulator": {[]string{"ORDERGATE_ADDR=127.0.0.1:28124", "ORDERGATE_PSP_ADDR=:28124"}, "same address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newProgram(t)
+			run := exec.Command("bin/ordergate", "run")
+			run.Env = append(append(os.Environ(), p.env...), c.env...)
+			out, err := run.CombinedOutput()
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), c.want) {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if _, err = os.Stat(filepath.Join(p.dir, "primary")); err == nil {
+				t.Error("the primary was made")
+			}
+		})
 	}
 }
 
@@ -245,7 +271,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 			for i := range keys {
 				token := []string{"pm_ok", "pm_ok", "pm_declined", "pm_flaky", "pm_timeout_charged"}[i%5]
 				body := fmt.Sprintf(`{"currency":"EUR","customer_ref":"kill","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"%s"}}`, sku, token)
-				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(10 * time.Millisecond) {
 					mu.RLock()
 					status, answer := p.call("POST", "/v1/orders", body, "Idempotency-Key", fmt.Sprintf("kill-%06d", i))
 					mu.RUnlock()
@@ -276,7 +302,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 
 	ends, reasons := map[string]string{}, map[string]string{}
 	var open int
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-time.After(100 * time.Millisecond) {
 		open = 0
 		for cursor := ""; ; {
 			_, page := p.call("GET", "/v1/orders?limit=100&customer_ref=kill"+cursor, "")

@@ -65,7 +65,7 @@ func overHTTP(ctx context.Context, addr string, clients int, more func() bool, w
 	return drive(ctx, clients, more, func(client int) error { return work(client, wires[client]) })
 }
 
-// wire is one HTTP/1.1 connection that spends next to no CPU: the client shares the cores with what it measures.
+// wire is one HTTP/1.1 connection that spends next to no CPU: the client shares the cores with the server.
 type wire struct {
 	net.Conn
 	in *bufio.Reader

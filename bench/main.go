@@ -4,7 +4,7 @@
 // parts to run (read, saga, place).
 //
 // Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
-// ratio says what is left of the limit when all of them have to fit. The contenders take turns, every second time backwards, and
+// ratio is the part that is left of the limit when all of them have to fit. The contenders take turns, every second time backwards, and
 // the median of the rounds' ratios counts. No ratio is a failure; a wrong answer, a lost order or an oversold item is.
 package main
 
@@ -67,7 +67,7 @@ func try[T any](v T, err error) T {
 
 func say(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
 
-// figure is a ratio: in each round what we reached, divided by what the limit did.
+// figure is a ratio: our result of each round divided by that of the limit.
 type figure struct {
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"` // of Ours and Limit
@@ -112,7 +112,7 @@ type contender struct {
 	measure func() float64
 }
 
-// interleave lets the contenders take turns and returns what each of them reached in each round.
+// interleave lets the contenders take turns and returns the result of each in each round.
 func interleave(what string, contenders ...contender) map[string][]float64 {
 	reached := map[string][]float64{}
 	for round := range rounds {
@@ -150,23 +150,24 @@ func run(ctx context.Context, parts []string) {
 	}
 	must(w.Flush())
 	if len(parts) == 0 {
-		keep(file, where, begun, figures)
+		writeResults(file, where, begun, figures)
 	}
 }
 
-// keep writes all rounds to bench/results/<date>-<commit>.json; a later run of the same day and commit replaces it.
-func keep(file, where string, begun time.Time, figures []figure) {
+// writeResults writes all rounds to bench/results/<date>-<commit>.json and removes the results of earlier runs.
+func writeResults(file, where string, begun time.Time, figures []figure) {
 	b := try(json.MarshalIndent(map[string]any{
 		"machine": where, "begun": begun.UTC().Truncate(time.Second), "seconds": int(time.Since(begun).Seconds()), "figures": figures,
 	}, "", " "))
 	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
 	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
+	must(os.RemoveAll(filepath.Dir(file)))
 	must(os.MkdirAll(filepath.Dir(file), 0o755))
 	must(os.WriteFile(file, append(b, '\n'), 0o644))
 	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
 }
 
-// machine names what the figures were measured on.
+// machine describes the machine of a measurement.
 func machine(ctx context.Context, db *pgx.Conn) string {
 	var version, dir string
 	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))

@@ -107,9 +107,9 @@ func New(c Config) (*Queries, error) {
 		behind: m.NewCounter(prometheus.CounterOpts{Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough."}),
 	}
 	r.hits = map[string]prometheus.Counter{"getOrder": r.served.WithLabelValues("getOrder", tierLRU), "getProduct": r.served.WithLabelValues("getProduct", tierLRU)}
-	r.primary = r.server(c.Primary, tierPrimary, "primary reads", 16)
+	r.primary = r.server(c.Primary, tierPrimary, "primary_reads", 16)
 	for i, pool := range c.Replicas {
-		r.replicas = append(r.replicas, r.server(pool, tierReplica, fmt.Sprintf("replica %d", i+1), 256))
+		r.replicas = append(r.replicas, r.server(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), 256))
 	}
 	if c.Redis != nil {
 		g := guard.New(guard.Config{Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics})

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
+	"fmt"
+	"math"
 	"net/http"
 	"net/http/pprof"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
@@ -20,9 +22,10 @@ const (
 	maxClockOffset = 5 * time.Second  // between us and the primary
 	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
 	maxOutboxAge   = 30 * time.Second // something is not being published
+	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and of each for /metrics
 )
 
-// health is the answer of /readyz.
+// health is the body of /readyz.
 type health struct {
 	Status        string    `json:"status"` // ready or not ready
 	Faults        []string  `json:"faults"`
@@ -32,17 +35,17 @@ type health struct {
 }
 
 // admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
-// the process has begun to stop. Only of a worker an old outbox is a fault: without one orders can still be taken.
-func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
-	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", p.cfg.AdminAddr)
+// the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken.
+func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
+	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", c.cfg.AdminAddr)
 	if err != nil {
 		return err
 	}
-	p.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
+	c.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		h := p.health(r.Context(), worker)
+		h := c.health(r.Context(), worker)
 		select {
 		case <-draining:
 			h.Faults = append(h.Faults, "stopping")
@@ -56,20 +59,15 @@ func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool
 		}
 		_ = json.NewEncoder(w).Encode(h)
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(p.tel.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.tel.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return serveHTTP(ctx, l, mux, p.tel.Log)
-}
-
-// serveHTTP serves h until ctx ends.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger) error {
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
-		ErrorLog: zap.NewStdLog(log),
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+		ErrorLog: zap.NewStdLog(c.tel.Log),
 	}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
@@ -79,11 +77,12 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Log
 	return nil
 }
 
-func (p *parts) health(ctx context.Context, worker bool) (h health) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+// health asks all servers; worker adds the faults of a worker.
+func (c *Components) health(ctx context.Context, worker bool) (h health) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	h.Faults, h.LagSeconds = []string{}, []float64{}
-	row, err := busdb.New(p.primary).PrimaryHealth(ctx)
+	row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 	if err != nil {
 		h.Faults = append(h.Faults, "the primary does not answer")
 	} else {
@@ -95,8 +94,8 @@ func (p *parts) health(ctx context.Context, worker bool) (h health) {
 			h.Faults = append(h.Faults, "the outbox is not being published")
 		}
 	}
-	fresh := len(p.replicas) == 0
-	for _, replica := range p.replicas {
+	fresh := len(c.replicas) == 0
+	for _, replica := range c.replicas {
 		lag, err := querydb.New(replica).ReplicaLag(ctx)
 		if err != nil {
 			lag = -1
@@ -108,4 +107,32 @@ func (p *parts) health(ctx context.Context, worker bool) (h health) {
 		h.Faults = append(h.Faults, "no replica is less than 10 s behind")
 	}
 	return h
+}
+
+// registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read.
+func (c *Components) registerHealth() {
+	gauge := func(name, help string, labels prometheus.Labels, value func(context.Context) float64) {
+		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
+			ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+			defer cancel()
+			return value(ctx)
+		}))
+	}
+	gauge("ordergate_parked_messages", "Messages that could not be handled; NaN: the primary does not answer.", nil, func(ctx context.Context) float64 {
+		row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(row.Parked)
+	})
+	for i, replica := range c.replicas {
+		name := fmt.Sprintf("replica_%d", i+1) // in the order of the configuration, as the breakers' metrics have it
+		gauge("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", prometheus.Labels{"replica": name}, func(ctx context.Context) float64 {
+			lag, err := querydb.New(replica).ReplicaLag(ctx)
+			if err != nil {
+				return math.Inf(1)
+			}
+			return lag
+		})
+	}
 }

@@ -3,8 +3,9 @@ package app
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -34,34 +35,40 @@ type Config struct {
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
 }
 
-// ReadConfig reads the environment; what is not set there comes from defaults, else from the tags above.
-func ReadConfig(defaults map[string]string) (Config, error) {
-	set := env.ToMap(os.Environ())
+// ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.
+func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
+	set := env.ToMap(environ)
 	for name, value := range defaults {
 		if set[name] == "" {
 			set[name] = value
 		}
 	}
 	c, err := env.ParseAsWithOptions[Config](env.Options{Environment: set})
-	if err != nil {
-		return c, fmt.Errorf("configuration: %w", err)
+	if all, ok := errors.AsType[env.AggregateError](err); ok {
+		for i, e := range all.Errors {
+			if e, ok := errors.AsType[env.ParseError](e); ok {
+				field, _ := reflect.TypeFor[Config]().FieldByName(e.Name)
+				all.Errors[i] = fmt.Errorf("cannot parse %s: %w", field.Tag.Get("env"), e.Err)
+			}
+		}
+		err = errors.Join(all.Errors...)
 	}
-	return c, nil
+	return c, err
 }
 
-var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL must be the postgres URL of the primary (docs/running.md)")
+var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL is not set: the postgres URL of the primary (docs/running.md)")
 
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
 
-// Check says all at once that a serve process, or a worker, would lack with c.
-func Check(c Config, worker bool) error {
+// Check returns everything at once that keeps a process from starting with c: one that serves the API, one that works, or both.
+func Check(c Config, api, worker bool) error {
 	var faults []error
 	need := func(name, value string, schemes ...string) {
 		if value == "" {
 			faults = append(faults, fmt.Errorf("%s is not set: a %s URL", name, strings.Join(schemes, " or ")))
 		} else if u, err := url.Parse(value); err != nil || !slices.Contains(schemes, u.Scheme) {
-			faults = append(faults, fmt.Errorf("%s must be a %s URL", name, strings.Join(schemes, " or ")))
+			faults = append(faults, fmt.Errorf("cannot parse %s: it must be a %s URL", name, strings.Join(schemes, " or ")))
 		}
 	}
 	need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
@@ -70,6 +77,9 @@ func Check(c Config, worker bool) error {
 	}
 	if c.RedisURL != "" {
 		need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
+	}
+	if api {
+		faults = append(faults, checkAddresses(map[string]string{"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr}))
 	}
 	if worker {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
@@ -84,6 +94,27 @@ func Check(c Config, worker bool) error {
 		faults = append(faults, errors.New("ORDERGATE_PRIMARY_CONNECTIONS needs 4 at least"))
 	}
 	return errors.Join(faults...)
+}
+
+// checkAddresses refuses listeners that would take each other's port, however the address is written.
+func checkAddresses(listeners map[string]string) error {
+	names := slices.Sorted(maps.Keys(listeners))
+	resolved := map[string]*net.TCPAddr{}
+	everywhere := func(a *net.TCPAddr) bool { return a.IP == nil || a.IP.IsUnspecified() }
+	for i, name := range names {
+		addr, err := net.ResolveTCPAddr("tcp", listeners[name])
+		if err != nil {
+			return fmt.Errorf("cannot parse %s: %w", name, err)
+		}
+		resolved[name] = addr
+		for _, other := range names[:i] {
+			o := resolved[other]
+			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || everywhere(addr) || everywhere(o)) {
+				return fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name])
+			}
+		}
+	}
+	return nil
 }
 
 // Masked is the configuration for the log: secrets and addresses that may hold passwords are starred.

@@ -34,7 +34,7 @@ func TestPaymentsEndAsTheContractSays(t *testing.T) {
 		"pm_error": "rejected failed PAY_006", "pm_never_heard_of": "rejected failed PAY_007", "": "reserved none ",
 	} {
 		wg.Go(func() {
-			a := g.do("POST", "/v1/orders", wish("A", 1, token), "Prefer", "wait=10")
+			a := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", "wait=10")
 			got := a.body.Status + " " + a.body.PaymentStatus + " "
 			if a.body.Rejection != nil {
 				got += a.body.Rejection.Code
@@ -64,7 +64,7 @@ func TestLastPieceGoesToOneBuyer(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range ends {
 			wg.Go(func() {
-				a := g.do("POST", "/v1/orders", wish(sku, 1, "pm_ok"), "Prefer", "wait=10")
+				a := g.do("POST", "/v1/orders", draft(sku, 1, "pm_ok"), "Prefer", "wait=10")
 				ends[i] = a.body.Status
 				if r := a.body.Rejection; r != nil && (r.Code != "INV_002" || len(r.Skus) != 1 || r.Skus[0].Requested != 1 || r.Skus[0].Available != 0) {
 					t.Errorf("rejected with %s", a.raw)
@@ -85,11 +85,11 @@ func TestOneKeyMakesOneOrder(t *testing.T) {
 	g := startGateway(t, nil)
 	g.stock("A", 100)
 	const key = "the-same-key"
-	first := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+	first := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key)
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+			a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key)
 			switch {
 			case a.status == 409 && a.body.Code == "IDEM_003" && a.header.Get("Retry-After") != "":
 			case a.status == first.status && a.raw == first.raw && a.header.Get("ETag") == first.header.Get("ETag") &&
@@ -100,20 +100,20 @@ func TestOneKeyMakesOneOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	quoted := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", `"`+key+`"`)
-	waited := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
-	again := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+	quoted := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", `"`+key+`"`)
+	waited := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+	again := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
 	if quoted.raw != first.raw || waited.status != 201 || waited.raw != again.raw || waited.header.Get("ETag") != again.header.Get("ETag") {
 		t.Errorf("quoted %d, waited %d %s, again %s", quoted.status, waited.status, waited.raw, again.raw)
 	}
-	if a := g.do("POST", "/v1/orders", wish("A", 2, "pm_ok"), "Idempotency-Key", key); a.status != 422 || a.body.Code != "IDEM_002" {
+	if a := g.do("POST", "/v1/orders", draft("A", 2, "pm_ok"), "Idempotency-Key", key); a.status != 422 || a.body.Code != "IDEM_002" {
 		t.Errorf("another body: %d %s", a.status, a.raw)
 	}
 	if n := g.count("orders"); n != 1 {
 		t.Errorf("%d orders", n)
 	}
-	refused := g.do("POST", "/v1/orders", wish("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
-	replayed := g.do("POST", "/v1/orders", wish("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
+	refused := g.do("POST", "/v1/orders", draft("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
+	replayed := g.do("POST", "/v1/orders", draft("NONE", 1, ""), "Idempotency-Key", "a-refused-key")
 	if refused.status != 422 || replayed.raw != refused.raw || replayed.header.Get("Idempotency-Replayed") != "true" || replayed.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("a refusal and its replay: %s\n%v %s", refused.raw, replayed.header, replayed.raw)
 	}
@@ -132,7 +132,7 @@ func TestOtherAccountsSeeNothing(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 10)
-	mine := g.do("POST", "/v1/orders", wish("A", 1, ""), "Prefer", "wait=5")
+	mine := g.do("POST", "/v1/orders", draft("A", 1, ""), "Prefer", "wait=5")
 	path := "/v1/orders/" + mine.body.ID
 	bob := []string{"Authorization", "Bearer " + bobKey}
 	for range 2 { // the second time from the caches
@@ -154,7 +154,7 @@ func TestOtherAccountsSeeNothing(t *testing.T) {
 	if a := g.do("GET", "/v1/products/A", nil, bob...); a.body.Code != "CAT_001" {
 		t.Errorf("bob's catalogue: %s", a.raw)
 	}
-	if a := g.do("POST", "/v1/orders", wish("A", 1, ""), bob...); a.body.Code != "CAT_005" {
+	if a := g.do("POST", "/v1/orders", draft("A", 1, ""), bob...); a.body.Code != "CAT_005" {
 		t.Errorf("bob orders alice's product: %s", a.raw)
 	}
 	forged := mine.body.ID[:len(mine.body.ID)-1] + map[bool]string{true: "1", false: "0"}[strings.HasSuffix(mine.body.ID, "0")]
@@ -168,7 +168,7 @@ func TestCancel(t *testing.T) {
 	g := startGateway(t, nil)
 	g.stock("A", 10)
 	for _, token := range []string{"", "pm_ok", "pm_slow"} {
-		placed := g.do("POST", "/v1/orders", wish("A", 1, token), "Prefer", map[bool]string{true: "wait=0", false: "wait=5"}[token == "pm_slow"])
+		placed := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", map[bool]string{true: "wait=0", false: "wait=5"}[token == "pm_slow"])
 		path := "/v1/orders/" + placed.body.ID
 		a := g.do("POST", path+"/cancel", `{"reason":"changed my mind"}`, "Prefer", "wait=10")
 		if a.status != 200 || a.body.Status != "cancelled" {
@@ -182,7 +182,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%q: %s", token, saga.raw)
 		}
 	}
-	rejected := g.do("POST", "/v1/orders", wish("A", 1, "pm_declined"), "Prefer", "wait=5")
+	rejected := g.do("POST", "/v1/orders", draft("A", 1, "pm_declined"), "Prefer", "wait=5")
 	last := g.do("POST", "/v1/orders/"+rejected.body.ID+"/cancel", "{}")
 	if last.status != 409 || last.body.Code != "ORD_002" || !strings.Contains(last.raw, `"from":"rejected"`) {
 		t.Errorf("a rejected order: %d %s", last.status, last.raw)
@@ -197,7 +197,7 @@ func TestReservationExpires(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.ReservationTTL = time.Second })
 	g.stock("A", 1)
-	placed := g.do("POST", "/v1/orders", wish("A", 1, ""), "Prefer", "wait=5")
+	placed := g.do("POST", "/v1/orders", draft("A", 1, ""), "Prefer", "wait=5")
 	if placed.body.Status != "reserved" {
 		t.Fatal(placed.raw)
 	}
@@ -209,7 +209,7 @@ func TestReservationExpires(t *testing.T) {
 	if last.body.Rejection.Code != "INV_003" {
 		t.Error(last.raw)
 	}
-	if a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Prefer", "wait=5"); a.body.Status != "confirmed" {
+	if a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Prefer", "wait=5"); a.body.Status != "confirmed" {
 		t.Errorf("the piece was not given back: %s", a.raw)
 	}
 	g.consistent()
@@ -260,10 +260,10 @@ func TestCommitWithoutAnAnswer(t *testing.T) {
 	for i := range 10 {
 		key := fmt.Sprintf("unheard-%d", i)
 		proxy.CutAfter([]string{"commit\x00", "insert"}[i%2]) // the transaction of whoever comes first: of the command, or of its saga
-		first := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key)
+		first := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key)
 		var a answer
 		until(t, "an answer", func() bool {
-			a = g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
+			a = g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Idempotency-Key", key, "Prefer", "wait=10")
 			return a.status < 500 && a.status != 409
 		})
 		if first.status == 202 && first.body.ID != a.body.ID {
@@ -285,20 +285,20 @@ func TestBreakerClosesAgain(t *testing.T) {
 	var proxy *pgtest.TCPProxy
 	g := startGateway(t, func(c *Config, db *pgtest.DB) { proxy, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
 	g.stock("A", 100)
-	if a := g.do("POST", "/v1/orders", wish("A", 1, "pm_ok"), "Prefer", "wait=5"); a.status != 201 {
+	if a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Prefer", "wait=5"); a.status != 201 {
 		t.Fatal(a.raw)
 	}
 	proxy.Cut()
 	for range 30 {
-		if a := g.do("POST", "/v1/orders", wish("A", 1, "")); a.status != 503 && a.status != 504 {
+		if a := g.do("POST", "/v1/orders", draft("A", 1, "")); a.status != 503 && a.status != 504 {
 			t.Fatalf("primary down: %d %s", a.status, a.raw)
 		}
 	}
-	if a := g.do("POST", "/v1/orders", wish("A", 1, "")); a.body.Code != "SYS_002" || a.header.Get("Retry-After") == "" {
+	if a := g.do("POST", "/v1/orders", draft("A", 1, "")); a.body.Code != "SYS_002" || a.header.Get("Retry-After") == "" {
 		t.Errorf("open breaker: %s", a.raw)
 	}
 	proxy.Heal()
-	until(t, "the breaker's closing", func() bool { return g.do("POST", "/v1/orders", wish("A", 1, "pm_ok")).status == 202 })
+	until(t, "the breaker's closing", func() bool { return g.do("POST", "/v1/orders", draft("A", 1, "pm_ok")).status == 202 })
 	until(t, "the end of all sagas", func() bool { return g.count("orders WHERE status <> 'confirmed'") == 0 })
 	g.consistent()
 }
@@ -308,8 +308,8 @@ func TestWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 150)
-	second := g.newParts()
-	stop := g.background(second.worker)
+	second := g.assemble()
+	stop := g.background(second.work)
 	var wg sync.WaitGroup
 	work := make(chan int)
 	for range 8 {
@@ -317,7 +317,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 			for i := range work {
 				token := []string{"pm_ok", "pm_ok", "pm_flaky", "pm_declined"}[i%4]
 				until(t, "an order is taken", func() bool { // a busy machine may refuse, and its client repeats
-					return g.do("POST", "/v1/orders", wish("A", 1, token), "Idempotency-Key", fmt.Sprintf("come-and-go-%d", i)).status == 202
+					return g.do("POST", "/v1/orders", draft("A", 1, token), "Idempotency-Key", fmt.Sprintf("come-and-go-%d", i)).status == 202
 				})
 			}
 		})
@@ -325,7 +325,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	for i := range 200 {
 		if i%25 == 24 {
 			stop()
-			stop = g.background(g.newParts().worker)
+			stop = g.background(g.assemble().work)
 		}
 		work <- i
 	}
@@ -347,14 +347,14 @@ func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, db *pgtest.DB) { c.ReplicaURLs = []string{db.LaggingURL(t)} })
 	g.stock("A", 100_000)
-	other := g.serve(g.newParts()) // another instance, which did not take the write
+	other := g.serve(g.assemble()) // another instance, which did not take the write
 	served := map[string]int{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for i := range 125 {
-				placed := g.do("POST", "/v1/orders", wish("A", 1, ""))
+				placed := g.do("POST", "/v1/orders", draft("A", 1, ""))
 				if placed.status != 202 {
 					t.Errorf("%d %s", placed.status, placed.raw)
 					return
@@ -378,7 +378,7 @@ func TestReadYourWrites(t *testing.T) {
 	wg.Wait()
 	t.Log("served by", served)
 
-	path := "/v1/orders/" + g.do("POST", "/v1/orders", wish("A", 1, "")).body.ID
+	path := "/v1/orders/" + g.do("POST", "/v1/orders", draft("A", 1, "")).body.ID
 	g.do("POST", path+"/cancel", "", "Prefer", "wait=10")
 	refused := g.do("POST", path+"/cancel", "") // on the primary it is cancelled, on the replica not yet
 	list := g.do("GET", "/v1/orders?status=cancelled", nil, "X-Consistency-Token", refused.header.Get("X-Consistency-Token"))
@@ -387,12 +387,12 @@ func TestReadYourWrites(t *testing.T) {
 	}
 }
 
-// A serve that is told to stop refuses what is new, so that balancers notice, finishes what runs, and closes.
+// A serve that is told to stop refuses new requests, so that balancers notice, finishes those that run, and closes.
 func TestStopsGracefully(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 10)
-	server, err := g.newParts().server(map[string]*edge.Key{aliceKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}})
+	server, err := g.assemble().API(map[string]*edge.Key{aliceKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +406,7 @@ func TestStopsGracefully(t *testing.T) {
 	go func() { stopped <- server.Serve(ctx, l, time.Second) }()
 
 	slow := make(chan answer, 1)
-	go func() { slow <- g.do("POST", "/v1/orders", wish("A", 1, "pm_slow"), "Prefer", "wait=10") }() // 2.5 s
+	go func() { slow <- g.do("POST", "/v1/orders", draft("A", 1, "pm_slow"), "Prefer", "wait=10") }() // 2.5 s
 	until(t, "the slow order is placed", func() bool { return len(g.do("GET", "/v1/orders", nil).body.Data) == 1 })
 	stop()
 	until(t, "new requests are refused", func() bool {
@@ -430,7 +430,7 @@ func TestStopsGracefully(t *testing.T) {
 	}
 }
 
-// TestSpans follows a write and a read of a caller who samples: the request, the command or query, SQL and Redis, in one trace.
+// TestSpans follows a write and a read of a sampling caller: the request, the command or query, SQL and Redis, in one trace.
 func TestSpans(t *testing.T) { // not parallel: the provider is global
 	recorded := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(recorded), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
@@ -441,8 +441,8 @@ func TestSpans(t *testing.T) { // not parallel: the provider is global
 	g := startGateway(t, nil)
 	g.stock("A", 10)
 	const sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	placed := g.do("POST", "/v1/orders", wish("A", 1, ""), "Traceparent", sampled)
-	other := g.serve(g.newParts()) // its LRU is empty
+	placed := g.do("POST", "/v1/orders", draft("A", 1, ""), "Traceparent", sampled)
+	other := g.serve(g.assemble()) // its LRU is empty
 	g.url = other
 	g.do("GET", "/v1/orders/"+placed.body.ID, nil, "Traceparent", sampled)
 	names := map[string]int{}

@@ -4,5 +4,5 @@ package devstack
 
 import "syscall"
 
-// DieWithParent does nothing here: only Linux has a parent-death signal. The next Start stops what a killed run left.
+// DieWithParent does nothing here: only Linux has a parent-death signal. The next Start stops the servers that a killed run left.
 func DieWithParent(*syscall.SysProcAttr, syscall.Signal) {}

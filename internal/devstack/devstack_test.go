@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -19,7 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestMain plays the run that gets killed when a test asks for it.
+// TestMain is a run of the stack in a process of its own when a test asks for it.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("DEVSTACK_TEST_RUN"); dir != "" {
 		s, err := Start(context.Background(), Config{Dir: dir, Replicas: replicas})
@@ -169,7 +171,7 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
 		kill(t, dir, "primary")
 		select {
-		case err := <-s.Died():
+		case err := <-s.Exits():
 			if !strings.Contains(err.Error(), "primary ended: signal: killed") || !strings.Contains(err.Error(), "ready to accept connections") {
 				t.Error(err)
 			}
@@ -183,10 +185,10 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 	}
 	for _, name := range []string{"replica", "redis", "primary"} {
 		kill(t, dir, name)
-		if death := <-s.Died(); death.Name != name {
-			t.Errorf("%s died, not %s", death.Name, name)
+		if exit := <-s.Exits(); exit.Name != name {
+			t.Errorf("%s died, not %s", exit.Name, name)
 		}
-		if err := s.Revive(t.Context(), name); err != nil {
+		if err := s.Restart(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -239,6 +241,44 @@ func TestKilledRunLeavesNothingRunning(t *testing.T) {
 	stop(t, s)
 }
 
+// TestFullDisk: a first start on a disk that is too small ends with a sentence that says so, at whichever write the disk is full.
+func TestFullDisk(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a small disk of one's own is a tmpfs in a user namespace of Linux")
+	}
+	other, err := user.Lookup("daemon") // PostgreSQL refuses root, and users without a name
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []string{"8k", "100k", "1m", "30m", "45m", "60m", "75m"} {
+		t.Run(size, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			run := exec.CommandContext(ctx, "unshare", "-Urm", "sh", "-c", `mount -t tmpfs -o "size=$1,mode=777" tmpfs "$2" &&
+				exec unshare -U "--map-user=$3" "--map-group=$4" "$5"`, "sh", size, dir, other.Uid, other.Gid, os.Args[0])
+			run.Env = append(os.Environ(), "DEVSTACK_TEST_RUN="+filepath.Join(dir, "data"))
+			out, err := run.CombinedOutput()
+			if strings.Contains(string(out), "unshare:") || strings.Contains(string(out), "mount:") {
+				t.Fatalf("this test needs user namespaces (unshare -Urm): allow them in the kernel, and in the container if this is one: %s", out)
+			}
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), "the disk is full") {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+	t.Run("a start that needs more than is free is refused", func(t *testing.T) {
+		dir := scratch(t)
+		s, err := Start(t.Context(), Config{Dir: dir, MinFree: math.MaxInt64})
+		if err == nil {
+			stop(t, s)
+		}
+		if !errors.Is(err, errDiskFull) || exists(filepath.Join(dir, "primary")) {
+			t.Error(err)
+		}
+	})
+}
+
 func TestNamesOfFolders(t *testing.T) {
 	a, b := DataDir("/home/a"), DataDir("/home/b")
 	if a == b || !filepath.IsAbs(a) || (os.Getuid() != 0 && a != "/home/a/.ordergate") {
@@ -246,7 +286,7 @@ func TestNamesOfFolders(t *testing.T) {
 	}
 }
 
-// scratch is a folder that is removed at the end, with whatever the test left running in it.
+// scratch is a folder that is removed at the end, with the servers that the test left running in it.
 func scratch(t *testing.T) string {
 	dir, err := Scratch(t.Context())
 	if err != nil {
@@ -292,7 +332,7 @@ func kill(t *testing.T, dir, name string) {
 	}
 }
 
-// processes lists what runs in a folder, by the system's word.
+// processes lists the processes that run in a folder, as the kernel tells.
 func processes(t *testing.T, dir string) (found []string) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
@@ -349,7 +389,7 @@ func awaitRows(t *testing.T, url string, want int) {
 
 func poll(t *testing.T, what string, ready func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
 		if err := ready(); err == nil {
 			return
 		} else if time.Now().After(deadline) {

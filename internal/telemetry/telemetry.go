@@ -2,16 +2,16 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/propagators/autoprop"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
@@ -21,7 +21,7 @@ import (
 // sampleRatio is the share of sampled traces among those that begin here. For other traces the caller has decided.
 const sampleRatio = 0.01
 
-// Telemetry has the logger, the tracer and the registry. The other packages take them as parameters.
+// Telemetry is the logger, the tracer and the metrics registry of a process.
 type Telemetry struct {
 	Log      *zap.Logger
 	Tracer   trace.Tracer
@@ -29,9 +29,9 @@ type Telemetry struct {
 	close    func(context.Context) error
 }
 
-// New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_* variables
-// say (none by default), and a registry with the metrics of the process. Close must be called at the end.
-func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
+// New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_*
+// variables of the environment say (by default not at all), and a registry with the process's own metrics.
+func New(ctx context.Context, getenv func(string) string, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
 	lvl, err := zapcore.ParseLevel(level)
 	if err != nil {
 		return nil, err
@@ -40,14 +40,15 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
 	t := &Telemetry{Registry: prometheus.NewRegistry()}
 	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, lvl))
-	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewBuildInfoCollector())
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
 	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
-	if slices.ContainsFunc([]string{"OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}, func(name string) bool {
-		return os.Getenv(name) != "" //nolint:forbidigo // autoexport reads these variables itself
-	}) {
-		exporter, err := autoexport.NewSpanExporter(ctx)
+	if export, err := exports(getenv); err != nil {
+		return nil, err
+	} else if export {
+		exporter, err := otlptracehttp.New(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("span exporter: %w", err)
 		}
@@ -57,6 +58,25 @@ func New(ctx context.Context, level string, out zapcore.WriteSyncer) (*Telemetry
 	otel.SetTracerProvider(provider)
 	t.Tracer, t.close = provider.Tracer("ordergate"), provider.Shutdown
 	return t, nil
+}
+
+// exports tells whether spans are exported. OTLP over HTTP is the one exporter: all of them would be 83 more packages to compile.
+func exports(getenv func(string) string) (bool, error) {
+	protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
+	switch exporter := getenv("OTEL_TRACES_EXPORTER"); exporter {
+	case "none":
+		return false, nil
+	case "", "otlp":
+		if exporter == "" && getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+			return false, nil
+		}
+		if protocol == "grpc" {
+			return false, errors.New("OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported: http/protobuf or http/json")
+		}
+		return true, nil
+	default:
+		return false, fmt.Errorf("OTEL_TRACES_EXPORTER=%s is not supported: otlp or none", exporter)
+	}
 }
 
 // Close sends the buffered spans and log lines.

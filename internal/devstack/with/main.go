@@ -34,7 +34,7 @@ func main() {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { // go run passes no SIGTERM on, it only dies
 		for parent := os.Getppid(); os.Getppid() == parent; {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		cancel()
 	}()
@@ -74,14 +74,14 @@ func with(ctx context.Context, command []string) (status int, err error) {
 	} else if err != nil {
 		return 0, err
 	}
-	go func() { say("%v", <-stack.Died()) }()
+	go func() { say("%v", <-stack.Exits()) }()
 	say("started in %.1f s, running %v", time.Since(begin).Seconds(), command)
 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), "ORDERGATE_TEST_PRIMARY="+stack.PrimaryURL, "ORDERGATE_TEST_REPLICA="+stack.ReplicaURLs[0],
 		"ORDERGATE_TEST_LAGGING="+stack.ReplicaURLs[1], "ORDERGATE_TEST_REDIS="+stack.RedisURL)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that what it forks can be signalled too
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that its children can be signalled too
 	devstack.DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace
@@ -89,7 +89,7 @@ func with(ctx context.Context, command []string) (status int, err error) {
 		return 127, err
 	}
 	_ = cmd.Wait()
-	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left behind
+	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // children that it left
 	ended := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ended.Signaled() {
 		return 128 + int(ended.Signal()), nil
