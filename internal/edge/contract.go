@@ -291,7 +291,7 @@ func (o *operation) checkParameters(c echo.Context) error {
 				v = n
 			}
 		}
-		for _, f := range faultsOf(p.schema.Validate(v), nil) {
+		for _, f := range faultsOf(p.schema, v) {
 			fault(p, f.Rule, f.Expected)
 		}
 	}
