@@ -380,7 +380,7 @@ func paymentFact(ch *change, r payment.Reply, rec order.Recorder) bool {
 	}
 	switch {
 	case r.Code != "" && (r.Operation == payment.Authorize || r.Operation == payment.Capture):
-		ch.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: r.DeclineReason})
+		ch.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: order.Text(r.DeclineReason)})
 	case r.Operation == payment.Authorize:
 		ch.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:

@@ -71,7 +71,7 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 		"304 not declared":   {operation: "getNotes", status: 304, want: []string{"/status"}},
 		"YAML":               {operation: "getNotes", header: "Content-Type: application/yaml", body: "a: 1\n"},
 		"YAML as JSON":       {operation: "getNotes", body: "a: 1\n", want: []string{"/header/Content-Type"}},
-		"YAML breaks a rule": {operation: "getNotes", header: "Content-Type: application/yaml", body: "a", want: []string{"/body"}},
+		"YAML breaks a rule": {operation: "getNotes", header: "Content-Type: application/yaml", body: "b: 1\n", want: []string{"/body"}},
 
 		"problem":                {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_001"}`},
 		"problem as JSON":        {status: 422, body: `{"status":422,"code":"CAT_001"}`, want: []string{"/header/Content-Type"}},

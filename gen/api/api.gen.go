@@ -25,51 +25,6 @@ const (
 	BearerScopes bearerContextKey = "bearer.Scopes"
 )
 
-// Defines values for EventType.
-const (
-	EventTypeOrderCancelRequested EventType = "order.cancel_requested"
-	EventTypeOrderCancelled       EventType = "order.cancelled"
-	EventTypeOrderConfirmed       EventType = "order.confirmed"
-	EventTypeOrderCreated         EventType = "order.created"
-	EventTypeOrderPaid            EventType = "order.paid"
-	EventTypeOrderPaymentFailed   EventType = "order.payment_failed"
-	EventTypeOrderRefunded        EventType = "order.refunded"
-	EventTypeOrderRejected        EventType = "order.rejected"
-	EventTypeOrderStockRejected   EventType = "order.stock_rejected"
-	EventTypeOrderStockReserved   EventType = "order.stock_reserved"
-	EventTypeOrderUpdated         EventType = "order.updated"
-)
-
-// Valid indicates whether the value is a known member of the EventType enum.
-func (e EventType) Valid() bool {
-	switch e {
-	case EventTypeOrderCancelRequested:
-		return true
-	case EventTypeOrderCancelled:
-		return true
-	case EventTypeOrderConfirmed:
-		return true
-	case EventTypeOrderCreated:
-		return true
-	case EventTypeOrderPaid:
-		return true
-	case EventTypeOrderPaymentFailed:
-		return true
-	case EventTypeOrderRefunded:
-		return true
-	case EventTypeOrderRejected:
-		return true
-	case EventTypeOrderStockRejected:
-		return true
-	case EventTypeOrderStockReserved:
-		return true
-	case EventTypeOrderUpdated:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for FulfillmentStatus.
 const (
 	FulfillmentStatusDelivered   FulfillmentStatus = "delivered"
@@ -88,6 +43,126 @@ func (e FulfillmentStatus) Valid() bool {
 	case FulfillmentStatusShipped:
 		return true
 	case FulfillmentStatusUnfulfilled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderCancelRequestedEventType.
+const (
+	OrderCancelRequestedEventTypeOrderCancelRequested OrderCancelRequestedEventType = "order.cancel_requested"
+)
+
+// Valid indicates whether the value is a known member of the OrderCancelRequestedEventType enum.
+func (e OrderCancelRequestedEventType) Valid() bool {
+	switch e {
+	case OrderCancelRequestedEventTypeOrderCancelRequested:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderCancelledEventType.
+const (
+	OrderCancelledEventTypeOrderCancelled OrderCancelledEventType = "order.cancelled"
+)
+
+// Valid indicates whether the value is a known member of the OrderCancelledEventType enum.
+func (e OrderCancelledEventType) Valid() bool {
+	switch e {
+	case OrderCancelledEventTypeOrderCancelled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderConfirmedEventType.
+const (
+	OrderConfirmedEventTypeOrderConfirmed OrderConfirmedEventType = "order.confirmed"
+)
+
+// Valid indicates whether the value is a known member of the OrderConfirmedEventType enum.
+func (e OrderConfirmedEventType) Valid() bool {
+	switch e {
+	case OrderConfirmedEventTypeOrderConfirmed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderCreatedEventType.
+const (
+	OrderCreatedEventTypeOrderCreated OrderCreatedEventType = "order.created"
+)
+
+// Valid indicates whether the value is a known member of the OrderCreatedEventType enum.
+func (e OrderCreatedEventType) Valid() bool {
+	switch e {
+	case OrderCreatedEventTypeOrderCreated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderPaidEventType.
+const (
+	OrderPaidEventTypeOrderPaid OrderPaidEventType = "order.paid"
+)
+
+// Valid indicates whether the value is a known member of the OrderPaidEventType enum.
+func (e OrderPaidEventType) Valid() bool {
+	switch e {
+	case OrderPaidEventTypeOrderPaid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderPaymentFailedEventType.
+const (
+	OrderPaymentFailedEventTypeOrderPaymentFailed OrderPaymentFailedEventType = "order.payment_failed"
+)
+
+// Valid indicates whether the value is a known member of the OrderPaymentFailedEventType enum.
+func (e OrderPaymentFailedEventType) Valid() bool {
+	switch e {
+	case OrderPaymentFailedEventTypeOrderPaymentFailed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderRefundedEventType.
+const (
+	OrderRefundedEventTypeOrderRefunded OrderRefundedEventType = "order.refunded"
+)
+
+// Valid indicates whether the value is a known member of the OrderRefundedEventType enum.
+func (e OrderRefundedEventType) Valid() bool {
+	switch e {
+	case OrderRefundedEventTypeOrderRefunded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderRejectedEventType.
+const (
+	OrderRejectedEventTypeOrderRejected OrderRejectedEventType = "order.rejected"
+)
+
+// Valid indicates whether the value is a known member of the OrderRejectedEventType enum.
+func (e OrderRejectedEventType) Valid() bool {
+	switch e {
+	case OrderRejectedEventTypeOrderRejected:
 		return true
 	default:
 		return false
@@ -118,6 +193,51 @@ func (e OrderStatus) Valid() bool {
 	case OrderStatusRejected:
 		return true
 	case OrderStatusReserved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderStockRejectedEventType.
+const (
+	OrderStockRejectedEventTypeOrderStockRejected OrderStockRejectedEventType = "order.stock_rejected"
+)
+
+// Valid indicates whether the value is a known member of the OrderStockRejectedEventType enum.
+func (e OrderStockRejectedEventType) Valid() bool {
+	switch e {
+	case OrderStockRejectedEventTypeOrderStockRejected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderStockReservedEventType.
+const (
+	OrderStockReservedEventTypeOrderStockReserved OrderStockReservedEventType = "order.stock_reserved"
+)
+
+// Valid indicates whether the value is a known member of the OrderStockReservedEventType enum.
+func (e OrderStockReservedEventType) Valid() bool {
+	switch e {
+	case OrderStockReservedEventTypeOrderStockReserved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OrderUpdatedEventType.
+const (
+	OrderUpdatedEventTypeOrderUpdated OrderUpdatedEventType = "order.updated"
+)
+
+// Valid indicates whether the value is a known member of the OrderUpdatedEventType enum.
+func (e OrderUpdatedEventType) Valid() bool {
+	switch e {
+	case OrderUpdatedEventTypeOrderUpdated:
 		return true
 	default:
 		return false
@@ -223,21 +343,6 @@ const (
 func (e ProblemAUTH005Code) Valid() bool {
 	switch e {
 	case ProblemAUTH005CodeAUTH005:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ProblemAUTH006Code.
-const (
-	ProblemAUTH006CodeAUTH006 ProblemAUTH006Code = "AUTH_006"
-)
-
-// Valid indicates whether the value is a known member of the ProblemAUTH006Code enum.
-func (e ProblemAUTH006Code) Valid() bool {
-	switch e {
-	case ProblemAUTH006CodeAUTH006:
 		return true
 	default:
 		return false
@@ -761,7 +866,6 @@ const (
 	RejectionCodePAY003 RejectionCode = "PAY_003"
 	RejectionCodePAY006 RejectionCode = "PAY_006"
 	RejectionCodePAY007 RejectionCode = "PAY_007"
-	RejectionCodePAY008 RejectionCode = "PAY_008"
 )
 
 // Valid indicates whether the value is a known member of the RejectionCode enum.
@@ -777,7 +881,20 @@ func (e RejectionCode) Valid() bool {
 		return true
 	case RejectionCodePAY007:
 		return true
-	case RejectionCodePAY008:
+	default:
+		return false
+	}
+}
+
+// Defines values for RejectionRetryable.
+const (
+	RejectionRetryableFalse RejectionRetryable = false
+)
+
+// Valid indicates whether the value is a known member of the RejectionRetryable enum.
+func (e RejectionRetryable) Valid() bool {
+	switch e {
+	case RejectionRetryableFalse:
 		return true
 	default:
 		return false
@@ -898,9 +1015,11 @@ func (e ListOrdersParamsStatus) Valid() bool {
 	}
 }
 
-// Address defines model for Address.
+// Address Where an order is to be sent.
 type Address struct {
-	// City Examples: Hamburg
+	// City The city.
+	//
+	// Examples: Hamburg
 	City string `json:"city"`
 
 	// Country ISO 3166-1 alpha-2.
@@ -908,34 +1027,48 @@ type Address struct {
 	// Examples: DE
 	Country string `json:"country"`
 
-	// Line1 Examples: Hafenstrasse 12
+	// Line1 Street and number.
+	//
+	// Examples: Hafenstrasse 12
 	Line1 string `json:"line1"`
 
-	// Line2 Examples: c/o Berger
+	// Line2 More of the address, such as care of or a floor.
+	//
+	// Examples: c/o Berger
 	Line2 *string `json:"line2,omitempty"`
 
-	// Name Examples: Mei Lin
+	// Name Who receives it.
+	//
+	// Examples: Mei Lin
 	Name string `json:"name"`
 
-	// Phone Examples: +49 40 123456
+	// Phone Where the carrier can call.
+	//
+	// Examples: +49 40 123456
 	Phone *string `json:"phone,omitempty"`
 
-	// PostalCode Examples: 20457
+	// PostalCode The postal code.
+	//
+	// Examples: 20457
 	PostalCode string `json:"postal_code"`
 
-	// Region Examples: HH
+	// Region The state, province or region.
+	//
+	// Examples: HH
 	Region *string `json:"region,omitempty"`
 }
 
-// CancelOrder defines model for CancelOrder.
+// CancelOrder A cancellation.
 type CancelOrder struct {
-	// Reason Examples: Ordered by mistake
+	// Reason Why. It is kept in the order's events.
+	//
+	// Examples: Ordered by mistake
 	Reason *string `json:"reason,omitempty"`
 }
 
 // ClientID An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
-// Examples: LAMP-0007
+// Examples: LAMP-0001
 type ClientID = string
 
 // Currency ISO 4217 code.
@@ -943,68 +1076,104 @@ type ClientID = string
 // Examples: EUR
 type Currency = string
 
-// ErrorCode defines model for ErrorCode.
+// Document An OpenAPI document.
+type Document struct {
+	// Info Title, version and description.
+	Info map[string]interface{} `json:"info"`
+
+	// Openapi The version of OpenAPI.
+	//
+	// Examples: 3.1.0
+	Openapi string `json:"openapi"`
+
+	// Paths The operations by path.
+	Paths                map[string]interface{} `json:"paths"`
+	AdditionalProperties map[string]interface{} `json:"-"`
+}
+
+// ErrorCode A code of the error registry.
 type ErrorCode struct {
-	// Code Examples: PAY_003
+	// Code The code. It never changes its meaning or its status.
+	//
+	// Examples: PAY_003
 	Code string `json:"code"`
 
 	// Description What happened and what to do.
-	Description string            `json:"description"`
-	Message     ErrorCode_Message `json:"message"`
+	Description string `json:"description"`
+
+	// Message A sentence for people, in each language.
+	Message   ErrorMessage    `json:"message"`
+	Rejection *ErrorRejection `json:"rejection"`
 
 	// Retryable True: the same request with the same key may succeed later.
 	Retryable bool `json:"retryable"`
 
-	// Status Examples: 504
-	Status int32  `json:"status"`
-	Title  string `json:"title"`
+	// Status The HTTP status of a refusal with this code.
+	//
+	// Examples: 504
+	Status int32 `json:"status"`
+
+	// Title A few English words.
+	Title string `json:"title"`
 }
 
-// ErrorCode_Message defines model for ErrorCode.Message.
-type ErrorCode_Message struct {
-	En   string `json:"en"`
-	ZhCN string `json:"zh-CN"`
-}
-
-// ErrorCodeList defines model for ErrorCodeList.
+// ErrorCodeList The error registry, in one page.
 type ErrorCodeList struct {
+	// Data The codes.
 	Data []ErrorCode `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// Event defines model for Event.
+// ErrorMessage A sentence for people, in each language.
+type ErrorMessage struct {
+	// En English.
+	En string `json:"en"`
+
+	// ZhCN Simplified Chinese.
+	ZhCN string `json:"zh-CN"`
+}
+
+// ErrorRejection What the code means as the `rejection` of an order. Null if no order is rejected with it.
+type ErrorRejection struct {
+	// Description What happened and what to do. The remedy is always a new key.
+	Description string `json:"description"`
+}
+
+// Event One entry of an order's history. `type` tells what `data` holds. Types may be added: skip what you do not know.
 type Event struct {
+	union json.RawMessage
+}
+
+// EventBase What every event has, whatever its type.
+type EventBase struct {
 	// Cause What led to the event.
-	Cause     EventCause   `json:"cause"`
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
 	CreatedAt rfc3339.Time `json:"created_at"`
 
-	// Data What the event says
-	Data map[string]interface{} `json:"data"`
-
-	// ID Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	Resource      OrderID `json:"resource"`
-	SchemaVersion int32   `json:"schema_version"`
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
 
 	// Sequence The order's version after this event, without gaps.
 	Sequence int64 `json:"sequence"`
-
-	// Type Examples: order.created
-	Type EventType `json:"type"`
 }
-
-// EventType Examples: order.created
-type EventType string
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The API key or the saga.
+	// Actor The id of the API key that asked for it, or `saga`.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
@@ -1013,16 +1182,17 @@ type EventCause struct {
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
-	TraceID   string `json:"trace_id"`
+
+	// TraceID The trace id of the request that it goes back to.
+	TraceID string `json:"trace_id"`
 }
 
-// EventList defines model for EventList.
+// EventList A page of events, the oldest first.
 type EventList struct {
+	// Data The events.
 	Data []Event `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
@@ -1044,13 +1214,20 @@ type Fault struct {
 	Rule string `json:"rule"`
 }
 
-// Faults defines model for Faults.
+// Faults What in the request is wrong, place by place.
 type Faults = []Fault
 
-// FulfillmentStatus Examples: unfulfilled
+// FulfillmentStatus How much of the order is on its way.
+//
+// - `unfulfilled`: Nothing was shipped.
+// - `partial`: Some pieces were shipped.
+// - `shipped`: All pieces were shipped.
+// - `delivered`: All pieces have arrived.
+//
+// Examples: unfulfilled
 type FulfillmentStatus string
 
-// Inventory defines model for Inventory.
+// Inventory The stock of a product.
 type Inventory struct {
 	// AsOf When these numbers last changed.
 	AsOf rfc3339.Time `json:"as_of"`
@@ -1064,9 +1241,9 @@ type Inventory struct {
 	// Reserved Pieces of those that are held for orders.
 	Reserved int64 `json:"reserved"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
@@ -1077,7 +1254,9 @@ type Metadata map[string]string
 
 // Money An integer amount of minor units and its currency.
 type Money struct {
-	// Amount Examples: 1999
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
 	Amount int64 `json:"amount"`
 
 	// Currency ISO 4217 code.
@@ -1087,34 +1266,51 @@ type Money struct {
 }
 
 // NextCursor The `cursor` of the next page, null on the last.
-//
-// Examples: null
 type NextCursor = string
 
-// Order defines model for Order.
+// NoData The type says it all.
+type NoData = map[string]interface{}
+
+// Order An order as it stands.
 type Order struct {
+	// CancelRequestedAt When the cancellation was asked for.
 	CancelRequestedAt *rfc3339.Time `json:"cancel_requested_at"`
-	CouponCode        *string       `json:"coupon_code"`
-	CreatedAt         rfc3339.Time  `json:"created_at"`
+
+	// CouponCode The coupon of the order.
+	CouponCode *string `json:"coupon_code"`
+
+	// CreatedAt When the order was placed.
+	CreatedAt rfc3339.Time `json:"created_at"`
 
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
 	Currency Currency `json:"currency"`
 
-	// CustomerRef An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// CustomerRef Your id of the customer.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount An integer amount of minor units and its currency.
+	// Discount What a coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
-	// FulfillmentStatus Examples: unfulfilled
+	// FulfillmentStatus How much of the order is on its way.
+	//
+	// - `unfulfilled`: Nothing was shipped.
+	// - `partial`: Some pieces were shipped.
+	// - `shipped`: All pieces were shipped.
+	// - `delivered`: All pieces have arrived.
+	//
+	// Examples: unfulfilled
 	FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
 
-	// ID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	ID    OrderID     `json:"id"`
+	// ID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	ID OrderID `json:"id"`
+
+	// Lines What was ordered.
 	Lines []OrderLine `json:"lines"`
 
 	// Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
@@ -1122,71 +1318,616 @@ type Order struct {
 	// Examples: {"channel":"web"}
 	Metadata Metadata `json:"metadata"`
 
-	// PaymentStatus Examples: paid
-	PaymentStatus        PaymentStatus `json:"payment_status"`
-	Rejection            *Rejection    `json:"rejection"`
-	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *Address      `json:"shipping_address"`
-
-	// Status pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
-	// stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+	// PaymentStatus Where the payment of the order is.
 	//
+	// - `none`: Nothing was authorized yet.
+	// - `authorized`: The amount is held on the payment method.
+	// - `paid`: The amount is captured.
+	// - `partially_refunded`: A part of the amount was given back.
+	// - `refunded`: The whole amount was given back.
+	// - `failed`: The last attempt ended without a charge.
+	//
+	// Examples: paid
+	PaymentStatus PaymentStatus `json:"payment_status"`
+	Rejection     *Rejection    `json:"rejection"`
+
+	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
+	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
+	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Status Where the order is in its life.
+	//
+	// - `pending`: Taken in. Its stock is being reserved.
+	// - `reserved`: Its stock is held. Its payment is awaited or under way.
+	// - `confirmed`: Paid, and its stock is taken.
+	// - `completed`: Delivered.
+	// - `rejected`: It could not be fulfilled. `rejection` says why.
+	// - `cancelled`: Cancelled at your request.
 	//
 	// Examples: confirmed
 	Status OrderStatus `json:"status"`
 
-	// Subtotal An integer amount of minor units and its currency.
+	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total An integer amount of minor units and its currency.
-	Total     Money        `json:"total"`
+	// Total What the customer pays.
+	Total Money `json:"total"`
+
+	// UpdatedAt When its last event happened.
 	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version The sequence of the last event.
 	Version int64 `json:"version"`
 }
 
-// OrderID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-type OrderID = string
+// OrderAddress Where the order is sent, as it was given.
+type OrderAddress struct {
+	// City The city.
+	City string `json:"city"`
 
-// OrderLine defines model for OrderLine.
-type OrderLine struct {
-	// Name The product's name when the order was placed.
-	Name     string `json:"name"`
-	Quantity int32  `json:"quantity"`
+	// Country ISO 3166-1 alpha-2.
+	Country string `json:"country"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Line1 Street and number.
+	Line1 string `json:"line1"`
+
+	// Line2 More of the address.
+	Line2 *string `json:"line2"`
+
+	// Name Who receives it.
+	Name string `json:"name"`
+
+	// Phone Where the carrier can call.
+	Phone *string `json:"phone"`
+
+	// PostalCode The postal code.
+	PostalCode string `json:"postal_code"`
+
+	// Region The state, province or region.
+	Region *string `json:"region"`
+}
+
+// OrderAmountData How much money moved.
+type OrderAmountData struct {
+	// Amount An integer amount of minor units and its currency.
+	Amount Money `json:"amount"`
+}
+
+// OrderCancelRequestedData Why the order is to be cancelled.
+type OrderCancelRequestedData struct {
+	// Reason The `reason` of the request.
+	Reason *string `json:"reason"`
+}
+
+// OrderCancelRequestedEvent The cancellation was asked for and is under way.
+type OrderCancelRequestedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data Why the order is to be cancelled.
+	Data OrderCancelRequestedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
 	//
-	// Examples: LAMP-0007
-	Sku ClientID `json:"sku"`
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
 
-	// Total An integer amount of minor units and its currency.
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderCancelRequestedEventType `json:"type"`
+}
+
+// OrderCancelRequestedEventType The type of the event.
+type OrderCancelRequestedEventType string
+
+// OrderCancelledEvent The order is cancelled.
+type OrderCancelledEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data The type says it all.
+	Data NoData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderCancelledEventType `json:"type"`
+}
+
+// OrderCancelledEventType The type of the event.
+type OrderCancelledEventType string
+
+// OrderConfirmedEvent The order is paid and its stock is taken.
+type OrderConfirmedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data The type says it all.
+	Data NoData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderConfirmedEventType `json:"type"`
+}
+
+// OrderConfirmedEventType The type of the event.
+type OrderConfirmedEventType string
+
+// OrderCreatedData The order as it was placed, at the prices of that moment.
+type OrderCreatedData struct {
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+
+	// CustomerRef Your id of the customer.
+	//
+	// Examples: LAMP-0001
+	CustomerRef ClientID `json:"customer_ref"`
+
+	// Lines What was ordered.
+	Lines []OrderCreatedLine `json:"lines"`
+
+	// Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
+	//
+	// Examples: {"channel":"web"}
+	Metadata Metadata `json:"metadata"`
+
+	// Total The sum of the lines.
 	Total Money `json:"total"`
 
-	// UnitPrice An integer amount of minor units and its currency.
+	// WithPayment True: a payment method came with the order.
+	WithPayment bool `json:"with_payment"`
+}
+
+// OrderCreatedEvent The order was taken in.
+type OrderCreatedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data The order as it was placed, at the prices of that moment.
+	Data OrderCreatedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderCreatedEventType `json:"type"`
+}
+
+// OrderCreatedEventType The type of the event.
+type OrderCreatedEventType string
+
+// OrderCreatedLine A product and how many of it.
+type OrderCreatedLine struct {
+	// Name The product's name when the order was placed.
+	Name string `json:"name"`
+
+	// Quantity How many pieces.
+	Quantity int64 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// UnitPrice The price of one piece.
 	UnitPrice Money `json:"unit_price"`
 }
 
-// OrderList defines model for OrderList.
+// OrderID The id of an order. The gateway gives it.
+//
+// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+type OrderID = string
+
+// OrderLine A product of the order, at the price of the moment of placing.
+type OrderLine struct {
+	// Name The product's name when the order was placed.
+	Name string `json:"name"`
+
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// Total The price of all pieces.
+	Total Money `json:"total"`
+
+	// UnitPrice The price of one piece.
+	UnitPrice Money `json:"unit_price"`
+}
+
+// OrderList A page of orders, the newest first.
 type OrderList struct {
+	// Data The orders.
 	Data []Order `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// OrderStatus pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
-// stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+// OrderPaidEvent The payment is captured.
+type OrderPaidEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data How much money moved.
+	Data OrderAmountData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderPaidEventType `json:"type"`
+}
+
+// OrderPaidEventType The type of the event.
+type OrderPaidEventType string
+
+// OrderPaymentFailedData Why the payment failed.
+type OrderPaymentFailedData struct {
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_007
+	Code string `json:"code"`
+
+	// DeclineReason With PAY_007, the provider's reason.
+	DeclineReason *string `json:"decline_reason"`
+}
+
+// OrderPaymentFailedEvent The payment attempt ended without a charge.
+type OrderPaymentFailedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data Why the payment failed.
+	Data OrderPaymentFailedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderPaymentFailedEventType `json:"type"`
+}
+
+// OrderPaymentFailedEventType The type of the event.
+type OrderPaymentFailedEventType string
+
+// OrderRefundedEvent The payment was given back.
+type OrderRefundedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data How much money moved.
+	Data OrderAmountData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderRefundedEventType `json:"type"`
+}
+
+// OrderRefundedEventType The type of the event.
+type OrderRefundedEventType string
+
+// OrderRejectedData Why the order was rejected.
+type OrderRejectedData struct {
+	// Code The code of the error registry.
+	//
+	// Examples: INV_002
+	Code string `json:"code"`
+
+	// DeclineReason With PAY_007, the provider's reason.
+	DeclineReason *string `json:"decline_reason"`
+
+	// Skus With INV_002, what was short.
+	Skus []ShortSKU `json:"skus"`
+}
+
+// OrderRejectedEvent The order could not be fulfilled.
+type OrderRejectedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data Why the order was rejected.
+	Data OrderRejectedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderRejectedEventType `json:"type"`
+}
+
+// OrderRejectedEventType The type of the event.
+type OrderRejectedEventType string
+
+// OrderStatus Where the order is in its life.
+//
+// - `pending`: Taken in. Its stock is being reserved.
+// - `reserved`: Its stock is held. Its payment is awaited or under way.
+// - `confirmed`: Paid, and its stock is taken.
+// - `completed`: Delivered.
+// - `rejected`: It could not be fulfilled. `rejection` says why.
+// - `cancelled`: Cancelled at your request.
 //
 // Examples: confirmed
 type OrderStatus string
 
-// PaymentStatus Examples: paid
+// OrderStockRejectedData What was short.
+type OrderStockRejectedData struct {
+	// Skus The products of which less was there than was ordered.
+	Skus []ShortSKU `json:"skus"`
+}
+
+// OrderStockRejectedEvent Something was short, and nothing is held.
+type OrderStockRejectedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data What was short.
+	Data OrderStockRejectedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderStockRejectedEventType `json:"type"`
+}
+
+// OrderStockRejectedEventType The type of the event.
+type OrderStockRejectedEventType string
+
+// OrderStockReservedData How long the stock is held.
+type OrderStockReservedData struct {
+	// ExpiresAt When the stock goes back on sale unless the order is paid.
+	ExpiresAt rfc3339.Time `json:"expires_at"`
+}
+
+// OrderStockReservedEvent All lines are held for the order.
+type OrderStockReservedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data How long the stock is held.
+	Data OrderStockReservedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderStockReservedEventType `json:"type"`
+}
+
+// OrderStockReservedEventType The type of the event.
+type OrderStockReservedEventType string
+
+// OrderUpdatedData What changed.
+type OrderUpdatedData struct {
+	// PaymentStatus Where the payment of the order is.
+	//
+	// - `none`: Nothing was authorized yet.
+	// - `authorized`: The amount is held on the payment method.
+	// - `paid`: The amount is captured.
+	// - `partially_refunded`: A part of the amount was given back.
+	// - `refunded`: The whole amount was given back.
+	// - `failed`: The last attempt ended without a charge.
+	//
+	// Examples: paid
+	PaymentStatus PaymentStatus `json:"payment_status"`
+}
+
+// OrderUpdatedEvent The payment status changed and nothing else.
+type OrderUpdatedEvent struct {
+	// Cause What led to the event.
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Data What changed.
+	Data OrderUpdatedData `json:"data"`
+
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	ID string `json:"id"`
+
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
+
+	// Sequence The order's version after this event, without gaps.
+	Sequence int64 `json:"sequence"`
+
+	// Type The type of the event.
+	Type OrderUpdatedEventType `json:"type"`
+}
+
+// OrderUpdatedEventType The type of the event.
+type OrderUpdatedEventType string
+
+// PaymentStatus Where the payment of the order is.
+//
+// - `none`: Nothing was authorized yet.
+// - `authorized`: The amount is held on the payment method.
+// - `paid`: The amount is captured.
+// - `partially_refunded`: A part of the amount was given back.
+// - `refunded`: The whole amount was given back.
+// - `failed`: The last attempt ended without a charge.
+//
+// Examples: paid
 type PaymentStatus string
 
-// PlaceOrder defines model for PlaceOrder.
+// PlaceOrder An order to place.
 type PlaceOrder struct {
 	// Currency ISO 4217 code.
 	//
@@ -1195,9 +1936,11 @@ type PlaceOrder struct {
 
 	// CustomerRef Your id of the customer.
 	//
-	// Examples: LAMP-0007
-	CustomerRef ClientID         `json:"customer_ref"`
-	Lines       []PlaceOrderLine `json:"lines"`
+	// Examples: LAMP-0001
+	CustomerRef ClientID `json:"customer_ref"`
+
+	// Lines What is ordered. A sku stands in one line only.
+	Lines []PlaceOrderLine `json:"lines"`
 
 	// Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
 	//
@@ -1205,21 +1948,25 @@ type PlaceOrder struct {
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Payment Left out, the order is reserved for 15 minutes and waits to be paid.
-	Payment         *PlaceOrderPayment `json:"payment,omitempty"`
-	ShippingAddress *Address           `json:"shipping_address,omitempty"`
+	Payment *PlaceOrderPayment `json:"payment,omitempty"`
+
+	// ShippingAddress Where an order is to be sent.
+	ShippingAddress *Address `json:"shipping_address,omitempty"`
 }
 
-// PlaceOrderLine defines model for PlaceOrderLine.
+// PlaceOrderLine A product and how many of it.
 type PlaceOrderLine struct {
 	// ExpectedUnitPrice If given and no longer the price, the order is refused with ORD_004.
 	ExpectedUnitPrice *Money `json:"expected_unit_price,omitempty"`
 
-	// Quantity Examples: 2
+	// Quantity How many pieces.
+	//
+	// Examples: 2
 	Quantity int32 `json:"quantity"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
@@ -1243,8 +1990,10 @@ type Problem struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1256,53 +2005,44 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
-// Problem400IDEM001004REQ001002003004 defines model for Problem400_IDEM_001_004_REQ_001_002_003_004.
+// Problem400IDEM001004REQ001002003004 `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
 type Problem400IDEM001004REQ001002003004 struct {
 	union json.RawMessage
 }
 
-// Problem400REQ003012 defines model for Problem400_REQ_003_012.
+// Problem400REQ003012 `REQ_003` Bad parameter; `REQ_012` Bad cursor
 type Problem400REQ003012 struct {
 	union json.RawMessage
 }
 
-// Problem401AUTH001002003004 defines model for Problem401_AUTH_001_002_003_004.
+// Problem401AUTH001002003004 `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
 type Problem401AUTH001002003004 struct {
 	union json.RawMessage
 }
 
-// Problem403AUTH005006 defines model for Problem403_AUTH_005_006.
-type Problem403AUTH005006 struct {
-	union json.RawMessage
-}
-
-// Problem409IDEM003ORD002007009 defines model for Problem409_IDEM_003_ORD_002_007_009.
+// Problem409IDEM003ORD002007009 `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
 type Problem409IDEM003ORD002007009 struct {
 	union json.RawMessage
 }
 
-// Problem422CAT003004005IDEM002ORD003004005008 defines model for Problem422_CAT_003_004_005_IDEM_002_ORD_003_004_005_008.
+// Problem422CAT003004005IDEM002ORD003004005008 `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
 type Problem422CAT003004005IDEM002ORD003004005008 struct {
 	union json.RawMessage
 }
 
-// Problem503RATE003SYS002004005 defines model for Problem503_RATE_003_SYS_002_004_005.
+// Problem503RATE003SYS002004005 `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
 type Problem503RATE003SYS002004005 struct {
 	union json.RawMessage
 }
 
-// Problem503RATE003SYS002005 defines model for Problem503_RATE_003_SYS_002_005.
-type Problem503RATE003SYS002005 struct {
-	union json.RawMessage
-}
-
-// Problem503RATE003SYS002005006 defines model for Problem503_RATE_003_SYS_002_005_006.
+// Problem503RATE003SYS002005006 `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
 type Problem503RATE003SYS002005006 struct {
 	union json.RawMessage
 }
 
 // ProblemAUTH001 The request has no `Authorization` header of the form `Bearer og_...`. Send one.
 type ProblemAUTH001 struct {
+	// Code API key missing.
 	Code ProblemAUTH001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1315,8 +2055,10 @@ type ProblemAUTH001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1328,11 +2070,12 @@ type ProblemAUTH001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemAUTH001Code defines model for ProblemAUTH001.Code.
+// ProblemAUTH001Code API key missing.
 type ProblemAUTH001Code string
 
 // ProblemAUTH002 The key is mistyped, incomplete or of another installation. Check where it is configured.
 type ProblemAUTH002 struct {
+	// Code API key unknown.
 	Code ProblemAUTH002Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1345,8 +2088,10 @@ type ProblemAUTH002 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1358,11 +2103,12 @@ type ProblemAUTH002 struct {
 	Type string `json:"type"`
 }
 
-// ProblemAUTH002Code defines model for ProblemAUTH002.Code.
+// ProblemAUTH002Code API key unknown.
 type ProblemAUTH002Code string
 
 // ProblemAUTH003 The key's life is over. Use its successor.
 type ProblemAUTH003 struct {
+	// Code API key expired.
 	Code ProblemAUTH003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1375,8 +2121,10 @@ type ProblemAUTH003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1388,11 +2136,12 @@ type ProblemAUTH003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemAUTH003Code defines model for ProblemAUTH003.Code.
+// ProblemAUTH003Code API key expired.
 type ProblemAUTH003Code string
 
 // ProblemAUTH004 Somebody of your account revoked the key. Use another one.
 type ProblemAUTH004 struct {
+	// Code API key revoked.
 	Code ProblemAUTH004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1405,8 +2154,10 @@ type ProblemAUTH004 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1418,11 +2169,12 @@ type ProblemAUTH004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemAUTH004Code defines model for ProblemAUTH004.Code.
+// ProblemAUTH004Code API key revoked.
 type ProblemAUTH004Code string
 
 // ProblemAUTH005 The contract names the scope of each operation. Use a key that has it.
 type ProblemAUTH005 struct {
+	// Code Scope missing.
 	Code ProblemAUTH005Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1435,8 +2187,10 @@ type ProblemAUTH005 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1448,41 +2202,12 @@ type ProblemAUTH005 struct {
 	Type string `json:"type"`
 }
 
-// ProblemAUTH005Code defines model for ProblemAUTH005.Code.
+// ProblemAUTH005Code Scope missing.
 type ProblemAUTH005Code string
-
-// ProblemAUTH006 A test key was used where only live keys work, or the reverse. Use a key of the other mode.
-type ProblemAUTH006 struct {
-	Code ProblemAUTH006Code `json:"code"`
-
-	// Detail What happened and what to do, in English: the description of the code.
-	Detail string `json:"detail"`
-
-	// Instance The path that was asked.
-	Instance string `json:"instance"`
-
-	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
-	Message string `json:"message"`
-
-	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
-
-	// Title The code in a few English words, always the same.
-	Title string `json:"title"`
-
-	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
-	TraceID string `json:"trace_id"`
-
-	// Type The address of the code's description.
-	Type string `json:"type"`
-}
-
-// ProblemAUTH006Code defines model for ProblemAUTH006.Code.
-type ProblemAUTH006Code string
 
 // ProblemCAT001 Your account has no product with this sku. Check the sku.
 type ProblemCAT001 struct {
+	// Code Product not found.
 	Code ProblemCAT001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1495,8 +2220,10 @@ type ProblemCAT001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1508,15 +2235,18 @@ type ProblemCAT001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemCAT001Code defines model for ProblemCAT001.Code.
+// ProblemCAT001Code Product not found.
 type ProblemCAT001Code string
 
 // ProblemCAT003 At least one line names an inactive product. Remove it.
 type ProblemCAT003 struct {
+	// Code Product not for sale.
 	Code ProblemCAT003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1526,8 +2256,10 @@ type ProblemCAT003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1539,15 +2271,18 @@ type ProblemCAT003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemCAT003Code defines model for ProblemCAT003.Code.
+// ProblemCAT003Code Product not for sale.
 type ProblemCAT003Code string
 
 // ProblemCAT004 At least one line names a product that is not sold in the order's currency. Choose another currency or remove it.
 type ProblemCAT004 struct {
+	// Code No price in this currency.
 	Code ProblemCAT004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1557,8 +2292,10 @@ type ProblemCAT004 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1570,15 +2307,18 @@ type ProblemCAT004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemCAT004Code defines model for ProblemCAT004.Code.
+// ProblemCAT004Code No price in this currency.
 type ProblemCAT004Code string
 
 // ProblemCAT005 At least one line names a sku that your account does not have. Check the skus.
 type ProblemCAT005 struct {
+	// Code Unknown sku.
 	Code ProblemCAT005Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1588,8 +2328,10 @@ type ProblemCAT005 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1601,11 +2343,12 @@ type ProblemCAT005 struct {
 	Type string `json:"type"`
 }
 
-// ProblemCAT005Code defines model for ProblemCAT005.Code.
+// ProblemCAT005Code Unknown sku.
 type ProblemCAT005Code string
 
 // ProblemIDEM001 This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.
 type ProblemIDEM001 struct {
+	// Code Idempotency-Key missing.
 	Code ProblemIDEM001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1618,8 +2361,10 @@ type ProblemIDEM001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1631,11 +2376,12 @@ type ProblemIDEM001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemIDEM001Code defines model for ProblemIDEM001.Code.
+// ProblemIDEM001Code Idempotency-Key missing.
 type ProblemIDEM001Code string
 
 // ProblemIDEM002 The key belongs to a request with another body or path. Use a new key for a new change.
 type ProblemIDEM002 struct {
+	// Code Idempotency-Key reused.
 	Code ProblemIDEM002Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1648,8 +2394,10 @@ type ProblemIDEM002 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1661,11 +2409,12 @@ type ProblemIDEM002 struct {
 	Type string `json:"type"`
 }
 
-// ProblemIDEM002Code defines model for ProblemIDEM002.Code.
+// ProblemIDEM002Code Idempotency-Key reused.
 type ProblemIDEM002Code string
 
 // ProblemIDEM003 The first request with this key is not answered yet. Wait for Retry-After and repeat it with the same key.
 type ProblemIDEM003 struct {
+	// Code Still in progress.
 	Code ProblemIDEM003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1678,8 +2427,10 @@ type ProblemIDEM003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1691,11 +2442,12 @@ type ProblemIDEM003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemIDEM003Code defines model for ProblemIDEM003.Code.
+// ProblemIDEM003Code Still in progress.
 type ProblemIDEM003Code string
 
 // ProblemIDEM004 A key has 8 to 255 visible ASCII characters and stands in one header line, plain or in quotes.
 type ProblemIDEM004 struct {
+	// Code Malformed Idempotency-Key.
 	Code ProblemIDEM004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1708,8 +2460,10 @@ type ProblemIDEM004 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1721,11 +2475,12 @@ type ProblemIDEM004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemIDEM004Code defines model for ProblemIDEM004.Code.
+// ProblemIDEM004Code Malformed Idempotency-Key.
 type ProblemIDEM004Code string
 
 // ProblemINV001 Your account has no product with this sku. Check the sku.
 type ProblemINV001 struct {
+	// Code No stock record.
 	Code ProblemINV001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1738,8 +2493,10 @@ type ProblemINV001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1751,11 +2508,12 @@ type ProblemINV001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemINV001Code defines model for ProblemINV001.Code.
+// ProblemINV001Code No stock record.
 type ProblemINV001Code string
 
 // ProblemORD001 Your account has no order with this id in this mode. Check the id and the key.
 type ProblemORD001 struct {
+	// Code Order not found.
 	Code ProblemORD001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1768,8 +2526,10 @@ type ProblemORD001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1781,21 +2541,28 @@ type ProblemORD001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD001Code defines model for ProblemORD001.Code.
+// ProblemORD001Code Order not found.
 type ProblemORD001Code string
 
 // ProblemORD002 The order is in `from`, from where it can only go to what `allowed` lists. Read it again before you go on.
 type ProblemORD002 struct {
 	// Allowed The states that can follow; empty at the end.
-	Allowed []OrderStatus     `json:"allowed"`
-	Code    ProblemORD002Code `json:"code"`
+	Allowed []OrderStatus `json:"allowed"`
+
+	// Code Not allowed in this state.
+	Code ProblemORD002Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
 
-	// From pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
-	// stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+	// From Where the order is in its life.
 	//
+	// - `pending`: Taken in. Its stock is being reserved.
+	// - `reserved`: Its stock is held. Its payment is awaited or under way.
+	// - `confirmed`: Paid, and its stock is taken.
+	// - `completed`: Delivered.
+	// - `rejected`: It could not be fulfilled. `rejection` says why.
+	// - `cancelled`: Cancelled at your request.
 	//
 	// Examples: confirmed
 	From OrderStatus `json:"from"`
@@ -1807,8 +2574,10 @@ type ProblemORD002 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1820,15 +2589,18 @@ type ProblemORD002 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD002Code defines model for ProblemORD002.Code.
+// ProblemORD002Code Not allowed in this state.
 type ProblemORD002Code string
 
 // ProblemORD003 A sku stands in more than one line. Merge its lines.
 type ProblemORD003 struct {
+	// Code Lines not valid.
 	Code ProblemORD003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1838,8 +2610,10 @@ type ProblemORD003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1851,17 +2625,21 @@ type ProblemORD003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD003Code defines model for ProblemORD003.Code.
+// ProblemORD003Code Lines not valid.
 type ProblemORD003Code string
 
 // ProblemORD004 `sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.
 type ProblemORD004 struct {
 	// Actual An integer amount of minor units and its currency.
-	Actual Money             `json:"actual"`
-	Code   ProblemORD004Code `json:"code"`
+	Actual Money `json:"actual"`
+
+	// Code Price changed.
+	Code ProblemORD004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Expected An integer amount of minor units and its currency.
@@ -1878,9 +2656,11 @@ type ProblemORD004 struct {
 
 	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
 	//
-	// Examples: LAMP-0007
-	Sku    ClientID `json:"sku"`
-	Status int32    `json:"status"`
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1892,15 +2672,18 @@ type ProblemORD004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD004Code defines model for ProblemORD004.Code.
+// ProblemORD004Code Price changed.
 type ProblemORD004Code string
 
 // ProblemORD005 An expected price names another currency than the order. Place one order per currency.
 type ProblemORD005 struct {
+	// Code Mixed currencies.
 	Code ProblemORD005Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1910,8 +2693,10 @@ type ProblemORD005 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1923,11 +2708,12 @@ type ProblemORD005 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD005Code defines model for ProblemORD005.Code.
+// ProblemORD005Code Mixed currencies.
 type ProblemORD005Code string
 
 // ProblemORD007 Nothing is left to do. Read the order for the state of its refund.
 type ProblemORD007 struct {
+	// Code Already cancelled.
 	Code ProblemORD007Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -1940,8 +2726,10 @@ type ProblemORD007 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1953,15 +2741,18 @@ type ProblemORD007 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD007Code defines model for ProblemORD007.Code.
+// ProblemORD007Code Already cancelled.
 type ProblemORD007Code string
 
 // ProblemORD008 One order may not cost this much. Split it.
 type ProblemORD008 struct {
+	// Code Order over the limit.
 	Code ProblemORD008Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -1971,8 +2762,10 @@ type ProblemORD008 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -1984,11 +2777,12 @@ type ProblemORD008 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD008Code defines model for ProblemORD008.Code.
+// ProblemORD008Code Order over the limit.
 type ProblemORD008Code string
 
 // ProblemORD009 Its payment is being captured at this moment. Repeat in a few seconds with the same key.
 type ProblemORD009 struct {
+	// Code Step in flight.
 	Code ProblemORD009Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2001,8 +2795,10 @@ type ProblemORD009 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2014,11 +2810,12 @@ type ProblemORD009 struct {
 	Type string `json:"type"`
 }
 
-// ProblemORD009Code defines model for ProblemORD009.Code.
+// ProblemORD009Code Step in flight.
 type ProblemORD009Code string
 
 // ProblemRATE001 The key has used up its rate. Wait for Retry-After, then repeat.
 type ProblemRATE001 struct {
+	// Code Too many requests.
 	Code ProblemRATE001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2031,8 +2828,10 @@ type ProblemRATE001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2044,11 +2843,12 @@ type ProblemRATE001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemRATE001Code defines model for ProblemRATE001.Code.
+// ProblemRATE001Code Too many requests.
 type ProblemRATE001Code string
 
 // ProblemRATE003 The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat.
 type ProblemRATE003 struct {
+	// Code Overloaded.
 	Code ProblemRATE003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2061,8 +2861,10 @@ type ProblemRATE003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2074,15 +2876,18 @@ type ProblemRATE003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemRATE003Code defines model for ProblemRATE003.Code.
+// ProblemRATE003Code Overloaded.
 type ProblemRATE003Code string
 
 // ProblemREQ001 The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed.
 type ProblemREQ001 struct {
+	// Code Malformed JSON.
 	Code ProblemREQ001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -2092,8 +2897,10 @@ type ProblemREQ001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2105,15 +2912,18 @@ type ProblemREQ001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ001Code defines model for ProblemREQ001.Code.
+// ProblemREQ001Code Malformed JSON.
 type ProblemREQ001Code string
 
 // ProblemREQ002 Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed.
 type ProblemREQ002 struct {
+	// Code Body breaks the schema.
 	Code ProblemREQ002Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -2123,8 +2933,10 @@ type ProblemREQ002 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2136,15 +2948,18 @@ type ProblemREQ002 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ002Code defines model for ProblemREQ002.Code.
+// ProblemREQ002Code Body breaks the schema.
 type ProblemREQ002Code string
 
 // ProblemREQ003 A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names.
 type ProblemREQ003 struct {
+	// Code Bad parameter.
 	Code ProblemREQ003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -2154,8 +2969,10 @@ type ProblemREQ003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2167,15 +2984,18 @@ type ProblemREQ003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ003Code defines model for ProblemREQ003.Code.
+// ProblemREQ003Code Bad parameter.
 type ProblemREQ003Code string
 
 // ProblemREQ004 The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them.
 type ProblemREQ004 struct {
+	// Code Unknown field.
 	Code ProblemREQ004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`
+
+	// Errors What in the request is wrong, place by place.
 	Errors Faults `json:"errors"`
 
 	// Instance The path that was asked.
@@ -2185,8 +3005,10 @@ type ProblemREQ004 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2198,11 +3020,12 @@ type ProblemREQ004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ004Code defines model for ProblemREQ004.Code.
+// ProblemREQ004Code Unknown field.
 type ProblemREQ004Code string
 
 // ProblemREQ005 No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
 type ProblemREQ005 struct {
+	// Code No such thing.
 	Code ProblemREQ005Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2215,8 +3038,10 @@ type ProblemREQ005 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2228,11 +3053,12 @@ type ProblemREQ005 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ005Code defines model for ProblemREQ005.Code.
+// ProblemREQ005Code No such thing.
 type ProblemREQ005Code string
 
 // ProblemREQ007 The Accept header excludes every media type of this operation. Accept one that the contract lists.
 type ProblemREQ007 struct {
+	// Code Not acceptable.
 	Code ProblemREQ007Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2245,8 +3071,10 @@ type ProblemREQ007 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2258,11 +3086,12 @@ type ProblemREQ007 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ007Code defines model for ProblemREQ007.Code.
+// ProblemREQ007Code Not acceptable.
 type ProblemREQ007Code string
 
 // ProblemREQ008 The body is longer than this operation reads. Send less, for instance fewer lines per order.
 type ProblemREQ008 struct {
+	// Code Body too large.
 	Code ProblemREQ008Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2275,8 +3104,10 @@ type ProblemREQ008 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2288,11 +3119,12 @@ type ProblemREQ008 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ008Code defines model for ProblemREQ008.Code.
+// ProblemREQ008Code Body too large.
 type ProblemREQ008Code string
 
 // ProblemREQ009 The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
 type ProblemREQ009 struct {
+	// Code Media type or encoding not supported.
 	Code ProblemREQ009Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2305,8 +3137,10 @@ type ProblemREQ009 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2318,11 +3152,12 @@ type ProblemREQ009 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ009Code defines model for ProblemREQ009.Code.
+// ProblemREQ009Code Media type or encoding not supported.
 type ProblemREQ009Code string
 
 // ProblemREQ012 The cursor was altered or belongs to another list or filter. Start again without a cursor.
 type ProblemREQ012 struct {
+	// Code Bad cursor.
 	Code ProblemREQ012Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2335,8 +3170,10 @@ type ProblemREQ012 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2348,11 +3185,12 @@ type ProblemREQ012 struct {
 	Type string `json:"type"`
 }
 
-// ProblemREQ012Code defines model for ProblemREQ012.Code.
+// ProblemREQ012Code Bad cursor.
 type ProblemREQ012Code string
 
 // ProblemSYS001 The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.
 type ProblemSYS001 struct {
+	// Code Internal error.
 	Code ProblemSYS001Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2365,8 +3203,10 @@ type ProblemSYS001 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2378,11 +3218,12 @@ type ProblemSYS001 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS001Code defines model for ProblemSYS001.Code.
+// ProblemSYS001Code Internal error.
 type ProblemSYS001Code string
 
 // ProblemSYS002 Something that we depend on does not answer, and nothing was changed. Wait for Retry-After, then repeat.
 type ProblemSYS002 struct {
+	// Code Dependency down.
 	Code ProblemSYS002Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2395,8 +3236,10 @@ type ProblemSYS002 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2408,11 +3251,12 @@ type ProblemSYS002 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS002Code defines model for ProblemSYS002.Code.
+// ProblemSYS002Code Dependency down.
 type ProblemSYS002Code string
 
 // ProblemSYS003 The request was withdrawn before anything was committed. Repeat it with the same key.
 type ProblemSYS003 struct {
+	// Code Deadline exceeded.
 	Code ProblemSYS003Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2425,8 +3269,10 @@ type ProblemSYS003 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2438,11 +3284,12 @@ type ProblemSYS003 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS003Code defines model for ProblemSYS003.Code.
+// ProblemSYS003Code Deadline exceeded.
 type ProblemSYS003Code string
 
 // ProblemSYS004 No part of the service can show a state as new as your `X-Consistency-Token`. Wait for Retry-After, then repeat.
 type ProblemSYS004 struct {
+	// Code Consistency not reached.
 	Code ProblemSYS004Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2455,8 +3302,10 @@ type ProblemSYS004 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2468,11 +3317,12 @@ type ProblemSYS004 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS004Code defines model for ProblemSYS004.Code.
+// ProblemSYS004Code Consistency not reached.
 type ProblemSYS004Code string
 
 // ProblemSYS005 The instance takes no new work and nothing was changed. Repeat; another one will answer.
 type ProblemSYS005 struct {
+	// Code Shutting down.
 	Code ProblemSYS005Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2485,8 +3335,10 @@ type ProblemSYS005 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2498,11 +3350,12 @@ type ProblemSYS005 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS005Code defines model for ProblemSYS005.Code.
+// ProblemSYS005Code Shutting down.
 type ProblemSYS005Code string
 
 // ProblemSYS006 The change may or may not have been made. Repeat with the same key, which cannot make it twice.
 type ProblemSYS006 struct {
+	// Code Outcome unknown.
 	Code ProblemSYS006Code `json:"code"`
 
 	// Detail What happened and what to do, in English: the description of the code.
@@ -2515,8 +3368,10 @@ type ProblemSYS006 struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -2528,107 +3383,205 @@ type ProblemSYS006 struct {
 	Type string `json:"type"`
 }
 
-// ProblemSYS006Code defines model for ProblemSYS006.Code.
+// ProblemSYS006Code Outcome unknown.
 type ProblemSYS006Code string
 
-// Product defines model for Product.
+// Product A product that can be ordered.
 type Product struct {
 	// Active Only active products can be ordered.
-	Active    bool         `json:"active"`
+	Active bool `json:"active"`
+
+	// CreatedAt When the product was made.
 	CreatedAt rfc3339.Time `json:"created_at"`
 
-	// Description Examples: A lamp that dims to candle light.
+	// Description What it is.
+	//
+	// Examples: Dims to candle light and remembers its last setting.
 	Description string `json:"description"`
 
-	// Name Examples: Desk lamp Aurora
+	// Name What it is called.
+	//
+	// Examples: Desk lamp Aurora
 	Name string `json:"name"`
 
 	// Prices One price per currency.
 	Prices []Money `json:"prices"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku Your id of the product.
 	//
-	// Examples: LAMP-0007
-	Sku       ClientID     `json:"sku"`
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// UpdatedAt When it last changed.
 	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version Counts the changes of the product.
 	Version int64 `json:"version"`
 }
 
-// ProductList defines model for ProductList.
+// ProductList A page of products, in the order of their skus.
 type ProductList struct {
+	// Data The products.
 	Data []Product `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// Rejection Why an order was rejected, in the words of the error registry.
+// Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
+	// Code The code of the error registry.
+	//
+	// - `INV_002`: Not enough stock.
+	// - `INV_003`: Reservation expired.
+	// - `PAY_003`: Payment timed out.
+	// - `PAY_006`: Payment provider failed.
+	// - `PAY_007`: Payment declined.
 	Code RejectionCode `json:"code"`
 
-	// DeclineReason With PAY_007, what the provider said.
+	// DeclineReason With PAY_007, the provider's reason. New ones may appear.
 	DeclineReason *string `json:"decline_reason"`
-	Message       string  `json:"message"`
+
+	// Detail What happened and what to do, in English: the description of the code's `rejection`.
+	Detail string `json:"detail"`
+
+	// Message For people, in English.
+	Message string `json:"message"`
+
+	// Retryable Always false: the same key repeats the rejected order.
+	Retryable RejectionRetryable `json:"retryable"`
 
 	// Skus With INV_002, what was short.
 	Skus []ShortSKU `json:"skus"`
+
+	// Title The code in a few English words, always the same.
+	Title string `json:"title"`
 }
 
-// RejectionCode defines model for Rejection.Code.
+// RejectionCode The code of the error registry.
+//
+// - `INV_002`: Not enough stock.
+// - `INV_003`: Reservation expired.
+// - `PAY_003`: Payment timed out.
+// - `PAY_006`: Payment provider failed.
+// - `PAY_007`: Payment declined.
 type RejectionCode string
 
-// Saga defines model for Saga.
+// RejectionRetryable Always false: the same key repeats the rejected order.
+type RejectionRetryable bool
+
+// Saga How far an order is, step by step.
 type Saga struct {
-	// OrderID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	OrderID OrderID `json:"order_id"`
 
-	// State Examples: done
-	State SagaState  `json:"state"`
+	// State Where the saga is as a whole.
+	//
+	// - `running`: It goes forward.
+	// - `compensating`: It takes back what was done.
+	// - `done`: Nothing is left to do.
+	//
+	// Examples: done
+	State SagaState `json:"state"`
+
+	// Steps The steps, in the order in which they were planned.
 	Steps []SagaStep `json:"steps"`
 }
 
-// SagaState Examples: done
+// SagaState Where the saga is as a whole.
+//
+// - `running`: It goes forward.
+// - `compensating`: It takes back what was done.
+// - `done`: Nothing is left to do.
+//
+// Examples: done
 type SagaState string
 
-// SagaStep defines model for SagaStep.
+// SagaStep A step of a saga.
 type SagaStep struct {
-	// Attempts How often it was tried.
-	Attempts   int32         `json:"attempts"`
+	// Attempt The payment attempt that the step belongs to. An order that is paid with a second card has a second one.
+	Attempt int32 `json:"attempt"`
+
+	// FinishedAt When it ended.
 	FinishedAt *rfc3339.Time `json:"finished_at"`
 	LastError  *StepError    `json:"last_error"`
-	Name       SagaStepName  `json:"name"`
-	NextTryAt  *rfc3339.Time `json:"next_try_at"`
-	StartedAt  *rfc3339.Time `json:"started_at"`
 
-	// Status in_doubt means that the payment provider has not yet said yes or no.
+	// Name What the step does.
+	//
+	// - `reserve_stock`: Holds the stock of all lines.
+	// - `authorize`: Has the payment provider hold the amount.
+	// - `confirm_stock`: Takes the held stock.
+	// - `capture`: Has the payment provider charge the amount.
+	// - `void`: Releases the held amount.
+	// - `refund`: Gives the charged amount back.
+	// - `cancel_reservation`: Puts the held or taken stock back on sale.
+	Name SagaStepName `json:"name"`
+
+	// NextTryAt When it is sent next.
+	NextTryAt *rfc3339.Time `json:"next_try_at"`
+
+	// StartedAt When it was first sent.
+	StartedAt *rfc3339.Time `json:"started_at"`
+
+	// Status Where the step is.
+	//
+	// - `pending`: It waits for the steps before it.
+	// - `running`: It was sent and has no answer yet.
+	// - `in_doubt`: The payment provider has not yet said yes or no. It is asked again.
+	// - `done`: It is done.
+	// - `failed`: It was refused.
+	// - `skipped`: It is no longer needed.
 	Status SagaStepStatus `json:"status"`
+
+	// Tries How often the step was sent.
+	Tries int32 `json:"tries"`
 }
 
-// SagaStepName defines model for SagaStep.Name.
+// SagaStepName What the step does.
+//
+// - `reserve_stock`: Holds the stock of all lines.
+// - `authorize`: Has the payment provider hold the amount.
+// - `confirm_stock`: Takes the held stock.
+// - `capture`: Has the payment provider charge the amount.
+// - `void`: Releases the held amount.
+// - `refund`: Gives the charged amount back.
+// - `cancel_reservation`: Puts the held or taken stock back on sale.
 type SagaStepName string
 
-// SagaStepStatus in_doubt means that the payment provider has not yet said yes or no.
+// SagaStepStatus Where the step is.
+//
+// - `pending`: It waits for the steps before it.
+// - `running`: It was sent and has no answer yet.
+// - `in_doubt`: The payment provider has not yet said yes or no. It is asked again.
+// - `done`: It is done.
+// - `failed`: It was refused.
+// - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
-// ShortSKU defines model for ShortSKU.
+// ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
+	// Available How many pieces were left.
 	Available int64 `json:"available"`
+
+	// Requested How many pieces were ordered.
 	Requested int64 `json:"requested"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
-// StepError defines model for StepError.
+// StepError Why the last try of a step did not succeed.
 type StepError struct {
-	// Code Examples: PAY_006
-	Code    string `json:"code"`
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_006
+	Code string `json:"code"`
+
+	// Message For people, in English.
 	Message string `json:"message"`
 }
 
@@ -2650,7 +3603,9 @@ type IfNoneMatch = string
 // Limit defines model for Limit.
 type Limit = int32
 
-// OrderIDParameter Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+// OrderIDParameter The id of an order. The gateway gives it.
+//
+// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderIDParameter = OrderID
 
 // Prefer defines model for Prefer.
@@ -2658,26 +3613,26 @@ type Prefer = string
 
 // SKU An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
-// Examples: LAMP-0007
+// Examples: LAMP-0001
 type SKU = ClientID
 
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
 
-// Refusal400IDEM001004REQ001002003004 defines model for Refusal400_IDEM_001_004_REQ_001_002_003_004.
+// Refusal400IDEM001004REQ001002003004 `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
 type Refusal400IDEM001004REQ001002003004 = Problem400IDEM001004REQ001002003004
 
 // Refusal400REQ003 A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names.
 type Refusal400REQ003 = ProblemREQ003
 
-// Refusal400REQ003012 defines model for Refusal400_REQ_003_012.
+// Refusal400REQ003012 `REQ_003` Bad parameter; `REQ_012` Bad cursor
 type Refusal400REQ003012 = Problem400REQ003012
 
-// Refusal401AUTH001002003004 defines model for Refusal401_AUTH_001_002_003_004.
+// Refusal401AUTH001002003004 `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
 type Refusal401AUTH001002003004 = Problem401AUTH001002003004
 
-// Refusal403AUTH005006 defines model for Refusal403_AUTH_005_006.
-type Refusal403AUTH005006 = Problem403AUTH005006
+// Refusal403AUTH005 The contract names the scope of each operation. Use a key that has it.
+type Refusal403AUTH005 = ProblemAUTH005
 
 // Refusal404CAT001 Your account has no product with this sku. Check the sku.
 type Refusal404CAT001 = ProblemCAT001
@@ -2697,7 +3652,7 @@ type Refusal406REQ007 = ProblemREQ007
 // Refusal409IDEM003 The first request with this key is not answered yet. Wait for Retry-After and repeat it with the same key.
 type Refusal409IDEM003 = ProblemIDEM003
 
-// Refusal409IDEM003ORD002007009 defines model for Refusal409_IDEM_003_ORD_002_007_009.
+// Refusal409IDEM003ORD002007009 `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
 type Refusal409IDEM003ORD002007009 = Problem409IDEM003ORD002007009
 
 // Refusal413REQ008 The body is longer than this operation reads. Send less, for instance fewer lines per order.
@@ -2706,7 +3661,7 @@ type Refusal413REQ008 = ProblemREQ008
 // Refusal415REQ009 The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
 type Refusal415REQ009 = ProblemREQ009
 
-// Refusal422CAT003004005IDEM002ORD003004005008 defines model for Refusal422_CAT_003_004_005_IDEM_002_ORD_003_004_005_008.
+// Refusal422CAT003004005IDEM002ORD003004005008 `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
 type Refusal422CAT003004005IDEM002ORD003004005008 = Problem422CAT003004005IDEM002ORD003004005008
 
 // Refusal422IDEM002 The key belongs to a request with another body or path. Use a new key for a new change.
@@ -2718,14 +3673,14 @@ type Refusal429RATE001 = ProblemRATE001
 // Refusal500SYS001 The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.
 type Refusal500SYS001 = ProblemSYS001
 
-// Refusal503RATE003SYS002004005 defines model for Refusal503_RATE_003_SYS_002_004_005.
+// Refusal503RATE003SYS002004005 `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
 type Refusal503RATE003SYS002004005 = Problem503RATE003SYS002004005
 
-// Refusal503RATE003SYS002005 defines model for Refusal503_RATE_003_SYS_002_005.
-type Refusal503RATE003SYS002005 = Problem503RATE003SYS002005
-
-// Refusal503RATE003SYS002005006 defines model for Refusal503_RATE_003_SYS_002_005_006.
+// Refusal503RATE003SYS002005006 `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
 type Refusal503RATE003SYS002005006 = Problem503RATE003SYS002005006
+
+// Refusal503SYS005 The instance takes no new work and nothing was changed. Repeat; another one will answer.
+type Refusal503SYS005 = ProblemSYS005
 
 // Refusal504SYS003 The request was withdrawn before anything was committed. Repeat it with the same key.
 type Refusal504SYS003 = ProblemSYS003
@@ -2747,8 +3702,8 @@ type GetOpenAPIYAMLParams struct {
 
 // ListErrorsParams defines parameters for ListErrors.
 type ListErrorsParams struct {
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2760,8 +3715,8 @@ type ListErrorsParams struct {
 
 // GetErrorParams defines parameters for GetError.
 type GetErrorParams struct {
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2773,14 +3728,14 @@ type GetErrorParams struct {
 
 // GetInventoryParams defines parameters for GetInventory.
 type GetInventoryParams struct {
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2789,8 +3744,11 @@ type GetInventoryParams struct {
 
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
-	Status      *ListOrdersParamsStatus `form:"status,omitempty" json:"status,omitempty"`
-	CustomerRef *ClientID               `form:"customer_ref,omitempty" json:"customer_ref,omitempty"`
+	// Status Only orders with this status.
+	Status *ListOrdersParamsStatus `form:"status,omitempty" json:"status,omitempty"`
+
+	// CustomerRef Only orders of this customer.
+	CustomerRef *ClientID `form:"customer_ref,omitempty" json:"customer_ref,omitempty"`
 
 	// CreatedFrom Not placed before this instant (millisecond precision).
 	CreatedFrom *rfc3339.Time `form:"created_from,omitempty" json:"created_from,omitempty"`
@@ -2801,17 +3759,17 @@ type ListOrdersParams struct {
 	// Limit How many entries a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+	// Cursor The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2823,17 +3781,17 @@ type ListOrdersParamsStatus string
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey A key of your choice, unique per intended change, best a UUID. Kept 48 hours per account and operation. A repetition
-	// with the same body is answered with the stored answer and `Idempotency-Replayed: true`. The quoted form
-	// (`"..."`) is accepted too.
+	// IdempotencyKey A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+	// in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+	// `Idempotency-Replayed: true`.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
 	// Prefer `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
 	// What is not understood is ignored.
 	Prefer *Prefer `json:"Prefer,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2842,14 +3800,14 @@ type PlaceOrderParams struct {
 
 // GetOrderParams defines parameters for GetOrder.
 type GetOrderParams struct {
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2858,17 +3816,17 @@ type GetOrderParams struct {
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// IdempotencyKey A key of your choice, unique per intended change, best a UUID. Kept 48 hours per account and operation. A repetition
-	// with the same body is answered with the stored answer and `Idempotency-Replayed: true`. The quoted form
-	// (`"..."`) is accepted too.
+	// IdempotencyKey A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+	// in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+	// `Idempotency-Replayed: true`.
 	IdempotencyKey IdempotencyKey `json:"Idempotency-Key"`
 
 	// Prefer `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
 	// What is not understood is ignored.
 	Prefer *Prefer `json:"Prefer,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2880,17 +3838,17 @@ type ListOrderEventsParams struct {
 	// Limit How many entries a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+	// Cursor The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2899,14 +3857,14 @@ type ListOrderEventsParams struct {
 
 // GetOrderSagaParams defines parameters for GetOrderSaga.
 type GetOrderSagaParams struct {
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2921,17 +3879,17 @@ type ListProductsParams struct {
 	// Limit How many entries a page has at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+	// Cursor The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2940,14 +3898,14 @@ type ListProductsParams struct {
 
 // GetProductParams defines parameters for GetProduct.
 type GetProductParams struct {
-	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it.
+	// XConsistencyToken The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
 	XConsistencyToken *ConsistencyTokenParameter `json:"X-Consistency-Token,omitempty"`
 
 	// IfNoneMatch ETags that you hold. If the current one is among them the answer is 304 without a body.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
-	// XTraceID An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-	// replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+	// XTraceID An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+	// is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
 	XTraceID *TraceIDParameter `json:"X-Trace-ID,omitempty"`
 
 	// AcceptLanguage The language of error messages, `en` or `zh-CN`.
@@ -2960,6 +3918,527 @@ type PlaceOrderJSONRequestBody = PlaceOrder
 // CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
 type CancelOrderJSONRequestBody = CancelOrder
 
+// Getter for additional properties for Document. Returns the specified
+// element and whether it was found
+func (a Document) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for Document
+func (a *Document) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for Document to handle AdditionalProperties
+func (a *Document) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["info"]; found {
+		err = json.Unmarshal(raw, &a.Info)
+		if err != nil {
+			return fmt.Errorf("error reading 'info': %w", err)
+		}
+		delete(object, "info")
+	}
+
+	if raw, found := object["openapi"]; found {
+		err = json.Unmarshal(raw, &a.Openapi)
+		if err != nil {
+			return fmt.Errorf("error reading 'openapi': %w", err)
+		}
+		delete(object, "openapi")
+	}
+
+	if raw, found := object["paths"]; found {
+		err = json.Unmarshal(raw, &a.Paths)
+		if err != nil {
+			return fmt.Errorf("error reading 'paths': %w", err)
+		}
+		delete(object, "paths")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for Document to handle AdditionalProperties
+func (a Document) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	if a.Info != nil {
+		object["info"], err = json.Marshal(a.Info)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'info': %w", err)
+		}
+	}
+
+	object["openapi"], err = json.Marshal(a.Openapi)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'openapi': %w", err)
+	}
+
+	if a.Paths != nil {
+		object["paths"], err = json.Marshal(a.Paths)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'paths': %w", err)
+		}
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
+}
+
+// AsOrderCreatedEvent returns the union data inside the Event as a OrderCreatedEvent
+func (t Event) AsOrderCreatedEvent() (OrderCreatedEvent, error) {
+	var body OrderCreatedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderCreatedEvent overwrites any union data inside the Event as the provided OrderCreatedEvent
+func (t *Event) FromOrderCreatedEvent(v OrderCreatedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.created"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderCreatedEvent performs a merge with any union data inside the Event, using the provided OrderCreatedEvent
+func (t *Event) MergeOrderCreatedEvent(v OrderCreatedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.created"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderUpdatedEvent returns the union data inside the Event as a OrderUpdatedEvent
+func (t Event) AsOrderUpdatedEvent() (OrderUpdatedEvent, error) {
+	var body OrderUpdatedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderUpdatedEvent overwrites any union data inside the Event as the provided OrderUpdatedEvent
+func (t *Event) FromOrderUpdatedEvent(v OrderUpdatedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.updated"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderUpdatedEvent performs a merge with any union data inside the Event, using the provided OrderUpdatedEvent
+func (t *Event) MergeOrderUpdatedEvent(v OrderUpdatedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.updated"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderStockReservedEvent returns the union data inside the Event as a OrderStockReservedEvent
+func (t Event) AsOrderStockReservedEvent() (OrderStockReservedEvent, error) {
+	var body OrderStockReservedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderStockReservedEvent overwrites any union data inside the Event as the provided OrderStockReservedEvent
+func (t *Event) FromOrderStockReservedEvent(v OrderStockReservedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.stock_reserved"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderStockReservedEvent performs a merge with any union data inside the Event, using the provided OrderStockReservedEvent
+func (t *Event) MergeOrderStockReservedEvent(v OrderStockReservedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.stock_reserved"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderStockRejectedEvent returns the union data inside the Event as a OrderStockRejectedEvent
+func (t Event) AsOrderStockRejectedEvent() (OrderStockRejectedEvent, error) {
+	var body OrderStockRejectedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderStockRejectedEvent overwrites any union data inside the Event as the provided OrderStockRejectedEvent
+func (t *Event) FromOrderStockRejectedEvent(v OrderStockRejectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.stock_rejected"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderStockRejectedEvent performs a merge with any union data inside the Event, using the provided OrderStockRejectedEvent
+func (t *Event) MergeOrderStockRejectedEvent(v OrderStockRejectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.stock_rejected"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderPaidEvent returns the union data inside the Event as a OrderPaidEvent
+func (t Event) AsOrderPaidEvent() (OrderPaidEvent, error) {
+	var body OrderPaidEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderPaidEvent overwrites any union data inside the Event as the provided OrderPaidEvent
+func (t *Event) FromOrderPaidEvent(v OrderPaidEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.paid"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderPaidEvent performs a merge with any union data inside the Event, using the provided OrderPaidEvent
+func (t *Event) MergeOrderPaidEvent(v OrderPaidEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.paid"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderPaymentFailedEvent returns the union data inside the Event as a OrderPaymentFailedEvent
+func (t Event) AsOrderPaymentFailedEvent() (OrderPaymentFailedEvent, error) {
+	var body OrderPaymentFailedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderPaymentFailedEvent overwrites any union data inside the Event as the provided OrderPaymentFailedEvent
+func (t *Event) FromOrderPaymentFailedEvent(v OrderPaymentFailedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.payment_failed"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderPaymentFailedEvent performs a merge with any union data inside the Event, using the provided OrderPaymentFailedEvent
+func (t *Event) MergeOrderPaymentFailedEvent(v OrderPaymentFailedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.payment_failed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderConfirmedEvent returns the union data inside the Event as a OrderConfirmedEvent
+func (t Event) AsOrderConfirmedEvent() (OrderConfirmedEvent, error) {
+	var body OrderConfirmedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderConfirmedEvent overwrites any union data inside the Event as the provided OrderConfirmedEvent
+func (t *Event) FromOrderConfirmedEvent(v OrderConfirmedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.confirmed"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderConfirmedEvent performs a merge with any union data inside the Event, using the provided OrderConfirmedEvent
+func (t *Event) MergeOrderConfirmedEvent(v OrderConfirmedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.confirmed"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderCancelRequestedEvent returns the union data inside the Event as a OrderCancelRequestedEvent
+func (t Event) AsOrderCancelRequestedEvent() (OrderCancelRequestedEvent, error) {
+	var body OrderCancelRequestedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderCancelRequestedEvent overwrites any union data inside the Event as the provided OrderCancelRequestedEvent
+func (t *Event) FromOrderCancelRequestedEvent(v OrderCancelRequestedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.cancel_requested"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderCancelRequestedEvent performs a merge with any union data inside the Event, using the provided OrderCancelRequestedEvent
+func (t *Event) MergeOrderCancelRequestedEvent(v OrderCancelRequestedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.cancel_requested"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderCancelledEvent returns the union data inside the Event as a OrderCancelledEvent
+func (t Event) AsOrderCancelledEvent() (OrderCancelledEvent, error) {
+	var body OrderCancelledEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderCancelledEvent overwrites any union data inside the Event as the provided OrderCancelledEvent
+func (t *Event) FromOrderCancelledEvent(v OrderCancelledEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.cancelled"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderCancelledEvent performs a merge with any union data inside the Event, using the provided OrderCancelledEvent
+func (t *Event) MergeOrderCancelledEvent(v OrderCancelledEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.cancelled"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderRejectedEvent returns the union data inside the Event as a OrderRejectedEvent
+func (t Event) AsOrderRejectedEvent() (OrderRejectedEvent, error) {
+	var body OrderRejectedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderRejectedEvent overwrites any union data inside the Event as the provided OrderRejectedEvent
+func (t *Event) FromOrderRejectedEvent(v OrderRejectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.rejected"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderRejectedEvent performs a merge with any union data inside the Event, using the provided OrderRejectedEvent
+func (t *Event) MergeOrderRejectedEvent(v OrderRejectedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.rejected"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsOrderRefundedEvent returns the union data inside the Event as a OrderRefundedEvent
+func (t Event) AsOrderRefundedEvent() (OrderRefundedEvent, error) {
+	var body OrderRefundedEvent
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromOrderRefundedEvent overwrites any union data inside the Event as the provided OrderRefundedEvent
+func (t *Event) FromOrderRefundedEvent(v OrderRefundedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.refunded"}`))
+	t.union = b
+	return err
+}
+
+// MergeOrderRefundedEvent performs a merge with any union data inside the Event, using the provided OrderRefundedEvent
+func (t *Event) MergeOrderRefundedEvent(v OrderRefundedEvent) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"type":"order.refunded"}`))
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t Event) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"type"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Event) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "order.cancel_requested":
+		return t.AsOrderCancelRequestedEvent()
+	case "order.cancelled":
+		return t.AsOrderCancelledEvent()
+	case "order.confirmed":
+		return t.AsOrderConfirmedEvent()
+	case "order.created":
+		return t.AsOrderCreatedEvent()
+	case "order.paid":
+		return t.AsOrderPaidEvent()
+	case "order.payment_failed":
+		return t.AsOrderPaymentFailedEvent()
+	case "order.refunded":
+		return t.AsOrderRefundedEvent()
+	case "order.rejected":
+		return t.AsOrderRejectedEvent()
+	case "order.stock_rejected":
+		return t.AsOrderStockRejectedEvent()
+	case "order.stock_reserved":
+		return t.AsOrderStockReservedEvent()
+	case "order.updated":
+		return t.AsOrderUpdatedEvent()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
+}
+
+func (t Event) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *Event) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // AsProblemIDEM001 returns the union data inside the Problem400IDEM001004REQ001002003004 as a ProblemIDEM001
 func (t Problem400IDEM001004REQ001002003004) AsProblemIDEM001() (ProblemIDEM001, error) {
 	var body ProblemIDEM001
@@ -2970,6 +4449,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemIDEM001() (ProblemIDEM001,
 // FromProblemIDEM001 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemIDEM001
 func (t *Problem400IDEM001004REQ001002003004) FromProblemIDEM001(v ProblemIDEM001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_001"}`))
 	t.union = b
 	return err
 }
@@ -2977,6 +4460,10 @@ func (t *Problem400IDEM001004REQ001002003004) FromProblemIDEM001(v ProblemIDEM00
 // MergeProblemIDEM001 performs a merge with any union data inside the Problem400IDEM001004REQ001002003004, using the provided ProblemIDEM001
 func (t *Problem400IDEM001004REQ001002003004) MergeProblemIDEM001(v ProblemIDEM001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_001"}`))
 	if err != nil {
 		return err
 	}
@@ -2996,6 +4483,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemIDEM004() (ProblemIDEM004,
 // FromProblemIDEM004 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemIDEM004
 func (t *Problem400IDEM001004REQ001002003004) FromProblemIDEM004(v ProblemIDEM004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_004"}`))
 	t.union = b
 	return err
 }
@@ -3003,6 +4494,10 @@ func (t *Problem400IDEM001004REQ001002003004) FromProblemIDEM004(v ProblemIDEM00
 // MergeProblemIDEM004 performs a merge with any union data inside the Problem400IDEM001004REQ001002003004, using the provided ProblemIDEM004
 func (t *Problem400IDEM001004REQ001002003004) MergeProblemIDEM004(v ProblemIDEM004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_004"}`))
 	if err != nil {
 		return err
 	}
@@ -3022,6 +4517,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemREQ001() (ProblemREQ001, e
 // FromProblemREQ001 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemREQ001
 func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ001(v ProblemREQ001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_001"}`))
 	t.union = b
 	return err
 }
@@ -3029,6 +4528,10 @@ func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ001(v ProblemREQ001)
 // MergeProblemREQ001 performs a merge with any union data inside the Problem400IDEM001004REQ001002003004, using the provided ProblemREQ001
 func (t *Problem400IDEM001004REQ001002003004) MergeProblemREQ001(v ProblemREQ001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_001"}`))
 	if err != nil {
 		return err
 	}
@@ -3048,6 +4551,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemREQ002() (ProblemREQ002, e
 // FromProblemREQ002 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemREQ002
 func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ002(v ProblemREQ002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_002"}`))
 	t.union = b
 	return err
 }
@@ -3055,6 +4562,10 @@ func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ002(v ProblemREQ002)
 // MergeProblemREQ002 performs a merge with any union data inside the Problem400IDEM001004REQ001002003004, using the provided ProblemREQ002
 func (t *Problem400IDEM001004REQ001002003004) MergeProblemREQ002(v ProblemREQ002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3074,6 +4585,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemREQ003() (ProblemREQ003, e
 // FromProblemREQ003 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemREQ003
 func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ003(v ProblemREQ003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_003"}`))
 	t.union = b
 	return err
 }
@@ -3081,6 +4596,10 @@ func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ003(v ProblemREQ003)
 // MergeProblemREQ003 performs a merge with any union data inside the Problem400IDEM001004REQ001002003004, using the provided ProblemREQ003
 func (t *Problem400IDEM001004REQ001002003004) MergeProblemREQ003(v ProblemREQ003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3100,6 +4619,10 @@ func (t Problem400IDEM001004REQ001002003004) AsProblemREQ004() (ProblemREQ004, e
 // FromProblemREQ004 overwrites any union data inside the Problem400IDEM001004REQ001002003004 as the provided ProblemREQ004
 func (t *Problem400IDEM001004REQ001002003004) FromProblemREQ004(v ProblemREQ004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_004"}`))
 	t.union = b
 	return err
 }
@@ -3110,10 +4633,45 @@ func (t *Problem400IDEM001004REQ001002003004) MergeProblemREQ004(v ProblemREQ004
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_004"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem400IDEM001004REQ001002003004) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem400IDEM001004REQ001002003004) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "IDEM_001":
+		return t.AsProblemIDEM001()
+	case "IDEM_004":
+		return t.AsProblemIDEM004()
+	case "REQ_001":
+		return t.AsProblemREQ001()
+	case "REQ_002":
+		return t.AsProblemREQ002()
+	case "REQ_003":
+		return t.AsProblemREQ003()
+	case "REQ_004":
+		return t.AsProblemREQ004()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem400IDEM001004REQ001002003004) MarshalJSON() ([]byte, error) {
@@ -3136,6 +4694,10 @@ func (t Problem400REQ003012) AsProblemREQ003() (ProblemREQ003, error) {
 // FromProblemREQ003 overwrites any union data inside the Problem400REQ003012 as the provided ProblemREQ003
 func (t *Problem400REQ003012) FromProblemREQ003(v ProblemREQ003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_003"}`))
 	t.union = b
 	return err
 }
@@ -3143,6 +4705,10 @@ func (t *Problem400REQ003012) FromProblemREQ003(v ProblemREQ003) error {
 // MergeProblemREQ003 performs a merge with any union data inside the Problem400REQ003012, using the provided ProblemREQ003
 func (t *Problem400REQ003012) MergeProblemREQ003(v ProblemREQ003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3162,6 +4728,10 @@ func (t Problem400REQ003012) AsProblemREQ012() (ProblemREQ012, error) {
 // FromProblemREQ012 overwrites any union data inside the Problem400REQ003012 as the provided ProblemREQ012
 func (t *Problem400REQ003012) FromProblemREQ012(v ProblemREQ012) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_012"}`))
 	t.union = b
 	return err
 }
@@ -3172,10 +4742,37 @@ func (t *Problem400REQ003012) MergeProblemREQ012(v ProblemREQ012) error {
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"REQ_012"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem400REQ003012) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem400REQ003012) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "REQ_003":
+		return t.AsProblemREQ003()
+	case "REQ_012":
+		return t.AsProblemREQ012()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem400REQ003012) MarshalJSON() ([]byte, error) {
@@ -3198,6 +4795,10 @@ func (t Problem401AUTH001002003004) AsProblemAUTH001() (ProblemAUTH001, error) {
 // FromProblemAUTH001 overwrites any union data inside the Problem401AUTH001002003004 as the provided ProblemAUTH001
 func (t *Problem401AUTH001002003004) FromProblemAUTH001(v ProblemAUTH001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_001"}`))
 	t.union = b
 	return err
 }
@@ -3205,6 +4806,10 @@ func (t *Problem401AUTH001002003004) FromProblemAUTH001(v ProblemAUTH001) error 
 // MergeProblemAUTH001 performs a merge with any union data inside the Problem401AUTH001002003004, using the provided ProblemAUTH001
 func (t *Problem401AUTH001002003004) MergeProblemAUTH001(v ProblemAUTH001) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_001"}`))
 	if err != nil {
 		return err
 	}
@@ -3224,6 +4829,10 @@ func (t Problem401AUTH001002003004) AsProblemAUTH002() (ProblemAUTH002, error) {
 // FromProblemAUTH002 overwrites any union data inside the Problem401AUTH001002003004 as the provided ProblemAUTH002
 func (t *Problem401AUTH001002003004) FromProblemAUTH002(v ProblemAUTH002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_002"}`))
 	t.union = b
 	return err
 }
@@ -3231,6 +4840,10 @@ func (t *Problem401AUTH001002003004) FromProblemAUTH002(v ProblemAUTH002) error 
 // MergeProblemAUTH002 performs a merge with any union data inside the Problem401AUTH001002003004, using the provided ProblemAUTH002
 func (t *Problem401AUTH001002003004) MergeProblemAUTH002(v ProblemAUTH002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3250,6 +4863,10 @@ func (t Problem401AUTH001002003004) AsProblemAUTH003() (ProblemAUTH003, error) {
 // FromProblemAUTH003 overwrites any union data inside the Problem401AUTH001002003004 as the provided ProblemAUTH003
 func (t *Problem401AUTH001002003004) FromProblemAUTH003(v ProblemAUTH003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_003"}`))
 	t.union = b
 	return err
 }
@@ -3257,6 +4874,10 @@ func (t *Problem401AUTH001002003004) FromProblemAUTH003(v ProblemAUTH003) error 
 // MergeProblemAUTH003 performs a merge with any union data inside the Problem401AUTH001002003004, using the provided ProblemAUTH003
 func (t *Problem401AUTH001002003004) MergeProblemAUTH003(v ProblemAUTH003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3276,6 +4897,10 @@ func (t Problem401AUTH001002003004) AsProblemAUTH004() (ProblemAUTH004, error) {
 // FromProblemAUTH004 overwrites any union data inside the Problem401AUTH001002003004 as the provided ProblemAUTH004
 func (t *Problem401AUTH001002003004) FromProblemAUTH004(v ProblemAUTH004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_004"}`))
 	t.union = b
 	return err
 }
@@ -3286,10 +4911,41 @@ func (t *Problem401AUTH001002003004) MergeProblemAUTH004(v ProblemAUTH004) error
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"AUTH_004"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem401AUTH001002003004) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem401AUTH001002003004) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "AUTH_001":
+		return t.AsProblemAUTH001()
+	case "AUTH_002":
+		return t.AsProblemAUTH002()
+	case "AUTH_003":
+		return t.AsProblemAUTH003()
+	case "AUTH_004":
+		return t.AsProblemAUTH004()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem401AUTH001002003004) MarshalJSON() ([]byte, error) {
@@ -3298,68 +4954,6 @@ func (t Problem401AUTH001002003004) MarshalJSON() ([]byte, error) {
 }
 
 func (t *Problem401AUTH001002003004) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
-// AsProblemAUTH005 returns the union data inside the Problem403AUTH005006 as a ProblemAUTH005
-func (t Problem403AUTH005006) AsProblemAUTH005() (ProblemAUTH005, error) {
-	var body ProblemAUTH005
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemAUTH005 overwrites any union data inside the Problem403AUTH005006 as the provided ProblemAUTH005
-func (t *Problem403AUTH005006) FromProblemAUTH005(v ProblemAUTH005) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemAUTH005 performs a merge with any union data inside the Problem403AUTH005006, using the provided ProblemAUTH005
-func (t *Problem403AUTH005006) MergeProblemAUTH005(v ProblemAUTH005) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemAUTH006 returns the union data inside the Problem403AUTH005006 as a ProblemAUTH006
-func (t Problem403AUTH005006) AsProblemAUTH006() (ProblemAUTH006, error) {
-	var body ProblemAUTH006
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemAUTH006 overwrites any union data inside the Problem403AUTH005006 as the provided ProblemAUTH006
-func (t *Problem403AUTH005006) FromProblemAUTH006(v ProblemAUTH006) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemAUTH006 performs a merge with any union data inside the Problem403AUTH005006, using the provided ProblemAUTH006
-func (t *Problem403AUTH005006) MergeProblemAUTH006(v ProblemAUTH006) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t Problem403AUTH005006) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *Problem403AUTH005006) UnmarshalJSON(b []byte) error {
 	err := t.union.UnmarshalJSON(b)
 	return err
 }
@@ -3374,6 +4968,10 @@ func (t Problem409IDEM003ORD002007009) AsProblemIDEM003() (ProblemIDEM003, error
 // FromProblemIDEM003 overwrites any union data inside the Problem409IDEM003ORD002007009 as the provided ProblemIDEM003
 func (t *Problem409IDEM003ORD002007009) FromProblemIDEM003(v ProblemIDEM003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_003"}`))
 	t.union = b
 	return err
 }
@@ -3381,6 +4979,10 @@ func (t *Problem409IDEM003ORD002007009) FromProblemIDEM003(v ProblemIDEM003) err
 // MergeProblemIDEM003 performs a merge with any union data inside the Problem409IDEM003ORD002007009, using the provided ProblemIDEM003
 func (t *Problem409IDEM003ORD002007009) MergeProblemIDEM003(v ProblemIDEM003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3400,6 +5002,10 @@ func (t Problem409IDEM003ORD002007009) AsProblemORD002() (ProblemORD002, error) 
 // FromProblemORD002 overwrites any union data inside the Problem409IDEM003ORD002007009 as the provided ProblemORD002
 func (t *Problem409IDEM003ORD002007009) FromProblemORD002(v ProblemORD002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_002"}`))
 	t.union = b
 	return err
 }
@@ -3407,6 +5013,10 @@ func (t *Problem409IDEM003ORD002007009) FromProblemORD002(v ProblemORD002) error
 // MergeProblemORD002 performs a merge with any union data inside the Problem409IDEM003ORD002007009, using the provided ProblemORD002
 func (t *Problem409IDEM003ORD002007009) MergeProblemORD002(v ProblemORD002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3426,6 +5036,10 @@ func (t Problem409IDEM003ORD002007009) AsProblemORD007() (ProblemORD007, error) 
 // FromProblemORD007 overwrites any union data inside the Problem409IDEM003ORD002007009 as the provided ProblemORD007
 func (t *Problem409IDEM003ORD002007009) FromProblemORD007(v ProblemORD007) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_007"}`))
 	t.union = b
 	return err
 }
@@ -3433,6 +5047,10 @@ func (t *Problem409IDEM003ORD002007009) FromProblemORD007(v ProblemORD007) error
 // MergeProblemORD007 performs a merge with any union data inside the Problem409IDEM003ORD002007009, using the provided ProblemORD007
 func (t *Problem409IDEM003ORD002007009) MergeProblemORD007(v ProblemORD007) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_007"}`))
 	if err != nil {
 		return err
 	}
@@ -3452,6 +5070,10 @@ func (t Problem409IDEM003ORD002007009) AsProblemORD009() (ProblemORD009, error) 
 // FromProblemORD009 overwrites any union data inside the Problem409IDEM003ORD002007009 as the provided ProblemORD009
 func (t *Problem409IDEM003ORD002007009) FromProblemORD009(v ProblemORD009) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_009"}`))
 	t.union = b
 	return err
 }
@@ -3462,10 +5084,41 @@ func (t *Problem409IDEM003ORD002007009) MergeProblemORD009(v ProblemORD009) erro
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_009"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem409IDEM003ORD002007009) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem409IDEM003ORD002007009) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "IDEM_003":
+		return t.AsProblemIDEM003()
+	case "ORD_002":
+		return t.AsProblemORD002()
+	case "ORD_007":
+		return t.AsProblemORD007()
+	case "ORD_009":
+		return t.AsProblemORD009()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem409IDEM003ORD002007009) MarshalJSON() ([]byte, error) {
@@ -3488,6 +5141,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemCAT003() (Problem
 // FromProblemCAT003 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemCAT003
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT003(v ProblemCAT003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_003"}`))
 	t.union = b
 	return err
 }
@@ -3495,6 +5152,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT003(v Probl
 // MergeProblemCAT003 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemCAT003
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemCAT003(v ProblemCAT003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3514,6 +5175,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemCAT004() (Problem
 // FromProblemCAT004 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemCAT004
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT004(v ProblemCAT004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_004"}`))
 	t.union = b
 	return err
 }
@@ -3521,6 +5186,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT004(v Probl
 // MergeProblemCAT004 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemCAT004
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemCAT004(v ProblemCAT004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_004"}`))
 	if err != nil {
 		return err
 	}
@@ -3540,6 +5209,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemCAT005() (Problem
 // FromProblemCAT005 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemCAT005
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT005(v ProblemCAT005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_005"}`))
 	t.union = b
 	return err
 }
@@ -3547,6 +5220,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemCAT005(v Probl
 // MergeProblemCAT005 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemCAT005
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemCAT005(v ProblemCAT005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"CAT_005"}`))
 	if err != nil {
 		return err
 	}
@@ -3566,6 +5243,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemIDEM002() (Proble
 // FromProblemIDEM002 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemIDEM002
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemIDEM002(v ProblemIDEM002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_002"}`))
 	t.union = b
 	return err
 }
@@ -3573,6 +5254,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemIDEM002(v Prob
 // MergeProblemIDEM002 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemIDEM002
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemIDEM002(v ProblemIDEM002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"IDEM_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3592,6 +5277,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemORD003() (Problem
 // FromProblemORD003 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemORD003
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD003(v ProblemORD003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_003"}`))
 	t.union = b
 	return err
 }
@@ -3599,6 +5288,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD003(v Probl
 // MergeProblemORD003 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemORD003
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemORD003(v ProblemORD003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3618,6 +5311,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemORD004() (Problem
 // FromProblemORD004 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemORD004
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD004(v ProblemORD004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_004"}`))
 	t.union = b
 	return err
 }
@@ -3625,6 +5322,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD004(v Probl
 // MergeProblemORD004 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemORD004
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemORD004(v ProblemORD004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_004"}`))
 	if err != nil {
 		return err
 	}
@@ -3644,6 +5345,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemORD005() (Problem
 // FromProblemORD005 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemORD005
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD005(v ProblemORD005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_005"}`))
 	t.union = b
 	return err
 }
@@ -3651,6 +5356,10 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD005(v Probl
 // MergeProblemORD005 performs a merge with any union data inside the Problem422CAT003004005IDEM002ORD003004005008, using the provided ProblemORD005
 func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemORD005(v ProblemORD005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_005"}`))
 	if err != nil {
 		return err
 	}
@@ -3670,6 +5379,10 @@ func (t Problem422CAT003004005IDEM002ORD003004005008) AsProblemORD008() (Problem
 // FromProblemORD008 overwrites any union data inside the Problem422CAT003004005IDEM002ORD003004005008 as the provided ProblemORD008
 func (t *Problem422CAT003004005IDEM002ORD003004005008) FromProblemORD008(v ProblemORD008) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_008"}`))
 	t.union = b
 	return err
 }
@@ -3680,10 +5393,49 @@ func (t *Problem422CAT003004005IDEM002ORD003004005008) MergeProblemORD008(v Prob
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"ORD_008"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem422CAT003004005IDEM002ORD003004005008) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem422CAT003004005IDEM002ORD003004005008) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "CAT_003":
+		return t.AsProblemCAT003()
+	case "CAT_004":
+		return t.AsProblemCAT004()
+	case "CAT_005":
+		return t.AsProblemCAT005()
+	case "IDEM_002":
+		return t.AsProblemIDEM002()
+	case "ORD_003":
+		return t.AsProblemORD003()
+	case "ORD_004":
+		return t.AsProblemORD004()
+	case "ORD_005":
+		return t.AsProblemORD005()
+	case "ORD_008":
+		return t.AsProblemORD008()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem422CAT003004005IDEM002ORD003004005008) MarshalJSON() ([]byte, error) {
@@ -3706,6 +5458,10 @@ func (t Problem503RATE003SYS002004005) AsProblemRATE003() (ProblemRATE003, error
 // FromProblemRATE003 overwrites any union data inside the Problem503RATE003SYS002004005 as the provided ProblemRATE003
 func (t *Problem503RATE003SYS002004005) FromProblemRATE003(v ProblemRATE003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"RATE_003"}`))
 	t.union = b
 	return err
 }
@@ -3713,6 +5469,10 @@ func (t *Problem503RATE003SYS002004005) FromProblemRATE003(v ProblemRATE003) err
 // MergeProblemRATE003 performs a merge with any union data inside the Problem503RATE003SYS002004005, using the provided ProblemRATE003
 func (t *Problem503RATE003SYS002004005) MergeProblemRATE003(v ProblemRATE003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"RATE_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3732,6 +5492,10 @@ func (t Problem503RATE003SYS002004005) AsProblemSYS002() (ProblemSYS002, error) 
 // FromProblemSYS002 overwrites any union data inside the Problem503RATE003SYS002004005 as the provided ProblemSYS002
 func (t *Problem503RATE003SYS002004005) FromProblemSYS002(v ProblemSYS002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_002"}`))
 	t.union = b
 	return err
 }
@@ -3739,6 +5503,10 @@ func (t *Problem503RATE003SYS002004005) FromProblemSYS002(v ProblemSYS002) error
 // MergeProblemSYS002 performs a merge with any union data inside the Problem503RATE003SYS002004005, using the provided ProblemSYS002
 func (t *Problem503RATE003SYS002004005) MergeProblemSYS002(v ProblemSYS002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3758,6 +5526,10 @@ func (t Problem503RATE003SYS002004005) AsProblemSYS004() (ProblemSYS004, error) 
 // FromProblemSYS004 overwrites any union data inside the Problem503RATE003SYS002004005 as the provided ProblemSYS004
 func (t *Problem503RATE003SYS002004005) FromProblemSYS004(v ProblemSYS004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_004"}`))
 	t.union = b
 	return err
 }
@@ -3765,6 +5537,10 @@ func (t *Problem503RATE003SYS002004005) FromProblemSYS004(v ProblemSYS004) error
 // MergeProblemSYS004 performs a merge with any union data inside the Problem503RATE003SYS002004005, using the provided ProblemSYS004
 func (t *Problem503RATE003SYS002004005) MergeProblemSYS004(v ProblemSYS004) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_004"}`))
 	if err != nil {
 		return err
 	}
@@ -3784,6 +5560,10 @@ func (t Problem503RATE003SYS002004005) AsProblemSYS005() (ProblemSYS005, error) 
 // FromProblemSYS005 overwrites any union data inside the Problem503RATE003SYS002004005 as the provided ProblemSYS005
 func (t *Problem503RATE003SYS002004005) FromProblemSYS005(v ProblemSYS005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_005"}`))
 	t.union = b
 	return err
 }
@@ -3794,10 +5574,41 @@ func (t *Problem503RATE003SYS002004005) MergeProblemSYS005(v ProblemSYS005) erro
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_005"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem503RATE003SYS002004005) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem503RATE003SYS002004005) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "RATE_003":
+		return t.AsProblemRATE003()
+	case "SYS_002":
+		return t.AsProblemSYS002()
+	case "SYS_004":
+		return t.AsProblemSYS004()
+	case "SYS_005":
+		return t.AsProblemSYS005()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem503RATE003SYS002004005) MarshalJSON() ([]byte, error) {
@@ -3806,94 +5617,6 @@ func (t Problem503RATE003SYS002004005) MarshalJSON() ([]byte, error) {
 }
 
 func (t *Problem503RATE003SYS002004005) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
-// AsProblemRATE003 returns the union data inside the Problem503RATE003SYS002005 as a ProblemRATE003
-func (t Problem503RATE003SYS002005) AsProblemRATE003() (ProblemRATE003, error) {
-	var body ProblemRATE003
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemRATE003 overwrites any union data inside the Problem503RATE003SYS002005 as the provided ProblemRATE003
-func (t *Problem503RATE003SYS002005) FromProblemRATE003(v ProblemRATE003) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemRATE003 performs a merge with any union data inside the Problem503RATE003SYS002005, using the provided ProblemRATE003
-func (t *Problem503RATE003SYS002005) MergeProblemRATE003(v ProblemRATE003) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemSYS002 returns the union data inside the Problem503RATE003SYS002005 as a ProblemSYS002
-func (t Problem503RATE003SYS002005) AsProblemSYS002() (ProblemSYS002, error) {
-	var body ProblemSYS002
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemSYS002 overwrites any union data inside the Problem503RATE003SYS002005 as the provided ProblemSYS002
-func (t *Problem503RATE003SYS002005) FromProblemSYS002(v ProblemSYS002) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemSYS002 performs a merge with any union data inside the Problem503RATE003SYS002005, using the provided ProblemSYS002
-func (t *Problem503RATE003SYS002005) MergeProblemSYS002(v ProblemSYS002) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsProblemSYS005 returns the union data inside the Problem503RATE003SYS002005 as a ProblemSYS005
-func (t Problem503RATE003SYS002005) AsProblemSYS005() (ProblemSYS005, error) {
-	var body ProblemSYS005
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromProblemSYS005 overwrites any union data inside the Problem503RATE003SYS002005 as the provided ProblemSYS005
-func (t *Problem503RATE003SYS002005) FromProblemSYS005(v ProblemSYS005) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeProblemSYS005 performs a merge with any union data inside the Problem503RATE003SYS002005, using the provided ProblemSYS005
-func (t *Problem503RATE003SYS002005) MergeProblemSYS005(v ProblemSYS005) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t Problem503RATE003SYS002005) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *Problem503RATE003SYS002005) UnmarshalJSON(b []byte) error {
 	err := t.union.UnmarshalJSON(b)
 	return err
 }
@@ -3908,6 +5631,10 @@ func (t Problem503RATE003SYS002005006) AsProblemRATE003() (ProblemRATE003, error
 // FromProblemRATE003 overwrites any union data inside the Problem503RATE003SYS002005006 as the provided ProblemRATE003
 func (t *Problem503RATE003SYS002005006) FromProblemRATE003(v ProblemRATE003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"RATE_003"}`))
 	t.union = b
 	return err
 }
@@ -3915,6 +5642,10 @@ func (t *Problem503RATE003SYS002005006) FromProblemRATE003(v ProblemRATE003) err
 // MergeProblemRATE003 performs a merge with any union data inside the Problem503RATE003SYS002005006, using the provided ProblemRATE003
 func (t *Problem503RATE003SYS002005006) MergeProblemRATE003(v ProblemRATE003) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"RATE_003"}`))
 	if err != nil {
 		return err
 	}
@@ -3934,6 +5665,10 @@ func (t Problem503RATE003SYS002005006) AsProblemSYS002() (ProblemSYS002, error) 
 // FromProblemSYS002 overwrites any union data inside the Problem503RATE003SYS002005006 as the provided ProblemSYS002
 func (t *Problem503RATE003SYS002005006) FromProblemSYS002(v ProblemSYS002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_002"}`))
 	t.union = b
 	return err
 }
@@ -3941,6 +5676,10 @@ func (t *Problem503RATE003SYS002005006) FromProblemSYS002(v ProblemSYS002) error
 // MergeProblemSYS002 performs a merge with any union data inside the Problem503RATE003SYS002005006, using the provided ProblemSYS002
 func (t *Problem503RATE003SYS002005006) MergeProblemSYS002(v ProblemSYS002) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_002"}`))
 	if err != nil {
 		return err
 	}
@@ -3960,6 +5699,10 @@ func (t Problem503RATE003SYS002005006) AsProblemSYS005() (ProblemSYS005, error) 
 // FromProblemSYS005 overwrites any union data inside the Problem503RATE003SYS002005006 as the provided ProblemSYS005
 func (t *Problem503RATE003SYS002005006) FromProblemSYS005(v ProblemSYS005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_005"}`))
 	t.union = b
 	return err
 }
@@ -3967,6 +5710,10 @@ func (t *Problem503RATE003SYS002005006) FromProblemSYS005(v ProblemSYS005) error
 // MergeProblemSYS005 performs a merge with any union data inside the Problem503RATE003SYS002005006, using the provided ProblemSYS005
 func (t *Problem503RATE003SYS002005006) MergeProblemSYS005(v ProblemSYS005) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_005"}`))
 	if err != nil {
 		return err
 	}
@@ -3986,6 +5733,10 @@ func (t Problem503RATE003SYS002005006) AsProblemSYS006() (ProblemSYS006, error) 
 // FromProblemSYS006 overwrites any union data inside the Problem503RATE003SYS002005006 as the provided ProblemSYS006
 func (t *Problem503RATE003SYS002005006) FromProblemSYS006(v ProblemSYS006) error {
 	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_006"}`))
 	t.union = b
 	return err
 }
@@ -3996,10 +5747,41 @@ func (t *Problem503RATE003SYS002005006) MergeProblemSYS006(v ProblemSYS006) erro
 	if err != nil {
 		return err
 	}
+	b, err = runtime.JSONMerge(b, []byte(`{"code":"SYS_006"}`))
+	if err != nil {
+		return err
+	}
 
 	merged, err := runtime.JSONMerge(t.union, b)
 	t.union = merged
 	return err
+}
+
+func (t Problem503RATE003SYS002005006) Discriminator() (string, error) {
+	var discriminator struct {
+		Discriminator string `json:"code"`
+	}
+	err := json.Unmarshal(t.union, &discriminator)
+	return discriminator.Discriminator, err
+}
+
+func (t Problem503RATE003SYS002005006) ValueByDiscriminator() (interface{}, error) {
+	discriminator, err := t.Discriminator()
+	if err != nil {
+		return nil, err
+	}
+	switch discriminator {
+	case "RATE_003":
+		return t.AsProblemRATE003()
+	case "SYS_002":
+		return t.AsProblemSYS002()
+	case "SYS_005":
+		return t.AsProblemSYS005()
+	case "SYS_006":
+		return t.AsProblemSYS006()
+	default:
+		return nil, errors.New("unknown discriminator value: " + discriminator)
+	}
 }
 
 func (t Problem503RATE003SYS002005006) MarshalJSON() ([]byte, error) {
@@ -4088,20 +5870,29 @@ type ClientInterface interface {
 
 	// GetOpenAPIJSON This contract as JSON
 	//
+	// The document that this page, the clients and the gateway's own checks are made of.
+	//
 	// Corresponds with GET /openapi.json (the `GetOpenAPIJSON` operationId).
 	GetOpenAPIJSON(ctx context.Context, params *GetOpenAPIJSONParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetOpenAPIYAML This contract as YAML
+	//
+	// The same document as `/openapi.json`, for people who read it.
 	//
 	// Corresponds with GET /openapi.yaml (the `GetOpenAPIYAML` operationId).
 	GetOpenAPIYAML(ctx context.Context, params *GetOpenAPIYAMLParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListErrors All error codes
 	//
+	// The error registry: every code that an operation of this contract or an unknown address answers, or that an order is rejected
+	// with.
+	//
 	// Corresponds with GET /v1/errors (the `ListErrors` operationId).
 	ListErrors(ctx context.Context, params *ListErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetError One error code
+	//
+	// What a code means and what to do. The `type` of a problem is this address.
 	//
 	// Corresponds with GET /v1/errors/{code} (the `GetError` operationId).
 	GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4110,12 +5901,16 @@ type ClientInterface interface {
 	//
 	// For display. Whether an order gets its pieces is decided when it is placed.
 	//
+	// Needs the scope `inventory:read`.
+	//
 	// Corresponds with GET /v1/inventory/{sku} (the `GetInventory` operationId).
 	GetInventory(ctx context.Context, sku SKU, params *GetInventoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListOrders List orders
 	//
 	// The newest first.
+	//
+	// Needs the scope `orders:read`.
 	//
 	// Corresponds with GET /v1/orders (the `ListOrders` operationId).
 	ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4128,6 +5923,8 @@ type ClientInterface interface {
 	//
 	// A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 	// same code in `rejection`.
+	//
+	// Needs the scope `orders:write`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4143,6 +5940,8 @@ type ClientInterface interface {
 	// A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 	// same code in `rejection`.
 	//
+	// Needs the scope `orders:write`.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
@@ -4150,13 +5949,19 @@ type ClientInterface interface {
 
 	// GetOrder Get an order
 	//
+	// The order as it stands, at least as new as `X-Consistency-Token`.
+	//
+	// Needs the scope `orders:read`.
+	//
 	// Corresponds with GET /v1/orders/{order_id} (the `GetOrder` operationId).
 	GetOrder(ctx context.Context, orderID OrderIDParameter, params *GetOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CancelOrderWithBody Cancel an order
 	//
-	// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+	// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 	// refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+	//
+	// Needs the scope `orders:write`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4165,8 +5970,10 @@ type ClientInterface interface {
 
 	// CancelOrder Cancel an order
 	//
-	// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+	// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 	// refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+	//
+	// Needs the scope `orders:write`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4177,10 +5984,16 @@ type ClientInterface interface {
 	//
 	// The oldest first.
 	//
+	// Needs the scope `orders:read`.
+	//
 	// Corresponds with GET /v1/orders/{order_id}/events (the `ListOrderEvents` operationId).
 	ListOrderEvents(ctx context.Context, orderID OrderIDParameter, params *ListOrderEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetOrderSaga How far an order's saga is
+	//
+	// The steps of reserving, paying and, where something failed, of taking it back.
+	//
+	// Needs the scope `orders:read`.
 	//
 	// Corresponds with GET /v1/orders/{order_id}/saga (the `GetOrderSaga` operationId).
 	GetOrderSaga(ctx context.Context, orderID OrderIDParameter, params *GetOrderSagaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4189,16 +6002,24 @@ type ClientInterface interface {
 	//
 	// In the order of their skus.
 	//
+	// Needs the scope `catalog:read`.
+	//
 	// Corresponds with GET /v1/products (the `ListProducts` operationId).
 	ListProducts(ctx context.Context, params *ListProductsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetProduct Get a product
+	//
+	// A product with its prices.
+	//
+	// Needs the scope `catalog:read`.
 	//
 	// Corresponds with GET /v1/products/{sku} (the `GetProduct` operationId).
 	GetProduct(ctx context.Context, sku SKU, params *GetProductParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetOpenAPIJSON This contract as JSON
+//
+// The document that this page, the clients and the gateway's own checks are made of.
 //
 // Corresponds with GET /openapi.json (the `GetOpenAPIJSON` operationId).
 func (c *Client) GetOpenAPIJSON(ctx context.Context, params *GetOpenAPIJSONParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4215,6 +6036,8 @@ func (c *Client) GetOpenAPIJSON(ctx context.Context, params *GetOpenAPIJSONParam
 
 // GetOpenAPIYAML This contract as YAML
 //
+// The same document as `/openapi.json`, for people who read it.
+//
 // Corresponds with GET /openapi.yaml (the `GetOpenAPIYAML` operationId).
 func (c *Client) GetOpenAPIYAML(ctx context.Context, params *GetOpenAPIYAMLParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOpenAPIYAMLRequest(c.Server, params)
@@ -4230,6 +6053,9 @@ func (c *Client) GetOpenAPIYAML(ctx context.Context, params *GetOpenAPIYAMLParam
 
 // ListErrors All error codes
 //
+// The error registry: every code that an operation of this contract or an unknown address answers, or that an order is rejected
+// with.
+//
 // Corresponds with GET /v1/errors (the `ListErrors` operationId).
 func (c *Client) ListErrors(ctx context.Context, params *ListErrorsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListErrorsRequest(c.Server, params)
@@ -4244,6 +6070,8 @@ func (c *Client) ListErrors(ctx context.Context, params *ListErrorsParams, reqEd
 }
 
 // GetError One error code
+//
+// What a code means and what to do. The `type` of a problem is this address.
 //
 // Corresponds with GET /v1/errors/{code} (the `GetError` operationId).
 func (c *Client) GetError(ctx context.Context, code string, params *GetErrorParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4262,6 +6090,8 @@ func (c *Client) GetError(ctx context.Context, code string, params *GetErrorPara
 //
 // For display. Whether an order gets its pieces is decided when it is placed.
 //
+// Needs the scope `inventory:read`.
+//
 // Corresponds with GET /v1/inventory/{sku} (the `GetInventory` operationId).
 func (c *Client) GetInventory(ctx context.Context, sku SKU, params *GetInventoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetInventoryRequest(c.Server, sku, params)
@@ -4278,6 +6108,8 @@ func (c *Client) GetInventory(ctx context.Context, sku SKU, params *GetInventory
 // ListOrders List orders
 //
 // The newest first.
+//
+// Needs the scope `orders:read`.
 //
 // Corresponds with GET /v1/orders (the `ListOrders` operationId).
 func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4300,6 +6132,8 @@ func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEd
 //
 // A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 // same code in `rejection`.
+//
+// Needs the scope `orders:write`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4325,6 +6159,8 @@ func (c *Client) PlaceOrderWithBody(ctx context.Context, params *PlaceOrderParam
 // A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 // same code in `rejection`.
 //
+// Needs the scope `orders:write`.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
@@ -4342,6 +6178,10 @@ func (c *Client) PlaceOrder(ctx context.Context, params *PlaceOrderParams, body 
 
 // GetOrder Get an order
 //
+// The order as it stands, at least as new as `X-Consistency-Token`.
+//
+// Needs the scope `orders:read`.
+//
 // Corresponds with GET /v1/orders/{order_id} (the `GetOrder` operationId).
 func (c *Client) GetOrder(ctx context.Context, orderID OrderIDParameter, params *GetOrderParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetOrderRequest(c.Server, orderID, params)
@@ -4357,8 +6197,10 @@ func (c *Client) GetOrder(ctx context.Context, orderID OrderIDParameter, params 
 
 // CancelOrderWithBody Cancel an order
 //
-// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 // refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+//
+// Needs the scope `orders:write`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4377,8 +6219,10 @@ func (c *Client) CancelOrderWithBody(ctx context.Context, orderID OrderIDParamet
 
 // CancelOrder Cancel an order
 //
-// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 // refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+//
+// Needs the scope `orders:write`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4399,6 +6243,8 @@ func (c *Client) CancelOrder(ctx context.Context, orderID OrderIDParameter, para
 //
 // The oldest first.
 //
+// Needs the scope `orders:read`.
+//
 // Corresponds with GET /v1/orders/{order_id}/events (the `ListOrderEvents` operationId).
 func (c *Client) ListOrderEvents(ctx context.Context, orderID OrderIDParameter, params *ListOrderEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListOrderEventsRequest(c.Server, orderID, params)
@@ -4413,6 +6259,10 @@ func (c *Client) ListOrderEvents(ctx context.Context, orderID OrderIDParameter, 
 }
 
 // GetOrderSaga How far an order's saga is
+//
+// The steps of reserving, paying and, where something failed, of taking it back.
+//
+// Needs the scope `orders:read`.
 //
 // Corresponds with GET /v1/orders/{order_id}/saga (the `GetOrderSaga` operationId).
 func (c *Client) GetOrderSaga(ctx context.Context, orderID OrderIDParameter, params *GetOrderSagaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4431,6 +6281,8 @@ func (c *Client) GetOrderSaga(ctx context.Context, orderID OrderIDParameter, par
 //
 // In the order of their skus.
 //
+// Needs the scope `catalog:read`.
+//
 // Corresponds with GET /v1/products (the `ListProducts` operationId).
 func (c *Client) ListProducts(ctx context.Context, params *ListProductsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListProductsRequest(c.Server, params)
@@ -4445,6 +6297,10 @@ func (c *Client) ListProducts(ctx context.Context, params *ListProductsParams, r
 }
 
 // GetProduct Get a product
+//
+// A product with its prices.
+//
+// Needs the scope `catalog:read`.
 //
 // Corresponds with GET /v1/products/{sku} (the `GetProduct` operationId).
 func (c *Client) GetProduct(ctx context.Context, sku SKU, params *GetProductParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5640,12 +7496,16 @@ type ClientWithResponsesInterface interface {
 
 	// GetOpenAPIJSONWithResponse This contract as JSON
 	//
+	// The document that this page, the clients and the gateway's own checks are made of.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /openapi.json (the `GetOpenAPIJSON` operationId).
 	GetOpenAPIJSONWithResponse(ctx context.Context, params *GetOpenAPIJSONParams, reqEditors ...RequestEditorFn) (*GetOpenAPIJSONResponse, error)
 
 	// GetOpenAPIYAMLWithResponse This contract as YAML
+	//
+	// The same document as `/openapi.json`, for people who read it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5654,12 +7514,17 @@ type ClientWithResponsesInterface interface {
 
 	// ListErrorsWithResponse All error codes
 	//
+	// The error registry: every code that an operation of this contract or an unknown address answers, or that an order is rejected
+	// with.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/errors (the `ListErrors` operationId).
 	ListErrorsWithResponse(ctx context.Context, params *ListErrorsParams, reqEditors ...RequestEditorFn) (*ListErrorsResponse, error)
 
 	// GetErrorWithResponse One error code
+	//
+	// What a code means and what to do. The `type` of a problem is this address.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5670,6 +7535,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// For display. Whether an order gets its pieces is decided when it is placed.
 	//
+	// Needs the scope `inventory:read`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/inventory/{sku} (the `GetInventory` operationId).
@@ -5678,6 +7545,8 @@ type ClientWithResponsesInterface interface {
 	// ListOrdersWithResponse List orders
 	//
 	// The newest first.
+	//
+	// Needs the scope `orders:read`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5693,6 +7562,8 @@ type ClientWithResponsesInterface interface {
 	// A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 	// same code in `rejection`.
 	//
+	// Needs the scope `orders:write`.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
@@ -5707,12 +7578,18 @@ type ClientWithResponsesInterface interface {
 	// A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 	// same code in `rejection`.
 	//
+	// Needs the scope `orders:write`.
+	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
 	PlaceOrderWithResponse(ctx context.Context, params *PlaceOrderParams, body PlaceOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*PlaceOrderResponse, error)
 
 	// GetOrderWithResponse Get an order
+	//
+	// The order as it stands, at least as new as `X-Consistency-Token`.
+	//
+	// Needs the scope `orders:read`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5721,8 +7598,10 @@ type ClientWithResponsesInterface interface {
 
 	// CancelOrderWithBodyWithResponse Cancel an order
 	//
-	// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+	// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 	// refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+	//
+	// Needs the scope `orders:write`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5731,8 +7610,10 @@ type ClientWithResponsesInterface interface {
 
 	// CancelOrderWithResponse Cancel an order
 	//
-	// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+	// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 	// refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+	//
+	// Needs the scope `orders:write`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5743,12 +7624,18 @@ type ClientWithResponsesInterface interface {
 	//
 	// The oldest first.
 	//
+	// Needs the scope `orders:read`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/orders/{order_id}/events (the `ListOrderEvents` operationId).
 	ListOrderEventsWithResponse(ctx context.Context, orderID OrderIDParameter, params *ListOrderEventsParams, reqEditors ...RequestEditorFn) (*ListOrderEventsResponse, error)
 
 	// GetOrderSagaWithResponse How far an order's saga is
+	//
+	// The steps of reserving, paying and, where something failed, of taking it back.
+	//
+	// Needs the scope `orders:read`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5759,12 +7646,18 @@ type ClientWithResponsesInterface interface {
 	//
 	// In the order of their skus.
 	//
+	// Needs the scope `catalog:read`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/products (the `ListProducts` operationId).
 	ListProductsWithResponse(ctx context.Context, params *ListProductsParams, reqEditors ...RequestEditorFn) (*ListProductsResponse, error)
 
 	// GetProductWithResponse Get a product
+	//
+	// A product with its prices.
+	//
+	// Needs the scope `catalog:read`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5811,16 +7704,11 @@ type GetOpenAPIJSONResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetOpenAPIJSONResponse504Headers the declared response headers of an HTTP 504 response for GetOpenAPIJSON
-type GetOpenAPIJSONResponse504Headers struct {
-	XTraceID string
-}
-
 type GetOpenAPIJSONResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *map[string]interface{}
+	JSON200 *Document
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *Refusal400REQ003
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -5830,9 +7718,7 @@ type GetOpenAPIJSONResponse struct {
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
+	ApplicationProblemJSON503 *Refusal503SYS005
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOpenAPIJSONResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -5847,12 +7733,10 @@ type GetOpenAPIJSONResponse struct {
 	Headers500 *GetOpenAPIJSONResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetOpenAPIJSONResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetOpenAPIJSONResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetOpenAPIJSONResponse) GetJSON200() *map[string]interface{} {
+func (r GetOpenAPIJSONResponse) GetJSON200() *Document {
 	return r.JSON200
 }
 
@@ -5877,13 +7761,8 @@ func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON500() *Refusal500SYS001
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON503() *Refusal503SYS005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetOpenAPIJSONResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -5954,16 +7833,11 @@ type GetOpenAPIYAMLResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetOpenAPIYAMLResponse504Headers the declared response headers of an HTTP 504 response for GetOpenAPIYAML
-type GetOpenAPIYAMLResponse504Headers struct {
-	XTraceID string
-}
-
 type GetOpenAPIYAMLResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// YAML200 the response for an HTTP 200 `application/yaml` response
-	YAML200 *string
+	YAML200 *Document
 	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationProblemJSON400 *Refusal400REQ003
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -5973,9 +7847,7 @@ type GetOpenAPIYAMLResponse struct {
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
+	ApplicationProblemJSON503 *Refusal503SYS005
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOpenAPIYAMLResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -5990,12 +7862,10 @@ type GetOpenAPIYAMLResponse struct {
 	Headers500 *GetOpenAPIYAMLResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetOpenAPIYAMLResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetOpenAPIYAMLResponse504Headers
 }
 
 // GetYAML200 returns the response for an HTTP 200 `application/yaml` response
-func (r GetOpenAPIYAMLResponse) GetYAML200() *string {
+func (r GetOpenAPIYAMLResponse) GetYAML200() *Document {
 	return r.YAML200
 }
 
@@ -6020,13 +7890,8 @@ func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON500() *Refusal500SYS001
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON503() *Refusal503SYS005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetOpenAPIYAMLResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6097,11 +7962,6 @@ type ListErrorsResponse503Headers struct {
 	XTraceID   string
 }
 
-// ListErrorsResponse504Headers the declared response headers of an HTTP 504 response for ListErrors
-type ListErrorsResponse504Headers struct {
-	XTraceID string
-}
-
 type ListErrorsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6116,9 +7976,7 @@ type ListErrorsResponse struct {
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
+	ApplicationProblemJSON503 *Refusal503SYS005
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListErrorsResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -6133,8 +7991,6 @@ type ListErrorsResponse struct {
 	Headers500 *ListErrorsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ListErrorsResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *ListErrorsResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6163,13 +8019,8 @@ func (r ListErrorsResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r ListErrorsResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+func (r ListErrorsResponse) GetApplicationProblemJSON503() *Refusal503SYS005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r ListErrorsResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6220,9 +8071,7 @@ type GetErrorResponse400Headers struct {
 
 // GetErrorResponse404Headers the declared response headers of an HTTP 404 response for GetError
 type GetErrorResponse404Headers struct {
-	IdempotencyReplayed *string
-	XConsistencyToken   *string
-	XTraceID            string
+	XTraceID string
 }
 
 // GetErrorResponse406Headers the declared response headers of an HTTP 406 response for GetError
@@ -6247,11 +8096,6 @@ type GetErrorResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetErrorResponse504Headers the declared response headers of an HTTP 504 response for GetError
-type GetErrorResponse504Headers struct {
-	XTraceID string
-}
-
 type GetErrorResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6268,9 +8112,7 @@ type GetErrorResponse struct {
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
-	ApplicationProblemJSON503 *Refusal503RATE003SYS002005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
+	ApplicationProblemJSON503 *Refusal503SYS005
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetErrorResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -6287,8 +8129,6 @@ type GetErrorResponse struct {
 	Headers500 *GetErrorResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetErrorResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetErrorResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6322,13 +8162,8 @@ func (r GetErrorResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 }
 
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
-func (r GetErrorResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002005 {
+func (r GetErrorResponse) GetApplicationProblemJSON503() *Refusal503SYS005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetErrorResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6425,11 +8260,6 @@ type GetInventoryResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetInventoryResponse504Headers the declared response headers of an HTTP 504 response for GetInventory
-type GetInventoryResponse504Headers struct {
-	XTraceID string
-}
-
 type GetInventoryResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6440,7 +8270,7 @@ type GetInventoryResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404INV001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -6451,8 +8281,6 @@ type GetInventoryResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetInventoryResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -6473,8 +8301,6 @@ type GetInventoryResponse struct {
 	Headers500 *GetInventoryResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetInventoryResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetInventoryResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6493,7 +8319,7 @@ func (r GetInventoryResponse) GetApplicationProblemJSON401() *Refusal401AUTH0010
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetInventoryResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r GetInventoryResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -6520,11 +8346,6 @@ func (r GetInventoryResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r GetInventoryResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetInventoryResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6614,11 +8435,6 @@ type ListOrdersResponse503Headers struct {
 	XTraceID   string
 }
 
-// ListOrdersResponse504Headers the declared response headers of an HTTP 504 response for ListOrders
-type ListOrdersResponse504Headers struct {
-	XTraceID string
-}
-
 type ListOrdersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6629,7 +8445,7 @@ type ListOrdersResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
 	ApplicationProblemJSON406 *Refusal406REQ007
 	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
@@ -6638,8 +8454,6 @@ type ListOrdersResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListOrdersResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -6658,8 +8472,6 @@ type ListOrdersResponse struct {
 	Headers500 *ListOrdersResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ListOrdersResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *ListOrdersResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -6678,7 +8490,7 @@ func (r ListOrdersResponse) GetApplicationProblemJSON401() *Refusal401AUTH001002
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ListOrdersResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r ListOrdersResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -6700,11 +8512,6 @@ func (r ListOrdersResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r ListOrdersResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r ListOrdersResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -6837,7 +8644,7 @@ type PlaceOrderResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
 	ApplicationProblemJSON406 *Refusal406REQ007
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -6907,7 +8714,7 @@ func (r PlaceOrderResponse) GetApplicationProblemJSON401() *Refusal401AUTH001002
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r PlaceOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r PlaceOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7050,11 +8857,6 @@ type GetOrderResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetOrderResponse504Headers the declared response headers of an HTTP 504 response for GetOrder
-type GetOrderResponse504Headers struct {
-	XTraceID string
-}
-
 type GetOrderResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7065,7 +8867,7 @@ type GetOrderResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404ORD001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -7076,8 +8878,6 @@ type GetOrderResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOrderResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -7098,8 +8898,6 @@ type GetOrderResponse struct {
 	Headers500 *GetOrderResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetOrderResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetOrderResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -7118,7 +8916,7 @@ func (r GetOrderResponse) GetApplicationProblemJSON401() *Refusal401AUTH00100200
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r GetOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7145,11 +8943,6 @@ func (r GetOrderResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r GetOrderResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetOrderResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -7289,7 +9082,7 @@ type CancelOrderResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404ORD001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -7363,7 +9156,7 @@ func (r CancelOrderResponse) GetApplicationProblemJSON401() *Refusal401AUTH00100
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r CancelOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r CancelOrderResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7511,11 +9304,6 @@ type ListOrderEventsResponse503Headers struct {
 	XTraceID   string
 }
 
-// ListOrderEventsResponse504Headers the declared response headers of an HTTP 504 response for ListOrderEvents
-type ListOrderEventsResponse504Headers struct {
-	XTraceID string
-}
-
 type ListOrderEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7526,7 +9314,7 @@ type ListOrderEventsResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404ORD001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -7537,8 +9325,6 @@ type ListOrderEventsResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListOrderEventsResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -7559,8 +9345,6 @@ type ListOrderEventsResponse struct {
 	Headers500 *ListOrderEventsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ListOrderEventsResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *ListOrderEventsResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -7579,7 +9363,7 @@ func (r ListOrderEventsResponse) GetApplicationProblemJSON401() *Refusal401AUTH0
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ListOrderEventsResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r ListOrderEventsResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7606,11 +9390,6 @@ func (r ListOrderEventsResponse) GetApplicationProblemJSON500() *Refusal500SYS00
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r ListOrderEventsResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r ListOrderEventsResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -7707,11 +9486,6 @@ type GetOrderSagaResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetOrderSagaResponse504Headers the declared response headers of an HTTP 504 response for GetOrderSaga
-type GetOrderSagaResponse504Headers struct {
-	XTraceID string
-}
-
 type GetOrderSagaResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7722,7 +9496,7 @@ type GetOrderSagaResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404ORD001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -7733,8 +9507,6 @@ type GetOrderSagaResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetOrderSagaResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -7755,8 +9527,6 @@ type GetOrderSagaResponse struct {
 	Headers500 *GetOrderSagaResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetOrderSagaResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetOrderSagaResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -7775,7 +9545,7 @@ func (r GetOrderSagaResponse) GetApplicationProblemJSON401() *Refusal401AUTH0010
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetOrderSagaResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r GetOrderSagaResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7802,11 +9572,6 @@ func (r GetOrderSagaResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r GetOrderSagaResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetOrderSagaResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -7896,11 +9661,6 @@ type ListProductsResponse503Headers struct {
 	XTraceID   string
 }
 
-// ListProductsResponse504Headers the declared response headers of an HTTP 504 response for ListProducts
-type ListProductsResponse504Headers struct {
-	XTraceID string
-}
-
 type ListProductsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -7911,7 +9671,7 @@ type ListProductsResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
 	ApplicationProblemJSON406 *Refusal406REQ007
 	// ApplicationProblemJSON429 the response for an HTTP 429 `application/problem+json` response
@@ -7920,8 +9680,6 @@ type ListProductsResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListProductsResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -7940,8 +9698,6 @@ type ListProductsResponse struct {
 	Headers500 *ListProductsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ListProductsResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *ListProductsResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -7960,7 +9716,7 @@ func (r ListProductsResponse) GetApplicationProblemJSON401() *Refusal401AUTH0010
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ListProductsResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r ListProductsResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7982,11 +9738,6 @@ func (r ListProductsResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r ListProductsResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r ListProductsResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -8083,11 +9834,6 @@ type GetProductResponse503Headers struct {
 	XTraceID   string
 }
 
-// GetProductResponse504Headers the declared response headers of an HTTP 504 response for GetProduct
-type GetProductResponse504Headers struct {
-	XTraceID string
-}
-
 type GetProductResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -8098,7 +9844,7 @@ type GetProductResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Refusal401AUTH001002003004
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Refusal403AUTH005006
+	ApplicationProblemJSON403 *Refusal403AUTH005
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *Refusal404CAT001
 	// ApplicationProblemJSON406 the response for an HTTP 406 `application/problem+json` response
@@ -8109,8 +9855,6 @@ type GetProductResponse struct {
 	ApplicationProblemJSON500 *Refusal500SYS001
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationProblemJSON503 *Refusal503RATE003SYS002004005
-	// ApplicationProblemJSON504 the response for an HTTP 504 `application/problem+json` response
-	ApplicationProblemJSON504 *Refusal504SYS003
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetProductResponse200Headers
 	// Headers304 the parsed response headers for an HTTP 304 response
@@ -8131,8 +9875,6 @@ type GetProductResponse struct {
 	Headers500 *GetProductResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetProductResponse503Headers
-	// Headers504 the parsed response headers for an HTTP 504 response
-	Headers504 *GetProductResponse504Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -8151,7 +9893,7 @@ func (r GetProductResponse) GetApplicationProblemJSON401() *Refusal401AUTH001002
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetProductResponse) GetApplicationProblemJSON403() *Refusal403AUTH005006 {
+func (r GetProductResponse) GetApplicationProblemJSON403() *Refusal403AUTH005 {
 	return r.ApplicationProblemJSON403
 }
 
@@ -8178,11 +9920,6 @@ func (r GetProductResponse) GetApplicationProblemJSON500() *Refusal500SYS001 {
 // GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r GetProductResponse) GetApplicationProblemJSON503() *Refusal503RATE003SYS002004005 {
 	return r.ApplicationProblemJSON503
-}
-
-// GetApplicationProblemJSON504 returns the response for an HTTP 504 `application/problem+json` response
-func (r GetProductResponse) GetApplicationProblemJSON504() *Refusal504SYS003 {
-	return r.ApplicationProblemJSON504
 }
 
 // GetBody returns the raw response body bytes
@@ -8216,6 +9953,8 @@ func (r GetProductResponse) ContentType() string {
 
 // GetOpenAPIJSONWithResponse This contract as JSON
 //
+// The document that this page, the clients and the gateway's own checks are made of.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /openapi.json (the `GetOpenAPIJSON` operationId).
@@ -8228,6 +9967,8 @@ func (c *ClientWithResponses) GetOpenAPIJSONWithResponse(ctx context.Context, pa
 }
 
 // GetOpenAPIYAMLWithResponse This contract as YAML
+//
+// The same document as `/openapi.json`, for people who read it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8242,6 +9983,9 @@ func (c *ClientWithResponses) GetOpenAPIYAMLWithResponse(ctx context.Context, pa
 
 // ListErrorsWithResponse All error codes
 //
+// The error registry: every code that an operation of this contract or an unknown address answers, or that an order is rejected
+// with.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/errors (the `ListErrors` operationId).
@@ -8254,6 +9998,8 @@ func (c *ClientWithResponses) ListErrorsWithResponse(ctx context.Context, params
 }
 
 // GetErrorWithResponse One error code
+//
+// What a code means and what to do. The `type` of a problem is this address.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8270,6 +10016,8 @@ func (c *ClientWithResponses) GetErrorWithResponse(ctx context.Context, code str
 //
 // For display. Whether an order gets its pieces is decided when it is placed.
 //
+// Needs the scope `inventory:read`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/inventory/{sku} (the `GetInventory` operationId).
@@ -8284,6 +10032,8 @@ func (c *ClientWithResponses) GetInventoryWithResponse(ctx context.Context, sku 
 // ListOrdersWithResponse List orders
 //
 // The newest first.
+//
+// Needs the scope `orders:read`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8305,6 +10055,8 @@ func (c *ClientWithResponses) ListOrdersWithResponse(ctx context.Context, params
 // A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 // same code in `rejection`.
 //
+// Needs the scope `orders:write`.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
@@ -8325,6 +10077,8 @@ func (c *ClientWithResponses) PlaceOrderWithBodyWithResponse(ctx context.Context
 // A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
 // same code in `rejection`.
 //
+// Needs the scope `orders:write`.
+//
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/orders (the `PlaceOrder` operationId).
@@ -8337,6 +10091,10 @@ func (c *ClientWithResponses) PlaceOrderWithResponse(ctx context.Context, params
 }
 
 // GetOrderWithResponse Get an order
+//
+// The order as it stands, at least as new as `X-Consistency-Token`.
+//
+// Needs the scope `orders:read`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8351,8 +10109,10 @@ func (c *ClientWithResponses) GetOrderWithResponse(ctx context.Context, orderID 
 
 // CancelOrderWithBodyWithResponse Cancel an order
 //
-// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 // refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+//
+// Needs the scope `orders:write`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -8367,8 +10127,10 @@ func (c *ClientWithResponses) CancelOrderWithBodyWithResponse(ctx context.Contex
 
 // CancelOrderWithResponse Cancel an order
 //
-// Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+// Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
 // refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+//
+// Needs the scope `orders:write`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -8385,6 +10147,8 @@ func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, order
 //
 // The oldest first.
 //
+// Needs the scope `orders:read`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/orders/{order_id}/events (the `ListOrderEvents` operationId).
@@ -8397,6 +10161,10 @@ func (c *ClientWithResponses) ListOrderEventsWithResponse(ctx context.Context, o
 }
 
 // GetOrderSagaWithResponse How far an order's saga is
+//
+// The steps of reserving, paying and, where something failed, of taking it back.
+//
+// Needs the scope `orders:read`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8413,6 +10181,8 @@ func (c *ClientWithResponses) GetOrderSagaWithResponse(ctx context.Context, orde
 //
 // In the order of their skus.
 //
+// Needs the scope `catalog:read`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/products (the `ListProducts` operationId).
@@ -8425,6 +10195,10 @@ func (c *ClientWithResponses) ListProductsWithResponse(ctx context.Context, para
 }
 
 // GetProductWithResponse Get a product
+//
+// A product with its prices.
+//
+// Needs the scope `catalog:read`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -8452,7 +10226,7 @@ func ParseGetOpenAPIJSONResponse(rsp *http.Response) (*GetOpenAPIJSONResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest map[string]interface{}
+		var dest Document
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -8490,18 +10264,11 @@ func ParseGetOpenAPIJSONResponse(rsp *http.Response) (*GetOpenAPIJSONResponse, e
 		response.ApplicationProblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Refusal503RATE003SYS002005
+		var dest Refusal503SYS005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -8604,16 +10371,6 @@ func ParseGetOpenAPIJSONResponse(rsp *http.Response) (*GetOpenAPIJSONResponse, e
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetOpenAPIJSONResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -8634,7 +10391,7 @@ func ParseGetOpenAPIYAMLResponse(rsp *http.Response) (*GetOpenAPIYAMLResponse, e
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "yaml") && rsp.StatusCode == 200:
-		var dest string
+		var dest Document
 		if err := yaml.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -8672,18 +10429,11 @@ func ParseGetOpenAPIYAMLResponse(rsp *http.Response) (*GetOpenAPIYAMLResponse, e
 		response.ApplicationProblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Refusal503RATE003SYS002005
+		var dest Refusal503SYS005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -8786,16 +10536,6 @@ func ParseGetOpenAPIYAMLResponse(rsp *http.Response) (*GetOpenAPIYAMLResponse, e
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetOpenAPIYAMLResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -8854,18 +10594,11 @@ func ParseListErrorsResponse(rsp *http.Response) (*ListErrorsResponse, error) {
 		response.ApplicationProblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Refusal503RATE003SYS002005
+		var dest Refusal503SYS005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -8968,16 +10701,6 @@ func ParseListErrorsResponse(rsp *http.Response) (*ListErrorsResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers ListErrorsResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -9043,18 +10766,11 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 		response.ApplicationProblemJSON500 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Refusal503RATE003SYS002005
+		var dest Refusal503SYS005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -9105,20 +10821,6 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 		response.Headers400 = &headers
 	case rsp.StatusCode == 404:
 		var headers GetErrorResponse404Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Consistency-Token"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Consistency-Token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XConsistencyToken = &value
-		}
 		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -9181,16 +10883,6 @@ func ParseGetErrorResponse(rsp *http.Response) (*GetErrorResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetErrorResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -9235,7 +10927,7 @@ func ParseGetInventoryResponse(rsp *http.Response) (*GetInventoryResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -9275,13 +10967,6 @@ func ParseGetInventoryResponse(rsp *http.Response) (*GetInventoryResponse, error
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -9491,16 +11176,6 @@ func ParseGetInventoryResponse(rsp *http.Response) (*GetInventoryResponse, error
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetInventoryResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -9545,7 +11220,7 @@ func ParseListOrdersResponse(rsp *http.Response) (*ListOrdersResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -9578,13 +11253,6 @@ func ParseListOrdersResponse(rsp *http.Response) (*ListOrdersResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -9770,16 +11438,6 @@ func ParseListOrdersResponse(rsp *http.Response) (*ListOrdersResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers ListOrdersResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -9828,7 +11486,7 @@ func ParsePlaceOrderResponse(rsp *http.Response) (*PlaceOrderResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10217,7 +11875,7 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10257,13 +11915,6 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -10473,16 +12124,6 @@ func ParseGetOrderResponse(rsp *http.Response) (*GetOrderResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetOrderResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -10531,7 +12172,7 @@ func ParseCancelOrderResponse(rsp *http.Response) (*CancelOrderResponse, error) 
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10951,7 +12592,7 @@ func ParseListOrderEventsResponse(rsp *http.Response) (*ListOrderEventsResponse,
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10991,13 +12632,6 @@ func ParseListOrderEventsResponse(rsp *http.Response) (*ListOrderEventsResponse,
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -11207,16 +12841,6 @@ func ParseListOrderEventsResponse(rsp *http.Response) (*ListOrderEventsResponse,
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers ListOrderEventsResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -11261,7 +12885,7 @@ func ParseGetOrderSagaResponse(rsp *http.Response) (*GetOrderSagaResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -11301,13 +12925,6 @@ func ParseGetOrderSagaResponse(rsp *http.Response) (*GetOrderSagaResponse, error
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -11517,16 +13134,6 @@ func ParseGetOrderSagaResponse(rsp *http.Response) (*GetOrderSagaResponse, error
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetOrderSagaResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -11571,7 +13178,7 @@ func ParseListProductsResponse(rsp *http.Response) (*ListProductsResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -11604,13 +13211,6 @@ func ParseListProductsResponse(rsp *http.Response) (*ListProductsResponse, error
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -11796,16 +13396,6 @@ func ParseListProductsResponse(rsp *http.Response) (*ListProductsResponse, error
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers ListProductsResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -11850,7 +13440,7 @@ func ParseGetProductResponse(rsp *http.Response) (*GetProductResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Refusal403AUTH005006
+		var dest Refusal403AUTH005
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -11890,13 +13480,6 @@ func ParseGetProductResponse(rsp *http.Response) (*GetProductResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 504:
-		var dest Refusal504SYS003
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.ApplicationProblemJSON504 = &dest
 
 	}
 
@@ -12106,16 +13689,6 @@ func ParseGetProductResponse(rsp *http.Response) (*GetProductResponse, error) {
 			headers.XTraceID = value
 		}
 		response.Headers503 = &headers
-	case rsp.StatusCode == 504:
-		var headers GetProductResponse504Headers
-		if values := rsp.Header.Values("X-Trace-ID"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Trace-ID", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XTraceID = value
-		}
-		response.Headers504 = &headers
 	}
 
 	return response, nil
@@ -13256,13 +14829,13 @@ type Refusal401AUTH001002003004ApplicationProblemPlusJSONResponse struct {
 	Headers Refusal401AUTH001002003004ResponseHeaders
 }
 
-type Refusal403AUTH005006ResponseHeaders struct {
+type Refusal403AUTH005ResponseHeaders struct {
 	XTraceID string
 }
-type Refusal403AUTH005006ApplicationProblemPlusJSONResponse struct {
-	Body Problem403AUTH005006
+type Refusal403AUTH005ApplicationProblemPlusJSONResponse struct {
+	Body ProblemAUTH005
 
-	Headers Refusal403AUTH005006ResponseHeaders
+	Headers Refusal403AUTH005ResponseHeaders
 }
 
 type Refusal404CAT001ResponseHeaders struct {
@@ -13299,9 +14872,7 @@ type Refusal404ORD001ApplicationProblemPlusJSONResponse struct {
 }
 
 type Refusal404REQ005ResponseHeaders struct {
-	IdempotencyReplayed *string
-	XConsistencyToken   *string
-	XTraceID            string
+	XTraceID string
 }
 type Refusal404REQ005ApplicationProblemPlusJSONResponse struct {
 	Body ProblemREQ005
@@ -13412,16 +14983,6 @@ type Refusal503RATE003SYS002004005ApplicationProblemPlusJSONResponse struct {
 	Headers Refusal503RATE003SYS002004005ResponseHeaders
 }
 
-type Refusal503RATE003SYS002005ResponseHeaders struct {
-	RetryAfter int32
-	XTraceID   string
-}
-type Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse struct {
-	Body Problem503RATE003SYS002005
-
-	Headers Refusal503RATE003SYS002005ResponseHeaders
-}
-
 type Refusal503RATE003SYS002005006ResponseHeaders struct {
 	RetryAfter int32
 	XTraceID   string
@@ -13430,6 +14991,16 @@ type Refusal503RATE003SYS002005006ApplicationProblemPlusJSONResponse struct {
 	Body Problem503RATE003SYS002005006
 
 	Headers Refusal503RATE003SYS002005006ResponseHeaders
+}
+
+type Refusal503SYS005ResponseHeaders struct {
+	RetryAfter int32
+	XTraceID   string
+}
+type Refusal503SYS005ApplicationProblemPlusJSONResponse struct {
+	Body ProblemSYS005
+
+	Headers Refusal503SYS005ResponseHeaders
 }
 
 type Refusal504SYS003ResponseHeaders struct {
@@ -13455,7 +15026,7 @@ type GetOpenAPIJSON200ResponseHeaders struct {
 }
 
 type GetOpenAPIJSON200JSONResponse struct {
-	Body    map[string]interface{}
+	Body    Document
 	Headers GetOpenAPIJSON200ResponseHeaders
 }
 
@@ -13559,7 +15130,7 @@ func (response GetOpenAPIJSON500ApplicationProblemPlusJSONResponse) VisitGetOpen
 }
 
 type GetOpenAPIJSON503ApplicationProblemPlusJSONResponse struct {
-	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+	Refusal503SYS005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetOpenAPIJSON503ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
@@ -13572,23 +15143,6 @@ func (response GetOpenAPIJSON503ApplicationProblemPlusJSONResponse) VisitGetOpen
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetOpenAPIJSON504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetOpenAPIJSON504ApplicationProblemPlusJSONResponse) VisitGetOpenAPIJSONResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -13715,7 +15269,7 @@ func (response GetOpenAPIYAML500ApplicationProblemPlusJSONResponse) VisitGetOpen
 }
 
 type GetOpenAPIYAML503ApplicationProblemPlusJSONResponse struct {
-	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+	Refusal503SYS005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetOpenAPIYAML503ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
@@ -13728,23 +15282,6 @@ func (response GetOpenAPIYAML503ApplicationProblemPlusJSONResponse) VisitGetOpen
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetOpenAPIYAML504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetOpenAPIYAML504ApplicationProblemPlusJSONResponse) VisitGetOpenAPIYAMLResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -13867,7 +15404,7 @@ func (response ListErrors500ApplicationProblemPlusJSONResponse) VisitListErrorsR
 }
 
 type ListErrors503ApplicationProblemPlusJSONResponse struct {
-	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+	Refusal503SYS005ApplicationProblemPlusJSONResponse
 }
 
 func (response ListErrors503ApplicationProblemPlusJSONResponse) VisitListErrorsResponse(w http.ResponseWriter) error {
@@ -13880,23 +15417,6 @@ func (response ListErrors503ApplicationProblemPlusJSONResponse) VisitListErrorsR
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ListErrors504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response ListErrors504ApplicationProblemPlusJSONResponse) VisitListErrorsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -13978,12 +15498,6 @@ func (response GetError404ApplicationProblemPlusJSONResponse) VisitGetErrorRespo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	if response.Headers.IdempotencyReplayed != nil {
-		w.Header().Set("Idempotency-Replayed", fmt.Sprint(*response.Headers.IdempotencyReplayed))
-	}
-	if response.Headers.XConsistencyToken != nil {
-		w.Header().Set("X-Consistency-Token", fmt.Sprint(*response.Headers.XConsistencyToken))
-	}
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
@@ -14043,7 +15557,7 @@ func (response GetError500ApplicationProblemPlusJSONResponse) VisitGetErrorRespo
 }
 
 type GetError503ApplicationProblemPlusJSONResponse struct {
-	Refusal503RATE003SYS002005ApplicationProblemPlusJSONResponse
+	Refusal503SYS005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetError503ApplicationProblemPlusJSONResponse) VisitGetErrorResponse(w http.ResponseWriter) error {
@@ -14056,23 +15570,6 @@ func (response GetError503ApplicationProblemPlusJSONResponse) VisitGetErrorRespo
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetError504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetError504ApplicationProblemPlusJSONResponse) VisitGetErrorResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -14178,7 +15675,7 @@ func (response GetInventory401ApplicationProblemPlusJSONResponse) VisitGetInvent
 }
 
 type GetInventory403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetInventory403ApplicationProblemPlusJSONResponse) VisitGetInventoryResponse(w http.ResponseWriter) error {
@@ -14287,23 +15784,6 @@ func (response GetInventory503ApplicationProblemPlusJSONResponse) VisitGetInvent
 	return err
 }
 
-type GetInventory504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetInventory504ApplicationProblemPlusJSONResponse) VisitGetInventoryResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type ListOrdersRequestObject struct {
 	Params ListOrdersParams
 }
@@ -14404,7 +15884,7 @@ func (response ListOrders401ApplicationProblemPlusJSONResponse) VisitListOrdersR
 }
 
 type ListOrders403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response ListOrders403ApplicationProblemPlusJSONResponse) VisitListOrdersResponse(w http.ResponseWriter) error {
@@ -14486,23 +15966,6 @@ func (response ListOrders503ApplicationProblemPlusJSONResponse) VisitListOrdersR
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ListOrders504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response ListOrders504ApplicationProblemPlusJSONResponse) VisitListOrdersResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -14624,7 +16087,7 @@ func (response PlaceOrder401ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 }
 
 type PlaceOrder403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response PlaceOrder403ApplicationProblemPlusJSONResponse) VisitPlaceOrderResponse(w http.ResponseWriter) error {
@@ -14912,7 +16375,7 @@ func (response GetOrder401ApplicationProblemPlusJSONResponse) VisitGetOrderRespo
 }
 
 type GetOrder403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetOrder403ApplicationProblemPlusJSONResponse) VisitGetOrderResponse(w http.ResponseWriter) error {
@@ -15017,23 +16480,6 @@ func (response GetOrder503ApplicationProblemPlusJSONResponse) VisitGetOrderRespo
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetOrder504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetOrder504ApplicationProblemPlusJSONResponse) VisitGetOrderResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -15156,7 +16602,7 @@ func (response CancelOrder401ApplicationProblemPlusJSONResponse) VisitCancelOrde
 }
 
 type CancelOrder403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response CancelOrder403ApplicationProblemPlusJSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
@@ -15469,7 +16915,7 @@ func (response ListOrderEvents401ApplicationProblemPlusJSONResponse) VisitListOr
 }
 
 type ListOrderEvents403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response ListOrderEvents403ApplicationProblemPlusJSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
@@ -15578,23 +17024,6 @@ func (response ListOrderEvents503ApplicationProblemPlusJSONResponse) VisitListOr
 	return err
 }
 
-type ListOrderEvents504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response ListOrderEvents504ApplicationProblemPlusJSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type GetOrderSagaRequestObject struct {
 	OrderID OrderIDParameter `json:"order_id"`
 	Params  GetOrderSagaParams
@@ -15696,7 +17125,7 @@ func (response GetOrderSaga401ApplicationProblemPlusJSONResponse) VisitGetOrderS
 }
 
 type GetOrderSaga403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetOrderSaga403ApplicationProblemPlusJSONResponse) VisitGetOrderSagaResponse(w http.ResponseWriter) error {
@@ -15805,23 +17234,6 @@ func (response GetOrderSaga503ApplicationProblemPlusJSONResponse) VisitGetOrderS
 	return err
 }
 
-type GetOrderSaga504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetOrderSaga504ApplicationProblemPlusJSONResponse) VisitGetOrderSagaResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type ListProductsRequestObject struct {
 	Params ListProductsParams
 }
@@ -15922,7 +17334,7 @@ func (response ListProducts401ApplicationProblemPlusJSONResponse) VisitListProdu
 }
 
 type ListProducts403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response ListProducts403ApplicationProblemPlusJSONResponse) VisitListProductsResponse(w http.ResponseWriter) error {
@@ -16004,23 +17416,6 @@ func (response ListProducts503ApplicationProblemPlusJSONResponse) VisitListProdu
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ListProducts504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response ListProducts504ApplicationProblemPlusJSONResponse) VisitListProductsResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -16126,7 +17521,7 @@ func (response GetProduct401ApplicationProblemPlusJSONResponse) VisitGetProductR
 }
 
 type GetProduct403ApplicationProblemPlusJSONResponse struct {
-	Refusal403AUTH005006ApplicationProblemPlusJSONResponse
+	Refusal403AUTH005ApplicationProblemPlusJSONResponse
 }
 
 func (response GetProduct403ApplicationProblemPlusJSONResponse) VisitGetProductResponse(w http.ResponseWriter) error {
@@ -16231,23 +17626,6 @@ func (response GetProduct503ApplicationProblemPlusJSONResponse) VisitGetProductR
 	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
 	w.WriteHeader(503)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetProduct504ApplicationProblemPlusJSONResponse struct {
-	Refusal504SYS003ApplicationProblemPlusJSONResponse
-}
-
-func (response GetProduct504ApplicationProblemPlusJSONResponse) VisitGetProductResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Trace-ID", fmt.Sprint(response.Headers.XTraceID))
-	w.WriteHeader(504)
 	_, err := buf.WriteTo(w)
 	return err
 }
