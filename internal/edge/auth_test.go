@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,11 +13,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-func as(key string) *http.Request {
-	r, _ := http.NewRequest(http.MethodGet, "/", http.NoBody) // a constant address
-	r.Header.Set("Authorization", "Bearer "+key)
-	return r
-}
+func as(key string) string { return "Bearer " + key }
 
 // Strangers with made-up keys are told so, and keep nobody out.
 func TestStrangersKeepNobodyOut(t *testing.T) {
@@ -34,7 +29,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 100 {
 		all.Go(func() {
-			err := a.authenticate(as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)), &meta{})
+			_, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)))
 			if err != nil && apierr.From(err).Code != errcode.AUTH002 {
 				t.Error(err)
 			}
@@ -56,22 +51,22 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 	}, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
-		if err := a.authenticate(key, &meta{}); err != nil || asked != 1 {
+		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 1 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	away, now = true, now.Add(keyFresh)
 	for range 10 {
-		if err := a.authenticate(key, &meta{}); err != nil || asked != 2 {
+		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 2 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	now = now.Add(keyRetry)
-	if err := a.authenticate(key, &meta{}); err != nil || asked != 3 {
+	if _, err := a.authenticate(t.Context(), key); err != nil || asked != 3 {
 		t.Fatalf("asked %d times: %v", asked, err)
 	}
 	now = now.Add(keyUsable)
-	if err := a.authenticate(key, &meta{}); err == nil || apierr.From(err).Code != errcode.SYS002 {
+	if _, err := a.authenticate(t.Context(), key); err == nil || apierr.From(err).Code != errcode.SYS002 {
 		t.Errorf("a minute is over: %v", err)
 	}
 }
@@ -90,7 +85,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
 	}, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
-	if err := a.authenticate(as(key), &meta{}); err != nil {
+	if _, err := a.authenticate(t.Context(), as(key)); err != nil {
 		t.Fatal(err)
 	}
 	revoked.Store(&time.Time{})
@@ -98,7 +93,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			if err := a.authenticate(as(key), &meta{}); err == nil || apierr.From(err).Code != errcode.AUTH004 {
+			if _, err := a.authenticate(t.Context(), as(key)); err == nil || apierr.From(err).Code != errcode.AUTH004 {
 				t.Errorf("let in: %v", err)
 			}
 		})
