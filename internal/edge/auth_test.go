@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -18,24 +19,26 @@ func as(key string) string { return "Bearer " + key }
 // Strangers with made-up keys are told so, and keep nobody out.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	t.Parallel()
-	var good atomic.Int32
-	a := NewAuthenticator(func(_ context.Context, hash []byte) (*Key, error) {
-		time.Sleep(2 * time.Millisecond) // the database's time
-		if good.Add(1)%10 == 0 {
-			return &Key{ID: "key_1"}, nil
-		}
-		return nil, nil
-	}, nil, time.Now)
-	var all sync.WaitGroup
-	for i := range 100 {
-		all.Go(func() {
-			_, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)))
-			if err != nil && apierr.From(err).Code != errcode.AUTH002 {
-				t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var good atomic.Int32
+		a := NewAuthenticator(func(context.Context, []byte) (*Key, error) {
+			<-time.After(2 * time.Millisecond) // the database's time
+			if good.Add(1)%10 == 0 {
+				return &Key{ID: "key_1"}, nil
 			}
-		})
-	}
-	all.Wait()
+			return nil, nil
+		}, nil, time.Now)
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				_, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)))
+				if err != nil && apierr.From(err).Code != errcode.AUTH002 {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	})
 }
 
 // While the database is away a key that was good goes on for a minute, and one request a second waits to find that out.
