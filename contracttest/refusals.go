@@ -162,7 +162,10 @@ func (s *suite) refusedOrders(ctx context.Context) {
 	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, api.Money{Amount: price.Amount, Currency: unpriced(g.main)}))
 	dearer := api.Money{Amount: price.Amount + 1, Currency: currency}
 	r := bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
-	var changed api.ProblemORD004
+	var changed struct {
+		Sku              string
+		Expected, Actual api.Money
+	}
 	if decode(r, &changed); r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price) {
 		s.found(r, "/body/actual", "the problem does not say which price was expected and which holds")
 	}
