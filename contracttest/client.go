@@ -88,8 +88,8 @@ func (s *suite) run(ctx context.Context, p part) []Finding {
 
 // summary says how much was asked, and which declared refusals nothing provoked.
 func (s *suite) summary() string {
-	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. No fault if this address never answers it:\n%s",
-		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.Join(s.provoked.Missing(nil), "\n"))
+	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Listed, and no fault if this address never answers it: %s",
+		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, s.provoked.open())
 }
 
 // call is one request.

@@ -59,7 +59,7 @@ func (s *suite) checkProblem(op *operation, r reply, request *http.Request) {
 	if !replayed {
 		differs("trace_id", p.TraceID, r.header.Get("X-Trace-ID"))
 	}
-	differs("instance", p.Instance, request.URL.Path)
+	differs("instance", p.Instance, request.URL.EscapedPath())
 	differs("type", p.Type, "/v1/errors/"+p.Code)
 	if s.registry == nil {
 		return // while it is read

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,25 +59,49 @@ func (p *Provoked) Missing(excepted map[string]string) []string {
 	defer p.mu.Unlock()
 	var all []string
 	listed := map[string]bool{}
-	for id, op := range p.contract.operations {
-		for _, code := range op.codes {
-			key := id + " " + code
-			listed[key], listed[code] = true, true
-			if !p.seen[key] && excepted[key] == "" && excepted[code] == "" {
-				all = append(all, fmt.Sprintf("%s lists %s, and no test provoked it", id, code))
-			}
+	for key, code := range p.contract.listed() {
+		listed[key], listed[code] = true, true
+		if !p.seen[key] && excepted[key] == "" && excepted[code] == "" {
+			all = append(all, key+" is listed, and no test provoked it")
 		}
 	}
 	for exception := range excepted {
 		for key := range p.seen {
 			if key == exception || strings.HasSuffix(key, " "+exception) {
-				all = append(all, fmt.Sprintf("%s was answered: the exception %s goes", key, exception))
+				all = append(all, key+" was answered: the exception "+exception+" goes")
 			}
 		}
 		if !listed[exception] {
-			all = append(all, "the contract does not list "+exception+": the exception goes")
+			all = append(all, exception+" is not listed: the exception goes")
 		}
 	}
 	slices.Sort(all)
 	return all
+}
+
+// open names what was not provoked.
+func (p *Provoked) open() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for key := range p.contract.listed() {
+		if !p.seen[key] {
+			all = append(all, key)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// listed visits the codes of all operations, with operationId and code as their key.
+func (c *contract) listed() iter.Seq2[string, string] {
+	return func(yield func(key, code string) bool) {
+		for id, op := range c.operations {
+			for _, code := range op.codes {
+				if !yield(id+" "+code, code) {
+					return
+				}
+			}
+		}
+	}
 }

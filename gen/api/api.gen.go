@@ -5,8 +5,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -153,19 +151,7 @@ type ClientID = string
 type Currency = string
 
 // Document An OpenAPI document.
-type Document struct {
-	// Info Title, version and description.
-	Info map[string]interface{} `json:"info"`
-
-	// Openapi The version of OpenAPI.
-	//
-	// Examples: 3.1.0
-	Openapi string `json:"openapi"`
-
-	// Paths The operations by path.
-	Paths                map[string]interface{} `json:"paths"`
-	AdditionalProperties map[string]interface{} `json:"-"`
-}
+type Document map[string]interface{}
 
 // ErrorCode A code of the error registry.
 type ErrorCode struct {
@@ -834,102 +820,6 @@ type ListOrdersParams struct {
 // ListProductsParams are the parameters that listProducts alone has. A nil pointer is a parameter left out.
 type ListProductsParams struct {
 	Q *string
-}
-
-// Getter for additional properties for Document. Returns the specified
-// element and whether it was found
-func (a Document) Get(fieldName string) (value interface{}, found bool) {
-	if a.AdditionalProperties != nil {
-		value, found = a.AdditionalProperties[fieldName]
-	}
-	return
-}
-
-// Setter for additional properties for Document
-func (a *Document) Set(fieldName string, value interface{}) {
-	if a.AdditionalProperties == nil {
-		a.AdditionalProperties = make(map[string]interface{})
-	}
-	a.AdditionalProperties[fieldName] = value
-}
-
-// Override default JSON handling for Document to handle AdditionalProperties
-func (a *Document) UnmarshalJSON(b []byte) error {
-	object := make(map[string]json.RawMessage)
-	err := json.Unmarshal(b, &object)
-	if err != nil {
-		return err
-	}
-
-	if raw, found := object["info"]; found {
-		err = json.Unmarshal(raw, &a.Info)
-		if err != nil {
-			return fmt.Errorf("error reading 'info': %w", err)
-		}
-		delete(object, "info")
-	}
-
-	if raw, found := object["openapi"]; found {
-		err = json.Unmarshal(raw, &a.Openapi)
-		if err != nil {
-			return fmt.Errorf("error reading 'openapi': %w", err)
-		}
-		delete(object, "openapi")
-	}
-
-	if raw, found := object["paths"]; found {
-		err = json.Unmarshal(raw, &a.Paths)
-		if err != nil {
-			return fmt.Errorf("error reading 'paths': %w", err)
-		}
-		delete(object, "paths")
-	}
-
-	if len(object) != 0 {
-		a.AdditionalProperties = make(map[string]interface{})
-		for fieldName, fieldBuf := range object {
-			var fieldVal interface{}
-			err := json.Unmarshal(fieldBuf, &fieldVal)
-			if err != nil {
-				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
-			}
-			a.AdditionalProperties[fieldName] = fieldVal
-		}
-	}
-	return nil
-}
-
-// Override default JSON handling for Document to handle AdditionalProperties
-func (a Document) MarshalJSON() ([]byte, error) {
-	var err error
-	object := make(map[string]json.RawMessage)
-
-	if a.Info != nil {
-		object["info"], err = json.Marshal(a.Info)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'info': %w", err)
-		}
-	}
-
-	object["openapi"], err = json.Marshal(a.Openapi)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'openapi': %w", err)
-	}
-
-	if a.Paths != nil {
-		object["paths"], err = json.Marshal(a.Paths)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'paths': %w", err)
-		}
-	}
-
-	for fieldName, field := range a.AdditionalProperties {
-		object[fieldName], err = json.Marshal(field)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
-		}
-	}
-	return json.Marshal(object)
 }
 
 // Request is what the edge offers of a request whose parameters satisfy the contract.

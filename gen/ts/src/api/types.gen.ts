@@ -66,22 +66,6 @@ export type Currency = string;
  * An OpenAPI document.
  */
 export type Document = {
-    /**
-     * The version of OpenAPI.
-     */
-    openapi: string;
-    /**
-     * Title, version and description.
-     */
-    info: {
-        [key: string]: unknown;
-    };
-    /**
-     * The operations by path.
-     */
-    paths: {
-        [key: string]: unknown;
-    };
     [key: string]: unknown;
 };
 
