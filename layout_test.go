@@ -16,7 +16,7 @@ import (
 var allowed = map[string][]string{
 	".":                      {"internal/app"},
 	"bench":                  {"command", "gen/api", "gen/accountsdb", "gen/cataloguedb", "gen/inventorydb", "internal/app", "internal/pg", "internal/telemetry", "order"},
-	"command":                {"command/inventory", "command/payment", "errors", "gen/api", "gen/cataloguedb", "gen/ordersdb", "gen/errcode", "internal/bus", "internal/guard", "internal/pg", "internal/token", "internal/view", "order"},
+	"command":                {"command/inventory", "command/payment", "errors", "gen/api", "gen/cataloguedb", "gen/ordersdb", "gen/errcode", "internal/bus", "internal/guard", "internal/pg", "internal/rfc3339", "internal/token", "internal/view", "order"},
 	"command/inventory":      {"gen/inventorydb", "internal/bus", "internal/pg", "order"},
 	"command/payment":        {"errors", "gen/paymentdb", "gen/errcode", "gen/psp", "internal/bus", "internal/guard", "internal/pg", "order"},
 	"contracttest":           {"gen/api", "gen/errcode"},
@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/telemetry":     {},
 	"internal/token":         {},
 	"internal/view":          {"gen/api", "gen/errcode", "internal/rfc3339", "order"},
-	"order":                  {"errors", "gen/errcode"},
+	"order":                  {"errors", "gen/errcode", "internal/rfc3339"},
 	"query":                  {"errors", "gen/api", "gen/errcode", "gen/querydb", "internal/guard", "internal/pg", "internal/token", "internal/view", "internal/rfc3339", "order"},
 	"sql":                    {},
 }

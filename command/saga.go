@@ -15,6 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -349,7 +350,7 @@ func inventoryFact(ch *change, r inventory.Reply, rec order.Recorder) bool {
 		if !ch.finish(stepReserve, "", rec) {
 			return false
 		}
-		ch.record(rec, order.StockReserved{ExpiresAt: r.ExpiresAt})
+		ch.record(rec, order.StockReserved{ExpiresAt: rfc3339.New(r.ExpiresAt)})
 	case inventory.ReserveRefused:
 		if !ch.finish(stepReserve, string(errcode.INV002), rec) {
 			return false

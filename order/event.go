@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 // SchemaVersion of the payloads below. A change that older readers cannot take raises it.
@@ -50,7 +52,7 @@ type (
 	}
 	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
-		ExpiresAt time.Time `json:"expires_at"`
+		ExpiresAt rfc3339.Time `json:"expires_at"`
 	}
 	// StockRejected says which skus were short; nothing is held.
 	StockRejected struct {

@@ -259,7 +259,7 @@ func (o *Order) apply(e Event, d Data) {
 	case Updated:
 		o.PaymentStatus = d.PaymentStatus
 	case StockReserved:
-		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt
+		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt.Time
 	case StockRejected:
 		o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
 	case PaymentFailed:

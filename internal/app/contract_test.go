@@ -8,7 +8,10 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/ordergate/ordergate/contracttest"
 	"github.com/ordergate/ordergate/gen/api"
@@ -278,4 +282,139 @@ func operations(t *testing.T) []operation {
 		sorted = append(sorted, all[id])
 	}
 	return sorted
+}
+
+// TestExamplesAreWhatIsAnswered sends every request of the contract with all its examples. Each must be served, and the answer must be the
+// contract's example of it but for ids, times and counts.
+func TestExamplesAreWhatIsAnswered(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.sampleCatalogue()
+	var id string
+	send := func(op operation, leaveOut ...string) answer {
+		path, query, headers := op.path, url.Values{}, []string{}
+		if op.body != "" {
+			headers = append(headers, "Idempotency-Key", fmt.Sprintf("example-%d", keyNumber.Add(1)))
+		}
+		for _, p := range op.Parameters {
+			switch value := fmt.Sprint(p.Example); {
+			case p.Name == "order_id":
+				path = strings.Replace(path, "{order_id}", id, 1)
+			case p.Example == nil || slices.Contains(leaveOut, p.Name):
+			case p.In == "path":
+				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
+			case p.In == "query":
+				query.Set(p.Name, value)
+			default:
+				headers = append(headers, p.Name, value)
+			}
+		}
+		var body any
+		if op.body != "" {
+			body = op.body
+		}
+		return g.do(op.Method, path+"?"+query.Encode(), body, headers...)
+	}
+	ops := map[string]operation{}
+	for _, op := range operations(t) {
+		ops[op.OperationID] = op
+	}
+	check := func(op operation, a answer) {
+		t.Helper()
+		var want, got any
+		for _, content := range op.Responses[strconv.Itoa(a.status)].Content {
+			if err := yaml.Unmarshal(content.Example, &want); err != nil {
+				t.Errorf("%s %d has no example: %v", op.OperationID, a.status, err)
+			}
+		}
+		if err := yaml.Unmarshal([]byte(a.raw), &got); err != nil {
+			t.Fatalf("%s: %v", op.OperationID, err)
+		}
+		if where := unlike(want, got, ""); where != "" {
+			t.Errorf("%s: the example of %d differs at %s from what was answered: %s", op.OperationID, a.status, where, a.raw)
+		}
+	}
+	until(t, "an order is placed and decided", func() bool {
+		taken, decided := send(ops["placeOrder"], "Prefer"), send(ops["placeOrder"])
+		id = decided.body.ID
+		if taken.status != http.StatusAccepted || decided.status == http.StatusAccepted {
+			return false
+		}
+		check(ops["placeOrder"], taken)
+		check(ops["placeOrder"], decided)
+		return true
+	})
+	for _, op := range ops {
+		if op.Method != http.MethodGet {
+			continue
+		}
+		if a := send(op, "If-None-Match", "created_from", "created_to"); a.status == http.StatusOK {
+			check(op, a)
+		} else {
+			t.Errorf("%s: %d %s", op.OperationID, a.status, a.raw)
+		}
+		if a := send(op); a.status != http.StatusOK {
+			t.Errorf("%s with all examples: %d %s", op.OperationID, a.status, a.raw)
+		}
+	}
+	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
+	until(t, "an order is cancelled", func() bool {
+		id = send(ops["placeOrder"]).body.ID
+		a := send(ops["cancelOrder"])
+		if a.status == http.StatusOK {
+			check(ops["cancelOrder"], a)
+		}
+		return a.status == http.StatusOK
+	})
+}
+
+// made are the values that differ from run to run.
+var made = regexp.MustCompile(`^((ord|evt|key)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+
+// unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
+func unlike(example, answer any, at string) string {
+	switch e := example.(type) {
+	case map[string]any:
+		a, _ := answer.(map[string]any)
+		if _, document := e["openapi"]; document {
+			return unlike(e["openapi"], a["openapi"], at+"/openapi")
+		}
+		for name := range a {
+			if _, there := e[name]; !there {
+				return at + "/" + name
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(e)) {
+			if value, there := a[name]; !there {
+				return at + "/" + name
+			} else if where := unlike(e[name], value, at+"/"+name); where != "" {
+				return where
+			}
+		}
+		return ""
+	case []any:
+		a, _ := answer.([]any)
+		if len(a) < len(e) || len(e) == 0 {
+			return at
+		}
+		for i := range e {
+			if where := unlike(e[i], a[i], fmt.Sprint(at, "/", i)); where != "" {
+				return where
+			}
+		}
+		return ""
+	case string:
+		a, _ := answer.(string)
+		if one, other := made.FindStringSubmatch(e), made.FindStringSubmatch(a); one != nil && other != nil && one[2] == other[2] || strings.HasSuffix(at, "/trace_id") {
+			return ""
+		}
+	case int:
+		if _, count := answer.(int); count && (strings.HasSuffix(at, "/reserved") || strings.HasSuffix(at, "/available") || strings.HasSuffix(at, "/on_hand")) {
+			return ""
+		}
+	}
+	if example != answer {
+		return at
+	}
+	return ""
 }
