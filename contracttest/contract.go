@@ -12,7 +12,6 @@ import (
 	"maps"
 	"mime"
 	"net/http"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -61,7 +60,7 @@ func readContract(bundle []byte) (*contract, error) {
 	if err := json.Unmarshal(bundle, &document); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
-	closed, _ := clone(document).(map[string]any)
+	closed, _ := jsonOf(document).(map[string]any)
 	closeObjects(closed)
 	text, err := json.Marshal(closed)
 	if err != nil {
@@ -151,25 +150,6 @@ func walk(node any, visit func(ref string)) {
 			walk(child, visit)
 		}
 	}
-}
-
-// clone copies a JSON value.
-func clone(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for name, child := range v {
-			out[name] = clone(child)
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, child := range v {
-			out[i] = clone(child)
-		}
-		return out
-	}
-	return v
 }
 
 // closeObjects adds `unevaluatedProperties: false` wherever a schema stands for a whole value: as the schema of a content, of a
@@ -481,31 +461,4 @@ func validateValue(schema *openapi3.Schema, v any) []fault {
 		return faultsOf("/body", err)
 	}
 	return nil
-}
-
-// difference is the first place where two JSON values differ, as a pointer.
-func difference(a, b any, at string) (string, bool) {
-	if x, ok := a.(map[string]any); ok {
-		if y, ok := b.(map[string]any); ok {
-			names := slices.AppendSeq(slices.Collect(maps.Keys(x)), maps.Keys(y))
-			slices.Sort(names)
-			for _, name := range slices.Compact(names) {
-				if where, differs := difference(x[name], y[name], at+pointer([]string{name})); differs {
-					return where, true
-				}
-			}
-			return "", false
-		}
-	}
-	if x, ok := a.([]any); ok {
-		if y, ok := b.([]any); ok && len(x) == len(y) {
-			for i := range x {
-				if where, differs := difference(x[i], y[i], at+"/"+strconv.Itoa(i)); differs {
-					return where, true
-				}
-			}
-			return "", false
-		}
-	}
-	return at, !reflect.DeepEqual(a, b)
 }

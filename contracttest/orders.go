@@ -29,14 +29,6 @@ type placed struct {
 	accepted reply
 }
 
-// The statuses that the suite waits for.
-const (
-	reserved  = api.OrderStatus("reserved")
-	confirmed = api.OrderStatus("confirmed")
-	rejected  = api.OrderStatus("rejected")
-	cancelled = api.OrderStatus("cancelled")
-)
-
 func decode(r reply, out any) { _ = json.Unmarshal(r.body, out) } // an answer that breaks its schema is a finding already
 
 func header(pairs ...string) map[string]string {
@@ -224,7 +216,7 @@ func (s *suite) placing(ctx context.Context) {
 	again.header = nil
 	again.body = reordered(first.body)
 	s.replays(ctx, again, p.accepted)
-	other, _ := clone(jsonOf(first.body)).(map[string]any)
+	other, _ := jsonOf(first.body).(map[string]any)
 	other["customer_ref"] = s.ref + "-other"
 	again.body = other
 	s.refused(ctx, errcode.IDEM002, again)
@@ -234,7 +226,7 @@ func (s *suite) placing(ctx context.Context) {
 	if !ok {
 		return
 	}
-	s.ends(d, confirmed, "paid")
+	s.ends(d, api.OrderStatusConfirmed, "paid")
 	if d.ID != p.ID {
 		s.found(d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
 	}
@@ -242,7 +234,7 @@ func (s *suite) placing(ctx context.Context) {
 	waiting.header = header("Prefer", "handling=strict, wait=10; foo=bar")
 	s.replays(ctx, waiting, d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 }
 
 // racing: of the same request sent many times at once one makes the order; the others get its answer or are asked to come later.
@@ -331,7 +323,7 @@ func (s *suite) rejectedOrders(ctx context.Context) {
 	if !ok {
 		return
 	}
-	s.ends(p, rejected, "failed")
+	s.ends(p, api.OrderStatusRejected, "failed")
 	s.checkRejection(p, errcode.PAY007)
 	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
 		s.found(p.accepted, "/body/rejection/decline_reason", "is empty")
@@ -350,7 +342,7 @@ func (s *suite) rejectedOrders(ctx context.Context) {
 	if !ok {
 		return
 	}
-	s.ends(short, rejected, "none")
+	s.ends(short, api.OrderStatusRejected, "none")
 	s.checkRejection(short, errcode.INV002)
 	if r := short.Rejection; r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most) {
 		s.found(short.accepted, "/body/rejection/skus", "does not say what was short")
@@ -398,7 +390,7 @@ func (s *suite) cancelling(ctx context.Context) {
 }
 
 func (s *suite) cancelPaid(ctx context.Context, p *placed) {
-	s.ends(p, confirmed, "paid")
+	s.ends(p, api.OrderStatusConfirmed, "paid")
 	// The key of the placing: keys count per operation.
 	c := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-paid", body: map[string]any{"reason": "ordered by mistake"}}
 	r, ok := s.place(ctx, c, http.StatusAccepted)
@@ -412,8 +404,8 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 	other := c
 	other.body = map[string]any{"reason": "another reason"}
 	s.refused(ctx, errcode.IDEM002, other)
-	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == cancelled })
-	if o.Status == cancelled && o.PaymentStatus != "refunded" {
+	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == api.OrderStatusCancelled })
+	if o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded" {
 		s.found(last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
 	}
 	s.replays(ctx, c, r.accepted)
@@ -422,7 +414,7 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 }
 
 func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
-	s.ends(p, reserved, "none")
+	s.ends(p, api.OrderStatusReserved, "none")
 	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time) {
 		s.found(p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
 	}
@@ -450,7 +442,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	if !ok {
 		return
 	}
-	s.ends(c, cancelled, "none")
+	s.ends(c, api.OrderStatusCancelled, "none")
 	if c.ID != p.ID || c.CancelRequestedAt == nil {
 		s.found(c.accepted, "/body", "is not the order as cancelled on a wish")
 	}
@@ -470,7 +462,7 @@ func (s *suite) reading(ctx context.Context) {
 	s.get(ctx, nil, placed, http.StatusOK)
 	placed.header = header("X-Consistency-Token", "")
 	s.get(ctx, nil, placed, http.StatusOK)
-	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time) {
 		s.found(r, "/body", "is not the order that was placed")
 	}
@@ -504,7 +496,7 @@ func (s *suite) listing(ctx context.Context) {
 		}
 		s.unchanged(ctx, whole, r)
 	}
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 	s.byStatus(ctx, want)
 	at := d.CreatedAt.Format(time.RFC3339Nano)
 	for _, c := range []struct {
@@ -554,7 +546,7 @@ func (s *suite) events(ctx context.Context) {
 	if !ok {
 		return
 	}
-	o, _ := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == confirmed })
+	o, _ := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 	all := call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}
 	var list struct{ Data []event }
 	r, ok := s.get(ctx, &list, all, http.StatusOK)

@@ -109,7 +109,7 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ004, body(`%s,"colour":"red"}`, full), "/colour")
 	bad(errcode.REQ004, line(`"quantity":1,"Quantity":-5`), "/lines/0/Quantity")
 	if p, ok := s.decide(ctx, good, http.StatusCreated); ok {
-		s.ends(p, confirmed, "paid")
+		s.ends(p, api.OrderStatusConfirmed, "paid")
 		if p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref {
 			s.found(p.accepted, "/body", "belongs to another request")
 		}
@@ -177,7 +177,7 @@ func (s *suite) refusedOrders(ctx context.Context) {
 	s.overLimit(ctx, g, ref)
 	good := s.wish(g, "pm_ok")
 	if p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-order-good", body: good}, http.StatusCreated); ok {
-		s.ends(p, confirmed, "paid")
+		s.ends(p, api.OrderStatusConfirmed, "paid")
 	}
 }
 
@@ -210,7 +210,7 @@ func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 	switch {
 	case ok && r.status < 300:
 		if p, ok := s.decide(ctx, c, http.StatusCreated); ok {
-			s.ends(p, rejected, "none")
+			s.ends(p, api.OrderStatusRejected, "none")
 			s.checkRejection(p, errcode.INV002)
 		}
 	case ok && r.problem.Code != string(errcode.ORD008):

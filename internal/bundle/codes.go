@@ -89,7 +89,7 @@ func (b *bundler) expand(doc *yaml.Node) error {
 			if !slices.Contains(methods, method) {
 				continue
 			}
-			if err := b.operation(path, method, item, op); err != nil {
+			if err := b.operation(method, item, op); err != nil {
 				faults = append(faults, fmt.Errorf("%s %s: %w", method, path, err))
 			}
 			for _, c := range children(get(op, "x-error-codes")) {
@@ -105,7 +105,7 @@ func (b *bundler) expand(doc *yaml.Node) error {
 	return errors.Join(faults...)
 }
 
-func (b *bundler) operation(path, method string, item, op *yaml.Node) error {
+func (b *bundler) operation(method string, item, op *yaml.Node) error {
 	codes := b.common(method, item, op)
 	for _, c := range children(get(op, "x-error-codes")) {
 		if slices.Contains(codes, c.Value) {
@@ -123,12 +123,9 @@ func (b *bundler) operation(path, method string, item, op *yaml.Node) error {
 		byStatus[status] = append(byStatus[status], code)
 	}
 	responses := get(op, "responses")
-	for status, r := range pairs(responses) {
+	for status := range pairs(responses) {
 		if status >= "4" {
 			return fmt.Errorf("response %s is written by hand", status)
-		}
-		if err := b.traced(path, r); err != nil {
-			return err
 		}
 	}
 	if responses == nil {
@@ -144,25 +141,6 @@ func (b *bundler) operation(path, method string, item, op *yaml.Node) error {
 	if len(codes) > 0 {
 		set(op, "x-error-codes", codes)
 	}
-	return nil
-}
-
-// traced gives a response under /v1 the header X-Trace-ID if it has none.
-func (b *bundler) traced(path string, response *yaml.Node) error {
-	if r := text(response, "$ref"); r != "" {
-		response = b.comps["responses"][r[strings.LastIndex(r, "/")+1:]].node
-	}
-	if !strings.HasPrefix(path, "/v1/") || get(response, "headers", "X-Trace-ID") != nil {
-		return nil
-	}
-	address, err := b.component(root, traceHeader)
-	if err != nil {
-		return err
-	}
-	if get(response, "headers") == nil {
-		set(response, "headers", mapping())
-	}
-	set(get(response, "headers"), "X-Trace-ID", ref(address))
 	return nil
 }
 

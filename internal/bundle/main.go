@@ -9,7 +9,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log"
 	"maps"
@@ -38,10 +37,7 @@ var (
 
 func main() {
 	log.SetFlags(0)
-	in := flag.String("in", "openapi", "the folder of openapi.yaml and errors.yaml")
-	out := flag.String("out", "gen/api", "the folder to write")
-	flag.Parse()
-	if err := run(*in, *out); err != nil {
+	if err := run("openapi", "gen/api"); err != nil {
 		log.Fatalf("bundle: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"go/format"
 	"log"
@@ -51,11 +50,7 @@ type contents struct {
 
 func main() {
 	log.SetFlags(0)
-	in := flag.String("in", "openapi/errors.yaml", "the registry")
-	goOut := flag.String("go", "gen/errcode/errcode.gen.go", "the Go file to write")
-	tsOut := flag.String("ts", "gen/ts/src/errors.gen.ts", "the TypeScript file to write")
-	flag.Parse()
-	if err := run(*in, *goOut, *tsOut); err != nil {
+	if err := run("openapi/errors.yaml", "gen/errcode/errcode.gen.go", "gen/ts/src/errors.gen.ts"); err != nil {
 		log.Fatalf("errgen: %v", err)
 	}
 }
