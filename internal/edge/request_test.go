@@ -385,7 +385,7 @@ func TestStoppingEndsWaits(t *testing.T) {
 	if n := samples(t, s, "ordergate_waiting_requests")[""]; n != 1 {
 		t.Errorf("%v requests wait", n)
 	}
-	close(s.stopping)
+	s.stop()
 	if w := <-done; w.status != 202 {
 		t.Error(w.status)
 	}
