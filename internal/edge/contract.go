@@ -141,13 +141,13 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 		return apierr.E(errcode.REQ008)
 	}
 	if o.scopes != nil {
-		if r.key, err = s.cfg.Auth.authenticate(ctx, h.Get("Authorization")); err != nil {
+		key, err := s.cfg.Auth.authenticate(ctx, h.Get("Authorization"))
+		if err != nil {
 			return err
 		}
-		for _, scope := range o.scopes {
-			if !slices.Contains(r.key.Scopes, scope) {
-				return apierr.E(errcode.AUTH005)
-			}
+		r.key = key
+		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
+			return apierr.E(errcode.AUTH005)
 		}
 	}
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
@@ -212,12 +212,9 @@ func (s *Server) checkParameters(r *request) error {
 	fault := func(p parameter, rule errcode.Rule, expected string) {
 		faults = append(faults, apierr.Fault{Pointer: "/" + p.In + "/" + p.Name, Rule: rule, Expected: expected})
 	}
-	query := url.Values{}
-	if raw := r.http.URL.RawQuery; raw != "" {
-		var err error
-		if query, err = url.ParseQuery(raw); err != nil {
-			return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
-		}
+	query, err := url.ParseQuery(r.http.URL.RawQuery)
+	if err != nil {
+		return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
 	}
 	for name := range query {
 		if !slices.ContainsFunc(r.op.Parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
@@ -225,6 +222,9 @@ func (s *Server) checkParameters(r *request) error {
 		}
 	}
 	for _, p := range r.op.Parameters {
+		if slices.Contains(neverRefused, p.Name) {
+			continue
+		}
 		value, given := "", true
 		switch p.In {
 		case "path":
@@ -236,10 +236,10 @@ func (s *Server) checkParameters(r *request) error {
 			value, given = query.Get(p.Name), query.Has(p.Name)
 		case "header":
 			value = r.http.Header.Get(p.Name)
-			given = value != "" && !slices.Contains(neverRefused, p.Name)
+			given = value != ""
 		}
 		switch {
-		case !given && p.Required && !slices.Contains(neverRefused, p.Name):
+		case !given && p.Required:
 			fault(p, errcode.RuleRequired, "")
 		case !given:
 		case p.In == "query" && len(query[p.Name]) > 1:

@@ -29,7 +29,7 @@ type request struct {
 	traceID  string
 	chinese  bool
 
-	key            *Key // nil: the operation is public
+	key            *Key // nobody's where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
 	sku            string
@@ -46,19 +46,17 @@ type request struct {
 	cause       error // of an error answer, for the log
 }
 
+// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
 func newRequest(c echo.Context) *request {
-	r := &request{http: c.Request(), response: c.Response(), path: c, page: query.Page{Limit: 20}} // the contract's default
-	joinLines(r.http.Header)
-	r.traceID, r.chinese = traceID(r.http.Header), chinese(r.http.Header)
-	return r
-}
-
-// joinLines makes one line of repeated headers, as RFC 9110 allows.
-func joinLines(h http.Header) {
+	h := c.Request().Header
 	for name, lines := range h {
 		if len(lines) > 1 {
 			h[name] = []string{strings.Join(lines, ", ")}
 		}
+	}
+	return &request{
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(h), chinese: chinese(h), key: &nobody,
+		page: query.Page{Limit: 20}, // the contract's default
 	}
 }
 

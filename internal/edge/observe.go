@@ -123,15 +123,11 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 	if e == nil {
 		return
 	}
-	var account int32
-	if r.key != nil {
-		account = r.key.Owner.Account
-	}
 	orderID := ""
 	if !r.orderID.IsZero() {
 		orderID = r.orderID.Format(order.PrefixOrder)
 	}
 	e.Write(zap.String("trace_id", r.traceID), zap.String("operation", operation), zap.String("method", r.http.Method),
 		zap.Int("status", status), zap.Bool("client_gone", outcome == clientGone), zap.String("code", string(r.code)), zap.String("tier", r.tier),
-		zap.String("order_id", orderID), zap.Int32("account", account), zap.Duration("duration", took), zap.Error(r.cause))
+		zap.String("order_id", orderID), zap.Int32("account", r.key.Owner.Account), zap.Duration("duration", took), zap.Error(r.cause))
 }
