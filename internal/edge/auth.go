@@ -25,6 +25,8 @@ type Key struct {
 	RevokedAt *time.Time
 }
 
+var nobody Key
+
 const (
 	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
 	keyUsable  = time.Minute     // while the database is away

@@ -25,32 +25,39 @@ import (
 // MaxBody is the greatest request body in bytes; more is REQ_008.
 const MaxBody = 256 << 10
 
-// operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs.
+// operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs. The exported
+// fields are the contract's own.
 type operation struct {
-	id, method   string
-	path         string   // as echo writes it
-	scopes       []string // nil: public
-	parameters   []parameter
-	queries      []string // the names of the query parameters
-	headers      []string // the names of the header parameters
-	body         *jsonschema.Schema
-	bodyRequired bool
-	produces     []string // lower case
-	idempotent   bool
-	stream       bool                  // x-stream, or text/event-stream is among what it produces: it lives as long as its client
-	rawBody      bool                  // x-raw-body: a signature is over the bytes, so they are kept and its handler calls Decode
-	codes        map[errcode.Code]bool // all that it may answer
-	handle       handler
+	ID          string `json:"operationId"`
+	Security    []map[string][]string
+	Parameters  []parameter
+	RequestBody *struct{ Required bool }
+	Responses   map[string]documentedResponse
+	Codes       []errcode.Code `json:"x-error-codes"` // all that it may answer
+	RawBody     bool           `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
+	Stream      bool           `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
+
+	method     string
+	path       string   // as echo writes it
+	scopes     []string // nil: public
+	body       *jsonschema.Schema
+	produces   []string // lower case
+	idempotent bool
+	handle     handler
 }
 
+type documentedResponse struct{ Headers, Content map[string]any }
+
 type parameter struct {
-	in, name string
-	shared   bool // between operations: components/parameters
-	required bool
-	integer  bool
+	Ref      string `json:"$ref"`
+	In, Name string
+	Required bool
+	Schema   struct{ Type any }
 	schema   *jsonschema.Schema
-	set      func(r *request, value string) errcode.Rule // of a shared one
 }
+
+// neverRefused are parameters that are read from their headers: rubbish in them is ignored or, in a key, IDEM_004.
+var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-Key"}
 
 // contractURL is what the contract is to the schema compiler; a bare name would be a file in the working folder.
 const contractURL = "mem:///contract"
@@ -73,63 +80,46 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		return nil, nil, err
 	}
 	var spec struct {
-		Paths      map[string]map[string]specOperation
+		Paths      map[string]map[string]*operation
 		Components struct {
-			Parameters map[string]specParameter
-			Responses  map[string]specResponse
+			Parameters map[string]parameter
+			Responses  map[string]documentedResponse
 		}
 	}
 	if err = json.Unmarshal(bundle, &spec); err != nil {
 		return nil, nil, fmt.Errorf("read contract: %w", err)
 	}
 	for path, item := range spec.Paths {
-		for method, op := range item {
-			o := &operation{
-				id: op.OperationID, method: strings.ToUpper(method), path: strings.NewReplacer("{", ":", "}", "").Replace(path),
-				produces: []string{"application/problem+json"}, stream: op.Stream, rawBody: op.RawBody, codes: map[errcode.Code]bool{},
-			}
+		for method, o := range item {
+			o.method, o.path = strings.ToUpper(method), strings.NewReplacer("{", ":", "}", "").Replace(path)
 			at := contractURL + "#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
-			for _, s := range op.Security {
+			for _, s := range o.Security {
 				o.scopes = append(o.scopes, s["bearer"]...)
 			}
-			for i, p := range op.Parameters {
+			for i, p := range o.Parameters {
 				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
-				shared := p.Ref != ""
-				if shared {
-					schemaAt = contractURL + p.Ref + "/schema"
-					p = spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
+				if p.Ref != "" { // operations share it
+					schemaAt, p = contractURL+p.Ref+"/schema", spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
 				}
-				sch, err := c.Compile(escape(schemaAt))
-				if err != nil {
-					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.id, p.Name, err)
+				if p.schema, err = c.Compile(escape(schemaAt)); err != nil {
+					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
 				}
-				o.parameters = append(o.parameters, parameter{in: p.In, name: p.Name, shared: shared, required: p.Required, integer: p.Schema.Type == "integer", schema: sch})
-				switch p.In {
-				case "query":
-					o.queries = append(o.queries, p.Name)
-				case "header":
-					o.headers = append(o.headers, p.Name)
-				}
+				o.Parameters[i] = p
 				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
 			}
-			if op.RequestBody != nil {
-				o.bodyRequired = op.RequestBody.Required
+			if o.RequestBody != nil {
 				if o.body, err = c.Compile(escape(at + "/requestBody/content/application~1json/schema")); err != nil {
-					return nil, nil, fmt.Errorf("%s: body: %w", o.id, err)
+					return nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
 				}
 			}
-			for status, r := range op.Responses {
+			o.produces = []string{"application/problem+json"} // no client is refused for accepting that alone
+			for status, r := range o.Responses {
 				headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
-				for mediaType := range r.Content {
-					if mediaType = strings.ToLower(mediaType); status[0] == '2' && !slices.Contains(o.produces, mediaType) {
-						o.produces = append(o.produces, mediaType)
-					}
+				if status[0] == '2' {
+					o.produces = slices.AppendSeq(o.produces, maps.Keys(r.Content))
 				}
 			}
-			o.stream = o.stream || slices.Contains(o.produces, "text/event-stream")
-			for _, code := range op.Codes {
-				o.codes[code] = true
-			}
+			o.Stream = o.Stream || slices.Contains(o.produces, "text/event-stream")
 			operations = append(operations, o)
 		}
 	}
@@ -139,46 +129,9 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 	return operations, headers, nil
 }
 
-// place binds the shared parameters to their places in a request. Those that are never a fault are checked no further.
-func (o *operation) place(shared map[string]func(*request, string) errcode.Rule) error {
-	checked := o.parameters[:0]
-	for _, p := range o.parameters {
-		if set, known := shared[p.name]; p.shared && !known {
-			return fmt.Errorf("operation %s: the shared parameter %s has no place in sharedParameters", o.id, p.name)
-		} else if p.shared && set == nil {
-			continue
-		} else if p.shared {
-			p.set = set
-		}
-		checked = append(checked, p)
-	}
-	o.parameters = checked
-	return nil
-}
-
 // escape makes a JSON pointer fit for a URL's fragment.
 func escape(pointer string) string {
 	return strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)
-}
-
-type specOperation struct {
-	OperationID string
-	Security    []map[string][]string
-	Parameters  []specParameter
-	RequestBody *struct{ Required bool }
-	Responses   map[string]specResponse
-	Codes       []errcode.Code `json:"x-error-codes"`
-	Stream      bool           `json:"x-stream"`
-	RawBody     bool           `json:"x-raw-body"`
-}
-
-type specResponse struct{ Headers, Content map[string]any }
-
-type specParameter struct {
-	Ref      string `json:"$ref"`
-	In, Name string
-	Required bool
-	Schema   struct{ Type any }
 }
 
 // checkRequest checks everything of a request but its body, in the contract's order, and fills the request with what it reads.
@@ -188,13 +141,13 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 		return apierr.E(errcode.REQ008)
 	}
 	if o.scopes != nil {
-		if r.key, err = s.cfg.Auth.authenticate(ctx, h.Get("Authorization")); err != nil {
+		key, err := s.cfg.Auth.authenticate(ctx, h.Get("Authorization"))
+		if err != nil {
 			return err
 		}
-		for _, scope := range o.scopes {
-			if !slices.Contains(r.key.Scopes, scope) {
-				return apierr.E(errcode.AUTH005)
-			}
+		r.key = key
+		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
+			return apierr.E(errcode.AUTH005)
 		}
 	}
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
@@ -208,7 +161,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 	}
-	if err = r.checkParameters(); err != nil || !o.rawBody {
+	if err = s.checkParameters(r); err != nil || !o.RawBody {
 		return err
 	}
 	r.raw, err = r.readBody()
@@ -222,12 +175,11 @@ func isJSON(h http.Header) bool {
 	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
-// canProduce tells whether one of the media ranges that are not ruled out by q=0 is what the operation answers. Problems count: no
-// client is refused for naming them alone.
+// canProduce tells whether one of the media ranges that are not ruled out by q=0 is what the operation answers.
 func (o *operation) canProduce(accept string) bool {
 	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
 		return a.Q > 0 && slices.ContainsFunc(o.produces, func(mediaType string) bool {
-			main, sub, _ := strings.Cut(mediaType, "/")
+			main, sub, _ := strings.Cut(mediaType, "/") // lower case in the contract
 			return (a.Type == "*" || a.Type == main) && (a.SubType == "*" || a.SubType == sub)
 		})
 	})
@@ -255,74 +207,59 @@ func idempotencyKey(key string) (string, error) {
 
 // checkParameters holds the parameters against their schemas and keeps them: REQ_003 with all faults. A query parameter that the
 // contract does not know is a fault, too: it is more often a slip than meant.
-func (r *request) checkParameters() error {
+func (s *Server) checkParameters(r *request) error {
 	var faults []apierr.Fault
 	fault := func(p parameter, rule errcode.Rule, expected string) {
-		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Expected: expected})
+		faults = append(faults, apierr.Fault{Pointer: "/" + p.In + "/" + p.Name, Rule: rule, Expected: expected})
 	}
-	query := url.Values{}
-	if raw := r.http.URL.RawQuery; raw != "" {
-		var err error
-		if query, err = url.ParseQuery(raw); err != nil {
-			return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
-		}
-	}
-	for _, p := range r.op.parameters {
-		var value string
-		var given bool
-		switch p.in {
-		case "path":
-			value, given = r.path.Param(p.name), true
-			if r.http.URL.RawPath != "" { // else net/url has decoded it, and echo routes by that
-				if plain, err := url.PathUnescape(value); err == nil {
-					value = plain
-				}
-			}
-		case "query":
-			values := query[p.name]
-			if len(values) > 1 {
-				fault(p, errcode.RuleOnce, "")
-				continue
-			}
-			if given = len(values) == 1; given {
-				value = values[0]
-			}
-		case "header":
-			value = r.http.Header.Get(p.name)
-			given = value != ""
-		}
-		if !given {
-			if p.required {
-				fault(p, errcode.RuleRequired, "")
-			}
-			continue
-		}
-		if !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0 {
-			fault(p, errcode.RuleEncoding, "")
-			continue
-		}
-		var v any = value
-		if p.integer {
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				v = n
-			}
-		}
-		broken := faultsOf(p.schema, v)
-		for _, f := range broken {
-			fault(p, f.Rule, f.Expected)
-		}
-		if len(broken) > 0 {
-			continue
-		}
-		if !p.shared {
-			r.own = append(r.own, parameterValue{p.name, value})
-		} else if rule := p.set(r, value); rule != "" {
-			fault(p, rule, "")
-		}
+	query, err := url.ParseQuery(r.http.URL.RawQuery)
+	if err != nil {
+		return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
 	}
 	for name := range query {
-		if !slices.Contains(r.op.queries, name) {
-			fault(parameter{in: "query", name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
+		if !slices.ContainsFunc(r.op.Parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
+			fault(parameter{In: "query", Name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
+		}
+	}
+	for _, p := range r.op.Parameters {
+		if slices.Contains(neverRefused, p.Name) {
+			continue
+		}
+		value, given := "", true
+		switch p.In {
+		case "path":
+			value = r.path.Param(p.Name)
+			if plain, err := url.PathUnescape(value); err == nil && r.http.URL.RawPath != "" { // else net/url has decoded it
+				value = plain
+			}
+		case "query":
+			value, given = query.Get(p.Name), query.Has(p.Name)
+		case "header":
+			value = r.http.Header.Get(p.Name)
+			given = value != ""
+		}
+		switch {
+		case !given && p.Required:
+			fault(p, errcode.RuleRequired, "")
+		case !given:
+		case p.In == "query" && len(query[p.Name]) > 1:
+			fault(p, errcode.RuleOnce, "")
+		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
+			fault(p, errcode.RuleEncoding, "")
+		default:
+			var v any = value
+			if p.Schema.Type == "integer" {
+				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+					v = n
+				}
+			}
+			broken := faultsOf(p.schema, v)
+			for _, f := range broken {
+				fault(p, f.Rule, f.Expected)
+			}
+			if len(broken) == 0 && !s.keep(r, p.Name, value) {
+				fault(p, errcode.RuleSignature, "")
+			}
 		}
 	}
 	if len(faults) > 0 {

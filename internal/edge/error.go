@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"slices"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -29,8 +30,8 @@ func (s *Server) renderError(r *request, err error) {
 		return
 	}
 	e := toClientError(err)
-	if r.op != nil && !r.op.codes[e.Code] && s.undeclared != nil {
-		s.undeclared(r.op.id, e.Code)
+	if r.op != nil && !slices.Contains(r.op.Codes, e.Code) && s.undeclared != nil {
+		s.undeclared(r.op.ID, e.Code)
 	}
 	h := r.response.Header()
 	switch e.Code {

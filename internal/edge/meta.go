@@ -24,21 +24,21 @@ type request struct {
 	http     *http.Request
 	response *echo.Response
 	path     echo.Context // holds the values of the path's parameters
-	route    *route       // nil: no such path
+	route    route        // nil: no such path
 	op       *operation   // nil: no such operation
 	traceID  string
 	chinese  bool
 
-	key            *Key // nil: the operation is public
+	key            *Key // nobody's where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
 	sku            string
 	page           query.Page
 	token          token.Token // the answer is at least as new
 	ifNoneMatch    string
-	own            []parameterValue // what the operation alone has
-	raw            []byte           // the body as it was sent, of operations with x-raw-body
-	bodyRead       bool             // to its end
+	parameters     map[string]string // the others
+	raw            []byte            // the body as it was sent, of operations with x-raw-body
+	bodyRead       bool              // to its end
 
 	tier        string
 	answerToken string // the consistency token of a refusal
@@ -46,64 +46,48 @@ type request struct {
 	cause       error // of an error answer, for the log
 }
 
-type parameterValue struct{ name, value string }
-
+// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
 func newRequest(c echo.Context) *request {
-	r := &request{http: c.Request(), response: c.Response(), path: c, page: query.Page{Limit: 20}} // the contract's default
-	joinLines(r.http.Header)
-	r.traceID, r.chinese = traceID(r.http.Header), chinese(r.http.Header)
-	return r
-}
-
-// joinLines makes one line of repeated headers, as RFC 9110 allows.
-func joinLines(h http.Header) {
+	h := c.Request().Header
 	for name, lines := range h {
 		if len(lines) > 1 {
 			h[name] = []string{strings.Join(lines, ", ")}
 		}
 	}
-}
-
-// sharedParameters says where the parameters go that operations share, by name. Those with nil are read from their headers and are
-// never a fault here. A function returns the rule that a value breaks beside its schema.
-func (s *Server) sharedParameters() map[string]func(r *request, value string) errcode.Rule {
-	return map[string]func(*request, string) errcode.Rule{
-		"X-Trace-ID": nil, "Accept-Language": nil, "Idempotency-Key": nil, "Prefer": nil,
-		"order_id": func(r *request, value string) errcode.Rule {
-			id, ok := order.Parse(order.PrefixOrder, value)
-			if !ok {
-				return errcode.RulePattern
-			}
-			r.orderID = id
-			return ""
-		},
-		"X-Consistency-Token": func(r *request, value string) errcode.Rule {
-			t, ok := s.cfg.Signer.Parse(value)
-			if !ok {
-				return errcode.RuleSignature
-			}
-			r.token = t
-			return ""
-		},
-		"sku":           func(r *request, value string) errcode.Rule { r.sku = value; return "" },
-		"cursor":        func(r *request, value string) errcode.Rule { r.page.Cursor = value; return "" },
-		"If-None-Match": func(r *request, value string) errcode.Rule { r.ifNoneMatch = value; return "" },
-		"limit": func(r *request, value string) (rule errcode.Rule) {
-			var err error
-			if r.page.Limit, err = strconv.Atoi(value); err != nil {
-				return errcode.RuleType
-			}
-			return ""
-		},
+	return &request{
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(h), chinese: chinese(h), key: &nobody,
+		page: query.Page{Limit: 20}, // the contract's default
 	}
 }
 
-// owner is whose data the request is about. Only operations with scopes have one.
-func (r *request) owner() order.Owner { return r.key.Owner }
+// keep puts a parameter that satisfies its schema in its place. It is false for a token that is not ours.
+func (s *Server) keep(r *request, name, value string) (ok bool) {
+	ok = true
+	switch name {
+	case "order_id":
+		r.orderID, _ = order.Parse(order.PrefixOrder, value) // the zero id is nobody's
+	case "sku":
+		r.sku = value
+	case "limit":
+		r.page.Limit, _ = strconv.Atoi(value)
+	case "cursor":
+		r.page.Cursor = value
+	case "If-None-Match":
+		r.ifNoneMatch = value
+	case "X-Consistency-Token":
+		r.token, ok = s.cfg.Signer.Parse(value)
+	default:
+		if r.parameters == nil {
+			r.parameters = map[string]string{}
+		}
+		r.parameters[name] = value
+	}
+	return ok
+}
 
 // envelope is what a command is told of the request.
 func (r *request) envelope() command.Envelope {
-	return command.Envelope{Owner: r.key.Owner, Operation: r.op.id, Key: r.idempotencyKey, About: r.problemContext(), Actor: r.key.ID}
+	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, About: r.problemContext(), Actor: r.key.ID}
 }
 
 // maxInstance bounds `instance` in bytes.
@@ -123,12 +107,8 @@ func (r *request) problemContext() apierr.ProblemContext {
 
 // Parameter implements api.Request.
 func (r *request) Parameter(name string) (value string, given bool) {
-	for _, p := range r.own {
-		if p.name == name {
-			return p.value, true
-		}
-	}
-	return "", false
+	value, given = r.parameters[name]
+	return value, given
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of what was validated. An optional body may be left out,
@@ -143,7 +123,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	v, err := readJSON(body)
 	none := errors.Is(err, io.EOF)
 	switch {
-	case !r.op.bodyRequired && (none || err == nil && v == nil):
+	case !r.op.RequestBody.Required && (none || err == nil && v == nil):
 		return false, nil
 	case none:
 		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))

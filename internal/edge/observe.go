@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,8 +21,6 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-var languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
-
 func chinese(h http.Header) bool {
 	accept := h.Get("Accept-Language")
 	if accept == "" || len(accept) > 256 {
@@ -32,51 +30,32 @@ func chinese(h http.Header) bool {
 	return i == 1
 }
 
+var (
+	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
+	ownID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
+	zeros     = regexp.MustCompile(`^0+$`)
+)
+
 // traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
 // standard counts as none.
 func traceID(h http.Header) string {
-	if id := h.Get("X-Trace-ID"); id != "" && len(id) <= 64 && strings.Trim(id, traceIDCharacters) == "" {
+	if id := h.Get("X-Trace-ID"); id != "" && ownID.MatchString(id) {
 		return id
 	}
-	if id := jaegerTraceID(h.Get("Uber-Trace-Id")); id != "" {
-		return id
+	if id := h.Get("Uber-Trace-Id"); id != "" {
+		if part := jaegerID.FindStringSubmatch(id); part != nil && !zeros.MatchString(part[1]) && !zeros.MatchString(part[2]) {
+			return part[1]
+		}
 	}
-	if id := w3cTraceID(h.Get("Traceparent")); id != "" {
-		return id
+	if h.Get("Traceparent") != "" {
+		w3c := propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(h))
+		if id := trace.SpanContextFromContext(w3c).TraceID(); id.IsValid() {
+			return id.String()
+		}
 	}
 	return uuid.NewString()
 }
-
-const (
-	traceIDCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-" // of X-Trace-ID
-	lowerHex          = "0123456789abcdef"
-	anyHex            = lowerHex + "ABCDEF"
-)
-
-// jaegerTraceID reads trace-id:span-id:parent-span-id:flags, hexadecimal numbers; trace and span are not 0.
-func jaegerTraceID(header string) string {
-	part := strings.Split(header, ":")
-	if len(part) != 4 || len(part[0]) > 32 || len(part[1]) > 16 || len(part[2]) > 16 || len(part[3]) > 2 ||
-		strings.Trim(strings.Join(part, ""), anyHex) != "" || part[2] == "" || part[3] == "" || zero(part[0]) || zero(part[1]) {
-		return ""
-	}
-	return part[0]
-}
-
-// w3cTraceID reads version-trace-parent-flags; later versions may append to that. Version ff and ids of zeros are invalid.
-func w3cTraceID(header string) string {
-	if len(header) < 55 || header[2] != '-' || header[35] != '-' || header[52] != '-' {
-		return ""
-	}
-	version, id, parent, flags := header[:2], header[3:35], header[36:52], header[53:55]
-	if strings.Trim(version+id+parent+flags, lowerHex) != "" || version == "ff" || zero(id) || zero(parent) ||
-		len(header) > 55 && (version == "00" || header[55] != '-') {
-		return ""
-	}
-	return id
-}
-
-func zero(number string) bool { return strings.Trim(number, "0") == "" }
 
 type metrics struct {
 	requests, streams *prometheus.HistogramVec
@@ -85,21 +64,17 @@ type metrics struct {
 }
 
 func newMetrics(registry prometheus.Registerer) metrics {
-	to := promauto.With(registry)
+	to, labels := promauto.With(registry), []string{"operation", "status"}
 	return metrics{
 		requests: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_request_seconds", Help: "Time to answer a request.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
-		}, []string{"operation", "status"}),
+		}, labels),
 		streams: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_stream_seconds", Help: "Time that a stream was open.", Buckets: []float64{.1, 1, 5, 15, 30, 60, 300},
-		}, []string{"operation", "status"}),
-		refusals: to.NewCounterVec(prometheus.CounterOpts{
-			Name: "ordergate_refusals_total", Help: "Requests answered with an error, by its code.",
-		}, []string{"code"}),
-		waiting: to.NewGauge(prometheus.GaugeOpts{
-			Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided.",
-		}),
+		}, labels),
+		refusals: to.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_refusals_total", Help: "Requests answered with an error, by its code."}, []string{"code"}),
+		waiting:  to.NewGauge(prometheus.GaugeOpts{Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided."}),
 	}
 }
 
@@ -107,7 +82,7 @@ func newMetrics(registry prometheus.Registerer) metrics {
 // stream ends.
 func (s *Server) startSpan(r *request) (context.Context, trace.Span) {
 	ctx := r.http.Context()
-	if r.op != nil && r.op.method == http.MethodGet && !r.op.stream {
+	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream {
 		ctx = context.WithoutCancel(ctx)
 	}
 	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.http.Header))
@@ -125,8 +100,8 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 		outcome = clientGone
 	}
 	if r.op != nil {
-		operation = r.op.id
-		if r.op.stream {
+		operation = r.op.ID
+		if r.op.Stream {
 			histogram = s.metrics.streams
 		}
 	}
@@ -148,15 +123,11 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 	if e == nil {
 		return
 	}
-	var account int32
-	if r.key != nil {
-		account = r.key.Owner.Account
-	}
 	orderID := ""
 	if !r.orderID.IsZero() {
 		orderID = r.orderID.Format(order.PrefixOrder)
 	}
 	e.Write(zap.String("trace_id", r.traceID), zap.String("operation", operation), zap.String("method", r.http.Method),
 		zap.Int("status", status), zap.Bool("client_gone", outcome == clientGone), zap.String("code", string(r.code)), zap.String("tier", r.tier),
-		zap.String("order_id", orderID), zap.Int32("account", account), zap.Duration("duration", took), zap.Error(r.cause))
+		zap.String("order_id", orderID), zap.Int32("account", r.key.Owner.Account), zap.Duration("duration", took), zap.Error(r.cause))
 }

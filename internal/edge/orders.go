@@ -23,13 +23,13 @@ func (s *Server) CancelOrder(ctx context.Context, r *request, body *api.CancelOr
 
 // GetOrder answers from the first tier that is fresh enough.
 func (s *Server) GetOrder(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.GetOrder(ctx, r.owner(), r.orderID, r.token)
+	v, err := s.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token)
 	return r.queryResponse(v, err)
 }
 
 // ListOrders answers a page from a replica that is fresh enough.
 func (s *Server) ListOrders(ctx context.Context, r *request, p api.ListOrdersParams) (response, error) {
-	v, err := s.cfg.Queries.ListOrders(ctx, r.owner(), query.OrderFilter{
+	v, err := s.cfg.Queries.ListOrders(ctx, r.key.Owner, query.OrderFilter{
 		Status: string(orZero(p.Status)), CustomerRef: orZero(p.CustomerRef), From: instant(p.CreatedFrom), To: instant(p.CreatedTo),
 	}, r.page, r.token)
 	return r.queryResponse(v, err)
@@ -37,13 +37,13 @@ func (s *Server) ListOrders(ctx context.Context, r *request, p api.ListOrdersPar
 
 // ListOrderEvents answers a page of an order's history.
 func (s *Server) ListOrderEvents(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.ListOrderEvents(ctx, r.owner(), r.orderID, r.page, r.token)
+	v, err := s.cfg.Queries.ListOrderEvents(ctx, r.key.Owner, r.orderID, r.page, r.token)
 	return r.queryResponse(v, err)
 }
 
 // GetOrderSaga answers how far an order's saga is.
 func (s *Server) GetOrderSaga(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.GetSaga(ctx, r.owner(), r.orderID, r.token)
+	v, err := s.cfg.Queries.GetSaga(ctx, r.key.Owner, r.orderID, r.token)
 	return r.queryResponse(v, err)
 }
 

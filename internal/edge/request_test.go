@@ -353,14 +353,18 @@ func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
 			if !strings.Contains(c.headers, "chunked") { // that client sends nothing at all
 				fmt.Fprint(conn, "{")
 			}
-			from := bufio.NewReader(conn)
+			sent, from := time.Now(), bufio.NewReader(conn)
 			res, err := http.ReadResponse(from, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
+			answered := time.Now()
 			_, _ = io.Copy(io.Discard, res.Body)
 			if _, err = from.ReadByte(); !strings.HasPrefix(res.Status, c.want) || err != io.EOF {
 				t.Errorf("%s, then %v", res.Status, err)
+			}
+			if took, lingered := answered.Sub(sent), time.Since(answered); strings.HasPrefix(c.headers, five) && took > lingered {
+				t.Errorf("the answer took %v, as long as the body was waited for; the connection ended %v later", took, lingered)
 			}
 		})
 	}
@@ -385,9 +389,14 @@ func TestStoppingEndsWaits(t *testing.T) {
 	if n := samples(t, s, "ordergate_waiting_requests")[""]; n != 1 {
 		t.Errorf("%v requests wait", n)
 	}
-	close(s.stopping)
-	if w := <-done; w.status != 202 {
-		t.Error(w.status)
+	s.stop()
+	select {
+	case w := <-done:
+		if w.status != 202 {
+			t.Error(w.status)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the wait goes on")
 	}
 	if n := samples(t, s, "ordergate_waiting_requests")[""]; n != 0 {
 		t.Errorf("%v requests still wait", n)
@@ -443,12 +452,18 @@ func TestStreams(t *testing.T) {
 			close(done)
 		}()
 		leaves()
-		<-done
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s goes on without its client", path)
+		}
 		if w.read.IsZero() != streams || w.write.IsZero() != streams {
 			t.Errorf("%s ends at %v or %v", path, w.read, w.write)
 		}
 		want := map[bool]string{true: "405 REQ_006", false: "200 "}[streams]
-		if head := call(s, "HEAD", path, ""); codeOf(head) != want || streams && head.Header().Get("Allow") != "GET, OPTIONS" {
+		head := httptest.NewRecorder()
+		s.ServeHTTP(head, httptest.NewRequestWithContext(client, http.MethodHead, path, http.NoBody))
+		if codeOf(head) != want || streams && head.Header().Get("Allow") != "GET, OPTIONS" {
 			t.Errorf("HEAD %s: %d, Allow %s", path, head.Code, head.Header().Get("Allow"))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -81,7 +82,7 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
 	if within > 0 && result.Status == http.StatusAccepted {
-		result = s.await(ctx, r.owner(), result, within, await)
+		result = s.await(ctx, r.key.Owner, result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN}, ""
 	if !result.OrderID.IsZero() {
@@ -114,27 +115,24 @@ func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-s.stopping:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	defer context.AfterFunc(s.stopping, cancel)()
 	return await(ctx, owner, accepted, within)
 }
 
 // maxWait bounds Prefer: wait.
 const maxWait = 10 * time.Second
 
+var (
+	quotedString  = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
+	hideSeparator = strings.NewReplacer(",", " ", ";", " ")
+)
+
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
-	for prefer != "" {
-		var preference string
-		preference, prefer = cutUnquoted(prefer, ',')
-		preference, _ = cutUnquoted(preference, ';')
-		name, value, _ := strings.Cut(preference, "=")
+	for p := range strings.SplitSeq(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace), ",") {
+		p, _, _ = strings.Cut(p, ";")
+		name, value, _ := strings.Cut(p, "=")
 		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
 			continue
 		}
@@ -146,20 +144,4 @@ func waitOf(prefer string) (time.Duration, string) {
 		return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
 	}
 	return 0, ""
-}
-
-// cutUnquoted cuts a header's value at the first separator that is in no quoted string. A quote that does not end quotes the rest.
-func cutUnquoted(s string, separator byte) (before, after string) {
-	quoted := false
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '"':
-			quoted = !quoted
-		case quoted && s[i] == '\\':
-			i++
-		case !quoted && s[i] == separator:
-			return s[:i], s[i+1:]
-		}
-	}
-	return s, ""
 }

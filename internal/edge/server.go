@@ -5,6 +5,7 @@ package edge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -41,24 +42,22 @@ type Config struct {
 // Server answers the API.
 type Server struct {
 	cfg        Config
-	paths      *echo.Echo // finds the route of a path, no more
-	routes     map[string]*route
+	paths      *echo.Echo       // finds the route of a path, no more
+	routes     map[string]route // by path, as echo writes it
 	cors       corsHeaders
 	documents  *contractDocuments
 	metrics    metrics
-	stopping   chan struct{}                             // closed when Serve is told to end
+	stopping   context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
+	stop       context.CancelFunc
 	undeclared func(operation string, code errcode.Code) // tests only: a code left that the contract does not list
 }
 
 // handler answers a request of one operation that satisfies the contract.
 type handler = func(context.Context, *request) (response, error)
 
-// route is one path of the contract.
-type route struct {
-	operations map[string]*operation // by method
-	allow      []string              // the methods, HEAD and OPTIONS included
-	slashes    int
-}
+// route is one path of the contract: its operations by method. HEAD is the GET that it asks about, whose body net/http leaves out;
+// a stream has none. OPTIONS is there for Allow.
+type route map[string]*operation
 
 // New compiles the contract and registers its operations. The error is a contract that cannot be compiled.
 func New(c Config) (*Server, error) {
@@ -67,10 +66,9 @@ func New(c Config) (*Server, error) {
 }
 
 func newServer(c Config) *Server {
-	return &Server{
-		cfg: c, paths: echo.New(), routes: map[string]*route{}, documents: newContractDocuments(), metrics: newMetrics(c.Registry),
-		stopping: make(chan struct{}),
-	}
+	s := &Server{cfg: c, paths: echo.New(), routes: map[string]route{}, documents: newContractDocuments(), metrics: newMetrics(c.Registry)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // register makes the operations of a contract answerable, each by the handler of its operationId.
@@ -79,42 +77,30 @@ func (s *Server) register(contract []byte, handlers map[string]handler) error {
 	if err != nil {
 		return fmt.Errorf("compile contract: %w", err)
 	}
-	shared := s.sharedParameters()
 	for _, o := range operations {
-		if o.handle = handlers[o.id]; o.handle == nil {
-			return fmt.Errorf("operation %s has no handler", o.id)
+		if o.handle = handlers[o.ID]; o.handle == nil {
+			return fmt.Errorf("operation %s has no handler", o.ID)
 		}
-		if err = o.place(shared); err != nil {
-			return err
-		}
-		rt := s.routes[o.path]
-		if rt == nil {
-			rt = &route{operations: map[string]*operation{}, allow: []string{http.MethodOptions}, slashes: strings.Count(o.path, "/")}
-			s.routes[o.path] = rt
+		if s.routes[o.path] == nil {
+			s.routes[o.path] = route{http.MethodOptions: nil}
 			s.paths.Add(http.MethodGet, o.path, echo.NotFoundHandler)
 		}
-		rt.operations[o.method] = o
-		rt.allow = append(rt.allow, o.method)
-		if o.method == http.MethodGet && !o.stream {
-			rt.allow = append(rt.allow, http.MethodHead)
+		s.routes[o.path][o.method] = o
+		if o.method == http.MethodGet && !o.Stream {
+			s.routes[o.path][http.MethodHead] = o
 		}
-		slices.Sort(rt.allow)
 	}
 	s.cors = newCORSHeaders(operations, headers)
 	return nil
 }
 
-// find sets the request's route and operation. A HEAD is the GET that it asks about, whose body net/http leaves out; a stream has none.
+// find sets the request's route and operation.
 func (s *Server) find(r *request) {
 	path := echo.GetPath(r.http)
 	s.paths.Router().Find(http.MethodGet, path, r.path)
-	rt := s.routes[r.path.Path()]
-	if rt == nil || strings.Count(path, "/") != rt.slashes { // echo lets a last parameter take slashes
-		return
-	}
-	r.route, r.op = rt, rt.operations[r.http.Method]
-	if get := rt.operations[http.MethodGet]; r.http.Method == http.MethodHead && get != nil && !get.stream {
-		r.op = get
+	if strings.Count(path, "/") == strings.Count(r.path.Path(), "/") { // echo lets a last parameter take slashes
+		r.route = s.routes[r.path.Path()]
+		r.op = r.route[r.http.Method]
 	}
 }
 
@@ -147,23 +133,24 @@ func (s *Server) answer(ctx context.Context, r *request) (err error) {
 	case preflight:
 		r.writeHeader(http.StatusNoContent)
 		return nil
-	case s.draining():
+	case s.stopping.Err() != nil:
 		r.response.Header().Set("Connection", "close")
 		return apierr.E(errcode.SYS005)
 	case r.route == nil:
 		return apierr.E(errcode.REQ005)
-	case r.http.Method == http.MethodOptions:
-		r.response.Header().Set("Allow", strings.Join(r.route.allow, ", "))
-		r.writeHeader(http.StatusNoContent)
-		return nil
 	case r.op == nil:
-		r.response.Header().Set("Allow", strings.Join(r.route.allow, ", "))
-		return apierr.E(errcode.REQ006, apierr.Extra("allowed", r.route.allow))
+		allowed := slices.Sorted(maps.Keys(r.route))
+		r.response.Header().Set("Allow", strings.Join(allowed, ", "))
+		if r.http.Method == http.MethodOptions {
+			r.writeHeader(http.StatusNoContent)
+			return nil
+		}
+		return apierr.E(errcode.REQ006, apierr.Extra("allowed", allowed))
 	}
 	if err = s.checkRequest(ctx, r); err != nil {
 		return err
 	}
-	if r.op.stream { // it ends with its client, not with the server's time-outs
+	if r.op.Stream { // it ends with its client, not with the server's time-outs
 		conn := http.NewResponseController(r.response.Writer)
 		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
 		_ = conn.SetWriteDeadline(time.Time{})
@@ -173,15 +160,6 @@ func (s *Server) answer(ctx context.Context, r *request) (err error) {
 		return err
 	}
 	return w.write(r)
-}
-
-func (s *Server) draining() bool {
-	select {
-	case <-s.stopping:
-		return true
-	default:
-		return false
-	}
 }
 
 // Serve answers requests until ctx ends, once. Then waiting requests (Prefer: wait) are answered at once, new ones are refused with
@@ -205,7 +183,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	close(s.stopping)
+	s.stop()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
@@ -220,17 +198,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 type corsHeaders struct{ methods, allowed, exposed string }
 
 func newCORSHeaders(operations []*operation, responseHeaders []string) corsHeaders {
-	methods := []string{http.MethodHead}
-	allowed := []string{"Authorization", "Content-Type", "b3", "baggage", "traceparent", "tracestate", "uber-trace-id",
-		"X-B3-Flags", "X-B3-ParentSpanId", "X-B3-Sampled", "X-B3-SpanId", "X-B3-TraceId"}
+	methods, exposed := []string{http.MethodHead}, append([]string{"Allow", "Vary"}, responseHeaders...)
+	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
+		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
 	for _, o := range operations {
 		methods = append(methods, o.method)
-		allowed = append(allowed, o.headers...)
+		for _, p := range o.Parameters {
+			if p.In == "header" {
+				allowed = append(allowed, p.Name)
+			}
+		}
 	}
-	exposed := append([]string{"Allow", "Vary"}, responseHeaders...)
 	list := func(names []string) string {
-		slices.Sort(names)
-		return strings.Join(slices.Compact(names), ", ")
+		return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
 	}
 	return corsHeaders{list(methods), list(allowed), list(exposed)}
 }
