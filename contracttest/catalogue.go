@@ -12,10 +12,10 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// goods is what the suite found to order.
+// goods are the products that the suite orders.
 type goods struct {
-	all      []api.Product // what was read of the catalogue
-	next     *string       // the cursor of what was not
+	all      []api.Product // read so far
+	next     *string       // the cursor of the next page
 	main     api.Product   // active, with a price and enough stock
 	price    api.Money     // its first
 	side     *api.Product  // another one, priced in the same currency; nil: there is none
@@ -24,7 +24,7 @@ type goods struct {
 	inactive *api.Product
 }
 
-// enough stock for the orders of a run and of a few others beside it.
+// enough is the stock for the orders of a run and of a few runs beside it.
 const enough = 20
 
 // find looks for something to order, once. Runs begin at different places of the catalogue, so that no product is sold out by
@@ -67,7 +67,7 @@ func (s *suite) readOn(ctx context.Context) bool {
 	return ok
 }
 
-// consider takes a product as the main or the side one if it is wanted and enough of it is there.
+// consider takes a product as the main or the side one if that is missing and enough of it is in stock.
 func (s *suite) consider(ctx context.Context, p api.Product) {
 	g := s.goods
 	if !p.Active {

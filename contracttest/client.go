@@ -89,7 +89,7 @@ func (s *suite) run(ctx context.Context, p part) []Finding {
 // summary says how much was asked, and which declared refusals nothing provoked.
 func (s *suite) summary() string {
 	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Listed, and no fault if this address never answers it: %s",
-		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, s.provoked.open())
+		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.ReplaceAll(strings.Join(s.provoked.Missing(nil), ", "), notProvoked, ""))
 }
 
 // call is one request.
@@ -107,7 +107,7 @@ type call struct {
 
 // reply is an answer with the request it is for.
 type reply struct {
-	answer
+	response
 	call    call
 	request string // method and address
 	traceID string
@@ -240,7 +240,7 @@ func (s *suite) judge(ctx context.Context, p *pending) bool {
 		}
 	}
 	if p.op != nil {
-		for _, f := range p.op.check(ctx, s.judged, p.reply.answer) {
+		for _, f := range p.op.check(ctx, s.judged, p.reply.response) {
 			s.found(p.reply, f.pointer, "%s", f.message)
 		}
 		s.checkRequest(ctx, p)
@@ -326,13 +326,13 @@ func (s *suite) refused(ctx context.Context, code errcode.Code, c call, pointers
 	return r
 }
 
-// unchanged asks for what the caller holds until that is what the address has: 304.
+// unchanged repeats a read with the caller's ETag until the response is 304.
 func (s *suite) unchanged(ctx context.Context, c call, held reply) {
 	c.header = maps.Clone(c.header)
 	if c.header == nil {
 		c.header = map[string]string{}
 	}
-	// Polled, because something else may have changed what is read; not for long, because that is not the rule.
+	// It polls, because something else may have changed the resource; not for long, because that is the exception.
 	s.pollFor(ctx, min(s.Patience, 3*time.Second), held, "304 for the ETag that it has just given", func() bool {
 		c.header["If-None-Match"] = held.header.Get("ETag")
 		r, ok := s.get(ctx, nil, c, http.StatusNotModified, http.StatusOK)

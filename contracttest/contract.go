@@ -199,7 +199,7 @@ func closeValue(schema any) {
 }
 
 // answer is what came back.
-type answer struct {
+type response struct {
 	status int
 	header http.Header
 	body   []byte
@@ -223,7 +223,7 @@ func remember[V any](m *verdicts, judge func() V, parts ...string) V {
 }
 
 // check holds an answer against the operation: its status, its content type, each header, the body.
-func (o *operation) check(ctx context.Context, known *verdicts, a answer) []fault {
+func (o *operation) check(ctx context.Context, known *verdicts, a response) []fault {
 	parts := []string{o.print, strconv.Itoa(a.status), string(a.body)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		if name != "Date" {
@@ -233,7 +233,7 @@ func (o *operation) check(ctx context.Context, known *verdicts, a answer) []faul
 	return remember(known, func() []fault { return o.judge(ctx, a) }, parts...)
 }
 
-func (o *operation) judge(ctx context.Context, a answer) []fault {
+func (o *operation) judge(ctx context.Context, a response) []fault {
 	declared := o.route.Operation.Responses
 	ref := declared.Status(a.status)
 	if ref == nil {
@@ -270,7 +270,7 @@ func (o *operation) judge(ctx context.Context, a answer) []fault {
 }
 
 // validate lets kin-openapi judge an answer by one response object.
-func (o *operation) validate(ctx context.Context, a answer, by *openapi3.Response) *openapi3filter.ResponseError {
+func (o *operation) validate(ctx context.Context, a response, by *openapi3.Response) *openapi3filter.ResponseError {
 	// kin looks at no answer with status 304, neither its headers nor whether it is declared: it gets it under a name of ours.
 	status := a.status
 	if status == http.StatusNotModified {

@@ -11,7 +11,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// What the contract says in words and its schemas cannot: held against every answer.
+// Every answer is held against these conventions, which the contract states in words and its schemas cannot express.
 
 var validTraceID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 

@@ -119,7 +119,7 @@ func (s *suite) errorRegistry(ctx context.Context) {
 // unknownKey has the shape of a key.
 const unknownKey = "og_test_unknown-unknown-unknown-unknown-unknown"
 
-// addresses: what is not there says so, in the caller's language and with the caller's trace id.
+// addresses: an unknown address is REQ_005, in the caller's language and with the caller's trace id.
 func (s *suite) addresses(ctx context.Context) {
 	for _, header := range []map[string]string{
 		nil, {"Authorization": ""}, {"Accept-Language": "zh-CN"}, {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}, {"Accept-Language": "en-GB, zh;q=0.1"},
@@ -211,7 +211,7 @@ func (s *suite) admission(ctx context.Context) {
 	}
 }
 
-// key asks whether the key is accepted at all: if not, everything else would only repeat it.
+// key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
 	if ok && r.status == http.StatusUnauthorized {

@@ -14,7 +14,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// fixtures are what the parts share; whichever needs one first makes it.
+// fixtures are shared by the parts. The first part that needs one makes it.
 type fixtures struct {
 	goods     *goods
 	placed    []string // ids in the order of placing, all under the run's customer_ref
@@ -39,8 +39,8 @@ func header(pairs ...string) map[string]string {
 	return h
 }
 
-// wish is the body of a good order; token is the payment method, empty for none.
-func (s *suite) wish(g *goods, token string) map[string]any {
+// draft is the body of a good order; token is the payment method, empty for none.
+func (s *suite) draft(g *goods, token string) map[string]any {
 	w := map[string]any{
 		"currency": g.price.Currency, "customer_ref": s.ref,
 		"lines": []any{map[string]any{"sku": g.main.Sku, "quantity": 1}},
@@ -146,7 +146,7 @@ func (s *suite) ordered(ctx context.Context) (*placed, bool) {
 	if !ok {
 		return s.confirmed, false
 	}
-	w := s.wish(g, "pm_ok")
+	w := s.draft(g, "pm_ok")
 	lines := []any{map[string]any{"sku": g.main.Sku, "quantity": 2, "expected_unit_price": g.price}}
 	if g.side != nil {
 		lines = append(lines, map[string]any{"sku": g.side.Sku, "quantity": 1})
@@ -237,13 +237,13 @@ func (s *suite) placing(ctx context.Context) {
 	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 }
 
-// racing: of the same request sent many times at once one makes the order; the others get its answer or are asked to come later.
+// racing: the same request is sent many times at once. One makes the order; the others get its response or IDEM_003.
 func (s *suite) racing(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
 		return
 	}
-	w := s.wish(g, "pm_ok")
+	w := s.draft(g, "pm_ok")
 	ref := s.ref + "-race"
 	w["customer_ref"] = ref
 	c := call{op: "placeOrder", idem: ref, body: w}
@@ -310,14 +310,14 @@ func (s *suite) refusal(ctx context.Context) (*placed, bool) {
 	if !ok {
 		return s.declined, false
 	}
-	p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-declined", body: s.wish(g, "pm_declined")}, http.StatusCreated)
+	p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-declined", body: s.draft(g, "pm_declined")}, http.StatusCreated)
 	if ok {
 		s.declined = p
 	}
 	return s.declined, ok
 }
 
-// rejectedOrders: a card that is declined and a quantity that is not there leave an order that says why.
+// rejectedOrders: a declined card and a quantity beyond the stock leave a rejected order with its reason.
 func (s *suite) rejectedOrders(ctx context.Context) {
 	p, ok := s.refusal(ctx)
 	if !ok {
@@ -336,7 +336,7 @@ func (s *suite) rejectedOrders(ctx context.Context) {
 	if most > 10_000 {
 		return
 	}
-	w := s.wish(g, "pm_ok")
+	w := s.draft(g, "pm_ok")
 	w["lines"] = []any{map[string]any{"sku": g.main.Sku, "quantity": most}}
 	short, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-short", body: w}, http.StatusCreated)
 	if !ok {
@@ -363,17 +363,17 @@ func (s *suite) checkRejection(p *placed, code errcode.Code) {
 	}
 }
 
-// cancelling: a confirmed order is refunded, a reserved one released; what cannot be cancelled says why.
+// cancelling: a confirmed order is refunded, a reserved one is released, and a rejected one cannot be cancelled.
 func (s *suite) cancelling(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
 		return
 	}
-	paid := call{op: "placeOrder", idem: s.ref + "-paid", body: s.wish(g, "pm_ok")}
+	paid := call{op: "placeOrder", idem: s.ref + "-paid", body: s.draft(g, "pm_ok")}
 	if p, ok := s.decide(ctx, paid, http.StatusCreated); ok {
 		s.cancelPaid(ctx, p)
 	}
-	unpaid := call{op: "placeOrder", idem: s.ref + "-unpaid", body: s.wish(g, "")}
+	unpaid := call{op: "placeOrder", idem: s.ref + "-unpaid", body: s.draft(g, "")}
 	if p, ok := s.decide(ctx, unpaid, http.StatusCreated); ok {
 		s.cancelUnpaid(ctx, p)
 	}
@@ -444,7 +444,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	}
 	s.ends(c, api.OrderStatusCancelled, "none")
 	if c.ID != p.ID || c.CancelRequestedAt == nil {
-		s.found(c.accepted, "/body", "is not the order as cancelled on a wish")
+		s.found(c.accepted, "/body", "is not the order as cancelled on request")
 	}
 	good.header = header("Prefer", "wait=10")
 	s.replays(ctx, good, c.accepted)

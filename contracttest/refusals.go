@@ -15,7 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// tooLarge is a body that no gateway reads.
+// tooLarge is a body above every gateway's limit.
 func tooLarge() []byte { return []byte(`{"metadata":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`) }
 
 func zipped(text string) []byte {
@@ -26,7 +26,7 @@ func zipped(text string) []byte {
 	return b.Bytes()
 }
 
-// untouched: after each refusal the next good request is served, and there is no order under the reference.
+// untouched: a refusal leaves no order under the reference, and the next good request is served.
 func (s *suite) untouched(ctx context.Context, ref string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
@@ -35,8 +35,8 @@ func (s *suite) untouched(ctx context.Context, ref string) {
 	}
 }
 
-// refusedRequests: what is wrong in form is refused before anything is done. All have one key; a good request with it works after
-// them, so none of them used it.
+// refusedRequests: a request of the wrong form is refused before anything is done. All have one key, and a good request with it works
+// afterwards: none of them used the key up.
 func (s *suite) refusedRequests(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
@@ -44,9 +44,9 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	}
 	ref := s.ref + "-form"
 	key := s.ref + "-form-key"
-	wish := s.wish(g, "pm_ok")
-	wish["customer_ref"] = ref
-	good := call{op: "placeOrder", idem: key, body: wish}
+	draft := s.draft(g, "pm_ok")
+	draft["customer_ref"] = ref
+	good := call{op: "placeOrder", idem: key, body: draft}
 	bad := func(code errcode.Code, change func(*call), pointers ...string) reply {
 		c := good
 		change(&c)
@@ -126,7 +126,7 @@ func (s *suite) only(ctx context.Context, ref, id string) {
 	}
 }
 
-// refusedOrders: what cannot be ordered is refused and makes no order; the refusal is the key's answer.
+// refusedOrders: an order that cannot be placed is refused, makes no order, and the refusal is stored under its key.
 func (s *suite) refusedOrders(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
@@ -175,7 +175,7 @@ func (s *suite) refusedOrders(ctx context.Context) {
 		}
 	}
 	s.overLimit(ctx, g, ref)
-	good := s.wish(g, "pm_ok")
+	good := s.draft(g, "pm_ok")
 	if p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-order-good", body: good}, http.StatusCreated); ok {
 		s.ends(p, api.OrderStatusConfirmed, "paid")
 	}
