@@ -148,7 +148,7 @@ func (a annotate) needs() needs { return needs{payments: []order.Ref{a.payment}}
 func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	p, ok := l.payments[a.payment]
 	if !ok {
-		return effect{}, apierr.E(errcode.PAY001)
+		return effect{}, apierr.E(errcode.CAT001)
 	}
 	c := l.orders[order.Ref{Owner: p.Owner, ID: p.OrderID}]
 	c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusPaid})
@@ -326,7 +326,7 @@ func TestTwoWaysToOneOrder(t *testing.T) {
 	o := b.placed()
 	calls := []*call{b.call("annotate", annotate{b.paid(o)}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}})}
 	b.executeAll(t.Context(), calls)
-	if got := ends(calls); got != "200, 202, PAY_001" {
+	if got := ends(calls); got != "200, 202, CAT_001" {
 		t.Error(got)
 	}
 	if n := b.count("SELECT version FROM orders"); n != b.count("SELECT count(*) FROM order_events") || n < 3 {

@@ -143,7 +143,7 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 	}
 	switch {
 	case r.Code != "" && (r.Operation == payment.Authorize || r.Operation == payment.Capture):
-		c.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: r.DeclineReason})
+		c.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: order.Text(r.DeclineReason)})
 	case r.Operation == payment.Authorize:
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:

@@ -15,7 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// tooLarge is a body that no gateway reads.
+// tooLarge is a body above every gateway's limit.
 func tooLarge() []byte { return []byte(`{"metadata":{"x":"` + strings.Repeat("x", 1<<20) + `"}}`) }
 
 func zipped(text string) []byte {
@@ -26,7 +26,7 @@ func zipped(text string) []byte {
 	return b.Bytes()
 }
 
-// untouched: after each refusal the next good request is served, and there is no order under the reference.
+// untouched: a refusal leaves no order under the reference, and the next good request is served.
 func (s *suite) untouched(ctx context.Context, ref string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
@@ -35,8 +35,8 @@ func (s *suite) untouched(ctx context.Context, ref string) {
 	}
 }
 
-// refusedRequests: what is wrong in form is refused before anything is done. All have one key; a good request with it works after
-// them, so none of them used it.
+// refusedRequests: a request of the wrong form is refused before anything is done. All have one key, and a good request with it works
+// afterwards: none of them used the key up.
 func (s *suite) refusedRequests(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
@@ -44,9 +44,9 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	}
 	ref := s.ref + "-form"
 	key := s.ref + "-form-key"
-	wish := s.wish(g, "pm_ok")
-	wish["customer_ref"] = ref
-	good := call{op: "placeOrder", idem: key, body: wish}
+	draft := s.draft(g, "pm_ok")
+	draft["customer_ref"] = ref
+	good := call{op: "placeOrder", idem: key, body: draft}
 	bad := func(code errcode.Code, change func(*call), pointers ...string) reply {
 		c := good
 		change(&c)
@@ -81,9 +81,10 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
 		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
 	}
-	bad(errcode.REQ003, func(c *call) { c.header = header("Prefer", strings.Repeat("x", 1025)) }, "/header/Prefer")
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
-	for _, malformed := range []string{"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), "schlüssel-1"} {
+	for _, malformed := range []string{
+		"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`, `"half-quoted`, "schlüssel-1",
+	} {
 		bad(errcode.IDEM004, func(c *call) { c.idem = malformed })
 	}
 	bad(errcode.REQ001, body(`%s,"lines":[`, head))
@@ -108,7 +109,7 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ004, body(`%s,"colour":"red"}`, full), "/colour")
 	bad(errcode.REQ004, line(`"quantity":1,"Quantity":-5`), "/lines/0/Quantity")
 	if p, ok := s.decide(ctx, good, http.StatusCreated); ok {
-		s.ends(p, confirmed, "paid")
+		s.ends(p, api.OrderStatusConfirmed, "paid")
 		if p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref {
 			s.found(p.accepted, "/body", "belongs to another request")
 		}
@@ -125,7 +126,7 @@ func (s *suite) only(ctx context.Context, ref, id string) {
 	}
 }
 
-// refusedOrders: what cannot be ordered is refused and makes no order; the refusal is the key's answer.
+// refusedOrders: an order that cannot be placed is refused, makes no order, and the refusal is stored under its key.
 func (s *suite) refusedOrders(ctx context.Context) {
 	g, ok := s.find(ctx)
 	if !ok {
@@ -161,7 +162,10 @@ func (s *suite) refusedOrders(ctx context.Context) {
 	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, api.Money{Amount: price.Amount, Currency: unpriced(g.main)}))
 	dearer := api.Money{Amount: price.Amount + 1, Currency: currency}
 	r := bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
-	var changed api.ProblemORD004
+	var changed struct {
+		Sku              string
+		Expected, Actual api.Money
+	}
 	if decode(r, &changed); r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price) {
 		s.found(r, "/body/actual", "the problem does not say which price was expected and which holds")
 	}
@@ -171,9 +175,9 @@ func (s *suite) refusedOrders(ctx context.Context) {
 		}
 	}
 	s.overLimit(ctx, g, ref)
-	good := s.wish(g, "pm_ok")
+	good := s.draft(g, "pm_ok")
 	if p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-order-good", body: good}, http.StatusCreated); ok {
-		s.ends(p, confirmed, "paid")
+		s.ends(p, api.OrderStatusConfirmed, "paid")
 	}
 }
 
@@ -206,7 +210,7 @@ func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 	switch {
 	case ok && r.status < 300:
 		if p, ok := s.decide(ctx, c, http.StatusCreated); ok {
-			s.ends(p, rejected, "none")
+			s.ends(p, api.OrderStatusRejected, "none")
 			s.checkRejection(p, errcode.INV002)
 		}
 	case ok && r.problem.Code != string(errcode.ORD008):

@@ -63,7 +63,7 @@ type (
 	// PaymentFailed says that the attempt ended without a charge.
 	PaymentFailed struct {
 		Code          string `json:"code"`
-		DeclineReason string `json:"decline_reason,omitempty"`
+		DeclineReason Text   `json:"decline_reason"`
 	}
 	// Paid says that the amount is captured.
 	Paid struct {
@@ -73,7 +73,7 @@ type (
 	Confirmed struct{}
 	// CancelRequested says that the client wants out; the saga compensates.
 	CancelRequested struct {
-		Reason string `json:"reason,omitempty"`
+		Reason Text `json:"reason"`
 	}
 	// Refunded says that the amount went back.
 	Refunded struct {
@@ -86,6 +86,17 @@ type (
 		Rejection
 	}
 )
+
+// Text is a string whose JSON is null if it is empty: what clients read has all its properties, null where nothing is known.
+type Text string
+
+// MarshalJSON implements json.Marshaler.
+func (t Text) MarshalJSON() ([]byte, error) {
+	if t == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(t))
+}
 
 // Data is what an event says: one of the payload types. Each carries its name, which stands in the store for ever, and its effect
 // on the order.

@@ -54,8 +54,8 @@ type ShortSKU struct {
 // Rejection says why an order was rejected: a code of the registry and its extras.
 type Rejection struct {
 	Code          string     `json:"code"`
-	SKUs          []ShortSKU `json:"skus,omitempty"`
-	DeclineReason string     `json:"decline_reason,omitempty"`
+	SKUs          []ShortSKU `json:"skus"`
+	DeclineReason Text       `json:"decline_reason"`
 }
 
 // Order is the aggregate's state: the fold of its events. Its JSON is what the orders table keeps.
@@ -173,7 +173,7 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 	if captureRunning {
 		return nil, apierr.E(errcode.ORD009)
 	}
-	return []Event{o.Record(rec, CancelRequested{Reason: reason})}, nil
+	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
 }
 
 // Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where

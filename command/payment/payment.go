@@ -176,7 +176,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	switch {
 	case c.Amount == 0: // nothing to move, and providers take no zero
 	case overdue && c.Tries == 1: // this claim would be the first try
-		o = outcome{code: errcode.PAY008}
+		o = outcome{code: errcode.PAY006}
 	default:
 		limit := tryLimit
 		if !overdue {
@@ -225,7 +225,7 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 	if doubt, ok := errors.AsType[inDoubt](cause); ok {
 		code = doubt.code
 	} else if !sent {
-		code = errcode.PAY008
+		code = errcode.PAY006
 	}
 	longest := 30.0
 	if Operation(c.Operation) == Authorize {

@@ -232,951 +232,100 @@ type ListLedgerParams struct {
 // PutOperationJSONRequestBody defines body for PutOperation for application/json ContentType.
 type PutOperationJSONRequestBody = OperationRequest
 
-// RequestEditorFn is the function signature for the RequestEditor callback function
-type RequestEditorFn func(ctx context.Context, req *http.Request) error
-
-// Doer performs HTTP requests.
-//
-// The standard http.Client implements this interface.
-type HttpRequestDoer interface {
+// Doer sends requests. *http.Client is one.
+type Doer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// Client which conforms to the OpenAPI3 specification for this service.
-type Client struct {
-	// The endpoint of the server conforming to this interface, with scheme,
-	// https://api.deepmap.com for example. This can contain a path relative
-	// to the server, such as https://api.deepmap.com/dev-test, and all the
-	// paths in the swagger spec will be appended to the server.
-	Server string
-
-	// Doer for performing requests, typically a *http.Client with any
-	// customized settings, such as certificate chains.
-	Client HttpRequestDoer
-
-	// A list of callbacks for modifying requests which are generated before sending over
-	// the network.
-	RequestEditors []RequestEditorFn
-}
-
-// ClientOption allows setting custom parameters during construction
-type ClientOption func(*Client) error
-
-// Creates a new Client, with reasonable defaults
-func NewClient(server string, opts ...ClientOption) (*Client, error) {
-	// create a client with sane default values
-	client := Client{
-		Server: server,
-	}
-	// mutate client and add all optional params
-	for _, o := range opts {
-		if err := o(&client); err != nil {
-			return nil, err
-		}
-	}
-	// ensure the server URL always has a trailing slash
-	if !strings.HasSuffix(client.Server, "/") {
-		client.Server += "/"
-	}
-	// create httpClient, if not already present
-	if client.Client == nil {
-		client.Client = &http.Client{}
-	}
-	return &client, nil
-}
-
-// WithHTTPClient allows overriding the default Doer, which is
-// automatically created using http.Client. This is useful for tests.
-func WithHTTPClient(doer HttpRequestDoer) ClientOption {
-	return func(c *Client) error {
-		c.Client = doer
-		return nil
-	}
-}
-
-// WithRequestEditorFn allows setting up a callback function, which will be
-// called right before sending the request. This can be used to mutate the request.
-func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
-	return func(c *Client) error {
-		c.RequestEditors = append(c.RequestEditors, fn)
-		return nil
-	}
-}
-
-// The interface specification for the client above.
-type ClientInterface interface {
-
-	// GetLive Whether the provider runs
-	//
-	// Corresponds with GET /livez (the `GetLive` operationId).
-	GetLive(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ListLedger Definite outcomes in the order in which they came to be
-	//
-	// Append-only; an entry never changes and a sequence is never used twice.
-	//
-	// Corresponds with GET /v1/ledger (the `ListLedger` operationId).
-	ListLedger(ctx context.Context, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// CancelOperation Cancel a key
-	//
-	// Nothing definite yet: leaves a tombstone, so that requests under the key, at work or late, are answered
-	// `cancelled` and move no money. Already definite: changes nothing and answers that outcome; what
-	// succeeded is undone by a void or refund under another key. Safe to repeat.
-	//
-	// Corresponds with DELETE /v1/operations/{key} (the `CancelOperation` operationId).
-	CancelOperation(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// GetOperation The definite outcome of a key, if there is one
-	//
-	// Corresponds with GET /v1/operations/{key} (the `GetOperation` operationId).
-	GetOperation(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// PutOperationWithBody Authorize, capture, void or refund
-	//
-	// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-	// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-	PutOperationWithBody(ctx context.Context, key Key, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// PutOperation Authorize, capture, void or refund
-	//
-	// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-	// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-	PutOperation(ctx context.Context, key Key, body PutOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-}
-
-// GetLive Whether the provider runs
-//
-// Corresponds with GET /livez (the `GetLive` operationId).
-func (c *Client) GetLive(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetLiveRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ListLedger Definite outcomes in the order in which they came to be
-//
-// Append-only; an entry never changes and a sequence is never used twice.
-//
-// Corresponds with GET /v1/ledger (the `ListLedger` operationId).
-func (c *Client) ListLedger(ctx context.Context, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListLedgerRequest(c.Server, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// CancelOperation Cancel a key
-//
-// Nothing definite yet: leaves a tombstone, so that requests under the key, at work or late, are answered
-// `cancelled` and move no money. Already definite: changes nothing and answers that outcome; what
-// succeeded is undone by a void or refund under another key. Safe to repeat.
-//
-// Corresponds with DELETE /v1/operations/{key} (the `CancelOperation` operationId).
-func (c *Client) CancelOperation(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewCancelOperationRequest(c.Server, key)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// GetOperation The definite outcome of a key, if there is one
-//
-// Corresponds with GET /v1/operations/{key} (the `GetOperation` operationId).
-func (c *Client) GetOperation(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetOperationRequest(c.Server, key)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// PutOperationWithBody Authorize, capture, void or refund
-//
-// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-func (c *Client) PutOperationWithBody(ctx context.Context, key Key, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPutOperationRequestWithBody(c.Server, key, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// PutOperation Authorize, capture, void or refund
-//
-// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-func (c *Client) PutOperation(ctx context.Context, key Key, body PutOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewPutOperationRequest(c.Server, key, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// NewGetLiveRequest constructs an http.Request for the GetLive method
-func NewGetLiveRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/livez")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewListLedgerRequest constructs an http.Request for the ListLedger method
-func NewListLedgerRequest(server string, params *ListLedgerParams) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/ledger")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.Payment != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "payment", *params.Payment, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.After != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Limit != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewCancelOperationRequest constructs an http.Request for the CancelOperation method
-func NewCancelOperationRequest(server string, key Key) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/operations/%s", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewGetOperationRequest constructs an http.Request for the GetOperation method
-func NewGetOperationRequest(server string, key Key) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/operations/%s", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewPutOperationRequest calls the generic PutOperation builder with application/json body
-func NewPutOperationRequest(server string, key Key, body PutOperationJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewPutOperationRequestWithBody(server, key, "application/json", bodyReader)
-}
-
-// NewPutOperationRequestWithBody constructs an http.Request for the PutOperation method, with any body, and a specified content type
-func NewPutOperationRequestWithBody(server string, key Key, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/v1/operations/%s", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	return req, nil
-}
-
-func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
-	for _, r := range c.RequestEditors {
-		if err := r(ctx, req); err != nil {
-			return err
-		}
-	}
-	for _, r := range additionalEditors {
-		if err := r(ctx, req); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ClientWithResponses builds on ClientInterface to offer response payloads
+// ClientWithResponses calls the operations of the contract. Safe for concurrent use if its Doer is.
 type ClientWithResponses struct {
-	ClientInterface
+	server string
+	doer   Doer
 }
 
-// NewClientWithResponses creates a new ClientWithResponses, which wraps
-// Client with return type handling
+// ClientOption alters a client while it is made.
+type ClientOption func(*ClientWithResponses)
+
+// WithHTTPClient sends requests with doer instead of http.DefaultClient.
+func WithHTTPClient(doer Doer) ClientOption {
+	return func(c *ClientWithResponses) { c.doer = doer }
+}
+
+// NewClientWithResponses returns a client of the server at a URL. The error is a URL that cannot be parsed.
 func NewClientWithResponses(server string, opts ...ClientOption) (*ClientWithResponses, error) {
-	client, err := NewClient(server, opts...)
-	if err != nil {
+	if _, err := url.Parse(server); err != nil {
 		return nil, err
 	}
-	return &ClientWithResponses{client}, nil
-}
-
-// WithBaseURL overrides the baseURL.
-func WithBaseURL(baseURL string) ClientOption {
-	return func(c *Client) error {
-		newBaseURL, err := url.Parse(baseURL)
-		if err != nil {
-			return err
-		}
-		c.Server = newBaseURL.String()
-		return nil
+	c := &ClientWithResponses{server: strings.TrimSuffix(server, "/"), doer: http.DefaultClient}
+	for _, o := range opts {
+		o(c)
 	}
+	return c, nil
 }
 
-// ClientWithResponsesInterface is the interface specification for the client with responses above.
-type ClientWithResponsesInterface interface {
-
-	// GetLiveWithResponse Whether the provider runs
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /livez (the `GetLive` operationId).
-	GetLiveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLiveResponse, error)
-
-	// ListLedgerWithResponse Definite outcomes in the order in which they came to be
-	//
-	// Append-only; an entry never changes and a sequence is never used twice.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /v1/ledger (the `ListLedger` operationId).
-	ListLedgerWithResponse(ctx context.Context, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*ListLedgerResponse, error)
-
-	// CancelOperationWithResponse Cancel a key
-	//
-	// Nothing definite yet: leaves a tombstone, so that requests under the key, at work or late, are answered
-	// `cancelled` and move no money. Already definite: changes nothing and answers that outcome; what
-	// succeeded is undone by a void or refund under another key. Safe to repeat.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with DELETE /v1/operations/{key} (the `CancelOperation` operationId).
-	CancelOperationWithResponse(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*CancelOperationResponse, error)
-
-	// GetOperationWithResponse The definite outcome of a key, if there is one
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /v1/operations/{key} (the `GetOperation` operationId).
-	GetOperationWithResponse(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*GetOperationResponse, error)
-
-	// PutOperationWithBodyWithResponse Authorize, capture, void or refund
-	//
-	// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-	// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-	PutOperationWithBodyWithResponse(ctx context.Context, key Key, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutOperationResponse, error)
-
-	// PutOperationWithResponse Authorize, capture, void or refund
-	//
-	// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-	// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-	PutOperationWithResponse(ctx context.Context, key Key, body PutOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*PutOperationResponse, error)
-}
-
-type GetLiveResponse struct {
+// Response is what came. The body was read to its end.
+type Response struct {
 	Body         []byte
 	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
+}
+
+// Status is the status line, "" if nothing came.
+func (r Response) Status() string {
+	if r.HTTPResponse == nil {
+		return ""
+	}
+	return r.HTTPResponse.Status
+}
+
+// StatusCode is the status, 0 if nothing came.
+func (r Response) StatusCode() int {
+	if r.HTTPResponse == nil {
+		return 0
+	}
+	return r.HTTPResponse.StatusCode
+}
+
+func (c *ClientWithResponses) send(ctx context.Context, method, path string, query url.Values, body any) (r Response, err error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return r, err
+		}
+		content = bytes.NewReader(text)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.server+path, content)
+	if err != nil {
+		return r, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.HTTPResponse, err = c.doer.Do(req); err != nil {
+		return r, err
+	}
+	defer func() { _ = r.HTTPResponse.Body.Close() }()
+	r.Body, err = io.ReadAll(r.HTTPResponse.Body)
+	return r, err
+}
+
+// GetLiveResponse is an answer to GetLive. One of its documents is set if the answer is in the contract.
+type GetLiveResponse struct {
+	Response
 	JSON200 *Live
 }
 
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetLiveResponse) GetJSON200() *Live {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r GetLiveResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r GetLiveResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r GetLiveResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetLiveResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type ListLedgerResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Ledger
-	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationProblemJSON400 *Invalid
-	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
-	ApplicationProblemJSON500 *Internal
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListLedgerResponse) GetJSON200() *Ledger {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r ListLedgerResponse) GetApplicationProblemJSON400() *Invalid {
-	return r.ApplicationProblemJSON400
-}
-
-// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r ListLedgerResponse) GetApplicationProblemJSON500() *Internal {
-	return r.ApplicationProblemJSON500
-}
-
-// GetBody returns the raw response body bytes
-func (r ListLedgerResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListLedgerResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListLedgerResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListLedgerResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type CancelOperationResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Operation
-	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationProblemJSON400 *Invalid
-	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
-	ApplicationProblemJSON500 *Internal
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r CancelOperationResponse) GetJSON200() *Operation {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r CancelOperationResponse) GetApplicationProblemJSON400() *Invalid {
-	return r.ApplicationProblemJSON400
-}
-
-// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r CancelOperationResponse) GetApplicationProblemJSON500() *Internal {
-	return r.ApplicationProblemJSON500
-}
-
-// GetBody returns the raw response body bytes
-func (r CancelOperationResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r CancelOperationResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r CancelOperationResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r CancelOperationResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type GetOperationResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Operation
-	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationProblemJSON400 *Invalid
-	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
-	ApplicationProblemJSON404 *Problem
-	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
-	ApplicationProblemJSON500 *Internal
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetOperationResponse) GetJSON200() *Operation {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r GetOperationResponse) GetApplicationProblemJSON400() *Invalid {
-	return r.ApplicationProblemJSON400
-}
-
-// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r GetOperationResponse) GetApplicationProblemJSON404() *Problem {
-	return r.ApplicationProblemJSON404
-}
-
-// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r GetOperationResponse) GetApplicationProblemJSON500() *Internal {
-	return r.ApplicationProblemJSON500
-}
-
-// GetBody returns the raw response body bytes
-func (r GetOperationResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r GetOperationResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r GetOperationResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetOperationResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-type PutOperationResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Operation
-	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
-	ApplicationProblemJSON400 *Invalid
-	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
-	ApplicationProblemJSON409 *Problem
-	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
-	ApplicationProblemJSON413 *Problem
-	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
-	ApplicationProblemJSON415 *Problem
-	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
-	ApplicationProblemJSON422 *Problem
-	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
-	ApplicationProblemJSON500 *Internal
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r PutOperationResponse) GetJSON200() *Operation {
-	return r.JSON200
-}
-
-// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON400() *Invalid {
-	return r.ApplicationProblemJSON400
-}
-
-// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON409() *Problem {
-	return r.ApplicationProblemJSON409
-}
-
-// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON413() *Problem {
-	return r.ApplicationProblemJSON413
-}
-
-// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON415() *Problem {
-	return r.ApplicationProblemJSON415
-}
-
-// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON422() *Problem {
-	return r.ApplicationProblemJSON422
-}
-
-// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
-func (r PutOperationResponse) GetApplicationProblemJSON500() *Internal {
-	return r.ApplicationProblemJSON500
-}
-
-// GetBody returns the raw response body bytes
-func (r PutOperationResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r PutOperationResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r PutOperationResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r PutOperationResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// GetLiveWithResponse Whether the provider runs
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /livez (the `GetLive` operationId).
-func (c *ClientWithResponses) GetLiveWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetLiveResponse, error) {
-	rsp, err := c.GetLive(ctx, reqEditors...)
+// GetLiveWithResponse sends GET /livez.
+func (c *ClientWithResponses) GetLiveWithResponse(ctx context.Context) (*GetLiveResponse, error) {
+	query := url.Values{}
+	r, err := c.send(ctx, "GET", fmt.Sprintf("/livez"), query, nil)
 	if err != nil {
 		return nil, err
 	}
-	return ParseGetLiveResponse(rsp)
-}
-
-// ListLedgerWithResponse Definite outcomes in the order in which they came to be
-//
-// Append-only; an entry never changes and a sequence is never used twice.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /v1/ledger (the `ListLedger` operationId).
-func (c *ClientWithResponses) ListLedgerWithResponse(ctx context.Context, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*ListLedgerResponse, error) {
-	rsp, err := c.ListLedger(ctx, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListLedgerResponse(rsp)
-}
-
-// CancelOperationWithResponse Cancel a key
-//
-// Nothing definite yet: leaves a tombstone, so that requests under the key, at work or late, are answered
-// `cancelled` and move no money. Already definite: changes nothing and answers that outcome; what
-// succeeded is undone by a void or refund under another key. Safe to repeat.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with DELETE /v1/operations/{key} (the `CancelOperation` operationId).
-func (c *ClientWithResponses) CancelOperationWithResponse(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*CancelOperationResponse, error) {
-	rsp, err := c.CancelOperation(ctx, key, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseCancelOperationResponse(rsp)
-}
-
-// GetOperationWithResponse The definite outcome of a key, if there is one
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /v1/operations/{key} (the `GetOperation` operationId).
-func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, key Key, reqEditors ...RequestEditorFn) (*GetOperationResponse, error) {
-	rsp, err := c.GetOperation(ctx, key, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseGetOperationResponse(rsp)
-}
-
-// PutOperationWithBodyWithResponse Authorize, capture, void or refund
-//
-// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-func (c *ClientWithResponses) PutOperationWithBodyWithResponse(ctx context.Context, key Key, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutOperationResponse, error) {
-	rsp, err := c.PutOperationWithBody(ctx, key, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParsePutOperationResponse(rsp)
-}
-
-// PutOperationWithResponse Authorize, capture, void or refund
-//
-// Safe to repeat: the same key and body get the same definite answer. A cancelled key answers `cancelled` for
-// ever, whatever the body. A request whose client left goes on and may still reach its outcome.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /v1/operations/{key} (the `PutOperation` operationId).
-func (c *ClientWithResponses) PutOperationWithResponse(ctx context.Context, key Key, body PutOperationJSONRequestBody, reqEditors ...RequestEditorFn) (*PutOperationResponse, error) {
-	rsp, err := c.PutOperation(ctx, key, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParsePutOperationResponse(rsp)
-}
-
-// ParseGetLiveResponse parses an HTTP response from a GetLiveWithResponse call
-func ParseGetLiveResponse(rsp *http.Response) (*GetLiveResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &GetLiveResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
+	response, rsp, bodyBytes := &GetLiveResponse{Response: r}, r.HTTPResponse, r.Body
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Live
@@ -1190,19 +339,31 @@ func ParseGetLiveResponse(rsp *http.Response) (*GetLiveResponse, error) {
 	return response, nil
 }
 
-// ParseListLedgerResponse parses an HTTP response from a ListLedgerWithResponse call
-func ParseListLedgerResponse(rsp *http.Response) (*ListLedgerResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
+// ListLedgerResponse is an answer to ListLedger. One of its documents is set if the answer is in the contract.
+type ListLedgerResponse struct {
+	Response
+	JSON200                   *Ledger
+	ApplicationProblemJSON400 *Invalid
+	ApplicationProblemJSON500 *Internal
+}
+
+// ListLedgerWithResponse sends GET /v1/ledger.
+func (c *ClientWithResponses) ListLedgerWithResponse(ctx context.Context, params *ListLedgerParams) (*ListLedgerResponse, error) {
+	query := url.Values{}
+	if params != nil && params.Payment != nil {
+		query.Set("payment", fmt.Sprint(*params.Payment))
+	}
+	if params != nil && params.After != nil {
+		query.Set("after", fmt.Sprint(*params.After))
+	}
+	if params != nil && params.Limit != nil {
+		query.Set("limit", fmt.Sprint(*params.Limit))
+	}
+	r, err := c.send(ctx, "GET", fmt.Sprintf("/v1/ledger"), query, nil)
 	if err != nil {
 		return nil, err
 	}
-
-	response := &ListLedgerResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
+	response, rsp, bodyBytes := &ListLedgerResponse{Response: r}, r.HTTPResponse, r.Body
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Ledger
@@ -1230,19 +391,22 @@ func ParseListLedgerResponse(rsp *http.Response) (*ListLedgerResponse, error) {
 	return response, nil
 }
 
-// ParseCancelOperationResponse parses an HTTP response from a CancelOperationWithResponse call
-func ParseCancelOperationResponse(rsp *http.Response) (*CancelOperationResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
+// CancelOperationResponse is an answer to CancelOperation. One of its documents is set if the answer is in the contract.
+type CancelOperationResponse struct {
+	Response
+	JSON200                   *Operation
+	ApplicationProblemJSON400 *Invalid
+	ApplicationProblemJSON500 *Internal
+}
+
+// CancelOperationWithResponse sends DELETE /v1/operations/{key}.
+func (c *ClientWithResponses) CancelOperationWithResponse(ctx context.Context, key Key) (*CancelOperationResponse, error) {
+	query := url.Values{}
+	r, err := c.send(ctx, "DELETE", fmt.Sprintf("/v1/operations/%s", url.PathEscape(key)), query, nil)
 	if err != nil {
 		return nil, err
 	}
-
-	response := &CancelOperationResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
+	response, rsp, bodyBytes := &CancelOperationResponse{Response: r}, r.HTTPResponse, r.Body
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Operation
@@ -1270,19 +434,23 @@ func ParseCancelOperationResponse(rsp *http.Response) (*CancelOperationResponse,
 	return response, nil
 }
 
-// ParseGetOperationResponse parses an HTTP response from a GetOperationWithResponse call
-func ParseGetOperationResponse(rsp *http.Response) (*GetOperationResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
+// GetOperationResponse is an answer to GetOperation. One of its documents is set if the answer is in the contract.
+type GetOperationResponse struct {
+	Response
+	JSON200                   *Operation
+	ApplicationProblemJSON400 *Invalid
+	ApplicationProblemJSON404 *Problem
+	ApplicationProblemJSON500 *Internal
+}
+
+// GetOperationWithResponse sends GET /v1/operations/{key}.
+func (c *ClientWithResponses) GetOperationWithResponse(ctx context.Context, key Key) (*GetOperationResponse, error) {
+	query := url.Values{}
+	r, err := c.send(ctx, "GET", fmt.Sprintf("/v1/operations/%s", url.PathEscape(key)), query, nil)
 	if err != nil {
 		return nil, err
 	}
-
-	response := &GetOperationResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
+	response, rsp, bodyBytes := &GetOperationResponse{Response: r}, r.HTTPResponse, r.Body
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Operation
@@ -1317,19 +485,26 @@ func ParseGetOperationResponse(rsp *http.Response) (*GetOperationResponse, error
 	return response, nil
 }
 
-// ParsePutOperationResponse parses an HTTP response from a PutOperationWithResponse call
-func ParsePutOperationResponse(rsp *http.Response) (*PutOperationResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
+// PutOperationResponse is an answer to PutOperation. One of its documents is set if the answer is in the contract.
+type PutOperationResponse struct {
+	Response
+	JSON200                   *Operation
+	ApplicationProblemJSON400 *Invalid
+	ApplicationProblemJSON409 *Problem
+	ApplicationProblemJSON413 *Problem
+	ApplicationProblemJSON415 *Problem
+	ApplicationProblemJSON422 *Problem
+	ApplicationProblemJSON500 *Internal
+}
+
+// PutOperationWithResponse sends PUT /v1/operations/{key}.
+func (c *ClientWithResponses) PutOperationWithResponse(ctx context.Context, key Key, body OperationRequest) (*PutOperationResponse, error) {
+	query := url.Values{}
+	r, err := c.send(ctx, "PUT", fmt.Sprintf("/v1/operations/%s", url.PathEscape(key)), query, body)
 	if err != nil {
 		return nil, err
 	}
-
-	response := &PutOperationResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
+	response, rsp, bodyBytes := &PutOperationResponse{Response: r}, r.HTTPResponse, r.Body
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Operation
@@ -1498,389 +673,128 @@ func (w *ServerInterfaceWrapper) PutOperation(ctx echo.Context) error {
 	return err
 }
 
-// This is a simple interface which specifies echo.Route addition functions which
-// are present on both echo.Echo and echo.Group, since we want to allow using
-// either of them for path registration
-type EchoRouter interface {
-	CONNECT(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	DELETE(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	GET(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	HEAD(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	OPTIONS(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	PATCH(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	POST(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	PUT(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
-	TRACE(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) *echo.Route
+// RegisterHandlers adds a route for each operation.
+func RegisterHandlers(router *echo.Echo, si ServerInterface) {
+	wrapper := ServerInterfaceWrapper{Handler: si}
+	router.DELETE("/v1/operations/:key", wrapper.CancelOperation)
+	router.GET("/v1/operations/:key", wrapper.GetOperation)
+	router.PUT("/v1/operations/:key", wrapper.PutOperation)
+	router.GET("/v1/ledger", wrapper.ListLedger)
+	router.GET("/livez", wrapper.GetLive)
 }
 
-// RegisterHandlersOptions configures RegisterHandlersWithOptions.
-type RegisterHandlersOptions struct {
-	// BaseURL is prepended to every registered path so the API can be served
-	// under a prefix.
-	BaseURL string
-	// OperationMiddlewares lets the caller attach per-operation middleware at
-	// registration time. The map key is the OpenAPI `operationId` value as it
-	// appears in the spec (the raw, un-normalized form). Operations that have
-	// no entry are registered with no extra middleware. A nil map disables
-	// per-operation middleware entirely.
-	OperationMiddlewares map[string][]echo.MiddlewareFunc
-}
-
-// RegisterHandlers adds each server route to the EchoRouter.
-func RegisterHandlers(router EchoRouter, si ServerInterface) {
-	RegisterHandlersWithOptions(router, si, RegisterHandlersOptions{})
-}
-
-// RegisterHandlersWithBaseURL registers handlers and prepends BaseURL to the
-// paths so the API can be served under a prefix.
-func RegisterHandlersWithBaseURL(router EchoRouter, si ServerInterface, baseURL string) {
-	RegisterHandlersWithOptions(router, si, RegisterHandlersOptions{BaseURL: baseURL})
-}
-
-// RegisterHandlersWithOptions registers handlers using the supplied options,
-// including any per-operation middleware.
-func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options RegisterHandlersOptions) {
-
-	wrapper := ServerInterfaceWrapper{
-		Handler: si,
-	}
-
-	router.DELETE(options.BaseURL+"/v1/operations/:key", wrapper.CancelOperation, options.OperationMiddlewares["cancelOperation"]...)
-	router.GET(options.BaseURL+"/v1/operations/:key", wrapper.GetOperation, options.OperationMiddlewares["getOperation"]...)
-	router.PUT(options.BaseURL+"/v1/operations/:key", wrapper.PutOperation, options.OperationMiddlewares["putOperation"]...)
-	router.GET(options.BaseURL+"/v1/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
-	router.GET(options.BaseURL+"/livez", wrapper.GetLive, options.OperationMiddlewares["getLive"]...)
-
-}
-
-type InternalApplicationProblemPlusJSONResponse Problem
-
-type InvalidApplicationProblemPlusJSONResponse Problem
-
+// GetLiveRequestObject is what GET /livez brings.
 type GetLiveRequestObject struct {
 }
 
+// GetLiveResponseObject writes a success.
 type GetLiveResponseObject interface {
 	VisitGetLiveResponse(w http.ResponseWriter) error
 }
 
+// GetLive200JSONResponse is a success.
 type GetLive200JSONResponse Live
 
-func (response GetLive200JSONResponse) VisitGetLiveResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
+// VisitGetLiveResponse writes it.
+func (r GetLive200JSONResponse) VisitGetLiveResponse(w http.ResponseWriter) error {
+	return writeJSON(w, 200, r)
 }
 
+// ListLedgerRequestObject is what GET /v1/ledger brings.
 type ListLedgerRequestObject struct {
 	Params ListLedgerParams
 }
 
+// ListLedgerResponseObject writes a success.
 type ListLedgerResponseObject interface {
 	VisitListLedgerResponse(w http.ResponseWriter) error
 }
 
+// ListLedger200JSONResponse is a success.
 type ListLedger200JSONResponse Ledger
 
-func (response ListLedger200JSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
+// VisitListLedgerResponse writes it.
+func (r ListLedger200JSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+	return writeJSON(w, 200, r)
 }
 
-type ListLedger400ApplicationProblemPlusJSONResponse struct {
-	InvalidApplicationProblemPlusJSONResponse
-}
-
-func (response ListLedger400ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(400)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type ListLedger500ApplicationProblemPlusJSONResponse struct {
-	InternalApplicationProblemPlusJSONResponse
-}
-
-func (response ListLedger500ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
+// CancelOperationRequestObject is what DELETE /v1/operations/{key} brings.
 type CancelOperationRequestObject struct {
-	Key Key `json:"key"`
+	Key Key
 }
 
+// CancelOperationResponseObject writes a success.
 type CancelOperationResponseObject interface {
 	VisitCancelOperationResponse(w http.ResponseWriter) error
 }
 
+// CancelOperation200JSONResponse is a success.
 type CancelOperation200JSONResponse Operation
 
-func (response CancelOperation200JSONResponse) VisitCancelOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
+// VisitCancelOperationResponse writes it.
+func (r CancelOperation200JSONResponse) VisitCancelOperationResponse(w http.ResponseWriter) error {
+	return writeJSON(w, 200, r)
 }
 
-type CancelOperation400ApplicationProblemPlusJSONResponse struct {
-	InvalidApplicationProblemPlusJSONResponse
-}
-
-func (response CancelOperation400ApplicationProblemPlusJSONResponse) VisitCancelOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(400)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type CancelOperation500ApplicationProblemPlusJSONResponse struct {
-	InternalApplicationProblemPlusJSONResponse
-}
-
-func (response CancelOperation500ApplicationProblemPlusJSONResponse) VisitCancelOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
+// GetOperationRequestObject is what GET /v1/operations/{key} brings.
 type GetOperationRequestObject struct {
-	Key Key `json:"key"`
+	Key Key
 }
 
+// GetOperationResponseObject writes a success.
 type GetOperationResponseObject interface {
 	VisitGetOperationResponse(w http.ResponseWriter) error
 }
 
+// GetOperation200JSONResponse is a success.
 type GetOperation200JSONResponse Operation
 
-func (response GetOperation200JSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
+// VisitGetOperationResponse writes it.
+func (r GetOperation200JSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
+	return writeJSON(w, 200, r)
 }
 
-type GetOperation400ApplicationProblemPlusJSONResponse struct {
-	InvalidApplicationProblemPlusJSONResponse
-}
-
-func (response GetOperation400ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(400)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetOperation404ApplicationProblemPlusJSONResponse Problem
-
-func (response GetOperation404ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(404)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetOperation500ApplicationProblemPlusJSONResponse struct {
-	InternalApplicationProblemPlusJSONResponse
-}
-
-func (response GetOperation500ApplicationProblemPlusJSONResponse) VisitGetOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
+// PutOperationRequestObject is what PUT /v1/operations/{key} brings.
 type PutOperationRequestObject struct {
-	Key  Key `json:"key"`
+	Key  Key
 	Body *PutOperationJSONRequestBody
 }
 
+// PutOperationResponseObject writes a success.
 type PutOperationResponseObject interface {
 	VisitPutOperationResponse(w http.ResponseWriter) error
 }
 
+// PutOperation200JSONResponse is a success.
 type PutOperation200JSONResponse Operation
 
-func (response PutOperation200JSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
+// VisitPutOperationResponse writes it.
+func (r PutOperation200JSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
+	return writeJSON(w, 200, r)
+}
 
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
+	w.WriteHeader(status)
+	_, err = w.Write(append(body, '\n'))
 	return err
 }
 
-type PutOperation400ApplicationProblemPlusJSONResponse struct {
-	InvalidApplicationProblemPlusJSONResponse
-}
-
-func (response PutOperation400ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(400)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type PutOperation409ApplicationProblemPlusJSONResponse Problem
-
-func (response PutOperation409ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(409)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type PutOperation413ApplicationProblemPlusJSONResponse Problem
-
-func (response PutOperation413ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(413)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type PutOperation415ApplicationProblemPlusJSONResponse Problem
-
-func (response PutOperation415ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(415)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type PutOperation422ApplicationProblemPlusJSONResponse Problem
-
-func (response PutOperation422ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(422)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type PutOperation500ApplicationProblemPlusJSONResponse struct {
-	InternalApplicationProblemPlusJSONResponse
-}
-
-func (response PutOperation500ApplicationProblemPlusJSONResponse) VisitPutOperationResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-// StrictServerInterface represents all server handlers.
+// StrictServerInterface answers the operations of the contract.
 type StrictServerInterface interface {
-	// GetLive Whether the provider runs
-	// (GET /livez)
+	// GetLive is GET /livez.
 	GetLive(ctx context.Context, request GetLiveRequestObject) (GetLiveResponseObject, error)
-	// ListLedger Definite outcomes in the order in which they came to be
-	// (GET /v1/ledger)
+	// ListLedger is GET /v1/ledger.
 	ListLedger(ctx context.Context, request ListLedgerRequestObject) (ListLedgerResponseObject, error)
-	// CancelOperation Cancel a key
-	// (DELETE /v1/operations/{key})
+	// CancelOperation is DELETE /v1/operations/{key}.
 	CancelOperation(ctx context.Context, request CancelOperationRequestObject) (CancelOperationResponseObject, error)
-	// GetOperation The definite outcome of a key, if there is one
-	// (GET /v1/operations/{key})
+	// GetOperation is GET /v1/operations/{key}.
 	GetOperation(ctx context.Context, request GetOperationRequestObject) (GetOperationResponseObject, error)
-	// PutOperation Authorize, capture, void or refund
-	// (PUT /v1/operations/{key})
+	// PutOperation is PUT /v1/operations/{key}.
 	PutOperation(ctx context.Context, request PutOperationRequestObject) (PutOperationResponseObject, error)
 }
 

@@ -38,7 +38,7 @@ var kinds = []string{"schemas", "responses", "parameters", "examples", "requestB
 var targetForm = regexp.MustCompile(`^(?:errors\.yaml#/)?(` + strings.Join(kinds, "|") +
 	`)(?:\.yaml#|/[\w-]+\.yaml#)?/([\w.-]+)$`)
 
-// file reads a file once.
+// file returns a file, which is read once.
 func (b *bundler) file(name string) (*yaml.Node, error) {
 	if b.files[name] == nil {
 		n, err := readYAML(b.dir, name)

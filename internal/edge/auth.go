@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"crypto/sha256"
-	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -25,6 +24,8 @@ type Key struct {
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
 }
+
+var nobody Key
 
 const (
 	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
@@ -70,32 +71,30 @@ func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static m
 
 var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
 
-// authenticate finds the request's key: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot
+// authenticate finds the key of an Authorization header: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot
 // be looked up, RATE_003 if too many others are.
-func (a *Authenticator) authenticate(r *http.Request, m *meta) error {
-	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+func (a *Authenticator) authenticate(ctx context.Context, authorization string) (*Key, error) {
+	scheme, text, _ := strings.Cut(authorization, " ")
 	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
-		return apierr.E(errcode.AUTH001)
+		return nil, apierr.E(errcode.AUTH001)
 	}
 	if !keyShape.MatchString(text) {
-		return apierr.E(errcode.AUTH002)
+		return nil, apierr.E(errcode.AUTH002)
 	}
-	hash := sha256.Sum256([]byte(text))
-	key, err := a.lookUp(r.Context(), hash)
+	key, err := a.lookUp(ctx, sha256.Sum256([]byte(text)))
 	switch {
-	case apierr.From(err).Code == errcode.RATE003 && err != nil:
-		return err
+	case err != nil && apierr.From(err).Code == errcode.RATE003:
+		return nil, err
 	case err != nil:
-		return apierr.E(errcode.SYS002, apierr.Cause(err))
+		return nil, apierr.E(errcode.SYS002, apierr.Cause(err))
 	case key == nil:
-		return apierr.E(errcode.AUTH002)
+		return nil, apierr.E(errcode.AUTH002)
 	case key.RevokedAt != nil:
-		return apierr.E(errcode.AUTH004)
+		return nil, apierr.E(errcode.AUTH004)
 	case key.ExpiresAt != nil && !a.now().Before(*key.ExpiresAt):
-		return apierr.E(errcode.AUTH003)
+		return nil, apierr.E(errcode.AUTH003)
 	}
-	m.key = key
-	return nil
+	return key, nil
 }
 
 // lookUp asks the database once for all who bring the same key, at most eight times at once for keys that were good, and eight times

@@ -4,43 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-func as(key string) *http.Request {
-	r, _ := http.NewRequest(http.MethodGet, "/", http.NoBody) // a constant address
-	r.Header.Set("Authorization", "Bearer "+key)
-	return r
-}
+func as(key string) string { return "Bearer " + key }
 
 // Strangers with made-up keys are told so, and keep nobody out.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	t.Parallel()
-	var good atomic.Int32
-	a := NewAuthenticator(func(_ context.Context, hash []byte) (*Key, error) {
-		time.Sleep(2 * time.Millisecond) // the database's time
-		if good.Add(1)%10 == 0 {
-			return &Key{ID: "key_1"}, nil
-		}
-		return nil, nil
-	}, nil, time.Now)
-	var all sync.WaitGroup
-	for i := range 100 {
-		all.Go(func() {
-			err := a.authenticate(as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)), &meta{})
-			if err != nil && apierr.From(err).Code != errcode.AUTH002 {
-				t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var good atomic.Int32
+		a := NewAuthenticator(func(context.Context, []byte) (*Key, error) {
+			<-time.After(2 * time.Millisecond) // the database's time
+			if good.Add(1)%10 == 0 {
+				return &Key{ID: "key_1"}, nil
 			}
-		})
-	}
-	all.Wait()
+			return nil, nil
+		}, nil, time.Now)
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				_, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)))
+				if err != nil && apierr.From(err).Code != errcode.AUTH002 {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	})
 }
 
 // While the database is away a key that was good goes on for a minute, and one request a second waits to find that out.
@@ -56,22 +54,22 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 	}, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
-		if err := a.authenticate(key, &meta{}); err != nil || asked != 1 {
+		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 1 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	away, now = true, now.Add(keyFresh)
 	for range 10 {
-		if err := a.authenticate(key, &meta{}); err != nil || asked != 2 {
+		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 2 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	now = now.Add(keyRetry)
-	if err := a.authenticate(key, &meta{}); err != nil || asked != 3 {
+	if _, err := a.authenticate(t.Context(), key); err != nil || asked != 3 {
 		t.Fatalf("asked %d times: %v", asked, err)
 	}
 	now = now.Add(keyUsable)
-	if err := a.authenticate(key, &meta{}); err == nil || apierr.From(err).Code != errcode.SYS002 {
+	if _, err := a.authenticate(t.Context(), key); err == nil || apierr.From(err).Code != errcode.SYS002 {
 		t.Errorf("a minute is over: %v", err)
 	}
 }
@@ -90,7 +88,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
 	}, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
-	if err := a.authenticate(as(key), &meta{}); err != nil {
+	if _, err := a.authenticate(t.Context(), as(key)); err != nil {
 		t.Fatal(err)
 	}
 	revoked.Store(&time.Time{})
@@ -98,7 +96,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			if err := a.authenticate(as(key), &meta{}); err == nil || apierr.From(err).Code != errcode.AUTH004 {
+			if _, err := a.authenticate(t.Context(), as(key)); err == nil || apierr.From(err).Code != errcode.AUTH004 {
 				t.Errorf("let in: %v", err)
 			}
 		})

@@ -2,121 +2,131 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
-	"github.com/labstack/echo/v4"
 	"github.com/munnerz/goautoneg"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 // MaxBody is the greatest request body in bytes; more is REQ_008.
 const MaxBody = 256 << 10
 
-// operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs.
+// operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs. The exported
+// fields are the contract's own.
 type operation struct {
-	id         string
+	ID          string `json:"operationId"`
+	Security    []map[string][]string
+	Parameters  []parameter
+	RequestBody *struct{ Required bool }
+	Responses   map[string]documentedResponse
+	Codes       []errcode.Code `json:"x-error-codes"` // all that it may answer
+	RawBody     bool           `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
+	Stream      bool           `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
+
+	method     string
+	path       string   // as echo writes it
 	scopes     []string // nil: public
-	parameters []parameter
-	queries    []string // the names of the query parameters
 	body       *jsonschema.Schema
-	produces   []string
+	produces   []string // lower case
 	idempotent bool
-	codes      map[errcode.Code]bool // all that it may answer
+	handle     handler
 }
 
+type documentedResponse struct{ Headers, Content map[string]any }
+
 type parameter struct {
-	in, name string
-	required bool
-	integer  bool
+	Ref      string `json:"$ref"`
+	In, Name string
+	Required bool
+	Schema   struct{ Type any }
 	schema   *jsonschema.Schema
 }
+
+// neverRefused are parameters that are read from their headers: rubbish in them is ignored or, in a key, IDEM_004.
+var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-Key"}
 
 // contractURL is what the contract is to the schema compiler; a bare name would be a file in the working folder.
 const contractURL = "mem:///contract"
 
-// compile reads the bundled contract into its operations by operationId.
-func compile(bundle []byte) (map[string]*operation, error) {
+// compile reads a bundled contract: its operations and the names of all response headers.
+func compile(bundle []byte) (operations []*operation, headers []string, err error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bundle))
 	if err != nil {
-		return nil, fmt.Errorf("read contract: %w", err)
+		return nil, nil, fmt.Errorf("read contract: %w", err)
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	c.RegisterFormat(&jsonschema.Format{Name: "date-time", Validate: func(v any) error { // as the generated code reads it
 		if text, ok := v.(string); ok {
-			_, err := time.Parse(time.RFC3339, text)
-			return err
+			return new(rfc3339.Time).UnmarshalText([]byte(text))
 		}
 		return nil
 	}})
 	if err = c.AddResource(contractURL, doc); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var spec struct {
-		Paths      map[string]map[string]specOperation
-		Components struct{ Parameters map[string]specParameter }
-	}
-	if err = json.Unmarshal(bundle, &spec); err != nil {
-		return nil, fmt.Errorf("read contract: %w", err)
-	}
-	operations := map[string]*operation{}
-	for path, item := range spec.Paths {
-		for method, op := range item {
-			o := &operation{id: op.OperationID, codes: map[errcode.Code]bool{}}
-			at := contractURL + "#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
-			for _, s := range op.Security {
-				o.scopes = append(o.scopes, s["bearer"]...)
-			}
-			for i, p := range op.Parameters {
-				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
-				if p.Ref != "" {
-					schemaAt = contractURL + p.Ref + "/schema"
-					p = spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
-				}
-				sch, err := c.Compile(escape(schemaAt))
-				if err != nil {
-					return nil, fmt.Errorf("%s: parameter %s: %w", o.id, p.Name, err)
-				}
-				o.parameters = append(o.parameters, parameter{in: p.In, name: p.Name, required: p.Required, integer: p.Schema.Type == "integer", schema: sch})
-				if p.In == "query" {
-					o.queries = append(o.queries, p.Name)
-				}
-				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
-			}
-			if op.RequestBody != nil {
-				if o.body, err = c.Compile(escape(at + "/requestBody/content/application~1json/schema")); err != nil {
-					return nil, fmt.Errorf("%s: body: %w", o.id, err)
-				}
-			}
-			for status, r := range op.Responses {
-				if status[0] == '2' {
-					for mediaType := range r.Content {
-						if !slices.Contains(o.produces, mediaType) {
-							o.produces = append(o.produces, mediaType)
-						}
-					}
-				}
-			}
-			for _, code := range op.Codes {
-				o.codes[code] = true
-			}
-			operations[o.id] = o
+		Paths      map[string]map[string]*operation
+		Components struct {
+			Parameters map[string]parameter
+			Responses  map[string]documentedResponse
 		}
 	}
-	return operations, nil
+	if err = json.Unmarshal(bundle, &spec); err != nil {
+		return nil, nil, fmt.Errorf("read contract: %w", err)
+	}
+	for path, item := range spec.Paths {
+		for method, o := range item {
+			o.method, o.path = strings.ToUpper(method), strings.NewReplacer("{", ":", "}", "").Replace(path)
+			at := contractURL + "#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
+			for _, s := range o.Security {
+				o.scopes = append(o.scopes, s["bearer"]...)
+			}
+			for i, p := range o.Parameters {
+				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
+				if p.Ref != "" { // operations share it
+					schemaAt, p = contractURL+p.Ref+"/schema", spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
+				}
+				if p.schema, err = c.Compile(escape(schemaAt)); err != nil {
+					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
+				}
+				o.Parameters[i] = p
+				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
+			}
+			if o.RequestBody != nil {
+				if o.body, err = c.Compile(escape(at + "/requestBody/content/application~1json/schema")); err != nil {
+					return nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
+				}
+			}
+			o.produces = []string{"application/problem+json"} // no client is refused for accepting that alone
+			for status, r := range o.Responses {
+				headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
+				if status[0] == '2' {
+					o.produces = slices.AppendSeq(o.produces, maps.Keys(r.Content))
+				}
+			}
+			o.Stream = o.Stream || slices.Contains(o.produces, "text/event-stream")
+			operations = append(operations, o)
+		}
+	}
+	for _, r := range spec.Components.Responses {
+		headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
+	}
+	return operations, headers, nil
 }
 
 // escape makes a JSON pointer fit for a URL's fragment.
@@ -124,109 +134,65 @@ func escape(pointer string) string {
 	return strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)
 }
 
-type specOperation struct {
-	OperationID string
-	Security    []map[string][]string
-	Parameters  []specParameter
-	RequestBody *struct{}
-	Responses   map[string]struct{ Content map[string]any }
-	Codes       []errcode.Code `json:"x-error-codes"`
-}
-
-type specParameter struct {
-	Ref      string `json:"$ref"`
-	In, Name string
-	Required bool
-	Schema   struct{ Type any }
-}
-
-// admit checks everything of a request but its body, in the contract's order: authentication, scope, what it accepts, its media
-// type, its idempotency key, its parameters.
-func (o *operation) admit(auth *Authenticator) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			r := c.Request()
-			if o.body != nil && r.ContentLength > MaxBody {
-				return apierr.E(errcode.REQ008)
-			}
-			m := metaOf(r.Context())
-			m.op = o
-			joinLines(r.Header)
-			if o.scopes != nil {
-				if err := auth.authenticate(r, m); err != nil {
-					return err
-				}
-				for _, s := range o.scopes {
-					if !slices.Contains(m.key.Scopes, s) {
-						return apierr.E(errcode.AUTH005)
-					}
-				}
-			}
-			if err := o.accepted(r); err != nil {
-				return err
-			}
-			if o.idempotent {
-				key, err := idempotencyKey(r.Header)
-				if err != nil {
-					return err
-				}
-				r.Header.Set("Idempotency-Key", key)
-			}
-			if err := o.checkParameters(c); err != nil {
-				return err
-			}
-			r.Body = http.MaxBytesReader(c.Response(), r.Body, MaxBody)
-			return next(c)
+// checkRequest checks everything of a request but its body, in the contract's order, and fills the request with what it reads.
+func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
+	o, h := r.op, r.http.Header
+	if o.body != nil && r.http.ContentLength > MaxBody {
+		return apierr.E(errcode.REQ008)
+	}
+	if o.scopes != nil {
+		key, err := s.cfg.Auth.authenticate(ctx, h.Get("Authorization"))
+		if err != nil {
+			return err
+		}
+		r.key = key
+		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
+			return apierr.E(errcode.AUTH005)
 		}
 	}
-}
-
-// accepted checks the Accept and Content-Type headers.
-func (o *operation) accepted(r *http.Request) error {
-	if a := r.Header.Get("Accept"); a != "" && a != "*/*" && !o.canProduce(a) {
+	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}
-	if o.body == nil || r.ContentLength == 0 {
-		return nil
-	}
-	if compressed(r) {
+	if o.body != nil && r.http.ContentLength != 0 && !isJSON(h) && (r.http.ContentLength > 0 || !r.emptyBody()) {
 		return apierr.E(errcode.REQ009)
 	}
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || mediaType != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return apierr.E(errcode.REQ009)
+	if o.idempotent {
+		if r.idempotencyKey, err = idempotencyKey(h.Get("Idempotency-Key")); err != nil {
+			return err
+		}
 	}
-	return nil
+	if err = s.checkParameters(r); err != nil || !o.RawBody {
+		return err
+	}
+	r.raw, err = r.readBody()
+	return err
+}
+
+// isJSON tells a body that is JSON in UTF-8 and need not be unpacked.
+func isJSON(h http.Header) bool {
+	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	charset := params["charset"]
+	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
 // canProduce tells whether one of the media ranges that are not ruled out by q=0 is what the operation answers.
 func (o *operation) canProduce(accept string) bool {
-	return slices.ContainsFunc(goautoneg.ParseAccept(accept), func(a goautoneg.Accept) bool {
+	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
 		return a.Q > 0 && slices.ContainsFunc(o.produces, func(mediaType string) bool {
-			main, sub, _ := strings.Cut(mediaType, "/")
+			main, sub, _ := strings.Cut(mediaType, "/") // lower case in the contract
 			return (a.Type == "*" || a.Type == main) && (a.SubType == "*" || a.SubType == sub)
 		})
 	})
 }
 
 // compressed tells a body that would have to be unpacked. None is: a small one may unpack to any size.
-func compressed(r *http.Request) bool {
-	e := r.Header.Get("Content-Encoding")
+func compressed(h http.Header) bool {
+	e := h.Get("Content-Encoding")
 	return e != "" && !strings.EqualFold(e, "identity")
 }
 
-// joinLines makes one line of repeated headers, as RFC 9110 allows: the generated binding takes only one.
-func joinLines(h http.Header) {
-	for name, lines := range h {
-		if len(lines) > 1 {
-			h[name] = []string{strings.Join(lines, ", ")}
-		}
-	}
-}
-
-// idempotencyKey reads the header, plain or in its quoted form.
-func idempotencyKey(h http.Header) (string, error) {
-	key := h.Get("Idempotency-Key")
+// idempotencyKey reads a key, plain or in its quoted form: ^("[!#-~]{8,255}"|[!#-~]{8,255})$. The quotes are no part of it.
+func idempotencyKey(key string) (string, error) {
 	if key == "" {
 		return "", apierr.E(errcode.IDEM001)
 	}
@@ -239,99 +205,66 @@ func idempotencyKey(h http.Header) (string, error) {
 	return key, nil
 }
 
-// checkParameters holds the path, query and header parameters against their schemas: REQ_003 with all faults. A query parameter
-// that the contract does not know is a fault, too: it is more often a slip than a wish.
-func (o *operation) checkParameters(c echo.Context) error {
+// checkParameters holds the parameters against their schemas and keeps them: REQ_003 with all faults. A query parameter that the
+// contract does not know is a fault, too: it is more often a slip than meant.
+func (s *Server) checkParameters(r *request) error {
 	var faults []apierr.Fault
-	fault := func(p parameter, rule errcode.Rule, want string) {
-		faults = append(faults, apierr.Fault{Pointer: "/" + p.in + "/" + p.name, Rule: rule, Expected: want})
+	fault := func(p parameter, rule errcode.Rule, expected string) {
+		faults = append(faults, apierr.Fault{Pointer: "/" + p.In + "/" + p.Name, Rule: rule, Expected: expected})
 	}
-	query := url.Values{}
-	if raw := c.Request().URL.RawQuery; raw != "" {
-		var err error
-		if query, err = url.ParseQuery(raw); err != nil {
-			return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
+	query, err := url.ParseQuery(r.http.URL.RawQuery)
+	if err != nil {
+		return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
+	}
+	for name := range query {
+		if !slices.ContainsFunc(r.op.Parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
+			fault(parameter{In: "query", Name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
 		}
 	}
-	for _, p := range o.parameters {
-		var value string
-		var given bool
-		switch p.in {
+	for _, p := range r.op.Parameters {
+		if slices.Contains(neverRefused, p.Name) {
+			continue
+		}
+		value, given := "", true
+		switch p.In {
 		case "path":
-			value, given = c.Param(p.name), true
-			if plain, err := url.PathUnescape(value); err == nil {
+			value = r.path.Param(p.Name)
+			if plain, err := url.PathUnescape(value); err == nil && r.http.URL.RawPath != "" { // else net/url has decoded it
 				value = plain
 			}
 		case "query":
-			values := query[p.name]
-			if len(values) > 1 {
-				fault(p, errcode.RuleOnce, "")
-				continue
-			}
-			if given = len(values) == 1; given {
-				value = values[0]
-			}
+			value, given = query.Get(p.Name), query.Has(p.Name)
 		case "header":
-			value = c.Request().Header.Get(p.name)
-			given = value != "" && p.name != "X-Trace-ID" && p.name != "Accept-Language" // those are never refused
+			value = r.http.Header.Get(p.Name)
+			given = value != ""
 		}
-		if !given {
-			if p.required {
-				fault(p, errcode.RuleRequired, "")
-			}
-			continue
-		}
-		if !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0 {
+		switch {
+		case !given && p.Required:
+			fault(p, errcode.RuleRequired, "")
+		case !given:
+		case p.In == "query" && len(query[p.Name]) > 1:
+			fault(p, errcode.RuleOnce, "")
+		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
 			fault(p, errcode.RuleEncoding, "")
-			continue
-		}
-		var v any = value
-		if p.integer {
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				v = n
+		default:
+			var v any = value
+			if p.Schema.Type == "integer" {
+				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+					v = n
+				}
 			}
-		}
-		for _, f := range faultsOf(p.schema.Validate(v), nil) {
-			fault(p, f.Rule, f.Expected)
-		}
-	}
-	for name := range query {
-		if !slices.Contains(o.queries, name) {
-			fault(parameter{in: "query", name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
+			broken := faultsOf(p.schema, v)
+			for _, f := range broken {
+				fault(p, f.Rule, f.Expected)
+			}
+			if len(broken) == 0 && !s.keep(r, p.Name, value) {
+				fault(p, errcode.RuleSignature, "")
+			}
 		}
 	}
 	if len(faults) > 0 {
 		slices.SortFunc(faults, func(a, b apierr.Fault) int { return strings.Compare(a.Pointer, b.Pointer) })
 		return apierr.E(errcode.REQ003, apierr.Faults(faults[:min(len(faults), maxFaults)]...))
-	}
-	return nil
-}
-
-// binder decodes a body into its generated type: size, strict gate, schema, then one decode of what was validated.
-type binder struct{}
-
-// Bind implements echo.Binder. No body at all is io.EOF, which the generated code takes for an optional body left out.
-func (binder) Bind(target any, c echo.Context) error {
-	body, err := io.ReadAll(c.Request().Body)
-	if err != nil {
-		return readError(err)
-	}
-	v, err := readJSON(body)
-	if err != nil {
-		return err
-	}
-	if err = validate(metaOf(c.Request().Context()).op.body, v); err != nil {
-		return err
-	}
-	if err = json.Unmarshal(body, target); err == nil {
-		return nil
-	}
-	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
-	if body, err = json.Marshal(v); err == nil {
-		err = json.Unmarshal(body, target)
-	}
-	if err != nil {
-		return apierr.E(errcode.REQ002, apierr.At("", errcode.RuleType), apierr.Cause(err))
 	}
 	return nil
 }

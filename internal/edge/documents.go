@@ -24,7 +24,9 @@ func newContractDocuments() *contractDocuments {
 		e := api.ErrorCode{
 			Code: string(info.Code), Status: int32(info.Status), Retryable: info.Retryable, Title: info.Title, Description: info.Description,
 		}
-		e.Message.En, e.Message.ZhCN = info.EN, info.ZH
+		if e.Message = (api.ErrorMessage{En: info.EN, ZhCN: info.ZH}); info.Rejection != "" {
+			e.Rejection = &api.ErrorRejection{Description: info.Rejection}
+		}
 		list.Data = append(list.Data, e)
 		d.byCode[e.Code], _ = view.Finish(e, 0) // plain strings always can be encoded
 	}
@@ -32,34 +34,30 @@ func newContractDocuments() *contractDocuments {
 	return d
 }
 
-func document(body view.Body, contentType string, ifNoneMatch *string) answer {
-	a := answer{status: http.StatusOK, contentType: contentType, body: body}
-	if holds(ifNoneMatch, body.ETag) {
-		a.status = http.StatusNotModified
-	}
-	return a
+func (r *request) document(body view.Body, contentType string) (response, error) {
+	return r.unlessHeld(response{status: http.StatusOK, contentType: contentType, body: body}), nil
 }
 
 // GetOpenAPIJSON answers the contract.
-func (s *Server) GetOpenAPIJSON(_ context.Context, r api.GetOpenAPIJSONRequestObject) (api.GetOpenAPIJSONResponseObject, error) {
-	return document(s.contract.json, "application/json", r.Params.IfNoneMatch), nil
+func (s *Server) GetOpenAPIJSON(_ context.Context, r *request) (response, error) {
+	return r.document(s.documents.json, "application/json")
 }
 
 // GetOpenAPIYAML answers the contract.
-func (s *Server) GetOpenAPIYAML(_ context.Context, r api.GetOpenAPIYAMLRequestObject) (api.GetOpenAPIYAMLResponseObject, error) {
-	return document(s.contract.yaml, "application/yaml", r.Params.IfNoneMatch), nil
+func (s *Server) GetOpenAPIYAML(_ context.Context, r *request) (response, error) {
+	return r.document(s.documents.yaml, "application/yaml")
 }
 
 // ListErrors answers the error registry.
-func (s *Server) ListErrors(_ context.Context, r api.ListErrorsRequestObject) (api.ListErrorsResponseObject, error) {
-	return document(s.contract.errors, "application/json", r.Params.IfNoneMatch), nil
+func (s *Server) ListErrors(_ context.Context, r *request) (response, error) {
+	return r.document(s.documents.errors, "application/json")
 }
 
 // GetError answers one code of it: REQ_005 if there is none.
-func (s *Server) GetError(_ context.Context, r api.GetErrorRequestObject) (api.GetErrorResponseObject, error) {
-	body, ok := s.contract.byCode[r.Code]
+func (s *Server) GetError(_ context.Context, r *request, p api.GetErrorParams) (response, error) {
+	body, ok := s.documents.byCode[p.Code]
 	if !ok {
-		return nil, apierr.E(errcode.REQ005)
+		return response{}, apierr.E(errcode.REQ005)
 	}
-	return document(body, "application/json", r.Params.IfNoneMatch), nil
+	return r.document(body, "application/json")
 }

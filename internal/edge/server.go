@@ -5,10 +5,12 @@ package edge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"slices"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -21,7 +23,6 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -41,47 +42,128 @@ type Config struct {
 // Server answers the API.
 type Server struct {
 	cfg        Config
-	echo       *echo.Echo
-	contract   *contractDocuments
-	draining   atomic.Bool
+	paths      *echo.Echo       // finds the route of a path, no more
+	routes     map[string]route // by path, as echo writes it
+	cors       corsHeaders
+	documents  *contractDocuments
+	metrics    metrics
+	stopping   context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
+	stop       context.CancelFunc
 	undeclared func(operation string, code errcode.Code) // tests only: a code left that the contract does not list
 }
 
+// handler answers a request of one operation that satisfies the contract.
+type handler = func(context.Context, *request) (response, error)
+
+// route is one path of the contract: its operations by method. HEAD is the GET that it asks about, whose body net/http leaves out;
+// a stream has none. OPTIONS is there for Allow.
+type route map[string]*operation
+
 // New compiles the contract and registers its operations. The error is a contract that cannot be compiled.
 func New(c Config) (*Server, error) {
-	operations, err := compile(api.OpenAPIJSON)
+	s := newServer(c)
+	return s, s.register(api.OpenAPIJSON, api.Operations[*request, response](s))
+}
+
+func newServer(c Config) *Server {
+	s := &Server{cfg: c, paths: echo.New(), routes: map[string]route{}, documents: newContractDocuments(), metrics: newMetrics(c.Registry)}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// register makes the operations of a contract answerable, each by the handler of its operationId.
+func (s *Server) register(contract []byte, handlers map[string]handler) error {
+	operations, headers, err := compile(contract)
 	if err != nil {
-		return nil, fmt.Errorf("compile contract: %w", err)
+		return fmt.Errorf("compile contract: %w", err)
 	}
-	s := &Server{cfg: c, echo: echo.New(), contract: newContractDocuments()}
-	e := s.echo
-	e.HideBanner, e.HidePort = true, true
-	e.Binder = binder{}
-	e.HTTPErrorHandler = s.renderError
-	// Every request passes, in this order: trace id, recover, log and metrics; CORS; drain; then, hung on its operation's route:
-	// size, authentication, scope, media types, idempotency key, parameters; strict JSON gate and schema; handler. The commands'
-	// and queries' bulkheads stand before their databases.
-	e.Use(s.observe(c.Registry), s.cors, s.drain)
-	middlewares := map[string][]echo.MiddlewareFunc{}
-	for id, o := range operations {
-		middlewares[id] = []echo.MiddlewareFunc{o.admit(c.Auth)}
+	for _, o := range operations {
+		if o.handle = handlers[o.ID]; o.handle == nil {
+			return fmt.Errorf("operation %s has no handler", o.ID)
+		}
+		if s.routes[o.path] == nil {
+			s.routes[o.path] = route{http.MethodOptions: nil}
+			s.paths.Add(http.MethodGet, o.path, echo.NotFoundHandler)
+		}
+		s.routes[o.path][o.method] = o
+		if o.method == http.MethodGet && !o.Stream {
+			s.routes[o.path][http.MethodHead] = o
+		}
 	}
-	api.RegisterHandlersWithOptions(e, api.NewStrictHandler(s, nil), api.RegisterHandlersOptions{OperationMiddlewares: middlewares})
-	return s, nil
+	s.cors = newCORSHeaders(operations, headers)
+	return nil
 }
 
-// ServeHTTP answers one request; a HEAD as the GET that it asks about, whose body net/http leaves out.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodHead {
-		get := *r
-		get.Method = http.MethodGet
-		r = &get
+// find sets the request's route and operation.
+func (s *Server) find(r *request) {
+	path := echo.GetPath(r.http)
+	s.paths.Router().Find(http.MethodGet, path, r.path)
+	if strings.Count(path, "/") == strings.Count(r.path.Path(), "/") { // echo lets a last parameter take slashes
+		r.route = s.routes[r.path.Path()]
+		r.op = r.route[r.http.Method]
 	}
-	s.echo.ServeHTTP(w, r)
 }
 
-// Serve answers requests until ctx ends. Then requests are refused with SYS_005 for the given time, so that balancers notice, and
-// those that run are finished, within 15 s.
+// ServeHTTP answers one request, observes it and logs one event of it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	begin := time.Now()
+	c := s.paths.AcquireContext()
+	defer s.paths.ReleaseContext(c)
+	c.Reset(hr, w)
+	r := newRequest(c)
+	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
+	s.find(r)
+	ctx, span := s.startSpan(r)
+	if err := s.answer(ctx, r); err != nil {
+		s.renderError(r, err)
+	}
+	s.observe(ctx, r, span, time.Since(begin))
+}
+
+// answer passes a request through everything that stands before its handler, in this order: CORS, drain, route; size,
+// authentication, scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
+// JSON, schema). The commands' and queries' bulkheads stand before their databases. A panic is SYS_001.
+func (s *Server) answer(ctx context.Context, r *request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = apierr.E(errcode.SYS001, apierr.Cause(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))
+		}
+	}()
+	switch preflight := s.allowOrigin(r); {
+	case preflight:
+		r.writeHeader(http.StatusNoContent)
+		return nil
+	case s.stopping.Err() != nil:
+		r.response.Header().Set("Connection", "close")
+		return apierr.E(errcode.SYS005)
+	case r.route == nil:
+		return apierr.E(errcode.REQ005)
+	case r.op == nil:
+		allowed := slices.Sorted(maps.Keys(r.route))
+		r.response.Header().Set("Allow", strings.Join(allowed, ", "))
+		if r.http.Method == http.MethodOptions {
+			r.writeHeader(http.StatusNoContent)
+			return nil
+		}
+		return apierr.E(errcode.REQ006, apierr.Extra("allowed", allowed))
+	}
+	if err = s.checkRequest(ctx, r); err != nil {
+		return err
+	}
+	if r.op.Stream { // it ends with its client, not with the server's time-outs
+		conn := http.NewResponseController(r.response.Writer)
+		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
+		_ = conn.SetWriteDeadline(time.Time{})
+	}
+	w, err := r.op.handle(ctx, r)
+	if err != nil || r.response.Committed { // a stream writes its own response
+		return err
+	}
+	return w.write(r)
+}
+
+// Serve answers requests until ctx ends, once. Then waiting requests (Prefer: wait) are answered at once, new ones are refused with
+// SYS_005 for the given time, so that balancers notice, and those that run are finished, within 15 s.
 func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration) error {
 	srv := &http.Server{
 		Handler:           s,
@@ -101,7 +183,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	s.draining.Store(true)
+	s.stop()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
@@ -112,64 +194,44 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 	return srv.Shutdown(ctx)
 }
 
-// exposed are our response headers that a browser's script may read.
-const exposed = "Age, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Consistency-Token, X-Served-By, X-Trace-ID"
+// corsHeaders are what browsers of allowed origins are told: all that the contract names, and what the tracing standards send.
+type corsHeaders struct{ methods, allowed, exposed string }
 
-// cors answers browsers of the allowed origins; a preflight needs no key.
-func (s *Server) cors(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		origin := c.Request().Header.Get("Origin")
-		if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
-			return next(c)
+func newCORSHeaders(operations []*operation, responseHeaders []string) corsHeaders {
+	methods, exposed := []string{http.MethodHead}, append([]string{"Allow", "Vary"}, responseHeaders...)
+	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
+		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
+	for _, o := range operations {
+		methods = append(methods, o.method)
+		for _, p := range o.Parameters {
+			if p.In == "header" {
+				allowed = append(allowed, p.Name)
+			}
 		}
-		h := c.Response().Header()
-		h.Add("Vary", "Origin")
-		h.Set("Access-Control-Allow-Origin", origin)
-		h.Set("Access-Control-Expose-Headers", exposed)
-		if c.Request().Method == http.MethodOptions && c.Request().Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE")
-			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Accept-Language, Idempotency-Key, If-Match, If-None-Match, Prefer, X-Consistency-Token, X-Trace-ID, traceparent")
-			h.Set("Access-Control-Max-Age", "600")
-			return c.NoContent(http.StatusNoContent)
-		}
-		return next(c)
 	}
+	list := func(names []string) string {
+		return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
+	}
+	return corsHeaders{list(methods), list(allowed), list(exposed)}
 }
 
-func (s *Server) drain(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if s.draining.Load() {
-			c.Response().Header().Set("Connection", "close")
-			return apierr.E(errcode.SYS005)
-		}
-		return next(c)
+// allowOrigin sets the CORS headers of a response. preflight tells that nothing else is to be answered; it needs no key.
+func (s *Server) allowOrigin(r *request) (preflight bool) {
+	if len(s.cfg.Origins) == 0 {
+		return false
 	}
-}
-
-// request is what the handlers give to a command.
-func request(ctx context.Context, path, key string) command.Envelope {
-	m := metaOf(ctx)
-	return command.Envelope{Owner: m.key.Owner, Operation: m.op.id, Key: key, About: m.about(path), Actor: m.key.ID}
-}
-
-// token reads a request's consistency token.
-func (s *Server) token(text *string) (token.Token, error) {
-	if text == nil {
-		return token.Token{}, nil
+	h, origin := r.response.Header(), r.http.Header.Get("Origin")
+	h.Add("Vary", "Origin") // also where none came: a cache must not give this response to a browser
+	if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
+		return false
 	}
-	t, ok := s.cfg.Signer.Parse(*text)
-	if !ok {
-		return t, apierr.E(errcode.REQ003, apierr.At("/header/X-Consistency-Token", errcode.RuleSignature))
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", s.cors.exposed)
+	if r.http.Method != http.MethodOptions || r.http.Header.Get("Access-Control-Request-Method") == "" {
+		return false
 	}
-	return t, nil
-}
-
-// orderID reads an id that matched the contract's pattern.
-func orderID(ctx context.Context, text string) (order.ID, error) {
-	id, ok := order.Parse(order.PrefixOrder, text)
-	if !ok {
-		return id, apierr.E(errcode.REQ003, apierr.At("/path/order_id", errcode.RulePattern))
-	}
-	metaOf(ctx).orderID = text
-	return id, nil
+	h.Set("Access-Control-Allow-Methods", s.cors.methods)
+	h.Set("Access-Control-Allow-Headers", s.cors.allowed)
+	h.Set("Access-Control-Max-Age", "600")
+	return true
 }

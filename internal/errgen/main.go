@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"go/format"
 	"log"
@@ -22,26 +21,28 @@ import (
 
 // entry is one code of the registry. Its extras matter to internal/bundle alone.
 type entry struct {
-	Code      string `yaml:"-"`
-	Status    int
-	Retryable bool
-	Title     string
-	Message   struct {
-		EN string
-		ZH string `yaml:"zh-CN"`
-	}
-	Description     string
-	Extras, Example any
+	Code                string `yaml:"-"`
+	Reserved, Retryable bool
+	Status              int
+	Title               string
+	Message             words
+	Description         string
+	Rejection           struct{ Description string }
+	Extras, Example     any
 }
 
 // rule is what one fault in `errors[]` may break, and how that is said.
 type rule struct {
-	Name string `yaml:"-"`
-	EN   string
-	ZH   string `yaml:"zh-CN"`
+	Name  string `yaml:"-"`
+	words `yaml:",inline"`
 }
 
-// contents of the registry as far as they are generated from, sorted.
+type words struct {
+	EN string
+	ZH string `yaml:"zh-CN"`
+}
+
+// contents of the registry that are generated from, sorted: the codes that are not reserved, and the rules.
 type contents struct {
 	Codes []entry
 	Rules []rule
@@ -49,11 +50,7 @@ type contents struct {
 
 func main() {
 	log.SetFlags(0)
-	in := flag.String("in", "openapi/errors.yaml", "the registry")
-	goOut := flag.String("go", "gen/errcode/errcode.gen.go", "the Go file to write")
-	tsOut := flag.String("ts", "gen/ts/src/errors.gen.ts", "the TypeScript file to write")
-	flag.Parse()
-	if err := run(*in, *goOut, *tsOut); err != nil {
+	if err := run("openapi/errors.yaml", "gen/errcode/errcode.gen.go", "gen/ts/src/errors.gen.ts"); err != nil {
 		log.Fatalf("errgen: %v", err)
 	}
 }
@@ -102,8 +99,9 @@ func parse(text []byte) (c contents, err error) {
 	var faults []error
 	for _, code := range slices.Sorted(maps.Keys(registry.Codes)) {
 		e := registry.Codes[code]
-		e.Code = code
-		c.Codes = append(c.Codes, e)
+		if e.Code = code; !e.Reserved {
+			c.Codes = append(c.Codes, e)
+		}
 		texts := []string{e.Title, e.Message.EN, e.Message.ZH, e.Description}
 		switch {
 		case !codeForm.MatchString(code):
@@ -112,7 +110,7 @@ func parse(text []byte) (c contents, err error) {
 			faults = append(faults, fmt.Errorf("%s: status %d is not 4xx or 5xx", code, e.Status))
 		case slices.Contains(texts, ""):
 			faults = append(faults, fmt.Errorf("%s: needs title, message.en, message.zh-CN and description", code))
-		case strings.ContainsAny(strings.Join(texts, ""), "%{}<>\n"):
+		case strings.ContainsAny(strings.Join(texts, "")+e.Rejection.Description, "%{}<>\n"):
 			faults = append(faults, fmt.Errorf("%s: variable text; a text is the same for every occurrence", code))
 		}
 	}
@@ -162,6 +160,7 @@ type Info struct {
 	Title       string // short English
 	EN, ZH      string // the message, en and zh-CN
 	Description string // what happened and what a client should do
+	Rejection   string // the same of an order that was rejected with the code; empty: none is
 }
 
 // Lookup finds a code; false for text that is no code.
@@ -179,7 +178,7 @@ func All() []Info { return slices.Clone(infos) }
 var infos = []Info{
 {{- range .Codes}}
 	{ {{- .Const}}, {{.Status}}, {{.Retryable}}, {{printf "%q, %q, %q" .Title .Message.EN .Message.ZH}},
-		{{printf "%q" .Description}}},
+		{{printf "%q" .Description}}, {{printf "%q" .Rejection.Description}}},
 {{- end}}
 }
 

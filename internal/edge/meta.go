@@ -1,0 +1,182 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/ordergate/ordergate/command"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
+)
+
+// request is one request from its first byte to the event that is logged of it. checkRequest fills it; handlers read it.
+type request struct {
+	http     *http.Request
+	response *echo.Response
+	path     echo.Context // holds the values of the path's parameters
+	route    route        // nil: no such path
+	op       *operation   // nil: no such operation
+	traceID  string
+	chinese  bool
+
+	key            *Key // nobody's where the operation is public
+	idempotencyKey string
+	orderID        order.ID // of the path or, of a new order, of its result
+	sku            string
+	page           query.Page
+	token          token.Token // the answer is at least as new
+	ifNoneMatch    string
+	parameters     map[string]string // the others
+	raw            []byte            // the body as it was sent, of operations with x-raw-body
+	bodyRead       bool              // to its end
+
+	tier        string
+	answerToken string // the consistency token of a refusal
+	code        errcode.Code
+	cause       error // of an error answer, for the log
+}
+
+// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
+func newRequest(c echo.Context) *request {
+	h := c.Request().Header
+	for name, lines := range h {
+		if len(lines) > 1 {
+			h[name] = []string{strings.Join(lines, ", ")}
+		}
+	}
+	return &request{
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(h), chinese: chinese(h), key: &nobody,
+		page: query.Page{Limit: 20}, // the contract's default
+	}
+}
+
+// keep puts a parameter that satisfies its schema in its place. It is false for a token that is not ours.
+func (s *Server) keep(r *request, name, value string) (ok bool) {
+	ok = true
+	switch name {
+	case "order_id":
+		r.orderID, _ = order.Parse(order.PrefixOrder, value) // the zero id is nobody's
+	case "sku":
+		r.sku = value
+	case "limit":
+		r.page.Limit, _ = strconv.Atoi(value)
+	case "cursor":
+		r.page.Cursor = value
+	case "If-None-Match":
+		r.ifNoneMatch = value
+	case "X-Consistency-Token":
+		r.token, ok = s.cfg.Signer.Parse(value)
+	default:
+		if r.parameters == nil {
+			r.parameters = map[string]string{}
+		}
+		r.parameters[name] = value
+	}
+	return ok
+}
+
+// envelope is what a command is told of the request.
+func (r *request) envelope() command.Envelope {
+	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, About: r.problemContext(), Actor: r.key.ID}
+}
+
+// maxInstance bounds `instance` in bytes.
+const maxInstance = 256
+
+// problemContext is what a problem says of the request. The instance is the path as it was sent.
+func (r *request) problemContext() apierr.ProblemContext {
+	path := r.http.URL.EscapedPath()
+	if len(path) > maxInstance {
+		path = path[:maxInstance]
+		if i := strings.LastIndexByte(path, '%'); i > maxInstance-3 { // never cut inside an escape
+			path = path[:i]
+		}
+	}
+	return apierr.ProblemContext{TraceID: r.traceID, Instance: path, Chinese: r.chinese}
+}
+
+// Parameter implements api.Request.
+func (r *request) Parameter(name string) (value string, given bool) {
+	value, given = r.parameters[name]
+	return value, given
+}
+
+// Decode implements api.Request: size, strict JSON, schema, then one decode of what was validated. An optional body may be left out,
+// be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
+func (r *request) Decode(to any) (given bool, err error) {
+	body := r.raw
+	if body == nil {
+		if body, err = r.readBody(); err != nil {
+			return false, err
+		}
+	}
+	v, err := readJSON(body)
+	none := errors.Is(err, io.EOF)
+	switch {
+	case !r.op.RequestBody.Required && (none || err == nil && v == nil):
+		return false, nil
+	case none:
+		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))
+	case err != nil:
+		return false, err
+	}
+	if err = validate(r.op.body, v); err != nil {
+		return false, err
+	}
+	if err = json.Unmarshal(body, to); err == nil {
+		return true, nil
+	}
+	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
+	if body, err = json.Marshal(v); err == nil {
+		err = json.Unmarshal(body, to)
+	}
+	if err != nil {
+		return false, apierr.E(errcode.REQ002, apierr.At("", errcode.RuleType), apierr.Cause(err))
+	}
+	return true, nil
+}
+
+// readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending.
+func (r *request) readBody() ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, apierr.E(errcode.REQ008)
+	}
+	if err != nil {
+		return nil, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
+	}
+	r.bodyRead = true
+	return body, nil
+}
+
+// emptyBody tells whether a body of unknown length ends at once. It waits at most for lingering; a byte that it reads is lost.
+func (r *request) emptyBody() bool {
+	conn := http.NewResponseController(r.response.Writer)
+	_ = conn.SetReadDeadline(time.Now().Add(lingering)) // a test's recorder has none
+	n, err := r.http.Body.Read(make([]byte, 1))
+	_ = conn.SetReadDeadline(time.Time{})
+	r.bodyRead = n == 0 && errors.Is(err, io.EOF)
+	return r.bodyRead
+}
+
+// lingering is how long the rest of a body is read that nobody wants, so that a client which is still sending sees the answer.
+const lingering = 500 * time.Millisecond
+
+// writeHeader sends the status and the headers. The rest of an unread body is not waited for: net/http would, before it answers.
+func (r *request) writeHeader(status int) {
+	if !r.bodyRead && r.http.ContentLength != 0 {
+		r.response.Header().Set("Connection", "close")
+		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
+	}
+	r.response.WriteHeader(status)
+}

@@ -1,0 +1,496 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/command"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
+)
+
+// smallServer answers a contract of the test's own.
+func smallServer(t *testing.T, contract string, handlers map[string]handler, origins ...string) *Server {
+	t.Helper()
+	s := newServer(Config{
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Origins: origins,
+		Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(),
+		Auth: NewAuthenticator(nil, map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"s"}}}, time.Now),
+	})
+	if err := s.register([]byte(contract), handlers); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// samples are the values of a metric by the values of its labels; of a histogram the count.
+func samples(t *testing.T, s *Server, name string) map[string]float64 {
+	t.Helper()
+	families, err := s.cfg.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			if f.GetName() == name {
+				found[strings.Join(labels, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return found
+}
+
+func codeOf(w *httptest.ResponseRecorder) string {
+	var p struct{ Code string }
+	_ = json.Unmarshal(w.Body.Bytes(), &p)
+	return fmt.Sprint(w.Code, " ", p.Code)
+}
+
+// A path is the contract's as a whole, whatever the method and with or without a key.
+func TestPathsMatchAsAWhole(t *testing.T) {
+	s := deadServer(t)
+	for _, path := range []string{"/v1/products/LAMP-0001/reviews", "/v1/products/LAMP-0001/", "/v1/errors/PAY_003/", "/v1/inventory/a/b/c", "/v1/products/", "//v1/products", "/"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PURGE"} {
+			if got := codeOf(call(s, method, path, "", "Authorization", "")); got != "404 REQ_005" {
+				t.Errorf("%s %s: %s", method, path, got)
+			}
+		}
+	}
+	for method, want := range map[string]string{"PURGE": "405 REQ_006", "OPTIONS": "204 ", "GET": "401 AUTH_001"} {
+		if got := codeOf(call(s, method, "/v1/products/LAMP-0001", "", "Authorization", "")); got != want {
+			t.Errorf("%s: %s", method, got)
+		}
+	}
+}
+
+// Every GET can be asked by HEAD, and a refusal of the method says so.
+func TestAllowNamesHEAD(t *testing.T) {
+	s := deadServer(t)
+	for _, c := range []struct{ method, path, allow string }{
+		{"DELETE", "/v1/products/LAMP-0001", "GET, HEAD, OPTIONS"}, {"PUT", "/v1/orders", "GET, HEAD, OPTIONS, POST"},
+		{"OPTIONS", "/v1/errors", "GET, HEAD, OPTIONS"}, {"HEAD", "/v1/orders/ord_1/cancel", "OPTIONS, POST"},
+	} {
+		w := call(s, c.method, c.path, "")
+		if got := w.Header().Get("Allow"); got != c.allow {
+			t.Errorf("%s %s: Allow is %q", c.method, c.path, got)
+		}
+		var p struct{ Allowed []string }
+		if _ = json.Unmarshal(w.Body.Bytes(), &p); w.Code == 405 && strings.Join(p.Allowed, ", ") != c.allow {
+			t.Errorf("%s %s: allowed is %q", c.method, c.path, p.Allowed)
+		}
+	}
+}
+
+func TestMediaTypesHaveNoCase(t *testing.T) {
+	s := deadServer(t)
+	for accept, want := range map[string]string{
+		"Application/JSON": "200 ", "APPLICATION/*": "200 ", "text/html, Application/Json;q=0.1": "200 ", "application/problem+json": "200 ",
+		"application/yaml": "406 REQ_007", "Application/JSON;Q=0": "406 REQ_007",
+	} {
+		if got := codeOf(call(s, "GET", "/v1/errors", "", "Accept", accept)); got != want {
+			t.Errorf("Accept %s: %s", accept, got)
+		}
+	}
+	for contentType, want := range map[string]string{"Application/JSON; Charset=UTF-8": "503 SYS_002", "Application/XML": "415 REQ_009"} {
+		if got := codeOf(call(s, "POST", "/v1/orders", goodOrder, "Content-Type", contentType)); got != want {
+			t.Errorf("Content-Type %s: %s", contentType, got)
+		}
+	}
+}
+
+const bodies = `{"paths":{
+	"/optional":{"post":{"operationId":"optional","requestBody":{"content":{"application/json":{"schema":{"type":"object"}}}},"responses":{}}},
+	"/required":{"post":{"operationId":"required","requestBody":{"required":true,"content":{"application/json":{"schema":
+		{"type":"object","properties":{"at":{"type":"string","format":"date-time"}}}}}},"responses":{}}}}}`
+
+func decoder(_ context.Context, r *request) (response, error) {
+	var body map[string]any
+	given, err := r.Decode(&body)
+	return response{status: 200, contentType: "text/plain", headers: []string{"X-Given", fmt.Sprint(given)}}, err
+}
+
+// An optional body may be left out, in every way that clients do that.
+func TestOptionalBodies(t *testing.T) {
+	server := httptest.NewServer(smallServer(t, bodies, map[string]handler{"optional": decoder, "required": decoder}))
+	defer server.Close()
+	chunked := func(body string) io.Reader { return io.MultiReader(strings.NewReader(body)) } // of unknown length
+	for _, c := range []struct {
+		name, path, contentType string
+		body                    io.Reader
+		status                  int
+		given                   string
+	}{
+		{"no body", "/optional", "", nil, 200, "false"},
+		{"chunked without bytes or type", "/optional", "", chunked(""), 200, "false"},
+		{"chunked without bytes, of another type", "/optional", "text/plain", chunked(""), 200, "false"},
+		{"chunked without bytes", "/optional", "application/json", chunked(""), 200, "false"},
+		{"null", "/optional", "application/json", strings.NewReader("null"), 200, "false"},
+		{"null, chunked, with spaces", "/optional", "application/json", chunked(" null\n"), 200, "false"},
+		{"an object", "/optional", "application/json", chunked("{}"), 200, "true"},
+		{"chunked without type", "/optional", "", chunked("{}"), 415, ""},
+		{"a number", "/optional", "application/json", chunked("7"), 400, ""},
+		{"null where one is required", "/required", "application/json", strings.NewReader("null"), 400, ""},
+		{"chunked without bytes where one is required", "/required", "", chunked(""), 400, ""},
+	} {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+c.path, c.body)
+		if c.contentType != "" {
+			req.Header.Set("Content-Type", c.contentType)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != c.status || res.Header.Get("X-Given") != c.given {
+			t.Errorf("%s: %d, given: %q", c.name, res.StatusCode, res.Header.Get("X-Given"))
+		}
+	}
+}
+
+// Times are RFC 3339 strictly, in bodies as in parameters.
+func TestTimesAreStrict(t *testing.T) {
+	s := smallServer(t, bodies, map[string]handler{"optional": decoder, "required": decoder})
+	for at, good := range map[string]bool{
+		"2026-11-26T07:10:13Z": true, "2026-11-26t00:00:00z": true, "2026-11-26T00:00:00.1234567%2B08:00": true, "0001-01-01T00:00:00Z": true,
+		"2026-11-26T7:10:13Z": false, "2026-11-26T07:10:13,5Z": false, "2026-11-26T07:10:13%2B24:00": false, "2026-11-26 07:10:13Z": false,
+	} {
+		plain := strings.ReplaceAll(at, "%2B", "+")
+		if got := codeOf(call(s, "POST", "/required", `{"at":"`+plain+`"}`)); (got == "200 ") != good || !good && got != "400 REQ_002" {
+			t.Errorf("%s in a body: %s", plain, got)
+		}
+	}
+}
+
+func TestInstanceIsThePathAsItWasSent(t *testing.T) {
+	s := deadServer(t)
+	long := "/v1/errors/" + strings.Repeat("%C3%A9", 60)
+	for sent, want := range map[string]string{
+		"/v1/products/a%20b": "/v1/products/a%20b", "/v1/products/a%2Fb": "/v1/products/a%2Fb", "/v1/%e9?x=1": "/v1/%e9",
+		long: long[:254], "/v1/errors/x" + long[11:]: "/v1/errors/x" + long[11:254], "/v1/errors/xy" + long[11:]: "/v1/errors/xy" + long[11:254],
+	} {
+		var p struct{ Instance string }
+		if w := call(s, "GET", sent, ""); json.Unmarshal(w.Body.Bytes(), &p) != nil || p.Instance != want {
+			t.Errorf("%s: instance %s", sent, p.Instance)
+		}
+	}
+}
+
+// A value of a path is decoded once.
+func TestPathsAreDecodedOnce(t *testing.T) {
+	const contract = `{"paths":{"/things/{name}":{"get":{"operationId":"get","parameters":[{"name":"name","in":"path","required":true,"schema":{"type":"string"}}],"responses":{}}}}}`
+	s := smallServer(t, contract, map[string]handler{"get": func(_ context.Context, r *request) (response, error) {
+		name, _ := r.Parameter("name")
+		return response{status: 200, headers: []string{"X-Name", name}}, nil
+	}})
+	for sent, want := range map[string]string{
+		"LAMP%2D0001": "LAMP-0001", "LAMP%252D0001": "LAMP%2D0001", "a%2Fb%252F": "a/b%2F", "%2525": "%25", "%C3%A9": "é", "a+b": "a+b",
+	} {
+		if got := call(s, "GET", "/things/"+sent, "").Header().Get("X-Name"); got != want {
+			t.Errorf("%s: %q", sent, got)
+		}
+	}
+	if got := codeOf(call(deadServer(t), "GET", "/v1/errors/PAY_00%2533", "")); got != "400 REQ_003" {
+		t.Errorf("a code decoded twice: %s", got)
+	}
+}
+
+func TestMessagesInChinese(t *testing.T) {
+	s := deadServer(t)
+	for _, c := range []struct {
+		accept  []string
+		chinese bool
+	}{
+		{[]string{"zh-CN"}, true}, {[]string{"zh"}, true}, {[]string{"de, zh-CN;q=0.5"}, true}, {[]string{"fr;q=0.5", "zh-CN"}, true},
+		{[]string{"en"}, false}, {nil, false}, {[]string{"nonsense;;;"}, false}, {[]string{"zh;q=0.1", "en"}, false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v1/nothing", http.NoBody)
+		r.Header["Accept-Language"] = c.accept
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if chinese := strings.ContainsFunc(w.Body.String(), func(r rune) bool { return r > 0x4e00 && r < 0x9fff }); chinese != c.chinese {
+			t.Errorf("%q is answered with %s", c.accept, w.Body)
+		}
+	}
+}
+
+// The caller's trace id is kept where its header is valid by its own standard.
+func TestTraceID(t *testing.T) {
+	const id, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	zeros := strings.Repeat("0", 32)
+	for _, c := range []struct{ name, header, value, want string }{
+		{"the caller's own", "X-Trace-ID", "checkout-1", "checkout-1"},
+		{"a bad one", "X-Trace-ID", "a b\tc", ""},
+		{"300 characters", "X-Trace-ID", strings.Repeat("a", 300), ""},
+		{"Jaeger's", "Uber-Trace-Id", "4bf92f3577b34da6:1:0:1", "4bf92f3577b34da6"},
+		{"Jaeger's of zeros", "Uber-Trace-Id", "0000:1:0:1", ""},
+		{"Jaeger's without a span", "Uber-Trace-Id", "4bf92f3577b34da6:0:0:1", ""},
+		{"Jaeger's in three parts", "Uber-Trace-Id", "4bf92f3577b34da6:1:0", ""},
+		{"Jaeger's that is no number", "Uber-Trace-Id", "checkout:1:0:1", ""},
+		{"W3C's", "Traceparent", "00-" + id + "-" + span + "-01", id},
+		{"W3C's of a later version", "Traceparent", "cc-" + id + "-" + span + "-01-what-comes", id},
+		{"W3C's of zeros", "Traceparent", "00-" + zeros + "-0000000000000000-01", ""},
+		{"W3C's without a parent", "Traceparent", "00-" + id + "-0000000000000000-01", ""},
+		{"W3C's in capitals", "Traceparent", "00-" + strings.ToUpper(id) + "-" + span + "-01", ""},
+		{"W3C's of version ff", "Traceparent", "ff-" + id + "-" + span + "-01", ""},
+		{"W3C's with a tail", "Traceparent", "00-" + id + "-" + span + "-01-x", ""},
+		{"W3C's cut", "Traceparent", "00-" + id + "-" + span, ""},
+	} {
+		got := call(deadServer(t), "GET", "/v1/errors", "", c.header, c.value).Header().Get("X-Trace-ID")
+		if c.want != "" && got != c.want || c.want == "" && len(got) != 36 {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}
+
+func TestPrefer(t *testing.T) {
+	for header, want := range map[string]time.Duration{
+		"wait=5": 5 * time.Second, "respond-async, wait=3": 3 * time.Second, `WAIT="2"; x=y`: 2 * time.Second, "wait=99": 10 * time.Second,
+		"wait=-1": 0, "wait": 0, "wait=x": 0, "": 0, "wait=1, wait=9": time.Second, "wait=99999999999999999999": 0,
+		`foo="a, wait=9"`: 0, `foo="a, wait=9", wait=4`: 4 * time.Second, `foo="a\", wait=9"`: 0, `foo="a;b", wait=4`: 4 * time.Second,
+		`foo="never closed, wait=9`: 0, `foo; bar="x, wait=8", wait=2`: 2 * time.Second, strings.Repeat("rubbish ,;=\\", 2000): 0,
+	} {
+		if got, _ := waitOf(header); got != want {
+			t.Errorf("%q waits %v", header, got)
+		}
+	}
+	if got := codeOf(call(deadServer(t), "POST", "/v1/orders", goodOrder, "Prefer", strings.Repeat("x", 5000))); got != "503 SYS_002" {
+		t.Errorf("rubbish is not ignored: %s", got)
+	}
+}
+
+func TestIdempotencyKeysAreEightTo255Characters(t *testing.T) {
+	n := func(n int) string { return strings.Repeat("k", n) }
+	for key, want := range map[string]string{
+		n(7): "400 IDEM_004", n(8): "503 SYS_002", n(255): "503 SYS_002", n(256): "400 IDEM_004", "12 45678": "400 IDEM_004",
+		`"` + n(7) + `"`: "400 IDEM_004", `"` + n(8) + `"`: "503 SYS_002", `"` + n(255) + `"`: "503 SYS_002", `"` + n(256) + `"`: "400 IDEM_004",
+		`"` + n(8): "400 IDEM_004", `""` + n(8) + `""`: "400 IDEM_004", "": "400 IDEM_001",
+	} {
+		if got := codeOf(call(deadServer(t), "POST", "/v1/orders", goodOrder, "Idempotency-Key", key)); got != want {
+			t.Errorf("%d characters, %.12s: %s", len(key), key, got)
+		}
+	}
+}
+
+// Browsers of allowed origins may send every header that the contract or a tracing standard names, and read every header of ours.
+func TestCORS(t *testing.T) {
+	s := deadServer(t)
+	s.cfg.Origins = []string{"https://shop.example"}
+	for origin, allowed := range map[string]string{"": "", "https://other.example": "", "https://shop.example": "https://shop.example"} {
+		for _, path := range []string{"/v1/errors", "/v1/orders", "/v1/nothing"} { // 200, 403, 404
+			h := call(s, "GET", path, "", "Origin", origin).Header()
+			if h.Get("Vary") != "Origin" || h.Get("Access-Control-Allow-Origin") != allowed {
+				t.Errorf("%s from %q: %v", path, origin, h)
+			}
+		}
+	}
+	w := call(s, "OPTIONS", "/v1/orders", "", "Authorization", "", "Origin", "https://shop.example", "Access-Control-Request-Method", "POST")
+	for header, names := range map[string]string{
+		"Access-Control-Allow-Methods":  "GET, HEAD, POST",
+		"Access-Control-Allow-Headers":  "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, X-Consistency-Token, X-Trace-ID, traceparent, tracestate, baggage, uber-trace-id, b3, X-B3-TraceId",
+		"Access-Control-Expose-Headers": "Age, Allow, ETag, Idempotency-Replayed, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Consistency-Token, X-Served-By, X-Trace-ID",
+	} {
+		for name := range strings.SplitSeq(names, ", ") {
+			if got := ", " + w.Header().Get(header) + ", "; w.Code != 204 || !strings.Contains(got, ", "+name+", ") {
+				t.Errorf("%d, %s lacks %s: %s", w.Code, header, name, got)
+			}
+		}
+	}
+	if h := call(deadServer(t), "GET", "/v1/errors", "", "Origin", "https://shop.example").Header(); h.Get("Vary") != "" {
+		t.Error("Vary without origins")
+	}
+}
+
+// A request that is refused before its body is read is answered without waiting for the body, and the connection ends.
+func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
+	server := httptest.NewServer(deadServer(t)) // without a read time-out: who waits for the body, waits for ever
+	t.Cleanup(server.Close)
+	const auth, key = "Authorization: Bearer " + testKey + "\r\n", "Idempotency-Key: 12345678\r\n"
+	const five, json = "Content-Length: 5000\r\n", "Content-Type: application/json\r\n"
+	for _, c := range []struct{ name, line, headers, want string }{
+		{"no key", "POST /v1/orders", five + json, "401"},
+		{"no such path", "POST /v1/nothing", five, "404"},
+		{"no such method", "DELETE /v1/orders", five, "405"},
+		{"too large", "POST /v1/orders", "Content-Length: 5000000\r\n" + json, "413"},
+		{"a missing scope", "GET /v1/orders", five + auth, "403"},
+		{"nothing acceptable", "POST /v1/orders", five + auth + json + "Accept: text/html\r\n", "406"},
+		{"a wrong media type", "POST /v1/orders", five + auth + "Content-Type: text/plain\r\n", "415"},
+		{"a wrong media type, chunked", "POST /v1/orders", "Transfer-Encoding: chunked\r\n" + auth, "415"},
+		{"no idempotency key", "POST /v1/orders", five + auth + json, "400"},
+		{"a bad parameter", "POST /v1/orders?x=1", five + auth + json + key, "400"},
+		{"a body of a GET", "GET /v1/errors", five, "200"},
+		{"a body of OPTIONS", "OPTIONS /v1/errors", five, "204"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n", c.line, c.headers)
+			if !strings.Contains(c.headers, "chunked") { // that client sends nothing at all
+				fmt.Fprint(conn, "{")
+			}
+			sent, from := time.Now(), bufio.NewReader(conn)
+			res, err := http.ReadResponse(from, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answered := time.Now()
+			_, _ = io.Copy(io.Discard, res.Body)
+			if _, err = from.ReadByte(); !strings.HasPrefix(res.Status, c.want) || err != io.EOF {
+				t.Errorf("%s, then %v", res.Status, err)
+			}
+			if took, lingered := answered.Sub(sent), time.Since(answered); strings.HasPrefix(c.headers, five) && took > lingered {
+				t.Errorf("the answer took %v, as long as the body was waited for; the connection ended %v later", took, lingered)
+			}
+		})
+	}
+}
+
+// Waiting requests are counted, and answered with what was accepted as soon as the server stops.
+func TestStoppingEndsWaits(t *testing.T) {
+	s := deadServer(t)
+	r := &request{http: httptest.NewRequest(http.MethodPost, "/v1/orders", http.NoBody), key: &Key{}}
+	r.http.Header.Set("Prefer", "wait=10")
+	waits := make(chan struct{})
+	done := make(chan response)
+	go func() {
+		w, _ := s.commandResponse(t.Context(), r, command.Result{Status: 202}, nil, func(ctx context.Context, _ order.Owner, accepted command.Result, _ time.Duration) command.Result {
+			close(waits)
+			<-ctx.Done()
+			return accepted
+		})
+		done <- w
+	}()
+	<-waits
+	if n := samples(t, s, "ordergate_waiting_requests")[""]; n != 1 {
+		t.Errorf("%v requests wait", n)
+	}
+	s.stop()
+	select {
+	case w := <-done:
+		if w.status != 202 {
+			t.Error(w.status)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the wait goes on")
+	}
+	if n := samples(t, s, "ordergate_waiting_requests")[""]; n != 0 {
+		t.Errorf("%v requests still wait", n)
+	}
+}
+
+// A refusal of a read says how new the data is that it comes from, and is counted by its code.
+func TestRefusalsOfReadsCarryATokenAndAreCounted(t *testing.T) {
+	const contract = `{"paths":{"/thing":{"get":{"operationId":"get","responses":{}}}}}`
+	s := smallServer(t, contract, map[string]handler{"get": func(_ context.Context, r *request) (response, error) {
+		return r.queryResponse(query.View{Token: "1.x", Tier: "replica"}, apierr.E(errcode.ORD001))
+	}})
+	w := call(s, "GET", "/thing", "")
+	if h := w.Header(); w.Code != 404 || h.Get("X-Consistency-Token") != "1.x" || h.Get("X-Served-By") != "replica" {
+		t.Errorf("%d %v", w.Code, h)
+	}
+	if n := samples(t, s, "ordergate_refusals_total")["ORD_001"]; n != 1 {
+		t.Errorf("%v refusals", n)
+	}
+}
+
+// withDeadlines is a recorder that has the deadlines of a connection.
+type withDeadlines struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+func (w *withDeadlines) SetReadDeadline(t time.Time) error  { w.read = t; return nil }
+func (w *withDeadlines) SetWriteDeadline(t time.Time) error { w.write = t; return nil }
+
+// A stream lives as long as its client: no time-out of the server ends it, no HEAD asks for it, and it has a histogram of its own.
+func TestStreams(t *testing.T) {
+	const contract = `{"paths":{
+		"/declared":{"get":{"operationId":"declared","x-stream":true,"responses":{}}},
+		"/events":{"get":{"operationId":"events","responses":{"200":{"content":{"text/event-stream":{}}}}}},
+		"/document":{"get":{"operationId":"document","responses":{}}}}}`
+	stream := func(ctx context.Context, r *request) (response, error) {
+		r.response.WriteHeader(http.StatusOK)
+		fmt.Fprint(r.response, ": heartbeat\n\n")
+		r.response.Flush()
+		<-ctx.Done()
+		return response{}, nil
+	}
+	s := smallServer(t, contract, map[string]handler{"declared": stream, "events": stream, "document": func(context.Context, *request) (response, error) {
+		return response{status: 200}, nil
+	}})
+	for path, streams := range map[string]bool{"/declared": true, "/events": true, "/document": false} {
+		client, leaves := context.WithCancel(t.Context())
+		w := &withDeadlines{httptest.NewRecorder(), time.Now(), time.Now()}
+		done := make(chan struct{})
+		go func() {
+			s.ServeHTTP(w, httptest.NewRequestWithContext(client, http.MethodGet, path, http.NoBody))
+			close(done)
+		}()
+		leaves()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s goes on without its client", path)
+		}
+		if w.read.IsZero() != streams || w.write.IsZero() != streams {
+			t.Errorf("%s ends at %v or %v", path, w.read, w.write)
+		}
+		want := map[bool]string{true: "405 REQ_006", false: "200 "}[streams]
+		head := httptest.NewRecorder()
+		s.ServeHTTP(head, httptest.NewRequestWithContext(client, http.MethodHead, path, http.NoBody))
+		if codeOf(head) != want || streams && head.Header().Get("Allow") != "GET, OPTIONS" {
+			t.Errorf("HEAD %s: %d, Allow %s", path, head.Code, head.Header().Get("Allow"))
+		}
+	}
+	if got := samples(t, s, "ordergate_stream_seconds"); got["declared client_gone"] != 1 || got["events client_gone"] != 1 || len(got) != 2 {
+		t.Errorf("streams: %v", got)
+	}
+}
+
+// The bytes that a signature is over are kept as they were sent, and its handler decodes them itself.
+func TestRawBodies(t *testing.T) {
+	const contract = `{"paths":{"/callback":{"post":{"operationId":"callback","x-raw-body":true,"security":[{"bearer":["s"]}],
+		"requestBody":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["id"]}}}},"responses":{}}}}}`
+	s := smallServer(t, contract, map[string]handler{"callback": func(_ context.Context, r *request) (response, error) {
+		if !strings.HasPrefix(string(r.raw), "{ ") {
+			return response{}, apierr.E(errcode.AUTH002) // the signature is wrong
+		}
+		var body struct{ ID string }
+		_, err := r.Decode(&body)
+		return response{status: 200, headers: []string{"X-Raw", string(r.raw), "X-Id", body.ID}}, err
+	}})
+	const sent = `{ "id" : "e1" }`
+	if w := call(s, "POST", "/callback", sent); w.Code != 200 || w.Header().Get("X-Raw") != sent || w.Header().Get("X-Id") != "e1" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for body, want := range map[string]string{`{"id":"e1"}`: "401 AUTH_002", `broken`: "401 AUTH_002", `{ }`: "400 REQ_002", `{ "x":`: "400 REQ_001"} {
+		if got := codeOf(call(s, "POST", "/callback", body)); got != want {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
+)
+
+// response is a finished response: status, headers and bytes as they are sent. Nothing is encoded again.
+type response struct {
+	status      int
+	contentType string
+	body        view.Body
+	headers     []string // names, canonical, and values in turn; an empty value is left out
+}
+
+func (w response) write(r *request) error {
+	h := r.response.Header()
+	for i := 0; i < len(w.headers); i += 2 {
+		if w.headers[i+1] != "" {
+			h[w.headers[i]] = []string{w.headers[i+1]}
+		}
+	}
+	if w.body.ETag != "" {
+		h["Etag"] = []string{w.body.ETag}
+	}
+	if w.status == http.StatusNotModified {
+		r.writeHeader(w.status)
+		return nil
+	}
+	h["Content-Type"] = []string{w.contentType}
+	h["Content-Length"] = []string{strconv.Itoa(len(w.body.Bytes))}
+	r.writeHeader(w.status)
+	_, err := r.response.Write(w.body.Bytes)
+	return err
+}
+
+// unlessHeld turns a response into 304 if the caller holds it.
+func (r *request) unlessHeld(w response) response {
+	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
+		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.body.ETag {
+			w.status = http.StatusNotModified
+		}
+	}
+	return w
+}
+
+// queryResponse is the response of a query. A refusal, too, tells how new the data is that it comes from.
+func (r *request) queryResponse(v query.View, err error) (response, error) {
+	r.tier = v.Tier
+	if err != nil {
+		r.answerToken = v.Token
+		return response{}, err
+	}
+	return r.unlessHeld(response{status: http.StatusOK, contentType: "application/json", body: v.Body, headers: []string{
+		"Cache-Control", "private, no-cache", "X-Consistency-Token", v.Token, "X-Served-By", v.Tier, "Age", strconv.Itoa(v.Age),
+	}}), nil
+}
+
+// awaiter turns the 202 of a command into its final result, if that is there in time.
+type awaiter = func(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration) command.Result
+
+// commandResponse is the response of a command; with Prefer: wait that of its final result, which await waits for. A refusal
+// carries the token of the state that refused it: a read with it sees why.
+func (s *Server) commandResponse(ctx context.Context, r *request, result command.Result, err error, await awaiter) (response, error) {
+	if err != nil {
+		if result.LSN > 0 {
+			r.answerToken = s.sign(token.Token{LSN: result.LSN})
+		}
+		return response{}, err
+	}
+	within, applied := waitOf(r.http.Header.Get("Prefer"))
+	if within > 0 && result.Status == http.StatusAccepted {
+		result = s.await(ctx, r.key.Owner, result, within, await)
+	}
+	t, replayed := token.Token{LSN: result.LSN}, ""
+	if !result.OrderID.IsZero() {
+		r.orderID = result.OrderID
+	}
+	if result.Rev > 0 && !result.OrderID.IsZero() { // of a replay only the position is known
+		t.Key, t.Rev = result.OrderID.Format(order.PrefixOrder), result.Rev
+	}
+	if result.Replayed {
+		replayed = "true"
+	}
+	if result.Status >= http.StatusBadRequest { // a stored refusal
+		var problem struct{ Code errcode.Code }
+		_ = json.Unmarshal(result.Body.Bytes, &problem) // ours
+		r.code, applied = problem.Code, ""
+	}
+	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
+		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),
+	}}, nil
+}
+
+func (s *Server) sign(t token.Token) string {
+	t.Timeline = s.cfg.Timeline()
+	return s.cfg.Signer.Sign(t)
+}
+
+// await ends with the client, and as soon as the server stops.
+func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration, await awaiter) command.Result {
+	s.metrics.waiting.Inc()
+	defer s.metrics.waiting.Dec()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	return await(ctx, owner, accepted, within)
+}
+
+// maxWait bounds Prefer: wait.
+const maxWait = 10 * time.Second
+
+var (
+	quotedString  = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
+	hideSeparator = strings.NewReplacer(",", " ", ";", " ")
+)
+
+// waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
+// counts. Anything else, rubbish of any length included, is ignored.
+func waitOf(prefer string) (time.Duration, string) {
+	for p := range strings.SplitSeq(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace), ",") {
+		p, _, _ = strings.Cut(p, ";")
+		name, value, _ := strings.Cut(p, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+			continue
+		}
+		seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
+		if err != nil {
+			return 0, ""
+		}
+		wait := min(time.Duration(seconds)*time.Second, maxWait)
+		return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
+	}
+	return 0, ""
+}
