@@ -205,14 +205,12 @@ func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 			return
 		}
 	case state != nil && pg.LockNotHad(state.Code):
-		if alone {
-			c.executeBatch(ctx, rest, next)
-		} else if !b.skipLocked {
-			next.skipLocked = true
-			c.executeBatch(ctx, rest, next)
-		} else {
+		if b.skipLocked && !alone {
 			c.eachAlone(ctx, rest, attempt{try: 1})
+			return
 		}
+		next.skipLocked = !alone
+		c.executeBatch(ctx, rest, next)
 		return
 	case pg.Contention(outcome) && alone && b.try < maxTries, state != nil && state.Code == deadlock && b.try == 1:
 		c.executeBatch(ctx, rest, next)

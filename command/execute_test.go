@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ func (b *bundle) call(operation string, op operation, key ...string) *call {
 		e.Key = key[0]
 	}
 	_, span := b.cfg.Tracer.Start(b.t.Context(), "call")
+	b.t.Cleanup(func() { span.End() })
 	return &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(fmt.Append(nil, op)), deadline: time.Now().Add(Budget), span: span}
 }
 
@@ -127,7 +129,7 @@ func got(c *call) string {
 	if c.result.Replayed {
 		return fmt.Sprint("replayed ", c.result.Status)
 	}
-	return fmt.Sprint(c.result.Status)
+	return strconv.Itoa(c.result.Status)
 }
 
 func ends(calls []*call) string {
@@ -302,7 +304,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		batch, rest = nextBatch(rest)
 		var names []string
 		for _, c := range batch {
-			names = append(names, fmt.Sprint(slices.Index(waiting, c)))
+			names = append(names, strconv.Itoa(slices.Index(waiting, c)))
 		}
 		batches = append(batches, strings.Join(names, " "))
 	}
@@ -311,7 +313,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 	}
 	var many []*call
 	for i := range 2*maxBatch + 1 {
-		many = append(many, one("a", fmt.Sprint(i), needs{}))
+		many = append(many, one("a", strconv.Itoa(i), needs{}))
 	}
 	if batch, rest := nextBatch(many); len(batch) != maxBatch || len(rest) != maxBatch+1 {
 		t.Errorf("%d and %d", len(batch), len(rest))

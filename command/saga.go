@@ -39,11 +39,14 @@ func advance(c *orderChange, rec order.Recorder) {
 	default:
 		if st := c.steps.undo(); st != nil {
 			c.start(st, rec)
-		} else if o.CancelRequestedAt != nil {
+			return
+		}
+		switch {
+		case o.CancelRequestedAt != nil:
 			c.record(rec, order.Cancelled{})
-		} else if o.Failure != nil { // what was refused says more than a reservation that then ran out
+		case o.Failure != nil: // what was refused says more than a reservation that then ran out
 			c.record(rec, order.Rejected{Rejection: *o.Failure})
-		} else {
+		default:
 			c.record(rec, order.Rejected{Rejection: order.Rejection{Code: failed.code}})
 		}
 	}

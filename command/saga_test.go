@@ -110,7 +110,8 @@ func TestEverySagaEnds(t *testing.T) {
 				var cmd inventory.Command
 				_ = m.Decode(&cmd)
 				w.sent = append(w.sent, m.Type)
-				reply, expires := "", rfc3339.New(now.Add(time.Hour))
+				var reply string
+				expires := rfc3339.New(now.Add(time.Hour))
 				switch {
 				case m.Type == inventory.Reserve:
 					if reply = choose(inventory.Reserved, inventory.ReserveRefused); reply == inventory.Reserved {
@@ -209,7 +210,8 @@ func TestEverySagaEnds(t *testing.T) {
 			asked := play(choices, withPayment)
 			choices = append(choices, make([]int, len(asked)-len(choices))...)
 			n := len(asked) - 1
-			for ; n >= 0 && choices[n] == asked[n]-1; n-- {
+			for n >= 0 && choices[n] == asked[n]-1 {
+				n--
 			}
 			if n < 0 {
 				break

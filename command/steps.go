@@ -122,8 +122,8 @@ func (s *steps) plan(name string, attempt int32) *step {
 }
 
 // find returns the step, or nil.
-func (s steps) find(name string, attempt int32) *step {
-	for _, st := range s {
+func (s *steps) find(name string, attempt int32) *step {
+	for _, st := range *s {
 		if st.name == name && st.attempt == attempt {
 			return st
 		}
@@ -132,14 +132,14 @@ func (s steps) find(name string, attempt int32) *step {
 }
 
 // is tells whether the step is there with this status.
-func (s steps) is(name string, attempt int32, status string) bool {
+func (s *steps) is(name string, attempt int32, status string) bool {
 	st := s.find(name, attempt)
 	return st != nil && st.status == status
 }
 
 // inFlight tells whether an attempt of the step, or of any for the empty name, was started and is not definite.
-func (s steps) inFlight(name string) bool {
-	for _, st := range s {
+func (s *steps) inFlight(name string) bool {
+	for _, st := range *s {
 		if st.status == statusRunning && (name == "" || st.name == name) {
 			return true
 		}
@@ -148,8 +148,8 @@ func (s steps) inFlight(name string) bool {
 }
 
 // failed returns the first step forward of which the last attempt failed, or nil.
-func (s steps) failed() *step {
-	for _, st := range s {
+func (s *steps) failed() *step {
+	for _, st := range *s {
 		if st.forward() && st.status == statusFailed && s.find(st.name, st.attempt+1) == nil {
 			return st
 		}

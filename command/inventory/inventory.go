@@ -148,7 +148,7 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 // decide decides one command.
 func (inv *Inventory) decide(b *batch, c command) {
 	r, reply := b.known[c.ref], Reply{Attempt: c.Attempt}
-	kind := ""
+	var kind string
 	switch {
 	case c.kind == Reserve && r == nil:
 		r = &reservation{ref: c.ref, status: refused, expires: b.now.Add(inv.cfg.TTL)}

@@ -63,7 +63,7 @@ func New(c Config) (*Payment, error) {
 	}
 	return &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), guard: guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry,
-		Failure: func(err error) bool { _, ok := errors.AsType[inDoubt](err); return ok },
+		Failure: func(err error) bool { _, ok := errors.AsType[doubtError](err); return ok },
 	})}, nil
 }
 
@@ -194,7 +194,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		})
 	}
 	if op := Operation(c.Operation); err == nil && o.code != "" && (op == Void || op == Refund) {
-		err = inDoubt{o.code, errors.New("the provider refuses to give the money back")} // seen in the saga, and tried without end
+		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // seen in the saga, and tried without end
 	}
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
 		o.code = errcode.Code(c.LastCode) // forgotten because of what the tries met
@@ -222,7 +222,7 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 	defer cancel()
 	code, refused := errcode.PAY003, apierr.From(cause).Code
 	sent := refused != errcode.RATE003 && refused != errcode.SYS002 // else the bulkhead or the breaker kept the call back
-	if doubt, ok := errors.AsType[inDoubt](cause); ok {
+	if doubt, ok := errors.AsType[doubtError](cause); ok {
 		code = doubt.code
 	} else if !sent {
 		code = errcode.PAY006

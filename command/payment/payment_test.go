@@ -80,10 +80,10 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 			if o.code != "" {
 				got = string(o.code)
 			}
-			if doubt, ok := errors.AsType[inDoubt](err); ok {
+			if doubt, ok := errors.AsType[doubtError](err); ok {
 				got = "in doubt " + string(doubt.code)
 			} else if err != nil {
-				t.Errorf("%v is no inDoubt", err)
+				t.Errorf("%v is no doubtError", err)
 			}
 			if !strings.HasPrefix(got, c.want) {
 				t.Errorf("%s, want %s", got, c.want)
@@ -109,8 +109,9 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 			}
 		}
 		var op struct {
-			Kind, Payment string
-			Amount        json.RawMessage
+			Kind    string          `json:"kind"`
+			Payment string          `json:"payment"`
+			Amount  json.RawMessage `json:"amount"`
 		}
 		_ = json.NewDecoder(r.Body).Decode(&op)
 		w.Header().Set("Content-Type", "application/json")
@@ -151,7 +152,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	}
 	await := func(sql, want string) {
 		t.Helper()
-		for end := time.Now().Add(20 * time.Second); look(sql) != want; time.Sleep(20 * time.Millisecond) {
+		for end, tick := time.Now().Add(20*time.Second), time.Tick(20*time.Millisecond); look(sql) != want; <-tick {
 			if time.Now().After(end) {
 				t.Fatalf("%s is %s, want %s", sql, look(sql), want)
 			}
@@ -193,7 +194,7 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.Run(ctx); close(ended) }()
-	for end := time.Now().Add(3 * writeLimit); logs.Len() == 0; time.Sleep(10 * time.Millisecond) {
+	for end, tick := time.Now().Add(3*writeLimit), time.Tick(10*time.Millisecond); logs.Len() == 0; <-tick {
 		if time.Now().After(end) {
 			t.Fatal("the steps wait for a silent database")
 		}

@@ -21,14 +21,14 @@ type outcome struct {
 	reference     string
 }
 
-// inDoubt is an answer that is neither yes nor no: the operation may have happened.
-type inDoubt struct {
+// doubtError is an answer that is neither yes nor no: the operation may have happened.
+type doubtError struct {
 	code  errcode.Code // PAY_006: the provider failed; PAY_003: it did not answer
 	cause error
 }
 
-func (d inDoubt) Error() string { return fmt.Sprintf("%s: %v", d.code, d.cause) }
-func (d inDoubt) Unwrap() error { return d.cause }
+func (d doubtError) Error() string { return fmt.Sprintf("%s: %v", d.code, d.cause) }
+func (d doubtError) Unwrap() error { return d.cause }
 
 // provider is the payment provider's contract (openapi/psp.yaml) as we use it.
 type provider struct{ client *psp.ClientWithResponses }
@@ -52,7 +52,7 @@ func newProvider(url string, connections int) (*provider, error) {
 type bounded struct{ *http.Client }
 
 func (b bounded) Do(r *http.Request) (*http.Response, error) {
-	res, err := b.Client.Do(r)
+	res, err := b.Client.Do(r) //nolint:gosec // G704: the provider's address is configuration
 	if err == nil {
 		res.Body = struct {
 			io.Reader
@@ -62,7 +62,7 @@ func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// do asks for an operation under its key. Repeating it is safe. An error is an inDoubt.
+// do asks for an operation under its key. Repeating it is safe. An error is a doubtError.
 func (p *provider) do(ctx context.Context, key string, kind Operation, payment string, amount order.Money, methodToken string) (outcome, error) {
 	body := psp.OperationRequest{Kind: psp.Kind(kind), Payment: payment, Amount: psp.Money(amount)}
 	if kind == Authorize {
@@ -79,7 +79,7 @@ func (p *provider) do(ctx context.Context, key string, kind Operation, payment s
 }
 
 // forget cancels by key: a late request with the key is refused from then on. The answer is the definite outcome: a cancelled
-// operation has the code PAY_003, one that was already definite its own. An error is an inDoubt.
+// operation has the code PAY_003, one that was already definite its own. An error is a doubtError.
 func (p *provider) forget(ctx context.Context, key string) (outcome, error) {
 	res, err := p.client.CancelOperationWithResponse(ctx, key)
 	if err != nil {
@@ -90,10 +90,10 @@ func (p *provider) forget(ctx context.Context, key string) (outcome, error) {
 
 func definite(key string, status int, op *psp.Operation) (outcome, error) {
 	if status != http.StatusOK || op == nil {
-		return outcome{}, inDoubt{errcode.PAY006, fmt.Errorf("provider answered %d", status)}
+		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("provider answered %d", status)}
 	}
 	if op.Key != key { // for example a late second answer on the same connection
-		return outcome{}, inDoubt{errcode.PAY006, errors.New("provider answered under another key")}
+		return outcome{}, doubtError{errcode.PAY006, errors.New("provider answered under another key")}
 	}
 	o := outcome{reference: op.Reference}
 	if op.DeclineReason != nil {
@@ -106,7 +106,7 @@ func definite(key string, status int, op *psp.Operation) (outcome, error) {
 	case psp.StatusCancelled:
 		o.code = errcode.PAY003
 	default:
-		return outcome{}, inDoubt{errcode.PAY006, fmt.Errorf("provider answered status %q", op.Status)}
+		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("provider answered status %q", op.Status)}
 	}
 	return o, nil
 }
@@ -114,7 +114,7 @@ func definite(key string, status int, op *psp.Operation) (outcome, error) {
 // unanswered: a transport error or a time-out says nothing about the operation; an answer that is not JSON is a failing provider.
 func unanswered(err error) error {
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return inDoubt{errcode.PAY006, err}
+		return doubtError{errcode.PAY006, err}
 	}
-	return inDoubt{errcode.PAY003, err}
+	return doubtError{errcode.PAY003, err}
 }
