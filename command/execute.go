@@ -129,8 +129,8 @@ type batch struct {
 
 // outcome is what a call ends with if the transaction is committed.
 type outcome struct {
-	result Result
-	err    error
+	effect
+	err error
 }
 
 // executeBatch runs calls, which may stand in one batch, in one transaction, and again as the failure of it demands, until each is done.
@@ -172,6 +172,9 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 		for i, one := range b.open {
 			o := b.outcomes[i]
 			o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
+			if i := slices.IndexFunc(o.orders, func(c *orderChange) bool { return c.order.ID == o.result.OrderID }); i >= 0 {
+				o.result.Rev = o.orders[i].rev
+			}
 			one.finish(o.result, o.err)
 		}
 	case errors.Is(outcome, pg.ErrOutcomeUnknown):
@@ -326,7 +329,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) (err error) {
 	}
 	b.rows.orders = append(b.rows.orders, e.orders...)
 	b.rows.keep(one, e.result)
-	b.outcomes = append(b.outcomes, outcome{result: e.result})
+	b.outcomes = append(b.outcomes, outcome{effect: e})
 	return nil
 }
 

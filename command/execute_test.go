@@ -245,6 +245,10 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'"); n != 0 {
 		t.Errorf("%d pieces of B", n)
 	}
+	// The consistency token of a write names the order's row as it is now: 0 would be satisfied by any older one.
+	if placed, cancel := calls[2].result.Rev, calls[4].result.Rev; placed != 1 || int(cancel) != b.count("SELECT rev FROM orders WHERE id = '"+cancelled.ID.Format("")+"'") || calls[0].result.Rev != 0 {
+		t.Errorf("revs %d and %d, of a replay %d", placed, cancel, calls[0].result.Rev)
+	}
 	if n := b.count("SELECT count(*) FROM orders") - before; n != 1 {
 		t.Errorf("%d orders more", n)
 	}

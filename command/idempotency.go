@@ -103,6 +103,9 @@ const (
 // anything: the transaction holds them until its end. Found: the stored result. Absent: nothing changed and the key is free. Locks not
 // had in time: SYS_006.
 func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error) {
+	if len(calls) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	var lsn int64
