@@ -114,7 +114,7 @@ func (g *gateway) build(ctx context.Context) {
 		Publish: func(ctx context.Context, states []command.Published) {
 			entries := make([]query.Entry, len(states))
 			for i, s := range states {
-				entries[i] = reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+				entries[i] = reader.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
 			}
 			reader.WriteThrough(ctx, entries...)
 		},

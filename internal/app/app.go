@@ -139,7 +139,7 @@ func (proc process) with(ctx context.Context, worker bool, fn func(context.Conte
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return p.admin(outlive, ctx.Done(), worker) })
-		g.Go(func() error { p.reader.Hear(outlive); return nil })
+		g.Go(func() error { p.reader.Subscribe(outlive); return nil })
 		g.Go(func() error {
 			defer stop()
 			return fn(ctx, p)

@@ -106,7 +106,7 @@ func (g *gateway) serve(p *parts) string {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.background(func(ctx context.Context) error { p.reader.Hear(ctx); return nil })
+	g.background(func(ctx context.Context) error { p.reader.Subscribe(ctx); return nil })
 	srv := httptest.NewServer(s)
 	g.t.Cleanup(srv.Close)
 	return srv.URL

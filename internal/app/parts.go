@@ -26,6 +26,9 @@ import (
 	"github.com/ordergate/ordergate/query"
 )
 
+// primaryReads is how many queries read from the primary at once, each on a connection of its own.
+const primaryReads = 16
+
 // parts are what the API server and the worker share in one process.
 type parts struct {
 	cfg      Config
@@ -34,6 +37,7 @@ type parts struct {
 	signer   token.Signer
 	timeline atomic.Uint32
 	primary  *pgxpool.Pool
+	reads    *pgxpool.Pool // of the primary, for queries
 	replicas []*pgxpool.Pool
 	redis    redis.UniversalClient // nil without Redis
 	reader   *query.Queries
@@ -74,8 +78,11 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 	if _, err = busdb.New(p.primary).PrimaryHealth(ctx); err != nil {
 		return nil, fmt.Errorf("the primary has not the schema of this version, run `ordergate migrate`: %w", err)
 	}
+	if p.reads, err = pg.ConnectReader(ctx, cfg.PrimaryURL, primaryReads, p.checkPrimary); err != nil {
+		return nil, fmt.Errorf("ORDERGATE_PRIMARY_URL: %w", err)
+	}
 	for _, url := range cfg.ReplicaURLs {
-		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, nil)
+		replica, err := pg.ConnectReader(ctx, url, cfg.MaxConnections, nil)
 		if err != nil {
 			return nil, fmt.Errorf("ORDERGATE_REPLICA_URLS: %w", err)
 		}
@@ -95,7 +102,7 @@ func newParts(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (p *par
 		p.redis = client
 	}
 	p.reader, err = query.New(query.Config{
-		Primary: p.primary, Replicas: p.replicas, Redis: p.redis, RedisPrefix: cfg.RedisPrefix, Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
+		Primary: p.reads, Replicas: p.replicas, Redis: p.redis, RedisPrefix: cfg.RedisPrefix, Signer: p.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
 		IDs: p.ids, Timeline: p.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
@@ -124,13 +131,13 @@ func (p *parts) wake() {
 func (p *parts) publish(ctx context.Context, states []command.Published) {
 	entries := make([]query.Entry, len(states))
 	for i, s := range states {
-		entries[i] = p.reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+		entries[i] = p.reader.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
 	}
 	p.reader.WriteThrough(ctx, entries...)
 }
 
 func (p *parts) close() {
-	for _, pool := range append(p.replicas, p.primary) {
+	for _, pool := range append(p.replicas, p.primary, p.reads) {
 		if pool != nil {
 			pool.Close()
 		}

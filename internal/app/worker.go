@@ -83,7 +83,7 @@ func (p *parts) project(ctx context.Context, msgs []bus.Message) error {
 		if !ok {
 			return fmt.Errorf("notice of %q", n.OrderID)
 		}
-		if err := p.reader.Repair(ctx, n.Owner, id, n.Rev); err != nil {
+		if err := p.reader.EnsureRev(ctx, n.Owner, id, n.Rev); err != nil {
 			if apierr.From(err).Retryable() {
 				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
 			}

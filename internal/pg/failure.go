@@ -36,6 +36,9 @@ func Contention(err error) bool {
 	return ok && len(said.Code) == 5 && (said.Code[:2] == "40" || said.Code[:2] == "55")
 }
 
+// ReadOnlyTransaction is the SQLSTATE of a write in a read-only transaction.
+const ReadOnlyTransaction = "25006"
+
 // Failing tells the SQLSTATEs of a PostgreSQL that cannot work now, whatever it is asked: lost connections (08), no resources
 // (53), being stopped or out of time (57), its system failing (58), and having become read-only (25006). They pass, or another
 // server must be asked; all others speak of the statement or the data.
@@ -44,5 +47,5 @@ func Failing(sqlstate string) bool {
 	case "08", "53", "57", "58":
 		return true
 	}
-	return sqlstate == "25006"
+	return sqlstate == ReadOnlyTransaction
 }

@@ -20,6 +20,13 @@ var Session = map[string]string{
 	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
+// ReadSession is the Session of the read side: PostgreSQL refuses a write with ReadOnlyTransaction, whatever code sends it.
+var ReadSession = func() map[string]string {
+	s := maps.Clone(Session)
+	s["default_transaction_read_only"] = "on"
+	return s
+}()
+
 // connectLimit is the time of a new connection, and of the look at it.
 const connectLimit = 3 * time.Second
 
@@ -27,6 +34,15 @@ const connectLimit = 3 * time.Second
 // gives up a lost client within 5 s. A silent server is the caller's to notice: each call needs a deadline. check, if not nil, looks
 // at every new connection and may refuse it. The error is an address that cannot be used.
 func Connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	return connect(ctx, url, size, Session, check)
+}
+
+// ConnectReader is Connect with our ReadSession.
+func ConnectReader(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	return connect(ctx, url, size, ReadSession, check)
+}
+
+func connect(ctx context.Context, url string, size int32, session map[string]string, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("it cannot be understood") // the driver's words may hold the password
@@ -34,7 +50,7 @@ func Connect(ctx context.Context, url string, size int32, check func(context.Con
 	c.MaxConns, c.MinIdleConns = size, min(size, 4)
 	c.ConnConfig.ConnectTimeout = connectLimit
 	c.ConnConfig.Tracer = otelpgx.NewTracer()
-	maps.Copy(c.ConnConfig.RuntimeParams, Session)
+	maps.Copy(c.ConnConfig.RuntimeParams, session)
 	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
 		"application_name": "ordergate", "lock_timeout": "300ms",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
