@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
@@ -49,6 +51,7 @@ func (e *Entry) newer(than *Entry) bool {
 
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
+	hits       prometheus.Counter // of the key's resource
 	value      atomic.Pointer[lruValue]
 	minRev     atomic.Int64 // a value below this revision is not served: a newer one is known to exist
 	refreshing atomic.Bool
@@ -67,7 +70,7 @@ func (q *Queries) entry(k key) *lruEntry {
 	defer q.slotMu.Unlock()
 	s, ok := q.lru.Peek(k)
 	if !ok {
-		s = &lruEntry{}
+		s = &lruEntry{hits: q.hits[k.resource]}
 		q.lru.Add(k, s)
 	}
 	return s
@@ -118,7 +121,7 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 				if v.Rev > 0 && age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go q.refresh(context.WithoutCancel(ctx), k, s)
 				}
-				return show(q.hits[k.resource], tierLRU, &v.Entry, k.notFound, now)
+				return show(s.hits, tierLRU, &v.Entry, k.notFound, now)
 			}
 		}
 	}

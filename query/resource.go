@@ -42,9 +42,9 @@ type fetch func(ctx context.Context, db *querydb.Queries) (found, error)
 // key is what entries are kept by: an owner's row of a resource.
 type key struct {
 	*resource
-	owner order.Owner
 	id    order.ID // if the resource has ids of ours
 	text  string   // else the name that the client chose
+	owner order.Owner
 }
 
 // name is the row as tokens name it.

@@ -12,12 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. Every query of ours
-// looks keys up or walks an index: a plan that is made while a table is empty, and kept, must not scan the whole of it when it is full.
-// A process that stands still in a transaction loses it, with its locks, after 5 s; the relay allows itself more.
+// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. A query is planned once
+// a connection, for any parameters: every query of ours looks rows up or walks an index, and a plan that was made while a table was empty
+// must do so when it is full (TestEveryKeptPlanIsAnIndexLookUp). A process that stands still in a transaction loses it, with its locks,
+// after 5 s; the relay allows itself more.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
-	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"plan_cache_mode": "force_generic_plan",
+	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
 // ReadSession is the Session of the read side: PostgreSQL refuses a write with ReadOnlyTransaction, whatever code sends it.
