@@ -30,6 +30,7 @@ type Entry struct {
 	Timeline     uint32 // of that log
 	LoadedAt     time.Time
 	of           key
+	tier         string                    // that it was read from
 	encode       func() (view.Body, error) // makes the body; nil once it is made
 	disconnected bool                      // read from a replica that receives nothing: not for other processes
 	noLSN        bool                      // its token has no position: not for other clients
@@ -51,7 +52,7 @@ func (e *Entry) newer(than *Entry) bool {
 
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
-	hits       prometheus.Counter // of the key's resource
+	hits       prometheus.Counter
 	value      atomic.Pointer[lruValue]
 	minRev     atomic.Int64 // a value below this revision is not served: a newer one is known to exist
 	refreshing atomic.Bool
@@ -70,7 +71,7 @@ func (q *Queries) entry(k key) *lruEntry {
 	defer q.slotMu.Unlock()
 	s, ok := q.lru.Peek(k)
 	if !ok {
-		s = &lruEntry{hits: q.hits[k.resource]}
+		s = &lruEntry{hits: q.served.WithLabelValues(k.operation, tierLRU)}
 		q.lru.Add(k, s)
 	}
 	return s
@@ -102,11 +103,7 @@ type requirement struct {
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.answers(r.token) }
 
 func (q *Queries) requirement(k key, s *lruEntry, t token.Token) requirement {
-	r := requirement{token: t, key: k.name(), minRev: s.minRev.Load()}
-	if k.ownIDs {
-		r.minRev = max(r.minRev, q.minRev(k.id))
-	}
-	return r
+	return requirement{token: t, key: k.name(), minRev: max(s.minRev.Load(), q.minRev(k.id))}
 }
 
 // get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
@@ -115,10 +112,8 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 	now := q.cfg.Now()
 	if s, ok := q.lru.Get(k); ok {
 		if v := s.value.Load(); v != nil && v.Timeline == q.timeline() && v.Rev >= s.minRev.Load() && v.answers(t) {
-			switch age := now.Sub(v.checked); {
-			case v.Rev == 0 && age >= missFor, age >= staleAfter:
-			default:
-				if v.Rev > 0 && age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
+			if age := now.Sub(v.checked); age < missFor || v.Rev > 0 && age < staleAfter {
+				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go q.refresh(context.WithoutCancel(ctx), k, s)
 				}
 				return show(s.hits, tierLRU, &v.Entry, k.notFound, now)
@@ -130,25 +125,21 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 	}
 	ctx, span := q.cfg.Tracer.Start(ctx, "query "+k.operation)
 	defer span.End()
-	e, tier, err := q.load(ctx, k, t)
+	e, err := q.load(ctx, k, t)
 	if err != nil {
 		return View{}, err
 	}
-	return show(q.served.WithLabelValues(k.operation, tier), tier, e, k.notFound, q.cfg.Now())
+	return show(q.served.WithLabelValues(k.operation, e.tier), e.tier, e, k.notFound, q.cfg.Now())
 }
 
 func (q *Queries) refresh(ctx context.Context, k key, s *lruEntry) {
 	defer s.refreshing.Store(false)
-	_, _, _ = q.load(ctx, k, token.Token{}) // the caller that finds the entry stale gets the error
+	_, _ = q.load(ctx, k, token.Token{}) // the caller that finds the entry stale gets the error
 }
 
 // load asks the tiers below the LRU, once for all callers of the same key. A caller that needs more than the shared answer asks
 // again, the third time alone. A caller that leaves does not end the load that others wait for.
-func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, string, error) {
-	type loaded struct {
-		entry *Entry
-		tier  string
-	}
+func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error) {
 	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
 		q.lru.Purge() // revisions of a lost timeline mean nothing
 	}
@@ -159,16 +150,15 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, strin
 		flight := q.flights.DoChan(k.String(), func() (_ any, err error) {
 			mine = true
 			defer recovered(&err)
-			e, tier, err := q.loadThrough(detached, k, s, r)
-			return loaded{e, tier}, err
+			return q.loadThrough(detached, k, s, r)
 		})
 		select {
 		case <-ctx.Done():
-			return nil, "", ctx.Err()
+			return nil, ctx.Err()
 		case f := <-flight:
-			l, _ := f.Val.(loaded)
-			if mine || f.Err == nil && r.satisfiedBy(l.entry) {
-				return l.entry, l.tier, f.Err
+			e, _ := f.Val.(*Entry)
+			if mine || f.Err == nil && r.satisfiedBy(e) {
+				return e, f.Err
 			}
 		}
 	}
@@ -178,32 +168,32 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, strin
 
 // loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
 // answer.
-func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r requirement) (*Entry, string, error) {
+func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r requirement) (*Entry, error) {
 	e, err := q.fromRedis(ctx, k)
-	tier, healthy := tierRedis, err == nil && q.redis != nil
+	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {
 		v := s.value.Load()
 		r.behind = e != nil && !e.answers(r.token) || v != nil && !v.answers(r.token)
-		if e, tier, err = q.rowFromDatabase(ctx, k, r); err != nil {
-			return nil, "", err
+		if e, err = q.rowFromDatabase(ctx, k, r); err != nil {
+			return nil, err
 		}
 		if healthy && !e.disconnected { // a Redis that has just failed is not tried again
 			_ = q.redis.put(ctx, false, e)
 		}
 	}
-	kept, replaced := s.keep(e, q.cfg.Now())
-	if !replaced {
-		tier = tierLRU
+	if kept, replaced := s.keep(e, q.cfg.Now()); !replaced {
+		newer := *kept
+		newer.tier = tierLRU
+		return &newer, nil
 	}
-	return kept, tier, nil
+	return e, nil
 }
 
 // rowFromDatabase reads a cached row from the databases.
-func (q *Queries) rowFromDatabase(ctx context.Context, k key, r requirement) (*Entry, string, error) {
-	e, tier, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) { return k.read(ctx, db, k) })
-	if err != nil {
-		return nil, "", err
+func (q *Queries) rowFromDatabase(ctx context.Context, k key, r requirement) (*Entry, error) {
+	e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) { return k.read(ctx, db, k) })
+	if err == nil {
+		e.of = k
 	}
-	e.of = k
-	return e, tier, nil
+	return e, err
 }

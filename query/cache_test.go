@@ -216,7 +216,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	for _, id := range ids {
 		k := key{resource: orders, owner: mine, id: id}
 		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
-		old, _, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
+		old, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
 		w.must(err)
 		rev, _ := writer.write(mine, id)
 		w.must(reader.redis.put(t.Context(), false, old))

@@ -29,34 +29,27 @@ func (q *Queries) NewEntry(owner order.Owner, id order.ID, rev int64, knownAt, l
 // WriteThrough stores committed states in the LRU and in Redis, unless something newer is there, and publishes them to every
 // process. Repeating it changes nothing. It never fails: an entry that Redis did not take within 50 ms is given to it later.
 func (q *Queries) WriteThrough(ctx context.Context, committed ...Entry) {
-	entries := make([]Entry, 0, len(committed))
+	entries := make([]*Entry, 0, len(committed))
 	for _, e := range committed {
 		if e.noLSN { // the caches get it from the primary
 			q.bumpMinRev(e.of, e.Rev)
-			if q.redis != nil {
-				q.addPending(e.of, e.Rev)
-			}
+			q.addPending(e.of, e.Rev)
 		} else {
-			entries = append(entries, e)
+			entries = append(entries, &e)
 		}
 	}
-	if q.writeThrough(ctx, entries) != nil {
-		for i := range entries {
-			q.addPending(entries[i].of, entries[i].Rev)
+	if q.writeThrough(ctx, entries...) != nil {
+		for _, e := range entries {
+			q.addPending(e.of, e.Rev)
 		}
 	}
 }
 
-func (q *Queries) writeThrough(ctx context.Context, committed []Entry) (err error) {
-	if len(committed) == 0 {
-		return nil
+func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (err error) {
+	for _, e := range entries {
+		q.entry(e.of).keep(e, q.cfg.Now())
 	}
-	entries := make([]*Entry, len(committed))
-	for i := range committed {
-		entries[i] = &committed[i]
-		q.entry(entries[i].of).keep(entries[i], q.cfg.Now())
-	}
-	if q.redis != nil {
+	if q.redis != nil && len(entries) > 0 {
 		err = q.redis.put(context.WithoutCancel(ctx), true, entries...)
 	}
 	for _, e := range entries {
@@ -70,36 +63,27 @@ func (q *Queries) writeThrough(ctx context.Context, committed []Entry) (err erro
 // and written through. Repeating it is safe. A Redis that is away is no error: it gets the entry when it is back.
 func (q *Queries) EnsureRev(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
 	k := key{resource: orders, owner: owner, id: id}
-	err := q.ensureRev(ctx, k, rev)
-	if errors.Is(err, errRedisAway) {
+	away, err := q.ensureRev(ctx, k, rev)
+	if away != nil {
 		q.addPending(k, rev)
-		return nil
 	}
 	return err
 }
 
-var errRedisAway = errors.New("query: Redis does not answer")
-
-func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) error {
+// ensureRev returns in away that Redis cannot be used, in err that the primary cannot be read.
+func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (away, err error) {
 	q.bumpMinRev(k, rev)
 	if q.redis == nil {
-		return nil
+		return nil, nil
 	}
-	e, err := q.redis.get(ctx, k)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errRedisAway, err)
+	e, away := q.redis.get(ctx, k)
+	if away != nil || e != nil && e.Rev >= rev {
+		return away, nil
 	}
-	if e != nil && e.Rev >= rev {
-		return nil
+	if e, err = q.rowFromDatabase(ctx, k, requirement{key: k.name(), primary: true}); err != nil {
+		return nil, err
 	}
-	e, _, err = q.rowFromDatabase(ctx, k, requirement{key: k.name(), primary: true})
-	if err != nil {
-		return err
-	}
-	if err = q.writeThrough(ctx, []Entry{*e}); err != nil {
-		return fmt.Errorf("%w: %w", errRedisAway, err)
-	}
-	return nil
+	return q.writeThrough(ctx, e), nil
 }
 
 // bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.
@@ -170,6 +154,9 @@ const maxPending = 20_000
 
 // addPending remembers the highest revision that Redis did not take.
 func (q *Queries) addPending(k key, rev int64) {
+	if q.redis == nil {
+		return
+	}
 	q.pendingMu.Lock()
 	defer q.pendingMu.Unlock()
 	old, _ := q.pendingWrites.Peek(k)
@@ -180,7 +167,7 @@ func (q *Queries) addPending(k key, rev int64) {
 func (q *Queries) flushPending(ctx context.Context) {
 	for range q.pendingWrites.Len() {
 		if k, rev, ok := q.pendingWrites.RemoveOldest(); ok {
-			if err := q.ensureRev(ctx, k, rev); err != nil {
+			if away, err := q.ensureRev(ctx, k, rev); away != nil || err != nil {
 				q.addPending(k, rev)
 				return
 			}

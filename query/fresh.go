@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,27 +49,27 @@ func newServer(pool *pgxpool.Pool, tier, name string, registry prometheus.Regist
 }
 
 // fromDatabase reads and encodes an answer that no cache has. The errors are those that a client sees.
-func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*Entry, string, error) {
-	e, tier, err := q.read(ctx, r, get)
-	if err == nil && e.Rev > 0 {
+func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*Entry, error) {
+	e, err := q.read(ctx, r, get)
+	if err != nil {
+		return nil, err
+	}
+	if e.Rev > 0 {
 		e.Body, err = e.encode()
 	}
-	if err != nil {
-		return nil, "", err
-	}
 	e.encode = nil
-	return e, tier, nil
+	return e, err
 }
 
 // read asks a replica that satisfies r, for which it waits up to catchUp, else the primary. If the primary is away, a disconnected
 // replica may answer, but not that there is no row.
-func (q *Queries) read(ctx context.Context, r requirement, get fetch) (e *Entry, tier string, err error) {
+func (q *Queries) read(ctx context.Context, r requirement, get fetch) (e *Entry, err error) {
 	foreign := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows what became of that timeline
 	behind, disconnected := r.behind || foreign && len(q.replicas) > 0, false
 	if len(q.replicas) > 0 && !foreign && !r.primary && r.token.LSN != token.NoPosition {
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
 			if e, disconnected, err = q.askReplica(ctx, r.key, get, false); err == nil && r.satisfiedBy(e) {
-				return e, tierReplica, nil
+				return e, nil
 			}
 			late := err == nil && !e.answers(r.token)
 			behind = behind || late
@@ -84,18 +85,18 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (e *Entry,
 		if disconnected && broken(err) && apierr.From(err).Code != errcode.RATE003 { // the primary is away, not full
 			e, _, again := q.askReplica(ctx, r.key, get, true)
 			if again == nil && r.satisfiedBy(e) && e.Rev > 0 {
-				return e, tierReplica, nil
+				return e, nil
 			}
 			behind = behind || again == nil
 		}
-		return nil, "", refusal(err, behind)
+		return nil, refusal(err, behind)
 	}
 	visible := *e
 	visible.KnownAt++ // a commit at that very position is durable, but nobody can have seen it yet
 	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.answers(r.token) {
-		return e, tierPrimary, nil
+		return e, nil
 	}
-	return nil, "", refusal(errBehind, true)
+	return nil, refusal(errBehind, true)
 }
 
 // askReplica asks the replicas in turn until one can speak for the primary or, if disconnectedToo, is disconnected. disconnected tells
@@ -118,13 +119,9 @@ func (q *Queries) askReplica(ctx context.Context, key string, get fetch, disconn
 
 // refusedAtOnce tells failures that took no time: the next server may be asked.
 func refusedAtOnce(err error) bool {
-	for _, known := range []error{errDisconnected, errTimeline, circuitbreaker.ErrOpen} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded) ||
+		errors.Is(err, errDisconnected) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
@@ -152,7 +149,7 @@ func (q *Queries) ask(ctx context.Context, s *server, key string, get fetch) (*E
 	case timeline < known, s.tier == tierPrimary && p.before.Standby:
 		return nil, errTimeline
 	}
-	e := &Entry{Key: key, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: known, LoadedAt: q.cfg.Now(), encode: f.encode}
+	e := &Entry{Key: key, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: known, LoadedAt: q.cfg.Now(), encode: f.encode}
 	if !p.before.Standby {
 		e.KnownAt--
 	}
@@ -221,16 +218,14 @@ func (p *positionedQuery) scan(at *querydb.PositionRow) error {
 
 // Query implements querydb.DBTX.
 func (p *positionedQuery) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if p.send(ctx, sql, args); p.err != nil {
-		return nil, p.err
-	}
+	p.send(ctx, sql, args)
 	return p.results.Query()
 }
 
 // QueryRow implements querydb.DBTX.
 func (p *positionedQuery) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	p.send(ctx, sql, args)
-	return p.results.QueryRow() // after an error it returns the same
+	return p.results.QueryRow()
 }
 
 // Exec implements querydb.DBTX.
@@ -243,10 +238,8 @@ func (p *positionedQuery) close(err *error) {
 	if p.results == nil {
 		return
 	}
-	if *err == nil {
-		*err = p.scan(&p.after)
+	if *err == nil && p.err == nil {
+		p.err = p.scan(&p.after)
 	}
-	if closed := p.results.Close(); *err == nil {
-		*err = closed
-	}
+	*err = cmp.Or(*err, p.err, p.results.Close())
 }

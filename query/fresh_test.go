@@ -406,16 +406,12 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 			visible[rev].Store(lsn)
 		}
 	})
-	type claim struct {
-		e    *Entry
-		tier string
-	}
-	claims := make(chan claim, 1<<20)
+	claims := make(chan *Entry, 1<<20)
 	for _, p := range []*process{w.process(withoutRedis), w.process(withoutRedis), w.process(withoutRedis, withoutReplicas)} {
 		all.Go(func() {
 			k := key{resource: orders, owner: mine, id: id}
 			for ctx.Err() == nil {
-				e, tier, err := p.rowFromDatabase(ctx, k, requirement{key: k.name()})
+				e, err := p.rowFromDatabase(ctx, k, requirement{key: k.name()})
 				if ctx.Err() != nil {
 					return
 				}
@@ -423,20 +419,20 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 					continue // a busy machine
 				}
 				w.must(err)
-				claims <- claim{e, tier}
+				claims <- e
 			}
 		})
 	}
 	all.Wait()
 	close(claims)
 	n := map[string]int{}
-	for c := range claims {
-		n[c.tier]++
-		if next := visible[c.e.Rev+1].Load(); next > 0 && c.e.KnownAt >= next {
-			t.Errorf("%s: revision %d claims to know %d, but %d was there at %d", c.tier, c.e.Rev, c.e.KnownAt, c.e.Rev+1, next)
+	for e := range claims {
+		n[e.tier]++
+		if next := visible[e.Rev+1].Load(); next > 0 && e.KnownAt >= next {
+			t.Errorf("%s: revision %d claims to know %d, but %d was there at %d", e.tier, e.Rev, e.KnownAt, e.Rev+1, next)
 		}
-		if tok, _ := w.signer.Parse(c.e.Token); tok.LSN < c.e.KnownAt || tok.Rev != c.e.Rev {
-			t.Errorf("%s: %+v has token %+v", c.tier, c.e, tok)
+		if tok, _ := w.signer.Parse(e.Token); tok.LSN < e.KnownAt || tok.Rev != e.Rev {
+			t.Errorf("%s: %+v has token %+v", e.tier, e, tok)
 		}
 	}
 	t.Log(n)

@@ -2,9 +2,9 @@ package query
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -23,15 +23,10 @@ func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id ord
 		uncached: uncached{operation: "listOrderEvents", token: t, id: id, notFound: errcode.ORD001}, // every order has a first event
 		owner:    owner, filters: []string{id.Format(order.PrefixOrder)},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrderEventsRow, error) {
-			p := querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), Page: limit}
-			if after != "" {
-				p.After = int64(binary.BigEndian.Uint64([]byte(after)))
-			}
-			return db.ListOrderEvents(ctx, p)
+			version, _ := strconv.ParseInt(after, 10, 64) // of the empty position: 0
+			return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: version, Page: limit})
 		},
-		position: func(row querydb.ListOrderEventsRow) string {
-			return string(binary.BigEndian.AppendUint64(nil, uint64(row.Version)))
-		},
+		position: func(row querydb.ListOrderEventsRow) string { return strconv.FormatInt(row.Version, 10) },
 		item: func(row querydb.ListOrderEventsRow) (api.Event, error) {
 			event := api.Event{
 				ID: order.ID(row.ID).Format(order.PrefixEvent), Type: api.EventType(row.Type), Sequence: row.Version,

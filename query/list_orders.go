@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/binary"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,15 +53,9 @@ func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f OrderFilt
 // smallestID is the smallest UUIDv7 of a millisecond. Before and after the times that an id can tell it is the least and the greatest
 // UUID.
 func smallestID(t time.Time) (id uuid.UUID) {
-	ms := t.UnixMilli()
-	switch {
-	case ms < 0:
-		return id
-	case ms >= 1<<48:
+	if t.UnixMilli() >= 1<<48 {
 		return uuid.Max
 	}
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
+	binary.BigEndian.PutUint64(id[:], uint64(max(0, t.UnixMilli()))<<16)
 	return id
 }

@@ -359,7 +359,7 @@ func TestKeysOfResources(t *testing.T) {
 			t.Errorf("%v is read as %v, %v", k, got, ok)
 		}
 	}
-	for _, name := range []string{"", "ord_", "ord_1", "prd_", "pay_0198f3c2a4b57d3e8c1f000000000000", "LAMP"} {
+	for _, name := range []string{"", "ord_", "ord_1", "pay_0198f3c2a4b57d3e8c1f000000000000", "LAMP"} {
 		if k, ok := parseKey(mine, name); ok {
 			t.Errorf("%q is read as %v", name, k)
 		}

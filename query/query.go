@@ -5,6 +5,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,6 @@ type Queries struct {
 	newest        atomic.Uint32 // the highest timeline that a server reported
 
 	served *prometheus.CounterVec
-	hits   map[*resource]prometheus.Counter // served's counters of LRU hits, of every resource
 	loads  prometheus.ObserverVec
 	behind prometheus.Counter
 }
@@ -89,12 +89,7 @@ func New(c Config) (*Queries, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.Tracer == nil {
-		c.Tracer = noop.NewTracerProvider().Tracer("")
-	}
-	if c.Log == nil {
-		c.Log = zap.NewNop()
-	}
+	c.Log, c.Tracer = cmp.Or(c.Log, zap.NewNop()), cmp.Or(c.Tracer, noop.NewTracerProvider().Tracer(""))
 	if c.OnChange == nil {
 		c.OnChange = func(string, int64) {}
 	}
@@ -102,15 +97,11 @@ func New(c Config) (*Queries, error) {
 	q := &Queries{
 		cfg:    c,
 		served: m.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_reads_total", Help: "Answers by query and tier."}, []string{"query", "tier"}),
-		hits:   map[*resource]prometheus.Counter{},
 		loads: m.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_read_load_seconds", Help: "Time that a tier below the LRU took, successful or not.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .3},
 		}, []string{"tier"}),
 		behind: m.NewCounter(prometheus.CounterOpts{Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough."}),
-	}
-	for i := range resources {
-		q.hits[&resources[i]] = q.served.WithLabelValues(resources[i].operation, tierLRU)
 	}
 	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
@@ -141,11 +132,11 @@ func (q *Queries) answer(ctx context.Context, u uncached, get fetch) (View, erro
 	}
 	ctx, span := q.cfg.Tracer.Start(ctx, "query "+u.operation)
 	defer span.End()
-	e, tier, err := q.fromDatabase(ctx, requirement{token: u.token, minRev: q.minRev(u.id)}, get)
+	e, err := q.fromDatabase(ctx, requirement{token: u.token, minRev: q.minRev(u.id)}, get)
 	if err != nil {
 		return View{}, err
 	}
-	return show(q.served.WithLabelValues(u.operation, tier), tier, e, u.notFound, e.LoadedAt)
+	return show(q.served.WithLabelValues(u.operation, e.tier), e.tier, e, u.notFound, e.LoadedAt)
 }
 
 // show makes the View of an entry and counts it.

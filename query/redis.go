@@ -1,11 +1,13 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/view"
 )
 
 const (
@@ -128,7 +131,7 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	if err != nil || e == nil {
 		return nil, err
 	}
-	e.of, e.Key, e.Timeline = k, k.name(), timeline
+	e.of, e.tier, e.Key, e.Timeline = k, tierRedis, k.name(), timeline
 	return e, nil
 }
 
@@ -168,28 +171,22 @@ func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) er
 
 const (
 	sumAt  = 16            // rev and known_at stand before the checksum, for setIfNewer
-	restAt = sumAt + 128/8 // loaded_at in ms, token and ETag with their lengths, the body
+	restAt = sumAt + 128/8 // loaded_at in ms; token, ETag and body, a line each
 )
 
 // checksum covers an entry and the name that it stands under, so that an entry of another key does not match either.
 func checksum(name string, b []byte) []byte {
-	h := sha256.New()
-	_, _ = h.Write(append([]byte(name), 0))
-	_, _ = h.Write(b[:sumAt])
-	_, _ = h.Write(b[restAt:])
-	return h.Sum(nil)[:restAt-sumAt]
+	sum := sha256.Sum256(slices.Concat([]byte(name), b[:sumAt], b[restAt:]))
+	return sum[:restAt-sumAt]
 }
 
 // encoded is the entry as it stands under a name in Redis.
 func (e *Entry) encoded(name string) []byte {
-	b := make([]byte, 0, restAt+12+len(e.Token)+len(e.Body.ETag)+len(e.Body.Bytes))
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Rev))
-	b = binary.BigEndian.AppendUint64(b, e.KnownAt)
-	b = b[:restAt]
+	b := make([]byte, restAt, restAt+10+len(e.Token)+len(e.Body.ETag)+len(e.Body.Bytes))
+	binary.BigEndian.PutUint64(b, uint64(e.Rev))
+	binary.BigEndian.PutUint64(b[8:], e.KnownAt)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.LoadedAt.UnixMilli()))
-	for _, text := range []string{e.Token, e.Body.ETag} {
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
-	}
+	b = append(b, e.Token+"\n"+e.Body.ETag+"\n"...)
 	b = append(b, e.Body.Bytes...)
 	copy(b[sumAt:], checksum(name, b))
 	return b
@@ -200,15 +197,11 @@ func decode(name string, b []byte) *Entry {
 	if len(b) < restAt || string(b[sumAt:restAt]) != string(checksum(name, b)) {
 		return nil
 	}
-	e := &Entry{Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:])}
-	e.LoadedAt = time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:])))
-	b = b[restAt+8:]
-	for _, text := range []*string{&e.Token, &e.Body.ETag} {
-		n := 2 + int(binary.BigEndian.Uint16(b))
-		*text, b = string(b[2:n]), b[n:]
+	lines := bytes.SplitN(b[restAt+8:], []byte("\n"), 3)
+	return &Entry{
+		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]), LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
+		Token: string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
 	}
-	e.Body.Bytes = b
-	return e
 }
 
 // pause waits for d, or until ctx ends.

@@ -61,24 +61,21 @@ func (k key) String() string { return fmt.Sprintf("%d %s %s", k.owner.Account, k
 func parseKey(owner order.Owner, name string) (k key, ok bool) {
 	for i := range resources {
 		k = key{resource: &resources[i], owner: owner}
-		text, ok := strings.CutPrefix(name, k.prefix)
-		if !ok {
-			continue
-		}
-		if k.ownIDs {
-			k.id, ok = order.Parse(k.prefix, name)
+		if k.text, ok = strings.CutPrefix(name, k.prefix); ok {
+			if k.ownIDs {
+				k.text = ""
+				k.id, ok = order.Parse(k.prefix, name)
+			}
 			return k, ok
 		}
-		k.text = text
-		return k, text != ""
 	}
-	return key{}, false
+	return k, false
 }
 
 // youngFor is how long after an id was made a replica may not know its row.
 const youngFor = time.Minute
 
-// minRev makes sure that an id which was given out is never 404, however far a replica is behind.
+// minRev makes sure that an id which was given out is never 404, however far a replica is behind. The zero id requires nothing.
 func (q *Queries) minRev(id order.ID) int64 {
 	if q.cfg.Now().Sub(id.Time()) < youngFor {
 		return 1
