@@ -10,6 +10,7 @@ import (
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
 )
 
 // How old an entry may be. Without a token a read is at most staleAfter behind the tier below the LRU.
@@ -71,7 +72,7 @@ func (q *Queries) entry(k key) *lruEntry {
 	defer q.slotMu.Unlock()
 	s, ok := q.lru.Peek(k)
 	if !ok {
-		s = &lruEntry{hits: q.served.WithLabelValues(k.operation, tierLRU)}
+		s = &lruEntry{hits: q.served.WithLabelValues(resources[k.kind].operation, tierLRU)}
 		q.lru.Add(k, s)
 	}
 	return s
@@ -108,33 +109,31 @@ func (q *Queries) requirement(k key, s *lruEntry, t token.Token) requirement {
 
 // get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
 // such row the error is the resource's notFound, at once for a forged id.
-func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
-	now := q.cfg.Now()
+func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id order.ID, text string, t token.Token) (View, error) {
+	k, r, now := what.row(owner, id, text), &resources[what], q.cfg.Now()
 	if s, ok := q.lru.Get(k); ok {
 		if v := s.value.Load(); v != nil && v.Timeline == q.timeline() && v.Rev >= s.minRev.Load() && v.answers(t) {
 			if age := now.Sub(v.checked); age < missFor || v.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
-					go q.refresh(context.WithoutCancel(ctx), k, s)
+					go func() {
+						defer s.refreshing.Store(false)
+						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
+					}()
 				}
-				return show(s.hits, tierLRU, &v.Entry, k.notFound, now)
+				return show(s.hits, tierLRU, &v.Entry, r.notFound, now)
 			}
 		}
 	}
-	if k.ownIDs && !q.cfg.IDs.Genuine(k.id) {
-		return q.forged(k.notFound)
+	if r.ownIDs && !q.cfg.IDs.Genuine(k.id) {
+		return q.forged(r.notFound)
 	}
-	ctx, span := q.cfg.Tracer.Start(ctx, "query "+k.operation)
-	defer span.End()
-	e, err := q.load(ctx, k, t)
+	traced, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
+	e, err := q.load(traced, k, t)
+	span.End()
 	if err != nil {
 		return View{}, err
 	}
-	return show(q.served.WithLabelValues(k.operation, e.tier), e.tier, e, k.notFound, q.cfg.Now())
-}
-
-func (q *Queries) refresh(ctx context.Context, k key, s *lruEntry) {
-	defer s.refreshing.Store(false)
-	_, _ = q.load(ctx, k, token.Token{}) // the caller that finds the entry stale gets the error
+	return show(q.served.WithLabelValues(r.operation, e.tier), e.tier, e, r.notFound, q.cfg.Now())
 }
 
 // load asks the tiers below the LRU, once for all callers of the same key. A caller that needs more than the shared answer asks
@@ -191,7 +190,9 @@ func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r require
 
 // rowFromDatabase reads a cached row from the databases.
 func (q *Queries) rowFromDatabase(ctx context.Context, k key, r requirement) (*Entry, error) {
-	e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) { return k.read(ctx, db, k) })
+	e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		return resources[k.kind].read(ctx, db, k)
+	})
 	if err == nil {
 		e.of = k
 	}

@@ -214,7 +214,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	}
 	w.synced(w.LaggingURL(t))
 	for _, id := range ids {
-		k := key{resource: orders, owner: mine, id: id}
+		k := orders.row(mine, id, "")
 		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
 		old, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
 		w.must(err)
@@ -234,7 +234,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	t.Run("in whatever order they come", func(t *testing.T) {
 		p := w.process()
 		for range 50 {
-			k := key{resource: orders, owner: mine, id: w.ids.Mint(w.now(), 7)}
+			k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
 			var best Entry
 			for range 8 {
 				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Token: "t", LoadedAt: w.now()}
@@ -269,7 +269,7 @@ func TestEntriesInRedisLiveTenSeconds(t *testing.T) {
 	p.write(mine, written)
 	client := w.redisClient(w.RedisURL)
 	for k, most := range map[key]time.Duration{
-		{resource: orders, owner: mine, id: id}: 10 * time.Second, {resource: orders, owner: foreign, id: id}: time.Second, {resource: orders, owner: mine, id: written}: 10 * time.Second,
+		orders.row(mine, id, ""): 10 * time.Second, orders.row(foreign, id, ""): time.Second, orders.row(mine, written, ""): 10 * time.Second,
 	} {
 		if ttl := client.PTTL(t.Context(), w.name(p, k)).Val(); ttl <= most/2 || ttl > most {
 			t.Errorf("%v lives %v, want at most %v", k, ttl, most)
@@ -331,7 +331,7 @@ func TestAnOldEntryIsServedWhileOneCallerLoads(t *testing.T) {
 	w.advance(refreshAfter)
 	many("lru")
 	w.until(func() bool {
-		return p.loads("replica") >= 2 && !p.entry(key{resource: orders, owner: mine, id: id}).refreshing.Load()
+		return p.loads("replica") >= 2 && !p.entry(orders.row(mine, id, "")).refreshing.Load()
 	})
 	many("lru")
 	if n := p.loads("replica"); n != 2 {
@@ -385,7 +385,7 @@ func TestACallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 		t.Error(err)
 	}
 	w.until(func() bool {
-		h := p.entry(key{resource: orders, owner: mine, id: id}).value.Load()
+		h := p.entry(orders.row(mine, id, "")).value.Load()
 		return h != nil && h.Rev == 1
 	})
 }
@@ -438,7 +438,7 @@ func TestRevisionsHeardAreNotServedBelow(t *testing.T) {
 		w.synced(w.LaggingURL(t))
 		p.get(mine, id, anyToken)
 		rev, _, _, _ := w.update(mine, id)
-		p.bumpMinRev(key{resource: orders, owner: mine, id: id}, rev)
+		p.bumpMinRev(orders.row(mine, id, ""), rev)
 		if got, tier := p.get(mine, id, anyToken); got != rev || tier != "primary" {
 			t.Errorf("revision %d by %s", got, tier)
 		}
@@ -487,7 +487,7 @@ func TestWhatADeadRedisMissedItGetsLater(t *testing.T) {
 	}
 	proxy.Heal()
 	w.until(func() bool {
-		e, err := other.redis.get(t.Context(), key{resource: orders, owner: mine, id: id})
+		e, err := other.redis.get(t.Context(), orders.row(mine, id, ""))
 		return err == nil && e.Rev == rev
 	})
 }
@@ -498,7 +498,7 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	w := setup(t)
 	p := w.process(withoutReplicas)
 	for range 100 {
-		p.addPending(key{resource: orders, owner: mine, id: w.place(mine, time.Hour)}, 1)
+		p.addPending(orders.row(mine, w.place(mine, time.Hour), ""), 1)
 	}
 	client := w.redisClient(w.RedisURL)
 	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
@@ -524,7 +524,7 @@ func TestEnsureRev(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	id := w.place(mine, time.Hour)
-	k := key{resource: orders, owner: mine, id: id}
+	k := orders.row(mine, id, "")
 	p, other := w.process(), w.process()
 	other.subscribe()
 	t.Run("a writer that died after COMMIT is made up for", func(t *testing.T) {
@@ -580,7 +580,7 @@ func TestRedisValues(t *testing.T) {
 	p := w.process()
 	ours, theirs, other := w.place(mine, time.Hour), w.place(foreign, time.Hour), w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
-	k := key{resource: orders, owner: mine, id: ours}
+	k := orders.row(mine, ours, "")
 	name := w.name(p, k)
 	e := Entry{Rev: 3, KnownAt: 1 << 50, Token: "1.token", LoadedAt: time.UnixMilli(1_800_000_000_123), Body: view.Body{Bytes: []byte("{}\n"), ETag: `"3-a"`}}
 	b := e.encoded(name)
@@ -621,7 +621,7 @@ func TestRedisValues(t *testing.T) {
 	w.synced(w.ReplicaURL)
 	for what, b := range map[string][]byte{
 		"empty": {}, "cut in its body": own[:len(own)-10], "cut in its head": own[:10], "one bit flipped": flipped, "one bit of its revision flipped": promoted,
-		"another account's": at(key{resource: orders, owner: foreign, id: theirs}), "another key's": at(key{resource: orders, owner: mine, id: other}),
+		"another account's": at(orders.row(foreign, theirs, "")), "another key's": at(orders.row(mine, other, "")),
 	} {
 		t.Run("a miss: "+what, func(t *testing.T) {
 			w.must(p.cfg.Redis.Set(t.Context(), name, b, time.Minute).Err())

@@ -18,7 +18,7 @@ import (
 // NewEntry is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
 // after COMMIT, or token.NoPosition.
 func (q *Queries) NewEntry(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
-	k := key{resource: orders, owner: owner, id: id}
+	k := orders.row(owner, id, "")
 	t := token.Token{Timeline: q.timeline(), LSN: lsn, Key: k.name(), Rev: rev}
 	return Entry{
 		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: q.cfg.Now(),
@@ -62,7 +62,7 @@ func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (err erro
 // events: the writer may have died between COMMIT and WriteThrough. If Redis lacks the revision, the order is read from the primary
 // and written through. Repeating it is safe. A Redis that is away is no error: it gets the entry when it is back.
 func (q *Queries) EnsureRev(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
-	k := key{resource: orders, owner: owner, id: id}
+	k := orders.row(owner, id, "")
 	away, err := q.ensureRev(ctx, k, rev)
 	if away != nil {
 		q.addPending(k, rev)

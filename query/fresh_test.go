@@ -280,7 +280,7 @@ func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
 		t.Error("it is handed to others")
 	}
 	writer.flushPending(t.Context())
-	if e, err := writer.redis.get(t.Context(), key{resource: orders, owner: mine, id: id}); err != nil || e == nil || e.Rev != rev {
+	if e, err := writer.redis.get(t.Context(), orders.row(mine, id, "")); err != nil || e == nil || e.Rev != rev {
 		t.Errorf("Redis has %+v, %v", e, err)
 	}
 }
@@ -409,7 +409,7 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 	claims := make(chan *Entry, 1<<20)
 	for _, p := range []*process{w.process(withoutRedis), w.process(withoutRedis), w.process(withoutRedis, withoutReplicas)} {
 		all.Go(func() {
-			k := key{resource: orders, owner: mine, id: id}
+			k := orders.row(mine, id, "")
 			for ctx.Err() == nil {
 				e, err := p.rowFromDatabase(ctx, k, requirement{key: k.name()})
 				if ctx.Err() != nil {
@@ -455,7 +455,7 @@ func TestFailover(t *testing.T) {
 	if rev, tier := after.get(mine, id, old); rev != 3 || tier != "redis" {
 		t.Errorf("revision %d by %s: nobody here has heard of the new timeline", rev, tier)
 	}
-	after.bumpMinRev(key{resource: orders, owner: mine, id: id}, lost)                     // heard of it, too
+	after.bumpMinRev(orders.row(mine, id, ""), lost)                                       // heard of it, too
 	a, err := after.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken) // now they have
 	w.must(err)
 	next := w.tokenOf(a)
@@ -699,7 +699,7 @@ func TestTimelines(t *testing.T) {
 		known.Store(2)
 		_, err := p.GetOrder(t.Context(), mine, id, anyToken)
 		if err == nil { // by the replica, which cannot say its timeline
-			if e, _ := p.redis.get(t.Context(), key{resource: orders, owner: mine, id: id}); e == nil || e.Timeline != 2 {
+			if e, _ := p.redis.get(t.Context(), orders.row(mine, id, "")); e == nil || e.Timeline != 2 {
 				t.Errorf("Redis has %+v", e)
 			}
 		}

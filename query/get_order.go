@@ -13,11 +13,11 @@ import (
 
 // GetOrder answers an order. ORD_001: the owner has none with this id.
 func (q *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
-	return q.get(ctx, key{resource: orders, owner: owner, id: id}, t)
+	return q.get(ctx, orders, owner, id, "", t)
 }
 
 func readOrder(ctx context.Context, db *querydb.Queries, k key) (found, error) {
-	row, err := db.GetOrder(ctx, querydb.GetOrderParams{Account: k.owner.Account, Mode: k.owner.Mode, ID: uuid.UUID(k.id)})
+	row, err := db.GetOrder(ctx, querydb.GetOrderParams{Account: k.account, Mode: k.mode, ID: uuid.UUID(k.id)})
 	return found{row.Rev, func() (view.Body, error) {
 		o, err := order.Restore(k.id, row.Version, row.HeadHash, row.State)
 		if err != nil {

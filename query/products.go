@@ -18,11 +18,11 @@ import (
 
 // GetProduct answers a product. CAT_001: the owner has none with this sku.
 func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	return q.get(ctx, key{resource: products, owner: owner, text: sku}, t)
+	return q.get(ctx, products, owner, order.ID{}, sku, t)
 }
 
 func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error) {
-	row, err := db.GetProduct(ctx, querydb.GetProductParams{Account: k.owner.Account, Mode: k.owner.Mode, Sku: k.text})
+	row, err := db.GetProduct(ctx, querydb.GetProductParams{Account: k.account, Mode: k.mode, Sku: k.text})
 	return found{row.Rev, func() (view.Body, error) {
 		p, err := product(querydb.ListProductsRow(row))
 		if err != nil {

@@ -354,8 +354,8 @@ func TestANotFoundAnswerCarriesAToken(t *testing.T) {
 }
 
 func TestKeysOfResources(t *testing.T) {
-	for _, k := range []key{{resource: orders, owner: mine, id: order.NewIDs(nil).Mint(time.Now(), 7)}, {resource: products, owner: mineLive, text: "prd_ord_.x"}} {
-		if got, ok := parseKey(k.owner, k.name()); !ok || got != k {
+	for _, k := range []key{orders.row(mine, order.NewIDs(nil).Mint(time.Now(), 7), ""), products.row(mineLive, order.ID{}, "prd_ord_.x")} {
+		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode}, k.name()); !ok || got != k {
 			t.Errorf("%v is read as %v, %v", k, got, ok)
 		}
 	}

@@ -56,12 +56,7 @@ type View struct {
 	Age   int    // whole seconds since a database was read, or written
 }
 
-const (
-	tierLRU     = "lru"
-	tierRedis   = "redis"
-	tierReplica = "replica"
-	tierPrimary = "primary"
-)
+const tierLRU, tierRedis, tierReplica, tierPrimary = "lru", "redis", "replica", "primary"
 
 // Queries answers queries. It is safe for concurrent use. Every query may refuse with SYS_002 (no database can be read), SYS_004 (a
 // database can be read, but not in a state as new as the token) and RATE_003 (too many reads wait for a database), all retryable.

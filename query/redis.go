@@ -120,13 +120,10 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 		if errors.Is(err, redis.Nil) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if e = decode(name, b); e == nil {
+		if e = decode(name, b); e == nil && err == nil {
 			c.corrupt.Inc()
 		}
-		return nil
+		return err
 	})
 	if err != nil || e == nil {
 		return nil, err
@@ -206,10 +203,8 @@ func decode(name string, b []byte) *Entry {
 
 // pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-time.After(d):
 	}
 }

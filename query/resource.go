@@ -21,14 +21,26 @@ type resource struct {
 	read      func(ctx context.Context, db *querydb.Queries, k key) (found, error)
 }
 
-// A new cached resource takes an entry of the array, a name for it, and a file with its query and its read.
-var (
-	resources = [...]resource{
-		{operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
-		{operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
-	}
-	orders, products = &resources[0], &resources[1]
+// A new cached resource takes a kind, its entry of resources, and a file with its query and its read.
+const (
+	orders kind = iota
+	products
+	kinds
 )
+
+// The type demands an entry of every kind.
+var resources [kinds]resource = [...]resource{
+	orders:   {operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
+	products: {operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
+}
+
+// kind names a resource: its index in resources.
+type kind int32
+
+// row is the key of an owner's row, by its id if the resource has ids of ours, else by the name that the client chose.
+func (r kind) row(owner order.Owner, id order.ID, text string) key {
+	return key{account: owner.Account, kind: r, mode: owner.Mode, id: id, text: text}
+}
 
 // found is what a statement found.
 type found struct {
@@ -39,37 +51,37 @@ type found struct {
 // fetch runs one statement on a database. pgx.ErrNoRows means that there is no row.
 type fetch func(ctx context.Context, db *querydb.Queries) (found, error)
 
-// key is what entries are kept by: an owner's row of a resource.
+// key is what entries are kept by. The order of the fields is that which hashes fastest.
 type key struct {
-	*resource
-	id    order.ID // if the resource has ids of ours
-	text  string   // else the name that the client chose
-	owner order.Owner
+	account int32
+	kind    kind
+	mode    string
+	id      order.ID
+	text    string
 }
 
 // name is the row as tokens name it.
 func (k key) name() string {
-	if k.ownIDs {
-		return k.id.Format(k.prefix)
+	r := &resources[k.kind]
+	if r.ownIDs {
+		return k.id.Format(r.prefix)
 	}
-	return k.prefix + k.text
+	return r.prefix + k.text
 }
 
-func (k key) String() string { return fmt.Sprintf("%d %s %s", k.owner.Account, k.owner.Mode, k.name()) }
+func (k key) String() string { return fmt.Sprintf("%d %s %s", k.account, k.mode, k.name()) }
 
 // parseKey is the key of an owner's row by its name. ok is false for a resource that this version does not know.
 func parseKey(owner order.Owner, name string) (k key, ok bool) {
-	for i := range resources {
-		k = key{resource: &resources[i], owner: owner}
-		if k.text, ok = strings.CutPrefix(name, k.prefix); ok {
-			if k.ownIDs {
-				k.text = ""
-				k.id, ok = order.Parse(k.prefix, name)
-			}
-			return k, ok
+	for i, r := range resources {
+		if text, found := strings.CutPrefix(name, r.prefix); found && !r.ownIDs {
+			return kind(i).row(owner, order.ID{}, text), true
+		} else if found {
+			id, ok := order.Parse(r.prefix, name)
+			return kind(i).row(owner, id, ""), ok
 		}
 	}
-	return k, false
+	return key{}, false
 }
 
 // youngFor is how long after an id was made a replica may not know its row.

@@ -143,7 +143,7 @@ func label(m *dto.Metric, name string) string {
 // subscribe runs Subscribe until the end of the test and returns once it listens, which begins with an empty LRU.
 func (p *process) subscribe() {
 	p.w.Helper()
-	p.entry(key{resource: orders})
+	p.entry(key{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); p.Subscribe(ctx) }()

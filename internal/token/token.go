@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// NoPosition is the position of a commit that could not be read: no replica has reached it. Being the greatest, it is the one that the
-// writer's client keeps, and for that long it reads from the primary; no cache hands it to others.
+// NoPosition stands for the position of a commit that could not be read. No replica has reached it, so the writer's client reads from the
+// primary for as long as it keeps the token, which is greater than every other. No cache gives the token to other clients.
 const NoPosition = math.MaxUint64
 
 // Token says up to where a client has seen the database: a timeline and a position in its log and, after a write or of one row,
@@ -24,7 +24,7 @@ type Token struct {
 	Rev      int64
 }
 
-// Signer makes tokens and refuses those of others.
+// Signer makes tokens and recognizes its own.
 type Signer struct{ key []byte }
 
 // NewSigner returns a Signer with the secret key that all instances share.
@@ -42,11 +42,11 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 	if text == "" {
 		return Token{}, true
 	}
-	cut := strings.LastIndexByte(text, '.')
-	if cut < 0 || !hmac.Equal([]byte(text[cut+1:]), []byte(s.mac(text[:cut]))) {
+	dot := strings.LastIndexByte(text, '.')
+	if dot < 0 || !hmac.Equal([]byte(text[dot+1:]), []byte(s.mac(text[:dot]))) {
 		return Token{}, false
 	}
-	part := strings.Split(text[:cut], ".")
+	part := strings.Split(text[:dot], ".")
 	if len(part) != 4 || part[0] != "1" {
 		return Token{}, false
 	}
