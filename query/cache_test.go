@@ -339,7 +339,7 @@ func TestAnOldEntryIsServedWhileOneCallerLoads(t *testing.T) {
 	}
 	w.update(mine, id)
 	w.synced(w.ReplicaURL)
-	w.advance(staleAfter) // who comes now waits
+	w.advance(staleAfter) // a caller that comes now waits
 	if rev, tier := p.get(mine, id, anyToken); rev != 2 || tier != "replica" {
 		t.Errorf("revision %d by %s", rev, tier)
 	}

@@ -390,7 +390,7 @@ func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
 	}
 }
 
-// What an entry claims to know, and what its token asks for, against what was committed when.
+// Positions of entries and tokens are compared with the positions at which each revision was committed.
 func TestPositionsStandAroundTheRead(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -475,7 +475,7 @@ func TestFailover(t *testing.T) {
 	before.learn(2)
 	before.replicas = nil
 	_, err = before.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
-	wantCode(t, err, errcode.SYS002) // what it still says counts for nothing
+	wantCode(t, err, errcode.SYS002) // its answers count for nothing
 }
 
 // A replica that follows the lost primary has more log than the new one, and says nothing of it.

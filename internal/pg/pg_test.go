@@ -70,7 +70,7 @@ func TestInTx(t *testing.T) {
 		defer func() { _ = recover() }()
 		_ = InTx(ctx, pool, func(pgx.Tx) error { panic("at the discotheque") })
 	}()
-	for end := time.Now().Add(10 * time.Second); pool.Stat().AcquiredConns() > 0; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); pool.Stat().AcquiredConns() > 0; <-time.After(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a connection is kept")
 		}
