@@ -100,17 +100,18 @@ func TestEveryKeptPlanIsAnIndexLookUp(t *testing.T) {
 	_, err = conn.Exec(ctx, "DISCARD PLANS")
 	must(t, err)
 	read("by a plan made on full tables")
+	exceptions := maps.Clone(walks)
 	for _, s := range statements {
-		reason, excepted := walks[s.name]
+		reason, excepted := exceptions[s.name]
 		switch {
 		case len(s.walks) > 0 && !excepted:
 			t.Errorf("%s:\n  %s", s.name, strings.Join(s.walks, "\n  "))
 		case len(s.walks) == 0 && excepted:
 			t.Errorf("%s does not walk and is excepted: %s", s.name, reason)
 		}
-		delete(walks, s.name)
+		delete(exceptions, s.name)
 	}
-	for name := range walks {
+	for name := range exceptions {
 		t.Errorf("%s is excepted and is no query", name)
 	}
 }
@@ -121,7 +122,7 @@ type statement struct {
 	sql    string
 	params []string // as the generated code names them
 	types  []string
-	walks  []string // what is wrong with its plans
+	walks  []string // scans of its plans that walk
 }
 
 // readStatements reads the generated code, and makes sure that no query of sql/ is missing there.
