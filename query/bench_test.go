@@ -13,7 +13,7 @@ func BenchmarkLRUHit(b *testing.B) {
 	id := w.place(mine, time.Hour)
 	_, t := p.write(mine, id)
 	p.cfg.Now = time.Now
-	p.slot(key{owner: mine, id: id}).held.Load().checked = time.Now().Add(time.Hour) // never due
+	p.entry(orders.row(mine, id, "")).value.Load().checked = time.Now().Add(time.Hour) // never due
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -35,7 +35,7 @@ func BenchmarkTiersBelow(b *testing.B) {
 			w.synced(w.ReplicaURL)
 			b.ReportAllocs()
 			for b.Loop() {
-				p.lru.Remove(key{owner: mine, id: id})
+				p.lru.Remove(orders.row(mine, id, ""))
 				if a, err := p.GetOrder(context.Background(), mine, id, anyToken); err != nil || a.Tier != want {
 					b.Fatal(err, a.Tier)
 				}

@@ -2,40 +2,39 @@ package query
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
-// How old things may be. Without a token a read is at most staleAfter behind the tier below the LRU.
+// How old an entry may be. Without a token a read is at most staleAfter behind the tier below the LRU.
 const (
-	refreshAfter = 1500 * time.Millisecond // an LRU entry is loaded anew by one caller while the others still get it
-	staleAfter   = 2 * time.Second         // everybody waits for the load
-	missFor      = time.Second             // a remembered 404, in every tier
-	sharedFor    = 10 * time.Second        // an entry in Redis: who reads without a token is served a mishap no longer
-	youngFor     = time.Minute             // an order's id of this age that a replica does not know is asked of the primary
+	refreshAfter = 1500 * time.Millisecond // one caller loads the entry anew while the others still get it
+	staleAfter   = 2 * time.Second         // every caller waits for the load
+	missFor      = time.Second             // a 404, in every tier
+	redisFor     = 10 * time.Second        // TTL in Redis. A reader without a token sees a lost invalidation for at most this long
 )
 
-// Entry is a finished answer about one row, and what it knows.
+// Entry is the finished answer of one row, and the state of the database that it shows.
 type Entry struct {
-	Body     view.Body
-	Token    string // X-Consistency-Token
-	Key      string // ord_<hex> or prd_<sku>, as tokens name the row; empty for what is not one row
-	Rev      int64  // counts the row's changes; 0 if there is no row
-	KnownAt  uint64 // no commit up to this position of the log can be missing
-	Timeline uint32 // of that log
-	Missing  bool   // there is no such row
-	LoadedAt time.Time
-	of       key
-	cut      bool // read from a replica that stands still: not for other processes
-	unplaced bool // its token has no position: not for other clients
+	Body         view.Body
+	Token        string // X-Consistency-Token
+	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for what is not one row
+	Rev          int64  // counts the row's changes; 0: there is no row
+	KnownAt      uint64 // no commit up to this position of the log can be missing
+	Timeline     uint32 // of that log
+	LoadedAt     time.Time
+	of           key
+	tier         string                    // that it was read from
+	encode       func() (view.Body, error) // makes the body; nil once it is made
+	disconnected bool                      // read from a replica that receives nothing: not for other processes
+	noLSN        bool                      // its token has no position: not for other clients
 }
 
 // answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
@@ -52,210 +51,150 @@ func (e *Entry) newer(than *Entry) bool {
 	return e.Rev > than.Rev || e.Rev == than.Rev && e.KnownAt > than.KnownAt
 }
 
-// key is what entries are kept by: an owner's order, or product.
-type key struct {
-	owner order.Owner
-	id    order.ID
-	sku   string // empty for an order
-}
-
-const prefixProduct = "prd_"
-
-// name is the row as tokens name it.
-func (k key) name() string {
-	if k.sku != "" {
-		return prefixProduct + k.sku
-	}
-	return k.id.Format(order.PrefixOrder)
-}
-
-func (k key) String() string { return fmt.Sprintf("%d %s %s", k.owner.Account, k.owner.Mode, k.name()) }
-
-// parseKey is the key of an owner's row by its name.
-func parseKey(owner order.Owner, name string) (k key, ok bool) {
-	if sku, ok := strings.CutPrefix(name, prefixProduct); ok {
-		return key{owner: owner, sku: sku}, true
-	}
-	id, ok := order.Parse(order.PrefixOrder, name)
-	return key{owner: owner, id: id}, ok
-}
-
-// slot is a key's place in the LRU. It is there before the key's first load, so that nothing heard meanwhile is lost.
-type slot struct {
-	held       atomic.Pointer[held]
-	floor      atomic.Int64 // an entry below this revision is not served: a newer one is known to exist
+// lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
+type lruEntry struct {
+	hits       prometheus.Counter
+	value      atomic.Pointer[lruValue]
+	minRev     atomic.Int64 // a value below this revision is not served: a newer one is known to exist
 	refreshing atomic.Bool
 }
 
-type held struct {
+type lruValue struct {
 	Entry
 	checked time.Time // when the tiers below last had nothing newer
 }
 
-func (r *Queries) slot(k key) *slot {
-	if s, ok := r.lru.Get(k); ok {
+func (q *Queries) entry(k key) *lruEntry {
+	if s, ok := q.lru.Get(k); ok {
 		return s
 	}
-	r.making.Lock()
-	defer r.making.Unlock()
-	s, ok := r.lru.Peek(k)
+	q.slotMu.Lock()
+	defer q.slotMu.Unlock()
+	s, ok := q.lru.Peek(k)
 	if !ok {
-		s = &slot{}
-		r.lru.Add(k, s)
+		s = &lruEntry{hits: q.served.WithLabelValues(resources[k.kind].operation, tierLRU)}
+		q.lru.Add(k, s)
 	}
 	return s
 }
 
-// keep puts an entry in, unless the present one is newer, and returns which of them it is now.
-func (s *slot) keep(e *Entry, now time.Time) (kept *Entry, replaced bool) {
+// keep stores an entry, unless the present one is newer, and returns the one that stays.
+func (s *lruEntry) keep(e *Entry, now time.Time) (kept *Entry, replaced bool) {
 	for {
-		old, next := s.held.Load(), &held{*e, now}
+		old, next := s.value.Load(), &lruValue{*e, now}
 		replaced = old == nil || !old.newer(e)
 		if !replaced {
 			next.Entry = old.Entry
 		}
-		if s.held.CompareAndSwap(old, next) {
+		if s.value.CompareAndSwap(old, next) {
 			return &next.Entry, replaced
 		}
 	}
 }
 
-// want is what a read must deliver.
-type want struct {
+// requirement is what the answer of a read must meet.
+type requirement struct {
 	token   token.Token
 	key     string // the row as tokens name it; empty for what is not one row
-	min     int64  // below this revision a replica's answer is known to be old
-	primary bool   // nothing but the primary will do
-	row     bool   // revision 0 means that there is none
-	short   bool   // there is an entry that would do but for the token
+	minRev  int64  // an answer below this revision is known to be old
+	primary bool   // only the primary may answer
+	behind  bool   // a cache has an entry that only the token refuses
 }
 
-func (w want) metBy(e *Entry) bool { return e.Rev >= w.min && e.answers(w.token) }
+func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.answers(r.token) }
 
-func (r *Queries) want(k key, s *slot, t token.Token) want {
-	w := want{token: t, key: k.name(), row: true, min: s.floor.Load()}
-	if k.sku == "" {
-		w.min = max(w.min, r.leastRev(k.id))
-	}
-	return w
+func (q *Queries) requirement(k key, s *lruEntry, t token.Token) requirement {
+	return requirement{token: t, key: k.name(), minRev: max(s.minRev.Load(), q.minRev(k.id))}
 }
 
-// leastRev makes sure that an id which was given out is never 404, however far a replica is behind.
-func (r *Queries) leastRev(id order.ID) int64 {
-	if r.cfg.Now().Sub(id.Time()) < youngFor {
-		return 1
-	}
-	return 0
-}
-
-// get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. ORD_001 and
-// CAT_001 if there is none, at once for an order's id that is not ours.
-func (r *Queries) get(ctx context.Context, query string, k key, t token.Token) (View, error) {
-	now := r.cfg.Now()
-	if s, ok := r.lru.Get(k); ok {
-		if h := s.held.Load(); h != nil && h.Timeline == r.timeline() && h.Rev >= s.floor.Load() && h.answers(t) {
-			switch age := now.Sub(h.checked); {
-			case h.Missing && age < missFor:
-				return View{}, none(k)
-			case !h.Missing && age < staleAfter:
+// get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
+// such row the error is the resource's notFound, at once for a forged id.
+func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id order.ID, text string, t token.Token) (View, error) {
+	k, r, now := what.row(owner, id, text), &resources[what], q.cfg.Now()
+	if s, ok := q.lru.Get(k); ok {
+		if v := s.value.Load(); v != nil && v.Timeline == q.timeline() && v.Rev >= s.minRev.Load() && v.answers(t) {
+			if age := now.Sub(v.checked); age < missFor || v.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
-					go r.refresh(context.WithoutCancel(ctx), k, s)
+					go func() {
+						defer s.refreshing.Store(false)
+						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
+					}()
 				}
-				return r.answer(query, tierLRU, &h.Entry, now), nil
+				return show(s.hits, tierLRU, &v.Entry, r.notFound, now)
 			}
 		}
 	}
-	if k.sku == "" && !r.cfg.IDs.Genuine(k.id) {
-		return View{}, none(k)
+	if r.ownIDs && !q.cfg.IDs.Genuine(k.id) {
+		return q.forged(r.notFound)
 	}
-	ctx, span := r.cfg.Tracer.Start(ctx, "query "+query)
-	e, tier, err := r.load(ctx, k, t)
+	traced, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
+	e, err := q.load(traced, k, t)
 	span.End()
 	if err != nil {
 		return View{}, err
 	}
-	if e.Missing {
-		return View{}, none(k)
-	}
-	return r.answer(query, tier, e, r.cfg.Now()), nil
+	return show(q.served.WithLabelValues(r.operation, e.tier), e.tier, e, r.notFound, q.cfg.Now())
 }
 
-func none(k key) error {
-	if k.sku != "" {
-		return apierr.E(errcode.CAT001)
-	}
-	return apierr.E(errcode.ORD001)
-}
-
-func (r *Queries) refresh(ctx context.Context, k key, s *slot) {
-	defer s.refreshing.Store(false)
-	_, _, _ = r.load(ctx, k, token.Token{}) // an error is for who finds the entry stale
-}
-
-// load asks the tiers below the LRU, one caller for all who want the same key. Who is given what another asked for, and needs
-// more, asks again; at last alone. A caller that leaves does not end the load that others wait for.
-func (r *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, string, error) {
-	type loaded struct {
-		entry *Entry
-		tier  string
-	}
-	if era := r.timeline(); r.era.Swap(era) != era {
-		r.lru.Purge() // revisions of a lost timeline mean nothing
+// load asks the tiers below the LRU, once for all callers of the same key. A caller that needs more than the shared answer asks
+// again, the third time alone. A caller that leaves does not end the load that others wait for.
+func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error) {
+	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
+		q.lru.Purge() // revisions of a lost timeline mean nothing
 	}
 	detached := context.WithoutCancel(ctx)
 	for range 2 {
-		s, mine := r.slot(k), false
-		w := r.want(k, s, t)
-		flight := r.flights.DoChan(k.String(), func() (_ any, err error) {
+		s, mine := q.entry(k), false
+		r := q.requirement(k, s, t)
+		flight := q.flights.DoChan(k.String(), func() (_ any, err error) {
 			mine = true
-			defer caught(&err)
-			e, tier, err := r.descend(detached, k, s, w)
-			return loaded{e, tier}, err
+			defer recovered(&err)
+			return q.loadThrough(detached, k, s, r)
 		})
 		select {
 		case <-ctx.Done():
-			return nil, "", ctx.Err()
+			return nil, ctx.Err()
 		case f := <-flight:
-			l, _ := f.Val.(loaded)
-			if mine || f.Err == nil && w.metBy(l.entry) {
-				return l.entry, l.tier, f.Err
+			e, _ := f.Val.(*Entry)
+			if mine || f.Err == nil && r.satisfiedBy(e) {
+				return e, f.Err
 			}
 		}
 	}
-	s := r.slot(k)
-	return r.descend(ctx, k, s, r.want(k, s, t))
+	s := q.entry(k)
+	return q.loadThrough(ctx, k, s, q.requirement(k, s, t))
 }
 
-// descend goes from Redis to the primary and leaves what it found in the tiers above. If the slot has something newer, that is the
+// loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
 // answer.
-func (r *Queries) descend(ctx context.Context, k key, s *slot, w want) (*Entry, string, error) {
-	e, err := r.remembered(ctx, k)
-	tier, useful := tierRedis, err == nil && r.shared != nil
-	if e == nil || !w.metBy(e) {
-		h := s.held.Load()
-		w.short = e != nil && !e.answers(w.token) || h != nil && !h.answers(w.token)
-		if e, tier, err = r.row(ctx, k, w); err != nil {
-			return nil, "", err
+func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r requirement) (*Entry, error) {
+	e, err := q.fromRedis(ctx, k)
+	healthy := err == nil && q.redis != nil
+	if e == nil || !r.satisfiedBy(e) {
+		v := s.value.Load()
+		r.behind = e != nil && !e.answers(r.token) || v != nil && !v.answers(r.token)
+		if e, err = q.rowFromDatabase(ctx, k, r); err != nil {
+			return nil, err
 		}
-		if useful && !e.cut { // a Redis that has just failed is not tried again
-			_ = r.shared.put(ctx, false, e)
+		if healthy && !e.disconnected { // a Redis that has just failed is not tried again
+			_ = q.redis.put(ctx, false, e)
 		}
 	}
-	kept, replaced := s.keep(e, r.cfg.Now())
-	if !replaced {
-		tier = tierLRU
+	if kept, replaced := s.keep(e, q.cfg.Now()); !replaced {
+		newer := *kept
+		newer.tier = tierLRU
+		return &newer, nil
 	}
-	return kept, tier, nil
+	return e, nil
 }
 
-// row reads a row from the databases.
-func (r *Queries) row(ctx context.Context, k key, w want) (*Entry, string, error) {
-	e, tier, err := Entry{}, "", error(nil)
-	if k.sku != "" {
-		e, tier, err = r.readProduct(ctx, k, w)
-	} else {
-		e, tier, err = r.readOrder(ctx, k, w)
+// rowFromDatabase reads a cached row from the databases.
+func (q *Queries) rowFromDatabase(ctx context.Context, k key, r requirement) (*Entry, error) {
+	e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		return resources[k.kind].read(ctx, db, k)
+	})
+	if err == nil {
+		e.of = k
 	}
-	e.of, e.Missing = k, e.Rev == 0
-	return &e, tier, err
+	return e, err
 }

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -55,16 +55,16 @@ func TestFreshnessRule(t *testing.T) {
 func TestTheNewestEntryStays(t *testing.T) {
 	at := time.Now()
 	all := []*Entry{
-		{Timeline: 1, Rev: 0, KnownAt: 900, Missing: true}, {Timeline: 1, Rev: 1, KnownAt: 10}, {Timeline: 1, Rev: 2, KnownAt: 20},
+		{Timeline: 1, Rev: 0, KnownAt: 900}, {Timeline: 1, Rev: 1, KnownAt: 10}, {Timeline: 1, Rev: 2, KnownAt: 20},
 		{Timeline: 1, Rev: 2, KnownAt: 30}, {Timeline: 2, Rev: 1, KnownAt: 5}, {Timeline: 2, Rev: 2, KnownAt: 4},
 	}
 	for range 200 {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		var s slot
+		var s lruEntry
 		for _, e := range all {
 			s.keep(e, at)
 		}
-		if h := s.held.Load(); h.Timeline != 2 || h.Rev != 2 {
+		if h := s.value.Load(); h.Timeline != 2 || h.Rev != 2 {
 			t.Fatalf("%+v stays", h.Entry)
 		}
 	}
@@ -214,36 +214,36 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	}
 	w.synced(w.LaggingURL(t))
 	for _, id := range ids {
-		k := key{owner: mine, id: id}
+		k := orders.row(mine, id, "")
 		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
-		old, _, err := reader.row(t.Context(), k, want{key: k.name()})
+		old, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
 		w.must(err)
 		rev, _ := writer.write(mine, id)
-		w.must(reader.shared.put(t.Context(), false, old))
-		if e, err := reader.shared.get(t.Context(), k); err != nil || e.Rev != rev {
+		w.must(reader.redis.put(t.Context(), false, old))
+		if e, err := reader.redis.get(t.Context(), k); err != nil || e.Rev != rev {
 			t.Fatalf("Redis has %+v, %v, not revision %d", e, err, rev)
 		}
 		// and the other way round: what the LRU has stays too
 		if got, _ := reader.get(mine, id, anyToken); got != rev {
 			t.Fatalf("read %d", got)
 		}
-		if kept, replaced := reader.slot(k).keep(old, w.now()); replaced || kept.Rev != rev {
+		if kept, replaced := reader.entry(k).keep(old, w.now()); replaced || kept.Rev != rev {
 			t.Fatalf("the LRU has %d", kept.Rev)
 		}
 	}
 	t.Run("in whatever order they come", func(t *testing.T) {
 		p := w.process()
 		for range 50 {
-			k := key{owner: mine, id: w.ids.Mint(w.now(), 7)}
+			k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
 			var best Entry
 			for range 8 {
 				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Token: "t", LoadedAt: w.now()}
 				if e.newer(&best) {
 					best = e
 				}
-				w.must(p.shared.put(t.Context(), false, &e))
+				w.must(p.redis.put(t.Context(), false, &e))
 			}
-			if e, err := p.shared.get(t.Context(), k); err != nil || e.Rev != best.Rev || e.KnownAt != best.KnownAt {
+			if e, err := p.redis.get(t.Context(), k); err != nil || e.Rev != best.Rev || e.KnownAt != best.KnownAt {
 				t.Fatalf("Redis has %+v, %v, not %+v", e, err, best)
 			}
 		}
@@ -251,7 +251,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 }
 
 func (w *world) name(p *process, k key) string {
-	name, err := p.shared.name(context.Background(), 1, k)
+	name, err := p.redis.name(context.Background(), 1, k)
 	w.must(err)
 	return name
 }
@@ -267,9 +267,9 @@ func TestEntriesInRedisLiveTenSeconds(t *testing.T) {
 	wantCode(t, err, errcode.ORD001)
 	written := w.place(mine, time.Hour)
 	p.write(mine, written)
-	client := w.redis(w.RedisURL)
+	client := w.redisClient(w.RedisURL)
 	for k, most := range map[key]time.Duration{
-		{owner: mine, id: id}: 10 * time.Second, {owner: foreign, id: id}: time.Second, {owner: mine, id: written}: 10 * time.Second,
+		orders.row(mine, id, ""): 10 * time.Second, orders.row(foreign, id, ""): time.Second, orders.row(mine, written, ""): 10 * time.Second,
 	} {
 		if ttl := client.PTTL(t.Context(), w.name(p, k)).Val(); ttl <= most/2 || ttl > most {
 			t.Errorf("%v lives %v, want at most %v", k, ttl, most)
@@ -330,14 +330,16 @@ func TestAnOldEntryIsServedWhileOneCallerLoads(t *testing.T) {
 	}
 	w.advance(refreshAfter)
 	many("lru")
-	w.until(func() bool { return p.loads("replica") >= 2 && !p.slot(key{owner: mine, id: id}).refreshing.Load() })
+	w.until(func() bool {
+		return p.loads("replica") >= 2 && !p.entry(orders.row(mine, id, "")).refreshing.Load()
+	})
 	many("lru")
 	if n := p.loads("replica"); n != 2 {
 		t.Fatalf("%d loads, want one more", n)
 	}
 	w.update(mine, id)
 	w.synced(w.ReplicaURL)
-	w.advance(staleAfter) // who comes now waits
+	w.advance(staleAfter) // a caller that comes now waits
 	if rev, tier := p.get(mine, id, anyToken); rev != 2 || tier != "replica" {
 		t.Errorf("revision %d by %s", rev, tier)
 	}
@@ -383,7 +385,7 @@ func TestACallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 		t.Error(err)
 	}
 	w.until(func() bool {
-		h := p.slot(key{owner: mine, id: id}).held.Load()
+		h := p.entry(orders.row(mine, id, "")).value.Load()
 		return h != nil && h.Rev == 1
 	})
 }
@@ -397,7 +399,7 @@ func TestWhoNeedsMoreThanTheLoadThatRunsAsksAgain(t *testing.T) {
 	w.synced(w.LaggingURL(t))
 	for range 20 {
 		rev, knownAt, lsn, body := w.update(mine, id)
-		strong, _ := w.signer.Parse(w.process(withoutRedis).Written(mine, id, rev, knownAt, lsn, body).Token)
+		strong, _ := w.signer.Parse(w.process(withoutRedis).NewEntry(mine, id, rev, knownAt, lsn, body).Token)
 		p.lru.Purge()
 		var all sync.WaitGroup
 		for i := range 20 {
@@ -420,7 +422,7 @@ func TestRevisionsHeardAreNotServedBelow(t *testing.T) {
 	w.synced(w.ReplicaURL)
 	changes := make(chan string, 10)
 	writer, listener := w.process(), w.process(func(c *Config) { c.OnChange = func(key string, rev int64) { changes <- fmt.Sprint(key, " ", rev) } })
-	listener.hear()
+	listener.subscribe()
 	if rev, _ := listener.get(mine, id, anyToken); rev != 1 {
 		t.Fatal(rev)
 	}
@@ -436,7 +438,7 @@ func TestRevisionsHeardAreNotServedBelow(t *testing.T) {
 		w.synced(w.LaggingURL(t))
 		p.get(mine, id, anyToken)
 		rev, _, _, _ := w.update(mine, id)
-		p.raise(key{owner: mine, id: id}, rev)
+		p.bumpMinRev(orders.row(mine, id, ""), rev)
 		if got, tier := p.get(mine, id, anyToken); got != rev || tier != "primary" {
 			t.Errorf("revision %d by %s", got, tier)
 		}
@@ -449,7 +451,7 @@ func TestAChannelThatComesBackEmptiesTheLRU(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
 	proxy, p := w.behindProxy()
-	p.hear()
+	p.subscribe()
 	p.get(mine, id, anyToken)
 	proxy.Cut()
 	writer := w.process()
@@ -471,34 +473,34 @@ func TestWhatADeadRedisMissedItGetsLater(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
 	proxy, writer := w.behindProxy()
-	writer.hear()
+	writer.subscribe()
 	writer.write(mine, id) // now Redis has revision 2 for 10 s
 	proxy.Cut()
 	rev, _ := writer.write(mine, id)
 	if rev, tier := writer.get(mine, id, anyToken); rev != 3 || tier != "lru" {
 		t.Errorf("the writer reads %d by %s", rev, tier)
 	}
-	w.must(writer.Repair(t.Context(), mine, id, rev)) // Redis is down: no error
+	w.must(writer.EnsureRev(t.Context(), mine, id, rev)) // Redis is down: no error
 	other := w.process()
 	if got, _ := other.get(mine, id, anyToken); got != 2 {
 		t.Fatalf("read %d: Redis was not cut off", got)
 	}
 	proxy.Heal()
 	w.until(func() bool {
-		e, err := other.shared.get(t.Context(), key{owner: mine, id: id})
+		e, err := other.redis.get(t.Context(), orders.row(mine, id, ""))
 		return err == nil && e.Rev == rev
 	})
 }
 
-// A Redis that is read and takes nothing (full, or a master that was made a replica) is not asked again for each debt.
+// A Redis that is read and takes nothing (full, or a master that was made a replica) is not asked again for each pending write.
 func TestARedisThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := w.process(withoutReplicas)
 	for range 100 {
-		p.owe(key{owner: mine, id: w.place(mine, time.Hour)}, 1)
+		p.addPending(orders.row(mine, w.place(mine, time.Hour), ""), 1)
 	}
-	client := w.redis(w.RedisURL)
+	client := w.redisClient(w.RedisURL)
 	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
 	t.Cleanup(func() { client.Do(context.Background(), "ACL", "DELUSER", w.RedisPrefix) })
 	options, err := redis.ParseURL(w.RedisURL)
@@ -506,38 +508,34 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	options.Username, options.Password, options.ContextTimeoutEnabled = w.RedisPrefix, "secret", true
 	reading := redis.NewClient(options)
 	t.Cleanup(func() { _ = reading.Close() })
-	p.shared.client = reading
-	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
-	defer cancel()
-	p.settle(ctx)
-	if n := p.loads("primary"); n == 0 || n > 5 || p.debts.Len() != 100 {
-		t.Errorf("%d reads of the primary, %d debts", n, p.debts.Len())
+	p.redis.client = reading
+	p.flushPending(t.Context())
+	if n := p.loads("primary"); n != 1 || p.pendingWrites.Len() != 100 {
+		t.Errorf("%d reads of the primary, %d pending writes", n, p.pendingWrites.Len())
 	}
-	p.shared.client = client
-	ctx, cancel = context.WithTimeout(t.Context(), 1500*time.Millisecond)
-	defer cancel()
-	p.settle(ctx)
-	if p.debts.Len() != 0 {
-		t.Errorf("%d debts are left", p.debts.Len())
+	p.redis.client = client
+	p.flushPending(t.Context())
+	if p.pendingWrites.Len() != 0 {
+		t.Errorf("%d pending writes are left", p.pendingWrites.Len())
 	}
 }
 
-func TestRepair(t *testing.T) {
+func TestEnsureRev(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	id := w.place(mine, time.Hour)
-	k := key{owner: mine, id: id}
+	k := orders.row(mine, id, "")
 	p, other := w.process(), w.process()
-	other.hear()
+	other.subscribe()
 	t.Run("a writer that died after COMMIT is made up for", func(t *testing.T) {
 		p.write(mine, id)
 		other.get(mine, id, anyToken)
 		rev, _, _, _ := w.update(mine, id) // and dies
-		w.must(p.Repair(t.Context(), mine, id, rev))
-		if e, err := p.shared.get(t.Context(), k); err != nil || e.Rev != rev {
+		w.must(p.EnsureRev(t.Context(), mine, id, rev))
+		if e, err := p.redis.get(t.Context(), k); err != nil || e.Rev != rev {
 			t.Errorf("Redis has %+v, %v", e, err)
 		}
-		w.until(func() bool { return other.slot(k).floor.Load() == rev })
+		w.until(func() bool { return other.entry(k).minRev.Load() == rev })
 		for _, p := range []*process{p, other} {
 			if got, _ := p.get(mine, id, anyToken); got != rev {
 				t.Errorf("read %d", got)
@@ -546,15 +544,15 @@ func TestRepair(t *testing.T) {
 	})
 	t.Run("what Redis has is not read again", func(t *testing.T) {
 		before := p.loads("primary")
-		w.must(p.Repair(t.Context(), mine, id, 3))
-		w.must(p.Repair(t.Context(), mine, id, 2))
+		w.must(p.EnsureRev(t.Context(), mine, id, 3))
+		w.must(p.EnsureRev(t.Context(), mine, id, 2))
 		if n := p.loads("primary"); n != before {
 			t.Errorf("%d reads", n-before)
 		}
 	})
 	t.Run("an order that nobody wrote through is", func(t *testing.T) {
 		id := w.place(mine, 0)
-		w.must(p.Repair(t.Context(), mine, id, 1))
+		w.must(p.EnsureRev(t.Context(), mine, id, 1))
 		if got, tier := w.process().get(mine, id, anyToken); got != 1 || tier != "redis" {
 			t.Errorf("revision %d by %s", got, tier)
 		}
@@ -569,7 +567,7 @@ func TestAnotherRedisMasterIsAnotherGeneration(t *testing.T) {
 	p := w.process()
 	p.get(mine, id, anyToken)
 	promoted := "promoted"
-	p.shared.master.Store(&promoted)
+	p.redis.master.Store(&promoted)
 	p.lru.Purge()
 	if _, tier := p.get(mine, id, anyToken); tier != "replica" {
 		t.Errorf("served by %s: what the lost master said is still believed", tier)
@@ -577,45 +575,69 @@ func TestAnotherRedisMasterIsAnotherGeneration(t *testing.T) {
 }
 
 func TestRedisValues(t *testing.T) {
-	e := Entry{Rev: 3, KnownAt: 1 << 50, Token: "1.token", LoadedAt: time.UnixMilli(1_800_000_000_123), Body: view.Body{Bytes: []byte("{}\n"), ETag: `"3-a"`}}
-	b := e.encode()
-	var got Entry
-	if err := got.decode(b); err != nil || fmt.Sprint(got) != fmt.Sprint(e) {
-		t.Errorf("%v, %+v, want %+v", err, got, e)
-	}
-	t.Run("rubbish is passed over", func(t *testing.T) {
-		w := setup(t)
-		p := w.process()
-		id := w.place(mine, time.Hour)
-		w.synced(w.ReplicaURL)
-		w.must(p.cfg.Redis.Set(t.Context(), w.name(p, key{owner: mine, id: id}), b[:40], time.Minute).Err())
-		if rev, tier := p.get(mine, id, anyToken); rev != 1 || tier != "replica" {
-			t.Errorf("revision %d by %s", rev, tier)
-		}
-	})
-	t.Run("rubbish is an error", func(t *testing.T) {
-		g := guard.New(guard.Config{Concurrent: 1, Timeout: time.Second, Failure: broken})
-		for n := range len(b) - 3 {
-			if err := g.Do(t.Context(), func(context.Context) error { return new(Entry).decode(b[:n]) }); err == nil {
-				t.Fatalf("%d bytes are a value", n)
-			}
-		}
-	})
-}
-
-// Whatever put it there: an entry that is another owner's or key's is none.
-func TestAnEntryOfSomebodyElseIsNone(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := w.process()
-	theirs, ours := w.place(foreign, time.Hour), w.place(mine, time.Hour)
+	ours, theirs, other := w.place(mine, time.Hour), w.place(foreign, time.Hour), w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
+	k := orders.row(mine, ours, "")
+	name := w.name(p, k)
+	e := Entry{Rev: 3, KnownAt: 1 << 50, Token: "1.token", LoadedAt: time.UnixMilli(1_800_000_000_123), Body: view.Body{Bytes: []byte("{}\n"), ETag: `"3-a"`}}
+	b := e.encoded(name)
+	if got := decode(name, b); got == nil || fmt.Sprint(*got) != fmt.Sprint(e) {
+		t.Errorf("%+v, want %+v", got, e)
+	}
+	t.Run("a value cut anywhere, or with any bit flipped, is none", func(t *testing.T) {
+		for n := range len(b) {
+			if decode(name, b[:n]) != nil {
+				t.Errorf("%d of %d bytes are a value", n, len(b))
+			}
+			for bit := range 8 {
+				flipped := bytes.Clone(b)
+				flipped[n] ^= 1 << bit
+				if decode(name, flipped) != nil {
+					t.Errorf("bit %d of byte %d is not covered", bit, n)
+				}
+			}
+		}
+		if decode(name, append(bytes.Clone(b), 0)) != nil {
+			t.Error("a longer value is a value")
+		}
+	})
+	at := func(k key) []byte {
+		t.Helper()
+		b, err := p.cfg.Redis.Get(t.Context(), w.name(p, k)).Bytes()
+		w.must(err)
+		return b
+	}
 	p.write(foreign, theirs)
-	client := w.redis(w.RedisURL)
-	b, err := client.Get(t.Context(), w.name(p, key{owner: foreign, id: theirs})).Bytes()
-	w.must(err)
-	w.must(client.Set(t.Context(), w.name(p, key{owner: mine, id: ours}), b, time.Minute).Err())
-	if rev, tier := w.process().get(mine, ours, anyToken); rev != 1 || tier != "replica" {
-		t.Errorf("revision %d by %s", rev, tier)
+	p.write(mine, other)
+	p.write(mine, ours)
+	own := at(k)
+	flipped := bytes.Clone(own)
+	flipped[len(flipped)/2] ^= 1
+	promoted := bytes.Clone(own)
+	promoted[0] ^= 0x40 // a revision that no other entry reaches
+	w.synced(w.ReplicaURL)
+	for what, b := range map[string][]byte{
+		"empty": {}, "cut in its body": own[:len(own)-10], "cut in its head": own[:10], "one bit flipped": flipped, "one bit of its revision flipped": promoted,
+		"another account's": at(orders.row(foreign, theirs, "")), "another key's": at(orders.row(mine, other, "")),
+	} {
+		t.Run("a miss: "+what, func(t *testing.T) {
+			w.must(p.cfg.Redis.Set(t.Context(), name, b, time.Minute).Err())
+			reader := w.process()
+			if rev, tier := reader.get(mine, ours, anyToken); rev != 2 || tier != "replica" {
+				t.Errorf("revision %d by %s", rev, tier)
+			}
+			if n := reader.counter("ordergate_cache_corrupt_total"); n == 0 {
+				t.Error("it is not counted")
+			}
+			if !reader.redis.guard.Closed() {
+				t.Error("it counts as a failure of Redis")
+			}
+		})
+	}
+	if n := p.counter("ordergate_cache_corrupt_total"); n != 0 {
+		t.Errorf("%v sound entries are counted", n)
 	}
 }

@@ -15,119 +15,109 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Written is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
+// NewEntry is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
 // after COMMIT, or token.NoPosition.
-func (r *Queries) Written(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
-	t := token.Token{Timeline: r.timeline(), LSN: lsn, Key: id.Format(order.PrefixOrder), Rev: rev}
+func (q *Queries) NewEntry(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
+	k := orders.row(owner, id, "")
+	t := token.Token{Timeline: q.timeline(), LSN: lsn, Key: k.name(), Rev: rev}
 	return Entry{
-		Body: body, Token: r.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: r.cfg.Now(),
-		of: key{owner: owner, id: id}, unplaced: lsn == token.NoPosition,
+		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: q.cfg.Now(),
+		of: k, noLSN: lsn == token.NoPosition,
 	}
 }
 
-// WriteThrough puts committed states into the LRU and into Redis, unless something newer is there, and tells every process of
-// them. Repeating it changes nothing. No write fails with it: what Redis did not take within 50 ms is given to it later.
-func (r *Queries) WriteThrough(ctx context.Context, written ...Entry) {
-	placed := make([]Entry, 0, len(written))
-	for _, e := range written {
-		if e.unplaced { // the caches get it from the primary
-			r.raise(e.of, e.Rev)
-			if r.shared != nil {
-				r.owe(e.of, e.Rev)
-			}
+// WriteThrough stores committed states in the LRU and in Redis, unless something newer is there, and publishes them to every
+// process. Repeating it changes nothing. It never fails: an entry that Redis did not take within 50 ms is given to it later.
+func (q *Queries) WriteThrough(ctx context.Context, committed ...Entry) {
+	entries := make([]*Entry, 0, len(committed))
+	for _, e := range committed {
+		if e.noLSN { // the caches get it from the primary
+			q.bumpMinRev(e.of, e.Rev)
+			q.addPending(e.of, e.Rev)
 		} else {
-			placed = append(placed, e)
+			entries = append(entries, &e)
 		}
 	}
-	if r.writeThrough(ctx, placed) != nil {
-		for i := range placed {
-			r.owe(placed[i].of, placed[i].Rev)
+	if q.writeThrough(ctx, entries...) != nil {
+		for _, e := range entries {
+			q.addPending(e.of, e.Rev)
 		}
 	}
 }
 
-func (r *Queries) writeThrough(ctx context.Context, written []Entry) (err error) {
-	if len(written) == 0 {
-		return nil
+func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (err error) {
+	for _, e := range entries {
+		q.entry(e.of).keep(e, q.cfg.Now())
 	}
-	entries := make([]*Entry, len(written))
-	for i := range written {
-		entries[i] = &written[i]
-		r.slot(written[i].of).keep(entries[i], r.cfg.Now())
-	}
-	if r.shared != nil {
-		err = r.shared.put(context.WithoutCancel(ctx), true, entries...)
+	if q.redis != nil && len(entries) > 0 {
+		err = q.redis.put(context.WithoutCancel(ctx), true, entries...)
 	}
 	for _, e := range entries {
-		r.cfg.OnChange(e.Key, e.Rev)
+		q.cfg.OnChange(e.Key, e.Rev)
 	}
 	return err
 }
 
-// Repair makes sure that no cache goes on serving less than the revision of an order: for the consumer of the order's events, whose
-// writer may have died between COMMIT and WriteThrough. If Redis has it nothing is read; else it is read from the primary and
-// written through. Repeating it is safe. A dead Redis is no error: it gets the entry when it is back.
-func (r *Queries) Repair(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
-	k := key{owner: owner, id: id}
-	err := r.repair(ctx, k, rev)
-	if errors.Is(err, errRedisAway) {
-		r.owe(k, rev)
-		return nil
+// EnsureRev makes sure that no cache goes on serving less than the revision of an order. It is for the consumer of the order's
+// events: the writer may have died between COMMIT and WriteThrough. If Redis lacks the revision, the order is read from the primary
+// and written through. Repeating it is safe. A Redis that is away is no error: it gets the entry when it is back.
+func (q *Queries) EnsureRev(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
+	k := orders.row(owner, id, "")
+	away, err := q.ensureRev(ctx, k, rev)
+	if away != nil {
+		q.addPending(k, rev)
 	}
 	return err
 }
 
-var errRedisAway = errors.New("query: Redis does not take it")
-
-func (r *Queries) repair(ctx context.Context, k key, rev int64) error {
-	r.raise(k, rev)
-	if r.shared == nil {
-		return nil
+// ensureRev returns in away that Redis cannot be used, in err that the primary cannot be read.
+func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (away, err error) {
+	q.bumpMinRev(k, rev)
+	if q.redis == nil {
+		return nil, nil
 	}
-	e, err := r.shared.get(ctx, k)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errRedisAway, err)
+	e, away := q.redis.get(ctx, k)
+	if away != nil || e != nil && e.Rev >= rev {
+		return away, nil
 	}
-	if e != nil && e.Rev >= rev {
-		return nil
+	if e, err = q.rowFromDatabase(ctx, k, requirement{key: k.name(), primary: true}); err != nil {
+		return nil, err
 	}
-	e, _, err = r.row(ctx, k, want{key: k.name(), primary: true})
-	if err != nil {
-		return err
-	}
-	if err = r.writeThrough(ctx, []Entry{*e}); err != nil {
-		return fmt.Errorf("%w: %w", errRedisAway, err)
-	}
-	return nil
+	return q.writeThrough(ctx, e), nil
 }
 
-// raise stops the LRU from serving less than a revision of a key, and tells who waits for it.
-func (r *Queries) raise(k key, rev int64) {
-	if s, ok := r.lru.Peek(k); ok {
-		for old := s.floor.Load(); rev > old && !s.floor.CompareAndSwap(old, rev); old = s.floor.Load() {
+// bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.
+func (q *Queries) bumpMinRev(k key, rev int64) {
+	if s, ok := q.lru.Peek(k); ok {
+		for old := s.minRev.Load(); rev > old && !s.minRev.CompareAndSwap(old, rev); old = s.minRev.Load() {
 		}
 	}
-	r.cfg.OnChange(k.name(), rev)
+	q.cfg.OnChange(k.name(), rev)
 }
 
-// Hear listens to what other processes wrote, and gives a Redis that was away what it missed, until ctx ends. While the channel is
-// down the LRU serves an entry 2 s at most; when it is back everything is loaded anew.
-func (r *Queries) Hear(ctx context.Context) {
-	if r.shared == nil {
+// Subscribe listens to the writes of other processes, and gives Redis the pending writes, until ctx ends. While the channel is down
+// the LRU serves an entry for at most 2 s. When the channel is back the LRU is emptied.
+func (q *Queries) Subscribe(ctx context.Context) {
+	if q.redis == nil {
 		return
 	}
-	go r.settle(ctx)
+	go func() {
+		for ctx.Err() == nil {
+			pause(ctx, time.Second)
+			q.flushPending(ctx)
+		}
+	}()
 	for ctx.Err() == nil {
-		if err := r.listen(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Log.Warn("cache channel lost", zap.Error(err))
-			time.Sleep(100 * time.Millisecond)
+		if err := q.listen(ctx); err != nil && ctx.Err() == nil {
+			q.cfg.Log.Warn("cache channel lost", zap.Error(err))
+			pause(ctx, 100*time.Millisecond)
 		}
 	}
 }
 
-// listen hears one connection to its end. One that says nothing is asked whether it lives.
-func (r *Queries) listen(ctx context.Context) error {
-	sub := r.shared.client.Subscribe(ctx, r.shared.channel())
+// listen receives from one connection until it breaks. A silent one is pinged.
+func (q *Queries) listen(ctx context.Context) error {
+	sub := q.redis.client.Subscribe(ctx, q.redis.channel())
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
 	defer func() { stop(); _ = sub.Close() }()
 	for silent := 0; ; {
@@ -140,16 +130,16 @@ func (r *Queries) listen(ctx context.Context) error {
 			return err
 		}
 		switch m := message.(type) {
-		case *redis.Subscription: // what was said before is lost
-			r.shared.master.Store(nil)
-			r.lru.Purge()
+		case *redis.Subscription: // earlier messages are lost
+			q.redis.master.Store(nil)
+			q.lru.Purge()
 		case *redis.Message:
 			var rev int64
 			var owner order.Owner
 			var name string
 			_, err = fmt.Sscan(m.Payload, &rev, &owner.Account, &owner.Mode, &name)
 			if k, ok := parseKey(owner, name); ok && err == nil {
-				r.raise(k, rev)
+				q.bumpMinRev(k, rev)
 			}
 		}
 		if message != nil {
@@ -158,33 +148,28 @@ func (r *Queries) listen(ctx context.Context) error {
 	}
 }
 
-// maxDebts bounds the revisions that are remembered for a Redis that did not take them. Those that are forgotten, then or with the
-// process, let reads without a token see what was there before for as long as that lives: 10 s.
-const maxDebts = 20_000
+// maxPending bounds the writes that are remembered for a Redis that did not take them. If one is forgotten, then or with the
+// process, readers without a token see the state before it until that expires: for at most 10 s.
+const maxPending = 20_000
 
-// owe remembers the highest revision that Redis was not given.
-func (r *Queries) owe(k key, rev int64) {
-	r.owing.Lock()
-	defer r.owing.Unlock()
-	old, _ := r.debts.Peek(k)
-	r.debts.Add(k, max(old, rev))
+// addPending remembers the highest revision that Redis did not take.
+func (q *Queries) addPending(k key, rev int64) {
+	if q.redis == nil {
+		return
+	}
+	q.pendingMu.Lock()
+	defer q.pendingMu.Unlock()
+	old, _ := q.pendingWrites.Peek(k)
+	q.pendingWrites.Add(k, max(old, rev))
 }
 
-// settle pays the debts once a second, until one cannot be paid.
-func (r *Queries) settle(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for range r.debts.Len() {
-			k, rev, _ := r.debts.RemoveOldest()
-			if err := r.repair(ctx, k, rev); err != nil {
-				r.owe(k, rev)
-				break
+// flushPending gives Redis the pending writes, the oldest first. The first that fails stays, with those after it.
+func (q *Queries) flushPending(ctx context.Context) {
+	for range q.pendingWrites.Len() {
+		if k, rev, ok := q.pendingWrites.RemoveOldest(); ok {
+			if away, err := q.ensureRev(ctx, k, rev); away != nil || err != nil {
+				q.addPending(k, rev)
+				return
 			}
 		}
 	}

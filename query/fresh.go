@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.opentelemetry.io/otel/trace"
+	"github.com/prometheus/client_golang/prometheus"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -22,14 +23,14 @@ import (
 
 const (
 	readTimeout = 300 * time.Millisecond // of one read of one server
-	catchUp     = 60 * time.Millisecond  // how long a replica may take to reach a token before the primary is asked
-	queueFor    = 100 * time.Millisecond // how long a read waits for its turn at the primary
+	catchUp     = 60 * time.Millisecond  // a replica may take this long to reach a token before the primary is asked
+	queueFor    = 100 * time.Millisecond // a read waits this long for a connection to one server
 )
 
 var (
-	errBehind   = errors.New("query: not as new as the token")
-	errTimeline = errors.New("query: the server is on an older timeline, or no primary")
-	errCut      = errors.New("query: the replica receives nothing")
+	errBehind       = errors.New("query: not as new as the token")
+	errTimeline     = errors.New("query: the server is on an older timeline, or no primary")
+	errDisconnected = errors.New("query: the replica receives nothing from its primary")
 )
 
 // server is a database that is read from.
@@ -39,132 +40,138 @@ type server struct {
 	guard *guard.Guard
 }
 
-func (r *Queries) server(pool *pgxpool.Pool, tier, name string, atOnce uint) *server {
-	g := guard.New(guard.Config{Name: name, Concurrent: atOnce, Wait: queueFor, Timeout: readTimeout, Failure: broken, Registry: r.cfg.Metrics})
-	return &server{pool: pool, tier: tier, guard: g}
+// newServer guards a pool. As many reads run at once as the pool has connections, so that a wait for one never counts as the server's
+// failure.
+func newServer(pool *pgxpool.Pool, tier, name string, registry prometheus.Registerer) *server {
+	return &server{pool: pool, tier: tier, guard: guard.New(guard.Config{
+		Name: name, Concurrent: uint(pool.Config().MaxConns), Wait: queueFor, Timeout: readTimeout, Failure: broken, Registry: registry,
+	})}
 }
 
-// fetch runs one statement and returns the revision of the row that it found, 0 if there is none. A list has no revision.
-type fetch func(ctx context.Context, q *querydb.Queries) (rev int64, err error)
-
-// read fetches from a replica that is fresh enough for w, waiting for it a little, else from the primary, and if that is away from
-// a replica that stands still, which is not believed that a row is missing. The entry says where that server stood; it has no body. Errors are what a client hears.
-func (r *Queries) read(ctx context.Context, w want, get fetch) (e Entry, tier string, err error) {
-	if w.key == "" { // what is one row has its span around all tiers
-		var span trace.Span
-		ctx, span = r.cfg.Tracer.Start(ctx, "query")
-		defer span.End()
+// fromDatabase reads and encodes an answer that no cache has. The errors are those that a client sees.
+func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*Entry, error) {
+	e, err := q.read(ctx, r, get)
+	if err != nil {
+		return nil, err
 	}
-	foreign := w.token.Timeline != 0 && w.token.Timeline != r.timeline() // only the primary knows what became of it
-	behind, cut := w.short || foreign && len(r.replicas) > 0, false
-	if len(r.replicas) > 0 && !foreign && !w.primary && w.token.LSN != token.NoPosition {
-		for deadline := time.Now().Add(catchUp); ; time.Sleep(pollEvery) {
-			if e, cut, err = r.askReplica(ctx, w.key, get, false); err == nil && w.metBy(&e) {
-				return e, tierReplica, nil
+	if e.Rev > 0 {
+		e.Body, err = e.encode()
+	}
+	e.encode = nil
+	return e, err
+}
+
+// read asks a replica that satisfies r, for which it waits up to catchUp, else the primary. If the primary is away, a disconnected
+// replica may answer, but not that there is no row.
+func (q *Queries) read(ctx context.Context, r requirement, get fetch) (e *Entry, err error) {
+	foreign := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows what became of that timeline
+	behind, disconnected := r.behind || foreign && len(q.replicas) > 0, false
+	if len(q.replicas) > 0 && !foreign && !r.primary && r.token.LSN != token.NoPosition {
+		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
+			if e, disconnected, err = q.askReplica(ctx, r.key, get, false); err == nil && r.satisfiedBy(e) {
+				return e, nil
 			}
-			waits := err == nil && !e.answers(w.token)
-			behind = behind || waits
-			if !waits || time.Now().After(deadline) {
+			late := err == nil && !e.answers(r.token)
+			behind = behind || late
+			if !late || time.Now().After(deadline) {
 				break
 			}
 		}
-		if cut || err == nil {
-			r.behind.Inc()
+		if disconnected || err == nil {
+			q.behind.Inc()
 		}
 	}
-	if e, err = r.ask(ctx, r.primary, w.key, get); err != nil {
-		if cut && broken(err) && apierr.From(err).Code != errcode.RATE003 { // it is away, not full
-			e, _, again := r.askReplica(ctx, w.key, get, true)
-			if again == nil && w.metBy(&e) && (e.Rev > 0 || !w.row) { // it cannot know that there is no such row
-				return e, tierReplica, nil
+	if e, err = q.ask(ctx, q.primary, r.key, get); err != nil {
+		if disconnected && broken(err) && apierr.From(err).Code != errcode.RATE003 { // the primary is away, not full
+			e, _, again := q.askReplica(ctx, r.key, get, true)
+			if again == nil && r.satisfiedBy(e) && e.Rev > 0 {
+				return e, nil
 			}
 			behind = behind || again == nil
 		}
-		return e, tierPrimary, refusal(err, behind)
+		return nil, refusal(err, behind)
 	}
-	visible := e
-	visible.KnownAt++ // a commit at the very position that is not yet visible has been seen by nobody
-	if w.token.LSN == token.NoPosition || w.token.Timeline < e.Timeline || visible.answers(w.token) {
-		return e, tierPrimary, nil
+	visible := *e
+	visible.KnownAt++ // a commit at that very position is durable, but nobody can have seen it yet
+	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.answers(r.token) {
+		return e, nil
 	}
-	return e, tierPrimary, refusal(errBehind, true)
+	return nil, refusal(errBehind, true)
 }
 
-// askReplica asks the replicas in turn until one can speak for the primary, or, if evenCut, stands still. cut tells whether one did.
-func (r *Queries) askReplica(ctx context.Context, key string, get fetch, evenCut bool) (e Entry, cut bool, err error) {
-	for range r.replicas {
-		next := r.replicas[int(r.turn.Add(1))%len(r.replicas)]
-		e, err = r.ask(ctx, next, key, get)
-		e.cut = errors.Is(err, errCut)
-		cut = cut || e.cut
-		if evenCut && e.cut {
-			return e, cut, nil
+// askReplica asks the replicas in turn until one can speak for the primary or, if disconnectedToo, is disconnected. disconnected tells
+// whether one was.
+func (q *Queries) askReplica(ctx context.Context, key string, get fetch, disconnectedToo bool) (e *Entry, disconnected bool, err error) {
+	for range q.replicas {
+		next := q.replicas[int(q.nextReplica.Add(1)%uint32(len(q.replicas)))]
+		e, err = q.ask(ctx, next, key, get)
+		disconnected = disconnected || errors.Is(err, errDisconnected)
+		if disconnectedToo && errors.Is(err, errDisconnected) {
+			e.disconnected = true
+			return e, disconnected, nil
 		}
-		if err == nil || !evenCut && !refusedAtOnce(err) {
-			break // a server that was slow has cost enough time: the primary is next
+		if err == nil || !disconnectedToo && !refusedAtOnce(err) {
+			break // a slow server has cost enough time: the primary is next
 		}
 	}
-	return e, cut, err
+	return e, disconnected, err
 }
 
-// refusedAtOnce tells failures that took no time: it does no harm to ask the next server.
+// refusedAtOnce tells failures that took no time: the next server may be asked.
 func refusedAtOnce(err error) bool {
-	for _, known := range []error{errCut, errTimeline, circuitbreaker.ErrOpen} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded) ||
+		errors.Is(err, errDisconnected) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
 }
 
-// ask fetches from one server, between two looks at its position: what it had replayed before the statement began is certainly in
-// the answer, and nothing in the answer is later than its position after it. Of a primary, the last commit before the statement may
-// be durable and not yet visible. With errCut the entry is whole.
-func (r *Queries) ask(ctx context.Context, s *server, key string, get fetch) (e Entry, err error) {
-	defer func(begin time.Time) { r.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
-	known := r.timeline()
-	b := &bracket{pool: s.pool}
-	err = s.guard.Do(ctx, func(ctx context.Context) (err error) {
-		defer b.close(&err)
-		e.Rev, err = get(ctx, querydb.New(b))
+// ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
+// statement is in the answer; nothing in the answer is later than the position after it. On a primary the last commit before the
+// statement may be durable and not yet visible. With errDisconnected the entry is complete.
+func (q *Queries) ask(ctx context.Context, s *server, key string, get fetch) (*Entry, error) {
+	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
+	known := q.timeline()
+	p := &positionedQuery{pool: s.pool}
+	var f found
+	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
+		defer p.close(&err)
+		if f, err = get(ctx, querydb.New(p)); errors.Is(err, pgx.ErrNoRows) {
+			f, err = found{}, nil
+		}
 		return err
 	})
 	if err != nil {
-		return e, err
+		return nil, err
 	}
-	switch timeline := uint32(b.before.Timeline); {
+	switch timeline := uint32(p.before.Timeline); {
 	case timeline > known:
-		r.learn(timeline)
+		q.learn(timeline)
 		known = timeline
-	case timeline < known, s.tier == tierPrimary && b.before.Standby:
-		return e, errTimeline
+	case timeline < known, s.tier == tierPrimary && p.before.Standby:
+		return nil, errTimeline
 	}
-	e.Key, e.KnownAt, e.Timeline, e.LoadedAt = key, uint64(b.before.Lsn), known, r.cfg.Now()
-	if !b.before.Standby {
+	e := &Entry{Key: key, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: known, LoadedAt: q.cfg.Now(), encode: f.encode}
+	if !p.before.Standby {
 		e.KnownAt--
 	}
-	e.Token = r.cfg.Signer.Sign(token.Token{Timeline: known, LSN: uint64(b.after.Lsn), Key: key, Rev: e.Rev})
-	if b.before.Cut {
-		err = errCut
+	e.Token = q.cfg.Signer.Sign(token.Token{Timeline: known, LSN: uint64(p.after.Lsn), Key: key, Rev: e.Rev})
+	if p.before.Disconnected {
+		err = errDisconnected
 	}
 	return e, err
 }
 
 // timeline is the highest known.
-func (r *Queries) timeline() uint32 { return max(r.cfg.Timeline(), r.seen.Load()) }
+func (q *Queries) timeline() uint32 { return max(q.cfg.Timeline(), q.newest.Load()) }
 
-func (r *Queries) learn(timeline uint32) {
-	for old := r.seen.Load(); timeline > old && !r.seen.CompareAndSwap(old, timeline); old = r.seen.Load() {
+func (q *Queries) learn(timeline uint32) {
+	for old := q.newest.Load(); timeline > old && !q.newest.CompareAndSwap(old, timeline); old = q.newest.Load() {
 	}
 }
 
-// refusal is what a client hears of a failed read. behind: something could be read, but not as new as the token.
+// refusal is the error that a client sees of a failed read. behind: something could be read, but not as new as the token.
 func refusal(err error, behind bool) error {
 	switch {
-	case !broken(err):
-		return err
-	case apierr.From(err).Code == errcode.RATE003:
+	case !broken(err) || apierr.From(err).Code == errcode.RATE003:
 		return err
 	case behind:
 		return apierr.E(errcode.SYS004, apierr.Cause(err))
@@ -172,70 +179,67 @@ func refusal(err error, behind bool) error {
 	return apierr.E(errcode.SYS002, apierr.Cause(err))
 }
 
-// broken tells a failure of a remote part from what a healthy one may say.
+// broken tells a failure of a remote part from what a healthy one may answer. Our sessions are read-only, so 25006 speaks of a query of
+// ours that writes, not of a primary that became read-only.
 func broken(err error) bool {
-	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return pg.Failing(said.Code)
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return refused.Code != pg.ReadOnlyTransaction && pg.Failing(refused.Code)
 	}
 	return err != nil && !errors.Is(err, context.Canceled)
 }
 
-func caught(err *error) {
+func recovered(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("query: panic: %v", p)
 	}
 }
 
-// bracket is what sqlc's queries run on: it sends one statement between two looks at the server's position, in one round trip.
-// All three are one implicit transaction, but at READ COMMITTED each sees what is there when it begins.
-type bracket struct {
+// positionedQuery runs one statement between two queries of the server's position, in one round trip. All three are one implicit
+// transaction, but at READ COMMITTED each sees what was committed when it began. It implements querydb.DBTX.
+type positionedQuery struct {
 	pool          *pgxpool.Pool
 	results       pgx.BatchResults
 	before, after querydb.PositionRow
 	err           error
 }
 
-func (b *bracket) send(ctx context.Context, sql string, args []any) {
+func (p *positionedQuery) send(ctx context.Context, sql string, args []any) {
 	batch := &pgx.Batch{}
 	batch.Queue(querydb.Position)
 	batch.Queue(sql, args...)
 	batch.Queue(querydb.Position)
-	b.results = b.pool.SendBatch(ctx, batch)
-	b.err = b.look(&b.before)
+	p.results = p.pool.SendBatch(ctx, batch)
+	p.err = p.scan(&p.before)
 }
 
-func (b *bracket) look(p *querydb.PositionRow) error {
-	return b.results.QueryRow().Scan(&p.Standby, &p.Lsn, &p.Timeline, &p.Cut)
+func (p *positionedQuery) scan(at *querydb.PositionRow) error {
+	return p.results.QueryRow().Scan(&at.Standby, &at.Lsn, &at.Timeline, &at.Disconnected)
 }
 
 // Query implements querydb.DBTX.
-func (b *bracket) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if b.send(ctx, sql, args); b.err != nil {
-		return nil, b.err
-	}
-	return b.results.Query()
+func (p *positionedQuery) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	p.send(ctx, sql, args)
+	return p.results.Query()
 }
 
 // QueryRow implements querydb.DBTX.
-func (b *bracket) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	b.send(ctx, sql, args)
-	return b.results.QueryRow() // after an error it returns the same
+func (p *positionedQuery) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	p.send(ctx, sql, args)
+	return p.results.QueryRow()
 }
 
 // Exec implements querydb.DBTX.
-func (b *bracket) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+func (p *positionedQuery) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return pgconn.CommandTag{}, errors.New("query: the read side does not write")
 }
 
-// close takes the second look and gives the connection back.
-func (b *bracket) close(err *error) {
-	if b.results == nil {
+// close reads the second position and gives the connection back.
+func (p *positionedQuery) close(err *error) {
+	if p.results == nil {
 		return
 	}
-	if *err == nil {
-		*err = b.look(&b.after)
+	if *err == nil && p.err == nil {
+		p.err = p.scan(&p.after)
 	}
-	if closed := b.results.Close(); *err == nil {
-		*err = closed
-	}
+	*err = cmp.Or(*err, p.err, p.results.Close())
 }

@@ -5,39 +5,29 @@ import (
 
 	"github.com/google/uuid"
 
-	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
 // GetSaga answers how far an order's saga is. ORD_001: there is no such order.
-func (r *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
-	if !r.cfg.IDs.Genuine(id) {
-		return View{}, apierr.E(errcode.ORD001)
-	}
-	var rows []querydb.GetSagaRow
-	e, tier, err := r.read(ctx, want{token: t, row: true, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
-		rows, err = q.GetSaga(ctx, querydb.GetSagaParams{Account: owner.Account, Mode: owner.Mode, ID: uuid.UUID(id)})
-		return int64(len(rows)), err
+func (q *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
+	u := uncached{operation: "getOrderSaga", token: t, id: id, notFound: errcode.ORD001}
+	return q.answer(ctx, u, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		rows, err := db.GetSaga(ctx, querydb.GetSagaParams{Account: owner.Account, Mode: owner.Mode, ID: uuid.UUID(id)})
+		return found{int64(len(rows)), func() (view.Body, error) { return view.Finish(saga(id, rows), 0) }}, err
 	})
-	if err != nil {
-		return View{}, err
-	}
-	if e.Rev == 0 {
-		return View{}, apierr.E(errcode.ORD001)
-	}
-	return r.finish("getOrderSaga", tier, e, saga(id, rows), 0)
 }
 
-// saga is done when no step has anything left to do. One that is not goes back as soon as a step failed, was given up or takes
-// another one back.
+// saga is done if no step has anything left to do. Otherwise it compensates as soon as a step failed, was given up or takes another
+// one back.
 func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 	a := api.Saga{OrderID: id.Format(order.PrefixOrder), State: api.SagaStateDone, Steps: []api.SagaStep{}}
-	back := false
+	compensates := false
 	for _, row := range rows {
 		if row.Step == nil { // an order without steps
 			continue
@@ -52,17 +42,17 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 		}
 		switch s.Name {
 		case api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation:
-			back = true
+			compensates = true
 		}
 		switch s.Status {
 		case api.SagaStepStatusFailed, api.SagaStepStatusSkipped:
-			back = true
+			compensates = true
 		case api.SagaStepStatusPending, api.SagaStepStatusRunning, api.SagaStepStatusInDoubt:
 			a.State = api.SagaStateRunning
 		}
 		a.Steps = append(a.Steps, s)
 	}
-	if back && a.State == api.SagaStateRunning {
+	if compensates && a.State == api.SagaStateRunning {
 		a.State = api.SagaStateCompensating
 	}
 	return a

@@ -2,13 +2,11 @@ package query
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
-	"fmt"
+	"strconv"
 
 	"github.com/google/uuid"
 
-	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
@@ -19,53 +17,26 @@ import (
 
 // ListOrderEvents answers a page of an order's events, the oldest first. ORD_001: there is no such order; REQ_012: the cursor is
 // not one of this order.
-func (r *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (View, error) {
-	if !r.cfg.IDs.Genuine(id) {
-		return View{}, apierr.E(errcode.ORD001)
-	}
-	p := querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), Page: int32(page.Limit + 1)}
-	scope := fmt.Sprintf("events %d %s %x", owner.Account, owner.Mode, id)
-	after, err := r.position(scope, page.Cursor)
-	if err != nil {
-		return View{}, err
-	}
-	if after != "" {
-		p.After = int64(binary.BigEndian.Uint64([]byte(after)))
-	}
-	var rows []querydb.ListOrderEventsRow
-	e, tier, err := r.read(ctx, want{token: t, row: true, min: r.leastRev(id)}, func(ctx context.Context, q *querydb.Queries) (rev int64, err error) {
-		if rows, err = q.ListOrderEvents(ctx, p); len(rows) > 0 || after != "" {
-			rev = 1
-		}
-		return rev, err
-	})
-	if err != nil {
-		return View{}, err
-	}
-	if e.Rev == 0 { // every order has a first event
-		return View{}, apierr.E(errcode.ORD001)
-	}
-	list := eventList{Data: []event{}}
-	if len(rows) > page.Limit {
-		rows = rows[:page.Limit]
-		list.NextCursor = r.cursor(scope, string(binary.BigEndian.AppendUint64(nil, uint64(rows[len(rows)-1].Version))))
-	}
-	for _, row := range rows {
-		list.Data = append(list.Data, event{Type: row.Type, Data: []byte(row.Payload), EventBase: api.EventBase{
-			ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
-			SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
-			Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
-		}})
-	}
-	return r.finish("listOrderEvents", tier, e, list, 0)
+func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (View, error) {
+	return answerPage(ctx, q, list[querydb.ListOrderEventsRow, event]{
+		uncached: uncached{operation: "listOrderEvents", token: t, id: id, notFound: errcode.ORD001}, // every order has a first event
+		owner:    owner, filters: []string{id.Format(order.PrefixOrder)},
+		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrderEventsRow, error) {
+			version, _ := strconv.ParseInt(after, 10, 64) // of the empty position: 0
+			return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: version, Page: limit})
+		},
+		position: func(row querydb.ListOrderEventsRow) string { return strconv.FormatInt(row.Version, 10) },
+		item: func(row querydb.ListOrderEventsRow) (event, error) {
+			return event{Type: row.Type, Data: []byte(row.Payload), EventBase: api.EventBase{
+				ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
+				SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
+				Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
+			}}, nil
+		},
+	}, page)
 }
 
-// eventList is the contract's EventList with the payloads as they are stored.
-type eventList struct {
-	Data       []event `json:"data"`
-	NextCursor *string `json:"next_cursor"`
-}
-
+// event is the contract's Event with the payload as it is stored.
 type event struct {
 	api.EventBase
 	Type string          `json:"type"`

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
@@ -18,60 +17,36 @@ import (
 )
 
 // GetProduct answers a product. CAT_001: the owner has none with this sku.
-func (r *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	return r.get(ctx, "getProduct", key{owner: owner, sku: sku}, t)
+func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
+	return q.get(ctx, products, owner, order.ID{}, sku, t)
 }
 
-func (r *Queries) readProduct(ctx context.Context, k key, w want) (Entry, string, error) {
-	var row querydb.GetProductRow
-	e, tier, err := r.read(ctx, w, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
-		row, err = q.GetProduct(ctx, querydb.GetProductParams{Account: k.owner.Account, Mode: k.owner.Mode, Sku: k.sku})
-		return row.Rev, unlessNone(err)
-	})
-	if err != nil || e.Rev == 0 {
-		return e, tier, err
-	}
-	p, err := product(querydb.ListProductsRow(row))
-	if err != nil {
-		return e, tier, err
-	}
-	e.Body, err = view.Finish(p, p.Version)
-	return e, tier, err
-}
-
-// ListProducts answers a page of products in the order of their skus, those whose sku or name contains q. REQ_012: the cursor is not
-// one of this owner and q.
-func (r *Queries) ListProducts(ctx context.Context, owner order.Owner, q string, page Page, t token.Token) (View, error) {
-	scope := fmt.Sprintf("products %d %s %s", owner.Account, owner.Mode, q)
-	after, err := r.position(scope, page.Cursor)
-	if err != nil {
-		return View{}, err
-	}
-	p := querydb.ListProductsParams{Account: owner.Account, Mode: owner.Mode, After: after, Q: q, Page: int32(page.Limit + 1)}
-	var rows []querydb.ListProductsRow
-	e, tier, err := r.read(ctx, want{token: t}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
-		rows, err = q.ListProducts(ctx, p)
-		return 0, err
-	})
-	if err != nil {
-		return View{}, err
-	}
-	list := api.ProductList{Data: []api.Product{}}
-	if len(rows) > page.Limit {
-		rows = rows[:page.Limit]
-		list.NextCursor = r.cursor(scope, rows[len(rows)-1].Sku)
-	}
-	for _, row := range rows {
-		shown, err := product(row)
+func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error) {
+	row, err := db.GetProduct(ctx, querydb.GetProductParams{Account: k.account, Mode: k.mode, Sku: k.text})
+	return found{row.Rev, func() (view.Body, error) {
+		p, err := product(querydb.ListProductsRow(row))
 		if err != nil {
-			return View{}, err
+			return view.Body{}, err
 		}
-		list.Data = append(list.Data, shown)
-	}
-	return r.finish("listProducts", tier, e, list, 0)
+		return view.Finish(p, p.Version)
+	}}, err
 }
 
-// product shows the prices in the order of their currencies.
+// ListProducts answers a page of products in the order of their skus: those whose sku or name contains the text. REQ_012: the cursor
+// is not one of this owner and text.
+func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, text string, page Page, t token.Token) (View, error) {
+	return answerPage(ctx, q, list[querydb.ListProductsRow, api.Product]{
+		uncached: uncached{operation: "listProducts", token: t},
+		owner:    owner, filters: []string{text},
+		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListProductsRow, error) {
+			return db.ListProducts(ctx, querydb.ListProductsParams{Account: owner.Account, Mode: owner.Mode, After: after, Q: text, Page: limit})
+		},
+		position: func(row querydb.ListProductsRow) string { return row.Sku },
+		item:     product,
+	}, page)
+}
+
+// product is a product as clients see it, its prices in the order of their currencies.
 func product(row querydb.ListProductsRow) (api.Product, error) {
 	p := api.Product{
 		Sku: row.Sku, Name: row.Name, Description: row.Description, Prices: []api.Money{}, Active: row.Active, Version: row.Version,
@@ -88,19 +63,13 @@ func product(row querydb.ListProductsRow) (api.Product, error) {
 	return p, nil
 }
 
-// GetInventory answers what of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
-func (r *Queries) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	var row querydb.GetInventoryRow
-	e, tier, err := r.read(ctx, want{token: t, row: true}, func(ctx context.Context, q *querydb.Queries) (_ int64, err error) {
-		row, err = q.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
-		return row.Rev, unlessNone(err)
+// GetInventory answers how much of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
+func (q *Queries) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
+	u := uncached{operation: "getInventory", token: t, notFound: errcode.INV001}
+	return q.answer(ctx, u, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		row, err := db.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
+		return found{row.Rev, func() (view.Body, error) {
+			return view.Finish(api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf)}, row.Rev)
+		}}, err
 	})
-	if err != nil {
-		return View{}, err
-	}
-	if e.Rev == 0 {
-		return View{}, apierr.E(errcode.INV001)
-	}
-	shown := api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf)}
-	return r.finish("getInventory", tier, e, shown, row.Rev)
 }

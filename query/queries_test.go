@@ -11,6 +11,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -157,7 +158,10 @@ func TestListOrderEvents(t *testing.T) {
 	cursor := ""
 	for {
 		a, err := p.ListOrderEvents(t.Context(), mine, id, Page{2, cursor}, anyToken)
-		list := decoded[eventList](t, a, err)
+		list := decoded[struct {
+			Data       []event `json:"data"`
+			NextCursor *string `json:"next_cursor"`
+		}](t, a, err)
 		for _, e := range list.Data {
 			got = append(got, e.Sequence)
 		}
@@ -279,4 +283,100 @@ func TestGetInventory(t *testing.T) {
 	}
 	_, err = p.GetInventory(t.Context(), foreign, "LAMP", anyToken)
 	wantCode(t, err, errcode.INV001)
+}
+
+// A 404 is an answer about the client's data: a reader that goes on with its token sees no older state.
+func TestANotFoundAnswerCarriesAToken(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	lru, redis, replica, primary := w.process(), w.process(), w.process(withoutRedis), w.process(withoutReplicas, withoutRedis)
+	unknown := w.ids.Mint(w.now().Add(-time.Hour), 7)
+	var lsn uint64
+	w.must(w.Pool.QueryRow(t.Context(), `SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&lsn))
+	w.synced(w.ReplicaURL)
+	check := func(t *testing.T, a View, err error, code errcode.Code, tier string, rev int64) {
+		t.Helper()
+		wantCode(t, err, code)
+		if tok := w.tokenOf(a); a.Tier != tier || tok.LSN < lsn || tok.Timeline != 1 || tok.Rev != rev || len(a.Bytes) > 0 || a.ETag != "" {
+			t.Errorf("%+v with token %+v, want tier %s", a, tok, tier)
+		}
+	}
+	cached := map[string]func(p *process) (View, error, errcode.Code){
+		"order": func(p *process) (View, error, errcode.Code) {
+			a, err := p.GetOrder(t.Context(), mine, unknown, anyToken)
+			return a, err, errcode.ORD001
+		},
+		"product": func(p *process) (View, error, errcode.Code) {
+			a, err := p.GetProduct(t.Context(), mine, "NONE", anyToken)
+			return a, err, errcode.CAT001
+		},
+	}
+	if len(cached) != len(resources) {
+		t.Errorf("%d of %d resources are tried", len(cached), len(resources))
+	}
+	for name, get := range cached {
+		for _, c := range []struct {
+			p    *process
+			tier string
+		}{{lru, "replica"}, {lru, "lru"}, {redis, "redis"}, {replica, "replica"}, {primary, "primary"}} {
+			t.Run(name+" by "+c.tier, func(t *testing.T) {
+				a, err, code := get(c.p)
+				check(t, a, err, code, c.tier, 0)
+				next, _ := w.signer.Parse(a.Token)
+				if _, err = c.p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, next); err != nil {
+					t.Errorf("its token is of no use: %v", err)
+				}
+			})
+		}
+	}
+	for name, p := range map[string]*process{"replica": replica, "primary": primary} {
+		t.Run("what is not cached by "+name, func(t *testing.T) {
+			a, err := p.GetSaga(t.Context(), mine, unknown, anyToken)
+			check(t, a, err, errcode.ORD001, name, 0)
+			a, err = p.ListOrderEvents(t.Context(), mine, unknown, Page{Limit: 1}, anyToken)
+			check(t, a, err, errcode.ORD001, name, 0)
+			a, err = p.GetInventory(t.Context(), mine, "NONE", anyToken)
+			check(t, a, err, errcode.INV001, name, 0)
+		})
+	}
+	w.advance(400 * time.Millisecond)
+	if a, _ := lru.GetOrder(t.Context(), mine, unknown, anyToken); a.Tier != "lru" {
+		t.Errorf("by %s", a.Tier)
+	}
+	t.Run("a forged id: its token asks for nothing", func(t *testing.T) {
+		forged := unknown
+		forged[15]++
+		for _, read := range []func() (View, error){
+			func() (View, error) { return lru.GetOrder(t.Context(), mine, forged, anyToken) },
+			func() (View, error) { return lru.GetSaga(t.Context(), mine, forged, anyToken) },
+			func() (View, error) { return lru.ListOrderEvents(t.Context(), mine, forged, Page{Limit: 1}, anyToken) },
+		} {
+			a, err := read()
+			wantCode(t, err, errcode.ORD001)
+			if tok := w.tokenOf(a); tok != (token.Token{}) || a.Token == "" || a.Tier != "" {
+				t.Errorf("%+v with token %+v", a, tok)
+			}
+		}
+	})
+}
+
+func TestKeysOfResources(t *testing.T) {
+	for _, k := range []key{orders.row(mine, order.NewIDs(nil).Mint(time.Now(), 7), ""), products.row(mineLive, order.ID{}, "prd_ord_.x")} {
+		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode}, k.name()); !ok || got != k {
+			t.Errorf("%v is read as %v, %v", k, got, ok)
+		}
+	}
+	for _, name := range []string{"", "ord_", "ord_1", "pay_0198f3c2a4b57d3e8c1f000000000000", "LAMP"} {
+		if k, ok := parseKey(mine, name); ok {
+			t.Errorf("%q is read as %v", name, k)
+		}
+	}
+	prefixes := map[string]bool{}
+	for i := range resources {
+		r := &resources[i]
+		if r.operation == "" || r.prefix == "" || r.notFound == "" || r.read == nil || prefixes[r.prefix] {
+			t.Errorf("incomplete, or its prefix is taken: %+v", r)
+		}
+		prefixes[r.prefix] = true
+	}
 }

@@ -1,9 +1,12 @@
-// Package query is the read side. It answers from an in-process LRU, then Redis, then a replica, then the primary, never with less
-// than the caller's consistency token asks for. One file a query; cache.go holds the tiers, evict.go what makes entries old,
-// fresh.go the databases.
+// Package query is the read side. It answers from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
+// state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
+// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces what a write made old, and
+// list.go pages what is not cached.
 package query
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,7 +14,6 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -21,7 +23,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/ordergate/ordergate/internal/guard"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -29,121 +32,119 @@ import (
 
 // Config is what a Queries needs. Metrics, Tracer, Log, OnChange and Now may be nil.
 type Config struct {
-	Primary     *pgxpool.Pool
-	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary is
-	Redis       redis.UniversalClient // nil: no such tier. Needs ContextTimeoutEnabled, else a silent Redis costs its own time-outs
+	Primary     *pgxpool.Pool         // for reads alone: as many reads run at once as it has connections. So for each replica
+	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary answers
+	Redis       redis.UniversalClient // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
 	RedisPrefix string                // of every key and channel
 	Signer      token.Signer
 	CursorKey   []byte
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
 	LRUSize     int                         // entries
-	OnChange    func(key string, rev int64) // hears of every change of a row that this process hears of, some twice; must not block
+	OnChange    func(key string, rev int64) // called for every change of a row that this process learns of, more than once for some; must not block
 	Now         func() time.Time
 	Log         *zap.Logger
 	Metrics     prometheus.Registerer
 	Tracer      trace.Tracer
 }
 
-// View is what a client is sent, as it is.
+// View is the response to a query, ready to be sent. A not-found error comes with a View without a body: it is an answer, too.
 type View struct {
 	view.Body
 	Token string // X-Consistency-Token
-	Tier  string // X-Served-By: lru, redis, replica or primary
+	Tier  string // X-Served-By: lru, redis, replica or primary. Empty: a forged id was refused without a look-up
 	Age   int    // whole seconds since a database was read, or written
 }
 
-const (
-	tierLRU     = "lru"
-	tierRedis   = "redis"
-	tierReplica = "replica"
-	tierPrimary = "primary"
-)
+const tierLRU, tierRedis, tierReplica, tierPrimary = "lru", "redis", "replica", "primary"
 
-// Queries answers queries. Safe for concurrent use. Every query may refuse with SYS_002 (a database is down), SYS_004 (only what
-// the token asks for cannot be read) and RATE_003 (too many reads wait for the primary), all retryable.
+// Queries answers queries. It is safe for concurrent use. Every query may refuse with SYS_002 (no database can be read), SYS_004 (a
+// database can be read, but not in a state as new as the token) and RATE_003 (too many reads wait for a database), all retryable.
 type Queries struct {
-	cfg      Config
-	lru      *lru.TwoQueueCache[key, *slot]
-	making   sync.Mutex // of slots
-	flights  singleflight.Group
-	shared   *shared // nil without Redis
-	debts    *lru.Cache[key, int64]
-	owing    sync.Mutex // of raising a debt
-	primary  *server
-	replicas []*server
-	turn     atomic.Uint32 // whose it is among the replicas
-	seen     atomic.Uint32 // the highest timeline that a server told
-	era      atomic.Uint32 // the timeline that the LRU was filled on
+	cfg           Config
+	lru           *lru.TwoQueueCache[key, *lruEntry]
+	slotMu        sync.Mutex // held while a key gets its place in the LRU
+	lruTimeline   atomic.Uint32
+	flights       singleflight.Group
+	redis         *redisTier // nil without Redis
+	pendingWrites *lru.Cache[key, int64]
+	pendingMu     sync.Mutex // held while a pending revision is raised
+	primary       *server
+	replicas      []*server
+	nextReplica   atomic.Uint32
+	newest        atomic.Uint32 // the highest timeline that a server reported
 
 	served *prometheus.CounterVec
-	hits   map[string]prometheus.Counter // those of served that count LRU hits
 	loads  prometheus.ObserverVec
 	behind prometheus.Counter
 }
 
-// New returns a Queries. Run its Hear beside it.
+// New returns a Queries. Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	if c.Tracer == nil {
-		c.Tracer = noop.NewTracerProvider().Tracer("")
-	}
-	if c.Log == nil {
-		c.Log = zap.NewNop()
-	}
+	c.Log, c.Tracer = cmp.Or(c.Log, zap.NewNop()), cmp.Or(c.Tracer, noop.NewTracerProvider().Tracer(""))
 	if c.OnChange == nil {
 		c.OnChange = func(string, int64) {}
 	}
 	m := promauto.With(c.Metrics)
-	r := &Queries{
+	q := &Queries{
 		cfg:    c,
 		served: m.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_reads_total", Help: "Answers by query and tier."}, []string{"query", "tier"}),
 		loads: m.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ordergate_read_load_seconds", Help: "How long a tier below the LRU took, successful or not.",
+			Name: "ordergate_read_load_seconds", Help: "Time that a tier below the LRU took, successful or not.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .3},
 		}, []string{"tier"}),
 		behind: m.NewCounter(prometheus.CounterOpts{Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough."}),
 	}
-	r.hits = map[string]prometheus.Counter{"getOrder": r.served.WithLabelValues("getOrder", tierLRU), "getProduct": r.served.WithLabelValues("getProduct", tierLRU)}
-	r.primary = r.server(c.Primary, tierPrimary, "primary_reads", 16)
+	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
-		r.replicas = append(r.replicas, r.server(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), 256))
+		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
 	}
 	if c.Redis != nil {
-		g := guard.New(guard.Config{Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics})
-		r.shared = &shared{client: c.Redis, prefix: c.RedisPrefix, timeline: r.timeline, guard: g}
+		q.redis = newRedisTier(c, q.timeline)
 	}
-	r.era.Store(c.Timeline())
+	q.lruTimeline.Store(c.Timeline())
 	var err1, err2 error
-	r.lru, err1 = lru.New2Q[key, *slot](c.LRUSize)
-	r.debts, err2 = lru.New[key, int64](maxDebts)
-	return r, errors.Join(err1, err2)
+	q.lru, err1 = lru.New2Q[key, *lruEntry](c.LRUSize)
+	q.pendingWrites, err2 = lru.New[key, int64](maxPending)
+	return q, errors.Join(err1, err2)
 }
 
-// answer hands an entry out and counts it. query is the operationId.
-func (r *Queries) answer(query, tier string, e *Entry, now time.Time) View {
-	if tier == tierLRU {
-		r.hits[query].Inc()
-	} else {
-		r.served.WithLabelValues(query, tier).Inc()
+// uncached is a read that no cache keeps.
+type uncached struct {
+	operation string // operationId
+	token     token.Token
+	id        order.ID     // of the resource that it is about; zero: not asked by an id of ours
+	notFound  errcode.Code // if there is no such resource; empty: there is always an answer
+}
+
+// answer reads from a database.
+func (q *Queries) answer(ctx context.Context, u uncached, get fetch) (View, error) {
+	if !u.id.IsZero() && !q.cfg.IDs.Genuine(u.id) {
+		return q.forged(u.notFound)
 	}
-	return View{Body: e.Body, Token: e.Token, Tier: tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
-}
-
-// finish encodes what is not cached and hands it out. version is 0 for a list.
-func (r *Queries) finish(query, tier string, e Entry, answer any, version int64) (_ View, err error) {
-	if e.Body, err = view.Finish(answer, version); err != nil {
+	ctx, span := q.cfg.Tracer.Start(ctx, "query "+u.operation)
+	defer span.End()
+	e, err := q.fromDatabase(ctx, requirement{token: u.token, minRev: q.minRev(u.id)}, get)
+	if err != nil {
 		return View{}, err
 	}
-	return r.answer(query, tier, &e, e.LoadedAt), nil
+	return show(q.served.WithLabelValues(u.operation, e.tier), e.tier, e, u.notFound, e.LoadedAt)
 }
 
-// unlessNone drops the error that means: no row.
-func unlessNone(err error) error {
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
+// show makes the View of an entry and counts it.
+func show(served prometheus.Counter, tier string, e *Entry, notFound errcode.Code, now time.Time) (View, error) {
+	served.Inc()
+	v := View{Body: e.Body, Token: e.Token, Tier: tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
+	if e.Rev == 0 {
+		return v, apierr.E(notFound)
 	}
-	return err
+	return v, nil
+}
+
+// forged refuses an id that is not ours. Nothing was read, so the token asks for nothing.
+func (q *Queries) forged(notFound errcode.Code) (View, error) {
+	return View{Token: q.cfg.Signer.Sign(token.Token{})}, apierr.E(notFound)
 }

@@ -1,33 +1,50 @@
 package query
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/view"
 )
 
 const (
 	redisTimeout = 50 * time.Millisecond  // of one round trip
 	lockFor      = 100 * time.Millisecond // a process that loads a key has this long before another one does
-	lockWait     = 50 * time.Millisecond  // how long the others wait for its entry
+	lockWait     = 50 * time.Millisecond  // the other processes wait this long for its entry
 	pollEvery    = 5 * time.Millisecond
 )
 
-// shared is the tier that all processes share. It may lose everything at any time.
-type shared struct {
+// redisTier is the cache that all processes share. It may lose everything at any time.
+type redisTier struct {
 	client   redis.UniversalClient
 	prefix   string
 	timeline func() uint32
 	guard    *guard.Guard
-	master   atomic.Pointer[string] // which Redis it is; nil: to be asked
+	master   atomic.Pointer[string] // the master's replication id; nil: to be asked for
+	corrupt  prometheus.Counter
+}
+
+func newRedisTier(c Config, timeline func() uint32) *redisTier {
+	return &redisTier{
+		client: c.Redis, prefix: c.RedisPrefix, timeline: timeline,
+		guard: guard.New(guard.Config{Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics}),
+		corrupt: promauto.With(c.Metrics).NewCounter(prometheus.CounterOpts{
+			Name: "ordergate_cache_corrupt_total", Help: "Entries in Redis whose checksum did not match. They are read from a database instead.",
+		}),
+	}
 }
 
 // setIfNewer compares the first 16 bytes of the values: an entry replaces those of a lower revision, and of its own revision those
@@ -42,27 +59,27 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`
 
-// remembered looks a key up in Redis. Where nothing is, one process goes on to load it, and the others wait a moment for what it
-// finds. nil without an error: load it. An error: Redis is of no use now.
-func (r *Queries) remembered(ctx context.Context, k key) (e *Entry, err error) {
-	if r.shared == nil {
+// fromRedis looks a key up in Redis. If it is not there, one process loads it and the others wait up to lockWait for its entry.
+// nil without an error: the caller loads it. An error: Redis cannot be used now.
+func (q *Queries) fromRedis(ctx context.Context, k key) (e *Entry, err error) {
+	if q.redis == nil {
 		return nil, nil
 	}
-	defer func(begin time.Time) { r.loads.WithLabelValues(tierRedis).Observe(time.Since(begin).Seconds()) }(time.Now())
-	if e, err = r.shared.get(ctx, k); err != nil || e != nil {
+	defer func(begin time.Time) { q.loads.WithLabelValues(tierRedis).Observe(time.Since(begin).Seconds()) }(time.Now())
+	if e, err = q.redis.get(ctx, k); err != nil || e != nil {
 		return e, err
 	}
-	locked, err := r.shared.lock(ctx, k)
+	locked, err := q.redis.lock(ctx, k)
 	for wait := lockWait; e == nil && err == nil && !locked && wait > 0; wait -= pollEvery {
-		time.Sleep(pollEvery)
-		e, err = r.shared.get(ctx, k)
+		pause(ctx, pollEvery)
+		e, err = q.redis.get(ctx, k)
 	}
 	return e, err
 }
 
-// name is a key of a generation: what stands there in another format, from another timeline, or from a master that may have lost
-// writes since, is not found any more.
-func (c *shared) name(ctx context.Context, timeline uint32, k key) (string, error) {
+// name is a key's name in Redis. It names the format, the timeline and the master: an entry in another format, of another timeline,
+// or of a master that may have lost writes since, is not found.
+func (c *redisTier) name(ctx context.Context, timeline uint32, k key) (string, error) {
 	master := c.master.Load()
 	if master == nil {
 		id := "cluster" // its masters change one by one
@@ -77,11 +94,11 @@ func (c *shared) name(ctx context.Context, timeline uint32, k key) (string, erro
 		master = &id
 		c.master.Store(master)
 	}
-	return fmt.Sprintf("%scache2:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
+	return fmt.Sprintf("%scache3:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
 }
 
-// do makes a call of at most redisTimeout. go-redis heeds a context's deadline, not its end, and the guard gives it none.
-func (c *shared) do(ctx context.Context, call func(context.Context) error) error {
+// do makes a call of at most redisTimeout. go-redis minds a context's deadline, not its end, and the guard sets no deadline.
+func (c *redisTier) do(ctx context.Context, call func(context.Context) error) error {
 	return c.guard.Do(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
@@ -89,9 +106,10 @@ func (c *shared) do(ctx context.Context, call func(context.Context) error) error
 	})
 }
 
-func (c *shared) channel() string { return c.prefix + "changes" }
+func (c *redisTier) channel() string { return c.prefix + "changes" }
 
-func (c *shared) get(ctx context.Context, k key) (e *Entry, err error) {
+// get returns nil if the key has no entry, or one that is corrupt.
+func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	timeline := c.timeline()
 	err = c.do(ctx, func(ctx context.Context) error {
 		name, err := c.name(ctx, timeline, k)
@@ -102,19 +120,19 @@ func (c *shared) get(ctx context.Context, k key) (e *Entry, err error) {
 		if errors.Is(err, redis.Nil) {
 			return nil
 		}
-		if err == nil {
-			e = &Entry{of: k, Key: k.name(), Timeline: timeline}
-			err = e.decode(b)
+		if e = decode(name, b); e == nil && err == nil {
+			c.corrupt.Inc()
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil || e == nil {
 		return nil, err
 	}
+	e.of, e.tier, e.Key, e.Timeline = k, tierRedis, k.name(), timeline
 	return e, nil
 }
 
-func (c *shared) lock(ctx context.Context, k key) (locked bool, err error) {
+func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {
 	err = c.do(ctx, func(ctx context.Context) error {
 		name, err := c.name(ctx, c.timeline(), k)
 		if err == nil {
@@ -125,8 +143,8 @@ func (c *shared) lock(ctx context.Context, k key) (locked bool, err error) {
 	return locked, err
 }
 
-// put sets the entries where nothing newer is, and if they are news tells every process.
-func (c *shared) put(ctx context.Context, news bool, entries ...*Entry) error {
+// put stores the entries where nothing newer is. publish tells every process of them.
+func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) error {
 	return c.do(ctx, func(ctx context.Context) error {
 		pipe := c.client.Pipeline()
 		for _, e := range entries {
@@ -134,12 +152,12 @@ func (c *shared) put(ctx context.Context, news bool, entries ...*Entry) error {
 			if err != nil {
 				return err
 			}
-			ttl := sharedFor
-			if e.Missing {
+			ttl := redisFor
+			if e.Rev == 0 {
 				ttl = missFor
 			}
-			pipe.Eval(ctx, setIfNewer, []string{name}, e.encode(), ttl.Milliseconds())
-			if news {
+			pipe.Eval(ctx, setIfNewer, []string{name}, e.encoded(name), ttl.Milliseconds())
+			if publish {
 				pipe.Publish(ctx, c.channel(), fmt.Sprintf("%d %s", e.Rev, e.of))
 			}
 		}
@@ -148,37 +166,45 @@ func (c *shared) put(ctx context.Context, news bool, entries ...*Entry) error {
 	})
 }
 
-// encode writes rev, known_at, loaded_at in ms, whether it is missing, whose it is, token and ETag with their lengths, and the body.
-// The timeline stands in the name.
-func (e *Entry) encode() []byte {
-	b := make([]byte, 0, 29+len(e.Token)+len(e.Body.ETag)+len(e.Body.Bytes))
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Rev))
-	b = binary.BigEndian.AppendUint64(b, e.KnownAt)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.LoadedAt.UnixMilli()))
-	b = append(b, 0)
-	if e.Missing {
-		b[24] = 1
-	}
-	for _, text := range []string{e.of.String(), e.Token, e.Body.ETag} {
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
-	}
-	return append(b, e.Body.Bytes...)
+const (
+	sumAt  = 16            // rev and known_at stand before the checksum, for setIfNewer
+	restAt = sumAt + 128/8 // loaded_at in ms; token, ETag and body, a line each
+)
+
+// checksum covers an entry and the name that it stands under, so that an entry of another key does not match either.
+func checksum(name string, b []byte) []byte {
+	sum := sha256.Sum256(slices.Concat([]byte(name), b[:sumAt], b[restAt:]))
+	return sum[:restAt-sumAt]
 }
 
-// decode reads what encode wrote of this key; what it did not write makes it panic, which the guard turns into an error.
-func (e *Entry) decode(b []byte) error {
-	text := func() string {
-		n := 2 + int(binary.BigEndian.Uint16(b))
-		s := string(b[2:n])
-		b = b[n:]
-		return s
+// encoded is the entry as it stands under a name in Redis.
+func (e *Entry) encoded(name string) []byte {
+	b := make([]byte, restAt, restAt+10+len(e.Token)+len(e.Body.ETag)+len(e.Body.Bytes))
+	binary.BigEndian.PutUint64(b, uint64(e.Rev))
+	binary.BigEndian.PutUint64(b[8:], e.KnownAt)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.LoadedAt.UnixMilli()))
+	b = append(b, e.Token+"\n"+e.Body.ETag+"\n"...)
+	b = append(b, e.Body.Bytes...)
+	copy(b[sumAt:], checksum(name, b))
+	return b
+}
+
+// decode reads what encoded wrote under the same name. nil: the checksum does not match.
+func decode(name string, b []byte) *Entry {
+	if len(b) < restAt || string(b[sumAt:restAt]) != string(checksum(name, b)) {
+		return nil
 	}
-	e.Rev, e.KnownAt = int64(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])
-	e.LoadedAt, e.Missing = time.UnixMilli(int64(binary.BigEndian.Uint64(b[16:]))), b[24] == 1
-	b = b[25:]
-	if whose := text(); whose != e.of.String() {
-		return fmt.Errorf("query: the entry of %s in Redis is that of %q", e.of, whose)
+	lines := bytes.SplitN(b[restAt+8:], []byte("\n"), 3)
+	return &Entry{
+		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]), LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
+		Token: string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
 	}
-	e.Token, e.Body.ETag, e.Body.Bytes = text(), text(), b
-	return nil
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }

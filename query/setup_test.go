@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
@@ -54,7 +56,8 @@ func (w *world) pool(url string) *pgxpool.Pool {
 	w.Helper()
 	cfg, err := pgxpool.ParseConfig(url)
 	w.must(err)
-	cfg.MaxConns, cfg.ConnConfig.RuntimeParams["role"] = 24, "ordergate_app"
+	cfg.MaxConns = 24
+	maps.Copy(cfg.ConnConfig.RuntimeParams, pg.ReadSession)
 	cfg.ConnConfig.ConnectTimeout = time.Second
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	w.must(err)
@@ -62,7 +65,7 @@ func (w *world) pool(url string) *pgxpool.Pool {
 	return pool
 }
 
-func (w *world) redis(url string) redis.UniversalClient {
+func (w *world) redisClient(url string) redis.UniversalClient {
 	w.Helper()
 	options, err := redis.ParseURL(url)
 	w.must(err)
@@ -77,7 +80,7 @@ func (w *world) process(change ...func(*Config)) *process {
 	w.Helper()
 	registry := prometheus.NewRegistry()
 	c := Config{
-		Primary: w.pool(w.PrimaryURL), Replicas: []*pgxpool.Pool{w.pool(w.ReplicaURL)}, Redis: w.redis(w.RedisURL), RedisPrefix: w.RedisPrefix,
+		Primary: w.pool(w.PrimaryURL), Replicas: []*pgxpool.Pool{w.pool(w.ReplicaURL)}, Redis: w.redisClient(w.RedisURL), RedisPrefix: w.RedisPrefix,
 		Signer: w.signer, CursorKey: []byte("cursors"), IDs: w.ids, Timeline: func() uint32 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
 	}
 	for _, f := range change {
@@ -115,6 +118,20 @@ func (p *process) loads(tier string) (n uint64) {
 	return n
 }
 
+// counter is the sum of a counter over its labels.
+func (p *process) counter(name string) (n float64) {
+	families, err := p.registry.Gather()
+	p.w.must(err)
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 func label(m *dto.Metric, name string) string {
 	for _, l := range m.GetLabel() {
 		if l.GetName() == name {
@@ -124,13 +141,13 @@ func label(m *dto.Metric, name string) string {
 	return ""
 }
 
-// hear runs Hear until the end of the test and returns once it hears, which begins with an empty LRU.
-func (p *process) hear() {
+// subscribe runs Subscribe until the end of the test and returns once it listens, which begins with an empty LRU.
+func (p *process) subscribe() {
 	p.w.Helper()
-	p.slot(key{})
+	p.entry(key{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); p.Hear(ctx) }()
+	go func() { defer close(done); p.Subscribe(ctx) }()
 	p.w.Cleanup(func() { cancel(); <-done })
 	p.w.until(func() bool { return p.lru.Len() == 0 })
 }
@@ -138,7 +155,7 @@ func (p *process) hear() {
 // until polls with a deadline.
 func (w *world) until(condition func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !condition(); <-time.After(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.Fatal("it did not come to pass")
 		}
@@ -211,7 +228,7 @@ func (w *world) update(owner order.Owner, id order.ID) (rev int64, knownAt, lsn 
 func (p *process) write(owner order.Owner, id order.ID) (rev int64, t token.Token) {
 	p.w.Helper()
 	rev, knownAt, lsn, body := p.w.update(owner, id)
-	e := p.Written(owner, id, rev, knownAt, lsn, body)
+	e := p.NewEntry(owner, id, rev, knownAt, lsn, body)
 	p.WriteThrough(context.Background(), e)
 	t, ok := p.w.signer.Parse(e.Token)
 	if !ok {

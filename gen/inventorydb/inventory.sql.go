@@ -149,18 +149,19 @@ func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error 
 }
 
 const lockExpired = `-- name: LockExpired :many
-SELECT account, mode, order_id, attempt, status, expires_at FROM stock_reservations
-WHERE status = 'held' AND expires_at <= now()
-ORDER BY order_id, attempt LIMIT 100 FOR UPDATE SKIP LOCKED
+WITH expired AS (
+    SELECT account, mode, order_id, attempt FROM stock_reservations
+    WHERE status = 'held' AND expires_at <= now()
+    ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+SELECT account, mode, order_id, attempt FROM expired ORDER BY order_id, attempt
 `
 
 type LockExpiredRow struct {
-	Account   int32
-	Mode      string
-	OrderID   uuid.UUID
-	Attempt   int32
-	Status    string
-	ExpiresAt time.Time
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
 }
 
 // Reservations whose time is over by the database's clock. Those that somebody else decides at this moment are left out.
@@ -178,8 +179,6 @@ func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 			&i.Mode,
 			&i.OrderID,
 			&i.Attempt,
-			&i.Status,
-			&i.ExpiresAt,
 		); err != nil {
 			return nil, err
 		}

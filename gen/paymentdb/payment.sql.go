@@ -14,13 +14,13 @@ import (
 const claimCalls = `-- name: ClaimCalls :many
 WITH due AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
-    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    WHERE next_at <= now()
     ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), claimed AS (
-    UPDATE payment_calls c SET lease_until = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
+    UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
     WHERE c.account = d.account AND c.mode = d.mode AND c.order_id = d.order_id AND c.operation = d.operation AND c.attempt = d.attempt
-    RETURNING c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.next_at, c.deadline, c.lease_until, c.fence, c.in_doubt, c.last_code, c.trace_id
+    RETURNING c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.next_at, c.deadline, c.fence, c.in_doubt, c.last_code, c.trace_id
 )
 SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, c.last_code, c.trace_id,
        COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left,
@@ -46,7 +46,8 @@ type ClaimCallsRow struct {
 	MethodToken string
 }
 
-// Takes due calls for one try each: the lease keeps others away for 5 s, the fence refuses a late result of an earlier holder.
+// Takes due calls for one try each: the lease, which is the next due time, keeps others away for 5 s; the fence refuses a late result
+// of an earlier holder.
 func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsRow, error) {
 	rows, err := q.db.Query(ctx, claimCalls, maxCalls)
 	if err != nil {
@@ -328,7 +329,7 @@ func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsPara
 
 const postponeCall = `-- name: PostponeCall :execrows
 UPDATE payment_calls
-SET next_at = now() + make_interval(secs => $1::double precision), lease_until = NULL,
+SET next_at = now() + make_interval(secs => $1::double precision),
     tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT $2::boolean,
     last_code = CASE WHEN $2::boolean AND last_code <> '' THEN last_code ELSE $3::text END
@@ -367,7 +368,7 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 }
 
 const settleCall = `-- name: SettleCall :execrows
-UPDATE payment_calls SET next_at = NULL, lease_until = NULL, in_doubt = false
+UPDATE payment_calls SET next_at = NULL, in_doubt = false
 WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
 `
 

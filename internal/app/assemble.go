@@ -44,11 +44,15 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	replicas []*pgxpool.Pool
+	reads    *pgxpool.Pool             // of the primary, read-only
+	replicas []*pgxpool.Pool           // read-only
 	redis    redis.UniversalClient     // nil without Redis
 	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
 	stop     func()                    // ends the background work
 }
+
+// primaryReads is how many connections to the primary reads have.
+const primaryReads = 16
 
 // Assemble connects to everything and subscribes to cache invalidations until Close. It fails if the primary cannot be reached or
 // is not one that Ordergate can work on; replicas, Redis and the provider may be away.
@@ -70,8 +74,11 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	if _, err = busdb.New(c.Primary).PrimaryHealth(ctx); err != nil {
 		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
 	}
+	if c.reads, err = pg.ConnectReader(ctx, cfg.PrimaryURL, primaryReads, c.checkPrimary); err != nil {
+		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL")
+	}
 	for _, url := range cfg.ReplicaURLs {
-		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, nil)
+		replica, err := pg.ConnectReader(ctx, url, cfg.MaxConnections, nil)
 		if err != nil {
 			return nil, errors.New("cannot parse ORDERGATE_REPLICA_URLS")
 		}
@@ -91,7 +98,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		}
 	}
 	c.Queries, err = query.New(query.Config{
-		Primary: c.Primary, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
+		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
 		IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
@@ -104,7 +111,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	}
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth()
-	go c.Queries.Hear(background)
+	go c.Queries.Subscribe(background)
 	return c, nil
 }
 
@@ -177,7 +184,7 @@ func (c *Components) work(ctx context.Context) error {
 // Close ends the background work and closes all connections.
 func (c *Components) Close() {
 	c.stop()
-	for _, pool := range append(c.replicas, c.Primary) {
+	for _, pool := range append(c.replicas, c.reads, c.Primary) {
 		if pool != nil {
 			pool.Close()
 		}
@@ -198,7 +205,7 @@ func (c *Components) wake() {
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {
 	entries := make([]query.Entry, len(states))
 	for i, s := range states {
-		entries[i] = c.Queries.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+		entries[i] = c.Queries.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
 	}
 	c.Queries.WriteThrough(ctx, entries...)
 }

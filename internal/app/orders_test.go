@@ -467,7 +467,7 @@ func TestHalfClosedClientsAreAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 10)
-	for _, path := range []string{"/v1/orders?limit=100", "/v1/products/A"} {
+	for _, path := range []string{"/v1/orders?limit=100", "/v1/products?limit=1"} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 			return err
 		}
 		ref := e.Ref()
-		if err = c.Queries.Repair(ctx, ref.Owner, ref.ID, changed.Rev); err != nil {
+		if err = c.Queries.EnsureRev(ctx, ref.Owner, ref.ID, changed.Rev); err != nil {
 			if apierr.From(err).Retryable() {
 				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
 			}

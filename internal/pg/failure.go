@@ -45,12 +45,15 @@ func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
 
+// ReadOnlyTransaction is the SQLSTATE of a write in a read-only transaction.
+const ReadOnlyTransaction = "25006"
+
 // Failing tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
-// cancellation (57), system error (58), read-only (25006). All other SQLSTATEs are about the statement or its data.
+// cancellation (57), system error (58), read-only (25006, on a connection that may write). All other SQLSTATEs are about the statement or its data.
 func Failing(sqlstate string) bool {
 	switch sqlstate[:min(2, len(sqlstate))] {
 	case "08", "53", "57", "58":
 		return true
 	}
-	return sqlstate == "25006"
+	return sqlstate == ReadOnlyTransaction
 }

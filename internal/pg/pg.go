@@ -12,13 +12,22 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session has the settings of every connection of ours: role ordergate_app, UTC, at most 10 s a statement. Every query of ours uses
-// an index: a plan that is made and kept while a table is empty must not scan the table once it is full. The server ends the
-// transaction of a process that is idle in it for 5 s; the relay sets a longer time.
+// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. A query is planned once
+// a connection, for any parameters: every query of ours looks rows up or walks an index, and a plan that was made while a table was empty
+// must do so when it is full (TestEveryKeptPlanIsAnIndexLookUp). A process that stands still in a transaction loses it, with its locks,
+// after 5 s; the relay allows itself more.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
-	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"plan_cache_mode": "force_generic_plan",
+	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
+
+// ReadSession is the Session of the read side: PostgreSQL refuses a write with ReadOnlyTransaction, whatever code sends it.
+var ReadSession = func() map[string]string {
+	s := maps.Clone(Session)
+	s["default_transaction_read_only"] = "on"
+	return s
+}()
 
 // connectLimit bounds connecting, and the check of a new connection.
 const connectLimit = 3 * time.Second
@@ -27,6 +36,15 @@ const connectLimit = 3 * time.Second
 // unreachable client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not nil, sees each
 // new connection and may refuse it. An error means that url is unusable; it does not contain url.
 func Connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	return connect(ctx, url, size, Session, check)
+}
+
+// ConnectReader is Connect with our ReadSession.
+func ConnectReader(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+	return connect(ctx, url, size, ReadSession, check)
+}
+
+func connect(ctx context.Context, url string, size int32, session map[string]string, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("cannot parse the URL") // the driver's message may contain the password
@@ -34,7 +52,7 @@ func Connect(ctx context.Context, url string, size int32, check func(context.Con
 	c.MaxConns, c.MinIdleConns = size, min(size, 4)
 	c.ConnConfig.ConnectTimeout = connectLimit
 	c.ConnConfig.Tracer = otelpgx.NewTracer()
-	maps.Copy(c.ConnConfig.RuntimeParams, Session)
+	maps.Copy(c.ConnConfig.RuntimeParams, session)
 	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
 		"application_name": "ordergate", "lock_timeout": "300ms",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",

@@ -42,11 +42,11 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 	if text == "" {
 		return Token{}, true
 	}
-	cut := strings.LastIndexByte(text, '.')
-	if cut < 0 || !hmac.Equal([]byte(text[cut+1:]), []byte(s.mac(text[:cut]))) {
+	dot := strings.LastIndexByte(text, '.')
+	if dot < 0 || !hmac.Equal([]byte(text[dot+1:]), []byte(s.mac(text[:dot]))) {
 		return Token{}, false
 	}
-	part := strings.Split(text[:cut], ".")
+	part := strings.Split(text[:dot], ".")
 	if len(part) != 4 || part[0] != "1" {
 		return Token{}, false
 	}

@@ -150,7 +150,7 @@ CREATE TABLE outbox (
 CREATE TABLE inbox (
     consumer   text NOT NULL,
     message_id uuid NOT NULL,
-    PRIMARY KEY (consumer, message_id)
+    PRIMARY KEY (message_id, consumer) -- in this order the old ones are found
 ) PARTITION BY RANGE (message_id);
 
 -- Messages that failed again and again, and the later ones of the same key.
@@ -259,9 +259,8 @@ CREATE TABLE payment_calls (
     operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
     attempt     integer NOT NULL CHECK (attempt > 0),
     tries       integer NOT NULL DEFAULT 0,
-    next_at     timestamptz,          -- due for a worker; null: the outcome is definite
+    next_at     timestamptz,          -- due for a worker, or the end of its lease; null: the outcome is definite
     deadline    timestamptz,          -- past it the provider is told to forget the key
-    lease_until timestamptz,
     fence       bigint NOT NULL DEFAULT 0,
     in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite answer
     last_code   text NOT NULL DEFAULT '',

@@ -1,17 +1,25 @@
 -- name: GetOrder :one
--- The id comes by a subselect so that the plan is kept: a known id is planned for anew each time, over all partitions (0.15 ms).
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
-WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid);
+WHERE o.account = @account AND o.mode = @mode AND o.id = @id;
 
 -- name: ListOrders :many
--- The newest first: a UUIDv7 sorts by time. Ids below before and from from on; an empty status or customer means any.
-SELECT o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
-LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
-WHERE o.account = @account AND o.mode = @mode AND o.id < @before::uuid AND o.id >= @from_id::uuid
-  AND (@status::text = '' OR o.status = @status::text)
-  AND (@customer_ref::text = '' OR o.customer_ref = @customer_ref::text)
-ORDER BY o.id DESC LIMIT @page;
+-- The newest first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means any. One branch
+-- runs, on its own index: a kept plan in which both filters are optional walks all orders of the account to find one. A kept join may walk
+-- all addresses; the subselect looks them up.
+SELECT o.id, o.version, o.rev, o.head_hash, o.state,
+  (SELECT a.address FROM order_addresses a WHERE a.account = o.account AND a.mode = o.mode AND a.order_id = o.id) AS address
+FROM (
+  (SELECT x.* FROM orders x WHERE @status::text = '' AND @customer_ref::text = ''
+    AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
+  UNION ALL
+  (SELECT x.* FROM orders x WHERE @status::text <> '' AND @customer_ref::text = '' AND x.status = @status::text
+    AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
+  UNION ALL
+  (SELECT x.* FROM orders x WHERE @customer_ref::text <> '' AND (@status::text = '' OR x.status = @status::text) AND x.customer_ref = @customer_ref::text
+    AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
+) AS o
+ORDER BY o.id DESC;
 
 -- name: ListOrderEvents :many
 SELECT id, version, type, schema_version, payload, trace_id, operation, actor, created_at FROM order_events

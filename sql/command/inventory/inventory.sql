@@ -14,9 +14,12 @@ ORDER BY r.order_id, r.attempt FOR UPDATE OF r;
 
 -- name: LockExpired :many
 -- Reservations whose time is over by the database's clock. Those that somebody else decides at this moment are left out.
-SELECT account, mode, order_id, attempt, status, expires_at FROM stock_reservations
-WHERE status = 'held' AND expires_at <= now()
-ORDER BY order_id, attempt LIMIT 100 FOR UPDATE SKIP LOCKED;
+WITH expired AS (
+    SELECT account, mode, order_id, attempt FROM stock_reservations
+    WHERE status = 'held' AND expires_at <= now()
+    ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+SELECT account, mode, order_id, attempt FROM expired ORDER BY order_id, attempt;
 
 -- name: GetReservationLines :many
 SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l

@@ -45,13 +45,14 @@ FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
--- Takes due calls for one try each: the lease keeps others away for 5 s, the fence refuses a late result of an earlier holder.
+-- Takes due calls for one try each: the lease, which is the next due time, keeps others away for 5 s; the fence refuses a late result
+-- of an earlier holder.
 WITH due AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
-    WHERE next_at <= now() AND (lease_until IS NULL OR lease_until <= now())
+    WHERE next_at <= now()
     ORDER BY next_at LIMIT @max_calls::integer FOR UPDATE SKIP LOCKED
 ), claimed AS (
-    UPDATE payment_calls c SET lease_until = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
+    UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
     WHERE c.account = d.account AND c.mode = d.mode AND c.order_id = d.order_id AND c.operation = d.operation AND c.attempt = d.attempt
     RETURNING c.*
@@ -65,7 +66,7 @@ JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.
 -- name: PostponeCall :execrows
 -- No definite answer: the call is tried again. unsent: the provider was not asked, so that this was no try and leaves no doubt.
 UPDATE payment_calls
-SET next_at = now() + make_interval(secs => @seconds::double precision), lease_until = NULL,
+SET next_at = now() + make_interval(secs => @seconds::double precision),
     tries = tries - CASE WHEN @unsent::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT @unsent::boolean,
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
@@ -73,7 +74,7 @@ WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation
 
 -- name: SettleCall :execrows
 -- A definite answer: nothing is due any more.
-UPDATE payment_calls SET next_at = NULL, lease_until = NULL, in_doubt = false
+UPDATE payment_calls SET next_at = NULL, in_doubt = false
 WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation = @operation AND attempt = @attempt AND fence = @fence;
 
 -- name: SettlePayment :exec

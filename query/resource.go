@@ -1,0 +1,96 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// resource is a kind of row that the caches keep.
+type resource struct {
+	operation string       // operationId of the query that answers it
+	prefix    string       // of a row's name in tokens and in Redis
+	notFound  errcode.Code // if there is no such row
+	ownIDs    bool         // rows have ids of ours: a forged one needs no look-up, a young one is never missing
+	read      func(ctx context.Context, db *querydb.Queries, k key) (found, error)
+}
+
+// A new cached resource takes a kind, its entry of resources, and a file with its query and its read.
+const (
+	orders kind = iota
+	products
+	kinds
+)
+
+// The type demands an entry of every kind.
+var resources [kinds]resource = [...]resource{
+	orders:   {operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
+	products: {operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
+}
+
+// kind names a resource: its index in resources.
+type kind int32
+
+// row is the key of an owner's row, by its id if the resource has ids of ours, else by the name that the client chose.
+func (r kind) row(owner order.Owner, id order.ID, text string) key {
+	return key{account: owner.Account, kind: r, mode: owner.Mode, id: id, text: text}
+}
+
+// found is what a statement found.
+type found struct {
+	rev    int64                     // of the row; 0: there is none. Of a list: 1
+	encode func() (view.Body, error) // called once if this becomes the answer, when the connection was given back
+}
+
+// fetch runs one statement on a database. pgx.ErrNoRows means that there is no row.
+type fetch func(ctx context.Context, db *querydb.Queries) (found, error)
+
+// key is what entries are kept by. The order of the fields is that which hashes fastest.
+type key struct {
+	account int32
+	kind    kind
+	mode    string
+	id      order.ID
+	text    string
+}
+
+// name is the row as tokens name it.
+func (k key) name() string {
+	r := &resources[k.kind]
+	if r.ownIDs {
+		return k.id.Format(r.prefix)
+	}
+	return r.prefix + k.text
+}
+
+func (k key) String() string { return fmt.Sprintf("%d %s %s", k.account, k.mode, k.name()) }
+
+// parseKey is the key of an owner's row by its name. ok is false for a resource that this version does not know.
+func parseKey(owner order.Owner, name string) (k key, ok bool) {
+	for i, r := range resources {
+		if text, found := strings.CutPrefix(name, r.prefix); found && !r.ownIDs {
+			return kind(i).row(owner, order.ID{}, text), true
+		} else if found {
+			id, ok := order.Parse(r.prefix, name)
+			return kind(i).row(owner, id, ""), ok
+		}
+	}
+	return key{}, false
+}
+
+// youngFor is how long after an id was made a replica may not know its row.
+const youngFor = time.Minute
+
+// minRev makes sure that an id which was given out is never 404, however far a replica is behind. The zero id requires nothing.
+func (q *Queries) minRev(id order.ID) int64 {
+	if q.cfg.Now().Sub(id.Time()) < youngFor {
+		return 1
+	}
+	return 0
+}
