@@ -11,13 +11,15 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/ordergate
-	@test -x bin/ordergate || echo "building bin/ordergate; the first time this takes some minutes"
-	@set -o pipefail; go build -v -trimpath -o bin/ordergate . 2>&1 | { n=0; while IFS= read -r line; do case $$line in \
+	@set -o pipefail; total=; test -x bin/ordergate || { echo "downloading Go modules"; total=" of $$(go list -deps . | wc -l)"; \
+	echo "building bin/ordergate, the first time all$${total# of} packages"; }; \
+	go build -v -trimpath -o bin/ordergate . 2>&1 | { n=0; while IFS= read -r line; do case $$line in \
 		*' '*) echo "$$line";; \
-		*) n=$$((n+1)); [ $$((n % 50)) != 0 ] || echo "  $$n packages are built";; esac; done; }
+		*) n=$$((n+1)); [ $$((n % 50)) != 0 ] || echo "  $$n$$total packages are built";; esac; done; }
 
 .PHONY: run
-run: build ## start everything on this machine; Ctrl-C stops it, data stays
+run: ## start everything on this machine; Ctrl-C stops it, data stays
+	@sh internal/devstack/install.sh $(MAKE) --no-print-directory build
 	@bin/ordergate run
 
 .PHONY: test

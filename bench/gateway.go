@@ -5,8 +5,8 @@ import (
 	_ "embed" // check.sql
 	"errors"
 	"fmt"
-	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,34 +18,25 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/go-redis/extra/redisotel/v9"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/inventorydb"
-	"github.com/ordergate/ordergate/internal/edge"
-	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/telemetry"
-	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
-	"github.com/ordergate/ordergate/query"
 )
 
 const (
-	program     = "bin/ordergate"
-	mode        = "test"
-	skus        = 200       // products of the account
-	onHand      = 1_000_000 // of each sku at the start
-	connections = 32        // of a gateway to the primary: its default
+	program = "bin/ordergate"
+	mode    = "test"
+	skus    = 200       // products of the account
+	onHand  = 1_000_000 // of each sku at the start
 )
 
-// gateway is `ordergate serve` in a process of its own and, for what is measured without HTTP, the parts of one in this process.
+// gateway is `ordergate serve` in a process of its own, and its components in this process for measurements without HTTP.
 type gateway struct {
 	primary, dir, addr, psp string
 	env                     []string
@@ -53,28 +44,27 @@ type gateway struct {
 	owner                   order.Owner
 	db                      *pgx.Conn // superuser
 	children                []func()  // end them
-	ids                     order.IDs
-	commands                *command.Commands
-	server                  *edge.Server
-	sent, kept              atomic.Int64 // numbers the orders; counts those that were taken in
+	components              *app.Components
+	server                  http.Handler
+	sent, accepted          atomic.Int64 // numbers the orders; counts those that were accepted
 }
 
 // start migrates the stack's database, gives an account products, stock and a key, and starts serve.
 func start(ctx context.Context) *gateway {
 	g := &gateway{primary: os.Getenv("ORDERGATE_TEST_PRIMARY"), dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr()}
 	if g.primary == "" {
-		must(errors.New("no stack: run `make bench`"))
+		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench`"))
 	}
 	g.env = append(os.Environ(), "ORDERGATE_PRIMARY_URL="+g.primary, "ORDERGATE_REPLICA_URLS="+os.Getenv("ORDERGATE_TEST_REPLICA"),
 		"ORDERGATE_REDIS_URL="+os.Getenv("ORDERGATE_TEST_REDIS"), "ORDERGATE_REDIS_PREFIX=bench:", "ORDERGATE_SECRET="+strings.Repeat("5", 64),
 		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp, "ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
-	var said []byte
+	var out []byte
 	for _, args := range [][]string{{"migrate"}, {"keys", "create", "-account", "bench"}} {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env, cmd.Stderr = g.env, os.Stderr
-		said = try(cmd.Output())
+		out = try(cmd.Output())
 	}
-	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(said))
+	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(out))
 	g.db = try(pgx.Connect(ctx, g.primary))
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: mode}
 	products := cataloguedb.InsertProductsParams{Account: g.owner.Account, Mode: mode}
@@ -86,56 +76,24 @@ func start(ctx context.Context) *gateway {
 	}
 	must(cataloguedb.New(g.db).InsertProducts(ctx, products))
 	must(inventorydb.New(g.db).InsertStock(ctx, stock))
-	g.build(ctx)
+	g.assemble(ctx)
 	g.child(ctx, "serve", g.addr)
 	return g
 }
 
 func sku(n int64) string { return fmt.Sprintf("LAMP-%04d", n%skus) }
 
-// build puts a gateway together in this process as internal/app does, write-through to Redis included. Each line of its log is one
-// write to /dev/null.
-func (g *gateway) build(ctx context.Context) {
+// assemble makes the API of the program in this process too, with entries of its own in Redis. Each line of its log is one write to
+// /dev/null.
+func (g *gateway) assemble(ctx context.Context) {
 	tel := try(telemetry.New(ctx, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
-	pool := g.connect(ctx, otelpgx.NewTracer())
-	options := try(redis.ParseURL(os.Getenv("ORDERGATE_TEST_REDIS")))
-	options.ContextTimeoutEnabled = true
-	client := redis.NewClient(options)
-	must(redisotel.InstrumentTracing(client))
-	secret := []byte(strings.Repeat("7", 32))
-	signer, timeline := token.NewSigner(secret), func() uint32 { return 1 }
-	g.ids = order.NewIDs(secret)
-	reader := try(query.New(query.Config{
-		Primary: pool, Redis: client, RedisPrefix: "bench-inside:", Signer: signer, CursorKey: secret, IDs: g.ids,
-		Timeline: timeline, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry,
-	}))
-	g.commands = command.New(command.Config{
-		Pool: pool, IDs: g.ids, Now: time.Now, Concurrency: connections * 8, Wake: func() {}, Tracer: tel.Tracer, Registry: tel.Registry,
-		Publish: func(ctx context.Context, states []command.Published) {
-			entries := make([]query.Entry, len(states))
-			for i, s := range states {
-				entries[i] = reader.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
-			}
-			reader.WriteThrough(ctx, entries...)
-		},
-	})
-	key := &edge.Key{ID: "key_bench", Owner: g.owner, Scopes: []string{"orders:read", "orders:write"}}
-	g.server = try(edge.New(edge.Config{
-		Commands: g.commands, Queries: reader, Auth: edge.NewAuthenticator(nil, map[string]*edge.Key{g.key: key}, time.Now),
-		Signer: signer, Timeline: timeline, Log: tel.Log, Tracer: tel.Tracer, Registry: tel.Registry,
-	}))
+	cfg := try(app.ReadConfig(g.env, nil))
+	cfg.RedisPrefix = "bench-inside:"
+	g.components = try(app.Assemble(ctx, cfg, tel))
+	g.server = try(g.components.API(nil))
 }
 
-// connect sets connections up as the gateway does; pgbench does the same, but for the lock_timeout, which would end its clients.
-func (g *gateway) connect(ctx context.Context, tracer pgx.QueryTracer) *pgxpool.Pool {
-	c := try(pgxpool.ParseConfig(g.primary))
-	c.MaxConns, c.ConnConfig.Tracer = connections, tracer
-	maps.Copy(c.ConnConfig.RuntimeParams, pg.Session)
-	c.ConnConfig.RuntimeParams["lock_timeout"] = "300ms"
-	return try(pgxpool.NewWithConfig(ctx, c))
-}
-
-// freeAddr is one that a child can listen on.
+// freeAddr is an address that a child can listen on.
 func freeAddr() string {
 	l := try(net.Listen("tcp", "127.0.0.1:0")) //nolint:noctx // closed at once
 	defer func() { _ = l.Close() }()
@@ -169,7 +127,7 @@ func (g *gateway) child(ctx context.Context, name, addr string) (end func()) {
 	return end
 }
 
-// await returns when somebody listens.
+// await returns when a server listens.
 func await(addr string) {
 	for range 500 {
 		if conn, err := net.Dial("tcp", addr); err == nil { //nolint:noctx // on this machine
@@ -185,6 +143,7 @@ func (g *gateway) stop() {
 	for _, end := range g.children {
 		end()
 	}
+	g.components.Close()
 	_ = os.RemoveAll(g.dir)
 }
 
@@ -193,7 +152,7 @@ var checks string
 
 // check fails if anything is oversold, lost or has a gap.
 func (g *gateway) check(ctx context.Context) {
-	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.kept.Load(), onHand))
+	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.accepted.Load(), onHand))
 	defer rows.Close()
 	for rows.Next() {
 		var what string

@@ -150,17 +150,18 @@ func run(ctx context.Context, parts []string) {
 	}
 	must(w.Flush())
 	if len(parts) == 0 {
-		keep(file, where, begun, figures)
+		writeResults(file, where, begun, figures)
 	}
 }
 
-// keep writes all rounds to bench/results/<date>-<commit>.json; a later run of the same day and commit replaces it.
-func keep(file, where string, begun time.Time, figures []figure) {
+// writeResults writes all rounds to bench/results/<date>-<commit>.json and removes the results of earlier runs.
+func writeResults(file, where string, begun time.Time, figures []figure) {
 	b := try(json.MarshalIndent(map[string]any{
 		"machine": where, "begun": begun.UTC().Truncate(time.Second), "seconds": int(time.Since(begun).Seconds()), "figures": figures,
 	}, "", " "))
 	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
 	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
+	must(os.RemoveAll(filepath.Dir(file)))
 	must(os.MkdirAll(filepath.Dir(file), 0o755))
 	must(os.WriteFile(file, append(b, '\n'), 0o644))
 	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())

@@ -16,9 +16,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/trace/noop"
+	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -34,28 +33,28 @@ var (
 	parameter = regexp.MustCompile(`\$(\d+)(::(\w+))`)
 )
 
-// pgbench places an order and takes its SQL down. statements is what went over the wire, the look at the log after the COMMIT
-// included; function is all between BEGIN and COMMIT in one round trip. Each of their orders has an id that grows with time, a key
-// and a lock of its own; everything else is the same for all.
+// pgbench places an order and records its SQL. statements has all that went over the wire, the query for the log's position after
+// COMMIT included; function has everything between BEGIN and COMMIT in one round trip. Each of their orders has an id that grows
+// with time, a key and a lock of its own; everything else is the same for all.
 func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	p := &pgbench{program: "pgbench", url: g.primary, function: filepath.Join(g.dir, "function.sql"), statements: filepath.Join(g.dir, "statements.sql")}
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench"); len(found) > 0 {
 		p.program = found[len(found)-1]
 	}
-	heard := &recorder{}
-	pool := g.connect(ctx, heard)
+	recorded := &recorder{}
+	c := g.components.Primary.Config()
+	c.ConnConfig.Tracer, c.AfterConnect, c.MinIdleConns = recorded, nil, 0 // nothing but the order's statements
+	pool := try(pgxpool.NewWithConfig(ctx, c))
 	defer pool.Close()
 	key := uuid.NewString()
-	a := try(g.place(ctx, command.New(command.Config{
-		Pool: pool, IDs: g.ids, Now: time.Now, Concurrency: 1, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer(""),
-	}), key, wish(0)))
+	placed := try(g.place(ctx, g.components.NewCommands(pool, 1, nil), key, draft(0)))
 	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
 	script, body, call, inside := count, "", []string{}, false
-	for _, s := range heard.all {
+	for _, s := range recorded.all {
 		text := strings.TrimSpace(comments.ReplaceAllString(s.SQL, ""))
 		var own []string
 		for _, m := range parameter.FindAllStringSubmatch(text, -1) {
-			own = append(own, p.value(s.Args[try(strconv.Atoi(m[1]))-1], m[3], uuid.UUID(a.OrderID), key))
+			own = append(own, p.value(s.Args[try(strconv.Atoi(m[1]))-1], m[3], uuid.UUID(placed.OrderID), key))
 		}
 		with := func(argument func(i int) string) string {
 			i := -1
@@ -81,7 +80,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	return p
 }
 
-// value is the expression for an argument, a list: a variable of pgbench's that holds it as text, unless it is another one each time.
+// value is the expression for an argument, a list: a variable of pgbench that holds it as text, unless it differs from order to order.
 func (p *pgbench) value(arg any, kind string, id uuid.UUID, key string) string {
 	const newID, newKey = "(:prefix::text || lpad(to_hex(:u::bigint), 16, '0'))", "('pgbench-' || :prefix::text || :u::bigint)"
 	list, elements := reflect.ValueOf(arg), []string{}
@@ -140,16 +139,16 @@ func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
 	return (try(strconv.ParseFloat(last[0][1], 64)) + try(strconv.ParseFloat(last[1][1], 64))) / 2
 }
 
-// recorder takes down what goes over a connection; it implements pgx.QueryTracer and pgx.BatchTracer.
+// recorder keeps the statements of a connection; it implements pgx.QueryTracer and pgx.BatchTracer.
 type recorder struct{ all []pgx.TraceQueryStartData }
 
-// TraceQueryStart takes a statement down.
+// TraceQueryStart keeps a statement.
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	r.all = append(r.all, d)
 	return ctx
 }
 
-// TraceBatchQuery takes a statement of a batch down.
+// TraceBatchQuery keeps a statement of a batch.
 func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
 }

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// What group commit reached when it was tried out, beside pgbench with the whole transaction as one function.
+	// Reached by an experiment with group commit, beside pgbench with the whole transaction as one function.
 	goalHTTP   = 1.8
 	goalInside = 3.4
 
@@ -33,7 +33,7 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 			contender{"in process", func() float64 {
 				return drive(ctx, clients, nil, func(int) error {
 					n := g.sent.Add(1)
-					_, err := g.place(ctx, g.commands, fmt.Sprintf("in-process-%012d", n), wish(n))
+					_, err := g.place(ctx, g.components.Commands, fmt.Sprintf("in-process-%012d", n), draft(n))
 					return err
 				})
 			}},
@@ -62,10 +62,10 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 			}
 		}
 	}
-	paid() // those that reads were measured with
-	begin, kept := time.Now(), g.kept.Load()
-	g.post(ctx, sagaClients, func() bool { return g.kept.Load() < kept+sagaOrders })
-	placed, orders := time.Since(begin).Seconds(), float64(g.kept.Load()-kept)
+	paid() // the orders of the read measurement
+	begin, accepted := time.Now(), g.accepted.Load()
+	g.post(ctx, sagaClients, func() bool { return g.accepted.Load() < accepted+sagaOrders })
+	placed, orders := time.Since(begin).Seconds(), float64(g.accepted.Load()-accepted)
 	paid()
 	took := time.Since(begin).Seconds()
 	say("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
@@ -76,21 +76,21 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 		[]float64{orders / took}, []float64{p.run(ctx, p.function, sagaClients)})}
 }
 
-// wish is the order of a number: two lines and a payment.
-func wish(n int64) api.PlaceOrder {
+// draft is the order of a number: two lines and a payment.
+func draft(n int64) api.PlaceOrder {
 	return api.PlaceOrder{
 		Currency: "EUR", CustomerRef: fmt.Sprint("c-", n%1000), Payment: &api.PlaceOrderPayment{MethodToken: "pm_ok"},
 		Lines: []api.PlaceOrderLine{{Sku: sku(n), Quantity: 1}, {Sku: sku(n + 7), Quantity: 2}},
 	}
 }
 
-// place takes an order in without HTTP.
+// place places an order without HTTP.
 func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
 	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
 	r.About.TraceID = uuid.NewString()
 	a, err := c.PlaceOrder(ctx, r, w)
 	if err == nil {
-		g.kept.Add(1)
+		g.accepted.Add(1)
 	}
 	var refusal interface{ Retryable() bool }
 	if errors.As(err, &refusal) && refusal.Retryable() {
@@ -99,7 +99,7 @@ func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w 
 	return a, err
 }
 
-// post places orders over HTTP while more says so and returns how many a second.
+// post places orders over HTTP while more returns true and returns the orders per second.
 func (g *gateway) post(ctx context.Context, clients int, more func() bool) float64 {
 	return overHTTP(ctx, g.addr, clients, more, func(_ int, w *wire) error { return g.send(w) })
 }
@@ -107,7 +107,7 @@ func (g *gateway) post(ctx context.Context, clients int, more func() bool) float
 // send places one order over HTTP.
 func (g *gateway) send(w *wire) error {
 	n := g.sent.Add(1)
-	body, err := json.Marshal(wish(n))
+	body, err := json.Marshal(draft(n))
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (g *gateway) send(w *wire) error {
 	switch {
 	case err != nil:
 	case w.status == "202 Accepted":
-		g.kept.Add(1)
+		g.accepted.Add(1)
 	case bytes.Contains(w.body, []byte(`"retryable":true`)):
 		err = errRefused
 	default:

@@ -25,7 +25,7 @@ const (
 	bareArgument = "bare" // makes this program the bare server
 )
 
-// measureRead compares GETs of orders that the LRU has with a bare handler that says the same.
+// measureRead compares GETs of orders from the LRU with a bare handler that sends the same bytes.
 func measureRead(ctx context.Context, g *gateway) []figure {
 	w := dial(g.addr)
 	defer func() { _ = w.Close() }()
@@ -37,7 +37,7 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
 	}
 	d := g.direct(ctx)
-	limit := answer{d.header, d.body}
+	limit := response{d.header, d.body}
 	over := func(addr string) func() float64 {
 		return func() float64 {
 			var all, missed atomic.Int64
@@ -51,7 +51,7 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 				}
 				return err
 			})
-			few(missed.Load(), all.Load())
+			checkHits(missed.Load(), all.Load())
 			return rate
 		}
 	}
@@ -71,50 +71,50 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 	}
 }
 
-// few makes sure that it is the LRU that was measured.
-func few(missed, all int64) {
+// checkHits fails if reads were answered by another tier than the LRU.
+func checkHits(missed, all int64) {
 	if missed > readClients+all/missesIn {
 		must(fmt.Errorf("%d of %d reads were not answered from the LRU", missed, all))
 	}
 }
 
-// answer is what the gateway says to a GET.
-type answer struct {
+// response is the gateway's response to a GET.
+type response struct {
 	Header http.Header
 	Body   []byte
 }
 
-// handler is the limit of the read path: echo, its router and an answer that is ready.
-func (a answer) handler() http.Handler {
+// handler is the limit of the read path: echo, its router and a response that is ready.
+func (r response) handler() http.Handler {
 	e := echo.New()
 	e.GET("/v1/orders/:order_id", func(c echo.Context) error {
 		h := c.Response().Header()
-		for name, values := range a.Header {
+		for name, values := range r.Header {
 			h[name] = values
 		}
 		c.Response().WriteHeader(http.StatusOK)
-		_, err := c.Response().Write(a.Body)
+		_, err := c.Response().Write(r.Body)
 		return err
 	})
 	return e
 }
 
 // serve runs the bare server in a process of its own, which ends with this one.
-func (a answer) serve(ctx context.Context) (addr string) {
+func (r response) serve(ctx context.Context) (addr string) {
 	cmd := exec.CommandContext(ctx, try(os.Executable()), bareArgument)
 	in, out := try(cmd.StdinPipe()), try(cmd.StdoutPipe())
 	must(cmd.Start())
-	must(json.NewEncoder(in).Encode(a))
+	must(json.NewEncoder(in).Encode(r))
 	_ = try(fmt.Fscanln(out, &addr))
 	await(addr)
 	return addr
 }
 
-// bare serves the answer that it reads, says where, and ends with its input.
+// bare reads a response, prints its address, serves the response there and ends with its input.
 func bare() {
-	var a answer
-	must(json.NewDecoder(os.Stdin).Decode(&a))
-	srv := &http.Server{Addr: freeAddr(), Handler: a.handler(), ReadHeaderTimeout: time.Minute}
+	var r response
+	must(json.NewDecoder(os.Stdin).Decode(&r))
+	srv := &http.Server{Addr: freeAddr(), Handler: r.handler(), ReadHeaderTimeout: time.Minute}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = srv.Close()
@@ -146,9 +146,9 @@ type direct struct {
 
 // direct places an order in this process and gets it.
 func (g *gateway) direct(ctx context.Context) *direct {
-	a := try(g.place(ctx, g.commands, "in-process-read", wish(0)))
+	placed := try(g.place(ctx, g.components.Commands, "in-process-read", draft(0)))
 	d := &direct{sink: sink{header: http.Header{}}}
-	d.request = try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+a.Location, http.NoBody))
+	d.request = try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+placed.Location, http.NoBody))
 	d.request.Header.Set("Authorization", "Bearer "+g.key)
 	g.server.ServeHTTP(&d.sink, d.request)
 	if d.status != http.StatusOK {
@@ -175,7 +175,7 @@ func (d *direct) measure(h http.Handler) (rate, allocs float64) {
 	}
 	took := cpu() - begin
 	runtime.ReadMemStats(&after)
-	few(missed, n)
+	checkHits(missed, n)
 	return float64(n) / took.Seconds(), round(float64(after.Mallocs-before.Mallocs) / float64(n))
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -349,7 +350,7 @@ func inventoryFact(ch *change, r inventory.Reply, rec order.Recorder) bool {
 		if !ch.finish(stepReserve, "", rec) {
 			return false
 		}
-		ch.record(rec, order.StockReserved{ExpiresAt: r.ExpiresAt})
+		ch.record(rec, order.StockReserved{ExpiresAt: rfc3339.New(r.ExpiresAt)})
 	case inventory.ReserveRefused:
 		if !ch.finish(stepReserve, string(errcode.INV002), rec) {
 			return false
@@ -380,7 +381,7 @@ func paymentFact(ch *change, r payment.Reply, rec order.Recorder) bool {
 	}
 	switch {
 	case r.Code != "" && (r.Operation == payment.Authorize || r.Operation == payment.Capture):
-		ch.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: r.DeclineReason})
+		ch.record(rec, order.PaymentFailed{Code: r.Code, DeclineReason: order.Text(r.DeclineReason)})
 	case r.Operation == payment.Authorize:
 		ch.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:

@@ -71,7 +71,7 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 		"304 not declared":   {operation: "getNotes", status: 304, want: []string{"/status"}},
 		"YAML":               {operation: "getNotes", header: "Content-Type: application/yaml", body: "a: 1\n"},
 		"YAML as JSON":       {operation: "getNotes", body: "a: 1\n", want: []string{"/header/Content-Type"}},
-		"YAML breaks a rule": {operation: "getNotes", header: "Content-Type: application/yaml", body: "a", want: []string{"/body"}},
+		"YAML breaks a rule": {operation: "getNotes", header: "Content-Type: application/yaml", body: "b: 1\n", want: []string{"/body"}},
 
 		"problem":                {status: 422, header: "Content-Type: application/problem+json", body: `{"status":422,"code":"CAT_001"}`},
 		"problem as JSON":        {status: 422, body: `{"status":422,"code":"CAT_001"}`, want: []string{"/header/Content-Type"}},
@@ -130,5 +130,25 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 	if findings = Check(t.Context(), Options{BaseURL: "http://127.0.0.1:1", Contract: []byte("{")}); len(findings) != 1 || findings[0].Part != "start" {
 		t.Errorf("findings are %v", findings)
+	}
+}
+
+func TestWhatWasNotProvokedIsNamed(t *testing.T) {
+	c := things(t)
+	c.operations["getThing"].codes = []string{"CAT_001", "CAT_005", "RATE_001"}
+	p := &Provoked{contract: c, seen: map[string]bool{"getThing CAT_001": true}}
+	for name, tt := range map[string]struct {
+		excepted map[string]string
+		want     []string
+	}{
+		"nothing is excepted":      {nil, []string{"getThing CAT_005 is listed, and no test provoked it", "getThing RATE_001 is listed, and no test provoked it"}},
+		"all is excepted":          {map[string]string{"getThing CAT_005": "why", "RATE_001": "why"}, nil},
+		"an exception was met":     {map[string]string{"getThing CAT_005": "why", "RATE_001": "why", "CAT_001": "why"}, []string{"getThing CAT_001 was answered: the exception CAT_001 goes"}},
+		"an exception is outdated": {map[string]string{"getThing CAT_005": "why", "RATE_001": "why", "ORD_001": "why"}, []string{"ORD_001 is not listed: the exception goes"}},
+		"a reason is missing":      {map[string]string{"getThing CAT_005": "", "RATE_001": "why"}, []string{"getThing CAT_005 is listed, and no test provoked it"}},
+	} {
+		if got := p.Missing(tt.excepted); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
 	}
 }

@@ -81,9 +81,10 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
 		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
 	}
-	bad(errcode.REQ003, func(c *call) { c.header = header("Prefer", strings.Repeat("x", 1025)) }, "/header/Prefer")
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
-	for _, malformed := range []string{"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), "schlüssel-1"} {
+	for _, malformed := range []string{
+		"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`, `"half-quoted`, "schlüssel-1",
+	} {
 		bad(errcode.IDEM004, func(c *call) { c.idem = malformed })
 	}
 	bad(errcode.REQ001, body(`%s,"lines":[`, head))

@@ -163,7 +163,7 @@ func composeFaults(t *testing.T, file []byte) (faults []string) {
 		fault("exactly one service builds the image, not %d", builders)
 	}
 	for name, worker := range map[string]bool{"serve": false, "worker": true} {
-		if err := app.Check(configs[name], worker); err != nil {
+		if err := app.Check(configs[name], !worker, worker); err != nil {
 			fault("%s: %v", name, err)
 		}
 		if p.Services[name].ContainerName != "" {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 // SchemaVersion of the payloads below. A change that older readers cannot take raises it.
@@ -50,7 +52,7 @@ type (
 	}
 	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
-		ExpiresAt time.Time `json:"expires_at"`
+		ExpiresAt rfc3339.Time `json:"expires_at"`
 	}
 	// StockRejected says which skus were short; nothing is held.
 	StockRejected struct {
@@ -59,7 +61,7 @@ type (
 	// PaymentFailed says that the attempt ended without a charge.
 	PaymentFailed struct {
 		Code          string `json:"code"`
-		DeclineReason string `json:"decline_reason,omitempty"`
+		DeclineReason Text   `json:"decline_reason"`
 	}
 	// Paid says that the amount is captured.
 	Paid struct {
@@ -69,7 +71,7 @@ type (
 	Confirmed struct{}
 	// CancelRequested says that the client wants out; the saga compensates.
 	CancelRequested struct {
-		Reason string `json:"reason,omitempty"`
+		Reason Text `json:"reason"`
 	}
 	// Refunded says that the amount went back.
 	Refunded struct {
@@ -82,6 +84,17 @@ type (
 		Rejection
 	}
 )
+
+// Text is a string whose JSON is null if it is empty: what clients read has all its properties, null where nothing is known.
+type Text string
+
+// MarshalJSON implements json.Marshaler.
+func (t Text) MarshalJSON() ([]byte, error) {
+	if t == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(t))
+}
 
 // Data is what an event says: one of the payload types.
 type Data interface{ eventType() string }

@@ -72,8 +72,8 @@ type ShortSKU struct {
 // Rejection says why an order was rejected: a code of the registry and its extras.
 type Rejection struct {
 	Code          string     `json:"code"`
-	SKUs          []ShortSKU `json:"skus,omitempty"`
-	DeclineReason string     `json:"decline_reason,omitempty"`
+	SKUs          []ShortSKU `json:"skus"`
+	DeclineReason Text       `json:"decline_reason"`
 }
 
 // Order is the aggregate's state: the fold of its events. Its JSON is what the orders table keeps.
@@ -192,7 +192,7 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 	case captureRunning:
 		return nil, apierr.E(errcode.ORD009)
 	}
-	return []Event{o.Record(rec, CancelRequested{Reason: reason})}, nil
+	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
 }
 
 // Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where
@@ -259,7 +259,7 @@ func (o *Order) apply(e Event, d Data) {
 	case Updated:
 		o.PaymentStatus = d.PaymentStatus
 	case StockReserved:
-		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt
+		o.Status, o.ReservationExpiresAt = StatusReserved, &d.ExpiresAt.Time
 	case StockRejected:
 		o.Failure = &Rejection{Code: string(errcode.INV002), SKUs: d.SKUs}
 	case PaymentFailed:

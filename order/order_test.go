@@ -11,6 +11,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
 var (
@@ -115,7 +116,7 @@ func TestCancel(t *testing.T) {
 // anything is some event; what follows what is not the fold's business.
 func anything(r *rand.Rand) Data {
 	all := []Data{
-		Updated{PaymentStatusAuthorized}, StockReserved{noon.Add(time.Hour)}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
+		Updated{PaymentStatusAuthorized}, StockReserved{rfc3339.New(noon.Add(time.Hour))}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
 		Paid{Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
 	}
 	return all[r.IntN(len(all))]

@@ -43,7 +43,7 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 			continue
 		}
 		s := api.SagaStep{
-			Name: api.SagaStepName(*row.Step), Status: api.SagaStepStatus(*row.Status), Attempts: *row.Tries,
+			Name: api.SagaStepName(*row.Step), Status: api.SagaStepStatus(*row.Status), Attempt: *row.Attempt, Tries: *row.Tries,
 			NextTryAt: rfc3339.Ptr(row.NextAt), StartedAt: rfc3339.Ptr(row.StartedAt), FinishedAt: rfc3339.Ptr(row.FinishedAt),
 		}
 		if code := *row.LastCode; code != "" {

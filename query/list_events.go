@@ -45,21 +45,29 @@ func (r *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id ord
 	if e.Rev == 0 { // every order has a first event
 		return View{}, apierr.E(errcode.ORD001)
 	}
-	list := api.EventList{Data: []api.Event{}}
+	list := eventList{Data: []event{}}
 	if len(rows) > page.Limit {
 		rows = rows[:page.Limit]
 		list.NextCursor = r.cursor(scope, string(binary.BigEndian.AppendUint64(nil, uint64(rows[len(rows)-1].Version))))
 	}
 	for _, row := range rows {
-		event := api.Event{
-			ID: order.ID(row.ID).Format(order.PrefixEvent), Type: api.EventType(row.Type), Sequence: row.Version,
-			Resource: id.Format(order.PrefixOrder), SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
+		list.Data = append(list.Data, event{Type: row.Type, Data: []byte(row.Payload), EventBase: api.EventBase{
+			ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
+			SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
 			Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
-		}
-		if err := json.Unmarshal([]byte(row.Payload), &event.Data); err != nil {
-			return View{}, fmt.Errorf("payload of %s: %w", event.ID, err)
-		}
-		list.Data = append(list.Data, event)
+		}})
 	}
 	return r.finish("listOrderEvents", tier, e, list, 0)
+}
+
+// eventList is the contract's EventList with the payloads as they are stored.
+type eventList struct {
+	Data       []event `json:"data"`
+	NextCursor *string `json:"next_cursor"`
+}
+
+type event struct {
+	api.EventBase
+	Type string          `json:"type"`
+	Data json.RawMessage `json:"data"`
 }

@@ -157,7 +157,7 @@ func TestListOrderEvents(t *testing.T) {
 	cursor := ""
 	for {
 		a, err := p.ListOrderEvents(t.Context(), mine, id, Page{2, cursor}, anyToken)
-		list := decoded[api.EventList](t, a, err)
+		list := decoded[eventList](t, a, err)
 		for _, e := range list.Data {
 			got = append(got, e.Sequence)
 		}
@@ -172,8 +172,8 @@ func TestListOrderEvents(t *testing.T) {
 	a, err := p.ListOrderEvents(t.Context(), mine, id, Page{Limit: 1}, anyToken)
 	w.must(err)
 	want := `{"data":[{"cause":{"actor":"saga","operation":"cancelOrder","trace_id":"trace"},"created_at":"2026-11-23T06:00:00.123456Z",` +
-		`"data":{"n":9007199254740991,"reason":"a"},"id":"evt_0198f3c2a4b57d3e8c1f000000000000","resource":"` + id.Format(order.PrefixOrder) + `",` +
-		`"schema_version":1,"sequence":1,"type":"order.cancel_requested"}],"next_cursor":"`
+		`"id":"evt_0198f3c2a4b57d3e8c1f000000000000","resource":"` + id.Format(order.PrefixOrder) + `","schema_version":1,"sequence":1,` +
+		`"type":"order.cancel_requested","data":{"reason":"a","n":9007199254740991}}],"next_cursor":"`
 	if !strings.HasPrefix(string(a.Bytes), want) {
 		t.Errorf("body %s\nwant %s...", a.Bytes, want)
 	}

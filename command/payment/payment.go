@@ -197,7 +197,7 @@ func (p *Payment) try(ctx context.Context, s paymentdb.ClaimStepsRow) {
 	switch {
 	case s.Amount == 0: // nothing to move, and providers take no zero
 	case overdue && s.Tries == 1: // this claim would be the first try
-		o = outcome{code: errcode.PAY008}
+		o = outcome{code: errcode.PAY006}
 	default:
 		limit := tryLimit
 		if !overdue {
@@ -246,7 +246,7 @@ func (p *Payment) postpone(ctx context.Context, s paymentdb.ClaimStepsRow, cause
 	if doubt, ok := errors.AsType[inDoubt](cause); ok {
 		code = doubt.code
 	} else if !sent {
-		code = errcode.PAY008
+		code = errcode.PAY006
 	}
 	longest := 30.0
 	if Operation(s.Step) == Authorize {

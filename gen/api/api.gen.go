@@ -9,21 +9,6 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// Values of EventType.
-const (
-	EventTypeOrderCancelRequested EventType = "order.cancel_requested"
-	EventTypeOrderCancelled       EventType = "order.cancelled"
-	EventTypeOrderConfirmed       EventType = "order.confirmed"
-	EventTypeOrderCreated         EventType = "order.created"
-	EventTypeOrderPaid            EventType = "order.paid"
-	EventTypeOrderPaymentFailed   EventType = "order.payment_failed"
-	EventTypeOrderRefunded        EventType = "order.refunded"
-	EventTypeOrderRejected        EventType = "order.rejected"
-	EventTypeOrderStockRejected   EventType = "order.stock_rejected"
-	EventTypeOrderStockReserved   EventType = "order.stock_reserved"
-	EventTypeOrderUpdated         EventType = "order.updated"
-)
-
 // Values of FulfillmentStatus.
 const (
 	FulfillmentStatusDelivered   FulfillmentStatus = "delivered"
@@ -59,7 +44,11 @@ const (
 	RejectionCodePAY003 RejectionCode = "PAY_003"
 	RejectionCodePAY006 RejectionCode = "PAY_006"
 	RejectionCodePAY007 RejectionCode = "PAY_007"
-	RejectionCodePAY008 RejectionCode = "PAY_008"
+)
+
+// Values of RejectionRetryable.
+const (
+	RejectionRetryableFalse RejectionRetryable = false
 )
 
 // Values of SagaState.
@@ -100,9 +89,11 @@ const (
 	ListOrdersParamsStatusReserved  ListOrdersParamsStatus = "reserved"
 )
 
-// Address defines model for Address.
+// Address Where an order is to be sent.
 type Address struct {
-	// City Examples: Hamburg
+	// City The city.
+	//
+	// Examples: Hamburg
 	City string `json:"city"`
 
 	// Country ISO 3166-1 alpha-2.
@@ -110,34 +101,48 @@ type Address struct {
 	// Examples: DE
 	Country string `json:"country"`
 
-	// Line1 Examples: Hafenstrasse 12
+	// Line1 Street and number.
+	//
+	// Examples: Hafenstrasse 12
 	Line1 string `json:"line1"`
 
-	// Line2 Examples: c/o Berger
+	// Line2 More of the address, such as care of or a floor.
+	//
+	// Examples: c/o Berger
 	Line2 *string `json:"line2,omitempty"`
 
-	// Name Examples: Mei Lin
+	// Name Who receives it.
+	//
+	// Examples: Mei Lin
 	Name string `json:"name"`
 
-	// Phone Examples: +49 40 123456
+	// Phone Where the carrier can call.
+	//
+	// Examples: +49 40 123456
 	Phone *string `json:"phone,omitempty"`
 
-	// PostalCode Examples: 20457
+	// PostalCode The postal code.
+	//
+	// Examples: 20457
 	PostalCode string `json:"postal_code"`
 
-	// Region Examples: HH
+	// Region The state, province or region.
+	//
+	// Examples: HH
 	Region *string `json:"region,omitempty"`
 }
 
-// CancelOrder defines model for CancelOrder.
+// CancelOrder A cancellation.
 type CancelOrder struct {
-	// Reason Examples: Ordered by mistake
+	// Reason Why. It is kept in the order's events.
+	//
+	// Examples: Ordered by mistake
 	Reason *string `json:"reason,omitempty"`
 }
 
 // ClientID An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
-// Examples: LAMP-0007
+// Examples: LAMP-0001
 type ClientID = string
 
 // Currency ISO 4217 code.
@@ -145,68 +150,87 @@ type ClientID = string
 // Examples: EUR
 type Currency = string
 
-// ErrorCode defines model for ErrorCode.
+// Document An OpenAPI document.
+type Document map[string]interface{}
+
+// ErrorCode A code of the error registry.
 type ErrorCode struct {
-	// Code Examples: PAY_003
+	// Code The code. It never changes its meaning or its status.
+	//
+	// Examples: PAY_003
 	Code string `json:"code"`
 
 	// Description What happened and what to do.
-	Description string            `json:"description"`
-	Message     ErrorCode_Message `json:"message"`
+	Description string `json:"description"`
+
+	// Message A sentence for people, in each language.
+	Message   ErrorMessage    `json:"message"`
+	Rejection *ErrorRejection `json:"rejection"`
 
 	// Retryable True: the same request with the same key may succeed later.
 	Retryable bool `json:"retryable"`
 
-	// Status Examples: 504
-	Status int32  `json:"status"`
-	Title  string `json:"title"`
+	// Status The HTTP status of a refusal with this code.
+	//
+	// Examples: 504
+	Status int32 `json:"status"`
+
+	// Title A few English words.
+	Title string `json:"title"`
 }
 
-// ErrorCode_Message defines model for ErrorCode.Message.
-type ErrorCode_Message struct {
-	En   string `json:"en"`
-	ZhCN string `json:"zh-CN"`
-}
-
-// ErrorCodeList defines model for ErrorCodeList.
+// ErrorCodeList The error registry, in one page.
 type ErrorCodeList struct {
+	// Data The codes.
 	Data []ErrorCode `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// Event defines model for Event.
-type Event struct {
+// ErrorMessage A sentence for people, in each language.
+type ErrorMessage struct {
+	// En English.
+	En string `json:"en"`
+
+	// ZhCN Simplified Chinese.
+	ZhCN string `json:"zh-CN"`
+}
+
+// ErrorRejection What the code means as the `rejection` of an order. Null if no order is rejected with it.
+type ErrorRejection struct {
+	// Description What happened and what to do. The remedy is always a new key.
+	Description string `json:"description"`
+}
+
+// EventBase What every event has, whatever its type.
+type EventBase struct {
 	// Cause What led to the event.
-	Cause     EventCause   `json:"cause"`
+	Cause EventCause `json:"cause"`
+
+	// CreatedAt When the event happened.
 	CreatedAt rfc3339.Time `json:"created_at"`
 
-	// Data What the event says
-	Data map[string]interface{} `json:"data"`
-
-	// ID Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
+	// ID The id of the event. It is unique: an event that comes twice has the same one.
+	//
+	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	Resource      OrderID `json:"resource"`
-	SchemaVersion int32   `json:"schema_version"`
+	// Resource The id of the order that the event is about.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	Resource OrderID `json:"resource"`
+
+	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	SchemaVersion int32 `json:"schema_version"`
 
 	// Sequence The order's version after this event, without gaps.
 	Sequence int64 `json:"sequence"`
-
-	// Type Examples: order.created
-	Type EventType `json:"type"`
 }
-
-// EventType Examples: order.created
-type EventType string
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The API key or the saga.
+	// Actor The id of the API key that asked for it, or `saga`.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
@@ -215,17 +239,9 @@ type EventCause struct {
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
-	TraceID   string `json:"trace_id"`
-}
 
-// EventList defines model for EventList.
-type EventList struct {
-	Data []Event `json:"data"`
-
-	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
-	NextCursor *NextCursor `json:"next_cursor"`
+	// TraceID The trace id of the request that it goes back to.
+	TraceID string `json:"trace_id"`
 }
 
 // Fault One place of the request that breaks the contract. It never repeats the value that was sent.
@@ -246,13 +262,20 @@ type Fault struct {
 	Rule string `json:"rule"`
 }
 
-// Faults defines model for Faults.
+// Faults What in the request is wrong, place by place.
 type Faults = []Fault
 
-// FulfillmentStatus Examples: unfulfilled
+// FulfillmentStatus How much of the order is on its way.
+//
+// - `unfulfilled`: Nothing was shipped.
+// - `partial`: Some pieces were shipped.
+// - `shipped`: All pieces were shipped.
+// - `delivered`: All pieces have arrived.
+//
+// Examples: unfulfilled
 type FulfillmentStatus string
 
-// Inventory defines model for Inventory.
+// Inventory The stock of a product.
 type Inventory struct {
 	// AsOf When these numbers last changed.
 	AsOf rfc3339.Time `json:"as_of"`
@@ -266,9 +289,9 @@ type Inventory struct {
 	// Reserved Pieces of those that are held for orders.
 	Reserved int64 `json:"reserved"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
@@ -279,7 +302,9 @@ type Metadata map[string]string
 
 // Money An integer amount of minor units and its currency.
 type Money struct {
-	// Amount Examples: 1999
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
 	Amount int64 `json:"amount"`
 
 	// Currency ISO 4217 code.
@@ -289,34 +314,48 @@ type Money struct {
 }
 
 // NextCursor The `cursor` of the next page, null on the last.
-//
-// Examples: null
 type NextCursor = string
 
-// Order defines model for Order.
+// Order An order as it stands.
 type Order struct {
+	// CancelRequestedAt When the cancellation was asked for.
 	CancelRequestedAt *rfc3339.Time `json:"cancel_requested_at"`
-	CouponCode        *string       `json:"coupon_code"`
-	CreatedAt         rfc3339.Time  `json:"created_at"`
+
+	// CouponCode The coupon of the order.
+	CouponCode *string `json:"coupon_code"`
+
+	// CreatedAt When the order was placed.
+	CreatedAt rfc3339.Time `json:"created_at"`
 
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
 	Currency Currency `json:"currency"`
 
-	// CustomerRef An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// CustomerRef Your id of the customer.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount An integer amount of minor units and its currency.
+	// Discount What a coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
-	// FulfillmentStatus Examples: unfulfilled
+	// FulfillmentStatus How much of the order is on its way.
+	//
+	// - `unfulfilled`: Nothing was shipped.
+	// - `partial`: Some pieces were shipped.
+	// - `shipped`: All pieces were shipped.
+	// - `delivered`: All pieces have arrived.
+	//
+	// Examples: unfulfilled
 	FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
 
-	// ID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	ID    OrderID     `json:"id"`
+	// ID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	ID OrderID `json:"id"`
+
+	// Lines What was ordered.
 	Lines []OrderLine `json:"lines"`
 
 	// Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
@@ -324,71 +363,134 @@ type Order struct {
 	// Examples: {"channel":"web"}
 	Metadata Metadata `json:"metadata"`
 
-	// PaymentStatus Examples: paid
-	PaymentStatus        PaymentStatus `json:"payment_status"`
-	Rejection            *Rejection    `json:"rejection"`
-	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *Address      `json:"shipping_address"`
-
-	// Status pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
-	// stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+	// PaymentStatus Where the payment of the order is.
 	//
+	// - `none`: Nothing was authorized yet.
+	// - `authorized`: The amount is held on the payment method.
+	// - `paid`: The amount is captured.
+	// - `partially_refunded`: A part of the amount was given back.
+	// - `refunded`: The whole amount was given back.
+	// - `failed`: The last attempt ended without a charge.
+	//
+	// Examples: paid
+	PaymentStatus PaymentStatus `json:"payment_status"`
+	Rejection     *Rejection    `json:"rejection"`
+
+	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
+	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
+	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Status Where the order is in its life.
+	//
+	// - `pending`: Taken in. Its stock is being reserved.
+	// - `reserved`: Its stock is held. Its payment is awaited or under way.
+	// - `confirmed`: Paid, and its stock is taken.
+	// - `completed`: Delivered.
+	// - `rejected`: It could not be fulfilled. `rejection` says why.
+	// - `cancelled`: Cancelled at your request.
 	//
 	// Examples: confirmed
 	Status OrderStatus `json:"status"`
 
-	// Subtotal An integer amount of minor units and its currency.
+	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total An integer amount of minor units and its currency.
-	Total     Money        `json:"total"`
+	// Total What the customer pays.
+	Total Money `json:"total"`
+
+	// UpdatedAt When its last event happened.
 	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version The sequence of the last event.
 	Version int64 `json:"version"`
 }
 
-// OrderID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+// OrderAddress Where the order is sent, as it was given.
+type OrderAddress struct {
+	// City The city.
+	City string `json:"city"`
+
+	// Country ISO 3166-1 alpha-2.
+	Country string `json:"country"`
+
+	// Line1 Street and number.
+	Line1 string `json:"line1"`
+
+	// Line2 More of the address.
+	Line2 *string `json:"line2"`
+
+	// Name Who receives it.
+	Name string `json:"name"`
+
+	// Phone Where the carrier can call.
+	Phone *string `json:"phone"`
+
+	// PostalCode The postal code.
+	PostalCode string `json:"postal_code"`
+
+	// Region The state, province or region.
+	Region *string `json:"region"`
+}
+
+// OrderID The id of an order. The gateway gives it.
+//
+// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderID = string
 
-// OrderLine defines model for OrderLine.
+// OrderLine A product of the order, at the price of the moment of placing.
 type OrderLine struct {
 	// Name The product's name when the order was placed.
-	Name     string `json:"name"`
-	Quantity int32  `json:"quantity"`
+	Name string `json:"name"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 
-	// Total An integer amount of minor units and its currency.
+	// Total The price of all pieces.
 	Total Money `json:"total"`
 
-	// UnitPrice An integer amount of minor units and its currency.
+	// UnitPrice The price of one piece.
 	UnitPrice Money `json:"unit_price"`
 }
 
-// OrderList defines model for OrderList.
+// OrderList A page of orders, the newest first.
 type OrderList struct {
+	// Data The orders.
 	Data []Order `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// OrderStatus pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
-// stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+// OrderStatus Where the order is in its life.
+//
+// - `pending`: Taken in. Its stock is being reserved.
+// - `reserved`: Its stock is held. Its payment is awaited or under way.
+// - `confirmed`: Paid, and its stock is taken.
+// - `completed`: Delivered.
+// - `rejected`: It could not be fulfilled. `rejection` says why.
+// - `cancelled`: Cancelled at your request.
 //
 // Examples: confirmed
 type OrderStatus string
 
-// PaymentStatus Examples: paid
+// PaymentStatus Where the payment of the order is.
+//
+// - `none`: Nothing was authorized yet.
+// - `authorized`: The amount is held on the payment method.
+// - `paid`: The amount is captured.
+// - `partially_refunded`: A part of the amount was given back.
+// - `refunded`: The whole amount was given back.
+// - `failed`: The last attempt ended without a charge.
+//
+// Examples: paid
 type PaymentStatus string
 
-// PlaceOrder defines model for PlaceOrder.
+// PlaceOrder An order to place.
 type PlaceOrder struct {
 	// Currency ISO 4217 code.
 	//
@@ -397,9 +499,11 @@ type PlaceOrder struct {
 
 	// CustomerRef Your id of the customer.
 	//
-	// Examples: LAMP-0007
-	CustomerRef ClientID         `json:"customer_ref"`
-	Lines       []PlaceOrderLine `json:"lines"`
+	// Examples: LAMP-0001
+	CustomerRef ClientID `json:"customer_ref"`
+
+	// Lines What is ordered. A sku stands in one line only.
+	Lines []PlaceOrderLine `json:"lines"`
 
 	// Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
 	//
@@ -407,21 +511,25 @@ type PlaceOrder struct {
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Payment Left out, the order is reserved for 15 minutes and waits to be paid.
-	Payment         *PlaceOrderPayment `json:"payment,omitempty"`
-	ShippingAddress *Address           `json:"shipping_address,omitempty"`
+	Payment *PlaceOrderPayment `json:"payment,omitempty"`
+
+	// ShippingAddress Where an order is to be sent.
+	ShippingAddress *Address `json:"shipping_address,omitempty"`
 }
 
-// PlaceOrderLine defines model for PlaceOrderLine.
+// PlaceOrderLine A product and how many of it.
 type PlaceOrderLine struct {
 	// ExpectedUnitPrice If given and no longer the price, the order is refused with ORD_004.
 	ExpectedUnitPrice *Money `json:"expected_unit_price,omitempty"`
 
-	// Quantity Examples: 2
+	// Quantity How many pieces.
+	//
+	// Examples: 2
 	Quantity int32 `json:"quantity"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
@@ -445,8 +553,10 @@ type Problem struct {
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
-	Retryable bool  `json:"retryable"`
-	Status    int32 `json:"status"`
+	Retryable bool `json:"retryable"`
+
+	// Status The HTTP status.
+	Status int32 `json:"status"`
 
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
@@ -458,104 +568,202 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
-// Product defines model for Product.
+// Product A product that can be ordered.
 type Product struct {
 	// Active Only active products can be ordered.
-	Active    bool         `json:"active"`
+	Active bool `json:"active"`
+
+	// CreatedAt When the product was made.
 	CreatedAt rfc3339.Time `json:"created_at"`
 
-	// Description Examples: A lamp that dims to candle light.
+	// Description What it is.
+	//
+	// Examples: Dims to candle light and remembers its last setting.
 	Description string `json:"description"`
 
-	// Name Examples: Desk lamp Aurora
+	// Name What it is called.
+	//
+	// Examples: Desk lamp Aurora
 	Name string `json:"name"`
 
 	// Prices One price per currency.
 	Prices []Money `json:"prices"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku Your id of the product.
 	//
-	// Examples: LAMP-0007
-	Sku       ClientID     `json:"sku"`
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// UpdatedAt When it last changed.
 	UpdatedAt rfc3339.Time `json:"updated_at"`
 
 	// Version Counts the changes of the product.
 	Version int64 `json:"version"`
 }
 
-// ProductList defines model for ProductList.
+// ProductList A page of products, in the order of their skus.
 type ProductList struct {
+	// Data The products.
 	Data []Product `json:"data"`
 
 	// NextCursor The `cursor` of the next page, null on the last.
-	//
-	// Examples: null
 	NextCursor *NextCursor `json:"next_cursor"`
 }
 
-// Rejection Why an order was rejected, in the words of the error registry.
+// Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
+	// Code The code of the error registry.
+	//
+	// - `INV_002`: Not enough stock.
+	// - `INV_003`: Reservation expired.
+	// - `PAY_003`: Payment timed out.
+	// - `PAY_006`: Payment provider failed.
+	// - `PAY_007`: Payment declined.
 	Code RejectionCode `json:"code"`
 
-	// DeclineReason With PAY_007, what the provider said.
+	// DeclineReason With PAY_007, the provider's reason. New ones may appear.
 	DeclineReason *string `json:"decline_reason"`
-	Message       string  `json:"message"`
+
+	// Detail What happened and what to do, in English: the description of the code's `rejection`.
+	Detail string `json:"detail"`
+
+	// Message For people, in English.
+	Message string `json:"message"`
+
+	// Retryable Always false: the same key repeats the rejected order.
+	Retryable RejectionRetryable `json:"retryable"`
 
 	// Skus With INV_002, what was short.
 	Skus []ShortSKU `json:"skus"`
+
+	// Title The code in a few English words, always the same.
+	Title string `json:"title"`
 }
 
-// RejectionCode defines model for Rejection.Code.
+// RejectionCode The code of the error registry.
+//
+// - `INV_002`: Not enough stock.
+// - `INV_003`: Reservation expired.
+// - `PAY_003`: Payment timed out.
+// - `PAY_006`: Payment provider failed.
+// - `PAY_007`: Payment declined.
 type RejectionCode string
 
-// Saga defines model for Saga.
+// RejectionRetryable Always false: the same key repeats the rejected order.
+type RejectionRetryable bool
+
+// Saga How far an order is, step by step.
 type Saga struct {
-	// OrderID Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	OrderID OrderID `json:"order_id"`
 
-	// State Examples: done
-	State SagaState  `json:"state"`
+	// State Where the saga is as a whole.
+	//
+	// - `running`: It goes forward.
+	// - `compensating`: It takes back what was done.
+	// - `done`: Nothing is left to do.
+	//
+	// Examples: done
+	State SagaState `json:"state"`
+
+	// Steps The steps, in the order in which they were planned.
 	Steps []SagaStep `json:"steps"`
 }
 
-// SagaState Examples: done
+// SagaState Where the saga is as a whole.
+//
+// - `running`: It goes forward.
+// - `compensating`: It takes back what was done.
+// - `done`: Nothing is left to do.
+//
+// Examples: done
 type SagaState string
 
-// SagaStep defines model for SagaStep.
+// SagaStep A step of a saga.
 type SagaStep struct {
-	// Attempts How often it was tried.
-	Attempts   int32         `json:"attempts"`
+	// Attempt The payment attempt that the step belongs to. An order that is paid with a second card has a second one.
+	Attempt int32 `json:"attempt"`
+
+	// FinishedAt When it ended.
 	FinishedAt *rfc3339.Time `json:"finished_at"`
 	LastError  *StepError    `json:"last_error"`
-	Name       SagaStepName  `json:"name"`
-	NextTryAt  *rfc3339.Time `json:"next_try_at"`
-	StartedAt  *rfc3339.Time `json:"started_at"`
 
-	// Status in_doubt means that the payment provider has not yet said yes or no.
+	// Name What the step does.
+	//
+	// - `reserve_stock`: Holds the stock of all lines.
+	// - `authorize`: Has the payment provider hold the amount.
+	// - `confirm_stock`: Takes the held stock.
+	// - `capture`: Has the payment provider charge the amount.
+	// - `void`: Releases the held amount.
+	// - `refund`: Gives the charged amount back.
+	// - `cancel_reservation`: Puts the held or taken stock back on sale.
+	Name SagaStepName `json:"name"`
+
+	// NextTryAt When it is sent next.
+	NextTryAt *rfc3339.Time `json:"next_try_at"`
+
+	// StartedAt When it was first sent.
+	StartedAt *rfc3339.Time `json:"started_at"`
+
+	// Status Where the step is.
+	//
+	// - `pending`: It waits for the steps before it.
+	// - `running`: It was sent and has no answer yet.
+	// - `in_doubt`: The payment provider has not yet said yes or no. It is asked again.
+	// - `done`: It is done.
+	// - `failed`: It was refused.
+	// - `skipped`: It is no longer needed.
 	Status SagaStepStatus `json:"status"`
+
+	// Tries How often the step was sent.
+	Tries int32 `json:"tries"`
 }
 
-// SagaStepName defines model for SagaStep.Name.
+// SagaStepName What the step does.
+//
+// - `reserve_stock`: Holds the stock of all lines.
+// - `authorize`: Has the payment provider hold the amount.
+// - `confirm_stock`: Takes the held stock.
+// - `capture`: Has the payment provider charge the amount.
+// - `void`: Releases the held amount.
+// - `refund`: Gives the charged amount back.
+// - `cancel_reservation`: Puts the held or taken stock back on sale.
 type SagaStepName string
 
-// SagaStepStatus in_doubt means that the payment provider has not yet said yes or no.
+// SagaStepStatus Where the step is.
+//
+// - `pending`: It waits for the steps before it.
+// - `running`: It was sent and has no answer yet.
+// - `in_doubt`: The payment provider has not yet said yes or no. It is asked again.
+// - `done`: It is done.
+// - `failed`: It was refused.
+// - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
-// ShortSKU defines model for ShortSKU.
+// ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
+	// Available How many pieces were left.
 	Available int64 `json:"available"`
+
+	// Requested How many pieces were ordered.
 	Requested int64 `json:"requested"`
 
-	// Sku An id of your choice. It does not begin with a dot, so that it can stand in an address.
+	// Sku The sku of the product.
 	//
-	// Examples: LAMP-0007
+	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
 
-// StepError defines model for StepError.
+// StepError Why the last try of a step did not succeed.
 type StepError struct {
-	// Code Examples: PAY_006
-	Code    string `json:"code"`
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_006
+	Code string `json:"code"`
+
+	// Message For people, in English.
 	Message string `json:"message"`
 }
 
@@ -577,7 +785,9 @@ type IfNoneMatch = string
 // Limit defines model for Limit.
 type Limit = int32
 
-// OrderIDParameter Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+// OrderIDParameter The id of an order. The gateway gives it.
+//
+// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderIDParameter = OrderID
 
 // Prefer defines model for Prefer.
@@ -585,7 +795,7 @@ type Prefer = string
 
 // SKU An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
-// Examples: LAMP-0007
+// Examples: LAMP-0001
 type SKU = ClientID
 
 // TraceIDParameter defines model for TraceID.

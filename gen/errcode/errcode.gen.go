@@ -23,28 +23,14 @@ const (
 	AUTH004 Code = "AUTH_004"
 	// AUTH005: The API key lacks a scope that this operation needs (403).
 	AUTH005 Code = "AUTH_005"
-	// AUTH006: The mode of the API key does not allow this (403).
-	AUTH006 Code = "AUTH_006"
-	// AUTH007: The signature of the callback is not valid (401).
-	AUTH007 Code = "AUTH_007"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
-	// CAT002: A product with this sku exists already (409).
-	CAT002 Code = "CAT_002"
 	// CAT003: A product in the request is not for sale (422).
 	CAT003 Code = "CAT_003"
 	// CAT004: A product in the request has no price in this currency (422).
 	CAT004 Code = "CAT_004"
 	// CAT005: A sku in the request is not known (422).
 	CAT005 Code = "CAT_005"
-	// CPN001: There is no such coupon (422).
-	CPN001 Code = "CPN_001"
-	// CPN002: The coupon has expired or is not active (422).
-	CPN002 Code = "CPN_002"
-	// CPN003: The coupon is used up (409).
-	CPN003 Code = "CPN_003"
-	// CPN004: The coupon does not apply to this order (422).
-	CPN004 Code = "CPN_004"
 	// IDEM001: An Idempotency-Key header is required (400).
 	IDEM001 Code = "IDEM_001"
 	// IDEM002: This Idempotency-Key was used with a different request (422).
@@ -59,8 +45,6 @@ const (
 	INV002 Code = "INV_002"
 	// INV003: The stock reservation has expired (409).
 	INV003 Code = "INV_003"
-	// INV006: The adjustment would make the stock negative (422).
-	INV006 Code = "INV_006"
 	// ORD001: There is no such order (404).
 	ORD001 Code = "ORD_001"
 	// ORD002: The state of the order does not allow this (409).
@@ -77,20 +61,12 @@ const (
 	ORD008 Code = "ORD_008"
 	// ORD009: A step of this order is in flight, please retry (409, retryable).
 	ORD009 Code = "ORD_009"
-	// ORD010: The order has no such version (404).
-	ORD010 Code = "ORD_010"
-	// PAY001: There is no such payment (404).
-	PAY001 Code = "PAY_001"
-	// PAY002: The order is paid already (409).
-	PAY002 Code = "PAY_002"
 	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
 	// PAY006: The payment provider failed (502).
 	PAY006 Code = "PAY_006"
 	// PAY007: The payment was declined (422).
 	PAY007 Code = "PAY_007"
-	// PAY008: The payment provider is unavailable, please retry later (503, retryable).
-	PAY008 Code = "PAY_008"
 	// RATE001: Too many requests, please retry later (429, retryable).
 	RATE001 Code = "RATE_001"
 	// RATE003: The service is busy, please retry later (503, retryable).
@@ -113,26 +89,8 @@ const (
 	REQ008 Code = "REQ_008"
 	// REQ009: The media type or encoding of the body is not supported (415).
 	REQ009 Code = "REQ_009"
-	// REQ010: The resource has changed since you read it (412).
-	REQ010 Code = "REQ_010"
-	// REQ011: An If-Match header is required (428).
-	REQ011 Code = "REQ_011"
 	// REQ012: The cursor is not valid (400).
 	REQ012 Code = "REQ_012"
-	// RFD001: The amount exceeds what can be refunded (422).
-	RFD001 Code = "RFD_001"
-	// RFD002: There is no such refund (404).
-	RFD002 Code = "RFD_002"
-	// RFD003: Nothing has been captured that could be refunded (409).
-	RFD003 Code = "RFD_003"
-	// SHP001: There is no such shipment (404).
-	SHP001 Code = "SHP_001"
-	// SHP002: The shipment exceeds what is left to ship (422).
-	SHP002 Code = "SHP_002"
-	// SHP003: The order is not paid (409).
-	SHP003 Code = "SHP_003"
-	// SHP004: The shipment is delivered already (409).
-	SHP004 Code = "SHP_004"
 	// SYS001: Something went wrong on our side (500, retryable).
 	SYS001 Code = "SYS_001"
 	// SYS002: A part of the service is unavailable, please retry later (503, retryable).
@@ -155,6 +113,7 @@ type Info struct {
 	Title       string // short English
 	EN, ZH      string // the message, en and zh-CN
 	Description string // what happened and what a client should do
+	Rejection   string // the same of an order that was rejected with the code; empty: none is
 }
 
 // Lookup finds a code; false for text that is no code.
@@ -171,137 +130,95 @@ func All() []Info { return slices.Clone(infos) }
 
 var infos = []Info{
 	{AUTH001, 401, false, "API key missing", "An API key is required", "缺少 API 密钥",
-		"The request has no `Authorization` header of the form `Bearer og_...`. Send one."},
+		"The request has no `Authorization` header of the form `Bearer og_...`. Send one.", ""},
 	{AUTH002, 401, false, "API key unknown", "The API key is not known", "API 密钥无效",
-		"The key is mistyped, incomplete or of another installation. Check where it is configured."},
+		"The key is mistyped, incomplete or of another installation. Check where it is configured.", ""},
 	{AUTH003, 401, false, "API key expired", "The API key has expired", "API 密钥已过期",
-		"The key's life is over. Use its successor."},
+		"The key's life is over. Use its successor.", ""},
 	{AUTH004, 401, false, "API key revoked", "The API key has been revoked", "API 密钥已被吊销",
-		"Somebody of your account revoked the key. Use another one."},
+		"Somebody of your account revoked the key. Use another one.", ""},
 	{AUTH005, 403, false, "Scope missing", "The API key lacks a scope that this operation needs", "API 密钥缺少执行此操作所需的权限",
-		"The contract names the scope of each operation. Use a key that has it."},
-	{AUTH006, 403, false, "Wrong mode", "The mode of the API key does not allow this", "API 密钥所属的模式不允许此操作",
-		"A test key was used where only live keys work, or the reverse. Use a key of the other mode."},
-	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
-		"The signature is missing, older than five minutes or not made with the shared secret over exactly these bytes."},
+		"The contract names the scope of each operation. Use a key that has it.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
-		"Your account has no product with this sku. Check the sku."},
-	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
-		"Skus are unique in an account. Change the product instead, or choose another sku."},
+		"Your account has no product with this sku. Check the sku.", ""},
 	{CAT003, 422, false, "Product not for sale", "A product in the request is not for sale", "所选商品已下架",
-		"At least one line names an inactive product. Remove it."},
+		"At least one line names an inactive product. Remove it.", ""},
 	{CAT004, 422, false, "No price in this currency", "A product in the request has no price in this currency", "所选商品没有该币种的价格",
-		"At least one line names a product that is not sold in the order's currency. Choose another currency or remove it."},
+		"At least one line names a product that is not sold in the order's currency. Choose another currency or remove it.", ""},
 	{CAT005, 422, false, "Unknown sku", "A sku in the request is not known", "请求中包含不存在的 SKU",
-		"At least one line names a sku that your account does not have. Check the skus."},
-	{CPN001, 422, false, "Coupon not found", "There is no such coupon", "优惠券不存在",
-		"The code is mistyped or not yours. Leave it out or correct it."},
-	{CPN002, 422, false, "Coupon not valid now", "The coupon has expired or is not active", "优惠券已过期或未启用",
-		"The coupon cannot be used at this time. Leave it out."},
-	{CPN003, 409, false, "Coupon used up", "The coupon is used up", "优惠券已用完",
-		"The coupon was used as often as it may be. Leave it out."},
-	{CPN004, 422, false, "Coupon not applicable", "The coupon does not apply to this order", "优惠券不适用于此订单",
-		"The order misses a condition of the coupon, such as its minimum, product or currency. Leave it out."},
+		"At least one line names a sku that your account does not have. Check the skus.", ""},
 	{IDEM001, 400, false, "Idempotency-Key missing", "An Idempotency-Key header is required", "缺少 Idempotency-Key 请求头",
-		"This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID."},
+		"This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.", ""},
 	{IDEM002, 422, false, "Idempotency-Key reused", "This Idempotency-Key was used with a different request", "该 Idempotency-Key 已用于不同的请求",
-		"The key belongs to a request with another body or path. Use a new key for a new change."},
+		"The key belongs to a request with another body or path. Use a new key for a new change.", ""},
 	{IDEM003, 409, true, "Still in progress", "A request with this Idempotency-Key is still in progress", "使用该 Idempotency-Key 的请求仍在处理中",
-		"The first request with this key is not answered yet. Wait for Retry-After and repeat it with the same key."},
+		"The first request with this key is not answered yet. Wait for Retry-After and repeat it with the same key.", ""},
 	{IDEM004, 400, false, "Malformed Idempotency-Key", "The Idempotency-Key is not valid", "Idempotency-Key 格式无效",
-		"A key has 8 to 255 visible ASCII characters and stands in one header line, plain or in quotes."},
-	{INV001, 404, false, "Unknown sku", "There is no stock record for this sku", "该 SKU 没有库存记录",
-		"Your account has no product with this sku. Check the sku."},
+		"A key has 8 to 255 visible ASCII characters and stands in one header line, plain or in quotes.", ""},
+	{INV001, 404, false, "No stock record", "There is no stock record for this sku", "该 SKU 没有库存记录",
+		"Your account has no product with this sku. Check the sku.", ""},
 	{INV002, 409, true, "Not enough stock", "There is not enough stock", "库存不足",
-		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back."},
+		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
-		"The order was not paid in time and its stock went back on sale. Place a new order."},
-	{INV006, 422, false, "Stock would go negative", "The adjustment would make the stock negative", "调整后库存将为负数",
-		"More would be taken off than is on hand and not reserved. Read the inventory and adjust by less."},
+		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
 	{ORD001, 404, false, "Order not found", "There is no such order", "订单不存在",
-		"Your account has no order with this id in this mode. Check the id and the key."},
+		"Your account has no order with this id in this mode. Check the id and the key.", ""},
 	{ORD002, 409, false, "Not allowed in this state", "The state of the order does not allow this", "订单当前状态不允许此操作",
-		"The order is in `from`, from where it can only go to what `allowed` lists. Read it again before you go on."},
+		"The order is in `from`, from where it can only go to what `allowed` lists. Read it again before you go on.", ""},
 	{ORD003, 422, false, "Lines not valid", "The lines of the order are not valid", "订单明细无效",
-		"A sku stands in more than one line. Merge its lines."},
+		"A sku stands in more than one line. Merge its lines.", ""},
 	{ORD004, 422, false, "Price changed", "A price has changed", "商品价格已变动",
-		"`sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key."},
+		"`sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.", ""},
 	{ORD005, 422, false, "Mixed currencies", "All amounts of an order must have its currency", "订单中的金额币种必须一致",
-		"An expected price names another currency than the order. Place one order per currency."},
+		"An expected price names another currency than the order. Place one order per currency.", ""},
 	{ORD007, 409, false, "Already cancelled", "The order is cancelled already", "订单已取消",
-		"Nothing is left to do. Read the order for the state of its refund."},
+		"Nothing is left to do. Read the order for the state of its refund.", ""},
 	{ORD008, 422, false, "Order over the limit", "The total of the order is over the limit", "订单总额超出上限",
-		"One order may not cost this much. Split it."},
+		"One order may not cost this much. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
-		"Its payment is being captured at this moment. Repeat in a few seconds with the same key."},
-	{ORD010, 404, false, "No such version", "The order has no such version", "订单没有该版本",
-		"The version is higher than the current one, or the order did not exist at that time. Read it without them."},
-	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
-		"Your account has no payment with this id in this mode. Check the id and the key."},
-	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
-		"A payment of this order stands or is under way; nothing was charged a second time. Read its payments."},
+		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
-		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer."},
+		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
-		"The provider answered with errors until the deadline and no charge stands. Try again with a new key."},
+		"The provider answered with errors until the deadline and no charge stands. Try again with a new key.", "The payment provider could not be reached or answered with errors until the deadline, and no charge stands. Place the order again with a new key."},
 	{PAY007, 422, false, "Payment declined", "The payment was declined", "支付被拒绝",
-		"The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key."},
-	{PAY008, 503, true, "Payment provider unavailable", "The payment provider is unavailable, please retry later", "支付服务暂不可用，请稍后重试",
-		"The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key."},
+		"The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key.", "The provider refused the payment method; `decline_reason` is its word, and no charge stands. Ask for another method and place the order again with a new key."},
 	{RATE001, 429, true, "Too many requests", "Too many requests, please retry later", "请求过于频繁，请稍后再试",
-		"The key has used up its rate. Wait for Retry-After, then repeat."},
+		"The key has used up its rate. Wait for Retry-After, then repeat.", ""},
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
-		"The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat."},
+		"The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat.", ""},
 	{REQ001, 400, false, "Malformed JSON", "The request body is not valid JSON", "请求体不是有效的 JSON",
-		"The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed."},
+		"The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed.", ""},
 	{REQ002, 400, false, "Body breaks the schema", "The request body does not match the contract", "请求体不符合接口约定",
-		"Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed."},
+		"Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed.", ""},
 	{REQ003, 400, false, "Bad parameter", "A parameter of the request is not valid", "请求参数无效",
-		"A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names."},
+		"A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names.", ""},
 	{REQ004, 400, false, "Unknown field", "The request body contains unknown fields", "请求体包含未知字段",
-		"The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them."},
+		"The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them.", ""},
 	{REQ005, 404, false, "No such thing", "There is nothing at this address", "请求的资源不存在",
-		"No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json."},
+		"No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.", ""},
 	{REQ006, 405, false, "Method not allowed", "This address does not support the method", "该地址不支持此请求方法",
-		"The path exists, but not with this method. `allowed` and the Allow header name those that it has."},
+		"The path exists, but not with this method. `allowed` and the Allow header name those that it has.", ""},
 	{REQ007, 406, false, "Not acceptable", "None of the accepted media types can be served", "无法提供所要求的响应格式",
-		"The Accept header excludes every media type of this operation. Accept one that the contract lists."},
+		"The Accept header excludes every media type of this operation. Accept one that the contract lists.", ""},
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
-		"The body is longer than this operation reads. Send less, for instance fewer lines per order."},
+		"The body is longer than this operation reads. Send less, for instance fewer lines per order.", ""},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
-		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`."},
-	{REQ010, 412, false, "Stale version", "The resource has changed since you read it", "资源在您读取之后已被修改",
-		"If-Match names an older state. Read the resource again, decide anew and send its ETag."},
-	{REQ011, 428, false, "If-Match needed", "An If-Match header is required", "缺少 If-Match 请求头",
-		"A change must name the state that it was decided on. Send the ETag that you read as If-Match."},
+		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
-		"The cursor was altered or belongs to another list or filter. Start again without a cursor."},
-	{RFD001, 422, false, "More than refundable", "The amount exceeds what can be refunded", "退款金额超过可退金额",
-		"Refunds together cannot exceed what was captured. Ask for at most `refundable`."},
-	{RFD002, 404, false, "Refund not found", "There is no such refund", "退款记录不存在",
-		"Your account has no refund with this id in this mode. Check the id and the key."},
-	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
-		"The payment is not captured, or not any more. Cancel the order to release an authorization."},
-	{SHP001, 404, false, "Shipment not found", "There is no such shipment", "发货记录不存在",
-		"Your account has no shipment with this id in this mode. Check the id and the key."},
-	{SHP002, 422, false, "More than unshipped", "The shipment exceeds what is left to ship", "发货数量超过待发数量",
-		"A line names more than the order still has to ship. Read its shipments and send less."},
-	{SHP003, 409, false, "Not paid", "The order is not paid", "订单尚未支付",
-		"Only a confirmed and paid order can be shipped. Ship it with a new key once it is."},
-	{SHP004, 409, false, "Already delivered", "The shipment is delivered already", "该货件已签收",
-		"Nothing is left to do."},
+		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
-		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`."},
+		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",
-		"Something that we depend on does not answer, and nothing was changed. Wait for Retry-After, then repeat."},
+		"Something that we depend on does not answer, and nothing was changed. Wait for Retry-After, then repeat.", ""},
 	{SYS003, 504, true, "Deadline exceeded", "The request took too long and nothing was changed", "请求处理超时，未做任何更改",
-		"The request was withdrawn before anything was committed. Repeat it with the same key."},
+		"The request was withdrawn before anything was committed. Repeat it with the same key.", ""},
 	{SYS004, 503, true, "Consistency not reached", "The state you asked for is not readable yet, please retry", "数据尚未同步到所要求的版本，请稍后重试",
-		"No part of the service can show a state as new as your `X-Consistency-Token`. Wait for Retry-After, then repeat."},
+		"No part of the service can show a state as new as your `X-Consistency-Token`. Wait for Retry-After, then repeat.", ""},
 	{SYS005, 503, true, "Shutting down", "This instance is shutting down, please retry", "服务实例正在下线，请重试",
-		"The instance takes no new work and nothing was changed. Repeat; another one will answer."},
+		"The instance takes no new work and nothing was changed. Repeat; another one will answer.", ""},
 	{SYS006, 503, true, "Outcome unknown", "The outcome is not known yet, please retry with the same key", "结果暂时未知，请使用相同的 Idempotency-Key 重试",
-		"The change may or may not have been made. Repeat with the same key, which cannot make it twice."},
+		"The change may or may not have been made. Repeat with the same key, which cannot make it twice.", ""},
 }
 
 // Rule is what one place of a request breaks: a keyword of the contract's schema or a demand of the gateway.

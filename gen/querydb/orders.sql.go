@@ -47,7 +47,7 @@ func (q *Queries) GetOrder(ctx context.Context, arg GetOrderParams) (GetOrderRow
 }
 
 const GetSaga = `-- name: GetSaga :many
-SELECT s.step, s.status, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
+SELECT s.step, s.status, s.attempt, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
 LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_id = o.id
 WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid) ORDER BY s.position, s.attempt
 `
@@ -61,6 +61,7 @@ type GetSagaParams struct {
 type GetSagaRow struct {
 	Step       *string
 	Status     *string
+	Attempt    *int32
 	Tries      *int32
 	LastCode   *string
 	NextAt     *time.Time
@@ -81,6 +82,7 @@ func (q *Queries) GetSaga(ctx context.Context, arg GetSagaParams) ([]GetSagaRow,
 		if err := rows.Scan(
 			&i.Step,
 			&i.Status,
+			&i.Attempt,
 			&i.Tries,
 			&i.LastCode,
 			&i.NextAt,

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
@@ -20,29 +24,31 @@ const (
 	maxClockOffset = 5 * time.Second  // between us and the primary
 	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
 	maxOutboxAge   = 30 * time.Second // something is not being published
+	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and for /metrics
 )
 
-// health is the answer of /readyz.
+// health is the body of /readyz.
 type health struct {
 	Status        string    `json:"status"` // ready or not ready
 	Faults        []string  `json:"faults"`
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
 	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it cannot be reached
 	Parked        int64     `json:"parked_messages"`
+	primaryDown   bool
 }
 
 // admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
-// the process has begun to stop. Only of a worker an old outbox is a fault: without one orders can still be taken.
-func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
-	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", p.cfg.AdminAddr)
+// the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken.
+func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
+	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", c.cfg.AdminAddr)
 	if err != nil {
 		return err
 	}
-	p.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
+	c.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		h := p.health(r.Context(), worker)
+		h := c.health(r.Context(), worker)
 		select {
 		case <-draining:
 			h.Faults = append(h.Faults, "stopping")
@@ -56,13 +62,13 @@ func (p *parts) admin(ctx context.Context, draining <-chan struct{}, worker bool
 		}
 		_ = json.NewEncoder(w).Encode(h)
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(p.tel.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.tel.Registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return serveHTTP(ctx, l, mux, p.tel.Log)
+	return serveHTTP(ctx, l, mux, c.tel.Log)
 }
 
 // serveHTTP serves h until ctx ends.
@@ -79,12 +85,12 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *zap.Log
 	return nil
 }
 
-func (p *parts) health(ctx context.Context, worker bool) (h health) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+func (c *Components) health(ctx context.Context, worker bool) (h health) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	h.Faults, h.LagSeconds = []string{}, []float64{}
-	row, err := busdb.New(p.primary).PrimaryHealth(ctx)
-	if err != nil {
+	row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
+	if h.primaryDown = err != nil; h.primaryDown {
 		h.Faults = append(h.Faults, "the primary does not answer")
 	} else {
 		h.OutboxSeconds, h.Parked = row.OutboxSeconds, row.Parked
@@ -95,8 +101,8 @@ func (p *parts) health(ctx context.Context, worker bool) (h health) {
 			h.Faults = append(h.Faults, "the outbox is not being published")
 		}
 	}
-	fresh := len(p.replicas) == 0
-	for _, replica := range p.replicas {
+	fresh := len(c.replicas) == 0
+	for _, replica := range c.replicas {
 		lag, err := querydb.New(replica).ReplicaLag(ctx)
 		if err != nil {
 			lag = -1
@@ -108,4 +114,41 @@ func (p *parts) health(ctx context.Context, worker bool) (h health) {
 		h.Faults = append(h.Faults, "no replica is less than 10 s behind")
 	}
 	return h
+}
+
+// healthMetrics asks the servers for the figures of /readyz whenever /metrics is read.
+type healthMetrics struct{ *Components }
+
+var (
+	parkedMessages = prometheus.NewDesc("ordergate_parked_messages", "Messages that could not be handled; absent: the primary does not answer.", nil, nil)
+	replicaLag     = prometheus.NewDesc("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", []string{"replica"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m healthMetrics) Describe(descs chan<- *prometheus.Desc) {
+	descs <- parkedMessages
+	descs <- replicaLag
+}
+
+// Collect implements prometheus.Collector.
+func (m healthMetrics) Collect(metrics chan<- prometheus.Metric) {
+	h := m.health(context.Background(), false)
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	if !h.primaryDown {
+		gauge(parkedMessages, float64(h.Parked))
+	}
+	for i, lag := range h.LagSeconds {
+		if lag < 0 {
+			lag = math.Inf(1)
+		}
+		gauge(replicaLag, lag, replicaName(m.replicas[i]))
+	}
+}
+
+// replicaName is the address of a replica as it was configured.
+func replicaName(pool *pgxpool.Pool) string {
+	at := pool.Config().ConnConfig
+	return net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port)))
 }

@@ -1,4 +1,4 @@
-// Package app puts the parts together: it alone knows all of them.
+// Package app puts the components together: it alone knows all of them.
 package app
 
 import (
@@ -13,76 +13,158 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/sql"
 )
 
-const usage = `Ordergate, an API gateway for orders.
-
-  ordergate run        everything on this machine: PostgreSQL with a replica, Redis, payment simulator, gateway
-  ordergate serve      the API
-  ordergate worker     relay, consumers, saga steps
-  ordergate migrate    brings the database to the newest schema (-sample ACCOUNT: with a sample catalogue)
-  ordergate psp        the payment provider simulator
-  ordergate keys       create, list, revoke, rotate API keys
-  ordergate parked     list or retry messages that could not be handled
-  ordergate probe URL  succeeds if a GET of the URL is answered 200, for health checks
-  ordergate version    what was built
-
-serve, worker, migrate, keys and parked take their addresses from the environment: docs/running.md.
-`
-
-// Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, what a person asked for to stdout.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	commands := map[string]func(context.Context, process, []string) error{
-		"run": run, "serve": serveAlone, "worker": workAlone, "migrate": migrate, "psp": simulate, "keys": keys, "parked": parked, "probe": probe,
-	}
-	if len(args) == 0 || slices.Contains([]string{"help", "-h", "-help", "--help"}, args[0]) {
-		_, err := io.WriteString(stdout, usage)
-		return err
-	}
-	if args[0] == "version" || args[0] == "--version" {
-		build, _ := debug.ReadBuildInfo()
-		_, err := fmt.Fprintln(stdout, "ordergate", build.Main.Version, build.GoVersion)
-		return err
-	}
-	command, ok := commands[args[0]]
-	if !ok {
-		return fmt.Errorf("no subcommand %q\n\n%s", args[0], usage)
-	}
-	var defaults map[string]string
-	if args[0] == "run" {
-		defaults = demoDefaults
-	}
-	cfg, err := ReadConfig(defaults)
-	if err != nil {
-		return err
-	}
-	err = command(ctx, process{cfg, stdout, stderr}, args[1:])
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil || errors.Is(err, flag.ErrHelp) {
-		err = nil // it was asked to stop, or what it takes
-	}
-	return err
+// subcommand is a row of the table that Main dispatches by. setup declares the flags and returns the function that runs.
+type subcommand struct {
+	name  string // one or two words
+	args  string // names of the arguments behind it, all required
+	help  string // one line
+	setup func(*flag.FlagSet) runner
 }
 
-// process is what a subcommand is given.
+type runner func(context.Context, process) error
+
+// process is the input of a runner.
 type process struct {
 	cfg    Config
+	args   []string // as many as the subcommand has
 	stdout io.Writer
 	logs   io.Writer
 }
 
-// watched runs fn with telemetry that logs to the process's logs.
-func (proc process) watched(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
+var subcommands = []subcommand{
+	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
+	{"serve", "", "the API", withoutFlags(func(ctx context.Context, proc process) error {
+		return proc.withComponents(ctx, true, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil) })
+	})},
+	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
+		return proc.withComponents(ctx, false, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
+	})},
+	{"migrate", "", "brings the database to the newest schema", migrate},
+	{"psp", "", "the payment provider simulator", simulate},
+	{"keys create", "", "makes an API key and prints its text, once", createKey},
+	{"keys list", "", "lists the API keys", withoutFlags(listKeys)},
+	{"keys revoke", "KEY_ID", "ends an API key at once", withoutFlags(revokeKey)},
+	{"keys rotate", "KEY_ID", "makes a new API key in place of one that goes on for a while", rotateKey},
+	{"parked list", "", "lists messages that could not be handled", withoutFlags(listParked)},
+	{"parked retry", "CONSUMER ORDER_ID", "sends the parked messages of an order again", withoutFlags(retryParked)},
+	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
+	{"version", "", "prints what was built", withoutFlags(version)},
+}
+
+func withoutFlags(run runner) func(*flag.FlagSet) runner {
+	return func(*flag.FlagSet) runner { return run }
+}
+
+// Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, output for a person to stdout.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 || isHelp(args[0]) {
+		_, err := io.WriteString(stdout, usage("")+
+			"\nordergate SUBCOMMAND -h lists flags. Settings come from the environment: docs/running.md\n")
+		return err
+	}
+	if args[0] == "--version" {
+		args = []string{"version"}
+	}
+	i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", s.name+" ") })
+	if i < 0 {
+		group := usage(args[0] + " ")
+		if group != "" && len(args) > 1 && isHelp(args[1]) {
+			_, err := io.WriteString(stdout, group)
+			return err
+		}
+		if group == "" {
+			group = usage("")
+		}
+		return fmt.Errorf("no subcommand %q\n\n%s", strings.Join(args[:min(len(args), 2)], " "), group)
+	}
+	sub := subcommands[i]
+	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	run := sub.setup(flags)
+	positional, err := sub.parse(flags, args[len(strings.Fields(sub.name)):])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(stdout, "%s: %s\n", sub.synopsis(flags), sub.help)
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags))
+	}
+	var defaults map[string]string
+	if sub.name == "run" {
+		defaults = demoDefaults
+	}
+	cfg, err := ReadConfig(os.Environ(), defaults)
+	if err != nil {
+		return err
+	}
+	err = run(ctx, process{cfg, positional, stdout, stderr})
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // it was asked to stop
+	}
+	return err
+}
+
+func isHelp(arg string) bool { return slices.Contains([]string{"help", "-h", "-help", "--help"}, arg) }
+
+// usage lists the subcommands whose names begin with prefix; without any it is empty.
+func usage(prefix string) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, s := range subcommands {
+		if strings.HasPrefix(s.name, prefix) {
+			fmt.Fprintf(w, "  ordergate %s\t%s\n", strings.TrimSpace(s.name+" "+s.args), s.help)
+		}
+	}
+	_ = w.Flush()
+	return b.String()
+}
+
+func (s subcommand) synopsis(flags *flag.FlagSet) string {
+	words := []string{"ordergate", s.name}
+	if s.args != "" {
+		words = append(words, s.args)
+	}
+	flags.VisitAll(func(f *flag.Flag) { words = append(words, "[-"+f.Name+"]") })
+	return strings.Join(words, " ")
+}
+
+// parse reads flags and arguments in any order.
+func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []string, err error) {
+	for {
+		if err = flags.Parse(args); err != nil {
+			return nil, err
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		positional, args = append(positional, flags.Arg(0)), flags.Args()[1:]
+	}
+	if want := strings.Fields(s.args); len(positional) > len(want) {
+		return nil, fmt.Errorf("ordergate %s does not take %q", s.name, positional[len(want)])
+	} else if len(positional) < len(want) {
+		return nil, fmt.Errorf("ordergate %s needs %s", s.name, want[len(positional)])
+	}
+	return positional, nil
+}
+
+// withTelemetry runs fn with telemetry that logs to the process's logs.
+func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
 	tel, err := telemetry.New(ctx, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
 	if err != nil {
 		return err
@@ -97,117 +179,99 @@ func (proc process) watched(ctx context.Context, fn func(*telemetry.Telemetry) e
 	return fn(tel)
 }
 
-// stdLog takes what libraries print: net/http tells there of bytes that a provider sent unasked, which are nobody's business.
+// stdLog writes messages of libraries to our log. It cuts the bytes off that net/http adds when a provider sends some unasked:
+// they may be personal data.
 type stdLog struct{ log *zap.Logger }
 
 func (l stdLog) Write(b []byte) (int, error) {
-	said, _, _ := strings.Cut(string(b), " starting with ")
-	l.log.Warn("library", zap.String("said", said[:min(len(said), 200)]))
+	text, _, _ := strings.Cut(string(b), " starting with ")
+	l.log.Warn("library", zap.String("message", text[:min(len(text), 200)]))
 	return len(b), nil
 }
 
-// serveAlone is `ordergate serve`.
-func serveAlone(ctx context.Context, proc process, args []string) error {
-	if err := parse(newFlags("serve"), args); err != nil {
+// withComponents runs fn with the configuration's components and the admin listener beside it. When ctx ends, the admin listener
+// outlives fn, so that a balancer sees the process stop.
+func (proc process) withComponents(ctx context.Context, api, worker bool, fn func(context.Context, *Components) error) error {
+	if err := Check(proc.cfg, api, worker); err != nil {
 		return err
 	}
-	return proc.with(ctx, false, func(ctx context.Context, p *parts) error { return p.serve(ctx, nil) })
-}
-
-// workAlone is `ordergate worker`.
-func workAlone(ctx context.Context, proc process, args []string) error {
-	if err := parse(newFlags("worker"), args); err != nil {
-		return err
-	}
-	return proc.with(ctx, true, func(ctx context.Context, p *parts) error { return p.worker(ctx) })
-}
-
-// with runs fn with the configuration's parts and the admin listener beside it. When ctx ends, the admin listener outlives fn, so
-// that a balancer sees the process stop.
-func (proc process) with(ctx context.Context, worker bool, fn func(context.Context, *parts) error) error {
-	if err := Check(proc.cfg, worker); err != nil {
-		return err
-	}
-	return proc.watched(ctx, func(tel *telemetry.Telemetry) error {
+	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 		tel.Log.Info("configuration", zap.Any("settings", proc.cfg.Masked()))
-		p, err := newParts(ctx, proc.cfg, tel)
+		c, err := Assemble(ctx, proc.cfg, tel)
 		if err != nil {
 			return err
 		}
-		defer p.close()
+		defer c.Close()
 		outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return p.admin(outlive, ctx.Done(), worker) })
-		g.Go(func() error { p.reader.Hear(outlive); return nil })
+		g.Go(func() error { return c.admin(outlive, ctx.Done(), worker) })
 		g.Go(func() error {
 			defer stop()
-			return fn(ctx, p)
+			return fn(ctx, c)
 		})
 		return g.Wait()
 	})
 }
 
 // migrate is `ordergate migrate`.
-func migrate(ctx context.Context, proc process, args []string) error {
-	cfg, out := proc.cfg, proc.stdout
-	flags := newFlags("migrate")
-	sample := flags.String("sample", "", "the account that gets a sample catalogue in its test mode; made if it is not there")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	if cfg.PrimaryURL == "" {
-		return errNoPrimary
-	}
-	if err := sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, "schema is up to date, version", sql.Version())
-	if *sample == "" {
-		return nil
-	}
-	return withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
-		account, err := accountOf(ctx, accountsdb.New(conn), *sample)
-		if err != nil {
+func migrate(flags *flag.FlagSet) runner {
+	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
+	return func(ctx context.Context, proc process) error {
+		if proc.cfg.PrimaryURL == "" {
+			return errNoPrimary
+		}
+		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
 			return err
 		}
-		n, err := loadCatalogue(ctx, conn, account)
-		fmt.Fprintf(out, "account %s has the sample catalogue of %d products\n", *sample, n)
+		fmt.Fprintln(proc.stdout, "schema is up to date, version", sql.Version())
+		if *sample == "" {
+			return nil
+		}
+		_, n, err := sampleAccount(ctx, proc.cfg.PrimaryURL, *sample)
+		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
 		return err
-	})
+	}
 }
 
-// simulate is `ordergate psp`. With -with-parent it ends when its standard input does.
-func simulate(ctx context.Context, proc process, args []string) error {
-	flags := newFlags("psp")
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
+func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
+	err = withConn(ctx, url, func(conn *pgx.Conn) error {
+		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
+			return err
+		}
+		products, err = loadCatalogue(ctx, conn, account)
+		return err
+	})
+	return account, products, err
+}
+
+// simulate is `ordergate psp`.
+func simulate(flags *flag.FlagSet) runner {
 	withParent := flags.Bool("with-parent", false, "end when standard input is closed")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	if *withParent {
-		go func() {
-			_, _ = io.Copy(io.Discard, os.Stdin)
-			os.Exit(0) // the parent is gone, and the next one wants the ledger; every answer that was given is in it
-		}()
-	}
-	return proc.watched(ctx, func(tel *telemetry.Telemetry) error {
-		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
-		if err != nil {
-			return err
+	return func(ctx context.Context, proc process) error {
+		if *withParent {
+			go func() {
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				os.Exit(0) // the parent is gone, and its successor needs the ledger; every answer that was given is in it
+			}()
 		}
-		err = s.Serve(ctx, proc.cfg.PSPAddr)
-		return errors.Join(err, s.Close())
-	})
+		return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
+			s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
+			if err != nil {
+				return fmt.Errorf("cannot open the simulator's ledger in ORDERGATE_PSP_DIR: %w", err)
+			}
+			err = s.Serve(ctx, proc.cfg.PSPAddr)
+			return errors.Join(err, s.Close())
+		})
+	}
 }
 
-// probe is `ordergate probe URL`, the health check of an image that has no shell: it fails unless a GET is answered 200 within 3 s.
-func probe(ctx context.Context, proc process, args []string) error {
-	if len(args) != 1 {
-		return errors.New("ordergate probe URL")
-	}
+// probe is `ordergate probe`, the health check of an image that has no shell.
+func probe(ctx context.Context, proc process) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, proc.args[0], http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -221,4 +285,11 @@ func probe(ctx context.Context, proc process, args []string) error {
 		return errors.New(res.Status)
 	}
 	return nil
+}
+
+// version is `ordergate version`.
+func version(_ context.Context, proc process) error {
+	build, _ := debug.ReadBuildInfo()
+	_, err := fmt.Fprintln(proc.stdout, "ordergate", build.Main.Version, build.GoVersion)
+	return err
 }

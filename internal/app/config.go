@@ -3,8 +3,9 @@ package app
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -34,9 +35,9 @@ type Config struct {
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
 }
 
-// ReadConfig reads the environment; what is not set there comes from defaults, else from the tags above.
-func ReadConfig(defaults map[string]string) (Config, error) {
-	set := env.ToMap(os.Environ())
+// ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.
+func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
+	set := env.ToMap(environ)
 	for name, value := range defaults {
 		if set[name] == "" {
 			set[name] = value
@@ -49,13 +50,13 @@ func ReadConfig(defaults map[string]string) (Config, error) {
 	return c, nil
 }
 
-var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL must be the postgres URL of the primary (docs/running.md)")
+var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL is not set: the postgres URL of the primary (docs/running.md)")
 
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
 
-// Check says all at once that a serve process, or a worker, would lack with c.
-func Check(c Config, worker bool) error {
+// Check returns everything at once that keeps a process from starting with c: one that serves the API, one that works, or both.
+func Check(c Config, api, worker bool) error {
 	var faults []error
 	need := func(name, value string, schemes ...string) {
 		if value == "" {
@@ -71,6 +72,9 @@ func Check(c Config, worker bool) error {
 	if c.RedisURL != "" {
 		need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
 	}
+	if api {
+		faults = append(faults, checkAddresses(map[string]string{"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr}))
+	}
 	if worker {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
@@ -85,6 +89,28 @@ func Check(c Config, worker bool) error {
 	}
 	return errors.Join(faults...)
 }
+
+// checkAddresses refuses listeners that would take each other's port, however the address is written.
+func checkAddresses(listeners map[string]string) error {
+	names := slices.Sorted(maps.Keys(listeners))
+	resolved := map[string]*net.TCPAddr{}
+	for i, name := range names {
+		addr, err := net.ResolveTCPAddr("tcp", listeners[name])
+		if err != nil {
+			return fmt.Errorf("cannot parse %s: %w", name, err)
+		}
+		resolved[name] = addr
+		for _, other := range names[:i] {
+			o := resolved[other]
+			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || anyAddress(addr.IP) || anyAddress(o.IP)) {
+				return fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name])
+			}
+		}
+	}
+	return nil
+}
+
+func anyAddress(ip net.IP) bool { return ip == nil || ip.IsUnspecified() }
 
 // Masked is the configuration for the log: secrets and addresses that may hold passwords are starred.
 func (c Config) Masked() map[string]any {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,12 +33,12 @@ const (
 
 // gateway is a whole gateway in this process on a database of its own: API, worker, payment simulator.
 type gateway struct {
-	t     *testing.T
-	db    *pgtest.DB
-	cfg   Config
-	parts *parts
-	url   string
-	psp   *httptest.Server
+	t          *testing.T
+	db         *pgtest.DB
+	cfg        Config
+	components *Components
+	url        string
+	psp        *httptest.Server
 }
 
 // startGateway starts one; change may alter its configuration.
@@ -54,7 +55,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 		g.psp.Close()
 		_ = simulator.Close()
 	})
-	if g.cfg, err = ReadConfig(nil); err != nil {
+	if g.cfg, err = ReadConfig(os.Environ(), nil); err != nil {
 		t.Fatal(err)
 	}
 	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix
@@ -62,34 +63,34 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	if change != nil {
 		change(&g.cfg, g.db)
 	}
-	if err = Check(g.cfg, true); err != nil {
+	if err = Check(g.cfg, true, true); err != nil {
 		t.Fatal(err)
 	}
-	g.parts = g.newParts()
-	g.background(g.parts.worker)
-	g.url = g.serve(g.parts)
+	g.components = g.assemble()
+	g.background(g.components.work)
+	g.url = g.serve(g.components)
 	return g
 }
 
-func (g *gateway) newParts() *parts {
+func (g *gateway) assemble() *Components {
 	g.t.Helper()
 	tel := &telemetry.Telemetry{Log: zap.NewNop(), Tracer: otel.Tracer("ordergate"), Registry: prometheus.NewRegistry()}
-	p, err := newParts(g.t.Context(), g.cfg, tel)
+	c, err := Assemble(g.t.Context(), g.cfg, tel)
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.t.Cleanup(p.close)
-	return p
+	g.t.Cleanup(c.Close)
+	return c
 }
 
-// background runs a part until the test or the returned function ends it.
+// background runs a component until the test or the returned function ends it.
 func (g *gateway) background(run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := run(ctx); err != nil && ctx.Err() == nil {
-			g.t.Errorf("a part ended: %v", err)
+			g.t.Errorf("a component ended: %v", err)
 		}
 	}()
 	stop = func() { cancel(); <-done }
@@ -98,15 +99,14 @@ func (g *gateway) background(run func(context.Context) error) (stop func()) {
 }
 
 // serve answers the API for two accounts: alice (1) and bob (2).
-func (g *gateway) serve(p *parts) string {
+func (g *gateway) serve(c *Components) string {
 	key := func(account int32) *edge.Key {
 		return &edge.Key{ID: fmt.Sprint("key_", account), Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}
 	}
-	s, err := p.server(map[string]*edge.Key{aliceKey: key(1), bobKey: key(2)})
+	s, err := c.API(map[string]*edge.Key{aliceKey: key(1), bobKey: key(2)})
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.background(func(ctx context.Context) error { p.reader.Hear(ctx); return nil })
 	srv := httptest.NewServer(s)
 	g.t.Cleanup(srv.Close)
 	return srv.URL

@@ -308,8 +308,8 @@ func TestWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 150)
-	second := g.newParts()
-	stop := g.background(second.worker)
+	second := g.assemble()
+	stop := g.background(second.work)
 	var wg sync.WaitGroup
 	work := make(chan int)
 	for range 8 {
@@ -325,7 +325,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	for i := range 200 {
 		if i%25 == 24 {
 			stop()
-			stop = g.background(g.newParts().worker)
+			stop = g.background(g.assemble().work)
 		}
 		work <- i
 	}
@@ -347,7 +347,7 @@ func TestReadYourWrites(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, db *pgtest.DB) { c.ReplicaURLs = []string{db.LaggingURL(t)} })
 	g.stock("A", 100_000)
-	other := g.serve(g.newParts()) // another instance, which did not take the write
+	other := g.serve(g.assemble()) // another instance, which did not take the write
 	served := map[string]int{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -392,7 +392,7 @@ func TestStopsGracefully(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.stock("A", 10)
-	server, err := g.newParts().server(map[string]*edge.Key{aliceKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}})
+	server, err := g.assemble().API(map[string]*edge.Key{aliceKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestSpans(t *testing.T) { // not parallel: the provider is global
 	g.stock("A", 10)
 	const sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	placed := g.do("POST", "/v1/orders", wish("A", 1, ""), "Traceparent", sampled)
-	other := g.serve(g.newParts()) // its LRU is empty
+	other := g.serve(g.assemble()) // its LRU is empty
 	g.url = other
 	g.do("GET", "/v1/orders/"+placed.body.ID, nil, "Traceparent", sampled)
 	names := map[string]int{}

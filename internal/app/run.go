@@ -18,9 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"gopkg.in/natefinch/lumberjack.v2"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/order"
@@ -39,13 +38,15 @@ var demoDefaults = map[string]string{
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
 }
 
-// run is `ordergate run`: it starts the stack and the payment simulator as child processes and runs serve and worker on them, all
-// in one process. Data stays in its folder; the next run goes on where this one stopped, however it stopped.
-func run(ctx context.Context, proc process, args []string) error {
-	if err := parse(newFlags("run"), args); err != nil {
-		return err
-	}
-	cfg, out := proc.cfg, proc.stdout
+const (
+	minFree    = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
+	maxLogSize = 10        // MB of ordergate.log; the last two full ones are kept beside it
+)
+
+// run is `ordergate run`: it starts the servers and the payment simulator as child processes and serves and works on them, all in
+// one process. Data stays in its folder; the next run continues with it, however this one ended.
+func run(ctx context.Context, proc process) (err error) {
+	cfg, out := &proc.cfg, proc.stdout
 	say := func(format string, a ...any) { fmt.Fprintf(out, "  "+format+"\n", a...) }
 	begin := time.Now()
 	fmt.Fprintln(out, "Ordergate is starting")
@@ -56,26 +57,22 @@ func run(ctx context.Context, proc process, args []string) error {
 		}
 		cfg.DataDir = devstack.DataDir(project)
 	}
-	if err := devstack.Free(cfg.DataDir); err != nil {
+	defer func() { err = devstack.DiskFull(cfg.DataDir, err) }()
+	if err = devstack.Free(cfg.DataDir); err != nil {
 		return err
 	}
-	for name, addr := range map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr} {
-		l, err := listen(ctx, name, addr)
-		if err != nil {
-			return fmt.Errorf("%w\nset ORDERGATE_ADDR and ORDERGATE_ADMIN_ADDR to addresses that are free", err) // before anything is started
-		}
-		_ = l.Close()
-	}
-	if err := devstack.Install(ctx, out); err != nil {
+	if err = checkListeners(ctx, *cfg); err != nil {
 		return err
 	}
-	secret, err := keptSecret(cfg.DataDir)
-	if err != nil {
+	if err = devstack.Install(ctx, out); err != nil {
+		return err
+	}
+	if cfg.Secret, err = keptSecret(cfg.DataDir); err != nil {
 		return err
 	}
 	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Progress: func(s string) { say("%s", s) },
+		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, MinFree: minFree, Progress: func(s string) { say("%s", s) },
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -84,33 +81,27 @@ func run(ctx context.Context, proc process, args []string) error {
 		return err
 	}
 	defer func() {
+		err = devstack.DiskFull(cfg.DataDir, err) // Stop may free space
 		stopping()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		_ = stack.Stop(ctx)
 	}()
-	cfg.Secret = secret
 	cfg.PrimaryURL, cfg.ReplicaURLs, cfg.RedisURL = stack.PrimaryURL, stack.ReplicaURLs, stack.RedisURL
 	say("migrating the database")
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
 	}
-	var account int32
-	if err = withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
-		if account, err = accountOf(ctx, accountsdb.New(conn), demoAccount); err != nil {
-			return err
-		}
-		n, err := loadCatalogue(ctx, conn, account)
-		say("the catalogue has %d products", n)
-		return err
-	}); err != nil {
-		return err
-	}
-	logs, err := os.OpenFile(filepath.Join(cfg.DataDir, "ordergate.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	account, products, err := sampleAccount(ctx, cfg.PrimaryURL, demoAccount)
 	if err != nil {
 		return err
 	}
+	say("the catalogue has %d products", products)
+	logs := &lumberjack.Logger{Filename: filepath.Join(cfg.DataDir, "ordergate.log"), MaxSize: maxLogSize, MaxBackups: 2}
 	defer func() { _ = logs.Close() }()
+	if _, err = fmt.Fprintf(logs, `{"level":"info","time":"%s","msg":"starting"}`+"\n", begin.UTC().Format(time.RFC3339Nano)); err != nil {
+		return fmt.Errorf("cannot write the log: %w", err)
+	}
 	say("starting the payment simulator")
 	simulator, err := newSimulator(ctx, cfg.PSPAddr, filepath.Join(cfg.DataDir, "psp"), logs)
 	if err != nil {
@@ -123,29 +114,16 @@ func run(ctx context.Context, proc process, args []string) error {
 	if simulator.moved {
 		say("%s is taken: the simulator is at %s", cfg.PSPAddr, simulator.addr)
 	}
-	cfg.PSPURL = "http://" + simulator.addr
-	proc.cfg, proc.logs = cfg, logs
+	cfg.PSPURL, proc.logs = "http://"+simulator.addr, logs
 	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
-	return proc.with(ctx, true, func(ctx context.Context, p *parts) error {
+	return proc.withComponents(ctx, true, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return p.worker(ctx) })
-		g.Go(func() error { return p.serve(ctx, demo) })
-		g.Go(func() error { revive(ctx, stack, out); return nil })
+		g.Go(func() error { return c.work(ctx) })
+		g.Go(func() error { return c.serve(ctx, demo) })
+		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
+		g.Go(func() error { simulator.supervise(ctx, out); return nil })
 		g.Go(func() error {
-			for {
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-simulator.done:
-					fmt.Fprintln(out, "The payment simulator ended and is started again:", simulator.err)
-					if !again(ctx, out, func() error { return simulator.start(ctx) }) {
-						return nil
-					}
-				}
-			}
-		})
-		g.Go(func() error {
-			if err := answers(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
+			if err := awaitHTTP(ctx, "http://"+cfg.Addr+"/v1/errors"); err != nil {
 				return err
 			}
 			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir, cfg.Addr, DemoKey, firstSKU)
@@ -153,6 +131,20 @@ func run(ctx context.Context, proc process, args []string) error {
 		})
 		return g.Wait()
 	})
+}
+
+// checkListeners refuses, before anything is started, addresses that are taken or the same.
+func checkListeners(ctx context.Context, cfg Config) error {
+	listeners := map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr}
+	for name, addr := range listeners {
+		l, err := listen(ctx, name, addr)
+		if err != nil {
+			return fmt.Errorf("%w\nset ORDERGATE_ADDR and ORDERGATE_ADMIN_ADDR to addresses that are free", err)
+		}
+		_ = l.Close()
+	}
+	listeners["ORDERGATE_PSP_ADDR"] = cfg.PSPAddr
+	return checkAddresses(listeners)
 }
 
 const banner = `
@@ -179,8 +171,8 @@ Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_cha
 One primary without a synchronous standby: losing this disk loses orders. Ctrl-C stops everything.
 `
 
-// keptSecret reads the secret of a data folder, or makes it where there is no data yet: under another one every id that was given
-// out is refused.
+// keptSecret reads the secret of a data folder, or makes one where there is no data yet: with another secret every id that was given
+// out would be refused.
 func keptSecret(dir string) (string, error) {
 	path := filepath.Join(dir, "secret")
 	b, err := os.ReadFile(path)
@@ -200,28 +192,28 @@ func keptSecret(dir string) (string, error) {
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 
-// revive starts servers again that died, however often it takes. Meanwhile reads go on without Redis or the replica; without the
-// primary nothing does.
-func revive(ctx context.Context, stack *devstack.Stack, out io.Writer) {
-	var reviving sync.WaitGroup // each for itself: a replica may need the primary
-	defer reviving.Wait()
+// superviseServers restarts servers that ended, as often as it takes. Meanwhile reads go on without Redis or the replica; without
+// the primary nothing does.
+func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer) {
+	var restarts sync.WaitGroup // side by side: a replica may need the primary
+	defer restarts.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case death := <-stack.Died():
-			fmt.Fprintf(out, "%v\n%s is started again\n", death, death.Name)
-			reviving.Go(func() {
-				if again(ctx, out, func() error { return stack.Revive(ctx, death.Name) }) {
-					fmt.Fprintf(out, "%s is back\n", death.Name)
+		case exit := <-stack.Exits():
+			fmt.Fprintf(out, "%v\n%s is started again\n", exit, exit.Name)
+			restarts.Go(func() {
+				if retry(ctx, out, func() error { return stack.Restart(ctx, exit.Name) }) {
+					fmt.Fprintf(out, "%s is back\n", exit.Name)
 				}
 			})
 		}
 	}
 }
 
-// again tries until it works, a second after each failure; false: ctx ended first.
-func again(ctx context.Context, out io.Writer, try func() error) bool {
+// retry calls try until it succeeds, a second after each failure. It returns false if ctx ended first.
+func retry(ctx context.Context, out io.Writer, try func() error) bool {
 	for {
 		err := try()
 		if err == nil {
@@ -231,7 +223,7 @@ func again(ctx context.Context, out io.Writer, try func() error) bool {
 		case <-ctx.Done():
 			return false
 		case <-time.After(time.Second):
-			fmt.Fprintln(out, "That failed and is tried again:", err)
+			fmt.Fprintln(out, "The start failed and is tried again:", err)
 		}
 	}
 }
@@ -243,11 +235,11 @@ type simulatorProcess struct {
 	input     io.Closer
 	process   *os.Process
 	done      chan struct{} // of this process; closed when it has ended
-	err       error         // how it ended
+	err       error         // result of the process, once done
 	moved     bool          // the address is not the given one, which is taken
 }
 
-// newSimulator settles the address: the given one, or any if that is taken.
+// newSimulator chooses the address: the given one, or any if that is taken.
 func newSimulator(ctx context.Context, addr, dir string, logs io.Writer) (*simulatorProcess, error) {
 	s := &simulatorProcess{dir: dir, logs: logs}
 	l, err := listen(ctx, "payment simulator", addr)
@@ -285,11 +277,26 @@ func (s *simulatorProcess) start(ctx context.Context) error {
 		close(done)
 		cancel()
 	}(s.done)
-	if err = answers(ready, "http://"+s.addr+"/livez"); err != nil {
+	if err = awaitHTTP(ready, "http://"+s.addr+"/livez"); err != nil {
 		s.stop()
 		return fmt.Errorf("the payment simulator does not start, ordergate.log says why: %w", err)
 	}
 	return nil
+}
+
+// supervise starts the process again whenever it ends, until ctx does.
+func (s *simulatorProcess) supervise(ctx context.Context, out io.Writer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.done:
+			fmt.Fprintln(out, "The payment simulator ended and is started again:", s.err)
+			if !retry(ctx, out, func() error { return s.start(ctx) }) {
+				return
+			}
+		}
+	}
 }
 
 // stop ends the process.
@@ -303,8 +310,8 @@ func (s *simulatorProcess) stop() {
 	}
 }
 
-// answers waits until a GET of url is answered.
-func answers(ctx context.Context, url string) error {
+// awaitHTTP returns when a GET of url is answered.
+func awaitHTTP(ctx context.Context, url string) error {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {

@@ -17,18 +17,18 @@ var methods = []string{"get", "put", "post", "delete", "options", "head", "patch
 
 const traceHeader = "headers.yaml#/TraceID"
 
-// problemHeaders are the headers of a problem. The statuses of refusals that are decided on an order, and kept under a key, have
-// Idempotency-Replayed and a token.
+// problemHeaders returns the headers of a problem. A refusal that is decided on stored data has a consistency token, and may be kept
+// under a key.
 func problemHeaders(status int, codes []string) *yaml.Node {
 	headers := mapping("X-Trace-ID", traceHeader)
 	switch status {
 	case 401:
 		set(headers, "WWW-Authenticate", registry+"#/headers/WWWAuthenticate")
 	case 404, 409, 422:
-		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
-		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
-	case 405:
-		set(headers, "Allow", registry+"#/headers/Allow")
+		if !slices.Equal(codes, []string{"REQ_005"}) {
+			set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
+			set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
+		}
 	case 415:
 		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")
 	}
@@ -41,8 +41,8 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 	return headers
 }
 
-// common are the codes that follow from what an operation is, not from what it does. REQ_003 is among them everywhere: a query
-// parameter that no operation knows is refused.
+// common returns the codes that follow from an operation's kind. REQ_003 is among them everywhere: an unknown query parameter is
+// refused.
 func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	security := get(op, "security")
 	if security == nil {
@@ -55,15 +55,15 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 			codes = append(codes, more...)
 		}
 	}
-	when(true, "REQ_003", "REQ_007", "RATE_001", "RATE_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005")
-	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "AUTH_006")
+	when(true, "REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005")
+	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node
 		}
-		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_006")
+		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_003", "SYS_006")
 	}
 	return codes
 }
@@ -75,11 +75,16 @@ func children(n *yaml.Node) []*yaml.Node {
 	return n.Content
 }
 
-// expand completes x-error-codes of every operation and writes the responses that follow from them. Listing a code that is
-// unknown, stands twice or comes by itself is an error, and so is a response written by hand for a refusal.
-func (b *bundler) expand(paths *yaml.Node) error {
+// expand completes x-error-codes of every operation and writes the responses that follow from them. It refuses a code that is unknown,
+// stands twice or is added by itself, a response written by hand for a refusal, and a registry whose `reserved` is not exactly the codes
+// that neither an operation, nor the router (the document's own x-error-codes), nor a rejected order has.
+func (b *bundler) expand(doc *yaml.Node) error {
 	var faults []error
-	for path, item := range pairs(paths) {
+	used := map[string]bool{}
+	for _, c := range children(get(doc, "x-error-codes")) {
+		used[c.Value] = true
+	}
+	for path, item := range pairs(get(doc, "paths")) {
 		for method, op := range pairs(item) {
 			if !slices.Contains(methods, method) {
 				continue
@@ -87,6 +92,14 @@ func (b *bundler) expand(paths *yaml.Node) error {
 			if err := b.operation(path, method, item, op); err != nil {
 				faults = append(faults, fmt.Errorf("%s %s: %w", method, path, err))
 			}
+			for _, c := range children(get(op, "x-error-codes")) {
+				used[c.Value] = true
+			}
+		}
+	}
+	for code, info := range pairs(get(b.files[registry], "codes")) {
+		if reserved := text(info, "reserved") == "true"; reserved == (used[code] || get(info, "rejection") != nil) {
+			faults = append(faults, fmt.Errorf("%s: %s: reserved is %v, and it is the other way round", registry, code, reserved))
 		}
 	}
 	return errors.Join(faults...)
@@ -134,7 +147,7 @@ func (b *bundler) operation(path, method string, item, op *yaml.Node) error {
 	return nil
 }
 
-// traced gives an answer under /v1 the header X-Trace-ID if it has none.
+// traced gives a response under /v1 the header X-Trace-ID if it has none.
 func (b *bundler) traced(path string, response *yaml.Node) error {
 	if r := text(response, "$ref"); r != "" {
 		response = b.comps["responses"][r[strings.LastIndex(r, "/")+1:]].node
@@ -166,8 +179,8 @@ func setName(status int, codes []string) string {
 	return name
 }
 
-// refusal returns the address of the response for a set of codes of one status; operations with the same set share it. Its
-// schema is a named oneOf without discriminator: what oapi-codegen, hey-api and openapi-python-client all get right.
+// refusal returns the address of the response for a set of codes of one status; operations with the same set share it. Its schema is a
+// named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
 func (b *bundler) refusal(status int, codes []string) (string, error) {
 	name := "Refusal" + setName(status, codes)
 	address := "#/components/responses/" + name
@@ -176,7 +189,7 @@ func (b *bundler) refusal(status int, codes []string) (string, error) {
 	}
 	var oneOf []*yaml.Node
 	var titles []string
-	examples := mapping()
+	examples, byCode := mapping(), mapping()
 	for _, code := range codes {
 		problem, err := b.problem(code)
 		if err != nil {
@@ -184,13 +197,15 @@ func (b *bundler) refusal(status int, codes []string) (string, error) {
 		}
 		info := get(b.files[registry], "codes", code)
 		oneOf = append(oneOf, ref(problem))
+		set(byCode, code, problem)
 		titles = append(titles, "`"+code+"` "+text(info, "title"))
 		set(examples, code, mapping("summary", text(info, "title"), "value", example(code, info)))
 	}
-	schema := oneOf[0]
+	schema, description := oneOf[0], strings.Join(titles, "; ")
 	if len(codes) > 1 {
 		union := "Problem" + setName(status, codes)
-		if err := b.add("schemas", union, generated, mapping("oneOf", oneOf)); err != nil {
+		if err := b.add("schemas", union, generated, mapping("description", description, "oneOf", oneOf,
+			"discriminator", mapping("propertyName", "code", "mapping", byCode))); err != nil {
 			return "", err
 		}
 		schema = ref("#/components/schemas/" + union)
@@ -205,7 +220,7 @@ func (b *bundler) refusal(status int, codes []string) (string, error) {
 	}
 	content := mapping("application/problem+json", mapping("schema", schema, "examples", examples))
 	return address, b.add("responses", name, generated,
-		mapping("description", strings.Join(titles, "; "), "headers", headers, "content", content))
+		mapping("description", description, "headers", headers, "content", content))
 }
 
 // problem returns the address of a code's schema: the base and, all required, the code and its extras.
@@ -221,7 +236,7 @@ func (b *bundler) problem(code string) (string, error) {
 	}
 	info := get(b.files[registry], "codes", code)
 	required := []string{"code"}
-	properties := mapping("code", mapping("type", "string", "const", code))
+	properties := mapping("code", mapping("type", "string", "const", code, "description", text(info, "title")+"."))
 	for extra, schema := range pairs(get(info, "extras")) {
 		if get(info, "example", extra) == nil {
 			return "", fmt.Errorf("%s: %s has no example for %s", registry, code, extra)

@@ -2,8 +2,8 @@
 // openapi.json and openapi.yaml (equal in content, what is served), bundle.gen.go (embeds both) and codegen.json: the copy
 // for code generators, in which the open enums of answers (x-extensible-enum) are closed.
 //
-// It writes nothing unless every $ref resolves, no two components share a name, none is unused, and kin-openapi accepts the
-// result with its examples. Equal input gives equal bytes.
+// It writes nothing unless every $ref resolves, no two components share a name or title, none is unused, everything is described, and
+// kin-openapi accepts the result with its examples. Equal input gives equal bytes.
 package main
 
 import (
@@ -95,7 +95,7 @@ func bundle(dir string) (*yaml.Node, error) {
 	if err := errors.Join(b.inline(get(doc, "paths")), b.inline(get(doc, "webhooks"))); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.expand(get(doc, "paths")), b.unused()); err != nil {
+	if err := errors.Join(b.expand(doc), b.unused()); err != nil {
 		return nil, err
 	}
 	if components == nil {
@@ -111,7 +111,7 @@ func bundle(dir string) (*yaml.Node, error) {
 			set(components, kind, section)
 		}
 	}
-	return doc, nil
+	return doc, b.complete(doc)
 }
 
 func validate(doc []byte) error {

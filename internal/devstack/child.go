@@ -19,19 +19,19 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A child called x writes its output to x.log. That file is its standard output, locked (flock) before the fork, so it stays
-// locked as long as the child or anything it forked lives, whatever became of us: the one sure sign of life, on Linux and macOS.
-// x.pid names the process to signal, and is believed only while the log is locked.
+// child is a server process. Child x writes its output to x.log, which is locked (flock) before the fork: the file stays locked as
+// long as the child or anything it forked lives, even after our death, on Linux and macOS. x.pid names the process to signal; it is
+// valid only while the log is locked.
 type child struct {
 	name string
 	log  string
 	done chan struct{} // closed when the process has ended
-	err  error         // how, once done
+	err  error         // result of the process, once done
 }
 
 const (
-	patience = 10 * time.Second // for each way of asking a child to end
-	maxLog   = 10 << 20         // bytes; a longer log is begun anew at the next start
+	stopTimeout = 10 * time.Second // for each signal
+	maxLog      = 10 << 20         // bytes; a longer log is truncated at the next start
 )
 
 // forker returns a function that runs others on one OS thread, and one that ends the thread and with it, on Linux, the children
@@ -55,17 +55,17 @@ func forker() (run func(func() error) error, quit func()) {
 	}, func() { close(forks) }
 }
 
-// command prepares a program that runs in the folder dir, as a user that PostgreSQL accepts, with nothing of our environment, in
-// a process group of its own so that Ctrl-C at the terminal reaches only us.
+// command prepares a program that runs in the folder dir, as a user that PostgreSQL accepts, without our environment, in a process
+// group of its own so that Ctrl-C at the terminal reaches only us.
 func (s *Stack) command(dir, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"} // macOS' PostgreSQL does not start without a locale
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.owner}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.user}
 	return cmd
 }
 
-// spawn starts a child that begins to shut down orderly when we die.
+// spawn starts a child that begins an orderly shutdown when we die.
 func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 	c := &child{name: name, log: s.path(name + ".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -89,24 +89,35 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 		c.err = cmd.Wait()
 		close(c.done)
 	}()
-	return c, os.WriteFile(s.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+	if err = os.WriteFile(s.path(name+".pid"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o600); err != nil { // Stop would not find it
+		_ = cmd.Process.Kill()
+		<-c.done
+		return nil, err
+	}
+	return c, nil
 }
 
-const wrongPassword = "28P01" // invalid_password
+const (
+	wrongPassword = "28P01" // invalid_password
+	startingUp    = "57P03" // cannot_connect_now
+)
 
-// await polls ready until it returns nil. It gives up when the child ends or ctx does.
+// await polls ready until it returns nil. It gives up when the child ends or ctx does, and when PostgreSQL answers with an error
+// other than that it is starting.
 func (c *child) await(ctx context.Context, ready func(context.Context) error) error {
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return nil
 		}
-		if said, ok := errors.AsType[*pgconn.PgError](err); ok && said.Code == wrongPassword {
+		if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == wrongPassword {
 			return fmt.Errorf("state.json has another password than the data of %s: restore it, or remove the folder to begin anew", c.name)
+		} else if ok && answer.Code != startingUp {
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		select {
 		case <-c.done:
-			return c.epitaph()
+			return c.exitError()
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w: %w\n%s", c.name, ctx.Err(), err, tail(c.log))
 		case <-time.After(20 * time.Millisecond):
@@ -114,7 +125,8 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 	}
 }
 
-func (c *child) epitaph() error {
+// exitError is the error of a child that has ended.
+func (c *child) exitError() error {
 	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
@@ -128,7 +140,7 @@ func tail(path string) string {
 	return strings.Join(lines[max(0, len(lines)-12):], "\n")
 }
 
-// signals lists how a child is asked to end, from orderly to at once. None of them loses committed data.
+// signals lists the signals that end a child, from orderly to at once. None of them loses committed data.
 func signals(name string) []syscall.Signal {
 	if name == "redis" {
 		return []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
@@ -136,7 +148,7 @@ func signals(name string) []syscall.Signal {
 	return []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} // fast, immediate
 }
 
-// endAll stops whatever runs in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
+// endAll stops all servers in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
 func endAll(ctx context.Context, dir string) error {
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	rank := map[string]int{"primary.log": 1, "redis.log": 2}
@@ -148,7 +160,7 @@ func endAll(ctx context.Context, dir string) error {
 	return errors.Join(errs...)
 }
 
-// end stops one child and returns when it and all that it forked are gone. It is orderly until ctx is done, then hurries.
+// end stops one child and returns when it and all that it forked are gone. When ctx is done it no longer waits for an orderly end.
 func end(ctx context.Context, dir, name string) error {
 	log, err := os.Open(filepath.Join(dir, name+".log"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -164,12 +176,12 @@ func end(ctx context.Context, dir, name string) error {
 		// Without a pid we died between fork and here, and the kernel has told the child.
 		pid, _ := os.ReadFile(filepath.Join(dir, name+".pid"))
 		if n, _ := strconv.Atoi(string(pid)); n > 1 {
-			_ = syscall.Kill(n, sig) // gone already: what it forked is on its way too
+			_ = syscall.Kill(n, sig) // if it is gone already, its children are ending
 		}
 		if i > 0 {
 			ctx = context.WithoutCancel(ctx)
 		}
-		stage, cancel := context.WithTimeout(ctx, patience)
+		stage, cancel := context.WithTimeout(ctx, stopTimeout)
 		for stage.Err() == nil && flock(log) != nil {
 			time.Sleep(10 * time.Millisecond)
 		}

@@ -30,7 +30,8 @@ import (
 type Config struct {
 	Dir      string       // data folder, made if missing; used by one run at a time
 	Replicas []Replica    // the first start, and a replica that fell too far behind, copies the primary
-	Progress func(string) // hears what takes time; may be nil
+	MinFree  int64        // bytes; a start with less free space on the disk is refused
+	Progress func(string) // called with a line about each step that takes time; may be nil
 }
 
 // Replica is a streaming replica of the primary.
@@ -47,18 +48,18 @@ type Stack struct {
 
 	cfg      Config
 	bin      string              // folder of initdb and postgres
-	owner    *syscall.Credential // whom the children run as; nil: as we
+	user     *syscall.Credential // of the children; nil: ours
 	lock     *os.File
 	state    state
 	fork     func(func() error) error
 	noForks  func()
-	died     chan *Death
+	exits    chan *Exit
 	once     sync.Once
 	stopping chan struct{}
 	stopped  error // what Stop returns
 }
 
-// state is what the data folder remembers between runs, in state.json.
+// state is kept between runs in state.json of the data folder.
 type state struct {
 	Password string
 	Ports    map[string]int // by server: primary, redis, names of the replicas
@@ -77,28 +78,32 @@ func DataDir(project string) string {
 	return filepath.Join("/var/lib/ordergate", hex.EncodeToString(sum[:6]))
 }
 
-// Start starts the stack and returns when every server answers and every replica streams. Data of an earlier run is taken up,
-// after a crash too, and what that run left running is stopped first. Ports stay the same between runs if they are still free.
-// The caller must Stop what was started; when it is killed the children end by themselves (on Linux).
+// Start starts the stack and returns when every server answers and every replica streams. It uses the data of an earlier run,
+// after a crash too, and first stops servers that the run left. Ports stay the same between runs if they are still free.
+// The caller must call Stop; when it is killed the children end by themselves (on Linux). On a full disk the error says so.
 func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, stopping: make(chan struct{}), died: make(chan *Death, 2+len(cfg.Replicas))}
+	s := &Stack{cfg: cfg, stopping: make(chan struct{}), exits: make(chan *Exit, 2+len(cfg.Replicas))}
 	s.fork, s.noForks = forker()
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("start the servers in %s: %w", cfg.Dir, err), s.Stop(ctx))
+			err = DiskFull(cfg.Dir, fmt.Errorf("start the servers in %s: %w", cfg.Dir, err)) // before Stop frees space
+			err = errors.Join(err, s.Stop(ctx))
 		}
 	}()
 	if s.cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
-	if s.owner, err = owner(); err != nil {
+	if s.user, err = childUser(); err != nil {
 		return nil, err
 	}
-	if s.lock, err = claim(s.cfg.Dir); err != nil {
+	if s.lock, err = lockDir(s.cfg.Dir); err != nil {
 		return nil, err
+	}
+	if free, err := freeSpace(s.cfg.Dir); err == nil && free < cfg.MinFree {
+		return nil, fmt.Errorf("%w: %d MB are free, a start needs %d MB", errDiskFull, free>>20, cfg.MinFree>>20)
 	}
 	for _, r := range cfg.Replicas {
 		if exists(s.path(r.Name)) && !exists(s.path("primary")) {
@@ -111,7 +116,7 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if err = endAll(ctx, s.cfg.Dir); err != nil {
 		return nil, err
 	}
-	if err = s.remember(); err != nil {
+	if err = s.loadState(); err != nil {
 		return nil, err
 	}
 	if s.bin, err = postgresBin(dataVersion(s.path("primary"))); err != nil {
@@ -158,26 +163,26 @@ func (s *Stack) startServer(ctx context.Context, name string) (*child, error) {
 	return s.startPrimary(ctx)
 }
 
-// Death is the end of a server that nobody stopped. Its text has the tail of the server's log.
-type Death struct {
+// Exit is the end of a server that nobody stopped. Its text has the tail of the server's log.
+type Exit struct {
 	Name string // primary, redis or the replica's
 	Err  error
 }
 
-func (d *Death) Error() string { return d.Err.Error() }
+func (e *Exit) Error() string { return e.Err.Error() }
 
-// Died tells when a server ended that nobody stopped. The others go on.
-func (s *Stack) Died() <-chan *Death { return s.died }
+// Exits receives the servers that ended and that nobody stopped. The others go on.
+func (s *Stack) Exits() <-chan *Exit { return s.exits }
 
-// Revive starts a server again that died: at its address, the primary and a replica on their data, Redis empty. It must not run
+// Restart starts a server that ended: at its address, the primary and a replica on their data, Redis empty. It must not run
 // beside Stop.
-func (s *Stack) Revive(ctx context.Context, name string) error {
-	if err := end(ctx, s.cfg.Dir, name); err != nil { // what it forked may outlive it for a moment
+func (s *Stack) Restart(ctx context.Context, name string) error {
+	if err := end(ctx, s.cfg.Dir, name); err != nil { // its children may outlive it for a moment
 		return err
 	}
 	c, err := s.startServer(ctx, name)
 	if err != nil {
-		return fmt.Errorf("start %s again: %w", name, err)
+		return fmt.Errorf("restart %s: %w", name, DiskFull(s.cfg.Dir, err))
 	}
 	go s.watch(c)
 	return nil
@@ -191,7 +196,7 @@ func (s *Stack) watch(c *child) {
 	default:
 	}
 	select {
-	case s.died <- &Death{c.name, c.epitaph()}:
+	case s.exits <- &Exit{c.name, c.exitError()}:
 	case <-s.stopping:
 	}
 }
@@ -209,18 +214,18 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return s.stopped
 }
 
-// Free returns an error that says who uses the data folder, if anybody does.
+// Free returns an error that names the process that uses the data folder, if one does.
 func Free(dir string) error {
-	lock, err := claim(dir)
+	lock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
 	return lock.Close()
 }
 
-// Remove deletes a data folder, after stopping what a killed run left in it. A folder in use is refused.
+// Remove stops servers that a killed run left in a data folder, and deletes it. A folder in use is refused.
 func Remove(ctx context.Context, dir string) error {
-	lock, err := claim(dir)
+	lock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
@@ -228,11 +233,11 @@ func Remove(ctx context.Context, dir string) error {
 	return errors.Join(endAll(ctx, dir), os.RemoveAll(dir))
 }
 
-// Scratch makes a folder for a throw-away stack, in memory (7 times as fast for tests) where 3 GiB of it are
-// free. It removes those that killed runs left.
+// Scratch makes a folder for a throw-away stack, in memory (7 times as fast for tests) if 3 GiB of it are free. It removes the
+// folders of killed runs.
 func Scratch(ctx context.Context) (string, error) {
-	base, shm := os.TempDir(), syscall.Statfs_t{}
-	if syscall.Statfs("/dev/shm", &shm) == nil && shm.Bavail*uint64(shm.Bsize) >= 3<<30 {
+	base := os.TempDir()
+	if free, err := freeSpace("/dev/shm"); err == nil && free >= 3<<30 {
 		base = "/dev/shm"
 	}
 	old, _ := filepath.Glob(filepath.Join(base, "ordergate-scratch-*"))
@@ -246,8 +251,8 @@ func Scratch(ctx context.Context) (string, error) {
 	return os.MkdirTemp(base, "ordergate-scratch-")
 }
 
-// claim makes a data folder that the children can enter and takes its lock, which ends with us.
-func claim(dir string) (*os.File, error) {
+// lockDir makes a data folder that the children can enter and takes its lock, which ends with this process.
+func lockDir(dir string) (*os.File, error) {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
 		_ = os.Chmod(filepath.Dir(dir), 0o755) // whatever the umask is
 	}
@@ -263,18 +268,42 @@ func claim(dir string) (*os.File, error) {
 	}
 	if flock(lock) != nil {
 		defer lock.Close()
-		who := "another run"
+		holder := "another run"
 		if pid, _ := io.ReadAll(lock); len(pid) > 0 { // empty: it has just begun
-			who += ", process " + string(pid)
+			holder += ", process " + string(pid)
 		}
-		return nil, fmt.Errorf("%s is in use by %s: stop that first", dir, who)
+		return nil, fmt.Errorf("%s is in use by %s: stop that first", dir, holder)
 	}
 	_ = os.WriteFile(lock.Name(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for the message above
 	return lock, nil
 }
 
-// owner returns whom the children run as: as root the system's user postgres or nobody, otherwise us (nil).
-func owner() (*syscall.Credential, error) {
+// freeSpace returns the bytes that are free for us on the disk of a folder.
+func freeSpace(dir string) (int64, error) {
+	var disk syscall.Statfs_t
+	err := syscall.Statfs(dir, &disk)
+	return int64(disk.Bavail) * int64(disk.Bsize), err
+}
+
+// fullBelow is one segment of PostgreSQL's log, the smallest amount that it asks for.
+const fullBelow = 16 << 20
+
+var errDiskFull = errors.New("the disk is full")
+
+// DiskFull returns err, with the sentence that the disk is full before it if that of dir is, or if err tells of a full disk.
+func DiskFull(dir string, err error) error {
+	if err == nil || errors.Is(err, errDiskFull) {
+		return err
+	}
+	free, errStat := freeSpace(dir)
+	if errStat == nil && free < fullBelow || errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), "No space left on device") {
+		return fmt.Errorf("%w, %s has %d MB free: %w", errDiskFull, dir, free>>20, err)
+	}
+	return err
+}
+
+// childUser returns the user of the children: as root the system's user postgres or nobody, otherwise ours (nil).
+func childUser() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
@@ -288,8 +317,8 @@ func owner() (*syscall.Credential, error) {
 	return nil, errors.New("PostgreSQL refuses root, and there is no user postgres or nobody to run it as")
 }
 
-// remember reads the password and ports of the last run and settles those of this one.
-func (s *Stack) remember() error {
+// loadState reads the password and ports of the last run and settles those of this one.
+func (s *Stack) loadState() error {
 	b, err := os.ReadFile(s.path("state.json"))
 	if err == nil {
 		if err = json.Unmarshal(b, &s.state); err == nil && (s.state.Password == "" || s.state.Ports == nil) {
@@ -319,8 +348,7 @@ func (s *Stack) remember() error {
 	return WriteFile(s.path("state.json"), now)
 }
 
-// WriteFile replaces a file for the owner's eyes alone, and only as a whole: after a crash or on a full disk there is the old
-// content or the new.
+// WriteFile replaces a file that only its owner may read. After a crash or on a full disk it has the old content or the new.
 func WriteFile(path string, content []byte) error {
 	tmp, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -169,7 +169,7 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
 		kill(t, dir, "primary")
 		select {
-		case err := <-s.Died():
+		case err := <-s.Exits():
 			if !strings.Contains(err.Error(), "primary ended: signal: killed") || !strings.Contains(err.Error(), "ready to accept connections") {
 				t.Error(err)
 			}
@@ -183,10 +183,10 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 	}
 	for _, name := range []string{"replica", "redis", "primary"} {
 		kill(t, dir, name)
-		if death := <-s.Died(); death.Name != name {
-			t.Errorf("%s died, not %s", death.Name, name)
+		if exit := <-s.Exits(); exit.Name != name {
+			t.Errorf("%s died, not %s", exit.Name, name)
 		}
-		if err := s.Revive(t.Context(), name); err != nil {
+		if err := s.Restart(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,8 +1,9 @@
 package devstack
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	_ "embed" // install.sh
 	"errors"
 	"fmt"
 	"io"
@@ -10,70 +11,32 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // oldest is the oldest major version of PostgreSQL that the stack works with (pg_backup_start is new in it).
 const oldest = 15
 
-// Install installs PostgreSQL and Redis where they are missing: with apt-get on Debian and Ubuntu (through sudo when we are not
-// root), with Homebrew on macOS. What is there is neither upgraded nor restarted. Elsewhere the error says what to install. out
-// hears what is done; the installer's own words come only with an error.
-func Install(ctx context.Context, out io.Writer) error {
-	_, pg := postgresBin(0)
-	_, redis := redisServer()
-	missing := func(ofPostgres, ofRedis string) (names []string) {
-		if pg != nil {
-			names = append(names, ofPostgres)
-		}
-		if redis != nil {
-			names = append(names, ofRedis)
-		}
-		return names
-	}
-	var steps [][]string
-	switch {
-	case pg == nil && redis == nil:
-		return nil
-	case has("apt-get") && (os.Getuid() == 0 || has("sudo")):
-		apt := []string{"env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120"}
-		if os.Getuid() != 0 {
-			apt = append([]string{"sudo"}, apt...) // asks for a password only if it has to and there is a terminal
-		}
-		steps = [][]string{
-			slices.Concat(apt, []string{"update"}),
-			slices.Concat(apt, []string{"install", "-y", "--no-install-recommends"}, missing("postgresql", "redis-server")),
-		}
-	case runtime.GOOS == "darwin" && has("brew"):
-		steps = [][]string{append([]string{"brew", "install"}, missing("postgresql@16", "redis")...)}
-	}
-	for _, step := range steps {
-		fmt.Fprintln(out, "  installing PostgreSQL and Redis:", strings.Join(step, " "))
-		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
-		var said bytes.Buffer
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &said, &said // sudo asks at the terminal itself
-		// A package that is half installed would be in the way the next time.
-		cmd.Cancel = func() error {
-			fmt.Fprintln(out, "  stopping when the packages are in")
-			return nil
-		}
-		if err := cmd.Run(); err != nil && ctx.Err() != nil {
-			return ctx.Err()
-		} else if err != nil {
-			return fmt.Errorf("install PostgreSQL and Redis: %w\n%s", err, said.Bytes()[max(0, said.Len()-2000):])
-		}
-	}
-	_, pg = postgresBin(0)
-	_, redis = redisServer()
-	return errors.Join(pg, redis)
-}
+//go:embed install.sh
+var installScript string
 
-func has(program string) bool {
-	_, err := exec.LookPath(program)
-	return err == nil
+// Install runs install.sh where PostgreSQL or Redis is missing. Its output goes to out.
+func Install(ctx context.Context, out io.Writer) error {
+	missing := func() error {
+		_, pg := postgresBin(0)
+		_, redis := redisServer()
+		return errors.Join(pg, redis)
+	}
+	if missing() == nil {
+		return nil
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-c", installScript)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, out
+	cmd.Cancel = func() error { return nil } // the installer ends by itself
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("install PostgreSQL and Redis: %w", cmp.Or(ctx.Err(), err))
+	}
+	return missing()
 }
 
 // postgresBin returns the folder with initdb and postgres of the wanted major version; 0 means the newest.

@@ -22,9 +22,9 @@ import (
 // it the replica is rebuilt.
 const followTimeout = 30 * time.Second
 
-// common is the configuration of the primary and the replicas. What is not said is PostgreSQL's default: fsync and
+// serverConf is the configuration of the primary and the replicas. Other settings have PostgreSQL's defaults: fsync and
 // synchronous_commit are on. A replica that is away for longer than 1 GB of WAL is rebuilt.
-const common = `# written by ordergate at every start; ALTER SYSTEM overrides it
+const serverConf = `# written by ordergate at every start; ALTER SYSTEM overrides it
 listen_addresses = '127.0.0.1'
 port = %d
 unix_socket_directories = ''
@@ -35,15 +35,15 @@ timezone = 'UTC'
 log_line_prefix = '%%m [%%p] '
 `
 
-const following = `primary_conninfo = 'host=127.0.0.1 port=%d user=ordergate password=%s application_name=%s'
+const replicaConf = `primary_conninfo = 'host=127.0.0.1 port=%d user=ordergate password=%s application_name=%s'
 primary_slot_name = '%s'
 recovery_min_apply_delay = '%dms'
 wal_retrieve_retry_interval = '500ms'
 wal_receiver_timeout = '10s'
 `
 
-// startPrimary makes the primary at the first start, and after a crash recovers it. Then the database ordergate is there and no
-// replica slots are but those of the configured replicas.
+// startPrimary makes the primary at the first start and recovers it after a crash. It makes the database ordergate if it is missing
+// and drops the slots of replicas that are not configured.
 func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 	if !exists(s.path("primary")) {
 		s.cfg.Progress("making the primary database, once")
@@ -51,7 +51,7 @@ func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 			return nil, err
 		}
 	}
-	c, err := s.postgres("primary", fmt.Sprintf(common, s.state.Ports["primary"]))
+	c, err := s.postgres("primary", fmt.Sprintf(serverConf, s.state.Ports["primary"]))
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +82,12 @@ func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 
 func (s *Stack) initdb() error {
 	tmp := s.path("primary.new") // renamed when complete
-	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.give(tmp)); err != nil {
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
 		return err
 	}
 	password := s.path("primary.password")
 	defer func() { _ = os.Remove(password) }()
-	if err := errors.Join(os.WriteFile(password, []byte(s.state.Password), 0o600), s.give(password)); err != nil {
+	if err := errors.Join(os.WriteFile(password, []byte(s.state.Password), 0o600), s.chown(password)); err != nil {
 		return err
 	}
 	locale := "C.UTF-8"
@@ -112,7 +112,7 @@ func (s *Stack) initdb() error {
 func (s *Stack) postgres(name, conf string) (*child, error) {
 	dir := s.path(name)
 	file := filepath.Join(dir, "postgresql.conf")
-	if err := errors.Join(forgetPostmaster(dir), os.WriteFile(file, []byte(conf), 0o600), s.give(file)); err != nil {
+	if err := errors.Join(forgetPostmaster(dir), os.WriteFile(file, []byte(conf), 0o600), s.chown(file)); err != nil {
 		return nil, err
 	}
 	return s.spawn(name, s.command(dir, filepath.Join(s.bin, "postgres"), "-D", dir))
@@ -173,7 +173,7 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*child, error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout+r.ApplyDelay)
 	defer cancel()
-	c, err := s.postgres(r.Name, fmt.Sprintf(common, s.state.Ports[r.Name])+fmt.Sprintf(following, s.state.Ports["primary"],
+	c, err := s.postgres(r.Name, fmt.Sprintf(serverConf, s.state.Ports[r.Name])+fmt.Sprintf(replicaConf, s.state.Ports["primary"],
 		s.state.Password, r.Name, r.Name, r.ApplyDelay.Milliseconds()))
 	if err != nil {
 		return nil, err
@@ -219,16 +219,16 @@ func (s *Stack) copyPrimary(ctx context.Context, primary *pgx.Conn, name string)
 	}
 	for file, content := range map[string]string{"backup_label": label, "standby.signal": ""} {
 		file = filepath.Join(tmp, file)
-		if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), s.give(file)); err != nil {
+		if err := errors.Join(os.WriteFile(file, []byte(content), 0o600), s.chown(file)); err != nil {
 			return err
 		}
 	}
 	return os.Rename(tmp, dir)
 }
 
-// copyData copies a data folder that is in use. What a server makes anew, or must not inherit, stays behind.
+// copyData copies a data folder that is in use, but not the files that a server makes anew or must not inherit.
 func (s *Stack) copyData(from, to string) error {
-	behind := map[string]bool{"pg_wal": true, "pg_replslot": true, "pg_dynshmem": true, "pg_notify": true, "pg_serial": true,
+	skipped := map[string]bool{"pg_wal": true, "pg_replslot": true, "pg_dynshmem": true, "pg_notify": true, "pg_serial": true,
 		"pg_snapshots": true, "pg_stat_tmp": true, "pg_subtrans": true, "postmaster.pid": true, "postmaster.opts": true}
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) { // dropped meanwhile; the WAL knows
@@ -240,17 +240,17 @@ func (s *Stack) copyData(from, to string) error {
 		target := filepath.Join(to, rel)
 		top, _, nested := strings.Cut(rel, string(filepath.Separator))
 		switch {
-		case d.IsDir() && nested && behind[top]:
+		case d.IsDir() && nested && skipped[top]:
 			return fs.SkipDir
 		case d.IsDir():
-			return errors.Join(os.Mkdir(target, 0o700), s.give(target))
-		case behind[top]:
+			return errors.Join(os.Mkdir(target, 0o700), s.chown(target))
+		case skipped[top]:
 			return nil
 		}
 		if err = copyFile(path, target); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return errors.Join(err, s.give(target))
+		return errors.Join(err, s.chown(target))
 	})
 }
 
@@ -268,12 +268,12 @@ func copyFile(from, to string) error {
 	return errors.Join(err, out.Close())
 }
 
-// give hands a file that we made to the user that the children run as.
-func (s *Stack) give(path string) error {
-	if s.owner == nil {
+// chown gives a file that we made to the user of the children.
+func (s *Stack) chown(path string) error {
+	if s.user == nil {
 		return nil
 	}
-	return os.Lchown(path, int(s.owner.Uid), int(s.owner.Gid))
+	return os.Lchown(path, int(s.user.Uid), int(s.user.Gid))
 }
 
 // url is the address of a database on the primary or a replica.

@@ -253,7 +253,7 @@ func (s *Server) checkParameters(r *request) error {
 					v = n
 				}
 			}
-			broken := faultsOf(p.schema.Validate(v), nil)
+			broken := faultsOf(p.schema, v)
 			for _, f := range broken {
 				fault(p, f.Rule, f.Expected)
 			}

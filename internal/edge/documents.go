@@ -24,7 +24,9 @@ func newContractDocuments() *contractDocuments {
 		e := api.ErrorCode{
 			Code: string(info.Code), Status: int32(info.Status), Retryable: info.Retryable, Title: info.Title, Description: info.Description,
 		}
-		e.Message.En, e.Message.ZhCN = info.EN, info.ZH
+		if e.Message = (api.ErrorMessage{En: info.EN, ZhCN: info.ZH}); info.Rejection != "" {
+			e.Rejection = &api.ErrorRejection{Description: info.Rejection}
+		}
 		list.Data = append(list.Data, e)
 		d.byCode[e.Code], _ = view.Finish(e, 0) // plain strings always can be encoded
 	}

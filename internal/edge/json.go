@@ -139,7 +139,7 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 
 // validate checks a value that passed the gate against its schema: REQ_002, or REQ_004 if every fault is an unknown field.
 func validate(schema *jsonschema.Schema, v any) error {
-	faults := faultsOf(schema.Validate(v), v)
+	faults := faultsOf(schema, v)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -150,50 +150,50 @@ func validate(schema *jsonschema.Schema, v any) error {
 	return apierr.E(code, apierr.Faults(faults...))
 }
 
-// faultsOf lists what a schema found: where and which rule, never the value. Sorted by place, so that the same request gives the
-// same answer.
-func faultsOf(err error, v any) []apierr.Fault {
-	e, ok := errors.AsType[*jsonschema.ValidationError](err)
+// faultsOf lists what in a value breaks a schema: the place and the rule, never the value. Faults are sorted by place, so that the same
+// request gets the same answer.
+func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
+	e, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(v))
 	if !ok {
 		return nil
 	}
 	var faults []apierr.Fault
+	fault := func(at string, rule errcode.Rule, expected string) {
+		faults = append(faults, apierr.Fault{Pointer: at, Rule: rule, Expected: expected})
+	}
 	var places map[place]string
 	var walk func(*jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
-		if k, ok := e.ErrorKind.(*kind.PropertyNames); ok { // its place is overwritten by later ones, its causes have none
+		at := pointer(e.InstanceLocation)
+		switch k := e.ErrorKind.(type) {
+		case *kind.PropertyNames: // its place is overwritten by later ones, its causes have none
 			if places == nil {
 				places = map[place]string{}
 				name(v, nil, places)
 			}
-			at := places[place{k.Property, len(e.InstanceLocation)}]
-			for _, f := range faultsOf(e.Causes[0], nil) {
-				faults = append(faults, apierr.Fault{Pointer: at, Rule: f.Rule, Expected: f.Expected})
+			for _, broken := range leaves(e) {
+				fault(places[place{k.Property, len(e.InstanceLocation)}], keyword(broken), wanted(broken))
 			}
 			return
-		}
-		if len(e.Causes) > 0 {
-			for _, c := range e.Causes {
-				walk(c)
-			}
-			return
-		}
-		at := pointer(e.InstanceLocation)
-		switch k := e.ErrorKind.(type) {
 		case *kind.Required:
 			for _, name := range k.Missing {
-				faults = append(faults, apierr.Fault{Pointer: at + pointer([]string{name}), Rule: errcode.RuleRequired})
+				fault(at+pointer([]string{name}), errcode.RuleRequired, "")
 			}
 		case *kind.AdditionalProperties:
 			for _, name := range k.Properties {
-				faults = append(faults, apierr.Fault{Pointer: at + pointer([]string{name}), Rule: errcode.RuleAdditionalProperties})
+				fault(at+pointer([]string{name}), errcode.RuleAdditionalProperties, "")
+			}
+		case *kind.FalseSchema: // unevaluatedProperties, which knows no property of a part of allOf that fails
+			if !declares(schema, e.InstanceLocation) {
+				fault(at, errcode.RuleAdditionalProperties, "")
 			}
 		default:
-			f := apierr.Fault{Pointer: at, Rule: errcode.RuleSchema, Expected: wanted(k)}
-			if path := k.KeywordPath(); len(path) > 0 {
-				f.Rule = errcode.Rule(path[len(path)-1])
+			if len(e.Causes) == 0 {
+				fault(at, keyword(k), wanted(k))
 			}
-			faults = append(faults, f)
+		}
+		for _, c := range e.Causes {
+			walk(c)
 		}
 	}
 	walk(e)
@@ -202,6 +202,38 @@ func faultsOf(err error, v any) []apierr.Fault {
 	})
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), maxFaults)]
+}
+
+// leaves are the innermost causes of an error.
+func leaves(e *jsonschema.ValidationError) (all []jsonschema.ErrorKind) {
+	for _, c := range e.Causes {
+		if all = append(all, leaves(c)...); len(c.Causes) == 0 {
+			all = append(all, c.ErrorKind)
+		}
+	}
+	return all
+}
+
+// keyword is the rule that a value breaks: the last keyword on the way to it.
+func keyword(k jsonschema.ErrorKind) errcode.Rule {
+	if path := k.KeywordPath(); len(path) > 0 {
+		return errcode.Rule(path[len(path)-1])
+	}
+	return errcode.RuleSchema
+}
+
+// declares tells whether a schema, or any part of it, names the property or item at the end of a path.
+func declares(s *jsonschema.Schema, path []string) bool {
+	if s == nil || len(path) == 0 {
+		return s != nil
+	}
+	if declares(s.Ref, path) || declares(s.Properties[path[0]], path[1:]) {
+		return true
+	}
+	if _, err := strconv.Atoi(path[0]); err == nil && declares(s.Items2020, path[1:]) {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(s.AllOf, s.AnyOf, s.OneOf), func(part *jsonschema.Schema) bool { return declares(part, path) })
 }
 
 // place is a property by its name and how deep its object lies.

@@ -22,26 +22,28 @@ import (
 
 // entry is one code of the registry. Its extras matter to internal/bundle alone.
 type entry struct {
-	Code      string `yaml:"-"`
-	Status    int
-	Retryable bool
-	Title     string
-	Message   struct {
-		EN string
-		ZH string `yaml:"zh-CN"`
-	}
-	Description     string
-	Extras, Example any
+	Code                string `yaml:"-"`
+	Reserved, Retryable bool
+	Status              int
+	Title               string
+	Message             words
+	Description         string
+	Rejection           struct{ Description string }
+	Extras, Example     any
 }
 
 // rule is what one fault in `errors[]` may break, and how that is said.
 type rule struct {
-	Name string `yaml:"-"`
-	EN   string
-	ZH   string `yaml:"zh-CN"`
+	Name  string `yaml:"-"`
+	words `yaml:",inline"`
 }
 
-// contents of the registry as far as they are generated from, sorted.
+type words struct {
+	EN string
+	ZH string `yaml:"zh-CN"`
+}
+
+// contents of the registry that are generated from, sorted: the codes that are not reserved, and the rules.
 type contents struct {
 	Codes []entry
 	Rules []rule
@@ -102,8 +104,9 @@ func parse(text []byte) (c contents, err error) {
 	var faults []error
 	for _, code := range slices.Sorted(maps.Keys(registry.Codes)) {
 		e := registry.Codes[code]
-		e.Code = code
-		c.Codes = append(c.Codes, e)
+		if e.Code = code; !e.Reserved {
+			c.Codes = append(c.Codes, e)
+		}
 		texts := []string{e.Title, e.Message.EN, e.Message.ZH, e.Description}
 		switch {
 		case !codeForm.MatchString(code):
@@ -112,7 +115,7 @@ func parse(text []byte) (c contents, err error) {
 			faults = append(faults, fmt.Errorf("%s: status %d is not 4xx or 5xx", code, e.Status))
 		case slices.Contains(texts, ""):
 			faults = append(faults, fmt.Errorf("%s: needs title, message.en, message.zh-CN and description", code))
-		case strings.ContainsAny(strings.Join(texts, ""), "%{}<>\n"):
+		case strings.ContainsAny(strings.Join(texts, "")+e.Rejection.Description, "%{}<>\n"):
 			faults = append(faults, fmt.Errorf("%s: variable text; a text is the same for every occurrence", code))
 		}
 	}
@@ -162,6 +165,7 @@ type Info struct {
 	Title       string // short English
 	EN, ZH      string // the message, en and zh-CN
 	Description string // what happened and what a client should do
+	Rejection   string // the same of an order that was rejected with the code; empty: none is
 }
 
 // Lookup finds a code; false for text that is no code.
@@ -179,7 +183,7 @@ func All() []Info { return slices.Clone(infos) }
 var infos = []Info{
 {{- range .Codes}}
 	{ {{- .Const}}, {{.Status}}, {{.Retryable}}, {{printf "%q, %q, %q" .Title .Message.EN .Message.ZH}},
-		{{printf "%q" .Description}}},
+		{{printf "%q" .Description}}, {{printf "%q" .Rejection.Description}}},
 {{- end}}
 }
 

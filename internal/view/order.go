@@ -1,5 +1,5 @@
-// Package view is how the domain looks to a client: finished bodies of the contract's types with their ETag. The command side
-// stores and writes them through, the query side caches and answers them; equal states give equal bytes.
+// Package view renders the domain for clients: finished bodies of the contract's types with their ETag. The command side stores them
+// under keys and writes them through to Redis, the query side caches and answers them. Equal states give equal bytes.
 package view
 
 import (
@@ -15,17 +15,17 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Body is a finished answer: what is sent as it is.
+// Body is a response body that is sent as it is, with its ETag.
 type Body struct {
 	Bytes []byte
 	ETag  string
 }
 
-// Finish encodes an answer and gives it its ETag: "version-hash", the hash alone for what has no version (0).
-func Finish(answer any, version int64) (Body, error) {
-	b, err := json.Marshal(answer)
+// Finish encodes a value and gives it its ETag: "version-hash", or the hash alone if version is 0.
+func Finish(value any, version int64) (Body, error) {
+	b, err := json.Marshal(value)
 	if err != nil {
-		return Body{}, fmt.Errorf("encode answer: %w", err)
+		return Body{}, fmt.Errorf("encode body: %w", err)
 	}
 	body := Raw(append(b, '\n'))
 	if version > 0 {
@@ -34,13 +34,14 @@ func Finish(answer any, version int64) (Body, error) {
 	return body, nil
 }
 
-// Raw is an answer that needs no encoding. Its ETag is the hash of its bytes.
+// Raw is a body that is encoded already. Its ETag is the hash of its bytes.
 func Raw(b []byte) Body {
 	sum := sha256.Sum256(b)
 	return Body{Bytes: b, ETag: `"` + hex.EncodeToString(sum[:8]) + `"`}
 }
 
-// Order is the order as a client sees it. address is the JSON of its shipping address, nil if it has none.
+// Order is the order as a client sees it. address is the JSON of its shipping address, nil if it has none. A rejection has the texts of
+// its code's `rejection` in the registry.
 func Order(o *order.Order, address []byte) (api.Order, error) {
 	a := api.Order{
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
@@ -54,16 +55,16 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 	}
 	if r := o.Rejection; r != nil {
 		info, _ := errcode.Lookup(errcode.Code(r.Code))
-		a.Rejection = &api.Rejection{Code: api.RejectionCode(r.Code), Message: info.EN}
+		a.Rejection = &api.Rejection{Code: api.RejectionCode(r.Code), Title: info.Title, Message: info.EN, Detail: info.Rejection}
 		if r.DeclineReason != "" {
-			a.Rejection.DeclineReason = &r.DeclineReason
+			a.Rejection.DeclineReason = (*string)(&r.DeclineReason)
 		}
 		for _, s := range r.SKUs {
 			a.Rejection.Skus = append(a.Rejection.Skus, api.ShortSKU{Sku: s.SKU, Requested: s.Requested, Available: s.Available})
 		}
 	}
 	if len(address) > 0 {
-		a.ShippingAddress = new(api.Address)
+		a.ShippingAddress = new(api.OrderAddress)
 		if err := json.Unmarshal(address, a.ShippingAddress); err != nil {
 			return a, fmt.Errorf("address of %s: %w", a.ID, err)
 		}
@@ -71,8 +72,8 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 	return a, nil
 }
 
-// OrderBody is the finished answer of an order. Its ETag has the order's version, not its row's rev, so that an answer rebuilt
-// from events is the same to the byte.
+// OrderBody is the finished body of an order. Its ETag has the order's version, not its row's rev, so that a body rebuilt from events is
+// the same to the byte.
 func OrderBody(o *order.Order, address []byte) (Body, error) {
 	a, err := Order(o, address)
 	if err != nil {

@@ -20,6 +20,6 @@ ORDER BY version LIMIT @page;
 
 -- name: GetSaga :many
 -- An order without steps is one row of nulls, no order is no row.
-SELECT s.step, s.status, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
+SELECT s.step, s.status, s.attempt, s.tries, s.last_code, s.next_at, s.started_at, s.finished_at FROM orders o
 LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_id = o.id
 WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid) ORDER BY s.position, s.attempt;

@@ -26,6 +26,7 @@ function rule(schema, where) {
 
 function properties(schema, where) {
   const found = {};
+  if (schema.discriminator?.propertyName === 'type') found.type = Object.keys(schema.discriminator.mapping);
   for (const part of [schema, ...(schema.allOf ?? [])]) {
     for (const [name, property] of Object.entries(part.properties ?? {})) {
       const r = rule(property, `${where}.${name}`);

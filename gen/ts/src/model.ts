@@ -3,7 +3,9 @@ import type * as api from './api/types.gen.js';
 import type { Open } from './open.js';
 
 export type Order = Open<api.Order>;
-export type Event = Open<api.Event>;
+/** One entry of an order's history. `type` tells what `data` holds; a type that this package does not know is 'UNKNOWN'. */
+export type Event = Known<api.Event> | (api.EventBase & { type: 'UNKNOWN'; data: Record<string, unknown> });
+type Known<E> = E extends { type: string } ? { [K in keyof E]: K extends 'type' ? E[K] : Open<E[K]> } : never;
 export type Saga = Open<api.Saga>;
 export type SagaStep = Open<api.SagaStep>;
 export type Product = Open<api.Product>;

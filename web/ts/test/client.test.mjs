@@ -263,7 +263,7 @@ test('an order that ends rejected is thrown as the refusal that it would have be
 });
 
 test('values that are newer than the package are UNKNOWN, and nothing else is touched', async (t) => {
-  const step = { name: 'teleport', status: 'glowing', attempts: 1, last_error: { code: 'ABC_001', message: 'm' }, next_try_at: null, started_at: null, finished_at: null };
+  const step = { name: 'teleport', status: 'glowing', attempt: 1, tries: 1, last_error: { code: 'ABC_001', message: 'm' }, next_try_at: null, started_at: null, finished_at: null };
   const answers = {
     '/v1/orders/1': order({ status: 'archived', payment_status: 'pledged', fulfillment_status: 'partial', customer_ref: 'archived' }),
     '/v1/orders': { data: [order(), order({ status: 'archived' })], next_cursor: null },

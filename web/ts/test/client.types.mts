@@ -16,7 +16,7 @@ export function advice(problem: Errors['cancelOrder']): string {
     case 'ORD_001': case 'ORD_007': case 'ORD_009':
     case 'REQ_007': case 'REQ_008': case 'REQ_009':
     case 'IDEM_001': case 'IDEM_002': case 'IDEM_003': case 'IDEM_004':
-    case 'AUTH_001': case 'AUTH_002': case 'AUTH_003': case 'AUTH_004': case 'AUTH_005': case 'AUTH_006':
+    case 'AUTH_001': case 'AUTH_002': case 'AUTH_003': case 'AUTH_004': case 'AUTH_005':
     case 'RATE_001': case 'RATE_003':
     case 'SYS_001': case 'SYS_002': case 'SYS_003': case 'SYS_005': case 'SYS_006':
     case 'UNKNOWN': case 'NETWORK':
@@ -74,10 +74,17 @@ export async function answers(): Promise<void> {
   holds<Equal<Order['status'], 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled' | 'UNKNOWN'>>();
   holds<Equal<Order['id'], string>>();
   holds<Equal<Order['version'], number>>();
-  holds<Equal<NonNullable<Order['rejection']>['code'], 'INV_002' | 'INV_003' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'UNKNOWN'>>();
+  holds<Equal<NonNullable<Order['rejection']>['code'], 'INV_002' | 'INV_003' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'UNKNOWN'>>();
   const held = await og.orders.get('ord_', { ifNoneMatch: '"1"' });
   holds<Equal<typeof held, Order | null>>();
-  for await (const event of og.orders.events('ord_')) holds<Equal<(typeof event)['data'], { [key: string]: unknown }>>();
+  for await (const event of og.orders.events('ord_')) {
+    const at: string = event.created_at;
+    if (event.type === 'order.created') holds<Equal<(typeof event.data.lines)[number]['quantity'], number>>();
+    else if (event.type === 'order.rejected') holds<Equal<typeof event.data.decline_reason, string | null>>();
+    else if (event.type === 'UNKNOWN') holds<Equal<typeof event.data, Record<string, unknown>>>();
+    // @ts-expect-error data depends on the type
+    void (at && event.data.lines);
+  }
   const page = await og.orders.list({ status: 'confirmed', limit: 5 }, { traceId: 'x' }).page();
   holds<Equal<typeof page.data, Order[]>>();
   const [step] = (await og.orders.saga('ord_')).steps;

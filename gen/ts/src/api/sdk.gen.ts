@@ -20,21 +20,31 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
 
 /**
  * This contract as JSON
+ *
+ * The document that this page, the clients and the gateway's own checks are made of.
  */
 export const getOpenApijson = <ThrowOnError extends boolean = false>(options?: Options<GetOpenApijsonData, ThrowOnError>): RequestResult<GetOpenApijsonResponses, GetOpenApijsonErrors, ThrowOnError> => (options?.client ?? client).get<GetOpenApijsonResponses, GetOpenApijsonErrors, ThrowOnError>({ url: '/openapi.json', ...options });
 
 /**
  * This contract as YAML
+ *
+ * The same document as `/openapi.json`, for people who read it.
  */
 export const getOpenApiyaml = <ThrowOnError extends boolean = false>(options?: Options<GetOpenApiyamlData, ThrowOnError>): RequestResult<GetOpenApiyamlResponses, GetOpenApiyamlErrors, ThrowOnError> => (options?.client ?? client).get<GetOpenApiyamlResponses, GetOpenApiyamlErrors, ThrowOnError>({ url: '/openapi.yaml', ...options });
 
 /**
  * All error codes
+ *
+ * The error registry: every code that an operation of this contract or an unknown address answers, or that an order is rejected
+ * with.
+ *
  */
 export const listErrors = <ThrowOnError extends boolean = false>(options?: Options<ListErrorsData, ThrowOnError>): RequestResult<ListErrorsResponses, ListErrorsErrors, ThrowOnError> => (options?.client ?? client).get<ListErrorsResponses, ListErrorsErrors, ThrowOnError>({ url: '/v1/errors', ...options });
 
 /**
  * One error code
+ *
+ * What a code means and what to do. The `type` of a problem is this address.
  */
 export const getError = <ThrowOnError extends boolean = false>(options: Options<GetErrorData, ThrowOnError>): RequestResult<GetErrorResponses, GetErrorErrors, ThrowOnError> => (options.client ?? client).get<GetErrorResponses, GetErrorErrors, ThrowOnError>({ url: '/v1/errors/{code}', ...options });
 
@@ -42,6 +52,8 @@ export const getError = <ThrowOnError extends boolean = false>(options: Options<
  * List products
  *
  * In the order of their skus.
+ *
+ * Needs the scope `catalog:read`.
  */
 export const listProducts = <ThrowOnError extends boolean = false>(options?: Options<ListProductsData, ThrowOnError>): RequestResult<ListProductsResponses, ListProductsErrors, ThrowOnError> => (options?.client ?? client).get<ListProductsResponses, ListProductsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -51,6 +63,10 @@ export const listProducts = <ThrowOnError extends boolean = false>(options?: Opt
 
 /**
  * Get a product
+ *
+ * A product with its prices.
+ *
+ * Needs the scope `catalog:read`.
  */
 export const getProduct = <ThrowOnError extends boolean = false>(options: Options<GetProductData, ThrowOnError>): RequestResult<GetProductResponses, GetProductErrors, ThrowOnError> => (options.client ?? client).get<GetProductResponses, GetProductErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -62,6 +78,8 @@ export const getProduct = <ThrowOnError extends boolean = false>(options: Option
  * What of a sku can still be sold
  *
  * For display. Whether an order gets its pieces is decided when it is placed.
+ *
+ * Needs the scope `inventory:read`.
  */
 export const getInventory = <ThrowOnError extends boolean = false>(options: Options<GetInventoryData, ThrowOnError>): RequestResult<GetInventoryResponses, GetInventoryErrors, ThrowOnError> => (options.client ?? client).get<GetInventoryResponses, GetInventoryErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -73,6 +91,8 @@ export const getInventory = <ThrowOnError extends boolean = false>(options: Opti
  * List orders
  *
  * The newest first.
+ *
+ * Needs the scope `orders:read`.
  */
 export const listOrders = <ThrowOnError extends boolean = false>(options?: Options<ListOrdersData, ThrowOnError>): RequestResult<ListOrdersResponses, ListOrdersErrors, ThrowOnError> => (options?.client ?? client).get<ListOrdersResponses, ListOrdersErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -90,6 +110,7 @@ export const listOrders = <ThrowOnError extends boolean = false>(options?: Optio
  * A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
  * same code in `rejection`.
  *
+ * Needs the scope `orders:write`.
  */
 export const placeOrder = <ThrowOnError extends boolean = false>(options: Options<PlaceOrderData, ThrowOnError>): RequestResult<PlaceOrderResponses, PlaceOrderErrors, ThrowOnError> => (options.client ?? client).post<PlaceOrderResponses, PlaceOrderErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -103,6 +124,10 @@ export const placeOrder = <ThrowOnError extends boolean = false>(options: Option
 
 /**
  * Get an order
+ *
+ * The order as it stands, at least as new as `X-Consistency-Token`.
+ *
+ * Needs the scope `orders:read`.
  */
 export const getOrder = <ThrowOnError extends boolean = false>(options: Options<GetOrderData, ThrowOnError>): RequestResult<GetOrderResponses, GetOrderErrors, ThrowOnError> => (options.client ?? client).get<GetOrderResponses, GetOrderErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -113,9 +138,10 @@ export const getOrder = <ThrowOnError extends boolean = false>(options: Options<
 /**
  * Cancel an order
  *
- * Records your wish and answers 202. What was reserved is then released, what was authorized voided, what was captured
+ * Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
  * refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
  *
+ * Needs the scope `orders:write`.
  */
 export const cancelOrder = <ThrowOnError extends boolean = false>(options: Options<CancelOrderData, ThrowOnError>): RequestResult<CancelOrderResponses, CancelOrderErrors, ThrowOnError> => (options.client ?? client).post<CancelOrderResponses, CancelOrderErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -131,6 +157,8 @@ export const cancelOrder = <ThrowOnError extends boolean = false>(options: Optio
  * List the events of an order
  *
  * The oldest first.
+ *
+ * Needs the scope `orders:read`.
  */
 export const listOrderEvents = <ThrowOnError extends boolean = false>(options: Options<ListOrderEventsData, ThrowOnError>): RequestResult<ListOrderEventsResponses, ListOrderEventsErrors, ThrowOnError> => (options.client ?? client).get<ListOrderEventsResponses, ListOrderEventsErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
@@ -140,6 +168,10 @@ export const listOrderEvents = <ThrowOnError extends boolean = false>(options: O
 
 /**
  * How far an order's saga is
+ *
+ * The steps of reserving, paying and, where something failed, of taking it back.
+ *
+ * Needs the scope `orders:read`.
  */
 export const getOrderSaga = <ThrowOnError extends boolean = false>(options: Options<GetOrderSagaData, ThrowOnError>): RequestResult<GetOrderSagaResponses, GetOrderSagaErrors, ThrowOnError> => (options.client ?? client).get<GetOrderSagaResponses, GetOrderSagaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],

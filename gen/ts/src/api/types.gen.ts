@@ -4,21 +4,51 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
+/**
+ * Where an order is to be sent.
+ */
 export type Address = {
+    /**
+     * Who receives it.
+     */
     name: string;
+    /**
+     * Street and number.
+     */
     line1: string;
-    line2?: string;
+    /**
+     * More of the address, such as care of or a floor.
+     */
+    line2?: string | null;
+    /**
+     * The city.
+     */
     city: string;
-    region?: string;
+    /**
+     * The state, province or region.
+     */
+    region?: string | null;
+    /**
+     * The postal code.
+     */
     postal_code: string;
     /**
      * ISO 3166-1 alpha-2.
      */
     country: string;
-    phone?: string;
+    /**
+     * Where the carrier can call.
+     */
+    phone?: string | null;
 };
 
+/**
+ * A cancellation.
+ */
 export type CancelOrder = {
+    /**
+     * Why. It is kept in the order's events.
+     */
     reason?: string;
 };
 
@@ -32,64 +62,156 @@ export type ClientId = string;
  */
 export type Currency = string;
 
+/**
+ * An OpenAPI document.
+ */
+export type Document = {
+    [key: string]: unknown;
+};
+
+/**
+ * A code of the error registry.
+ */
 export type ErrorCode = {
+    /**
+     * The code. It never changes its meaning or its status.
+     */
     code: string;
+    /**
+     * The HTTP status of a refusal with this code.
+     */
     status: number;
     /**
      * True: the same request with the same key may succeed later.
      */
     retryable: boolean;
+    /**
+     * A few English words.
+     */
     title: string;
-    message: {
-        en: string;
-        'zh-CN': string;
-    };
+    message: ErrorMessage;
     /**
      * What happened and what to do.
      */
     description: string;
+    rejection: ErrorRejection | null;
 };
 
+/**
+ * The error registry, in one page.
+ */
 export type ErrorCodeList = {
+    /**
+     * The codes.
+     */
     data: Array<ErrorCode>;
     next_cursor: NextCursor;
 };
 
-export type Event = {
+/**
+ * A sentence for people, in each language.
+ */
+export type ErrorMessage = {
+    /**
+     * English.
+     */
+    en: string;
+    /**
+     * Simplified Chinese.
+     */
+    'zh-CN': string;
+};
+
+/**
+ * What the code means as the `rejection` of an order. Null if no order is rejected with it.
+ */
+export type ErrorRejection = {
+    /**
+     * What happened and what to do. The remedy is always a new key.
+     */
+    description: string;
+};
+
+/**
+ * One entry of an order's history. `type` tells what `data` holds. Types may be added: skip what you do not know.
+ *
+ */
+export type Event = ({
+    type: 'order.created';
+} & OrderCreatedEvent) | ({
+    type: 'order.updated';
+} & OrderUpdatedEvent) | ({
+    type: 'order.stock_reserved';
+} & OrderStockReservedEvent) | ({
+    type: 'order.stock_rejected';
+} & OrderStockRejectedEvent) | ({
+    type: 'order.paid';
+} & OrderPaidEvent) | ({
+    type: 'order.payment_failed';
+} & OrderPaymentFailedEvent) | ({
+    type: 'order.confirmed';
+} & OrderConfirmedEvent) | ({
+    type: 'order.cancel_requested';
+} & OrderCancelRequestedEvent) | ({
+    type: 'order.cancelled';
+} & OrderCancelledEvent) | ({
+    type: 'order.rejected';
+} & OrderRejectedEvent) | ({
+    type: 'order.refunded';
+} & OrderRefundedEvent);
+
+/**
+ * What every event has, whatever its type.
+ */
+export type EventBase = {
+    /**
+     * The id of the event. It is unique: an event that comes twice has the same one.
+     */
     id: string;
-    type: 'order.created' | 'order.updated' | 'order.stock_reserved' | 'order.stock_rejected' | 'order.paid' | 'order.payment_failed' | 'order.confirmed' | 'order.cancel_requested' | 'order.cancelled' | 'order.rejected' | 'order.refunded';
     /**
      * The order's version after this event, without gaps.
      */
     sequence: number;
+    /**
+     * The id of the order that the event is about.
+     */
     resource: OrderId;
+    /**
+     * The version of the form of `data`. A form that older readers cannot read has a higher one.
+     */
     schema_version: number;
+    /**
+     * When the event happened.
+     */
     created_at: string;
     cause: EventCause;
-    /**
-     * What the event says
-     */
-    data: {
-        [key: string]: unknown;
-    };
 };
 
 /**
  * What led to the event.
  */
 export type EventCause = {
+    /**
+     * The trace id of the request that it goes back to.
+     */
     trace_id: string;
     /**
      * The operationId of a request, or the topic of the reply that the saga went on with.
      */
     operation: string;
     /**
-     * The API key or the saga.
+     * The id of the API key that asked for it, or `saga`.
      */
     actor: string;
 };
 
+/**
+ * A page of events, the oldest first.
+ */
 export type EventList = {
+    /**
+     * The events.
+     */
     data: Array<Event>;
     next_cursor: NextCursor;
 };
@@ -112,11 +234,28 @@ export type Fault = {
     message: string;
 };
 
+/**
+ * What in the request is wrong, place by place.
+ */
 export type Faults = Array<Fault>;
 
+/**
+ * How much of the order is on its way.
+ *
+ * - `unfulfilled`: Nothing was shipped.
+ * - `partial`: Some pieces were shipped.
+ * - `shipped`: All pieces were shipped.
+ * - `delivered`: All pieces have arrived.
+ */
 export type FulfillmentStatus = 'unfulfilled' | 'partial' | 'shipped' | 'delivered';
 
+/**
+ * The stock of a product.
+ */
 export type Inventory = {
+    /**
+     * The sku of the product.
+     */
     sku: ClientId;
     /**
      * Pieces in the warehouse.
@@ -147,6 +286,9 @@ export type Metadata = {
  * An integer amount of minor units and its currency.
  */
 export type Money = {
+    /**
+     * How many minor units, such as cents.
+     */
     amount: number;
     currency: Currency;
 };
@@ -156,6 +298,16 @@ export type Money = {
  */
 export type NextCursor = string | null;
 
+/**
+ * The type says it all.
+ */
+export type NoData = {
+    [key: string]: unknown;
+};
+
+/**
+ * An order as it stands.
+ */
 export type Order = {
     id: OrderId;
     status: OrderStatus;
@@ -166,62 +318,427 @@ export type Order = {
      */
     version: number;
     currency: Currency;
+    /**
+     * Your id of the customer.
+     */
     customer_ref: ClientId;
+    /**
+     * What was ordered.
+     */
     lines: Array<OrderLine>;
+    /**
+     * The sum of the lines.
+     */
     subtotal: Money;
+    /**
+     * What a coupon takes off the subtotal.
+     */
     discount: Money;
+    /**
+     * What the customer pays.
+     */
     total: Money;
+    /**
+     * The coupon of the order.
+     */
     coupon_code: string | null;
-    shipping_address: Address | null;
+    shipping_address: OrderAddress | null;
     rejection: Rejection | null;
+    /**
+     * When the stock goes back on sale, of an order that waits to be paid.
+     */
     reservation_expires_at: string | null;
+    /**
+     * When the cancellation was asked for.
+     */
     cancel_requested_at: string | null;
     metadata: Metadata;
+    /**
+     * When the order was placed.
+     */
     created_at: string;
+    /**
+     * When its last event happened.
+     */
     updated_at: string;
 };
 
-export type OrderId = string;
+/**
+ * Where the order is sent, as it was given.
+ */
+export type OrderAddress = {
+    /**
+     * Who receives it.
+     */
+    name: string;
+    /**
+     * Street and number.
+     */
+    line1: string;
+    /**
+     * More of the address.
+     */
+    line2: string | null;
+    /**
+     * The city.
+     */
+    city: string;
+    /**
+     * The state, province or region.
+     */
+    region: string | null;
+    /**
+     * The postal code.
+     */
+    postal_code: string;
+    /**
+     * ISO 3166-1 alpha-2.
+     */
+    country: string;
+    /**
+     * Where the carrier can call.
+     */
+    phone: string | null;
+};
 
-export type OrderLine = {
+/**
+ * How much money moved.
+ */
+export type OrderAmountData = {
+    amount: Money;
+};
+
+/**
+ * Why the order is to be cancelled.
+ */
+export type OrderCancelRequestedData = {
+    /**
+     * The `reason` of the request.
+     */
+    reason: string | null;
+};
+
+/**
+ * The cancellation was asked for and is under way.
+ */
+export type OrderCancelRequestedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.cancel_requested';
+    data: OrderCancelRequestedData;
+};
+
+/**
+ * The order is cancelled.
+ */
+export type OrderCancelledEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.cancelled';
+    data: NoData;
+};
+
+/**
+ * The order is paid and its stock is taken.
+ */
+export type OrderConfirmedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.confirmed';
+    data: NoData;
+};
+
+/**
+ * The order as it was placed, at the prices of that moment.
+ */
+export type OrderCreatedData = {
+    currency: Currency;
+    /**
+     * Your id of the customer.
+     */
+    customer_ref: ClientId;
+    /**
+     * What was ordered.
+     */
+    lines: Array<OrderCreatedLine>;
+    /**
+     * The sum of the lines.
+     */
+    total: Money;
+    /**
+     * True: a payment method came with the order.
+     */
+    with_payment: boolean;
+    metadata: Metadata;
+};
+
+/**
+ * The order was taken in.
+ */
+export type OrderCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.created';
+    data: OrderCreatedData;
+};
+
+/**
+ * A product and how many of it.
+ */
+export type OrderCreatedLine = {
+    /**
+     * The sku of the product.
+     */
     sku: ClientId;
     /**
      * The product's name when the order was placed.
      */
     name: string;
+    /**
+     * How many pieces.
+     */
     quantity: number;
+    /**
+     * The price of one piece.
+     */
     unit_price: Money;
+};
+
+/**
+ * The id of an order. The gateway gives it.
+ */
+export type OrderId = string;
+
+/**
+ * A product of the order, at the price of the moment of placing.
+ */
+export type OrderLine = {
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * The product's name when the order was placed.
+     */
+    name: string;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+    /**
+     * The price of one piece.
+     */
+    unit_price: Money;
+    /**
+     * The price of all pieces.
+     */
     total: Money;
 };
 
+/**
+ * A page of orders, the newest first.
+ */
 export type OrderList = {
+    /**
+     * The orders.
+     */
     data: Array<Order>;
     next_cursor: NextCursor;
 };
 
 /**
- * pending: taken; its stock is being reserved. reserved: stock is held, payment is awaited or under way. confirmed: paid and
- * stock taken. completed: delivered. rejected: see `rejection`. cancelled: on your wish.
+ * The payment is captured.
+ */
+export type OrderPaidEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.paid';
+    data: OrderAmountData;
+};
+
+/**
+ * Why the payment failed.
+ */
+export type OrderPaymentFailedData = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * With PAY_007, the provider's reason.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * The payment attempt ended without a charge.
+ */
+export type OrderPaymentFailedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.payment_failed';
+    data: OrderPaymentFailedData;
+};
+
+/**
+ * The payment was given back.
+ */
+export type OrderRefundedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.refunded';
+    data: OrderAmountData;
+};
+
+/**
+ * Why the order was rejected.
+ */
+export type OrderRejectedData = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * With INV_002, what was short.
+     */
+    skus: Array<ShortSku> | null;
+    /**
+     * With PAY_007, the provider's reason.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * The order could not be fulfilled.
+ */
+export type OrderRejectedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.rejected';
+    data: OrderRejectedData;
+};
+
+/**
+ * Where the order is in its life.
  *
+ * - `pending`: Taken in. Its stock is being reserved.
+ * - `reserved`: Its stock is held. Its payment is awaited or under way.
+ * - `confirmed`: Paid, and its stock is taken.
+ * - `completed`: Delivered.
+ * - `rejected`: It could not be fulfilled. `rejection` says why.
+ * - `cancelled`: Cancelled at your request.
  */
 export type OrderStatus = 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled';
 
+/**
+ * What was short.
+ */
+export type OrderStockRejectedData = {
+    /**
+     * The products of which less was there than was ordered.
+     */
+    skus: Array<ShortSku>;
+};
+
+/**
+ * Something was short, and nothing is held.
+ */
+export type OrderStockRejectedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.stock_rejected';
+    data: OrderStockRejectedData;
+};
+
+/**
+ * How long the stock is held.
+ */
+export type OrderStockReservedData = {
+    /**
+     * When the stock goes back on sale unless the order is paid.
+     */
+    expires_at: string;
+};
+
+/**
+ * All lines are held for the order.
+ */
+export type OrderStockReservedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.stock_reserved';
+    data: OrderStockReservedData;
+};
+
+/**
+ * What changed.
+ */
+export type OrderUpdatedData = {
+    payment_status: PaymentStatus;
+};
+
+/**
+ * The payment status changed and nothing else.
+ */
+export type OrderUpdatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.updated';
+    data: OrderUpdatedData;
+};
+
+/**
+ * Where the payment of the order is.
+ *
+ * - `none`: Nothing was authorized yet.
+ * - `authorized`: The amount is held on the payment method.
+ * - `paid`: The amount is captured.
+ * - `partially_refunded`: A part of the amount was given back.
+ * - `refunded`: The whole amount was given back.
+ * - `failed`: The last attempt ended without a charge.
+ */
 export type PaymentStatus = 'none' | 'authorized' | 'paid' | 'partially_refunded' | 'refunded' | 'failed';
 
+/**
+ * An order to place.
+ */
 export type PlaceOrder = {
     currency: Currency;
     /**
      * Your id of the customer.
      */
     customer_ref: ClientId;
+    /**
+     * What is ordered. A sku stands in one line only.
+     */
     lines: Array<PlaceOrderLine>;
     payment?: PlaceOrderPayment;
     shipping_address?: Address;
     metadata?: Metadata;
 };
 
+/**
+ * A product and how many of it.
+ */
 export type PlaceOrderLine = {
+    /**
+     * The sku of the product.
+     */
     sku: ClientId;
+    /**
+     * How many pieces.
+     */
     quantity: number;
     /**
      * If given and no longer the price, the order is refused with ORD_004.
@@ -251,6 +768,9 @@ export type Problem = {
      * The code in a few English words, always the same.
      */
     title: string;
+    /**
+     * The HTTP status.
+     */
     status: number;
     /**
      * What happened and what to do, in English: the description of the code.
@@ -274,23 +794,104 @@ export type Problem = {
     trace_id: string;
 };
 
-export type Problem400Idem001004Req001002003004 = ProblemIdem001 | ProblemIdem004 | ProblemReq001 | ProblemReq002 | ProblemReq003 | ProblemReq004;
+/**
+ * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+ */
+export type Problem400Idem001004Req001002003004 = ({
+    code: 'IDEM_001';
+} & ProblemIdem001) | ({
+    code: 'IDEM_004';
+} & ProblemIdem004) | ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003) | ({
+    code: 'REQ_004';
+} & ProblemReq004);
 
-export type Problem400Req003012 = ProblemReq003 | ProblemReq012;
+/**
+ * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+ */
+export type Problem400Req003012 = ({
+    code: 'REQ_003';
+} & ProblemReq003) | ({
+    code: 'REQ_012';
+} & ProblemReq012);
 
-export type Problem401Auth001002003004 = ProblemAuth001 | ProblemAuth002 | ProblemAuth003 | ProblemAuth004;
+/**
+ * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+ */
+export type Problem401Auth001002003004 = ({
+    code: 'AUTH_001';
+} & ProblemAuth001) | ({
+    code: 'AUTH_002';
+} & ProblemAuth002) | ({
+    code: 'AUTH_003';
+} & ProblemAuth003) | ({
+    code: 'AUTH_004';
+} & ProblemAuth004);
 
-export type Problem403Auth005006 = ProblemAuth005 | ProblemAuth006;
+/**
+ * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
+ */
+export type Problem409Idem003Ord002007009 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_002';
+} & ProblemOrd002) | ({
+    code: 'ORD_007';
+} & ProblemOrd007) | ({
+    code: 'ORD_009';
+} & ProblemOrd009);
 
-export type Problem409Idem003Ord002007009 = ProblemIdem003 | ProblemOrd002 | ProblemOrd007 | ProblemOrd009;
+/**
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ */
+export type Problem422Cat003004005Idem002Ord003004005008 = ({
+    code: 'CAT_003';
+} & ProblemCat003) | ({
+    code: 'CAT_004';
+} & ProblemCat004) | ({
+    code: 'CAT_005';
+} & ProblemCat005) | ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'ORD_003';
+} & ProblemOrd003) | ({
+    code: 'ORD_004';
+} & ProblemOrd004) | ({
+    code: 'ORD_005';
+} & ProblemOrd005) | ({
+    code: 'ORD_008';
+} & ProblemOrd008);
 
-export type Problem422Cat003004005Idem002Ord003004005008 = ProblemCat003 | ProblemCat004 | ProblemCat005 | ProblemIdem002 | ProblemOrd003 | ProblemOrd004 | ProblemOrd005 | ProblemOrd008;
+/**
+ * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+ */
+export type Problem503Rate003Sys002004005 = ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
+    code: 'SYS_004';
+} & ProblemSys004) | ({
+    code: 'SYS_005';
+} & ProblemSys005);
 
-export type Problem503Rate003Sys002004005 = ProblemRate003 | ProblemSys002 | ProblemSys004 | ProblemSys005;
-
-export type Problem503Rate003Sys002005 = ProblemRate003 | ProblemSys002 | ProblemSys005;
-
-export type Problem503Rate003Sys002005006 = ProblemRate003 | ProblemSys002 | ProblemSys005 | ProblemSys006;
+/**
+ * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+ */
+export type Problem503Rate003Sys002005006 = ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
+    code: 'SYS_005';
+} & ProblemSys005) | ({
+    code: 'SYS_006';
+} & ProblemSys006);
 
 /**
  * API key missing
@@ -298,6 +899,9 @@ export type Problem503Rate003Sys002005006 = ProblemRate003 | ProblemSys002 | Pro
  * The request has no `Authorization` header of the form `Bearer og_...`. Send one.
  */
 export type ProblemAuth001 = Problem & {
+    /**
+     * API key missing.
+     */
     code: 'AUTH_001';
 };
 
@@ -307,6 +911,9 @@ export type ProblemAuth001 = Problem & {
  * The key is mistyped, incomplete or of another installation. Check where it is configured.
  */
 export type ProblemAuth002 = Problem & {
+    /**
+     * API key unknown.
+     */
     code: 'AUTH_002';
 };
 
@@ -316,6 +923,9 @@ export type ProblemAuth002 = Problem & {
  * The key's life is over. Use its successor.
  */
 export type ProblemAuth003 = Problem & {
+    /**
+     * API key expired.
+     */
     code: 'AUTH_003';
 };
 
@@ -325,6 +935,9 @@ export type ProblemAuth003 = Problem & {
  * Somebody of your account revoked the key. Use another one.
  */
 export type ProblemAuth004 = Problem & {
+    /**
+     * API key revoked.
+     */
     code: 'AUTH_004';
 };
 
@@ -334,16 +947,10 @@ export type ProblemAuth004 = Problem & {
  * The contract names the scope of each operation. Use a key that has it.
  */
 export type ProblemAuth005 = Problem & {
+    /**
+     * Scope missing.
+     */
     code: 'AUTH_005';
-};
-
-/**
- * Wrong mode
- *
- * A test key was used where only live keys work, or the reverse. Use a key of the other mode.
- */
-export type ProblemAuth006 = Problem & {
-    code: 'AUTH_006';
 };
 
 /**
@@ -352,6 +959,9 @@ export type ProblemAuth006 = Problem & {
  * Your account has no product with this sku. Check the sku.
  */
 export type ProblemCat001 = Problem & {
+    /**
+     * Product not found.
+     */
     code: 'CAT_001';
 };
 
@@ -361,6 +971,9 @@ export type ProblemCat001 = Problem & {
  * At least one line names an inactive product. Remove it.
  */
 export type ProblemCat003 = Problem & {
+    /**
+     * Product not for sale.
+     */
     code: 'CAT_003';
     errors: Faults;
 };
@@ -371,6 +984,9 @@ export type ProblemCat003 = Problem & {
  * At least one line names a product that is not sold in the order's currency. Choose another currency or remove it.
  */
 export type ProblemCat004 = Problem & {
+    /**
+     * No price in this currency.
+     */
     code: 'CAT_004';
     errors: Faults;
 };
@@ -381,6 +997,9 @@ export type ProblemCat004 = Problem & {
  * At least one line names a sku that your account does not have. Check the skus.
  */
 export type ProblemCat005 = Problem & {
+    /**
+     * Unknown sku.
+     */
     code: 'CAT_005';
     errors: Faults;
 };
@@ -391,6 +1010,9 @@ export type ProblemCat005 = Problem & {
  * This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.
  */
 export type ProblemIdem001 = Problem & {
+    /**
+     * Idempotency-Key missing.
+     */
     code: 'IDEM_001';
 };
 
@@ -400,6 +1022,9 @@ export type ProblemIdem001 = Problem & {
  * The key belongs to a request with another body or path. Use a new key for a new change.
  */
 export type ProblemIdem002 = Problem & {
+    /**
+     * Idempotency-Key reused.
+     */
     code: 'IDEM_002';
 };
 
@@ -409,6 +1034,9 @@ export type ProblemIdem002 = Problem & {
  * The first request with this key is not answered yet. Wait for Retry-After and repeat it with the same key.
  */
 export type ProblemIdem003 = Problem & {
+    /**
+     * Still in progress.
+     */
     code: 'IDEM_003';
 };
 
@@ -418,15 +1046,21 @@ export type ProblemIdem003 = Problem & {
  * A key has 8 to 255 visible ASCII characters and stands in one header line, plain or in quotes.
  */
 export type ProblemIdem004 = Problem & {
+    /**
+     * Malformed Idempotency-Key.
+     */
     code: 'IDEM_004';
 };
 
 /**
- * Unknown sku
+ * No stock record
  *
  * Your account has no product with this sku. Check the sku.
  */
 export type ProblemInv001 = Problem & {
+    /**
+     * No stock record.
+     */
     code: 'INV_001';
 };
 
@@ -436,6 +1070,9 @@ export type ProblemInv001 = Problem & {
  * Your account has no order with this id in this mode. Check the id and the key.
  */
 export type ProblemOrd001 = Problem & {
+    /**
+     * Order not found.
+     */
     code: 'ORD_001';
 };
 
@@ -445,6 +1082,9 @@ export type ProblemOrd001 = Problem & {
  * The order is in `from`, from where it can only go to what `allowed` lists. Read it again before you go on.
  */
 export type ProblemOrd002 = Problem & {
+    /**
+     * Not allowed in this state.
+     */
     code: 'ORD_002';
     from: OrderStatus;
     /**
@@ -459,6 +1099,9 @@ export type ProblemOrd002 = Problem & {
  * A sku stands in more than one line. Merge its lines.
  */
 export type ProblemOrd003 = Problem & {
+    /**
+     * Lines not valid.
+     */
     code: 'ORD_003';
     errors: Faults;
 };
@@ -469,6 +1112,9 @@ export type ProblemOrd003 = Problem & {
  * `sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.
  */
 export type ProblemOrd004 = Problem & {
+    /**
+     * Price changed.
+     */
     code: 'ORD_004';
     errors: Faults;
     sku: ClientId;
@@ -482,6 +1128,9 @@ export type ProblemOrd004 = Problem & {
  * An expected price names another currency than the order. Place one order per currency.
  */
 export type ProblemOrd005 = Problem & {
+    /**
+     * Mixed currencies.
+     */
     code: 'ORD_005';
     errors: Faults;
 };
@@ -492,6 +1141,9 @@ export type ProblemOrd005 = Problem & {
  * Nothing is left to do. Read the order for the state of its refund.
  */
 export type ProblemOrd007 = Problem & {
+    /**
+     * Already cancelled.
+     */
     code: 'ORD_007';
 };
 
@@ -501,6 +1153,9 @@ export type ProblemOrd007 = Problem & {
  * One order may not cost this much. Split it.
  */
 export type ProblemOrd008 = Problem & {
+    /**
+     * Order over the limit.
+     */
     code: 'ORD_008';
     errors: Faults;
 };
@@ -511,6 +1166,9 @@ export type ProblemOrd008 = Problem & {
  * Its payment is being captured at this moment. Repeat in a few seconds with the same key.
  */
 export type ProblemOrd009 = Problem & {
+    /**
+     * Step in flight.
+     */
     code: 'ORD_009';
 };
 
@@ -520,6 +1178,9 @@ export type ProblemOrd009 = Problem & {
  * The key has used up its rate. Wait for Retry-After, then repeat.
  */
 export type ProblemRate001 = Problem & {
+    /**
+     * Too many requests.
+     */
     code: 'RATE_001';
 };
 
@@ -529,6 +1190,9 @@ export type ProblemRate001 = Problem & {
  * The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat.
  */
 export type ProblemRate003 = Problem & {
+    /**
+     * Overloaded.
+     */
     code: 'RATE_003';
 };
 
@@ -538,6 +1202,9 @@ export type ProblemRate003 = Problem & {
  * The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed.
  */
 export type ProblemReq001 = Problem & {
+    /**
+     * Malformed JSON.
+     */
     code: 'REQ_001';
     errors: Faults;
 };
@@ -548,6 +1215,9 @@ export type ProblemReq001 = Problem & {
  * Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed.
  */
 export type ProblemReq002 = Problem & {
+    /**
+     * Body breaks the schema.
+     */
     code: 'REQ_002';
     errors: Faults;
 };
@@ -558,6 +1228,9 @@ export type ProblemReq002 = Problem & {
  * A path, query or header parameter breaks the contract, or a signed one was altered. Correct what `errors` names.
  */
 export type ProblemReq003 = Problem & {
+    /**
+     * Bad parameter.
+     */
     code: 'REQ_003';
     errors: Faults;
 };
@@ -568,6 +1241,9 @@ export type ProblemReq003 = Problem & {
  * The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them.
  */
 export type ProblemReq004 = Problem & {
+    /**
+     * Unknown field.
+     */
     code: 'REQ_004';
     errors: Faults;
 };
@@ -578,6 +1254,9 @@ export type ProblemReq004 = Problem & {
  * No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
  */
 export type ProblemReq005 = Problem & {
+    /**
+     * No such thing.
+     */
     code: 'REQ_005';
 };
 
@@ -587,6 +1266,9 @@ export type ProblemReq005 = Problem & {
  * The Accept header excludes every media type of this operation. Accept one that the contract lists.
  */
 export type ProblemReq007 = Problem & {
+    /**
+     * Not acceptable.
+     */
     code: 'REQ_007';
 };
 
@@ -596,6 +1278,9 @@ export type ProblemReq007 = Problem & {
  * The body is longer than this operation reads. Send less, for instance fewer lines per order.
  */
 export type ProblemReq008 = Problem & {
+    /**
+     * Body too large.
+     */
     code: 'REQ_008';
 };
 
@@ -605,6 +1290,9 @@ export type ProblemReq008 = Problem & {
  * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
  */
 export type ProblemReq009 = Problem & {
+    /**
+     * Media type or encoding not supported.
+     */
     code: 'REQ_009';
 };
 
@@ -614,6 +1302,9 @@ export type ProblemReq009 = Problem & {
  * The cursor was altered or belongs to another list or filter. Start again without a cursor.
  */
 export type ProblemReq012 = Problem & {
+    /**
+     * Bad cursor.
+     */
     code: 'REQ_012';
 };
 
@@ -623,6 +1314,9 @@ export type ProblemReq012 = Problem & {
  * The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.
  */
 export type ProblemSys001 = Problem & {
+    /**
+     * Internal error.
+     */
     code: 'SYS_001';
 };
 
@@ -632,6 +1326,9 @@ export type ProblemSys001 = Problem & {
  * Something that we depend on does not answer, and nothing was changed. Wait for Retry-After, then repeat.
  */
 export type ProblemSys002 = Problem & {
+    /**
+     * Dependency down.
+     */
     code: 'SYS_002';
 };
 
@@ -641,6 +1338,9 @@ export type ProblemSys002 = Problem & {
  * The request was withdrawn before anything was committed. Repeat it with the same key.
  */
 export type ProblemSys003 = Problem & {
+    /**
+     * Deadline exceeded.
+     */
     code: 'SYS_003';
 };
 
@@ -650,6 +1350,9 @@ export type ProblemSys003 = Problem & {
  * No part of the service can show a state as new as your `X-Consistency-Token`. Wait for Retry-After, then repeat.
  */
 export type ProblemSys004 = Problem & {
+    /**
+     * Consistency not reached.
+     */
     code: 'SYS_004';
 };
 
@@ -659,6 +1362,9 @@ export type ProblemSys004 = Problem & {
  * The instance takes no new work and nothing was changed. Repeat; another one will answer.
  */
 export type ProblemSys005 = Problem & {
+    /**
+     * Shutting down.
+     */
     code: 'SYS_005';
 };
 
@@ -668,12 +1374,27 @@ export type ProblemSys005 = Problem & {
  * The change may or may not have been made. Repeat with the same key, which cannot make it twice.
  */
 export type ProblemSys006 = Problem & {
+    /**
+     * Outcome unknown.
+     */
     code: 'SYS_006';
 };
 
+/**
+ * A product that can be ordered.
+ */
 export type Product = {
+    /**
+     * Your id of the product.
+     */
     sku: ClientId;
+    /**
+     * What it is called.
+     */
     name: string;
+    /**
+     * What it is.
+     */
     description: string;
     /**
      * One price per currency.
@@ -687,61 +1408,166 @@ export type Product = {
      * Counts the changes of the product.
      */
     version: number;
+    /**
+     * When the product was made.
+     */
     created_at: string;
+    /**
+     * When it last changed.
+     */
     updated_at: string;
 };
 
+/**
+ * A page of products, in the order of their skus.
+ */
 export type ProductList = {
+    /**
+     * The products.
+     */
     data: Array<Product>;
     next_cursor: NextCursor;
 };
 
 /**
- * Why an order was rejected, in the words of the error registry.
+ * Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
+ *
  */
 export type Rejection = {
-    code: 'INV_002' | 'INV_003' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008';
+    /**
+     * The code of the error registry.
+     *
+     * - `INV_002`: Not enough stock.
+     * - `INV_003`: Reservation expired.
+     * - `PAY_003`: Payment timed out.
+     * - `PAY_006`: Payment provider failed.
+     * - `PAY_007`: Payment declined.
+     */
+    code: 'INV_002' | 'INV_003' | 'PAY_003' | 'PAY_006' | 'PAY_007';
+    /**
+     * The code in a few English words, always the same.
+     */
+    title: string;
+    /**
+     * For people, in English.
+     */
     message: string;
+    /**
+     * What happened and what to do, in English: the description of the code's `rejection`.
+     */
+    detail: string;
+    /**
+     * Always false: the same key repeats the rejected order.
+     */
+    retryable: false;
     /**
      * With INV_002, what was short.
      */
     skus: Array<ShortSku> | null;
     /**
-     * With PAY_007, what the provider said.
+     * With PAY_007, the provider's reason. New ones may appear.
      */
     decline_reason: string | null;
 };
 
+/**
+ * How far an order is, step by step.
+ */
 export type Saga = {
     order_id: OrderId;
+    /**
+     * Where the saga is as a whole.
+     *
+     * - `running`: It goes forward.
+     * - `compensating`: It takes back what was done.
+     * - `done`: Nothing is left to do.
+     */
     state: 'running' | 'compensating' | 'done';
+    /**
+     * The steps, in the order in which they were planned.
+     */
     steps: Array<SagaStep>;
 };
 
+/**
+ * A step of a saga.
+ */
 export type SagaStep = {
+    /**
+     * What the step does.
+     *
+     * - `reserve_stock`: Holds the stock of all lines.
+     * - `authorize`: Has the payment provider hold the amount.
+     * - `confirm_stock`: Takes the held stock.
+     * - `capture`: Has the payment provider charge the amount.
+     * - `void`: Releases the held amount.
+     * - `refund`: Gives the charged amount back.
+     * - `cancel_reservation`: Puts the held or taken stock back on sale.
+     */
     name: 'reserve_stock' | 'authorize' | 'confirm_stock' | 'capture' | 'void' | 'refund' | 'cancel_reservation';
     /**
-     * in_doubt means that the payment provider has not yet said yes or no.
+     * Where the step is.
+     *
+     * - `pending`: It waits for the steps before it.
+     * - `running`: It was sent and has no answer yet.
+     * - `in_doubt`: The payment provider has not yet said yes or no. It is asked again.
+     * - `done`: It is done.
+     * - `failed`: It was refused.
+     * - `skipped`: It is no longer needed.
      */
     status: 'pending' | 'running' | 'in_doubt' | 'done' | 'failed' | 'skipped';
     /**
-     * How often it was tried.
+     * The payment attempt that the step belongs to. An order that is paid with a second card has a second one.
      */
-    attempts: number;
+    attempt: number;
+    /**
+     * How often the step was sent.
+     */
+    tries: number;
     last_error: StepError | null;
+    /**
+     * When it is sent next.
+     */
     next_try_at: string | null;
+    /**
+     * When it was first sent.
+     */
     started_at: string | null;
+    /**
+     * When it ended.
+     */
     finished_at: string | null;
 };
 
+/**
+ * A product of which less is there than was ordered.
+ */
 export type ShortSku = {
+    /**
+     * The sku of the product.
+     */
     sku: ClientId;
+    /**
+     * How many pieces were ordered.
+     */
     requested: number;
+    /**
+     * How many pieces were left.
+     */
     available: number;
 };
 
+/**
+ * Why the last try of a step did not succeed.
+ */
 export type StepError = {
+    /**
+     * The code of the error registry.
+     */
     code: string;
+    /**
+     * For people, in English.
+     */
     message: string;
 };
 
@@ -751,19 +1577,19 @@ export type StepError = {
 export type AcceptLanguage = string;
 
 /**
- * The greatest token that you have seen. The answer is at least as new as it.
+ * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
  */
 export type ConsistencyToken = string;
 
 /**
- * The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+ * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
  */
 export type Cursor = string;
 
 /**
- * A key of your choice, unique per intended change, best a UUID. Kept 48 hours per account and operation. A repetition
- * with the same body is answered with the stored answer and `Idempotency-Replayed: true`. The quoted form
- * (`"..."`) is accepted too.
+ * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+ * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+ * `Idempotency-Replayed: true`.
  *
  */
 export type IdempotencyKey = string;
@@ -778,6 +1604,9 @@ export type IfNoneMatch = string;
  */
 export type Limit = number;
 
+/**
+ * The id of the order. The gateway gives it.
+ */
 export type OrderId2 = OrderId;
 
 /**
@@ -787,11 +1616,14 @@ export type OrderId2 = OrderId;
  */
 export type Prefer = string;
 
+/**
+ * The sku of the product.
+ */
 export type Sku = ClientId;
 
 /**
- * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
- * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+ * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+ * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
  *
  */
 export type TraceId = string;
@@ -827,13 +1659,9 @@ export type GetOpenApijsonErrors = {
      */
     500: ProblemSys001;
     /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     * `SYS_005` Shutting down
      */
-    503: Problem503Rate003Sys002005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
+    503: ProblemSys005;
 };
 
 export type GetOpenApijsonError = GetOpenApijsonErrors[keyof GetOpenApijsonErrors];
@@ -842,9 +1670,7 @@ export type GetOpenApijsonResponses = {
     /**
      * The whole contract in one document.
      */
-    200: {
-        [key: string]: unknown;
-    };
+    200: Document;
 };
 
 export type GetOpenApijsonResponse = GetOpenApijsonResponses[keyof GetOpenApijsonResponses];
@@ -880,13 +1706,9 @@ export type GetOpenApiyamlErrors = {
      */
     500: ProblemSys001;
     /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     * `SYS_005` Shutting down
      */
-    503: Problem503Rate003Sys002005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
+    503: ProblemSys005;
 };
 
 export type GetOpenApiyamlError = GetOpenApiyamlErrors[keyof GetOpenApiyamlErrors];
@@ -895,7 +1717,7 @@ export type GetOpenApiyamlResponses = {
     /**
      * The whole contract in one document.
      */
-    200: string;
+    200: Document;
 };
 
 export type GetOpenApiyamlResponse = GetOpenApiyamlResponses[keyof GetOpenApiyamlResponses];
@@ -904,8 +1726,8 @@ export type ListErrorsData = {
     body?: never;
     headers?: {
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -941,20 +1763,16 @@ export type ListErrorsErrors = {
      */
     500: ProblemSys001;
     /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     * `SYS_005` Shutting down
      */
-    503: Problem503Rate003Sys002005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
+    503: ProblemSys005;
 };
 
 export type ListErrorsError = ListErrorsErrors[keyof ListErrorsErrors];
 
 export type ListErrorsResponses = {
     /**
-     * Every code that this API can answer.
+     * The codes, in their order.
      */
     200: ErrorCodeList;
 };
@@ -965,8 +1783,8 @@ export type GetErrorData = {
     body?: never;
     headers?: {
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -980,6 +1798,9 @@ export type GetErrorData = {
         'If-None-Match'?: string;
     };
     path: {
+        /**
+         * The code.
+         */
         code: string;
     };
     query?: never;
@@ -1008,13 +1829,9 @@ export type GetErrorErrors = {
      */
     500: ProblemSys001;
     /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     * `SYS_005` Shutting down
      */
-    503: Problem503Rate003Sys002005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
+    503: ProblemSys005;
 };
 
 export type GetErrorError = GetErrorErrors[keyof GetErrorErrors];
@@ -1032,7 +1849,7 @@ export type ListProductsData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1040,8 +1857,8 @@ export type ListProductsData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1061,7 +1878,7 @@ export type ListProductsData = {
          */
         limit?: number;
         /**
-         * The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
         cursor?: string;
     };
@@ -1078,9 +1895,9 @@ export type ListProductsErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `REQ_007` Not acceptable
      */
@@ -1097,10 +1914,6 @@ export type ListProductsErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type ListProductsError = ListProductsErrors[keyof ListProductsErrors];
@@ -1118,7 +1931,7 @@ export type GetProductData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1126,8 +1939,8 @@ export type GetProductData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1137,6 +1950,9 @@ export type GetProductData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The sku of the product.
+         */
         sku: ClientId;
     };
     query?: never;
@@ -1153,9 +1969,9 @@ export type GetProductErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `CAT_001` Product not found
      */
@@ -1176,10 +1992,6 @@ export type GetProductErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type GetProductError = GetProductErrors[keyof GetProductErrors];
@@ -1197,7 +2009,7 @@ export type GetInventoryData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1205,8 +2017,8 @@ export type GetInventoryData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1216,6 +2028,9 @@ export type GetInventoryData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The sku of the product.
+         */
         sku: ClientId;
     };
     query?: never;
@@ -1232,11 +2047,11 @@ export type GetInventoryErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
-     * `INV_001` Unknown sku
+     * `INV_001` No stock record
      */
     404: ProblemInv001;
     /**
@@ -1255,10 +2070,6 @@ export type GetInventoryErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type GetInventoryError = GetInventoryErrors[keyof GetInventoryErrors];
@@ -1276,7 +2087,7 @@ export type ListOrdersData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1284,8 +2095,8 @@ export type ListOrdersData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1296,7 +2107,13 @@ export type ListOrdersData = {
     };
     path?: never;
     query?: {
+        /**
+         * Only orders with this status.
+         */
         status?: 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled';
+        /**
+         * Only orders of this customer.
+         */
         customer_ref?: ClientId;
         /**
          * Not placed before this instant (millisecond precision).
@@ -1311,7 +2128,7 @@ export type ListOrdersData = {
          */
         limit?: number;
         /**
-         * The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
         cursor?: string;
     };
@@ -1328,9 +2145,9 @@ export type ListOrdersErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `REQ_007` Not acceptable
      */
@@ -1347,10 +2164,6 @@ export type ListOrdersErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type ListOrdersError = ListOrdersErrors[keyof ListOrdersErrors];
@@ -1368,9 +2181,9 @@ export type PlaceOrderData = {
     body: PlaceOrder;
     headers: {
         /**
-         * A key of your choice, unique per intended change, best a UUID. Kept 48 hours per account and operation. A repetition
-         * with the same body is answered with the stored answer and `Idempotency-Replayed: true`. The quoted form
-         * (`"..."`) is accepted too.
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
          *
          */
         'Idempotency-Key': string;
@@ -1381,8 +2194,8 @@ export type PlaceOrderData = {
          */
         Prefer?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1406,9 +2219,9 @@ export type PlaceOrderErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `REQ_007` Not acceptable
      */
@@ -1466,7 +2279,7 @@ export type GetOrderData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1474,8 +2287,8 @@ export type GetOrderData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1485,6 +2298,9 @@ export type GetOrderData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
         order_id: OrderId;
     };
     query?: never;
@@ -1501,9 +2317,9 @@ export type GetOrderErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `ORD_001` Order not found
      */
@@ -1524,10 +2340,6 @@ export type GetOrderErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type GetOrderError = GetOrderErrors[keyof GetOrderErrors];
@@ -1545,9 +2357,9 @@ export type CancelOrderData = {
     body?: CancelOrder;
     headers: {
         /**
-         * A key of your choice, unique per intended change, best a UUID. Kept 48 hours per account and operation. A repetition
-         * with the same body is answered with the stored answer and `Idempotency-Replayed: true`. The quoted form
-         * (`"..."`) is accepted too.
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
          *
          */
         'Idempotency-Key': string;
@@ -1558,8 +2370,8 @@ export type CancelOrderData = {
          */
         Prefer?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1569,6 +2381,9 @@ export type CancelOrderData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
         order_id: OrderId;
     };
     query?: never;
@@ -1585,9 +2400,9 @@ export type CancelOrderErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `ORD_001` Order not found
      */
@@ -1638,7 +2453,7 @@ export type CancelOrderResponses = {
      */
     200: Order;
     /**
-     * The wish is recorded.
+     * The cancellation is recorded and under way.
      */
     202: Order;
 };
@@ -1649,7 +2464,7 @@ export type ListOrderEventsData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1657,8 +2472,8 @@ export type ListOrderEventsData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1668,6 +2483,9 @@ export type ListOrderEventsData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
         order_id: OrderId;
     };
     query?: {
@@ -1676,7 +2494,7 @@ export type ListOrderEventsData = {
          */
         limit?: number;
         /**
-         * The `next_cursor` of the page before, with the same filters. It is signed; it cannot be made up.
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
         cursor?: string;
     };
@@ -1693,9 +2511,9 @@ export type ListOrderEventsErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `ORD_001` Order not found
      */
@@ -1716,10 +2534,6 @@ export type ListOrderEventsErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type ListOrderEventsError = ListOrderEventsErrors[keyof ListOrderEventsErrors];
@@ -1737,7 +2551,7 @@ export type GetOrderSagaData = {
     body?: never;
     headers?: {
         /**
-         * The greatest token that you have seen. The answer is at least as new as it.
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
         'X-Consistency-Token'?: string;
         /**
@@ -1745,8 +2559,8 @@ export type GetOrderSagaData = {
          */
         'If-None-Match'?: string;
         /**
-         * An id of yours for this request, returned on the answer and written to the logs. Anything that does not match is
-         * replaced. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
         'X-Trace-ID'?: string;
@@ -1756,6 +2570,9 @@ export type GetOrderSagaData = {
         'Accept-Language'?: string;
     };
     path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
         order_id: OrderId;
     };
     query?: never;
@@ -1772,9 +2589,9 @@ export type GetOrderSagaErrors = {
      */
     401: Problem401Auth001002003004;
     /**
-     * `AUTH_005` Scope missing; `AUTH_006` Wrong mode
+     * `AUTH_005` Scope missing
      */
-    403: Problem403Auth005006;
+    403: ProblemAuth005;
     /**
      * `ORD_001` Order not found
      */
@@ -1795,10 +2612,6 @@ export type GetOrderSagaErrors = {
      * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
      */
     503: Problem503Rate003Sys002004005;
-    /**
-     * `SYS_003` Deadline exceeded
-     */
-    504: ProblemSys003;
 };
 
 export type GetOrderSagaError = GetOrderSagaErrors[keyof GetOrderSagaErrors];

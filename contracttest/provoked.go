@@ -1,0 +1,107 @@
+package contracttest
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Provoked is an http.RoundTripper that notes which codes the operations of the contract answer. Options.HTTP takes it for a run of the
+// suite, and the same one for requests that a black box cannot make.
+type Provoked struct {
+	contract *contract
+	next     http.RoundTripper
+	mu       sync.Mutex
+	seen     map[string]bool // operationId and code
+}
+
+// NewProvoked notes what passes through next (nil: http.DefaultTransport), by the contract that this package was built with.
+func NewProvoked(next http.RoundTripper) (*Provoked, error) {
+	c, err := readContract(bundled())
+	if err != nil {
+		return nil, err
+	}
+	return &Provoked{contract: c, next: next, seen: map[string]bool{}}, nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := cmp.Or(p.next, http.DefaultTransport).RoundTrip(r)
+	if err != nil || response.StatusCode < 400 {
+		return response, err
+	}
+	body, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	var problem struct{ Code string }
+	_ = json.Unmarshal(body, &problem) // what is no problem has no code
+	for id, op := range p.contract.operations {
+		if op.route.Method == r.Method && op.path.MatchString(r.URL.EscapedPath()) {
+			p.mu.Lock()
+			p.seen[id+" "+problem.Code] = true
+			p.mu.Unlock()
+		}
+	}
+	return response, err
+}
+
+// Missing compares the codes that were answered with those that the contract lists, and returns a sentence for each difference. excepted
+// holds the reasons for what cannot be provoked, by code or by operationId and code. A reason for what was answered, or for what
+// the contract does not list, is a difference too: the exceptions only shrink.
+func (p *Provoked) Missing(excepted map[string]string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	listed := map[string]bool{}
+	for key, code := range p.contract.listed() {
+		listed[key], listed[code] = true, true
+		if !p.seen[key] && excepted[key] == "" && excepted[code] == "" {
+			all = append(all, key+" is listed, and no test provoked it")
+		}
+	}
+	for exception := range excepted {
+		for key := range p.seen {
+			if key == exception || strings.HasSuffix(key, " "+exception) {
+				all = append(all, key+" was answered: the exception "+exception+" goes")
+			}
+		}
+		if !listed[exception] {
+			all = append(all, exception+" is not listed: the exception goes")
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// open names what was not provoked.
+func (p *Provoked) open() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for key := range p.contract.listed() {
+		if !p.seen[key] {
+			all = append(all, key)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// listed visits the codes of all operations, with operationId and code as their key.
+func (c *contract) listed() iter.Seq2[string, string] {
+	return func(yield func(key, code string) bool) {
+		for id, op := range c.operations {
+			for _, code := range op.codes {
+				if !yield(id+" "+code, code) {
+					return
+				}
+			}
+		}
+	}
+}

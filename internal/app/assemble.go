@@ -1,0 +1,254 @@
+package app
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/extra/redisotel/v9"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/gen/accountsdb"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/telemetry"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
+)
+
+// Components are the parts of one process, whether it serves the API, works, or does both. Assemble alone makes them.
+type Components struct {
+	Primary  *pgxpool.Pool // of the API's commands, key look-ups and maintenance; the worker has a pool of its own
+	Commands *command.Commands
+	Queries  *query.Queries
+
+	cfg      Config
+	tel      *telemetry.Telemetry
+	ids      order.IDs
+	signer   token.Signer
+	timeline atomic.Uint32
+	replicas []*pgxpool.Pool
+	redis    redis.UniversalClient     // nil without Redis
+	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
+	stop     func()                    // ends what runs in the background
+}
+
+// Assemble connects to everything and subscribes to cache invalidations until Close. It fails if the primary cannot be reached or
+// is not one that Ordergate can work on; replicas, Redis and the provider may be away.
+func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Components, err error) {
+	c := &Components{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens"))}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stop = stop
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if c.Primary, err = c.connectPrimary(ctx); err != nil {
+		return nil, err
+	}
+	if err = c.Primary.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("cannot connect to the primary: %w", err)
+	}
+	if _, err = busdb.New(c.Primary).PrimaryHealth(ctx); err != nil {
+		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
+	}
+	for _, url := range cfg.ReplicaURLs {
+		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, nil)
+		if err != nil {
+			return nil, errors.New("cannot parse ORDERGATE_REPLICA_URLS")
+		}
+		c.replicas = append(c.replicas, replica)
+	}
+	if cfg.RedisURL != "" {
+		options, err := redis.ParseURL(cfg.RedisURL)
+		if err != nil {
+			return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
+		}
+		options.ContextTimeoutEnabled = true
+		redis.SetLogger(redisLog{tel.Log})
+		client := redis.NewClient(options)
+		c.redis = client
+		if err = redisotel.InstrumentTracing(client, redisotel.WithDBStatement(false)); err != nil {
+			return nil, err
+		}
+	}
+	c.Queries, err = query.New(query.Config{
+		Primary: c.Primary, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
+		IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		OnChange: func(key string, _ int64) {
+			if id, ok := order.Parse(order.PrefixOrder, key); ok {
+				c.Commands.Changed(id)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Commands = c.NewCommands(c.Primary, uint(cfg.MaxConnections)*8, tel.Registry)
+	tel.Registry.MustRegister(healthMetrics{c})
+	go c.Queries.Hear(background)
+	return c, nil
+}
+
+// NewCommands makes a write side on a pool. Metrics are registered once a process: without a registry it has none.
+func (c *Components) NewCommands(pool *pgxpool.Pool, concurrency uint, registry prometheus.Registerer) *command.Commands {
+	return command.New(command.Config{
+		Pool: pool, IDs: c.ids, Now: time.Now, Concurrency: concurrency, Wake: c.wake, Tracer: c.tel.Tracer, Registry: registry, Publish: c.writeThrough,
+	})
+}
+
+// API makes the server of the API. static are API keys that are valid beside the database's.
+func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
+	return edge.New(edge.Config{
+		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, static, time.Now), Signer: c.signer,
+		Timeline: c.timeline.Load, Origins: c.cfg.Origins, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
+	})
+}
+
+// worker is everything that happens after the answer.
+type worker struct {
+	pool      *pgxpool.Pool
+	relay     *bus.Relay
+	consumers []bus.Consumer
+	jobs      []func(context.Context)
+}
+
+// newWorker makes the worker on a pool of its own: however many requests wait for a connection, orders that were taken go on.
+func (c *Components) newWorker(ctx context.Context) (*worker, error) {
+	pool, err := c.connectPrimary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	commands := c.NewCommands(pool, uint(c.cfg.MaxConnections), nil)
+	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
+	payments, err := payment.New(payment.Config{
+		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
+	})
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	w := &worker{pool: pool, jobs: []func(context.Context){payments.Run, stock.Run, c.maintenance}}
+	w.consumers = []bus.Consumer{
+		{Name: "inventory", Topic: inventory.TopicCommands, Handle: stock.Handle},
+		{Name: "payment", Topic: payment.TopicCommands, Handle: payments.Handle},
+		{Name: "saga.inventory", Topic: inventory.TopicReplies, Handle: commands.InventoryReplied},
+		{Name: "saga.payment", Topic: payment.TopicReplies, Handle: commands.PaymentReplied},
+		{Name: "projection", Topic: command.TopicOrders, Prepare: c.project},
+	}
+	topics := map[string]int{} // consumers of each
+	for _, consumer := range w.consumers {
+		topics[consumer.Topic]++
+	}
+	lanes := bus.NewLanes(topics)
+	for i := range w.consumers {
+		w.consumers[i].Subscriber, w.consumers[i].Pool, w.consumers[i].Log = lanes, pool, c.tel.Log
+	}
+	w.relay = bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
+	c.relay.Store(w.relay)
+	return w, nil
+}
+
+// Close ends what Assemble began.
+func (c *Components) Close() {
+	c.stop()
+	for _, pool := range append(c.replicas, c.Primary) {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+	if c.redis != nil {
+		_ = c.redis.Close()
+	}
+}
+
+// wake tells the relay of this process, if there is one; others poll.
+func (c *Components) wake() {
+	if r := c.relay.Load(); r != nil {
+		r.Wake()
+	}
+}
+
+// writeThrough writes committed states to the caches.
+func (c *Components) writeThrough(ctx context.Context, states []command.Published) {
+	entries := make([]query.Entry, len(states))
+	for i, s := range states {
+		entries[i] = c.Queries.Written(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+	}
+	c.Queries.WriteThrough(ctx, entries...)
+}
+
+// findKey looks an API key up on the primary; nil: there is none.
+func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error) {
+	row, err := accountsdb.New(c.Primary).FindKey(ctx, hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &edge.Key{
+		ID: order.ID(row.ID).Format(order.PrefixKey), Owner: order.Owner{Account: row.Account, Mode: row.Mode}, Scopes: row.Scopes,
+		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt,
+	}, nil
+}
+
+func (c *Components) connectPrimary(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, c.checkPrimary)
+	if err != nil {
+		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL") // the driver's words may hold the password
+	}
+	return pool, nil
+}
+
+// checkPrimary looks at each new connection to the primary. It refuses a server that may forget commits, and one on a timeline
+// behind the highest that was seen: a former primary that was replaced in a failover.
+func (c *Components) checkPrimary(ctx context.Context, conn *pgx.Conn) error {
+	row, err := ordersdb.New(conn).Timeline(ctx)
+	if err != nil {
+		return fmt.Errorf("not a primary: %w", err)
+	}
+	if row.SynchronousCommit == "off" {
+		return errors.New("synchronous_commit is off: a crash could lose orders that were confirmed")
+	}
+	for {
+		seen := c.timeline.Load()
+		if uint32(row.Timeline) < seen {
+			return fmt.Errorf("timeline %d is behind %d: this server is no longer the primary", row.Timeline, seen)
+		}
+		if c.timeline.CompareAndSwap(seen, uint32(row.Timeline)) {
+			return nil
+		}
+	}
+}
+
+// secretFor derives a key for one purpose from the configured secret.
+func secretFor(secret, purpose string) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("ordergate " + purpose))
+	return mac.Sum(nil)
+}
+
+// redisLog writes the Redis driver's messages to our log.
+type redisLog struct{ log *zap.Logger }
+
+// Printf implements the driver's logger.
+func (l redisLog) Printf(_ context.Context, format string, a ...any) {
+	l.log.Warn("redis", zap.String("message", fmt.Sprintf(format, a...)))
+}
