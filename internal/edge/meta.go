@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -47,7 +48,7 @@ type request struct {
 }
 
 // newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
-func newRequest(c echo.Context) *request {
+func newRequest(ctx context.Context, c echo.Context) *request {
 	h := c.Request().Header
 	for name, lines := range h {
 		if len(lines) > 1 {
@@ -55,7 +56,7 @@ func newRequest(c echo.Context) *request {
 		}
 	}
 	return &request{
-		http: c.Request(), response: c.Response(), path: c, traceID: traceID(h), chinese: chinese(h), key: &nobody,
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &nobody,
 		page: query.Page{Limit: 20}, // the contract's default
 	}
 }

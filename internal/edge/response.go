@@ -95,7 +95,9 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 		replayed = "true"
 	}
 	if result.Status >= http.StatusBadRequest { // a stored refusal
-		var problem struct{ Code errcode.Code }
+		var problem struct {
+			Code errcode.Code `json:"code"`
+		}
 		_ = json.Unmarshal(result.Body.Bytes, &problem) // ours
 		r.code, applied = problem.Code, ""
 	}
@@ -115,7 +117,7 @@ func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
+	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it adds an end, it replaces none
 	return await(ctx, owner, accepted, within)
 }
 
