@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	strict "github.com/go-json-experiment/json"
 	"github.com/labstack/echo/v4"
 
 	"github.com/ordergate/ordergate/command"
@@ -134,7 +135,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
 	}
-	if err = json.Unmarshal(body, to); err == nil {
+	if err = strict.Unmarshal(body, to); err == nil {
 		return true, nil
 	}
 	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
