@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -67,13 +68,14 @@ type Envelope struct {
 	Operation string // the operationId
 	Key       string // the idempotency key
 	Subject   string // the path's parameters; a repetition must have the same
-	About     apierr.ProblemContext
+	Problem   apierr.ProblemContext
 	Actor     string // the API key's id
 }
 
 // Result is what a command answers: it is stored under the key and given again to every repetition. It may be about any resource.
 type Result struct {
 	Status      int
+	Code        errcode.Code // of a refusal
 	ContentType string
 	Location    string
 	Body        view.Body
@@ -88,7 +90,7 @@ func (e Envelope) recorder(ids order.IDs, now time.Time) order.Recorder {
 	return order.Recorder{
 		NewID: func() order.ID { return ids.Mint(now, e.Owner.Account) },
 		Now:   now,
-		Cause: order.Cause{TraceID: e.About.TraceID, Operation: e.Operation, Actor: e.Actor},
+		Cause: order.Cause{TraceID: e.Problem.TraceID, Operation: e.Operation, Actor: e.Actor},
 	}
 }
 

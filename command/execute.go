@@ -322,7 +322,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) (err error) {
 	if refused != nil {
 		refusal := apierr.From(refused)
 		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
-			b.rows.keep(one, refusalResult(refusal, one.About))
+			b.rows.keep(one, refusalResult(refusal, one.Problem))
 		}
 		b.outcomes = append(b.outcomes, outcome{err: refusal})
 		return nil

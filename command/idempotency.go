@@ -35,7 +35,7 @@ func (e Envelope) lockID() int64 {
 // refusalResult is a refusal as it is stored under a key.
 func refusalResult(refusal *apierr.Error, about apierr.ProblemContext) Result {
 	status, body := refusal.Problem(about)
-	return Result{Status: status, ContentType: "application/problem+json", Body: view.Body{Bytes: body}}
+	return Result{Status: status, Code: refusal.Code, ContentType: "application/problem+json", Body: view.Body{Bytes: body}}
 }
 
 // resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: IDEM_003 if another
@@ -83,7 +83,7 @@ func findResults(ctx context.Context, q *ordersdb.Queries, calls []*call) error 
 			continue
 		}
 		r := Result{
-			Status: int(row.Status), ContentType: row.ContentType, Location: row.Location, Body: view.Body{Bytes: row.Body, ETag: row.Etag}, Replayed: true,
+			Status: int(row.Status), Code: errcode.Code(row.Code), ContentType: row.ContentType, Location: row.Location, Body: view.Body{Bytes: row.Body, ETag: row.Etag}, Replayed: true,
 		}
 		if row.OrderID != nil {
 			r.OrderID = order.ID(*row.OrderID)
@@ -165,6 +165,7 @@ func (rs resultRows) write(ctx context.Context, q *ordersdb.Queries) error {
 		Keys:          pg.Column(rs, func(r resultRow) string { return r.Key }),
 		RequestHashes: pg.Column(rs, func(r resultRow) []byte { return r.hash[:] }),
 		Statuses:      pg.Column(rs, func(r resultRow) int32 { return int32(r.Status) }),
+		Codes:         pg.Column(rs, func(r resultRow) string { return string(r.Code) }),
 		ContentTypes:  pg.Column(rs, func(r resultRow) string { return r.ContentType }),
 		Etags:         pg.Column(rs, func(r resultRow) string { return r.Body.ETag }),
 		Locations:     pg.Column(rs, func(r resultRow) string { return r.Location }),

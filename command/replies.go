@@ -56,7 +56,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			if !ok {
 				return nil, fmt.Errorf("%s of %s: no such order", e.Type, e.OrderID)
 			}
-			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, About: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
+			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, Problem: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
 			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
 			moved, err := apply(c, e, rec)
 			if err != nil {

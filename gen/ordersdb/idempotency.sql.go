@@ -12,7 +12,7 @@ import (
 )
 
 const findResults = `-- name: FindResults :many
-SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
+SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.code, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode,
              unnest($3::text[]) AS operation, unnest((SELECT $4::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key
@@ -47,6 +47,7 @@ func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]Ide
 			&i.Key,
 			&i.RequestHash,
 			&i.Status,
+			&i.Code,
 			&i.ContentType,
 			&i.Etag,
 			&i.Location,
@@ -65,11 +66,11 @@ func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]Ide
 }
 
 const insertResults = `-- name: InsertResults :exec
-INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, content_type, etag, location, body, order_id)
+INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, code, content_type, etag, location, body, order_id)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
-       unnest($5::bytea[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]),
-       unnest($9::text[]), unnest($10::bytea[]),
-       NULLIF(unnest($11::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid)
+       unnest($5::bytea[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
+       unnest($10::text[]), unnest($11::bytea[]),
+       NULLIF(unnest($12::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid)
 `
 
 type InsertResultsParams struct {
@@ -79,6 +80,7 @@ type InsertResultsParams struct {
 	Keys          []string
 	RequestHashes [][]byte
 	Statuses      []int32
+	Codes         []string
 	ContentTypes  []string
 	Etags         []string
 	Locations     []string
@@ -94,6 +96,7 @@ func (q *Queries) InsertResults(ctx context.Context, arg InsertResultsParams) er
 		arg.Keys,
 		arg.RequestHashes,
 		arg.Statuses,
+		arg.Codes,
 		arg.ContentTypes,
 		arg.Etags,
 		arg.Locations,

@@ -17,6 +17,7 @@ type IdempotencyKey struct {
 	Key         string
 	RequestHash []byte
 	Status      int32
+	Code        string
 	ContentType string
 	Etag        string
 	Location    string

@@ -144,5 +144,6 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 	if err != nil {
 		return nil, err
 	}
-	return found.(*Key), nil
+	key, _ := found.(*Key) // nothing else is put there
+	return key, nil
 }

@@ -28,14 +28,14 @@ const MaxBody = 256 << 10
 // operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs. The exported
 // fields are the contract's own.
 type operation struct {
-	ID          string `json:"operationId"`
-	Security    []map[string][]string
-	Parameters  []parameter
-	RequestBody *struct{ Required bool }
-	Responses   map[string]documentedResponse
-	Codes       []errcode.Code `json:"x-error-codes"` // all that it may answer
-	RawBody     bool           `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
-	Stream      bool           `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
+	ID          string                        `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
+	Security    []map[string][]string         `json:"security"`
+	Parameters  []parameter                   `json:"parameters"`
+	RequestBody *requestBody                  `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
+	Responses   map[string]documentedResponse `json:"responses"`
+	Codes       []errcode.Code                `json:"x-error-codes"` // all that it may answer
+	RawBody     bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
+	Stream      bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
 
 	method     string
 	path       string   // as echo writes it
@@ -46,14 +46,22 @@ type operation struct {
 	handle     handler
 }
 
-type documentedResponse struct{ Headers, Content map[string]any }
+type requestBody struct {
+	Required bool `json:"required"`
+}
+
+type documentedResponse struct {
+	Headers map[string]any `json:"headers"`
+	Content map[string]any `json:"content"`
+}
 
 type parameter struct {
-	Ref      string `json:"$ref"`
-	In, Name string
-	Required bool
-	Schema   struct{ Type any }
-	schema   *jsonschema.Schema
+	Ref      string         `json:"$ref"`
+	In       string         `json:"in"`
+	Name     string         `json:"name"`
+	Required bool           `json:"required"`
+	Schema   map[string]any `json:"schema"`
+	compiled *jsonschema.Schema
 }
 
 // neverRefused are parameters that are read from their headers: rubbish in them is ignored or, in a key, IDEM_004.
@@ -80,11 +88,11 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		return nil, nil, err
 	}
 	var spec struct {
-		Paths      map[string]map[string]*operation
+		Paths      map[string]map[string]*operation `json:"paths"`
 		Components struct {
-			Parameters map[string]parameter
-			Responses  map[string]documentedResponse
-		}
+			Parameters map[string]parameter          `json:"parameters"`
+			Responses  map[string]documentedResponse `json:"responses"`
+		} `json:"components"`
 	}
 	if err = json.Unmarshal(bundle, &spec); err != nil {
 		return nil, nil, fmt.Errorf("read contract: %w", err)
@@ -101,7 +109,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 				if p.Ref != "" { // operations share it
 					schemaAt, p = contractURL+p.Ref+"/schema", spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
 				}
-				if p.schema, err = c.Compile(escape(schemaAt)); err != nil {
+				if p.compiled, err = c.Compile(escape(schemaAt)); err != nil {
 					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
 				}
 				o.Parameters[i] = p
@@ -248,12 +256,12 @@ func (s *Server) checkParameters(r *request) error {
 			fault(p, errcode.RuleEncoding, "")
 		default:
 			var v any = value
-			if p.Schema.Type == "integer" {
+			if p.Schema["type"] == "integer" {
 				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 					v = n
 				}
 			}
-			broken := faultsOf(p.schema, v)
+			broken := faultsOf(p.compiled, v)
 			for _, f := range broken {
 				fault(p, f.Rule, f.Expected)
 			}

@@ -39,23 +39,23 @@ func (r *request) document(body view.Body, contentType string) (response, error)
 }
 
 // GetOpenAPIJSON answers the contract.
-func (s *Server) GetOpenAPIJSON(_ context.Context, r *request) (response, error) {
-	return r.document(s.documents.json, "application/json")
+func (h handlers) GetOpenAPIJSON(_ context.Context, r *request) (response, error) {
+	return r.document(h.documents.json, "application/json")
 }
 
 // GetOpenAPIYAML answers the contract.
-func (s *Server) GetOpenAPIYAML(_ context.Context, r *request) (response, error) {
-	return r.document(s.documents.yaml, "application/yaml")
+func (h handlers) GetOpenAPIYAML(_ context.Context, r *request) (response, error) {
+	return r.document(h.documents.yaml, "application/yaml")
 }
 
 // ListErrors answers the error registry.
-func (s *Server) ListErrors(_ context.Context, r *request) (response, error) {
-	return r.document(s.documents.errors, "application/json")
+func (h handlers) ListErrors(_ context.Context, r *request) (response, error) {
+	return r.document(h.documents.errors, "application/json")
 }
 
 // GetError answers one code of it: REQ_005 if there is none.
-func (s *Server) GetError(_ context.Context, r *request, p api.GetErrorParams) (response, error) {
-	body, ok := s.documents.byCode[p.Code]
+func (h handlers) GetError(_ context.Context, r *request, p api.GetErrorParams) (response, error) {
+	body, ok := h.documents.byCode[p.Code]
 	if !ok {
 		return response{}, apierr.E(errcode.REQ005)
 	}

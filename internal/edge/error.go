@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -33,15 +34,15 @@ func (s *Server) renderError(r *request, err error) {
 	if r.op != nil && !slices.Contains(r.op.Codes, e.Code) && s.undeclared != nil {
 		s.undeclared(r.op.ID, e.Code)
 	}
+	r.code, r.cause = e.Code, e.Cause
+	status, body := e.Problem(r.problemContext())
 	h := r.response.Header()
-	switch e.Code {
-	case errcode.AUTH001, errcode.AUTH002, errcode.AUTH003, errcode.AUTH004:
+	switch {
+	case status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="ordergate"`)
-	case errcode.REQ009:
-		if compressed(r.http.Header) {
-			h.Set("Accept-Encoding", "identity")
-		}
-	case errcode.IDEM003, errcode.RATE001, errcode.RATE003, errcode.SYS002, errcode.SYS004, errcode.SYS005, errcode.SYS006:
+	case status == http.StatusUnsupportedMediaType && compressed(r.http.Header):
+		h.Set("Accept-Encoding", "identity")
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || e.Code == errcode.IDEM003:
 		h.Set("Retry-After", "1")
 	}
 	if r.answerToken != "" {
@@ -50,8 +51,6 @@ func (s *Server) renderError(r *request, err error) {
 	if r.tier != "" {
 		h.Set("X-Served-By", r.tier)
 	}
-	r.code, r.cause = e.Code, e.Cause
-	status, body := e.Problem(r.problemContext())
 	h.Set("Content-Type", "application/problem+json")
 	r.writeHeader(status)
 	_, _ = r.response.Write(body) // a client that is gone cannot be told

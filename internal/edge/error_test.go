@@ -171,11 +171,18 @@ func TestEveryKindOfFailure(t *testing.T) {
 	} {
 		t.Run(c.name+" is "+string(c.code), func(t *testing.T) {
 			var p struct {
-				Code, Message, Detail, Type, Title, Instance string
-				Status                                       int
-				Retryable                                    *bool
-				TraceID                                      string `json:"trace_id"`
-				Errors                                       []apierr.Fault
+				Code      string `json:"code"`
+				Message   string `json:"message"`
+				Detail    string `json:"detail"`
+				Type      string `json:"type"`
+				Title     string `json:"title"`
+				Instance  string `json:"instance"`
+				Status    int    `json:"status"`
+				Retryable *bool  `json:"retryable"`
+				TraceID   string `json:"trace_id"`
+				Errors    []struct {
+					Pointer string `json:"pointer"`
+				} `json:"errors"`
 			}
 			if err := json.Unmarshal(c.answer.Body.Bytes(), &p); err != nil {
 				t.Fatalf("%v in %s", err, c.answer.Body)
@@ -190,7 +197,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 			if p.Message == "" || p.Detail == "" || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
 				t.Errorf("incomplete: %s", c.answer.Body)
 			}
-			if c.pointer != "" && (len(p.Errors) == 0 || !hasPointer(p.Errors, c.pointer)) {
+			if c.pointer != "" && !strings.Contains(fmt.Sprint(p.Errors), "{"+c.pointer+"}") {
 				t.Errorf("no fault at %s: %s", c.pointer, c.answer.Body)
 			}
 			if c.header != "" && h.Get(c.header) == "" {
@@ -203,15 +210,6 @@ func TestEveryKindOfFailure(t *testing.T) {
 			}
 		})
 	}
-}
-
-func hasPointer(faults []apierr.Fault, pointer string) bool {
-	for _, f := range faults {
-		if f.Pointer == pointer {
-			return true
-		}
-	}
-	return false
 }
 
 func TestAnOpenBreakerAsksNobody(t *testing.T) {

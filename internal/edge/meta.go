@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	strict "github.com/go-json-experiment/json"
 	"github.com/labstack/echo/v4"
 
 	"github.com/ordergate/ordergate/command"
@@ -47,7 +49,7 @@ type request struct {
 }
 
 // newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
-func newRequest(c echo.Context) *request {
+func newRequest(ctx context.Context, c echo.Context) *request {
 	h := c.Request().Header
 	for name, lines := range h {
 		if len(lines) > 1 {
@@ -55,7 +57,7 @@ func newRequest(c echo.Context) *request {
 		}
 	}
 	return &request{
-		http: c.Request(), response: c.Response(), path: c, traceID: traceID(h), chinese: chinese(h), key: &nobody,
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &nobody,
 		page: query.Page{Limit: 20}, // the contract's default
 	}
 }
@@ -87,7 +89,7 @@ func (s *Server) keep(r *request, name, value string) (ok bool) {
 
 // envelope is what a command is told of the request.
 func (r *request) envelope() command.Envelope {
-	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, About: r.problemContext(), Actor: r.key.ID}
+	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, Problem: r.problemContext(), Actor: r.key.ID}
 }
 
 // maxInstance bounds `instance` in bytes.
@@ -133,7 +135,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
 	}
-	if err = json.Unmarshal(body, to); err == nil {
+	if err = strict.Unmarshal(body, to); err == nil {
 		return true, nil
 	}
 	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.

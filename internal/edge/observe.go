@@ -39,7 +39,7 @@ var (
 
 // traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
 // standard counts as none.
-func traceID(h http.Header) string {
+func traceID(ctx context.Context, h http.Header) string {
 	if id := h.Get("X-Trace-ID"); id != "" && ownID.MatchString(id) {
 		return id
 	}
@@ -49,8 +49,8 @@ func traceID(h http.Header) string {
 		}
 	}
 	if h.Get("Traceparent") != "" {
-		w3c := propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(h))
-		if id := trace.SpanContextFromContext(w3c).TraceID(); id.IsValid() {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
+		if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
 			return id.String()
 		}
 	}
@@ -78,21 +78,19 @@ func newMetrics(registry prometheus.Registerer) metrics {
 	}
 }
 
-// startSpan begins the request's span. A query goes on when its client has closed its sending half, for that client still reads; a
-// stream ends.
-func (s *Server) startSpan(r *request) (context.Context, trace.Span) {
-	ctx := r.http.Context()
+// context is what a request's work runs in. A query goes on when its client has closed its sending half, for that client still reads;
+// a stream ends.
+func (r *request) context(ctx context.Context) context.Context {
 	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream {
 		ctx = context.WithoutCancel(ctx)
 	}
-	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.http.Header))
-	return s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
+	return otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.http.Header))
 }
 
 // clientGone is the status of metrics where a client did not wait for its answer: its impatience is no error of ours.
 const clientGone = "client_gone"
 
-// observe ends the span, counts the request and logs the one event of it.
+// observe names the span, counts the request and logs the one event of it.
 func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took time.Duration) {
 	operation, status := "none", r.response.Status
 	outcome, histogram := strconv.Itoa(status), s.metrics.requests
@@ -110,7 +108,6 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 		span.SetAttributes(attribute.String("http.request.method", r.http.Method), attribute.String("http.route", r.path.Path()),
 			attribute.Int("http.response.status_code", status), attribute.String("ordergate.trace_id", r.traceID))
 	}
-	span.End()
 	histogram.WithLabelValues(operation, outcome).Observe(took.Seconds())
 	if r.code != "" {
 		s.metrics.refusals.WithLabelValues(string(r.code)).Inc()

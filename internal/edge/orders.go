@@ -10,40 +10,40 @@ import (
 )
 
 // PlaceOrder answers 202 with the order as taken in or, with Prefer: wait, 201 as soon as the saga decided it.
-func (s *Server) PlaceOrder(ctx context.Context, r *request, body api.PlaceOrder) (response, error) {
-	result, err := s.cfg.Commands.PlaceOrder(ctx, r.envelope(), body)
-	return s.commandResponse(ctx, r, result, err, s.cfg.Commands.AwaitPlaced)
+func (h handlers) PlaceOrder(ctx context.Context, r *request, body api.PlaceOrder) (response, error) {
+	result, err := h.cfg.Commands.PlaceOrder(ctx, r.envelope(), body)
+	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitPlaced)
 }
 
 // CancelOrder answers 202 with the request to cancel recorded or, with Prefer: wait, 200 once the order is final.
-func (s *Server) CancelOrder(ctx context.Context, r *request, body *api.CancelOrder) (response, error) {
-	result, err := s.cfg.Commands.CancelOrder(ctx, r.envelope(), r.orderID, orZero(body))
-	return s.commandResponse(ctx, r, result, err, s.cfg.Commands.AwaitCancelled)
+func (h handlers) CancelOrder(ctx context.Context, r *request, body *api.CancelOrder) (response, error) {
+	result, err := h.cfg.Commands.CancelOrder(ctx, r.envelope(), r.orderID, orZero(body))
+	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitCancelled)
 }
 
 // GetOrder answers from the first tier that is fresh enough.
-func (s *Server) GetOrder(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token)
+func (h handlers) GetOrder(ctx context.Context, r *request) (response, error) {
+	v, err := h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token)
 	return r.queryResponse(v, err)
 }
 
 // ListOrders answers a page from a replica that is fresh enough.
-func (s *Server) ListOrders(ctx context.Context, r *request, p api.ListOrdersParams) (response, error) {
-	v, err := s.cfg.Queries.ListOrders(ctx, r.key.Owner, query.OrderFilter{
+func (h handlers) ListOrders(ctx context.Context, r *request, p api.ListOrdersParams) (response, error) {
+	v, err := h.cfg.Queries.ListOrders(ctx, r.key.Owner, query.OrderFilter{
 		Status: string(orZero(p.Status)), CustomerRef: orZero(p.CustomerRef), From: instant(p.CreatedFrom), To: instant(p.CreatedTo),
 	}, r.page, r.token)
 	return r.queryResponse(v, err)
 }
 
 // ListOrderEvents answers a page of an order's history.
-func (s *Server) ListOrderEvents(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.ListOrderEvents(ctx, r.key.Owner, r.orderID, r.page, r.token)
+func (h handlers) ListOrderEvents(ctx context.Context, r *request) (response, error) {
+	v, err := h.cfg.Queries.ListOrderEvents(ctx, r.key.Owner, r.orderID, r.page, r.token)
 	return r.queryResponse(v, err)
 }
 
 // GetOrderSaga answers how far an order's saga is.
-func (s *Server) GetOrderSaga(ctx context.Context, r *request) (response, error) {
-	v, err := s.cfg.Queries.GetSaga(ctx, r.key.Owner, r.orderID, r.token)
+func (h handlers) GetOrderSaga(ctx context.Context, r *request) (response, error) {
+	v, err := h.cfg.Queries.GetSaga(ctx, r.key.Owner, r.orderID, r.token)
 	return r.queryResponse(v, err)
 }
 

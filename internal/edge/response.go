@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -94,10 +92,8 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	if result.Replayed {
 		replayed = "true"
 	}
-	if result.Status >= http.StatusBadRequest { // a stored refusal
-		var problem struct{ Code errcode.Code }
-		_ = json.Unmarshal(result.Body.Bytes, &problem) // ours
-		r.code, applied = problem.Code, ""
+	if result.Code != "" { // a stored refusal
+		r.code, applied = result.Code, ""
 	}
 	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
 		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),
@@ -115,7 +111,7 @@ func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
+	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it adds an end, it replaces none
 	return await(ctx, owner, accepted, within)
 }
 

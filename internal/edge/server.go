@@ -55,6 +55,9 @@ type Server struct {
 // handler answers a request of one operation that satisfies the contract.
 type handler = func(context.Context, *request) (response, error)
 
+// handlers answer the operations of our contract (api.Handlers), a file for each resource.
+type handlers struct{ *Server }
+
 // route is one path of the contract: its operations by method. HEAD is the GET that it asks about, whose body net/http leaves out;
 // a stream has none. OPTIONS is there for Allow.
 type route map[string]*operation
@@ -62,7 +65,7 @@ type route map[string]*operation
 // New compiles the contract and registers its operations. The error is a contract that cannot be compiled.
 func New(c Config) (*Server, error) {
 	s := newServer(c)
-	return s, s.register(api.OpenAPIJSON, api.Operations[*request, response](s))
+	return s, s.register(api.OpenAPIJSON, api.Operations[*request, response](handlers{s}))
 }
 
 func newServer(c Config) *Server {
@@ -110,10 +113,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	c := s.paths.AcquireContext()
 	defer s.paths.ReleaseContext(c)
 	c.Reset(hr, w)
-	r := newRequest(c)
+	r := newRequest(hr.Context(), c)
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
-	ctx, span := s.startSpan(r)
+	ctx, span := s.cfg.Tracer.Start(r.context(hr.Context()), "request", trace.WithSpanKind(trace.SpanKindServer))
+	defer span.End()
 	if err := s.answer(ctx, r); err != nil {
 		s.renderError(r, err)
 	}
@@ -198,7 +202,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 type corsHeaders struct{ methods, allowed, exposed string }
 
 func newCORSHeaders(operations []*operation, responseHeaders []string) corsHeaders {
-	methods, exposed := []string{http.MethodHead}, append([]string{"Allow", "Vary"}, responseHeaders...)
+	methods, exposed := append(make([]string, 0, 1+len(operations)), http.MethodHead), append([]string{"Allow", "Vary"}, responseHeaders...)
 	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
 		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
 	for _, o := range operations {

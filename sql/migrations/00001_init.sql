@@ -124,6 +124,7 @@ CREATE TABLE idempotency_keys (
     key          text COLLATE "C" NOT NULL,
     request_hash bytea NOT NULL,
     status       integer NOT NULL,
+    code         text NOT NULL, -- of a refusal
     content_type text NOT NULL,
     etag         text NOT NULL,
     location     text NOT NULL,

@@ -12,9 +12,9 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key;
 
 -- name: InsertResults :exec
-INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, content_type, etag, location, body, order_id)
+INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, code, content_type, etag, location, body, order_id)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@operations::text[]), unnest(@keys::text[]),
-       unnest(@request_hashes::bytea[]), unnest(@statuses::integer[]), unnest(@content_types::text[]), unnest(@etags::text[]),
+       unnest(@request_hashes::bytea[]), unnest(@statuses::integer[]), unnest(@codes::text[]), unnest(@content_types::text[]), unnest(@etags::text[]),
        unnest(@locations::text[]), unnest(@bodies::bytea[]),
        NULLIF(unnest(@order_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid);
 
