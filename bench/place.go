@@ -87,7 +87,7 @@ func draft(n int64) api.PlaceOrder {
 // place places an order without HTTP.
 func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
 	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
-	r.About.TraceID = uuid.NewString()
+	r.Problem.TraceID = uuid.NewString()
 	a, err := c.PlaceOrder(ctx, r, w)
 	if err == nil {
 		g.accepted.Add(1)

@@ -195,6 +195,7 @@ func generatedStatements(t *testing.T, file string) (all []*statement) {
 // planned knows the schema.
 type planned struct {
 	indexes map[string][]string // the columns of each index
+	partial map[string]string   // the predicates of partial indexes
 	columns []column
 	uuid    string // the first digits of every loaded one, in this month's partitions
 }
@@ -208,13 +209,18 @@ type column struct {
 func newPlanned(t *testing.T, db *pgtest.DB) *planned {
 	t.Helper()
 	ms := time.Now().UnixMilli()
-	p := &planned{indexes: map[string][]string{}, uuid: fmt.Sprintf("%08x-%04x-7000-8000-", ms>>16, ms&0xffff)}
+	p := &planned{indexes: map[string][]string{}, partial: map[string]string{}, uuid: fmt.Sprintf("%08x-%04x-7000-8000-", ms>>16, ms&0xffff)}
 	rows, err := db.Pool.Query(t.Context(), `SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) FROM pg_class c
 		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE c.relkind IN ('i', 'I') AND c.relnamespace = 'public'::regnamespace GROUP BY c.relname`)
 	must(t, err)
 	var name string
 	var columns []string
 	_, err = pgx.ForEachRow(rows, []any{&name, &columns}, func() error { p.indexes[name] = slices.Clone(columns); return nil })
+	must(t, err)
+	rows, err = db.Pool.Query(t.Context(), "SELECT indexrelid::regclass::text, pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL")
+	must(t, err)
+	var predicate string
+	_, err = pgx.ForEachRow(rows, []any{&name, &predicate}, func() error { p.partial[name] = predicate; return nil })
 	must(t, err)
 	rows, err = db.Pool.Query(t.Context(), `SELECT c.relname, a.attname, format_type(a.atttypid, NULL),
 			(SELECT substring(pg_get_constraintdef(k.oid) FROM '''(\w+)''::text') FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conkey = ARRAY[a.attnum] LIMIT 1)
@@ -394,6 +400,9 @@ var compared = regexp.MustCompile(`\(+(\w+)\)?(?:::\w+)? (=|<=?|>=?) `)
 // walksOf names the scans under a node that walk. A look-up compares the first columns of an index by equality, and one of them is neither
 // account nor mode. Any other scan must end by a LIMIT above it, pass over no row, and compare at most one more column, by range.
 func (p *planned) walksOf(n plan, limited bool) (walks []string) {
+	if n.Filter == p.partial[n.Index] { // every row of the index passes it
+		n.Filter = ""
+	}
 	switch n.NodeType {
 	case "Limit":
 		limited = true
