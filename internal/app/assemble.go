@@ -117,13 +117,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
-	return command.New(c.commandConfig(pool, registry))
-}
-
-func (c *Components) commandConfig(pool *pgxpool.Pool, registry prometheus.Registerer) command.Config {
-	return command.Config{
+	return command.New(command.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
-	}
+	})
 }
 
 // API makes the server of the API. static are API keys that are valid beside the database's.
@@ -143,7 +139,7 @@ func (c *Components) work(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
-	saga := command.NewSaga(c.commandConfig(pool, c.tel.Registry))
+	saga := c.Commands.Saga(pool)
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
 	payments, err := payment.New(payment.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
