@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/inventorydb"
 )
@@ -18,9 +19,27 @@ const firstSKU = "LAMP-0001"
 //go:embed catalogue.json
 var catalogueJSON []byte
 
-// catalogue makes the sample products of an account with their stock, 216 of them: each article in each series. Prices are in
-// cents; a yuan price is eight times the euro price, rounded to whole yuan.
-func catalogue(account int32) (p cataloguedb.InsertProductsParams, s inventorydb.InsertStockParams, err error) {
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
+func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
+	err = withConn(ctx, url, func(conn *pgx.Conn) error {
+		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
+			return err
+		}
+		products, err = loadCatalogue(ctx, conn, account)
+		return err
+	})
+	return account, products, err
+}
+
+// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has:
+// 216, each article in each series. Prices are in cents; a yuan price is eight times the euro price, rounded to whole yuan.
+func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
+	const mode = "test"
+	q := cataloguedb.New(conn)
+	n, err := q.CountProducts(ctx, cataloguedb.CountProductsParams{Account: account, Mode: mode})
+	if err != nil || n > 0 {
+		return n, err
+	}
 	var file struct {
 		Articles []struct {
 			Prefix, Name, Description string
@@ -32,39 +51,23 @@ func catalogue(account int32) (p cataloguedb.InsertProductsParams, s inventorydb
 		}
 	}
 	if err = json.Unmarshal(catalogueJSON, &file); err != nil {
-		return p, s, err
+		return 0, err
 	}
-	p.Account, p.Mode, s.Account, s.Mode = account, "test", account, "test"
+	p := cataloguedb.InsertProductsParams{Account: account, Mode: mode}
+	s := inventorydb.InsertStockParams{Account: account, Mode: mode}
 	for _, a := range file.Articles {
 		for i, line := range file.Series {
 			cents := (a.Cents*line.Percent/100/10)*10 + 9 // ends in 9, as prices do
-			sku := fmt.Sprintf("%s-%04d", a.Prefix, i+1)
-			p.Skus, p.Names = append(p.Skus, sku), append(p.Names, a.Name+" "+line.Name)
+			p.Skus = append(p.Skus, fmt.Sprintf("%s-%04d", a.Prefix, i+1))
+			p.Names = append(p.Names, a.Name+" "+line.Name)
 			p.Descriptions = append(p.Descriptions, a.Description)
 			p.Prices = append(p.Prices, fmt.Appendf(nil, `{"EUR": %d, "CNY": %d}`, cents, cents*8/100*100))
-			s.Skus, s.OnHand = append(s.Skus, sku), append(s.OnHand, a.Stock+int64(i)*7)
+			s.OnHand = append(s.OnHand, a.Stock+int64(i)*7)
 		}
 	}
-	return p, s, nil
-}
-
-// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has.
-func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
-	q := cataloguedb.New(conn)
-	owner := cataloguedb.CountProductsParams{Account: account, Mode: "test"}
-	n, err := q.CountProducts(ctx, owner)
-	if err != nil || n > 0 {
-		return n, err
-	}
-	products, stock, err := catalogue(account)
-	if err != nil {
+	s.Skus = p.Skus
+	if err = q.InsertProducts(ctx, p); err != nil {
 		return 0, err
 	}
-	if err = q.InsertProducts(ctx, products); err != nil {
-		return 0, err
-	}
-	if err = inventorydb.New(conn).InsertStock(ctx, stock); err != nil {
-		return 0, err
-	}
-	return q.CountProducts(ctx, owner)
+	return int64(len(p.Skus)), inventorydb.New(conn).InsertStock(ctx, s)
 }

@@ -48,7 +48,7 @@ const laneCount = 64
 // be in the outbox.
 type Lanes struct {
 	seed   maphash.Seed
-	closed context.Context // done after Close
+	closed context.Context //nolint:containedctx // done after Close
 	close  context.CancelFunc
 
 	mu     sync.Mutex
@@ -205,7 +205,7 @@ func (l *Lanes) Close() error {
 }
 
 type subscription struct {
-	ctx context.Context
+	ctx context.Context       //nolint:containedctx // of the subscriber
 	mu  sync.Mutex            // of sending to out
 	out chan *message.Message // a lane has one message in it at most: 64 places never block
 }

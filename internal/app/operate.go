@@ -17,11 +17,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/sql"
 )
-
-// Scopes are all that a key can be given.
-var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
 
 // withConn runs fn with one connection to the database, as the user of the URL.
 func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
@@ -35,6 +35,29 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	return fn(conn)
 }
+
+// migrate is `ordergate migrate`.
+func migrate(flags *flag.FlagSet) runner {
+	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
+	return func(ctx context.Context, proc process) error {
+		if proc.cfg.PrimaryURL == "" {
+			return errNoPrimary
+		}
+		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
+			return err
+		}
+		fmt.Fprintln(proc.stdout, "schema is up to date, version", sql.Version())
+		if *sample == "" {
+			return nil
+		}
+		_, n, err := sampleAccount(ctx, proc.cfg.PrimaryURL, *sample)
+		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
+		return err
+	}
+}
+
+// Scopes are all that a key can be given.
+var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
 
 // accountOf finds an account by its name or makes it.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {
@@ -177,5 +200,43 @@ func listKeys(ctx context.Context, proc process) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", order.ID(k.ID).Format(order.PrefixKey), k.AccountName, k.Mode, k.Name, strings.Join(k.Scopes, ","), state)
 		}
 		return w.Flush()
+	})
+}
+
+// listParked is `ordergate parked list`.
+func listParked(ctx context.Context, proc process) error {
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		q := busdb.New(conn)
+		w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "CONSUMER\tORDER\tTOPIC\tPARKED AT\tTRACE ID\tCAUSE")
+		for after := int64(0); ; {
+			rows, err := q.ListParked(ctx, busdb.ListParkedParams{After: after, PageSize: 500})
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Consumer, r.Key, r.Topic, r.ParkedAt.UTC().Format(time.RFC3339), r.TraceID, r.Cause)
+				after = r.ID
+			}
+			if len(rows) < 500 {
+				return w.Flush()
+			}
+		}
+	})
+}
+
+// retryParked is `ordergate parked retry`: the messages go back into the outbox, in their order. Repeating it does no harm.
+func retryParked(ctx context.Context, proc process) error {
+	consumer, key := proc.args[0], proc.args[1]
+	id, ok := order.Parse(order.PrefixOrder, key)
+	if !ok {
+		return fmt.Errorf("%q is not the id of an order", key)
+	}
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		n, err := bus.RetryParked(ctx, conn, consumer, key, id.Shard())
+		if err == nil {
+			fmt.Fprintf(proc.stdout, "%d messages are tried again\n", n)
+		}
+		return err
 	})
 }
