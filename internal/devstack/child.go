@@ -34,39 +34,36 @@ const (
 	maxLog      = 10 << 20         // bytes; a longer log is truncated at the next start
 )
 
-// forker returns a function that runs others on one OS thread, and one that ends the thread and with it, on Linux, the children
-// that it forked. See DieWithParent.
-func forker() (run func(func() error) error, quit func()) {
-	type fork struct {
-		do  func() error
-		err chan error
+// ends are the signals that end a child, from orderly to at once: for PostgreSQL fast, immediate, kill. None of them loses committed
+// data.
+var ends = []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL}
+
+// runForks runs what forks on one OS thread, until forks is closed. Then the thread ends and with it, on Linux, the children that it
+// forked. See DieWithParent.
+func (s *Stack) runForks() {
+	runtime.LockOSThread()
+	for fork := range s.forks {
+		fork()
 	}
-	forks := make(chan fork)
-	go func() {
-		runtime.LockOSThread()
-		for f := range forks {
-			f.err <- f.do()
-		}
-	}()
-	return func(do func() error) error {
-		f := fork{do, make(chan error)}
-		forks <- f
-		return <-f.err
-	}, func() { close(forks) }
 }
 
-// command prepares a program that runs in the folder dir, as a user that PostgreSQL accepts, without our environment, in a process
-// group of its own so that Ctrl-C at the terminal reaches only us.
-func (s *Stack) command(dir, program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+func (s *Stack) fork(cmd *exec.Cmd) error {
+	started := make(chan error)
+	s.forks <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+// asChild has a program run in the folder dir, as a user that PostgreSQL accepts, without our environment, in a process group of its
+// own so that Ctrl-C at the terminal reaches only us.
+func (s *Stack) asChild(cmd *exec.Cmd, dir string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"} // macOS' PostgreSQL does not start without a locale
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.user}
 	return cmd
 }
 
-// spawn starts a child that begins an orderly shutdown when we die.
-func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
+// launch starts a child that begins an orderly shutdown when we die, and returns when it is ready.
+func (s *Stack) launch(ctx context.Context, name string, cmd *exec.Cmd, ready func(context.Context) error) (*child, error) {
 	c := &child{name: name, log: s.path(name + ".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -80,9 +77,9 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 		_ = log.Truncate(0)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	DieWithParent(cmd.SysProcAttr, signals(name)[0])
+	DieWithParent(cmd.SysProcAttr, ends[0])
 	_ = os.Remove(s.path(name + ".pid")) // an old number may be anyone's by now
-	if err = s.fork(cmd.Start); err != nil {
+	if err = s.fork(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
@@ -94,7 +91,7 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 		<-c.done
 		return nil, err
 	}
-	return c, nil
+	return c, c.await(ctx, ready)
 }
 
 const (
@@ -142,14 +139,6 @@ func tail(path string) string {
 	return strings.Join(lines[max(0, len(lines)-12):], "\n")
 }
 
-// signals lists the signals that end a child, from orderly to at once. None of them loses committed data.
-func signals(name string) []syscall.Signal {
-	if name == "redis" {
-		return []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
-	}
-	return []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} // fast, immediate
-}
-
 // endAll stops all servers in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
 func endAll(ctx context.Context, dir string) error {
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
@@ -171,7 +160,7 @@ func end(ctx context.Context, dir, name string) error {
 		return err
 	}
 	defer log.Close()
-	for i, sig := range signals(name) {
+	for i, sig := range ends {
 		if flock(log) == nil {
 			return nil
 		}
@@ -180,10 +169,11 @@ func end(ctx context.Context, dir, name string) error {
 		if n, _ := strconv.Atoi(string(pid)); n > 1 {
 			_ = syscall.Kill(n, sig) // if it is gone already, its children are ending
 		}
+		stage := ctx
 		if i > 0 {
-			ctx = context.WithoutCancel(ctx)
+			stage = context.WithoutCancel(ctx)
 		}
-		stage, cancel := context.WithTimeout(ctx, stopTimeout)
+		stage, cancel := context.WithTimeout(stage, stopTimeout)
 		for stage.Err() == nil && flock(log) != nil {
 			<-time.After(10 * time.Millisecond)
 		}
