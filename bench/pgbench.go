@@ -48,7 +48,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	pool := try(pgxpool.NewWithConfig(ctx, c))
 	defer pool.Close()
 	key := uuid.NewString()
-	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, draft(0)))
+	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, g.draft(0)))
 	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
 	script, body, call, inside := count, "", []string{}, false
 	for _, s := range recorded.all {

@@ -28,12 +28,12 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 	p := g.pgbench(ctx)
 	for _, clients := range []int{16, 128} {
 		r := interleave(fmt.Sprintf("place, %d clients", clients),
-			contender{"over HTTP", func() float64 { return g.post(ctx, clients, nil) }},
+			contender{"over HTTP", func() float64 { return overHTTP(ctx, g.addr, clients, nil, g.send) }},
 			contender{"one function", func() float64 { return p.run(ctx, p.function, clients) }},
 			contender{"in process", func() float64 {
 				return drive(ctx, clients, nil, func(int) error {
 					n := g.sent.Add(1)
-					_, err := g.place(ctx, g.components.Commands, fmt.Sprintf("in-process-%012d", n), draft(n))
+					_, err := g.place(ctx, g.components.Commands, fmt.Sprintf("in-process-%012d", n), g.draft(n))
 					return err
 				})
 			}},
@@ -53,7 +53,7 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 
 // measureSaga places orders over HTTP while a worker, a process of its own, runs their sagas, until all are confirmed and paid.
 func measureSaga(ctx context.Context, g *gateway) []figure {
-	endPSP, endWorker := g.child(ctx, "psp", g.psp), g.child(ctx, "worker", "")
+	endPSP, endWorker := g.child(ctx, g.psp, program, "psp"), g.child(ctx, "", program, "worker")
 	paid := func() {
 		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
 			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
@@ -64,7 +64,7 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 	}
 	paid() // the orders of the read measurement
 	begin, accepted := time.Now(), g.accepted.Load()
-	g.post(ctx, sagaClients, func() bool { return g.accepted.Load() < accepted+sagaOrders })
+	overHTTP(ctx, g.addr, sagaClients, func() bool { return g.accepted.Load() < accepted+sagaOrders }, g.send)
 	placed, orders := time.Since(begin).Seconds(), float64(g.accepted.Load()-accepted)
 	paid()
 	took := time.Since(begin).Seconds()
@@ -77,7 +77,8 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 }
 
 // draft is the order of a number: two lines and a payment.
-func draft(n int64) api.PlaceOrder {
+func (g *gateway) draft(n int64) api.PlaceOrder {
+	sku := func(n int64) string { return g.skus[n%int64(len(g.skus))] }
 	return api.PlaceOrder{
 		Currency: "EUR", CustomerRef: fmt.Sprint("c-", n%1000), Payment: &api.PlaceOrderPayment{MethodToken: "pm_ok"},
 		Lines: []api.PlaceOrderLine{{Sku: sku(n), Quantity: 1}, {Sku: sku(n + 7), Quantity: 2}},
@@ -99,15 +100,10 @@ func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w 
 	return a, err
 }
 
-// post places orders over HTTP while more returns true and returns the orders per second.
-func (g *gateway) post(ctx context.Context, clients int, more func() bool) float64 {
-	return overHTTP(ctx, g.addr, clients, more, func(_ int, w *wire) error { return g.send(w) })
-}
-
 // send places one order over HTTP.
-func (g *gateway) send(w *wire) error {
+func (g *gateway) send(_ int, w *wire) error {
 	n := g.sent.Add(1)
-	body, err := json.Marshal(draft(n))
+	body, err := json.Marshal(g.draft(n))
 	if err != nil {
 		return err
 	}
@@ -115,12 +111,12 @@ func (g *gateway) send(w *wire) error {
 		"Idempotency-Key: over-http-%012d\r\nContent-Length: %d\r\n\r\n%s", g.addr, g.key, n, len(body), body))
 	switch {
 	case err != nil:
-	case w.status == "202 Accepted":
+	case w.hasStatus("202"):
 		g.accepted.Add(1)
 	case bytes.Contains(w.body, []byte(`"retryable":true`)):
 		err = errRefused
 	default:
-		err = fmt.Errorf("place over HTTP: %s: %s", w.status, w.body)
+		err = fmt.Errorf("place over HTTP: %s%s", w.head, w.body)
 	}
 	return err
 }
