@@ -81,7 +81,6 @@ func (g *gateway) assemble(ctx context.Context) {
 	g.server = try(g.components.API(nil))
 }
 
-// freeAddr is an address that a child can listen on.
 func freeAddr() string {
 	l := try(net.Listen("tcp", "127.0.0.1:0")) //nolint:noctx // closed at once
 	defer func() { _ = l.Close() }()
@@ -111,7 +110,6 @@ func (g *gateway) child(ctx context.Context, addr, program string, args ...strin
 	return end
 }
 
-// await returns when a server listens.
 func await(addr string) {
 	for range 500 {
 		if conn, err := net.Dial("tcp", addr); err == nil { //nolint:noctx // on this machine
@@ -136,15 +134,13 @@ var checks string
 
 // check fails if anything is oversold, lost or has a gap.
 func (g *gateway) check(ctx context.Context) {
+	var what string
+	var n int64
 	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.accepted.Load(), onHand))
-	defer rows.Close()
-	for rows.Next() {
-		var what string
-		var n int64
-		must(rows.Scan(&what, &n))
+	_ = try(pgx.ForEachRow(rows, []any{&what, &n}, func() error {
 		if n != 0 {
-			must(fmt.Errorf("%d %s", n, what))
+			return fmt.Errorf("%d %s", n, what)
 		}
-	}
-	must(rows.Err())
+		return nil
+	}))
 }

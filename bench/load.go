@@ -54,7 +54,6 @@ func drive(ctx context.Context, clients int, more func() bool, work func(client 
 	return float64(done.Load()) / (time.Since(begin) - warmFor).Seconds()
 }
 
-// overHTTP drives clients with a connection each.
 func overHTTP(ctx context.Context, addr string, clients int, more func() bool, work func(client int, w *wire) error) float64 {
 	wires := make([]*wire, clients)
 	for i := range wires {

@@ -166,7 +166,6 @@ func writeResults(file, where string, begun time.Time, figures []figure) {
 	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
 }
 
-// machine describes the machine of a measurement.
 func machine(ctx context.Context, db *pgx.Conn) string {
 	var version, dir string
 	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))

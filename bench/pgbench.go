@@ -146,13 +146,11 @@ type recorder struct {
 	all []pgx.TraceQueryStartData
 }
 
-// TraceQueryStart keeps a statement.
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	r.all = append(r.all, d)
 	return ctx
 }
 
-// TraceBatchQuery keeps a statement of a batch.
 func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
 }

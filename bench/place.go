@@ -85,7 +85,6 @@ func (g *gateway) draft(n int64) api.PlaceOrder {
 	}
 }
 
-// place places an order without HTTP.
 func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
 	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
 	r.About.TraceID = uuid.NewString()
@@ -100,7 +99,6 @@ func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w 
 	return a, err
 }
 
-// send places one order over HTTP.
 func (g *gateway) send(_ int, w *wire) error {
 	n := g.sent.Add(1)
 	body, err := json.Marshal(g.draft(n))

@@ -81,7 +81,6 @@ func checkHits(missed, all int64) {
 	}
 }
 
-// response is the gateway's response to a GET.
 type response struct {
 	Header http.Header
 	Body   []byte
@@ -114,10 +113,8 @@ type sink struct {
 	body   []byte
 }
 
-// Header implements http.ResponseWriter.
 func (s *sink) Header() http.Header { return s.header }
 
-// WriteHeader implements http.ResponseWriter.
 func (s *sink) WriteHeader(status int) { s.status = status }
 
 func (s *sink) Write(b []byte) (int, error) { s.body = b; return len(b), nil }
@@ -128,7 +125,6 @@ type direct struct {
 	sink
 }
 
-// direct places an order in this process and gets it.
 func (g *gateway) direct(ctx context.Context) *direct {
 	placed := try(g.place(ctx, g.components.Commands, "in-process-read", g.draft(0)))
 	d := &direct{sink: sink{header: http.Header{}}}

@@ -156,7 +156,6 @@ func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []stri
 	return positional, nil
 }
 
-// withTelemetry runs fn with telemetry that logs to the process's logs.
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
 	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
 	if err != nil {
@@ -207,7 +206,6 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 	})
 }
 
-// simulate is `ordergate psp`.
 func simulate(ctx context.Context, proc process) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
@@ -252,7 +250,6 @@ func get(ctx context.Context, url string, out io.Writer) error {
 	return nil
 }
 
-// version is `ordergate version`.
 func version(_ context.Context, proc process) error {
 	build, _ := debug.ReadBuildInfo()
 	_, err := fmt.Fprintln(proc.stdout, "ordergate", build.Main.Version, build.GoVersion)

@@ -168,7 +168,6 @@ func (c *Components) wake() {
 	}
 }
 
-// writeThrough writes committed states to the caches.
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {
 	entries := make([]query.Entry, len(states))
 	for i, s := range states {
@@ -228,10 +227,8 @@ func secretFor(secret, purpose string) []byte {
 	return mac.Sum(nil)
 }
 
-// redisLog writes the Redis driver's messages to our log.
 type redisLog struct{ log *zap.Logger }
 
-// Printf implements the driver's logger.
 func (l redisLog) Printf(_ context.Context, format string, a ...any) {
 	l.log.Warn("redis", zap.String("message", fmt.Sprintf(format, a...)))
 }

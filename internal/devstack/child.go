@@ -124,12 +124,10 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 	}
 }
 
-// exitError is the error of a child that has ended.
 func (c *child) exitError() error {
 	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
-// tail returns the last lines of a log.
 func tail(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

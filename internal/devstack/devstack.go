@@ -295,7 +295,6 @@ func lockDir(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// freeSpace returns the bytes that are free for us on the disk of a folder.
 func freeSpace(dir string) (int64, error) {
 	var disk syscall.Statfs_t
 	err := syscall.Statfs(dir, &disk)
@@ -397,9 +396,14 @@ func listen(port int) (l net.Listener, err error) {
 
 // startRedis starts Redis. Its configuration goes through standard input, which keeps the password out of the process list.
 func (s *Stack) startRedis(ctx context.Context) (*child, error) {
-	program, err := redisServer()
-	if err != nil {
-		return nil, err
+	var program string
+	for _, name := range []string{"redis-server", "/opt/homebrew/bin/redis-server", "/usr/local/bin/redis-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = cmp.Or(program, path)
+		}
+	}
+	if program == "" {
+		return nil, errors.New("redis-server is needed: install Redis")
 	}
 	cmd := s.asChild(exec.Command(program, "-"), s.cfg.Dir)
 	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\n"+
@@ -417,15 +421,6 @@ func (s *Stack) startRedis(ctx context.Context) (*child, error) {
 		}
 		return nil
 	})
-}
-
-func redisServer() (string, error) {
-	for _, name := range []string{"redis-server", "/opt/homebrew/bin/redis-server", "/usr/local/bin/redis-server"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("redis-server is needed: install Redis")
 }
 
 func (s *Stack) path(name string) string { return filepath.Join(s.cfg.Dir, name) }

@@ -64,8 +64,10 @@ func postgresBin(data string) (string, error) {
 	for _, initdb := range installed {
 		// It may be a link or a wrapper: PostgreSQL finds its files from where the program really is.
 		initdb, _ = filepath.EvalSymlinks(initdb)
-		if v := majorVersion(filepath.Dir(initdb)); v > newest && (want == 0 || v == want) {
-			bin, newest = filepath.Dir(initdb), v
+		says, _ := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "--version").Output()
+		version, _ := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(says)))
+		if version > newest && (want == 0 || version == want) {
+			bin, newest = filepath.Dir(initdb), version
 		}
 	}
 	switch {
@@ -76,15 +78,6 @@ func postgresBin(data string) (string, error) {
 	default:
 		return "", fmt.Errorf("PostgreSQL %d or newer is needed (initdb and postgres): install it", oldest)
 	}
-}
-
-func majorVersion(bin string) int {
-	out, err := exec.Command(filepath.Join(bin, "postgres"), "--version").Output()
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(out)))
-	return n
 }
 
 // startPrimary makes the primary at the first start and recovers it after a crash. It makes the database ordergate if it is missing
@@ -276,7 +269,6 @@ func (s *Stack) chown(path string) error {
 	return os.Lchown(path, int(s.user.Uid), int(s.user.Gid))
 }
 
-// url is the address of a database on the primary or a replica.
 func (s *Stack) url(server, database string) string {
 	return fmt.Sprintf("postgres://ordergate:%s@127.0.0.1:%d/%s?sslmode=disable", s.state.Password, s.state.Ports[server], database)
 }
