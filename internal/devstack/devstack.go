@@ -273,10 +273,7 @@ func lockDir(dir string) (*os.File, error) {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
 		_ = os.Chmod(filepath.Dir(dir), 0o755) // independent of the umask
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o711); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
