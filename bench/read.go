@@ -37,8 +37,8 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 		must(json.Unmarshal(w.body, &placed))
 		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
 	}
-	d := g.direct(ctx)
-	limit, file, bareAddr := response{d.header, d.body}, filepath.Join(g.dir, "response.json"), freeAddr()
+	request, got := g.direct(ctx)
+	limit, file, bareAddr := response{got.header, got.body}, filepath.Join(g.dir, "response.json"), freeAddr()
 	must(os.WriteFile(file, try(json.Marshal(limit)), 0o600))
 	defer g.child(ctx, bareAddr, try(os.Executable()), bareArgument, bareAddr, file)()
 	over := func(addr string) func() float64 {
@@ -62,7 +62,7 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 	allocs := map[string]float64{}
 	alone := func(name string, h http.Handler) contender {
 		return contender{name, func() (rate float64) {
-			rate, allocs[name] = d.measure(h)
+			rate, allocs[name] = measure(h, request)
 			return rate
 		}}
 	}
@@ -119,33 +119,28 @@ func (s *sink) WriteHeader(status int) { s.status = status }
 
 func (s *sink) Write(b []byte) (int, error) { s.body = b; return len(b), nil }
 
-// direct is a request for the gateway in this process, without a network, and its last answer.
-type direct struct {
-	request *http.Request
-	sink
-}
-
-func (g *gateway) direct(ctx context.Context) *direct {
+// direct places an order in this process and gets it, without a network.
+func (g *gateway) direct(ctx context.Context) (*http.Request, *sink) {
 	placed := try(g.place(ctx, g.components.Commands, "in-process-read", g.draft(0)))
-	d := &direct{sink: sink{header: http.Header{}}}
-	d.request = try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+placed.Location, http.NoBody))
-	d.request.Header.Set("Authorization", "Bearer "+g.key)
-	g.server.ServeHTTP(&d.sink, d.request)
-	if d.status != http.StatusOK {
-		must(fmt.Errorf("read in process: %d: %s", d.status, d.body))
+	w := &sink{header: http.Header{}}
+	request := try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+placed.Location, http.NoBody))
+	request.Header.Set("Authorization", "Bearer "+g.key)
+	g.server.ServeHTTP(w, request)
+	if w.status != http.StatusOK {
+		must(fmt.Errorf("read in process: %d: %s", w.status, w.body))
 	}
-	return d
+	return request, w
 }
 
 // measure returns the requests that a handler answers per second of this process's CPU, and its allocations for one.
-func (d *direct) measure(h http.Handler) (rate, allocs float64) {
+func measure(h http.Handler, request *http.Request) (rate, allocs float64) {
 	w := &sink{header: http.Header{}}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	n, missed, begin, stop := int64(0), int64(0), cpu(), time.Now().Add(measureFor/4)
 	for ; time.Now().Before(stop); n++ {
 		clear(w.header)
-		h.ServeHTTP(w, d.request)
+		h.ServeHTTP(w, request)
 		if w.status != http.StatusOK {
 			must(fmt.Errorf("read in process: %d: %s", w.status, w.body))
 		}

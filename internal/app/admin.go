@@ -34,9 +34,9 @@ type health struct {
 	Parked        int64     `json:"parked_messages"`
 }
 
-// admin answers operators on a listener of its own until done ends: /livez, /readyz, /metrics, /debug/pprof. From the end of ctx on
-// the process is stopping. An old outbox is a fault of workers only: without one orders can still be taken.
-func (c *Components) admin(ctx, done context.Context, worker bool) error {
+// admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. stopping has an error once
+// the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken.
+func (c *Components) admin(ctx context.Context, stopping func() error, worker bool) error {
 	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", c.cfg.AdminAddr)
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (c *Components) admin(ctx, done context.Context, worker bool) error {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		h := c.health(r.Context(), worker)
-		if ctx.Err() != nil {
+		if stopping() != nil {
 			h.Faults = append(h.Faults, "stopping")
 		}
 		h.Status = "ready"
@@ -67,7 +67,7 @@ func (c *Components) admin(ctx, done context.Context, worker bool) error {
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
 		ErrorLog: zap.NewStdLog(c.tel.Log),
 	}
-	stop := context.AfterFunc(done, func() { _ = srv.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -197,7 +197,7 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 		outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return c.admin(ctx, outlive, worker) })
+		g.Go(func() error { return c.admin(outlive, ctx.Err, worker) })
 		g.Go(func() error {
 			defer stop()
 			return fn(ctx, c)

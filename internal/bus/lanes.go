@@ -61,9 +61,6 @@ type topic struct {
 	subs  []*subscription          // replaced, never changed in place
 }
 
-var _ message.Publisher = (*Lanes)(nil)
-var _ message.Subscriber = (*Lanes)(nil)
-
 // NewLanes makes the transport. subscribers says how many subscriptions a topic must have before it accepts a message (a topic
 // that is not named: one), so that none of several consumers misses one while the program starts or stops.
 func NewLanes(subscribers map[string]int) *Lanes {

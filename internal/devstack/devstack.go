@@ -25,7 +25,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -66,9 +65,7 @@ type Stack struct {
 	servers  []server // in the order of their start
 	forks    chan func()
 	exits    chan *Exit
-	once     sync.Once
 	stopping chan struct{}
-	stopped  error // result of Stop
 }
 
 // server is one of a stack. start prepares it, starts it and returns when it is ready.
@@ -219,16 +216,14 @@ func (s *Stack) watch(c *child) {
 }
 
 // Stop stops the replicas, then the primary, then Redis, and returns when they and all their processes are gone. When ctx is
-// done it no longer waits for orderly shutdowns; committed data is safe all the same. Repeating it does nothing.
+// done it no longer waits for orderly shutdowns; committed data is safe all the same. It is called once.
 func (s *Stack) Stop(ctx context.Context) error {
-	s.once.Do(func() {
-		close(s.stopping)
-		if s.lock != nil {
-			s.stopped = errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
-		}
-		close(s.forks)
-	})
-	return s.stopped
+	close(s.stopping)
+	defer close(s.forks)
+	if s.lock == nil {
+		return nil
+	}
+	return errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
 }
 
 // Free returns an error that names the process that uses the data folder, if one does.
