@@ -66,19 +66,15 @@ func start(ctx context.Context) *gateway {
 	g.db = try(pgx.Connect(ctx, g.primary))
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
 	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "UPDATE stock SET on_hand = $1 RETURNING sku", onHand)), pgx.RowTo[string]))
-	g.assemble(ctx)
 	g.child(ctx, g.addr, program, "serve")
-	return g
-}
 
-// assemble makes the API of the program in this process too, with entries of its own in Redis. Each line of its log is one write to
-// /dev/null.
-func (g *gateway) assemble(ctx context.Context) {
+	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
 	tel := try(telemetry.New(ctx, func(string) string { return "" }, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"
 	g.components = try(app.Assemble(ctx, cfg, tel))
 	g.server = try(g.components.API(nil))
+	return g
 }
 
 func freeAddr() string {

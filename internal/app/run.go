@@ -28,6 +28,8 @@ const (
 	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
 	demoAccount = "demo"
+	minFree     = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
+	maxLogSize  = 10        // MB of ordergate.log; the last two full ones are kept beside it
 )
 
 // demoDefaults are the settings of `ordergate run` that differ from those of a production process.
@@ -35,11 +37,6 @@ var demoDefaults = map[string]string{
 	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
 }
-
-const (
-	minFree    = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
-	maxLogSize = 10        // MB of ordergate.log; the last two full ones are kept beside it
-)
 
 // run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself.
 // Data stays in its folder; the next run continues with it, however this one ended.

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -58,9 +59,7 @@ type backoff struct {
 
 // NewRelay registers the metrics ordergate_outbox_published_total, _page_seconds and _age_seconds.
 func NewRelay(c RelayConfig) *Relay {
-	if c.Poll == 0 {
-		c.Poll = 25 * time.Millisecond
-	}
+	c.Poll = cmp.Or(c.Poll, 25*time.Millisecond)
 	r := &Relay{cfg: c, wake: make(chan struct{}, 1), backedOff: map[topicKey]backoff{}}
 	metrics := promauto.With(c.Metrics)
 	r.published = metrics.NewCounter(prometheus.CounterOpts{

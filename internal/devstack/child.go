@@ -30,8 +30,10 @@ type child struct {
 }
 
 const (
-	stopTimeout = 10 * time.Second // for each signal, and for the start of a Program
-	maxLog      = 10 << 20         // bytes; a longer log is truncated at the next start
+	stopTimeout   = 10 * time.Second // for each signal, and for the start of a Program
+	maxLog        = 10 << 20         // bytes; a longer log is truncated at the next start
+	wrongPassword = "28P01"          // invalid_password
+	startingUp    = "57P03"          // cannot_connect_now
 )
 
 // ends are the signals that end a child, from orderly to at once: for PostgreSQL fast, immediate, kill. None of them loses committed
@@ -93,11 +95,6 @@ func (s *Stack) launch(ctx context.Context, name string, cmd *exec.Cmd, ready fu
 	}
 	return c, c.await(ctx, ready)
 }
-
-const (
-	wrongPassword = "28P01" // invalid_password
-	startingUp    = "57P03" // cannot_connect_now
-)
 
 var errPrimaryLost = errors.New("the primary does not answer")
 
