@@ -37,7 +37,7 @@ type law struct {
 var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
-		"bench":                  "command gen/accountsdb gen/api gen/cataloguedb gen/inventorydb internal/app internal/pg internal/telemetry order echo http os otelpgx pgx uuid zap",
+		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
 		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/pg internal/token internal/view order otel pgx prometheus uuid",
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
