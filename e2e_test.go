@@ -108,6 +108,9 @@ func (p *program) end(sig syscall.Signal) {
 
 func newProgram(t *testing.T) *program {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
 	dir, err := devstack.Scratch(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -67,7 +67,6 @@ var ours = law{
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
 		"internal/pg":            "otelpgx pgx",
 		"internal/pgtest":        "sql os pgx",
-		"internal/pgtest/skip":   "os",
 		"internal/psp":           "gen/psp echo http json os zap",
 		"internal/rfc3339":       "",
 		"internal/telemetry":     "otel prometheus zap",
