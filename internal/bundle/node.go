@@ -57,15 +57,6 @@ func plain(n *yaml.Node) (*yaml.Node, error) {
 	return out, nil
 }
 
-func copyOf(n *yaml.Node) *yaml.Node {
-	out := *n
-	out.Content = nil
-	for _, child := range n.Content {
-		out.Content = append(out.Content, copyOf(child))
-	}
-	return &out
-}
-
 // pairs walks the keys and values of a mapping; other nodes, nil too, have none.
 func pairs(n *yaml.Node) iter.Seq2[string, *yaml.Node] {
 	return func(yield func(string, *yaml.Node) bool) {
