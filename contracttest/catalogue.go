@@ -128,14 +128,12 @@ func (s *suite) products(ctx context.Context) {
 		}
 		s.unchanged(ctx, one, r)
 		for _, tags := range []string{`"other", ` + r.header.Get("ETag"), "*"} {
-			one.header = header("If-None-Match", tags)
-			s.get(ctx, nil, one, http.StatusNotModified)
+			s.get(ctx, nil, one.with("If-None-Match", tags), http.StatusNotModified)
 		}
-		one.header = header("If-None-Match", `"other"`)
-		s.get(ctx, nil, one, http.StatusOK)
+		s.get(ctx, nil, one.with("If-None-Match", `"other"`), http.StatusOK)
 	}
 	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref})
-	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref, header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref}.with("Accept-Language", "zh-CN"))
 	s.refused(ctx, errcode.REQ003, call{op: "getProduct", arg: "not a sku"}, "/path/sku")
 	s.badToken(ctx, call{op: "getProduct", arg: g.main.Sku})
 }
@@ -256,8 +254,7 @@ func (s *suite) badPages(ctx context.Context, op, arg, cursor string, other map[
 // badToken: a consistency token that was altered is refused.
 func (s *suite) badToken(ctx context.Context, c call) {
 	if s.token != "" {
-		c.header = header("X-Consistency-Token", forge(s.token))
-		s.refused(ctx, errcode.REQ003, c, "/header/X-Consistency-Token")
+		s.refused(ctx, errcode.REQ003, c.with("X-Consistency-Token", forge(s.token)), "/header/X-Consistency-Token")
 	}
 }
 

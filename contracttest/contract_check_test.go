@@ -97,7 +97,7 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 				tt.status = http.StatusOK
 			}
 			var got []string
-			faults := op.check(t.Context(), &verdicts{}, response{tt.status, h, []byte(tt.body)})
+			faults := op.check(tt.status, h, []byte(tt.body))
 			for _, f := range faults {
 				got = append(got, f.pointer)
 			}

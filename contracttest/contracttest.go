@@ -27,9 +27,7 @@ type Options struct {
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
 
-	ref    string    // of the run; empty: a new one
-	judged *verdicts // shared by runs; nil: the run's own
-	parsed *contract // Contract, if it was read before
+	ref string // of the run; empty: a new one
 }
 
 // Finding is one place where the address and the contract differ.

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
@@ -25,16 +23,9 @@ func (s *suite) document(ctx context.Context) {
 	}
 	asYAML := call{op: "getOpenAPIYAML"}
 	if r, ok := s.get(ctx, nil, asYAML, http.StatusOK); ok {
-		published = nil
-		if err := yaml.Unmarshal(r.body, &published); err != nil {
-			s.found(r, "/body", "is no YAML: %v", err)
-		}
-		text, err := json.Marshal(published) // so that numbers are of the types that JSON gives
-		if err == nil {
-			err = json.Unmarshal(text, &published)
-		}
+		published, err := readYAML(r.body)
 		if err != nil {
-			s.found(r, "/body", "is no JSON in another notation: %v", err)
+			s.found(r, "/body", "is no JSON in the notation of YAML: %v", err)
 		}
 		s.sameDocument(r, published)
 		s.unchanged(ctx, asYAML, r)
@@ -43,8 +34,9 @@ func (s *suite) document(ctx context.Context) {
 
 func (s *suite) sameDocument(r reply, published any) {
 	document, _ := published.(map[string]any)
-	if theirs := below(document, "info")["version"]; theirs != s.contract.version {
-		s.found(r, "/body/info/version", "is %v, and that of the suite's contract is %s", theirs, s.contract.version)
+	info, _ := document["info"].(map[string]any)
+	if version := s.contract.at("info", "version").node; info["version"] != version {
+		s.found(r, "/body/info/version", "is %v, and that of the suite's contract is %v", info["version"], version)
 	} else if !reflect.DeepEqual(published, s.contract.document) {
 		s.found(r, "/body", "differs from the suite's contract, of the same version")
 	}
@@ -90,15 +82,15 @@ func (s *suite) errorRegistry(ctx context.Context) {
 			s.unchanged(ctx, one, got)
 		}
 	}
-	used := slices.Clone(s.contract.codes)
+	used := s.contract.at("x-error-codes").texts()
 	for id, op := range s.contract.operations {
 		for _, code := range op.codes {
 			used = append(used, code)
 			e, ok := s.registry[code]
-			about := reply{call: call{op: id}, request: op.route.Method + " " + op.route.Path}
+			about := reply{call: call{op: id}, request: op.method + " " + op.path}
 			if !ok {
 				s.found(about, "", "its code %s is not in the registry that the address publishes", code)
-			} else if op.route.Operation.Responses.Status(int(e.Status)) == nil {
+			} else if op.at("responses", strconv.Itoa(int(e.Status))).node == nil {
 				s.found(about, "/status", "%d of its code %s is not declared", e.Status, code)
 			}
 		}
@@ -128,7 +120,7 @@ func (s *suite) addresses(ctx context.Context) {
 	}
 	byPath := map[string][]string{}
 	for _, op := range s.contract.operations {
-		byPath[op.route.Path] = append(byPath[op.route.Path], op.route.Method)
+		byPath[op.path] = append(byPath[op.path], op.method)
 	}
 	for _, path := range sortedKeys(byPath) {
 		s.wrongMethod(ctx, path, byPath[path])
@@ -163,12 +155,7 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 	if method == "" {
 		return
 	}
-	head, rest, templated := strings.Cut(path, "{")
-	if templated {
-		_, tail, _ := strings.Cut(rest, "}")
-		path = head + "any" + tail
-	}
-	r := s.refused(ctx, errcode.REQ006, call{method: method, path: path})
+	r := s.refused(ctx, errcode.REQ006, call{method: method, path: templated.ReplaceAllString(path, "any")})
 	if r.status != http.StatusMethodNotAllowed {
 		return
 	}
@@ -189,22 +176,22 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 // admission: every operation that is not public wants a key that is known, and each serves its own media types alone.
 func (s *suite) admission(ctx context.Context) {
 	for _, id := range sortedKeys(s.contract.operations) {
-		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any", header: header("Accept", "image/png")})
+		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any"}.with("Accept", "image/png"))
 		s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", idem: s.ref + "-unknown", query: values("unknown", "x")}, "/query/unknown")
-		if s.contract.operations[id].takes("If-None-Match") {
-			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", header: header("If-None-Match", strings.Repeat("x", 1025))}, "/header/If-None-Match")
+		if s.contract.operations[id].parameter("header", "If-None-Match") {
+			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any"}.with("If-None-Match", strings.Repeat("x", 1025)), "/header/If-None-Match")
 		}
 		if !s.contract.operations[id].public {
-			s.refused(ctx, errcode.AUTH001, call{op: id, arg: "any", header: header("Authorization", "")})
-			s.refused(ctx, errcode.AUTH002, call{op: id, arg: "any", header: header("Authorization", "Bearer "+unknownKey)})
+			s.refused(ctx, errcode.AUTH001, call{op: id, arg: "any"}.with("Authorization", ""))
+			s.refused(ctx, errcode.AUTH002, call{op: id, arg: "any"}.with("Authorization", "Bearer "+unknownKey))
 		}
 	}
 	// Media types have no case, and a generated client that cannot read YAML names the problem type alone.
 	for _, accept := range []string{"Application/YAML", "application/problem+json"} {
-		s.get(ctx, nil, call{op: "getOpenAPIYAML", header: header("Accept", accept)}, http.StatusOK)
+		s.get(ctx, nil, call{op: "getOpenAPIYAML"}.with("Accept", accept), http.StatusOK)
 	}
 	for _, text := range []string{"Basic b2c6dGVzdA==", "Bearer", "Bearer not-a-key", s.Key} {
-		r, ok := s.send(ctx, call{op: "listProducts", header: header("Authorization", text)})
+		r, ok := s.send(ctx, call{op: "listProducts"}.with("Authorization", text))
 		if ok && r.status != http.StatusUnauthorized {
 			s.found(r, "/status", "is not 401 with a malformed Authorization")
 		}

@@ -20,7 +20,7 @@ func TestARecordedRunPassesAndEveryLieIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{judged: &verdicts{}}
+	o := Options{}
 	findings, err := recorded.copy().play(t.Context(), o, func(Finding) bool { return false })
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,14 +29,6 @@ type placed struct {
 }
 
 func decode(r reply, out any) { _ = json.Unmarshal(r.body, out) } // an answer that breaks its schema is a finding already
-
-func header(pairs ...string) map[string]string {
-	h := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		h[pairs[i]] = pairs[i+1]
-	}
-	return h
-}
 
 // draft is the body of a good order; token is the payment method, empty for none.
 func (s *suite) draft(g *goods, token string) map[string]any {
@@ -70,14 +61,10 @@ func (s *suite) place(ctx context.Context, c call, statuses ...int) (*placed, bo
 
 // decide repeats a request with Prefer: wait and its key until the answer is the decided one, with status want.
 func (s *suite) decide(ctx context.Context, c call, want int) (*placed, bool) {
-	c.header = maps.Clone(c.header)
-	if c.header == nil {
-		c.header = map[string]string{}
-	}
-	c.header["Prefer"] = "wait=10"
+	c = c.with("Prefer", "wait=10")
 	var p *placed
 	var ok bool
-	s.poll(ctx, reply{call: c}, "the decided order", func() bool {
+	s.poll(ctx, s.Patience, reply{call: c}, "the decided order", func() bool {
 		p, ok = s.place(ctx, c, want, http.StatusAccepted)
 		return !ok || p.accepted.status == want
 	})
@@ -122,7 +109,7 @@ func (s *suite) await(ctx context.Context, p *placed, what string, done func(api
 	var o api.Order
 	var last reply
 	version := p.Version
-	s.poll(ctx, p.accepted, what, func() bool {
+	s.poll(ctx, s.Patience, p.accepted, what, func() bool {
 		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
 		if last = r; !ok {
 			return true
@@ -205,22 +192,19 @@ func (s *suite) placing(ctx context.Context) {
 		return
 	}
 	first := p.call
-	again := first
-	again.header = header("Idempotency-Key", `"`+first.idem+`"`)
 	s.replays(ctx, first, p.accepted)
-	s.replays(ctx, again, p.accepted)
+	s.replays(ctx, first.with("Idempotency-Key", `"`+first.idem+`"`), p.accepted)
 	for _, prefer := range []string{"wait=rubbish", "respond-async, handling=lenient", "wait=0", strings.Repeat("x", 1025)} {
-		again.header = header("Prefer", prefer)
-		s.replays(ctx, again, p.accepted)
+		s.replays(ctx, first.with("Prefer", prefer), p.accepted)
 	}
-	again.header = nil
+	again := first
 	again.body = reordered(first.body)
 	s.replays(ctx, again, p.accepted)
 	other, _ := jsonOf(first.body).(map[string]any)
 	other["customer_ref"] = s.ref + "-other"
 	again.body = other
 	s.refused(ctx, errcode.IDEM002, again)
-	s.refused(ctx, errcode.IDEM002, call{op: "placeOrder", idem: first.idem, body: other, header: header("Accept-Language", "zh-CN", "Prefer", "wait=5")})
+	s.refused(ctx, errcode.IDEM002, call{op: "placeOrder", idem: first.idem, body: other}.with("Accept-Language", "zh-CN", "Prefer", "wait=5"))
 
 	d, ok := s.decide(ctx, first, http.StatusCreated)
 	if !ok {
@@ -230,9 +214,7 @@ func (s *suite) placing(ctx context.Context) {
 	if d.ID != p.ID {
 		s.found(d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
 	}
-	waiting := first
-	waiting.header = header("Prefer", "handling=strict, wait=10; foo=bar")
-	s.replays(ctx, waiting, d.accepted)
+	s.replays(ctx, first.with("Prefer", "handling=strict, wait=10; foo=bar"), d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
 	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 }
@@ -248,7 +230,7 @@ func (s *suite) racing(ctx context.Context) {
 	w["customer_ref"] = ref
 	c := call{op: "placeOrder", idem: ref, body: w}
 	var first *placed
-	s.poll(ctx, reply{call: c}, "an answer that is not IDEM_003", func() bool {
+	s.poll(ctx, s.Patience, reply{call: c}, "an answer that is not IDEM_003", func() bool {
 		for _, r := range s.together(ctx, 8, c) {
 			if r.problem.Code == string(errcode.IDEM003) {
 				if r.header.Get("Retry-After") == "" {
@@ -328,9 +310,7 @@ func (s *suite) rejectedOrders(ctx context.Context) {
 	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
 		s.found(p.accepted, "/body/rejection/decline_reason", "is empty")
 	}
-	declined := p.call
-	declined.header = header("Prefer", "wait=10")
-	s.replays(ctx, declined, p.accepted)
+	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
 	most := g.stock + 1000 // more than parallel runs give back meanwhile
 	if most > 10_000 {
@@ -410,7 +390,7 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 	}
 	s.replays(ctx, c, r.accepted)
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again", body: map[string]any{}})
-	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh", header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh"}.with("Accept-Language", "zh-CN"))
 }
 
 func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
@@ -435,7 +415,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	bad(errcode.REQ002, func(c *call) { c.body = map[string]any{"reason": ""} }, "/reason")
 	bad(errcode.REQ004, func(c *call) { c.body = map[string]any{"reason": "x", "Reason": "y"} }, "/Reason")
 	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
 	bad(errcode.ORD001, func(c *call) { c.arg, c.idem = forge(p.ID), s.ref+"-forged" })
 	bad(errcode.REQ003, func(c *call) { c.arg = "ord_1" }, "/path/order_id")
 	c, ok := s.decide(ctx, good, http.StatusOK)
@@ -446,8 +426,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	if c.ID != p.ID || c.CancelRequestedAt == nil {
 		s.found(c.accepted, "/body", "is not the order as cancelled on request")
 	}
-	good.header = header("Prefer", "wait=10")
-	s.replays(ctx, good, c.accepted)
+	s.replays(ctx, good.with("Prefer", "wait=10"), c.accepted)
 }
 
 // reading: an order is there as soon as its placing is answered, and never older than the token.
@@ -457,11 +436,8 @@ func (s *suite) reading(ctx context.Context) {
 		return
 	}
 	one := call{op: "getOrder", arg: p.ID}
-	placed := one
-	placed.header = header("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token"))
-	s.get(ctx, nil, placed, http.StatusOK)
-	placed.header = header("X-Consistency-Token", "")
-	s.get(ctx, nil, placed, http.StatusOK)
+	s.get(ctx, nil, one.with("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token")), http.StatusOK)
+	s.get(ctx, nil, one.with("X-Consistency-Token", ""), http.StatusOK)
 	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
 	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time) {
 		s.found(r, "/body", "is not the order that was placed")
@@ -472,7 +448,7 @@ func (s *suite) reading(ctx context.Context) {
 		s.refused(ctx, errcode.REQ003, call{op: op, arg: "ord_1"}, "/path/order_id")
 		s.badToken(ctx, call{op: op, arg: p.ID})
 	}
-	s.refused(ctx, errcode.ORD001, call{op: "getOrder", arg: forge(p.ID), header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.ORD001, call{op: "getOrder", arg: forge(p.ID)}.with("Accept-Language", "zh-CN"))
 }
 
 // listing: all orders of the run, the newest first, by page and by filter.
@@ -615,7 +591,7 @@ func (s *suite) saga(ctx context.Context) {
 func (s *suite) doneSaga(ctx context.Context, p *placed) (map[string]api.SagaStep, reply) {
 	var last reply
 	steps := map[string]api.SagaStep{}
-	s.poll(ctx, p.accepted, "the saga as done", func() bool {
+	s.poll(ctx, s.Patience, p.accepted, "the saga as done", func() bool {
 		var saga api.Saga
 		r, ok := s.get(ctx, &saga, call{op: "getOrderSaga", arg: p.ID}, http.StatusOK)
 		if last = r; !ok || saga.State != "done" {

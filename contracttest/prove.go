@@ -18,7 +18,6 @@ import (
 // a finding at its operation and place. It places as many orders as one run.
 func ProveItFails(t *testing.T, o Options) {
 	t.Helper()
-	o.judged = &verdicts{}
 	honest, findings, err := record(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -57,8 +56,7 @@ func (t *tape) play(ctx context.Context, o Options, enough func(Finding) bool) (
 	server := httptest.NewServer(t)
 	defer server.Close()
 	s, err := newSuite(Options{
-		BaseURL: server.URL, Key: "og_test_of_the_tape_alone", Contract: o.Contract, Patience: o.Patience,
-		ref: t.Ref, judged: o.judged, parsed: o.parsed,
+		BaseURL: server.URL, Key: "og_test_of_the_tape_alone", Contract: o.Contract, Patience: o.Patience, ref: t.Ref,
 	})
 	if err != nil {
 		return nil, err
@@ -81,7 +79,6 @@ func prove(t *testing.T, honest *tape, o Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.parsed = parsed
 	for _, l := range lies {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +90,6 @@ func prove(t *testing.T, honest *tape, o Options) {
 					t.Fatal("the contract has no place for this lie any more")
 				}
 				o.Contract, _ = json.Marshal(document) // it was read from JSON
-				o.parsed = nil
 			} else if !l.tell(told) {
 				t.Fatal("the run has no answer to lie about")
 			}

@@ -41,7 +41,7 @@ func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
 	var problem struct{ Code string }
 	_ = json.Unmarshal(body, &problem) // what is no problem has no code
 	for id, op := range p.contract.operations {
-		if op.route.Method == r.Method && op.path.MatchString(r.URL.EscapedPath()) {
+		if op.method == r.Method && op.address.MatchString(r.URL.EscapedPath()) {
 			p.mu.Lock()
 			p.seen[id+" "+problem.Code] = true
 			p.mu.Unlock()

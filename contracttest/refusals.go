@@ -63,21 +63,22 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	}
 	full := fmt.Sprintf(`%s,"lines":[{"sku":%q,"quantity":1}]`, head, g.main.Sku)
 
-	bad(errcode.AUTH001, func(c *call) { c.header = header("Authorization", "") })
-	bad(errcode.AUTH002, func(c *call) { c.header = header("Authorization", "Bearer "+unknownKey) })
-	bad(errcode.REQ007, func(c *call) { c.header = header("Accept", "text/html") })
+	bad(errcode.AUTH001, func(c *call) { *c = c.with("Authorization", "") })
+	bad(errcode.AUTH002, func(c *call) { *c = c.with("Authorization", "Bearer "+unknownKey) })
+	bad(errcode.REQ007, func(c *call) { *c = c.with("Accept", "text/html") })
 	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
 	bad(errcode.REQ008, func(c *call) { c.body, c.chunked = tooLarge(), true })
 	bad(errcode.REQ008, func(c *call) { // "413" comes before "401"
-		c.body, c.deferred, c.header = tooLarge(), true, header("Authorization", "")
+		*c = c.with("Authorization", "")
+		c.body, c.deferred = tooLarge(), true
 	})
-	plain := bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
+	plain := bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
 	if plain.header.Get("Accept-Encoding") != "" {
 		s.found(plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
 	}
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "") })
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "application/json; charset=utf-16") })
-	r := bad(errcode.REQ009, func(c *call) { c.body, c.header = zipped(full+"}"), header("Content-Encoding", "gzip") })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "") })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "application/json; charset=utf-16") })
+	r := bad(errcode.REQ009, func(c *call) { *c, c.body = c.with("Content-Encoding", "gzip"), zipped(full+"}") })
 	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
 		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
 	}
@@ -96,7 +97,7 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ001, body(`%s,"metadata":{"x":"\ud800"}}`, full))
 	bad(errcode.REQ001, body("%s,\"metadata\":{\"x\":\"\xff\"}}", full))
 	bad(errcode.REQ001, body(`%s,"metadata":%s1%s}`, full, strings.Repeat(`{"x":`, 200), strings.Repeat("}", 200)))
-	bad(errcode.REQ001, func(c *call) { c.body, c.header = []byte(full), header("Accept-Language", "zh-CN") })
+	bad(errcode.REQ001, func(c *call) { *c, c.body = c.with("Accept-Language", "zh-CN"), []byte(full) })
 	for _, quantity := range []string{"0", "-1", "1000000000", "1.5", `"1"`, "null", "9007199254740993", "1e9"} {
 		bad(errcode.REQ002, line(`"quantity":`+quantity), "/lines/0/quantity")
 	}
