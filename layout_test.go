@@ -42,7 +42,7 @@ var ours = law{
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
 		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/pg order http pgx prometheus uuid zap",
-		"contracttest":           "gen/api gen/errcode http json jsonschema kin text yaml",
+		"contracttest":           "gen/api gen/errcode http json jsonschema text yaml",
 		"deploy":                 "",
 		"errors":                 "gen/errcode",
 		"gen/accountsdb":         "pgx uuid",
