@@ -48,9 +48,8 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 		}
 		more = g.next != nil
 	}
-	if g.main.Sku == "" {
-		s.found(reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
-	}
+	s.foundIf(g.main.Sku == "",
+		reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
 	return g, g.main.Sku != ""
 }
 
@@ -105,9 +104,8 @@ func (s *suite) products(ctx context.Context) {
 		return
 	}
 	if r, ok := s.get(ctx, nil, call{op: "listProducts"}, http.StatusOK); ok {
-		if found, _ := page(r); len(found) > 20 {
-			s.found(r, "/body/data", "has %d entries; without limit it is 20", len(found))
-		}
+		found, _ := page(r)
+		s.foundIf(len(found) > 20, r, "/body/data", "has %d entries; without limit it is 20", len(found))
 		s.unchanged(ctx, call{op: "listProducts"}, r)
 	}
 	skus := make([]string, len(g.all))
@@ -123,9 +121,8 @@ func (s *suite) products(ctx context.Context) {
 	one := call{op: "getProduct", arg: g.main.Sku}
 	var product api.Product
 	if r, ok := s.get(ctx, &product, one, http.StatusOK); ok {
-		if product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices) {
-			s.found(r, "/body", "is not what listProducts shows of %s", g.main.Sku)
-		}
+		s.foundIf(product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices),
+			r, "/body", "is not what listProducts shows of %s", g.main.Sku)
 		s.unchanged(ctx, one, r)
 		for _, tags := range []string{`"other", ` + r.header.Get("ETag"), "*"} {
 			s.get(ctx, nil, one.with("If-None-Match", tags), http.StatusNotModified)
@@ -152,19 +149,14 @@ func (s *suite) search(ctx context.Context, p api.Product) {
 		found := false
 		for _, hit := range page.Data {
 			found = found || hit.Sku == p.Sku
-			if !strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)) {
-				s.found(r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
-			}
+			s.foundIf(!strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)),
+				r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
 		}
-		if !found && page.NextCursor == nil {
-			s.found(r, "/body/data", "lacks %s", p.Sku)
-		}
+		s.foundIf(!found && page.NextCursor == nil, r, "/body/data", "lacks %s", p.Sku)
 	}
 	var none api.ProductList
 	r, ok := s.get(ctx, &none, call{op: "listProducts", query: values("q", "no-"+s.ref)}, http.StatusOK)
-	if ok && (len(none.Data) != 0 || none.NextCursor != nil) {
-		s.found(r, "/body", "is not empty, and nothing contains no-%s", s.ref)
-	}
+	s.foundIf(ok && (len(none.Data) != 0 || none.NextCursor != nil), r, "/body", "is not empty, and nothing contains no-%s", s.ref)
 	s.refused(ctx, errcode.REQ003, call{op: "listProducts", query: values("q", "")}, "/query/q")
 }
 
@@ -176,12 +168,8 @@ func (s *suite) inventory(ctx context.Context) {
 	one := call{op: "getInventory", arg: g.main.Sku}
 	var stock api.Inventory
 	if r, ok := s.get(ctx, &stock, one, http.StatusOK); ok {
-		if stock.Sku != g.main.Sku {
-			s.found(r, "/body/sku", "is %s", stock.Sku)
-		}
-		if stock.Available+stock.Reserved > stock.OnHand {
-			s.found(r, "/body/available", "is more than is on hand and not reserved")
-		}
+		s.foundIf(stock.Sku != g.main.Sku, r, "/body/sku", "is %s", stock.Sku)
+		s.foundIf(stock.Available+stock.Reserved > stock.OnHand, r, "/body/available", "is more than is on hand and not reserved")
 		s.unchanged(ctx, one, r)
 	}
 	s.refused(ctx, errcode.INV001, call{op: "getInventory", arg: "no-" + s.ref})
@@ -216,9 +204,8 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 		ids, next := page(r)
 		got = append(got, ids...)
 		if len(got) >= len(want) || next == nil {
-			if got = got[:min(len(got), len(want))]; !slices.Equal(got, want) {
-				s.found(r, "/body/data", "page by page it is %v and not %v", got, want)
-			}
+			got = got[:min(len(got), len(want))]
+			s.foundIf(!slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
 			return first
 		}
 		if first == "" {

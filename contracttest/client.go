@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,12 +53,10 @@ func newSuite(o Options) (*suite, error) {
 	o.HTTP = &client
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
 	if o.ref == "" {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		o.ref = "ct-" + hex.EncodeToString(random[:])
+		o.ref = "ct-" + strings.ToLower(rand.Text()[:12])
 	}
 	if o.Contract == nil {
-		o.Contract = bundled()
+		o.Contract = api.OpenAPIJSON
 	}
 	c, err := readContract(o.Contract)
 	if err != nil {
@@ -142,6 +139,13 @@ func (s *suite) found(r reply, pointer, format string, args ...any) {
 		Part: s.part, Operation: r.call.op, Request: r.request, Status: r.status, Pointer: pointer, TraceID: r.traceID,
 		Message: fmt.Sprintf(format, args...),
 	})
+}
+
+// foundIf notes a finding if the condition holds.
+func (s *suite) foundIf(wrong bool, r reply, pointer, format string, args ...any) {
+	if wrong {
+		s.found(r, pointer, format, args...)
+	}
 }
 
 // send sends a request and holds the answer against the contract. A refusal for want of capacity is waited out as it asks.
@@ -324,9 +328,8 @@ func (s *suite) unchanged(ctx context.Context, c call, held reply) {
 	s.poll(ctx, min(s.Patience, 3*time.Second), held, "304 for the ETag that it has just given", func() bool {
 		tag := held.header.Get("ETag")
 		r, ok := s.get(ctx, nil, c.with("If-None-Match", tag), http.StatusNotModified, http.StatusOK)
-		if r.status == http.StatusNotModified && r.header.Get("ETag") != tag {
-			s.found(r, "/header/ETag", "is %s and not that of the request, %s", r.header.Get("ETag"), tag)
-		}
+		s.foundIf(r.status == http.StatusNotModified && r.header.Get("ETag") != tag,
+			r, "/header/ETag", "is %s and not that of the request, %s", r.header.Get("ETag"), tag)
 		held = r
 		return !ok || r.status == http.StatusNotModified
 	})

@@ -15,8 +15,6 @@ import (
 	"net/http"
 	"testing"
 	"time"
-
-	"github.com/ordergate/ordergate/gen/api"
 )
 
 // Options say what is tested against what.
@@ -113,6 +111,3 @@ var parts = []part{
 	{"events", (*suite).events},
 	{"saga", (*suite).saga},
 }
-
-// bundled is the contract that this package was built with.
-func bundled() []byte { return api.OpenAPIJSON }

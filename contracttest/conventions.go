@@ -16,22 +16,17 @@ var validTraceID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
 func (s *suite) checkConventions(r reply) {
 	echoed := r.header.Get("X-Trace-ID")
-	if sent := r.sent.Header.Get("X-Trace-ID"); validTraceID.MatchString(sent) && echoed != sent {
-		s.found(r, "/header/X-Trace-ID", "is %q and not what was sent, %q", echoed, sent)
-	}
-	if token := r.header.Get("X-Consistency-Token"); token > s.token {
-		s.token = token
-	}
+	sent := r.sent.Header.Get("X-Trace-ID")
+	s.foundIf(validTraceID.MatchString(sent) && echoed != sent, r, "/header/X-Trace-ID", "is %q and not what was sent, %q", echoed, sent)
+	s.token = max(s.token, r.header.Get("X-Consistency-Token"))
 	if tag := r.header.Get("ETag"); tag != "" && r.status == http.StatusOK {
 		key := r.request + " " + tag
-		if before, seen := s.tags[key]; seen && !bytes.Equal(before, r.body) {
-			s.found(r, "/header/ETag", "%s stood for other bytes before", tag)
-		}
+		before, seen := s.tags[key]
+		s.foundIf(seen && !bytes.Equal(before, r.body), r, "/header/ETag", "%s stood for other bytes before", tag)
 		s.tags[key] = r.body
 	}
-	if cache := r.header.Get("Cache-Control"); cache != "" && cache != "private, no-cache" {
-		s.found(r, "/header/Cache-Control", "is %q and not always private, no-cache", cache)
-	}
+	cache := r.header.Get("Cache-Control")
+	s.foundIf(cache != "" && cache != "private, no-cache", r, "/header/Cache-Control", "is %q and not always private, no-cache", cache)
 	if r.status >= 400 {
 		s.checkProblem(r)
 	}
@@ -41,16 +36,11 @@ func (s *suite) checkConventions(r reply) {
 func (s *suite) checkProblem(r reply) {
 	p := r.problem
 	differs := func(field string, got, want any) {
-		if got != want {
-			s.found(r, "/body/"+field, "is %v and not %v", got, want)
-		}
+		s.foundIf(got != want, r, "/body/"+field, "is %v and not %v", got, want)
 	}
-	if r.op != nil && !slices.Contains(r.op.codes, p.Code) {
-		s.found(r, "/body/code", "%q is not among the operation's x-error-codes", p.Code)
-	}
-	if known, ok := errcode.Lookup(errcode.Code(p.Code)); ok && known.Status != r.status {
-		s.found(r, "/status", "is not that of %s, %d", p.Code, known.Status)
-	}
+	s.foundIf(r.op != nil && !slices.Contains(r.op.codes, p.Code), r, "/body/code", "%q is not among the operation's x-error-codes", p.Code)
+	known, ok := errcode.Lookup(errcode.Code(p.Code))
+	s.foundIf(ok && known.Status != r.status, r, "/status", "is not that of %s, %d", p.Code, known.Status)
 	// A repetition has the bytes of the first answer: its trace id and its language.
 	replayed := r.header.Get("Idempotency-Replayed") == "true"
 	differs("status", p.Status, int32(r.status))
@@ -82,12 +72,9 @@ func (s *suite) checkProblem(r reply) {
 
 // checkStray holds an answer that belongs to no operation against what every refusal carries.
 func (s *suite) checkStray(r reply) {
-	if media := r.header.Get("Content-Type"); media != "application/problem+json" {
-		s.found(r, "/header/Content-Type", "is %q and not application/problem+json", media)
-	}
-	if !validTraceID.MatchString(r.header.Get("X-Trace-ID")) {
-		s.found(r, "/header/X-Trace-ID", "is missing or malformed")
-	}
+	media := r.header.Get("Content-Type")
+	s.foundIf(media != "application/problem+json", r, "/header/Content-Type", "is %q and not application/problem+json", media)
+	s.foundIf(!validTraceID.MatchString(r.header.Get("X-Trace-ID")), r, "/header/X-Trace-ID", "is missing or malformed")
 	var v any
 	decode(r, &v)
 	for _, f := range s.contract.at("components", "schemas", "Problem").check("/body", v) {
@@ -102,10 +89,7 @@ func (s *suite) checkRequest(r reply) {
 	if r.status >= 400 && !bad {
 		return
 	}
-	switch wrong := r.op.accepts(r.sent, r.call.arg, r.content); {
-	case wrong != "" && !bad:
-		s.found(r, "/request", "was served although the contract refuses it: %s", wrong)
-	case wrong == "" && bad:
-		s.found(r, "/request", "was refused with %s although the contract allows it", r.problem.Code)
-	}
+	wrong := r.op.accepts(r.sent, r.call.arg, r.content)
+	s.foundIf(wrong != "" && !bad, r, "/request", "was served although the contract refuses it: %s", wrong)
+	s.foundIf(wrong == "" && bad, r, "/request", "was refused with %s although the contract allows it", r.problem.Code)
 }

@@ -2,7 +2,6 @@ package contracttest
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"reflect"
 	"slices"
@@ -24,9 +23,7 @@ func (s *suite) document(ctx context.Context) {
 	asYAML := call{op: "getOpenAPIYAML"}
 	if r, ok := s.get(ctx, nil, asYAML, http.StatusOK); ok {
 		published, err := readYAML(r.body)
-		if err != nil {
-			s.found(r, "/body", "is no JSON in the notation of YAML: %v", err)
-		}
+		s.foundIf(err != nil, r, "/body", "is no JSON in the notation of YAML: %v", err)
 		s.sameDocument(r, published)
 		s.unchanged(ctx, asYAML, r)
 	}
@@ -61,23 +58,18 @@ func (s *suite) errorRegistry(ctx context.Context) {
 		return
 	}
 	s.unchanged(ctx, listing, r)
-	if list.NextCursor != nil {
-		s.found(r, "/body/next_cursor", "is not null, and listErrors takes no cursor")
-	}
+	s.foundIf(list.NextCursor != nil, r, "/body/next_cursor", "is not null, and listErrors takes no cursor")
 	for i, e := range list.Data {
 		at := "/body/data/" + strconv.Itoa(i)
-		if known, ok := errcode.Lookup(errcode.Code(e.Code)); ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable) {
-			s.found(r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
-		}
-		if slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code }) {
-			s.found(r, at+"/code", "%s is listed twice", e.Code)
-		}
+		known, ok := errcode.Lookup(errcode.Code(e.Code))
+		s.foundIf(ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable),
+			r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
+		twice := slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code })
+		s.foundIf(twice, r, at+"/code", "%s is listed twice", e.Code)
 		one := call{op: "getError", arg: e.Code}
 		var same api.ErrorCode
 		got, ok := s.get(ctx, &same, one, http.StatusOK)
-		if ok && !reflect.DeepEqual(same, e) {
-			s.found(got, "/body", "differs from the entry of the list")
-		}
+		s.foundIf(ok && !reflect.DeepEqual(same, e), got, "/body", "differs from the entry of the list")
 		if ok && i == 0 {
 			s.unchanged(ctx, one, got)
 		}
@@ -96,9 +88,8 @@ func (s *suite) errorRegistry(ctx context.Context) {
 		}
 	}
 	for _, e := range list.Data {
-		if !slices.Contains(used, e.Code) && e.Rejection == nil {
-			s.found(r, "/body/data", "has %s, which no operation answers and no order is rejected with", e.Code)
-		}
+		s.foundIf(!slices.Contains(used, e.Code) && e.Rejection == nil,
+			r, "/body/data", "has %s, which no operation answers and no order is rejected with", e.Code)
 	}
 	free := "ZZZ_999"
 	for n := 999; s.registry[free].Code != ""; n-- {
@@ -135,12 +126,9 @@ func (s *suite) addresses(ctx context.Context) {
 		{"Uber-Trace-Id", id + ":00f067aa0ba902b7:0:1", id},
 		{"Traceparent", "00-" + id + "-00f067aa0ba902b7-01", id},
 	} {
-		header := map[string]string{"X-Trace-ID": ""}
-		header[c.name] = c.value
-		r, ok := s.get(ctx, nil, call{op: "listErrors", header: header}, http.StatusOK)
-		if got := r.header.Get("X-Trace-ID"); ok && (c.want != "" && got != c.want || got == c.value) {
-			s.found(r, "/header/X-Trace-ID", "is %q where %s was %q", got, c.name, c.value)
-		}
+		r, ok := s.get(ctx, nil, call{op: "listErrors"}.with("X-Trace-ID", "", c.name, c.value), http.StatusOK)
+		got := r.header.Get("X-Trace-ID")
+		s.foundIf(ok && (c.want != "" && got != c.want || got == c.value), r, "/header/X-Trace-ID", "is %q where %s was %q", got, c.name, c.value)
 	}
 }
 
@@ -160,17 +148,14 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 		return
 	}
 	var body struct{ Allowed []string }
-	_ = json.Unmarshal(r.body, &body) // what is wrong with it is a finding already
+	decode(r, &body)
 	allow := strings.FieldsFunc(r.header.Get("Allow"), func(c rune) bool { return c == ',' || c == ' ' })
 	for _, m := range declared {
-		if !slices.Contains(allow, m) {
-			s.found(r, "/header/Allow", "does not name %s", m)
-		}
+		s.foundIf(!slices.Contains(allow, m), r, "/header/Allow", "does not name %s", m)
 	}
 	slices.Sort(allow)
-	if slices.Sort(body.Allowed); !slices.Equal(allow, body.Allowed) {
-		s.found(r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
-	}
+	slices.Sort(body.Allowed)
+	s.foundIf(!slices.Equal(allow, body.Allowed), r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
 }
 
 // admission: every operation that is not public wants a key that is known, and each serves its own media types alone.
@@ -192,9 +177,7 @@ func (s *suite) admission(ctx context.Context) {
 	}
 	for _, text := range []string{"Basic b2c6dGVzdA==", "Bearer", "Bearer not-a-key", s.Key} {
 		r, ok := s.send(ctx, call{op: "listProducts"}.with("Authorization", text))
-		if ok && r.status != http.StatusUnauthorized {
-			s.found(r, "/status", "is not 401 with a malformed Authorization")
-		}
+		s.foundIf(ok && r.status != http.StatusUnauthorized, r, "/status", "is not 401 with a malformed Authorization")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -49,9 +50,8 @@ func (s *suite) place(ctx context.Context, c call, statuses ...int) (*placed, bo
 	if p.accepted = r; !ok {
 		return p, false
 	}
-	if at, want := r.header.Get("Location"), "/v1/orders/"+p.ID; at != want {
-		s.found(r, "/header/Location", "is %q and not %q", at, want)
-	}
+	at, want := r.header.Get("Location"), "/v1/orders/"+p.ID
+	s.foundIf(at != want, r, "/header/Location", "is %q and not %q", at, want)
 	s.orders[p.ID] = true
 	if p.CustomerRef == s.ref && !slices.Contains(s.placed, p.ID) {
 		s.placed = append(s.placed, p.ID)
@@ -68,17 +68,15 @@ func (s *suite) decide(ctx context.Context, c call, want int) (*placed, bool) {
 		p, ok = s.place(ctx, c, want, http.StatusAccepted)
 		return !ok || p.accepted.status == want
 	})
-	if ok && p.accepted.status == want && p.accepted.header.Get("Preference-Applied") != "wait=10" {
-		s.found(p.accepted, "/header/Preference-Applied", "is %q and not wait=10", p.accepted.header.Get("Preference-Applied"))
-	}
+	s.foundIf(ok && p.accepted.status == want && p.accepted.header.Get("Preference-Applied") != "wait=10",
+		p.accepted, "/header/Preference-Applied", "is %q and not wait=10", p.accepted.header.Get("Preference-Applied"))
 	return p, ok && p.accepted.status == want
 }
 
 // ends checks where a decided order ended.
 func (s *suite) ends(p *placed, status api.OrderStatus, payment api.PaymentStatus) {
-	if p.Status != status || p.PaymentStatus != payment {
-		s.found(p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
-	}
+	s.foundIf(p.Status != status || p.PaymentStatus != payment,
+		p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
 }
 
 // replays sends a call again, which must be answered with the same bytes and be marked as a repetition.
@@ -91,16 +89,12 @@ func (s *suite) replays(ctx context.Context, c call, first reply) {
 		s.found(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
 		return
 	}
-	if again.header.Get("Idempotency-Replayed") != "true" {
-		s.found(again, "/header/Idempotency-Replayed", "is %q on a repetition", again.header.Get("Idempotency-Replayed"))
-	}
-	if first.status < 300 && !bytes.Equal(again.body, first.body) {
-		s.found(again, "/body", "of a repetition differs from the first answer")
-	}
+	s.foundIf(again.header.Get("Idempotency-Replayed") != "true",
+		again, "/header/Idempotency-Replayed", "is %q on a repetition", again.header.Get("Idempotency-Replayed"))
+	s.foundIf(first.status < 300 && !bytes.Equal(again.body, first.body), again, "/body", "of a repetition differs from the first answer")
 	for _, name := range []string{"Content-Type", "ETag", "Location"} {
-		if again.header.Get(name) != first.header.Get(name) {
-			s.found(again, "/header/"+name, "of a repetition is %q and not %q", again.header.Get(name), first.header.Get(name))
-		}
+		s.foundIf(again.header.Get(name) != first.header.Get(name),
+			again, "/header/"+name, "of a repetition is %q and not %q", again.header.Get(name), first.header.Get(name))
 	}
 }
 
@@ -114,9 +108,7 @@ func (s *suite) await(ctx context.Context, p *placed, what string, done func(api
 		if last = r; !ok {
 			return true
 		}
-		if o.Version < version {
-			s.found(r, "/body/version", "went back from %d to %d", version, o.Version)
-		}
+		s.foundIf(o.Version < version, r, "/body/version", "went back from %d to %d", version, o.Version)
 		version = o.Version
 		return done(o)
 	})
@@ -211,9 +203,7 @@ func (s *suite) placing(ctx context.Context) {
 		return
 	}
 	s.ends(d, api.OrderStatusConfirmed, "paid")
-	if d.ID != p.ID {
-		s.found(d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
-	}
+	s.foundIf(d.ID != p.ID, d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
 	s.replays(ctx, first.with("Prefer", "handling=strict, wait=10; foo=bar"), d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
 	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
@@ -233,9 +223,7 @@ func (s *suite) racing(ctx context.Context) {
 	s.poll(ctx, s.Patience, reply{call: c}, "an answer that is not IDEM_003", func() bool {
 		for _, r := range s.together(ctx, 8, c) {
 			if r.problem.Code == string(errcode.IDEM003) {
-				if r.header.Get("Retry-After") == "" {
-					s.found(r, "/header/Retry-After", "is missing")
-				}
+				s.foundIf(r.header.Get("Retry-After") == "", r, "/header/Retry-After", "is missing")
 				continue
 			}
 			p := &placed{call: c, accepted: r}
@@ -266,20 +254,13 @@ func jsonOf(v any) (out any) {
 // reordered is the same JSON, spelled in another way.
 func reordered(v any) []byte {
 	object, _ := jsonOf(v).(map[string]any)
-	names := sortedKeys(object)
-	slices.Reverse(names)
-	var b bytes.Buffer
-	b.WriteString("{ ")
-	for i, name := range names {
-		if i > 0 {
-			b.WriteString(" ,\n")
-		}
+	var members []string
+	for _, name := range sortedKeys(object) {
 		value, _ := json.MarshalIndent(object[name], "", "\t")
-		b.WriteString(`"` + name + `": `)
-		b.Write(value)
+		members = append(members, fmt.Sprintf("%q: %s", name, value))
 	}
-	b.WriteString("\n}\n")
-	return b.Bytes()
+	slices.Reverse(members)
+	return []byte("{ " + strings.Join(members, " ,\n") + "\n}\n")
 }
 
 // refusal is an order that must end as rejected.
@@ -337,9 +318,8 @@ func (s *suite) checkRejection(p *placed, code errcode.Code) {
 		s.found(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
 	default:
 		e := s.registry[string(code)]
-		if e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En {
-			s.found(p.accepted, "/body/rejection", "has not the texts of the registry")
-		}
+		s.foundIf(e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En,
+			p.accepted, "/body/rejection", "has not the texts of the registry")
 	}
 }
 
@@ -363,9 +343,9 @@ func (s *suite) cancelling(ctx context.Context) {
 			From    string
 			Allowed []string
 		}
-		if decode(r, &state); state.From != "rejected" || len(state.Allowed) != 0 {
-			s.found(r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
-		}
+		decode(r, &state)
+		s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
+			r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
 	}
 }
 
@@ -377,17 +357,15 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 	if !ok {
 		return
 	}
-	if r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version {
-		s.found(r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
-	}
+	s.foundIf(r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version,
+		r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
 	s.replays(ctx, c, r.accepted)
 	other := c
 	other.body = map[string]any{"reason": "another reason"}
 	s.refused(ctx, errcode.IDEM002, other)
 	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == api.OrderStatusCancelled })
-	if o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded" {
-		s.found(last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
-	}
+	s.foundIf(o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded",
+		last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
 	s.replays(ctx, c, r.accepted)
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again", body: map[string]any{}})
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh"}.with("Accept-Language", "zh-CN"))
@@ -395,9 +373,8 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 
 func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusReserved, "none")
-	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time) {
-		s.found(p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
-	}
+	s.foundIf(p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time),
+		p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
 	good := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-unpaid"} // without a body
 	bad := func(code errcode.Code, change func(*call), pointers ...string) {
 		c := good
@@ -405,9 +382,8 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 		change(&c)
 		s.refused(ctx, code, c, pointers...)
 		var o api.Order
-		if r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK); ok && o.Version != p.Version {
-			s.found(r, "/body/version", "is %d, not %d, after a cancellation that was refused", o.Version, p.Version)
-		}
+		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
+		s.foundIf(ok && o.Version != p.Version, r, "/body/version", "is %d, not %d, after a cancellation that was refused", o.Version, p.Version)
 	}
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
 	bad(errcode.IDEM004, func(c *call) { c.idem = "short" })
@@ -423,9 +399,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 		return
 	}
 	s.ends(c, api.OrderStatusCancelled, "none")
-	if c.ID != p.ID || c.CancelRequestedAt == nil {
-		s.found(c.accepted, "/body", "is not the order as cancelled on request")
-	}
+	s.foundIf(c.ID != p.ID || c.CancelRequestedAt == nil, c.accepted, "/body", "is not the order as cancelled on request")
 	s.replays(ctx, good.with("Prefer", "wait=10"), c.accepted)
 }
 
@@ -439,9 +413,8 @@ func (s *suite) reading(ctx context.Context) {
 	s.get(ctx, nil, one.with("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token")), http.StatusOK)
 	s.get(ctx, nil, one.with("X-Consistency-Token", ""), http.StatusOK)
 	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
-	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time) {
-		s.found(r, "/body", "is not the order that was placed")
-	}
+	s.foundIf(o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time),
+		r, "/body", "is not the order that was placed")
 	s.unchanged(ctx, one, r)
 	for _, op := range []string{"getOrder", "getOrderSaga", "listOrderEvents"} {
 		s.refused(ctx, errcode.ORD001, call{op: op, arg: forge(p.ID)})
@@ -467,9 +440,8 @@ func (s *suite) listing(ctx context.Context) {
 	s.badPages(ctx, "listOrders", "", cursor, values("customer_ref", s.ref, "status", "confirmed"))
 	whole := call{op: "listOrders", query: values("customer_ref", s.ref)}
 	if r, ok := s.get(ctx, nil, whole, http.StatusOK); ok {
-		if got, next := page(r); !slices.Equal(got, want) || next != nil {
-			s.found(r, "/body/data", "is %v and not %v", got, want)
-		}
+		got, next := page(r)
+		s.foundIf(!slices.Equal(got, want) || next != nil, r, "/body/data", "is %v and not %v", got, want)
 		s.unchanged(ctx, whole, r)
 	}
 	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
@@ -483,9 +455,9 @@ func (s *suite) listing(ctx context.Context) {
 			break
 		}
 		r, ok := s.get(ctx, nil, call{op: "listOrders", query: values("customer_ref", s.ref, c.bound, at)}, http.StatusOK)
-		if got, _ := page(r); ok && (!slices.Contains(got, c.has) || slices.Contains(got, c.not)) {
-			s.found(r, "/body/data", "is %v with %s %s, the instant of %s", got, c.bound, at, d.ID)
-		}
+		got, _ := page(r)
+		s.foundIf(ok && (!slices.Contains(got, c.has) || slices.Contains(got, c.not)),
+			r, "/body/data", "is %v with %s %s, the instant of %s", got, c.bound, at, d.ID)
 	}
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("status", "lost")}, "/query/status")
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("customer_ref", "not a ref")}, "/query/customer_ref")
@@ -503,16 +475,12 @@ func (s *suite) byStatus(ctx context.Context, want []string) {
 			return
 		}
 		for _, o := range list.Data {
-			if string(o.Status) != status || seen[o.ID] {
-				s.found(r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
-			}
+			s.foundIf(string(o.Status) != status || seen[o.ID], r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
 			seen[o.ID] = true
 		}
 	}
 	for _, id := range want {
-		if !seen[id] {
-			s.found(reply{call: call{op: "listOrders"}, request: "GET /v1/orders?status="}, "/body/data", "no status has %s", id)
-		}
+		s.foundIf(!seen[id], reply{call: call{op: "listOrders"}, request: "GET /v1/orders?status="}, "/body/data", "no status has %s", id)
 	}
 }
 
@@ -529,25 +497,20 @@ func (s *suite) events(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if int64(len(list.Data)) != o.Version {
-		s.found(r, "/body/data", "has %d events of an order at version %d", len(list.Data), o.Version)
-	}
+	s.foundIf(int64(len(list.Data)) != o.Version, r, "/body/data", "has %d events of an order at version %d", len(list.Data), o.Version)
 	ids := make([]string, len(list.Data))
 	for i, e := range list.Data {
 		ids[i] = e.ID
-		if e.Sequence != int64(i+1) || e.Resource != p.ID {
-			s.found(r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
-		}
+		s.foundIf(e.Sequence != int64(i+1) || e.Resource != p.ID, r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
 	}
 	if len(ids) == 0 {
 		return
 	}
-	if e := list.Data[0]; e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != p.accepted.header.Get("X-Trace-ID") {
-		s.found(r, "/body/data/0", "is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, p.accepted.header.Get("X-Trace-ID"))
-	}
-	if e := list.Data[len(ids)-1]; e.Type != "order.confirmed" {
-		s.found(r, "/body/data", "ends with %s, and the order is confirmed", e.Type)
-	}
+	e, trace := list.Data[0], p.accepted.header.Get("X-Trace-ID")
+	s.foundIf(e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != trace, r, "/body/data/0",
+		"is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, trace)
+	end := list.Data[len(ids)-1].Type
+	s.foundIf(end != "order.confirmed", r, "/body/data", "ends with %s, and the order is confirmed", end)
 	s.unchanged(ctx, all, r)
 	cursor := s.walk(ctx, "listOrderEvents", p.ID, values("limit", "2"), ids)
 	s.badPages(ctx, "listOrderEvents", p.ID, cursor, nil)
@@ -570,21 +533,19 @@ func (s *suite) saga(ctx context.Context) {
 	}
 	steps, r := s.doneSaga(ctx, p)
 	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
-		if step := steps[name]; step.Status != "done" || step.Tries < 1 || step.StartedAt == nil || step.FinishedAt == nil {
-			s.found(r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
-		}
+		step := steps[name]
+		s.foundIf(step.Status != "done" || step.Tries < 1 || step.StartedAt == nil || step.FinishedAt == nil,
+			r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
 	}
 	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
 	if p, ok = s.refusal(ctx); !ok {
 		return
 	}
 	steps, r = s.doneSaga(ctx, p)
-	if step := steps["authorize"]; step.Status != "failed" || step.LastError == nil || step.LastError.Code != string(errcode.PAY007) {
-		s.found(r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", step.Status)
-	}
-	if step := steps["cancel_reservation"]; step.Status != "done" {
-		s.found(r, "/body/steps", "cancel_reservation of a rejected order is %q", step.Status)
-	}
+	failed, undo := steps["authorize"], steps["cancel_reservation"]
+	s.foundIf(failed.Status != "failed" || failed.LastError == nil || failed.LastError.Code != string(errcode.PAY007),
+		r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", failed.Status)
+	s.foundIf(undo.Status != "done", r, "/body/steps", "cancel_reservation of a rejected order is %q", undo.Status)
 }
 
 // doneSaga polls a saga until it is done and returns its steps by name.
@@ -597,14 +558,11 @@ func (s *suite) doneSaga(ctx context.Context, p *placed) (map[string]api.SagaSte
 		if last = r; !ok || saga.State != "done" {
 			return !ok
 		}
-		if saga.OrderID != p.ID {
-			s.found(r, "/body/order_id", "is %s", saga.OrderID)
-		}
+		s.foundIf(saga.OrderID != p.ID, r, "/body/order_id", "is %s", saga.OrderID)
 		for _, step := range saga.Steps {
 			steps[string(step.Name)] = step
-			if step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt" {
-				s.found(r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
-			}
+			s.foundIf(step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt",
+				r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
 		}
 		return true
 	})

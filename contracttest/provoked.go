@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/ordergate/ordergate/gen/api"
 )
 
 // Provoked is an http.RoundTripper that notes which codes the operations of the contract answer. Options.HTTP takes it for a run of the
@@ -22,7 +24,7 @@ type Provoked struct {
 
 // NewProvoked notes what passes through next (nil: http.DefaultTransport), by the contract that this package was built with.
 func NewProvoked(next http.RoundTripper) (*Provoked, error) {
-	c, err := readContract(bundled())
+	c, err := readContract(api.OpenAPIJSON)
 	if err != nil {
 		return nil, err
 	}

@@ -30,9 +30,7 @@ func zipped(text string) []byte {
 func (s *suite) untouched(ctx context.Context, ref string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
-	if ok && len(list.Data) > 0 {
-		s.found(r, "/body/data", "has %d orders, and every request for one was refused", len(list.Data))
-	}
+	s.foundIf(ok && len(list.Data) > 0, r, "/body/data", "has %d orders, and every request for one was refused", len(list.Data))
 }
 
 // refusedRequests: a request of the wrong form is refused before anything is done. All have one key, and a good request with it works
@@ -73,15 +71,13 @@ func (s *suite) refusedRequests(ctx context.Context) {
 		c.body, c.deferred = tooLarge(), true
 	})
 	plain := bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
-	if plain.header.Get("Accept-Encoding") != "" {
-		s.found(plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
-	}
+	s.foundIf(plain.header.Get("Accept-Encoding") != "",
+		plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
 	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "") })
 	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "application/json; charset=utf-16") })
 	r := bad(errcode.REQ009, func(c *call) { *c, c.body = c.with("Content-Encoding", "gzip"), zipped(full+"}") })
-	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
-		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
-	}
+	s.foundIf(r.status != 0 && r.header.Get("Accept-Encoding") != "identity",
+		r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
 	for _, malformed := range []string{
 		"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`, `"half-quoted`, "schlüssel-1",
@@ -111,9 +107,8 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ004, line(`"quantity":1,"Quantity":-5`), "/lines/0/Quantity")
 	if p, ok := s.decide(ctx, good, http.StatusCreated); ok {
 		s.ends(p, api.OrderStatusConfirmed, "paid")
-		if p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref {
-			s.found(p.accepted, "/body", "belongs to another request")
-		}
+		s.foundIf(p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref,
+			p.accepted, "/body", "belongs to another request")
 		s.only(ctx, ref, p.ID)
 	}
 }
@@ -122,9 +117,8 @@ func (s *suite) refusedRequests(ctx context.Context) {
 func (s *suite) only(ctx context.Context, ref, id string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
-	if ok && (len(list.Data) != 1 || list.Data[0].ID != id) {
-		s.found(r, "/body/data", "has %d orders and not the one that was accepted", len(list.Data))
-	}
+	s.foundIf(ok && (len(list.Data) != 1 || list.Data[0].ID != id),
+		r, "/body/data", "has %d orders and not the one that was accepted", len(list.Data))
 }
 
 // refusedOrders: an order that cannot be placed is refused, makes no order, and the refusal is stored under its key.
@@ -167,9 +161,9 @@ func (s *suite) refusedOrders(ctx context.Context) {
 		Sku              string
 		Expected, Actual api.Money
 	}
-	if decode(r, &changed); r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price) {
-		s.found(r, "/body/actual", "the problem does not say which price was expected and which holds")
-	}
+	decode(r, &changed)
+	s.foundIf(r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price),
+		r, "/body/actual", "the problem does not say which price was expected and which holds")
 	if g.inactive != nil {
 		if m, ok := sold(*g.inactive, ""); ok {
 			bad(errcode.CAT003, m.Currency, "/lines/0/sku", line(g.inactive.Sku))
