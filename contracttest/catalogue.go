@@ -98,11 +98,7 @@ func sold(p api.Product, currency string) (api.Money, bool) {
 	return api.Money{}, false
 }
 
-func (s *suite) products(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) products(ctx context.Context, g *goods) {
 	if r, ok := s.get(ctx, nil, call{op: "listProducts"}, http.StatusOK); ok {
 		found, _ := page(r)
 		s.foundIf(len(found) > 20, r, "/body/data", "has %d entries; without limit it is 20", len(found))
@@ -160,11 +156,7 @@ func (s *suite) search(ctx context.Context, p api.Product) {
 	s.refused(ctx, errcode.REQ003, call{op: "listProducts", query: values("q", "")}, "/query/q")
 }
 
-func (s *suite) inventory(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) inventory(ctx context.Context, g *goods) {
 	one := call{op: "getInventory", arg: g.main.Sku}
 	var stock api.Inventory
 	if r, ok := s.get(ctx, &stock, one, http.StatusOK); ok {

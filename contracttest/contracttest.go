@@ -92,22 +92,31 @@ type part struct {
 	run  func(*suite, context.Context)
 }
 
+// with runs a part with what make gives, if there is any: why there is none is a finding already.
+func with[T any](make func(*suite, context.Context) (T, bool), run func(*suite, context.Context, T)) func(*suite, context.Context) {
+	return func(s *suite, ctx context.Context) {
+		if needed, ok := make(s, ctx); ok {
+			run(s, ctx, needed)
+		}
+	}
+}
+
 var parts = []part{
 	{"key", (*suite).key},
 	{"document", (*suite).document},
 	{"error registry", (*suite).errorRegistry},
 	{"addresses", (*suite).addresses},
 	{"admission", (*suite).admission},
-	{"products", (*suite).products},
-	{"inventory", (*suite).inventory},
-	{"placing", (*suite).placing},
-	{"racing", (*suite).racing},
-	{"refused requests", (*suite).refusedRequests},
-	{"refused orders", (*suite).refusedOrders},
-	{"rejected orders", (*suite).rejectedOrders},
-	{"cancelling", (*suite).cancelling},
-	{"reading", (*suite).reading},
-	{"listing", (*suite).listing},
-	{"events", (*suite).events},
-	{"saga", (*suite).saga},
+	{"products", with((*suite).find, (*suite).products)},
+	{"inventory", with((*suite).find, (*suite).inventory)},
+	{"placing", with((*suite).ordered, (*suite).placing)},
+	{"racing", with((*suite).find, (*suite).racing)},
+	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
+	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
+	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"cancelling", with((*suite).find, (*suite).cancelling)},
+	{"reading", with((*suite).ordered, (*suite).reading)},
+	{"listing", with((*suite).ordered, (*suite).listing)},
+	{"events", with((*suite).ordered, (*suite).events)},
+	{"saga", with((*suite).ordered, (*suite).saga)},
 }

@@ -98,19 +98,19 @@ func (s *suite) replays(ctx context.Context, c call, first reply) {
 	}
 }
 
-// await polls an order until it is as wanted. Its version never goes back.
-func (s *suite) await(ctx context.Context, p *placed, what string, done func(api.Order) bool) (api.Order, reply) {
+// await polls an order until it has the status. Its version never goes back.
+func (s *suite) await(ctx context.Context, p *placed, status api.OrderStatus) (api.Order, reply) {
 	var o api.Order
 	var last reply
 	version := p.Version
-	s.poll(ctx, s.Patience, p.accepted, what, func() bool {
+	s.poll(ctx, s.Patience, p.accepted, "the order as "+string(status), func() bool {
 		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
 		if last = r; !ok {
 			return true
 		}
 		s.foundIf(o.Version < version, r, "/body/version", "went back from %d to %d", version, o.Version)
 		version = o.Version
-		return done(o)
+		return o.Status == status
 	})
 	return o, last
 }
@@ -178,11 +178,7 @@ func (s *suite) checkTaken(p *placed, g *goods) {
 }
 
 // placing: taken in, decided, and repeated byte for byte in both forms.
-func (s *suite) placing(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) placing(ctx context.Context, p *placed) {
 	first := p.call
 	s.replays(ctx, first, p.accepted)
 	s.replays(ctx, first.with("Idempotency-Key", `"`+first.idem+`"`), p.accepted)
@@ -206,15 +202,11 @@ func (s *suite) placing(ctx context.Context) {
 	s.foundIf(d.ID != p.ID, d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
 	s.replays(ctx, first.with("Prefer", "handling=strict, wait=10; foo=bar"), d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+	s.await(ctx, p, api.OrderStatusConfirmed)
 }
 
 // racing: the same request is sent many times at once. One makes the order; the others get its response or IDEM_003.
-func (s *suite) racing(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) racing(ctx context.Context, g *goods) {
 	w := s.draft(g, "pm_ok")
 	ref := s.ref + "-race"
 	w["customer_ref"] = ref
@@ -281,11 +273,7 @@ func (s *suite) refusal(ctx context.Context) (*placed, bool) {
 }
 
 // rejectedOrders: a declined card and a quantity beyond the stock leave a rejected order with its reason.
-func (s *suite) rejectedOrders(ctx context.Context) {
-	p, ok := s.refusal(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusRejected, "failed")
 	s.checkRejection(p, errcode.PAY007)
 	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
@@ -324,11 +312,7 @@ func (s *suite) checkRejection(p *placed, code errcode.Code) {
 }
 
 // cancelling: a confirmed order is refunded, a reserved one is released, and a rejected one cannot be cancelled.
-func (s *suite) cancelling(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) cancelling(ctx context.Context, g *goods) {
 	paid := call{op: "placeOrder", idem: s.ref + "-paid", body: s.draft(g, "pm_ok")}
 	if p, ok := s.decide(ctx, paid, http.StatusCreated); ok {
 		s.cancelPaid(ctx, p)
@@ -363,7 +347,7 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 	other := c
 	other.body = map[string]any{"reason": "another reason"}
 	s.refused(ctx, errcode.IDEM002, other)
-	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == api.OrderStatusCancelled })
+	o, last := s.await(ctx, r, api.OrderStatusCancelled)
 	s.foundIf(o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded",
 		last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
 	s.replays(ctx, c, r.accepted)
@@ -404,15 +388,11 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 }
 
 // reading: an order is there as soon as its placing is answered, and never older than the token.
-func (s *suite) reading(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) reading(ctx context.Context, p *placed) {
 	one := call{op: "getOrder", arg: p.ID}
 	s.get(ctx, nil, one.with("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token")), http.StatusOK)
 	s.get(ctx, nil, one.with("X-Consistency-Token", ""), http.StatusOK)
-	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+	o, r := s.await(ctx, p, api.OrderStatusConfirmed)
 	s.foundIf(o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time),
 		r, "/body", "is not the order that was placed")
 	s.unchanged(ctx, one, r)
@@ -425,11 +405,7 @@ func (s *suite) reading(ctx context.Context) {
 }
 
 // listing: all orders of the run, the newest first, by page and by filter.
-func (s *suite) listing(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) listing(ctx context.Context, p *placed) {
 	d, ok := s.refusal(ctx)
 	if !ok {
 		return
@@ -444,7 +420,7 @@ func (s *suite) listing(ctx context.Context) {
 		s.foundIf(!slices.Equal(got, want) || next != nil, r, "/body/data", "is %v and not %v", got, want)
 		s.unchanged(ctx, whole, r)
 	}
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+	s.await(ctx, p, api.OrderStatusConfirmed)
 	s.byStatus(ctx, want)
 	at := d.CreatedAt.Format(time.RFC3339Nano)
 	for _, c := range []struct {
@@ -485,12 +461,8 @@ func (s *suite) byStatus(ctx context.Context, want []string) {
 }
 
 // events: an order's history has no gap, and page by page it is the same.
-func (s *suite) events(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
-	o, _ := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+func (s *suite) events(ctx context.Context, p *placed) {
+	o, _ := s.await(ctx, p, api.OrderStatusConfirmed)
 	all := call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}
 	var list struct{ Data []event }
 	r, ok := s.get(ctx, &list, all, http.StatusOK)
@@ -526,11 +498,7 @@ type event struct {
 }
 
 // saga: the steps of an order that is confirmed are done, of one that is rejected they say what failed.
-func (s *suite) saga(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) saga(ctx context.Context, p *placed) {
 	steps, r := s.doneSaga(ctx, p)
 	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
 		step := steps[name]
@@ -538,10 +506,11 @@ func (s *suite) saga(ctx context.Context) {
 			r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
 	}
 	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
-	if p, ok = s.refusal(ctx); !ok {
+	declined, ok := s.refusal(ctx)
+	if !ok {
 		return
 	}
-	steps, r = s.doneSaga(ctx, p)
+	steps, r = s.doneSaga(ctx, declined)
 	failed, undo := steps["authorize"], steps["cancel_reservation"]
 	s.foundIf(failed.Status != "failed" || failed.LastError == nil || failed.LastError.Code != string(errcode.PAY007),
 		r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", failed.Status)

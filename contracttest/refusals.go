@@ -35,11 +35,7 @@ func (s *suite) untouched(ctx context.Context, ref string) {
 
 // refusedRequests: a request of the wrong form is refused before anything is done. All have one key, and a good request with it works
 // afterwards: none of them used the key up.
-func (s *suite) refusedRequests(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) refusedRequests(ctx context.Context, g *goods) {
 	ref := s.ref + "-form"
 	key := s.ref + "-form-key"
 	draft := s.draft(g, "pm_ok")
@@ -122,11 +118,7 @@ func (s *suite) only(ctx context.Context, ref, id string) {
 }
 
 // refusedOrders: an order that cannot be placed is refused, makes no order, and the refusal is stored under its key.
-func (s *suite) refusedOrders(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	ref := s.ref + "-order"
 	n := 0
 	bad := func(code errcode.Code, currency string, pointer string, lines ...map[string]any) reply {
