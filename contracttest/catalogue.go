@@ -109,7 +109,7 @@ func (s *suite) products(ctx context.Context, g *goods) {
 		skus[i] = p.Sku
 	}
 	if r, ok := s.get(ctx, nil, call{op: "listProducts", query: values("limit", "5")}, http.StatusOK); ok && !slices.IsSorted(skus) {
-		s.found(r, "/body/data", "is not in the order of skus")
+		s.foundf(r, "/body/data", "is not in the order of skus")
 	}
 	cursor := s.walk(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))])
 	s.badPages(ctx, "listProducts", "", cursor, values("q", "a"))
@@ -204,7 +204,7 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 			first = *next
 		}
 		if len(ids) == 0 {
-			s.found(r, "/body/next_cursor", "leads on from an empty page")
+			s.foundf(r, "/body/next_cursor", "leads on from an empty page")
 			return first
 		}
 		c.query.Set("cursor", *next)

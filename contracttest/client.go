@@ -133,8 +133,8 @@ type problem struct {
 	Errors []api.Fault `json:"errors"`
 }
 
-// found notes a finding about an answer.
-func (s *suite) found(r reply, pointer, format string, args ...any) {
+// foundf notes a finding about an answer.
+func (s *suite) foundf(r reply, pointer, format string, args ...any) {
 	s.findings = append(s.findings, Finding{
 		Part: s.part, Operation: r.call.op, Request: r.request, Status: r.status, Pointer: pointer, TraceID: r.traceID,
 		Message: fmt.Sprintf(format, args...),
@@ -144,7 +144,7 @@ func (s *suite) found(r reply, pointer, format string, args ...any) {
 // foundIf notes a finding if the condition holds.
 func (s *suite) foundIf(wrong bool, r reply, pointer, format string, args ...any) {
 	if wrong {
-		s.found(r, pointer, format, args...)
+		s.foundf(r, pointer, format, args...)
 	}
 }
 
@@ -198,7 +198,7 @@ func (s *suite) prepare(ctx context.Context, c call) reply {
 	if c.body != nil {
 		var raw bool
 		if r.content, raw = c.body.([]byte); !raw {
-			r.content, _ = json.Marshal(c.body) // maps of our own
+			r.content = encode(c.body)
 		}
 		if reader = bytes.NewReader(r.content); c.chunked {
 			reader = io.MultiReader(reader) // hides the length
@@ -228,17 +228,17 @@ func (r *reply) exchange(client *http.Client) func() {
 func (s *suite) judge(r *reply) {
 	if r.err != nil {
 		s.dead = s.dead || s.requests == 1 && r.sent != nil
-		s.found(*r, "", "%v", r.err)
+		s.foundf(*r, "", "%v", r.err)
 		return
 	}
 	if r.status >= 400 {
 		if err := json.Unmarshal(r.body, &r.problem); err != nil {
-			s.found(*r, "/body", "is no problem: %v", err)
+			s.foundf(*r, "/body", "is no problem: %v", err)
 		}
 	}
 	if r.op != nil {
 		for _, f := range r.op.check(r.status, r.header, r.body) {
-			s.found(*r, f.pointer, "%s", f.message)
+			s.foundf(*r, f.pointer, "%s", f.message)
 		}
 		s.checkRequest(*r)
 	} else {
@@ -281,12 +281,12 @@ func (s *suite) get(ctx context.Context, out any, c call, statuses ...int) (repl
 		return r, false
 	}
 	if !slices.Contains(statuses, r.status) {
-		s.found(r, "/status", "is not %v%s", statuses, why(r))
+		s.foundf(r, "/status", "is not %v%s", statuses, why(r))
 		return r, false
 	}
 	if out != nil {
 		if err := json.Unmarshal(r.body, out); err != nil {
-			s.found(r, "/body", "cannot be decoded: %v", err)
+			s.foundf(r, "/body", "cannot be decoded: %v", err)
 			return r, false
 		}
 	}
@@ -297,11 +297,11 @@ func why(r reply) string {
 	if r.problem.Code == "" {
 		return ""
 	}
-	text := ", but " + r.problem.Code
+	texts := []string{", but", r.problem.Code}
 	for _, f := range r.problem.Errors {
-		text += " " + f.Pointer + " " + f.Rule
+		texts = append(texts, f.Pointer, f.Rule)
 	}
-	return text
+	return strings.Join(texts, " ")
 }
 
 // refused sends a request that must be refused with the code; pointers are what its `errors` must name.
@@ -311,12 +311,12 @@ func (s *suite) refused(ctx context.Context, code errcode.Code, c call, pointers
 		return r
 	}
 	if r.problem.Code != string(code) {
-		s.found(r, "/body/code", "is not %s%s", code, why(r))
+		s.foundf(r, "/body/code", "is not %s%s", code, why(r))
 		return r
 	}
 	for _, p := range pointers {
 		if !slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer == p }) {
-			s.found(r, "/body/errors", "does not name %s%s", p, why(r))
+			s.foundf(r, "/body/errors", "does not name %s%s", p, why(r))
 		}
 	}
 	return r
@@ -340,11 +340,11 @@ func (s *suite) poll(ctx context.Context, patience time.Duration, about reply, w
 	deadline := time.Now().Add(patience)
 	for wait := 5 * time.Millisecond; !done(); wait = min(2*wait, 250*time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.found(about, "", "not seen within %v: %s", patience, what)
+			s.foundf(about, "", "not seen within %v: %s", patience, what)
 			return
 		}
 		if !pause(ctx, wait) {
-			s.found(about, "", "the time of the test was over: %s", what)
+			s.foundf(about, "", "the time of the test was over: %s", what)
 			return
 		}
 	}

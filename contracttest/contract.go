@@ -62,7 +62,9 @@ func readContract(bundle []byte) (*contract, error) {
 	if err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed)); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
-	closeObjects(c.closed)
+	if err := c.closeObjects(c.closed); err != nil {
+		return nil, fmt.Errorf("contract: %w", err)
+	}
 	c.compiler.AssertFormat()
 	c.compiler.RegisterFormat(&jsonschema.Format{Name: "int32", Validate: isInt32})
 	if err := c.compiler.AddResource("contract.json", c.closed); err != nil {
@@ -99,21 +101,25 @@ var templated = regexp.MustCompile(`\\?\{[^}]*\}`)
 func isInt32(v any) error {
 	if n, ok := v.(json.Number); ok {
 		if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
-			return err
+			return strconv.ErrRange
 		}
 	}
 	return nil
 }
 
 // closeObjects adds `unevaluatedProperties: false` wherever a schema stands for a whole value: as the schema of a content, of a
-// property, of an array's items. Parts of a composition (allOf, oneOf) stay open, as they see only their share of the value.
-func closeObjects(node any) {
+// property, of an array's items. Parts of a composition (allOf, oneOf) stay open, as they see only their share of the value. A reference
+// that leads nowhere is an error.
+func (c *contract) closeObjects(node any) (err error) {
 	if list, ok := node.([]any); ok {
 		for _, child := range list {
-			closeObjects(child)
+			err = errors.Join(err, c.closeObjects(child))
 		}
 	}
 	object, _ := node.(map[string]any)
+	if ref, ok := object["$ref"].(string); ok && c.target(ref).node == nil {
+		err = fmt.Errorf("$ref %s leads nowhere", ref)
+	}
 	for name, child := range object {
 		switch name {
 		case "example", "examples", "const", "enum", "default":
@@ -121,17 +127,22 @@ func closeObjects(node any) {
 		case "properties":
 			properties, _ := child.(map[string]any)
 			for _, p := range properties {
-				closeValue(p)
+				c.closeValue(p)
 			}
 		case "items", "schema":
-			closeValue(child)
+			c.closeValue(child)
 		}
-		closeObjects(child)
+		err = errors.Join(err, c.closeObjects(child))
 	}
+	return err
 }
 
-func closeValue(schema any) {
-	if s, ok := schema.(map[string]any); ok && len(s) > 0 {
+// closeValue closes a schema, unless it refers to one that is closed already.
+func (c *contract) closeValue(schema any) {
+	s, _ := schema.(map[string]any)
+	ref, _ := s["$ref"].(string)
+	target, _ := c.target(ref).node.(map[string]any)
+	if len(s) > 0 && target["unevaluatedProperties"] == nil {
 		s["unevaluatedProperties"] = false
 	}
 }
@@ -157,10 +168,15 @@ func (p place) at(names ...string) place {
 	return p
 }
 
+// target is what a reference leads to.
+func (c *contract) target(ref string) place {
+	return c.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+}
+
 func (p place) resolved() place {
 	object, _ := p.node.(map[string]any)
 	if ref, ok := object["$ref"].(string); ok {
-		return p.contract.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...).resolved()
+		return p.target(ref).resolved()
 	}
 	return p
 }
@@ -226,9 +242,9 @@ func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
 	if wanted := o.at("requestBody"); len(body) > 0 || wanted.at("required").node == true {
 		faults = append(faults, wanted.checkContent(r.Header.Get("Content-Type"), body)...)
 	}
-	var texts []string
-	for _, f := range faults {
-		texts = append(texts, f.pointer+" "+f.message)
+	texts := make([]string, len(faults))
+	for i, f := range faults {
+		texts[i] = f.pointer + " " + f.message
 	}
 	return short(strings.Join(texts, "; "))
 }
@@ -365,11 +381,12 @@ func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
 
 var escapes = strings.NewReplacer("~", "~0", "/", "~1")
 
-func pointer(path []string) (text string) {
+func pointer(path []string) string {
+	var b strings.Builder
 	for _, name := range path {
-		text += "/" + escapes.Replace(name)
+		b.WriteString("/" + escapes.Replace(name))
 	}
-	return text
+	return b.String()
 }
 
 // short makes a text fit a line of a test's log.

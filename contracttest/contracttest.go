@@ -92,10 +92,10 @@ type part struct {
 	run  func(*suite, context.Context)
 }
 
-// with runs a part with what make gives, if there is any: why there is none is a finding already.
-func with[T any](make func(*suite, context.Context) (T, bool), run func(*suite, context.Context, T)) func(*suite, context.Context) {
+// with runs a part with what find gives, if there is any: why there is none is a finding already.
+func with[T any](find func(*suite, context.Context) (T, bool), run func(*suite, context.Context, T)) func(*suite, context.Context) {
 	return func(s *suite, ctx context.Context) {
-		if needed, ok := make(s, ctx); ok {
+		if needed, ok := find(s, ctx); ok {
 			run(s, ctx, needed)
 		}
 	}

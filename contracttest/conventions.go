@@ -54,7 +54,7 @@ func (s *suite) checkProblem(r reply) {
 	}
 	e, ok := s.registry[p.Code]
 	if !ok {
-		s.found(r, "/body/code", "%q is not in the registry", p.Code)
+		s.foundf(r, "/body/code", "%q is not in the registry", p.Code)
 		return
 	}
 	differs("status", p.Status, e.Status)
@@ -78,7 +78,7 @@ func (s *suite) checkStray(r reply) {
 	var v any
 	decode(r, &v)
 	for _, f := range s.contract.at("components", "schemas", "Problem").check("/body", v) {
-		s.found(r, f.pointer, "%s", f.message)
+		s.foundf(r, f.pointer, "%s", f.message)
 	}
 }
 

@@ -33,9 +33,9 @@ func (s *suite) sameDocument(r reply, published any) {
 	document, _ := published.(map[string]any)
 	info, _ := document["info"].(map[string]any)
 	if version := s.contract.at("info", "version").node; info["version"] != version {
-		s.found(r, "/body/info/version", "is %v, and that of the suite's contract is %v", info["version"], version)
+		s.foundf(r, "/body/info/version", "is %v, and that of the suite's contract is %v", info["version"], version)
 	} else if !reflect.DeepEqual(published, s.contract.document) {
-		s.found(r, "/body", "differs from the suite's contract, of the same version")
+		s.foundf(r, "/body", "differs from the suite's contract, of the same version")
 	}
 }
 
@@ -81,9 +81,9 @@ func (s *suite) errorRegistry(ctx context.Context) {
 			e, ok := s.registry[code]
 			about := reply{call: call{op: id}, request: op.method + " " + op.path}
 			if !ok {
-				s.found(about, "", "its code %s is not in the registry that the address publishes", code)
+				s.foundf(about, "", "its code %s is not in the registry that the address publishes", code)
 			} else if op.at("responses", strconv.Itoa(int(e.Status))).node == nil {
-				s.found(about, "/status", "%d of its code %s is not declared", e.Status, code)
+				s.foundf(about, "/status", "%d of its code %s is not declared", e.Status, code)
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func (s *suite) admission(ctx context.Context) {
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
 	if ok && r.status == http.StatusUnauthorized {
-		s.found(r, "/status", "the key is not accepted (%s)", r.problem.Code)
+		s.foundf(r, "/status", "the key is not accepted (%s)", r.problem.Code)
 		s.dead = true
 	}
 }

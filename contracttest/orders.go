@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
@@ -86,7 +88,7 @@ func (s *suite) replays(ctx context.Context, c call, first reply) {
 		return
 	}
 	if again.status != first.status {
-		s.found(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
+		s.foundf(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
 		return
 	}
 	s.foundIf(again.header.Get("Idempotency-Replayed") != "true",
@@ -147,7 +149,7 @@ func (s *suite) ordered(ctx context.Context) (*placed, bool) {
 
 // checkTaken holds a pending order against what was asked for.
 func (s *suite) checkTaken(p *placed, g *goods) {
-	wrong := func(at, format string, args ...any) { s.found(p.accepted, "/body/"+at, format, args...) }
+	wrong := func(at, format string, args ...any) { s.foundf(p.accepted, "/body/"+at, format, args...) }
 	if p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1 {
 		wrong("status", "of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
 	}
@@ -220,11 +222,11 @@ func (s *suite) racing(ctx context.Context, g *goods) {
 			}
 			p := &placed{call: c, accepted: r}
 			if decode(r, &p.Order); r.status != http.StatusAccepted {
-				s.found(r, "/status", "is not 202 or that of IDEM_003%s", why(r))
+				s.foundf(r, "/status", "is not 202 or that of IDEM_003%s", why(r))
 			} else if first == nil {
 				first = p
 			} else if !bytes.Equal(r.body, first.accepted.body) {
-				s.found(r, "/body", "of a repetition differs from another's")
+				s.foundf(r, "/body", "of a repetition differs from another's")
 			}
 		}
 		return first != nil
@@ -238,17 +240,26 @@ func (s *suite) racing(ctx context.Context, g *goods) {
 
 // jsonOf is a value as it looks once it was sent.
 func jsonOf(v any) (out any) {
-	text, _ := json.Marshal(v)
-	_ = json.Unmarshal(text, &out)
+	_ = json.Unmarshal(encode(v), &out) // it was encoded just now
 	return out
+}
+
+// encode is the JSON of a body that the suite made.
+func encode(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it has maps, lists, texts and numbers alone
+	}
+	return text
 }
 
 // reordered is the same JSON, spelled in another way.
 func reordered(v any) []byte {
 	object, _ := jsonOf(v).(map[string]any)
-	var members []string
+	members := make([]string, 0, len(object))
 	for _, name := range sortedKeys(object) {
-		value, _ := json.MarshalIndent(object[name], "", "\t")
+		value := jsontext.Value(encode(object[name]))
+		_ = value.Indent() // it was encoded just now
 		members = append(members, fmt.Sprintf("%q: %s", name, value))
 	}
 	slices.Reverse(members)
@@ -277,7 +288,7 @@ func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusRejected, "failed")
 	s.checkRejection(p, errcode.PAY007)
 	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
-		s.found(p.accepted, "/body/rejection/decline_reason", "is empty")
+		s.foundf(p.accepted, "/body/rejection/decline_reason", "is empty")
 	}
 	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
@@ -294,16 +305,16 @@ func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.ends(short, api.OrderStatusRejected, "none")
 	s.checkRejection(short, errcode.INV002)
 	if r := short.Rejection; r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most) {
-		s.found(short.accepted, "/body/rejection/skus", "does not say what was short")
+		s.foundf(short.accepted, "/body/rejection/skus", "does not say what was short")
 	}
 }
 
 func (s *suite) checkRejection(p *placed, code errcode.Code) {
 	switch {
 	case p.Rejection == nil:
-		s.found(p.accepted, "/body/rejection", "is null")
+		s.foundf(p.accepted, "/body/rejection", "is null")
 	case string(p.Rejection.Code) != string(code):
-		s.found(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
+		s.foundf(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
 	default:
 		e := s.registry[string(code)]
 		s.foundIf(e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En,

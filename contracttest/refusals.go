@@ -201,7 +201,7 @@ func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 			s.checkRejection(p, errcode.INV002)
 		}
 	case ok && r.problem.Code != string(errcode.ORD008):
-		s.found(r, "/body/code", "is not ORD_008%s", why(r))
+		s.foundf(r, "/body/code", "is not ORD_008%s", why(r))
 	default:
 		s.replays(ctx, c, r)
 		s.untouched(ctx, ref+"-most")

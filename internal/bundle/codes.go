@@ -92,7 +92,7 @@ func (b *bundler) expand(doc *yaml.Node) {
 	}
 	for code, info := range pairs(get(b.file(registry), "codes")) {
 		if reserved := text(info, "reserved") == "true"; reserved == (used[code] || get(info, "rejection") != nil) {
-			b.fault("%s: %s: reserved is %v, and it is the other way round", registry, code, reserved)
+			b.faultf("%s: %s: reserved is %v, and it is the other way round", registry, code, reserved)
 		}
 	}
 }
@@ -101,7 +101,7 @@ func (b *bundler) expand(doc *yaml.Node) {
 func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 	for _, c := range children(get(op, "x-error-codes")) {
 		if slices.Contains(codes, c.Value) {
-			b.fault("%s: x-error-codes: %s stands twice or is added by the bundler", where, c.Value)
+			b.faultf("%s: x-error-codes: %s stands twice or is added by the bundler", where, c.Value)
 		}
 		codes = append(codes, c.Value)
 	}
@@ -110,7 +110,7 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 	for _, code := range slices.Compact(codes) {
 		status, err := strconv.Atoi(text(b.file(registry), "codes", code, "status"))
 		if err != nil {
-			b.fault("%s: x-error-codes: %s is not in %s", where, code, registry)
+			b.faultf("%s: x-error-codes: %s is not in %s", where, code, registry)
 			continue
 		}
 		byStatus[status] = append(byStatus[status], code)
@@ -118,11 +118,11 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 	responses := get(op, "responses")
 	for status := range pairs(responses) {
 		if status >= "4" {
-			b.fault("%s: response %s is written by hand", where, status)
+			b.faultf("%s: response %s is written by hand", where, status)
 		}
 	}
 	if responses == nil {
-		b.fault("%s: has no answer but refusals", where)
+		b.faultf("%s: has no answer but refusals", where)
 		return
 	}
 	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
@@ -189,7 +189,7 @@ func (b *bundler) problem(code string) string {
 	properties := mapping("code", mapping("type", "string", "const", code, "description", text(info, "title")+"."))
 	for extra, schema := range pairs(get(info, "extras")) {
 		if get(info, "example", extra) == nil {
-			b.fault("%s: %s has no example for %s", registry, code, extra)
+			b.faultf("%s: %s has no example for %s", registry, code, extra)
 		}
 		required = append(required, extra)
 		b.localise(registry, schema)

@@ -73,7 +73,7 @@ func bundle(dir string) (*yaml.Node, error) {
 	components := get(doc, "components")
 	for kind := range pairs(components) {
 		if kind != "securitySchemes" {
-			b.fault("%s: components/%s belong in files of their own", root, kind)
+			b.faultf("%s: components/%s belong in files of their own", root, kind)
 		}
 	}
 	b.inline(get(doc, "paths"))

@@ -108,7 +108,7 @@ func set(n *yaml.Node, key string, value any) {
 func mapping(kv ...any) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i < len(kv); i += 2 {
-		set(n, kv[i].(string), kv[i+1])
+		set(n, kv[i].(string), kv[i+1]) //nolint:forcetypeassert // keys are constants of this program
 	}
 	return n
 }

@@ -40,7 +40,7 @@ var kinds = []string{"schemas", "responses", "parameters", "examples", "requestB
 var targetForm = regexp.MustCompile(`^(?:errors\.yaml#/)?(` + strings.Join(kinds, "|") +
 	`)(?:\.yaml#|/[\w-]+\.yaml#)?/([\w.-]+)$`)
 
-func (b *bundler) fault(format string, args ...any) {
+func (b *bundler) faultf(format string, args ...any) {
 	b.faults = append(b.faults, fmt.Errorf(format, args...))
 }
 
@@ -49,7 +49,7 @@ func (b *bundler) file(name string) *yaml.Node {
 	if b.files[name] == nil {
 		n, err := readYAML(b.dir, name)
 		if err != nil {
-			b.fault("%w", err)
+			b.faultf("%w", err)
 			n = mapping()
 		}
 		b.files[name] = n
@@ -66,12 +66,12 @@ func (b *bundler) target(file, ref string) (string, *yaml.Node) {
 		name = path.Join(path.Dir(file), name)
 	}
 	if !ok {
-		b.fault("%s: $ref %q has no #/", file, ref)
+		b.faultf("%s: $ref %q has no #/", file, ref)
 		return "", nil
 	}
 	n := get(b.file(name), strings.Split(pointer, "/")...)
 	if n == nil {
-		b.fault("%s: $ref %q leads nowhere", file, ref)
+		b.faultf("%s: $ref %q leads nowhere", file, ref)
 	}
 	target := name + "#/" + pointer
 	b.used[target] = true
@@ -86,7 +86,7 @@ func (b *bundler) component(file, ref string) string {
 	}
 	m := targetForm.FindStringSubmatch(target)
 	if m == nil {
-		b.fault("%s: $ref %q is not a component", file, ref)
+		b.faultf("%s: $ref %q is not a component", file, ref)
 		return ""
 	}
 	kind, name := m[1], m[2]
@@ -99,7 +99,7 @@ func (b *bundler) component(file, ref string) string {
 // add makes a component. Two targets of one kind and name are a fault.
 func (b *bundler) add(kind, name, target string, n *yaml.Node) bool {
 	if c, taken := b.comps[kind][name]; taken {
-		b.fault("%s/%s is both %s and %s", kind, name, c.target, target)
+		b.faultf("%s/%s is both %s and %s", kind, name, c.target, target)
 		return false
 	}
 	if b.comps[kind] == nil {
@@ -147,7 +147,7 @@ func (b *bundler) unused() {
 	for _, file := range slices.Sorted(maps.Keys(b.files)) {
 		for key := range pairs(b.files[file]) {
 			if file != root && file != registry && !b.used[file+"#/"+key] && !strings.HasPrefix(key, "x-") {
-				b.fault("nothing refers to %s#/%s", file, key)
+				b.faultf("nothing refers to %s#/%s", file, key)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func (b *bundler) complete(doc *yaml.Node) {
 				values = b.rejections()
 			}
 			if values.Kind != yaml.MappingNode {
-				b.fault("%s: x-extensible-enum needs a meaning for each value", at)
+				b.faultf("%s: x-extensible-enum needs a meaning for each value", at)
 			}
 			addValues(n, values)
 			names := []string{}
@@ -35,15 +35,15 @@ func (b *bundler) complete(doc *yaml.Node) {
 			set(n, "x-extensible-enum", names)
 		}
 		if text(n, "additionalProperties") == "false" {
-			b.fault("%s: additionalProperties: false; unevaluatedProperties says the same and generators need it", at)
+			b.faultf("%s: additionalProperties: false; unevaluatedProperties says the same and generators need it", at)
 		}
 		if operation := get(n, "operationId") != nil; (operation || slices.Contains(mustBeDescribed, section)) && !described(doc, n) {
-			b.fault("%s: has no description", at)
+			b.faultf("%s: has no description", at)
 		}
 		for _, requirement := range children(get(n, "security")) {
 			for _, scope := range children(get(requirement, "bearer")) {
 				if needed[scope.Value] = true; get(scopes, scope.Value) == nil {
-					b.fault("%s: the scope %s is not among x-scopes", at, scope.Value)
+					b.faultf("%s: the scope %s is not among x-scopes", at, scope.Value)
 				}
 				set(n, "description", strings.TrimSpace(text(n, "description"))+"\n\nNeeds the scope `"+scope.Value+"`.")
 			}
@@ -53,7 +53,7 @@ func (b *bundler) complete(doc *yaml.Node) {
 			for _, name := range slices.Compact([]string{own, text(n, "title")}) {
 				folded := strings.ToLower(strings.Join(strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), ""))
 				if other := names[folded]; other != "" && name != "" {
-					b.fault("%s: %q is also the name or title of %s", at, name, other)
+					b.faultf("%s: %q is also the name or title of %s", at, name, other)
 				}
 				names[folded] = own
 			}
@@ -61,7 +61,7 @@ func (b *bundler) complete(doc *yaml.Node) {
 	})
 	for scope := range pairs(scopes) {
 		if !needed[scope] {
-			b.fault("x-scopes: no operation needs %s", scope)
+			b.faultf("x-scopes: no operation needs %s", scope)
 		}
 	}
 }
@@ -95,11 +95,11 @@ func described(doc, n *yaml.Node) bool {
 
 // addValues lists values and their meanings at the end of a description.
 func addValues(n, meanings *yaml.Node) {
-	list := strings.TrimSpace(text(n, "description")) + "\n"
+	lines := []string{strings.TrimSpace(text(n, "description")), ""}
 	for value, meaning := range pairs(meanings) {
-		list += "\n- `" + value + "`: " + meaning.Value
+		lines = append(lines, "- `"+value+"`: "+meaning.Value)
 	}
-	set(n, "description", strings.TrimSpace(list))
+	set(n, "description", strings.TrimSpace(strings.Join(lines, "\n")))
 }
 
 // rejections are the codes that an order can be rejected with.
