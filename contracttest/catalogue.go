@@ -37,16 +37,14 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 	s.goods = g
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(s.ref))
-	for more := true; g.main.Sku == "" && more; {
-		before := len(g.all)
-		if more = s.readOn(ctx); !more {
-			break
-		}
-		page := g.all[before:]
+	for seen := 0; g.main.Sku == "" && s.readOn(ctx); seen = len(g.all) {
+		page := g.all[seen:]
 		for i := range page {
 			s.consider(ctx, page[(i+int(hash.Sum32()%100))%len(page)])
 		}
-		more = g.next != nil
+		if g.next == nil {
+			break
+		}
 	}
 	s.foundIf(g.main.Sku == "",
 		reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)

@@ -278,31 +278,30 @@ func (p place) checkContent(contentType string, body []byte) []fault {
 		return []fault{{"/body", fmt.Sprintf("has %d bytes, and the contract declares none", len(body))}}
 	case !ok:
 		return []fault{{"/header/Content-Type", fmt.Sprintf("is %q and not %s", contentType, strings.Join(sortedKeys(content), ", "))}}
-	case !strings.HasSuffix(media, "json"):
-		value, err := readYAML(body)
-		if err != nil {
-			return []fault{{"/body", short(err.Error())}}
-		}
-		return declared.at("schema").check("/body", value)
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil || !jsontext.Value(body).IsValid() {
-		return []fault{{"/body", "is not one JSON document in UTF-8 whose names are unique"}}
+	value, err := readBody(media, body)
+	if err != nil {
+		return []fault{{"/body", short(err.Error())}}
 	}
 	return declared.at("schema").check("/body", value)
 }
 
-// readYAML reads YAML that is JSON in another notation, with the types that JSON gives.
-func readYAML(text []byte) (value any, err error) {
-	if err = yaml.Unmarshal(text, &value); err != nil {
-		return nil, err
+// readBody reads JSON, or YAML that is JSON in another notation.
+func readBody(media string, body []byte) (any, error) {
+	if !strings.HasSuffix(media, "json") {
+		var value any
+		err := yaml.Unmarshal(body, &value)
+		if err == nil {
+			body, err = json.Marshal(value)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	asJSON, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
+	if !jsontext.Value(body).IsValid() {
+		return nil, errors.New("is not one JSON document in UTF-8 whose names are unique")
 	}
-	value = nil
-	return value, json.Unmarshal(asJSON, &value)
+	return jsonschema.UnmarshalJSON(bytes.NewReader(body))
 }
 
 // check holds a value against a schema of the contract, and lists each fault with its place below at.

@@ -14,18 +14,14 @@ import (
 
 // document: the address publishes the suite's contract, in both notations.
 func (s *suite) document(ctx context.Context) {
-	asJSON := call{op: "getOpenAPIJSON"}
-	var published any
-	if r, ok := s.get(ctx, &published, asJSON, http.StatusOK); ok {
-		s.sameDocument(r, published)
-		s.unchanged(ctx, asJSON, r)
-	}
-	asYAML := call{op: "getOpenAPIYAML"}
-	if r, ok := s.get(ctx, nil, asYAML, http.StatusOK); ok {
-		published, err := readYAML(r.body)
-		s.foundIf(err != nil, r, "/body", "is no JSON in the notation of YAML: %v", err)
-		s.sameDocument(r, published)
-		s.unchanged(ctx, asYAML, r)
+	for _, as := range [][2]string{{"getOpenAPIJSON", "json"}, {"getOpenAPIYAML", "yaml"}} {
+		c := call{op: as[0]}
+		if r, ok := s.get(ctx, nil, c, http.StatusOK); ok {
+			published, err := readBody(as[1], r.body)
+			s.foundIf(err != nil, r, "/body", "cannot be decoded: %v", err)
+			s.sameDocument(r, jsonOf(published))
+			s.unchanged(ctx, c, r)
+		}
 	}
 }
 
