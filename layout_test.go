@@ -56,7 +56,7 @@ var ours = law{
 		"gen/psp":                "echo http oapi",
 		"gen/querydb":            "pgx uuid",
 		"internal/app":           "* env errgroup http lumberjack os pgx prometheus redis uuid zap",
-		"internal/bundle":        "kin os yaml",
+		"internal/bundle":        "json kin os yaml",
 		"internal/bus":           "gen/busdb internal/pg pgx prometheus uuid watermill zap",
 		"internal/bus/bustest":   "internal/bus uuid watermill",
 		"internal/devstack":      "os pgx",
