@@ -263,7 +263,7 @@ func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
 	if c.deferred {
 		h.Set("Expect", "100-continue")
 	}
-	if s.token != "" && op != nil && op.parameter("header", "X-Consistency-Token") {
+	if s.token != "" && op != nil && op.takes("X-Consistency-Token") {
 		h.Set("X-Consistency-Token", s.token)
 	}
 	for name, value := range c.header {

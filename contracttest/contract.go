@@ -212,9 +212,9 @@ func (p place) texts() (texts []string) {
 	return texts
 }
 
-// parameter is the operation's parameter of a kind ("path", "query", "header") and name.
-func (o *operation) parameter(in, name string) bool {
-	return slices.ContainsFunc(o.parameters, func(p place) bool { return p.text("in") == in && p.text("name") == name })
+// takes tells whether the operation declares a header parameter.
+func (o *operation) takes(header string) bool {
+	return slices.ContainsFunc(o.parameters, func(p place) bool { return p.text("in") == "header" && p.text("name") == header })
 }
 
 // check holds an answer against the operation: its status, its content type, each header, the body.
@@ -246,6 +246,7 @@ func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
 	for i, f := range faults {
 		texts[i] = f.pointer + " " + f.message
 	}
+	slices.Sort(texts)
 	return short(strings.Join(texts, "; "))
 }
 

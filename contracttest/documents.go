@@ -159,7 +159,7 @@ func (s *suite) admission(ctx context.Context) {
 	for _, id := range sortedKeys(s.contract.operations) {
 		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any"}.with("Accept", "image/png"))
 		s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", idem: s.ref + "-unknown", query: values("unknown", "x")}, "/query/unknown")
-		if s.contract.operations[id].parameter("header", "If-None-Match") {
+		if s.contract.operations[id].takes("If-None-Match") {
 			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any"}.with("If-None-Match", strings.Repeat("x", 1025)), "/header/If-None-Match")
 		}
 		if !s.contract.operations[id].public {
