@@ -76,15 +76,8 @@ func (s *Simulator) Close() error {
 // disconnected at once. It returns nil after an orderly end and does not call Close. It also ends when the ledger cannot be written: a
 // new process begins with the file's content.
 func (s *Simulator) Serve(ctx context.Context, addr string) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	go func() {
-		select {
-		case <-s.journal.broken:
-			end(errLedger)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	server := &http.Server{
 		Addr:              addr,
 		Handler:           s.Handler(),
@@ -96,20 +89,22 @@ func (s *Simulator) Serve(ctx context.Context, addr string) error {
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
 	ended := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
+	go func() {
+		var cause error
+		select {
+		case <-s.journal.broken:
+			cause = errLedger
+		case <-ctx.Done():
+		}
+		end() // for the requests that get no response
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		ended <- errors.Join(server.Shutdown(grace), server.Close())
-	})
-	defer stop()
+		ended <- errors.Join(cause, server.Shutdown(grace), server.Close())
+	}()
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	err := <-ended
-	if errors.Is(context.Cause(ctx), errLedger) {
-		err = errors.Join(errLedger, err)
-	}
-	return err
+	return <-ended
 }
 
 var errLedger = errors.New("psp: the ledger cannot be written")
