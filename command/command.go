@@ -53,7 +53,7 @@ type Commands struct {
 func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	lookups := max(1, connections/4)
-	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, lookups)}
+	commands := &Commands{writer: newWriter(c), waiters: waiters{by: map[order.ID][]chan struct{}{}}, lookups: make(chan struct{}, lookups)}
 	commands.onCommit = commands.Changed
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
 	commands.guard = guard.New(guard.Config{

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,24 +19,18 @@ const pollEvery = 500 * time.Millisecond
 // waiters are the requests of this process that wait for a change of an order.
 type waiters struct {
 	mu sync.Mutex
-	by map[order.ID]map[chan struct{}]bool
+	by map[order.ID][]chan struct{}
 }
 
 func (w *waiters) join(id order.ID) (woken chan struct{}, leave func()) {
 	woken = make(chan struct{}, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.by == nil {
-		w.by = map[order.ID]map[chan struct{}]bool{}
-	}
-	if w.by[id] == nil {
-		w.by[id] = map[chan struct{}]bool{}
-	}
-	w.by[id][woken] = true
+	w.by[id] = append(w.by[id], woken)
 	return woken, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		delete(w.by[id], woken)
+		w.by[id] = slices.DeleteFunc(w.by[id], func(c chan struct{}) bool { return c == woken })
 		if len(w.by[id]) == 0 {
 			delete(w.by, id)
 		}
@@ -45,7 +40,7 @@ func (w *waiters) join(id order.ID) (woken chan struct{}, leave func()) {
 func (w *waiters) wake(id order.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for woken := range w.by[id] {
+	for _, woken := range w.by[id] {
 		select {
 		case woken <- struct{}{}:
 		default:

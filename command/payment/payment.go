@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -110,34 +111,25 @@ func (p *Payment) wake() {
 // Run claims due calls and asks the provider until ctx ends; then it waits for the requests that run. Any number of processes may
 // run it. A call of a process that died is taken up again when its lease is over, under the same key.
 func (p *Payment) Run(ctx context.Context) {
-	slots := make(chan struct{}, concurrency)
-	for range concurrency {
-		slots <- struct{}{}
-	}
-	defer func() {
-		for range concurrency {
-			<-slots
-		}
-	}()
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots := make(chan struct{}, concurrency) // one in it for each request that runs
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		free := len(slots)
-		var claimed []paymentdb.ClaimCallsRow
-		var err error
-		if free > 0 {
-			if claimed, err = p.claim(ctx, free); err != nil && ctx.Err() == nil {
-				p.cfg.Log.Error("claim payment calls", zap.Error(err))
-				sleep(ctx, time.Second) // the database is away: it hears of us once a second
-			}
+		free := cap(slots) - len(slots)
+		claimed, err := p.claim(ctx, free)
+		if err != nil && ctx.Err() == nil {
+			p.cfg.Log.Error("claim payment calls", zap.Error(err))
+			sleep(ctx, time.Second) // the database is away: it hears of us once a second
 		}
 		for _, c := range claimed {
-			<-slots
-			go func() {
+			slots <- struct{}{}
+			running.Go(func() {
 				p.try(context.WithoutCancel(ctx), c)
-				slots <- struct{}{}
+				<-slots
 				p.wake()
-			}()
+			})
 		}
 		if len(claimed) == free && free > 0 {
 			continue
@@ -152,6 +144,9 @@ func (p *Payment) Run(ctx context.Context) {
 }
 
 func (p *Payment) claim(ctx context.Context, free int) ([]paymentdb.ClaimCallsRow, error) {
+	if free == 0 {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	return paymentdb.New(p.cfg.Pool).ClaimCalls(ctx, int32(free))
