@@ -61,7 +61,7 @@ export class Orders {
     return this.transport.list('listOrders', sdk.listOrders, { query }, options);
   }
 
-  /** Records the wish to cancel. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. */
+  /** Records the cancellation. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. */
   cancel(id: string, body?: api.CancelOrder, options?: WaitOptions): Promise<Order> {
     return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, options);
   }
