@@ -34,7 +34,7 @@ endif
 
 .PHONY: unit
 unit: ## the tests that need no server
-	@skip="$$(git ls-files -co --exclude-standard '*_test.go' | xargs go run ./internal/pgtest/skip)" && go test -skip "$$skip" ./...
+	@go test -short $$(go list ./... | grep -Ev '/internal/(devstack|pgtest)')
 
 .PHONY: race
 race: ## the tests of what runs concurrently, with the race detector

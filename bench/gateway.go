@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed" // check.sql
 	"errors"
@@ -22,8 +23,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
-	"github.com/ordergate/ordergate/gen/cataloguedb"
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/order"
@@ -31,8 +30,6 @@ import (
 
 const (
 	program = "bin/ordergate"
-	mode    = "test"
-	skus    = 200       // products of the account
 	onHand  = 1_000_000 // of each sku at the start
 )
 
@@ -42,6 +39,7 @@ type gateway struct {
 	env                     []string
 	key                     string // API key
 	owner                   order.Owner
+	skus                    []string  // products of the account
 	db                      *pgx.Conn // superuser
 	children                []func()  // end them
 	components              *app.Components
@@ -59,75 +57,55 @@ func start(ctx context.Context) *gateway {
 		"ORDERGATE_REDIS_URL="+os.Getenv("ORDERGATE_TEST_REDIS"), "ORDERGATE_REDIS_PREFIX=bench:", "ORDERGATE_SECRET="+strings.Repeat("5", 64),
 		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp, "ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
 	var out []byte
-	for _, args := range [][]string{{"migrate"}, {"keys", "create", "-account", "bench"}} {
+	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench"}} {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env, cmd.Stderr = g.env, os.Stderr
 		out = try(cmd.Output())
 	}
 	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(out))
 	g.db = try(pgx.Connect(ctx, g.primary))
-	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: mode}
-	products := cataloguedb.InsertProductsParams{Account: g.owner.Account, Mode: mode}
-	stock := inventorydb.InsertStockParams{Account: g.owner.Account, Mode: mode}
-	for i := range int64(skus) {
-		products.Skus, products.Names = append(products.Skus, sku(i)), append(products.Names, fmt.Sprint("Desk lamp ", i))
-		products.Descriptions, products.Prices = append(products.Descriptions, ""), append(products.Prices, []byte(`{"EUR": 1999}`))
-		stock.Skus, stock.OnHand = append(stock.Skus, sku(i)), append(stock.OnHand, onHand)
-	}
-	must(cataloguedb.New(g.db).InsertProducts(ctx, products))
-	must(inventorydb.New(g.db).InsertStock(ctx, stock))
-	g.assemble(ctx)
-	g.child(ctx, "serve", g.addr)
-	return g
-}
+	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
+	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "UPDATE stock SET on_hand = $1 RETURNING sku", onHand)), pgx.RowTo[string]))
+	g.child(ctx, g.addr, program, "serve")
 
-func sku(n int64) string { return fmt.Sprintf("LAMP-%04d", n%skus) }
-
-// assemble makes the API of the program in this process too, with entries of its own in Redis. Each line of its log is one write to
-// /dev/null.
-func (g *gateway) assemble(ctx context.Context) {
+	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
 	tel := try(telemetry.New(ctx, func(string) string { return "" }, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"
 	g.components = try(app.Assemble(ctx, cfg, tel))
 	g.server = try(g.components.API(nil))
+	return g
 }
 
-// freeAddr is an address that a child can listen on.
 func freeAddr() string {
 	l := try(net.Listen("tcp", "127.0.0.1:0")) //nolint:noctx // closed at once
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
-// child starts a subcommand, its log in a file, and returns when it listens on addr. end waits for it; one that does not end in
-// 20 s after SIGTERM is killed.
-func (g *gateway) child(ctx context.Context, name, addr string) (end func()) {
-	logs := try(os.Create(filepath.Join(g.dir, name+".log")))
+// child starts a program, its log in a file, and returns when it listens on addr; "": on its admin address. end waits for it; one that
+// does not end in 20 s after SIGTERM is killed.
+func (g *gateway) child(ctx context.Context, addr, program string, args ...string) (end func()) {
+	logs := try(os.Create(filepath.Join(g.dir, args[0]+".log")))
 	defer func() { _ = logs.Close() }() // the child has it, too
 	admin := freeAddr()
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, program, name)
-	cmd.Env, cmd.Stdout, cmd.Stderr = slices.Concat(g.env, []string{"ORDERGATE_ADMIN_ADDR=" + admin}), logs, logs
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(slices.Clip(g.env), "ORDERGATE_ADMIN_ADDR="+admin), logs, logs
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	must(cmd.Start())
 	end = sync.OnceFunc(func() {
 		cancel()
-		_ = cmd.Wait()
-		if !cmd.ProcessState.Exited() {
-			say("%s: %v", name, cmd.ProcessState)
+		if _ = cmd.Wait(); cmd.ProcessState.String() == "signal: killed" {
+			say("%s: %v", args[0], cmd.ProcessState)
 		}
 	})
 	g.children = append(g.children, end)
-	if addr == "" {
-		addr = admin
-	}
-	await(addr)
-	say("%s is ready, profiles at http://%s/debug/pprof", name, admin)
+	await(cmp.Or(addr, admin))
+	say("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
 	return end
 }
 
-// await returns when a server listens.
 func await(addr string) {
 	for range 500 {
 		if conn, err := net.Dial("tcp", addr); err == nil { //nolint:noctx // on this machine
@@ -152,15 +130,13 @@ var checks string
 
 // check fails if anything is oversold, lost or has a gap.
 func (g *gateway) check(ctx context.Context) {
+	var what string
+	var n int64
 	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.accepted.Load(), onHand))
-	defer rows.Close()
-	for rows.Next() {
-		var what string
-		var n int64
-		must(rows.Scan(&what, &n))
+	_ = try(pgx.ForEachRow(rows, []any{&what, &n}, func() error {
 		if n != 0 {
-			must(fmt.Errorf("%d %s", n, what))
+			return fmt.Errorf("%d %s", n, what)
 		}
-	}
-	must(rows.Err())
+		return nil
+	}))
 }

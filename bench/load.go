@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -25,37 +27,33 @@ var errRefused = errors.New("refused for now")
 // second once they were warm. The first error but errRefused ends the program.
 func drive(ctx context.Context, clients int, more func() bool, work func(client int) error) float64 {
 	var done, refused atomic.Int64
-	var failed atomic.Pointer[error]
-	var g sync.WaitGroup
 	begin := time.Now()
 	if more == nil {
 		more = func() bool { return time.Since(begin) < warmFor+measureFor }
 	}
+	g, ctx := errgroup.WithContext(ctx)
 	for client := range clients {
-		g.Go(func() {
-			for failed.Load() == nil && ctx.Err() == nil && more() {
-				if err := work(client); errors.Is(err, errRefused) {
+		g.Go(func() error {
+			for ctx.Err() == nil && more() {
+				switch err := work(client); {
+				case errors.Is(err, errRefused):
 					refused.Add(1)
-				} else if err != nil {
-					failed.CompareAndSwap(nil, &err)
-				} else if time.Since(begin) > warmFor {
+				case err != nil:
+					return err
+				case time.Since(begin) > warmFor:
 					done.Add(1)
 				}
 			}
+			return ctx.Err()
 		})
 	}
-	g.Wait()
-	if err := failed.Load(); err != nil {
-		must(*err)
-	}
-	must(ctx.Err())
+	must(g.Wait())
 	if n := refused.Load(); n > 0 {
 		say("%d refused for now: the machine has too much to do, this round says little", n)
 	}
 	return float64(done.Load()) / (time.Since(begin) - warmFor).Seconds()
 }
 
-// overHTTP drives clients with a connection each.
 func overHTTP(ctx context.Context, addr string, clients int, more func() bool, work func(client int, w *wire) error) float64 {
 	wires := make([]*wire, clients)
 	for i := range wires {
@@ -68,11 +66,8 @@ func overHTTP(ctx context.Context, addr string, clients int, more func() bool, w
 // wire is one HTTP/1.1 connection that spends next to no CPU: the client shares the cores with the server.
 type wire struct {
 	net.Conn
-	in *bufio.Reader
-	// Of the last answer:
-	status string
-	lru    bool // it came from there
-	body   []byte
+	in         *bufio.Reader
+	head, body []byte // of the last answer
 }
 
 func dial(addr string) *wire {
@@ -80,37 +75,29 @@ func dial(addr string) *wire {
 	return &wire{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
 }
 
-var lengthIs = []byte("Content-Length: ")
-
-// do sends a request and reads its answer.
-func (w *wire) do(request []byte) (err error) {
-	if _, err = w.Write(request); err != nil {
+// do sends a request and reads its answer, which must tell its length.
+func (w *wire) do(request []byte) error {
+	if _, err := w.Write(request); err != nil {
 		return err
 	}
-	length := -1
-	w.status, w.lru = "", false
-	for {
+	for w.head = w.head[:0]; !bytes.HasSuffix(w.head, []byte("\r\n\r\n")); {
 		line, err := w.in.ReadSlice('\n')
 		if err != nil {
 			return err
 		}
-		line = bytes.TrimRight(line, "\r\n")
-		if len(line) == 0 {
-			break
-		}
-		if w.status == "" {
-			w.status = string(line[len("HTTP/1.1 "):])
-		} else if value, is := bytes.CutPrefix(line, lengthIs); is {
-			if length, err = strconv.Atoi(string(value)); err != nil {
-				return err
-			}
-		}
-		w.lru = w.lru || string(line) == "X-Served-By: lru"
+		w.head = append(w.head, line...)
 	}
-	if length < 0 {
-		return errors.New("an answer does not tell its length")
+	_, length, _ := bytes.Cut(w.head, []byte("\r\nContent-Length: "))
+	length, _, _ = bytes.Cut(length, []byte("\r"))
+	n, err := strconv.Atoi(string(length))
+	if err != nil {
+		return fmt.Errorf("the length of an answer: %w", err)
 	}
-	w.body = append(w.body[:0], make([]byte, length)...)
+	w.body = append(w.body[:0], make([]byte, n)...)
 	_, err = io.ReadFull(w.in, w.body)
 	return err
+}
+
+func (w *wire) hasStatus(status string) bool {
+	return bytes.HasPrefix(w.head, []byte("HTTP/1.1 "+status))
 }

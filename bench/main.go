@@ -32,8 +32,6 @@ import (
 const rounds = 5
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -44,11 +42,12 @@ func main() {
 			panic(p)
 		}
 	}()
-	if len(os.Args) > 1 && os.Args[1] == bareArgument {
-		bare()
-	} else {
-		run(ctx, os.Args[1:])
+	if len(os.Args) == 4 && os.Args[1] == bareArgument {
+		bare(os.Args[2], os.Args[3])
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	run(ctx, os.Args[1:])
 }
 
 // failure is the panic that ends the program, after all that was deferred.
@@ -167,7 +166,6 @@ func writeResults(file, where string, begun time.Time, figures []figure) {
 	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
 }
 
-// machine describes the machine of a measurement.
 func machine(ctx context.Context, db *pgx.Conn) string {
 	var version, dir string
 	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
+	"maps"
 	"net/http"
 	"os"
-	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -31,22 +32,24 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 	defer func() { _ = w.Close() }()
 	requests := make([][]byte, readClients)
 	for i := range requests {
-		must(g.send(w))
+		must(g.send(0, w))
 		var placed struct{ ID string }
 		must(json.Unmarshal(w.body, &placed))
 		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
 	}
-	d := g.direct(ctx)
-	limit := response{d.header, d.body}
+	request, got := g.direct(ctx)
+	limit, file, bareAddr := response{got.header, got.body}, filepath.Join(g.dir, "response.json"), freeAddr()
+	must(os.WriteFile(file, try(json.Marshal(limit)), 0o600))
+	defer g.child(ctx, bareAddr, try(os.Executable()), bareArgument, bareAddr, file)()
 	over := func(addr string) func() float64 {
 		return func() float64 {
 			var all, missed atomic.Int64
 			rate := overHTTP(ctx, addr, readClients, nil, func(client int, w *wire) error {
 				err := w.do(requests[client])
-				if err == nil && w.status != "200 OK" {
-					err = fmt.Errorf("read over HTTP: %s: %s", w.status, w.body)
+				if err == nil && !w.hasStatus("200") {
+					err = fmt.Errorf("read over HTTP: %s%s", w.head, w.body)
 				}
-				if all.Add(1); !w.lru {
+				if all.Add(1); !bytes.Contains(w.head, []byte("X-Served-By: lru")) {
 					missed.Add(1)
 				}
 				return err
@@ -55,11 +58,11 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 			return rate
 		}
 	}
-	network := interleave("read over HTTP", contender{"gateway", over(g.addr)}, contender{"bare", over(limit.serve(ctx))})
+	network := interleave("read over HTTP", contender{"gateway", over(g.addr)}, contender{"bare", over(bareAddr)})
 	allocs := map[string]float64{}
 	alone := func(name string, h http.Handler) contender {
 		return contender{name, func() (rate float64) {
-			rate, allocs[name] = d.measure(h)
+			rate, allocs[name] = measure(h, request)
 			return rate
 		}}
 	}
@@ -78,7 +81,6 @@ func checkHits(missed, all int64) {
 	}
 }
 
-// response is the gateway's response to a GET.
 type response struct {
 	Header http.Header
 	Body   []byte
@@ -89,9 +91,7 @@ func (r response) handler() http.Handler {
 	e := echo.New()
 	e.GET("/v1/orders/:order_id", func(c echo.Context) error {
 		h := c.Response().Header()
-		for name, values := range r.Header {
-			h[name] = values
-		}
+		maps.Copy(h, r.Header)
 		c.Response().WriteHeader(http.StatusOK)
 		_, err := c.Response().Write(r.Body)
 		return err
@@ -99,28 +99,11 @@ func (r response) handler() http.Handler {
 	return e
 }
 
-// serve runs the bare server in a process of its own, which ends with this one.
-func (r response) serve(ctx context.Context) (addr string) {
-	cmd := exec.CommandContext(ctx, try(os.Executable()), bareArgument)
-	in, out := try(cmd.StdinPipe()), try(cmd.StdoutPipe())
-	must(cmd.Start())
-	must(json.NewEncoder(in).Encode(r))
-	_ = try(fmt.Fscanln(out, &addr))
-	await(addr)
-	return addr
-}
-
-// bare reads a response, prints its address, serves the response there and ends with its input.
-func bare() {
+// bare serves the response in a file, and never returns.
+func bare(addr, file string) {
 	var r response
-	must(json.NewDecoder(os.Stdin).Decode(&r))
-	srv := &http.Server{Addr: freeAddr(), Handler: r.handler(), ReadHeaderTimeout: time.Minute}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		_ = srv.Close()
-	}()
-	fmt.Fprintln(os.Stdout, srv.Addr)
-	_ = srv.ListenAndServe()
+	must(json.Unmarshal(try(os.ReadFile(file)), &r))
+	must((&http.Server{Addr: addr, Handler: r.handler(), ReadHeaderTimeout: time.Minute}).ListenAndServe())
 }
 
 // sink is a ResponseWriter that costs nothing.
@@ -130,42 +113,34 @@ type sink struct {
 	body   []byte
 }
 
-// Header implements http.ResponseWriter.
 func (s *sink) Header() http.Header { return s.header }
 
-// WriteHeader implements http.ResponseWriter.
 func (s *sink) WriteHeader(status int) { s.status = status }
 
 func (s *sink) Write(b []byte) (int, error) { s.body = b; return len(b), nil }
 
-// direct is a request for the gateway in this process, without a network, and its last answer.
-type direct struct {
-	request *http.Request
-	sink
-}
-
-// direct places an order in this process and gets it.
-func (g *gateway) direct(ctx context.Context) *direct {
-	placed := try(g.place(ctx, g.components.Commands, "in-process-read", draft(0)))
-	d := &direct{sink: sink{header: http.Header{}}}
-	d.request = try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+placed.Location, http.NoBody))
-	d.request.Header.Set("Authorization", "Bearer "+g.key)
-	g.server.ServeHTTP(&d.sink, d.request)
-	if d.status != http.StatusOK {
-		must(fmt.Errorf("read in process: %d: %s", d.status, d.body))
+// direct places an order in this process and gets it, without a network.
+func (g *gateway) direct(ctx context.Context) (*http.Request, *sink) {
+	placed := try(g.place(ctx, g.components.Commands, "in-process-read", g.draft(0)))
+	w := &sink{header: http.Header{}}
+	request := try(http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+placed.Location, http.NoBody))
+	request.Header.Set("Authorization", "Bearer "+g.key)
+	g.server.ServeHTTP(w, request)
+	if w.status != http.StatusOK {
+		must(fmt.Errorf("read in process: %d: %s", w.status, w.body))
 	}
-	return d
+	return request, w
 }
 
 // measure returns the requests that a handler answers per second of this process's CPU, and its allocations for one.
-func (d *direct) measure(h http.Handler) (rate, allocs float64) {
+func measure(h http.Handler, request *http.Request) (rate, allocs float64) {
 	w := &sink{header: http.Header{}}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	n, missed, begin, stop := int64(0), int64(0), cpu(), time.Now().Add(measureFor/4)
 	for ; time.Now().Before(stop); n++ {
 		clear(w.header)
-		h.ServeHTTP(w, d.request)
+		h.ServeHTTP(w, request)
 		if w.status != http.StatusOK {
 			must(fmt.Errorf("read in process: %d: %s", w.status, w.body))
 		}

@@ -30,7 +30,7 @@ type Committed struct {
 	Body    view.Body
 }
 
-// Config is what Commands and Saga need.
+// Config is what Commands need.
 type Config struct {
 	Pool         *pgxpool.Pool // the primary, as ordergate_app
 	IDs          order.IDs
@@ -54,7 +54,7 @@ func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	lookups := max(1, connections/4)
 	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, lookups)}
-	commands.onCommit = func(o *orderChange) { commands.waiters.wake(o.order.ID) }
+	commands.onCommit = commands.Changed
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
 	commands.guard = guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections-lookups), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed, Registry: c.Registry,

@@ -2,10 +2,10 @@ package command
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/outbox"
@@ -49,35 +49,23 @@ func position(ctx context.Context, db ordersdb.DBTX) uint64 {
 // writer is what Commands and Saga have in common.
 type writer struct {
 	cfg      Config
-	onCommit func(*orderChange) // may be nil
+	onCommit func(order.ID) // wakes the requests that wait for the order
 	events   *prometheus.CounterVec
 	steps    *prometheus.HistogramVec
 }
 
 func newWriter(c Config) writer {
+	m := promauto.With(c.Registry)
 	return writer{
 		cfg: c,
-		events: registered(c.Registry, prometheus.NewCounterVec(prometheus.CounterOpts{
+		events: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_order_events_total", Help: "Events of orders by type: how many orders came and how they ended.",
-		}, []string{"type"})),
-		steps: registered(c.Registry, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		}, []string{"type"}),
+		steps: m.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_saga_step_seconds", Help: "Time from a saga step's start to its definite end.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		}, []string{"step", "status"})),
+		}, []string{"step", "status"}),
 	}
-}
-
-// registered registers a collector, or returns the one of its name: Commands and Saga count together.
-func registered[C prometheus.Collector](r prometheus.Registerer, c C) C {
-	if r == nil {
-		return c
-	}
-	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](r.Register(c)); ok {
-		if existing, ok := known.ExistingCollector.(C); ok {
-			return existing
-		}
-	}
-	return c
 }
 
 // afterCommit wakes the relay, hands the new states to the caches and counts. It fails nothing: what it misses is repaired by the
@@ -96,9 +84,7 @@ func (w *writer) afterCommit(ctx context.Context, changes []*orderChange, knownA
 		if body, err := c.body(); err == nil {
 			states = append(states, Committed{Ref: c.ref(), Rev: c.rev, KnownAt: knownAt, LSN: lsn, Body: body})
 		}
-		if w.onCommit != nil {
-			w.onCommit(c)
-		}
+		w.onCommit(c.order.ID)
 	}
 	if w.cfg.WriteThrough != nil && len(states) > 0 {
 		w.cfg.WriteThrough(context.WithoutCancel(ctx), states)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
@@ -18,8 +19,12 @@ import (
 // Saga moves orders on when inventory and payment reply. Safe for concurrent use.
 type Saga struct{ writer }
 
-// NewSaga returns a Saga.
-func NewSaga(c Config) *Saga { return &Saga{newWriter(c)} }
+// Saga returns the saga of these Commands. Its transactions read and write through the pool.
+func (c *Commands) Saga(pool *pgxpool.Pool) *Saga {
+	s := &Saga{c.writer}
+	s.cfg.Pool = pool
+	return s
+}
 
 // Consumers are the saga's subscriptions.
 func (s *Saga) Consumers() []bus.Consumer {
@@ -88,41 +93,44 @@ func (c *orderChange) resolve(name string, attempt int32, code string, rec order
 	return true
 }
 
+// stockReplies has the step that each reply of inventory resolves, and the code of a failed one.
+var stockReplies = map[string]struct {
+	step string
+	code errcode.Code
+}{
+	inventory.Reserved:       {stepReserve, ""},
+	inventory.ReserveRefused: {stepReserve, errcode.INV002},
+	inventory.Confirmed:      {stepConfirm, ""},
+	inventory.ConfirmRefused: {stepConfirm, errcode.INV003},
+	inventory.Cancelled:      {stepRelease, ""},
+}
+
 func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error) {
 	var r inventory.Reply
 	if err := e.Decode(&r); err != nil {
 		return false, err
 	}
+	if e.Type == inventory.Expired {
+		expired := c.steps.is(stepReserve, r.Attempt, statusDone) && !c.steps.is(stepConfirm, r.Attempt, statusDone)
+		if expired {
+			c.steps.find(stepReserve, r.Attempt).set(statusFailed, string(errcode.INV003))
+		}
+		return expired, nil
+	}
+	outcome, ok := stockReplies[e.Type]
+	if !ok || e.Type == inventory.Reserved && r.ExpiresAt == nil {
+		return false, fmt.Errorf("unknown reply %q", e.Type)
+	}
+	if !c.resolve(outcome.step, r.Attempt, string(outcome.code), rec) {
+		return false, nil
+	}
 	switch e.Type {
 	case inventory.Reserved:
-		if r.ExpiresAt == nil {
-			return false, fmt.Errorf("%s without expires_at", e.Type)
-		}
-		moved := c.resolve(stepReserve, r.Attempt, "", rec)
-		if moved {
-			c.record(rec, order.StockReserved{ExpiresAt: *r.ExpiresAt})
-		}
-		return moved, nil
+		c.record(rec, order.StockReserved{ExpiresAt: *r.ExpiresAt})
 	case inventory.ReserveRefused:
-		moved := c.resolve(stepReserve, r.Attempt, string(errcode.INV002), rec)
-		if moved {
-			c.record(rec, order.StockRejected{SKUs: r.SKUs})
-		}
-		return moved, nil
-	case inventory.Confirmed:
-		return c.resolve(stepConfirm, r.Attempt, "", rec), nil
-	case inventory.ConfirmRefused:
-		return c.resolve(stepConfirm, r.Attempt, string(errcode.INV003), rec), nil
-	case inventory.Cancelled:
-		return c.resolve(stepRelease, r.Attempt, "", rec), nil
-	case inventory.Expired:
-		if !c.steps.is(stepReserve, r.Attempt, statusDone) || c.steps.is(stepConfirm, r.Attempt, statusDone) {
-			return false, nil
-		}
-		c.steps.find(stepReserve, r.Attempt).set(statusFailed, string(errcode.INV003))
-		return true, nil
+		c.record(rec, order.StockRejected{SKUs: r.SKUs})
 	}
-	return false, fmt.Errorf("unknown reply %q", e.Type)
+	return true, nil
 }
 
 func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error) {

@@ -37,20 +37,17 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 	s.goods = g
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(s.ref))
-	for more := true; g.main.Sku == "" && more; {
-		before := len(g.all)
-		if more = s.readOn(ctx); !more {
-			break
-		}
-		page := g.all[before:]
+	for seen := 0; g.main.Sku == "" && s.readOn(ctx); seen = len(g.all) {
+		page := g.all[seen:]
 		for i := range page {
 			s.consider(ctx, page[(i+int(hash.Sum32()%100))%len(page)])
 		}
-		more = g.next != nil
+		if g.next == nil {
+			break
+		}
 	}
-	if g.main.Sku == "" {
-		s.found(reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
-	}
+	s.foundIf(g.main.Sku == "",
+		reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
 	return g, g.main.Sku != ""
 }
 
@@ -99,15 +96,10 @@ func sold(p api.Product, currency string) (api.Money, bool) {
 	return api.Money{}, false
 }
 
-func (s *suite) products(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) products(ctx context.Context, g *goods) {
 	if r, ok := s.get(ctx, nil, call{op: "listProducts"}, http.StatusOK); ok {
-		if found, _ := page(r); len(found) > 20 {
-			s.found(r, "/body/data", "has %d entries; without limit it is 20", len(found))
-		}
+		found, _ := page(r)
+		s.foundIf(len(found) > 20, r, "/body/data", "has %d entries; without limit it is 20", len(found))
 		s.unchanged(ctx, call{op: "listProducts"}, r)
 	}
 	skus := make([]string, len(g.all))
@@ -115,7 +107,7 @@ func (s *suite) products(ctx context.Context) {
 		skus[i] = p.Sku
 	}
 	if r, ok := s.get(ctx, nil, call{op: "listProducts", query: values("limit", "5")}, http.StatusOK); ok && !slices.IsSorted(skus) {
-		s.found(r, "/body/data", "is not in the order of skus")
+		s.foundf(r, "/body/data", "is not in the order of skus")
 	}
 	cursor := s.walk(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))])
 	s.badPages(ctx, "listProducts", "", cursor, values("q", "a"))
@@ -123,19 +115,16 @@ func (s *suite) products(ctx context.Context) {
 	one := call{op: "getProduct", arg: g.main.Sku}
 	var product api.Product
 	if r, ok := s.get(ctx, &product, one, http.StatusOK); ok {
-		if product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices) {
-			s.found(r, "/body", "is not what listProducts shows of %s", g.main.Sku)
-		}
+		s.foundIf(product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices),
+			r, "/body", "is not what listProducts shows of %s", g.main.Sku)
 		s.unchanged(ctx, one, r)
 		for _, tags := range []string{`"other", ` + r.header.Get("ETag"), "*"} {
-			one.header = header("If-None-Match", tags)
-			s.get(ctx, nil, one, http.StatusNotModified)
+			s.get(ctx, nil, one.with("If-None-Match", tags), http.StatusNotModified)
 		}
-		one.header = header("If-None-Match", `"other"`)
-		s.get(ctx, nil, one, http.StatusOK)
+		s.get(ctx, nil, one.with("If-None-Match", `"other"`), http.StatusOK)
 	}
 	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref})
-	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref, header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.CAT001, call{op: "getProduct", arg: "no-" + s.ref}.with("Accept-Language", "zh-CN"))
 	s.refused(ctx, errcode.REQ003, call{op: "getProduct", arg: "not a sku"}, "/path/sku")
 	s.badToken(ctx, call{op: "getProduct", arg: g.main.Sku})
 }
@@ -154,36 +143,23 @@ func (s *suite) search(ctx context.Context, p api.Product) {
 		found := false
 		for _, hit := range page.Data {
 			found = found || hit.Sku == p.Sku
-			if !strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)) {
-				s.found(r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
-			}
+			s.foundIf(!strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)),
+				r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
 		}
-		if !found && page.NextCursor == nil {
-			s.found(r, "/body/data", "lacks %s", p.Sku)
-		}
+		s.foundIf(!found && page.NextCursor == nil, r, "/body/data", "lacks %s", p.Sku)
 	}
 	var none api.ProductList
 	r, ok := s.get(ctx, &none, call{op: "listProducts", query: values("q", "no-"+s.ref)}, http.StatusOK)
-	if ok && (len(none.Data) != 0 || none.NextCursor != nil) {
-		s.found(r, "/body", "is not empty, and nothing contains no-%s", s.ref)
-	}
+	s.foundIf(ok && (len(none.Data) != 0 || none.NextCursor != nil), r, "/body", "is not empty, and nothing contains no-%s", s.ref)
 	s.refused(ctx, errcode.REQ003, call{op: "listProducts", query: values("q", "")}, "/query/q")
 }
 
-func (s *suite) inventory(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) inventory(ctx context.Context, g *goods) {
 	one := call{op: "getInventory", arg: g.main.Sku}
 	var stock api.Inventory
 	if r, ok := s.get(ctx, &stock, one, http.StatusOK); ok {
-		if stock.Sku != g.main.Sku {
-			s.found(r, "/body/sku", "is %s", stock.Sku)
-		}
-		if stock.Available+stock.Reserved > stock.OnHand {
-			s.found(r, "/body/available", "is more than is on hand and not reserved")
-		}
+		s.foundIf(stock.Sku != g.main.Sku, r, "/body/sku", "is %s", stock.Sku)
+		s.foundIf(stock.Available+stock.Reserved > stock.OnHand, r, "/body/available", "is more than is on hand and not reserved")
 		s.unchanged(ctx, one, r)
 	}
 	s.refused(ctx, errcode.INV001, call{op: "getInventory", arg: "no-" + s.ref})
@@ -218,16 +194,15 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 		ids, next := page(r)
 		got = append(got, ids...)
 		if len(got) >= len(want) || next == nil {
-			if got = got[:min(len(got), len(want))]; !slices.Equal(got, want) {
-				s.found(r, "/body/data", "page by page it is %v and not %v", got, want)
-			}
+			got = got[:min(len(got), len(want))]
+			s.foundIf(!slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
 			return first
 		}
 		if first == "" {
 			first = *next
 		}
 		if len(ids) == 0 {
-			s.found(r, "/body/next_cursor", "leads on from an empty page")
+			s.foundf(r, "/body/next_cursor", "leads on from an empty page")
 			return first
 		}
 		c.query.Set("cursor", *next)
@@ -256,8 +231,7 @@ func (s *suite) badPages(ctx context.Context, op, arg, cursor string, other map[
 // badToken: a consistency token that was altered is refused.
 func (s *suite) badToken(ctx context.Context, c call) {
 	if s.token != "" {
-		c.header = header("X-Consistency-Token", forge(s.token))
-		s.refused(ctx, errcode.REQ003, c, "/header/X-Consistency-Token")
+		s.refused(ctx, errcode.REQ003, c.with("X-Consistency-Token", forge(s.token)), "/header/X-Consistency-Token")
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -53,24 +53,18 @@ func newSuite(o Options) (*suite, error) {
 	o.HTTP = &client
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
 	if o.ref == "" {
-		var random [6]byte
-		_, _ = rand.Read(random[:]) // never fails
-		o.ref = "ct-" + hex.EncodeToString(random[:])
-	}
-	if o.judged == nil {
-		o.judged = &verdicts{}
+		o.ref = "ct-" + strings.ToLower(rand.Text()[:12])
 	}
 	if o.Contract == nil {
-		o.Contract = bundled()
+		o.Contract = api.OpenAPIJSON
 	}
-	if o.parsed == nil {
-		if o.parsed, err = readContract(o.Contract); err != nil {
-			return nil, err
-		}
+	c, err := readContract(o.Contract)
+	if err != nil {
+		return nil, err
 	}
-	provoked := &Provoked{contract: o.parsed, next: client.Transport, seen: map[string]bool{}}
+	provoked := &Provoked{contract: c, next: client.Transport, seen: map[string]bool{}}
 	client.Transport = provoked
-	return &suite{Options: o, contract: o.parsed, begin: time.Now(), tags: map[string][]byte{}, provoked: provoked, orders: map[string]bool{}}, nil
+	return &suite{Options: o, contract: c, begin: time.Now(), tags: map[string][]byte{}, provoked: provoked, orders: map[string]bool{}}, nil
 }
 
 // run runs one part and returns what it found.
@@ -105,12 +99,30 @@ type call struct {
 	deferred     bool              // the body is sent only once the server asks for it
 }
 
-// reply is an answer with the request it is for.
+// with is the call with more headers, given as names and values in turn.
+func (c call) with(headers ...string) call {
+	c.header = maps.Clone(c.header)
+	if c.header == nil {
+		c.header = map[string]string{}
+	}
+	for i := 0; i < len(headers); i += 2 {
+		c.header[headers[i]] = headers[i+1]
+	}
+	return c
+}
+
+// reply is a request with the answer to it.
 type reply struct {
-	response
 	call    call
-	request string // method and address
+	op      *operation // nil outside of the contract
+	request string     // method and address
 	traceID string
+	sent    *http.Request
+	content []byte // of the request
+	err     error  // why there is no answer
+	status  int
+	header  http.Header
+	body    []byte
 	problem problem // of a refusal
 }
 
@@ -121,134 +133,118 @@ type problem struct {
 	Errors []api.Fault `json:"errors"`
 }
 
-// found notes a finding about an answer.
-func (s *suite) found(r reply, pointer, format string, args ...any) {
+// foundf notes a finding about an answer.
+func (s *suite) foundf(r reply, pointer, format string, args ...any) {
 	s.findings = append(s.findings, Finding{
 		Part: s.part, Operation: r.call.op, Request: r.request, Status: r.status, Pointer: pointer, TraceID: r.traceID,
 		Message: fmt.Sprintf(format, args...),
 	})
 }
 
-// send sends a request and holds the answer against the contract. A refusal for want of capacity is waited out as it asks.
-func (s *suite) send(ctx context.Context, c call) (reply, bool) {
-	for try := 1; ; try++ {
-		r, ok := s.once(ctx, c)
-		if !ok || try == 5 || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable {
-			return r, ok
-		}
-		seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
-		if err != nil || !s.pause(ctx, min(time.Duration(seconds)*time.Second, 5*time.Second)) {
-			return r, ok
-		}
+// foundIf notes a finding if the condition holds.
+func (s *suite) foundIf(wrong bool, r reply, pointer, format string, args ...any) {
+	if wrong {
+		s.foundf(r, pointer, format, args...)
 	}
 }
 
-func (s *suite) once(ctx context.Context, c call) (reply, bool) {
-	p, ok := s.prepare(ctx, c)
-	if !ok {
-		return p.reply, false
+// send sends a request and holds the answer against the contract. A refusal for want of capacity is waited out as it asks.
+func (s *suite) send(ctx context.Context, c call) (reply, bool) {
+	for try := 1; ; try++ {
+		r := s.together(ctx, 1, c)[0]
+		if try == 5 || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable {
+			return r, r.err == nil
+		}
+		seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
+		if err != nil || !pause(ctx, min(time.Duration(seconds)*time.Second, 5*time.Second)) {
+			return r, r.err == nil
+		}
 	}
-	s.exchange(p)
-	return p.reply, s.judge(ctx, p)
 }
 
 // together sends a request several times at once.
 func (s *suite) together(ctx context.Context, times int, c call) []reply {
-	var sent []*pending
+	replies := make([]reply, times)
 	var flying sync.WaitGroup
-	for range times {
-		if p, ok := s.prepare(ctx, c); ok {
-			sent = append(sent, p)
-			flying.Go(func() { s.exchange(p) })
+	for i := range replies {
+		r := &replies[i]
+		if *r = s.prepare(ctx, c); r.err == nil {
+			flying.Go(r.exchange(s.HTTP))
 		}
 	}
 	flying.Wait()
-	var replies []reply
-	for _, p := range sent {
-		if s.judge(ctx, p) {
-			replies = append(replies, p.reply)
-		}
+	for i := range replies {
+		s.judge(&replies[i])
 	}
 	return replies
 }
 
-// pending is a request on its way.
-type pending struct {
-	reply   reply
-	op      *operation // nil outside of the contract
-	request *http.Request
-	body    []byte
-	err     error
-}
-
-func (s *suite) prepare(ctx context.Context, c call) (*pending, bool) {
+func (s *suite) prepare(ctx context.Context, c call) reply {
 	s.requests++
-	p := &pending{reply: reply{call: c, traceID: s.ref + "-" + strconv.Itoa(s.requests)}}
+	r := reply{call: c, traceID: s.ref + "-" + strconv.Itoa(s.requests)}
 	method, path := c.method, c.path
 	if c.op != "" {
-		if p.op = s.contract.operations[c.op]; p.op == nil {
-			s.found(p.reply, "", "the contract has no such operation")
-			return p, false
+		if r.op = s.contract.operations[c.op]; r.op == nil {
+			r.err = errors.New("the contract has no such operation")
+			return r
 		}
-		method, path = p.op.route.Method, p.op.route.Path
-		if name := p.op.parameter(); name != "" {
-			path = strings.Replace(path, "{"+name+"}", url.PathEscape(c.arg), 1)
-		}
+		method, path = r.op.method, templated.ReplaceAllLiteralString(r.op.path, url.PathEscape(c.arg))
 	}
 	if len(c.query) > 0 {
 		path += "?" + c.query.Encode()
 	}
-	p.reply.request = method + " " + path
+	r.request = method + " " + path
 	var reader io.Reader
 	if c.body != nil {
 		var raw bool
-		if p.body, raw = c.body.([]byte); !raw {
-			p.body, _ = json.Marshal(c.body) // maps of our own
+		if r.content, raw = c.body.([]byte); !raw {
+			r.content = encode(c.body)
 		}
-		if reader = bytes.NewReader(p.body); c.chunked {
+		if reader = bytes.NewReader(r.content); c.chunked {
 			reader = io.MultiReader(reader) // hides the length
 		}
 	}
-	if p.request, p.err = http.NewRequestWithContext(ctx, method, s.BaseURL+path, reader); p.err != nil {
-		s.found(p.reply, "", "%v", p.err)
-		return p, false
+	if r.sent, r.err = http.NewRequestWithContext(ctx, method, s.BaseURL+path, reader); r.err == nil {
+		s.headers(r.sent.Header, r.op, c, r.traceID)
 	}
-	s.headers(p.request.Header, p.op, c, p.reply.traceID)
-	return p, true
+	return r
 }
 
-func (s *suite) exchange(p *pending) {
-	var response *http.Response
-	if response, p.err = s.HTTP.Do(p.request); p.err != nil {
+func (r *reply) exchange(client *http.Client) func() {
+	return func() {
+		response, err := client.Do(r.sent)
+		if err == nil {
+			r.status, r.header = response.StatusCode, response.Header
+			r.body, err = io.ReadAll(response.Body)
+			_ = response.Body.Close()
+		}
+		if err != nil {
+			r.err = fmt.Errorf("no answer: %w", err)
+		}
+	}
+}
+
+// judge holds an answer against everything that holds for all.
+func (s *suite) judge(r *reply) {
+	if r.err != nil {
+		s.dead = s.dead || s.requests == 1 && r.sent != nil
+		s.foundf(*r, "", "%v", r.err)
 		return
 	}
-	p.reply.status, p.reply.header = response.StatusCode, response.Header
-	p.reply.body, p.err = io.ReadAll(response.Body)
-	_ = response.Body.Close()
-}
-
-// judge holds an answer against everything that holds for all; false if there is none.
-func (s *suite) judge(ctx context.Context, p *pending) bool {
-	if p.err != nil {
-		s.dead = s.dead || s.requests == 1
-		s.found(p.reply, "", "no answer: %v", p.err)
-		return false
-	}
-	if p.reply.status >= 400 {
-		if err := json.Unmarshal(p.reply.body, &p.reply.problem); err != nil {
-			s.found(p.reply, "/body", "is no problem: %v", err)
+	if r.status >= 400 {
+		if err := json.Unmarshal(r.body, &r.problem); err != nil {
+			s.foundf(*r, "/body", "is no problem: %v", err)
 		}
 	}
-	if p.op != nil {
-		for _, f := range p.op.check(ctx, s.judged, p.reply.response) {
-			s.found(p.reply, f.pointer, "%s", f.message)
+	if r.op != nil {
+		for _, f := range r.op.check(r.status, r.header, r.body) {
+			s.foundf(*r, f.pointer, "%s", f.message)
 		}
-		s.checkRequest(ctx, p)
+		s.checkRequest(*r)
 	} else {
-		s.checkStray(p.reply)
+		s.checkStray(*r)
 	}
-	s.checkConventions(p)
-	return true
+	s.checkConventions(*r)
 }
 
 // headers sets what every request has, then what the call wants otherwise.
@@ -285,12 +281,12 @@ func (s *suite) get(ctx context.Context, out any, c call, statuses ...int) (repl
 		return r, false
 	}
 	if !slices.Contains(statuses, r.status) {
-		s.found(r, "/status", "is not %v%s", statuses, why(r))
+		s.foundf(r, "/status", "is not %v%s", statuses, why(r))
 		return r, false
 	}
 	if out != nil {
 		if err := json.Unmarshal(r.body, out); err != nil {
-			s.found(r, "/body", "cannot be decoded: %v", err)
+			s.foundf(r, "/body", "cannot be decoded: %v", err)
 			return r, false
 		}
 	}
@@ -301,11 +297,11 @@ func why(r reply) string {
 	if r.problem.Code == "" {
 		return ""
 	}
-	text := ", but " + r.problem.Code
+	texts := []string{", but", r.problem.Code}
 	for _, f := range r.problem.Errors {
-		text += " " + f.Pointer + " " + f.Rule
+		texts = append(texts, f.Pointer, f.Rule)
 	}
-	return text
+	return strings.Join(texts, " ")
 }
 
 // refused sends a request that must be refused with the code; pointers are what its `errors` must name.
@@ -315,12 +311,12 @@ func (s *suite) refused(ctx context.Context, code errcode.Code, c call, pointers
 		return r
 	}
 	if r.problem.Code != string(code) {
-		s.found(r, "/body/code", "is not %s%s", code, why(r))
+		s.foundf(r, "/body/code", "is not %s%s", code, why(r))
 		return r
 	}
 	for _, p := range pointers {
 		if !slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer == p }) {
-			s.found(r, "/body/errors", "does not name %s%s", p, why(r))
+			s.foundf(r, "/body/errors", "does not name %s%s", p, why(r))
 		}
 	}
 	return r
@@ -328,48 +324,37 @@ func (s *suite) refused(ctx context.Context, code errcode.Code, c call, pointers
 
 // unchanged repeats a read with the caller's ETag until the response is 304.
 func (s *suite) unchanged(ctx context.Context, c call, held reply) {
-	c.header = maps.Clone(c.header)
-	if c.header == nil {
-		c.header = map[string]string{}
-	}
 	// It polls, because something else may have changed the resource; not for long, because that is the exception.
-	s.pollFor(ctx, min(s.Patience, 3*time.Second), held, "304 for the ETag that it has just given", func() bool {
-		c.header["If-None-Match"] = held.header.Get("ETag")
-		r, ok := s.get(ctx, nil, c, http.StatusNotModified, http.StatusOK)
-		if r.status == http.StatusNotModified && r.header.Get("ETag") != held.header.Get("ETag") {
-			s.found(r, "/header/ETag", "is %s and not that of the request, %s", r.header.Get("ETag"), held.header.Get("ETag"))
-		}
+	s.poll(ctx, min(s.Patience, 3*time.Second), held, "304 for the ETag that it has just given", func() bool {
+		tag := held.header.Get("ETag")
+		r, ok := s.get(ctx, nil, c.with("If-None-Match", tag), http.StatusNotModified, http.StatusOK)
+		s.foundIf(r.status == http.StatusNotModified && r.header.Get("ETag") != tag,
+			r, "/header/ETag", "is %s and not that of the request, %s", r.header.Get("ETag"), tag)
 		held = r
 		return !ok || r.status == http.StatusNotModified
 	})
 }
 
 // poll repeats until done, and notes a finding if it is not in time.
-func (s *suite) poll(ctx context.Context, about reply, what string, done func() bool) {
-	s.pollFor(ctx, s.Patience, about, what, done)
-}
-
-func (s *suite) pollFor(ctx context.Context, patience time.Duration, about reply, what string, done func() bool) {
+func (s *suite) poll(ctx context.Context, patience time.Duration, about reply, what string, done func() bool) {
 	deadline := time.Now().Add(patience)
 	for wait := 5 * time.Millisecond; !done(); wait = min(2*wait, 250*time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.found(about, "", "not seen within %v: %s", patience, what)
+			s.foundf(about, "", "not seen within %v: %s", patience, what)
 			return
 		}
-		if !s.pause(ctx, wait) {
-			s.found(about, "", "the time of the test was over: %s", what)
+		if !pause(ctx, wait) {
+			s.foundf(about, "", "the time of the test was over: %s", what)
 			return
 		}
 	}
 }
 
-func (s *suite) pause(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+func pause(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-timer.C:
+	case <-time.After(wait):
 		return true
 	}
 }

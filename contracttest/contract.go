@@ -3,13 +3,9 @@ package contracttest
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"mime"
 	"net/http"
 	"regexp"
@@ -18,12 +14,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 )
@@ -31,20 +25,28 @@ import (
 // contract is an OpenAPI document that answers are held against.
 type contract struct {
 	document   any // as it was given, for comparison with what an address publishes
-	version    string
-	codes      []string         // of addresses and methods that it does not have
-	problem    *openapi3.Schema // what every refusal carries
+	closed     any // the same with its objects closed
 	operations map[string]*operation
+
+	mu       sync.Mutex // guards the compiler
+	compiler *jsonschema.Compiler
 }
 
 // operation is one operation of the contract.
 type operation struct {
-	id     string
-	public bool
-	codes  []string // its x-error-codes
-	route  *routers.Route
-	path   *regexp.Regexp // of an address
-	print  string         // of all that the document says about it: equal prints judge alike
+	place
+	id, method, path string
+	public           bool
+	codes            []string // its x-error-codes
+	parameters       []place
+	address          *regexp.Regexp // its requests' path
+}
+
+// place is a value of the document. The node is nil where there is none.
+type place struct {
+	*contract
+	pointer string
+	node    any
 }
 
 // fault is one place where an answer (or a request) and the contract differ.
@@ -56,311 +58,282 @@ type fault struct {
 // readContract compiles a bundled contract. Objects of answers are closed on the way: a property that the contract does not name
 // is a fault, although the published schemas leave room for later ones.
 func readContract(bundle []byte) (*contract, error) {
-	var document map[string]any
-	if err := json.Unmarshal(bundle, &document); err != nil {
+	c := &contract{operations: map[string]*operation{}, compiler: jsonschema.NewCompiler()}
+	if err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed)); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
-	closed, _ := jsonOf(document).(map[string]any)
-	closeObjects(closed)
-	text, err := json.Marshal(closed)
-	if err != nil {
+	if err := c.closeObjects(c.closed); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
-	doc, err := openapi3.NewLoader().LoadFromData(text)
-	if err != nil {
+	c.compiler.AssertFormat()
+	c.compiler.RegisterFormat(&jsonschema.Format{Name: "int32", Validate: isInt32})
+	if err := c.compiler.AddResource("contract.json", c.closed); err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
-	c := &contract{document: document, version: doc.Info.Version, codes: codesOf(doc.Extensions), operations: map[string]*operation{}}
-	if base := doc.Components.Schemas["Problem"]; base != nil {
-		c.problem = base.Value
-	}
-	for path, item := range doc.Paths.Map() {
-		for method, op := range item.Operations() {
-			security := op.Security
-			if security == nil {
-				security = &doc.Security
+	for path, item := range c.at("paths").children() {
+		for method, op := range item.children() {
+			if op.text("operationId") == "" {
+				continue // the path's own parameters
+			}
+			security := op.at("security")
+			if security.node == nil {
+				security = c.at("security")
 			}
 			o := &operation{
-				id: op.OperationID, public: len(*security) == 0,
-				path:  regexp.MustCompile("^" + templated.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$"),
-				route: &routers.Route{Spec: doc, Path: path, PathItem: item, Method: method, Operation: op},
+				place: op, id: op.text("operationId"), method: strings.ToUpper(method), path: path, codes: op.at("x-error-codes").texts(),
+				public:  len(security.children()) == 0,
+				address: regexp.MustCompile("^" + templated.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$"),
 			}
-			o.codes = codesOf(op.Extensions)
-			written := below(closed, "paths", path, strings.ToLower(method))
-			o.print = fingerprint(closed, written)
+			for _, list := range []place{item, op} {
+				for _, p := range list.at("parameters").children() {
+					o.parameters = append(o.parameters, p.resolved())
+				}
+			}
 			c.operations[o.id] = o
 		}
 	}
 	return c, nil
 }
 
-// codesOf reads x-error-codes.
-func codesOf(extensions map[string]any) (codes []string) {
-	listed, _ := extensions["x-error-codes"].([]any)
-	for _, code := range listed {
-		text, _ := code.(string)
-		codes = append(codes, text)
-	}
-	return codes
-}
+// templated is a parameter in a path, or in one that is quoted for a regular expression.
+var templated = regexp.MustCompile(`\\?\{[^}]*\}`)
 
-// templated is a parameter in a quoted path.
-var templated = regexp.MustCompile(`\\\{[^}]*\\\}`)
-
-// below goes down the objects of a document; nil if there is nothing.
-func below(document map[string]any, path ...string) map[string]any {
-	for _, name := range path {
-		document, _ = document[name].(map[string]any)
-	}
-	return document
-}
-
-// fingerprint hashes a part of a document with everything that it refers to.
-func fingerprint(document, part map[string]any) string {
-	hash := sha256.New()
-	seen := map[string]bool{}
-	var write func(any)
-	write = func(node any) {
-		text, _ := json.Marshal(node) // it was read from JSON
-		_, _ = hash.Write(text)
-		walk(node, func(ref string) {
-			if !seen[ref] {
-				seen[ref] = true
-				write(below(document, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
-			}
-		})
-	}
-	write(part)
-	return string(hash.Sum(nil))
-}
-
-// walk visits all references of a node, in a fixed order.
-func walk(node any, visit func(ref string)) {
-	switch node := node.(type) {
-	case map[string]any:
-		for _, name := range slices.Sorted(maps.Keys(node)) {
-			if ref, is := node[name].(string); is && name == "$ref" {
-				visit(ref)
-			} else {
-				walk(node[name], visit)
-			}
-		}
-	case []any:
-		for _, child := range node {
-			walk(child, visit)
+func isInt32(v any) error {
+	if n, ok := v.(json.Number); ok {
+		if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
+			return strconv.ErrRange
 		}
 	}
+	return nil
 }
 
 // closeObjects adds `unevaluatedProperties: false` wherever a schema stands for a whole value: as the schema of a content, of a
-// property, of an array's items. Parts of a composition (allOf, oneOf) stay open, as they see only their share of the value.
-func closeObjects(node any) {
-	switch node := node.(type) {
-	case []any:
-		for _, child := range node {
-			closeObjects(child)
+// property, of an array's items. Parts of a composition (allOf, oneOf) stay open, as they see only their share of the value. A reference
+// that leads nowhere is an error.
+func (c *contract) closeObjects(node any) (err error) {
+	if list, ok := node.([]any); ok {
+		for _, child := range list {
+			err = errors.Join(err, c.closeObjects(child))
 		}
-	case map[string]any:
-		for name, child := range node {
-			switch name {
-			case "example", "examples", "const", "enum", "default":
-				continue
-			case "properties":
-				properties, _ := child.(map[string]any)
-				for _, p := range properties {
-					closeValue(p)
-				}
-			case "items":
-				closeValue(child)
-			case "content":
-				media, _ := child.(map[string]any)
-				for _, m := range media {
-					if m, ok := m.(map[string]any); ok {
-						closeValue(m["schema"])
-					}
-				}
+	}
+	object, _ := node.(map[string]any)
+	if ref, ok := object["$ref"].(string); ok && c.target(ref).node == nil {
+		err = fmt.Errorf("$ref %s leads nowhere", ref)
+	}
+	for name, child := range object {
+		switch name {
+		case "example", "examples", "const", "enum", "default":
+			continue
+		case "properties":
+			properties, _ := child.(map[string]any)
+			for _, p := range properties {
+				c.closeValue(p)
 			}
-			closeObjects(child)
+		case "items", "schema":
+			c.closeValue(child)
+		}
+		err = errors.Join(err, c.closeObjects(child))
+	}
+	return err
+}
+
+// closeValue closes a schema, unless it refers to one that is closed already.
+func (c *contract) closeValue(schema any) {
+	s, _ := schema.(map[string]any)
+	ref, _ := s["$ref"].(string)
+	target, _ := c.target(ref).node.(map[string]any)
+	if len(s) > 0 && target["unevaluatedProperties"] == nil {
+		s["unevaluatedProperties"] = false
+	}
+}
+
+// at goes down from the root of the document.
+func (c *contract) at(names ...string) place { return place{c, "", c.closed}.at(names...) }
+
+// at goes down by names or indexes and follows the references on its way. What it returns may be a reference itself.
+func (p place) at(names ...string) place {
+	for _, name := range names {
+		p = p.resolved()
+		var child any
+		switch node := p.node.(type) {
+		case map[string]any:
+			child = node[name]
+		case []any:
+			if i, err := strconv.Atoi(name); err == nil && i < len(node) {
+				child = node[i]
+			}
+		}
+		p = place{p.contract, p.pointer + pointer([]string{name}), child}
+	}
+	return p
+}
+
+// target is what a reference leads to.
+func (c *contract) target(ref string) place {
+	return c.at(strings.Split(strings.TrimPrefix(ref, "#/"), "/")...)
+}
+
+func (p place) resolved() place {
+	object, _ := p.node.(map[string]any)
+	if ref, ok := object["$ref"].(string); ok {
+		return p.target(ref).resolved()
+	}
+	return p
+}
+
+// children are the values right below a place, by name or index.
+func (p place) children() map[string]place {
+	p = p.resolved()
+	all := map[string]place{}
+	switch node := p.node.(type) {
+	case map[string]any:
+		for name := range node {
+			all[name] = p.at(name)
+		}
+	case []any:
+		for i := range node {
+			all[strconv.Itoa(i)] = p.at(strconv.Itoa(i))
 		}
 	}
+	return all
 }
 
-// closeValue closes one schema. A reference is wrapped, as kin-openapi forgets what it refers to if keywords stand beside it.
-func closeValue(schema any) {
-	s, ok := schema.(map[string]any)
-	if !ok || len(s) == 0 {
-		return
-	}
-	if ref, is := s["$ref"]; is {
-		delete(s, "$ref")
-		s["allOf"] = []any{map[string]any{"$ref": ref}}
-	}
-	s["unevaluatedProperties"] = false
+func (p place) text(names ...string) string {
+	text, _ := p.at(names...).node.(string)
+	return text
 }
 
-// answer is what came back.
-type response struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// verdicts remembers what was judged: kin-openapi compiles every schema anew for every answer, and a run sees many alike.
-type verdicts struct{ sync.Map }
-
-func remember[V any](m *verdicts, judge func() V, parts ...string) V {
-	hash := sha256.New()
-	for _, p := range parts {
-		_, _ = fmt.Fprintf(hash, "%d:%s", len(p), p)
+func (p place) texts() (texts []string) {
+	list, _ := p.node.([]any)
+	for _, one := range list {
+		text, _ := one.(string)
+		texts = append(texts, text)
 	}
-	key := string(hash.Sum(nil))
-	if known, ok := m.Load(key); ok {
-		return known.(V)
-	}
-	v := judge()
-	m.Store(key, v)
-	return v
-}
-
-// check holds an answer against the operation: its status, its content type, each header, the body.
-func (o *operation) check(ctx context.Context, known *verdicts, a response) []fault {
-	parts := []string{o.print, strconv.Itoa(a.status), string(a.body)}
-	for _, name := range slices.Sorted(maps.Keys(a.header)) {
-		if name != "Date" {
-			parts = append(parts, name, a.header.Get(name))
-		}
-	}
-	return remember(known, func() []fault { return o.judge(ctx, a) }, parts...)
-}
-
-func (o *operation) judge(ctx context.Context, a response) []fault {
-	declared := o.route.Operation.Responses
-	ref := declared.Status(a.status)
-	if ref == nil {
-		ref = declared.Default()
-	}
-	if ref == nil || ref.Value == nil {
-		return []fault{{"/status", fmt.Sprintf("%d is not declared; declared are %s", a.status, strings.Join(slices.Sorted(maps.Keys(declared.Map())), ", "))}}
-	}
-	var faults []fault
-	// One header at a time, then the body alone: kin stops at the first header that is wrong.
-	for _, name := range slices.Sorted(maps.Keys(ref.Value.Headers)) {
-		only := &openapi3.Response{Description: ref.Value.Description, Headers: openapi3.Headers{name: ref.Value.Headers[name]}}
-		if err := o.validate(ctx, a, only); err != nil {
-			faults = append(faults, faultsOf("/header/"+name, err)...)
-		}
-	}
-	body := *ref.Value
-	body.Headers = nil
-	switch err := o.validate(ctx, a, &body); {
-	case err == nil:
-		// kin-openapi reads the first of several documents and the last of several names.
-		if media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")); strings.HasSuffix(media, "json") && len(ref.Value.Content) > 0 && !jsontext.Value(a.body).IsValid() {
-			faults = append(faults, fault{"/body", "is not one JSON document in UTF-8 whose names are unique"})
-		}
-	case strings.Contains(err.Reason, "Content-Type"):
-		faults = append(faults, fault{"/header/Content-Type", err.Error()})
-	default:
-		faults = append(faults, faultsOf("/body", err)...)
-	}
-	if len(ref.Value.Content) == 0 && len(a.body) > 0 {
-		faults = append(faults, fault{"/body", fmt.Sprintf("has %d bytes, and the contract declares none", len(a.body))})
-	}
-	return faults
-}
-
-// validate lets kin-openapi judge an answer by one response object.
-func (o *operation) validate(ctx context.Context, a response, by *openapi3.Response) *openapi3filter.ResponseError {
-	// kin looks at no answer with status 304, neither its headers nor whether it is declared: it gets it under a name of ours.
-	status := a.status
-	if status == http.StatusNotModified {
-		status = 299
-	}
-	op := *o.route.Operation
-	op.Responses = openapi3.NewResponses(openapi3.WithStatus(status, &openapi3.ResponseRef{Value: by}))
-	route := *o.route
-	route.Operation = &op
-	err := openapi3filter.ValidateResponse(ctx, &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: &http.Request{Method: route.Method}, Route: &route},
-		Status:                 status,
-		Header:                 a.header,
-		Body:                   io.NopCloser(bytes.NewReader(a.body)),
-		Options:                &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
-	})
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*openapi3filter.ResponseError](err); ok {
-		return e
-	}
-	return &openapi3filter.ResponseError{Err: err}
-}
-
-// accepts holds a request against the operation, and says what is wrong with it: what the suite itself sends as good must be good to the contract.
-func (o *operation) accepts(ctx context.Context, known *verdicts, r *http.Request, body []byte, arg string) string {
-	parts := []string{o.print, r.URL.RequestURI(), string(body)}
-	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		if name != "X-Trace-Id" {
-			parts = append(parts, name, r.Header.Get(name))
-		}
-	}
-	return remember(known, func() string {
-		if err := o.judgeRequest(ctx, r, body, arg); err != nil {
-			return short(err.Error())
-		}
-		return ""
-	}, parts...)
-}
-
-func (o *operation) judgeRequest(ctx context.Context, r *http.Request, body []byte, arg string) error {
-	r = r.Clone(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	params := map[string]string{}
-	if name := o.parameter(); name != "" {
-		params[name] = arg
-	}
-	return openapi3filter.ValidateRequest(ctx, &openapi3filter.RequestValidationInput{
-		Request: r, PathParams: params, Route: o.route,
-		Options: &openapi3filter.Options{MultiError: true, SkipSettingDefaults: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
-	})
-}
-
-// parameter is the name of the operation's path parameter; none has two.
-func (o *operation) parameter() string {
-	_, name, _ := strings.Cut(o.route.Path, "{")
-	name, _, _ = strings.Cut(name, "}")
-	return name
+	return texts
 }
 
 // takes tells whether the operation declares a header parameter.
 func (o *operation) takes(header string) bool {
-	return o.route.Operation.Parameters.GetByInAndName("header", header) != nil
+	return slices.ContainsFunc(o.parameters, func(p place) bool { return p.text("in") == "header" && p.text("name") == header })
 }
 
-// faultsOf lists what a validation found, each with its place below prefix.
-func faultsOf(prefix string, err error) []fault {
-	e, ok := errors.AsType[*openapi3.SchemaError](err)
+// check holds an answer against the operation: its status, its content type, each header, the body.
+func (o *operation) check(status int, header http.Header, body []byte) []fault {
+	responses := o.at("responses").children()
+	declared, ok := responses[strconv.Itoa(status)]
 	if !ok {
-		return []fault{{prefix, short(err.Error())}}
+		return []fault{{"/status", fmt.Sprintf("%d is not declared; declared are %s", status, strings.Join(sortedKeys(responses), ", "))}}
+	}
+	var faults []fault
+	headers := declared.at("headers").children()
+	for _, name := range sortedKeys(headers) {
+		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name))...)
+	}
+	return append(faults, declared.checkContent(header.Get("Content-Type"), body)...)
+}
+
+// accepts holds a request against the operation, and says what is wrong with it: what the suite itself sends as good must be good to the contract.
+func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
+	var faults []fault
+	for _, p := range o.parameters {
+		values := map[string][]string{"path": {arg}, "query": r.URL.Query()[p.text("name")], "header": r.Header.Values(p.text("name"))}
+		faults = append(faults, p.checkText(p.text("name"), values[p.text("in")])...)
+	}
+	if wanted := o.at("requestBody"); len(body) > 0 || wanted.at("required").node == true {
+		faults = append(faults, wanted.checkContent(r.Header.Get("Content-Type"), body)...)
+	}
+	texts := make([]string, len(faults))
+	for i, f := range faults {
+		texts[i] = f.pointer + " " + f.message
+	}
+	slices.Sort(texts)
+	return short(strings.Join(texts, "; "))
+}
+
+// checkText holds the values of a header or parameter against its declaration.
+func (p place) checkText(at string, values []string) []fault {
+	if len(values) == 0 {
+		if p.at("required").node == true {
+			return []fault{{at, "is missing"}}
+		}
+		return nil
+	}
+	var value any = values[0]
+	if p.text("schema", "type") == "integer" {
+		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(values[0])); err == nil {
+			value = number
+		}
+	}
+	return p.at("schema").check(at, value)
+}
+
+// checkContent holds a body against the content that is declared: its media type, its syntax, its schema.
+func (p place) checkContent(contentType string, body []byte) []fault {
+	content := p.at("content").children()
+	media, _, _ := mime.ParseMediaType(contentType)
+	declared, ok := content[media]
+	switch {
+	case len(content) == 0 && len(body) == 0:
+		return nil
+	case len(content) == 0:
+		return []fault{{"/body", fmt.Sprintf("has %d bytes, and the contract declares none", len(body))}}
+	case !ok:
+		return []fault{{"/header/Content-Type", fmt.Sprintf("is %q and not %s", contentType, strings.Join(sortedKeys(content), ", "))}}
+	}
+	value, err := readBody(media, body)
+	if err != nil {
+		return []fault{{"/body", short(err.Error())}}
+	}
+	return declared.at("schema").check("/body", value)
+}
+
+// readBody reads JSON, or YAML that is JSON in another notation.
+func readBody(media string, body []byte) (any, error) {
+	if !strings.HasSuffix(media, "json") {
+		var value any
+		err := yaml.Unmarshal(body, &value)
+		if err == nil {
+			body, err = json.Marshal(value)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !jsontext.Value(body).IsValid() {
+		return nil, errors.New("is not one JSON document in UTF-8 whose names are unique")
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(body))
+}
+
+// check holds a value against a schema of the contract, and lists each fault with its place below at.
+func (p place) check(at string, value any) []fault {
+	p.mu.Lock()
+	schema, err := p.compiler.Compile("contract.json#" + p.pointer)
+	p.mu.Unlock()
+	if err == nil {
+		err = schema.Validate(value)
+	}
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return []fault{{at, short(err.Error())}}
 	}
 	var faults []fault
 	found := leaves(e)
 	for _, leaf := range found {
-		text := leaf.Reason
-		switch k := kindOf(leaf).(type) {
+		text := leaf.ErrorKind.LocalizedString(english)
+		switch leaf.ErrorKind.(type) {
 		case *kind.FalseSchema:
 			if hidden(leaf, found) {
 				continue
 			}
 			text = "is not in the contract"
-		case nil:
-			if leaf.SchemaField == "oneOf" {
-				text = "is none of the alternatives that the contract lists"
-			}
-		default:
-			text = k.LocalizedString(english)
+		case *kind.OneOf:
+			text = "is none of the alternatives that the contract lists"
 		}
-		faults = append(faults, fault{prefix + pointer(leaf.JSONPointer()), short(text)})
+		faults = append(faults, fault{at + pointer(leaf.InstanceLocation), short(text)})
 	}
 	slices.SortFunc(faults, func(a, b fault) int {
 		return cmp.Or(cmp.Compare(a.pointer, b.pointer), cmp.Compare(a.message, b.message))
@@ -368,97 +341,59 @@ func faultsOf(prefix string, err error) []fault {
 	return slices.Compact(faults)
 }
 
+var english = message.NewPrinter(language.English)
+
 // hidden tells whether a property was called undeclared only because its object is wrong somewhere else: a schema that fails
 // does not say which properties it knows.
-func hidden(undeclared *openapi3.SchemaError, found []*openapi3.SchemaError) bool {
-	at := undeclared.JSONPointer()
+func hidden(undeclared *jsonschema.ValidationError, found []*jsonschema.ValidationError) bool {
+	at := undeclared.InstanceLocation
 	object := at[:max(len(at)-1, 0)]
-	return slices.ContainsFunc(found, func(other *openapi3.SchemaError) bool {
-		path := other.JSONPointer()
+	return slices.ContainsFunc(found, func(other *jsonschema.ValidationError) bool {
+		path := other.InstanceLocation
 		if len(path) < len(object) || !slices.Equal(path[:len(object)], object) {
 			return false
 		}
-		_, alike := kindOf(other).(*kind.FalseSchema)
+		_, alike := other.ErrorKind.(*kind.FalseSchema)
 		return !alike || len(path) > len(at)
 	})
 }
 
-var english = message.NewPrinter(language.English)
-
-// kindOf is the rule that a leaf breaks, nil for what is no leaf, or if kin-openapi judged without its JSON Schema validator.
-func kindOf(leaf *openapi3.SchemaError) jsonschema.ErrorKind {
-	if leaf.Origin != nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*jsonschema.ValidationError](leaf); ok {
-		return e.ErrorKind
-	}
-	return nil
-}
-
 // leaves are the innermost causes. Of a choice (oneOf) only the alternatives count that the value means to be: those that differ
 // neither in a constant nor in the type.
-func leaves(e *openapi3.SchemaError) []*openapi3.SchemaError {
-	var all []*openapi3.SchemaError
-	for _, cause := range causes(e.Origin) {
+func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
+	_, choice := e.ErrorKind.(*kind.OneOf)
+	var all []*jsonschema.ValidationError
+	for _, cause := range e.Causes {
 		below := leaves(cause)
-		if e.SchemaField == "oneOf" && slices.ContainsFunc(below, func(l *openapi3.SchemaError) bool {
-			switch kindOf(l).(type) {
-			case *kind.Const:
-				return true
-			case *kind.Type:
-				return len(l.JSONPointer()) == len(e.JSONPointer())
-			}
-			return false
+		if !choice || !slices.ContainsFunc(below, func(l *jsonschema.ValidationError) bool {
+			_, constant := l.ErrorKind.(*kind.Const)
+			_, wrongType := l.ErrorKind.(*kind.Type)
+			return constant || wrongType && len(l.InstanceLocation) == len(e.InstanceLocation)
 		}) {
-			continue
+			all = append(all, below...)
 		}
-		all = append(all, below...)
 	}
 	if len(all) == 0 {
-		return []*openapi3.SchemaError{e}
+		return []*jsonschema.ValidationError{e}
 	}
 	return all
 }
 
-// causes are the schema errors right below an error.
-func causes(err error) []*openapi3.SchemaError {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if several, ok := err.(openapi3.MultiError); ok { //nolint:errorlint // the tree itself is walked here
-			var all []*openapi3.SchemaError
-			for _, one := range several {
-				if e, ok := errors.AsType[*openapi3.SchemaError](one); ok {
-					all = append(all, e)
-				}
-			}
-			return all
-		}
-	}
-	return nil
-}
+var escapes = strings.NewReplacer("~", "~0", "/", "~1")
 
 func pointer(path []string) string {
 	var b strings.Builder
-	for _, p := range path {
-		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(p))
+	for _, name := range path {
+		b.WriteString("/" + escapes.Replace(name))
 	}
 	return b.String()
 }
 
-// short cuts a text to what fits a line of a test's log.
+// short makes a text fit a line of a test's log.
 func short(text string) string {
-	text, _, _ = strings.Cut(text, "\nSchema:")
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 300 {
 		text = strings.ToValidUTF8(text[:300], "") + "..."
 	}
 	return text
-}
-
-// validateValue holds a JSON value against a schema of the contract.
-func validateValue(schema *openapi3.Schema, v any) []fault {
-	if err := schema.VisitJSON(v, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors(), openapi3.VisitAsResponse()); err != nil {
-		return faultsOf("/body", err)
-	}
-	return nil
 }

@@ -1,12 +1,16 @@
 package contracttest
 
 import (
+	"cmp"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
 )
 
 func things(t *testing.T) *contract {
@@ -97,7 +101,7 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 				tt.status = http.StatusOK
 			}
 			var got []string
-			faults := op.check(t.Context(), &verdicts{}, response{tt.status, h, []byte(tt.body)})
+			faults := op.check(tt.status, h, []byte(tt.body))
 			for _, f := range faults {
 				got = append(got, f.pointer)
 			}
@@ -106,6 +110,40 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 				t.Errorf("found %v, want %v", faults, tt.want)
 			}
 		})
+	}
+}
+
+// What a request can get wrong: the suite holds what was served, and what was refused for its form, against this.
+func TestWhatARequestCanGetWrong(t *testing.T) {
+	c, err := readContract(api.OpenAPIJSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const good = `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"a","quantity":1}]}`
+	for name, tt := range map[string]struct{ operation, address, header, body, want string }{
+		"nothing":              {"placeOrder", "/", "Idempotency-Key: 12345678", good, ""},
+		"no body where it may": {"cancelOrder", "/", "Idempotency-Key: 12345678", "", ""},
+		"no body":              {"placeOrder", "/", "Idempotency-Key: 12345678", "", "/body is not one JSON document in UTF-8 whose names are unique"},
+		"a name twice":         {"placeOrder", "/", "Idempotency-Key: 12345678", good[:1] + `"currency":"EUR",` + good[1:], "/body is not one JSON document in UTF-8 whose names are unique"},
+		"an unknown field":     {"placeOrder", "/", "Idempotency-Key: 12345678", good[:1] + `"colour":1,` + good[1:], "/body/colour is not in the contract"},
+		"an unknown field below": {"placeOrder", "/", "Idempotency-Key: 12345678", strings.Replace(good, `"sku"`, `"Sku":1,"sku"`, 1),
+			"/body/lines/0/Sku is not in the contract"},
+		"a header less":         {"placeOrder", "/", "Accept: */*", good, "Idempotency-Key is missing"},
+		"a header's pattern":    {"cancelOrder", "/", "Idempotency-Key: 7", "", `Idempotency-Key '7' does not match pattern '^("[!#-~]{8,255}"|[!#-~]{8,255})$'`},
+		"a path":                {"cancelOrder", "/ord_1", "Idempotency-Key: 12345678", "", "order_id 'ord_1' does not match pattern '^ord_[0-9a-f]{32}$'"},
+		"a query":               {"listOrders", "/?limit=20", "Accept: */*", "", ""},
+		"a query out of bounds": {"listOrders", "/?limit=0", "Accept: */*", "", "limit minimum: got 0, want 1"},
+		"a query of wrong type": {"listOrders", "/?limit=ten", "Accept: */*", "", "limit got string, want integer"},
+		"two of them":           {"listOrders", "/?status=lost&limit=101", "Accept: */*", "", "limit maximum: got 101, want 100; status value must be one of"},
+	} {
+		r := httptest.NewRequest(http.MethodPost, tt.address, strings.NewReader(tt.body))
+		r.Header.Set("Content-Type", "application/json")
+		key, value, _ := strings.Cut(tt.header, ": ")
+		r.Header.Set(key, value)
+		arg := cmp.Or(strings.TrimPrefix(r.URL.Path, "/"), "ord_"+strings.Repeat("0", 32))
+		if got := c.operations[tt.operation].accepts(r, arg, []byte(tt.body)); got != tt.want && (tt.want == "" || !strings.HasPrefix(got, tt.want)) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 
@@ -128,8 +166,11 @@ func TestNobodyAnswers(t *testing.T) {
 	if findings = Check(t.Context(), Options{BaseURL: "127.0.0.1", Key: "og_test_x"}); len(findings) != 1 || findings[0].Part != "start" {
 		t.Errorf("findings are %v", findings)
 	}
-	if findings = Check(t.Context(), Options{BaseURL: "http://127.0.0.1:1", Contract: []byte("{")}); len(findings) != 1 || findings[0].Part != "start" {
-		t.Errorf("findings are %v", findings)
+	for _, contract := range []string{"{", `{"paths": {"/things": {"$ref": "#/nothing"}}}`} {
+		findings = Check(t.Context(), Options{BaseURL: "http://127.0.0.1:1", Contract: []byte(contract)})
+		if len(findings) != 1 || findings[0].Part != "start" {
+			t.Errorf("findings are %v", findings)
+		}
 	}
 }
 

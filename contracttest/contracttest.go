@@ -15,8 +15,6 @@ import (
 	"net/http"
 	"testing"
 	"time"
-
-	"github.com/ordergate/ordergate/gen/api"
 )
 
 // Options say what is tested against what.
@@ -27,9 +25,7 @@ type Options struct {
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
 
-	ref    string    // of the run; empty: a new one
-	judged *verdicts // shared by runs; nil: the run's own
-	parsed *contract // Contract, if it was read before
+	ref string // of the run; empty: a new one
 }
 
 // Finding is one place where the address and the contract differ.
@@ -96,25 +92,31 @@ type part struct {
 	run  func(*suite, context.Context)
 }
 
+// with runs a part with what find gives, if there is any: why there is none is a finding already.
+func with[T any](find func(*suite, context.Context) (T, bool), run func(*suite, context.Context, T)) func(*suite, context.Context) {
+	return func(s *suite, ctx context.Context) {
+		if needed, ok := find(s, ctx); ok {
+			run(s, ctx, needed)
+		}
+	}
+}
+
 var parts = []part{
 	{"key", (*suite).key},
 	{"document", (*suite).document},
 	{"error registry", (*suite).errorRegistry},
 	{"addresses", (*suite).addresses},
 	{"admission", (*suite).admission},
-	{"products", (*suite).products},
-	{"inventory", (*suite).inventory},
-	{"placing", (*suite).placing},
-	{"racing", (*suite).racing},
-	{"refused requests", (*suite).refusedRequests},
-	{"refused orders", (*suite).refusedOrders},
-	{"rejected orders", (*suite).rejectedOrders},
-	{"cancelling", (*suite).cancelling},
-	{"reading", (*suite).reading},
-	{"listing", (*suite).listing},
-	{"events", (*suite).events},
-	{"saga", (*suite).saga},
+	{"products", with((*suite).find, (*suite).products)},
+	{"inventory", with((*suite).find, (*suite).inventory)},
+	{"placing", with((*suite).ordered, (*suite).placing)},
+	{"racing", with((*suite).find, (*suite).racing)},
+	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
+	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
+	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"cancelling", with((*suite).find, (*suite).cancelling)},
+	{"reading", with((*suite).ordered, (*suite).reading)},
+	{"listing", with((*suite).ordered, (*suite).listing)},
+	{"events", with((*suite).ordered, (*suite).events)},
+	{"saga", with((*suite).ordered, (*suite).saga)},
 }
-
-// bundled is the contract that this package was built with.
-func bundled() []byte { return api.OpenAPIJSON }

@@ -2,14 +2,11 @@ package contracttest
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -17,36 +14,24 @@ import (
 
 // document: the address publishes the suite's contract, in both notations.
 func (s *suite) document(ctx context.Context) {
-	asJSON := call{op: "getOpenAPIJSON"}
-	var published any
-	if r, ok := s.get(ctx, &published, asJSON, http.StatusOK); ok {
-		s.sameDocument(r, published)
-		s.unchanged(ctx, asJSON, r)
-	}
-	asYAML := call{op: "getOpenAPIYAML"}
-	if r, ok := s.get(ctx, nil, asYAML, http.StatusOK); ok {
-		published = nil
-		if err := yaml.Unmarshal(r.body, &published); err != nil {
-			s.found(r, "/body", "is no YAML: %v", err)
+	for _, as := range [][2]string{{"getOpenAPIJSON", "json"}, {"getOpenAPIYAML", "yaml"}} {
+		c := call{op: as[0]}
+		if r, ok := s.get(ctx, nil, c, http.StatusOK); ok {
+			published, err := readBody(as[1], r.body)
+			s.foundIf(err != nil, r, "/body", "cannot be decoded: %v", err)
+			s.sameDocument(r, jsonOf(published))
+			s.unchanged(ctx, c, r)
 		}
-		text, err := json.Marshal(published) // so that numbers are of the types that JSON gives
-		if err == nil {
-			err = json.Unmarshal(text, &published)
-		}
-		if err != nil {
-			s.found(r, "/body", "is no JSON in another notation: %v", err)
-		}
-		s.sameDocument(r, published)
-		s.unchanged(ctx, asYAML, r)
 	}
 }
 
 func (s *suite) sameDocument(r reply, published any) {
 	document, _ := published.(map[string]any)
-	if theirs := below(document, "info")["version"]; theirs != s.contract.version {
-		s.found(r, "/body/info/version", "is %v, and that of the suite's contract is %s", theirs, s.contract.version)
+	info, _ := document["info"].(map[string]any)
+	if version := s.contract.at("info", "version").node; info["version"] != version {
+		s.foundf(r, "/body/info/version", "is %v, and that of the suite's contract is %v", info["version"], version)
 	} else if !reflect.DeepEqual(published, s.contract.document) {
-		s.found(r, "/body", "differs from the suite's contract, of the same version")
+		s.foundf(r, "/body", "differs from the suite's contract, of the same version")
 	}
 }
 
@@ -69,44 +54,38 @@ func (s *suite) errorRegistry(ctx context.Context) {
 		return
 	}
 	s.unchanged(ctx, listing, r)
-	if list.NextCursor != nil {
-		s.found(r, "/body/next_cursor", "is not null, and listErrors takes no cursor")
-	}
+	s.foundIf(list.NextCursor != nil, r, "/body/next_cursor", "is not null, and listErrors takes no cursor")
 	for i, e := range list.Data {
 		at := "/body/data/" + strconv.Itoa(i)
-		if known, ok := errcode.Lookup(errcode.Code(e.Code)); ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable) {
-			s.found(r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
-		}
-		if slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code }) {
-			s.found(r, at+"/code", "%s is listed twice", e.Code)
-		}
+		known, ok := errcode.Lookup(errcode.Code(e.Code))
+		s.foundIf(ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable),
+			r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
+		twice := slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code })
+		s.foundIf(twice, r, at+"/code", "%s is listed twice", e.Code)
 		one := call{op: "getError", arg: e.Code}
 		var same api.ErrorCode
 		got, ok := s.get(ctx, &same, one, http.StatusOK)
-		if ok && !reflect.DeepEqual(same, e) {
-			s.found(got, "/body", "differs from the entry of the list")
-		}
+		s.foundIf(ok && !reflect.DeepEqual(same, e), got, "/body", "differs from the entry of the list")
 		if ok && i == 0 {
 			s.unchanged(ctx, one, got)
 		}
 	}
-	used := slices.Clone(s.contract.codes)
+	used := s.contract.at("x-error-codes").texts()
 	for id, op := range s.contract.operations {
 		for _, code := range op.codes {
 			used = append(used, code)
 			e, ok := s.registry[code]
-			about := reply{call: call{op: id}, request: op.route.Method + " " + op.route.Path}
+			about := reply{call: call{op: id}, request: op.method + " " + op.path}
 			if !ok {
-				s.found(about, "", "its code %s is not in the registry that the address publishes", code)
-			} else if op.route.Operation.Responses.Status(int(e.Status)) == nil {
-				s.found(about, "/status", "%d of its code %s is not declared", e.Status, code)
+				s.foundf(about, "", "its code %s is not in the registry that the address publishes", code)
+			} else if op.at("responses", strconv.Itoa(int(e.Status))).node == nil {
+				s.foundf(about, "/status", "%d of its code %s is not declared", e.Status, code)
 			}
 		}
 	}
 	for _, e := range list.Data {
-		if !slices.Contains(used, e.Code) && e.Rejection == nil {
-			s.found(r, "/body/data", "has %s, which no operation answers and no order is rejected with", e.Code)
-		}
+		s.foundIf(!slices.Contains(used, e.Code) && e.Rejection == nil,
+			r, "/body/data", "has %s, which no operation answers and no order is rejected with", e.Code)
 	}
 	free := "ZZZ_999"
 	for n := 999; s.registry[free].Code != ""; n-- {
@@ -128,7 +107,7 @@ func (s *suite) addresses(ctx context.Context) {
 	}
 	byPath := map[string][]string{}
 	for _, op := range s.contract.operations {
-		byPath[op.route.Path] = append(byPath[op.route.Path], op.route.Method)
+		byPath[op.path] = append(byPath[op.path], op.method)
 	}
 	for _, path := range sortedKeys(byPath) {
 		s.wrongMethod(ctx, path, byPath[path])
@@ -143,12 +122,9 @@ func (s *suite) addresses(ctx context.Context) {
 		{"Uber-Trace-Id", id + ":00f067aa0ba902b7:0:1", id},
 		{"Traceparent", "00-" + id + "-00f067aa0ba902b7-01", id},
 	} {
-		header := map[string]string{"X-Trace-ID": ""}
-		header[c.name] = c.value
-		r, ok := s.get(ctx, nil, call{op: "listErrors", header: header}, http.StatusOK)
-		if got := r.header.Get("X-Trace-ID"); ok && (c.want != "" && got != c.want || got == c.value) {
-			s.found(r, "/header/X-Trace-ID", "is %q where %s was %q", got, c.name, c.value)
-		}
+		r, ok := s.get(ctx, nil, call{op: "listErrors"}.with("X-Trace-ID", "", c.name, c.value), http.StatusOK)
+		got := r.header.Get("X-Trace-ID")
+		s.foundIf(ok && (c.want != "" && got != c.want || got == c.value), r, "/header/X-Trace-ID", "is %q where %s was %q", got, c.name, c.value)
 	}
 }
 
@@ -163,51 +139,41 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 	if method == "" {
 		return
 	}
-	head, rest, templated := strings.Cut(path, "{")
-	if templated {
-		_, tail, _ := strings.Cut(rest, "}")
-		path = head + "any" + tail
-	}
-	r := s.refused(ctx, errcode.REQ006, call{method: method, path: path})
+	r := s.refused(ctx, errcode.REQ006, call{method: method, path: templated.ReplaceAllString(path, "any")})
 	if r.status != http.StatusMethodNotAllowed {
 		return
 	}
 	var body struct{ Allowed []string }
-	_ = json.Unmarshal(r.body, &body) // what is wrong with it is a finding already
+	decode(r, &body)
 	allow := strings.FieldsFunc(r.header.Get("Allow"), func(c rune) bool { return c == ',' || c == ' ' })
 	for _, m := range declared {
-		if !slices.Contains(allow, m) {
-			s.found(r, "/header/Allow", "does not name %s", m)
-		}
+		s.foundIf(!slices.Contains(allow, m), r, "/header/Allow", "does not name %s", m)
 	}
 	slices.Sort(allow)
-	if slices.Sort(body.Allowed); !slices.Equal(allow, body.Allowed) {
-		s.found(r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
-	}
+	slices.Sort(body.Allowed)
+	s.foundIf(!slices.Equal(allow, body.Allowed), r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
 }
 
 // admission: every operation that is not public wants a key that is known, and each serves its own media types alone.
 func (s *suite) admission(ctx context.Context) {
 	for _, id := range sortedKeys(s.contract.operations) {
-		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any", header: header("Accept", "image/png")})
+		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any"}.with("Accept", "image/png"))
 		s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", idem: s.ref + "-unknown", query: values("unknown", "x")}, "/query/unknown")
 		if s.contract.operations[id].takes("If-None-Match") {
-			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", header: header("If-None-Match", strings.Repeat("x", 1025))}, "/header/If-None-Match")
+			s.refused(ctx, errcode.REQ003, call{op: id, arg: "any"}.with("If-None-Match", strings.Repeat("x", 1025)), "/header/If-None-Match")
 		}
 		if !s.contract.operations[id].public {
-			s.refused(ctx, errcode.AUTH001, call{op: id, arg: "any", header: header("Authorization", "")})
-			s.refused(ctx, errcode.AUTH002, call{op: id, arg: "any", header: header("Authorization", "Bearer "+unknownKey)})
+			s.refused(ctx, errcode.AUTH001, call{op: id, arg: "any"}.with("Authorization", ""))
+			s.refused(ctx, errcode.AUTH002, call{op: id, arg: "any"}.with("Authorization", "Bearer "+unknownKey))
 		}
 	}
 	// Media types have no case, and a generated client that cannot read YAML names the problem type alone.
 	for _, accept := range []string{"Application/YAML", "application/problem+json"} {
-		s.get(ctx, nil, call{op: "getOpenAPIYAML", header: header("Accept", accept)}, http.StatusOK)
+		s.get(ctx, nil, call{op: "getOpenAPIYAML"}.with("Accept", accept), http.StatusOK)
 	}
 	for _, text := range []string{"Basic b2c6dGVzdA==", "Bearer", "Bearer not-a-key", s.Key} {
-		r, ok := s.send(ctx, call{op: "listProducts", header: header("Authorization", text)})
-		if ok && r.status != http.StatusUnauthorized {
-			s.found(r, "/status", "is not 401 with a malformed Authorization")
-		}
+		r, ok := s.send(ctx, call{op: "listProducts"}.with("Authorization", text))
+		s.foundIf(ok && r.status != http.StatusUnauthorized, r, "/status", "is not 401 with a malformed Authorization")
 	}
 }
 
@@ -215,7 +181,7 @@ func (s *suite) admission(ctx context.Context) {
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
 	if ok && r.status == http.StatusUnauthorized {
-		s.found(r, "/status", "the key is not accepted (%s)", r.problem.Code)
+		s.foundf(r, "/status", "the key is not accepted (%s)", r.problem.Code)
 		s.dead = true
 	}
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -31,14 +33,6 @@ type placed struct {
 
 func decode(r reply, out any) { _ = json.Unmarshal(r.body, out) } // an answer that breaks its schema is a finding already
 
-func header(pairs ...string) map[string]string {
-	h := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		h[pairs[i]] = pairs[i+1]
-	}
-	return h
-}
-
 // draft is the body of a good order; token is the payment method, empty for none.
 func (s *suite) draft(g *goods, token string) map[string]any {
 	w := map[string]any{
@@ -58,9 +52,8 @@ func (s *suite) place(ctx context.Context, c call, statuses ...int) (*placed, bo
 	if p.accepted = r; !ok {
 		return p, false
 	}
-	if at, want := r.header.Get("Location"), "/v1/orders/"+p.ID; at != want {
-		s.found(r, "/header/Location", "is %q and not %q", at, want)
-	}
+	at, want := r.header.Get("Location"), "/v1/orders/"+p.ID
+	s.foundIf(at != want, r, "/header/Location", "is %q and not %q", at, want)
 	s.orders[p.ID] = true
 	if p.CustomerRef == s.ref && !slices.Contains(s.placed, p.ID) {
 		s.placed = append(s.placed, p.ID)
@@ -70,28 +63,22 @@ func (s *suite) place(ctx context.Context, c call, statuses ...int) (*placed, bo
 
 // decide repeats a request with Prefer: wait and its key until the answer is the decided one, with status want.
 func (s *suite) decide(ctx context.Context, c call, want int) (*placed, bool) {
-	c.header = maps.Clone(c.header)
-	if c.header == nil {
-		c.header = map[string]string{}
-	}
-	c.header["Prefer"] = "wait=10"
+	c = c.with("Prefer", "wait=10")
 	var p *placed
 	var ok bool
-	s.poll(ctx, reply{call: c}, "the decided order", func() bool {
+	s.poll(ctx, s.Patience, reply{call: c}, "the decided order", func() bool {
 		p, ok = s.place(ctx, c, want, http.StatusAccepted)
 		return !ok || p.accepted.status == want
 	})
-	if ok && p.accepted.status == want && p.accepted.header.Get("Preference-Applied") != "wait=10" {
-		s.found(p.accepted, "/header/Preference-Applied", "is %q and not wait=10", p.accepted.header.Get("Preference-Applied"))
-	}
+	s.foundIf(ok && p.accepted.status == want && p.accepted.header.Get("Preference-Applied") != "wait=10",
+		p.accepted, "/header/Preference-Applied", "is %q and not wait=10", p.accepted.header.Get("Preference-Applied"))
 	return p, ok && p.accepted.status == want
 }
 
 // ends checks where a decided order ended.
 func (s *suite) ends(p *placed, status api.OrderStatus, payment api.PaymentStatus) {
-	if p.Status != status || p.PaymentStatus != payment {
-		s.found(p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
-	}
+	s.foundIf(p.Status != status || p.PaymentStatus != payment,
+		p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
 }
 
 // replays sends a call again, which must be answered with the same bytes and be marked as a repetition.
@@ -101,37 +88,31 @@ func (s *suite) replays(ctx context.Context, c call, first reply) {
 		return
 	}
 	if again.status != first.status {
-		s.found(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
+		s.foundf(again, "/status", "of a repetition is not that of the first answer, %d%s", first.status, why(again))
 		return
 	}
-	if again.header.Get("Idempotency-Replayed") != "true" {
-		s.found(again, "/header/Idempotency-Replayed", "is %q on a repetition", again.header.Get("Idempotency-Replayed"))
-	}
-	if first.status < 300 && !bytes.Equal(again.body, first.body) {
-		s.found(again, "/body", "of a repetition differs from the first answer")
-	}
+	s.foundIf(again.header.Get("Idempotency-Replayed") != "true",
+		again, "/header/Idempotency-Replayed", "is %q on a repetition", again.header.Get("Idempotency-Replayed"))
+	s.foundIf(first.status < 300 && !bytes.Equal(again.body, first.body), again, "/body", "of a repetition differs from the first answer")
 	for _, name := range []string{"Content-Type", "ETag", "Location"} {
-		if again.header.Get(name) != first.header.Get(name) {
-			s.found(again, "/header/"+name, "of a repetition is %q and not %q", again.header.Get(name), first.header.Get(name))
-		}
+		s.foundIf(again.header.Get(name) != first.header.Get(name),
+			again, "/header/"+name, "of a repetition is %q and not %q", again.header.Get(name), first.header.Get(name))
 	}
 }
 
-// await polls an order until it is as wanted. Its version never goes back.
-func (s *suite) await(ctx context.Context, p *placed, what string, done func(api.Order) bool) (api.Order, reply) {
+// await polls an order until it has the status. Its version never goes back.
+func (s *suite) await(ctx context.Context, p *placed, status api.OrderStatus) (api.Order, reply) {
 	var o api.Order
 	var last reply
 	version := p.Version
-	s.poll(ctx, p.accepted, what, func() bool {
+	s.poll(ctx, s.Patience, p.accepted, "the order as "+string(status), func() bool {
 		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
 		if last = r; !ok {
 			return true
 		}
-		if o.Version < version {
-			s.found(r, "/body/version", "went back from %d to %d", version, o.Version)
-		}
+		s.foundIf(o.Version < version, r, "/body/version", "went back from %d to %d", version, o.Version)
 		version = o.Version
-		return done(o)
+		return o.Status == status
 	})
 	return o, last
 }
@@ -168,7 +149,7 @@ func (s *suite) ordered(ctx context.Context) (*placed, bool) {
 
 // checkTaken holds a pending order against what was asked for.
 func (s *suite) checkTaken(p *placed, g *goods) {
-	wrong := func(at, format string, args ...any) { s.found(p.accepted, "/body/"+at, format, args...) }
+	wrong := func(at, format string, args ...any) { s.foundf(p.accepted, "/body/"+at, format, args...) }
 	if p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1 {
 		wrong("status", "of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
 	}
@@ -199,70 +180,53 @@ func (s *suite) checkTaken(p *placed, g *goods) {
 }
 
 // placing: taken in, decided, and repeated byte for byte in both forms.
-func (s *suite) placing(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) placing(ctx context.Context, p *placed) {
 	first := p.call
-	again := first
-	again.header = header("Idempotency-Key", `"`+first.idem+`"`)
 	s.replays(ctx, first, p.accepted)
-	s.replays(ctx, again, p.accepted)
+	s.replays(ctx, first.with("Idempotency-Key", `"`+first.idem+`"`), p.accepted)
 	for _, prefer := range []string{"wait=rubbish", "respond-async, handling=lenient", "wait=0", strings.Repeat("x", 1025)} {
-		again.header = header("Prefer", prefer)
-		s.replays(ctx, again, p.accepted)
+		s.replays(ctx, first.with("Prefer", prefer), p.accepted)
 	}
-	again.header = nil
+	again := first
 	again.body = reordered(first.body)
 	s.replays(ctx, again, p.accepted)
 	other, _ := jsonOf(first.body).(map[string]any)
 	other["customer_ref"] = s.ref + "-other"
 	again.body = other
 	s.refused(ctx, errcode.IDEM002, again)
-	s.refused(ctx, errcode.IDEM002, call{op: "placeOrder", idem: first.idem, body: other, header: header("Accept-Language", "zh-CN", "Prefer", "wait=5")})
+	s.refused(ctx, errcode.IDEM002, call{op: "placeOrder", idem: first.idem, body: other}.with("Accept-Language", "zh-CN", "Prefer", "wait=5"))
 
 	d, ok := s.decide(ctx, first, http.StatusCreated)
 	if !ok {
 		return
 	}
 	s.ends(d, api.OrderStatusConfirmed, "paid")
-	if d.ID != p.ID {
-		s.found(d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
-	}
-	waiting := first
-	waiting.header = header("Prefer", "handling=strict, wait=10; foo=bar")
-	s.replays(ctx, waiting, d.accepted)
+	s.foundIf(d.ID != p.ID, d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
+	s.replays(ctx, first.with("Prefer", "handling=strict, wait=10; foo=bar"), d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+	s.await(ctx, p, api.OrderStatusConfirmed)
 }
 
 // racing: the same request is sent many times at once. One makes the order; the others get its response or IDEM_003.
-func (s *suite) racing(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) racing(ctx context.Context, g *goods) {
 	w := s.draft(g, "pm_ok")
 	ref := s.ref + "-race"
 	w["customer_ref"] = ref
 	c := call{op: "placeOrder", idem: ref, body: w}
 	var first *placed
-	s.poll(ctx, reply{call: c}, "an answer that is not IDEM_003", func() bool {
+	s.poll(ctx, s.Patience, reply{call: c}, "an answer that is not IDEM_003", func() bool {
 		for _, r := range s.together(ctx, 8, c) {
 			if r.problem.Code == string(errcode.IDEM003) {
-				if r.header.Get("Retry-After") == "" {
-					s.found(r, "/header/Retry-After", "is missing")
-				}
+				s.foundIf(r.header.Get("Retry-After") == "", r, "/header/Retry-After", "is missing")
 				continue
 			}
 			p := &placed{call: c, accepted: r}
 			if decode(r, &p.Order); r.status != http.StatusAccepted {
-				s.found(r, "/status", "is not 202 or that of IDEM_003%s", why(r))
+				s.foundf(r, "/status", "is not 202 or that of IDEM_003%s", why(r))
 			} else if first == nil {
 				first = p
 			} else if !bytes.Equal(r.body, first.accepted.body) {
-				s.found(r, "/body", "of a repetition differs from another's")
+				s.foundf(r, "/body", "of a repetition differs from another's")
 			}
 		}
 		return first != nil
@@ -276,28 +240,30 @@ func (s *suite) racing(ctx context.Context) {
 
 // jsonOf is a value as it looks once it was sent.
 func jsonOf(v any) (out any) {
-	text, _ := json.Marshal(v)
-	_ = json.Unmarshal(text, &out)
+	_ = json.Unmarshal(encode(v), &out) // it was encoded just now
 	return out
+}
+
+// encode is the JSON of a body that the suite made.
+func encode(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // it has maps, lists, texts and numbers alone
+	}
+	return text
 }
 
 // reordered is the same JSON, spelled in another way.
 func reordered(v any) []byte {
 	object, _ := jsonOf(v).(map[string]any)
-	names := sortedKeys(object)
-	slices.Reverse(names)
-	var b bytes.Buffer
-	b.WriteString("{ ")
-	for i, name := range names {
-		if i > 0 {
-			b.WriteString(" ,\n")
-		}
-		value, _ := json.MarshalIndent(object[name], "", "\t")
-		b.WriteString(`"` + name + `": `)
-		b.Write(value)
+	members := make([]string, 0, len(object))
+	for _, name := range sortedKeys(object) {
+		value := jsontext.Value(encode(object[name]))
+		_ = value.Indent() // it was encoded just now
+		members = append(members, fmt.Sprintf("%q: %s", name, value))
 	}
-	b.WriteString("\n}\n")
-	return b.Bytes()
+	slices.Reverse(members)
+	return []byte("{ " + strings.Join(members, " ,\n") + "\n}\n")
 }
 
 // refusal is an order that must end as rejected.
@@ -318,19 +284,13 @@ func (s *suite) refusal(ctx context.Context) (*placed, bool) {
 }
 
 // rejectedOrders: a declined card and a quantity beyond the stock leave a rejected order with its reason.
-func (s *suite) rejectedOrders(ctx context.Context) {
-	p, ok := s.refusal(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusRejected, "failed")
 	s.checkRejection(p, errcode.PAY007)
 	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
-		s.found(p.accepted, "/body/rejection/decline_reason", "is empty")
+		s.foundf(p.accepted, "/body/rejection/decline_reason", "is empty")
 	}
-	declined := p.call
-	declined.header = header("Prefer", "wait=10")
-	s.replays(ctx, declined, p.accepted)
+	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
 	most := g.stock + 1000 // more than parallel runs give back meanwhile
 	if most > 10_000 {
@@ -345,30 +305,25 @@ func (s *suite) rejectedOrders(ctx context.Context) {
 	s.ends(short, api.OrderStatusRejected, "none")
 	s.checkRejection(short, errcode.INV002)
 	if r := short.Rejection; r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most) {
-		s.found(short.accepted, "/body/rejection/skus", "does not say what was short")
+		s.foundf(short.accepted, "/body/rejection/skus", "does not say what was short")
 	}
 }
 
 func (s *suite) checkRejection(p *placed, code errcode.Code) {
 	switch {
 	case p.Rejection == nil:
-		s.found(p.accepted, "/body/rejection", "is null")
+		s.foundf(p.accepted, "/body/rejection", "is null")
 	case string(p.Rejection.Code) != string(code):
-		s.found(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
+		s.foundf(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
 	default:
 		e := s.registry[string(code)]
-		if e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En {
-			s.found(p.accepted, "/body/rejection", "has not the texts of the registry")
-		}
+		s.foundIf(e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En,
+			p.accepted, "/body/rejection", "has not the texts of the registry")
 	}
 }
 
 // cancelling: a confirmed order is refunded, a reserved one is released, and a rejected one cannot be cancelled.
-func (s *suite) cancelling(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) cancelling(ctx context.Context, g *goods) {
 	paid := call{op: "placeOrder", idem: s.ref + "-paid", body: s.draft(g, "pm_ok")}
 	if p, ok := s.decide(ctx, paid, http.StatusCreated); ok {
 		s.cancelPaid(ctx, p)
@@ -383,9 +338,9 @@ func (s *suite) cancelling(ctx context.Context) {
 			From    string
 			Allowed []string
 		}
-		if decode(r, &state); state.From != "rejected" || len(state.Allowed) != 0 {
-			s.found(r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
-		}
+		decode(r, &state)
+		s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
+			r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
 	}
 }
 
@@ -397,27 +352,24 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 	if !ok {
 		return
 	}
-	if r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version {
-		s.found(r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
-	}
+	s.foundIf(r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version,
+		r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
 	s.replays(ctx, c, r.accepted)
 	other := c
 	other.body = map[string]any{"reason": "another reason"}
 	s.refused(ctx, errcode.IDEM002, other)
-	o, last := s.await(ctx, r, "the order as cancelled", func(o api.Order) bool { return o.Status == api.OrderStatusCancelled })
-	if o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded" {
-		s.found(last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
-	}
+	o, last := s.await(ctx, r, api.OrderStatusCancelled)
+	s.foundIf(o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded",
+		last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
 	s.replays(ctx, c, r.accepted)
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again", body: map[string]any{}})
-	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh", header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh"}.with("Accept-Language", "zh-CN"))
 }
 
 func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusReserved, "none")
-	if p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time) {
-		s.found(p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
-	}
+	s.foundIf(p.ReservationExpiresAt == nil || !p.ReservationExpiresAt.After(p.CreatedAt.Time),
+		p.accepted, "/body/reservation_expires_at", "is %v of an order that waits for its payment", p.ReservationExpiresAt)
 	good := call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-unpaid"} // without a body
 	bad := func(code errcode.Code, change func(*call), pointers ...string) {
 		c := good
@@ -425,9 +377,8 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 		change(&c)
 		s.refused(ctx, code, c, pointers...)
 		var o api.Order
-		if r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK); ok && o.Version != p.Version {
-			s.found(r, "/body/version", "is %d, not %d, after a cancellation that was refused", o.Version, p.Version)
-		}
+		r, ok := s.get(ctx, &o, call{op: "getOrder", arg: p.ID}, http.StatusOK)
+		s.foundIf(ok && o.Version != p.Version, r, "/body/version", "is %d, not %d, after a cancellation that was refused", o.Version, p.Version)
 	}
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
 	bad(errcode.IDEM004, func(c *call) { c.idem = "short" })
@@ -435,7 +386,7 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 	bad(errcode.REQ002, func(c *call) { c.body = map[string]any{"reason": ""} }, "/reason")
 	bad(errcode.REQ004, func(c *call) { c.body = map[string]any{"reason": "x", "Reason": "y"} }, "/Reason")
 	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
 	bad(errcode.ORD001, func(c *call) { c.arg, c.idem = forge(p.ID), s.ref+"-forged" })
 	bad(errcode.REQ003, func(c *call) { c.arg = "ord_1" }, "/path/order_id")
 	c, ok := s.decide(ctx, good, http.StatusOK)
@@ -443,44 +394,29 @@ func (s *suite) cancelUnpaid(ctx context.Context, p *placed) {
 		return
 	}
 	s.ends(c, api.OrderStatusCancelled, "none")
-	if c.ID != p.ID || c.CancelRequestedAt == nil {
-		s.found(c.accepted, "/body", "is not the order as cancelled on request")
-	}
-	good.header = header("Prefer", "wait=10")
-	s.replays(ctx, good, c.accepted)
+	s.foundIf(c.ID != p.ID || c.CancelRequestedAt == nil, c.accepted, "/body", "is not the order as cancelled on request")
+	s.replays(ctx, good.with("Prefer", "wait=10"), c.accepted)
 }
 
 // reading: an order is there as soon as its placing is answered, and never older than the token.
-func (s *suite) reading(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) reading(ctx context.Context, p *placed) {
 	one := call{op: "getOrder", arg: p.ID}
-	placed := one
-	placed.header = header("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token"))
-	s.get(ctx, nil, placed, http.StatusOK)
-	placed.header = header("X-Consistency-Token", "")
-	s.get(ctx, nil, placed, http.StatusOK)
-	o, r := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
-	if o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time) {
-		s.found(r, "/body", "is not the order that was placed")
-	}
+	s.get(ctx, nil, one.with("X-Consistency-Token", p.accepted.header.Get("X-Consistency-Token")), http.StatusOK)
+	s.get(ctx, nil, one.with("X-Consistency-Token", ""), http.StatusOK)
+	o, r := s.await(ctx, p, api.OrderStatusConfirmed)
+	s.foundIf(o.ID != p.ID || o.Total != p.Total || !slices.Equal(o.Lines, p.Lines) || !o.CreatedAt.Equal(p.CreatedAt.Time),
+		r, "/body", "is not the order that was placed")
 	s.unchanged(ctx, one, r)
 	for _, op := range []string{"getOrder", "getOrderSaga", "listOrderEvents"} {
 		s.refused(ctx, errcode.ORD001, call{op: op, arg: forge(p.ID)})
 		s.refused(ctx, errcode.REQ003, call{op: op, arg: "ord_1"}, "/path/order_id")
 		s.badToken(ctx, call{op: op, arg: p.ID})
 	}
-	s.refused(ctx, errcode.ORD001, call{op: "getOrder", arg: forge(p.ID), header: header("Accept-Language", "zh-CN")})
+	s.refused(ctx, errcode.ORD001, call{op: "getOrder", arg: forge(p.ID)}.with("Accept-Language", "zh-CN"))
 }
 
 // listing: all orders of the run, the newest first, by page and by filter.
-func (s *suite) listing(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) listing(ctx context.Context, p *placed) {
 	d, ok := s.refusal(ctx)
 	if !ok {
 		return
@@ -491,12 +427,11 @@ func (s *suite) listing(ctx context.Context) {
 	s.badPages(ctx, "listOrders", "", cursor, values("customer_ref", s.ref, "status", "confirmed"))
 	whole := call{op: "listOrders", query: values("customer_ref", s.ref)}
 	if r, ok := s.get(ctx, nil, whole, http.StatusOK); ok {
-		if got, next := page(r); !slices.Equal(got, want) || next != nil {
-			s.found(r, "/body/data", "is %v and not %v", got, want)
-		}
+		got, next := page(r)
+		s.foundIf(!slices.Equal(got, want) || next != nil, r, "/body/data", "is %v and not %v", got, want)
 		s.unchanged(ctx, whole, r)
 	}
-	s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+	s.await(ctx, p, api.OrderStatusConfirmed)
 	s.byStatus(ctx, want)
 	at := d.CreatedAt.Format(time.RFC3339Nano)
 	for _, c := range []struct {
@@ -507,9 +442,9 @@ func (s *suite) listing(ctx context.Context) {
 			break
 		}
 		r, ok := s.get(ctx, nil, call{op: "listOrders", query: values("customer_ref", s.ref, c.bound, at)}, http.StatusOK)
-		if got, _ := page(r); ok && (!slices.Contains(got, c.has) || slices.Contains(got, c.not)) {
-			s.found(r, "/body/data", "is %v with %s %s, the instant of %s", got, c.bound, at, d.ID)
-		}
+		got, _ := page(r)
+		s.foundIf(ok && (!slices.Contains(got, c.has) || slices.Contains(got, c.not)),
+			r, "/body/data", "is %v with %s %s, the instant of %s", got, c.bound, at, d.ID)
 	}
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("status", "lost")}, "/query/status")
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("customer_ref", "not a ref")}, "/query/customer_ref")
@@ -527,51 +462,38 @@ func (s *suite) byStatus(ctx context.Context, want []string) {
 			return
 		}
 		for _, o := range list.Data {
-			if string(o.Status) != status || seen[o.ID] {
-				s.found(r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
-			}
+			s.foundIf(string(o.Status) != status || seen[o.ID], r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
 			seen[o.ID] = true
 		}
 	}
 	for _, id := range want {
-		if !seen[id] {
-			s.found(reply{call: call{op: "listOrders"}, request: "GET /v1/orders?status="}, "/body/data", "no status has %s", id)
-		}
+		s.foundIf(!seen[id], reply{call: call{op: "listOrders"}, request: "GET /v1/orders?status="}, "/body/data", "no status has %s", id)
 	}
 }
 
 // events: an order's history has no gap, and page by page it is the same.
-func (s *suite) events(ctx context.Context) {
-	p, ok := s.ordered(ctx)
-	if !ok {
-		return
-	}
-	o, _ := s.await(ctx, p, "the order as confirmed", func(o api.Order) bool { return o.Status == api.OrderStatusConfirmed })
+func (s *suite) events(ctx context.Context, p *placed) {
+	o, _ := s.await(ctx, p, api.OrderStatusConfirmed)
 	all := call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}
 	var list struct{ Data []event }
 	r, ok := s.get(ctx, &list, all, http.StatusOK)
 	if !ok {
 		return
 	}
-	if int64(len(list.Data)) != o.Version {
-		s.found(r, "/body/data", "has %d events of an order at version %d", len(list.Data), o.Version)
-	}
+	s.foundIf(int64(len(list.Data)) != o.Version, r, "/body/data", "has %d events of an order at version %d", len(list.Data), o.Version)
 	ids := make([]string, len(list.Data))
 	for i, e := range list.Data {
 		ids[i] = e.ID
-		if e.Sequence != int64(i+1) || e.Resource != p.ID {
-			s.found(r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
-		}
+		s.foundIf(e.Sequence != int64(i+1) || e.Resource != p.ID, r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
 	}
 	if len(ids) == 0 {
 		return
 	}
-	if e := list.Data[0]; e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != p.accepted.header.Get("X-Trace-ID") {
-		s.found(r, "/body/data/0", "is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, p.accepted.header.Get("X-Trace-ID"))
-	}
-	if e := list.Data[len(ids)-1]; e.Type != "order.confirmed" {
-		s.found(r, "/body/data", "ends with %s, and the order is confirmed", e.Type)
-	}
+	e, trace := list.Data[0], p.accepted.header.Get("X-Trace-ID")
+	s.foundIf(e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != trace, r, "/body/data/0",
+		"is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, trace)
+	end := list.Data[len(ids)-1].Type
+	s.foundIf(end != "order.confirmed", r, "/body/data", "ends with %s, and the order is confirmed", end)
 	s.unchanged(ctx, all, r)
 	cursor := s.walk(ctx, "listOrderEvents", p.ID, values("limit", "2"), ids)
 	s.badPages(ctx, "listOrderEvents", p.ID, cursor, nil)
@@ -587,48 +509,40 @@ type event struct {
 }
 
 // saga: the steps of an order that is confirmed are done, of one that is rejected they say what failed.
-func (s *suite) saga(ctx context.Context) {
-	p, ok := s.ordered(ctx)
+func (s *suite) saga(ctx context.Context, p *placed) {
+	steps, r := s.doneSaga(ctx, p)
+	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
+		step := steps[name]
+		s.foundIf(step.Status != "done" || step.Tries < 1 || step.StartedAt == nil || step.FinishedAt == nil,
+			r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
+	}
+	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
+	declined, ok := s.refusal(ctx)
 	if !ok {
 		return
 	}
-	steps, r := s.doneSaga(ctx, p)
-	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
-		if step := steps[name]; step.Status != "done" || step.Tries < 1 || step.StartedAt == nil || step.FinishedAt == nil {
-			s.found(r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
-		}
-	}
-	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
-	if p, ok = s.refusal(ctx); !ok {
-		return
-	}
-	steps, r = s.doneSaga(ctx, p)
-	if step := steps["authorize"]; step.Status != "failed" || step.LastError == nil || step.LastError.Code != string(errcode.PAY007) {
-		s.found(r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", step.Status)
-	}
-	if step := steps["cancel_reservation"]; step.Status != "done" {
-		s.found(r, "/body/steps", "cancel_reservation of a rejected order is %q", step.Status)
-	}
+	steps, r = s.doneSaga(ctx, declined)
+	failed, undo := steps["authorize"], steps["cancel_reservation"]
+	s.foundIf(failed.Status != "failed" || failed.LastError == nil || failed.LastError.Code != string(errcode.PAY007),
+		r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", failed.Status)
+	s.foundIf(undo.Status != "done", r, "/body/steps", "cancel_reservation of a rejected order is %q", undo.Status)
 }
 
 // doneSaga polls a saga until it is done and returns its steps by name.
 func (s *suite) doneSaga(ctx context.Context, p *placed) (map[string]api.SagaStep, reply) {
 	var last reply
 	steps := map[string]api.SagaStep{}
-	s.poll(ctx, p.accepted, "the saga as done", func() bool {
+	s.poll(ctx, s.Patience, p.accepted, "the saga as done", func() bool {
 		var saga api.Saga
 		r, ok := s.get(ctx, &saga, call{op: "getOrderSaga", arg: p.ID}, http.StatusOK)
 		if last = r; !ok || saga.State != "done" {
 			return !ok
 		}
-		if saga.OrderID != p.ID {
-			s.found(r, "/body/order_id", "is %s", saga.OrderID)
-		}
+		s.foundIf(saga.OrderID != p.ID, r, "/body/order_id", "is %s", saga.OrderID)
 		for _, step := range saga.Steps {
 			steps[string(step.Name)] = step
-			if step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt" {
-				s.found(r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
-			}
+			s.foundIf(step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt",
+				r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
 		}
 		return true
 	})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/ordergate/ordergate/gen/api"
 )
 
 // Provoked is an http.RoundTripper that notes which codes the operations of the contract answer. Options.HTTP takes it for a run of the
@@ -22,7 +24,7 @@ type Provoked struct {
 
 // NewProvoked notes what passes through next (nil: http.DefaultTransport), by the contract that this package was built with.
 func NewProvoked(next http.RoundTripper) (*Provoked, error) {
-	c, err := readContract(bundled())
+	c, err := readContract(api.OpenAPIJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -38,10 +40,12 @@ func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	var problem struct{ Code string }
+	var problem struct {
+		Code string `json:"code"`
+	}
 	_ = json.Unmarshal(body, &problem) // what is no problem has no code
 	for id, op := range p.contract.operations {
-		if op.route.Method == r.Method && op.path.MatchString(r.URL.EscapedPath()) {
+		if op.method == r.Method && op.address.MatchString(r.URL.EscapedPath()) {
 			p.mu.Lock()
 			p.seen[id+" "+problem.Code] = true
 			p.mu.Unlock()

@@ -30,18 +30,12 @@ func zipped(text string) []byte {
 func (s *suite) untouched(ctx context.Context, ref string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
-	if ok && len(list.Data) > 0 {
-		s.found(r, "/body/data", "has %d orders, and every request for one was refused", len(list.Data))
-	}
+	s.foundIf(ok && len(list.Data) > 0, r, "/body/data", "has %d orders, and every request for one was refused", len(list.Data))
 }
 
 // refusedRequests: a request of the wrong form is refused before anything is done. All have one key, and a good request with it works
 // afterwards: none of them used the key up.
-func (s *suite) refusedRequests(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) refusedRequests(ctx context.Context, g *goods) {
 	ref := s.ref + "-form"
 	key := s.ref + "-form-key"
 	draft := s.draft(g, "pm_ok")
@@ -63,24 +57,23 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	}
 	full := fmt.Sprintf(`%s,"lines":[{"sku":%q,"quantity":1}]`, head, g.main.Sku)
 
-	bad(errcode.AUTH001, func(c *call) { c.header = header("Authorization", "") })
-	bad(errcode.AUTH002, func(c *call) { c.header = header("Authorization", "Bearer "+unknownKey) })
-	bad(errcode.REQ007, func(c *call) { c.header = header("Accept", "text/html") })
+	bad(errcode.AUTH001, func(c *call) { *c = c.with("Authorization", "") })
+	bad(errcode.AUTH002, func(c *call) { *c = c.with("Authorization", "Bearer "+unknownKey) })
+	bad(errcode.REQ007, func(c *call) { *c = c.with("Accept", "text/html") })
 	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
 	bad(errcode.REQ008, func(c *call) { c.body, c.chunked = tooLarge(), true })
 	bad(errcode.REQ008, func(c *call) { // "413" comes before "401"
-		c.body, c.deferred, c.header = tooLarge(), true, header("Authorization", "")
+		*c = c.with("Authorization", "")
+		c.body, c.deferred = tooLarge(), true
 	})
-	plain := bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "text/plain") })
-	if plain.header.Get("Accept-Encoding") != "" {
-		s.found(plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
-	}
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "") })
-	bad(errcode.REQ009, func(c *call) { c.header = header("Content-Type", "application/json; charset=utf-16") })
-	r := bad(errcode.REQ009, func(c *call) { c.body, c.header = zipped(full+"}"), header("Content-Encoding", "gzip") })
-	if r.status != 0 && r.header.Get("Accept-Encoding") != "identity" {
-		s.found(r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
-	}
+	plain := bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
+	s.foundIf(plain.header.Get("Accept-Encoding") != "",
+		plain, "/header/Accept-Encoding", "is there, and it was not the Content-Encoding that was refused")
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "") })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "application/json; charset=utf-16") })
+	r := bad(errcode.REQ009, func(c *call) { *c, c.body = c.with("Content-Encoding", "gzip"), zipped(full+"}") })
+	s.foundIf(r.status != 0 && r.header.Get("Accept-Encoding") != "identity",
+		r, "/header/Accept-Encoding", "is %q, and it was the Content-Encoding that was refused", r.header.Get("Accept-Encoding"))
 	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
 	for _, malformed := range []string{
 		"7-chars", `"7-chars"`, "with a blank", strings.Repeat("k", 256), `"` + strings.Repeat("k", 256) + `"`, `"half-quoted`, "schlüssel-1",
@@ -96,7 +89,7 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ001, body(`%s,"metadata":{"x":"\ud800"}}`, full))
 	bad(errcode.REQ001, body("%s,\"metadata\":{\"x\":\"\xff\"}}", full))
 	bad(errcode.REQ001, body(`%s,"metadata":%s1%s}`, full, strings.Repeat(`{"x":`, 200), strings.Repeat("}", 200)))
-	bad(errcode.REQ001, func(c *call) { c.body, c.header = []byte(full), header("Accept-Language", "zh-CN") })
+	bad(errcode.REQ001, func(c *call) { *c, c.body = c.with("Accept-Language", "zh-CN"), []byte(full) })
 	for _, quantity := range []string{"0", "-1", "1000000000", "1.5", `"1"`, "null", "9007199254740993", "1e9"} {
 		bad(errcode.REQ002, line(`"quantity":`+quantity), "/lines/0/quantity")
 	}
@@ -110,9 +103,8 @@ func (s *suite) refusedRequests(ctx context.Context) {
 	bad(errcode.REQ004, line(`"quantity":1,"Quantity":-5`), "/lines/0/Quantity")
 	if p, ok := s.decide(ctx, good, http.StatusCreated); ok {
 		s.ends(p, api.OrderStatusConfirmed, "paid")
-		if p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref {
-			s.found(p.accepted, "/body", "belongs to another request")
-		}
+		s.foundIf(p.accepted.header.Get("Idempotency-Replayed") == "true" && p.CustomerRef != ref,
+			p.accepted, "/body", "belongs to another request")
 		s.only(ctx, ref, p.ID)
 	}
 }
@@ -121,17 +113,12 @@ func (s *suite) refusedRequests(ctx context.Context) {
 func (s *suite) only(ctx context.Context, ref, id string) {
 	var list api.OrderList
 	r, ok := s.get(ctx, &list, call{op: "listOrders", query: values("customer_ref", ref)}, http.StatusOK)
-	if ok && (len(list.Data) != 1 || list.Data[0].ID != id) {
-		s.found(r, "/body/data", "has %d orders and not the one that was accepted", len(list.Data))
-	}
+	s.foundIf(ok && (len(list.Data) != 1 || list.Data[0].ID != id),
+		r, "/body/data", "has %d orders and not the one that was accepted", len(list.Data))
 }
 
 // refusedOrders: an order that cannot be placed is refused, makes no order, and the refusal is stored under its key.
-func (s *suite) refusedOrders(ctx context.Context) {
-	g, ok := s.find(ctx)
-	if !ok {
-		return
-	}
+func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	ref := s.ref + "-order"
 	n := 0
 	bad := func(code errcode.Code, currency string, pointer string, lines ...map[string]any) reply {
@@ -166,9 +153,9 @@ func (s *suite) refusedOrders(ctx context.Context) {
 		Sku              string
 		Expected, Actual api.Money
 	}
-	if decode(r, &changed); r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price) {
-		s.found(r, "/body/actual", "the problem does not say which price was expected and which holds")
-	}
+	decode(r, &changed)
+	s.foundIf(r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price),
+		r, "/body/actual", "the problem does not say which price was expected and which holds")
 	if g.inactive != nil {
 		if m, ok := sold(*g.inactive, ""); ok {
 			bad(errcode.CAT003, m.Currency, "/lines/0/sku", line(g.inactive.Sku))
@@ -214,7 +201,7 @@ func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 			s.checkRejection(p, errcode.INV002)
 		}
 	case ok && r.problem.Code != string(errcode.ORD008):
-		s.found(r, "/body/code", "is not ORD_008%s", why(r))
+		s.foundf(r, "/body/code", "is not ORD_008%s", why(r))
 	default:
 		s.replays(ctx, c, r)
 		s.untouched(ctx, ref+"-most")

@@ -318,6 +318,9 @@ func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
 // ownServers is a world of its own, whose servers may be changed.
 func ownServers(t *testing.T, more ...devstack.Replica) *world {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
 	dir, err := devstack.Scratch(t.Context())
 	if err != nil {
 		t.Fatal(err)

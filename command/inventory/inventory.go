@@ -43,11 +43,11 @@ func (inv *Inventory) Consumers() []bus.Consumer {
 
 // command is a command on its way through a batch.
 type command struct {
+	outbox.Envelope
 	Command
-	kind    string
-	ref     ref
-	traceID string
 }
+
+func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only what does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command whose
@@ -62,7 +62,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 		if err != nil {
 			return nil, err
 		}
-		commands[i], refs[i] = c, c.ref
+		commands[i], refs[i] = c, c.ref()
 	}
 	known, err := lockReservations(ctx, tx, refs)
 	if err != nil {
@@ -71,10 +71,10 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 	b := &batch{known: known}
 	for _, c := range commands {
 		lines := c.Lines
-		if r := known[c.ref]; r != nil {
+		if r := known[c.ref()]; r != nil {
 			lines = r.lines
 		}
-		b.need(c.ref, lines)
+		b.need(c.ref(), lines)
 	}
 	if err = b.lock(ctx, tx); err != nil {
 		return nil, err
@@ -91,17 +91,15 @@ func open(m bus.Message) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	c := command{kind: e.Type, traceID: e.TraceID}
+	c := command{Envelope: e}
 	if err = e.Decode(&c.Command); err != nil {
 		return command{}, err
 	}
-	switch c.kind {
+	switch c.Type {
 	case Reserve, Confirm, Cancel:
-	default:
-		return command{}, fmt.Errorf("unknown command %q", c.kind)
+		return c, nil
 	}
-	c.ref = ref{e.Ref(), c.Attempt}
-	return c, nil
+	return command{}, fmt.Errorf("unknown command %q", c.Type)
 }
 
 // batch is what one transaction locks, decides and writes.
@@ -147,34 +145,34 @@ func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
 
 // decide decides one command.
 func (inv *Inventory) decide(b *batch, c command) {
-	r, reply := b.known[c.ref], Reply{Attempt: c.Attempt}
+	r, reply := b.known[c.ref()], Reply{Attempt: c.Attempt}
 	var kind string
 	switch {
-	case c.kind == Reserve && r == nil:
-		r = &reservation{ref: c.ref, status: refused, expires: b.now.Add(inv.cfg.TTL)}
-		kind, reply.SKUs = ReserveRefused, short(b.stock, c.ref, c.Lines)
+	case c.Type == Reserve && r == nil:
+		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
+		kind, reply.SKUs = ReserveRefused, short(b.stock, c.ref(), c.Lines)
 		if len(reply.SKUs) == 0 {
 			r.status, r.lines = held, c.Lines
 			expires := rfc3339.New(r.expires)
 			kind, reply.ExpiresAt = Reserved, &expires
 			r.move(b.stock, 0, 1)
 		}
-	case c.kind == Reserve && r.status == cancelled && len(r.lines) == 0:
+	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
 		kind = ReserveRefused
-	case c.kind == Confirm && r != nil && r.status == held:
+	case c.Type == Confirm && r != nil && r.status == held:
 		kind, r.status = Confirmed, confirmed
 		r.move(b.stock, -1, -1)
-	case c.kind == Confirm && (r == nil || r.status != confirmed):
+	case c.Type == Confirm && (r == nil || r.status != confirmed):
 		kind = ConfirmRefused
-	case c.kind == Cancel && r == nil:
-		kind, r = Cancelled, &reservation{ref: c.ref, status: cancelled, expires: b.now}
-	case c.kind == Cancel && r.status == held:
+	case c.Type == Cancel && r == nil:
+		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
+	case c.Type == Cancel && r.status == held:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 0, -1)
-	case c.kind == Cancel && r.status == confirmed:
+	case c.Type == Cancel && r.status == confirmed:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 1, 0)
-	case c.kind == Cancel && (r.status == expired || r.status == refused):
+	case c.Type == Cancel && (r.status == expired || r.status == refused):
 		kind = Cancelled
 	default:
 		return
@@ -182,7 +180,7 @@ func (inv *Inventory) decide(b *batch, c command) {
 	if r != nil {
 		b.changed = append(b.changed, r)
 	}
-	inv.reply(b, kind, c.ref, reply, c.traceID)
+	inv.reply(b, kind, c.ref(), reply, c.TraceID)
 }
 
 // reply sends a reply to the saga. What no request caused begins a trace of its own.

@@ -34,9 +34,9 @@ type health struct {
 	Parked        int64     `json:"parked_messages"`
 }
 
-// admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. draining is done when
+// admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. stopping has an error once
 // the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken.
-func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker bool) error {
+func (c *Components) admin(ctx context.Context, stopping func() error, worker bool) error {
 	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", c.cfg.AdminAddr)
 	if err != nil {
 		return err
@@ -45,13 +45,7 @@ func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		h := c.health(r.Context(), worker)
-		select {
-		case <-draining:
-			h.Faults = append(h.Faults, "stopping")
-		default:
-		}
-		h.Status = "ready"
+		h := c.health(r.Context(), stopping, worker)
 		w.Header().Set("Content-Type", "application/json")
 		if len(h.Faults) > 0 {
 			h.Status = "not ready"
@@ -78,22 +72,12 @@ func (c *Components) admin(ctx context.Context, draining <-chan struct{}, worker
 }
 
 // health asks all servers; worker adds the faults of a worker.
-func (c *Components) health(ctx context.Context, worker bool) (h health) {
+func (c *Components) health(ctx context.Context, stopping func() error, worker bool) health {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	h.Faults, h.LagSeconds = []string{}, []float64{}
-	row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
-	if err != nil {
-		h.Faults = append(h.Faults, "the primary does not answer")
-	} else {
-		h.OutboxSeconds, h.Parked = row.OutboxSeconds, row.Parked
-		if offset := time.Since(row.Now).Abs(); offset > maxClockOffset {
-			h.Faults = append(h.Faults, "the clock is more than 5 s off the database's")
-		}
-		if worker && row.OutboxSeconds > maxOutboxAge.Seconds() {
-			h.Faults = append(h.Faults, "the outbox is not being published")
-		}
-	}
+	primary, err := busdb.New(c.Primary).PrimaryHealth(ctx)
+	offset := time.Since(primary.Now).Abs()
+	h := health{Status: "ready", Faults: []string{}, OutboxSeconds: primary.OutboxSeconds, LagSeconds: []float64{}, Parked: primary.Parked}
 	fresh := len(c.replicas) == 0
 	for _, replica := range c.replicas {
 		lag, err := querydb.New(replica).ReplicaLag(ctx)
@@ -103,8 +87,19 @@ func (c *Components) health(ctx context.Context, worker bool) (h health) {
 		h.LagSeconds = append(h.LagSeconds, lag)
 		fresh = fresh || err == nil && lag < maxReplicaLag.Seconds()
 	}
-	if !fresh {
-		h.Faults = append(h.Faults, "no replica is less than 10 s behind")
+	for _, fault := range []struct {
+		is   bool
+		text string
+	}{
+		{err != nil, "the primary does not answer"},
+		{err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's"},
+		{worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published"},
+		{!fresh, "no replica is less than 10 s behind"},
+		{stopping() != nil, "stopping"},
+	} {
+		if fault.is {
+			h.Faults = append(h.Faults, fault.text)
+		}
 	}
 	return h
 }

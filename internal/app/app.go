@@ -17,16 +17,13 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
-	"github.com/ordergate/ordergate/sql"
 )
 
 // subcommand is a row of the table that Main dispatches by. setup declares the flags and returns the function that runs.
@@ -50,7 +47,7 @@ type process struct {
 var subcommands = []subcommand{
 	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
 	{"serve", "", "the API", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, true, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil) })
+		return proc.withComponents(ctx, true, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, func() {}) })
 	})},
 	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
 		return proc.withComponents(ctx, false, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
@@ -83,14 +80,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", s.name+" ") })
 	if i < 0 {
 		group := usage(args[0] + " ")
-		if group != "" && len(args) > 1 && isHelp(args[1]) {
+		switch {
+		case group == "":
+			return fmt.Errorf("no subcommand %q:\n%s", args[0], usage(""))
+		case len(args) > 1 && isHelp(args[1]):
 			_, err := io.WriteString(stdout, group)
 			return err
 		}
-		if group != "" {
-			return fmt.Errorf("ordergate %s needs one of its actions:\n%s", args[0], group)
-		}
-		return fmt.Errorf("no subcommand %q:\n%s", args[0], usage(""))
+		return fmt.Errorf("ordergate %s needs one of its actions:\n%s", args[0], group)
 	}
 	sub := subcommands[i]
 	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)
@@ -137,34 +134,28 @@ func usage(prefix string) string {
 }
 
 func (s subcommand) synopsis(flags *flag.FlagSet) string {
-	words := []string{"ordergate", s.name}
-	if s.args != "" {
-		words = append(words, s.args)
-	}
+	words := append([]string{"ordergate", s.name}, strings.Fields(s.args)...)
 	flags.VisitAll(func(f *flag.Flag) { words = append(words, "[-"+f.Name+"]") })
 	return strings.Join(words, " ")
 }
 
 // parse reads flags and arguments in any order.
 func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []string, err error) {
-	for {
-		if err = flags.Parse(args); err != nil {
-			return nil, err
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		positional, args = append(positional, flags.Arg(0)), flags.Args()[1:]
+	for err = flags.Parse(args); err == nil && flags.NArg() > 0; err = flags.Parse(flags.Args()[1:]) {
+		positional = append(positional, flags.Arg(0))
 	}
-	if want := strings.Fields(s.args); len(positional) > len(want) {
-		return nil, fmt.Errorf("ordergate %s does not take %q", s.name, positional[len(want)])
-	} else if len(positional) < len(want) {
-		return nil, fmt.Errorf("ordergate %s needs %s", s.name, want[len(positional)])
+	names := strings.Fields(s.args)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(positional) > len(names):
+		return nil, fmt.Errorf("ordergate %s does not take %q", s.name, positional[len(names)])
+	case len(positional) < len(names):
+		return nil, fmt.Errorf("ordergate %s needs %s", s.name, names[len(positional)])
 	}
 	return positional, nil
 }
 
-// withTelemetry runs fn with telemetry that logs to the process's logs.
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
 	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
 	if err != nil {
@@ -206,7 +197,7 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 		outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return c.admin(outlive, ctx.Done(), worker) })
+		g.Go(func() error { return c.admin(outlive, ctx.Err, worker) })
 		g.Go(func() error {
 			defer stop()
 			return fn(ctx, c)
@@ -215,39 +206,6 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 	})
 }
 
-// migrate is `ordergate migrate`.
-func migrate(flags *flag.FlagSet) runner {
-	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
-	return func(ctx context.Context, proc process) error {
-		if proc.cfg.PrimaryURL == "" {
-			return errNoPrimary
-		}
-		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
-			return err
-		}
-		fmt.Fprintln(proc.stdout, "schema is up to date, version", sql.Version())
-		if *sample == "" {
-			return nil
-		}
-		_, n, err := sampleAccount(ctx, proc.cfg.PrimaryURL, *sample)
-		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
-		return err
-	}
-}
-
-// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
-func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
-	err = withConn(ctx, url, func(conn *pgx.Conn) error {
-		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
-			return err
-		}
-		products, err = loadCatalogue(ctx, conn, account)
-		return err
-	})
-	return account, products, err
-}
-
-// simulate is `ordergate psp`.
 func simulate(ctx context.Context, proc process) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
@@ -259,9 +217,10 @@ func simulate(ctx context.Context, proc process) error {
 			err = os.Remove(file)
 		}
 		if err != nil {
-			return errors.Join(fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err)), s.Close())
+			err = fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err))
+		} else {
+			err = s.Serve(ctx, proc.cfg.PSPAddr)
 		}
-		err = s.Serve(ctx, proc.cfg.PSPAddr)
 		return errors.Join(err, s.Close())
 	})
 }
@@ -270,7 +229,12 @@ func simulate(ctx context.Context, proc process) error {
 func probe(ctx context.Context, proc process) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, proc.args[0], http.NoBody)
+	return get(ctx, proc.args[0], proc.stdout)
+}
+
+// get fails unless a GET of url is answered 200. The beginning of the response goes to out.
+func get(ctx context.Context, url string, out io.Writer) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -279,14 +243,13 @@ func probe(ctx context.Context, proc process) error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, _ = io.Copy(proc.stdout, io.LimitReader(res.Body, 4000))
+	_, _ = io.Copy(out, io.LimitReader(res.Body, 4000))
 	if res.StatusCode != http.StatusOK {
 		return errors.New(res.Status)
 	}
 	return nil
 }
 
-// version is `ordergate version`.
 func version(_ context.Context, proc process) error {
 	build, _ := debug.ReadBuildInfo()
 	_, err := fmt.Fprintln(proc.stdout, "ordergate", build.Main.Version, build.GoVersion)

@@ -6,7 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -16,11 +16,8 @@ import (
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/command/inventory"
-	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -117,13 +114,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
-	return command.New(c.commandConfig(pool, registry))
-}
-
-func (c *Components) commandConfig(pool *pgxpool.Pool, registry prometheus.Registerer) command.Config {
-	return command.Config{
+	return command.New(command.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
-	}
+	})
 }
 
 // API makes the server of the API. static are API keys that are valid beside the database's.
@@ -134,51 +127,28 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	})
 }
 
-// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
-// does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
-// go on.
-func (c *Components) work(ctx context.Context) error {
-	pool, err := c.connectPrimary(ctx)
+// serve answers the API until ctx ends and calls listening when it can be reached. static are API keys that are valid beside the
+// database's.
+func (c *Components) serve(ctx context.Context, static map[string]*edge.Key, listening func()) error {
+	server, err := c.API(static)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	saga := command.NewSaga(c.commandConfig(pool, c.tel.Registry))
-	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
-	payments, err := payment.New(payment.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
-	})
+	l, err := listen(ctx, "ORDERGATE_ADDR", c.cfg.Addr)
 	if err != nil {
 		return err
 	}
-	consumers := slices.Concat(stock.Consumers(), payments.Consumers(), saga.Consumers(), []bus.Consumer{
-		{Name: "projection", Topic: command.TopicOrders, Prepare: c.project},
-	})
-	subscribers := map[string]int{} // of each topic
-	for _, consumer := range consumers {
-		subscribers[consumer.Topic]++
-	}
-	lanes := bus.NewLanes(subscribers)
-	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
-	c.relay.Store(relay)
+	c.tel.Log.Info("listening", zap.String("api", l.Addr().String()))
+	listening()
+	return server.Serve(ctx, l, c.cfg.DrainDelay)
+}
 
-	// The relay ends first: its consumers finish the page that it has in work.
-	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	g, ctx := errgroup.WithContext(ctx)
-	for _, consumer := range consumers {
-		consumer.Subscriber, consumer.Pool, consumer.Log = lanes, pool, c.tel.Log
-		g.Go(func() error { return bus.Consume(consuming, consumer) })
+func listen(ctx context.Context, name, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	g.Go(func() error {
-		defer stop()
-		relay.Run(ctx)
-		return nil
-	})
-	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
-		g.Go(func() error { run(ctx); return nil })
-	}
-	return g.Wait()
+	return l, nil
 }
 
 // Close ends the background work and closes all connections.
@@ -201,7 +171,6 @@ func (c *Components) wake() {
 	}
 }
 
-// writeThrough writes committed states to the caches.
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {
 	entries := make([]query.Entry, len(states))
 	for i, s := range states {
@@ -261,10 +230,8 @@ func secretFor(secret, purpose string) []byte {
 	return mac.Sum(nil)
 }
 
-// redisLog writes the Redis driver's messages to our log.
 type redisLog struct{ log *zap.Logger }
 
-// Printf implements the driver's logger.
 func (l redisLog) Printf(_ context.Context, format string, a ...any) {
 	l.log.Warn("redis", zap.String("message", fmt.Sprintf(format, a...)))
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -39,9 +40,7 @@ type Config struct {
 func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 	set := env.ToMap(environ)
 	for name, value := range defaults {
-		if set[name] == "" {
-			set[name] = value
-		}
+		set[name] = cmp.Or(set[name], value)
 	}
 	c, err := env.ParseAsWithOptions[Config](env.Options{Environment: set})
 	if all, ok := errors.AsType[env.AggregateError](err); ok {
@@ -98,21 +97,19 @@ func Check(c Config, api, worker bool) error {
 
 // checkAddresses refuses listeners that would take each other's port, however the address is written.
 func checkAddresses(listeners map[string]string) error {
-	names := slices.Sorted(maps.Keys(listeners))
 	resolved := map[string]*net.TCPAddr{}
 	everywhere := func(a *net.TCPAddr) bool { return a.IP == nil || a.IP.IsUnspecified() }
-	for i, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(listeners)) {
 		addr, err := net.ResolveTCPAddr("tcp", listeners[name])
 		if err != nil {
 			return fmt.Errorf("cannot parse %s: %w", name, err)
 		}
-		resolved[name] = addr
-		for _, other := range names[:i] {
-			o := resolved[other]
+		for other, o := range resolved {
 			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || everywhere(addr) || everywhere(o)) {
 				return fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name])
 			}
 		}
+		resolved[name] = addr
 	}
 	return nil
 }

@@ -1,13 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +28,8 @@ const (
 	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
 	demoAccount = "demo"
+	minFree     = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
+	maxLogSize  = 10        // MB of ordergate.log; the last two full ones are kept beside it
 )
 
 // demoDefaults are the settings of `ordergate run` that differ from those of a production process.
@@ -36,24 +38,14 @@ var demoDefaults = map[string]string{
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
 }
 
-const (
-	minFree    = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
-	maxLogSize = 10        // MB of ordergate.log; the last two full ones are kept beside it
-)
-
-// run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself. Data stays in its folder; the next run continues with it, however this one ended.
+// run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself.
+// Data stays in its folder; the next run continues with it, however this one ended.
 func run(ctx context.Context, proc process) (err error) {
 	cfg, out := &proc.cfg, proc.stdout
-	say := func(format string, a ...any) { fmt.Fprintf(out, "  "+format+"\n", a...) }
+	say := func(line string) { fmt.Fprintln(out, " ", line) }
 	begin := time.Now()
 	fmt.Fprintln(out, "Ordergate is starting")
-	if cfg.DataDir == "" {
-		project, err := os.Getwd()
-		if err != nil {
-			return err
-		}
-		cfg.DataDir = devstack.DataDir(project)
-	}
+	cfg.DataDir = cmp.Or(cfg.DataDir, devstack.DataDir("."))
 	defer func() { err = devstack.DiskFull(cfg.DataDir, err) }()
 	if err = devstack.Free(cfg.DataDir); err != nil {
 		return err
@@ -73,8 +65,7 @@ func run(ctx context.Context, proc process) (err error) {
 		return err
 	}
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator}, MinFree: minFree,
-		Progress: func(s string) { say("%s", s) },
+		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator}, MinFree: minFree, Progress: say,
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -98,7 +89,7 @@ func run(ctx context.Context, proc process) (err error) {
 	if err != nil {
 		return err
 	}
-	say("the catalogue has %d products", products)
+	say(fmt.Sprintf("the catalogue has %d products", products))
 	logs := &lumberjack.Logger{Filename: filepath.Join(cfg.DataDir, "ordergate.log"), MaxSize: maxLogSize, MaxBackups: 2}
 	defer func() { _ = logs.Close() }()
 	if _, err = fmt.Fprintf(logs, `{"level":"info","time":"%s","msg":"starting"}`+"\n", begin.UTC().Format(time.RFC3339Nano)); err != nil {
@@ -109,18 +100,12 @@ func run(ctx context.Context, proc process) (err error) {
 	return proc.withComponents(ctx, true, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
-		g.Go(func() error { return c.serve(ctx, demo) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
 		g.Go(func() error {
-			for get(ctx, "http://"+cfg.Addr+"/v1/errors") != nil {
-				select {
-				case <-ctx.Done():
-					return ctx.Err()
-				case <-time.After(20 * time.Millisecond):
-				}
-			}
-			fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir, cfg.Addr, DemoKey, firstSKU)
-			return nil
+			return c.serve(ctx, demo, func() {
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir,
+					cfg.Addr, DemoKey, firstSKU)
+			})
 		})
 		return g.Wait()
 	})
@@ -197,12 +182,7 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 		case exit := <-stack.Exits():
 			fmt.Fprintf(out, "%v\n%s is started again\n", exit, exit.Name)
 			restarts.Go(func() {
-				for {
-					err := stack.Restart(ctx, exit.Name)
-					if err == nil {
-						fmt.Fprintf(out, "%s is back\n", exit.Name)
-						return
-					}
+				for err := stack.Restart(ctx, exit.Name); err != nil; err = stack.Restart(ctx, exit.Name) {
 					fmt.Fprintln(out, "The start failed and is tried again:", err)
 					select {
 					case <-ctx.Done():
@@ -210,6 +190,7 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 					case <-time.After(time.Second):
 					}
 				}
+				fmt.Fprintf(out, "%s is back\n", exit.Name)
 			})
 		}
 	}
@@ -235,19 +216,6 @@ func simulatorProgram(ctx context.Context, cfg *Config) (devstack.Program, error
 			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
 			return cmd
 		},
-		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/livez") },
+		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/v1/ledger", io.Discard) },
 	}, err
-}
-
-// get returns nil if a GET of url is answered.
-func get(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	return res.Body.Close()
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -46,16 +44,15 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	security := get(op, "security")
 	if security == nil {
-		security = get(b.files[root], "security")
+		security = get(b.file(root), "security")
 	}
 	closed := security != nil && len(security.Content) > 0
-	var codes []string
+	codes := []string{"REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005"}
 	when := func(holds bool, more ...string) {
 		if holds {
 			codes = append(codes, more...)
 		}
 	}
-	when(true, "REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005")
 	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
@@ -78,70 +75,60 @@ func children(n *yaml.Node) []*yaml.Node {
 // expand completes x-error-codes of every operation and writes the responses that follow from them. It refuses a code that is unknown,
 // stands twice or is added by itself, a response written by hand for a refusal, and a registry whose `reserved` is not exactly the codes
 // that neither an operation, nor the router (the document's own x-error-codes), nor a rejected order has.
-func (b *bundler) expand(doc *yaml.Node) error {
-	var faults []error
+func (b *bundler) expand(doc *yaml.Node) {
 	used := map[string]bool{}
 	for _, c := range children(get(doc, "x-error-codes")) {
 		used[c.Value] = true
 	}
 	for path, item := range pairs(get(doc, "paths")) {
 		for method, op := range pairs(item) {
-			if !slices.Contains(methods, method) {
-				continue
-			}
-			if err := b.operation(method, item, op); err != nil {
-				faults = append(faults, fmt.Errorf("%s %s: %w", method, path, err))
-			}
-			for _, c := range children(get(op, "x-error-codes")) {
-				used[c.Value] = true
+			if slices.Contains(methods, method) {
+				b.operation(method+" "+path, b.common(method, item, op), op)
+				for _, c := range children(get(op, "x-error-codes")) {
+					used[c.Value] = true
+				}
 			}
 		}
 	}
-	for code, info := range pairs(get(b.files[registry], "codes")) {
+	for code, info := range pairs(get(b.file(registry), "codes")) {
 		if reserved := text(info, "reserved") == "true"; reserved == (used[code] || get(info, "rejection") != nil) {
-			faults = append(faults, fmt.Errorf("%s: %s: reserved is %v, and it is the other way round", registry, code, reserved))
+			b.faultf("%s: %s: reserved is %v, and it is the other way round", registry, code, reserved)
 		}
 	}
-	return errors.Join(faults...)
 }
 
-func (b *bundler) operation(method string, item, op *yaml.Node) error {
-	codes := b.common(method, item, op)
+// operation adds the codes that an operation lists to those that it has by its kind, and a response for each of their statuses.
+func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 	for _, c := range children(get(op, "x-error-codes")) {
 		if slices.Contains(codes, c.Value) {
-			return fmt.Errorf("x-error-codes: %s stands twice or is added by the bundler", c.Value)
+			b.faultf("%s: x-error-codes: %s stands twice or is added by the bundler", where, c.Value)
 		}
 		codes = append(codes, c.Value)
 	}
 	slices.Sort(codes)
 	byStatus := map[int][]string{}
-	for _, code := range codes {
-		status, err := strconv.Atoi(text(b.files[registry], "codes", code, "status"))
+	for _, code := range slices.Compact(codes) {
+		status, err := strconv.Atoi(text(b.file(registry), "codes", code, "status"))
 		if err != nil {
-			return fmt.Errorf("x-error-codes: %s is not in %s", code, registry)
+			b.faultf("%s: x-error-codes: %s is not in %s", where, code, registry)
+			continue
 		}
 		byStatus[status] = append(byStatus[status], code)
 	}
 	responses := get(op, "responses")
 	for status := range pairs(responses) {
 		if status >= "4" {
-			return fmt.Errorf("response %s is written by hand", status)
+			b.faultf("%s: response %s is written by hand", where, status)
 		}
 	}
 	if responses == nil {
-		return errors.New("has no answer but refusals")
+		b.faultf("%s: has no answer but refusals", where)
+		return
 	}
 	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
-		address, err := b.refusal(status, byStatus[status])
-		if err != nil {
-			return err
-		}
-		set(responses, strconv.Itoa(status), ref(address))
+		set(responses, strconv.Itoa(status), ref(b.refusal(status, byStatus[status])))
 	}
-	if len(codes) > 0 {
-		set(op, "x-error-codes", codes)
-	}
-	return nil
+	set(op, "x-error-codes", codes)
 }
 
 // setName shortens a sorted set of codes: IDEM_003_INV_002, SYS_002_005.
@@ -159,21 +146,17 @@ func setName(status int, codes []string) string {
 
 // refusal returns the address of the response for a set of codes of one status; operations with the same set share it. Its schema is a
 // named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
-func (b *bundler) refusal(status int, codes []string) (string, error) {
-	name := "Refusal" + setName(status, codes)
-	address := "#/components/responses/" + name
-	if b.comps["responses"][name].target == generated {
-		return address, nil
+func (b *bundler) refusal(status int, codes []string) string {
+	name := setName(status, codes)
+	address := "#/components/responses/Refusal" + name
+	if b.comps["responses"]["Refusal"+name].target == generated {
+		return address
 	}
 	var oneOf []*yaml.Node
 	var titles []string
 	examples, byCode := mapping(), mapping()
 	for _, code := range codes {
-		problem, err := b.problem(code)
-		if err != nil {
-			return "", err
-		}
-		info := get(b.files[registry], "codes", code)
+		problem, info := b.problem(code), get(b.file(registry), "codes", code)
 		oneOf = append(oneOf, ref(problem))
 		set(byCode, code, problem)
 		titles = append(titles, "`"+code+"` "+text(info, "title"))
@@ -181,61 +164,47 @@ func (b *bundler) refusal(status int, codes []string) (string, error) {
 	}
 	schema, description := oneOf[0], strings.Join(titles, "; ")
 	if len(codes) > 1 {
-		union := "Problem" + setName(status, codes)
-		if err := b.add("schemas", union, generated, mapping("description", description, "oneOf", oneOf,
-			"discriminator", mapping("propertyName", "code", "mapping", byCode))); err != nil {
-			return "", err
-		}
-		schema = ref("#/components/schemas/" + union)
+		b.add("schemas", "Problem"+name, generated, mapping("description", description, "oneOf", oneOf,
+			"discriminator", mapping("propertyName", "code", "mapping", byCode)))
+		schema = ref("#/components/schemas/Problem" + name)
 	}
 	headers := problemHeaders(status, codes)
 	for _, target := range pairs(headers) {
-		address, err := b.component(root, target.Value)
-		if err != nil {
-			return "", err
-		}
-		*target = *ref(address)
+		*target = *ref(b.component(root, target.Value))
 	}
 	content := mapping("application/problem+json", mapping("schema", schema, "examples", examples))
-	return address, b.add("responses", name, generated,
-		mapping("description", description, "headers", headers, "content", content))
+	b.add("responses", "Refusal"+name, generated, mapping("description", description, "headers", headers, "content", content))
+	return address
 }
 
 // problem returns the address of a code's schema: the base and, all required, the code and its extras.
-func (b *bundler) problem(code string) (string, error) {
+func (b *bundler) problem(code string) string {
 	name := "Problem" + code
 	address := "#/components/schemas/" + name
 	if b.comps["schemas"][name].target == generated {
-		return address, nil
+		return address
 	}
-	base, err := b.component(root, registry+"#/schemas/Problem")
-	if err != nil {
-		return "", err
-	}
-	info := get(b.files[registry], "codes", code)
+	base, info := b.component(root, registry+"#/schemas/Problem"), get(b.file(registry), "codes", code)
 	required := []string{"code"}
 	properties := mapping("code", mapping("type", "string", "const", code, "description", text(info, "title")+"."))
 	for extra, schema := range pairs(get(info, "extras")) {
 		if get(info, "example", extra) == nil {
-			return "", fmt.Errorf("%s: %s has no example for %s", registry, code, extra)
+			b.faultf("%s: %s has no example for %s", registry, code, extra)
 		}
 		required = append(required, extra)
-		schema = copyOf(schema)
-		if err := b.localise(registry, schema); err != nil {
-			return "", err
-		}
+		b.localise(registry, schema)
 		set(properties, extra, schema)
 	}
 	own := mapping("type", "object", "required", required, "properties", properties)
-	return address, b.add("schemas", name, generated, mapping("title", text(info, "title"),
-		"description", text(info, "description"), "allOf", []*yaml.Node{ref(base), own}))
+	b.add("schemas", name, generated, mapping("title", text(info, "title"), "description", text(info, "description"),
+		"allOf", []*yaml.Node{ref(base), own}))
+	return address
 }
 
 func example(code string, info *yaml.Node) *yaml.Node {
-	status, _ := strconv.Atoi(text(info, "status"))
-	message := text(info, "message", "en")
+	status, _ := strconv.Atoi(text(info, "status")) // operation has read it
 	n := mapping("type", "/v1/errors/"+code, "title", text(info, "title"), "status", status, "detail", text(info, "description"),
-		"instance", "/v1/orders", "code", code, "message", message, "retryable", text(info, "retryable") == "true",
+		"instance", "/v1/orders", "code", code, "message", text(info, "message", "en"), "retryable", text(info, "retryable") == "true",
 		"trace_id", "checkout-7c9e6679")
 	for extra, value := range pairs(get(info, "example")) {
 		set(n, extra, value)

@@ -47,20 +47,14 @@ func run(in, out string) error {
 	if err != nil {
 		return err
 	}
-	asJSON, err := toJSON(doc)
-	if err != nil {
-		return err
-	}
-	asYAML, err := toYAML(doc)
-	if err != nil {
+	asJSON, jsonErr := toJSON(doc)
+	asYAML, yamlErr := toYAML(doc)
+	closeEnums(doc)
+	forCodegen, codegenErr := toJSON(doc)
+	if err := errors.Join(jsonErr, yamlErr, codegenErr); err != nil {
 		return err
 	}
 	if err := validate(asJSON); err != nil {
-		return err
-	}
-	closeEnums(doc)
-	forCodegen, err := toJSON(doc)
-	if err != nil {
 		return err
 	}
 	err = os.MkdirAll(out, 0o755)
@@ -75,24 +69,18 @@ func run(in, out string) error {
 // bundle returns the joined document of a folder.
 func bundle(dir string) (*yaml.Node, error) {
 	b := bundler{dir: os.DirFS(dir), files: map[string]*yaml.Node{}, used: map[string]bool{}, comps: map[string]map[string]component{}}
-	doc, err := b.file(root)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := b.file(registry); err != nil {
-		return nil, err
-	}
+	doc := b.file(root)
 	components := get(doc, "components")
 	for kind := range pairs(components) {
 		if kind != "securitySchemes" {
-			return nil, fmt.Errorf("%s: components/%s belong in files of their own", root, kind)
+			b.faultf("%s: components/%s belong in files of their own", root, kind)
 		}
 	}
-	if err := errors.Join(b.inline(get(doc, "paths")), b.inline(get(doc, "webhooks"))); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(b.expand(doc), b.unused()); err != nil {
-		return nil, err
+	b.inline(get(doc, "paths"))
+	b.inline(get(doc, "webhooks"))
+	if len(b.faults) == 0 {
+		b.expand(doc)
+		b.unused()
 	}
 	if components == nil {
 		components = mapping()
@@ -107,7 +95,10 @@ func bundle(dir string) (*yaml.Node, error) {
 			set(components, kind, section)
 		}
 	}
-	return doc, b.complete(doc)
+	if len(b.faults) == 0 {
+		b.complete(doc)
+	}
+	return doc, errors.Join(b.faults...)
 }
 
 func validate(doc []byte) error {

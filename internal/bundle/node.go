@@ -2,12 +2,13 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -55,15 +56,6 @@ func plain(n *yaml.Node) (*yaml.Node, error) {
 		out.Content = append(out.Content, c)
 	}
 	return out, nil
-}
-
-func copyOf(n *yaml.Node) *yaml.Node {
-	out := *n
-	out.Content = nil
-	for _, child := range n.Content {
-		out.Content = append(out.Content, copyOf(child))
-	}
-	return &out
 }
 
 // pairs walks the keys and values of a mapping; other nodes, nil too, have none.
@@ -117,7 +109,7 @@ func set(n *yaml.Node, key string, value any) {
 func mapping(kv ...any) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i < len(kv); i += 2 {
-		set(n, kv[i].(string), kv[i+1])
+		set(n, kv[i].(string), kv[i+1]) //nolint:forcetypeassert // keys are constants of this program
 	}
 	return n
 }
@@ -145,37 +137,26 @@ func toYAML(n *yaml.Node) ([]byte, error) {
 }
 
 func toJSON(n *yaml.Node) ([]byte, error) {
-	var compact, indented bytes.Buffer
-	if err := appendJSON(&compact, n); err != nil {
-		return nil, err
-	}
-	err := json.Indent(&indented, compact.Bytes(), "", "  ")
-	return append(indented.Bytes(), '\n'), err
+	var b bytes.Buffer
+	err := writeJSON(jsontext.NewEncoder(&b, jsontext.WithIndent("  ")), n)
+	return b.Bytes(), err
 }
 
-func appendJSON(b *bytes.Buffer, n *yaml.Node) error {
+func writeJSON(enc *jsontext.Encoder, n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
 		var value any
 		if err := n.Decode(&value); err != nil {
 			return err
 		}
-		enc := json.NewEncoder(b)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(value)
+		return json.MarshalEncode(enc, value)
 	}
-	open, end, between := byte('['), byte(']'), [2]byte{',', ','}
-	if n.Kind == yaml.MappingNode {
-		open, end, between = '{', '}', [2]byte{',', ':'}
+	begin, end := jsontext.BeginObject, jsontext.EndObject
+	if n.Kind == yaml.SequenceNode {
+		begin, end = jsontext.BeginArray, jsontext.EndArray
 	}
-	b.WriteByte(open)
-	for i, child := range n.Content {
-		if i > 0 {
-			b.WriteByte(between[i%2])
-		}
-		if err := appendJSON(b, child); err != nil {
-			return err
-		}
+	err := enc.WriteToken(begin)
+	for _, child := range n.Content {
+		err = errors.Join(err, writeJSON(enc, child))
 	}
-	b.WriteByte(end)
-	return nil
+	return errors.Join(err, enc.WriteToken(end))
 }

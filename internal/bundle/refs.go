@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -23,6 +23,8 @@ type bundler struct {
 	files map[string]*yaml.Node
 	used  map[string]bool                 // targets
 	comps map[string]map[string]component // by kind and name
+
+	faults []error // all that was found; after a fault its place is left as it is
 }
 
 type component struct {
@@ -38,20 +40,25 @@ var kinds = []string{"schemas", "responses", "parameters", "examples", "requestB
 var targetForm = regexp.MustCompile(`^(?:errors\.yaml#/)?(` + strings.Join(kinds, "|") +
 	`)(?:\.yaml#|/[\w-]+\.yaml#)?/([\w.-]+)$`)
 
+func (b *bundler) faultf(format string, args ...any) {
+	b.faults = append(b.faults, fmt.Errorf(format, args...))
+}
+
 // file returns a file, which is read once.
-func (b *bundler) file(name string) (*yaml.Node, error) {
+func (b *bundler) file(name string) *yaml.Node {
 	if b.files[name] == nil {
 		n, err := readYAML(b.dir, name)
 		if err != nil {
-			return nil, err
+			b.faultf("%w", err)
+			n = mapping()
 		}
 		b.files[name] = n
 	}
-	return b.files[name], nil
+	return b.files[name]
 }
 
-// target finds what a $ref in file means and marks it as used.
-func (b *bundler) target(file, ref string) (string, *yaml.Node, error) {
+// target finds what a $ref in file means and marks it as used. The node is nil after a fault.
+func (b *bundler) target(file, ref string) (string, *yaml.Node) {
 	name, pointer, ok := strings.Cut(ref, "#/")
 	if name == "" {
 		name = file
@@ -59,114 +66,89 @@ func (b *bundler) target(file, ref string) (string, *yaml.Node, error) {
 		name = path.Join(path.Dir(file), name)
 	}
 	if !ok {
-		return "", nil, fmt.Errorf("%s: $ref %q has no #/", file, ref)
+		b.faultf("%s: $ref %q has no #/", file, ref)
+		return "", nil
 	}
-	n, err := b.file(name)
-	if err != nil {
-		return "", nil, err
-	}
-	if n = get(n, strings.Split(pointer, "/")...); n == nil {
-		return "", nil, fmt.Errorf("%s: $ref %q leads nowhere", file, ref)
+	n := get(b.file(name), strings.Split(pointer, "/")...)
+	if n == nil {
+		b.faultf("%s: $ref %q leads nowhere", file, ref)
 	}
 	target := name + "#/" + pointer
 	b.used[target] = true
-	return target, n, nil
+	return target, n
 }
 
 // component takes what a $ref in file means, with all that it needs, into components. It returns its address there.
-// Two targets of one kind and name are an error.
-func (b *bundler) component(file, ref string) (string, error) {
-	target, n, err := b.target(file, ref)
-	if err != nil {
-		return "", err
+func (b *bundler) component(file, ref string) string {
+	target, n := b.target(file, ref)
+	if n == nil {
+		return ""
 	}
 	m := targetForm.FindStringSubmatch(target)
 	if m == nil {
-		return "", fmt.Errorf("%s: $ref %q is not a component", file, ref)
+		b.faultf("%s: $ref %q is not a component", file, ref)
+		return ""
 	}
 	kind, name := m[1], m[2]
-	address := "#/components/" + kind + "/" + name
-	if b.comps[kind][name].target == target {
-		return address, nil
+	if b.comps[kind][name].target != target && b.add(kind, name, target, n) {
+		b.localise(strings.Split(target, "#")[0], n)
 	}
-	if err := b.add(kind, name, target, n); err != nil {
-		return "", err
-	}
-	return address, b.localise(strings.Split(target, "#")[0], n)
+	return "#/components/" + kind + "/" + name
 }
 
-func (b *bundler) add(kind, name, target string, n *yaml.Node) error {
+// add makes a component. Two targets of one kind and name are a fault.
+func (b *bundler) add(kind, name, target string, n *yaml.Node) bool {
 	if c, taken := b.comps[kind][name]; taken {
-		return fmt.Errorf("%s/%s is both %s and %s", kind, name, c.target, target)
+		b.faultf("%s/%s is both %s and %s", kind, name, c.target, target)
+		return false
 	}
 	if b.comps[kind] == nil {
 		b.comps[kind] = map[string]component{}
 	}
 	b.comps[kind][name] = component{target, n}
-	return nil
+	return true
 }
 
 // localise rewrites every $ref and discriminator mapping below n, which stands in file, to addresses in components.
-func (b *bundler) localise(file string, n *yaml.Node) error {
-	rewrite := func(r *yaml.Node) (err error) {
-		r.Value, err = b.component(file, r.Value)
-		return err
-	}
+func (b *bundler) localise(file string, n *yaml.Node) {
 	if r := get(n, "$ref"); r != nil && r.Kind == yaml.ScalarNode {
-		if err := rewrite(r); err != nil {
-			return err
-		}
+		r.Value = b.component(file, r.Value)
 	}
 	for _, r := range pairs(get(n, "discriminator", "mapping")) {
-		if err := rewrite(r); err != nil {
-			return err
-		}
+		r.Value = b.component(file, r.Value)
 	}
 	for _, child := range n.Content {
-		if err := b.localise(file, child); err != nil {
-			return err
-		}
+		b.localise(file, child)
 	}
-	return nil
 }
 
-// inline puts the path items that section (paths, webhooks) refers to in the place of their $ref.
-func (b *bundler) inline(section *yaml.Node) error {
-	for key, item := range pairs(section) {
+// inline puts the path items that section (paths, webhooks) refers to in the place of their $ref. An item is referred to once.
+func (b *bundler) inline(section *yaml.Node) {
+	for _, item := range pairs(section) {
 		file := root
 		if r := text(item, "$ref"); r != "" {
-			target, n, err := b.target(root, r)
-			if err != nil {
-				return err
+			target, n := b.target(root, r)
+			if n == nil {
+				continue
 			}
-			file, n = strings.Split(target, "#")[0], copyOf(n)
-			*item = *n
+			file, *item = strings.Split(target, "#")[0], *n
 		}
-		if err := b.localise(file, item); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
+		b.localise(file, item)
 	}
-	return nil
 }
 
 // unused names every component and path item of the folder that nothing refers to; keys that begin with x- and the
 // registry, which holds codes that only the router answers, are exempt.
-func (b *bundler) unused() error {
-	names, err := fs.Glob(b.dir, "*/*.yaml")
+func (b *bundler) unused() {
+	names, _ := fs.Glob(b.dir, "*/*.yaml") // fails only for a malformed pattern
 	for _, name := range names {
-		_, fileErr := b.file(name)
-		err = errors.Join(err, fileErr)
+		b.file(name)
 	}
-	var faults []string
-	for file, n := range b.files {
-		for key := range pairs(n) {
+	for _, file := range slices.Sorted(maps.Keys(b.files)) {
+		for key := range pairs(b.files[file]) {
 			if file != root && file != registry && !b.used[file+"#/"+key] && !strings.HasPrefix(key, "x-") {
-				faults = append(faults, "nothing refers to "+file+"#/"+key)
+				b.faultf("nothing refers to %s#/%s", file, key)
 			}
 		}
 	}
-	if slices.Sort(faults); len(faults) > 0 {
-		err = errors.Join(err, errors.New(strings.Join(faults, "\n")))
-	}
-	return err
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,9 +15,7 @@ var mustBeDescribed = []string{"schemas", "properties", "parameters", "headers",
 // complete writes into descriptions what stands in lists: the values of open enumerations and the scopes. It refuses a place without a
 // description, a scope that is unknown or that no operation needs, schemas whose names or titles generators would take for one, and
 // additionalProperties: false, after which some generated clients send what is refused.
-func (b *bundler) complete(doc *yaml.Node) error {
-	var faults []error
-	fault := func(at, format string, args ...any) { faults = append(faults, fmt.Errorf(at+": "+format, args...)) }
+func (b *bundler) complete(doc *yaml.Node) {
 	scheme := get(doc, "components", "securitySchemes", "bearer")
 	scopes, needed, names := get(scheme, "x-scopes"), map[string]bool{}, map[string]string{}
 	addValues(scheme, scopes)
@@ -29,7 +25,7 @@ func (b *bundler) complete(doc *yaml.Node) error {
 				values = b.rejections()
 			}
 			if values.Kind != yaml.MappingNode {
-				fault(at, "x-extensible-enum needs a meaning for each value")
+				b.faultf("%s: x-extensible-enum needs a meaning for each value", at)
 			}
 			addValues(n, values)
 			names := []string{}
@@ -39,15 +35,15 @@ func (b *bundler) complete(doc *yaml.Node) error {
 			set(n, "x-extensible-enum", names)
 		}
 		if text(n, "additionalProperties") == "false" {
-			fault(at, "additionalProperties: false; unevaluatedProperties says the same and generators need it")
+			b.faultf("%s: additionalProperties: false; unevaluatedProperties says the same and generators need it", at)
 		}
 		if operation := get(n, "operationId") != nil; (operation || slices.Contains(mustBeDescribed, section)) && !described(doc, n) {
-			fault(at, "has no description")
+			b.faultf("%s: has no description", at)
 		}
 		for _, requirement := range children(get(n, "security")) {
 			for _, scope := range children(get(requirement, "bearer")) {
 				if needed[scope.Value] = true; get(scopes, scope.Value) == nil {
-					fault(at, "the scope %s is not among x-scopes", scope.Value)
+					b.faultf("%s: the scope %s is not among x-scopes", at, scope.Value)
 				}
 				set(n, "description", strings.TrimSpace(text(n, "description"))+"\n\nNeeds the scope `"+scope.Value+"`.")
 			}
@@ -57,7 +53,7 @@ func (b *bundler) complete(doc *yaml.Node) error {
 			for _, name := range slices.Compact([]string{own, text(n, "title")}) {
 				folded := strings.ToLower(strings.Join(strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), ""))
 				if other := names[folded]; other != "" && name != "" {
-					fault(at, "%q is also the name or title of %s", name, other)
+					b.faultf("%s: %q is also the name or title of %s", at, name, other)
 				}
 				names[folded] = own
 			}
@@ -65,10 +61,9 @@ func (b *bundler) complete(doc *yaml.Node) error {
 	})
 	for scope := range pairs(scopes) {
 		if !needed[scope] {
-			fault("x-scopes", "no operation needs %s", scope)
+			b.faultf("x-scopes: no operation needs %s", scope)
 		}
 	}
-	return errors.Join(faults...)
 }
 
 // walk visits everything below n but data, with its address and the name of the section that it is a member of.
@@ -100,17 +95,17 @@ func described(doc, n *yaml.Node) bool {
 
 // addValues lists values and their meanings at the end of a description.
 func addValues(n, meanings *yaml.Node) {
-	list := strings.TrimSpace(text(n, "description")) + "\n"
+	lines := []string{strings.TrimSpace(text(n, "description")), ""}
 	for value, meaning := range pairs(meanings) {
-		list += "\n- `" + value + "`: " + meaning.Value
+		lines = append(lines, "- `"+value+"`: "+meaning.Value)
 	}
-	set(n, "description", strings.TrimSpace(list))
+	set(n, "description", strings.TrimSpace(strings.Join(lines, "\n")))
 }
 
 // rejections are the codes that an order can be rejected with.
 func (b *bundler) rejections() *yaml.Node {
 	all := mapping()
-	for code, info := range pairs(get(b.files[registry], "codes")) {
+	for code, info := range pairs(get(b.file(registry), "codes")) {
 		if get(info, "rejection") != nil {
 			set(all, code, text(info, "title")+".")
 		}

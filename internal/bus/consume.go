@@ -1,10 +1,12 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +35,9 @@ type Message struct {
 	ID                  uuid.UUID
 	Topic, Key, TraceID string
 	Payload             []byte
+
+	ack   *message.Message
+	taken time.Time
 }
 
 // Handler applies messages of different keys, none of which this consumer has handled before, in tx. after, if not nil, runs
@@ -56,8 +61,8 @@ type Consumer struct {
 //
 // It takes a message and whatever else waits, at most 64 and one of a key, and writes their inbox rows and effects in one
 // transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after an error that passes
-// (ErrPassing, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are later ones of its key, until
-// RetryParked. One event per message is logged, without its payload.
+// (ErrPassing, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are
+// later ones of its key, until RetryParked. One event per message is logged, without its payload.
 func Consume(ctx context.Context, c Consumer) error {
 	subscription, unsubscribe := context.WithCancel(context.WithoutCancel(ctx))
 	defer unsubscribe()
@@ -66,7 +71,7 @@ func Consume(ctx context.Context, c Consumer) error {
 		return fmt.Errorf("consumer %s: subscribe: %w", c.Name, err)
 	}
 	var (
-		waiting []delivery                      // not begun, in order
+		waiting []Message                       // not begun, in order
 		busy    = map[string]bool{}             // keys of messages that are handled singly
 		settled = make(chan string, 2*maxBatch) // such keys; never full, since no batch begins while 64 are busy
 		slots   = make(chan struct{}, aloneAtOnce)
@@ -74,8 +79,8 @@ func Consume(ctx context.Context, c Consumer) error {
 	)
 	defer alone.Wait()
 	defer func() {
-		for _, d := range waiting {
-			c.settle(d, nacked, ErrClosed)
+		for _, m := range waiting {
+			c.settle(m, nacked, ErrClosed)
 		}
 	}()
 	for ctx.Err() == nil {
@@ -83,7 +88,7 @@ func Consume(ctx context.Context, c Consumer) error {
 			select {
 			case m, ok := <-in:
 				if more = ok; ok {
-					waiting = append(waiting, c.delivery(m))
+					waiting = append(waiting, c.message(m))
 				}
 			default:
 				more = false
@@ -92,7 +97,7 @@ func Consume(ctx context.Context, c Consumer) error {
 		for len(settled) > 0 {
 			delete(busy, <-settled)
 		}
-		var batch []delivery
+		var batch []Message
 		if len(busy) < maxBatch {
 			batch, waiting = pick(waiting, busy)
 		}
@@ -109,16 +114,16 @@ func Consume(ctx context.Context, c Consumer) error {
 				if !ok {
 					return fmt.Errorf("consumer %s: %w", c.Name, ErrClosed)
 				}
-				waiting = append(waiting, c.delivery(m))
+				waiting = append(waiting, c.message(m))
 			}
 			continue
 		}
 		failed, err := c.batch(ctx, batch)
-		for _, d := range failed {
-			busy[d.Key] = true
+		for _, m := range failed {
+			busy[m.Key] = true
 			alone.Go(func() {
-				c.alone(ctx, d, slots, err)
-				settled <- d.Key
+				c.alone(ctx, m, slots, err)
+				settled <- m.Key
 			})
 		}
 	}
@@ -126,15 +131,15 @@ func Consume(ctx context.Context, c Consumer) error {
 }
 
 // pick takes the first message of each key that is not busy.
-func pick(waiting []delivery, busy map[string]bool) (batch, rest []delivery) {
+func pick(waiting []Message, busy map[string]bool) (batch, rest []Message) {
 	seen := map[string]bool{}
-	for _, d := range waiting {
-		if busy[d.Key] || seen[d.Key] {
-			rest = append(rest, d)
+	for _, m := range waiting {
+		if busy[m.Key] || seen[m.Key] {
+			rest = append(rest, m)
 		} else {
-			batch = append(batch, d)
+			batch = append(batch, m)
 		}
-		seen[d.Key] = true
+		seen[m.Key] = true
 	}
 	return batch, rest
 }
@@ -146,20 +151,14 @@ func passes(err error) bool { return errors.Is(err, ErrPassing) || pg.Infrastruc
 
 var errBehindParked = errors.New("behind a parked message")
 
-type delivery struct {
-	Message
-	ack   *message.Message
-	taken time.Time
-}
-
-func (c *Consumer) delivery(m *message.Message) delivery {
+func (c *Consumer) message(m *message.Message) Message {
 	id, err := uuid.Parse(m.UUID)
 	if err != nil { // not from our outbox: its handler will decide, and parking needs an id
 		id = uuid.NewSHA1(uuid.Nil, []byte(m.UUID))
 	}
-	return delivery{ack: m, taken: time.Now(), Message: Message{
-		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload,
-	}}
+	return Message{
+		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload, ack: m, taken: time.Now(),
+	}
 }
 
 // What became of a message.
@@ -171,172 +170,160 @@ const (
 )
 
 // settle acks, or nacks, and logs.
-func (c *Consumer) settle(d delivery, outcome string, err error) {
-	log := c.Log.Info
+func (c *Consumer) settle(m Message, outcome string, err error) {
+	level := zap.InfoLevel
 	switch outcome {
 	case nacked:
-		d.ack.Nack()
-		log = c.Log.Warn
+		level = zap.WarnLevel
+		m.ack.Nack()
 	case parked:
-		d.ack.Ack()
-		log = c.Log.Error
+		level = zap.ErrorLevel
+		m.ack.Ack()
 	default:
-		d.ack.Ack()
+		m.ack.Ack()
 	}
-	log("message", zap.String("trace_id", d.TraceID), zap.String("consumer", c.Name), zap.String("topic", d.Topic),
-		zap.String("key", d.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(d.taken)), zap.Error(err))
+	c.Log.Log(level, "message", zap.String("trace_id", m.TraceID), zap.String("consumer", c.Name), zap.String("topic", m.Topic),
+		zap.String("key", m.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(m.taken)), zap.Error(err))
 }
 
 // batch settles the messages, or returns those that are to be handled singly; err counts as the first try of a single one.
-func (c *Consumer) batch(ctx context.Context, batch []delivery) (failed []delivery, err error) {
+func (c *Consumer) batch(ctx context.Context, batch []Message) (failed []Message, err error) {
 	outcomes, err := c.attempt(ctx, batch, nil)
-	switch {
-	case err == nil:
-		for i, d := range batch {
-			c.settle(d, outcomes[i], nil)
+	if err != nil && (!passes(err) || pg.Contention(err) || errors.Is(err, context.DeadlineExceeded)) {
+		if len(batch) > 1 {
+			err = nil
 		}
-		return nil, nil
-	case passes(err) && !pg.Contention(err) && !errors.Is(err, context.DeadlineExceeded):
-		for _, d := range batch { // the database is away: no use in asking it for each
-			c.settle(d, nacked, err)
-		}
-		return nil, nil
-	case len(batch) == 1:
 		return batch, err
-	default:
-		return batch, nil
 	}
+	for i, m := range batch { // nacked: the database is away, no use in asking it for each
+		c.settle(m, outcomes[i], err)
+	}
+	return nil, nil
 }
 
 // alone tries one message until it is settled. err is the error of the try that it has already had, if any.
-func (c *Consumer) alone(ctx context.Context, d delivery, slots chan struct{}, err error) {
-	attempt := func(cause error) (string, error) {
+func (c *Consumer) alone(ctx context.Context, m Message, slots chan struct{}, err error) {
+	outcome := nacked
+	attempt := func(cause error) {
 		slots <- struct{}{}
 		defer func() { <-slots }()
-		outcomes, err := c.attempt(ctx, []delivery{d}, cause)
-		if err != nil {
-			return nacked, err
-		}
-		return outcomes[0], cause
+		outcomes, failed := c.attempt(ctx, []Message{m}, cause)
+		outcome, err = outcomes[0], cmp.Or(failed, cause)
 	}
-	outcome := nacked
 	for try, pause := 1, firstPause; ctx.Err() == nil; try, pause = try+1, 2*pause {
 		if err == nil {
-			outcome, err = attempt(nil)
+			attempt(nil)
 		}
 		if err == nil || passes(err) {
 			break
 		}
 		if try == maxTries {
-			outcome, err = attempt(err)
+			attempt(err)
 			break
 		}
 		if wait(ctx, pause, nil); ctx.Err() == nil {
 			err = nil
 		}
 	}
-	c.settle(d, outcome, err)
+	c.settle(m, outcome, err)
 }
 
-// attempt handles the messages in one transaction, also past the end of ctx, and says what became of each once it is committed.
-// With a cause it parks them instead.
-func (c *Consumer) attempt(ctx context.Context, batch []delivery, cause error) (outcomes []string, err error) {
+// attempt handles the messages in one transaction, also past the end of ctx, and says what became of each: nacked unless it is
+// committed. With a cause it parks them instead.
+func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (outcomes []string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
-	take := busdb.TakeMessagesParams{Consumer: c.Name}
-	for _, d := range batch {
-		take.MessageIds = append(take.MessageIds, d.ID)
-		take.Keys = append(take.Keys, d.Key)
-	}
 	if c.Prepare != nil && cause == nil {
-		if err = c.prepare(ctx, batch); err != nil {
-			return nil, err
-		}
+		err = safely(func() error { return c.Prepare(ctx, batch) })
 	}
 	var after func()
-	err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) error {
-		q := busdb.New(tx)
-		rows, err := q.TakeMessages(ctx, take)
-		if err != nil {
+	if err == nil {
+		err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) (err error) {
+			outcomes, after, err = c.apply(ctx, tx, batch, cause)
 			return err
-		}
-		behind := make(map[uuid.UUID]bool, len(rows)) // of the fresh ones
-		for _, row := range rows {
-			behind[row.MessageID] = row.Behind
-		}
-		var msgs []Message
-		for _, d := range batch {
-			reason := cause
-			if isBehind, fresh := behind[d.ID]; !fresh {
-				outcomes = append(outcomes, duplicate)
-				continue
-			} else if isBehind && cause == nil {
-				reason = errBehindParked
-			}
-			delete(behind, d.ID)
-			if reason == nil {
-				outcomes = append(outcomes, handled)
-				msgs = append(msgs, d.Message)
-				continue
-			}
-			outcomes = append(outcomes, parked)
-			if err = q.ParkMessage(ctx, c.parking(d, reason.Error())); err != nil {
-				return err
-			}
-		}
-		if msgs != nil && c.Handle != nil {
-			after, err = c.handle(ctx, tx, msgs)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
+		})
 	}
-	if after != nil {
-		c.after(after)
+	if err != nil {
+		return slices.Repeat([]string{nacked}, len(batch)), err
+	}
+	if after != nil { // a panic there cannot take the COMMIT back
+		if err := safely(func() error { after(); return nil }); err != nil {
+			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Error(err))
+		}
 	}
 	return outcomes, nil
 }
 
-func (c *Consumer) prepare(ctx context.Context, batch []delivery) (err error) {
-	defer caught(&err)
-	msgs := make([]Message, len(batch))
-	for i, d := range batch {
-		msgs[i] = d.Message
+// apply writes the inbox rows of the messages, and the effects of those that are fresh.
+func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause error) (outcomes []string, after func(), err error) {
+	q := busdb.New(tx)
+	fresh, err := q.TakeMessages(ctx, busdb.TakeMessagesParams{
+		Consumer:   c.Name,
+		MessageIds: pg.Column(batch, func(m Message) uuid.UUID { return m.ID }),
+		Keys:       pg.Column(batch, func(m Message) string { return m.Key }),
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return c.Prepare(ctx, msgs)
-}
-
-func (c *Consumer) handle(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error) {
-	defer caught(&err)
-	return c.Handle(ctx, tx, msgs)
-}
-
-// caught makes a panic an error.
-func caught(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	var msgs []Message
+	for _, m := range batch {
+		reason := cause
+		i := slices.IndexFunc(fresh, func(row busdb.TakeMessagesRow) bool { return row.MessageID == m.ID })
+		if i >= 0 && fresh[i].Behind {
+			reason = cmp.Or(cause, errBehindParked)
+		}
+		switch {
+		case i < 0:
+			outcomes = append(outcomes, duplicate)
+		case reason == nil:
+			outcomes = append(outcomes, handled)
+			msgs = append(msgs, m)
+		default:
+			outcomes = append(outcomes, parked)
+			if err = c.park(ctx, q, m, reason); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
+	if msgs != nil && c.Handle != nil {
+		err = safely(func() (err error) {
+			after, err = c.Handle(ctx, tx, msgs)
+			return err
+		})
+	}
+	return outcomes, after, err
 }
 
-// after runs what follows the COMMIT; a panic there cannot take it back.
-func (c *Consumer) after(f func()) {
+// park keeps a message with the cause, as far as PostgreSQL can store its text.
+func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause error) error {
+	text := cause.Error()
+	text = strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxCause)], "?"), "\x00", "?")
+	return q.ParkMessage(ctx, busdb.ParkMessageParams{
+		Consumer: c.Name, Topic: m.Topic, Key: m.Key, MessageID: m.ID, TraceID: m.TraceID, Payload: string(m.Payload), Cause: text,
+	})
+}
+
+// safely makes a panic an error.
+func safely(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Any("panic", p), zap.Stack("stack"))
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	f()
+	return f()
 }
 
-func (c *Consumer) parking(d delivery, cause string) busdb.ParkMessageParams {
-	return busdb.ParkMessageParams{
-		Consumer: c.Name, Topic: d.Topic, Key: d.Key, MessageID: d.ID, TraceID: d.TraceID, Payload: string(d.Payload),
-		Cause: text(cause[:min(len(cause), maxCause)]),
-	}
-}
-
-// text is what PostgreSQL can store of s.
-func text(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
+// RetryParked moves all that is parked of a consumer's key back into the outbox, in one transaction, and returns how many
+// messages. They are published in their order, before later ones of the key, to every consumer of the topic: those that have
+// handled them drop them. shard is the key's. It waits for the page that the relay has in work.
+func RetryParked(ctx context.Context, db pg.Beginner, consumer, key string, shard int16) (n int64, err error) {
+	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
+		q := busdb.New(tx)
+		if err := q.LockShard(ctx, busdb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
+			return err
+		}
+		n, err = q.UnparkKey(ctx, busdb.UnparkKeyParams{Shard: shard, Consumer: consumer, Key: key})
+		return err
+	})
+	return n, err
 }

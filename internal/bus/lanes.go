@@ -4,6 +4,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,7 +48,8 @@ const laneCount = 64
 // be in the outbox.
 type Lanes struct {
 	seed   maphash.Seed
-	closed chan struct{}
+	closed context.Context //nolint:containedctx // done after Close
+	close  context.CancelFunc
 
 	mu     sync.Mutex
 	topics map[string]*topic
@@ -59,13 +61,11 @@ type topic struct {
 	subs  []*subscription          // replaced, never changed in place
 }
 
-var _ message.Publisher = (*Lanes)(nil)
-var _ message.Subscriber = (*Lanes)(nil)
-
 // NewLanes makes the transport. subscribers says how many subscriptions a topic must have before it accepts a message (a topic
 // that is not named: one), so that none of several consumers misses one while the program starts or stops.
 func NewLanes(subscribers map[string]int) *Lanes {
-	l := &Lanes{seed: maphash.MakeSeed(), closed: make(chan struct{}), topics: map[string]*topic{}}
+	l := &Lanes{seed: maphash.MakeSeed(), topics: map[string]*topic{}}
+	l.closed, l.close = context.WithCancel(context.Background())
 	for name, n := range subscribers {
 		l.topic(name).want = max(n, 1)
 	}
@@ -87,15 +87,6 @@ func (l *Lanes) topic(name string) *topic {
 
 func (l *Lanes) lane(key string) int { return int(maphash.String(l.seed, key) % laneCount) }
 
-func (l *Lanes) isClosed() bool {
-	select {
-	case <-l.closed:
-		return true
-	default:
-		return false
-	}
-}
-
 // Publish returns nil when every subscriber has acked every message. Otherwise it returns a *PublishError: closed, a subscriber
 // missing or gone, a Nack, the end of a message's context. After a failed message no later one of its key is delivered; other
 // keys go on. A handler that still runs when the context ends keeps its lane until it settles the message.
@@ -105,30 +96,22 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	subs := t.subs
 	l.mu.Unlock()
 
-	errs := make([]error, len(msgs))
 	var refusal error
-	if l.isClosed() {
+	if l.closed.Err() != nil {
 		refusal = ErrClosed
 	} else if len(subs) < t.want {
 		refusal = fmt.Errorf("%w: topic %s has %d of %d", ErrNoSubscriber, name, len(subs), t.want)
 	}
-	if refusal != nil {
-		for i := range errs {
-			errs[i] = refusal
-		}
-		return publishError(msgs, errs)
-	}
-
-	var byLane [laneCount][]int
+	errs := slices.Repeat([]error{refusal}, len(msgs))
+	byLane := map[int][]int{}
 	for i, m := range msgs {
-		lane := l.lane(m.Metadata.Get(MetaKey))
-		byLane[lane] = append(byLane[lane], i)
+		if refusal == nil {
+			lane := l.lane(m.Metadata.Get(MetaKey))
+			byLane[lane] = append(byLane[lane], i)
+		}
 	}
 	var wg sync.WaitGroup
 	for lane, indexes := range byLane {
-		if indexes == nil {
-			continue
-		}
 		wg.Go(func() {
 			var bad []string
 			for _, i := range indexes {
@@ -142,21 +125,13 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 		})
 	}
 	wg.Wait()
-	return publishError(msgs, errs)
-}
-
-func publishError(msgs []*message.Message, errs []error) error {
-	var e *PublishError
+	e := &PublishError{}
 	for i, err := range errs {
-		if err == nil {
-			continue
+		if err != nil {
+			e.Failed, e.Err = append(e.Failed, msgs[i].UUID), cmp.Or(e.Err, err)
 		}
-		if e == nil {
-			e = &PublishError{Err: err}
-		}
-		e.Failed = append(e.Failed, msgs[i].UUID)
 	}
-	if e == nil {
+	if e.Err == nil {
 		return nil
 	}
 	return e
@@ -172,7 +147,7 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 	case lane <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-l.closed:
+	case <-l.closed.Done():
 		return ErrClosed
 	}
 	copies := make([]delivered, len(subs))
@@ -191,9 +166,7 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 			}()
 			return context.Cause(ctx)
 		}
-		if result == nil {
-			result = err
-		}
+		result = cmp.Or(result, err)
 	}
 	<-lane
 	return result
@@ -202,17 +175,18 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 // Subscribe returns the channel of the topic's messages. It is closed at the end of ctx and at Close; what was not yet taken
 // from it is then nacked. Each message must be acked or nacked: its lane waits.
 func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Message, error) {
-	s := &subscription{out: make(chan *message.Message, laneCount)}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isClosed() {
-		s.cancel()
+	if l.closed.Err() != nil {
 		return nil, ErrClosed
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	unlink := context.AfterFunc(l.closed, cancel)
+	s := &subscription{ctx: ctx, out: make(chan *message.Message, laneCount)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	t := l.topic(name)
 	t.subs = append(slices.Clone(t.subs), s)
-	context.AfterFunc(s.ctx, func() {
+	context.AfterFunc(ctx, func() {
+		unlink()
 		l.mu.Lock()
 		t.subs = slices.DeleteFunc(slices.Clone(t.subs), func(o *subscription) bool { return o == s })
 		l.mu.Unlock()
@@ -223,27 +197,14 @@ func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Mes
 
 // Close ends all subscriptions. A Publish that waits returns with an error at once, also for what its handlers still do.
 func (l *Lanes) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isClosed() {
-		return nil
-	}
-	close(l.closed)
-	for _, t := range l.topics {
-		for _, s := range t.subs {
-			s.close()
-		}
-	}
+	l.close()
 	return nil
 }
 
 type subscription struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	out    chan *message.Message // a lane has one message in it at most: 64 places never block
-
-	mu     sync.Mutex
-	closed bool
+	ctx context.Context       //nolint:containedctx // of the subscriber
+	mu  sync.Mutex            // of sending to out
+	out chan *message.Message // a lane has one message in it at most: 64 places never block
 }
 
 // delivered is the copy of a message that one subscription got.
@@ -259,20 +220,16 @@ func (s *subscription) offer(m *message.Message) delivered {
 	c.SetContext(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.closed {
+	if s.ctx.Err() == nil {
 		s.out <- c
 	}
 	return delivered{Message: c, sub: s, cancel: cancel}
 }
 
+// close follows the end of ctx.
 func (s *subscription) close() {
-	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return
-	}
-	s.closed = true
 	close(s.out)
 	for m := range s.out {
 		m.Nack()

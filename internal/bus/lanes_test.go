@@ -230,7 +230,6 @@ func TestLanes(t *testing.T) {
 func TestAnAckCountsWhateverEndsWithIt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &subscription{ctx: ctx, out: make(chan *message.Message, 1)}
-	s.cancel = cancel
 	d := s.offer(message.NewMessage("1", nil))
 	d.Ack()
 	cancel()

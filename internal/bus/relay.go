@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -42,7 +43,7 @@ type RelayConfig struct {
 type Relay struct {
 	cfg       RelayConfig
 	wake      chan struct{}
-	oldest    atomic.Int64 // when the oldest row was written, Unix ns by our clock; 0: the outbox is empty
+	oldest    atomic.Pointer[time.Time] // when the oldest row was written, by our clock; nil: the outbox is empty
 	backedOff map[topicKey]backoff
 	published prometheus.Counter
 	seconds   prometheus.Histogram
@@ -58,9 +59,7 @@ type backoff struct {
 
 // NewRelay registers the metrics ordergate_outbox_published_total, _page_seconds and _age_seconds.
 func NewRelay(c RelayConfig) *Relay {
-	if c.Poll == 0 {
-		c.Poll = 25 * time.Millisecond
-	}
+	c.Poll = cmp.Or(c.Poll, 25*time.Millisecond)
 	r := &Relay{cfg: c, wake: make(chan struct{}, 1), backedOff: map[topicKey]backoff{}}
 	metrics := promauto.With(c.Metrics)
 	r.published = metrics.NewCounter(prometheus.CounterOpts{
@@ -86,11 +85,10 @@ func (r *Relay) Wake() {
 
 // Age is the age of the outbox's oldest row when the relay last looked, and grows from there: 0 if it was empty.
 func (r *Relay) Age() time.Duration {
-	oldest := r.oldest.Load()
-	if oldest == 0 {
-		return 0
+	if oldest := r.oldest.Load(); oldest != nil {
+		return time.Since(*oldest)
 	}
-	return time.Since(time.Unix(0, oldest))
+	return 0
 }
 
 // Run publishes until ctx ends and returns after the page that is in work then (at most 9 s). Errors are logged and tried
@@ -112,10 +110,8 @@ func (r *Relay) Run(ctx context.Context) {
 
 // wait returns after d, at the end of ctx or at a signal: true.
 func wait(ctx context.Context, d time.Duration, signal <-chan struct{}) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	case <-signal:
 		return true
@@ -135,14 +131,13 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		}
 	}
 	filter := r.pageFilter(start)
-	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) (err error) {
 		q := busdb.New(tx)
-		var err error
 		if filter.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(filter.Shards) == 0 {
 			return err
 		}
 		rows, err := q.OutboxPage(ctx, filter)
-		if err != nil || len(rows) == 0 {
+		if err != nil {
 			return err
 		}
 		failed := r.publish(ctx, rows)
@@ -158,28 +153,26 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		}
 		return q.DeleteOutbox(ctx, done)
 	})
-	if err != nil {
+	if err != nil || published == 0 {
 		return 0, err
 	}
-	if published > 0 {
-		r.published.Add(float64(published))
-		r.seconds.Observe(time.Since(start).Seconds())
-	}
+	r.published.Add(float64(published))
+	r.seconds.Observe(time.Since(start).Seconds())
 	return published, nil
 }
 
 // look tells whether the outbox has rows, and keeps the age of the oldest.
 func (r *Relay) look(ctx context.Context) (bool, error) {
 	age, err := busdb.New(r.cfg.Pool).OutboxAge(ctx)
-	if errors.Is(err, pgx.ErrNoRows) {
-		r.oldest.Store(0)
+	switch {
+	case err == nil:
+		oldest := time.Now().Add(-time.Duration(age * float64(time.Second)))
+		r.oldest.Store(&oldest)
+	case errors.Is(err, pgx.ErrNoRows):
+		r.oldest.Store(nil)
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	r.oldest.Store(time.Now().Add(-time.Duration(age * float64(time.Second))).UnixNano())
-	return true, nil
+	return err == nil, err
 }
 
 // publish returns the message ids that were not taken over.
@@ -202,20 +195,16 @@ func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[str
 			if err == nil {
 				return
 			}
+			ids := pg.Column(msgs, func(m *message.Message) string { return m.UUID })
+			if partly, ok := errors.AsType[*PublishError](err); ok {
+				ids = partly.Failed
+			}
+			r.cfg.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(ids)), zap.Int("of", len(msgs)), zap.Error(err))
 			mu.Lock()
 			defer mu.Unlock()
-			before := len(failed)
-			if partly, ok := errors.AsType[*PublishError](err); ok {
-				for _, id := range partly.Failed {
-					failed[id] = true
-				}
-			} else {
-				for _, m := range msgs {
-					failed[m.UUID] = true
-				}
+			for _, id := range ids {
+				failed[id] = true
 			}
-			r.cfg.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(failed)-before),
-				zap.Int("of", len(msgs)), zap.Error(err))
 		})
 	}
 	wg.Wait()

@@ -30,43 +30,42 @@ type child struct {
 }
 
 const (
-	stopTimeout = 10 * time.Second // for each signal, and for the start of a Program
-	maxLog      = 10 << 20         // bytes; a longer log is truncated at the next start
+	stopTimeout   = 10 * time.Second // for each signal, and for the start of a Program
+	maxLog        = 10 << 20         // bytes; a longer log is truncated at the next start
+	wrongPassword = "28P01"          // invalid_password
+	startingUp    = "57P03"          // cannot_connect_now
 )
 
-// forker returns a function that runs others on one OS thread, and one that ends the thread and with it, on Linux, the children
-// that it forked. See DieWithParent.
-func forker() (run func(func() error) error, quit func()) {
-	type fork struct {
-		do  func() error
-		err chan error
+// ends are the signals that end a child, from orderly to at once: for PostgreSQL fast, immediate, kill. None of them loses committed
+// data.
+var ends = []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL}
+
+// runForks runs what forks on one OS thread, until forks is closed. Then the thread ends and with it, on Linux, the children that it
+// forked. See DieWithParent.
+func (s *Stack) runForks() {
+	runtime.LockOSThread()
+	for fork := range s.forks {
+		fork()
 	}
-	forks := make(chan fork)
-	go func() {
-		runtime.LockOSThread()
-		for f := range forks {
-			f.err <- f.do()
-		}
-	}()
-	return func(do func() error) error {
-		f := fork{do, make(chan error)}
-		forks <- f
-		return <-f.err
-	}, func() { close(forks) }
 }
 
-// command prepares a program that runs in the folder dir, as a user that PostgreSQL accepts, without our environment, in a process
-// group of its own so that Ctrl-C at the terminal reaches only us.
-func (s *Stack) command(dir, program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+func (s *Stack) fork(cmd *exec.Cmd) error {
+	started := make(chan error)
+	s.forks <- func() { started <- cmd.Start() }
+	return <-started
+}
+
+// asChild has a program run in the folder dir, as a user that PostgreSQL accepts, without our environment, in a process group of its
+// own so that Ctrl-C at the terminal reaches only us.
+func (s *Stack) asChild(cmd *exec.Cmd, dir string) *exec.Cmd {
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"} // macOS' PostgreSQL does not start without a locale
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.user}
 	return cmd
 }
 
-// spawn starts a child that begins an orderly shutdown when we die.
-func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
+// launch starts a child that begins an orderly shutdown when we die, and returns when it is ready.
+func (s *Stack) launch(ctx context.Context, name string, cmd *exec.Cmd, ready func(context.Context) error) (*child, error) {
 	c := &child{name: name, log: s.path(name + ".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -80,9 +79,9 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 		_ = log.Truncate(0)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	DieWithParent(cmd.SysProcAttr, signals(name)[0])
+	DieWithParent(cmd.SysProcAttr, ends[0])
 	_ = os.Remove(s.path(name + ".pid")) // an old number may be anyone's by now
-	if err = s.fork(cmd.Start); err != nil {
+	if err = s.fork(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() {
@@ -94,13 +93,8 @@ func (s *Stack) spawn(name string, cmd *exec.Cmd) (*child, error) {
 		<-c.done
 		return nil, err
 	}
-	return c, nil
+	return c, c.await(ctx, ready)
 }
-
-const (
-	wrongPassword = "28P01" // invalid_password
-	startingUp    = "57P03" // cannot_connect_now
-)
 
 var errPrimaryLost = errors.New("the primary does not answer")
 
@@ -127,12 +121,10 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 	}
 }
 
-// exitError is the error of a child that has ended.
 func (c *child) exitError() error {
 	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
-// tail returns the last lines of a log.
 func tail(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -140,14 +132,6 @@ func tail(path string) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.Join(lines[max(0, len(lines)-12):], "\n")
-}
-
-// signals lists the signals that end a child, from orderly to at once. None of them loses committed data.
-func signals(name string) []syscall.Signal {
-	if name == "redis" {
-		return []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}
-	}
-	return []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} // fast, immediate
 }
 
 // endAll stops all servers in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
@@ -171,7 +155,7 @@ func end(ctx context.Context, dir, name string) error {
 		return err
 	}
 	defer log.Close()
-	for i, sig := range signals(name) {
+	for i, sig := range ends {
 		if flock(log) == nil {
 			return nil
 		}
@@ -180,10 +164,11 @@ func end(ctx context.Context, dir, name string) error {
 		if n, _ := strconv.Atoi(string(pid)); n > 1 {
 			_ = syscall.Kill(n, sig) // if it is gone already, its children are ending
 		}
+		stage := ctx
 		if i > 0 {
-			ctx = context.WithoutCancel(ctx)
+			stage = context.WithoutCancel(ctx)
 		}
-		stage, cancel := context.WithTimeout(ctx, stopTimeout)
+		stage, cancel := context.WithTimeout(stage, stopTimeout)
 		for stage.Err() == nil && flock(log) != nil {
 			<-time.After(10 * time.Millisecond)
 		}

@@ -5,9 +5,11 @@ package devstack
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	_ "embed" // install.sh
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -20,9 +22,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -60,12 +62,16 @@ type Stack struct {
 	user     *syscall.Credential // of the children; nil: ours
 	lock     *os.File
 	state    state
-	fork     func(func() error) error
-	noForks  func()
+	servers  []server // in the order of their start
+	forks    chan func()
 	exits    chan *Exit
-	once     sync.Once
 	stopping chan struct{}
-	stopped  error // result of Stop
+}
+
+// server is one of a stack. start prepares it, starts it and returns when it is ready.
+type server struct {
+	name  string
+	start func(context.Context) (*child, error)
 }
 
 // state is kept between runs in state.json of the data folder.
@@ -87,6 +93,20 @@ func DataDir(project string) string {
 	return filepath.Join("/var/lib/ordergate", hex.EncodeToString(sum[:6]))
 }
 
+//go:embed install.sh
+var installScript string
+
+// Install runs install.sh, which installs PostgreSQL and Redis where they are missing. Its output goes to out.
+func Install(ctx context.Context, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", installScript)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, out
+	cmd.Cancel = func() error { return nil } // the installer ends by itself
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("install PostgreSQL and Redis: %w", cmp.Or(ctx.Err(), err))
+	}
+	return nil
+}
+
 // Start starts the stack and returns when every server answers and every replica streams. It uses the data of an earlier run,
 // after a crash too, and first stops servers that the run left. Ports stay the same between runs if they are still free.
 // The caller must call Stop; when it is killed the children end by themselves (on Linux). On a full disk the error says so.
@@ -94,8 +114,8 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, stopping: make(chan struct{}), exits: make(chan *Exit, 2+len(cfg.Replicas))}
-	s.fork, s.noForks = forker()
+	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{}), exits: make(chan *Exit, 2+len(cfg.Replicas))}
+	go s.runForks()
 	defer func() {
 		if err != nil {
 			err = DiskFull(cfg.Dir, fmt.Errorf("start the servers in %s: %w", cfg.Dir, err)) // before Stop frees space
@@ -114,13 +134,12 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if free, err := freeSpace(s.cfg.Dir); err == nil && free < cfg.MinFree {
 		return nil, fmt.Errorf("%w: %d MB are free, a start needs %d MB", errDiskFull, free>>20, cfg.MinFree>>20)
 	}
+	s.servers = []server{{"redis", s.startRedis}, {"primary", s.startPrimary}}
 	for _, r := range cfg.Replicas {
 		if exists(s.path(r.Name)) && !exists(s.path("primary")) {
 			return nil, fmt.Errorf("the primary's data is gone, %s may have the last copy of it: restore it, or remove the folder to begin anew", s.path(r.Name))
 		}
-	}
-	if exists(s.path("primary")) && !exists(s.path("state.json")) {
-		return nil, errors.New("state.json is gone, and with it the password of the data: restore it, or remove the folder to begin anew")
+		s.servers = append(s.servers, server{r.Name, func(ctx context.Context) (*child, error) { return s.startReplica(ctx, r) }})
 	}
 	if err = endAll(ctx, s.cfg.Dir); err != nil {
 		return nil, err
@@ -128,7 +147,7 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if err = s.loadState(); err != nil {
 		return nil, err
 	}
-	if s.bin, err = postgresBin(dataVersion(s.path("primary"))); err != nil {
+	if s.bin, err = postgresBin(s.path("primary")); err != nil {
 		return nil, err
 	}
 	for _, r := range cfg.Replicas {
@@ -136,57 +155,25 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	}
 	s.PrimaryURL = s.url("primary", "ordergate")
 	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
-	var children []*child
-	names := s.servers()
 	for _, p := range cfg.Programs {
-		names = append(names, p.Name)
+		s.servers = append(s.servers, server{p.Name, func(ctx context.Context) (*child, error) { return s.startProgram(ctx, p) }})
 	}
-	for _, name := range names {
-		c, err := s.startServer(ctx, name)
+	for _, server := range s.servers {
+		c, err := server.start(ctx)
 		if err != nil {
 			return nil, err
 		}
-		children = append(children, c)
-	}
-	for _, c := range children {
 		go s.watch(c)
 	}
 	return s, nil
 }
 
-// servers are the names of all, in the order of their start.
-func (s *Stack) servers() []string {
-	names := []string{"redis", "primary"}
-	for _, r := range s.cfg.Replicas {
-		names = append(names, r.Name)
-	}
-	return names
-}
-
-// startServer starts one and returns when it is ready.
-func (s *Stack) startServer(ctx context.Context, name string) (*child, error) {
-	for _, r := range s.cfg.Replicas {
-		if r.Name == name {
-			return s.startReplica(ctx, r)
-		}
-	}
-	for _, p := range s.cfg.Programs {
-		if p.Name == name {
-			cmd := p.Command()
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			c, err := s.spawn(name, cmd)
-			if err != nil {
-				return nil, err
-			}
-			ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-			defer cancel()
-			return c, c.await(ctx, p.Ready)
-		}
-	}
-	if name == "redis" {
-		return s.startRedis(ctx)
-	}
-	return s.startPrimary(ctx)
+func (s *Stack) startProgram(ctx context.Context, p Program) (*child, error) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	cmd := p.Command()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return s.launch(ctx, p.Name, cmd, p.Ready)
 }
 
 // Exit is the end of a server that nobody stopped. Its text has the tail of the server's log.
@@ -206,7 +193,8 @@ func (s *Stack) Restart(ctx context.Context, name string) error {
 	if err := end(ctx, s.cfg.Dir, name); err != nil { // its children may outlive it for a moment
 		return err
 	}
-	c, err := s.startServer(ctx, name)
+	i := slices.IndexFunc(s.servers, func(server server) bool { return server.name == name })
+	c, err := s.servers[i].start(ctx)
 	if err != nil {
 		return fmt.Errorf("restart %s: %w", name, DiskFull(s.cfg.Dir, err))
 	}
@@ -228,16 +216,14 @@ func (s *Stack) watch(c *child) {
 }
 
 // Stop stops the replicas, then the primary, then Redis, and returns when they and all their processes are gone. When ctx is
-// done it no longer waits for orderly shutdowns; committed data is safe all the same. Repeating it does nothing.
+// done it no longer waits for orderly shutdowns; committed data is safe all the same. It is called once.
 func (s *Stack) Stop(ctx context.Context) error {
-	s.once.Do(func() {
-		close(s.stopping)
-		if s.lock != nil {
-			s.stopped = errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
-		}
-		s.noForks()
-	})
-	return s.stopped
+	close(s.stopping)
+	defer close(s.forks)
+	if s.lock == nil {
+		return nil
+	}
+	return errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
 }
 
 // Free returns an error that names the process that uses the data folder, if one does.
@@ -282,10 +268,7 @@ func lockDir(dir string) (*os.File, error) {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
 		_ = os.Chmod(filepath.Dir(dir), 0o755) // independent of the umask
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o711); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -304,7 +287,6 @@ func lockDir(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-// freeSpace returns the bytes that are free for us on the disk of a folder.
 func freeSpace(dir string) (int64, error) {
 	var disk syscall.Statfs_t
 	err := syscall.Statfs(dir, &disk)
@@ -335,9 +317,9 @@ func childUser() (*syscall.Credential, error) {
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		if u, err := user.Lookup(name); err == nil {
-			uid, errUID := strconv.ParseUint(u.Uid, 10, 32)
-			gid, errGID := strconv.ParseUint(u.Gid, 10, 32)
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(errUID, errGID)
+			c := &syscall.Credential{}
+			_, err = fmt.Sscan(u.Uid+" "+u.Gid, &c.Uid, &c.Gid)
+			return c, err
 		}
 	}
 	return nil, errors.New("PostgreSQL refuses root, and there is no user postgres or nobody to run it as")
@@ -346,26 +328,28 @@ func childUser() (*syscall.Credential, error) {
 // loadState reads the password and ports of the last run and settles those of this one.
 func (s *Stack) loadState() error {
 	b, err := os.ReadFile(s.path("state.json"))
-	if err == nil {
+	switch {
+	case err == nil:
 		if err = json.Unmarshal(b, &s.state); err == nil && (s.state.Password == "" || s.state.Ports == nil) {
 			err = errors.New("it has no password or no ports")
 		}
 		if err != nil {
 			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, or remove the folder to begin anew (%w)", err)
 		}
-	} else if errors.Is(err, fs.ErrNotExist) {
-		s.state, err = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}, nil
-	}
-	if err != nil {
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	case exists(s.path("primary")):
+		return errors.New("state.json is gone, and with it the password of the data: restore it, or remove the folder to begin anew")
+	default:
+		s.state = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}
 	}
-	for _, name := range s.servers() {
-		l, err := listen(s.state.Ports[name])
+	for _, server := range s.servers {
+		l, err := listen(s.state.Ports[server.name])
 		if err != nil {
 			return err
 		}
 		defer l.Close() // held until all are settled
-		s.state.Ports[name] = l.Addr().(*net.TCPAddr).Port
+		s.state.Ports[server.name] = l.Addr().(*net.TCPAddr).Port
 	}
 	now, err := json.Marshal(s.state)
 	if err != nil || bytes.Equal(b, now) {
@@ -404,27 +388,26 @@ func listen(port int) (l net.Listener, err error) {
 
 // startRedis starts Redis. Its configuration goes through standard input, which keeps the password out of the process list.
 func (s *Stack) startRedis(ctx context.Context) (*child, error) {
-	program, err := redisServer()
-	if err != nil {
-		return nil, err
+	var program string
+	for _, name := range []string{"redis-server", "/opt/homebrew/bin/redis-server", "/usr/local/bin/redis-server"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = cmp.Or(program, path)
+		}
 	}
-	cmd := s.command(s.cfg.Dir, program, "-")
+	if program == "" {
+		return nil, errors.New("redis-server is needed: install Redis")
+	}
+	cmd := s.asChild(exec.Command(program, "-"), s.cfg.Dir)
 	cmd.Stdin = strings.NewReader(fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\nsave \"\"\nappendonly no\n"+
 		"maxmemory 256mb\nmaxmemory-policy allkeys-lru\n", s.state.Ports["redis"], s.state.Password))
-	c, err := s.spawn("redis", cmd)
-	if err != nil {
-		return nil, err
-	}
-	return c, c.await(ctx, func(context.Context) error {
+	return s.launch(ctx, "redis", cmd, func(context.Context) error {
 		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(s.state.Ports["redis"]), time.Second)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
-		if _, err = fmt.Fprintf(conn, "AUTH %s\r\n", s.state.Password); err != nil {
-			return err
-		}
+		fmt.Fprintf(conn, "AUTH %s\r\n", s.state.Password)
 		if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "+OK\r\n" {
 			return fmt.Errorf("redis answers %q: %w", answer, err)
 		}
@@ -437,11 +420,4 @@ func (s *Stack) path(name string) string { return filepath.Join(s.cfg.Dir, name)
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
-}
-
-// dataVersion is the major version of PostgreSQL that made the data, or 0 if there is none yet.
-func dataVersion(dir string) int {
-	b, _ := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
-	v, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-	return v
 }

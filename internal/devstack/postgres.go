@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +19,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 )
+
+// oldest is the oldest major version of PostgreSQL that the schema is tested with.
+const oldest = 15
 
 // followTimeout bounds how long a replica may take, beyond its apply delay, to replay its WAL and then to stream again. After that
 // the replica is rebuilt.
@@ -42,6 +47,39 @@ wal_retrieve_retry_interval = '500ms'
 wal_receiver_timeout = '10s'
 `
 
+// postgresBin returns the folder with initdb and postgres of the major version that made the data; without data, of the newest.
+func postgresBin(data string) (string, error) {
+	made, _ := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	want, _ := strconv.Atoi(strings.TrimSpace(string(made)))
+	var installed []string
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin",
+		"/usr/local/opt/postgresql@*/bin"} {
+		found, _ := filepath.Glob(filepath.Join(pattern, "initdb"))
+		installed = append(installed, found...)
+	}
+	if initdb, err := exec.LookPath("initdb"); err == nil {
+		installed = append(installed, initdb)
+	}
+	bin, newest := "", 0
+	for _, initdb := range installed {
+		// It may be a link or a wrapper: PostgreSQL finds its files from where the program really is.
+		initdb, _ = filepath.EvalSymlinks(initdb)
+		says, _ := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "--version").Output()
+		version, _ := strconv.Atoi(regexp.MustCompile(`\d+`).FindString(string(says)))
+		if version > newest && (want == 0 || version == want) {
+			bin, newest = filepath.Dir(initdb), version
+		}
+	}
+	switch {
+	case newest >= oldest:
+		return bin, nil
+	case want > 0:
+		return "", fmt.Errorf("the data was made by PostgreSQL %d, which is not installed any more: install it or remove the data folder", want)
+	default:
+		return "", fmt.Errorf("PostgreSQL %d or newer is needed (initdb and postgres): install it", oldest)
+	}
+}
+
 // startPrimary makes the primary at the first start and recovers it after a crash. It makes the database ordergate if it is missing
 // and drops the slots of replicas that are not configured.
 func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
@@ -51,11 +89,7 @@ func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 			return nil, err
 		}
 	}
-	c, err := s.postgres("primary", fmt.Sprintf(serverConf, s.state.Ports["primary"]))
-	if err != nil {
-		return nil, err
-	}
-	return c, c.await(ctx, func(ctx context.Context) error {
+	return s.postgres(ctx, "primary", fmt.Sprintf(serverConf, s.state.Ports["primary"]), func(ctx context.Context) error {
 		db, err := pgx.Connect(ctx, s.url("primary", "postgres"))
 		if err != nil {
 			return err
@@ -102,16 +136,14 @@ func (s *Stack) initdb(ctx context.Context) error {
 
 // run runs a program of PostgreSQL to its end. The error has its output.
 func (s *Stack) run(ctx context.Context, program string, args ...string) error {
-	cmd := s.command(s.cfg.Dir, filepath.Join(s.bin, program), args...)
+	cmd := s.asChild(exec.CommandContext(ctx, filepath.Join(s.bin, program), args...), s.cfg.Dir)
 	cmd.Env = append(cmd.Env, "PGPASSWORD="+s.state.Password)
 	DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := s.fork(cmd.Start); err != nil {
+	if err := s.fork(cmd); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", program, err, out.Bytes())
 	}
@@ -119,13 +151,13 @@ func (s *Stack) run(ctx context.Context, program string, args ...string) error {
 }
 
 // postgres starts a server on its data with this configuration.
-func (s *Stack) postgres(name, conf string) (*child, error) {
+func (s *Stack) postgres(ctx context.Context, name, conf string, ready func(context.Context) error) (*child, error) {
 	dir := s.path(name)
 	file := filepath.Join(dir, "postgresql.conf")
 	if err := errors.Join(forgetPostmaster(dir), os.WriteFile(file, []byte(conf), 0o600), s.chown(file)); err != nil {
 		return nil, err
 	}
-	return s.spawn(name, s.command(dir, filepath.Join(s.bin, "postgres"), "-D", dir))
+	return s.launch(ctx, name, s.asChild(exec.Command(filepath.Join(s.bin, "postgres"), "-D", dir), dir), ready)
 }
 
 // forgetPostmaster removes the pid file of a postmaster that crashed: PostgreSQL would refuse to start if any process of the
@@ -183,12 +215,9 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*child, error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout+r.ApplyDelay)
 	defer cancel()
-	c, err := s.postgres(r.Name, fmt.Sprintf(serverConf, s.state.Ports[r.Name])+fmt.Sprintf(replicaConf, s.state.Ports["primary"],
-		s.state.Password, r.Name, r.Name, r.ApplyDelay.Milliseconds()))
-	if err != nil {
-		return nil, err
-	}
-	return c, c.await(ctx, func(ctx context.Context) error {
+	conf := fmt.Sprintf(serverConf, s.state.Ports[r.Name]) + fmt.Sprintf(replicaConf, s.state.Ports["primary"], s.state.Password, r.Name, r.Name,
+		r.ApplyDelay.Milliseconds())
+	return s.postgres(ctx, r.Name, conf, func(ctx context.Context) error {
 		var active bool
 		err := primary.QueryRow(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = $1", r.Name).Scan(&active)
 		if err != nil {
@@ -240,7 +269,6 @@ func (s *Stack) chown(path string) error {
 	return os.Lchown(path, int(s.user.Uid), int(s.user.Gid))
 }
 
-// url is the address of a database on the primary or a replica.
 func (s *Stack) url(server, database string) string {
 	return fmt.Sprintf("postgres://ordergate:%s@127.0.0.1:%d/%s?sslmode=disable", s.state.Password, s.state.Ports[server], database)
 }

@@ -29,7 +29,10 @@ type TCPProxy struct {
 }
 
 // tunnel is one connection through the proxy.
-type tunnel struct{ client, server *net.TCPConn }
+type tunnel struct {
+	client, server *net.TCPConn
+	matched        chan struct{} // closed at the end; not nil after a match, when the client hears no more
+}
 
 func (u *tunnel) close() { _, _ = u.client.Close(), u.server.Close() }
 
@@ -141,7 +144,7 @@ func (p *TCPProxy) accept(l net.Listener) {
 			_ = client.Close()
 			continue
 		}
-		u := &tunnel{client.(*net.TCPConn), server.(*net.TCPConn)} //nolint:forcetypeassert // network "tcp" gives no others
+		u := &tunnel{client: client.(*net.TCPConn), server: server.(*net.TCPConn)} //nolint:forcetypeassert // network "tcp" gives no others
 		p.mu.Lock()
 		if p.listener == l {
 			p.open[u] = true
@@ -155,47 +158,38 @@ func (p *TCPProxy) accept(l net.Listener) {
 
 // carry passes bytes until either side ends.
 func (p *TCPProxy) carry(u *tunnel) {
-	muted := make(chan chan struct{}, 1) // after a match: the channel to close at the end
 	go func() {
 		defer func() { _ = u.server.CloseWrite() }()
-		p.pass(u.client, func(b []byte) error {
-			matched, before := p.match(b)
-			if matched != nil {
-				muted <- matched // before the server can reply
-			}
-			var err error
+		p.pass(u.client, func(b []byte) (err error) {
+			matched, before := p.match(u, b)
 			if !before {
 				_, err = u.server.Write(b)
 			}
-			if matched != nil {
+			if matched {
 				err = errors.Join(err, net.ErrClosed) // sends no more; the server finishes
 			}
 			return err
 		})
 	}()
-	var matched chan struct{}
-	p.pass(u.server, func(b []byte) error {
-		select {
-		case matched = <-muted:
-		default:
+	p.pass(u.server, func(b []byte) (err error) {
+		if p.matchOf(u) == nil {
+			_, err = u.client.Write(b)
 		}
-		if matched != nil {
-			return nil
-		}
-		_, err := u.client.Write(b)
 		return err
 	})
 	u.close()
+	if matched := p.matchOf(u); matched != nil {
+		close(matched)
+	}
 	p.mu.Lock()
 	delete(p.open, u)
 	p.mu.Unlock()
-	select {
-	case matched = <-muted:
-	default:
-	}
-	if matched != nil {
-		close(matched)
-	}
+}
+
+func (p *TCPProxy) matchOf(u *tunnel) chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return u.matched
 }
 
 // pass reads and writes until either fails, and waits between them while frozen.
@@ -216,12 +210,13 @@ func (p *TCPProxy) pass(from net.Conn, write func([]byte) error) {
 	}
 }
 
-// match returns the channel of cutAt, once, if these bytes contain its text, and whether they stop here.
-func (p *TCPProxy) match(b []byte) (matched chan struct{}, before bool) {
+// match mutes the tunnel if these bytes contain the text of cutAt, once, and tells whether they stop here.
+func (p *TCPProxy) match(u *tunnel, b []byte) (matched, before bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pattern != nil && bytes.Contains(b, p.pattern) {
-		p.pattern, matched, before = nil, p.matched, p.before
+	if p.pattern == nil || !bytes.Contains(b, p.pattern) {
+		return false, false
 	}
-	return matched, before
+	p.pattern, u.matched = nil, p.matched
+	return true, p.before
 }

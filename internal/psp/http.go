@@ -59,7 +59,7 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	if outcome == nil {
 		return nil, s.silent(ctx)
 	}
-	if err := outcome.receipt.wait(); err != nil {
+	if err := s.sync(outcome.Sequence); err != nil {
 		return nil, err
 	}
 	switch {
@@ -129,7 +129,7 @@ func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperatio
 	}
 	outcome := op.outcome
 	s.mu.Unlock()
-	return contract.GetOperation200JSONResponse(outcome.Operation), outcome.receipt.wait()
+	return contract.GetOperation200JSONResponse(outcome.Operation), s.sync(outcome.Sequence)
 }
 
 // CancelOperation leaves a tombstone under a key that has no outcome, and returns the key's outcome once it is durable. It is safe to
@@ -145,7 +145,7 @@ func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOp
 	}
 	outcome := op.outcome
 	s.mu.Unlock()
-	return contract.CancelOperation200JSONResponse(outcome.Operation), outcome.receipt.wait()
+	return contract.CancelOperation200JSONResponse(outcome.Operation), s.sync(outcome.Sequence)
 }
 
 // ListLedger returns a page of the ledger once all of the page is durable.
@@ -177,7 +177,7 @@ func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerReq
 		page.Next = &entries[limit-1].Sequence
 	}
 	for _, r := range entries {
-		if err := r.receipt.wait(); err != nil {
+		if err := s.sync(r.Sequence); err != nil {
 			return nil, err
 		}
 		page.Data = append(page.Data, contract.LedgerEntry{

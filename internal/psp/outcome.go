@@ -15,8 +15,6 @@ type record struct {
 	Request *contract.OperationRequest `json:"request"`
 	// Refused means that the payment's state refused the request: PUT gives 422 with the decline reason as its code.
 	Refused bool `json:"refused"`
-
-	receipt *receipt
 }
 
 // operation is the state of a key. Until there is an outcome it is in memory only, so a restart frees the key.
@@ -60,8 +58,7 @@ func (s *Simulator) decide(key string, op *operation, token string) {
 	}
 }
 
-// setOutcome gives a key its outcome and appends it to the file. No response may show it, or depend on it, before its receipt is done.
-// s.mu is held, so later outcomes are later in the file.
+// setOutcome gives a key its outcome. No response may show it, or depend on it, before sync has returned. s.mu is held.
 func (s *Simulator) setOutcome(key string, op *operation, status contract.Status, reason string, refused bool) {
 	r := &record{Sequence: int64(len(s.ledger)) + 1, Request: op.request, Refused: refused}
 	r.Operation = contract.Operation{
@@ -73,7 +70,6 @@ func (s *Simulator) setOutcome(key string, op *operation, status contract.Status
 	if reason != "" {
 		r.DeclineReason = &reason
 	}
-	r.receipt = s.journal.append(r)
 	s.apply(r)
 }
 

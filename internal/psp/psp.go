@@ -4,9 +4,9 @@ package psp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -52,40 +52,32 @@ func New(cfg Config) (*Simulator, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
-	s.journal, err = openJournal(filepath.Join(cfg.Dir, "psp.jsonl"), func(line []byte) error {
-		r := &record{}
-		if err := json.Unmarshal(line, r); err != nil {
-			return err
-		}
-		if r.Sequence != int64(len(s.ledger))+1 {
-			return fmt.Errorf("sequence %d after %d entries", r.Sequence, len(s.ledger))
-		}
-		s.apply(r)
-		return nil
-	})
+	file, err := os.OpenFile(filepath.Join(cfg.Dir, "psp.jsonl"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("psp ledger: %w", err)
+	}
+	s.journal = &journal{file: file, broken: make(chan struct{})}
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("psp ledger: %s: %w", file.Name(), errors.Join(err, file.Close()))
 	}
 	return s, nil
 }
 
-// Close writes the pending outcomes and closes the ledger file. Later requests get 500, so Serve should have ended.
-func (s *Simulator) Close() error { return s.journal.close() }
+// Close writes the pending outcomes and closes the ledger file. It is safe to repeat. Later requests get 500, so Serve should have ended.
+func (s *Simulator) Close() error {
+	err := errors.Join(s.sync(math.MaxInt64), s.journal.file.Close())
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
 
 // Serve serves addr until ctx ends, then lets running requests finish for at most 5 s; requests that get no response by design are
 // disconnected at once. It returns nil after an orderly end and does not call Close. It also ends when the ledger cannot be written: a
 // new process begins with the file's content.
 func (s *Simulator) Serve(ctx context.Context, addr string) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	go func() {
-		select {
-		case <-s.journal.broken:
-			end(errLedger)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	server := &http.Server{
 		Addr:              addr,
 		Handler:           s.Handler(),
@@ -97,20 +89,22 @@ func (s *Simulator) Serve(ctx context.Context, addr string) error {
 		ErrorLog:          zap.NewStdLog(s.log),
 	}
 	ended := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
+	go func() {
+		var cause error
+		select {
+		case <-s.journal.broken:
+			cause = errLedger
+		case <-ctx.Done():
+		}
+		end() // for the requests that get no response
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		ended <- errors.Join(server.Shutdown(grace), server.Close())
-	})
-	defer stop()
+		ended <- errors.Join(cause, server.Shutdown(grace), server.Close())
+	}()
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	err := <-ended
-	if errors.Is(context.Cause(ctx), errLedger) {
-		err = errors.Join(errLedger, err)
-	}
-	return err
+	return <-ended
 }
 
 var errLedger = errors.New("psp: the ledger cannot be written")

@@ -62,21 +62,17 @@ func New(ctx context.Context, getenv func(string) string, level string, out zapc
 
 // exports tells whether spans are exported. OTLP over HTTP is the one exporter: all of them would be 83 more packages to compile.
 func exports(getenv func(string) string) (bool, error) {
+	endpoint := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
-	switch exporter := getenv("OTEL_TRACES_EXPORTER"); exporter {
-	case "none":
+	switch exporter := getenv("OTEL_TRACES_EXPORTER"); {
+	case exporter == "none" || exporter == "" && endpoint == "":
 		return false, nil
-	case "", "otlp":
-		if exporter == "" && getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-			return false, nil
-		}
-		if protocol == "grpc" {
-			return false, errors.New("OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported: http/protobuf or http/json")
-		}
-		return true, nil
-	default:
+	case exporter != "" && exporter != "otlp":
 		return false, fmt.Errorf("OTEL_TRACES_EXPORTER=%s is not supported: otlp or none", exporter)
+	case protocol == "grpc":
+		return false, errors.New("OTEL_EXPORTER_OTLP_PROTOCOL=grpc is not supported: http/protobuf or http/json")
 	}
+	return true, nil
 }
 
 // Close sends the buffered spans and log lines.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	_ "embed" // catalogue.json
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,11 +19,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/sql"
 )
-
-// Scopes are all that a key can be given.
-var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
 
 // withConn runs fn with one connection to the database, as the user of the URL.
 func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
@@ -36,16 +40,93 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 	return fn(conn)
 }
 
+func migrate(flags *flag.FlagSet) runner {
+	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
+	return func(ctx context.Context, proc process) error {
+		if proc.cfg.PrimaryURL == "" {
+			return errNoPrimary
+		}
+		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
+			return err
+		}
+		fmt.Fprintln(proc.stdout, "schema is up to date, version", sql.Version())
+		if *sample == "" {
+			return nil
+		}
+		_, n, err := sampleAccount(ctx, proc.cfg.PrimaryURL, *sample)
+		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
+		return err
+	}
+}
+
+const firstSKU = "LAMP-0001"
+
+//go:embed catalogue.json
+var catalogueJSON []byte
+
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
+func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
+	err = withConn(ctx, url, func(conn *pgx.Conn) error {
+		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
+			return err
+		}
+		products, err = loadCatalogue(ctx, conn, account)
+		return err
+	})
+	return account, products, err
+}
+
+// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has:
+// 216, each article in each series. Prices are in cents; a yuan price is eight times the euro price, rounded to whole yuan.
+func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
+	const mode = "test"
+	q := cataloguedb.New(conn)
+	n, err := q.CountProducts(ctx, cataloguedb.CountProductsParams{Account: account, Mode: mode})
+	if err != nil || n > 0 {
+		return n, err
+	}
+	var file struct {
+		Articles []struct {
+			Prefix, Name, Description string
+			Cents, Stock              int64
+		}
+		Series []struct {
+			Name    string
+			Percent int64
+		}
+	}
+	if err = json.Unmarshal(catalogueJSON, &file); err != nil {
+		return 0, err
+	}
+	p := cataloguedb.InsertProductsParams{Account: account, Mode: mode}
+	s := inventorydb.InsertStockParams{Account: account, Mode: mode}
+	for _, a := range file.Articles {
+		for i, line := range file.Series {
+			cents := (a.Cents*line.Percent/100/10)*10 + 9 // ends in 9, as prices do
+			p.Skus = append(p.Skus, fmt.Sprintf("%s-%04d", a.Prefix, i+1))
+			p.Names = append(p.Names, a.Name+" "+line.Name)
+			p.Descriptions = append(p.Descriptions, a.Description)
+			p.Prices = append(p.Prices, fmt.Appendf(nil, `{"EUR": %d, "CNY": %d}`, cents, cents*8/100*100))
+			s.OnHand = append(s.OnHand, a.Stock+int64(i)*7)
+		}
+	}
+	s.Skus = p.Skus
+	if err = q.InsertProducts(ctx, p); err != nil {
+		return 0, err
+	}
+	return int64(len(p.Skus)), inventorydb.New(conn).InsertStock(ctx, s)
+}
+
+// Scopes are all that a key can be given.
+var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
+
 // accountOf finds an account by its name or makes it.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {
 	a, err := q.GetAccount(ctx, name)
-	if err == nil {
-		return a.ID, nil
+	if errors.Is(err, pgx.ErrNoRows) {
+		return q.NextAccount(ctx, name)
 	}
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return 0, err
-	}
-	return q.NextAccount(ctx, name)
+	return a.ID, err
 }
 
 // createKey is `ordergate keys create`. The text of a key is shown once, when it is made; only its hash is kept.
@@ -82,7 +163,6 @@ func createKey(flags *flag.FlagSet) runner {
 	}
 }
 
-// revokeKey is `ordergate keys revoke`.
 func revokeKey(ctx context.Context, proc process) error {
 	id, err := keyID(proc.args[0])
 	if err != nil {
@@ -157,7 +237,6 @@ func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p acco
 	return err
 }
 
-// listKeys is `ordergate keys list`.
 func listKeys(ctx context.Context, proc process) error {
 	return proc.withKeys(ctx, false, func(q *accountsdb.Queries) error {
 		rows, err := q.ListKeys(ctx)
@@ -177,5 +256,42 @@ func listKeys(ctx context.Context, proc process) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", order.ID(k.ID).Format(order.PrefixKey), k.AccountName, k.Mode, k.Name, strings.Join(k.Scopes, ","), state)
 		}
 		return w.Flush()
+	})
+}
+
+func listParked(ctx context.Context, proc process) error {
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		q := busdb.New(conn)
+		w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "CONSUMER\tORDER\tTOPIC\tPARKED AT\tTRACE ID\tCAUSE")
+		for after := int64(0); ; {
+			rows, err := q.ListParked(ctx, busdb.ListParkedParams{After: after, PageSize: 500})
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Consumer, r.Key, r.Topic, r.ParkedAt.UTC().Format(time.RFC3339), r.TraceID, r.Cause)
+				after = r.ID
+			}
+			if len(rows) < 500 {
+				return w.Flush()
+			}
+		}
+	})
+}
+
+// retryParked is `ordergate parked retry`: the messages go back into the outbox, in their order. Repeating it does no harm.
+func retryParked(ctx context.Context, proc process) error {
+	consumer, key := proc.args[0], proc.args[1]
+	id, ok := order.Parse(order.PrefixOrder, key)
+	if !ok {
+		return fmt.Errorf("%q is not the id of an order", key)
+	}
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		n, err := bus.RetryParked(ctx, conn, consumer, key, id.Shard())
+		if err == nil {
+			fmt.Fprintf(proc.stdout, "%d messages are tried again\n", n)
+		}
+		return err
 	})
 }

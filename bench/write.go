@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,8 +21,112 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/pg"
 )
+
+const (
+	sagaOrders  = 1500
+	sagaClients = 16
+)
+
+// placeGoals were reached by an experiment with group commit.
+var placeGoals = map[string]float64{"over HTTP / pgbench, one function": 1.8, "in process / pgbench, one function": 3.4}
+
+// measurePlace compares orders placed, while no worker runs, with pgbench at as many clients.
+func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
+	p := g.pgbench(ctx)
+	for _, clients := range []int{16, 128} {
+		r := interleave(fmt.Sprintf("place, %d clients", clients),
+			contender{"over HTTP", func() float64 { return overHTTP(ctx, g.addr, clients, nil, g.send) }},
+			contender{"one function", func() float64 { return p.run(ctx, p.function, clients) }},
+			contender{"in process", func() float64 {
+				return drive(ctx, clients, nil, func(int) error {
+					n := g.sent.Add(1)
+					_, err := g.place(ctx, g.components.Commands, fmt.Sprintf("in-process-%012d", n), g.draft(n))
+					return err
+				})
+			}},
+			contender{"its statements", func() float64 { return p.run(ctx, p.statements, clients) }},
+		)
+		for _, limit := range []string{"one function", "its statements"} {
+			for _, ours := range []string{"over HTTP", "in process"} {
+				name := ours + " / pgbench, " + limit
+				figures = append(figures, newFigure(fmt.Sprintf("place %s, %d clients", name, clients), "orders/s", placeGoals[name], r[ours], r[limit]))
+			}
+		}
+	}
+	return figures
+}
+
+// measureSaga places orders over HTTP while a worker, a process of its own, runs their sagas, until all are confirmed and paid.
+func measureSaga(ctx context.Context, g *gateway) []figure {
+	endPSP, endWorker := g.child(ctx, g.psp, program, "psp"), g.child(ctx, "", program, "worker")
+	paid := func() {
+		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
+			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
+			if time.Now().After(last) {
+				must(fmt.Errorf("%d orders are not confirmed and paid after a minute", n))
+			}
+		}
+	}
+	paid() // the orders of the read measurement
+	begin, accepted := time.Now(), g.accepted.Load()
+	overHTTP(ctx, g.addr, sagaClients, func() bool { return g.accepted.Load() < accepted+sagaOrders }, g.send)
+	placed, orders := time.Since(begin).Seconds(), float64(g.accepted.Load()-accepted)
+	paid()
+	took := time.Since(begin).Seconds()
+	say("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
+	endWorker()
+	endPSP()
+	p := g.pgbench(ctx)
+	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", 0,
+		[]float64{orders / took}, []float64{p.run(ctx, p.function, sagaClients)})}
+}
+
+// draft is the order of a number: two lines and a payment.
+func (g *gateway) draft(n int64) api.PlaceOrder {
+	sku := func(n int64) string { return g.skus[n%int64(len(g.skus))] }
+	return api.PlaceOrder{
+		Currency: "EUR", CustomerRef: fmt.Sprint("c-", n%1000), Payment: &api.PlaceOrderPayment{MethodToken: "pm_ok"},
+		Lines: []api.PlaceOrderLine{{Sku: sku(n), Quantity: 1}, {Sku: sku(n + 7), Quantity: 2}},
+	}
+}
+
+func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
+	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
+	r.Problem.TraceID = uuid.NewString()
+	a, err := c.PlaceOrder(ctx, r, w)
+	if err == nil {
+		g.accepted.Add(1)
+	}
+	var refusal interface{ Retryable() bool }
+	if errors.As(err, &refusal) && refusal.Retryable() {
+		err = errRefused
+	}
+	return a, err
+}
+
+func (g *gateway) send(_ int, w *wire) error {
+	n := g.sent.Add(1)
+	body, err := json.Marshal(g.draft(n))
+	if err != nil {
+		return err
+	}
+	err = w.do(fmt.Appendf(nil, "POST /v1/orders HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+		"Idempotency-Key: over-http-%012d\r\nContent-Length: %d\r\n\r\n%s", g.addr, g.key, n, len(body), body))
+	switch {
+	case err != nil:
+	case w.hasStatus("202"):
+		g.accepted.Add(1)
+	case bytes.Contains(w.body, []byte(`"retryable":true`)):
+		err = errRefused
+	default:
+		err = fmt.Errorf("place over HTTP: %s%s", w.head, w.body)
+	}
+	return err
+}
 
 // pgbench is the limit of the write path: the SQL of one order a transaction, without any program around it.
 type pgbench struct {
@@ -48,7 +154,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	pool := try(pgxpool.NewWithConfig(ctx, c))
 	defer pool.Close()
 	key := uuid.NewString()
-	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, draft(0)))
+	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, g.draft(0)))
 	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
 	script, body, call, inside := count, "", []string{}, false
 	for _, s := range recorded.all {
@@ -146,13 +252,11 @@ type recorder struct {
 	all []pgx.TraceQueryStartData
 }
 
-// TraceQueryStart keeps a statement.
 func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
 	r.all = append(r.all, d)
 	return ctx
 }
 
-// TraceBatchQuery keeps a statement of a batch.
 func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
 	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
 }

@@ -1,0 +1,119 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/outbox"
+)
+
+// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
+// does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
+// go on.
+func (c *Components) work(ctx context.Context) error {
+	pool, err := c.connectPrimary(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	saga := c.Commands.Saga(pool)
+	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
+	payments, err := payment.New(payment.Config{
+		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	consumers := slices.Concat(stock.Consumers(), payments.Consumers(), saga.Consumers(), []bus.Consumer{
+		{Name: "projection", Topic: command.TopicOrders, Prepare: c.project},
+	})
+	subscribers := map[string]int{} // of each topic
+	for _, consumer := range consumers {
+		subscribers[consumer.Topic]++
+	}
+	lanes := bus.NewLanes(subscribers)
+	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
+	c.relay.Store(relay)
+
+	// The relay ends first: its consumers finish the page that it has in work.
+	consuming, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, consumer := range consumers {
+		consumer.Subscriber, consumer.Pool, consumer.Log = lanes, pool, c.tel.Log
+		g.Go(func() error { return bus.Consume(consuming, consumer) })
+	}
+	g.Go(func() error {
+		defer stop()
+		relay.Run(ctx)
+		return nil
+	})
+	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
+		g.Go(func() error { run(ctx); return nil })
+	}
+	return g.Wait()
+}
+
+// project repairs the caches of orders that changed: the writer may have died between COMMIT and write-through. Repeating it
+// changes nothing.
+func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
+	for _, m := range msgs {
+		e, err := outbox.Open(m.Payload)
+		if err != nil {
+			return err
+		}
+		var changed command.OrderChanged
+		if err = e.Decode(&changed); err != nil {
+			return err
+		}
+		ref := e.Ref()
+		if err = c.Queries.EnsureRev(ctx, ref.Owner, ref.ID, changed.Rev); err != nil {
+			if apierr.From(err).Retryable() {
+				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
+			}
+			return fmt.Errorf("repair caches: %w", err)
+		}
+	}
+	return nil
+}
+
+// maintenance makes the partitions of the coming months and deletes old idempotency keys and inbox rows, every minute.
+func (c *Components) maintenance(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := c.maintain(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.tel.Log.Error("make partitions, delete old keys and messages", zap.Error(err))
+		}
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+		}
+	}
+}
+
+// maintain deletes one batch; more tells that there is another. It has a time limit: the primary may have fallen silent.
+func (c *Components) maintain(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	q := ordersdb.New(c.Primary)
+	errPartitions := q.EnsurePartitions(ctx)
+	keys, errKeys := q.PurgeResults(ctx)
+	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
+	return keys >= 1000 || messages >= 1000, errors.Join(errPartitions, errKeys, errMessages)
+}
