@@ -247,6 +247,7 @@ func insertSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error
 		Steps:       pg.Column(rows, stepName),
 		Attempts:    pg.Column(rows, stepAttempt),
 		Positions:   pg.Column(rows, func(r stepRow) int32 { return r.position }),
+		Undos:       pg.Column(rows, func(r stepRow) bool { return !r.forward() }),
 		Statuses:    pg.Column(rows, stepStatus),
 		Codes:       pg.Column(rows, stepCode),
 		Inputs:      pg.Column(rows, stepInput),

@@ -103,14 +103,16 @@ func (st *step) forward() bool { return kindOf(st.name).undoes == "" }
 // steps of one order, in the order in which they were planned.
 type steps []*step
 
-// newSteps are the steps of a new order: the stock alone if nobody pays yet.
+// newSteps are the steps of a new order: all that go forward, or the stock alone if nobody pays yet.
 func newSteps(o *order.Order, methodToken string) steps {
 	var s steps
-	s.plan(stepReserve, 1)
-	if o.WithPayment {
-		s.plan(stepAuth, 1).input = methodToken
-		s.plan(stepConfirm, 1)
-		s.plan(stepCapture, 1)
+	for _, k := range stepTable {
+		if k.undoes == "" && (o.WithPayment || k.name == stepReserve) {
+			s.plan(k.name, 1)
+		}
+	}
+	if auth := s.find(stepAuth, 1); auth != nil {
+		auth.input = methodToken
 	}
 	return s
 }

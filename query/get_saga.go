@@ -40,10 +40,7 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 			info, _ := errcode.Lookup(errcode.Code(code))
 			s.LastError = &api.StepError{Code: code, Message: info.EN}
 		}
-		switch s.Name {
-		case api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation:
-			compensates = true
-		}
+		compensates = compensates || row.Undo
 		switch s.Status {
 		case api.SagaStepStatusFailed, api.SagaStepStatusSkipped:
 			compensates = true

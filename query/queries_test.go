@@ -209,7 +209,7 @@ func TestGetSaga(t *testing.T) {
 			for i, step := range strings.Fields(c.steps) {
 				name, status, _ := strings.Cut(step, ":")
 				stored := strings.Replace(status, "in_doubt", "running", 1)
-				w.exec(`INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, code) VALUES (7, 'test', $1, $2, 1, $3, $4, $5)`,
+				w.exec(`INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code) VALUES (7, 'test', $1, $2, 1, $3, $2 IN ('void', 'refund', 'cancel_reservation'), $4, $5)`,
 					id[:], name, i, stored, map[bool]string{true: "PAY_006"}[status == "failed"])
 				if stored != status {
 					w.exec(`INSERT INTO payment_calls (account, mode, order_id, operation, attempt, tries, in_doubt, last_code, trace_id) VALUES (7, 'test', $1, $2, 1, 3, true, 'PAY_003', '')`, id[:], name)

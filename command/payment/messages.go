@@ -39,6 +39,6 @@ type Command struct {
 type Reply struct {
 	Operation     Operation `json:"operation"`
 	Attempt       int32     `json:"attempt"`
-	Code          string    `json:"code,omitempty"` // of Failed: PAY_003, PAY_006, PAY_007 or PAY_008
+	Code          string    `json:"code,omitempty"` // of Failed: PAY_003, PAY_006 or PAY_007
 	DeclineReason string    `json:"decline_reason,omitempty"`
 }

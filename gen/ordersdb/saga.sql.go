@@ -74,11 +74,11 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 }
 
 const insertSteps = `-- name: InsertSteps :exec
-INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, code, input, started_at, finished_at)
+INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code, input, started_at, finished_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]),
-       unnest($5::integer[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
-       NULLIF(unnest($10::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
-       NULLIF(unnest($11::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
+       unnest($5::integer[]), unnest($6::integer[]), unnest($7::boolean[]), unnest($8::text[]), unnest($9::text[]), unnest($10::text[]),
+       NULLIF(unnest($11::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
+       NULLIF(unnest($12::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
 `
 
 type InsertStepsParams struct {
@@ -88,6 +88,7 @@ type InsertStepsParams struct {
 	Steps       []string
 	Attempts    []int32
 	Positions   []int32
+	Undos       []bool
 	Statuses    []string
 	Codes       []string
 	Inputs      []string
@@ -103,6 +104,7 @@ func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error 
 		arg.Steps,
 		arg.Attempts,
 		arg.Positions,
+		arg.Undos,
 		arg.Statuses,
 		arg.Codes,
 		arg.Inputs,

@@ -46,7 +46,7 @@ func (q *Queries) GetOrder(ctx context.Context, arg GetOrderParams) (GetOrderRow
 }
 
 const GetSaga = `-- name: GetSaga :many
-SELECT s.step, s.attempt, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
+SELECT s.step, s.attempt, COALESCE(s.undo, false)::boolean AS undo, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
   COALESCE(c.tries, CASE WHEN s.started_at IS NULL THEN 0 ELSE 1 END)::integer AS tries, COALESCE(NULLIF(s.code, ''), c.last_code, '')::text AS last_code,
   c.next_at, s.started_at, s.finished_at
 FROM orders o
@@ -64,6 +64,7 @@ type GetSagaParams struct {
 type GetSagaRow struct {
 	Step       *string
 	Attempt    *int32
+	Undo       bool
 	Status     string
 	Tries      int32
 	LastCode   string
@@ -85,6 +86,7 @@ func (q *Queries) GetSaga(ctx context.Context, arg GetSagaParams) ([]GetSagaRow,
 		if err := rows.Scan(
 			&i.Step,
 			&i.Attempt,
+			&i.Undo,
 			&i.Status,
 			&i.Tries,
 			&i.LastCode,

@@ -174,9 +174,10 @@ CREATE TABLE saga_steps (
     account     integer NOT NULL,
     mode        text NOT NULL,
     order_id    uuid NOT NULL,
-    step        text NOT NULL CHECK (step IN ('reserve_stock', 'authorize', 'confirm_stock', 'capture', 'void', 'refund', 'cancel_reservation')),
+    step        text NOT NULL, -- a name of command/steps.go's table
     attempt     integer NOT NULL CHECK (attempt > 0),
     position    integer NOT NULL,
+    undo        boolean NOT NULL, -- it takes another step back
     status      text NOT NULL CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped')),
     code        text NOT NULL DEFAULT '', -- of a failed step
     input       text NOT NULL DEFAULT '', -- authorize: the method token, until the step is started

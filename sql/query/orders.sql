@@ -28,7 +28,7 @@ ORDER BY version LIMIT @page;
 
 -- name: GetSaga :many
 -- The saga's steps with payment's calls. An order without steps is one row of nulls, no order is no row.
-SELECT s.step, s.attempt, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
+SELECT s.step, s.attempt, COALESCE(s.undo, false)::boolean AS undo, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
   COALESCE(c.tries, CASE WHEN s.started_at IS NULL THEN 0 ELSE 1 END)::integer AS tries, COALESCE(NULLIF(s.code, ''), c.last_code, '')::text AS last_code,
   c.next_at, s.started_at, s.finished_at
 FROM orders o

@@ -9,9 +9,9 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ORDER BY s.order_id, s.position;
 
 -- name: InsertSteps :exec
-INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, status, code, input, started_at, finished_at)
+INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code, input, started_at, finished_at)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@steps::text[]),
-       unnest(@attempts::integer[]), unnest(@positions::integer[]), unnest(@statuses::text[]), unnest(@codes::text[]), unnest(@inputs::text[]),
+       unnest(@attempts::integer[]), unnest(@positions::integer[]), unnest(@undos::boolean[]), unnest(@statuses::text[]), unnest(@codes::text[]), unnest(@inputs::text[]),
        NULLIF(unnest(@started_ats::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
        NULLIF(unnest(@finished_ats::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz);
 
