@@ -123,7 +123,7 @@ func newProgram(t *testing.T) *program {
 		if p.cmd != nil && p.cmd.ProcessState == nil {
 			p.end(syscall.SIGKILL)
 		}
-		if err := devstack.Remove(context.Background(), dir); err != nil {
+		if err := devstack.Remove(context.WithoutCancel(t.Context()), dir); err != nil {
 			t.Error(err)
 		}
 	})
@@ -363,8 +363,12 @@ func TestKilledInTheMiddle(t *testing.T) {
 			t.Fatal(err)
 		}
 		var page struct {
-			Data []struct{ Payment, Kind, Status string }
-			Next *int
+			Data []struct {
+				Payment string `json:"payment"`
+				Kind    string `json:"kind"`
+				Status  string `json:"status"`
+			} `json:"data"`
+			Next *int `json:"next"`
 		}
 		err = json.NewDecoder(res.Body).Decode(&page)
 		res.Body.Close()

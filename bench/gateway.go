@@ -78,7 +78,7 @@ func start(ctx context.Context) *gateway {
 }
 
 func freeAddr() string {
-	l := try(net.Listen("tcp", "127.0.0.1:0")) //nolint:noctx // closed at once
+	l := try(net.Listen("tcp", "127.0.0.1:0"))
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
@@ -97,18 +97,18 @@ func (g *gateway) child(ctx context.Context, addr, program string, args ...strin
 	end = sync.OnceFunc(func() {
 		cancel()
 		if _ = cmd.Wait(); cmd.ProcessState.String() == "signal: killed" {
-			say("%s: %v", args[0], cmd.ProcessState)
+			sayf("%s: %v", args[0], cmd.ProcessState)
 		}
 	})
 	g.children = append(g.children, end)
 	await(cmp.Or(addr, admin))
-	say("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
+	sayf("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
 	return end
 }
 
 func await(addr string) {
 	for range 500 {
-		if conn, err := net.Dial("tcp", addr); err == nil { //nolint:noctx // on this machine
+		if conn, err := net.Dial("tcp", addr); err == nil {
 			_ = conn.Close()
 			return
 		}

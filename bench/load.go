@@ -49,7 +49,7 @@ func drive(ctx context.Context, clients int, more func() bool, work func(client 
 	}
 	must(g.Wait())
 	if n := refused.Load(); n > 0 {
-		say("%d refused for now: the machine has too much to do, this round says little", n)
+		sayf("%d refused for now: the machine has too much to do, this round says little", n)
 	}
 	return float64(done.Load()) / (time.Since(begin) - warmFor).Seconds()
 }
@@ -71,7 +71,7 @@ type wire struct {
 }
 
 func dial(addr string) *wire {
-	conn := try(net.Dial("tcp", addr)) //nolint:noctx // on this machine
+	conn := try(net.Dial("tcp", addr))
 	return &wire{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
 }
 

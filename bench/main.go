@@ -64,7 +64,7 @@ func try[T any](v T, err error) T {
 	return v
 }
 
-func say(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
+func sayf(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
 
 // figure is a ratio: our result of each round divided by that of the limit.
 type figure struct {
@@ -117,7 +117,7 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 	for round := range rounds {
 		for _, c := range contenders {
 			value := math.Round(c.measure())
-			say("%s, round %d of %d: %s %.0f", what, round+1, rounds, c.name, value)
+			sayf("%s, round %d of %d: %s %.0f", what, round+1, rounds, c.name, value)
 			reached[c.name] = append(reached[c.name], value)
 		}
 		slices.Reverse(contenders)
@@ -163,7 +163,7 @@ func writeResults(file, where string, begun time.Time, figures []figure) {
 	must(os.RemoveAll(filepath.Dir(file)))
 	must(os.MkdirAll(filepath.Dir(file), 0o755))
 	must(os.WriteFile(file, append(b, '\n'), 0o644))
-	say("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
+	sayf("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
 }
 
 func machine(ctx context.Context, db *pgx.Conn) string {

@@ -33,7 +33,9 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 	requests := make([][]byte, readClients)
 	for i := range requests {
 		must(g.send(0, w))
-		var placed struct{ ID string }
+		var placed struct {
+			ID string `json:"id"`
+		}
 		must(json.Unmarshal(w.body, &placed))
 		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
 	}
@@ -82,8 +84,8 @@ func checkHits(missed, all int64) {
 }
 
 type response struct {
-	Header http.Header
-	Body   []byte
+	Header http.Header `json:"header"`
+	Body   []byte      `json:"body"`
 }
 
 // handler is the limit of the read path: echo, its router and a response that is ready.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 	placed, orders := time.Since(begin).Seconds(), float64(g.accepted.Load()-accepted)
 	paid()
 	took := time.Since(begin).Seconds()
-	say("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
+	sayf("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
 	endWorker()
 	endPSP()
 	p := g.pgbench(ctx)
@@ -132,7 +133,7 @@ func (g *gateway) send(_ int, w *wire) error {
 type pgbench struct {
 	program, url         string
 	function, statements string   // scripts: the transaction as one PL/pgSQL function; its statements one by one
-	values               []string // of the scripts' variables a1, a2, ...
+	variables            []string // options that set the scripts' a1, a2, ...
 }
 
 var (
@@ -156,7 +157,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	key := uuid.NewString()
 	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, g.draft(0)))
 	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
-	script, body, call, inside := count, "", []string{}, false
+	script, body, call, inside := []byte(count), "", []string{}, false
 	for _, s := range recorded.all {
 		text := strings.TrimSpace(comments.ReplaceAllString(s.SQL, ""))
 		var own []string
@@ -170,7 +171,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 				return argument(i) + parameter.FindStringSubmatch(m)[2]
 			})
 		}
-		script += with(func(i int) string { return own[i] }) + ";\n"
+		script = append(script, with(func(i int) string { return own[i] })+";\n"...)
 		if inside = inside && text != "commit"; inside {
 			line := with(func(i int) string { return fmt.Sprint("$", len(call)+i+1) })
 			if rest, reads := strings.CutPrefix(line, "SELECT"); reads {
@@ -182,7 +183,7 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	}
 	types := strings.TrimSuffix(strings.Repeat("text,", len(call)), ",")
 	_ = try(g.db.Exec(ctx, fmt.Sprintf("CREATE OR REPLACE FUNCTION place(%s) RETURNS void LANGUAGE plpgsql AS $place$ BEGIN\n%sEND $place$", types, body)))
-	must(os.WriteFile(p.statements, []byte(script), 0o600))
+	must(os.WriteFile(p.statements, script, 0o600))
 	must(os.WriteFile(p.function, []byte(count+"SELECT place("+strings.Join(call, ", ")+");\n"), 0o600))
 	return p
 }
@@ -198,7 +199,7 @@ func (p *pgbench) value(arg any, kind string, id uuid.UUID, key string) string {
 			if e < 0 || e > 1<<40 { // the key's lock: no other number is so large
 				return "('{' || :u::bigint || '}')"
 			}
-			text = fmt.Sprint(e)
+			text = strconv.FormatInt(e, 10)
 		case []byte:
 			if text = string(e); kind == "bytea" {
 				text = `\x` + hex.EncodeToString(e)
@@ -216,8 +217,8 @@ func (p *pgbench) value(arg any, kind string, id uuid.UUID, key string) string {
 		}
 		elements = append(elements, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)+`"`)
 	}
-	p.values = append(p.values, "{"+strings.Join(elements, ",")+"}")
-	return fmt.Sprint(":a", len(p.values))
+	p.variables = append(p.variables, fmt.Sprintf("--define=a%d={%s}", len(p.variables)+1, strings.Join(elements, ",")))
+	return fmt.Sprint(":a", len(p.variables))
 }
 
 var progress = regexp.MustCompile(`progress: .* s, ([\d.]+) tps`)
@@ -225,18 +226,15 @@ var progress = regexp.MustCompile(`progress: .* s, ([\d.]+) tps`)
 // run is the transactions per second of a script in its last two seconds. Before, new connections fill their caches: 128 of them
 // keep two cores busy for 2 s with that.
 func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
-	args := []string{"-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1", "-T", strconv.Itoa(3 + clients/40),
-		"-D", "n=0", "-D", fmt.Sprintf("prefix=%012x7000", time.Now().UnixMilli())}
-	for i, v := range p.values {
-		args = append(args, "-D", fmt.Sprintf("a%d=%s", i+1, v))
-	}
-	options := ""
+	args := slices.Concat(p.variables, []string{"-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1",
+		"-T", strconv.Itoa(3 + clients/40), "-D", "n=0", "-D", fmt.Sprintf("prefix=%012x7000", time.Now().UnixMilli()), p.url})
+	var options strings.Builder
 	for name, value := range pg.Session {
-		options += " -c " + name + "=" + value
+		options.WriteString(" -c " + name + "=" + value)
 	}
-	cmd := exec.CommandContext(ctx, p.program, append(args, p.url)...)
+	cmd := exec.CommandContext(ctx, p.program, args...)
 	var out bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "PGOPTIONS="+options), &out, &out
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "PGOPTIONS="+options.String()), &out, &out
 	err := cmd.Run()
 	seconds := progress.FindAllStringSubmatch(out.String(), -1)
 	if err != nil || len(seconds) < 2 {

@@ -104,30 +104,25 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	return h
 }
 
-// registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read.
-func (c *Components) registerHealth() {
-	gauge := func(name, help string, labels prometheus.Labels, value func(context.Context) float64) {
+// registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read until ctx ends.
+func (c *Components) registerHealth(ctx context.Context) {
+	gauge := func(name, help string, labels prometheus.Labels, unknown float64, value func(context.Context) (float64, error)) {
 		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
-			ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+			ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 			defer cancel()
-			return value(ctx)
+			v, err := value(ctx)
+			if err != nil {
+				return unknown
+			}
+			return v
 		}))
 	}
-	gauge("ordergate_parked_messages", "Messages that could not be handled; NaN: the primary does not answer.", nil, func(ctx context.Context) float64 {
+	gauge("ordergate_parked_messages", "Messages that could not be handled; NaN: the primary does not answer.", nil, math.NaN(), func(ctx context.Context) (float64, error) {
 		row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
-		if err != nil {
-			return math.NaN()
-		}
-		return float64(row.Parked)
+		return float64(row.Parked), err
 	})
 	for i, replica := range c.replicas {
 		name := fmt.Sprintf("replica_%d", i+1) // in the order of the configuration, as the breakers' metrics have it
-		gauge("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", prometheus.Labels{"replica": name}, func(ctx context.Context) float64 {
-			lag, err := querydb.New(replica).ReplicaLag(ctx)
-			if err != nil {
-				return math.Inf(1)
-			}
-			return lag
-		})
+		gauge("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", prometheus.Labels{"replica": name}, math.Inf(1), querydb.New(replica).ReplicaLag)
 	}
 }

@@ -107,7 +107,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		return nil, err
 	}
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
-	c.registerHealth()
+	c.registerHealth(background)
 	go c.Queries.Subscribe(background)
 	return c, nil
 }

@@ -80,7 +80,9 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 			return err.Error()
 		}
 		defer res.Body.Close()
-		var problem struct{ Code string }
+		var problem struct {
+			Code string `json:"code"`
+		}
 		_ = json.NewDecoder(res.Body).Decode(&problem)
 		return problem.Code
 	}
@@ -210,9 +212,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	id = place("pm_slow")
 	until(t, "a cancellation meets a capture", func() bool {
-		var saga struct {
-			Steps []struct{ Name, Status string }
-		}
+		var saga sagaBody
 		_ = json.Unmarshal([]byte(g.do("GET", "/v1/orders/"+id+"/saga", nil).raw), &saga)
 		for _, step := range saga.Steps {
 			if step.Name == "capture" && step.Status == "running" {
@@ -289,31 +289,36 @@ func (g *gateway) sampleCatalogue() {
 
 // operation is one of the contract, with the examples of its parameters in its path and query.
 type operation struct {
-	OperationID string
-	Method      string `json:"-"`
-	Security    *[]any
-	Parameters  []parameter
-	RequestBody *struct {
-		Content map[string]struct{ Example json.RawMessage }
-	}
-	Responses map[string]struct {
-		Content map[string]struct{ Example json.RawMessage }
-	}
-	path, body string
+	OperationID string              `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
+	Method      string              `json:"-"`
+	Security    *[]any              `json:"security"`
+	Parameters  []parameter         `json:"parameters"`
+	RequestBody *examples           `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
+	Responses   map[string]examples `json:"responses"`
+	path, body  string
+}
+
+type examples struct {
+	Content map[string]struct {
+		Example json.RawMessage `json:"example"`
+	} `json:"content"`
 }
 
 type parameter struct {
-	Ref      string `json:"$ref"`
-	Name, In string
-	Example  any
+	Ref     string `json:"$ref"`
+	Name    string `json:"name"`
+	In      string `json:"in"`
+	Example any    `json:"example"`
 }
 
 // operations reads the contract, sorted by operationId.
 func operations(t *testing.T) []operation {
 	t.Helper()
 	var doc struct {
-		Paths      map[string]map[string]operation
-		Components struct{ Parameters map[string]parameter }
+		Paths      map[string]map[string]operation `json:"paths"`
+		Components struct {
+			Parameters map[string]parameter `json:"parameters"`
+		} `json:"components"`
 	}
 	if err := json.Unmarshal(api.OpenAPIJSON, &doc); err != nil {
 		t.Fatal(err)

@@ -131,20 +131,30 @@ type answer struct {
 	header http.Header
 	raw    string
 	body   struct {
-		ID, Code, Status string
-		Version          int64
-		Rejection        *struct {
-			Code          string
-			DeclineReason string `json:"decline_reason"`
-			Skus          []order.ShortSKU
-		}
-		PaymentStatus string `json:"payment_status"`
-		Available     int64
-		OnHand        int64 `json:"on_hand"`
-		Data          []json.RawMessage
-		Steps         []struct{ Name, Status string }
-		State         string
+		sagaBody
+
+		ID        string `json:"id"`
+		Code      string `json:"code"`
+		Status    string `json:"status"`
+		Version   int64  `json:"version"`
+		Rejection *struct {
+			Code          string           `json:"code"`
+			DeclineReason string           `json:"decline_reason"`
+			Skus          []order.ShortSKU `json:"skus"`
+		} `json:"rejection"`
+		PaymentStatus string            `json:"payment_status"`
+		Available     int64             `json:"available"`
+		OnHand        int64             `json:"on_hand"`
+		Data          []json.RawMessage `json:"data"`
 	}
+}
+
+type sagaBody struct {
+	State string `json:"state"`
+	Steps []struct {
+		Name   string `json:"name"`
+		Status string `json:"status"`
+	} `json:"steps"`
 }
 
 var keyNumber atomic.Int64
@@ -259,8 +269,13 @@ func (g *gateway) consistent() {
 }
 
 type ledgerEntry struct {
-	Key, Kind, Payment, Status string
-	Amount                     struct{ Amount int64 }
+	Key     string `json:"key"`
+	Kind    string `json:"kind"`
+	Payment string `json:"payment"`
+	Status  string `json:"status"`
+	Amount  struct {
+		Amount int64 `json:"amount"`
+	} `json:"amount"`
 }
 
 // ledger reads the provider's whole ledger.
@@ -272,8 +287,8 @@ func (g *gateway) ledger() (all []ledgerEntry) {
 			g.t.Fatal(err)
 		}
 		var page struct {
-			Data []ledgerEntry
-			Next *int64
+			Data []ledgerEntry `json:"data"`
+			Next *int64        `json:"next"`
 		}
 		err = json.NewDecoder(res.Body).Decode(&page)
 		res.Body.Close()

@@ -87,13 +87,16 @@ func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, e
 	}
 	var file struct {
 		Articles []struct {
-			Prefix, Name, Description string
-			Cents, Stock              int64
-		}
+			Prefix      string `json:"prefix"`
+			Name        string `json:"name"`
+			Description string `json:"description"`
+			Cents       int64  `json:"cents"`
+			Stock       int64  `json:"stock"`
+		} `json:"articles"`
 		Series []struct {
-			Name    string
-			Percent int64
-		}
+			Name    string `json:"name"`
+			Percent int64  `json:"percent"`
+		} `json:"series"`
 	}
 	if err = json.Unmarshal(catalogueJSON, &file); err != nil {
 		return 0, err

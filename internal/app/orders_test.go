@@ -367,7 +367,7 @@ func TestReadYourWrites(t *testing.T) {
 				read := reader.do("GET", path, nil, "X-Consistency-Token", token)
 				list := reader.do("GET", "/v1/orders?limit=100", nil, "X-Consistency-Token", token)
 				if read.status != 200 || read.body.Version < placed.body.Version || !strings.Contains(list.raw, placed.body.ID) {
-					t.Errorf("stale: %d %s %s", read.status, read.header.Get("X-Served-By"), read.raw)
+					t.Errorf("stale: %d %s %s; list: %d %s", read.status, read.header.Get("X-Served-By"), read.raw, list.status, list.raw[:min(len(list.raw), 500)])
 				}
 				mu.Lock()
 				served[read.header.Get("X-Served-By")]++

@@ -57,7 +57,7 @@ func TestEveryKeptPlanIsAnIndexLookUp(t *testing.T) {
 	maps.Copy(config.RuntimeParams, pg.Session)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	must(t, err)
-	defer func() { _ = conn.Close(context.Background()) }()
+	defer func() { _ = conn.Close(ctx) }()
 	p := newPlanned(t, db)
 	statements := readStatements(t)
 	for _, s := range statements {
@@ -352,6 +352,8 @@ func (p *planned) argument(s *statement, i int) string {
 }
 
 // plan is a node of EXPLAIN's JSON.
+//
+//nolint:tagliatelle // PostgreSQL's names
 type plan struct {
 	NodeType   string  `json:"Node Type"`
 	Relation   string  `json:"Relation Name"`
@@ -388,7 +390,9 @@ func (p *planned) explain(ctx context.Context, conn *pgx.Conn, s *statement, opt
 	if err != nil {
 		return root, err
 	}
-	var roots []struct{ Plan plan }
+	var roots []struct {
+		Plan plan `json:"plan"`
+	}
 	if err = json.Unmarshal(explained, &roots); err != nil || len(roots) != 1 {
 		return root, fmt.Errorf("%s: %w", explained, err)
 	}

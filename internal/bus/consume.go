@@ -171,17 +171,14 @@ const (
 
 // settle acks, or nacks, and logs.
 func (c *Consumer) settle(m Message, outcome string, err error) {
-	level := zap.InfoLevel
+	level, answer := zap.InfoLevel, m.ack.Ack
 	switch outcome {
 	case nacked:
-		level = zap.WarnLevel
-		m.ack.Nack()
+		level, answer = zap.WarnLevel, m.ack.Nack
 	case parked:
 		level = zap.ErrorLevel
-		m.ack.Ack()
-	default:
-		m.ack.Ack()
 	}
+	answer()
 	c.Log.Log(level, "message", zap.String("trace_id", m.TraceID), zap.String("consumer", c.Name), zap.String("topic", m.Topic),
 		zap.String("key", m.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(m.taken)), zap.Error(err))
 }

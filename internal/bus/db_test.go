@@ -61,6 +61,7 @@ type fixture struct {
 }
 
 func setup(t testing.TB, open func() transport) *fixture {
+	t.Helper()
 	f := &fixture{TB: t, pool: pgtest.New(t).Pool}
 	if open != nil {
 		f.transport = open()
@@ -90,7 +91,7 @@ func (f *fixture) count(sql string, args ...any) (n int) {
 // until polls, because what it waits for happens in another goroutine's transaction.
 func (f *fixture) until(what string, ok func() bool) {
 	f.Helper()
-	for end := time.Now().Add(deadline); !ok(); time.Sleep(2 * time.Millisecond) {
+	for end, tick := time.Now().Add(deadline), time.Tick(2*time.Millisecond); !ok(); <-tick {
 		if time.Now().After(end) {
 			f.Fatalf("it never happens that %s; log: %v", what, f.logs.All())
 		}
@@ -225,6 +226,7 @@ func (f *fixture) outcomes(key string) map[string]int {
 
 // testConsumers is what must hold with relay and consumers over any transport.
 func testConsumers(t *testing.T, open func() transport) {
+	t.Helper()
 	run := func(name string, test func(f *fixture)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -289,7 +291,7 @@ func testConsumers(t *testing.T, open func() transport) {
 		if o := f.outcomes("p"); o[parked] != 3 {
 			f.Errorf("outcomes %v", o)
 		}
-		rows, err := busdb.New(f.pool).ListParked(context.Background(), busdb.ListParkedParams{PageSize: 10})
+		rows, err := busdb.New(f.pool).ListParked(f.Context(), busdb.ListParkedParams{PageSize: 10})
 		if err != nil || len(rows) != 3 || rows[0].Consumer != "c" || rows[0].TraceID != "trace-p" {
 			f.Errorf("list: %v %v", rows, err)
 		}
@@ -297,7 +299,7 @@ func testConsumers(t *testing.T, open func() transport) {
 		stop()
 		f.send("p/3", "q/2")
 		poison.Store(false)
-		if n, err := RetryParked(context.Background(), f.pool, "c", "p", shardOf("p")); n != 3 || err != nil {
+		if n, err := RetryParked(f.Context(), f.pool, "c", "p", shardOf("p")); n != 3 || err != nil {
 			f.Fatal(n, err)
 		}
 		f.relay(f.pub)
@@ -617,7 +619,7 @@ func TestRelay(t *testing.T) {
 
 	run("a row that commits late, with a lower id, is not skipped", func(f *fixture) {
 		pub, got := record()
-		tx, err := f.pool.Begin(context.Background())
+		tx, err := f.pool.Begin(f.Context())
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -629,7 +631,7 @@ func TestRelay(t *testing.T) {
 		f.until("the later row is published", func() bool { return got("early") == "0" })
 		f.untilEmpty()
 		f.expect("late", got("late"), "")
-		if err = tx.Commit(context.Background()); err != nil {
+		if err = tx.Commit(f.Context()); err != nil {
 			f.Fatal(err)
 		}
 		f.until("the late row is published", func() bool { return got("late") == "0" })

@@ -179,7 +179,7 @@ func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Mes
 		return nil, ErrClosed
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	unlink := context.AfterFunc(l.closed, cancel)
+	unlink := context.AfterFunc(l.closed, cancel) //nolint:contextcheck // it adds an end, it replaces none
 	s := &subscription{ctx: ctx, out: make(chan *message.Message, laneCount)}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -27,28 +27,46 @@ func (l *Lanes) Keys(n int) []string {
 	return out
 }
 
-// testLanes runs f in a bubble, which fails if a goroutine is left behind. The publisher's answer comes through the channel.
-func testLanes(t *testing.T, name string, want map[string]int, f func(t *testing.T, l *Lanes, publish func(ctx context.Context, keys ...string) <-chan error)) {
+// bubble is a test in a bubble of synctest, with a transport of its own.
+type bubble struct {
+	*testing.T
+	*Lanes
+}
+
+// testLanes runs f in a bubble, which fails if a goroutine is left behind.
+func testLanes(t *testing.T, name string, want map[string]int, f func(b bubble)) {
+	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := NewLanes(want)
-			f(t, l, func(ctx context.Context, keys ...string) <-chan error {
-				var msgs []*message.Message
-				for i, k := range keys {
-					m := message.NewMessageWithContext(ctx, strconv.Itoa(i), nil)
-					m.Metadata.Set(MetaKey, k)
-					msgs = append(msgs, m)
-				}
-				out := make(chan error, 1)
-				go func() { out <- l.Publish("orders", msgs...) }()
-				synctest.Wait()
-				return out
-			})
-			if err := l.Close(); err != nil {
+			b := bubble{t, NewLanes(want)}
+			f(b)
+			if err := b.Close(); err != nil {
 				t.Error(err)
 			}
 		})
 	})
+}
+
+// publish publishes a message of each key until ctx ends. The result of Publish comes through the channel.
+func (b bubble) publish(ctx context.Context, keys ...string) <-chan error {
+	msgs := make([]*message.Message, len(keys))
+	for i, k := range keys {
+		msgs[i] = message.NewMessageWithContext(ctx, strconv.Itoa(i), nil)
+		msgs[i].Metadata.Set(MetaKey, k)
+	}
+	out := make(chan error, 1)
+	go func() { out <- b.Publish("orders", msgs...) }()
+	synctest.Wait()
+	return out
+}
+
+func (b bubble) subscribe(ctx context.Context) <-chan *message.Message {
+	b.Helper()
+	in, err := b.Subscribe(ctx, "orders")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return in
 }
 
 func expectError(t *testing.T, got <-chan error, want error, failed ...string) {
@@ -78,104 +96,92 @@ func expectNothing[T any](t *testing.T, c <-chan T) {
 }
 
 func TestLanes(t *testing.T) {
-	type publisher = func(ctx context.Context, keys ...string) <-chan error
-	ctx := context.Background()
-	on := func(t *testing.T, l *Lanes, ctx context.Context) <-chan *message.Message {
-		t.Helper()
-		in, err := l.Subscribe(ctx, "orders")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return in
-	}
-
-	testLanes(t, "without a subscriber Publish fails", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		expectError(t, publish(ctx, "a", "b"), ErrNoSubscriber, "0", "1")
+	testLanes(t, "without a subscriber Publish fails", nil, func(b bubble) {
+		expectError(b.T, b.publish(b.Context(), "a", "b"), ErrNoSubscriber, "0", "1")
 	})
-	testLanes(t, "while one of two named subscribers is missing Publish fails", map[string]int{"orders": 2},
-		func(t *testing.T, l *Lanes, publish publisher) {
-			in1 := on(t, l, ctx)
-			expectError(t, publish(ctx, "a"), ErrNoSubscriber, "0")
-			ctx2, end2 := context.WithCancel(ctx)
-			in2 := on(t, l, ctx2)
-			done := publish(ctx, "a")
-			(<-in1).Ack()
-			expectNothing(t, done)
-			(<-in2).Ack()
-			expectError(t, done, nil)
-			end2()
-			synctest.Wait()
-			expectError(t, publish(ctx, "a"), ErrNoSubscriber, "0")
-		})
-	testLanes(t, "Publish waits for the Ack, and the next message of a key for it too", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in := on(t, l, ctx)
-		done := publish(ctx, "a", "a")
+	testLanes(t, "while one of two named subscribers is missing Publish fails", map[string]int{"orders": 2}, func(b bubble) {
+		in1 := b.subscribe(b.Context())
+		expectError(b.T, b.publish(b.Context(), "a"), ErrNoSubscriber, "0")
+		ctx2, end2 := context.WithCancel(b.Context())
+		in2 := b.subscribe(ctx2)
+		done := b.publish(b.Context(), "a")
+		(<-in1).Ack()
+		expectNothing(b.T, done)
+		(<-in2).Ack()
+		expectError(b.T, done, nil)
+		end2()
+		synctest.Wait()
+		expectError(b.T, b.publish(b.Context(), "a"), ErrNoSubscriber, "0")
+	})
+	testLanes(t, "Publish waits for the Ack, and the next message of a key for it too", nil, func(b bubble) {
+		in := b.subscribe(b.Context())
+		done := b.publish(b.Context(), "a", "a")
 		first := <-in
-		expectNothing(t, in)
-		expectNothing(t, done)
+		expectNothing(b.T, in)
+		expectNothing(b.T, done)
 		first.Ack()
 		if synctest.Wait(); first.Context().Err() == nil {
-			t.Error("the message's context outlives its Ack")
+			b.Error("the message's context outlives its Ack")
 		}
 		second := <-in
 		if first.UUID != "0" || second.UUID != "1" {
-			t.Error("order")
+			b.Error("order")
 		}
 		second.Ack()
-		expectError(t, done, nil)
+		expectError(b.T, done, nil)
 	})
-	testLanes(t, "after a Nack later messages of the key are not delivered, others are", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in := on(t, l, ctx)
+	testLanes(t, "after a Nack later messages of the key are not delivered, others are", nil, func(b bubble) {
+		in := b.subscribe(b.Context())
 		other := ""
-		for i := 0; other == "" || l.lane(other) != l.lane("a"); i++ { // of the same lane
+		for i := 0; other == "" || b.lane(other) != b.lane("a"); i++ { // of the same lane
 			other = "b" + strconv.Itoa(i)
 		}
-		done := publish(ctx, "a", "a", other, "a")
+		done := b.publish(b.Context(), "a", "a", other, "a")
 		(<-in).Nack()
 		m := <-in
 		if m.UUID != "2" {
-			t.Errorf("message %s was delivered", m.UUID)
+			b.Errorf("message %s was delivered", m.UUID)
 		}
 		m.Ack()
-		expectError(t, done, ErrNacked, "0", "1", "3")
+		expectError(b.T, done, ErrNacked, "0", "1", "3")
 	})
-	testLanes(t, "a Nack of one of two subscribers fails when both are settled", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in1, in2 := on(t, l, ctx), on(t, l, ctx)
-		done := publish(ctx, "a")
+	testLanes(t, "a Nack of one of two subscribers fails when both are settled", nil, func(b bubble) {
+		in1, in2 := b.subscribe(b.Context()), b.subscribe(b.Context())
+		done := b.publish(b.Context(), "a")
 		(<-in1).Nack()
-		expectNothing(t, done)
+		expectNothing(b.T, done)
 		(<-in2).Ack()
-		expectError(t, done, ErrNacked, "0")
+		expectError(b.T, done, ErrNacked, "0")
 	})
-	testLanes(t, "a handler that outlives the publisher's context keeps its lane", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in := on(t, l, ctx)
-		ctx1, cancel := context.WithTimeout(ctx, time.Second)
+	testLanes(t, "a handler that outlives the publisher's context keeps its lane", nil, func(b bubble) {
+		in := b.subscribe(b.Context())
+		ctx1, cancel := context.WithTimeout(b.Context(), time.Second)
 		defer cancel()
-		done := publish(ctx1, "a", "a")
+		done := b.publish(ctx1, "a", "a")
 		slow := <-in
-		time.Sleep(time.Second) // of the bubble's clock
-		expectError(t, done, context.DeadlineExceeded, "0", "1")
-		done = publish(ctx, "a")
-		expectNothing(t, in)
+		<-ctx1.Done() // by the bubble's clock
+		expectError(b.T, done, context.DeadlineExceeded, "0", "1")
+		done = b.publish(b.Context(), "a")
+		expectNothing(b.T, in)
 		if slow.Context().Err() != nil {
-			t.Error("the handler was disturbed")
+			b.Error("the handler was disturbed")
 		}
 		slow.Ack()
 		(<-in).Ack()
-		expectError(t, done, nil)
+		expectError(b.T, done, nil)
 	})
-	testLanes(t, "an ended context is refused", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in := on(t, l, ctx)
-		ended, cancel := context.WithCancel(ctx)
+	testLanes(t, "an ended context is refused", nil, func(b bubble) {
+		in := b.subscribe(b.Context())
+		ended, cancel := context.WithCancel(b.Context())
 		cancel()
-		expectError(t, publish(ended, "a"), context.Canceled, "0")
-		expectNothing(t, in)
+		expectError(b.T, b.publish(ended, "a"), context.Canceled, "0")
+		expectNothing(b.T, in)
 	})
-	testLanes(t, "the end of a subscription fails what it had and closes its channel", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		ctx1, end := context.WithCancel(ctx)
-		in := on(t, l, ctx1)
-		keys := l.Keys(3)
-		done := publish(ctx, keys[0], keys[1], keys[2])
+	testLanes(t, "the end of a subscription fails what it had and closes its channel", nil, func(b bubble) {
+		ctx1, end := context.WithCancel(b.Context())
+		in := b.subscribe(ctx1)
+		keys := b.Keys(3)
+		done := b.publish(b.Context(), keys[0], keys[1], keys[2])
 		acked, held := <-in, <-in
 		acked.Ack()
 		synctest.Wait()
@@ -188,42 +194,42 @@ func TestLanes(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, ok := <-in; ok {
-			t.Error("what was not taken is still there")
+			b.Error("what was not taken is still there")
 		}
 		if held.Context().Err() == nil {
-			t.Error("the context of a message outlives the subscription")
+			b.Error("the context of a message outlives the subscription")
 		}
 		select {
 		case err := <-done:
 			if p, ok := errors.AsType[*PublishError](err); !ok || !slices.Equal(p.Failed, failed) {
-				t.Errorf("got %v, want %v", err, failed)
+				b.Errorf("got %v, want %v", err, failed)
 			}
 		default:
-			t.Error("Publish does not return")
+			b.Error("Publish does not return")
 		}
-		expectError(t, publish(ctx, "a"), ErrNoSubscriber, "0")
+		expectError(b.T, b.publish(b.Context(), "a"), ErrNoSubscriber, "0")
 	})
-	testLanes(t, "Close fails what runs and what comes, and closes the channels", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		in := on(t, l, ctx)
-		done := publish(ctx, "a", "a")
+	testLanes(t, "Close fails what runs and what comes, and closes the channels", nil, func(b bubble) {
+		in := b.subscribe(b.Context())
+		done := b.publish(b.Context(), "a", "a")
 		<-in
 		for range 2 {
-			if err := l.Close(); err != nil {
-				t.Error(err)
+			if err := b.Close(); err != nil {
+				b.Error(err)
 			}
 		}
 		if _, ok := <-in; ok {
-			t.Error("channel open")
+			b.Error("channel open")
 		}
-		expectError(t, done, ErrClosed, "0", "1")
-		expectError(t, publish(ctx, "a"), ErrClosed, "0")
-		if _, err := l.Subscribe(ctx, "orders"); !errors.Is(err, ErrClosed) {
-			t.Error(err)
+		expectError(b.T, done, ErrClosed, "0", "1")
+		expectError(b.T, b.publish(b.Context(), "a"), ErrClosed, "0")
+		if _, err := b.Subscribe(b.Context(), "orders"); !errors.Is(err, ErrClosed) {
+			b.Error(err)
 		}
 	})
-	testLanes(t, "nothing to publish is fine", nil, func(t *testing.T, l *Lanes, publish publisher) {
-		on(t, l, ctx)
-		expectError(t, publish(ctx), nil)
+	testLanes(t, "nothing to publish is fine", nil, func(b bubble) {
+		b.subscribe(b.Context())
+		expectError(b.T, b.publish(b.Context()), nil)
 	})
 }
 

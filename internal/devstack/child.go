@@ -135,15 +135,14 @@ func tail(path string) string {
 }
 
 // endAll stops all servers in a data folder, of this run or an earlier one: replicas, then the primary, then Redis.
-func endAll(ctx context.Context, dir string) error {
+func endAll(ctx context.Context, dir string) (err error) {
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	rank := map[string]int{"primary.log": 1, "redis.log": 2}
 	slices.SortFunc(logs, func(a, b string) int { return cmp.Compare(rank[filepath.Base(a)], rank[filepath.Base(b)]) })
-	var errs []error
 	for _, log := range logs {
-		errs = append(errs, end(ctx, dir, strings.TrimSuffix(filepath.Base(log), ".log")))
+		err = errors.Join(err, end(ctx, dir, strings.TrimSuffix(filepath.Base(log), ".log")))
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // end stops one child and returns when it and all that it forked are gone. When ctx is done it no longer waits for an orderly end.

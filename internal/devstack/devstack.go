@@ -64,7 +64,7 @@ type Stack struct {
 	state    state
 	servers  []server // in the order of their start
 	forks    chan func()
-	exits    chan *Exit
+	exits    chan *ExitError
 	stopping chan struct{}
 }
 
@@ -76,8 +76,8 @@ type server struct {
 
 // state is kept between runs in state.json of the data folder.
 type state struct {
-	Password string
-	Ports    map[string]int // by server: primary, redis, names of the replicas
+	Password string         `json:"password"`
+	Ports    map[string]int `json:"ports"` // by server: primary, redis, names of the replicas
 }
 
 // DataDir is where a project keeps its stack's data: in its own .ordergate folder, but as root below /var/lib, because
@@ -114,7 +114,7 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{}), exits: make(chan *Exit, 2+len(cfg.Replicas))}
+	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{}), exits: make(chan *ExitError, 2+len(cfg.Replicas))}
 	go s.runForks()
 	defer func() {
 		if err != nil {
@@ -176,16 +176,16 @@ func (s *Stack) startProgram(ctx context.Context, p Program) (*child, error) {
 	return s.launch(ctx, p.Name, cmd, p.Ready)
 }
 
-// Exit is the end of a server that nobody stopped. Its text has the tail of the server's log.
-type Exit struct {
+// ExitError is the end of a server that nobody stopped. Its text has the tail of the server's log.
+type ExitError struct {
 	Name string // primary, redis, or of the replica or program
 	Err  error
 }
 
-func (e *Exit) Error() string { return e.Err.Error() }
+func (e *ExitError) Error() string { return e.Err.Error() }
 
 // Exits receives the servers that ended and that nobody stopped. The others go on.
-func (s *Stack) Exits() <-chan *Exit { return s.exits }
+func (s *Stack) Exits() <-chan *ExitError { return s.exits }
 
 // Restart starts a server that ended: at its address, the primary and a replica on their data, Redis empty. It must not run
 // beside Stop.
@@ -210,7 +210,7 @@ func (s *Stack) watch(c *child) {
 	default:
 	}
 	select {
-	case s.exits <- &Exit{c.name, c.exitError()}:
+	case s.exits <- &ExitError{c.name, c.exitError()}:
 	case <-s.stopping:
 	}
 }
@@ -254,11 +254,11 @@ func Scratch(ctx context.Context) (string, error) {
 	}
 	old, _ := filepath.Glob(filepath.Join(base, "ordergate-scratch-*"))
 	for _, dir := range old {
+		var owner syscall.Stat_t
 		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Getuid()) || time.Since(info.ModTime()) < time.Minute {
-			continue // another's, or so young that its run may not have claimed it yet
+		if err == nil && info.IsDir() && time.Since(info.ModTime()) >= time.Minute && syscall.Lstat(dir, &owner) == nil && owner.Uid == uint32(os.Getuid()) {
+			_ = Remove(ctx, dir) // fails if it is in use; the run of a younger folder may not have claimed it yet
 		}
-		_ = Remove(ctx, dir) // or it is in use
 	}
 	return os.MkdirTemp(base, "ordergate-scratch-")
 }
@@ -290,7 +290,7 @@ func lockDir(dir string) (*os.File, error) {
 func freeSpace(dir string) (int64, error) {
 	var disk syscall.Statfs_t
 	err := syscall.Statfs(dir, &disk)
-	return int64(disk.Bavail) * int64(disk.Bsize), err
+	return int64(disk.Bavail) * int64(disk.Bsize), err //nolint:unconvert // macOS has a uint32
 }
 
 // fullBelow is one segment of PostgreSQL's log, the smallest amount that it asks for.
@@ -344,12 +344,12 @@ func (s *Stack) loadState() error {
 		s.state = state{Password: strings.ToLower(rand.Text()), Ports: map[string]int{}}
 	}
 	for _, server := range s.servers {
-		l, err := listen(s.state.Ports[server.name])
+		l, port, err := listen(s.state.Ports[server.name])
 		if err != nil {
 			return err
 		}
 		defer l.Close() // held until all are settled
-		s.state.Ports[server.name] = l.Addr().(*net.TCPAddr).Port
+		s.state.Ports[server.name] = port
 	}
 	now, err := json.Marshal(s.state)
 	if err != nil || bytes.Equal(b, now) {
@@ -371,19 +371,19 @@ func WriteFile(path string, content []byte) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// listen takes the port, or a free one if that is 0 or taken. New ones lie below the ranges from which systems draw the local
-// ports of outgoing connections, so that none of those takes it before the server does.
-func listen(port int) (l net.Listener, err error) {
+// listen takes the port, or a free one if that is 0 or taken, and returns which. New ones lie below the ranges from which systems
+// draw the local ports of outgoing connections, so that none of those takes it before the server does.
+func listen(port int) (l net.Listener, _ int, err error) {
 	for range 100 {
 		if port == 0 {
 			port = 20000 + mathrand.IntN(10000)
 		}
 		if l, err = net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
-			return l, nil
+			return l, port, nil
 		}
 		port = 0
 	}
-	return nil, err
+	return nil, 0, err
 }
 
 // startRedis starts Redis. Its configuration goes through standard input, which keeps the password out of the process list.

@@ -26,10 +26,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("DEVSTACK_TEST_RUN"); dir != "" {
 		s, err := Start(context.Background(), Config{Dir: dir, Replicas: replicas})
 		if err != nil {
-			fmt.Println(err)
+			fmt.Fprintln(os.Stdout, err)
 			os.Exit(1)
 		}
-		fmt.Println(s.PrimaryURL)
+		fmt.Fprintln(os.Stdout, s.PrimaryURL)
 		select {}
 	}
 	os.Exit(m.Run())
@@ -103,7 +103,7 @@ func TestData(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := listen(int(cfg.Port))
+		l, _, err := listen(int(cfg.Port))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,12 +117,12 @@ func TestData(t *testing.T) {
 		stop(t, s)
 	})
 	t.Run("what would lose the data is refused, and nothing is overwritten", func(t *testing.T) {
-		state, err := os.ReadFile(filepath.Join(dir, "state.json"))
+		kept, err := os.ReadFile(filepath.Join(dir, "state.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var known struct{ Password string }
-		if err = json.Unmarshal(state, &known); err != nil {
+		var known state
+		if err = json.Unmarshal(kept, &known); err != nil {
 			t.Fatal(err)
 		}
 		refused := func(content []byte, want string) {
@@ -144,11 +144,11 @@ func TestData(t *testing.T) {
 			}
 		}
 		refused(nil, "state.json is gone")
-		for _, torn := range []string{"", "null", "{}", `{"Password":"","Ports":{}}`, `{"Password":"x","Ports":null}`} {
+		for _, torn := range []string{"", "null", "{}", `{"password":"","ports":{}}`, `{"password":"x","ports":null}`} {
 			refused([]byte(torn), "cannot be read")
 		}
-		refused(bytes.ReplaceAll(state, []byte(known.Password), []byte("another")), "another password")
-		if err = os.WriteFile(filepath.Join(dir, "state.json"), state, 0o600); err != nil {
+		refused(bytes.ReplaceAll(kept, []byte(known.Password), []byte("another")), "another password")
+		if err = os.WriteFile(filepath.Join(dir, "state.json"), kept, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err = os.Rename(filepath.Join(dir, "primary"), filepath.Join(dir, "lost")); err != nil {
@@ -288,12 +288,13 @@ func TestNamesOfFolders(t *testing.T) {
 
 // scratch is a folder that is removed at the end, with the servers that the test left running in it.
 func scratch(t *testing.T) string {
+	t.Helper()
 	dir, err := Scratch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(endAll(context.Background(), dir), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(endAll(context.WithoutCancel(t.Context()), dir), os.RemoveAll(dir)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -334,6 +335,7 @@ func kill(t *testing.T, dir, name string) {
 
 // processes lists the processes that run in a folder, as the kernel tells.
 func processes(t *testing.T, dir string) (found []string) {
+	t.Helper()
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
 		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(path), "cwd"))
@@ -348,7 +350,7 @@ func exec1(t *testing.T, url, sql string) {
 	t.Helper()
 	db, err := pgx.Connect(t.Context(), url)
 	if err == nil {
-		defer db.Close(context.Background())
+		defer db.Close(t.Context())
 		_, err = db.Exec(t.Context(), sql)
 	}
 	if err != nil {
@@ -360,7 +362,7 @@ func query[T any](t *testing.T, url, sql string) (v T) {
 	t.Helper()
 	db, err := pgx.Connect(t.Context(), url)
 	if err == nil {
-		defer db.Close(context.Background())
+		defer db.Close(t.Context())
 		err = db.QueryRow(t.Context(), sql).Scan(&v)
 	}
 	if err != nil {
@@ -375,7 +377,7 @@ func awaitRows(t *testing.T, url string, want int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close(context.Background())
+	defer db.Close(t.Context())
 	poll(t, strconv.Itoa(want)+" rows", func() error {
 		var n int
 		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM rows").Scan(&n); err != nil {

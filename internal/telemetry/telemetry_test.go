@@ -3,7 +3,6 @@ package telemetry
 import (
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"testing"
 
 	"go.opentelemetry.io/otel/trace"
@@ -37,9 +36,11 @@ func TestSpansReachACollector(t *testing.T) {
 		got <- r.URL.Path + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("Token")
 	}))
 	defer collector.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
-	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "token=secret")
-	tel, err := New(t.Context(), os.Getenv, "info", zapcore.AddSync(t.Output()))
+	environ := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_HEADERS": "token=secret"}
+	for name, value := range environ { // the exporter reads the process's own
+		t.Setenv(name, value)
+	}
+	tel, err := New(t.Context(), func(name string) string { return environ[name] }, "info", zapcore.AddSync(t.Output()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -41,9 +42,9 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 		defer tr.close()
 		in := subscribe(t, tr)
 		published := publish(t.Context(), tr, numbered(tr.Keys(64), 1))
-		var taken []*message.Message
-		for range 64 {
-			taken = append(taken, receive(t, in))
+		taken := make([]*message.Message, 64)
+		for i := range taken {
+			taken[i] = receive(t, in)
 		}
 		for _, m := range taken {
 			m.Ack()
@@ -58,7 +59,7 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 		tr := open(t)
 		defer tr.close()
 		h := newHandler(subscribe(t, tr))
-		h.decide = func(*message.Message) bool { return rand.IntN(6) > 0 }
+		h.decide = func(*message.Message) bool { return rand.IntN(6) > 0 } //nolint:gosec // G404: a test needs no secret numbers
 		go h.run()
 		var wg sync.WaitGroup
 		for _, keys := range [][]string{tr.Keys(64)[:20], tr.Keys(64)[20:40], tr.Keys(64)[40:]} {
@@ -70,12 +71,9 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 
 	// In each of these a page of 200 is cut after the tenth message; what Publish reported as failed is published again.
 	for name, cut := range map[string]func(tr Transport, publisher, subscriber context.CancelFunc) bool{
-		"a cancelled Publish loses nothing": func(_ Transport, publisher, _ context.CancelFunc) bool { publisher(); return false },
-		"a subscriber that ends in mid-page loses nothing": func(_ Transport, _, subscriber context.CancelFunc) bool {
-			subscriber()
-			return false
-		},
-		"Close in mid-page loses nothing": func(tr Transport, _, _ context.CancelFunc) bool { tr.close(); return true },
+		"a cancelled Publish loses nothing":                func(_ Transport, publisher, _ context.CancelFunc) bool { publisher(); return false },
+		"a subscriber that ends in mid-page loses nothing": func(_ Transport, _, subscriber context.CancelFunc) bool { subscriber(); return false },
+		"Close in mid-page loses nothing":                  func(tr Transport, _, _ context.CancelFunc) bool { tr.close(); return true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +130,7 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 
 // numbered makes n messages of each key, interleaved; the payload is the number within the key.
 func numbered(keys []string, n int) []*message.Message {
-	var out []*message.Message
+	out := make([]*message.Message, 0, n*len(keys))
 	for i := range n {
 		for _, k := range keys {
 			m := message.NewMessage(uuid.Must(uuid.NewV7()).String(), fmt.Appendf(nil, "%d", i))
@@ -173,6 +171,7 @@ func publish(ctx context.Context, tr Transport, page []*message.Message) <-chan 
 
 // relayAll publishes, as the relay does, until nothing fails.
 func relayAll(t *testing.T, tr Transport, page []*message.Message) {
+	t.Helper()
 	for end := time.Now().Add(deadline); len(page) > 0; page = receive(t, publish(t.Context(), tr, page)) {
 		if time.Now().After(end) {
 			t.Errorf("%d messages fail for ever", len(page))
@@ -248,9 +247,9 @@ func (h *handler) total() int {
 // expect waits for n messages of each key and checks their order.
 func (h *handler) expect(t *testing.T, keys []string, n int) {
 	t.Helper()
-	var want []string
-	for i := range n {
-		want = append(want, fmt.Sprint(i))
+	want := make([]string, n)
+	for i := range want {
+		want[i] = strconv.Itoa(i)
 	}
 	for h.total() < n*len(keys) {
 		receive(t, h.change)

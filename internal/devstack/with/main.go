@@ -40,7 +40,7 @@ func main() {
 	}()
 	status, err := with(ctx, os.Args[2:])
 	if err != nil {
-		say("%v", err)
+		sayf("%v", err)
 		status = max(status, 1)
 	}
 	stop()
@@ -57,7 +57,7 @@ func with(ctx context.Context, command []string) (status int, err error) {
 		return 0, err
 	}
 	begin := time.Now()
-	say("starting PostgreSQL, two replicas and Redis in %s", dir)
+	sayf("starting PostgreSQL, two replicas and Redis in %s", dir)
 	stack, err := devstack.Start(ctx, devstack.Config{Dir: dir,
 		Replicas: []devstack.Replica{{Name: "replica"}, {Name: "lagging", ApplyDelay: 2 * time.Second}}})
 	defer func() {
@@ -67,15 +67,15 @@ func with(ctx context.Context, command []string) (status int, err error) {
 			err = errors.Join(err, stack.Stop(ctx))
 		}
 		err = errors.Join(err, devstack.Remove(ctx, dir))
-		say("stopped and removed the servers")
+		sayf("stopped and removed the servers")
 	}()
 	if err != nil && ctx.Err() != nil {
 		return 128 + int(syscall.SIGINT), errors.New("interrupted while starting")
 	} else if err != nil {
 		return 0, err
 	}
-	go func() { say("%v", <-stack.Exits()) }()
-	say("started in %.1f s, running %v", time.Since(begin).Seconds(), command)
+	go func() { sayf("%v", <-stack.Exits()) }()
+	sayf("started in %.1f s, running %v", time.Since(begin).Seconds(), command)
 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -90,11 +90,10 @@ func with(ctx context.Context, command []string) (status int, err error) {
 	}
 	_ = cmd.Wait()
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // children that it left
-	ended := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if ended.Signaled() {
+	if ended, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ended.Signaled() {
 		return 128 + int(ended.Signal()), nil
 	}
-	return ended.ExitStatus(), nil
+	return cmd.ProcessState.ExitCode(), nil
 }
 
-func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "with: "+format+"\n", args...) }
+func sayf(format string, args ...any) { fmt.Fprintf(os.Stderr, "with: "+format+"\n", args...) }
