@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	_ "embed" // banner.txt
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -125,29 +126,10 @@ func checkListeners(ctx context.Context, cfg Config) error {
 	return checkAddresses(listeners)
 }
 
-const banner = `
-Ordergate is ready, started in %.1f s.
-
-  API       http://%s
-  Admin     http://%s  (/livez /readyz /metrics /debug/pprof)
-  Payments  %s/v1/ledger  (the simulated provider's books)
-  API key   %s  (accepted here alone)
-  Contract  http://%s/openapi.json  (all error codes: /v1/errors)
-  Data      %s  (ordergate.log has a JSON line for each request and message)
-
-Place an order and wait until it is decided:
-
-  curl -i http://%s/v1/orders \
-    -H 'Authorization: Bearer %s' \
-    -H "Idempotency-Key: $(date +%%s%%N)" \
-    -H 'Content-Type: application/json' \
-    -H 'Prefer: wait=10' \
-    -d '{"currency":"EUR","customer_ref":"customer-1","lines":[{"sku":"%s","quantity":1}],"payment":{"method_token":"pm_ok"}}'
-
-Look at it again, and at how it came about, by its id: GET /v1/orders/{id}, /v1/orders/{id}/events, /v1/orders/{id}/saga.
-Other ends: pm_declined, pm_timeout, pm_error, pm_slow, pm_flaky, pm_timeout_charged, pm_duplicate (docs/running.md says what they do).
-One primary without a synchronous standby: losing this disk loses orders. Ctrl-C stops everything.
-`
+// banner is printed when the API listens.
+//
+//go:embed banner.txt
+var banner string
 
 // keptSecret reads the secret of a data folder, or makes one where there is no data yet: with another secret every id that was given
 // out would be refused.

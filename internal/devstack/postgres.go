@@ -3,6 +3,7 @@ package devstack
 import (
 	"bytes"
 	"context"
+	_ "embed" // server.conf, replica.conf
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,23 +30,12 @@ const followTimeout = 30 * time.Second
 
 // serverConf is the configuration of the primary and the replicas. Other settings have PostgreSQL's defaults: fsync and
 // synchronous_commit are on. A replica that is away for longer than 1 GB of WAL is rebuilt.
-const serverConf = `# written by ordergate at every start; ALTER SYSTEM overrides it
-listen_addresses = '127.0.0.1'
-port = %d
-unix_socket_directories = ''
-max_connections = 200
-max_wal_size = '512MB'
-max_slot_wal_keep_size = '1GB'
-timezone = 'UTC'
-log_line_prefix = '%%m [%%p] '
-`
+//
+//go:embed server.conf
+var serverConf string
 
-const replicaConf = `primary_conninfo = 'host=127.0.0.1 port=%d user=ordergate password=%s application_name=%s'
-primary_slot_name = '%s'
-recovery_min_apply_delay = '%dms'
-wal_retrieve_retry_interval = '500ms'
-wal_receiver_timeout = '10s'
-`
+//go:embed replica.conf
+var replicaConf string
 
 // postgresBin returns the folder with initdb and postgres of the major version that made the data; without data, of the newest.
 func postgresBin(data string) (string, error) {
