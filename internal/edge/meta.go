@@ -173,12 +173,3 @@ func (r *request) emptyBody() bool {
 
 // lingering is how long the rest of a body is read that nobody wants, so that a client which is still sending sees the answer.
 const lingering = 500 * time.Millisecond
-
-// writeHeader sends the status and the headers. The rest of an unread body is not waited for: net/http would, before it answers.
-func (r *request) writeHeader(status int) {
-	if !r.bodyRead && r.http.ContentLength != 0 {
-		r.response.Header().Set("Connection", "close")
-		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
-	}
-	r.response.WriteHeader(status)
-}
