@@ -178,9 +178,9 @@ func TestPrimaryDown(t *testing.T) {
 	}
 	_, err := p.GetOrder(t.Context(), mine, id, far)
 	wantCode(t, err, errcode.SYS004)
-	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, far)
+	_, err = p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 20}, far)
 	wantCode(t, err, errcode.SYS004)
-	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, anyToken)
+	_, err = p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 20}, anyToken)
 	w.must(err)
 	_, err = p.GetOrder(t.Context(), mine, w.ids.Mint(w.now(), 7), anyToken) // young: nobody can say that there is none
 	wantCode(t, err, errcode.SYS002)
@@ -241,7 +241,7 @@ func TestAReplicaThatCatchesUpInTimeIsWaitedFor(t *testing.T) {
 	tiers := map[string]int{}
 	for range 100 {
 		_, knownAt, lsn, _ := w.update(mine, id)
-		a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: 1, LSN: max(knownAt, lsn)})
+		a, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, token.Token{Timeline: 1, LSN: max(knownAt, lsn)})
 		w.must(err)
 		tiers[a.Tier]++
 		if got := w.tokenOf(a); got.LSN < lsn {
@@ -267,7 +267,7 @@ func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
 		t.Error("a client drops it")
 	}
 	tok, _ := w.signer.Parse(lost.Token)
-	a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, tok)
+	a, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, tok)
 	w.must(err)
 	if got, tier := p.get(mine, id, tok); a.Tier != "primary" || got != rev || tier != "primary" {
 		t.Errorf("the list by %s, revision %d by %s", a.Tier, got, tier)
@@ -304,7 +304,7 @@ func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
 		if got, _ := behind.get(mine, id, seen); got < rev {
 			t.Errorf("read %d after %d", got, rev)
 		}
-		b, err := behind.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: seen.Timeline, LSN: seen.LSN})
+		b, err := behind.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, token.Token{Timeline: seen.Timeline, LSN: seen.LSN})
 		w.must(err)
 		if b.Tier != "primary" {
 			t.Errorf("the list was served by %s", b.Tier)
@@ -456,7 +456,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("revision %d by %s: nobody here has heard of the new timeline", rev, tier)
 	}
 	after.bumpMinRev(orders.row(mine, id, ""), lost)                                       // heard of it, too
-	a, err := after.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken) // now they have
+	a, err := after.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken) // now they have
 	w.must(err)
 	next := w.tokenOf(a)
 	if next.Timeline != 2 || after.timeline() != 2 {
@@ -474,7 +474,7 @@ func TestFailover(t *testing.T) {
 	wantCode(t, err, errcode.SYS004)
 	before.learn(2)
 	before.replicas = nil
-	_, err = before.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	_, err = before.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	wantCode(t, err, errcode.SYS002) // its answers count for nothing
 }
 
@@ -543,7 +543,7 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	if rev, tier := away.get(mine, known, anyToken); rev != 1 || tier != "replica" {
 		t.Errorf("without a primary: revision %d by %s", rev, tier)
 	}
-	_, err := away.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	_, err := away.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	w.must(err)
 	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
 	wantCode(t, err, errcode.SYS004) // it cannot know that there is none

@@ -82,3 +82,11 @@ func (q *Queries) openCursor(scope, cursor string) (position string, ok bool) {
 	position = string(b)
 	return position, err == nil && hmac.Equal([]byte(q.cursor(scope, position)), []byte(cursor))
 }
+
+// orZero is for parameters of which absent and zero mean the same.
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -32,9 +32,10 @@ func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error)
 	}}, err
 }
 
-// ListProducts answers a page of products in the order of their skus: those whose sku or name contains the text. REQ_012: the cursor
-// is not one of this owner and text.
-func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, text string, page Page, t token.Token) (View, error) {
+// ListProducts answers a page of products in the order of their skus: those whose sku or name contains the text q. REQ_012: the
+// cursor is not one of this owner and text.
+func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.ListProductsParams, page Page, t token.Token) (View, error) {
+	text := orZero(f.Q)
 	return answerPage(ctx, q, list[querydb.ListProductsRow, api.Product]{
 		uncached: uncached{operation: "listProducts", token: t},
 		owner:    owner, filters: []string{text},

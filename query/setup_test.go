@@ -34,6 +34,8 @@ var (
 	anyToken = token.Token{}
 )
 
+type orderFilter = api.ListOrdersParams
+
 // world is a database, its replicas and a Redis, and a clock that can be put forward.
 type world struct {
 	testing.TB
