@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,19 +35,17 @@ var (
 	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
 	ownID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
-	zeros     = regexp.MustCompile(`^0+$`)
 )
 
 // traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
 // standard counts as none.
 func traceID(ctx context.Context, h http.Header) string {
-	if id := h.Get("X-Trace-ID"); id != "" && ownID.MatchString(id) {
+	if id := h.Get("X-Trace-ID"); ownID.MatchString(id) {
 		return id
 	}
-	if id := h.Get("Uber-Trace-Id"); id != "" {
-		if part := jaegerID.FindStringSubmatch(id); part != nil && !zeros.MatchString(part[1]) && !zeros.MatchString(part[2]) {
-			return part[1]
-		}
+	zero := func(id string) bool { return strings.Trim(id, "0") == "" }
+	if part := jaegerID.FindStringSubmatch(h.Get("Uber-Trace-Id")); part != nil && !zero(part[1]) && !zero(part[2]) {
+		return part[1]
 	}
 	if h.Get("Traceparent") != "" {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
