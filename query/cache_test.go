@@ -65,7 +65,7 @@ func TestTheNewestEntryStays(t *testing.T) {
 			s.keep(e, at)
 		}
 		if h := s.value.Load(); h.Timeline != 2 || h.Rev != 2 {
-			t.Fatalf("%+v stays", h.Entry)
+			t.Fatalf("%+v stays", h)
 		}
 	}
 }
@@ -216,7 +216,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	for _, id := range ids {
 		k := orders.row(mine, id, "")
 		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
-		old, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
+		old, err := reader.fromDatabase(t.Context(), requirement{of: k}, k.read)
 		w.must(err)
 		rev, _ := writer.write(mine, id)
 		w.must(reader.redis.put(t.Context(), false, old))
@@ -227,7 +227,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 		if got, _ := reader.get(mine, id, anyToken); got != rev {
 			t.Fatalf("read %d", got)
 		}
-		if kept, replaced := reader.entry(k).keep(old, w.now()); replaced || kept.Rev != rev {
+		if kept := reader.entry(k).keep(old, w.now()); kept == old || kept.Rev != rev {
 			t.Fatalf("the LRU has %d", kept.Rev)
 		}
 	}

@@ -80,7 +80,7 @@ func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (away, err er
 	if away != nil || e != nil && e.Rev >= rev {
 		return away, nil
 	}
-	if e, err = q.rowFromDatabase(ctx, k, requirement{key: k.name(), primary: true}); err != nil {
+	if e, err = q.fromDatabase(ctx, requirement{of: k, primary: true}, k.read); err != nil {
 		return nil, err
 	}
 	return q.writeThrough(ctx, e), nil
@@ -89,7 +89,8 @@ func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (away, err er
 // bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.
 func (q *Queries) bumpMinRev(k key, rev int64) {
 	if s, ok := q.lru.Peek(k); ok {
-		for old := s.minRev.Load(); rev > old && !s.minRev.CompareAndSwap(old, rev); old = s.minRev.Load() {
+		for old := s.minRev.Load(); rev > old; old = s.minRev.Load() {
+			s.minRev.CompareAndSwap(old, rev)
 		}
 	}
 	q.cfg.OnChange(k.name(), rev)

@@ -411,7 +411,7 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 		all.Go(func() {
 			k := orders.row(mine, id, "")
 			for ctx.Err() == nil {
-				e, err := p.rowFromDatabase(ctx, k, requirement{key: k.name()})
+				e, err := p.fromDatabase(ctx, requirement{of: k}, k.read)
 				if ctx.Err() != nil {
 					return
 				}
@@ -718,7 +718,7 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 			return f, q.QueryRow(ctx, `INSERT INTO inbox (consumer, message_id) VALUES ('c', gen_random_uuid()) RETURNING consumer`).Scan(new(string))
 		}
 		for range 30 {
-			_, err := p.ask(t.Context(), s, "", writing)
+			_, err := p.ask(t.Context(), s, key{}, writing)
 			if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != pg.ReadOnlyTransaction {
 				t.Fatalf("%s: %v", s.tier, err)
 			}

@@ -23,7 +23,7 @@ type Page struct {
 
 // list is a query that answers rows R as items I, a page at a time.
 type list[R, I any] struct {
-	uncached
+	request
 	owner    order.Owner
 	filters  []string // a cursor is good for the same owner and filters only
 	rows     func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]R, error)
@@ -39,7 +39,7 @@ func answerPage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Pa
 	if !ok {
 		return View{}, apierr.E(errcode.REQ012)
 	}
-	return q.answer(ctx, l.uncached, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	return q.answerUncached(ctx, l.request, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		rows, err := l.rows(ctx, db, after, int32(page.Limit)+1)
 		if l.notFound != "" && after == "" && len(rows) == 0 {
 			return found{}, err

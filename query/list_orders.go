@@ -27,8 +27,8 @@ func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListO
 		p.Before = smallestID(f.CreatedTo.Time)
 	}
 	return answerPage(ctx, q, list[querydb.ListOrdersRow, api.Order]{
-		uncached: uncached{operation: "listOrders", token: t},
-		owner:    owner, filters: []string{p.Status, p.CustomerRef, p.FromID.String(), p.Before.String()},
+		request: request{operation: "listOrders", token: t},
+		owner:   owner, filters: []string{p.Status, p.CustomerRef, p.FromID.String(), p.Before.String()},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrdersRow, error) {
 			p := p
 			p.Page = limit

@@ -60,8 +60,16 @@ type key struct {
 	text    string
 }
 
-// name is the row as tokens name it.
+// read fetches the row.
+func (k key) read(ctx context.Context, db *querydb.Queries) (found, error) {
+	return resources[k.kind].read(ctx, db, k)
+}
+
+// name is the row as tokens name it; empty for what is not one row.
 func (k key) name() string {
+	if k == (key{}) {
+		return ""
+	}
 	r := &resources[k.kind]
 	if r.ownIDs {
 		return k.id.Format(r.prefix)
