@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -98,10 +99,6 @@ type requirement struct {
 
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.answers(r.token) }
 
-func (q *Queries) requirement(k key, s *lruEntry, t token.Token) requirement {
-	return requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
-}
-
 // get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
 // such row the error is the resource's notFound, at once for a forged id.
 func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id order.ID, text string, t token.Token) (View, error) {
@@ -128,14 +125,20 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
 		q.lru.Purge() // revisions of a lost timeline mean nothing
 	}
-	detached := context.WithoutCancel(ctx)
-	for range 2 {
+	for try := 1; ; try++ {
 		s, mine := q.entry(k), false
-		r := q.requirement(k, s, t)
+		r := requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
+		if try == 3 {
+			return q.loadThrough(ctx, s, r)
+		}
 		flight := q.flights.DoChan(k.String(), func() (_ any, err error) {
 			mine = true
-			defer recovered(&err)
-			return q.loadThrough(detached, k, s, r)
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("query: panic: %v", p)
+				}
+			}()
+			return q.loadThrough(context.WithoutCancel(ctx), s, r)
 		})
 		select {
 		case <-ctx.Done():
@@ -147,19 +150,17 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 			}
 		}
 	}
-	s := q.entry(k)
-	return q.loadThrough(ctx, k, s, q.requirement(k, s, t))
 }
 
 // loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
 // answer.
-func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r requirement) (*Entry, error) {
-	e, err := q.fromRedis(ctx, k)
+func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (*Entry, error) {
+	e, err := q.fromRedis(ctx, r.of)
 	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {
 		v := s.value.Load()
 		r.behind = e != nil && !e.answers(r.token) || v != nil && !v.answers(r.token)
-		if e, err = q.fromDatabase(ctx, r, k.read); err != nil {
+		if e, err = q.fromDatabase(ctx, r, r.of.read); err != nil {
 			return nil, err
 		}
 		if healthy && !e.disconnected { // a Redis that has just failed is not tried again

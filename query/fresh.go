@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -181,12 +180,6 @@ func broken(err error) bool {
 		return refused.Code != pg.ReadOnlyTransaction && pg.Failing(refused.Code)
 	}
 	return err != nil && !errors.Is(err, context.Canceled) && apierr.From(err).Code != errcode.RATE003
-}
-
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("query: panic: %v", p)
-	}
 }
 
 // positionedQuery runs one statement between two queries of the server's position, in one round trip. All three are one implicit

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -23,11 +24,14 @@ func (q *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t
 	})
 }
 
+// undoing are the steps that take another one back.
+var undoing = []api.SagaStepName{api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation}
+
 // saga is done if no step has anything left to do. Otherwise it compensates as soon as a step failed, was given up or takes another
 // one back.
 func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 	a := api.Saga{OrderID: id.Format(order.PrefixOrder), State: api.SagaStateDone, Steps: []api.SagaStep{}}
-	compensates := false
+	inFlight, compensating := false, false
 	for _, row := range rows {
 		if row.Step == nil { // an order without steps
 			continue
@@ -40,20 +44,16 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 			info, _ := errcode.Lookup(errcode.Code(code))
 			s.LastError = &api.StepError{Code: code, Message: info.EN}
 		}
-		switch s.Name {
-		case api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation:
-			compensates = true
-		}
-		switch s.Status {
-		case api.SagaStepStatusFailed, api.SagaStepStatusSkipped:
-			compensates = true
-		case api.SagaStepStatusPending, api.SagaStepStatusRunning, api.SagaStepStatusInDoubt:
-			a.State = api.SagaStateRunning
-		}
+		failed := s.Status == api.SagaStepStatusFailed || s.Status == api.SagaStepStatusSkipped
+		compensating = compensating || failed || slices.Contains(undoing, s.Name)
+		inFlight = inFlight || !failed && s.Status != api.SagaStepStatusDone
 		a.Steps = append(a.Steps, s)
 	}
-	if compensates && a.State == api.SagaStateRunning {
+	switch {
+	case inFlight && compensating:
 		a.State = api.SagaStateCompensating
+	case inFlight:
+		a.State = api.SagaStateRunning
 	}
 	return a
 }

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -67,9 +66,7 @@ func answerPage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Pa
 
 // cursor signs a position of a list.
 func (q *Queries) cursor(scope, position string) string {
-	mac := hmac.New(sha256.New, q.cfg.CursorKey)
-	mac.Write([]byte(scope + "\x00" + position))
-	return base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
+	return base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + q.cfg.Cursors.MAC(scope+"\x00"+position)
 }
 
 // openCursor is the position that a cursor of the same list holds; no cursor holds the empty one.

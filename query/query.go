@@ -5,9 +5,7 @@
 package query
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
@@ -30,14 +27,14 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Config is what a Queries needs. Metrics, Tracer, Log, OnChange and Now may be nil.
+// Config is what a Queries needs.
 type Config struct {
-	Primary     *pgxpool.Pool         // for reads alone: as many reads run at once as it has connections. So for each replica
-	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary answers
-	Redis       redis.UniversalClient // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
-	RedisPrefix string                // of every key and channel
+	Primary     *pgxpool.Pool   // for reads alone: as many reads run at once as it has connections. So for each replica
+	Replicas    []*pgxpool.Pool // asked in turn; none: the primary answers
+	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
+	RedisPrefix string          // of every key and channel
 	Signer      token.Signer
-	CursorKey   []byte
+	Cursors     token.Signer
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
 	LRUSize     int                         // entries
@@ -81,13 +78,6 @@ type Queries struct {
 
 // New returns a Queries. Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	c.Log, c.Tracer = cmp.Or(c.Log, zap.NewNop()), cmp.Or(c.Tracer, noop.NewTracerProvider().Tracer(""))
-	if c.OnChange == nil {
-		c.OnChange = func(string, int64) {}
-	}
 	m := promauto.With(c.Metrics)
 	q := &Queries{
 		cfg:    c,
@@ -106,10 +96,10 @@ func New(c Config) (*Queries, error) {
 		q.redis = newRedisTier(c, q.timeline)
 	}
 	q.lruTimeline.Store(c.Timeline())
-	var err1, err2 error
-	q.lru, err1 = lru.New2Q[key, *lruEntry](c.LRUSize)
-	q.pendingWrites, err2 = lru.New[key, int64](maxPending)
-	return q, errors.Join(err1, err2)
+	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
+	var err error
+	q.lru, err = lru.New2Q[key, *lruEntry](c.LRUSize)
+	return q, err
 }
 
 // request is one read of an operation.
