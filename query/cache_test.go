@@ -502,7 +502,7 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	}
 	client := w.redisClient(w.RedisURL)
 	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
-	t.Cleanup(func() { client.Do(context.Background(), "ACL", "DELUSER", w.RedisPrefix) })
+	t.Cleanup(func() { client.Do(context.WithoutCancel(t.Context()), "ACL", "DELUSER", w.RedisPrefix) })
 	options, err := redis.ParseURL(w.RedisURL)
 	w.must(err)
 	options.Username, options.Password, options.ContextTimeoutEnabled = w.RedisPrefix, "secret", true
@@ -588,7 +588,7 @@ func TestRedisValues(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, e)
 	}
 	t.Run("a value cut anywhere, or with any bit flipped, is none", func(t *testing.T) {
-		for n := range len(b) {
+		for n := range b {
 			if decode(name, b[:n]) != nil {
 				t.Errorf("%d of %d bytes are a value", n, len(b))
 			}

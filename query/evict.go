@@ -71,17 +71,16 @@ func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (taken bool, 
 		return true, nil
 	}
 	e, away := q.redis.get(ctx, k)
+	if away == nil && (e == nil || e.Rev < rev) {
+		if e, err = q.fromDatabase(ctx, requirement{of: k, primary: true}, k.read); err != nil {
+			return false, err
+		}
+		return q.writeThrough(ctx, e), nil
+	}
 	if away != nil {
 		q.addPending(k, rev)
-		return false, nil
 	}
-	if e != nil && e.Rev >= rev {
-		return true, nil
-	}
-	if e, err = q.fromDatabase(ctx, requirement{of: k, primary: true}, k.read); err != nil {
-		return false, err
-	}
-	return q.writeThrough(ctx, e), nil
+	return away == nil, nil
 }
 
 // bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.

@@ -326,7 +326,8 @@ func ownServers(t *testing.T, more ...devstack.Replica) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = stack.Stop(context.Background()), devstack.Remove(context.Background(), dir) })
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() { _, _ = stack.Stop(ctx), devstack.Remove(ctx, dir) })
 	db := &pgtest.DB{PrimaryURL: stack.PrimaryURL, ReplicaURL: stack.ReplicaURLs[0], RedisURL: stack.RedisURL}
 	w := &world{TB: t, DB: db, ids: order.NewIDs(nil), signer: token.NewSigner(nil)}
 	if len(more) > 0 {
@@ -365,12 +366,12 @@ func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
 	w.on(w.ReplicaURL, "SELECT pg_wal_replay_pause()")
 	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
 	w.must(err)
-	defer c.Close(context.Background())
+	defer c.Close(t.Context())
 	_, err = c.Exec(t.Context(), "SET synchronous_commit = remote_apply")
 	w.must(err)
 	committed := make(chan error)
 	go func() {
-		_, err := c.Exec(context.Background(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
 		committed <- err
 	}()
 	w.until(func() bool {
@@ -574,7 +575,7 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	for range full.cfg.Primary.Config().MaxConns {
 		entered := make(chan struct{})
 		holding.Go(func() {
-			_ = full.primary.guard.Do(context.Background(), func(ctx context.Context) error {
+			_ = full.primary.guard.Do(t.Context(), func(ctx context.Context) error {
 				close(entered)
 				select {
 				case <-held:

@@ -302,14 +302,14 @@ func TestANotFoundAnswerCarriesAToken(t *testing.T) {
 			t.Errorf("%+v with token %+v, want tier %s", a, tok, tier)
 		}
 	}
-	cached := map[string]func(p *process) (View, error, errcode.Code){
-		"order": func(p *process) (View, error, errcode.Code) {
+	cached := map[string]func(p *process) (View, errcode.Code, error){
+		"order": func(p *process) (View, errcode.Code, error) {
 			a, err := p.GetOrder(t.Context(), mine, unknown, anyToken)
-			return a, err, errcode.ORD001
+			return a, errcode.ORD001, err
 		},
-		"product": func(p *process) (View, error, errcode.Code) {
+		"product": func(p *process) (View, errcode.Code, error) {
 			a, err := p.GetProduct(t.Context(), mine, "NONE", anyToken)
-			return a, err, errcode.CAT001
+			return a, errcode.CAT001, err
 		},
 	}
 	if len(cached) != len(resources) {
@@ -321,7 +321,7 @@ func TestANotFoundAnswerCarriesAToken(t *testing.T) {
 			tier string
 		}{{lru, "replica"}, {lru, "lru"}, {redis, "redis"}, {replica, "replica"}, {primary, "primary"}} {
 			t.Run(name+" by "+c.tier, func(t *testing.T) {
-				a, err, code := get(c.p)
+				a, code, err := get(c.p)
 				check(t, a, err, code, c.tier, 0)
 				next, _ := w.signer.Parse(a.Token)
 				if _, err = c.p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, next); err != nil {

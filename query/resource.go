@@ -28,11 +28,12 @@ const (
 	kinds
 )
 
-// The type demands an entry of every kind.
-var resources [kinds]resource = [...]resource{
+var resources = [...]resource{
 	orders:   {operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
 	products: {operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
 }
+
+const _ = uint(len(resources) - int(kinds)) // does not compile while a kind lacks its entry
 
 // kind names a resource: its index in resources.
 type kind int32

@@ -181,8 +181,9 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 				fault(at, errcode.RuleAdditionalProperties, "")
 			}
 		default:
-			if len(e.Causes) == 0 {
-				fault(at, keyword(k), wanted(k))
+			if len(e.Causes) == 0 { // the rule is the last keyword on the way to the value
+				path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)
+				fault(at, errcode.Rule(path[len(path)-1]), wanted(k))
 			}
 		}
 		for _, c := range e.Causes {
@@ -195,14 +196,6 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 	})
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), maxFaults)]
-}
-
-// keyword is the rule that a value breaks: the last keyword on the way to it.
-func keyword(k jsonschema.ErrorKind) errcode.Rule {
-	if path := k.KeywordPath(); len(path) > 0 {
-		return errcode.Rule(path[len(path)-1])
-	}
-	return errcode.RuleSchema
 }
 
 // declares tells whether a schema, or any part of it, names the property or item at the end of a path.

@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -75,15 +74,6 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		refusals: to.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_refusals_total", Help: "Requests answered with an error, by its code."}, []string{"code"}),
 		waiting:  to.NewGauge(prometheus.GaugeOpts{Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided."}),
 	}
-}
-
-// context is what a request's work runs in. A query goes on when its client has closed its sending half, for that client still reads;
-// a stream ends.
-func (r *request) context(ctx context.Context) context.Context {
-	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream {
-		ctx = context.WithoutCancel(ctx)
-	}
-	return otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.http.Header))
 }
 
 // clientGone is the status of metrics where a client did not wait for its answer: its impatience is no error of ours.

@@ -88,9 +88,9 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	t, replayed := token.Token{LSN: result.LSN}, ""
 	if !result.OrderID.IsZero() {
 		r.orderID = result.OrderID
-	}
-	if result.Rev > 0 && !result.OrderID.IsZero() { // of a replay only the position is known
-		t.Key, t.Rev = result.OrderID.Format(order.PrefixOrder), result.Rev
+		if result.Rev > 0 { // of a replay only the position is known
+			t.Key, t.Rev = r.orderID.Format(order.PrefixOrder), result.Rev
+		}
 	}
 	if result.Replayed {
 		replayed = "true"
@@ -124,23 +124,20 @@ const maxWait = 10 * time.Second
 var (
 	quotedString  = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
 	hideSeparator = strings.NewReplacer(",", " ", ";", " ")
+	waitWord      = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
 )
 
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
-	for p := range strings.SplitSeq(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace), ",") {
-		p, _, _ = strings.Cut(p, ";")
-		name, value, _ := strings.Cut(p, "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
-			continue
-		}
-		seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
-		if err != nil {
-			return 0, ""
-		}
-		wait := min(time.Duration(seconds)*time.Second, maxWait)
-		return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
+	found := waitWord.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
+	if found == nil {
+		return 0, ""
 	}
-	return 0, ""
+	seconds, err := strconv.ParseUint(strings.Trim(found[1], " \t\""), 10, 31)
+	if err != nil {
+		return 0, ""
+	}
+	wait := min(time.Duration(seconds)*time.Second, maxWait)
+	return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
@@ -135,7 +137,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	r := newRequest(hr.Context(), c)
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
-	ctx, span := s.cfg.Tracer.Start(r.context(hr.Context()), "request", trace.WithSpanKind(trace.SpanKindServer))
+	ctx := hr.Context()
+	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(hr.Header))
+	ctx, span := s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
 	w, err := s.answer(ctx, r)
 	switch {
