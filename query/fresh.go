@@ -26,10 +26,7 @@ const (
 	queueFor    = 100 * time.Millisecond // a read waits this long for a connection to one server
 )
 
-var (
-	errBehind   = errors.New("query: not as new as the token")
-	errTimeline = errors.New("query: the server is on an older timeline, or no primary")
-)
+var errTimeline = errors.New("query: the server is on an older timeline, or no primary")
 
 // server is a database that is read from.
 type server struct {
@@ -93,7 +90,7 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.answers(r.token) {
 		return e, nil
 	}
-	return nil, refusal(errBehind, true)
+	return nil, refusal(errors.New("query: not as new as the token"), true)
 }
 
 // askReplicas asks the replicas in turn until one can speak for the primary. A disconnected one cannot: its entry is returned beside.

@@ -33,8 +33,8 @@ type Config struct {
 	Replicas    []*pgxpool.Pool // asked in turn; none: the primary answers
 	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
 	RedisPrefix string          // of every key and channel
-	Signer      token.Signer
-	Cursors     token.Signer
+	Signer      token.Signer    // of consistency tokens
+	Cursors     token.Signer    // of the cursors of lists
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
 	LRUSize     int                         // entries

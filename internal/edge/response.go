@@ -122,15 +122,15 @@ func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.
 const maxWait = 10 * time.Second
 
 var (
-	quotedString  = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
-	hideSeparator = strings.NewReplacer(",", " ", ";", " ")
-	waitWord      = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
+	quotedString   = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
+	hideSeparator  = strings.NewReplacer(",", " ", ";", " ")
+	waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
 )
 
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
-	found := waitWord.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
+	found := waitPreference.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
 	if found == nil {
 		return 0, ""
 	}
