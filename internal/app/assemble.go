@@ -46,7 +46,7 @@ type Components struct {
 	timeline atomic.Uint32
 	reads    *pgxpool.Pool             // of the primary, read-only
 	replicas []*pgxpool.Pool           // read-only
-	redis    *redis.Client     // nil without Redis
+	redis    *redis.Client             // nil without Redis
 	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
 	stop     func()                    // ends the background work
 }
