@@ -1,7 +1,6 @@
 package query
 
 import (
-	"context"
 	"testing"
 	"time"
 )
@@ -14,7 +13,7 @@ func BenchmarkLRUHit(b *testing.B) {
 	_, t := p.write(mine, id)
 	p.cfg.Now = time.Now
 	p.entry(orders.row(mine, id, "")).value.Load().checked = time.Now().Add(time.Hour) // never due
-	ctx := context.Background()
+	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {
 		if a, err := p.GetOrder(ctx, mine, id, t); err != nil || a.Tier != "lru" {
@@ -36,7 +35,7 @@ func BenchmarkTiersBelow(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				p.lru.Remove(orders.row(mine, id, ""))
-				if a, err := p.GetOrder(context.Background(), mine, id, anyToken); err != nil || a.Tier != want {
+				if a, err := p.GetOrder(b.Context(), mine, id, anyToken); err != nil || a.Tier != want {
 					b.Fatal(err, a.Tier)
 				}
 			}

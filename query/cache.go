@@ -2,12 +2,12 @@ package query
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -33,6 +33,7 @@ type Entry struct {
 	of           key
 	tier         string                    // that it was read from
 	encode       func() (view.Body, error) // makes the body; nil once it is made
+	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer
 	disconnected bool                      // read from a replica that receives nothing: not for other processes
 	noLSN        bool                      // its token has no position: not for other clients
 }
@@ -54,14 +55,9 @@ func (e *Entry) newer(than *Entry) bool {
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
 	hits       prometheus.Counter
-	value      atomic.Pointer[lruValue]
+	value      atomic.Pointer[Entry]
 	minRev     atomic.Int64 // a value below this revision is not served: a newer one is known to exist
 	refreshing atomic.Bool
-}
-
-type lruValue struct {
-	Entry
-	checked time.Time // when the tiers below last had nothing newer
 }
 
 func (q *Queries) entry(k key) *lruEntry {
@@ -78,16 +74,16 @@ func (q *Queries) entry(k key) *lruEntry {
 	return s
 }
 
-// keep stores an entry, unless the present one is newer, and returns the one that stays.
-func (s *lruEntry) keep(e *Entry, now time.Time) (kept *Entry, replaced bool) {
+// keep stores an entry, unless the present one is newer, and returns the one that is the answer.
+func (s *lruEntry) keep(e *Entry, now time.Time) *Entry {
 	for {
-		old, next := s.value.Load(), &lruValue{*e, now}
-		replaced = old == nil || !old.newer(e)
-		if !replaced {
-			next.Entry = old.Entry
+		old, answer, next := s.value.Load(), e, *e
+		if old != nil && old.newer(e) {
+			answer, next = &next, *old
 		}
-		if s.value.CompareAndSwap(old, next) {
-			return &next.Entry, replaced
+		next.tier, next.checked = tierLRU, now
+		if s.value.CompareAndSwap(old, &next) {
+			return answer
 		}
 	}
 }
@@ -95,45 +91,32 @@ func (s *lruEntry) keep(e *Entry, now time.Time) (kept *Entry, replaced bool) {
 // requirement is what the answer of a read must meet.
 type requirement struct {
 	token   token.Token
-	key     string // the row as tokens name it; empty for what is not one row
-	minRev  int64  // an answer below this revision is known to be old
-	primary bool   // only the primary may answer
-	behind  bool   // a cache has an entry that only the token refuses
+	of      key   // the row; zero for what is not one row
+	minRev  int64 // an answer below this revision is known to be old
+	primary bool  // only the primary may answer
+	behind  bool  // a cache has an entry that only the token refuses
 }
 
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.answers(r.token) }
-
-func (q *Queries) requirement(k key, s *lruEntry, t token.Token) requirement {
-	return requirement{token: t, key: k.name(), minRev: max(s.minRev.Load(), q.minRev(k.id))}
-}
 
 // get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
 // such row the error is the resource's notFound, at once for a forged id.
 func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id order.ID, text string, t token.Token) (View, error) {
 	k, r, now := what.row(owner, id, text), &resources[what], q.cfg.Now()
 	if s, ok := q.lru.Get(k); ok {
-		if v := s.value.Load(); v != nil && v.Timeline == q.timeline() && v.Rev >= s.minRev.Load() && v.answers(t) {
-			if age := now.Sub(v.checked); age < missFor || v.Rev > 0 && age < staleAfter {
+		if e := s.value.Load(); e != nil && e.Timeline == q.timeline() && e.Rev >= s.minRev.Load() && e.answers(t) {
+			if age := now.Sub(e.checked); age < missFor || e.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go func() {
 						defer s.refreshing.Store(false)
 						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
 					}()
 				}
-				return show(s.hits, tierLRU, &v.Entry, r.notFound, now)
+				return show(s.hits, e, r.notFound, now)
 			}
 		}
 	}
-	if r.ownIDs && !q.cfg.IDs.Genuine(k.id) {
-		return q.forged(r.notFound)
-	}
-	traced, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
-	e, err := q.load(traced, k, t)
-	span.End()
-	if err != nil {
-		return View{}, err
-	}
-	return show(q.served.WithLabelValues(r.operation, e.tier), e.tier, e, r.notFound, q.cfg.Now())
+	return q.answer(ctx, request{r.operation, t, id, r.notFound}, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
 }
 
 // load asks the tiers below the LRU, once for all callers of the same key. A caller that needs more than the shared answer asks
@@ -142,14 +125,20 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
 		q.lru.Purge() // revisions of a lost timeline mean nothing
 	}
-	detached := context.WithoutCancel(ctx)
-	for range 2 {
+	for try := 1; ; try++ {
 		s, mine := q.entry(k), false
-		r := q.requirement(k, s, t)
+		r := requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
+		if try == 3 {
+			return q.loadThrough(ctx, s, r)
+		}
 		flight := q.flights.DoChan(k.String(), func() (_ any, err error) {
 			mine = true
-			defer recovered(&err)
-			return q.loadThrough(detached, k, s, r)
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("query: panic: %v", p)
+				}
+			}()
+			return q.loadThrough(context.WithoutCancel(ctx), s, r)
 		})
 		select {
 		case <-ctx.Done():
@@ -161,40 +150,22 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 			}
 		}
 	}
-	s := q.entry(k)
-	return q.loadThrough(ctx, k, s, q.requirement(k, s, t))
 }
 
 // loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
 // answer.
-func (q *Queries) loadThrough(ctx context.Context, k key, s *lruEntry, r requirement) (*Entry, error) {
-	e, err := q.fromRedis(ctx, k)
+func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (*Entry, error) {
+	e, err := q.fromRedis(ctx, r.of)
 	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {
 		v := s.value.Load()
 		r.behind = e != nil && !e.answers(r.token) || v != nil && !v.answers(r.token)
-		if e, err = q.rowFromDatabase(ctx, k, r); err != nil {
+		if e, err = q.fromDatabase(ctx, r, r.of.read); err != nil {
 			return nil, err
 		}
 		if healthy && !e.disconnected { // a Redis that has just failed is not tried again
 			_ = q.redis.put(ctx, false, e)
 		}
 	}
-	if kept, replaced := s.keep(e, q.cfg.Now()); !replaced {
-		newer := *kept
-		newer.tier = tierLRU
-		return &newer, nil
-	}
-	return e, nil
-}
-
-// rowFromDatabase reads a cached row from the databases.
-func (q *Queries) rowFromDatabase(ctx context.Context, k key, r requirement) (*Entry, error) {
-	e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
-		return resources[k.kind].read(ctx, db, k)
-	})
-	if err == nil {
-		e.of = k
-	}
-	return e, err
+	return s.keep(e, q.cfg.Now()), nil
 }

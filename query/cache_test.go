@@ -65,7 +65,7 @@ func TestTheNewestEntryStays(t *testing.T) {
 			s.keep(e, at)
 		}
 		if h := s.value.Load(); h.Timeline != 2 || h.Rev != 2 {
-			t.Fatalf("%+v stays", h.Entry)
+			t.Fatalf("%+v stays", h)
 		}
 	}
 }
@@ -216,7 +216,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 	for _, id := range ids {
 		k := orders.row(mine, id, "")
 		// The reader looks at its old replica, the writer overtakes it, the reader's fill comes late.
-		old, err := reader.rowFromDatabase(t.Context(), k, requirement{key: k.name()})
+		old, err := reader.fromDatabase(t.Context(), requirement{of: k}, k.read)
 		w.must(err)
 		rev, _ := writer.write(mine, id)
 		w.must(reader.redis.put(t.Context(), false, old))
@@ -227,7 +227,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 		if got, _ := reader.get(mine, id, anyToken); got != rev {
 			t.Fatalf("read %d", got)
 		}
-		if kept, replaced := reader.entry(k).keep(old, w.now()); replaced || kept.Rev != rev {
+		if kept := reader.entry(k).keep(old, w.now()); kept == old || kept.Rev != rev {
 			t.Fatalf("the LRU has %d", kept.Rev)
 		}
 	}
@@ -502,7 +502,7 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	}
 	client := w.redisClient(w.RedisURL)
 	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
-	t.Cleanup(func() { client.Do(context.Background(), "ACL", "DELUSER", w.RedisPrefix) })
+	t.Cleanup(func() { client.Do(context.WithoutCancel(t.Context()), "ACL", "DELUSER", w.RedisPrefix) })
 	options, err := redis.ParseURL(w.RedisURL)
 	w.must(err)
 	options.Username, options.Password, options.ContextTimeoutEnabled = w.RedisPrefix, "secret", true
@@ -588,7 +588,7 @@ func TestRedisValues(t *testing.T) {
 		t.Errorf("%+v, want %+v", got, e)
 	}
 	t.Run("a value cut anywhere, or with any bit flipped, is none", func(t *testing.T) {
-		for n := range len(b) {
+		for n := range b {
 			if decode(name, b[:n]) != nil {
 				t.Errorf("%d of %d bytes are a value", n, len(b))
 			}

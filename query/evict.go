@@ -38,58 +38,56 @@ func (q *Queries) WriteThrough(ctx context.Context, committed ...Entry) {
 			entries = append(entries, &e)
 		}
 	}
-	if q.writeThrough(ctx, entries...) != nil {
-		for _, e := range entries {
-			q.addPending(e.of, e.Rev)
-		}
-	}
+	q.writeThrough(ctx, entries...)
 }
 
-func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (err error) {
+// writeThrough tells whether Redis took the entries; if not, they are pending.
+func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (taken bool) {
 	for _, e := range entries {
 		q.entry(e.of).keep(e, q.cfg.Now())
 	}
-	if q.redis != nil && len(entries) > 0 {
-		err = q.redis.put(context.WithoutCancel(ctx), true, entries...)
-	}
+	taken = q.redis == nil || len(entries) == 0 || q.redis.put(context.WithoutCancel(ctx), true, entries...) == nil
 	for _, e := range entries {
+		if !taken {
+			q.addPending(e.of, e.Rev)
+		}
 		q.cfg.OnChange(e.Key, e.Rev)
 	}
-	return err
+	return taken
 }
 
 // EnsureRev makes sure that no cache goes on serving less than the revision of an order. It is for the consumer of the order's
 // events: the writer may have died between COMMIT and WriteThrough. If Redis lacks the revision, the order is read from the primary
 // and written through. Repeating it is safe. A Redis that is away is no error: it gets the entry when it is back.
 func (q *Queries) EnsureRev(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
-	k := orders.row(owner, id, "")
-	away, err := q.ensureRev(ctx, k, rev)
-	if away != nil {
-		q.addPending(k, rev)
-	}
+	_, err := q.ensureRev(ctx, orders.row(owner, id, ""), rev)
 	return err
 }
 
-// ensureRev returns in away that Redis cannot be used, in err that the primary cannot be read.
-func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (away, err error) {
+// ensureRev tells whether Redis has the revision. A revision that Redis did not take is pending.
+func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (taken bool, err error) {
 	q.bumpMinRev(k, rev)
 	if q.redis == nil {
-		return nil, nil
+		return true, nil
 	}
 	e, away := q.redis.get(ctx, k)
-	if away != nil || e != nil && e.Rev >= rev {
-		return away, nil
+	if away == nil && (e == nil || e.Rev < rev) {
+		if e, err = q.fromDatabase(ctx, requirement{of: k, primary: true}, k.read); err != nil {
+			return false, err
+		}
+		return q.writeThrough(ctx, e), nil
 	}
-	if e, err = q.rowFromDatabase(ctx, k, requirement{key: k.name(), primary: true}); err != nil {
-		return nil, err
+	if away != nil {
+		q.addPending(k, rev)
 	}
-	return q.writeThrough(ctx, e), nil
+	return away == nil, nil
 }
 
 // bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.
 func (q *Queries) bumpMinRev(k key, rev int64) {
 	if s, ok := q.lru.Peek(k); ok {
-		for old := s.minRev.Load(); rev > old && !s.minRev.CompareAndSwap(old, rev); old = s.minRev.Load() {
+		for old := s.minRev.Load(); rev > old; old = s.minRev.Load() {
+			s.minRev.CompareAndSwap(old, rev)
 		}
 	}
 	q.cfg.OnChange(k.name(), rev)
@@ -167,7 +165,7 @@ func (q *Queries) addPending(k key, rev int64) {
 func (q *Queries) flushPending(ctx context.Context) {
 	for range q.pendingWrites.Len() {
 		if k, rev, ok := q.pendingWrites.RemoveOldest(); ok {
-			if away, err := q.ensureRev(ctx, k, rev); away != nil || err != nil {
+			if taken, err := q.ensureRev(ctx, k, rev); err != nil || !taken {
 				q.addPending(k, rev)
 				return
 			}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -27,11 +26,7 @@ const (
 	queueFor    = 100 * time.Millisecond // a read waits this long for a connection to one server
 )
 
-var (
-	errBehind       = errors.New("query: not as new as the token")
-	errTimeline     = errors.New("query: the server is on an older timeline, or no primary")
-	errDisconnected = errors.New("query: the replica receives nothing from its primary")
-)
+var errTimeline = errors.New("query: the server is on an older timeline, or no primary")
 
 // server is a database that is read from.
 type server struct {
@@ -63,71 +58,68 @@ func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*
 
 // read asks a replica that satisfies r, for which it waits up to catchUp, else the primary. If the primary is away, a disconnected
 // replica may answer, but not that there is no row.
-func (q *Queries) read(ctx context.Context, r requirement, get fetch) (e *Entry, err error) {
+func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, error) {
 	foreign := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows what became of that timeline
-	behind, disconnected := r.behind || foreign && len(q.replicas) > 0, false
+	behind := r.behind || foreign && len(q.replicas) > 0
+	var disconnected *Entry
 	if len(q.replicas) > 0 && !foreign && !r.primary && r.token.LSN != token.NoPosition {
+		var e *Entry
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
-			if e, disconnected, err = q.askReplica(ctx, r.key, get, false); err == nil && r.satisfiedBy(e) {
+			if e, disconnected = q.askReplicas(ctx, r.of, get); e != nil && r.satisfiedBy(e) {
 				return e, nil
 			}
-			late := err == nil && !e.answers(r.token)
+			late := e != nil && !e.answers(r.token)
 			behind = behind || late
 			if !late || time.Now().After(deadline) {
 				break
 			}
 		}
-		if disconnected || err == nil {
+		if disconnected != nil || e != nil {
 			q.behind.Inc()
 		}
 	}
-	if e, err = q.ask(ctx, q.primary, r.key, get); err != nil {
-		if disconnected && broken(err) && apierr.From(err).Code != errcode.RATE003 { // the primary is away, not full
-			e, _, again := q.askReplica(ctx, r.key, get, true)
-			if again == nil && r.satisfiedBy(e) && e.Rev > 0 {
-				return e, nil
-			}
-			behind = behind || again == nil
+	e, err := q.ask(ctx, q.primary, r.of, get)
+	if err != nil {
+		if broken(err) && disconnected != nil && disconnected.Rev > 0 && r.satisfiedBy(disconnected) {
+			return disconnected, nil
 		}
-		return nil, refusal(err, behind)
+		return nil, refusal(err, behind || disconnected != nil)
 	}
 	visible := *e
 	visible.KnownAt++ // a commit at that very position is durable, but nobody can have seen it yet
 	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.answers(r.token) {
 		return e, nil
 	}
-	return nil, refusal(errBehind, true)
+	return nil, refusal(errors.New("query: not as new as the token"), true)
 }
 
-// askReplica asks the replicas in turn until one can speak for the primary or, if disconnectedToo, is disconnected. disconnected tells
-// whether one was.
-func (q *Queries) askReplica(ctx context.Context, key string, get fetch, disconnectedToo bool) (e *Entry, disconnected bool, err error) {
+// askReplicas asks the replicas in turn until one can speak for the primary. A disconnected one cannot: its entry is returned beside.
+func (q *Queries) askReplicas(ctx context.Context, of key, get fetch) (e, disconnected *Entry) {
 	for range q.replicas {
 		next := q.replicas[int(q.nextReplica.Add(1)%uint32(len(q.replicas)))]
-		e, err = q.ask(ctx, next, key, get)
-		disconnected = disconnected || errors.Is(err, errDisconnected)
-		if disconnectedToo && errors.Is(err, errDisconnected) {
-			e.disconnected = true
-			return e, disconnected, nil
-		}
-		if err == nil || !disconnectedToo && !refusedAtOnce(err) {
-			break // a slow server has cost enough time: the primary is next
+		e, err := q.ask(ctx, next, of, get)
+		switch {
+		case err == nil && e.disconnected:
+			disconnected = e
+		case err == nil:
+			return e, disconnected
+		case !refusedAtOnce(err):
+			return nil, disconnected // a slow server has cost enough time: the primary is next
 		}
 	}
-	return e, disconnected, err
+	return nil, disconnected
 }
 
 // refusedAtOnce tells failures that took no time: the next server may be asked.
 func refusedAtOnce(err error) bool {
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded) ||
-		errors.Is(err, errDisconnected) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
 // statement is in the answer; nothing in the answer is later than the position after it. On a primary the last commit before the
-// statement may be durable and not yet visible. With errDisconnected the entry is complete.
-func (q *Queries) ask(ctx context.Context, s *server, key string, get fetch) (*Entry, error) {
+// statement may be durable and not yet visible.
+func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := q.timeline()
 	p := &positionedQuery{pool: s.pool}
@@ -142,36 +134,35 @@ func (q *Queries) ask(ctx context.Context, s *server, key string, get fetch) (*E
 	if err != nil {
 		return nil, err
 	}
-	switch timeline := uint32(p.before.Timeline); {
-	case timeline > known:
-		q.learn(timeline)
-		known = timeline
-	case timeline < known, s.tier == tierPrimary && p.before.Standby:
+	timeline := uint32(p.before.Timeline)
+	q.learn(timeline)
+	if timeline < known || s.tier == tierPrimary && p.before.Standby {
 		return nil, errTimeline
 	}
-	e := &Entry{Key: key, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: known, LoadedAt: q.cfg.Now(), encode: f.encode}
+	e := &Entry{
+		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, LoadedAt: q.cfg.Now(),
+		encode: f.encode, disconnected: p.before.Disconnected,
+	}
 	if !p.before.Standby {
 		e.KnownAt--
 	}
-	e.Token = q.cfg.Signer.Sign(token.Token{Timeline: known, LSN: uint64(p.after.Lsn), Key: key, Rev: e.Rev})
-	if p.before.Disconnected {
-		err = errDisconnected
-	}
-	return e, err
+	e.Token = q.cfg.Signer.Sign(token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn), Key: e.Key, Rev: e.Rev})
+	return e, nil
 }
 
 // timeline is the highest known.
 func (q *Queries) timeline() uint32 { return max(q.cfg.Timeline(), q.newest.Load()) }
 
 func (q *Queries) learn(timeline uint32) {
-	for old := q.newest.Load(); timeline > old && !q.newest.CompareAndSwap(old, timeline); old = q.newest.Load() {
+	for old := q.newest.Load(); timeline > old; old = q.newest.Load() {
+		q.newest.CompareAndSwap(old, timeline)
 	}
 }
 
 // refusal is the error that a client sees of a failed read. behind: something could be read, but not as new as the token.
 func refusal(err error, behind bool) error {
 	switch {
-	case !broken(err) || apierr.From(err).Code == errcode.RATE003:
+	case !broken(err):
 		return err
 	case behind:
 		return apierr.E(errcode.SYS004, apierr.Cause(err))
@@ -179,19 +170,13 @@ func refusal(err error, behind bool) error {
 	return apierr.E(errcode.SYS002, apierr.Cause(err))
 }
 
-// broken tells a failure of a remote part from what a healthy one may answer. Our sessions are read-only, so 25006 speaks of a query of
-// ours that writes, not of a primary that became read-only.
+// broken tells a failure of a remote part from what a healthy one may answer, and from our own queue for it, which is full. Our sessions
+// are read-only, so 25006 speaks of a query of ours that writes, not of a primary that became read-only.
 func broken(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code != pg.ReadOnlyTransaction && pg.Failing(refused.Code)
 	}
-	return err != nil && !errors.Is(err, context.Canceled)
-}
-
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("query: panic: %v", p)
-	}
+	return err != nil && !errors.Is(err, context.Canceled) && apierr.From(err).Code != errcode.RATE003
 }
 
 // positionedQuery runs one statement between two queries of the server's position, in one round trip. All three are one implicit

@@ -178,9 +178,9 @@ func TestPrimaryDown(t *testing.T) {
 	}
 	_, err := p.GetOrder(t.Context(), mine, id, far)
 	wantCode(t, err, errcode.SYS004)
-	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, far)
+	_, err = p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 20}, far)
 	wantCode(t, err, errcode.SYS004)
-	_, err = p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 20}, anyToken)
+	_, err = p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 20}, anyToken)
 	w.must(err)
 	_, err = p.GetOrder(t.Context(), mine, w.ids.Mint(w.now(), 7), anyToken) // young: nobody can say that there is none
 	wantCode(t, err, errcode.SYS002)
@@ -241,7 +241,7 @@ func TestAReplicaThatCatchesUpInTimeIsWaitedFor(t *testing.T) {
 	tiers := map[string]int{}
 	for range 100 {
 		_, knownAt, lsn, _ := w.update(mine, id)
-		a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: 1, LSN: max(knownAt, lsn)})
+		a, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, token.Token{Timeline: 1, LSN: max(knownAt, lsn)})
 		w.must(err)
 		tiers[a.Tier]++
 		if got := w.tokenOf(a); got.LSN < lsn {
@@ -267,7 +267,7 @@ func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
 		t.Error("a client drops it")
 	}
 	tok, _ := w.signer.Parse(lost.Token)
-	a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, tok)
+	a, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, tok)
 	w.must(err)
 	if got, tier := p.get(mine, id, tok); a.Tier != "primary" || got != rev || tier != "primary" {
 		t.Errorf("the list by %s, revision %d by %s", a.Tier, got, tier)
@@ -304,7 +304,7 @@ func TestTokensOfReadsAskForWhatWasSeen(t *testing.T) {
 		if got, _ := behind.get(mine, id, seen); got < rev {
 			t.Errorf("read %d after %d", got, rev)
 		}
-		b, err := behind.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, token.Token{Timeline: seen.Timeline, LSN: seen.LSN})
+		b, err := behind.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, token.Token{Timeline: seen.Timeline, LSN: seen.LSN})
 		w.must(err)
 		if b.Tier != "primary" {
 			t.Errorf("the list was served by %s", b.Tier)
@@ -329,7 +329,8 @@ func ownServers(t *testing.T, more ...devstack.Replica) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = stack.Stop(context.Background()), devstack.Remove(context.Background(), dir) })
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() { _, _ = stack.Stop(ctx), devstack.Remove(ctx, dir) })
 	db := &pgtest.DB{PrimaryURL: stack.PrimaryURL, ReplicaURL: stack.ReplicaURLs[0], RedisURL: stack.RedisURL}
 	w := &world{TB: t, DB: db, ids: order.NewIDs(nil), signer: token.NewSigner(nil)}
 	if len(more) > 0 {
@@ -368,12 +369,12 @@ func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
 	w.on(w.ReplicaURL, "SELECT pg_wal_replay_pause()")
 	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
 	w.must(err)
-	defer c.Close(context.Background())
+	defer c.Close(t.Context())
 	_, err = c.Exec(t.Context(), "SET synchronous_commit = remote_apply")
 	w.must(err)
 	committed := make(chan error)
 	go func() {
-		_, err := c.Exec(context.Background(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
 		committed <- err
 	}()
 	w.until(func() bool {
@@ -414,7 +415,7 @@ func TestPositionsStandAroundTheRead(t *testing.T) {
 		all.Go(func() {
 			k := orders.row(mine, id, "")
 			for ctx.Err() == nil {
-				e, err := p.rowFromDatabase(ctx, k, requirement{key: k.name()})
+				e, err := p.fromDatabase(ctx, requirement{of: k}, k.read)
 				if ctx.Err() != nil {
 					return
 				}
@@ -459,7 +460,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("revision %d by %s: nobody here has heard of the new timeline", rev, tier)
 	}
 	after.bumpMinRev(orders.row(mine, id, ""), lost)                                       // heard of it, too
-	a, err := after.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken) // now they have
+	a, err := after.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken) // now they have
 	w.must(err)
 	next := w.tokenOf(a)
 	if next.Timeline != 2 || after.timeline() != 2 {
@@ -477,7 +478,7 @@ func TestFailover(t *testing.T) {
 	wantCode(t, err, errcode.SYS004)
 	before.learn(2)
 	before.replicas = nil
-	_, err = before.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	_, err = before.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	wantCode(t, err, errcode.SYS002) // its answers count for nothing
 }
 
@@ -546,7 +547,7 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	if rev, tier := away.get(mine, known, anyToken); rev != 1 || tier != "replica" {
 		t.Errorf("without a primary: revision %d by %s", rev, tier)
 	}
-	_, err := away.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, anyToken)
+	_, err := away.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	w.must(err)
 	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
 	wantCode(t, err, errcode.SYS004) // it cannot know that there is none
@@ -577,7 +578,7 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	for range full.cfg.Primary.Config().MaxConns {
 		entered := make(chan struct{})
 		holding.Go(func() {
-			_ = full.primary.guard.Do(context.Background(), func(ctx context.Context) error {
+			_ = full.primary.guard.Do(t.Context(), func(ctx context.Context) error {
 				close(entered)
 				select {
 				case <-held:
@@ -721,7 +722,7 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 			return f, q.QueryRow(ctx, `INSERT INTO inbox (consumer, message_id) VALUES ('c', gen_random_uuid()) RETURNING consumer`).Scan(new(string))
 		}
 		for range 30 {
-			_, err := p.ask(t.Context(), s, "", writing)
+			_, err := p.ask(t.Context(), s, key{}, writing)
 			if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != pg.ReadOnlyTransaction {
 				t.Fatalf("%s: %v", s.tier, err)
 			}

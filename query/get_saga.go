@@ -16,18 +16,21 @@ import (
 
 // GetSaga answers how far an order's saga is. ORD_001: there is no such order.
 func (q *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
-	u := uncached{operation: "getOrderSaga", token: t, id: id, notFound: errcode.ORD001}
-	return q.answer(ctx, u, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	r := request{operation: "getOrderSaga", token: t, id: id, notFound: errcode.ORD001}
+	return q.answerUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		rows, err := db.GetSaga(ctx, querydb.GetSagaParams{Account: owner.Account, Mode: owner.Mode, ID: uuid.UUID(id)})
 		return found{int64(len(rows)), func() (view.Body, error) { return view.Finish(saga(id, rows), 0) }}, err
 	})
 }
 
+// undoing are the steps that take another one back.
+var undoing = []api.SagaStepName{api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation}
+
 // saga is done if no step has anything left to do. Otherwise it compensates as soon as a step failed, was given up or takes another
 // one back.
 func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 	a := api.Saga{OrderID: id.Format(order.PrefixOrder), State: api.SagaStateDone, Steps: []api.SagaStep{}}
-	compensates := false
+	inFlight, compensating := false, false
 	for _, row := range rows {
 		if row.Step == nil { // an order without steps
 			continue
@@ -49,8 +52,11 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 		}
 		a.Steps = append(a.Steps, s)
 	}
-	if compensates && a.State == api.SagaStateRunning {
+	switch {
+	case inFlight && compensating:
 		a.State = api.SagaStateCompensating
+	case inFlight:
+		a.State = api.SagaStateRunning
 	}
 	return a
 }

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -23,7 +22,7 @@ type Page struct {
 
 // list is a query that answers rows R as items I, a page at a time.
 type list[R, I any] struct {
-	uncached
+	request
 	owner    order.Owner
 	filters  []string // a cursor is good for the same owner and filters only
 	rows     func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]R, error)
@@ -39,7 +38,7 @@ func answerPage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Pa
 	if !ok {
 		return View{}, apierr.E(errcode.REQ012)
 	}
-	return q.answer(ctx, l.uncached, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	return q.answerUncached(ctx, l.request, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		rows, err := l.rows(ctx, db, after, int32(page.Limit)+1)
 		if l.notFound != "" && after == "" && len(rows) == 0 {
 			return found{}, err
@@ -67,9 +66,7 @@ func answerPage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Pa
 
 // cursor signs a position of a list.
 func (q *Queries) cursor(scope, position string) string {
-	mac := hmac.New(sha256.New, q.cfg.CursorKey)
-	mac.Write([]byte(scope + "\x00" + position))
-	return base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
+	return base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + q.cfg.Cursors.MAC(scope+"\x00"+position)
 }
 
 // openCursor is the position that a cursor of the same list holds; no cursor holds the empty one.
@@ -81,4 +78,12 @@ func (q *Queries) openCursor(scope, cursor string) (position string, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(encoded)
 	position = string(b)
 	return position, err == nil && hmac.Equal([]byte(q.cursor(scope, position)), []byte(cursor))
+}
+
+// orZero is for parameters of which absent and zero mean the same.
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }

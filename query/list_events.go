@@ -19,8 +19,8 @@ import (
 // not one of this order.
 func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (View, error) {
 	return answerPage(ctx, q, list[querydb.ListOrderEventsRow, event]{
-		uncached: uncached{operation: "listOrderEvents", token: t, id: id, notFound: errcode.ORD001}, // every order has a first event
-		owner:    owner, filters: []string{id.Format(order.PrefixOrder)},
+		request: request{operation: "listOrderEvents", token: t, id: id, notFound: errcode.ORD001}, // every order has a first event
+		owner:   owner, filters: []string{id.Format(order.PrefixOrder)},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrderEventsRow, error) {
 			version, _ := strconv.ParseInt(after, 10, 64) // of the empty position: 0
 			return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: version, Page: limit})

@@ -14,25 +14,21 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// OrderFilter narrows a list of orders. An empty text and a nil time narrow nothing.
-type OrderFilter struct {
-	Status      string
-	CustomerRef string
-	From, To    *time.Time // placed from From on and before To, both cut to milliseconds
-}
-
-// ListOrders answers a page of orders, the newest first. REQ_012: the cursor is not one of this owner and these filters.
-func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f OrderFilter, page Page, t token.Token) (View, error) {
-	p := querydb.ListOrdersParams{Account: owner.Account, Mode: owner.Mode, Status: f.Status, CustomerRef: f.CustomerRef, Before: uuid.Max}
-	if f.From != nil {
-		p.FromID = smallestID(*f.From)
+// ListOrders answers a page of orders, the newest first. The times of the filters are cut to milliseconds. REQ_012: the cursor is not
+// one of this owner and these filters.
+func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListOrdersParams, page Page, t token.Token) (View, error) {
+	p := querydb.ListOrdersParams{
+		Account: owner.Account, Mode: owner.Mode, Status: string(orZero(f.Status)), CustomerRef: orZero(f.CustomerRef), Before: uuid.Max,
 	}
-	if f.To != nil {
-		p.Before = smallestID(*f.To)
+	if f.CreatedFrom != nil {
+		p.FromID = smallestID(f.CreatedFrom.Time)
+	}
+	if f.CreatedTo != nil {
+		p.Before = smallestID(f.CreatedTo.Time)
 	}
 	return answerPage(ctx, q, list[querydb.ListOrdersRow, api.Order]{
-		uncached: uncached{operation: "listOrders", token: t},
-		owner:    owner, filters: []string{f.Status, f.CustomerRef, p.FromID.String(), p.Before.String()},
+		request: request{operation: "listOrders", token: t},
+		owner:   owner, filters: []string{p.Status, p.CustomerRef, p.FromID.String(), p.Before.String()},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrdersRow, error) {
 			p := p
 			p.Page = limit

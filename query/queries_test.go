@@ -11,6 +11,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -56,7 +57,7 @@ func TestListOrders(t *testing.T) {
 	}
 	w.insert(foreign, w.ids.Mint(begin, 8), "a", order.StatusPending)
 	w.insert(mineLive, w.ids.Mint(begin, 7), "a", order.StatusPending)
-	pages := func(f OrderFilter, limit int) (ids []string, n int) {
+	pages := func(f orderFilter, limit int) (ids []string, n int) {
 		t.Helper()
 		for cursor := ""; ; n++ {
 			a, err := p.ListOrders(t.Context(), mine, f, Page{limit, cursor}, anyToken)
@@ -71,25 +72,25 @@ func TestListOrders(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		filter OrderFilter
+		filter api.ListOrdersParams
 		limit  int
 		want   []string
 		pages  int
 	}{
-		"all on one page":       {OrderFilter{}, 20, all, 1},
-		"an exact page is last": {OrderFilter{}, 7, all, 1},
-		"several pages":         {OrderFilter{}, 2, all, 4},
-		"one customer":          {OrderFilter{CustomerRef: "b"}, 2, []string{all[1], all[3], all[5]}, 2},
-		"one status":            {OrderFilter{Status: "confirmed"}, 20, []string{all[1], all[3], all[5]}, 1},
-		"both":                  {OrderFilter{Status: "confirmed", CustomerRef: "a"}, 20, nil, 1},
-		"from, itself included": {OrderFilter{From: new(begin.Add(5 * time.Minute))}, 20, all[:2], 1},
-		"to, itself not":        {OrderFilter{To: new(begin.Add(2 * time.Minute))}, 1, all[5:], 2},
-		"a range":               {OrderFilter{From: new(begin.Add(time.Minute)), To: new(begin.Add(3*time.Minute + time.Microsecond))}, 20, all[4:6], 1},
-		"before and after time": {OrderFilter{From: new(time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)), To: new(time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC))}, 20, all, 1},
-		"nothing in that time":  {OrderFilter{From: new(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}, 20, nil, 1},
-		"to the year 1":         {OrderFilter{To: new(time.Time)}, 20, nil, 1}, // absent and zero differ
-		"from the year 1":       {OrderFilter{From: new(time.Time)}, 20, all, 1},
-		"no such customer":      {OrderFilter{CustomerRef: "' OR true --"}, 20, nil, 1},
+		"all on one page":       {orderFilter{}, 20, all, 1},
+		"an exact page is last": {orderFilter{}, 7, all, 1},
+		"several pages":         {orderFilter{}, 2, all, 4},
+		"one customer":          {orderFilter{CustomerRef: new("b")}, 2, []string{all[1], all[3], all[5]}, 2},
+		"one status":            {orderFilter{Status: new(api.ListOrdersParamsStatusConfirmed)}, 20, []string{all[1], all[3], all[5]}, 1},
+		"both":                  {orderFilter{Status: new(api.ListOrdersParamsStatusConfirmed), CustomerRef: new("a")}, 20, nil, 1},
+		"from, itself included": {orderFilter{CreatedFrom: &rfc3339.Time{Time: begin.Add(5 * time.Minute)}}, 20, all[:2], 1},
+		"to, itself not":        {orderFilter{CreatedTo: &rfc3339.Time{Time: begin.Add(2 * time.Minute)}}, 1, all[5:], 2},
+		"a range":               {orderFilter{CreatedFrom: &rfc3339.Time{Time: begin.Add(time.Minute)}, CreatedTo: &rfc3339.Time{Time: begin.Add(3*time.Minute + time.Microsecond)}}, 20, all[4:6], 1},
+		"before and after time": {orderFilter{CreatedFrom: &rfc3339.Time{Time: time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)}, CreatedTo: &rfc3339.Time{Time: time.Date(99999, 1, 1, 0, 0, 0, 0, time.UTC)}}, 20, all, 1},
+		"nothing in that time":  {orderFilter{CreatedFrom: &rfc3339.Time{Time: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}}, 20, nil, 1},
+		"to the year 1":         {orderFilter{CreatedTo: new(rfc3339.Time)}, 20, nil, 1}, // absent and zero differ
+		"from the year 1":       {orderFilter{CreatedFrom: new(rfc3339.Time)}, 20, all, 1},
+		"no such customer":      {orderFilter{CustomerRef: new("' OR true --")}, 20, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, n := pages(c.filter, c.limit)
@@ -99,45 +100,45 @@ func TestListOrders(t *testing.T) {
 		})
 	}
 	t.Run("equal pages have equal ETags", func(t *testing.T) {
-		a, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 2}, anyToken)
+		a, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 2}, anyToken)
 		w.must(err)
-		b, err := p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 2}, anyToken)
+		b, err := p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 2}, anyToken)
 		w.must(err)
 		if a.ETag != b.ETag {
 			t.Errorf("%s and %s", a.ETag, b.ETag)
 		}
-		if empty, err := p.ListOrders(t.Context(), order.Owner{Account: 99, Mode: "test"}, OrderFilter{}, Page{Limit: 2}, anyToken); err != nil || string(empty.Bytes) != "{\"data\":[],\"next_cursor\":null}\n" {
+		if empty, err := p.ListOrders(t.Context(), order.Owner{Account: 99, Mode: "test"}, orderFilter{}, Page{Limit: 2}, anyToken); err != nil || string(empty.Bytes) != "{\"data\":[],\"next_cursor\":null}\n" {
 			t.Errorf("%s, %v", empty.Bytes, err)
 		}
 	})
 	t.Run("a cursor is good for its own list only", func(t *testing.T) {
-		first := func(owner order.Owner, f OrderFilter) string {
+		first := func(owner order.Owner, f orderFilter) string {
 			a, err := p.ListOrders(t.Context(), owner, f, Page{Limit: 1}, anyToken)
 			return *decoded[api.OrderList](t, a, err).NextCursor
 		}
-		cursor := first(mine, OrderFilter{})
-		refused := func(owner order.Owner, f OrderFilter, cursor string) {
+		cursor := first(mine, orderFilter{})
+		refused := func(owner order.Owner, f orderFilter, cursor string) {
 			t.Helper()
 			_, err := p.ListOrders(t.Context(), owner, f, Page{1, cursor}, anyToken)
 			wantCode(t, err, errcode.REQ012)
 		}
-		refused(foreign, OrderFilter{}, cursor)
-		refused(mineLive, OrderFilter{}, cursor)
-		refused(mine, OrderFilter{Status: "confirmed"}, cursor)
-		refused(mine, OrderFilter{CustomerRef: "a"}, cursor)
-		refused(mine, OrderFilter{From: new(begin)}, cursor)
-		refused(mine, OrderFilter{To: new(begin.Add(time.Hour))}, cursor)
-		refused(mine, OrderFilter{}, first(mine, OrderFilter{CustomerRef: "a"}))
+		refused(foreign, orderFilter{}, cursor)
+		refused(mineLive, orderFilter{}, cursor)
+		refused(mine, orderFilter{Status: new(api.ListOrdersParamsStatusConfirmed)}, cursor)
+		refused(mine, orderFilter{CustomerRef: new("a")}, cursor)
+		refused(mine, orderFilter{CreatedFrom: &rfc3339.Time{Time: begin}}, cursor)
+		refused(mine, orderFilter{CreatedTo: &rfc3339.Time{Time: begin.Add(time.Hour)}}, cursor)
+		refused(mine, orderFilter{}, first(mine, orderFilter{CustomerRef: new("a")}))
 		for i := range len(cursor) {
 			changed := []byte(cursor)
 			changed[i] ^= 1
-			refused(mine, OrderFilter{}, string(changed))
-			refused(mine, OrderFilter{}, cursor[:i]+cursor[i+1:])
+			refused(mine, orderFilter{}, string(changed))
+			refused(mine, orderFilter{}, cursor[:i]+cursor[i+1:])
 		}
 		for _, rubbish := range []string{".", "x", cursor + "A", cursor + ".", "." + cursor, strings.Repeat("A", 512), "%00", "ü"} {
-			refused(mine, OrderFilter{}, rubbish)
+			refused(mine, orderFilter{}, rubbish)
 		}
-		_, err := p.ListProducts(t.Context(), mine, "", Page{1, cursor}, anyToken)
+		_, err := p.ListProducts(t.Context(), mine, api.ListProductsParams{}, Page{1, cursor}, anyToken)
 		wantCode(t, err, errcode.REQ012)
 		_, err = p.ListOrderEvents(t.Context(), mine, w.place(mine, 0), Page{1, cursor}, anyToken)
 		wantCode(t, err, errcode.REQ012)
@@ -242,7 +243,7 @@ func TestProducts(t *testing.T) {
 	skus := func(q string, limit int) (got []string) {
 		t.Helper()
 		for cursor := ""; ; {
-			a, err := p.ListProducts(t.Context(), mine, q, Page{limit, cursor}, anyToken)
+			a, err := p.ListProducts(t.Context(), mine, api.ListProductsParams{Q: &q}, Page{limit, cursor}, anyToken)
 			list := decoded[api.ProductList](t, a, err)
 			for _, product := range list.Data {
 				got = append(got, product.Sku)
@@ -250,7 +251,7 @@ func TestProducts(t *testing.T) {
 			if list.NextCursor == nil {
 				return got
 			}
-			_, err = p.ListProducts(t.Context(), mine, q+"x", Page{limit, *list.NextCursor}, anyToken)
+			_, err = p.ListProducts(t.Context(), mine, api.ListProductsParams{Q: new(q + "x")}, Page{limit, *list.NextCursor}, anyToken)
 			wantCode(t, err, errcode.REQ012)
 			cursor = *list.NextCursor
 		}
@@ -301,14 +302,14 @@ func TestANotFoundAnswerCarriesAToken(t *testing.T) {
 			t.Errorf("%+v with token %+v, want tier %s", a, tok, tier)
 		}
 	}
-	cached := map[string]func(p *process) (View, error, errcode.Code){
-		"order": func(p *process) (View, error, errcode.Code) {
+	cached := map[string]func(p *process) (View, errcode.Code, error){
+		"order": func(p *process) (View, errcode.Code, error) {
 			a, err := p.GetOrder(t.Context(), mine, unknown, anyToken)
-			return a, err, errcode.ORD001
+			return a, errcode.ORD001, err
 		},
-		"product": func(p *process) (View, error, errcode.Code) {
+		"product": func(p *process) (View, errcode.Code, error) {
 			a, err := p.GetProduct(t.Context(), mine, "NONE", anyToken)
-			return a, err, errcode.CAT001
+			return a, errcode.CAT001, err
 		},
 	}
 	if len(cached) != len(resources) {
@@ -320,10 +321,10 @@ func TestANotFoundAnswerCarriesAToken(t *testing.T) {
 			tier string
 		}{{lru, "replica"}, {lru, "lru"}, {redis, "redis"}, {replica, "replica"}, {primary, "primary"}} {
 			t.Run(name+" by "+c.tier, func(t *testing.T) {
-				a, err, code := get(c.p)
+				a, code, err := get(c.p)
 				check(t, a, err, code, c.tier, 0)
 				next, _ := w.signer.Parse(a.Token)
-				if _, err = c.p.ListOrders(t.Context(), mine, OrderFilter{}, Page{Limit: 1}, next); err != nil {
+				if _, err = c.p.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, next); err != nil {
 					t.Errorf("its token is of no use: %v", err)
 				}
 			})

@@ -5,9 +5,7 @@
 package query
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -19,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
@@ -30,14 +27,14 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Config is what a Queries needs. Metrics, Tracer, Log, OnChange and Now may be nil.
+// Config is what a Queries needs.
 type Config struct {
-	Primary     *pgxpool.Pool         // for reads alone: as many reads run at once as it has connections. So for each replica
-	Replicas    []*pgxpool.Pool       // asked in turn; none: the primary answers
-	Redis       redis.UniversalClient // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
-	RedisPrefix string                // of every key and channel
-	Signer      token.Signer
-	CursorKey   []byte
+	Primary     *pgxpool.Pool   // for reads alone: as many reads run at once as it has connections. So for each replica
+	Replicas    []*pgxpool.Pool // asked in turn; none: the primary answers
+	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
+	RedisPrefix string          // of every key and channel
+	Signer      token.Signer    // of consistency tokens
+	Cursors     token.Signer    // of the cursors of lists
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
 	LRUSize     int                         // entries
@@ -81,13 +78,6 @@ type Queries struct {
 
 // New returns a Queries. Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	c.Log, c.Tracer = cmp.Or(c.Log, zap.NewNop()), cmp.Or(c.Tracer, noop.NewTracerProvider().Tracer(""))
-	if c.OnChange == nil {
-		c.OnChange = func(string, int64) {}
-	}
 	m := promauto.With(c.Metrics)
 	q := &Queries{
 		cfg:    c,
@@ -106,45 +96,47 @@ func New(c Config) (*Queries, error) {
 		q.redis = newRedisTier(c, q.timeline)
 	}
 	q.lruTimeline.Store(c.Timeline())
-	var err1, err2 error
-	q.lru, err1 = lru.New2Q[key, *lruEntry](c.LRUSize)
-	q.pendingWrites, err2 = lru.New[key, int64](maxPending)
-	return q, errors.Join(err1, err2)
+	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
+	var err error
+	q.lru, err = lru.New2Q[key, *lruEntry](c.LRUSize)
+	return q, err
 }
 
-// uncached is a read that no cache keeps.
-type uncached struct {
-	operation string // operationId
-	token     token.Token
+// request is one read of an operation.
+type request struct {
+	operation string       // operationId
+	token     token.Token  // the answer is at least as new
 	id        order.ID     // of the resource that it is about; zero: not asked by an id of ours
 	notFound  errcode.Code // if there is no such resource; empty: there is always an answer
 }
 
-// answer reads from a database.
-func (q *Queries) answer(ctx context.Context, u uncached, get fetch) (View, error) {
-	if !u.id.IsZero() && !q.cfg.IDs.Genuine(u.id) {
-		return q.forged(u.notFound)
+// answer finds the entry that answers a request. A forged id is refused without a look: nothing was read, so its token asks for nothing.
+func (q *Queries) answer(ctx context.Context, r request, find func(context.Context) (*Entry, error)) (View, error) {
+	if !r.id.IsZero() && !q.cfg.IDs.Genuine(r.id) {
+		return View{Token: q.cfg.Signer.Sign(token.Token{})}, apierr.E(r.notFound)
 	}
-	ctx, span := q.cfg.Tracer.Start(ctx, "query "+u.operation)
+	ctx, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
 	defer span.End()
-	e, err := q.fromDatabase(ctx, requirement{token: u.token, minRev: q.minRev(u.id)}, get)
+	e, err := find(ctx)
 	if err != nil {
 		return View{}, err
 	}
-	return show(q.served.WithLabelValues(u.operation, e.tier), e.tier, e, u.notFound, e.LoadedAt)
+	return show(q.served.WithLabelValues(r.operation, e.tier), e, r.notFound, q.cfg.Now())
+}
+
+// answerUncached answers from a database what no cache keeps.
+func (q *Queries) answerUncached(ctx context.Context, r request, get fetch) (View, error) {
+	return q.answer(ctx, r, func(ctx context.Context) (*Entry, error) {
+		return q.fromDatabase(ctx, requirement{token: r.token, minRev: q.minRev(r.id)}, get)
+	})
 }
 
 // show makes the View of an entry and counts it.
-func show(served prometheus.Counter, tier string, e *Entry, notFound errcode.Code, now time.Time) (View, error) {
+func show(served prometheus.Counter, e *Entry, notFound errcode.Code, now time.Time) (View, error) {
 	served.Inc()
-	v := View{Body: e.Body, Token: e.Token, Tier: tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
+	v := View{Body: e.Body, Token: e.Token, Tier: e.tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
 	if e.Rev == 0 {
 		return v, apierr.E(notFound)
 	}
 	return v, nil
-}
-
-// forged refuses an id that is not ours. Nothing was read, so the token asks for nothing.
-func (q *Queries) forged(notFound errcode.Code) (View, error) {
-	return View{Token: q.cfg.Signer.Sign(token.Token{})}, apierr.E(notFound)
 }

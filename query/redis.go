@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +28,7 @@ const (
 
 // redisTier is the cache that all processes share. It may lose everything at any time.
 type redisTier struct {
-	client   redis.UniversalClient
+	client   *redis.Client
 	prefix   string
 	timeline func() uint32
 	guard    *guard.Guard
@@ -82,19 +81,14 @@ func (q *Queries) fromRedis(ctx context.Context, k key) (e *Entry, err error) {
 func (c *redisTier) name(ctx context.Context, timeline uint32, k key) (string, error) {
 	master := c.master.Load()
 	if master == nil {
-		id := "cluster" // its masters change one by one
-		if _, many := c.client.(*redis.ClusterClient); !many {
-			info, err := c.client.Info(ctx, "replication").Result()
-			if err != nil {
-				return "", err
-			}
-			_, id, _ = strings.Cut(info, "master_replid:")
-			id = id[:min(8, len(id))]
+		info, err := c.client.InfoMap(ctx, "replication").Result()
+		if err != nil {
+			return "", err
 		}
-		master = &id
+		master = new(info["Replication"]["master_replid"])
 		c.master.Store(master)
 	}
-	return fmt.Sprintf("%scache3:{%08x:%s:%s}", c.prefix, timeline, *master, k), nil
+	return fmt.Sprintf("%scache3:{%08x:%.8s:%s}", c.prefix, timeline, *master, k), nil
 }
 
 // do makes a call of at most redisTimeout. go-redis minds a context's deadline, not its end, and the guard sets no deadline.

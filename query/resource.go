@@ -28,11 +28,12 @@ const (
 	kinds
 )
 
-// The type demands an entry of every kind.
-var resources [kinds]resource = [...]resource{
+var resources = [...]resource{
 	orders:   {operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
 	products: {operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
 }
+
+const _ = uint(len(resources) - int(kinds)) // does not compile while a kind lacks its entry
 
 // kind names a resource: its index in resources.
 type kind int32
@@ -60,8 +61,16 @@ type key struct {
 	text    string
 }
 
-// name is the row as tokens name it.
+// read fetches the row.
+func (k key) read(ctx context.Context, db *querydb.Queries) (found, error) {
+	return resources[k.kind].read(ctx, db, k)
+}
+
+// name is the row as tokens name it; empty for what is not one row.
 func (k key) name() string {
+	if k == (key{}) {
+		return ""
+	}
 	r := &resources[k.kind]
 	if r.ownIDs {
 		return k.id.Format(r.prefix)

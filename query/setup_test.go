@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -33,6 +35,8 @@ var (
 	mineLive = order.Owner{Account: 7, Mode: "live"}
 	anyToken = token.Token{}
 )
+
+type orderFilter = api.ListOrdersParams
 
 // world is a database, its replicas and a Redis, and a clock that can be put forward.
 type world struct {
@@ -65,7 +69,7 @@ func (w *world) pool(url string) *pgxpool.Pool {
 	return pool
 }
 
-func (w *world) redisClient(url string) redis.UniversalClient {
+func (w *world) redisClient(url string) *redis.Client {
 	w.Helper()
 	options, err := redis.ParseURL(url)
 	w.must(err)
@@ -81,7 +85,8 @@ func (w *world) process(change ...func(*Config)) *process {
 	registry := prometheus.NewRegistry()
 	c := Config{
 		Primary: w.pool(w.PrimaryURL), Replicas: []*pgxpool.Pool{w.pool(w.ReplicaURL)}, Redis: w.redisClient(w.RedisURL), RedisPrefix: w.RedisPrefix,
-		Signer: w.signer, CursorKey: []byte("cursors"), IDs: w.ids, Timeline: func() uint32 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
+		Signer: w.signer, Cursors: token.NewSigner([]byte("cursors")), IDs: w.ids, Timeline: func() uint32 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
+		OnChange: func(string, int64) {}, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 	}
 	for _, f := range change {
 		f(&c)

@@ -43,7 +43,7 @@ type Components struct {
 	timeline atomic.Uint32
 	reads    *pgxpool.Pool             // of the primary, read-only
 	replicas []*pgxpool.Pool           // read-only
-	redis    redis.UniversalClient     // nil without Redis
+	redis    *redis.Client             // nil without Redis
 	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
 	stop     func()                    // ends the background work
 }
@@ -95,8 +95,8 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		}
 	}
 	c.Queries, err = query.New(query.Config{
-		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, CursorKey: secretFor(cfg.Secret, "cursors"),
-		IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")),
+		IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)

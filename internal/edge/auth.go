@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -39,30 +40,33 @@ type Authenticator struct {
 	find   func(ctx context.Context, hash []byte) (*Key, error) // nil: no such key
 	static map[[32]byte]*Key
 	now    func() time.Time
-	known  *lru.Cache[[32]byte, foundKey]
-	none   *lru.Cache[[32]byte, foundKey] // apart, so that made-up keys push no real one out
-	keys   *guard.Guard                   // around find for keys that were good, so that strangers keep none of them out
-	others *guard.Guard                   // for all others
+	good   lookUps // apart, so that made-up keys push no real one out, and strangers keep none waiting
+	others lookUps
 	flight singleflight.Group
+}
+
+// lookUps remembers what was found, and bounds what is looked up at once.
+type lookUps struct {
+	*lru.Cache[[32]byte, *foundKey]
+	guard *guard.Guard
 }
 
 type foundKey struct {
 	key   *Key // nil: there is none
 	at    time.Time
-	after time.Time // the database did not answer, and is not asked again before
+	retry atomic.Pointer[time.Time] // the database did not answer, and is not asked again before
 }
 
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
 // valid without a look-up, by their text.
 func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
-	around := func(name string) *guard.Guard {
-		return guard.New(guard.Config{
+	lookUpsOf := func(name string) lookUps {
+		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
+		return lookUps{cache, guard.New(guard.Config{
 			Name: name, Concurrent: 8, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
-		})
+		})}
 	}
-	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, keys: around("keys"), others: around("other keys")}
-	a.known, _ = lru.New[[32]byte, foundKey](keysCached) // fails for a size below one alone
-	a.none, _ = lru.New[[32]byte, foundKey](keysCached)
+	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
 	for text, key := range static {
 		a.static[sha256.Sum256([]byte(text))] = key
 	}
@@ -103,47 +107,41 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 	if key := a.static[hash]; key != nil {
 		return key, nil
 	}
-	known, ok := a.known.Get(hash)
-	if !ok {
-		known, ok = a.none.Get(hash)
+	known, good := a.good.Get(hash)
+	from := a.good
+	if !good {
+		from = a.others
+		known, _ = a.others.Get(hash)
 	}
-	age := a.now().Sub(known.at)
-	if ok && (age < keyFresh || age < keyUsable && a.now().Before(known.after)) {
-		return known.key, nil
-	}
-	if latest, there := a.known.Peek(hash); there && !latest.after.IsZero() { // it was away: one asks again, the others go on
-		latest.after = a.now().Add(keyRetry)
-		a.known.Add(hash, latest)
-	}
-	found, err, _ := a.flight.Do(string(hash[:]), func() (any, error) {
-		var key *Key
-		around := a.others
-		if ok && known.key != nil {
-			around = a.keys
+	if known != nil {
+		retry, age := known.retry.Load(), a.now().Sub(known.at)
+		if age < keyFresh || age < keyUsable && retry != nil && a.now().Before(*retry) {
+			return known.key, nil
 		}
-		err := around.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
-			key, err = a.find(ctx, hash[:])
+		if retry != nil { // it was away: one asks again, the others go on
+			known.retry.Store(new(a.now().Add(keyRetry)))
+		}
+	}
+	found, err, _ := a.flight.Do(string(hash[:]), func() (key any, err error) {
+		latest := &foundKey{at: a.now()}
+		err = from.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
+			latest.key, err = a.find(ctx, hash[:])
 			return err
 		})
-		if err != nil {
-			if latest, there := a.known.Peek(hash); there && a.now().Sub(latest.at) < keyUsable {
-				latest.after = a.now().Add(keyRetry)
-				a.known.Add(hash, latest)
-				return latest.key, nil
-			}
+		switch {
+		case err != nil && good && a.now().Sub(known.at) < keyUsable:
+			known.retry.Store(new(a.now().Add(keyRetry)))
+			return known.key, nil
+		case err != nil:
 			return nil, err
+		case latest.key == nil:
+			a.others.Add(hash, latest)
+			a.good.Remove(hash)
+		default:
+			a.good.Add(hash, latest)
 		}
-		if key == nil {
-			a.none.Add(hash, foundKey{at: a.now()})
-			a.known.Remove(hash)
-		} else {
-			a.known.Add(hash, foundKey{key: key, at: a.now()})
-		}
-		return key, nil
+		return latest.key, nil
 	})
-	if err != nil {
-		return nil, err
-	}
 	key, _ := found.(*Key) // nothing else is put there
-	return key, nil
+	return key, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"mime"
@@ -28,14 +29,16 @@ const MaxBody = 256 << 10
 // operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs. The exported
 // fields are the contract's own.
 type operation struct {
-	ID          string                        `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
-	Security    []map[string][]string         `json:"security"`
-	Parameters  []parameter                   `json:"parameters"`
-	RequestBody *requestBody                  `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
-	Responses   map[string]documentedResponse `json:"responses"`
-	Codes       []errcode.Code                `json:"x-error-codes"` // all that it may answer
-	RawBody     bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
-	Stream      bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
+	ID          string                `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
+	Security    []map[string][]string `json:"security"`
+	Parameters  []parameter           `json:"parameters"`
+	RequestBody *struct {
+		Required bool `json:"required"`
+	} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
+	Responses map[string]documentedResponse `json:"responses"`
+	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may answer
+	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
+	Stream    bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
 
 	method     string
 	path       string   // as echo writes it
@@ -44,10 +47,6 @@ type operation struct {
 	produces   []string // lower case
 	idempotent bool
 	handle     handler
-}
-
-type requestBody struct {
-	Required bool `json:"required"`
 }
 
 type documentedResponse struct {
@@ -84,9 +83,6 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		}
 		return nil
 	}})
-	if err = c.AddResource(contractURL, doc); err != nil {
-		return nil, nil, err
-	}
 	var spec struct {
 		Paths      map[string]map[string]*operation `json:"paths"`
 		Components struct {
@@ -94,29 +90,32 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 			Responses  map[string]documentedResponse `json:"responses"`
 		} `json:"components"`
 	}
-	if err = json.Unmarshal(bundle, &spec); err != nil {
+	if err = errors.Join(c.AddResource(contractURL, doc), json.Unmarshal(bundle, &spec)); err != nil {
 		return nil, nil, fmt.Errorf("read contract: %w", err)
+	}
+	schema := func(pointer string) (*jsonschema.Schema, error) {
+		return c.Compile(contractURL + "#" + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)) // as a URL's fragment
 	}
 	for path, item := range spec.Paths {
 		for method, o := range item {
 			o.method, o.path = strings.ToUpper(method), strings.NewReplacer("{", ":", "}", "").Replace(path)
-			at := contractURL + "#/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
+			at := "/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
 			for _, s := range o.Security {
 				o.scopes = append(o.scopes, s["bearer"]...)
 			}
 			for i, p := range o.Parameters {
 				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
-				if p.Ref != "" { // operations share it
-					schemaAt, p = contractURL+p.Ref+"/schema", spec.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]
+				if name, shared := strings.CutPrefix(p.Ref, "#/components/parameters/"); shared {
+					schemaAt, p = p.Ref[1:]+"/schema", spec.Components.Parameters[name]
 				}
-				if p.compiled, err = c.Compile(escape(schemaAt)); err != nil {
+				if p.compiled, err = schema(schemaAt); err != nil {
 					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
 				}
 				o.Parameters[i] = p
 				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
 			}
 			if o.RequestBody != nil {
-				if o.body, err = c.Compile(escape(at + "/requestBody/content/application~1json/schema")); err != nil {
+				if o.body, err = schema(at + "/requestBody/content/application~1json/schema"); err != nil {
 					return nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
 				}
 			}
@@ -135,11 +134,6 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
 	}
 	return operations, headers, nil
-}
-
-// escape makes a JSON pointer fit for a URL's fragment.
-func escape(pointer string) string {
-	return strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)
 }
 
 // checkRequest checks everything of a request but its body, in the contract's order, and fills the request with what it reads.
@@ -172,8 +166,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	if err = s.checkParameters(r); err != nil || !o.RawBody {
 		return err
 	}
-	r.raw, err = r.readBody()
-	return err
+	return r.readBody()
 }
 
 // isJSON tells a body that is JSON in UTF-8 and need not be unpacked.

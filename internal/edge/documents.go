@@ -10,54 +10,52 @@ import (
 	"github.com/ordergate/ordergate/internal/view"
 )
 
-// contractDocuments are the answers that never change while a process lives.
-type contractDocuments struct {
-	json, yaml view.Body
-	errors     view.Body
-	byCode     map[string]view.Body
-}
-
-func newContractDocuments() *contractDocuments {
-	d := &contractDocuments{json: view.Raw(api.OpenAPIJSON), yaml: view.Raw(api.OpenAPIYAML), byCode: map[string]view.Body{}}
+// contractDocuments are the responses that never change while a process lives, by their path or error code.
+func contractDocuments() map[string]response {
+	finished := func(contentType string, body view.Body) response {
+		return response{status: http.StatusOK, contentType: contentType, body: body}
+	}
+	documents := map[string]response{
+		"/openapi.json": finished("application/json", view.Raw(api.OpenAPIJSON)), "/openapi.yaml": finished("application/yaml", view.Raw(api.OpenAPIYAML)),
+	}
 	list := api.ErrorCodeList{Data: []api.ErrorCode{}}
 	for _, info := range errcode.All() {
 		e := api.ErrorCode{
 			Code: string(info.Code), Status: int32(info.Status), Retryable: info.Retryable, Title: info.Title, Description: info.Description,
+			Message: api.ErrorMessage{En: info.EN, ZhCN: info.ZH},
 		}
-		if e.Message = (api.ErrorMessage{En: info.EN, ZhCN: info.ZH}); info.Rejection != "" {
+		if info.Rejection != "" {
 			e.Rejection = &api.ErrorRejection{Description: info.Rejection}
 		}
 		list.Data = append(list.Data, e)
-		d.byCode[e.Code], _ = view.Finish(e, 0) // plain strings always can be encoded
+		body, _ := view.Finish(e, 0) // plain strings always can be encoded
+		documents[e.Code] = finished("application/json", body)
 	}
-	d.errors, _ = view.Finish(list, 0)
-	return d
-}
-
-func (r *request) document(body view.Body, contentType string) (response, error) {
-	return r.unlessHeld(response{status: http.StatusOK, contentType: contentType, body: body}), nil
+	body, _ := view.Finish(list, 0)
+	documents["/v1/errors"] = finished("application/json", body)
+	return documents
 }
 
 // GetOpenAPIJSON answers the contract.
 func (h handlers) GetOpenAPIJSON(_ context.Context, r *request) (response, error) {
-	return r.document(h.documents.json, "application/json")
+	return r.unlessHeld(h.documents["/openapi.json"]), nil
 }
 
 // GetOpenAPIYAML answers the contract.
 func (h handlers) GetOpenAPIYAML(_ context.Context, r *request) (response, error) {
-	return r.document(h.documents.yaml, "application/yaml")
+	return r.unlessHeld(h.documents["/openapi.yaml"]), nil
 }
 
 // ListErrors answers the error registry.
 func (h handlers) ListErrors(_ context.Context, r *request) (response, error) {
-	return r.document(h.documents.errors, "application/json")
+	return r.unlessHeld(h.documents["/v1/errors"]), nil
 }
 
 // GetError answers one code of it: REQ_005 if there is none.
 func (h handlers) GetError(_ context.Context, r *request, p api.GetErrorParams) (response, error) {
-	body, ok := h.documents.byCode[p.Code]
+	document, ok := h.documents[p.Code]
 	if !ok {
 		return response{}, apierr.E(errcode.REQ005)
 	}
-	return r.document(body, "application/json")
+	return r.unlessHeld(document), nil
 }

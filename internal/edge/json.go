@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"math/big"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,17 +42,17 @@ func readJSON(body []byte) (any, error) {
 		}
 		return nil, malformed("", errcode.RuleOneDocument)
 	}
-	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		rule := errcode.RuleSyntax
-		if errors.Is(e.Err, jsontext.ErrDuplicateName) {
-			rule = errcode.RuleUnique
-		}
-		return nil, malformed(string(e.JSONPointer), rule)
-	}
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return nil, e
 	}
-	return nil, malformed("", errcode.RuleSyntax)
+	at, rule := "", errcode.RuleSyntax
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		at = string(e.JSONPointer)
+	}
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		rule = errcode.RuleUnique
+	}
+	return nil, malformed(at, rule)
 }
 
 func malformed(pointer string, rule errcode.Rule) error {
@@ -66,6 +67,9 @@ func readValue(d *jsontext.Decoder) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.StackDepth() > maxDepth {
+		return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
+	}
 	switch t.Kind() {
 	case 'n':
 		return nil, nil
@@ -76,9 +80,6 @@ func readValue(d *jsontext.Decoder) (any, error) {
 	case '0':
 		return number(d, t.String())
 	case '[':
-		if d.StackDepth() > maxDepth {
-			return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
-		}
 		list := []any{}
 		for d.PeekKind() != ']' {
 			v, err := readValue(d)
@@ -90,9 +91,6 @@ func readValue(d *jsontext.Decoder) (any, error) {
 		_, err = d.ReadToken()
 		return list, err
 	default: // '{': the decoder gives no other
-		if d.StackDepth() > maxDepth {
-			return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
-		}
 		object := map[string]any{}
 		for d.PeekKind() != '}' {
 			name, err := d.ReadToken()
@@ -125,10 +123,8 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 		return n, nil
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsInf(f, 0) {
-		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber)
-	}
-	if _, exponent, _ := strings.Cut(strings.ToLower(s), "e"); len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
+	_, exponent, _ := strings.Cut(strings.ToLower(s), "e")
+	if err != nil || len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
 		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber)
 	}
 	if r, ok := new(big.Rat).SetString(s); ok && r.IsInt() && math.Abs(f) < 1<<53 {
@@ -162,19 +158,16 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 		faults = append(faults, apierr.Fault{Pointer: at, Rule: rule, Expected: expected})
 	}
 	var places map[place]string
-	var walk func(*jsonschema.ValidationError)
-	walk = func(e *jsonschema.ValidationError) {
-		at := pointer(e.InstanceLocation)
+	var walk func(e *jsonschema.ValidationError, below string)
+	walk = func(e *jsonschema.ValidationError, below string) {
+		at := below + pointer(e.InstanceLocation)
 		switch k := e.ErrorKind.(type) {
 		case *kind.PropertyNames: // its place is overwritten by later ones, its causes have none
 			if places == nil {
 				places = map[place]string{}
 				name(v, nil, places)
 			}
-			for _, broken := range leaves(e) {
-				fault(places[place{k.Property, len(e.InstanceLocation)}], keyword(broken), wanted(broken))
-			}
-			return
+			below = places[place{k.Property, len(e.InstanceLocation)}]
 		case *kind.Required:
 			for _, name := range k.Missing {
 				fault(at+pointer([]string{name}), errcode.RuleRequired, "")
@@ -188,38 +181,21 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 				fault(at, errcode.RuleAdditionalProperties, "")
 			}
 		default:
-			if len(e.Causes) == 0 {
-				fault(at, keyword(k), wanted(k))
+			if len(e.Causes) == 0 { // the rule is the last keyword on the way to the value
+				path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)
+				fault(at, errcode.Rule(path[len(path)-1]), wanted(k))
 			}
 		}
 		for _, c := range e.Causes {
-			walk(c)
+			walk(c, below)
 		}
 	}
-	walk(e)
+	walk(e, "")
 	slices.SortFunc(faults, func(a, b apierr.Fault) int {
 		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
 	})
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), maxFaults)]
-}
-
-// leaves are the innermost causes of an error.
-func leaves(e *jsonschema.ValidationError) (all []jsonschema.ErrorKind) {
-	for _, c := range e.Causes {
-		if all = append(all, leaves(c)...); len(c.Causes) == 0 {
-			all = append(all, c.ErrorKind)
-		}
-	}
-	return all
-}
-
-// keyword is the rule that a value breaks: the last keyword on the way to it.
-func keyword(k jsonschema.ErrorKind) errcode.Rule {
-	if path := k.KeywordPath(); len(path) > 0 {
-		return errcode.Rule(path[len(path)-1])
-	}
-	return errcode.RuleSchema
 }
 
 // declares tells whether a schema, or any part of it, names the property or item at the end of a path.
@@ -261,37 +237,26 @@ func name(v any, at []string, places map[place]string) {
 	}
 }
 
-// wanted is what the contract demands; never what came.
+// wanted is what the contract demands: the field Want of the kinds that have one, never what came.
 func wanted(k jsonschema.ErrorKind) string {
-	switch k := k.(type) {
-	case *kind.Type:
-		return strings.Join(k.Want, " | ")
-	case *kind.MinItems:
-		return strconv.Itoa(k.Want)
-	case *kind.MaxItems:
-		return strconv.Itoa(k.Want)
-	case *kind.MinLength:
-		return strconv.Itoa(k.Want)
-	case *kind.MaxLength:
-		return strconv.Itoa(k.Want)
-	case *kind.MaxProperties:
-		return strconv.Itoa(k.Want)
-	case *kind.Minimum:
-		return k.Want.RatString()
-	case *kind.Maximum:
-		return k.Want.RatString()
-	case *kind.Pattern:
-		return k.Want
-	case *kind.Format:
-		return k.Want
-	case *kind.Enum:
-		values := make([]string, len(k.Want))
-		for i, v := range k.Want {
+	field := reflect.Indirect(reflect.ValueOf(k)).FieldByName("Want")
+	if !field.IsValid() {
+		return ""
+	}
+	switch want := field.Interface().(type) {
+	case []string:
+		return strings.Join(want, " | ")
+	case []any:
+		values := make([]string, len(want))
+		for i, v := range want {
 			values[i] = fmt.Sprint(v)
 		}
 		return strings.Join(values, ", ")
+	case *big.Rat:
+		return want.RatString()
+	default:
+		return fmt.Sprint(want)
 	}
-	return ""
 }
 
 // pointer writes a JSON pointer. Names that clients made up are cut, so that an answer cannot be made large with them.

@@ -39,7 +39,7 @@ type request struct {
 	token          token.Token // the answer is at least as new
 	ifNoneMatch    string
 	parameters     map[string]string // the others
-	raw            []byte            // the body as it was sent, of operations with x-raw-body
+	raw            []byte            // the body as it was sent; nil: not yet read
 	bodyRead       bool              // to its end
 
 	tier        string
@@ -116,13 +116,12 @@ func (r *request) Parameter(name string) (value string, given bool) {
 // Decode implements api.Request: size, strict JSON, schema, then one decode of what was validated. An optional body may be left out,
 // be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
-	body := r.raw
-	if body == nil {
-		if body, err = r.readBody(); err != nil {
+	if r.raw == nil {
+		if err = r.readBody(); err != nil {
 			return false, err
 		}
 	}
-	v, err := readJSON(body)
+	v, err := readJSON(r.raw)
 	none := errors.Is(err, io.EOF)
 	switch {
 	case !r.op.RequestBody.Required && (none || err == nil && v == nil):
@@ -135,10 +134,11 @@ func (r *request) Decode(to any) (given bool, err error) {
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
 	}
-	if err = strict.Unmarshal(body, to); err == nil {
+	if err = strict.Unmarshal(r.raw, to); err == nil {
 		return true, nil
 	}
 	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
+	var body []byte
 	if body, err = json.Marshal(v); err == nil {
 		err = json.Unmarshal(body, to)
 	}
@@ -149,16 +149,16 @@ func (r *request) Decode(to any) (given bool, err error) {
 }
 
 // readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending.
-func (r *request) readBody() ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
+func (r *request) readBody() (err error) {
+	r.raw, err = io.ReadAll(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, apierr.E(errcode.REQ008)
+		return apierr.E(errcode.REQ008)
 	}
 	if err != nil {
-		return nil, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
+		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
 	}
 	r.bodyRead = true
-	return body, nil
+	return nil
 }
 
 // emptyBody tells whether a body of unknown length ends at once. It waits at most for lingering; a byte that it reads is lost.
@@ -173,12 +173,3 @@ func (r *request) emptyBody() bool {
 
 // lingering is how long the rest of a body is read that nobody wants, so that a client which is still sending sees the answer.
 const lingering = 500 * time.Millisecond
-
-// writeHeader sends the status and the headers. The rest of an unread body is not waited for: net/http would, before it answers.
-func (r *request) writeHeader(status int) {
-	if !r.bodyRead && r.http.ContentLength != 0 {
-		r.response.Header().Set("Connection", "close")
-		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
-	}
-	r.response.WriteHeader(status)
-}

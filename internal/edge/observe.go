@@ -6,12 +6,12 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -34,19 +34,17 @@ var (
 	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
 	ownID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
-	zeros     = regexp.MustCompile(`^0+$`)
 )
 
 // traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
 // standard counts as none.
 func traceID(ctx context.Context, h http.Header) string {
-	if id := h.Get("X-Trace-ID"); id != "" && ownID.MatchString(id) {
+	if id := h.Get("X-Trace-ID"); ownID.MatchString(id) {
 		return id
 	}
-	if id := h.Get("Uber-Trace-Id"); id != "" {
-		if part := jaegerID.FindStringSubmatch(id); part != nil && !zeros.MatchString(part[1]) && !zeros.MatchString(part[2]) {
-			return part[1]
-		}
+	zero := func(id string) bool { return strings.Trim(id, "0") == "" }
+	if part := jaegerID.FindStringSubmatch(h.Get("Uber-Trace-Id")); part != nil && !zero(part[1]) && !zero(part[2]) {
+		return part[1]
 	}
 	if h.Get("Traceparent") != "" {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
@@ -76,15 +74,6 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		refusals: to.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_refusals_total", Help: "Requests answered with an error, by its code."}, []string{"code"}),
 		waiting:  to.NewGauge(prometheus.GaugeOpts{Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided."}),
 	}
-}
-
-// context is what a request's work runs in. A query goes on when its client has closed its sending half, for that client still reads;
-// a stream ends.
-func (r *request) context(ctx context.Context) context.Context {
-	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream {
-		ctx = context.WithoutCancel(ctx)
-	}
-	return otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(r.http.Header))
 }
 
 // clientGone is the status of metrics where a client did not wait for its answer: its impatience is no error of ours.

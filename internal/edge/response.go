@@ -18,12 +18,14 @@ import (
 // response is a finished response: status, headers and bytes as they are sent. Nothing is encoded again.
 type response struct {
 	status      int
-	contentType string
+	contentType string // empty: there is no body
 	body        view.Body
 	headers     []string // names, canonical, and values in turn; an empty value is left out
 }
 
-func (w response) write(r *request) error {
+// write sends the response. The rest of an unread body is not waited for: net/http would, before it answers. A client that is gone
+// cannot be told.
+func (w response) write(r *request) {
 	h := r.response.Header()
 	for i := 0; i < len(w.headers); i += 2 {
 		if w.headers[i+1] != "" {
@@ -33,22 +35,23 @@ func (w response) write(r *request) error {
 	if w.body.ETag != "" {
 		h["Etag"] = []string{w.body.ETag}
 	}
-	if w.status == http.StatusNotModified {
-		r.writeHeader(w.status)
-		return nil
+	if w.contentType != "" {
+		h["Content-Type"] = []string{w.contentType}
+		h["Content-Length"] = []string{strconv.Itoa(len(w.body.Bytes))}
 	}
-	h["Content-Type"] = []string{w.contentType}
-	h["Content-Length"] = []string{strconv.Itoa(len(w.body.Bytes))}
-	r.writeHeader(w.status)
-	_, err := r.response.Write(w.body.Bytes)
-	return err
+	if !r.bodyRead && r.http.ContentLength != 0 {
+		h.Set("Connection", "close")
+		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
+	}
+	r.response.WriteHeader(w.status)
+	_, _ = r.response.Write(w.body.Bytes)
 }
 
 // unlessHeld turns a response into 304 if the caller holds it.
 func (r *request) unlessHeld(w response) response {
 	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.body.ETag {
-			w.status = http.StatusNotModified
+			return response{status: http.StatusNotModified, body: view.Body{ETag: w.body.ETag}, headers: w.headers}
 		}
 	}
 	return w
@@ -85,9 +88,9 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	t, replayed := token.Token{LSN: result.LSN}, ""
 	if !result.OrderID.IsZero() {
 		r.orderID = result.OrderID
-	}
-	if result.Rev > 0 && !result.OrderID.IsZero() { // of a replay only the position is known
-		t.Key, t.Rev = result.OrderID.Format(order.PrefixOrder), result.Rev
+		if result.Rev > 0 { // of a replay only the position is known
+			t.Key, t.Rev = r.orderID.Format(order.PrefixOrder), result.Rev
+		}
 	}
 	if result.Replayed {
 		replayed = "true"
@@ -119,25 +122,22 @@ func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.
 const maxWait = 10 * time.Second
 
 var (
-	quotedString  = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
-	hideSeparator = strings.NewReplacer(",", " ", ";", " ")
+	quotedString   = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
+	hideSeparator  = strings.NewReplacer(",", " ", ";", " ")
+	waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
 )
 
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
-	for p := range strings.SplitSeq(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace), ",") {
-		p, _, _ = strings.Cut(p, ";")
-		name, value, _ := strings.Cut(p, "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
-			continue
-		}
-		seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
-		if err != nil {
-			return 0, ""
-		}
-		wait := min(time.Duration(seconds)*time.Second, maxWait)
-		return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
+	found := waitPreference.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
+	if found == nil {
+		return 0, ""
 	}
-	return 0, ""
+	seconds, err := strconv.ParseUint(strings.Trim(found[1], " \t\""), 10, 31)
+	if err != nil {
+		return 0, ""
+	}
+	wait := min(time.Duration(seconds)*time.Second, maxWait)
+	return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
 }

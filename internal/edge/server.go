@@ -4,6 +4,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
@@ -44,8 +47,9 @@ type Server struct {
 	cfg        Config
 	paths      *echo.Echo       // finds the route of a path, no more
 	routes     map[string]route // by path, as echo writes it
-	cors       corsHeaders
-	documents  *contractDocuments
+	preflight  []string         // the headers of every response to a CORS preflight
+	exposed    string           // names of headers that browsers may read
+	documents  map[string]response
 	metrics    metrics
 	stopping   context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
 	stop       context.CancelFunc
@@ -69,17 +73,21 @@ func New(c Config) (*Server, error) {
 }
 
 func newServer(c Config) *Server {
-	s := &Server{cfg: c, paths: echo.New(), routes: map[string]route{}, documents: newContractDocuments(), metrics: newMetrics(c.Registry)}
+	s := &Server{cfg: c, paths: echo.New(), routes: map[string]route{}, documents: contractDocuments(), metrics: newMetrics(c.Registry)}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	return s
 }
 
-// register makes the operations of a contract answerable, each by the handler of its operationId.
+// register makes the operations of a contract answerable, each by the handler of its operationId. Browsers of allowed origins may use
+// all methods and headers that the contract names, and send those of the tracing standards.
 func (s *Server) register(contract []byte, handlers map[string]handler) error {
 	operations, headers, err := compile(contract)
 	if err != nil {
 		return fmt.Errorf("compile contract: %w", err)
 	}
+	methods := []string{http.MethodHead}
+	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
+		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
 	for _, o := range operations {
 		if o.handle = handlers[o.ID]; o.handle == nil {
 			return fmt.Errorf("operation %s has no handler", o.ID)
@@ -92,9 +100,22 @@ func (s *Server) register(contract []byte, handlers map[string]handler) error {
 		if o.method == http.MethodGet && !o.Stream {
 			s.routes[o.path][http.MethodHead] = o
 		}
+		methods = append(methods, o.method)
+		for _, p := range o.Parameters {
+			if p.In == "header" {
+				allowed = append(allowed, p.Name)
+			}
+		}
 	}
-	s.cors = newCORSHeaders(operations, headers)
+	s.exposed = nameList(append(headers, "Allow", "Vary"))
+	s.preflight = []string{
+		"Access-Control-Allow-Methods", nameList(methods), "Access-Control-Allow-Headers", nameList(allowed), "Access-Control-Max-Age", "600",
+	}
 	return nil
+}
+
+func nameList(names []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
 }
 
 // find sets the request's route and operation.
@@ -108,18 +129,28 @@ func (s *Server) find(r *request) {
 }
 
 // ServeHTTP answers one request, observes it and logs one event of it.
-func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	begin := time.Now()
 	c := s.paths.AcquireContext()
 	defer s.paths.ReleaseContext(c)
-	c.Reset(hr, w)
+	c.Reset(hr, hw)
 	r := newRequest(hr.Context(), c)
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
-	ctx, span := s.cfg.Tracer.Start(r.context(hr.Context()), "request", trace.WithSpanKind(trace.SpanKindServer))
+	ctx := hr.Context()
+	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(hr.Header))
+	ctx, span := s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
-	if err := s.answer(ctx, r); err != nil {
-		s.renderError(r, err)
+	w, err := s.answer(ctx, r)
+	switch {
+	case r.response.Committed: // by a stream, which writes its own response
+	case err != nil:
+		s.problem(r, err).write(r)
+	default:
+		w.write(r)
 	}
 	s.observe(ctx, r, span, time.Since(begin))
 }
@@ -127,43 +158,52 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 // answer passes a request through everything that stands before its handler, in this order: CORS, drain, route; size,
 // authentication, scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
 // JSON, schema). The commands' and queries' bulkheads stand before their databases. A panic is SYS_001.
-func (s *Server) answer(ctx context.Context, r *request) (err error) {
+func (s *Server) answer(ctx context.Context, r *request) (w response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = apierr.E(errcode.SYS001, apierr.Cause(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))
 		}
 	}()
-	switch preflight := s.allowOrigin(r); {
-	case preflight:
-		r.writeHeader(http.StatusNoContent)
-		return nil
+	options := r.http.Method == http.MethodOptions
+	switch {
+	case s.allowOrigin(r) && options && r.http.Header.Get("Access-Control-Request-Method") != "": // it needs no key
+		return response{status: http.StatusNoContent, headers: s.preflight}, nil
 	case s.stopping.Err() != nil:
 		r.response.Header().Set("Connection", "close")
-		return apierr.E(errcode.SYS005)
+		return w, apierr.E(errcode.SYS005)
 	case r.route == nil:
-		return apierr.E(errcode.REQ005)
+		return w, apierr.E(errcode.REQ005)
 	case r.op == nil:
 		allowed := slices.Sorted(maps.Keys(r.route))
 		r.response.Header().Set("Allow", strings.Join(allowed, ", "))
-		if r.http.Method == http.MethodOptions {
-			r.writeHeader(http.StatusNoContent)
-			return nil
+		if options {
+			return response{status: http.StatusNoContent}, nil
 		}
-		return apierr.E(errcode.REQ006, apierr.Extra("allowed", allowed))
+		return w, apierr.E(errcode.REQ006, apierr.Extra("allowed", allowed))
 	}
 	if err = s.checkRequest(ctx, r); err != nil {
-		return err
+		return w, err
 	}
 	if r.op.Stream { // it ends with its client, not with the server's time-outs
 		conn := http.NewResponseController(r.response.Writer)
 		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
 		_ = conn.SetWriteDeadline(time.Time{})
 	}
-	w, err := r.op.handle(ctx, r)
-	if err != nil || r.response.Committed { // a stream writes its own response
-		return err
+	return r.op.handle(ctx, r)
+}
+
+// allowOrigin sets the CORS headers of a response and tells whether the origin is allowed.
+func (s *Server) allowOrigin(r *request) bool {
+	h, origin := r.response.Header(), r.http.Header.Get("Origin")
+	if len(s.cfg.Origins) > 0 {
+		h.Set("Vary", "Origin") // also where none came: a cache must not give this response to a browser
 	}
-	return w.write(r)
+	if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", s.exposed)
+	return true
 }
 
 // Serve answers requests until ctx ends, once. Then waiting requests (Prefer: wait) are answered at once, new ones are refused with
@@ -180,62 +220,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration)
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is an address like any other
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }()
-	select {
-	case err := <-failed:
+	stopped := make(chan error, 1)
+	unregister := context.AfterFunc(ctx, func() {
+		s.stop()
+		<-time.After(delay)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+		defer cancel()
+		stopped <- srv.Shutdown(ctx)
+	})
+	defer unregister()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
 	}
-	s.stop()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve: %w", err)
-	case <-time.After(delay):
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
-	defer cancel()
-	return srv.Shutdown(ctx)
-}
-
-// corsHeaders are what browsers of allowed origins are told: all that the contract names, and what the tracing standards send.
-type corsHeaders struct{ methods, allowed, exposed string }
-
-func newCORSHeaders(operations []*operation, responseHeaders []string) corsHeaders {
-	methods, exposed := append(make([]string, 0, 1+len(operations)), http.MethodHead), append([]string{"Allow", "Vary"}, responseHeaders...)
-	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
-		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
-	for _, o := range operations {
-		methods = append(methods, o.method)
-		for _, p := range o.Parameters {
-			if p.In == "header" {
-				allowed = append(allowed, p.Name)
-			}
-		}
-	}
-	list := func(names []string) string {
-		return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
-	}
-	return corsHeaders{list(methods), list(allowed), list(exposed)}
-}
-
-// allowOrigin sets the CORS headers of a response. preflight tells that nothing else is to be answered; it needs no key.
-func (s *Server) allowOrigin(r *request) (preflight bool) {
-	if len(s.cfg.Origins) == 0 {
-		return false
-	}
-	h, origin := r.response.Header(), r.http.Header.Get("Origin")
-	h.Add("Vary", "Origin") // also where none came: a cache must not give this response to a browser
-	if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
-		return false
-	}
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Expose-Headers", s.cors.exposed)
-	if r.http.Method != http.MethodOptions || r.http.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	h.Set("Access-Control-Allow-Methods", s.cors.methods)
-	h.Set("Access-Control-Allow-Headers", s.cors.allowed)
-	h.Set("Access-Control-Max-Age", "600")
-	return true
+	return <-stopped
 }

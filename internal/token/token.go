@@ -24,7 +24,7 @@ type Token struct {
 	Rev      int64
 }
 
-// Signer signs tokens and verifies them.
+// Signer signs texts, and writes and reads signed tokens.
 type Signer struct{ key []byte }
 
 // NewSigner returns a Signer with a secret key, which all instances share.
@@ -34,7 +34,7 @@ func NewSigner(key []byte) Signer { return Signer{key: key} }
 // the later one. A dot in the key is written as "~".
 func (s Signer) Sign(t Token) string {
 	body := fmt.Sprintf("1.%08x.%016x.%s-%d", t.Timeline, t.LSN, strings.ReplaceAll(t.Key, ".", "~"), t.Rev)
-	return body + "." + s.mac(body)
+	return body + "." + s.MAC(body)
 }
 
 // Parse reads a token that Sign wrote with the same key; ok is false for any other string. The empty string is the zero Token.
@@ -43,7 +43,7 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 		return Token{}, true
 	}
 	dot := strings.LastIndexByte(text, '.')
-	if dot < 0 || !hmac.Equal([]byte(text[dot+1:]), []byte(s.mac(text[:dot]))) {
+	if dot < 0 || !hmac.Equal([]byte(text[dot+1:]), []byte(s.MAC(text[:dot]))) {
 		return Token{}, false
 	}
 	part := strings.Split(text[:dot], ".")
@@ -63,7 +63,8 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 	return Token{Timeline: uint32(timeline), LSN: lsn, Key: strings.ReplaceAll(part[3][:dash], "~", "."), Rev: rev}, true
 }
 
-func (s Signer) mac(body string) string {
+// MAC is the signature of a text.
+func (s Signer) MAC(body string) string {
 	m := hmac.New(sha256.New, s.key)
 	m.Write([]byte(body))
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:12])
