@@ -23,9 +23,6 @@ func (q *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t
 	})
 }
 
-// undoing are the steps that take another one back.
-var undoing = []api.SagaStepName{api.SagaStepNameVoid, api.SagaStepNameRefund, api.SagaStepNameCancelReservation}
-
 // saga is done if no step has anything left to do. Otherwise it compensates as soon as a step failed, was given up or takes another
 // one back.
 func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
@@ -43,13 +40,9 @@ func saga(id order.ID, rows []querydb.GetSagaRow) api.Saga {
 			info, _ := errcode.Lookup(errcode.Code(code))
 			s.LastError = &api.StepError{Code: code, Message: info.EN}
 		}
-		compensates = compensates || row.Undo
-		switch s.Status {
-		case api.SagaStepStatusFailed, api.SagaStepStatusSkipped:
-			compensates = true
-		case api.SagaStepStatusPending, api.SagaStepStatusRunning, api.SagaStepStatusInDoubt:
-			a.State = api.SagaStateRunning
-		}
+		failed := s.Status == api.SagaStepStatusFailed || s.Status == api.SagaStepStatusSkipped
+		compensating = compensating || failed || row.Undo
+		inFlight = inFlight || !failed && s.Status != api.SagaStepStatusDone
 		a.Steps = append(a.Steps, s)
 	}
 	switch {
