@@ -286,11 +286,6 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if b.open, b.back, err = findOrders(ctx, tx, b.open); err != nil {
 		return err
 	}
-	if b.skipLocked {
-		if b.open, b.blocked, err = free(ctx, tx, b.open); err != nil {
-			return err
-		}
-	}
 	if len(b.open) == 0 {
 		return nil
 	}
@@ -298,9 +293,13 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	for _, one := range b.open {
 		n.add(one.needs)
 	}
-	l, err := load(ctx, tx, n)
+	l, err := load(ctx, tx, n, b.skipLocked)
 	if err != nil {
 		return err
+	}
+	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: the call goes on alone
+		b.blocked = slices.DeleteFunc(slices.Clone(b.open), func(one *call) bool { return l.has(one.needs) })
+		b.open = slices.DeleteFunc(b.open, func(one *call) bool { return !l.has(one.needs) })
 	}
 	b.rows.stock = l.stock
 	for _, one := range b.open {

@@ -41,8 +41,9 @@ type loaded struct {
 	stock    inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks.
-func load(ctx context.Context, tx pgx.Tx, n needs) (*loaded, error) {
+// load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks. With
+// onlyFree it does not wait: rows that another transaction holds are left out.
+func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
 	l := &loaded{}
 	var err error
 	if len(n.products) > 0 {
@@ -51,17 +52,17 @@ func load(ctx context.Context, tx pgx.Tx, n needs) (*loaded, error) {
 		}
 	}
 	if len(n.payments) > 0 {
-		if l.payments, err = payment.Lock(ctx, tx, n.payments); err != nil {
+		if l.payments, err = payment.Lock(ctx, tx, n.payments, onlyFree); err != nil {
 			return nil, err
 		}
 	}
 	if len(n.orders) > 0 {
-		if l.orders, err = lockOrders(ctx, tx, n.orders); err != nil {
+		if l.orders, err = lockOrders(ctx, tx, n.orders, onlyFree); err != nil {
 			return nil, err
 		}
 	}
 	if len(n.stock) > 0 {
-		if l.stock, err = inventory.Lock(ctx, tx, n.stock); err != nil {
+		if l.stock, err = inventory.Lock(ctx, tx, n.stock, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -103,43 +104,11 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, back []*c
 	return batch, back, nil
 }
 
-// free locks, without waiting, what it can of the rows that the calls need, and returns the calls of which all were free. The others
-// wait for somebody else's lock, or name a row that does not exist: each of them goes on alone.
-func free(ctx context.Context, tx pgx.Tx, calls []*call) (batch, blocked []*call, err error) {
-	var n needs
-	for _, c := range calls {
-		n.add(c.needs)
-	}
-	refs, items := map[order.Ref]bool{}, map[order.Item]bool{}
-	if len(n.payments) > 0 {
-		if err = payment.LockFree(ctx, tx, n.payments, refs); err != nil {
-			return nil, nil, err
-		}
-	}
-	if len(n.orders) > 0 {
-		rows, err := ordersdb.New(tx).LockFreeOrders(ctx, ordersdb.LockFreeOrdersParams(refParams(n.orders)))
-		if err != nil {
-			return nil, nil, fmt.Errorf("lock free orders: %w", err)
-		}
-		for _, r := range rows {
-			refs[refOf(r.Account, r.Mode, r.ID)] = true
-		}
-	}
-	if len(n.stock) > 0 {
-		if err = inventory.LockFree(ctx, tx, n.stock, items); err != nil {
-			return nil, nil, err
-		}
-	}
-	isBlocked := func(r order.Ref) bool { return !refs[r] }
-	for _, c := range calls {
-		if slices.ContainsFunc(c.needs.payments, isBlocked) || slices.ContainsFunc(c.needs.orders, isBlocked) ||
-			slices.ContainsFunc(c.needs.stock, func(it order.Item) bool { return !items[it] }) {
-			blocked = append(blocked, c)
-		} else {
-			batch = append(batch, c)
-		}
-	}
-	return batch, blocked, nil
+// has tells whether everything that is needed and locked was loaded.
+func (l *loaded) has(n needs) bool {
+	missing := func(r order.Ref) bool { return l.orders[r] == nil && l.payments[r] == nil }
+	return !slices.ContainsFunc(n.payments, missing) && !slices.ContainsFunc(n.orders, missing) &&
+		!slices.ContainsFunc(n.stock, func(it order.Item) bool { return l.stock[it] == nil })
 }
 
 func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
@@ -155,9 +124,10 @@ func refOf(account int32, mode string, id uuid.UUID) order.Ref {
 }
 
 // lockOrders locks orders in the order of their ids and reads them with their steps.
-func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*orderChange, error) {
+func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
 	q, p := ordersdb.New(tx), refParams(refs)
-	rows, err := q.LockOrders(ctx, p)
+	rows, err := pg.Lock(ctx, onlyFree, q.LockOrders, p, q.LockFreeOrders, ordersdb.LockFreeOrdersParams(p),
+		func(r ordersdb.LockFreeOrdersRow) ordersdb.LockOrdersRow { return ordersdb.LockOrdersRow(r) })
 	if err != nil {
 		return nil, fmt.Errorf("lock orders: %w", err)
 	}

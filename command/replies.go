@@ -51,7 +51,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			envelopes[i], n.orders[i] = e, e.Ref()
 		}
-		l, err := load(ctx, tx, n)
+		l, err := load(ctx, tx, n, false)
 		if err != nil {
 			return nil, err
 		}

@@ -117,14 +117,14 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p := &pipeline{}
 	q := ordersdb.New(p)
 	updated := int64(0)
-	p.add(len(placed), func() error { return insertOrders(ctx, q, placed) })
+	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
 	p.add(len(changed), func() error {
 		defer func() { p.last().Exec(func(tag pgconn.CommandTag) error { updated = tag.RowsAffected(); return nil }) }()
 		return updateOrders(ctx, q, changed)
 	})
 	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
-	p.add(len(newSteps), func() error { return insertSteps(ctx, q, newSteps) })
+	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
 	p.add(len(movedSteps), func() error { return updateSteps(ctx, q, movedSteps) })
 	p.add(len(r.results), func() error { return r.results.write(ctx, q) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
@@ -137,14 +137,23 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func orderID(c *orderChange) uuid.UUID    { return uuid.UUID(c.order.ID) }
-func orderAccount(c *orderChange) int32   { return c.owner.Account }
-func orderMode(c *orderChange) string     { return c.owner.Mode }
-func orderStatus(c *orderChange) string   { return string(c.order.Status) }
-func paymentStatus(c *orderChange) string { return string(c.order.PaymentStatus) }
-func orderVersion(c *orderChange) int64   { return c.order.Version }
-func headHash(c *orderChange) []byte      { return c.order.HeadHash }
-func updatedAt(c *orderChange) time.Time  { return c.order.UpdatedAt.Time }
+// orderRows are the orders' columns, of which an update takes a part.
+func orderRows(changes []*orderChange) ordersdb.InsertOrdersParams {
+	return ordersdb.InsertOrdersParams{
+		Accounts:        pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
+		Modes:           pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
+		Ids:             pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
+		Shards:          pg.Column(changes, func(c *orderChange) int16 { return c.order.ID.Shard() }),
+		CustomerRefs:    pg.Column(changes, func(c *orderChange) string { return c.order.CustomerRef }),
+		Statuses:        pg.Column(changes, func(c *orderChange) string { return string(c.order.Status) }),
+		PaymentStatuses: pg.Column(changes, func(c *orderChange) string { return string(c.order.PaymentStatus) }),
+		Versions:        pg.Column(changes, func(c *orderChange) int64 { return c.order.Version }),
+		HeadHashes:      pg.Column(changes, func(c *orderChange) []byte { return c.order.HeadHash }),
+		States:          pg.Column(changes, orderState),
+		CreatedAts:      pg.Column(changes, func(c *orderChange) time.Time { return c.order.CreatedAt.Time }),
+		UpdatedAts:      pg.Column(changes, func(c *orderChange) time.Time { return c.order.UpdatedAt.Time }),
+	}
+}
 
 func orderState(c *orderChange) []byte {
 	state, err := json.Marshal(c.order)
@@ -154,45 +163,30 @@ func orderState(c *orderChange) []byte {
 	return state
 }
 
-func insertOrders(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
-	return q.InsertOrders(ctx, ordersdb.InsertOrdersParams{
-		Accounts:        pg.Column(rows, orderAccount),
-		Modes:           pg.Column(rows, orderMode),
-		Ids:             pg.Column(rows, orderID),
-		Shards:          pg.Column(rows, func(c *orderChange) int16 { return c.order.ID.Shard() }),
-		CustomerRefs:    pg.Column(rows, func(c *orderChange) string { return c.order.CustomerRef }),
-		Statuses:        pg.Column(rows, orderStatus),
-		PaymentStatuses: pg.Column(rows, paymentStatus),
-		Versions:        pg.Column(rows, orderVersion),
-		HeadHashes:      pg.Column(rows, headHash),
-		States:          pg.Column(rows, orderState),
-		CreatedAts:      pg.Column(rows, func(c *orderChange) time.Time { return c.order.CreatedAt.Time }),
-		UpdatedAts:      pg.Column(rows, updatedAt),
-	})
-}
-
-func updateOrders(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
+func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	p := orderRows(changes)
 	_, err := q.UpdateOrders(ctx, ordersdb.UpdateOrdersParams{
-		Accounts:         pg.Column(rows, orderAccount),
-		Modes:            pg.Column(rows, orderMode),
-		Ids:              pg.Column(rows, orderID),
-		ExpectedVersions: pg.Column(rows, func(c *orderChange) int64 { return c.baseVersion }),
-		Versions:         pg.Column(rows, orderVersion),
-		Statuses:         pg.Column(rows, orderStatus),
-		PaymentStatuses:  pg.Column(rows, paymentStatus),
-		HeadHashes:       pg.Column(rows, headHash),
-		States:           pg.Column(rows, orderState),
-		UpdatedAts:       pg.Column(rows, updatedAt),
+		Accounts:         p.Accounts,
+		Modes:            p.Modes,
+		Ids:              p.Ids,
+		ExpectedVersions: pg.Column(changes, func(c *orderChange) int64 { return c.baseVersion }),
+		Versions:         p.Versions,
+		Statuses:         p.Statuses,
+		PaymentStatuses:  p.PaymentStatuses,
+		HeadHashes:       p.HeadHashes,
+		States:           p.States,
+		UpdatedAts:       p.UpdatedAts,
 	})
 	return err
 }
 
-func insertAddresses(ctx context.Context, q *ordersdb.Queries, rows []*orderChange) error {
+func insertAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	p := orderRows(changes)
 	return q.InsertAddresses(ctx, ordersdb.InsertAddressesParams{
-		Accounts:  pg.Column(rows, orderAccount),
-		Modes:     pg.Column(rows, orderMode),
-		OrderIds:  pg.Column(rows, orderID),
-		Addresses: pg.Column(rows, func(c *orderChange) []byte { return c.address }),
+		Accounts:  p.Accounts,
+		Modes:     p.Modes,
+		OrderIds:  p.Ids,
+		Addresses: pg.Column(changes, func(c *orderChange) []byte { return c.address }),
 	})
 }
 
@@ -228,46 +222,37 @@ type stepRow struct {
 	position int32
 }
 
-func stepAccount(r stepRow) int32      { return r.owner.Account }
-func stepMode(r stepRow) string        { return r.owner.Mode }
-func stepOrder(r stepRow) uuid.UUID    { return uuid.UUID(r.order.ID) }
-func stepName(r stepRow) string        { return r.name }
-func stepAttempt(r stepRow) int32      { return r.attempt }
-func stepStatus(r stepRow) string      { return r.status }
-func stepCode(r stepRow) string        { return r.code }
-func stepInput(r stepRow) string       { return r.input }
-func stepStarted(r stepRow) time.Time  { return r.started }
-func stepFinished(r stepRow) time.Time { return r.finished }
-
-func insertSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error {
-	return q.InsertSteps(ctx, ordersdb.InsertStepsParams{
-		Accounts:    pg.Column(rows, stepAccount),
-		Modes:       pg.Column(rows, stepMode),
-		OrderIds:    pg.Column(rows, stepOrder),
-		Steps:       pg.Column(rows, stepName),
-		Attempts:    pg.Column(rows, stepAttempt),
+// stepRows are the steps' columns, of which an update takes a part.
+func stepRows(rows []stepRow) ordersdb.InsertStepsParams {
+	return ordersdb.InsertStepsParams{
+		Accounts:    pg.Column(rows, func(r stepRow) int32 { return r.owner.Account }),
+		Modes:       pg.Column(rows, func(r stepRow) string { return r.owner.Mode }),
+		OrderIds:    pg.Column(rows, func(r stepRow) uuid.UUID { return uuid.UUID(r.order.ID) }),
+		Steps:       pg.Column(rows, func(r stepRow) string { return r.name }),
+		Attempts:    pg.Column(rows, func(r stepRow) int32 { return r.attempt }),
 		Positions:   pg.Column(rows, func(r stepRow) int32 { return r.position }),
 		Undos:       pg.Column(rows, func(r stepRow) bool { return !r.forward() }),
-		Statuses:    pg.Column(rows, stepStatus),
-		Codes:       pg.Column(rows, stepCode),
-		Inputs:      pg.Column(rows, stepInput),
-		StartedAts:  pg.Column(rows, stepStarted),
-		FinishedAts: pg.Column(rows, stepFinished),
-	})
+		Statuses:    pg.Column(rows, func(r stepRow) string { return r.status }),
+		Codes:       pg.Column(rows, func(r stepRow) string { return r.code }),
+		Inputs:      pg.Column(rows, func(r stepRow) string { return r.input }),
+		StartedAts:  pg.Column(rows, func(r stepRow) time.Time { return r.started }),
+		FinishedAts: pg.Column(rows, func(r stepRow) time.Time { return r.finished }),
+	}
 }
 
 func updateSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error {
+	p := stepRows(rows)
 	return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams{
-		Accounts:    pg.Column(rows, stepAccount),
-		Modes:       pg.Column(rows, stepMode),
-		OrderIds:    pg.Column(rows, stepOrder),
-		Steps:       pg.Column(rows, stepName),
-		Attempts:    pg.Column(rows, stepAttempt),
-		Statuses:    pg.Column(rows, stepStatus),
-		Codes:       pg.Column(rows, stepCode),
-		Inputs:      pg.Column(rows, stepInput),
-		StartedAts:  pg.Column(rows, stepStarted),
-		FinishedAts: pg.Column(rows, stepFinished),
+		Accounts:    p.Accounts,
+		Modes:       p.Modes,
+		OrderIds:    p.OrderIds,
+		Steps:       p.Steps,
+		Attempts:    p.Attempts,
+		Statuses:    p.Statuses,
+		Codes:       p.Codes,
+		Inputs:      p.Inputs,
+		StartedAts:  p.StartedAts,
+		FinishedAts: p.FinishedAts,
 	})
 }
 

@@ -121,7 +121,7 @@ func (b *batch) need(r ref, lines []Line) {
 
 // lock locks the needed skus and reads the clock after that.
 func (b *batch) lock(ctx context.Context, tx pgx.Tx) (err error) {
-	if b.stock, err = Lock(ctx, tx, b.items); err != nil {
+	if b.stock, err = Lock(ctx, tx, b.items, false); err != nil {
 		return err
 	}
 	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {

@@ -37,9 +37,12 @@ func itemParams(items []order.Item) inventorydb.LockStockParams {
 	}
 }
 
-// Lock locks the items' stock rows in the transaction, in the order of (account, mode, sku), and reads them.
-func Lock(ctx context.Context, tx pgx.Tx, items []order.Item) (Stock, error) {
-	rows, err := inventorydb.New(tx).LockStock(ctx, itemParams(items))
+// Lock locks the items' stock rows in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not
+// wait: a row that another transaction holds is left out.
+func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (Stock, error) {
+	q, p := inventorydb.New(tx), itemParams(items)
+	rows, err := pg.Lock(ctx, onlyFree, q.LockStock, p, q.LockFreeStock, inventorydb.LockFreeStockParams(p),
+		func(r inventorydb.LockFreeStockRow) inventorydb.LockStockRow { return inventorydb.LockStockRow(r) })
 	if err != nil {
 		return nil, fmt.Errorf("lock stock: %w", err)
 	}
@@ -48,18 +51,6 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item) (Stock, error) {
 		stock[order.Item{Owner: order.Owner{Account: row.Account, Mode: row.Mode}, SKU: row.Sku}] = &Level{OnHand: row.OnHand, Reserved: row.Reserved}
 	}
 	return stock, nil
-}
-
-// LockFree locks those of the items' stock rows that no other transaction holds and adds them to free, without waiting.
-func LockFree(ctx context.Context, tx pgx.Tx, items []order.Item, free map[order.Item]bool) error {
-	rows, err := inventorydb.New(tx).LockFreeStock(ctx, inventorydb.LockFreeStockParams(itemParams(items)))
-	if err != nil {
-		return fmt.Errorf("lock free stock: %w", err)
-	}
-	for _, row := range rows {
-		free[order.Item{Owner: order.Owner{Account: row.Account, Mode: row.Mode}, SKU: row.Sku}] = true
-	}
-	return nil
 }
 
 // Write stores the levels that moved, one UPDATE of each row, in the transaction that locked them. The error is a level that could not

@@ -50,9 +50,12 @@ func Orders(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref
 	return orders, nil
 }
 
-// Lock locks payments in the transaction, in the order of their ids, and reads them.
-func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref]*Row, error) {
-	rows, err := paymentdb.New(tx).LockPayments(ctx, refParams(payments))
+// Lock locks payments in the transaction, in the order of their ids, and reads them. With onlyFree it does not wait: a payment that
+// another transaction holds is left out.
+func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]*Row, error) {
+	q, p := paymentdb.New(tx), refParams(payments)
+	rows, err := pg.Lock(ctx, onlyFree, q.LockPayments, p, q.LockFreePayments, paymentdb.LockFreePaymentsParams(p),
+		func(r paymentdb.LockFreePaymentsRow) paymentdb.LockPaymentsRow { return paymentdb.LockPaymentsRow(r) })
 	if err != nil {
 		return nil, fmt.Errorf("lock payments: %w", err)
 	}
@@ -65,18 +68,6 @@ func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref]*
 		found[p.Ref] = p
 	}
 	return found, nil
-}
-
-// LockFree locks those of the payments that no other transaction holds and adds them to free, without waiting.
-func LockFree(ctx context.Context, tx pgx.Tx, payments []order.Ref, free map[order.Ref]bool) error {
-	rows, err := paymentdb.New(tx).LockFreePayments(ctx, paymentdb.LockFreePaymentsParams(refParams(payments)))
-	if err != nil {
-		return fmt.Errorf("lock free payments: %w", err)
-	}
-	for _, r := range rows {
-		free[refOf(r.Account, r.Mode, r.ID)] = true
-	}
-	return nil
 }
 
 // Request is a Command about an order, ready to be written.

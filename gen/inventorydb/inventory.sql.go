@@ -191,7 +191,7 @@ func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 }
 
 const lockFreeStock = `-- name: LockFreeStock :many
-SELECT s.account, s.mode, s.sku FROM stock s
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED
@@ -204,12 +204,14 @@ type LockFreeStockParams struct {
 }
 
 type LockFreeStockRow struct {
-	Account int32
-	Mode    string
-	Sku     string
+	Account  int32
+	Mode     string
+	Sku      string
+	OnHand   int64
+	Reserved int64
 }
 
-// Locks those of the skus that nobody else holds.
+// The same of those that nobody else holds.
 func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([]LockFreeStockRow, error) {
 	rows, err := q.db.Query(ctx, lockFreeStock, arg.Accounts, arg.Modes, arg.Skus)
 	if err != nil {
@@ -219,7 +221,13 @@ func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([
 	var items []LockFreeStockRow
 	for rows.Next() {
 		var i LockFreeStockRow
-		if err := rows.Scan(&i.Account, &i.Mode, &i.Sku); err != nil {
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.OnHand,
+			&i.Reserved,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

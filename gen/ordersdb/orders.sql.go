@@ -199,9 +199,10 @@ func (q *Queries) InsertOrders(ctx context.Context, arg InsertOrdersParams) erro
 }
 
 const lockFreeOrders = `-- name: LockFreeOrders :many
-SELECT o.account, o.mode, o.id FROM orders o
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
 `
 
@@ -212,12 +213,17 @@ type LockFreeOrdersParams struct {
 }
 
 type LockFreeOrdersRow struct {
-	Account int32
-	Mode    string
-	ID      uuid.UUID
+	Account  int32
+	Mode     string
+	ID       uuid.UUID
+	Version  int64
+	Rev      int64
+	HeadHash []byte
+	State    []byte
+	Address  []byte
 }
 
-// Locks those of the orders that nobody else holds.
+// The same of those that nobody else holds.
 func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) ([]LockFreeOrdersRow, error) {
 	rows, err := q.db.Query(ctx, lockFreeOrders, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
@@ -227,7 +233,16 @@ func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) 
 	var items []LockFreeOrdersRow
 	for rows.Next() {
 		var i LockFreeOrdersRow
-		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.Version,
+			&i.Rev,
+			&i.HeadHash,
+			&i.State,
+			&i.Address,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

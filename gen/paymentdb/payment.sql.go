@@ -181,7 +181,7 @@ func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) 
 }
 
 const lockFreePayments = `-- name: LockFreePayments :many
-SELECT p.account, p.mode, p.id FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
@@ -194,12 +194,20 @@ type LockFreePaymentsParams struct {
 }
 
 type LockFreePaymentsRow struct {
-	Account int32
-	Mode    string
-	ID      uuid.UUID
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	Rev           int64
 }
 
-// Locks those of the payments that nobody else holds.
+// The same of those that nobody else holds.
 func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]LockFreePaymentsRow, error) {
 	rows, err := q.db.Query(ctx, lockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
@@ -209,7 +217,19 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 	var items []LockFreePaymentsRow
 	for rows.Next() {
 		var i LockFreePaymentsRow
-		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Amount,
+			&i.Currency,
+			&i.Status,
+			&i.Refunded,
+			&i.RefundPending,
+			&i.Rev,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -34,8 +34,8 @@ JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::te
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s;
 
 -- name: LockFreeStock :many
--- Locks those of the skus that nobody else holds.
-SELECT s.account, s.mode, s.sku FROM stock s
+-- The same of those that nobody else holds.
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;

@@ -12,10 +12,11 @@ LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.o
 ORDER BY o.id FOR UPDATE OF o;
 
 -- name: LockFreeOrders :many
--- Locks those of the orders that nobody else holds.
-SELECT o.account, o.mode, o.id FROM orders o
+-- The same of those that nobody else holds.
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED;
 
 -- name: InsertOrders :exec

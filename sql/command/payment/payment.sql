@@ -14,8 +14,8 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ORDER BY p.id FOR UPDATE OF p;
 
 -- name: LockFreePayments :many
--- Locks those of the payments that nobody else holds.
-SELECT p.account, p.mode, p.id FROM payments p
+-- The same of those that nobody else holds.
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
