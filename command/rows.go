@@ -181,11 +181,10 @@ func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChan
 }
 
 func insertAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
-	p := orderRows(changes)
 	return q.InsertAddresses(ctx, ordersdb.InsertAddressesParams{
-		Accounts:  p.Accounts,
-		Modes:     p.Modes,
-		OrderIds:  p.Ids,
+		Accounts:  pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
+		Modes:     pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
+		OrderIds:  pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
 		Addresses: pg.Column(changes, func(c *orderChange) []byte { return c.address }),
 	})
 }
