@@ -3,7 +3,7 @@ import { createConfig, formatProblems, getTotals, lint } from '@redocly/openapi-
 
 const config = await createConfig({
   extends: ['recommended-strict'],
-  rules: { 'operation-4xx-response': 'off' }, // the payment provider's ledger has no refusal; internal/bundle adds ours
+  rules: { 'operation-4xx-response': 'off' }, // the payment provider's getLive has none; internal/bundle adds ours
 });
 let failed = false;
 for (const ref of ['../../gen/api/openapi.yaml', '../../openapi/psp.yaml']) {
