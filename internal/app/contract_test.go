@@ -171,13 +171,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 		id = place("")
 		until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
-		locked, err := g.db.Pool.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = locked.Exec(t.Context(), "LOCK TABLE order_events IN EXCLUSIVE MODE"); err != nil {
-			t.Fatal(err)
-		}
+		unlock := g.lockEvents()
 		seen := map[string]bool{}
 		until(t, op.OperationID+" is in progress and times out", func() bool {
 			key, first := fmt.Sprintf("code-%08d", keyNumber.Add(1)), make(chan string, 1)
@@ -192,7 +186,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				}
 			}
 		})
-		if err = locked.Rollback(t.Context()); err != nil {
+		if err := unlock(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,19 +222,27 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 }
 
+// lockEvents lets every command wait at its events until unlock is called, or until the test ends: an open transaction would keep the
+// pool from closing.
+func (g *gateway) lockEvents() (unlock func() error) {
+	g.t.Helper()
+	ctx := context.WithoutCancel(g.t.Context())
+	tx, err := g.db.Pool.Begin(ctx)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
+	if _, err = tx.Exec(ctx, "LOCK TABLE order_events IN EXCLUSIVE MODE"); err != nil {
+		g.t.Fatal(err)
+	}
+	return func() error { return tx.Rollback(ctx) }
+}
+
 // cutAtCommit sends a command, cuts its connection between COMMIT and the answer, and gives its key to another session at that moment, as
 // if the COMMIT still waited for a standby. It returns the command's answer.
 func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string {
 	g.t.Helper()
-	ctx := g.t.Context()
-	table, err := g.db.Pool.Begin(ctx)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer func() { _ = table.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err = table.Exec(ctx, "LOCK TABLE order_events IN EXCLUSIVE MODE"); err != nil {
-		g.t.Fatal(err)
-	}
+	ctx, unlock := g.t.Context(), g.lockEvents()
 	cut, answered := proxy.CutAfter("commit\x00"), make(chan string, 1)
 	go func() { answered <- send() }()
 	var key int64
@@ -261,7 +263,7 @@ func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string
 	until(g.t, "another session waits for the key", func() bool {
 		return g.count("pg_locks WHERE NOT granted AND locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") > 0 || len(locked) > 0
 	})
-	if err = errors.Join(table.Rollback(ctx), <-locked); err != nil {
+	if err = errors.Join(unlock(), <-locked); err != nil {
 		g.t.Fatal(err)
 	}
 	code := <-answered
