@@ -161,21 +161,6 @@ func Place(id ID, r Draft, rec Recorder) (*Order, []Event, error) {
 	return o, []Event{e}, nil
 }
 
-// RequestCancel records that the client asks to cancel. A request that is already recorded is no event and no error. Refusals:
-// those of the table in states.go, and ORD_009 while a capture is running and not yet definite.
-func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) ([]Event, error) {
-	if err := o.check(Cancel); err != nil {
-		return nil, err
-	}
-	if o.CancelRequestedAt != nil {
-		return nil, nil
-	}
-	if captureRunning {
-		return nil, apierr.E(errcode.ORD009)
-	}
-	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
-}
-
 // Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where
 // no payment was given.
 func (o *Order) Decided() bool {

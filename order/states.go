@@ -71,3 +71,18 @@ func (o *Order) check(c Command) error {
 	}
 	return nil
 }
+
+// RequestCancel records that the client asks to cancel. A request that is already recorded is no event and no error. Refusals:
+// those of the table, and ORD_009 while a capture is running and not yet definite.
+func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) ([]Event, error) {
+	if err := o.check(Cancel); err != nil {
+		return nil, err
+	}
+	if o.CancelRequestedAt != nil {
+		return nil, nil
+	}
+	if captureRunning {
+		return nil, apierr.E(errcode.ORD009)
+	}
+	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
+}

@@ -62,6 +62,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	id := place("")
 	ops := operations(t)
+	cancel := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "cancelOrder" })]
 	send := func(url, key string, op operation, headers ...string) string {
 		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
@@ -138,7 +139,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	})
 	var waiting sync.WaitGroup
 	for i := range lookUps {
-		waiting.Go(func() { send(hanging, fmt.Sprint(unknown, i), ops[0]) })
+		waiting.Go(func() { send(hanging, fmt.Sprint(unknown, i), cancel) })
 	}
 	for range lookUps {
 		<-entered
@@ -161,7 +162,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	g.background(func(context.Context) error { return stopping.Serve(ctx, l, 5*time.Second) })
-	until(t, "the server stops", func() bool { return send("http://"+l.Addr().String(), aliceKey, ops[0]) == "SYS_005" })
+	until(t, "the server stops", func() bool { return send("http://"+l.Addr().String(), aliceKey, cancel) == "SYS_005" })
 	each("SYS_005", "http://"+l.Addr().String(), aliceKey, all)
 
 	// Commands that meet a locked table, and a capture under way.
@@ -171,13 +172,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 		id = place("")
 		until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
-		locked, err := g.db.Pool.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = locked.Exec(t.Context(), "LOCK TABLE order_events IN EXCLUSIVE MODE"); err != nil {
-			t.Fatal(err)
-		}
+		unlock := g.lockKeys()
 		seen := map[string]bool{}
 		until(t, op.OperationID+" is in progress and times out", func() bool {
 			key, first := fmt.Sprintf("code-%08d", keyNumber.Add(1)), make(chan string, 1)
@@ -192,7 +187,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				}
 			}
 		})
-		if err = locked.Rollback(t.Context()); err != nil {
+		if err := unlock(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -216,7 +211,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		_ = json.Unmarshal([]byte(g.do("GET", "/v1/orders/"+id+"/saga", nil).raw), &saga)
 		for _, step := range saga.Steps {
 			if step.Name == "capture" && step.Status == "running" {
-				return send(g.url, aliceKey, ops[0]) == "ORD_009"
+				return send(g.url, aliceKey, cancel) == "ORD_009"
 			} else if step.Name == "capture" && step.Status == "done" {
 				id = place("pm_slow")
 			}
@@ -228,25 +223,33 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 }
 
+// lockKeys lets every command wait where it stores its key until unlock is called, or until the test ends: an open transaction would keep
+// the pool from closing.
+func (g *gateway) lockKeys() (unlock func() error) {
+	g.t.Helper()
+	ctx := context.WithoutCancel(g.t.Context())
+	tx, err := g.db.Pool.Begin(ctx)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
+	if _, err = tx.Exec(ctx, "LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"); err != nil {
+		g.t.Fatal(err)
+	}
+	return func() error { return tx.Rollback(ctx) }
+}
+
 // cutAtCommit sends a command, cuts its connection between COMMIT and the answer, and gives its key to another session at that moment, as
 // if the COMMIT still waited for a standby. It returns the command's answer.
 func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string {
 	g.t.Helper()
-	ctx := g.t.Context()
-	table, err := g.db.Pool.Begin(ctx)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer func() { _ = table.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err = table.Exec(ctx, "LOCK TABLE order_events IN EXCLUSIVE MODE"); err != nil {
-		g.t.Fatal(err)
-	}
+	ctx, unlock := g.t.Context(), g.lockKeys()
 	cut, answered := proxy.CutAfter("commit\x00"), make(chan string, 1)
 	go func() { answered <- send() }()
 	var key int64
 	until(g.t, "the command holds its key and waits for the table", func() bool {
 		return g.db.Pool.QueryRow(ctx, `SELECT classid::bigint << 32 | objid::bigint FROM pg_locks WHERE granted AND locktype = 'advisory' AND objsubid = 1
-			AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'order_events'::regclass)`).Scan(&key) == nil || len(answered) > 0
+			AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted AND relation = 'idempotency_keys'::regclass)`).Scan(&key) == nil || len(answered) > 0
 	})
 	locked := make(chan error, 1)
 	other, err := g.db.Pool.Begin(ctx)
@@ -261,7 +264,7 @@ func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string
 	until(g.t, "another session waits for the key", func() bool {
 		return g.count("pg_locks WHERE NOT granted AND locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") > 0 || len(locked) > 0
 	})
-	if err = errors.Join(table.Rollback(ctx), <-locked); err != nil {
+	if err = errors.Join(unlock(), <-locked); err != nil {
 		g.t.Fatal(err)
 	}
 	code := <-answered

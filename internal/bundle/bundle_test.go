@@ -107,7 +107,7 @@ func TestBundleIsOneDocumentThatKeepsEverything(t *testing.T) {
 			t.Errorf("openapi.json has no %s", want)
 		}
 	}
-	for _, never := range []string{".yaml#", `"enum"`} {
+	for _, never := range []string{".yaml#", `"enum"`, "x-shared"} {
 		if strings.Contains(asJSON, never) {
 			t.Errorf("openapi.json has %s", never)
 		}
@@ -148,6 +148,9 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 		"refusal by hand":             {things, "{'201'", "{'409': {description: No.}, '201'", "response 409 is written by hand"},
 		"collision of two files":      {"parameters.yaml", "{type: string}", "{$ref: 'schemas/b.yaml#/Thing'}", "schemas/Thing is both schemas/"},
 		"collision with what we make": {thing, "State:", "ProblemINV_002: {type: string}\nState:", "schemas/ProblemINV_002 is both"},
+		"address in two files":        {things, "Plain.", "Bare.", "paths/z.yaml: /plain stands in another file too"},
+		"address in the root file":    {root, "paths: {}", "paths: {/plain: {}}", "paths/things.yaml: /plain stands in another file too"},
+		"address without a slash":     {things, "/plain:", "plain:", "kin-openapi rejects"},
 		"unused component":            {thing, "State:", "Idle: {type: string}\nState:", "nothing refers to schemas/thing.yaml#/Idle"},
 		"component in the root file":  {root, "components:", "components:\n  schemas: {Idle: {}}", "components/schemas belong in files of their own"},
 		"ref to nowhere":              {thing, "#/State", "#/Stat", `"#/Stat" leads nowhere`},
@@ -172,6 +175,8 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 			t.Parallel()
 			dir := fixture(t, c.file, c.old, c.replacement)
 			switch name {
+			case "address in two files":
+				write(t, dir+"/paths/z.yaml", "/plain: {}")
 			case "collision of two files":
 				write(t, dir+"/schemas/b.yaml", "Thing: {type: string}")
 			case "collision with what we make":

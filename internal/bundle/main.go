@@ -70,29 +70,21 @@ func run(in, out string) error {
 func bundle(dir string) (*yaml.Node, error) {
 	b := bundler{dir: os.DirFS(dir), files: map[string]*yaml.Node{}, used: map[string]bool{}, comps: map[string]map[string]component{}}
 	doc := b.file(root)
-	components := get(doc, "components")
+	paths, components := section(doc, "paths"), section(doc, "components")
 	for kind := range pairs(components) {
 		if kind != "securitySchemes" {
 			b.faultf("%s: components/%s belong in files of their own", root, kind)
 		}
 	}
-	b.inline(get(doc, "paths"))
-	b.inline(get(doc, "webhooks"))
+	b.localise(root, doc)
+	b.mergePaths(paths)
 	if len(b.faults) == 0 {
 		b.expand(doc)
 		b.unused()
 	}
-	if components == nil {
-		components = mapping()
-		set(doc, "components", components)
-	}
 	for _, kind := range kinds {
-		section := mapping()
 		for _, name := range slices.Sorted(maps.Keys(b.comps[kind])) {
-			set(section, name, b.comps[kind][name].node)
-		}
-		if len(section.Content) > 0 {
-			set(components, kind, section)
+			set(section(components, kind), name, b.comps[kind][name].node)
 		}
 	}
 	if len(b.faults) == 0 {

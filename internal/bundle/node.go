@@ -105,6 +105,14 @@ func set(n *yaml.Node, key string, value any) {
 	n.Content = append(n.Content, node(key), node(value))
 }
 
+// section is the mapping under a key, which is added where it is missing.
+func section(n *yaml.Node, key string) *yaml.Node {
+	if get(n, key) == nil {
+		set(n, key, mapping())
+	}
+	return get(n, key)
+}
+
 // mapping builds a mapping from keys and values in turn.
 func mapping(kv ...any) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -60,11 +61,7 @@ func (b *bundler) file(name string) *yaml.Node {
 // target finds what a $ref in file means and marks it as used. The node is nil after a fault.
 func (b *bundler) target(file, ref string) (string, *yaml.Node) {
 	name, pointer, ok := strings.Cut(ref, "#/")
-	if name == "" {
-		name = file
-	} else {
-		name = path.Join(path.Dir(file), name)
-	}
+	name = path.Join(path.Dir(file), cmp.Or(name, path.Base(file)))
 	if !ok {
 		b.faultf("%s: $ref %q has no #/", file, ref)
 		return "", nil
@@ -122,23 +119,24 @@ func (b *bundler) localise(file string, n *yaml.Node) {
 	}
 }
 
-// inline puts the path items that section (paths, webhooks) refers to in the place of their $ref. An item is referred to once.
-func (b *bundler) inline(section *yaml.Node) {
-	for _, item := range pairs(section) {
-		file := root
-		if r := text(item, "$ref"); r != "" {
-			target, n := b.target(root, r)
-			if n == nil {
-				continue
+// mergePaths adds the path items of every file of paths/ to paths, in the order of the files' names. Keys that begin with x- hold anchors.
+func (b *bundler) mergePaths(paths *yaml.Node) {
+	names, _ := fs.Glob(b.dir, "paths/*.yaml") // fails only for a malformed pattern
+	for _, name := range names {
+		for url, item := range pairs(b.file(name)) {
+			if get(paths, url) != nil {
+				b.faultf("%s: %s stands in another file too", name, url)
+			} else if !strings.HasPrefix(url, "x-") {
+				b.localise(name, item)
+				set(paths, url, item)
 			}
-			file, *item = strings.Split(target, "#")[0], *n
+			b.used[name+"#/"+url] = true
 		}
-		b.localise(file, item)
 	}
 }
 
-// unused names every component and path item of the folder that nothing refers to; keys that begin with x- and the
-// registry, which holds codes that only the router answers, are exempt.
+// unused names every component of the folder that nothing refers to. Keys that begin with x- and the registry, which holds codes that only
+// the router answers, are exempt.
 func (b *bundler) unused() {
 	names, _ := fs.Glob(b.dir, "*/*.yaml") // fails only for a malformed pattern
 	for _, name := range names {

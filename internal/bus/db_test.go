@@ -623,6 +623,7 @@ func TestRelay(t *testing.T) {
 		if err != nil {
 			f.Fatal(err)
 		}
+		defer func() { _ = tx.Rollback(context.WithoutCancel(f.Context())) }()
 		if err = write(tx, row("late", "0")); err != nil {
 			f.Fatal(err)
 		}

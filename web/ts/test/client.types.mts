@@ -34,6 +34,10 @@ export function incomplete(problem: Errors['getOrder']): string {
   }
 }
 
+// Public operations have refusals, too, and only placing an order throws its rejection.
+holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK'>>();
+holds<Equal<Extract<Errors['placeOrder']['code'], 'PAY_003' | 'CAT_001'>, 'PAY_003'>>();
+
 export async function errors(): Promise<void> {
   try {
     await og.orders.place(body, { waitSeconds: 5, idempotencyKey: 'abcdefgh', signal: AbortSignal.timeout(1) });

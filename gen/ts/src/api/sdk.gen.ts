@@ -49,45 +49,6 @@ export const listErrors = <ThrowOnError extends boolean = false>(options?: Optio
 export const getError = <ThrowOnError extends boolean = false>(options: Options<GetErrorData, ThrowOnError>): RequestResult<GetErrorResponses, GetErrorErrors, ThrowOnError> => (options.client ?? client).get<GetErrorResponses, GetErrorErrors, ThrowOnError>({ url: '/v1/errors/{code}', ...options });
 
 /**
- * List products
- *
- * In the order of their skus.
- *
- * Needs the scope `catalog:read`.
- */
-export const listProducts = <ThrowOnError extends boolean = false>(options?: Options<ListProductsData, ThrowOnError>): RequestResult<ListProductsResponses, ListProductsErrors, ThrowOnError> => (options?.client ?? client).get<ListProductsResponses, ListProductsErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/products',
-    ...options
-});
-
-/**
- * Get a product
- *
- * A product with its prices.
- *
- * Needs the scope `catalog:read`.
- */
-export const getProduct = <ThrowOnError extends boolean = false>(options: Options<GetProductData, ThrowOnError>): RequestResult<GetProductResponses, GetProductErrors, ThrowOnError> => (options.client ?? client).get<GetProductResponses, GetProductErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/products/{sku}',
-    ...options
-});
-
-/**
- * What of a sku can still be sold
- *
- * For display. Whether an order gets its pieces is decided when it is placed.
- *
- * Needs the scope `inventory:read`.
- */
-export const getInventory = <ThrowOnError extends boolean = false>(options: Options<GetInventoryData, ThrowOnError>): RequestResult<GetInventoryResponses, GetInventoryErrors, ThrowOnError> => (options.client ?? client).get<GetInventoryResponses, GetInventoryErrors, ThrowOnError>({
-    security: [{ scheme: 'bearer', type: 'http' }],
-    url: '/v1/inventory/{sku}',
-    ...options
-});
-
-/**
  * List orders
  *
  * The newest first.
@@ -176,5 +137,44 @@ export const listOrderEvents = <ThrowOnError extends boolean = false>(options: O
 export const getOrderSaga = <ThrowOnError extends boolean = false>(options: Options<GetOrderSagaData, ThrowOnError>): RequestResult<GetOrderSagaResponses, GetOrderSagaErrors, ThrowOnError> => (options.client ?? client).get<GetOrderSagaResponses, GetOrderSagaErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/orders/{order_id}/saga',
+    ...options
+});
+
+/**
+ * List products
+ *
+ * In the order of their skus.
+ *
+ * Needs the scope `catalog:read`.
+ */
+export const listProducts = <ThrowOnError extends boolean = false>(options?: Options<ListProductsData, ThrowOnError>): RequestResult<ListProductsResponses, ListProductsErrors, ThrowOnError> => (options?.client ?? client).get<ListProductsResponses, ListProductsErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/products',
+    ...options
+});
+
+/**
+ * Get a product
+ *
+ * A product with its prices.
+ *
+ * Needs the scope `catalog:read`.
+ */
+export const getProduct = <ThrowOnError extends boolean = false>(options: Options<GetProductData, ThrowOnError>): RequestResult<GetProductResponses, GetProductErrors, ThrowOnError> => (options.client ?? client).get<GetProductResponses, GetProductErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/products/{sku}',
+    ...options
+});
+
+/**
+ * What of a sku can still be sold
+ *
+ * For display. Whether an order gets its pieces is decided when it is placed.
+ *
+ * Needs the scope `inventory:read`.
+ */
+export const getInventory = <ThrowOnError extends boolean = false>(options: Options<GetInventoryData, ThrowOnError>): RequestResult<GetInventoryResponses, GetInventoryErrors, ThrowOnError> => (options.client ?? client).get<GetInventoryResponses, GetInventoryErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/inventory/{sku}',
     ...options
 });

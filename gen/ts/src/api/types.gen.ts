@@ -1845,244 +1845,6 @@ export type GetErrorResponses = {
 
 export type GetErrorResponse = GetErrorResponses[keyof GetErrorResponses];
 
-export type ListProductsData = {
-    body?: never;
-    headers?: {
-        /**
-         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
-         */
-        'X-Consistency-Token'?: string;
-        /**
-         * ETags that you hold. If the current one is among them the answer is 304 without a body.
-         */
-        'If-None-Match'?: string;
-        /**
-         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
-         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
-         *
-         */
-        'X-Trace-ID'?: string;
-        /**
-         * The language of error messages, `en` or `zh-CN`.
-         */
-        'Accept-Language'?: string;
-    };
-    path?: never;
-    query?: {
-        /**
-         * Only products whose sku or name contains this text, in any case.
-         */
-        q?: string;
-        /**
-         * How many entries a page has at most.
-         */
-        limit?: number;
-        /**
-         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
-         */
-        cursor?: string;
-    };
-    url: '/v1/products';
-};
-
-export type ListProductsErrors = {
-    /**
-     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
-     */
-    400: Problem400Req003012;
-    /**
-     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
-     */
-    401: Problem401Auth001002003004;
-    /**
-     * `AUTH_005` Scope missing
-     */
-    403: ProblemAuth005;
-    /**
-     * `REQ_007` Not acceptable
-     */
-    406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
-    /**
-     * `SYS_001` Internal error
-     */
-    500: ProblemSys001;
-    /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
-     */
-    503: Problem503Rate003Sys002004005;
-};
-
-export type ListProductsError = ListProductsErrors[keyof ListProductsErrors];
-
-export type ListProductsResponses = {
-    /**
-     * A page of products.
-     */
-    200: ProductList;
-};
-
-export type ListProductsResponse = ListProductsResponses[keyof ListProductsResponses];
-
-export type GetProductData = {
-    body?: never;
-    headers?: {
-        /**
-         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
-         */
-        'X-Consistency-Token'?: string;
-        /**
-         * ETags that you hold. If the current one is among them the answer is 304 without a body.
-         */
-        'If-None-Match'?: string;
-        /**
-         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
-         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
-         *
-         */
-        'X-Trace-ID'?: string;
-        /**
-         * The language of error messages, `en` or `zh-CN`.
-         */
-        'Accept-Language'?: string;
-    };
-    path: {
-        /**
-         * The sku of the product.
-         */
-        sku: ClientId;
-    };
-    query?: never;
-    url: '/v1/products/{sku}';
-};
-
-export type GetProductErrors = {
-    /**
-     * `REQ_003` Bad parameter
-     */
-    400: ProblemReq003;
-    /**
-     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
-     */
-    401: Problem401Auth001002003004;
-    /**
-     * `AUTH_005` Scope missing
-     */
-    403: ProblemAuth005;
-    /**
-     * `CAT_001` Product not found
-     */
-    404: ProblemCat001;
-    /**
-     * `REQ_007` Not acceptable
-     */
-    406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
-    /**
-     * `SYS_001` Internal error
-     */
-    500: ProblemSys001;
-    /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
-     */
-    503: Problem503Rate003Sys002004005;
-};
-
-export type GetProductError = GetProductErrors[keyof GetProductErrors];
-
-export type GetProductResponses = {
-    /**
-     * The product.
-     */
-    200: Product;
-};
-
-export type GetProductResponse = GetProductResponses[keyof GetProductResponses];
-
-export type GetInventoryData = {
-    body?: never;
-    headers?: {
-        /**
-         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
-         */
-        'X-Consistency-Token'?: string;
-        /**
-         * ETags that you hold. If the current one is among them the answer is 304 without a body.
-         */
-        'If-None-Match'?: string;
-        /**
-         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
-         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
-         *
-         */
-        'X-Trace-ID'?: string;
-        /**
-         * The language of error messages, `en` or `zh-CN`.
-         */
-        'Accept-Language'?: string;
-    };
-    path: {
-        /**
-         * The sku of the product.
-         */
-        sku: ClientId;
-    };
-    query?: never;
-    url: '/v1/inventory/{sku}';
-};
-
-export type GetInventoryErrors = {
-    /**
-     * `REQ_003` Bad parameter
-     */
-    400: ProblemReq003;
-    /**
-     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
-     */
-    401: Problem401Auth001002003004;
-    /**
-     * `AUTH_005` Scope missing
-     */
-    403: ProblemAuth005;
-    /**
-     * `INV_001` No stock record
-     */
-    404: ProblemInv001;
-    /**
-     * `REQ_007` Not acceptable
-     */
-    406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
-    /**
-     * `SYS_001` Internal error
-     */
-    500: ProblemSys001;
-    /**
-     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
-     */
-    503: Problem503Rate003Sys002004005;
-};
-
-export type GetInventoryError = GetInventoryErrors[keyof GetInventoryErrors];
-
-export type GetInventoryResponses = {
-    /**
-     * The stock of the sku.
-     */
-    200: Inventory;
-};
-
-export type GetInventoryResponse = GetInventoryResponses[keyof GetInventoryResponses];
-
 export type ListOrdersData = {
     body?: never;
     headers?: {
@@ -2624,3 +2386,241 @@ export type GetOrderSagaResponses = {
 };
 
 export type GetOrderSagaResponse = GetOrderSagaResponses[keyof GetOrderSagaResponses];
+
+export type ListProductsData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Only products whose sku or name contains this text, in any case.
+         */
+        q?: string;
+        /**
+         * How many entries a page has at most.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
+         */
+        cursor?: string;
+    };
+    url: '/v1/products';
+};
+
+export type ListProductsErrors = {
+    /**
+     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+     */
+    400: Problem400Req003012;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type ListProductsError = ListProductsErrors[keyof ListProductsErrors];
+
+export type ListProductsResponses = {
+    /**
+     * A page of products.
+     */
+    200: ProductList;
+};
+
+export type ListProductsResponse = ListProductsResponses[keyof ListProductsResponses];
+
+export type GetProductData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/products/{sku}';
+};
+
+export type GetProductErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `CAT_001` Product not found
+     */
+    404: ProblemCat001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type GetProductError = GetProductErrors[keyof GetProductErrors];
+
+export type GetProductResponses = {
+    /**
+     * The product.
+     */
+    200: Product;
+};
+
+export type GetProductResponse = GetProductResponses[keyof GetProductResponses];
+
+export type GetInventoryData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/inventory/{sku}';
+};
+
+export type GetInventoryErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `INV_001` No stock record
+     */
+    404: ProblemInv001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type GetInventoryError = GetInventoryErrors[keyof GetInventoryErrors];
+
+export type GetInventoryResponses = {
+    /**
+     * The stock of the sku.
+     */
+    200: Inventory;
+};
+
+export type GetInventoryResponse = GetInventoryResponses[keyof GetInventoryResponses];

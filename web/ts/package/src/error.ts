@@ -2,7 +2,7 @@
 import type * as api from './api/types.gen.js';
 import type { Order } from './model.js';
 import { open, type Open } from './open.js';
-import { errorStatus } from './tables.gen.js';
+import { errorStatus, type Operations } from './tables.gen.js';
 
 /** A refusal that this package has no type for: a code that is newer than it, or an answer that is not Ordergate's, such as a proxy's. */
 export type UnknownProblem = api.Problem & { code: 'UNKNOWN'; /** What the answer said, or the rejected order. */ body: unknown };
@@ -14,32 +14,19 @@ export type NetworkProblem = api.Problem & { code: 'NETWORK' };
 type Refusal<P> = UnknownProblem | NetworkProblem | (P extends { code: string } ? { [K in keyof P]: K extends 'code' ? P[K] : Open<P[K]> } : never);
 
 // A rejected order is thrown as the refusal that it would have been, had it been known at once.
-type Rejections = {
+type Rejection = {
   [C in NonNullable<api.Order['rejection']>['code']]: api.Problem & { code: C } & (C extends keyof RejectionExtras ? RejectionExtras[C] : unknown);
-};
+}[NonNullable<api.Order['rejection']>['code']];
 type RejectionExtras = {
   INV_002: { skus: api.ShortSku[] };
   PAY_007: { decline_reason: string };
 };
 
-/** What each operation can throw, by its operationId. */
-export interface Errors {
-  getOpenAPIJSON: Refusal<never>;
-  getOpenAPIYAML: Refusal<never>;
-  listErrors: Refusal<api.ListErrorsError>;
-  getError: Refusal<api.GetErrorError>;
-  listProducts: Refusal<api.ListProductsError>;
-  getProduct: Refusal<api.GetProductError>;
-  getInventory: Refusal<api.GetInventoryError>;
-  placeOrder: Refusal<api.PlaceOrderError | Rejections[keyof Rejections]>;
-  listOrders: Refusal<api.ListOrdersError>;
-  getOrder: Refusal<api.GetOrderError>;
-  cancelOrder: Refusal<api.CancelOrderError>;
-  listOrderEvents: Refusal<api.ListOrderEventsError>;
-  getOrderSaga: Refusal<api.GetOrderSagaError>;
-}
-
-export type Operation = keyof Errors;
+export type Operation = keyof Operations;
+/** What each operation can throw, by its operationId. An operation that makes an order (201) throws its rejection, too. */
+export type Errors = {
+  [O in Operation]: Refusal<Operations[O]['refusals'] | (Operations[O]['answers'] extends { 201: api.Order } ? Rejection : never)>;
+};
 export type AnyProblem = Errors[Operation];
 
 export interface ErrorDetails {
@@ -114,7 +101,7 @@ export function networkProblem(url: URL, cause: unknown): NetworkProblem {
 }
 
 /** The refusal that a rejected order stands for. It is not retryable: under its key the order is what it is. */
-export function rejectionOf(order: Order, traceId: string): Errors['placeOrder'] {
+export function rejectionOf(order: Order, traceId: string): Refusal<Rejection> {
   const { code, message, skus, decline_reason } = order.rejection!;
   const problem = {
     type: code === 'UNKNOWN' ? 'about:blank' : `/v1/errors/${code}`,
