@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ordergate/ordergate/command/inventory"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
@@ -102,8 +103,9 @@ type operation interface {
 	decide(l *loaded, rec order.Recorder) (effect, error)
 }
 
-// effect is what a decided command writes, beside the levels of stock that it moved, and answers.
+// effect is what a decided command writes and answers.
 type effect struct {
 	orders []*orderChange
+	stock  []inventory.Move
 	result Result
 }

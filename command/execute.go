@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// maxTries bounds how often a command is decided that meets concurrent changes.
+	// maxTries bounds how often a command is decided again after a concurrent change.
 	maxTries = 3
 	// maxBatch bounds a batch; measured best.
 	maxBatch = 64
@@ -79,7 +79,7 @@ func (c *Commands) executeAll(ctx context.Context, calls []*call) {
 		for _, one := range b {
 			one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
 		}
-		c.executeBatch(ctx, b, attempt{try: 1, first: true})
+		c.executeBatch(ctx, b, attempt{try: 1, queued: true})
 		span.End()
 	}
 }
@@ -111,20 +111,20 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 // attempt says how a batch is tried.
 type attempt struct {
 	try        int
-	first      bool // the calls come from the queue
-	skipLocked bool // calls whose rows somebody else holds are left out
+	queued     bool // the calls come from the queue
+	skipLocked bool // calls whose rows another transaction holds are left out
 }
 
 // batch is one transaction's work.
 type batch struct {
 	attempt
-	calls    []*call
-	open     []*call   // neither resolved by their key nor left out
-	outcomes []outcome // of open
-	back     []*call   // their order is another call's of the batch
-	blocked  []*call   // a row of theirs is locked
-	rows     rows
-	lsn      uint64
+	calls      []*call
+	open       []*call   // neither resolved by their key nor left out
+	outcomes   []outcome // of open
+	handedBack []*call   // their order is another call's of the batch
+	blocked    []*call   // a row of theirs is locked
+	rows       rows
+	lsn        uint64
 }
 
 // outcome is what a call ends with if the transaction is committed.
@@ -140,13 +140,13 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 	if len(calls) == 0 {
 		return
 	}
-	deadline := slices.MaxFunc(calls, func(x, y *call) int { return x.deadline.Compare(y.deadline) }).deadline
+	deadline := slices.MinFunc(calls, func(x, y *call) int { return x.deadline.Compare(y.deadline) }).deadline
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	b := &batch{attempt: a, calls: calls, lsn: token.NoPosition}
 	outcome := errNotBegun // of the transaction; the guard's own error may hide it
 	err := c.guard.Do(ctx, func(ctx context.Context) error {
-		if a.first && time.Until(deadline) < leastTime {
+		if a.queued && time.Until(deadline) < leastTime {
 			return queued()
 		}
 		conn, err := acquire(ctx, c.cfg.Pool)
@@ -162,13 +162,12 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 	})
 	ctx = context.WithoutCancel(ctx)
 	for _, one := range calls {
-		if one.done { // by its key alone: nothing that happened later touches it
+		if one.done && (one.err == nil || outcome == nil) { // by its key alone: nothing that happened later touches it
 			one.result.LSN = b.lsn
 		}
 	}
 	switch {
 	case outcome == nil:
-		c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
 		for i, one := range b.open {
 			o := b.outcomes[i]
 			o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
@@ -177,13 +176,14 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 			}
 			one.finish(o.result, o.err)
 		}
+		c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
 	case errors.Is(outcome, pg.ErrOutcomeUnknown):
 		c.resolveCommit(ctx, b.open, outcome)
 	default:
 		c.retry(ctx, b, outcome, err)
 	}
 	c.eachAlone(ctx, b.blocked, attempt{try: 1})
-	c.executeAll(ctx, b.back)
+	c.executeAll(ctx, b.handedBack)
 }
 
 // retry is what follows a transaction that had no effect.
@@ -196,7 +196,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 //   - All else fails every command, unretried.
 func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
-		return one.done || slices.Contains(b.back, one) || slices.Contains(b.blocked, one)
+		return one.done || slices.Contains(b.handedBack, one) || slices.Contains(b.blocked, one)
 	})
 	alone := len(rest) == 1
 	state, _ := errors.AsType[*pgconn.PgError](outcome)
@@ -276,6 +276,11 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
 	if err = limitLocks(ctx, tx, deadline); err != nil {
 		return err
 	}
@@ -283,7 +288,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		return err
 	}
 	b.open = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
-	if b.open, b.back, err = findOrders(ctx, tx, b.open); err != nil {
+	if b.open, b.handedBack, err = findOrders(ctx, tx, b.open); err != nil {
 		return err
 	}
 	if len(b.open) == 0 {
@@ -297,26 +302,22 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if err != nil {
 		return err
 	}
-	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: the call goes on alone
+	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
 		b.blocked = slices.DeleteFunc(slices.Clone(b.open), func(one *call) bool { return l.has(one.needs) })
 		b.open = slices.DeleteFunc(b.open, func(one *call) bool { return !l.has(one.needs) })
 	}
+	if len(b.open) == 0 {
+		return nil
+	}
 	b.rows.stock = l.stock
 	for _, one := range b.open {
-		if err = c.decide(one, l, b); err != nil {
-			return err
-		}
+		c.decide(one, l, b)
 	}
 	return b.rows.write(ctx, tx)
 }
 
 // decide lets one call decide and adds what it writes to the batch.
-func (c *Commands) decide(one *call, l *loaded, b *batch) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
-		}
-	}()
+func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	e, refused := one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now()))
 	if refused != nil {
 		refusal := apierr.From(refused)
@@ -324,15 +325,17 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) (err error) {
 			b.rows.keep(one, refusalResult(refusal, one.Problem))
 		}
 		b.outcomes = append(b.outcomes, outcome{err: refusal})
-		return nil
+		return
 	}
 	b.rows.orders = append(b.rows.orders, e.orders...)
+	for _, m := range e.stock { // the next call of the batch sees it
+		l.stock[m.Item].Move(m.OnHand, m.Reserved)
+	}
 	b.rows.keep(one, e.result)
 	b.outcomes = append(b.outcomes, outcome{effect: e})
-	return nil
 }
 
-// toClientError is what a client hears of a transaction that had no effect.
+// toClientError is the error that a client sees of a transaction that had no effect.
 func toClientError(err error) error {
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return e

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -175,8 +176,10 @@ func (a adjust) decide(l *loaded, _ order.Recorder) (effect, error) {
 	if level.Available()+a.delta < 0 {
 		return effect{}, apierr.E(errcode.INV002)
 	}
-	level.Move(a.delta, 0)
-	return effect{result: Result{Status: 201, ContentType: "application/json", Body: view.Raw(fmt.Append(nil, level.OnHand))}}, nil
+	return effect{
+		stock:  []inventory.Move{{Item: a.item(), OnHand: a.delta}},
+		result: Result{Status: 201, ContentType: "application/json", Body: view.Raw(fmt.Append(nil, level.OnHand+a.delta))},
+	}, nil
 }
 
 // poison is an operation whose row PostgreSQL refuses: NUL in a text.
@@ -185,6 +188,23 @@ type poison struct{ operation }
 func (p poison) decide(l *loaded, rec order.Recorder) (effect, error) {
 	e, err := p.operation.decide(l, rec)
 	e.result.ContentType = "\x00"
+	return e, err
+}
+
+// undecided moves stock and is then refused: it writes nothing but its key.
+type undecided struct{ adjust }
+
+func (u undecided) decide(l *loaded, rec order.Recorder) (effect, error) {
+	e, _ := u.adjust.decide(l, rec)
+	return e, apierr.E(errcode.INV002)
+}
+
+// unwritable is an operation whose rows cannot be encoded: a panic after decide.
+type unwritable struct{ placeOrder }
+
+func (u unwritable) decide(l *loaded, rec order.Recorder) (effect, error) {
+	e, err := u.placeOrder.decide(l, rec)
+	e.orders[0].order = nil
 	return e, err
 }
 
@@ -261,7 +281,9 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 		t.Error(got)
 	}
 	t.Run("a poisoned neighbour fails alone, and stored replays stay", func(t *testing.T) {
-		for name, bad := range map[string]operation{"SQLSTATE 22": poison{adjust{"B", 1}}, "panic": panics{}} {
+		for name, bad := range map[string]operation{
+			"SQLSTATE 22": poison{adjust{"B", 1}}, "a panic": panics{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
+		} {
 			calls := []*call{
 				b.call("placeOrder", b.place("A"), "a-known-key"),
 				b.call("placeOrder", b.place("A")),
@@ -269,10 +291,11 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 				b.call("placeOrder", b.place("NONE")),
 				b.call("placeOrder", b.place("A"), "a-held-key"),
 				b.call("adjust", adjust{"B", 5}),
+				b.call("adjust", undecided{adjust{"B", 7}}),
 			}
 			stock := b.count("SELECT on_hand FROM stock WHERE sku = 'B'")
 			b.executeAll(t.Context(), calls)
-			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201" {
+			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201, INV_002" {
 				t.Errorf("%s: %s", name, got)
 			}
 			if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'") - stock; n != 5 {
@@ -517,7 +540,7 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 	for i := range calls {
 		calls[i] = b.call("placeOrder", b.place("A"))
 	}
-	b.eachAlone(t.Context(), calls, attempt{try: 1, first: true})
+	b.eachAlone(t.Context(), calls, attempt{try: 1, queued: true})
 	for _, c := range taken {
 		c.Release()
 	}

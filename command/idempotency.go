@@ -114,7 +114,9 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 		if err := q.SetLockTimeout(ctx, milliseconds(resolveLockTime)); err != nil {
 			return err
 		}
-		if err := q.LockKeys(ctx, pg.Column(calls, func(c *call) int64 { return c.lockID() })); err != nil {
+		keys := pg.Column(calls, func(c *call) int64 { return c.lockID() })
+		slices.Sort(keys) // two look-ups with common keys do not wait for each other
+		if err := q.LockKeys(ctx, keys); err != nil {
 			return err
 		}
 		if err := findResults(ctx, q, calls); err != nil {

@@ -72,6 +72,9 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 				r.orders = append(r.orders, c)
 			}
 		}
+		if len(r.orders) == 0 {
+			return nil, nil
+		}
 		if err = r.write(ctx, tx); err != nil {
 			return nil, err
 		}
@@ -113,7 +116,7 @@ func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 	if e.Type == inventory.Expired {
 		expired := c.steps.is(stepReserve, r.Attempt, statusDone) && !c.steps.is(stepConfirm, r.Attempt, statusDone)
 		if expired {
-			c.steps.find(stepReserve, r.Attempt).set(statusFailed, string(errcode.INV003))
+			c.steps.find(stepReserve, r.Attempt).finish(statusFailed, string(errcode.INV003), rec.Now)
 		}
 		return expired, nil
 	}

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -120,8 +119,9 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
 	p.add(len(changed), func() error {
-		defer func() { p.last().Exec(func(tag pgconn.CommandTag) error { updated = tag.RowsAffected(); return nil }) }()
-		return updateOrders(ctx, q, changed)
+		err := updateOrders(ctx, q, changed)
+		p.count(&updated)
+		return err
 	})
 	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
 	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
@@ -255,9 +255,10 @@ func updateSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error
 	})
 }
 
-// pipeline is a DBTX that only queues: the statements of several queries then go out in one round trip. It serves queries that
-// return no rows.
+// pipeline is a DBTX that only queues: the statements of several queries then go out in one round trip. It serves :exec queries; one that
+// returns rows would meet the nil DBTX.
 type pipeline struct {
+	ordersdb.DBTX
 	batch pgx.Batch
 	err   error
 }
@@ -267,10 +268,6 @@ func (p *pipeline) add(rows int, query func() error) {
 	if rows > 0 && p.err == nil {
 		p.err = query()
 	}
-}
-
-func (p *pipeline) last() *pgx.QueuedQuery {
-	return p.batch.QueuedQueries[len(p.batch.QueuedQueries)-1]
 }
 
 func (p *pipeline) send(ctx context.Context, tx pgx.Tx) error {
@@ -286,14 +283,10 @@ func (p *pipeline) Exec(_ context.Context, sql string, args ...any) (pgconn.Comm
 	return pgconn.CommandTag{}, nil
 }
 
-var errNoRows = errors.New("a pipeline returns no rows")
-
-// Query cannot wait for rows.
-func (p *pipeline) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errNoRows }
-
-// QueryRow never returns a row: its Scan fails.
-func (p *pipeline) QueryRow(context.Context, string, ...any) pgx.Row { return noRow{} }
-
-type noRow struct{}
-
-func (noRow) Scan(...any) error { return errNoRows }
+// count tells later how many rows the last query changed.
+func (p *pipeline) count(rows *int64) {
+	p.batch.QueuedQueries[p.batch.Len()-1].Exec(func(tag pgconn.CommandTag) error {
+		*rows = tag.RowsAffected()
+		return nil
+	})
+}

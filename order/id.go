@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"strings"
 	"time"
 )
@@ -102,16 +101,3 @@ func (id ID) Shard() int16 { return int16(id[12]) }
 
 // IsZero tells an unset id.
 func (id ID) IsZero() bool { return id == ID{} }
-
-// MarshalText writes 32 hex digits, for messages between our own parts.
-func (id ID) MarshalText() ([]byte, error) { return []byte(id.Format("")), nil }
-
-// UnmarshalText reads what MarshalText wrote.
-func (id *ID) UnmarshalText(b []byte) error {
-	parsed, ok := Parse("", string(b))
-	if !ok {
-		return errors.New("not an id")
-	}
-	*id = parsed
-	return nil
-}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -131,13 +133,8 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 		if try == 3 {
 			return q.loadThrough(ctx, s, r)
 		}
-		flight := q.flights.DoChan(k.String(), func() (_ any, err error) {
+		flight := q.flights.DoChan(k.String(), func() (any, error) {
 			mine = true
-			defer func() {
-				if p := recover(); p != nil {
-					err = fmt.Errorf("query: panic: %v", p)
-				}
-			}()
 			return q.loadThrough(context.WithoutCancel(ctx), s, r)
 		})
 		select {
@@ -145,8 +142,8 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 			return nil, ctx.Err()
 		case f := <-flight:
 			e, _ := f.Val.(*Entry)
-			if mine || f.Err == nil && r.satisfiedBy(e) {
-				return e, f.Err
+			if mine || f.Err == nil && r.satisfiedBy(e) || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
+				return e, f.Err // a failure is that of all; only SYS_004 depends on a caller's token
 			}
 		}
 	}
@@ -154,7 +151,12 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 
 // loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
 // answer.
-func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (*Entry, error) {
+func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (_ *Entry, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("query: panic: %v", p)
+		}
+	}()
 	e, err := q.fromRedis(ctx, r.of)
 	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {

@@ -177,13 +177,13 @@ func (inv *Inventory) decide(b *batch, c command) {
 	default:
 		return
 	}
-	if r != nil {
+	if r != nil && r.status != r.stored {
 		b.changed = append(b.changed, r)
 	}
 	inv.reply(b, kind, c.ref(), reply, c.TraceID)
 }
 
-// reply sends a reply to the saga. What no request caused begins a trace of its own.
+// reply sends a reply to the saga. An expiry has no request: its reply begins a trace.
 func (inv *Inventory) reply(b *batch, kind string, about ref, data Reply, traceID string) {
 	id := inv.cfg.IDs.Mint(b.now, about.Account)
 	cause := outbox.Cause{ID: id, TraceID: cmp.Or(traceID, id.Format("")), Now: b.now}

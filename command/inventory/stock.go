@@ -17,6 +17,12 @@ type Level struct {
 	onHandMoved, reservedMoved int64
 }
 
+// Move is a change of an item's level by pieces.
+type Move struct {
+	order.Item
+	OnHand, Reserved int64
+}
+
 // Available is what can still be sold.
 func (l *Level) Available() int64 { return l.OnHand - l.Reserved }
 

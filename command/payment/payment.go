@@ -121,7 +121,9 @@ func (p *Payment) Run(ctx context.Context) {
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
-			sleep(ctx, time.Second) // the database is away: it hears of us once a second
+			tick.Reset(time.Second) // a failing database is asked once a second
+		} else {
+			tick.Reset(pollEvery)
 		}
 		for _, c := range claimed {
 			slots <- struct{}{}
@@ -150,13 +152,6 @@ func (p *Payment) claim(ctx context.Context, free int) ([]paymentdb.ClaimCallsRo
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	return paymentdb.New(p.cfg.Pool).ClaimCalls(ctx, int32(free))
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // try makes one request for a claimed call and writes down its outcome. Past the deadline the provider is told to forget the
@@ -192,7 +187,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // seen in the saga, and tried without end
 	}
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
-		o.code = errcode.Code(c.LastCode) // forgotten because of what the tries met
+		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
 	}
 	result := "done"
 	if err != nil {

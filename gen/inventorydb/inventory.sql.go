@@ -13,7 +13,7 @@ import (
 )
 
 const databaseNow = `-- name: DatabaseNow :one
-SELECT now()::timestamptz AS now
+SELECT clock_timestamp()::timestamptz AS now
 `
 
 func (q *Queries) DatabaseNow(ctx context.Context) (time.Time, error) {

@@ -1,5 +1,4 @@
-// Package outbox is what the parts of the house say to each other: one envelope for every message, written into the outbox in the
-// transaction of its cause.
+// Package outbox has the one envelope of all messages and writes messages into the outbox, in the transaction of their cause.
 package outbox
 
 import (
@@ -32,7 +31,7 @@ type Envelope struct {
 	Data      json.RawMessage `json:"data"`
 }
 
-// Message is an envelope on its way to a topic. The messages of one order keep their order, whatever their topic.
+// Message is an envelope on its way to a topic. The messages of one order keep their order within a topic.
 type Message struct {
 	Topic string
 	Envelope

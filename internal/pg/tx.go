@@ -19,6 +19,9 @@ var (
 	ErrRefusedAtCommit = errors.New("COMMIT refused")
 )
 
+// commitTime is what COMMIT's answer has at least: a disk that is slow for a moment is no unknown outcome.
+const commitTime = 200 * time.Millisecond
+
 // Beginner is a pool, or one connection of it.
 type Beginner interface {
 	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
@@ -48,6 +51,14 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	}
 	if err = ctx.Err(); err != nil {
 		return fmt.Errorf("%w: before COMMIT: %w", ErrConnectionLost, err)
+	}
+	// The caller's time ends where COMMIT is sent; its answer is waited for at least commitTime.
+	deadline, limited := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
+		defer cancel()
 	}
 	switch err = tx.Commit(ctx); {
 	case err == nil:

@@ -66,4 +66,4 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
        unnest(@skus::text[]), unnest(@quantities::bigint[]);
 
 -- name: DatabaseNow :one
-SELECT now()::timestamptz AS now;
+SELECT clock_timestamp()::timestamptz AS now;
