@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -342,6 +343,30 @@ func TestAnOldEntryIsServedWhileOneCallerLoads(t *testing.T) {
 	w.advance(staleAfter) // a caller that comes now waits
 	if rev, tier := p.get(mine, id, anyToken); rev != 2 || tier != "replica" {
 		t.Errorf("revision %d by %s", rev, tier)
+	}
+}
+
+// TestAFailureIsSharedToo: a load that failed is the failure of all who waited for it, not a load of each.
+func TestAFailureIsSharedToo(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	proxy, url := pgtest.Proxy(t, w.PrimaryURL)
+	p := w.process(withoutRedis, withoutReplicas, func(c *Config) { c.Primary = w.pool(url) })
+	id := w.place(mine, time.Hour)
+	w.must(p.cfg.Primary.Ping(t.Context()))
+	defer proxy.Cut()
+	proxy.Freeze() // until the read's time is over
+	before := p.loads("primary")
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+			wantCode(t, err, errcode.SYS002)
+		})
+	}
+	all.Wait()
+	if n := p.loads("primary") - before; n > 5 { // a caller that comes when the first load has failed makes another
+		t.Errorf("%d loads for 50 callers", n)
 	}
 }
 
