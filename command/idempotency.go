@@ -101,7 +101,8 @@ const (
 
 // resolveCommit finds out how a COMMIT ended that had no answer, on a new connection. Only under the keys' locks does absence prove
 // anything: the transaction holds them until its end. Found: the stored result. Absent: nothing changed and the key is free. Locks not
-// had in time: SYS_006.
+// had in time: SYS_006. What is visible is not yet safe: giving up on a COMMIT ends PostgreSQL's wait for a synchronous standby, so the
+// look-up has a COMMIT of its own that must get through.
 func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error) {
 	if len(calls) == 0 {
 		return
@@ -123,8 +124,10 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 			return err
 		}
 		var err error
-		lsn, err = q.FlushLSN(ctx)
-		return err
+		if lsn, err = q.FlushLSN(ctx); err != nil {
+			return err
+		}
+		return q.WaitForStandbys(ctx)
 	})
 	for _, one := range calls {
 		switch {

@@ -41,9 +41,11 @@ type Entry struct {
 }
 
 // answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
-// is the token's row with at least its revision. The zero token asks for nothing.
+// is the token's row with at least its revision. The zero token asks for nothing. A token without a position is the greatest that its
+// client ever has: the client keeps it and may have seen later revisions, so its row's revision proves nothing.
 func (e *Entry) answers(t token.Token) bool {
-	return t.Timeline == 0 || t.Timeline == e.Timeline && (e.KnownAt >= t.LSN || t.Key != "" && t.Key == e.Key && e.Rev >= t.Rev)
+	ownRow := t.Key != "" && t.Key == e.Key && e.Rev >= t.Rev && t.LSN != token.NoPosition
+	return t.Timeline == 0 || t.Timeline == e.Timeline && (e.KnownAt >= t.LSN || ownRow)
 }
 
 // newer tells which of two entries of a row stays.

@@ -35,7 +35,7 @@ func TestFreshnessRule(t *testing.T) {
 		"another row, position not reached":         {token.Token{Timeline: 2, LSN: 101, Key: "ord_b", Rev: 1}, false},
 		"another row, position reached":             {token.Token{Timeline: 2, LSN: 100, Key: "ord_b", Rev: 9}, true},
 		"a position that could not be read":         {token.Token{Timeline: 2, LSN: token.NoPosition, Key: "ord_b", Rev: 1}, false},
-		"own row, position could not be read":       {token.Token{Timeline: 2, LSN: token.NoPosition, Key: "ord_a", Rev: 5}, true},
+		"own row, position could not be read":       {token.Token{Timeline: 2, LSN: token.NoPosition, Key: "ord_a", Rev: 5}, false},
 		"older timeline":                            {token.Token{Timeline: 1, LSN: 1}, false},
 		"older timeline, own row":                   {token.Token{Timeline: 1, LSN: 1, Key: "ord_a", Rev: 1}, false},
 		"newer timeline":                            {token.Token{Timeline: 3, LSN: 1}, false},

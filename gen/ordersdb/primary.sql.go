@@ -50,3 +50,14 @@ func (q *Queries) Timeline(ctx context.Context) (TimelineRow, error) {
 	err := row.Scan(&i.Timeline, &i.SynchronousCommit)
 	return i, err
 }
+
+const waitForStandbys = `-- name: WaitForStandbys :exec
+SELECT pg_logical_emit_message(true, 'ordergate', '')::text
+`
+
+// Writes a message into the log that nobody reads, so that this transaction's COMMIT waits for the synchronous standbys, if there are any:
+// whatever was visible before is then as safe.
+func (q *Queries) WaitForStandbys(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, waitForStandbys)
+	return err
+}

@@ -30,10 +30,10 @@ type Signer struct{ key []byte }
 // NewSigner returns a Signer with a secret key, which all instances share.
 func NewSigner(key []byte) Signer { return Signer{key: key} }
 
-// Sign writes "1." timeline "." LSN "." key-rev "." HMAC. Timeline and LSN are hex of fixed width: of two tokens the greater string is
-// the later one. A dot in the key is written as "~".
+// Sign writes "1." timeline "." LSN "." key-rev "." HMAC. Timeline and LSN are hex and the revision is decimal, of fixed width: of two
+// tokens the greater string is the later one. A dot in the key is written as "~".
 func (s Signer) Sign(t Token) string {
-	body := fmt.Sprintf("1.%08x.%016x.%s-%d", t.Timeline, t.LSN, strings.ReplaceAll(t.Key, ".", "~"), t.Rev)
+	body := fmt.Sprintf("1.%08x.%016x.%s-%010d", t.Timeline, t.LSN, strings.ReplaceAll(t.Key, ".", "~"), t.Rev)
 	return body + "." + s.MAC(body)
 }
 

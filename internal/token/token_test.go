@@ -7,6 +7,9 @@ func TestTokens(t *testing.T) {
 	older := s.Sign(Token{Timeline: 1, LSN: 255, Key: "ord_1", Rev: 9})
 	newer := s.Sign(Token{Timeline: 1, LSN: 256, Key: "ord_0", Rev: 1})
 	promoted := s.Sign(Token{Timeline: 2, LSN: 10, Key: "ord_0", Rev: 1})
+	if ninth, tenth := s.Sign(Token{Timeline: 1, LSN: 1, Key: "ord_1", Rev: 9}), s.Sign(Token{Timeline: 1, LSN: 1, Key: "ord_1", Rev: 10}); ninth >= tenth {
+		t.Errorf("of one position the later revision is greater: %s %s", ninth, tenth)
+	}
 	if older >= newer || newer >= promoted {
 		t.Errorf("the greatest string must be the latest: %s %s %s", older, newer, promoted)
 	}

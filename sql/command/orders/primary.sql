@@ -9,6 +9,11 @@ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bi
 -- name: EnsurePartitions :exec
 SELECT ensure_partitions();
 
+-- name: WaitForStandbys :exec
+-- Writes a message into the log that nobody reads, so that this transaction's COMMIT waits for the synchronous standbys, if there are any:
+-- whatever was visible before is then as safe.
+SELECT pg_logical_emit_message(true, 'ordergate', '')::text;
+
 -- name: FlushLSN :one
 -- Up to here the log of this primary is durable, as bytes from its start.
 SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn;
