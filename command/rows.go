@@ -125,7 +125,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	})
 	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
 	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
-	p.add(len(movedSteps), func() error { return updateSteps(ctx, q, movedSteps) })
+	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
 	p.add(len(r.results), func() error { return r.results.write(ctx, q) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
 	if err = p.send(ctx, tx); err != nil {
@@ -221,7 +221,7 @@ type stepRow struct {
 	position int32
 }
 
-// stepRows are the steps' columns, of which an update takes a part.
+// stepRows are the steps' columns.
 func stepRows(rows []stepRow) ordersdb.InsertStepsParams {
 	return ordersdb.InsertStepsParams{
 		Accounts:    pg.Column(rows, func(r stepRow) int32 { return r.owner.Account }),
@@ -237,22 +237,6 @@ func stepRows(rows []stepRow) ordersdb.InsertStepsParams {
 		StartedAts:  pg.Column(rows, func(r stepRow) time.Time { return r.started }),
 		FinishedAts: pg.Column(rows, func(r stepRow) time.Time { return r.finished }),
 	}
-}
-
-func updateSteps(ctx context.Context, q *ordersdb.Queries, rows []stepRow) error {
-	p := stepRows(rows)
-	return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams{
-		Accounts:    p.Accounts,
-		Modes:       p.Modes,
-		OrderIds:    p.OrderIds,
-		Steps:       p.Steps,
-		Attempts:    p.Attempts,
-		Statuses:    p.Statuses,
-		Codes:       p.Codes,
-		Inputs:      p.Inputs,
-		StartedAts:  p.StartedAts,
-		FinishedAts: p.FinishedAts,
-	})
 }
 
 // pipeline is a DBTX that only queues: the statements of several queries then go out in one round trip. It serves :exec queries; one that

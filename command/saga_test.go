@@ -174,7 +174,7 @@ func TestEverySagaEnds(t *testing.T) {
 		if err := order.Verify(o.ID, history); err != nil {
 			fail("%v", err)
 		}
-		if folded, err := order.Fold(o.ID, history); err != nil || folded.Status != o.Status || folded.PaymentStatus != o.PaymentStatus {
+		if folded, err := order.Fold(o.ID, history, nil); err != nil || folded.Status != o.Status || folded.PaymentStatus != o.PaymentStatus {
 			fail("the history tells another order: %v %+v", err, folded)
 		}
 		switch {

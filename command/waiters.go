@@ -104,14 +104,9 @@ func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Resul
 	if err != nil {
 		return r, false
 	}
-	o := &order.Order{ID: r.OrderID}
-	for _, e := range events {
-		if err = o.Apply(e); err != nil {
-			return r, false
-		}
-		if decided(o) {
-			break
-		}
+	o, err := order.Fold(r.OrderID, events, decided)
+	if err != nil {
+		return r, false
 	}
 	body, err := view.OrderBody(o, row.Address)
 	if err != nil {

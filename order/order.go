@@ -192,12 +192,16 @@ func Restore(id ID, version int64, headHash, state []byte) (*Order, error) {
 	return o, nil
 }
 
-// Fold rebuilds an order from its events, oldest first. It fails on an unknown type or a gap.
-func Fold(id ID, events []Event) (*Order, error) {
+// Fold rebuilds an order from its events, oldest first, up to the first state that until accepts; nil: to the last. It fails on an
+// unknown type or a gap.
+func Fold(id ID, events []Event, until func(*Order) bool) (*Order, error) {
 	o := &Order{ID: id}
 	for _, e := range events {
 		if err := o.Apply(e); err != nil {
 			return nil, err
+		}
+		if until != nil && until(o) {
+			break
 		}
 	}
 	return o, nil

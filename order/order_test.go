@@ -134,7 +134,7 @@ func FuzzFoldEqualsApplyingLive(f *testing.F) {
 		if err := Verify(o.ID, events); err != nil {
 			t.Fatal(err)
 		}
-		folded, err := Fold(o.ID, events)
+		folded, err := Fold(o.ID, events, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

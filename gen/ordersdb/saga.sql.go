@@ -116,12 +116,12 @@ func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error 
 
 const updateSteps = `-- name: UpdateSteps :exec
 UPDATE saga_steps s
-SET status = u.status, code = u.code, input = u.input,
+SET position = u.position, undo = u.undo, status = u.status, code = u.code, input = u.input,
     started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::text[]) AS step, unnest($5::integer[]) AS attempt, unnest($6::text[]) AS status,
-             unnest($7::text[]) AS code, unnest($8::text[]) AS input,
-             unnest($9::timestamptz[]) AS started_at, unnest($10::timestamptz[]) AS finished_at) u
+             unnest($4::text[]) AS step, unnest($5::integer[]) AS attempt, unnest($6::integer[]) AS position,
+             unnest($7::boolean[]) AS undo, unnest($8::text[]) AS status, unnest($9::text[]) AS code, unnest($10::text[]) AS input,
+             unnest($11::timestamptz[]) AS started_at, unnest($12::timestamptz[]) AS finished_at) u
 WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id AND s.step = u.step AND s.attempt = u.attempt
 `
 
@@ -131,6 +131,8 @@ type UpdateStepsParams struct {
 	OrderIds    []uuid.UUID
 	Steps       []string
 	Attempts    []int32
+	Positions   []int32
+	Undos       []bool
 	Statuses    []string
 	Codes       []string
 	Inputs      []string
@@ -138,6 +140,7 @@ type UpdateStepsParams struct {
 	FinishedAts []time.Time
 }
 
+// Takes the columns of InsertSteps.
 func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error {
 	_, err := q.db.Exec(ctx, updateSteps,
 		arg.Accounts,
@@ -145,6 +148,8 @@ func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error 
 		arg.OrderIds,
 		arg.Steps,
 		arg.Attempts,
+		arg.Positions,
+		arg.Undos,
 		arg.Statuses,
 		arg.Codes,
 		arg.Inputs,

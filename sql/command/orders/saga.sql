@@ -16,11 +16,12 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
        NULLIF(unnest(@finished_ats::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz);
 
 -- name: UpdateSteps :exec
+-- Takes the columns of InsertSteps.
 UPDATE saga_steps s
-SET status = u.status, code = u.code, input = u.input,
+SET position = u.position, undo = u.undo, status = u.status, code = u.code, input = u.input,
     started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@steps::text[]) AS step, unnest(@attempts::integer[]) AS attempt, unnest(@statuses::text[]) AS status,
-             unnest(@codes::text[]) AS code, unnest(@inputs::text[]) AS input,
+             unnest(@steps::text[]) AS step, unnest(@attempts::integer[]) AS attempt, unnest(@positions::integer[]) AS position,
+             unnest(@undos::boolean[]) AS undo, unnest(@statuses::text[]) AS status, unnest(@codes::text[]) AS code, unnest(@inputs::text[]) AS input,
              unnest(@started_ats::timestamptz[]) AS started_at, unnest(@finished_ats::timestamptz[]) AS finished_at) u
 WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id AND s.step = u.step AND s.attempt = u.attempt;
