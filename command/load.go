@@ -106,9 +106,16 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, back []*c
 
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	missing := func(r order.Ref) bool { return l.orders[r] == nil && l.payments[r] == nil }
-	return !slices.ContainsFunc(n.payments, missing) && !slices.ContainsFunc(n.orders, missing) &&
-		!slices.ContainsFunc(n.stock, func(it order.Item) bool { return l.stock[it] == nil })
+	return hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
+}
+
+func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
+	for _, k := range keys {
+		if _, ok := loaded[k]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
@@ -117,10 +124,6 @@ func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
 		Modes:    pg.Column(refs, func(r order.Ref) string { return r.Mode }),
 		Ids:      pg.Column(refs, func(r order.Ref) uuid.UUID { return uuid.UUID(r.ID) }),
 	}
-}
-
-func refOf(account int32, mode string, id uuid.UUID) order.Ref {
-	return order.Ref{Owner: order.Owner{Account: account, Mode: mode}, ID: order.ID(id)}
 }
 
 // lockOrders locks orders in the order of their ids and reads them with their steps.
@@ -133,7 +136,7 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 	}
 	found := make(map[order.Ref]*orderChange, len(rows))
 	for _, row := range rows {
-		ref := refOf(row.Account, row.Mode, row.ID)
+		ref := order.RefOf(row.Account, row.Mode, row.ID)
 		o, err := order.Restore(ref.ID, row.Version, row.HeadHash, row.State)
 		if err != nil {
 			return nil, err
@@ -145,7 +148,7 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		return nil, fmt.Errorf("read saga steps: %w", err)
 	}
 	for _, r := range stepRows {
-		if c, ok := found[refOf(r.Account, r.Mode, r.OrderID)]; ok {
+		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
 			st := &step{name: r.Step, attempt: r.Attempt, status: r.Status, code: r.Code, input: r.Input, stored: true}
 			if r.StartedAt != nil {
 				st.started = *r.StartedAt

@@ -25,6 +25,11 @@ type Ref struct {
 	ID ID
 }
 
+// RefOf is the Ref of a row's key columns.
+func RefOf(account int32, mode string, id [16]byte) Ref {
+	return Ref{Owner{account, mode}, ID(id)}
+}
+
 // Item names a row of an owner by its sku: a product, a stock.
 type Item struct {
 	Owner

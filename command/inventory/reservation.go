@@ -72,7 +72,7 @@ func refParams(refs []ref) inventorydb.LockReservationsParams {
 }
 
 func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
-	return ref{order.Ref{Owner: order.Owner{Account: account, Mode: mode}, ID: order.ID(orderID)}, attempt}
+	return ref{order.RefOf(account, mode, orderID), attempt}
 }
 
 // lockReservations locks and reads those that exist.

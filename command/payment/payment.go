@@ -242,7 +242,7 @@ func (p *Payment) settle(ctx context.Context, c paymentdb.ClaimCallsRow, o outco
 	}
 	now := p.cfg.Now()
 	cause := outbox.Cause{ID: p.cfg.IDs.Mint(now, c.Account), TraceID: c.TraceID, Now: now}
-	message := outbox.New(TopicReplies, kind, refOf(c.Account, c.Mode, c.OrderID), cause, reply)
+	message := outbox.New(TopicReplies, kind, order.RefOf(c.Account, c.Mode, c.OrderID), cause, reply)
 	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
 		q := paymentdb.New(tx)
 		n, err := q.SettleCall(ctx, paymentdb.SettleCallParams{

@@ -33,10 +33,6 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 	}
 }
 
-func refOf(account int32, mode string, id uuid.UUID) order.Ref {
-	return order.Ref{Owner: order.Owner{Account: account, Mode: mode}, ID: order.ID(id)}
-}
-
 // Orders maps payments to their orders, without locks. A payment that does not exist is not in it.
 func Orders(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref]order.Ref, error) {
 	rows, err := paymentdb.New(tx).OrdersOfPayments(ctx, paymentdb.OrdersOfPaymentsParams(refParams(payments)))
@@ -45,7 +41,7 @@ func Orders(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref
 	}
 	orders := make(map[order.Ref]order.Ref, len(rows))
 	for _, r := range rows {
-		orders[refOf(r.Account, r.Mode, r.ID)] = refOf(r.Account, r.Mode, r.OrderID)
+		orders[order.RefOf(r.Account, r.Mode, r.ID)] = order.RefOf(r.Account, r.Mode, r.OrderID)
 	}
 	return orders, nil
 }
@@ -62,7 +58,7 @@ func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (
 	found := make(map[order.Ref]*Row, len(rows))
 	for _, r := range rows {
 		p := &Row{
-			Ref: refOf(r.Account, r.Mode, r.ID), OrderID: order.ID(r.OrderID), Attempt: r.Attempt, Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
+			Ref: order.RefOf(r.Account, r.Mode, r.ID), OrderID: order.ID(r.OrderID), Attempt: r.Attempt, Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
 			Status: r.Status, Refunded: r.Refunded, RefundPending: r.RefundPending, Rev: r.Rev,
 		}
 		found[p.Ref] = p
