@@ -78,7 +78,7 @@ var ours = law{
 	},
 	tests: map[string]string{
 		".":                  "contracttest internal/devstack http",
-		"command":            "gen/cataloguedb gen/inventorydb internal/rfc3339",
+		"command":            "gen/cataloguedb gen/inventorydb internal/devstack internal/rfc3339 sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ordergate/ordergate/command/inventory"
@@ -61,6 +62,28 @@ func New(c Config) *Commands {
 		Name: "primary", Concurrent: max(1, connections-lookups), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed, Registry: c.Registry,
 	})
 	return commands
+}
+
+// writer is what Commands and Saga have in common.
+type writer struct {
+	cfg      Config
+	onCommit func(order.ID) // wakes the requests that wait for the order
+	events   *prometheus.CounterVec
+	steps    *prometheus.HistogramVec
+}
+
+func newWriter(c Config) writer {
+	m := promauto.With(c.Registry)
+	return writer{
+		cfg: c,
+		events: m.NewCounterVec(prometheus.CounterOpts{
+			Name: "ordergate_order_events_total", Help: "Events of orders by type: how many orders came and how they ended.",
+		}, []string{"type"}),
+		steps: m.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "ordergate_saga_step_seconds", Help: "Time from a saga step's start to its definite end.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"step", "status"}),
+	}
 }
 
 // Envelope is what every command carries: the owner, the idempotency key, and the cause to name in events.

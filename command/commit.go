@@ -2,35 +2,18 @@ package command
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/jackc/pgx/v5"
 
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
-	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/order"
 )
-
-// TopicOrders carries an OrderChanged for each event of an order, in the order of its versions.
-const TopicOrders = "orders"
-
-// TypeOrderChanged is the type of an OrderChanged's message. The message's id is the event's.
-const TypeOrderChanged = "order.changed"
-
-// OrderChanged is the data of a message which tells that an order has a new version.
-type OrderChanged struct {
-	Event   string `json:"event"` // the event's type
-	Version int64  `json:"version"`
-	Rev     int64  `json:"rev"`
-}
-
-// changed tells the other parts of an event.
-func (c *orderChange) changed(e order.Event) outbox.Message {
-	cause := outbox.Cause{ID: e.ID, TraceID: e.Cause.TraceID, Now: e.At}
-	return outbox.New(TopicOrders, TypeOrderChanged, c.ref(), cause, OrderChanged{Event: e.Type, Version: e.Version, Rev: c.rev})
-}
 
 // positionTime bounds the look at the log after a COMMIT.
 const positionTime = 300 * time.Millisecond
@@ -46,25 +29,77 @@ func position(ctx context.Context, db ordersdb.DBTX) uint64 {
 	return uint64(lsn)
 }
 
-// writer is what Commands and Saga have in common.
-type writer struct {
-	cfg      Config
-	onCommit func(order.ID) // wakes the requests that wait for the order
-	events   *prometheus.CounterVec
-	steps    *prometheus.HistogramVec
+// Limits of the look-up after a COMMIT without an answer.
+const (
+	resolveTime     = time.Second
+	resolveLockTime = 200 * time.Millisecond
+)
+
+// resolveCommit finds out how a COMMIT ended that had no answer, on a new connection. Only under the keys' locks does absence prove
+// anything: the transaction holds them until its end. Found: the stored result. Absent: nothing changed and the key is free. Locks not
+// had in time: SYS_006. What is visible is not yet safe: giving up on a COMMIT ends PostgreSQL's wait for a synchronous standby, so the
+// look-up has a COMMIT of its own that must get through.
+func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error) {
+	if len(calls) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	var lsn int64
+	err := pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) error {
+		q := ordersdb.New(tx)
+		if err := q.SetLockTimeout(ctx, milliseconds(resolveLockTime)); err != nil {
+			return err
+		}
+		keys := pg.Column(calls, func(c *call) int64 { return c.lockID() })
+		slices.Sort(keys) // two look-ups with common keys do not wait for each other
+		if err := q.LockKeys(ctx, keys); err != nil {
+			return err
+		}
+		if err := findResults(ctx, q, calls); err != nil {
+			return err
+		}
+		var err error
+		if lsn, err = q.FlushLSN(ctx); err != nil {
+			return err
+		}
+		return q.WaitForStandbys(ctx)
+	})
+	for _, one := range calls {
+		switch {
+		case err != nil:
+			one.finish(Result{}, apierr.E(errcode.SYS006, apierr.Cause(errors.Join(cause, err))))
+		case !one.done:
+			one.finish(Result{LSN: uint64(lsn)}, toClientError(cause))
+		default:
+			one.result.LSN = uint64(lsn)
+			one.result.Replayed = false // to this caller it is the first answer
+		}
+	}
 }
 
-func newWriter(c Config) writer {
-	m := promauto.With(c.Registry)
-	return writer{
-		cfg: c,
-		events: m.NewCounterVec(prometheus.CounterOpts{
-			Name: "ordergate_order_events_total", Help: "Events of orders by type: how many orders came and how they ended.",
-		}, []string{"type"}),
-		steps: m.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ordergate_saga_step_seconds", Help: "Time from a saga step's start to its definite end.",
-			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		}, []string{"step", "status"}),
+// finishKnown ends the calls that their key alone resolved, which nothing that happened later touches: they are answered also if the
+// transaction was rolled back. What is visible is not yet safe (resolveCommit): a stored result needs a later COMMIT to get through, the
+// transaction's own if it wrote something; else SYS_006.
+func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
+	known := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return !one.done })
+	for _, one := range known {
+		if one.err == nil || committed {
+			one.result.LSN = b.lsn
+		}
+	}
+	stored := slices.ContainsFunc(known, func(one *call) bool { return one.err == nil })
+	if !stored || committed && len(b.rows.results) > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	if err := ordersdb.New(c.cfg.Pool).WaitForStandbys(ctx); err != nil {
+		for _, one := range known {
+			if one.err == nil {
+				one.finish(Result{}, apierr.E(errcode.SYS006, apierr.Cause(err)))
+			}
+		}
 	}
 }
 

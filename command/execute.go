@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -161,22 +163,10 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 		return outcome
 	})
 	ctx = context.WithoutCancel(ctx)
-	for _, one := range calls {
-		if one.done && (one.err == nil || outcome == nil) { // by its key alone: nothing that happened later touches it
-			one.result.LSN = b.lsn
-		}
-	}
+	c.finishKnown(ctx, b, outcome == nil)
 	switch {
 	case outcome == nil:
-		for i, one := range b.open {
-			o := b.outcomes[i]
-			o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
-			if i := slices.IndexFunc(o.orders, func(c *orderChange) bool { return c.order.ID == o.result.OrderID }); i >= 0 {
-				o.result.Rev = o.orders[i].rev
-			}
-			one.finish(o.result, o.err)
-		}
-		c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+		c.finishDecided(ctx, b)
 	case errors.Is(outcome, pg.ErrOutcomeUnknown):
 		c.resolveCommit(ctx, b.open, outcome)
 	default:
@@ -186,7 +176,46 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 	c.executeAll(ctx, b.handedBack)
 }
 
-// retry is what follows a transaction that had no effect.
+// finishDecided ends the calls that were decided in a committed transaction.
+func (c *Commands) finishDecided(ctx context.Context, b *batch) {
+	for i, one := range b.open {
+		o := b.outcomes[i]
+		o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
+		if i := slices.IndexFunc(o.orders, func(c *orderChange) bool { return c.order.ID == o.result.OrderID }); i >= 0 {
+			o.result.Rev = o.orders[i].rev
+		}
+		one.finish(o.result, o.err)
+	}
+	c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+}
+
+// retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
+func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
+	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
+		return one.done || slices.Contains(b.handedBack, one) || slices.Contains(b.blocked, one)
+	})
+	switch next, how := classify(outcome, b.attempt, len(rest) == 1); how {
+	case together:
+		c.executeBatch(ctx, rest, next)
+	case apart:
+		c.eachAlone(ctx, rest, next)
+	default:
+		for _, one := range rest {
+			one.finish(Result{}, toClientError(err))
+		}
+	}
+}
+
+// repetition says how the calls of a transaction without effect are tried again.
+type repetition int
+
+const (
+	not      repetition = iota // they fail
+	together                   // in one batch
+	apart                      // each alone
+)
+
+// classify says what follows a transaction that had no effect.
 //
 //   - What a command's own data provokes (SQLSTATE 22 and 23, a panic) is found by trying each alone; a COMMIT that was sent is never
 //     tried again for it.
@@ -194,37 +223,26 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 //   - A deadlock repeats the batch once, then each alone.
 //   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.
 //   - All else fails every command, unretried.
-func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
-	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
-		return one.done || slices.Contains(b.handedBack, one) || slices.Contains(b.blocked, one)
-	})
-	alone := len(rest) == 1
-	state, _ := errors.AsType[*pgconn.PgError](outcome)
-	next := attempt{try: b.try + 1}
+func classify(outcome error, a attempt, alone bool) (next attempt, how repetition) {
+	code := ""
+	if e, ok := errors.AsType[*pgconn.PgError](outcome); ok {
+		code = e.Code
+	}
+	again, single := attempt{try: a.try + 1}, attempt{try: 1}
 	switch {
-	case errors.Is(outcome, errPanic) || state != nil && pg.Integrity(state.Code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
-		if !alone {
-			c.eachAlone(ctx, rest, attempt{try: 1})
-			return
+	case pg.LockNotHad(code) && (alone || !a.skipLocked):
+		again.skipLocked = !alone
+		return again, together
+	case alone:
+		if pg.Contention(outcome) && a.try < maxTries {
+			return again, together
 		}
-	case state != nil && pg.LockNotHad(state.Code):
-		if b.skipLocked && !alone {
-			c.eachAlone(ctx, rest, attempt{try: 1})
-			return
-		}
-		next.skipLocked = !alone
-		c.executeBatch(ctx, rest, next)
-		return
-	case pg.Contention(outcome) && alone && b.try < maxTries, state != nil && state.Code == deadlock && b.try == 1:
-		c.executeBatch(ctx, rest, next)
-		return
-	case pg.Contention(outcome) && !alone:
-		c.eachAlone(ctx, rest, attempt{try: 1})
-		return
+	case code == deadlock && a.try == 1:
+		return again, together
+	case pg.Contention(outcome), errors.Is(outcome, errPanic), pg.Integrity(code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
+		return single, apart
 	}
-	for _, one := range rest {
-		one.finish(Result{}, toClientError(err))
-	}
+	return attempt{}, not
 }
 
 // eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock.
@@ -322,7 +340,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	if refused != nil {
 		refusal := apierr.From(refused)
 		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
-			b.rows.keep(one, refusalResult(refusal, one.Problem))
+			b.rows.store(one, refusalResult(refusal, one.Problem))
 		}
 		b.outcomes = append(b.outcomes, outcome{err: refusal})
 		return
@@ -331,9 +349,20 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	for _, m := range e.stock { // the next call of the batch sees it
 		l.stock[m.Item].Move(m.OnHand, m.Reserved)
 	}
-	b.rows.keep(one, e.result)
+	b.rows.store(one, e.result)
 	b.outcomes = append(b.outcomes, outcome{effect: e})
 }
+
+// limitLocks keeps a wait for a lock from outlasting the deadline: the server then tells of the lock, instead of falling silent.
+func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
+	left := time.Until(deadline) - endTime
+	if left >= lockTime {
+		return nil
+	}
+	return ordersdb.New(tx).SetLockTimeout(ctx, milliseconds(max(left, time.Millisecond)))
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // toClientError is the error that a client sees of a transaction that had no effect.
 func toClientError(err error) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -21,11 +22,13 @@ import (
 	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/sql"
 )
 
 var (
@@ -347,6 +350,42 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 	}
 }
 
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	state := func(code string) error { return fmt.Errorf("write: %w", &pgconn.PgError{Code: code}) }
+	first, second, third := attempt{try: 1, queued: true}, attempt{try: 2}, attempt{try: 3}
+	for name, c := range map[string]struct {
+		outcome  error
+		attempt  attempt
+		alone    bool
+		next     attempt
+		repeated repetition
+	}{
+		"a value that cannot be stored":              {state("22021"), first, false, attempt{try: 1}, apart},
+		"a constraint":                               {state("23514"), first, false, attempt{try: 1}, apart},
+		"a constraint, alone":                        {state("23514"), first, true, attempt{}, not},
+		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, attempt{}, not},
+		"a panic":                                    {fmt.Errorf("%w: x", errPanic), first, false, attempt{try: 1}, apart},
+		"a panic, alone":                             {fmt.Errorf("%w: x", errPanic), first, true, attempt{}, not},
+		"a conflict":                                 {errConflict, first, false, attempt{try: 1}, apart},
+		"a conflict, alone":                          {errConflict, first, true, second, together},
+		"a conflict, alone for the third time":       {errConflict, third, true, attempt{}, not},
+		"a deadlock":                                 {state("40P01"), first, false, second, together},
+		"a deadlock again":                           {state("40P01"), second, false, attempt{try: 1}, apart},
+		"a deadlock, alone":                          {state("40P01"), first, true, second, together},
+		"a lock not had":                             {state("55P03"), first, false, attempt{try: 2, skipLocked: true}, together},
+		"a lock not had, with SKIP LOCKED":           {state("55P03"), attempt{try: 2, skipLocked: true}, false, attempt{try: 1}, apart},
+		"a lock not had, alone, however often":       {state("55P03"), attempt{try: 9}, true, attempt{try: 10}, together},
+		"a full disk":                                {state("53100"), first, false, attempt{}, not},
+		"a lost connection":                          {pg.ErrConnectionLost, first, false, attempt{}, not},
+		"a transaction that the guard did not begin": {errNotBegun, first, false, attempt{}, not},
+	} {
+		if next, how := classify(c.outcome, c.attempt, c.alone); next != c.next || how != c.repeated {
+			t.Errorf("%s: %+v, %d", name, next, how)
+		}
+	}
+}
+
 // TestTwoWaysToOneOrder: a payment's order is known only after a look-up; a call that names the same order goes into the next batch.
 func TestTwoWaysToOneOrder(t *testing.T) {
 	t.Parallel()
@@ -518,6 +557,72 @@ func TestCommitThatWasNotHeard(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// TestACommitThatNoStandbyHasIsNotAnswered: giving up on a COMMIT that waits for a synchronous standby makes it visible. Neither the
+// look-up nor a repetition of the key may take that for safe.
+func TestACommitThatNoStandbyHasIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
+	dir, err := devstack.Scratch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack, err := devstack.Start(t.Context(), devstack.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() { _, _ = stack.Stop(ctx), devstack.Remove(ctx, dir) })
+	if err = sql.Migrate(ctx, stack.PrimaryURL); err != nil {
+		t.Fatal(err)
+	}
+	superuser, err := pgxpool.New(ctx, stack.PrimaryURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(superuser.Close)
+	db := &pgtest.DB{Pool: superuser}
+	b := setup(t, connect(t, stack.PrimaryURL), db)
+	standby := func(names string) {
+		t.Helper()
+		for _, statement := range []string{"ALTER SYSTEM SET synchronous_standby_names = '" + names + "'", "SELECT pg_reload_conf()"} {
+			if _, err := db.Pool.Exec(ctx, statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for end := time.Now().Add(10 * time.Second); b.count("SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = '"+names+"'") == 0; {
+			if time.Now().After(end) {
+				t.Fatal("the setting was not taken")
+			}
+		}
+	}
+	run := func(calls ...*call) string {
+		b.executeAll(ctx, calls)
+		return ends(calls)
+	}
+	earlier := b.call("placeOrder", b.place("A"))
+	if got := run(earlier); got != "202" {
+		t.Fatal(got)
+	}
+	standby("nobody")
+	first := b.call("placeOrder", b.place("A"))
+	again := func() *call { return b.call("placeOrder", first.op, first.Key) }
+	if got := run(first); got != "SYS_006" || b.count("SELECT count(*) FROM orders") != 2 {
+		t.Fatal("a COMMIT that no standby has: ", got)
+	}
+	if got := run(again()); got != "SYS_006" {
+		t.Error("its repetition: ", got)
+	}
+	if got := run(again(), b.call("adjust", poison{adjust{"A", 1}})); got != "SYS_006, SYS_001" {
+		t.Error("its repetition beside a call that is rolled back: ", got)
+	}
+	standby("")
+	if got := run(again()); got != "replayed 202" {
+		t.Error("its repetition where no standby is asked for: ", got)
+	}
 }
 
 // TestOwnQueueingIsNotThePrimarysFailure: commands that wait for a turn longer than their budget allows are refused with RATE_003, and

@@ -61,12 +61,12 @@ func (c *orderChange) accepted() (effect, error) {
 type rows struct {
 	orders  []*orderChange
 	stock   inventory.Stock
-	results resultRows
+	results []resultRow
 	knownAt uint64 // position in the log under the locks
 }
 
-// keep stores a result under the call's key.
-func (r *rows) keep(c *call, result Result) { r.results = append(r.results, resultRow{c, result}) }
+// store puts a result under the call's key.
+func (r *rows) store(c *call, result Result) { r.results = append(r.results, resultRow{c, result}) }
 
 // errConflict: another writer changed an order between our reading and our writing, although we held its lock. The command is decided
 // again.
@@ -126,7 +126,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
 	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
 	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
-	p.add(len(r.results), func() error { return r.results.write(ctx, q) })
+	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
 	if err = p.send(ctx, tx); err != nil {
 		return fmt.Errorf("write batch: %w", err)

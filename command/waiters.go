@@ -118,20 +118,3 @@ func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Resul
 	}
 	return r, true
 }
-
-// readEvents reads an order's whole history.
-func readEvents(ctx context.Context, q *ordersdb.Queries, owner order.Owner, id order.ID) ([]order.Event, error) {
-	rows, err := q.GetEvents(ctx, ordersdb.GetEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id)})
-	if err != nil {
-		return nil, err
-	}
-	events := make([]order.Event, len(rows))
-	for i, r := range rows {
-		events[i] = order.Event{
-			ID: order.ID(r.ID), Type: r.Type, Version: r.Version, Schema: r.SchemaVersion, Payload: []byte(r.Payload), At: r.CreatedAt.UTC(),
-			Cause:    order.Cause{TraceID: r.TraceID, Operation: r.Operation, Actor: r.Actor},
-			PrevHash: r.PrevHash, Hash: r.Hash,
-		}
-	}
-	return events, nil
-}

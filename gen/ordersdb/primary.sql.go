@@ -52,10 +52,10 @@ func (q *Queries) Timeline(ctx context.Context) (TimelineRow, error) {
 }
 
 const waitForStandbys = `-- name: WaitForStandbys :exec
-SELECT pg_logical_emit_message(true, 'ordergate', '')::text
+SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'ordergate', '')::text END
 `
 
-// Writes a message into the log that nobody reads, so that this transaction's COMMIT waits for the synchronous standbys, if there are any:
+// Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them:
 // whatever was visible before is then as safe.
 func (q *Queries) WaitForStandbys(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, waitForStandbys)

@@ -10,9 +10,9 @@ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bi
 SELECT ensure_partitions();
 
 -- name: WaitForStandbys :exec
--- Writes a message into the log that nobody reads, so that this transaction's COMMIT waits for the synchronous standbys, if there are any:
+-- Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them:
 -- whatever was visible before is then as safe.
-SELECT pg_logical_emit_message(true, 'ordergate', '')::text;
+SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'ordergate', '')::text END;
 
 -- name: FlushLSN :one
 -- Up to here the log of this primary is durable, as bytes from its start.
