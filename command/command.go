@@ -32,7 +32,7 @@ type Committed struct {
 	Body    view.Body
 }
 
-// Config is what Commands need.
+// Config has the dependencies of Commands.
 type Config struct {
 	Pool         *pgxpool.Pool // the primary, as ordergate_app
 	IDs          order.IDs
@@ -64,7 +64,7 @@ func New(c Config) *Commands {
 	return commands
 }
 
-// writer is what Commands and Saga have in common.
+// writer has the dependencies and metrics that Commands and Saga share.
 type writer struct {
 	cfg      Config
 	onCommit func(order.ID) // wakes the requests that wait for the order
@@ -86,7 +86,7 @@ func newWriter(c Config) writer {
 	}
 }
 
-// Envelope is what every command carries: the owner, the idempotency key, and the cause to name in events.
+// Envelope is common to all commands: the owner, the idempotency key, and the cause to name in events.
 type Envelope struct {
 	Owner     order.Owner
 	Operation string // the operationId
@@ -96,7 +96,7 @@ type Envelope struct {
 	Actor     string // the API key's id
 }
 
-// Result is what a command answers: it is stored under the key and given again to every repetition. It may be about any resource.
+// Result is the response of a command, about any resource. It is stored under the key, and every repetition gets it.
 type Result struct {
 	Status      int
 	Code        errcode.Code // of a refusal
@@ -118,15 +118,15 @@ func (e Envelope) recorder(ids order.IDs, now time.Time) order.Recorder {
 	}
 }
 
-// operation is what is particular to a command. Both methods are pure: they read and write nothing.
+// operation is one kind of command. Both methods are pure: they read and write nothing.
 type operation interface {
 	// needs names the rows that the command decides on.
 	needs() needs
-	// decide returns what the command writes and answers. The error is a refusal: it writes nothing but its key.
+	// decide returns the effect of the command. The error is a refusal: it writes nothing but its key.
 	decide(l *loaded, rec order.Recorder) (effect, error)
 }
 
-// effect is what a decided command writes and answers.
+// effect is the rows and the result of a decided command.
 type effect struct {
 	orders []*orderChange
 	stock  []inventory.Move

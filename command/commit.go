@@ -37,7 +37,7 @@ const (
 
 // resolveCommit finds out how a COMMIT ended that had no answer, on a new connection. Only under the keys' locks does absence prove
 // anything: the transaction holds them until its end. Found: the stored result. Absent: nothing changed and the key is free. Locks not
-// had in time: SYS_006. What is visible is not yet safe: giving up on a COMMIT ends PostgreSQL's wait for a synchronous standby, so the
+// had in time: SYS_006. A visible row is not yet safe: giving up on a COMMIT ends PostgreSQL's wait for a synchronous standby, so the
 // look-up has a COMMIT of its own that must get through.
 func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error) {
 	if len(calls) == 0 {
@@ -78,9 +78,9 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 	}
 }
 
-// finishKnown ends the calls that their key alone resolved, which nothing that happened later touches: they are answered also if the
-// transaction was rolled back. What is visible is not yet safe (resolveCommit): a stored result needs a later COMMIT to get through, the
-// transaction's own if it wrote something; else SYS_006.
+// finishKnown ends the calls that their key alone resolved. They are final, also if the transaction was rolled back. A visible row is not
+// yet safe (resolveCommit): a stored result needs a later COMMIT to get through, the transaction's own if it wrote something; else
+// SYS_006.
 func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
 	known := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return !one.done })
 	for _, one := range known {

@@ -29,7 +29,7 @@ const (
 	maxTries = 3
 	// maxBatch bounds a batch; measured best.
 	maxBatch = 64
-	// leastTime is what a transaction must have left of the budget when it begins. A command that waited longer for its turn is
+	// leastTime must be left of the budget when a transaction begins. A command that waited longer for its turn is
 	// refused: a transaction that runs out of time because of our queue would count as the primary's failure.
 	leastTime = 200 * time.Millisecond
 	// lockTime is the lock_timeout of our connections.
@@ -129,7 +129,7 @@ type batch struct {
 	lsn        uint64
 }
 
-// outcome is what a call ends with if the transaction is committed.
+// outcome is the end of a call if the transaction is committed.
 type outcome struct {
 	effect
 	err error
@@ -217,8 +217,8 @@ const (
 
 // classify says what follows a transaction that had no effect.
 //
-//   - What a command's own data provokes (SQLSTATE 22 and 23, a panic) is found by trying each alone; a COMMIT that was sent is never
-//     tried again for it.
+//   - The culprit of SQLSTATE 22 and 23 and of a panic is found by trying each call alone. A COMMIT that was sent is never tried again for
+//     these.
 //   - A version conflict is decided again for each order alone, up to maxTries times.
 //   - A deadlock repeats the batch once, then each alone.
 //   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.

@@ -18,12 +18,12 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// hash is what a repetition under the key must send again: the path's parameters and the canonical body.
+// hash covers the parts that a repetition under the key must send again: the path's parameters and the canonical body.
 func (e Envelope) hash(canonical []byte) [32]byte {
 	return sha256.Sum256(append([]byte(e.Subject+"\x00"), canonical...))
 }
 
-// lockID is what the key's advisory lock is taken on.
+// lockID identifies the key's advisory lock.
 func (e Envelope) lockID() int64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s\x00%s\x00%s", e.Owner.Account, e.Owner.Mode, e.Operation, e.Key))
 	return int64(binary.BigEndian.Uint64(sum[:]))

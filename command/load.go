@@ -32,7 +32,7 @@ func (n *needs) add(o needs) {
 	n.stock = append(n.stock, o.stock...)
 }
 
-// loaded is what a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
+// loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
 // the batch sees it.
 type loaded struct {
 	products map[order.Item]*order.Product

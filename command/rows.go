@@ -18,7 +18,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// orderChange is what a transaction does to one order.
+// orderChange is the work of one transaction on one order.
 type orderChange struct {
 	owner       order.Owner
 	order       *order.Order  // after the events
@@ -57,7 +57,7 @@ func (c *orderChange) accepted() (effect, error) {
 	}}, nil
 }
 
-// rows is what one transaction writes.
+// rows are the writes of one transaction.
 type rows struct {
 	orders  []*orderChange
 	stock   inventory.Stock
