@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -231,7 +231,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
 	if c.Prepare != nil && cause == nil {
-		err = safely(func() error { return c.Prepare(ctx, batch) })
+		err = panics.Catch(func() error { return c.Prepare(ctx, batch) })
 	}
 	var after func()
 	if err == nil {
@@ -244,7 +244,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 		return slices.Repeat([]string{nacked}, len(batch)), err
 	}
 	if after != nil { // a panic there cannot take the COMMIT back
-		if err := safely(func() error { after(); return nil }); err != nil {
+		if err := panics.Catch(func() error { after(); return nil }); err != nil {
 			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Error(err))
 		}
 	}
@@ -283,7 +283,7 @@ func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause 
 		}
 	}
 	if msgs != nil && c.Handle != nil {
-		err = safely(func() (err error) {
+		err = panics.Catch(func() (err error) {
 			after, err = c.Handle(ctx, tx, msgs)
 			return err
 		})
@@ -298,16 +298,6 @@ func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause 
 	return q.ParkMessage(ctx, busdb.ParkMessageParams{
 		Consumer: c.Name, Topic: m.Topic, Key: m.Key, MessageID: m.ID, TraceID: m.TraceID, Payload: string(m.Payload), Cause: text,
 	})
-}
-
-// safely makes a panic an error.
-func safely(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return f()
 }
 
 // RetryParked moves all that is parked of a consumer's key back into the outbox, in one transaction, and returns how many
