@@ -207,7 +207,7 @@ func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 			c.eachAlone(ctx, rest, attempt{try: 1})
 			return
 		}
-	case state != nil && pg.LockNotHad(state.Code):
+	case state != nil && pg.LockTimeout(state.Code):
 		if b.skipLocked && !alone {
 			c.eachAlone(ctx, rest, attempt{try: 1})
 			return

@@ -12,17 +12,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. A query is planned once
-// a connection, for any parameters: every query of ours looks rows up or walks an index, and a plan that was made while a table was empty
-// must do so when it is full (TestEveryKeptPlanIsAnIndexLookUp). A process that stands still in a transaction loses it, with its locks,
-// after 5 s; the relay allows itself more.
+// Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most. A query is planned once a
+// connection, for any parameters: all our queries look rows up or walk an index, and a plan that was made while a table was empty must do
+// so when it is full (TestEveryKeptPlanIsAnIndexLookUp). The server ends a session that is idle in a transaction for 5 s; the
+// relay sets more.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
 	"plan_cache_mode": "force_generic_plan",
 	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
-// ReadSession is the Session of the read side: PostgreSQL refuses a write with ReadOnlyTransaction, whatever code sends it.
+// ReadSession is the Session of the read side: PostgreSQL refuses every write with ReadOnlyTransaction.
 var ReadSession = func() map[string]string {
 	s := maps.Clone(Session)
 	s["default_transaction_read_only"] = "on"
