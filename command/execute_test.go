@@ -98,7 +98,7 @@ func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
 	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
-		if err := payment.Write(b.t.Context(), tx, []payment.Request{{
+		if err := payment.Write(b.t.Context(), tx, []payment.Intent{{
 			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
 		}}); err != nil {
 			return err
