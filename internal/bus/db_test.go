@@ -321,7 +321,7 @@ func testConsumers(t *testing.T, open func() transport) {
 						panic("out of luck")
 					case "away":
 						if passing.Add(1) <= maxTries {
-							return fmt.Errorf("%w: the cache is away", ErrPassing)
+							return fmt.Errorf("%w: the cache is away", ErrTransient)
 						}
 					}
 				}
@@ -654,7 +654,7 @@ func TestRelay(t *testing.T) {
 			if e.Failed == nil {
 				return nil
 			}
-			if tries.Add(1) > 1 && time.Since(tried) < minPause {
+			if tries.Add(1) > 1 && time.Since(tried) < minDelay {
 				f.Errorf("the bad key is published again after %v", time.Since(tried))
 			}
 			tried = time.Now()
@@ -678,7 +678,7 @@ func TestRelay(t *testing.T) {
 		var failed time.Time
 		r, _ := f.relay(publisher(func(topic string, msgs []*message.Message) error {
 			if topic == "orders" {
-				if pages.Add(1) > 1 && time.Since(failed) < minPause {
+				if pages.Add(1) > 1 && time.Since(failed) < minDelay {
 					f.Errorf("the topic is published again after %v", time.Since(failed))
 				}
 				failed = time.Now()
