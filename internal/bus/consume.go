@@ -158,7 +158,8 @@ func (c *Consumer) message(m *message.Message) Message {
 		id = uuid.NewSHA1(uuid.Nil, []byte(m.UUID))
 	}
 	return Message{
-		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload, source: m, received: time.Now(),
+		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload,
+		source: m, received: time.Now(),
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package bus carries messages from the outbox to their consumers: Send writes them into the transaction of their cause, the
-// Relay publishes them over a transport (Lanes in one process), Consume handles each in one transaction with its inbox row.
+// Package bus carries messages from the outbox to their consumers: the Relay publishes what outbox.Send wrote in the transaction of its
+// cause over a transport (Lanes in one process), and Consume handles each message in one transaction with its inbox row.
 // Delivery is at least once, an effect happens once, and the messages of one key keep their order.
 package bus
 
