@@ -58,7 +58,7 @@ func setup(t *testing.T, pool *pgxpool.Pool, db *pgtest.DB) *bundle {
 // connect is a pool as the program makes it.
 func connect(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pg.Connect(t.Context(), url, 12, nil)
+	pool, err := pg.Connect(t.Context(), url, 12, pg.Session, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

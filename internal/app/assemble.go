@@ -71,11 +71,11 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	if _, err = busdb.New(c.Primary).PrimaryHealth(ctx); err != nil {
 		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
 	}
-	if c.reads, err = pg.ConnectReader(ctx, cfg.PrimaryURL, primaryReads, c.checkPrimary); err != nil {
+	if c.reads, err = pg.Connect(ctx, cfg.PrimaryURL, primaryReads, pg.ReadSession, c.checkPrimary); err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL")
 	}
 	for _, url := range cfg.ReplicaURLs {
-		replica, err := pg.ConnectReader(ctx, url, cfg.MaxConnections, nil)
+		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, pg.ReadSession, nil)
 		if err != nil {
 			return nil, errors.New("cannot parse ORDERGATE_REPLICA_URLS")
 		}
@@ -195,7 +195,7 @@ func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error
 }
 
 func (c *Components) connectPrimary(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, c.checkPrimary)
+	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.Session, c.checkPrimary)
 	if err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL") // the driver's words may hold the password
 	}
