@@ -20,7 +20,7 @@ import (
 
 const module = "github.com/ordergate/ordergate/"
 
-// A law says what packages may import and contain. A permission that nobody uses is a finding, too.
+// A law says what packages may import and contain, and which tables SQL may name. A permission that nobody uses is a finding, too.
 type law struct {
 	// imports has a line a package: the packages of ours that it may import ("*" is all), then the libraries. tests adds to it for the
 	// package's tests, which may also import the package itself, internal/pgtest and os.
@@ -32,13 +32,16 @@ type law struct {
 	pure []string
 	// sql has the packages that may hold SQL in Go, and why. All other SQL is in sql/, and sqlc makes Go of it.
 	sql map[string]string
+	// tables has the tables and views that the queries in a directory of sql/ may name. A directory of command/ owns its tables, and each
+	// table has one owner.
+	tables map[string]string
 }
 
 var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/pg internal/token internal/view order otel pgx prometheus uuid",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order otel pgx prometheus uuid",
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
 		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/pg order http pgx prometheus uuid zap",
@@ -57,7 +60,7 @@ var ours = law{
 		"gen/querydb":            "pgx uuid",
 		"internal/app":           "* env errgroup http lumberjack os pgx prometheus redis uuid zap",
 		"internal/bundle":        "json kin os yaml",
-		"internal/bus":           "gen/busdb internal/pg pgx prometheus uuid watermill zap",
+		"internal/bus":           "gen/busdb internal/panics internal/pg pgx prometheus uuid watermill zap",
 		"internal/bus/bustest":   "internal/bus uuid watermill",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
@@ -65,6 +68,7 @@ var ours = law{
 		"internal/errgen":        "os yaml",
 		"internal/guard":         "errors gen/errcode failsafe prometheus",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
+		"internal/panics":        "",
 		"internal/pg":            "otelpgx pgx",
 		"internal/pgtest":        "sql os pgx",
 		"internal/psp":           "gen/psp echo http json os zap",
@@ -124,6 +128,15 @@ var ours = law{
 		"internal/pgtest":   "it makes and drops databases",
 		"sql":               "it calls a function that the migrations made",
 	},
+	tables: map[string]string{
+		"command/accounts":  "accounts api_keys",
+		"command/bus":       "inbox outbox parked_messages",
+		"command/catalogue": "products",
+		"command/inventory": "stock stock_reservation_lines stock_reservations",
+		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
+		"command/payment":   "payment_calls payments",
+		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
+	},
 }
 
 // computes are the packages of the standard library that only compute.
@@ -137,6 +150,14 @@ var clock = strings.Fields("After AfterFunc NewTicker NewTimer Now Since Sleep T
 var statement = regexp.MustCompile(`(?is)\bselect\s.+\sfrom\s|\bselect\s+\w+\s*\(|\binsert\s+into\s|\bupdate\s+(only\s+)?\S+(\s+(as\s+)?\w+)?\s+set\s|` +
 	`\bdelete\s+from\s|\bmerge\s+into\s|\btruncate\s+\w|\bcopy\s+\w+\s+(from|to)\s|\block\s+table\s|` +
 	`\b(create|alter|drop)\s+(or\s+replace\s+|unique\s+)?(database|function|index|role|schema|table|trigger|type|view)\s`)
+
+var (
+	// notSQL matches what names no table: comments, strings and parameters.
+	notSQL = regexp.MustCompile(`--.*|'[^']*'|@\w+`)
+	// created matches the start of a statement that makes a table, a partition of one, or a view.
+	created    = regexp.MustCompile(`\bcreate\s+(table|view)\s+(?:if\s+not\s+exists\s+)?(\w+)(\s+partition\s+of\b)?`)
+	identifier = regexp.MustCompile(`\w+`)
+)
 
 // source is a parsed file.
 type source struct {
@@ -243,6 +264,68 @@ func (l law) check(sources []source) []string {
 	return slices.Sorted(maps.Keys(findings))
 }
 
+// readSQL reads all SQL below root, in lower case and without what names no table.
+func readSQL(root string) (map[string]string, error) {
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(root), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || path.Ext(name) != ".sql" {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(root, name))
+		files[name] = strings.ToLower(notSQL.ReplaceAllString(string(text), " "))
+		return err
+	})
+	return files, err
+}
+
+// checkTables returns a finding for every table that a file may not name or that has not one owner, and for every permission that is
+// not used. A word that is a table's name anywhere in a statement names the table.
+func (l law) checkTables(files map[string]string) []string {
+	findings := map[string]bool{}
+	find := func(format string, args ...any) { findings[fmt.Sprintf(format, args...)] = true }
+	owners := map[string]int{}
+	for directory, tables := range l.tables {
+		for table := range strings.FieldsSeq(tables) {
+			if strings.HasPrefix(directory, "command/") {
+				owners[table]++
+			}
+		}
+	}
+	exists, used := map[string]bool{}, map[string]bool{} // used: directory, space, table
+	for _, text := range files {
+		for _, match := range created.FindAllStringSubmatch(text, -1) {
+			kind, table, partition := match[1], match[2], match[3]
+			exists[table] = true
+			if n := owners[table]; kind == "table" && partition == "" && n != 1 {
+				find("table %s has %d owners", table, n)
+			}
+		}
+	}
+	for file, text := range files {
+		directory := path.Dir(file)
+		if directory == "migrations" {
+			continue
+		}
+		if _, listed := l.tables[directory]; !listed {
+			find("directory sql/%s is not listed", directory)
+		}
+		for _, table := range identifier.FindAllString(text, -1) {
+			used[directory+" "+table] = true
+			if exists[table] && !slices.Contains(strings.Fields(l.tables[directory]), table) {
+				find("sql/%s may not name table %s", file, table)
+			}
+		}
+	}
+	for directory, tables := range l.tables {
+		for table := range strings.FieldsSeq(tables) {
+			if !used[directory+" "+table] {
+				find("sql/%s may name table %s and does not", directory, table)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(findings))
+}
+
 // word is the law's name of an imported package; "" needs no permission.
 func (l law) word(imported string, pure bool) string {
 	if pkg, is := strings.CutPrefix(imported, module); is {
@@ -305,9 +388,42 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, finding := range ours.check(sources) {
+	files, err := readSQL("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, finding := range slices.Concat(ours.check(sources), ours.checkTables(files)) {
 		t.Error(finding)
 	}
+}
+
+// tree is a directory with one file.
+func tree(t *testing.T, file, text string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, path.Dir(file)), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, file), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// oneMore fails unless after has one finding that before has not, and it contains want.
+func oneMore(t *testing.T, before, after []string, want string) {
+	t.Helper()
+	after = slices.DeleteFunc(after, func(finding string) bool { return slices.Contains(before, finding) })
+	if len(after) != 1 || !strings.Contains(after[0], want) {
+		t.Errorf("found %q, want %q", after, want)
+	}
+}
+
+// and is a copy of the table with more words in the line of key.
+func and(table map[string]string, key, words string) map[string]string {
+	table = maps.Clone(table)
+	table[key] = strings.TrimSpace(table[key] + " " + words)
+	return table
 }
 
 // TestLayoutFinds breaks the law on purpose: each break adds a file, or a permission, and has one finding more.
@@ -317,13 +433,6 @@ func TestLayoutFinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := ours.check(sources)
-	finds := func(t *testing.T, l law, sources []source, want string) {
-		t.Helper()
-		after := slices.DeleteFunc(l.check(sources), func(finding string) bool { return slices.Contains(before, finding) })
-		if len(after) != 1 || !strings.Contains(after[0], want) {
-			t.Errorf("found %q, want %q", after, want)
-		}
-	}
 	imports := func(path string) string { return "import _ " + strconv.Quote(path) }
 	for name, c := range map[string]struct{ file, body, want string }{
 		"HTTP in order":                         {"order/x.go", imports("net/http"), "order/x.go may not import net/http"},
@@ -370,28 +479,16 @@ func TestLayoutFinds(t *testing.T) {
 		"SQL that calls":                        {"internal/bus/x.go", "var q = `SELECT pg_notify($1, $2)`", "may not contain"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			if err := os.MkdirAll(filepath.Join(root, path.Dir(c.file)), 0o700); err != nil {
-				t.Fatal(err)
-			}
 			text := "package x\n" + c.body + "\n"
 			if strings.HasPrefix(c.body, "//") {
 				text = c.body + "\n\npackage x\n"
 			}
-			if err := os.WriteFile(filepath.Join(root, c.file), []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			broken, err := parseTree(root)
+			broken, err := parseTree(tree(t, c.file, text))
 			if err != nil {
 				t.Fatal(err)
 			}
-			finds(t, ours, slices.Concat(sources, broken), c.want)
+			oneMore(t, before, ours.check(slices.Concat(sources, broken)), c.want)
 		})
-	}
-	and := func(table map[string]string, key, words string) map[string]string {
-		table = maps.Clone(table)
-		table[key] = strings.TrimSpace(table[key] + " " + words)
-		return table
 	}
 	for name, c := range map[string]struct {
 		change func(*law)
@@ -408,7 +505,63 @@ func TestLayoutFinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := ours
 			c.change(&l)
-			finds(t, l, sources, c.want)
+			oneMore(t, before, l.check(sources), c.want)
 		})
 	}
+}
+
+// TestLayoutFindsTables breaks the law of tables on purpose, as TestLayoutFinds does.
+func TestLayoutFindsTables(t *testing.T) {
+	files, err := readSQL("sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := ours.checkTables(files)
+	for name, c := range map[string]struct{ file, body, want string }{
+		"inventory with payment's table":     {"command/inventory/x.sql", "SELECT id FROM payments;", "sql/command/inventory/x.sql may not name table payments"},
+		"in upper case":                      {"command/inventory/x.sql", "UPDATE ONLY PAYMENTS SET rev = 1;", "may not name table payments"},
+		"behind a comma":                     {"command/payment/x.sql", "SELECT 1 FROM payments p, orders o;", "may not name table orders"},
+		"with its schema, in quotes":         {"command/payment/x.sql", `DELETE FROM public."stock";`, "may not name table stock"},
+		"in an inner query":                  {"command/orders/x.sql", "SELECT (SELECT count(*) FROM outbox);", "may not name table outbox"},
+		"behind a comment and a string":      {"command/bus/x.sql", "-- The key's rows.\nSELECT 'x', p.sku FROM products p;", "may not name table products"},
+		"a table that the read side has not": {"query/x.sql", "SELECT hash FROM api_keys;", "sql/query/x.sql may not name table api_keys"},
+		"a partition":                        {"command/bus/x.sql", "SELECT id FROM orders_default;", "may not name table orders_default"},
+		"a directory that is not listed":     {"command/haste/x.sql", "SELECT 1;", "directory sql/command/haste is not listed"},
+		"a table without an owner":           {"migrations/2.sql", "CREATE TABLE parcels (id uuid);", "table parcels has 0 owners"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken, err := readSQL(tree(t, c.file, c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(broken, files)
+			oneMore(t, before, ours.checkTables(broken), c.want)
+		})
+	}
+	for name, c := range map[string]struct{ directory, tables, want string }{
+		"permission for a table that is not used": {"query", "accounts", "sql/query may name table accounts and does not"},
+		"permission for a table that is gone":     {"command/orders", "parcels", "sql/command/orders may name table parcels and does not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := ours
+			l.tables = and(l.tables, c.directory, c.tables)
+			oneMore(t, before, l.checkTables(files), c.want)
+		})
+	}
+	t.Run("a second owner", func(t *testing.T) {
+		files, l := maps.Clone(files), ours
+		files["command/inventory/x.sql"] = "select id from payments;"
+		l.tables = and(l.tables, "command/inventory", "payments")
+		oneMore(t, before, l.checkTables(files), "table payments has 2 owners")
+	})
+	t.Run("comments, strings and parameters name no table", func(t *testing.T) {
+		harmless, err := readSQL(tree(t, "command/inventory/x.sql", "-- payments\nSELECT @payments, 'payments';"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(harmless, files)
+		if after := ours.checkTables(harmless); !slices.Equal(before, after) {
+			t.Errorf("found %q", after)
+		}
+	})
 }

@@ -37,7 +37,7 @@ type Config struct {
 	Pool         *pgxpool.Pool // the primary, as ordergate_app
 	IDs          order.IDs
 	Now          func() time.Time
-	WriteThrough func(context.Context, []Committed) // may be nil
+	WriteThrough func(context.Context, []Committed) // may be nil; does not panic: the COMMIT stands
 	Wake         func()                             // tells the relay that the outbox has rows
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil

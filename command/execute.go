@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -156,7 +156,9 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 			return err
 		}
 		defer conn.Release()
-		outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error { return c.transact(ctx, tx, b, deadline) })
+		outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
+			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
+		})
 		if outcome == nil {
 			b.lsn = position(ctx, conn)
 		}
@@ -230,7 +232,7 @@ func classify(outcome error, a attempt, alone bool) (next attempt, how repetitio
 	}
 	again, single := attempt{try: a.try + 1}, attempt{try: 1}
 	switch {
-	case pg.LockNotHad(code) && (alone || !a.skipLocked):
+	case pg.LockTimeout(code) && (alone || !a.skipLocked):
 		again.skipLocked = !alone
 		return again, together
 	case alone:
@@ -239,7 +241,7 @@ func classify(outcome error, a attempt, alone bool) (next attempt, how repetitio
 		}
 	case code == deadlock && a.try == 1:
 		return again, together
-	case pg.Contention(outcome), errors.Is(outcome, errPanic), pg.Integrity(code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
+	case pg.Contention(outcome), errors.Is(outcome, panics.ErrPanic), pg.Integrity(code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
 		return single, apart
 	}
 	return attempt{}, not
@@ -269,10 +271,7 @@ func withinBudget(calls []*call) []*call {
 // deadlock is the SQLSTATE of a transaction that was rolled back to end one.
 const deadlock = "40P01"
 
-var (
-	errNotBegun = errors.New("the transaction was not begun")
-	errPanic    = errors.New("panic")
-)
+var errNotBegun = errors.New("the transaction was not begun")
 
 // queued refuses a command whose budget was spent waiting for its turn.
 func queued() error {
@@ -293,13 +292,9 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 }
 
 // transact is the transaction of a batch.
-func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
-		}
-	}()
-	if err = limitLocks(ctx, tx, deadline); err != nil {
+func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
+	err := limitLocks(ctx, tx, deadline)
+	if err != nil {
 		return err
 	}
 	if err = resolveKeys(ctx, tx, b.calls); err != nil {

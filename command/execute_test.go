@@ -24,6 +24,7 @@ import (
 	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/view"
@@ -61,7 +62,7 @@ func setup(t *testing.T, pool *pgxpool.Pool, db *pgtest.DB) *bundle {
 // connect is a pool as the program makes it.
 func connect(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pg.Connect(t.Context(), url, 12, nil)
+	pool, err := pg.Connect(t.Context(), url, 12, pg.Session, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
 	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
-		if err := payment.Write(b.t.Context(), tx, []payment.Request{{
+		if err := payment.Write(b.t.Context(), tx, []payment.Intent{{
 			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
 		}}); err != nil {
 			return err
@@ -211,10 +212,10 @@ func (u unwritable) decide(l *loaded, rec order.Recorder) (effect, error) {
 	return e, err
 }
 
-// panics is an operation with a bug.
-type panics struct{ adjust }
+// buggy is an operation that panics.
+type buggy struct{ adjust }
 
-func (panics) decide(*loaded, order.Recorder) (effect, error) { panic("a bug") }
+func (buggy) decide(*loaded, order.Recorder) (effect, error) { panic("a bug") }
 
 func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	t.Parallel()
@@ -285,7 +286,7 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	}
 	t.Run("a poisoned neighbour fails alone, and stored replays stay", func(t *testing.T) {
 		for name, bad := range map[string]operation{
-			"SQLSTATE 22": poison{adjust{"B", 1}}, "a panic": panics{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
+			"SQLSTATE 22": poison{adjust{"B", 1}}, "a panic": buggy{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
 		} {
 			calls := []*call{
 				b.call("placeOrder", b.place("A"), "a-known-key"),
@@ -365,8 +366,8 @@ func TestClassify(t *testing.T) {
 		"a constraint":                               {state("23514"), first, false, attempt{try: 1}, apart},
 		"a constraint, alone":                        {state("23514"), first, true, attempt{}, not},
 		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, attempt{}, not},
-		"a panic":                                    {fmt.Errorf("%w: x", errPanic), first, false, attempt{try: 1}, apart},
-		"a panic, alone":                             {fmt.Errorf("%w: x", errPanic), first, true, attempt{}, not},
+		"a panic":                                    {panics.ErrPanic, first, false, attempt{try: 1}, apart},
+		"a panic, alone":                             {panics.ErrPanic, first, true, attempt{}, not},
 		"a conflict":                                 {errConflict, first, false, attempt{try: 1}, apart},
 		"a conflict, alone":                          {errConflict, first, true, second, together},
 		"a conflict, alone for the third time":       {errConflict, third, true, attempt{}, not},

@@ -13,7 +13,7 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// SchemaVersion of the payloads below. A change that older readers cannot take raises it.
+// SchemaVersion is the version of the payloads below. A change that older readers cannot decode raises it.
 const SchemaVersion = 1
 
 // Event is one entry of an order's history. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
@@ -24,7 +24,7 @@ type Event struct {
 	Version  int64 // of the order after this event; gapless from 1
 	Schema   int32
 	Payload  []byte
-	At       time.Time // UTC, cut to microseconds, which is what PostgreSQL keeps
+	At       time.Time // UTC, cut to microseconds, the precision of PostgreSQL
 	Cause    Cause
 	PrevHash []byte
 	Hash     []byte
@@ -48,7 +48,7 @@ type (
 		WithPayment bool              `json:"with_payment"`
 		Metadata    map[string]string `json:"metadata"`
 	}
-	// Updated changes what is named.
+	// Updated changes the properties that it has.
 	Updated struct {
 		PaymentStatus PaymentStatus `json:"payment_status"`
 	}
@@ -69,17 +69,17 @@ type (
 	Paid struct {
 		Amount Money `json:"amount"`
 	}
-	// Confirmed says that the order is paid and its stock taken.
+	// Confirmed says that the order is paid and its stock confirmed.
 	Confirmed struct{}
-	// CancelRequested says that the client wants out; the saga compensates.
+	// CancelRequested says that the client asked to cancel; the saga compensates.
 	CancelRequested struct {
 		Reason Text `json:"reason"`
 	}
-	// Refunded says that the amount went back.
+	// Refunded says that the amount is refunded.
 	Refunded struct {
 		Amount Money `json:"amount"`
 	}
-	// Cancelled ends an order on the client's wish.
+	// Cancelled ends an order at the client's request.
 	Cancelled struct{}
 	// Rejected ends an order that could not be fulfilled.
 	Rejected struct {
@@ -87,7 +87,7 @@ type (
 	}
 )
 
-// Text is a string whose JSON is null if it is empty: what clients read has all its properties, null where nothing is known.
+// Text is a string. Its JSON is null if it is empty, because a response has all its properties.
 type Text string
 
 // MarshalJSON implements json.Marshaler.
@@ -98,8 +98,7 @@ func (t Text) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(t))
 }
 
-// Data is what an event says: one of the payload types. Each carries its name, which stands in the store for ever, and its effect
-// on the order.
+// Data is the payload of an event, one of the types above. Each has its name, which is stored for ever, and its effect on the order.
 type Data interface {
 	eventType() string
 	apply(o *Order, at rfc3339.Time)
@@ -111,7 +110,7 @@ var decoders = byType(
 	decode[Confirmed], decode[CancelRequested], decode[Refunded], decode[Cancelled], decode[Rejected],
 )
 
-// decoder reads a payload. For no payload it returns the zero Data, which tells the type's name.
+// decoder reads a payload. For a nil payload it returns the zero Data, for the name of its type.
 type decoder func(payload []byte) (Data, error)
 
 func byType(all ...decoder) map[string]decoder {

@@ -61,7 +61,7 @@ func TestEveryCommandIsInTheTable(t *testing.T) {
 				t.Errorf("%s is missing in commands or ask of states_test.go", spec.Names[0].Name)
 			}
 			for _, st := range states {
-				if _, ok := st.taken[Command(name)]; !ok {
+				if _, ok := st.commands[Command(name)]; !ok {
 					t.Errorf("%s has no cell for %s", st.status, spec.Names[0].Name)
 				}
 			}

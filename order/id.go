@@ -13,13 +13,13 @@ import (
 // region), variant, 38 random bits, and a keyed check of 24 bits over all that stands before it. It sorts by time.
 type ID [16]byte
 
-// Owner is whose a row is: an account and a mode, test or live. It leads every key, lock and unique constraint.
+// Owner is the account and the mode, test or live, that a row belongs to. It leads every key, lock and unique constraint.
 type Owner struct {
 	Account int32
 	Mode    string
 }
 
-// Ref names a row of an owner by its id: an order, a payment.
+// Ref identifies a row of an owner by its id: an order, a payment.
 type Ref struct {
 	Owner
 	ID ID
@@ -30,13 +30,13 @@ func RefOf(account int32, mode string, id [16]byte) Ref {
 	return Ref{Owner{account, mode}, ID(id)}
 }
 
-// Item names a row of an owner by its sku: a product, a stock.
+// Item identifies a row of an owner by its sku: a product, a stock.
 type Item struct {
 	Owner
 	SKU string
 }
 
-// Prefixes of the ids that leave the system.
+// Prefixes of the ids that clients see.
 const (
 	PrefixOrder   = "ord_"
 	PrefixPayment = "pay_"
@@ -44,10 +44,10 @@ const (
 	PrefixKey     = "key_"
 )
 
-// checkAt is where the keyed check begins.
+// checkAt is the offset of the keyed check.
 const checkAt = 13
 
-// IDs mints ids and tells its own from forged ones. The key must be the same in every process of a system and for ever.
+// IDs mints ids and tells genuine from forged ones. The key must be the same in every process of a system and for ever.
 type IDs struct{ key []byte }
 
 // NewIDs returns an IDs with the given secret key.

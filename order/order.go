@@ -11,7 +11,7 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// PaymentStatus is what is known of an order's payment.
+// PaymentStatus is the state of an order's payment.
 type PaymentStatus string
 
 // The payment statuses.
@@ -58,7 +58,7 @@ type Rejection struct {
 	DeclineReason Text       `json:"decline_reason"`
 }
 
-// Order is the aggregate's state: the fold of its events. Its JSON is what the orders table keeps.
+// Order is the aggregate's state: the fold of its events. The orders table stores its JSON.
 type Order struct {
 	ID                   ID                `json:"-"`
 	Version              int64             `json:"-"`
@@ -79,7 +79,7 @@ type Order struct {
 	UpdatedAt            rfc3339.Time      `json:"updated_at"`
 }
 
-// Draft is what a client wants ordered, with the products' present names and prices filled in by the caller.
+// Draft is an order before it is placed: the client's lines with the products' present names and prices, which the caller fills in.
 type Draft struct {
 	Currency    string
 	CustomerRef string
@@ -88,7 +88,7 @@ type Draft struct {
 	Metadata    map[string]string
 }
 
-// DraftLine is one wish. Product is nil if there is no such sku.
+// DraftLine is a line of a Draft. Product is nil if there is no such sku.
 type DraftLine struct {
 	SKU      string
 	Quantity int64
@@ -96,7 +96,7 @@ type DraftLine struct {
 	Product  *Product
 }
 
-// Product is what an order needs to know of one.
+// Product is the part of a product that an order needs.
 type Product struct {
 	Name   string
 	Active bool
@@ -113,21 +113,21 @@ type Recorder struct {
 // Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
 // ORD_005 an expected price in another currency, CAT_005 unknown sku, CAT_003 inactive, CAT_004 no price in the currency,
 // ORD_004 another price than expected, ORD_008 total above MaxTotal.
-func Place(id ID, r Draft, rec Recorder) (*Order, []Event, error) {
-	lines := make([]Line, 0, len(r.Lines))
-	seen := make(map[string]bool, len(r.Lines))
+func Place(id ID, d Draft, rec Recorder) (*Order, []Event, error) {
+	lines := make([]Line, 0, len(d.Lines))
+	seen := make(map[string]bool, len(d.Lines))
 	var total int64
-	for i, l := range r.Lines {
+	for i, l := range d.Lines {
 		at := fmt.Sprintf("/lines/%d", i)
 		if seen[l.SKU] {
 			return nil, nil, apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique))
 		}
 		seen[l.SKU] = true
-		if l.Expected != nil && l.Expected.Currency != r.Currency {
+		if l.Expected != nil && l.Expected.Currency != d.Currency {
 			return nil, nil, apierr.E(errcode.ORD005, apierr.At(at+"/expected_unit_price/currency", errcode.RuleCurrency))
 		}
 	}
-	for i, l := range r.Lines {
+	for i, l := range d.Lines {
 		at := fmt.Sprintf("/lines/%d", i)
 		if l.Product == nil {
 			return nil, nil, apierr.E(errcode.CAT005, apierr.At(at+"/sku", errcode.RuleExists))
@@ -135,34 +135,34 @@ func Place(id ID, r Draft, rec Recorder) (*Order, []Event, error) {
 		if !l.Product.Active {
 			return nil, nil, apierr.E(errcode.CAT003, apierr.At(at+"/sku", errcode.RuleActive))
 		}
-		price, ok := l.Product.Prices[r.Currency]
+		price, ok := l.Product.Prices[d.Currency]
 		if !ok {
 			return nil, nil, apierr.E(errcode.CAT004, apierr.At(at+"/sku", errcode.RuleAvailable))
 		}
 		if l.Expected != nil && l.Expected.Amount != price {
 			return nil, nil, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", errcode.RulePrice),
-				apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, r.Currency}))
+				apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, d.Currency}))
 		}
 		if price > MaxTotal/l.Quantity || total+price*l.Quantity > MaxTotal {
 			return nil, nil, apierr.E(errcode.ORD008, apierr.At(at+"/quantity", errcode.RuleTotal))
 		}
 		total += price * l.Quantity
-		lines = append(lines, Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, r.Currency}})
+		lines = append(lines, Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, d.Currency}})
 	}
 	o := &Order{ID: id}
-	metadata := r.Metadata
+	metadata := d.Metadata
 	if metadata == nil {
 		metadata = map[string]string{}
 	}
 	e := o.Record(rec, Created{
-		Currency: r.Currency, CustomerRef: r.CustomerRef, Lines: lines, Total: Money{total, r.Currency},
-		WithPayment: r.WithPayment, Metadata: metadata,
+		Currency: d.Currency, CustomerRef: d.CustomerRef, Lines: lines, Total: Money{total, d.Currency},
+		WithPayment: d.WithPayment, Metadata: metadata,
 	})
 	return o, []Event{e}, nil
 }
 
-// Decided tells whether the saga has come to what a waiting client wants to know: a final state, confirmed, or reserved where
-// no payment was given.
+// Decided tells whether the saga has reached the state that a waiting client waits for: a final one, confirmed, or reserved if the
+// order has no payment.
 func (o *Order) Decided() bool {
 	return o.Status.Final() || o.Status == StatusConfirmed || o.Status == StatusReserved && !o.WithPayment
 }
@@ -182,7 +182,7 @@ func (o *Order) Record(rec Recorder, d Data) Event {
 	return e
 }
 
-// Restore rebuilds an order from its row: the JSON of its state and what stands beside it.
+// Restore rebuilds an order from its row: the JSON of its state and the columns beside it.
 func Restore(id ID, version int64, headHash, state []byte) (*Order, error) {
 	o := &Order{}
 	if err := json.Unmarshal(state, o); err != nil {

@@ -93,7 +93,7 @@ func TestCancel(t *testing.T) {
 		code    errcode.Code
 	}{
 		{"a pending order is asked to be cancelled", func(*Order) {}, false, 1, ""},
-		{"a second wish is no second event", final(CancelRequested{}), false, 0, ""},
+		{"a second request is no second event", final(CancelRequested{}), false, 0, ""},
 		{"a running capture is ORD_009", func(*Order) {}, true, 0, errcode.ORD009},
 		{"a cancelled order is ORD_007", final(Cancelled{}), false, 0, errcode.ORD007},
 		{"a rejected order is ORD_002", final(Rejected{Rejection{Code: "PAY_007"}}), false, 0, errcode.ORD002},
@@ -113,7 +113,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// anything is some event; what follows what is not the fold's business.
+// anything is any event: the fold does not check which event follows which.
 func anything(r *rand.Rand) Data {
 	all := []Data{
 		Updated{PaymentStatusAuthorized}, StockReserved{rfc3339.New(noon.Add(time.Hour))}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
@@ -138,13 +138,13 @@ func FuzzFoldEqualsApplyingLive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept, _ := json.Marshal(o)
+		stored, _ := json.Marshal(o)
 		again := &Order{ID: o.ID, Version: o.Version, HeadHash: o.HeadHash}
-		if err = json.Unmarshal(kept, again); err != nil {
+		if err = json.Unmarshal(stored, again); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(o, folded) || !reflect.DeepEqual(folded, again) {
-			t.Errorf("live   %+v\nfolded %+v\nkept   %+v", o, folded, again)
+			t.Errorf("live   %+v\nfolded %+v\nstored   %+v", o, folded, again)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// Status is where an order is in its life.
+// Status is the state of an order in its life cycle.
 type Status string
 
 // The statuses of an order. Rejected, cancelled and completed are final.
@@ -20,7 +20,7 @@ const (
 	StatusCancelled Status = "cancelled"
 )
 
-// Command is what a client may ask of an existing order.
+// Command is a client's request to change an existing order.
 type Command string
 
 // The commands. Each has a cell in every row of the table below.
@@ -28,17 +28,17 @@ const (
 	Cancel Command = "cancel"
 )
 
-// allowed stands in the table for: the command is taken.
+// allowed is the cell of a command that the status allows.
 const allowed errcode.Code = ""
 
 // state is one row of the table.
 type state struct {
-	status Status
-	next   []Status                 // the statuses that can follow; none: the status is final
-	taken  map[Command]errcode.Code // allowed, or the refusal's code
+	status   Status
+	next     []Status                 // the statuses that can follow; none: the status is final
+	commands map[Command]errcode.Code // allowed, or the refusal's code
 }
 
-// states is the one table of an order's life: it decides, and docs/saga.md prints it.
+// states is the one table of an order's life cycle. It decides, and docs/saga.md shows it.
 var states = []state{
 	{StatusPending, []Status{StatusReserved, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed}},
 	{StatusReserved, []Status{StatusConfirmed, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed}},
@@ -56,13 +56,13 @@ func (s Status) state() state {
 	return states[i]
 }
 
-// Final tells whether nothing follows.
+// Final tells whether no status can follow.
 func (s Status) Final() bool { return len(s.state().next) == 0 }
 
 // check refuses a command that the order's status does not allow: with the table's code, and with from and allowed if that is ORD_002.
 func (o *Order) check(c Command) error {
 	st := o.Status.state()
-	code, known := st.taken[c]
+	code, known := st.commands[c]
 	switch {
 	case !known || code == errcode.ORD002:
 		return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, st.next...)))

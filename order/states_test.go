@@ -26,15 +26,15 @@ var ask = map[Command]func(*Order) error{
 
 func TestEveryCellOfTheTableIsKept(t *testing.T) {
 	for _, st := range states {
-		if len(st.taken) != len(commands) {
-			t.Errorf("%s has %d cells for %d commands", st.status, len(st.taken), len(commands))
+		if len(st.commands) != len(commands) {
+			t.Errorf("%s has %d cells for %d commands", st.status, len(st.commands), len(commands))
 		}
 		for _, c := range commands {
 			o, _ := place(t)
 			o.Status = st.status
 			err := ask[c](o)
 			e, _ := errors.AsType[*apierr.Error](err)
-			if want := st.taken[c]; want == allowed && err != nil || want != allowed && (e == nil || e.Code != want) {
+			if want := st.commands[c]; want == allowed && err != nil || want != allowed && (e == nil || e.Code != want) {
 				t.Errorf("%s, %s: %v, want %q", st.status, c, err, want)
 			}
 			if e != nil && e.Code == "ORD_002" && (e.Extras["from"] != st.status || !slices.Equal(e.Extras["allowed"].([]Status), st.next)) {
@@ -98,7 +98,7 @@ func stateTable() string {
 		row := []string{"`" + string(st.status) + "`", strings.Join(next, ", ")}
 		for _, c := range commands {
 			cell := "yes"
-			if code := st.taken[c]; code != allowed {
+			if code := st.commands[c]; code != allowed {
 				cell = "`" + string(code) + "`"
 			}
 			row = append(row, cell)

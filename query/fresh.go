@@ -174,7 +174,7 @@ func refusal(err error, behind bool) error {
 // are read-only, so 25006 speaks of a query of ours that writes, not of a primary that became read-only.
 func broken(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return refused.Code != pg.ReadOnlyTransaction && pg.Failing(refused.Code)
+		return refused.Code != pg.ReadOnlyTransaction && pg.Unavailable(refused.Code)
 	}
 	return err != nil && !errors.Is(err, context.Canceled) && apierr.From(err).Code != errcode.RATE003
 }

@@ -33,7 +33,7 @@ func TestMigrateMakesThePartitionsToCome(t *testing.T) {
 			EXECUTE 'DROP TABLE ' || p;
 		END LOOP;
 	END $$`)
-	exec(`INSERT INTO inbox VALUES ('c', uuid_floor(now() + interval '35 days'))`)
+	exec(`INSERT INTO inbox VALUES ('c', uuidv7_lower_bound(now() + interval '35 days'))`)
 	if err := sql.Migrate(t.Context(), db.PrimaryURL); err != nil {
 		t.Fatal(err)
 	}

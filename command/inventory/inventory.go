@@ -1,6 +1,6 @@
-// Package inventory is the bounded context of stock: it reserves, confirms, cancels and expires. It owns the tables stock and
-// stock_reservations, takes commands and answers by messages. Everything is decided on the primary, under the locks of the
-// skus in their order.
+// Package inventory is the bounded context of stock: it reserves, confirms, cancels and expires. It owns the tables stock,
+// stock_reservations and stock_reservation_lines, takes commands and replies by messages. It decides on the primary, under the locks
+// of the skus in their order.
 package inventory
 
 import (
@@ -26,11 +26,11 @@ type Config struct {
 	Pool *pgxpool.Pool
 	IDs  order.IDs
 	TTL  time.Duration // how long a reservation is held
-	Wake func()        // tells the relay that the outbox has something
+	Wake func()        // tells the relay that the outbox has rows
 	Log  *zap.Logger
 }
 
-// Inventory is the context's operations. Safe for concurrent use.
+// Inventory is the context's operations. It is safe for concurrent use.
 type Inventory struct{ cfg Config }
 
 // New returns an Inventory.
@@ -41,48 +41,33 @@ func (inv *Inventory) Consumers() []bus.Consumer {
 	return []bus.Consumer{{Name: "inventory", Topic: TopicCommands, Handle: inv.Handle}}
 }
 
-// command is a command on its way through a batch.
+// expire ends a reservation whose time is over. Expire decides on it, no message carries it.
+const expire = "expire"
+
+// command is a Command, or an expiry, about one reservation.
 type command struct {
-	outbox.Envelope
-	Command
+	kind    string
+	ref     ref
+	lines   []Line // of Reserve
+	traceID string // empty for an expiry
 }
 
-func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
-
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
-// that only what does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command whose
-// outcome is known sends nothing again: its reply is on its way.
+// that only a command that does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command
+// that has its outcome already gets no second reply.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back.
 func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	commands, refs := make([]command, len(msgs)), make([]ref, len(msgs))
+	commands := make([]command, len(msgs))
 	for i, m := range msgs {
 		c, err := open(m)
 		if err != nil {
 			return nil, err
 		}
-		commands[i], refs[i] = c, c.ref()
+		commands[i] = c
 	}
-	known, err := lockReservations(ctx, tx, refs)
-	if err != nil {
-		return nil, err
-	}
-	b := &batch{known: known}
-	for _, c := range commands {
-		lines := c.Lines
-		if r := known[c.ref()]; r != nil {
-			lines = r.lines
-		}
-		b.need(c.ref(), lines)
-	}
-	if err = b.lock(ctx, tx); err != nil {
-		return nil, err
-	}
-	for _, c := range commands {
-		inv.decide(b, c)
-	}
-	return inv.cfg.Wake, b.write(ctx, tx)
+	return inv.cfg.Wake, inv.execute(ctx, tx, commands)
 }
 
 // open reads a command.
@@ -91,142 +76,125 @@ func open(m bus.Message) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	c := command{Envelope: e}
-	if err = e.Decode(&c.Command); err != nil {
+	var data Command
+	if err = e.Decode(&data); err != nil {
 		return command{}, err
 	}
-	switch c.Type {
+	switch e.Type {
 	case Reserve, Confirm, Cancel:
-		return c, nil
+		return command{e.Type, ref{e.Ref(), data.Attempt}, data.Lines, e.TraceID}, nil
 	}
-	return command{}, fmt.Errorf("unknown command %q", c.Type)
+	return command{}, fmt.Errorf("unknown command %q", e.Type)
 }
 
 // batch is what one transaction locks, decides and writes.
 type batch struct {
-	known   map[ref]*reservation
-	items   []order.Item
-	stock   Stock
-	now     time.Time // the database's clock
-	changed []*reservation
-	replies []outbox.Message
+	reservations map[ref]*reservation
+	stock        Stock
+	now          time.Time // the database's clock, read under the locks
+	changed      []*reservation
+	replies      []outbox.Message
 }
 
-// need names the skus of lines.
-func (b *batch) need(r ref, lines []Line) {
-	for _, l := range lines {
-		b.items = append(b.items, r.item(l))
+// execute locks the reservations of the commands and the stock of their lines, decides the commands in their order and writes.
+func (inv *Inventory) execute(ctx context.Context, tx pgx.Tx, commands []command) error {
+	found, err := lockReservations(ctx, tx, pg.Column(commands, func(c command) ref { return c.ref }))
+	if err != nil {
+		return err
 	}
-}
-
-// lock locks the needed skus and reads the clock after that.
-func (b *batch) lock(ctx context.Context, tx pgx.Tx) (err error) {
-	if b.stock, err = Lock(ctx, tx, b.items, false); err != nil {
+	var items []order.Item
+	for _, c := range commands {
+		lines := c.lines
+		if r := found[c.ref]; r != nil {
+			lines = r.lines
+		}
+		for _, l := range lines {
+			items = append(items, c.ref.item(l))
+		}
+	}
+	b := &batch{reservations: found}
+	if b.stock, err = Lock(ctx, tx, items, false); err != nil {
 		return err
 	}
 	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	return nil
-}
-
-func (b *batch) write(ctx context.Context, tx pgx.Tx) error {
-	if err := b.stock.Write(ctx, tx); err != nil {
+	for _, c := range commands {
+		inv.decide(b, c)
+	}
+	if err = b.stock.Write(ctx, tx); err != nil {
 		return err
 	}
-	if err := writeReservations(ctx, tx, b.changed); err != nil {
+	if err = writeReservations(ctx, tx, b.changed); err != nil {
 		return err
 	}
-	if err := outbox.Send(ctx, tx, b.replies); err != nil {
+	if err = outbox.Send(ctx, tx, b.replies); err != nil {
 		return fmt.Errorf("send replies: %w", err)
 	}
 	return nil
 }
 
-// decide decides one command.
+// decide decides one command. In the batch it changes the reservation and the stock, and adds the reply.
 func (inv *Inventory) decide(b *batch, c command) {
-	r, reply := b.known[c.ref()], Reply{Attempt: c.Attempt}
+	r, reply := b.reservations[c.ref], Reply{Attempt: c.ref.attempt}
 	var kind string
 	switch {
-	case c.Type == Reserve && r == nil:
-		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
-		kind, reply.SKUs = ReserveRefused, short(b.stock, c.ref(), c.Lines)
+	case c.kind == Reserve && r == nil:
+		r = &reservation{ref: c.ref, status: refused, expires: b.now.Add(inv.cfg.TTL)}
+		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref, c.lines)
 		if len(reply.SKUs) == 0 {
-			r.status, r.lines = held, c.Lines
+			r.status, r.lines = held, c.lines
 			expires := rfc3339.New(r.expires)
 			kind, reply.ExpiresAt = Reserved, &expires
 			r.move(b.stock, 0, 1)
 		}
-	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
+	case c.kind == Reserve && r.status == cancelled && len(r.lines) == 0:
 		kind = ReserveRefused
-	case c.Type == Confirm && r != nil && r.status == held:
+	case c.kind == Confirm && r != nil && r.status == held:
 		kind, r.status = Confirmed, confirmed
 		r.move(b.stock, -1, -1)
-	case c.Type == Confirm && (r == nil || r.status != confirmed):
+	case c.kind == Confirm && (r == nil || r.status != confirmed):
 		kind = ConfirmRefused
-	case c.Type == Cancel && r == nil:
-		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
-	case c.Type == Cancel && r.status == held:
+	case c.kind == Cancel && r == nil:
+		kind, r = Cancelled, &reservation{ref: c.ref, status: cancelled, expires: b.now}
+	case c.kind == Cancel && r.status == held:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 0, -1)
-	case c.Type == Cancel && r.status == confirmed:
+	case c.kind == Cancel && r.status == confirmed:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 1, 0)
-	case c.Type == Cancel && (r.status == expired || r.status == refused):
+	case c.kind == Cancel && (r.status == expired || r.status == refused):
 		kind = Cancelled
+	case c.kind == expire:
+		kind, r.status = Expired, expired
+		r.move(b.stock, 0, -1)
 	default:
 		return
 	}
 	if r != nil && r.status != r.stored {
 		b.changed = append(b.changed, r)
 	}
-	inv.reply(b, kind, c.ref(), reply, c.TraceID)
-}
-
-// reply sends a reply to the saga. An expiry has no request: its reply begins a trace.
-func (inv *Inventory) reply(b *batch, kind string, about ref, data Reply, traceID string) {
-	id := inv.cfg.IDs.Mint(b.now, about.Account)
-	cause := outbox.Cause{ID: id, TraceID: cmp.Or(traceID, id.Format("")), Now: b.now}
-	b.replies = append(b.replies, outbox.New(TopicReplies, kind, about.Ref, cause, data))
+	id := inv.cfg.IDs.Mint(b.now, c.ref.Account)
+	cause := outbox.Cause{ID: id, TraceID: cmp.Or(c.traceID, id.Format("")), Now: b.now} // the reply of an expiry begins a trace
+	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.ref.Ref, cause, reply))
 }
 
 // expireBatch bounds how many reservations one transaction ends; LockExpired has the same figure.
 const expireBatch = 100
 
 // Expire ends reservations whose time is over by the database's clock, up to a hundred in one transaction, gives their pieces
-// back and tells the saga. It returns how many. Safe to run in several processes. It has 5 s, as the database may have fallen silent.
+// back and tells the saga. It returns how many. It may run in several processes. It has 5 s, as the database may have fallen silent.
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err = pg.InTx(ctx, inv.cfg.Pool, func(tx pgx.Tx) error {
 		rows, err := inventorydb.New(tx).LockExpired(ctx)
-		if err != nil || len(rows) == 0 {
+		if n = len(rows); err != nil || n == 0 {
 			return err
 		}
-		refs := make([]ref, len(rows))
-		for i, row := range rows {
-			refs[i] = refOf(row.Account, row.Mode, row.OrderID, row.Attempt)
-		}
-		known, err := lockReservations(ctx, tx, refs)
-		if err != nil {
-			return err
-		}
-		b := &batch{known: known}
-		for _, f := range refs {
-			b.need(f, known[f].lines)
-		}
-		if err = b.lock(ctx, tx); err != nil {
-			return err
-		}
-		for _, f := range refs {
-			r := known[f]
-			r.status = expired
-			r.move(b.stock, 0, -1)
-			b.changed = append(b.changed, r)
-			inv.reply(b, Expired, f, Reply{Attempt: f.attempt}, "")
-		}
-		n = len(rows)
-		return b.write(ctx, tx)
+		return inv.execute(ctx, tx, pg.Column(rows, func(r inventorydb.LockExpiredRow) command {
+			return command{kind: expire, ref: refOf(r.Account, r.Mode, r.OrderID, r.Attempt)}
+		}))
 	})
 	if err != nil {
 		return 0, err
@@ -247,7 +215,7 @@ func (inv *Inventory) Run(ctx context.Context) {
 			inv.cfg.Log.Error("expire reservations", zap.Error(err))
 		}
 		if n == expireBatch {
-			continue // more may be waiting
+			continue // more may be due
 		}
 		select {
 		case <-ctx.Done():

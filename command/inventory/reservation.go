@@ -24,7 +24,7 @@ const (
 	expired   = "expired"
 )
 
-// ref names one attempt to reserve an order's stock.
+// ref identifies one attempt to reserve an order's stock.
 type ref struct {
 	order.Ref
 	attempt int32
@@ -36,7 +36,7 @@ type reservation struct {
 	status  string
 	expires time.Time
 	lines   []Line
-	stored  string // the status in the database; empty: not there yet
+	stored  string // the status in the database; empty: there is no row yet
 }
 
 // move changes the levels by the reservation's lines, times the given signs.
@@ -48,8 +48,8 @@ func (r *reservation) move(s Stock, onHand, reserved int64) {
 
 func (r ref) item(l Line) order.Item { return order.Item{Owner: r.Owner, SKU: l.SKU} }
 
-// short lists the lines that cannot be had.
-func short(s Stock, r ref, lines []Line) (skus []order.ShortSKU) {
+// shortages lists the lines of which less is available than requested.
+func shortages(s Stock, r ref, lines []Line) (skus []order.ShortSKU) {
 	for _, l := range lines {
 		available := int64(0)
 		if level := s[r.item(l)]; level != nil {
@@ -75,33 +75,33 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 	return ref{order.RefOf(account, mode, orderID), attempt}
 }
 
-// lockReservations locks and reads those that exist.
+// lockReservations locks and reads the reservations. One that does not exist is not in the result.
 func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*reservation, error) {
 	q, p := inventorydb.New(tx), refParams(refs)
 	headers, err := q.LockReservations(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("lock reservations: %w", err)
 	}
-	known := make(map[ref]*reservation, len(headers))
+	found := make(map[ref]*reservation, len(headers))
 	for _, h := range headers {
-		f := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
-		known[f] = &reservation{ref: f, status: h.Status, stored: h.Status, expires: h.ExpiresAt}
+		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
+		found[key] = &reservation{ref: key, status: h.Status, stored: h.Status, expires: h.ExpiresAt}
 	}
-	if len(known) == 0 {
-		return known, nil
+	if len(found) == 0 {
+		return found, nil
 	}
 	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
 	if err != nil {
 		return nil, fmt.Errorf("read reservation lines: %w", err)
 	}
 	for _, l := range lines {
-		r := known[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]
+		r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]
 		r.lines = append(r.lines, Line{l.Sku, l.Quantity})
 	}
-	return known, nil
+	return found, nil
 }
 
-// writeReservations stores them: new ones with their lines, known ones by compare-and-set on their stored status.
+// writeReservations inserts new reservations with their lines, and updates the others by compare-and-set on their stored status.
 func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) error {
 	// Sorted, so that two batches that lay tombstones for the same orders cannot wait for each other.
 	slices.SortFunc(changed, func(a, b *reservation) int {
@@ -117,12 +117,12 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) e
 		}
 	}
 	if len(insert) > 0 {
-		names := refParams(pg.Column(insert, refOfReservation))
+		keys := refParams(pg.Column(insert, refOfReservation))
 		if err := q.InsertReservations(ctx, inventorydb.InsertReservationsParams{
-			Accounts:   names.Accounts,
-			Modes:      names.Modes,
-			OrderIds:   names.OrderIds,
-			Attempts:   names.Attempts,
+			Accounts:   keys.Accounts,
+			Modes:      keys.Modes,
+			OrderIds:   keys.OrderIds,
+			Attempts:   keys.Attempts,
 			Statuses:   pg.Column(insert, func(r *reservation) string { return r.status }),
 			ExpiresAts: pg.Column(insert, func(r *reservation) time.Time { return r.expires }),
 		}); err != nil {
@@ -133,20 +133,20 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) e
 		}
 	}
 	if len(update) > 0 {
-		names := refParams(pg.Column(update, refOfReservation))
-		n, err := q.MoveReservations(ctx, inventorydb.MoveReservationsParams{
-			Accounts:     names.Accounts,
-			Modes:        names.Modes,
-			OrderIds:     names.OrderIds,
-			Attempts:     names.Attempts,
+		keys := refParams(pg.Column(update, refOfReservation))
+		n, err := q.UpdateReservations(ctx, inventorydb.UpdateReservationsParams{
+			Accounts:     keys.Accounts,
+			Modes:        keys.Modes,
+			OrderIds:     keys.OrderIds,
+			Attempts:     keys.Attempts,
 			FromStatuses: pg.Column(update, func(r *reservation) string { return r.stored }),
 			Statuses:     pg.Column(update, func(r *reservation) string { return r.status }),
 		})
 		if err != nil {
-			return fmt.Errorf("move reservations: %w", err)
+			return fmt.Errorf("update reservations: %w", err)
 		}
 		if n != int64(len(update)) {
-			return fmt.Errorf("%d reservations moved instead of %d", n, len(update))
+			return fmt.Errorf("%d reservations updated instead of %d", n, len(update))
 		}
 	}
 	return nil
@@ -165,12 +165,12 @@ func writeLines(ctx context.Context, q *inventorydb.Queries, reservations []*res
 	if len(lines) == 0 {
 		return nil
 	}
-	names := refParams(refs)
+	keys := refParams(refs)
 	return q.InsertReservationLines(ctx, inventorydb.InsertReservationLinesParams{
-		Accounts:   names.Accounts,
-		Modes:      names.Modes,
-		OrderIds:   names.OrderIds,
-		Attempts:   names.Attempts,
+		Accounts:   keys.Accounts,
+		Modes:      keys.Modes,
+		OrderIds:   keys.OrderIds,
+		Attempts:   keys.Attempts,
 		Skus:       pg.Column(lines, func(l Line) string { return l.SKU }),
 		Quantities: pg.Column(lines, func(l Line) int64 { return l.Quantity }),
 	})

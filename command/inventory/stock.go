@@ -11,7 +11,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Level is the stock of a sku, moved as a batch is decided.
+// Level is the stock of a sku. A batch moves it as its commands are decided.
 type Level struct {
 	OnHand, Reserved           int64
 	onHandMoved, reservedMoved int64
@@ -23,7 +23,7 @@ type Move struct {
 	OnHand, Reserved int64
 }
 
-// Available is what can still be sold.
+// Available is the number of pieces that can still be sold.
 func (l *Level) Available() int64 { return l.OnHand - l.Reserved }
 
 // Move changes the level by pieces; Write stores it.
@@ -60,7 +60,7 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 }
 
 // Write stores the levels that moved, one UPDATE of each row, in the transaction that locked them. The error is a level that could not
-// be moved: the rows are locked, so that would be a bug, and the transaction must be rolled back.
+// be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
 func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	var moved []order.Item
 	for it, l := range s {
@@ -71,11 +71,11 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	if len(moved) == 0 {
 		return nil
 	}
-	names := itemParams(moved)
+	keys := itemParams(moved)
 	n, err := inventorydb.New(tx).MoveStock(ctx, inventorydb.MoveStockParams{
-		Accounts:       names.Accounts,
-		Modes:          names.Modes,
-		Skus:           names.Skus,
+		Accounts:       keys.Accounts,
+		Modes:          keys.Modes,
+		Skus:           keys.Skus,
 		OnHandDeltas:   pg.Column(moved, func(it order.Item) int64 { return s[it].onHandMoved }),
 		ReservedDeltas: pg.Column(moved, func(it order.Item) int64 { return s[it].reservedMoved }),
 	})

@@ -11,11 +11,11 @@ const (
 // Types of messages.
 const (
 	Requested = "payment.requested" // a Command
-	Succeeded = "payment.succeeded" // a Reply: it was done
-	Failed    = "payment.failed"    // a Reply: no charge stands
+	Succeeded = "payment.succeeded" // a Reply
+	Failed    = "payment.failed"    // a Reply: nothing is charged
 )
 
-// Operation is what is asked of the provider. Its names are those of the saga's steps.
+// Operation is an operation of the provider. It has the name of its saga step.
 type Operation string
 
 // The operations.
@@ -27,7 +27,7 @@ const (
 )
 
 // Command is the data of Requested: one operation on one attempt of an order's payment. (order, attempt, operation) is sent once:
-// the inbox drops the repetition of a message, a Refund under another id exceeds what is captured.
+// the inbox drops the repetition of a message, and a Refund under another message id would exceed the captured amount.
 type Command struct {
 	Operation   Operation   `json:"operation"`
 	Attempt     int32       `json:"attempt"`

@@ -1,5 +1,5 @@
 // Package payment is the bounded context of money: it authorizes, captures, voids and refunds at the payment provider. It owns
-// the tables payments and payment_calls, takes commands and answers by messages, and calls the provider by lease.
+// the tables payments and payment_calls, takes commands and replies by messages, and calls the provider under a lease.
 package payment
 
 import (
@@ -25,10 +25,10 @@ import (
 )
 
 const (
-	// tryLimit is the time of one call to the provider; below the 5 s of a call's lease, so that a try has ended when another
-	// worker may take the call.
+	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
+	// may claim the call.
 	tryLimit = 3 * time.Second
-	// concurrency bounds the requests at once, of one process.
+	// concurrency bounds the concurrent requests of one process.
 	concurrency = 64
 	// pollEvery bounds how late a call is seen that another process made due.
 	pollEvery = 100 * time.Millisecond
@@ -42,13 +42,13 @@ type Config struct {
 	IDs         order.IDs
 	Now         func() time.Time
 	ProviderURL string
-	Deadline    time.Duration // of an authorization; past it the provider is told to forget it
+	Deadline    time.Duration // of an authorization; past it the key is cancelled at the provider
 	Wake        func()        // tells the relay that the outbox has rows
 	Log         *zap.Logger
 	Registry    prometheus.Registerer // may be nil
 }
 
-// Payment is the context's operations. Safe for concurrent use.
+// Payment is the context's operations. It is safe for concurrent use.
 type Payment struct {
 	cfg      Config
 	provider *provider
@@ -73,10 +73,10 @@ func (p *Payment) Consumers() []bus.Consumer {
 	return []bus.Consumer{{Name: "payment", Topic: TopicCommands, Handle: p.Handle}}
 }
 
-// Handle takes a batch of commands, no two of one order, and writes in the given transaction what they intend (see Write); the
-// provider is called later, by Run.
+// Handle takes a batch of commands, no two of one order, and writes their intents in the given transaction (see Write). Run calls the
+// provider later.
 func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
-	requests := make([]Request, len(msgs))
+	intents := make([]Intent, len(msgs))
 	for i, m := range msgs {
 		e, err := outbox.Open(m.Payload)
 		if err != nil {
@@ -85,20 +85,20 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (fu
 		if e.Type != Requested {
 			return nil, fmt.Errorf("unknown command %q", e.Type)
 		}
-		r := Request{Order: e.Ref(), TraceID: e.TraceID}
-		if err = e.Decode(&r.Command); err != nil {
+		in := Intent{Order: e.Ref(), TraceID: e.TraceID}
+		if err = e.Decode(&in.Command); err != nil {
 			return nil, err
 		}
-		switch r.Operation {
+		switch in.Operation {
 		case Authorize:
-			r.ID, r.Deadline = p.cfg.IDs.Mint(p.cfg.Now(), r.Order.Account), p.cfg.Deadline.Seconds()
+			in.ID, in.Deadline = p.cfg.IDs.Mint(p.cfg.Now(), in.Order.Account), p.cfg.Deadline.Seconds()
 		case Capture, Void, Refund:
 		default:
-			return nil, fmt.Errorf("unknown operation %q", r.Operation)
+			return nil, fmt.Errorf("unknown operation %q", in.Operation)
 		}
-		requests[i] = r
+		intents[i] = in
 	}
-	return p.wake, Write(ctx, tx, requests)
+	return p.wake, Write(ctx, tx, intents)
 }
 
 func (p *Payment) wake() {
@@ -108,12 +108,12 @@ func (p *Payment) wake() {
 	}
 }
 
-// Run claims due calls and asks the provider until ctx ends; then it waits for the requests that run. Any number of processes may
-// run it. A call of a process that died is taken up again when its lease is over, under the same key.
+// Run claims due calls and sends their requests to the provider until ctx ends; then it waits for the requests in flight. Any number of
+// processes may run it. A call of a process that died is claimed again when its lease has ended, under the same key.
 func (p *Payment) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	slots := make(chan struct{}, concurrency) // one in it for each request that runs
+	slots := make(chan struct{}, concurrency) // an element for each request in flight
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -154,8 +154,8 @@ func (p *Payment) claim(ctx context.Context, free int) ([]paymentdb.ClaimCallsRo
 	return paymentdb.New(p.cfg.Pool).ClaimCalls(ctx, int32(free))
 }
 
-// try makes one request for a claimed call and writes down its outcome. Past the deadline the provider is told to forget the
-// key instead, unless it was never asked. One event is logged.
+// try makes one request for a claimed call and stores its outcome. Past the deadline it cancels the key instead, unless no request
+// was ever made under it. One event is logged.
 func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
@@ -164,7 +164,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	var err error
 	overdue := c.SecondsLeft <= 0
 	switch {
-	case c.Amount == 0: // nothing to move, and providers take no zero
+	case c.Amount == 0: // there is nothing to move, and providers refuse an amount of zero
 	case overdue && c.Tries == 1: // this claim would be the first try
 		o = outcome{code: errcode.PAY006}
 	default:
@@ -176,7 +176,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			if overdue {
-				o, err = p.provider.forget(ctx, key)
+				o, err = p.provider.cancelKey(ctx, key)
 			} else {
 				o, err = p.provider.do(ctx, key, Operation(c.Operation), paymentID, order.Money{Amount: c.Amount, Currency: c.Currency}, c.MethodToken)
 			}
@@ -184,7 +184,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		})
 	}
 	if op := Operation(c.Operation); err == nil && o.code != "" && (op == Void || op == Refund) {
-		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // seen in the saga, and tried without end
+		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // the saga shows it, and it is tried without end
 	}
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
 		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
@@ -192,10 +192,8 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	result := "done"
 	if err != nil {
 		result = "in doubt"
-		if e := p.postpone(ctx, c, err); e != nil {
-			err = errors.Join(err, e)
-		}
-	} else if err = p.settle(ctx, c, o); err != nil {
+		err = errors.Join(err, p.postpone(ctx, c, err))
+	} else if err = p.complete(ctx, c, o); err != nil {
 		result = "not written, comes again"
 	} else if o.code != "" {
 		result = "refused"
@@ -205,13 +203,13 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
 }
 
-// postpone keeps a call due after a try without a definite answer: after 200 ms, doubling up to 2 s for an authorization, whose
-// customer waits, and up to 30 s for the others, which are tried without end.
+// postpone sets the time of the next try after one without a definite outcome: in 200 ms, doubling up to 2 s for an authorization,
+// because its customer waits, and up to 30 s for the others, which are tried without end.
 func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	code, refused := errcode.PAY003, apierr.From(cause).Code
-	sent := refused != errcode.RATE003 && refused != errcode.SYS002 // else the bulkhead or the breaker kept the call back
+	sent := refused != errcode.RATE003 && refused != errcode.SYS002 // else the bulkhead or the breaker refused the call
 	if doubt, ok := errors.AsType[doubtError](cause); ok {
 		code = doubt.code
 	} else if !sent {
@@ -231,21 +229,31 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 
 var errLeaseLost = errors.New("another worker has the call")
 
-// settle writes a definite answer and tells the saga, in one transaction. A late result of a lost lease changes nothing:
-// errLeaseLost; the present holder asks the provider under the same key.
-func (p *Payment) settle(ctx context.Context, c paymentdb.ClaimCallsRow, o outcome) error {
+// statuses of a payment after an operation that succeeded.
+var statuses = map[Operation]string{Authorize: "authorized", Capture: "captured", Void: "voided", Refund: "captured"}
+
+// complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
+// errLeaseLost; the present holder sends the request again under the same key.
+func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	kind, reply := Succeeded, Reply{Operation: Operation(c.Operation), Attempt: c.Attempt, Code: string(o.code), DeclineReason: o.declineReason}
+	op := Operation(c.Operation)
+	kind, reply := Succeeded, Reply{Operation: op, Attempt: c.Attempt, Code: string(o.code), DeclineReason: o.declineReason}
+	update := paymentdb.UpdatePaymentParams{
+		Account: c.Account, Mode: c.Mode, ID: c.PaymentID, Status: statuses[op],
+		FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,
+	}
 	if o.code != "" {
-		kind = Failed
+		kind, update.Status = Failed, "failed"
+	} else if op == Refund {
+		update.Refunded = c.Amount
 	}
 	now := p.cfg.Now()
 	cause := outbox.Cause{ID: p.cfg.IDs.Mint(now, c.Account), TraceID: c.TraceID, Now: now}
 	message := outbox.New(TopicReplies, kind, order.RefOf(c.Account, c.Mode, c.OrderID), cause, reply)
 	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
 		q := paymentdb.New(tx)
-		n, err := q.SettleCall(ctx, paymentdb.SettleCallParams{
+		n, err := q.CompleteCall(ctx, paymentdb.CompleteCallParams{
 			Account: c.Account, Mode: c.Mode, OrderID: c.OrderID, Operation: c.Operation, Attempt: c.Attempt, Fence: c.Fence,
 		})
 		if err != nil {
@@ -254,22 +262,7 @@ func (p *Payment) settle(ctx context.Context, c paymentdb.ClaimCallsRow, o outco
 		if n == 0 {
 			return errLeaseLost
 		}
-		settled := paymentdb.SettlePaymentParams{
-			Account: c.Account, Mode: c.Mode, ID: c.PaymentID, FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,
-		}
-		switch {
-		case o.code != "":
-			settled.Status = "failed"
-		case Operation(c.Operation) == Authorize:
-			settled.Status = "authorized"
-		case Operation(c.Operation) == Capture:
-			settled.Status = "captured"
-		case Operation(c.Operation) == Void:
-			settled.Status = "voided"
-		default:
-			settled.Status, settled.Refunded = "captured", c.Amount
-		}
-		if err = q.SettlePayment(ctx, settled); err != nil {
+		if err = q.UpdatePayment(ctx, update); err != nil {
 			return err
 		}
 		return outbox.Send(ctx, tx, []outbox.Message{message})

@@ -56,7 +56,7 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 		"not JSON":                  {200, jsonType, "<html>", "in doubt PAY_006"},
 		"no JSON by type":           {200, "text/html", operation("k-1", "succeeded"), "in doubt PAY_006"},
 		"cut off":                   {200, jsonType, operation("k-1", "succeeded")[:40], "in doubt"},
-		"endless":                   {200, jsonType, `"` + strings.Repeat("x", 3*maxAnswer), "in doubt"},
+		"endless":                   {200, jsonType, `"` + strings.Repeat("x", 3*maxResponse), "in doubt PAY_006"},
 		"somewhere else":            {302, jsonType, "", "in doubt PAY_006"},
 		"nothing, and no more said": {0, "", "", "in doubt PAY_003"},
 	} {

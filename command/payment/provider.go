@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -14,16 +13,16 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// outcome is a provider's definite answer. code is empty if the operation was done.
+// outcome is the definite outcome of an operation. code is empty if it succeeded.
 type outcome struct {
 	code          errcode.Code
 	declineReason string
 	reference     string
 }
 
-// doubtError is an answer that is neither yes nor no: the operation may have happened.
+// doubtError leaves the operation in doubt: it may have happened.
 type doubtError struct {
-	code  errcode.Code // PAY_006: the provider failed; PAY_003: it did not answer
+	code  errcode.Code // PAY_006: the provider failed; PAY_003: it did not respond
 	cause error
 }
 
@@ -33,12 +32,12 @@ func (d doubtError) Unwrap() error { return d.cause }
 // provider is the payment provider's contract (openapi/psp.yaml) as we use it.
 type provider struct{ client *psp.ClientWithResponses }
 
-// maxAnswer bounds what is read of an answer, in bytes.
-const maxAnswer = 1 << 20
+// maxResponse bounds how much of a response is read, in bytes.
+const maxResponse = 1 << 20
 
 // newProvider returns an adapter for the provider at url, with at most the given number of connections.
 func newProvider(url string, connections int) (*provider, error) {
-	c, err := psp.NewClientWithResponses(url, psp.WithHTTPClient(bounded{&http.Client{
+	c, err := psp.NewClientWithResponses(url, psp.WithHTTPClient(limitedClient{&http.Client{
 		Transport:     &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: 2 * connections, IdleConnTimeout: time.Minute},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}))
@@ -48,21 +47,18 @@ func newProvider(url string, connections int) (*provider, error) {
 	return &provider{c}, nil
 }
 
-// bounded keeps an answer from filling the memory.
-type bounded struct{ *http.Client }
+// limitedClient reads at most maxResponse of a response.
+type limitedClient struct{ *http.Client }
 
-func (b bounded) Do(r *http.Request) (*http.Response, error) {
-	res, err := b.Client.Do(r) //nolint:gosec // G704: the provider's address is configuration
+func (c limitedClient) Do(r *http.Request) (*http.Response, error) {
+	res, err := c.Client.Do(r) //nolint:gosec // G704: the provider's address is configuration
 	if err == nil {
-		res.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(res.Body, maxAnswer), res.Body}
+		res.Body = http.MaxBytesReader(nil, res.Body, maxResponse)
 	}
 	return res, err
 }
 
-// do asks for an operation under its key. Repeating it is safe. An error is a doubtError.
+// do requests an operation under its key. It may be repeated. An error is a doubtError.
 func (p *provider) do(ctx context.Context, key string, kind Operation, payment string, amount order.Money, methodToken string) (outcome, error) {
 	body := psp.OperationRequest{Kind: psp.Kind(kind), Payment: payment, Amount: psp.Money(amount)}
 	if kind == Authorize {
@@ -70,30 +66,31 @@ func (p *provider) do(ctx context.Context, key string, kind Operation, payment s
 	}
 	res, err := p.client.PutOperationWithResponse(ctx, key, body)
 	if err != nil {
-		return outcome{}, unanswered(err)
+		return outcome{}, noOutcome(err)
 	}
 	if no := res.ApplicationProblemJSON422; no != nil && no.Key != nil && *no.Key == key {
-		return outcome{code: errcode.PAY006}, nil // the provider says that it is impossible: nothing happened
+		return outcome{code: errcode.PAY006}, nil // the payment's state does not allow it: nothing happened
 	}
 	return definite(key, res.StatusCode(), res.JSON200)
 }
 
-// forget cancels by key: a late request with the key is refused from then on. The answer is the definite outcome: a cancelled
-// operation has the code PAY_003, one that was already definite its own. An error is a doubtError.
-func (p *provider) forget(ctx context.Context, key string) (outcome, error) {
+// cancelKey cancels a key: the provider refuses later requests under it. The result is the definite outcome: PAY_003 if the key was
+// cancelled, and the operation's own outcome if it had one already. An error is a doubtError.
+func (p *provider) cancelKey(ctx context.Context, key string) (outcome, error) {
 	res, err := p.client.CancelOperationWithResponse(ctx, key)
 	if err != nil {
-		return outcome{}, unanswered(err)
+		return outcome{}, noOutcome(err)
 	}
 	return definite(key, res.StatusCode(), res.JSON200)
 }
 
+// definite is the outcome that a response shows, if it is definite and about the key.
 func definite(key string, status int, op *psp.Operation) (outcome, error) {
 	if status != http.StatusOK || op == nil {
-		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("provider answered %d", status)}
+		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with status %d", status)}
 	}
-	if op.Key != key { // for example a late second answer on the same connection
-		return outcome{}, doubtError{errcode.PAY006, errors.New("provider answered under another key")}
+	if op.Key != key { // for example a late second response on the same connection
+		return outcome{}, doubtError{errcode.PAY006, errors.New("the provider responded under another key")}
 	}
 	o := outcome{reference: op.Reference}
 	if op.DeclineReason != nil {
@@ -106,14 +103,16 @@ func definite(key string, status int, op *psp.Operation) (outcome, error) {
 	case psp.StatusCancelled:
 		o.code = errcode.PAY003
 	default:
-		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("provider answered status %q", op.Status)}
+		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with operation status %q", op.Status)}
 	}
 	return o, nil
 }
 
-// unanswered: a transport error or a time-out says nothing about the operation; an answer that is not JSON is a failing provider.
-func unanswered(err error) error {
-	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+// noOutcome is the doubt without a readable response: PAY_006 after one that is too long or no JSON, PAY_003 without any.
+func noOutcome(err error) error {
+	_, notJSON := errors.AsType[*json.SyntaxError](err)
+	_, tooLong := errors.AsType[*http.MaxBytesError](err)
+	if notJSON || tooLong {
 		return doubtError{errcode.PAY006, err}
 	}
 	return doubtError{errcode.PAY003, err}

@@ -66,8 +66,8 @@ func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (
 	return found, nil
 }
 
-// Request is a Command about an order, ready to be written.
-type Request struct {
+// Intent is a Command about an order, with all that is written before the provider is called.
+type Intent struct {
 	Command
 	Order    order.Ref
 	TraceID  string
@@ -75,42 +75,42 @@ type Request struct {
 	ID       order.ID // of an authorization's payment
 }
 
-// Write writes what requests intend: payments of authorizations, claims of refunds, and a due call for each. Repeating it changes
-// nothing but for refunds. The error is a refund that exceeds what is captured and not yet claimed; nothing is kept then, for the
-// transaction must be rolled back.
-func Write(ctx context.Context, tx pgx.Tx, requests []Request) error {
-	var authorize, refund []Request
-	for _, r := range requests {
-		switch r.Operation {
+// Write writes intents: the payments of authorizations, the pending amounts of refunds, and a due call for each intent. It may be
+// repeated, except for refunds. The error is a refund that exceeds the captured amount, less refunds that are made or pending. The
+// transaction must be rolled back then.
+func Write(ctx context.Context, tx pgx.Tx, intents []Intent) error {
+	var authorize, refund []Intent
+	for _, in := range intents {
+		switch in.Operation {
 		case Authorize:
-			authorize = append(authorize, r)
+			authorize = append(authorize, in)
 		case Refund:
-			refund = append(refund, r)
+			refund = append(refund, in)
 		case Capture, Void:
 		}
 	}
 	q := paymentdb.New(tx)
-	account := func(r Request) int32 { return r.Order.Account }
-	mode := func(r Request) string { return r.Order.Mode }
-	orderID := func(r Request) uuid.UUID { return uuid.UUID(r.Order.ID) }
-	attempt := func(r Request) int32 { return r.Attempt }
-	amount := func(r Request) int64 { return r.Amount.Amount }
+	account := func(in Intent) int32 { return in.Order.Account }
+	mode := func(in Intent) string { return in.Order.Mode }
+	orderID := func(in Intent) uuid.UUID { return uuid.UUID(in.Order.ID) }
+	attempt := func(in Intent) int32 { return in.Attempt }
+	amount := func(in Intent) int64 { return in.Amount.Amount }
 	if len(authorize) > 0 {
 		if err := q.InsertPayments(ctx, paymentdb.InsertPaymentsParams{
 			Accounts:     pg.Column(authorize, account),
 			Modes:        pg.Column(authorize, mode),
-			Ids:          pg.Column(authorize, func(r Request) uuid.UUID { return uuid.UUID(r.ID) }),
+			Ids:          pg.Column(authorize, func(in Intent) uuid.UUID { return uuid.UUID(in.ID) }),
 			OrderIds:     pg.Column(authorize, orderID),
 			Attempts:     pg.Column(authorize, attempt),
 			Amounts:      pg.Column(authorize, amount),
-			Currencies:   pg.Column(authorize, func(r Request) string { return r.Amount.Currency }),
-			MethodTokens: pg.Column(authorize, func(r Request) string { return r.MethodToken }),
+			Currencies:   pg.Column(authorize, func(in Intent) string { return in.Amount.Currency }),
+			MethodTokens: pg.Column(authorize, func(in Intent) string { return in.MethodToken }),
 		}); err != nil {
 			return fmt.Errorf("write payments: %w", err)
 		}
 	}
 	if len(refund) > 0 {
-		n, err := q.ClaimRefunds(ctx, paymentdb.ClaimRefundsParams{
+		n, err := q.AddPendingRefunds(ctx, paymentdb.AddPendingRefundsParams{
 			Accounts: pg.Column(refund, account),
 			Modes:    pg.Column(refund, mode),
 			OrderIds: pg.Column(refund, orderID),
@@ -118,20 +118,20 @@ func Write(ctx context.Context, tx pgx.Tx, requests []Request) error {
 			Amounts:  pg.Column(refund, amount),
 		})
 		if err != nil {
-			return fmt.Errorf("claim refunds: %w", err)
+			return fmt.Errorf("add pending refunds: %w", err)
 		}
 		if n != int64(len(refund)) {
-			return errors.New("a refund exceeds what is captured")
+			return errors.New("a refund exceeds the captured amount")
 		}
 	}
 	if err := q.InsertCalls(ctx, paymentdb.InsertCallsParams{
-		Accounts:        pg.Column(requests, account),
-		Modes:           pg.Column(requests, mode),
-		OrderIds:        pg.Column(requests, orderID),
-		Operations:      pg.Column(requests, func(r Request) string { return string(r.Operation) }),
-		Attempts:        pg.Column(requests, attempt),
-		TraceIds:        pg.Column(requests, func(r Request) string { return r.TraceID }),
-		DeadlineSeconds: pg.Column(requests, func(r Request) float64 { return r.Deadline }),
+		Accounts:        pg.Column(intents, account),
+		Modes:           pg.Column(intents, mode),
+		OrderIds:        pg.Column(intents, orderID),
+		Operations:      pg.Column(intents, func(in Intent) string { return string(in.Operation) }),
+		Attempts:        pg.Column(intents, attempt),
+		TraceIds:        pg.Column(intents, func(in Intent) string { return in.TraceID }),
+		DeadlineSeconds: pg.Column(intents, func(in Intent) float64 { return in.Deadline }),
 	}); err != nil {
 		return fmt.Errorf("make calls due: %w", err)
 	}

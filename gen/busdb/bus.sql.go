@@ -21,6 +21,54 @@ func (q *Queries) DeleteOutbox(ctx context.Context, ids []int64) error {
 	return err
 }
 
+const insertInbox = `-- name: InsertInbox :many
+WITH incoming AS (
+    SELECT unnest($2::uuid[]) AS message_id, unnest($3::text[]) AS key
+), fresh AS (
+    INSERT INTO inbox (consumer, message_id)
+    SELECT $1::text, incoming.message_id FROM incoming ORDER BY incoming.message_id
+    ON CONFLICT DO NOTHING
+    RETURNING message_id
+)
+SELECT fresh.message_id,
+    EXISTS (SELECT FROM parked_messages AS p WHERE p.consumer = $1::text AND p.key = incoming.key)::boolean AS behind
+FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id
+`
+
+type InsertInboxParams struct {
+	Consumer   string
+	MessageIds []uuid.UUID
+	Keys       []string
+}
+
+type InsertInboxRow struct {
+	MessageID uuid.UUID
+	Behind    bool
+}
+
+// Writes the inbox rows of the messages and returns those that the consumer had not handled before. behind: an earlier message of its
+// key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and
+// never deadlock.
+func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) ([]InsertInboxRow, error) {
+	rows, err := q.db.Query(ctx, insertInbox, arg.Consumer, arg.MessageIds, arg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []InsertInboxRow
+	for rows.Next() {
+		var i InsertInboxRow
+		if err := rows.Scan(&i.MessageID, &i.Behind); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertOutbox = `-- name: InsertOutbox :exec
 
 INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload)
@@ -46,8 +94,8 @@ type InsertOutboxParams struct {
 	Payloads   []string
 }
 
-// The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with outbox.Send.
-// The ids follow the order of the arrays: the key's order is the caller's.
+// The outbox, the inbox and the parked messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
+// The ids follow the order of the arrays: the caller decides the order of a key.
 func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) error {
 	_, err := q.db.Exec(ctx, insertOutbox,
 		arg.Shards,
@@ -84,7 +132,7 @@ type ListParkedRow struct {
 	ParkedAt  time.Time
 }
 
-// What is parked, without payloads: the oldest first, after a given id (0 at first).
+// The parked messages without their payloads, the oldest first, after a given id (0 at first).
 func (q *Queries) ListParked(ctx context.Context, arg ListParkedParams) ([]ListParkedRow, error) {
 	rows, err := q.db.Query(ctx, listParked, arg.After, arg.PageSize)
 	if err != nil {
@@ -132,7 +180,7 @@ const outboxAge = `-- name: OutboxAge :one
 SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 AS seconds FROM outbox ORDER BY id LIMIT 1
 `
 
-// Age in seconds of the oldest row. No row: there is nothing to publish.
+// The age in seconds of the oldest row. No row: there is nothing to publish.
 func (q *Queries) OutboxAge(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, outboxAge)
 	var seconds float64
@@ -167,7 +215,7 @@ type OutboxPageRow struct {
 	Payload   string
 }
 
-// The oldest rows of the shards, without those of the keys and topics that are backed off.
+// The oldest rows of the shards, without the rows of keys and topics that are backed off.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]OutboxPageRow, error) {
 	rows, err := q.db.Query(ctx, outboxPage,
 		arg.Shards,
@@ -232,65 +280,18 @@ func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error 
 
 const purgeInbox = `-- name: PurgeInbox :execrows
 DELETE FROM inbox i USING (
-    SELECT consumer, message_id FROM inbox WHERE message_id < uuid_floor(now() - interval '7 days') LIMIT 1000
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') LIMIT 1000
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id
 `
 
-// Forgets what was handled more than a week ago, a small batch at a time: no message stays that long in an outbox.
+// Deletes inbox rows of more than a week ago, at most 1,000 at a time: no message stays that long in an outbox.
 func (q *Queries) PurgeInbox(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, purgeInbox)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const takeMessages = `-- name: TakeMessages :many
-WITH incoming AS (
-    SELECT unnest($2::uuid[]) AS message_id, unnest($3::text[]) AS key
-), fresh AS (
-    INSERT INTO inbox (consumer, message_id)
-    SELECT $1::text, incoming.message_id FROM incoming ORDER BY incoming.message_id
-    ON CONFLICT DO NOTHING
-    RETURNING message_id
-)
-SELECT fresh.message_id,
-    EXISTS (SELECT FROM parked_messages AS p WHERE p.consumer = $1::text AND p.key = incoming.key)::boolean AS behind
-FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id
-`
-
-type TakeMessagesParams struct {
-	Consumer   string
-	MessageIds []uuid.UUID
-	Keys       []string
-}
-
-type TakeMessagesRow struct {
-	MessageID uuid.UUID
-	Behind    bool
-}
-
-// The messages that the consumer has not handled before; from now on it has. behind: an earlier one of its key is parked.
-// Written in the order of the ids, so that two instances with the same messages wait for each other and never deadlock.
-func (q *Queries) TakeMessages(ctx context.Context, arg TakeMessagesParams) ([]TakeMessagesRow, error) {
-	rows, err := q.db.Query(ctx, takeMessages, arg.Consumer, arg.MessageIds, arg.Keys)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TakeMessagesRow
-	for rows.Next() {
-		var i TakeMessagesRow
-		if err := rows.Scan(&i.MessageID, &i.Behind); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const tryLockShards = `-- name: TryLockShards :one
@@ -301,8 +302,9 @@ FROM (
 WHERE pg_try_advisory_xact_lock($1::integer, shards.shard)
 `
 
-// The shards that this transaction has from now on. It must be a statement of its own: the page read after it sees what the
-// shards' last owner deleted. The transaction's COMMIT does not wait for the disk: lost in a crash it is done again.
+// Locks the shards that no other relay holds until the end of the transaction and returns them. It must be a statement of its own, so
+// that the page read after it does not show rows that the shards' last owner deleted. The transaction's COMMIT does not wait for the
+// disk: if a crash loses it, the page is published again.
 func (q *Queries) TryLockShards(ctx context.Context, class int32) ([]int16, error) {
 	row := q.db.QueryRow(ctx, tryLockShards, class)
 	var shards []int16
@@ -314,7 +316,7 @@ const unparkKey = `-- name: UnparkKey :execrows
 WITH parked AS (
     DELETE FROM parked_messages AS p WHERE p.consumer = $2 AND p.key = $3
     RETURNING p.id, p.topic, p.key, p.message_id, p.trace_id, p.payload
-), forgotten AS (
+), unhandled AS (
     DELETE FROM inbox AS i USING parked WHERE i.consumer = $2 AND i.message_id = parked.message_id
 )
 INSERT INTO outbox (id, shard, topic, key, message_id, trace_id, payload)
@@ -328,8 +330,8 @@ type UnparkKeyParams struct {
 	Key      string
 }
 
-// Moves what is parked of a key back to the outbox, in its order and before everything that the outbox has of it: ids below
-// zero, which the sequence never draws.
+// Moves the parked messages of a key back to the outbox, in their order and before all messages of the key that are there. Their ids
+// are below zero, which the sequence never gives.
 func (q *Queries) UnparkKey(ctx context.Context, arg UnparkKeyParams) (int64, error) {
 	result, err := q.db.Exec(ctx, unparkKey, arg.Shard, arg.Consumer, arg.Key)
 	if err != nil {

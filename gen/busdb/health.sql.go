@@ -23,7 +23,7 @@ type PrimaryHealthRow struct {
 	Parked        int64
 }
 
-// Figures for /readyz.
+// The figures of /readyz.
 // The primary's clock, and how old the oldest unpublished message is in seconds.
 func (q *Queries) PrimaryHealth(ctx context.Context) (PrimaryHealthRow, error) {
 	row := q.db.QueryRow(ctx, primaryHealth)

@@ -137,7 +137,7 @@ type InsertStockParams struct {
 	OnHand  []int64
 }
 
-// Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
+// Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
 	_, err := q.db.Exec(ctx, insertStock,
 		arg.Account,
@@ -164,7 +164,7 @@ type LockExpiredRow struct {
 	Attempt int32
 }
 
-// Reservations whose time is over by the database's clock. Those that somebody else decides at this moment are left out.
+// Locks held reservations that have expired by the database's clock, without the rows that another transaction has locked.
 func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 	rows, err := q.db.Query(ctx, lockExpired)
 	if err != nil {
@@ -211,7 +211,7 @@ type LockFreeStockRow struct {
 	Reserved int64
 }
 
-// The same of those that nobody else holds.
+// LockStock without the rows that another transaction has locked.
 func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([]LockFreeStockRow, error) {
 	rows, err := q.db.Query(ctx, lockFreeStock, arg.Accounts, arg.Modes, arg.Skus)
 	if err != nil {
@@ -341,38 +341,6 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 	return items, nil
 }
 
-const moveReservations = `-- name: MoveReservations :execrows
-UPDATE stock_reservations r SET status = m.status, updated_at = now()
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
-WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
-`
-
-type MoveReservationsParams struct {
-	Accounts     []int32
-	Modes        []string
-	OrderIds     []uuid.UUID
-	Attempts     []int32
-	FromStatuses []string
-	Statuses     []string
-}
-
-// Compare and set: only from the status that was decided on.
-func (q *Queries) MoveReservations(ctx context.Context, arg MoveReservationsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, moveReservations,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-		arg.FromStatuses,
-		arg.Statuses,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
 const moveStock = `-- name: MoveStock :execrows
 UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku,
@@ -389,7 +357,7 @@ type MoveStockParams struct {
 	ReservedDeltas []int64
 }
 
-// One row a sku, already locked in order. Guarded, though decided under the lock; the table's CHECKs stand behind it.
+// Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
 func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, error) {
 	result, err := q.db.Exec(ctx, moveStock,
 		arg.Accounts,
@@ -397,6 +365,38 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 		arg.Skus,
 		arg.OnHandDeltas,
 		arg.ReservedDeltas,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const updateReservations = `-- name: UpdateReservations :execrows
+UPDATE stock_reservations r SET status = m.status, updated_at = now()
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
+WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
+`
+
+type UpdateReservationsParams struct {
+	Accounts     []int32
+	Modes        []string
+	OrderIds     []uuid.UUID
+	Attempts     []int32
+	FromStatuses []string
+	Statuses     []string
+}
+
+// Compare and set: a row changes only from the status that was decided on.
+func (q *Queries) UpdateReservations(ctx context.Context, arg UpdateReservationsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, updateReservations,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+		arg.FromStatuses,
+		arg.Statuses,
 	)
 	if err != nil {
 		return 0, err

@@ -25,7 +25,7 @@ type FindResultsParams struct {
 	Keys       []string
 }
 
-// Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
+// It must be a later statement than TryLockKeys, so that it sees the commit of the lock's last holder.
 func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]IdempotencyKey, error) {
 	rows, err := q.db.Query(ctx, findResults,
 		arg.Accounts,
@@ -110,7 +110,7 @@ const lockKeys = `-- name: LockKeys :exec
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest($1::bigint[]) AS hash
 `
 
-// For the outcome of a COMMIT that was not heard: waits for the transaction that still holds the keys, within the lock_timeout.
+// Waits, within the lock_timeout, for the transaction that holds the keys: the outcome of its COMMIT is unknown.
 func (q *Queries) LockKeys(ctx context.Context, hashes []int64) error {
 	_, err := q.db.Exec(ctx, lockKeys, hashes)
 	return err
@@ -124,7 +124,7 @@ DELETE FROM idempotency_keys k USING (
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key
 `
 
-// Forgets keys older than 48 hours, a small batch at a time.
+// Deletes keys older than 48 hours, at most 1,000 at a time.
 func (q *Queries) PurgeResults(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, purgeResults)
 	if err != nil {
@@ -147,8 +147,8 @@ const tryLockKeys = `-- name: TryLockKeys :many
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest($1::bigint[]) AS hash
 `
 
-// Idempotency keys with their stored answers. All statements of a batch run in one transaction.
-// Locks idempotency keys until the transaction's end, without waiting; in the order of the array.
+// Idempotency keys with their stored results. All statements of a batch run in one transaction.
+// Locks idempotency keys until the end of the transaction, in the order of the array. It does not wait.
 func (q *Queries) TryLockKeys(ctx context.Context, hashes []int64) ([]bool, error) {
 	rows, err := q.db.Query(ctx, tryLockKeys, hashes)
 	if err != nil {

@@ -22,7 +22,7 @@ const flushLSN = `-- name: FlushLSN :one
 SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn
 `
 
-// Up to here the log of this primary is durable, as bytes from its start.
+// The position up to which the log of this primary is durable, in bytes from its start.
 func (q *Queries) FlushLSN(ctx context.Context) (int64, error) {
 	row := q.db.QueryRow(ctx, flushLSN)
 	var lsn int64
@@ -41,9 +41,9 @@ type TimelineRow struct {
 	SynchronousCommit string
 }
 
-// The primary itself.
-// The primary's timeline, from the name of the log file it writes (pg_control_checkpoint lags behind a promotion), and what
-// must be true of a primary that answers with consistency tokens.
+// The state of the primary.
+// The primary's timeline, from the name of the log file that it writes (pg_control_checkpoint lags behind a promotion), and the setting
+// that consistency tokens depend on.
 func (q *Queries) Timeline(ctx context.Context) (TimelineRow, error) {
 	row := q.db.QueryRow(ctx, timeline)
 	var i TimelineRow
@@ -55,8 +55,8 @@ const waitForStandbys = `-- name: WaitForStandbys :exec
 SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'ordergate', '')::text END
 `
 
-// Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them:
-// whatever was visible before is then as safe.
+// Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them.
+// All that was visible before is then as safe.
 func (q *Queries) WaitForStandbys(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, waitForStandbys)
 	return err

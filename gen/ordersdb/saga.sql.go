@@ -40,8 +40,8 @@ type GetStepsRow struct {
 	FinishedAt *time.Time
 }
 
-// The saga's steps: the saga alone writes them.
-// Read under the orders' locks: only the holder of an order's lock plans its steps.
+// The steps of sagas. Only the saga writes them.
+// The caller holds the orders' locks: only the holder of an order's lock plans its steps.
 func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsRow, error) {
 	rows, err := q.db.Query(ctx, getSteps, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
@@ -140,7 +140,7 @@ type UpdateStepsParams struct {
 	FinishedAts []time.Time
 }
 
-// Takes the columns of InsertSteps.
+// It takes the columns of InsertSteps.
 func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error {
 	_, err := q.db.Exec(ctx, updateSteps,
 		arg.Accounts,

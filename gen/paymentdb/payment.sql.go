@@ -11,6 +11,38 @@ import (
 	"github.com/google/uuid"
 )
 
+const addPendingRefunds = `-- name: AddPendingRefunds :execrows
+UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt, unnest($5::bigint[]) AS amount) w
+WHERE p.account = w.account AND p.mode = w.mode AND p.order_id = w.order_id AND p.attempt = w.attempt
+  AND p.status = 'captured' AND p.amount - p.refunded - p.refund_pending >= w.amount
+`
+
+type AddPendingRefundsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+	Amounts  []int64
+}
+
+// Adds to the pending amounts of refunds. A refund that exceeds the captured amount, less refunds that are made or pending, changes no
+// row.
+func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, addPendingRefunds,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+		arg.Amounts,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const claimCalls = `-- name: ClaimCalls :many
 WITH due AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
@@ -46,7 +78,7 @@ type ClaimCallsRow struct {
 	MethodToken string
 }
 
-// Takes due calls for one try each: the lease, which is the next due time, keeps others away for 5 s; the fence refuses a late result
+// Claims due calls for one try each. For 5 s, the lease, no other worker claims them: next_at is its end. The fence refuses a late result
 // of an earlier holder.
 func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsRow, error) {
 	rows, err := q.db.Query(ctx, claimCalls, maxCalls)
@@ -83,30 +115,29 @@ func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsR
 	return items, nil
 }
 
-const claimRefunds = `-- name: ClaimRefunds :execrows
-UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt, unnest($5::bigint[]) AS amount) w
-WHERE p.account = w.account AND p.mode = w.mode AND p.order_id = w.order_id AND p.attempt = w.attempt
-  AND p.status = 'captured' AND p.amount - p.refunded - p.refund_pending >= w.amount
+const completeCall = `-- name: CompleteCall :execrows
+UPDATE payment_calls SET next_at = NULL, in_doubt = false
+WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
 `
 
-type ClaimRefundsParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-	Amounts  []int64
+type CompleteCallParams struct {
+	Account   int32
+	Mode      string
+	OrderID   uuid.UUID
+	Operation string
+	Attempt   int32
+	Fence     int64
 }
 
-// The one guarded counter of refunds: what is captured and neither refunded nor about to be.
-func (q *Queries) ClaimRefunds(ctx context.Context, arg ClaimRefundsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, claimRefunds,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-		arg.Amounts,
+// Ends a call that has a definite outcome: it is not due any more.
+func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int64, error) {
+	result, err := q.db.Exec(ctx, completeCall,
+		arg.Account,
+		arg.Mode,
+		arg.OrderID,
+		arg.Operation,
+		arg.Attempt,
+		arg.Fence,
 	)
 	if err != nil {
 		return 0, err
@@ -207,7 +238,7 @@ type LockFreePaymentsRow struct {
 	Rev           int64
 }
 
-// The same of those that nobody else holds.
+// LockPayments without the rows that another transaction has locked.
 func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]LockFreePaymentsRow, error) {
 	rows, err := q.db.Query(ctx, lockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
@@ -320,8 +351,8 @@ type OrdersOfPaymentsRow struct {
 	OrderID uuid.UUID
 }
 
-// Payment: what is owed to the provider, the calls to it, and what it answered.
-// Which order a payment is of, without a lock: a payment never moves to another order.
+// Payments and the calls to the provider.
+// The orders of payments. No lock is needed: a payment never changes its order.
 func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsParams) ([]OrdersOfPaymentsRow, error) {
 	rows, err := q.db.Query(ctx, ordersOfPayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
@@ -368,7 +399,8 @@ type PostponeCallParams struct {
 	Fence     int64
 }
 
-// No definite answer: the call is tried again. unsent: the provider was not asked, so that this was no try and leaves no doubt.
+// Sets the time of the next try, after one without a definite outcome. unsent: no request was made, so that this was no try and leaves
+// no doubt.
 func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int64, error) {
 	result, err := q.db.Exec(ctx, postponeCall,
 		arg.Seconds,
@@ -387,44 +419,14 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 	return result.RowsAffected(), nil
 }
 
-const settleCall = `-- name: SettleCall :execrows
-UPDATE payment_calls SET next_at = NULL, in_doubt = false
-WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
-`
-
-type SettleCallParams struct {
-	Account   int32
-	Mode      string
-	OrderID   uuid.UUID
-	Operation string
-	Attempt   int32
-	Fence     int64
-}
-
-// A definite answer: nothing is due any more.
-func (q *Queries) SettleCall(ctx context.Context, arg SettleCallParams) (int64, error) {
-	result, err := q.db.Exec(ctx, settleCall,
-		arg.Account,
-		arg.Mode,
-		arg.OrderID,
-		arg.Operation,
-		arg.Attempt,
-		arg.Fence,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
-const settlePayment = `-- name: SettlePayment :exec
+const updatePayment = `-- name: UpdatePayment :exec
 UPDATE payments
 SET status = $1, refunded = refunded + $2::bigint, refund_pending = refund_pending - $2::bigint,
     failure_code = $3, decline_reason = $4, reference = $5, rev = rev + 1, updated_at = now()
 WHERE account = $6 AND mode = $7 AND id = $8
 `
 
-type SettlePaymentParams struct {
+type UpdatePaymentParams struct {
 	Status        string
 	Refunded      int64
 	FailureCode   string
@@ -435,8 +437,9 @@ type SettlePaymentParams struct {
 	ID            uuid.UUID
 }
 
-func (q *Queries) SettlePayment(ctx context.Context, arg SettlePaymentParams) error {
-	_, err := q.db.Exec(ctx, settlePayment,
+// Writes the outcome of a call.
+func (q *Queries) UpdatePayment(ctx context.Context, arg UpdatePaymentParams) error {
+	_, err := q.db.Exec(ctx, updatePayment,
 		arg.Status,
 		arg.Refunded,
 		arg.FailureCode,

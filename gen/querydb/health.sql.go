@@ -17,8 +17,9 @@ SELECT CASE WHEN receiver.pid IS NOT NULL AND (receiver.status <> 'streaming' OR
 FROM pg_stat_get_wal_receiver() AS receiver
 `
 
-// Seconds that a standby is behind: 0 if it receives and has replayed all of it, else the age of what it replayed last. One that
-// receives nothing cannot know what it misses; if it replayed nothing, either, that is since it was started, at least.
+// The lag of a standby in seconds: 0 if it receives and has replayed all that it received, else the age of the last transaction that it
+// replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result is the
+// time since its start, which the lag exceeds.
 func (q *Queries) ReplicaLag(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, ReplicaLag)
 	var seconds float64

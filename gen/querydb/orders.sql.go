@@ -201,9 +201,9 @@ type ListOrdersRow struct {
 	Address  []byte
 }
 
-// The newest first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means any. One branch
-// runs, on its own index: a kept plan in which both filters are optional walks all orders of the account to find one. A kept join may walk
-// all addresses; the subselect looks them up.
+// The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means
+// any. One branch runs, on its own index: a cached plan in which both filters are optional walks all orders of the account to find one.
+// A cached join may walk all addresses; the subselect looks them up.
 func (q *Queries) ListOrders(ctx context.Context, arg ListOrdersParams) ([]ListOrdersRow, error) {
 	rows, err := q.db.Query(ctx, ListOrders,
 		arg.Status,

@@ -111,7 +111,7 @@ type ListProductsRow struct {
 	UpdatedAt   time.Time
 }
 
-// In the order of the skus, those after the given one whose sku or name contains the text (empty: all).
+// Products in the order of their skus, after the given sku. The sku or the name contains the text (empty: any).
 func (q *Queries) ListProducts(ctx context.Context, arg ListProductsParams) ([]ListProductsRow, error) {
 	rows, err := q.db.Query(ctx, ListProducts,
 		arg.Account,

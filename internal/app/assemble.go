@@ -23,6 +23,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
@@ -71,11 +72,11 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	if _, err = busdb.New(c.Primary).PrimaryHealth(ctx); err != nil {
 		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
 	}
-	if c.reads, err = pg.ConnectReader(ctx, cfg.PrimaryURL, primaryReads, c.checkPrimary); err != nil {
+	if c.reads, err = pg.Connect(ctx, cfg.PrimaryURL, primaryReads, pg.ReadSession, c.checkPrimary); err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL")
 	}
 	for _, url := range cfg.ReplicaURLs {
-		replica, err := pg.ConnectReader(ctx, url, cfg.MaxConnections, nil)
+		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, pg.ReadSession, nil)
 		if err != nil {
 			return nil, errors.New("cannot parse ORDERGATE_REPLICA_URLS")
 		}
@@ -172,11 +173,16 @@ func (c *Components) wake() {
 }
 
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {
-	entries := make([]query.Entry, len(states))
-	for i, s := range states {
-		entries[i] = c.Queries.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+	if err := panics.Catch(func() error {
+		entries := make([]query.Entry, len(states))
+		for i, s := range states {
+			entries[i] = c.Queries.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+		}
+		c.Queries.WriteThrough(ctx, entries...)
+		return nil
+	}); err != nil {
+		c.tel.Log.Error("write through the caches", zap.Error(err))
 	}
-	c.Queries.WriteThrough(ctx, entries...)
 }
 
 // findKey looks an API key up on the primary; nil: there is none.
@@ -195,7 +201,7 @@ func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error
 }
 
 func (c *Components) connectPrimary(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, c.checkPrimary)
+	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.Session, c.checkPrimary)
 	if err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL") // the driver's words may hold the password
 	}

@@ -37,7 +37,7 @@ var walks = map[string]string{
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
 	"SetLockTimeout.milliseconds": "'300'",
-	"SettlePayment.refunded":      "0",
+	"UpdatePayment.refunded":      "0",
 }
 
 const (
@@ -46,10 +46,10 @@ const (
 	maxRead    = 5_000   // a page of 1,000 rows and the look-ups for each of them
 )
 
-// TestEveryKeptPlanIsAnIndexLookUp: PostgreSQL keeps the plan of a prepared statement, and may have made it while the tables were
+// TestEveryCachedPlanIsAnIndexLookUp: PostgreSQL caches the plan of a prepared statement, and may have made it while the tables were
 // empty. Every query of sql/ is planned so, and must look rows up by an index, or walk one no further than its LIMIT. Then every table
-// is filled, and no query may read more than maxRead rows, neither by the kept plan nor by a plan that is made on full tables.
-func TestEveryKeptPlanIsAnIndexLookUp(t *testing.T) {
+// is filled, and no query may read more than maxRead rows, neither by the cached plan nor by a plan that is made on full tables.
+func TestEveryCachedPlanIsAnIndexLookUp(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), pgtest.New(t)
 	config, err := pgx.ParseConfig(db.PrimaryURL)
@@ -70,7 +70,7 @@ func TestEveryKeptPlanIsAnIndexLookUp(t *testing.T) {
 		var anew bool
 		must(t, conn.QueryRow(ctx, `SELECT generic_plans = 0 FROM pg_prepared_statements WHERE name = $1`, s.name).Scan(&anew))
 		if anew {
-			t.Errorf("the plan of %s is not kept", s.name)
+			t.Errorf("the plan of %s is not cached", s.name)
 		}
 	}
 	load := time.Now()
@@ -88,7 +88,7 @@ func TestEveryKeptPlanIsAnIndexLookUp(t *testing.T) {
 			}
 		}
 	}
-	read("by the plan that was kept")
+	read("by the cached plan")
 	_, err = db.Pool.Exec(ctx, "ANALYZE")
 	must(t, err)
 	_, err = conn.Exec(ctx, "DISCARD PLANS")

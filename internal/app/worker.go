@@ -82,7 +82,7 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 		ref := e.Ref()
 		if err = c.Queries.EnsureRev(ctx, ref.Owner, ref.ID, changed.Rev); err != nil {
 			if apierr.From(err).Retryable() {
-				err = fmt.Errorf("%w: %w", bus.ErrPassing, err)
+				err = fmt.Errorf("%w: %w", bus.ErrTransient, err)
 			}
 			return fmt.Errorf("repair caches: %w", err)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -18,26 +17,27 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
 const (
 	maxBatch    = 64
 	maxTries    = 5
-	firstPause  = 50 * time.Millisecond // between tries, doubling
+	firstDelay  = 50 * time.Millisecond // between tries, doubling
 	handleLimit = 4 * time.Second       // of one transaction; below the relay's limit of a page
-	aloneAtOnce = 4                     // messages that are handled singly side by side: each takes a connection
+	maxSingle   = 4                     // messages that are handled singly at a time: each takes a connection
 	maxCause    = 4000                  // bytes
 )
 
-// Message is what a handler gets.
+// Message is a message as a handler receives it.
 type Message struct {
 	ID                  uuid.UUID
 	Topic, Key, TraceID string
 	Payload             []byte
 
-	ack   *message.Message
-	taken time.Time
+	source   *message.Message // it is acked or nacked
+	received time.Time
 }
 
 // Handler applies messages of different keys, none of which this consumer has handled before, in tx. after, if not nil, runs
@@ -46,8 +46,8 @@ type Message struct {
 type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error)
 
 // Consumer is one subscription with its handler. Name is stored in the inbox and never changes. Prepare, if not nil, runs before
-// the transaction, for effects elsewhere that may be repeated: its error counts as one of Handle, ErrPassing if it will pass. With
-// Prepare alone there is no Handle.
+// the transaction, for effects elsewhere that may be repeated. Its error counts as one of Handle; it is ErrTransient if a later try may
+// succeed. Handle may be nil then.
 type Consumer struct {
 	Name, Topic string
 	Subscriber  message.Subscriber
@@ -60,8 +60,8 @@ type Consumer struct {
 // Consume handles the messages of a topic until ctx ends, then finishes what runs, nacks what it has not begun and returns nil.
 //
 // It takes a message and whatever else waits, at most 64 and one of a key, and writes their inbox rows and effects in one
-// transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after an error that passes
-// (ErrPassing, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are
+// transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after a transient error
+// (ErrTransient, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are
 // later ones of its key, until RetryParked. One event per message is logged, without its payload.
 func Consume(ctx context.Context, c Consumer) error {
 	subscription, unsubscribe := context.WithCancel(context.WithoutCancel(ctx))
@@ -71,16 +71,16 @@ func Consume(ctx context.Context, c Consumer) error {
 		return fmt.Errorf("consumer %s: subscribe: %w", c.Name, err)
 	}
 	var (
-		waiting []Message                       // not begun, in order
-		busy    = map[string]bool{}             // keys of messages that are handled singly
-		settled = make(chan string, 2*maxBatch) // such keys; never full, since no batch begins while 64 are busy
-		slots   = make(chan struct{}, aloneAtOnce)
-		alone   sync.WaitGroup
+		waiting  []Message                       // not begun, in order
+		inFlight = map[string]bool{}             // keys of messages that are handled singly
+		finished = make(chan string, 2*maxBatch) // such keys; never full, since no batch begins while 64 are in flight
+		slots    = make(chan struct{}, maxSingle)
+		singles  sync.WaitGroup
 	)
-	defer alone.Wait()
+	defer singles.Wait()
 	defer func() {
 		for _, m := range waiting {
-			c.settle(m, nacked, ErrClosed)
+			c.resolve(m, nacked, ErrClosed)
 		}
 	}()
 	for ctx.Err() == nil {
@@ -94,12 +94,12 @@ func Consume(ctx context.Context, c Consumer) error {
 				more = false
 			}
 		}
-		for len(settled) > 0 {
-			delete(busy, <-settled)
+		for len(finished) > 0 {
+			delete(inFlight, <-finished)
 		}
 		var batch []Message
-		if len(busy) < maxBatch {
-			batch, waiting = pick(waiting, busy)
+		if len(inFlight) < maxBatch {
+			batch, waiting = pick(waiting, inFlight)
 		}
 		if len(batch) == 0 {
 			source := in
@@ -108,8 +108,8 @@ func Consume(ctx context.Context, c Consumer) error {
 			}
 			select {
 			case <-ctx.Done():
-			case key := <-settled:
-				delete(busy, key)
+			case key := <-finished:
+				delete(inFlight, key)
 			case m, ok := <-source:
 				if !ok {
 					return fmt.Errorf("consumer %s: %w", c.Name, ErrClosed)
@@ -120,21 +120,21 @@ func Consume(ctx context.Context, c Consumer) error {
 		}
 		failed, err := c.batch(ctx, batch)
 		for _, m := range failed {
-			busy[m.Key] = true
-			alone.Go(func() {
-				c.alone(ctx, m, slots, err)
-				settled <- m.Key
+			inFlight[m.Key] = true
+			singles.Go(func() {
+				c.handleSingly(ctx, m, slots, err)
+				finished <- m.Key
 			})
 		}
 	}
 	return nil
 }
 
-// pick takes the first message of each key that is not busy.
-func pick(waiting []Message, busy map[string]bool) (batch, rest []Message) {
+// pick takes the first message of each key that is not in flight.
+func pick(waiting []Message, inFlight map[string]bool) (batch, rest []Message) {
 	seen := map[string]bool{}
 	for _, m := range waiting {
-		if busy[m.Key] || seen[m.Key] {
+		if inFlight[m.Key] || seen[m.Key] {
 			rest = append(rest, m)
 		} else {
 			batch = append(batch, m)
@@ -144,24 +144,26 @@ func pick(waiting []Message, busy map[string]bool) (batch, rest []Message) {
 	return batch, rest
 }
 
-// ErrPassing marks what failed for a reason outside the message, which will pass.
-var ErrPassing = errors.New("not possible now")
+// ErrTransient marks an error whose cause is not the message: a later try may succeed.
+var ErrTransient = errors.New("not possible now")
 
-func passes(err error) bool { return errors.Is(err, ErrPassing) || pg.Infrastructure(err) }
+func transient(err error) bool { return errors.Is(err, ErrTransient) || pg.Infrastructure(err) }
 
 var errBehindParked = errors.New("behind a parked message")
 
+// message reads what a transport delivered.
 func (c *Consumer) message(m *message.Message) Message {
 	id, err := uuid.Parse(m.UUID)
-	if err != nil { // not from our outbox: its handler will decide, and parking needs an id
+	if err != nil { // it is not from our outbox: the handler decides on it, and parking needs an id
 		id = uuid.NewSHA1(uuid.Nil, []byte(m.UUID))
 	}
 	return Message{
-		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload, ack: m, taken: time.Now(),
+		ID: id, Topic: c.Topic, Key: m.Metadata.Get(MetaKey), TraceID: m.Metadata.Get(MetaTrace), Payload: m.Payload,
+		source: m, received: time.Now(),
 	}
 }
 
-// What became of a message.
+// Outcomes of a message.
 const (
 	handled   = "handled"
 	duplicate = "duplicate" // handled or parked before
@@ -169,37 +171,37 @@ const (
 	nacked    = "nacked" // it comes again
 )
 
-// settle acks, or nacks, and logs.
-func (c *Consumer) settle(m Message, outcome string, err error) {
-	level, answer := zap.InfoLevel, m.ack.Ack
+// resolve acks or nacks a message and logs its outcome.
+func (c *Consumer) resolve(m Message, outcome string, err error) {
+	level, respond := zap.InfoLevel, m.source.Ack
 	switch outcome {
 	case nacked:
-		level, answer = zap.WarnLevel, m.ack.Nack
+		level, respond = zap.WarnLevel, m.source.Nack
 	case parked:
 		level = zap.ErrorLevel
 	}
-	answer()
+	respond()
 	c.Log.Log(level, "message", zap.String("trace_id", m.TraceID), zap.String("consumer", c.Name), zap.String("topic", m.Topic),
-		zap.String("key", m.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(m.taken)), zap.Error(err))
+		zap.String("key", m.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(m.received)), zap.Error(err))
 }
 
-// batch settles the messages, or returns those that are to be handled singly; err counts as the first try of a single one.
+// batch resolves the messages, or returns those that are to be handled singly; err counts as the first try of a single one.
 func (c *Consumer) batch(ctx context.Context, batch []Message) (failed []Message, err error) {
 	outcomes, err := c.attempt(ctx, batch, nil)
-	if err != nil && (!passes(err) || pg.Contention(err) || errors.Is(err, context.DeadlineExceeded)) {
+	if err != nil && (!transient(err) || pg.Contention(err) || errors.Is(err, context.DeadlineExceeded)) {
 		if len(batch) > 1 {
 			err = nil
 		}
 		return batch, err
 	}
-	for i, m := range batch { // nacked: the database is away, no use in asking it for each
-		c.settle(m, outcomes[i], err)
+	for i, m := range batch { // after an error: the database is away, a try of each would fail as well
+		c.resolve(m, outcomes[i], err)
 	}
 	return nil, nil
 }
 
-// alone tries one message until it is settled. err is the error of the try that it has already had, if any.
-func (c *Consumer) alone(ctx context.Context, m Message, slots chan struct{}, err error) {
+// handleSingly tries one message until it is resolved. err is the error of the try that it has already had, if any.
+func (c *Consumer) handleSingly(ctx context.Context, m Message, slots chan struct{}, err error) {
 	outcome := nacked
 	attempt := func(cause error) {
 		slots <- struct{}{}
@@ -207,31 +209,29 @@ func (c *Consumer) alone(ctx context.Context, m Message, slots chan struct{}, er
 		outcomes, failed := c.attempt(ctx, []Message{m}, cause)
 		outcome, err = outcomes[0], cmp.Or(failed, cause)
 	}
-	for try, pause := 1, firstPause; ctx.Err() == nil; try, pause = try+1, 2*pause {
-		if err == nil {
+	for try, delay := 1, firstDelay; ctx.Err() == nil; try, delay = try+1, 2*delay {
+		if err == nil || try > 1 {
 			attempt(nil)
 		}
-		if err == nil || passes(err) {
+		if err == nil || transient(err) {
 			break
 		}
 		if try == maxTries {
 			attempt(err)
 			break
 		}
-		if wait(ctx, pause, nil); ctx.Err() == nil {
-			err = nil
-		}
+		sleep(ctx, delay, nil)
 	}
-	c.settle(m, outcome, err)
+	c.resolve(m, outcome, err)
 }
 
-// attempt handles the messages in one transaction, also past the end of ctx, and says what became of each: nacked unless it is
-// committed. With a cause it parks them instead.
+// attempt handles the messages in one transaction, also past the end of ctx, and returns the outcome of each: nacked unless the
+// transaction is committed. With a cause it parks them instead.
 func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (outcomes []string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
 	if c.Prepare != nil && cause == nil {
-		err = safely(func() error { return c.Prepare(ctx, batch) })
+		err = panics.Catch(func() error { return c.Prepare(ctx, batch) })
 	}
 	var after func()
 	if err == nil {
@@ -244,7 +244,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 		return slices.Repeat([]string{nacked}, len(batch)), err
 	}
 	if after != nil { // a panic there cannot take the COMMIT back
-		if err := safely(func() error { after(); return nil }); err != nil {
+		if err := panics.Catch(func() error { after(); return nil }); err != nil {
 			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Error(err))
 		}
 	}
@@ -254,7 +254,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 // apply writes the inbox rows of the messages, and the effects of those that are fresh.
 func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause error) (outcomes []string, after func(), err error) {
 	q := busdb.New(tx)
-	fresh, err := q.TakeMessages(ctx, busdb.TakeMessagesParams{
+	fresh, err := q.InsertInbox(ctx, busdb.InsertInboxParams{
 		Consumer:   c.Name,
 		MessageIds: pg.Column(batch, func(m Message) uuid.UUID { return m.ID }),
 		Keys:       pg.Column(batch, func(m Message) string { return m.Key }),
@@ -265,7 +265,7 @@ func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause 
 	var msgs []Message
 	for _, m := range batch {
 		reason := cause
-		i := slices.IndexFunc(fresh, func(row busdb.TakeMessagesRow) bool { return row.MessageID == m.ID })
+		i := slices.IndexFunc(fresh, func(row busdb.InsertInboxRow) bool { return row.MessageID == m.ID })
 		if i >= 0 && fresh[i].Behind {
 			reason = cmp.Or(cause, errBehindParked)
 		}
@@ -283,7 +283,7 @@ func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause 
 		}
 	}
 	if msgs != nil && c.Handle != nil {
-		err = safely(func() (err error) {
+		err = panics.Catch(func() (err error) {
 			after, err = c.Handle(ctx, tx, msgs)
 			return err
 		})
@@ -291,7 +291,7 @@ func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause 
 	return outcomes, after, err
 }
 
-// park keeps a message with the cause, as far as PostgreSQL can store its text.
+// park stores a message with the cause, as far as PostgreSQL can store its text.
 func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause error) error {
 	text := cause.Error()
 	text = strings.ReplaceAll(strings.ToValidUTF8(text[:min(len(text), maxCause)], "?"), "\x00", "?")
@@ -300,19 +300,9 @@ func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause 
 	})
 }
 
-// safely makes a panic an error.
-func safely(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return f()
-}
-
-// RetryParked moves all that is parked of a consumer's key back into the outbox, in one transaction, and returns how many
-// messages. They are published in their order, before later ones of the key, to every consumer of the topic: those that have
-// handled them drop them. shard is the key's. It waits for the page that the relay has in work.
+// RetryParked moves all parked messages of a consumer's key back into the outbox, in one transaction, and returns how many
+// messages. They are published in their order, before later ones of the key, to every consumer of the topic: a consumer that has
+// handled one drops it. shard is the key's. It waits for the page that a relay is publishing.
 func RetryParked(ctx context.Context, db pg.Beginner, consumer, key string, shard int16) (n int64, err error) {
 	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
 		q := busdb.New(tx)

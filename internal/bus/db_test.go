@@ -321,7 +321,7 @@ func testConsumers(t *testing.T, open func() transport) {
 						panic("out of luck")
 					case "away":
 						if passing.Add(1) <= maxTries {
-							return fmt.Errorf("%w: the cache is away", ErrPassing)
+							return fmt.Errorf("%w: the cache is away", ErrTransient)
 						}
 					}
 				}
@@ -537,7 +537,7 @@ func TestRelay(t *testing.T) {
 			test(setup(t, nil))
 		})
 	}
-	// record is a publisher that keeps what it got, by key.
+	// record is a publisher that records payloads by key.
 	record := func() (publisher, func(key string) string) {
 		var mu sync.Mutex
 		byKey := map[string][]string{}
@@ -577,10 +577,10 @@ func TestRelay(t *testing.T) {
 	})
 
 	run("a relay that dies between publish and delete loses nothing", func(f *fixture) {
-		keep, got := record()
+		publish, got := record()
 		var killed atomic.Bool
 		pub := publisher(func(topic string, msgs []*message.Message) error {
-			err := keep(topic, msgs)
+			err := publish(topic, msgs)
 			if killed.CompareAndSwap(false, true) {
 				f.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1
 					AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, shardClass)
@@ -599,11 +599,11 @@ func TestRelay(t *testing.T) {
 
 	run("a relay that is stopped while it publishes finishes its page", func(f *fixture) {
 		entered, leave := make(chan struct{}), make(chan struct{})
-		keep, got := record()
+		publish, got := record()
 		_, stop := f.relay(publisher(func(topic string, msgs []*message.Message) error {
 			close(entered)
 			<-leave
-			return keep(topic, msgs)
+			return publish(topic, msgs)
 		}))
 		f.send("a/0", "a/1")
 		<-entered
@@ -639,7 +639,7 @@ func TestRelay(t *testing.T) {
 	})
 
 	run("a key that fails holds up no other and is not asked without end", func(f *fixture) {
-		keep, got := record()
+		publish, got := record()
 		var tries atomic.Int32
 		var tried time.Time
 		r, _ := f.relay(publisher(func(topic string, msgs []*message.Message) error {
@@ -647,14 +647,14 @@ func TestRelay(t *testing.T) {
 			for _, m := range msgs {
 				if m.Metadata.Get(MetaKey) == "bad" {
 					e.Failed = append(e.Failed, m.UUID)
-				} else if err := keep(topic, []*message.Message{m}); err != nil {
+				} else if err := publish(topic, []*message.Message{m}); err != nil {
 					return err
 				}
 			}
 			if e.Failed == nil {
 				return nil
 			}
-			if tries.Add(1) > 1 && time.Since(tried) < minPause {
+			if tries.Add(1) > 1 && time.Since(tried) < minDelay {
 				f.Errorf("the bad key is published again after %v", time.Since(tried))
 			}
 			tried = time.Now()
@@ -673,18 +673,18 @@ func TestRelay(t *testing.T) {
 	})
 
 	run("a topic that fails altogether holds up no other", func(f *fixture) {
-		keep, got := record()
+		publish, got := record()
 		var pages atomic.Int32
 		var failed time.Time
 		r, _ := f.relay(publisher(func(topic string, msgs []*message.Message) error {
 			if topic == "orders" {
-				if pages.Add(1) > 1 && time.Since(failed) < minPause {
+				if pages.Add(1) > 1 && time.Since(failed) < minDelay {
 					f.Errorf("the topic is published again after %v", time.Since(failed))
 				}
 				failed = time.Now()
 				return ErrNoSubscriber
 			}
-			return keep(topic, msgs)
+			return publish(topic, msgs)
 		}))
 		var stuck []string
 		for i := range 5000 {
@@ -704,7 +704,7 @@ func TestRelay(t *testing.T) {
 		}
 	})
 
-	run("what fails stays until it is taken over, and Publish gets no longer than its limit", func(f *fixture) {
+	run("what fails stays until it is published, and Publish gets no longer than its limit", func(f *fixture) {
 		l := NewLanes(nil)
 		r, _ := f.relay(publisher(func(topic string, msgs []*message.Message) error {
 			if d, ok := msgs[0].Context().Deadline(); !ok || time.Until(d) > publishLimit {

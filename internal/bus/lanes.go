@@ -1,5 +1,5 @@
-// Package bus carries messages from the outbox to their consumers: Send writes them into the transaction of their cause, the
-// Relay publishes them over a transport (Lanes in one process), Consume handles each in one transaction with its inbox row.
+// Package bus carries messages from the outbox to their consumers: the Relay publishes what outbox.Send wrote in the transaction of its
+// cause over a transport (Lanes in one process), and Consume handles each message in one transaction with its inbox row.
 // Delivery is at least once, an effect happens once, and the messages of one key keep their order.
 package bus
 
@@ -21,7 +21,7 @@ const (
 	MetaTrace = "trace_id" // of the request that caused it
 )
 
-// Why a message was not published.
+// The causes of a PublishError.
 var (
 	ErrClosed       = errors.New("bus: closed")
 	ErrNoSubscriber = errors.New("bus: a subscriber is missing")
@@ -29,7 +29,7 @@ var (
 	errBehind       = errors.New("bus: behind a failed message of its key")
 )
 
-// PublishError says that a Publish was not taken over as a whole: each message that is not in Failed was.
+// PublishError says that not all messages of a Publish were published: those in Failed were not.
 type PublishError struct {
 	Failed []string // UUIDs, in the order of publishing
 	Err    error    // the cause of the first
@@ -44,8 +44,8 @@ func (e *PublishError) Unwrap() error { return e.Err }
 const laneCount = 64
 
 // Lanes is the transport within a process. Each topic has 64 lanes; a message takes the lane of its key's hash. The messages of
-// a lane are handled one after another, lanes side by side. It keeps nothing: what Publish did not report as handled must still
-// be in the outbox.
+// a lane are handled one after another, lanes side by side. It stores nothing: a message stays in the outbox until Publish has reported
+// it as handled.
 type Lanes struct {
 	seed   maphash.Seed
 	closed context.Context //nolint:containedctx // done after Close
@@ -56,9 +56,9 @@ type Lanes struct {
 }
 
 type topic struct {
-	want  int                      // a message is refused while there are fewer subscriptions
-	lanes [laneCount]chan struct{} // capacity 1: whose element is in it has the lane
-	subs  []*subscription          // replaced, never changed in place
+	required int                      // a message is refused while there are fewer subscriptions
+	lanes    [laneCount]chan struct{} // capacity 1: the sender of the element in it holds the lane
+	subs     []*subscription          // replaced, never changed in place
 }
 
 // NewLanes makes the transport. subscribers says how many subscriptions a topic must have before it accepts a message (a topic
@@ -67,16 +67,16 @@ func NewLanes(subscribers map[string]int) *Lanes {
 	l := &Lanes{seed: maphash.MakeSeed(), topics: map[string]*topic{}}
 	l.closed, l.close = context.WithCancel(context.Background())
 	for name, n := range subscribers {
-		l.topic(name).want = max(n, 1)
+		l.topic(name).required = max(n, 1)
 	}
 	return l
 }
 
-// topic needs mu.
+// topic finds or makes a topic. The caller holds mu.
 func (l *Lanes) topic(name string) *topic {
 	t := l.topics[name]
 	if t == nil {
-		t = &topic{want: 1}
+		t = &topic{required: 1}
 		for i := range t.lanes {
 			t.lanes[i] = make(chan struct{}, 1)
 		}
@@ -89,7 +89,7 @@ func (l *Lanes) lane(key string) int { return int(maphash.String(l.seed, key) % 
 
 // Publish returns nil when every subscriber has acked every message. Otherwise it returns a *PublishError: closed, a subscriber
 // missing or gone, a Nack, the end of a message's context. After a failed message no later one of its key is delivered; other
-// keys go on. A handler that still runs when the context ends keeps its lane until it settles the message.
+// keys go on. A handler that still runs when the context ends holds its lane until it acks or nacks the message.
 func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	l.mu.Lock()
 	t := l.topic(name)
@@ -99,8 +99,8 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	var refusal error
 	if l.closed.Err() != nil {
 		refusal = ErrClosed
-	} else if len(subs) < t.want {
-		refusal = fmt.Errorf("%w: topic %s has %d of %d", ErrNoSubscriber, name, len(subs), t.want)
+	} else if len(subs) < t.required {
+		refusal = fmt.Errorf("%w: topic %s has %d of %d", ErrNoSubscriber, name, len(subs), t.required)
 	}
 	errs := slices.Repeat([]error{refusal}, len(msgs))
 	byLane := map[int][]int{}
@@ -113,13 +113,13 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	var wg sync.WaitGroup
 	for lane, indexes := range byLane {
 		wg.Go(func() {
-			var bad []string
+			var failed []string // keys
 			for _, i := range indexes {
 				key := msgs[i].Metadata.Get(MetaKey)
-				if slices.Contains(bad, key) {
+				if slices.Contains(failed, key) {
 					errs[i] = errBehind
 				} else if errs[i] = l.deliver(t.lanes[lane], subs, msgs[i]); errs[i] != nil {
-					bad = append(bad, key)
+					failed = append(failed, key)
 				}
 			}
 		})
@@ -137,7 +137,7 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	return e
 }
 
-// deliver hands a copy of m to each subscription and waits until all are settled.
+// deliver sends a copy of m to each subscription and waits until all are acked or nacked, or until the message's context ends.
 func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Message) error {
 	ctx := m.Context()
 	if ctx.Err() != nil {
@@ -150,17 +150,17 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 	case <-l.closed.Done():
 		return ErrClosed
 	}
-	copies := make([]delivered, len(subs))
+	deliveries := make([]delivery, len(subs))
 	for i, s := range subs {
-		copies[i] = s.offer(m)
+		deliveries[i] = s.send(m)
 	}
 	var result error
-	for i, c := range copies {
-		err := c.wait(ctx.Done())
-		if errors.Is(err, errGivenUp) {
+	for i, d := range deliveries {
+		err := d.wait(ctx.Done())
+		if errors.Is(err, errAbandoned) {
 			go func() {
-				for _, c := range copies[i:] {
-					_ = c.wait(nil)
+				for _, d := range deliveries[i:] {
+					_ = d.wait(nil)
 				}
 				<-lane
 			}()
@@ -172,8 +172,8 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 	return result
 }
 
-// Subscribe returns the channel of the topic's messages. It is closed at the end of ctx and at Close; what was not yet taken
-// from it is then nacked. Each message must be acked or nacked: its lane waits.
+// Subscribe returns the channel of the topic's messages. It is closed at the end of ctx and at Close; the messages that were
+// not received from it are then nacked. Each message must be acked or nacked: its lane waits.
 func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Message, error) {
 	if l.closed.Err() != nil {
 		return nil, ErrClosed
@@ -195,7 +195,7 @@ func (l *Lanes) Subscribe(ctx context.Context, name string) (<-chan *message.Mes
 	return s.out, nil
 }
 
-// Close ends all subscriptions. A Publish that waits returns with an error at once, also for what its handlers still do.
+// Close ends all subscriptions. A Publish that waits returns with an error at once, also for messages that a handler still works on.
 func (l *Lanes) Close() error {
 	l.close()
 	return nil
@@ -203,18 +203,19 @@ func (l *Lanes) Close() error {
 
 type subscription struct {
 	ctx context.Context       //nolint:containedctx // of the subscriber
-	mu  sync.Mutex            // of sending to out
-	out chan *message.Message // a lane has one message in it at most: 64 places never block
+	mu  sync.Mutex            // guards out: nothing is sent once it is closed
+	out chan *message.Message // at most one message of each lane is in it, so that sending never blocks
 }
 
-// delivered is the copy of a message that one subscription got.
-type delivered struct {
+// delivery is the copy of a message that one subscription got.
+type delivery struct {
 	*message.Message
 	sub    *subscription
 	cancel context.CancelFunc // ends the copy's context, as Watermill promises
 }
 
-func (s *subscription) offer(m *message.Message) delivered {
+// send sends a copy of m, unless the subscription has ended.
+func (s *subscription) send(m *message.Message) delivery {
 	c := m.Copy()
 	ctx, cancel := context.WithCancel(s.ctx)
 	c.SetContext(ctx)
@@ -223,10 +224,10 @@ func (s *subscription) offer(m *message.Message) delivered {
 	if s.ctx.Err() == nil {
 		s.out <- c
 	}
-	return delivered{Message: c, sub: s, cancel: cancel}
+	return delivery{Message: c, sub: s, cancel: cancel}
 }
 
-// close follows the end of ctx.
+// close nacks what was not received. It runs once ctx has ended.
 func (s *subscription) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,10 +237,10 @@ func (s *subscription) close() {
 	}
 }
 
-var errGivenUp = errors.New("bus: given up before the message was settled")
+var errAbandoned = errors.New("bus: neither acked nor nacked in time")
 
-// wait returns nil after an Ack. done ends the waiting, not the handling: errGivenUp.
-func (d delivered) wait(done <-chan struct{}) error {
+// wait returns nil after an Ack. done ends the wait with errAbandoned; the handler goes on.
+func (d delivery) wait(done <-chan struct{}) error {
 	var err error
 	select {
 	case <-d.Acked():
@@ -248,14 +249,14 @@ func (d delivered) wait(done <-chan struct{}) error {
 	case <-d.sub.ctx.Done():
 		err = ErrClosed
 	case <-done:
-		err = errGivenUp
+		err = errAbandoned
 	}
 	select {
-	case <-d.Acked(): // first of all: what was acked is handled
+	case <-d.Acked(): // an Ack counts, also beside another end
 		err = nil
 	default:
 	}
-	if !errors.Is(err, errGivenUp) {
+	if !errors.Is(err, errAbandoned) {
 		d.cancel()
 	}
 	return err

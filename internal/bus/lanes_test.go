@@ -145,7 +145,7 @@ func TestLanes(t *testing.T) {
 		m.Ack()
 		expectError(b.T, done, ErrNacked, "0", "1", "3")
 	})
-	testLanes(t, "a Nack of one of two subscribers fails when both are settled", nil, func(b bubble) {
+	testLanes(t, "a Nack of one of two subscribers fails when both are acked or nacked", nil, func(b bubble) {
 		in1, in2 := b.subscribe(b.Context()), b.subscribe(b.Context())
 		done := b.publish(b.Context(), "a")
 		(<-in1).Nack()
@@ -153,7 +153,7 @@ func TestLanes(t *testing.T) {
 		(<-in2).Ack()
 		expectError(b.T, done, ErrNacked, "0")
 	})
-	testLanes(t, "a handler that outlives the publisher's context keeps its lane", nil, func(b bubble) {
+	testLanes(t, "a handler that outlives the publisher's context holds its lane", nil, func(b bubble) {
 		in := b.subscribe(b.Context())
 		ctx1, cancel := context.WithTimeout(b.Context(), time.Second)
 		defer cancel()
@@ -194,7 +194,7 @@ func TestLanes(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, ok := <-in; ok {
-			b.Error("what was not taken is still there")
+			b.Error("what was not received is still there")
 		}
 		if held.Context().Err() == nil {
 			b.Error("the context of a message outlives the subscription")
@@ -236,7 +236,7 @@ func TestLanes(t *testing.T) {
 func TestAnAckCountsWhateverEndsWithIt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := &subscription{ctx: ctx, out: make(chan *message.Message, 1)}
-	d := s.offer(message.NewMessage("1", nil))
+	d := s.send(message.NewMessage("1", nil))
 	d.Ack()
 	cancel()
 	for range 100 {

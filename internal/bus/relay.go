@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	shardClass   = 0x6f626f78      // class of the shards' advisory locks: "obox"
-	pageSize     = 1000            // rows; measured best
-	publishLimit = 5 * time.Second // of a page; below idle_in_transaction_session_timeout (10 s)
-	pageLimit    = 9 * time.Second // of its whole transaction
-	minPause     = 100 * time.Millisecond
-	maxPause     = 2 * time.Second
+	shardClass   = 0x6f626f78             // class of the shards' advisory locks: "obox"
+	pageSize     = 1000                   // rows; measured best
+	publishLimit = 5 * time.Second        // of a page; below idle_in_transaction_session_timeout (10 s)
+	pageLimit    = 9 * time.Second        // of its whole transaction
+	minDelay     = 100 * time.Millisecond // of a retry, doubling
+	maxDelay     = 2 * time.Second
 	maxBackedOff = 500 // keys of a topic; with more of them backed off the whole topic is
 )
 
@@ -35,7 +35,7 @@ type RelayConfig struct {
 	Publisher message.Publisher
 	Log       *zap.Logger
 	Metrics   prometheus.Registerer
-	Poll      time.Duration // looks for rows of other processes, and those that nobody woke it for
+	Poll      time.Duration // the interval at which it looks for rows without being woken, for example those of other processes
 }
 
 // Relay publishes the outbox: each row at least once, the rows of a key in the order of their ids. Any number of relays may
@@ -51,9 +51,9 @@ type Relay struct {
 
 type topicKey struct{ topic, key string }
 
-// backoff keeps a key that failed out of the pages, so that it delays no other.
+// backoff excludes a key that failed from the pages, so that it delays no other.
 type backoff struct {
-	pause time.Duration
+	delay time.Duration
 	until time.Time
 }
 
@@ -91,42 +91,42 @@ func (r *Relay) Age() time.Duration {
 	return 0
 }
 
-// Run publishes until ctx ends and returns after the page that is in work then (at most 9 s). Errors are logged and tried
+// Run publishes until ctx ends and returns after the page that it is publishing then (at most 9 s). Errors are logged and tried
 // again after 100 ms to 2 s. It must not run twice at a time.
 func (r *Relay) Run(ctx context.Context) {
-	pause, woken := minPause, false
+	delay, woken := minDelay, false
 	for ctx.Err() == nil {
 		n, err := r.page(context.WithoutCancel(ctx), woken)
 		if err != nil {
-			r.cfg.Log.Error("outbox page failed", zap.Error(err), zap.Duration("pause", pause))
-			wait(ctx, pause, nil)
-			pause = min(2*pause, maxPause)
+			r.cfg.Log.Error("outbox page failed", zap.Error(err), zap.Duration("delay", delay))
+			sleep(ctx, delay, nil)
+			delay = min(2*delay, maxDelay)
 			continue
 		}
-		pause = minPause
-		woken = n == 0 && wait(ctx, r.cfg.Poll, r.wake)
+		delay = minDelay
+		woken = n == 0 && sleep(ctx, r.cfg.Poll, r.wake)
 	}
 }
 
-// wait returns after d, at the end of ctx or at a signal: true.
-func wait(ctx context.Context, d time.Duration, signal <-chan struct{}) bool {
+// sleep returns after d, at the end of ctx, or with true at a signal of wake.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) (woken bool) {
 	select {
 	case <-time.After(d):
 	case <-ctx.Done():
-	case <-signal:
+	case <-wake:
 		return true
 	}
 	return false
 }
 
-// page publishes and deletes the oldest rows in one transaction, which holds the locks of their shards all the while. Unless
-// woken it looks first whether there is any.
+// page publishes and deletes the oldest rows in one transaction, which holds the locks of their shards until its end. Unless
+// woken it first checks, without a transaction, whether there are any.
 func (r *Relay) page(ctx context.Context, woken bool) (published int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pageLimit)
 	defer cancel()
 	start := time.Now()
 	if !woken {
-		if some, err := r.look(ctx); err != nil || !some {
+		if some, err := r.hasRows(ctx); err != nil || !some {
 			return 0, err
 		}
 	}
@@ -161,8 +161,8 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 	return published, nil
 }
 
-// look tells whether the outbox has rows, and keeps the age of the oldest.
-func (r *Relay) look(ctx context.Context) (bool, error) {
+// hasRows tells whether the outbox has rows, and stores when the oldest was written.
+func (r *Relay) hasRows(ctx context.Context) (bool, error) {
 	age, err := busdb.New(r.cfg.Pool).OutboxAge(ctx)
 	switch {
 	case err == nil:
@@ -175,7 +175,7 @@ func (r *Relay) look(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// publish returns the message ids that were not taken over.
+// publish returns the ids of the messages that were not published.
 func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, publishLimit)
 	defer cancel()
@@ -196,8 +196,8 @@ func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[str
 				return
 			}
 			ids := pg.Column(msgs, func(m *message.Message) string { return m.UUID })
-			if partly, ok := errors.AsType[*PublishError](err); ok {
-				ids = partly.Failed
+			if partial, ok := errors.AsType[*PublishError](err); ok {
+				ids = partial.Failed
 			}
 			r.cfg.Log.Warn("not published", zap.String("topic", topic), zap.Int("failed", len(ids)), zap.Int("of", len(msgs)), zap.Error(err))
 			mu.Lock()
@@ -233,7 +233,7 @@ func (r *Relay) pageFilter(now time.Time) busdb.OutboxPageParams {
 	return filter
 }
 
-// updateBackoff backs the keys off that failed, longer each time, and forgets those that did not.
+// updateBackoff backs the keys off that failed, longer each time, and removes the backoff of those that did not.
 func (r *Relay) updateBackoff(rows []busdb.OutboxPageRow, failed map[string]bool) {
 	if len(failed) == 0 && len(r.backedOff) == 0 {
 		return
@@ -244,8 +244,8 @@ func (r *Relay) updateBackoff(rows []busdb.OutboxPageRow, failed map[string]bool
 		if !failed[row.MessageID.String()] {
 			delete(r.backedOff, k) // a later row of the key may have failed, and comes next
 		} else if b := r.backedOff[k]; !now.Before(b.until) {
-			b.pause = min(max(2*b.pause, minPause), maxPause)
-			b.until = now.Add(b.pause)
+			b.delay = min(max(2*b.delay, minDelay), maxDelay)
+			b.until = now.Add(b.delay)
 			r.backedOff[k] = b
 		}
 	}

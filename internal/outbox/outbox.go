@@ -15,7 +15,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Schema of the messages' data. A change that older consumers cannot take raises it.
+// Schema is the version of the messages' data. A change that older consumers cannot decode raises it.
 const Schema = 1
 
 // Envelope is the JSON of every message.
@@ -37,7 +37,7 @@ type Message struct {
 	Envelope
 }
 
-// Cause is what a message is made of beside its type and data.
+// Cause identifies a message, the request that caused it and the instant.
 type Cause struct {
 	ID      order.ID // of the message
 	TraceID string
@@ -56,7 +56,7 @@ func New(topic, messageType string, about order.Ref, c Cause, data any) Message 
 	}}
 }
 
-// Open reads the envelope of a payload. The error is a payload that is none, or of a schema or an order's id that is not known.
+// Open reads the envelope of a payload. The error is a payload that is no envelope, an unknown schema or a malformed order id.
 func Open(payload []byte) (Envelope, error) {
 	var e Envelope
 	if err := json.Unmarshal(payload, &e); err != nil {

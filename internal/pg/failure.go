@@ -20,11 +20,11 @@ func Infrastructure(err error) bool {
 			return true
 		}
 	}
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok { // also with an SQLSTATE that Failing does not have
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok { // also with an SQLSTATE that Unavailable does not have
 		return true
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return Failing(pgErr.Code) || Contention(err)
+		return Unavailable(pgErr.Code) || Contention(err)
 	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok
@@ -37,10 +37,10 @@ func Contention(err error) bool {
 	return ok && len(pgErr.Code) == 5 && (pgErr.Code[:2] == "40" || pgErr.Code[:2] == "55")
 }
 
-// LockNotHad tells the SQLSTATE of a lock_timeout.
-func LockNotHad(sqlstate string) bool { return sqlstate == "55P03" }
+// LockTimeout tells the SQLSTATE of a lock_timeout.
+func LockTimeout(sqlstate string) bool { return sqlstate == "55P03" }
 
-// Integrity tells the SQLSTATEs that the data of a statement provoke: what cannot be represented (22), and constraints (23).
+// Integrity tells the SQLSTATEs that the data of a statement provoke: values that cannot be represented (22), and constraints (23).
 func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
@@ -48,9 +48,10 @@ func Integrity(sqlstate string) bool {
 // ReadOnlyTransaction is the SQLSTATE of a write in a read-only transaction.
 const ReadOnlyTransaction = "25006"
 
-// Failing tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
-// cancellation (57), system error (58), read-only (25006, on a connection that may write). All other SQLSTATEs are about the statement or its data.
-func Failing(sqlstate string) bool {
+// Unavailable tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
+// cancellation (57), system error (58), read-only (25006, on a connection that may write). All other SQLSTATEs are about the statement or
+// its data.
+func Unavailable(sqlstate string) bool {
 	switch sqlstate[:min(2, len(sqlstate))] {
 	case "08", "53", "57", "58":
 		return true

@@ -12,17 +12,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session is how statements run on our connections, whatever makes them: as ordergate_app, in UTC, 10 s at most. A query is planned once
-// a connection, for any parameters: every query of ours looks rows up or walks an index, and a plan that was made while a table was empty
-// must do so when it is full (TestEveryKeptPlanIsAnIndexLookUp). A process that stands still in a transaction loses it, with its locks,
-// after 5 s; the relay allows itself more.
+// Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most. A query is planned once a
+// connection, for any parameters: all our queries look rows up or walk an index, and a plan that was made while a table was empty must do
+// so when it is full (TestEveryCachedPlanIsAnIndexLookUp). The server ends a session that is idle in a transaction for 5 s; the
+// relay sets more.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
 	"plan_cache_mode": "force_generic_plan",
 	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
-// ReadSession is the Session of the read side: PostgreSQL refuses a write with ReadOnlyTransaction, whatever code sends it.
+// ReadSession is the Session of the read side: PostgreSQL refuses every write with ReadOnlyTransaction.
 var ReadSession = func() map[string]string {
 	s := maps.Clone(Session)
 	s["default_transaction_read_only"] = "on"
@@ -32,19 +32,11 @@ var ReadSession = func() map[string]string {
 // connectLimit bounds connecting, and the check of a new connection.
 const connectLimit = 3 * time.Second
 
-// Connect makes a pool with the settings of Session, which connects at its first use. lock_timeout is 300 ms, and the server drops an
-// unreachable client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not nil, sees each
-// new connection and may refuse it. An error means that url is unusable; it does not contain url.
-func Connect(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
-	return connect(ctx, url, size, Session, check)
-}
-
-// ConnectReader is Connect with our ReadSession.
-func ConnectReader(ctx context.Context, url string, size int32, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
-	return connect(ctx, url, size, ReadSession, check)
-}
-
-func connect(ctx context.Context, url string, size int32, session map[string]string, check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
+// Connect makes a pool with the settings of session, Session or ReadSession, which connects at its first use. lock_timeout is 300 ms, and
+// the server drops an unreachable client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not
+// nil, sees each new connection and may refuse it. An error means that url is unusable; it does not contain url.
+func Connect(ctx context.Context, url string, size int32, session map[string]string,
+	check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("cannot parse the URL") // the driver's message may contain the password

@@ -93,14 +93,14 @@ func TestACommitWithoutAnAnswerIsInDoubt(t *testing.T) {
 	}
 }
 
-// The server ends the transaction of a process that stands still (a frozen machine, SIGSTOP) and keeps no timer of its own.
+// The server ends the transaction of a process that is stopped (a frozen machine, SIGSTOP): such a process has no timer.
 func TestAFrozenProcessLosesItsLocks(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), pgtest.New(t)
 	if _, err := db.Pool.Exec(ctx, `INSERT INTO accounts (id, name) VALUES (1, 'a')`); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := Connect(ctx, db.PrimaryURL, 4, nil)
+	pool, err := Connect(ctx, db.PrimaryURL, 4, Session, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

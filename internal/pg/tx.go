@@ -15,11 +15,11 @@ var (
 	ErrConnectionLost = errors.New("connection lost")
 	// ErrOutcomeUnknown marks an error or time-out of COMMIT: the transaction may have taken effect.
 	ErrOutcomeUnknown = errors.New("outcome of COMMIT unknown")
-	// ErrRefusedAtCommit marks an error that the server gave to COMMIT: it rolled back.
+	// ErrRefusedAtCommit marks an error of the server at COMMIT: it rolled back.
 	ErrRefusedAtCommit = errors.New("COMMIT refused")
 )
 
-// commitTime is what COMMIT's answer has at least: a disk that is slow for a moment is no unknown outcome.
+// commitTime is the least time that COMMIT has: a disk that is slow for a moment is no unknown outcome.
 const commitTime = 200 * time.Millisecond
 
 // Beginner is a pool, or one connection of it.
@@ -28,7 +28,7 @@ type Beginner interface {
 }
 
 // InTx runs f in a READ COMMITTED transaction and commits it. ErrConnectionLost and ErrOutcomeUnknown mark the errors of the
-// connection; every other error comes from f or is a refusal of the database. An EOF alone is no mark: a torn payload gives one, too.
+// connection; every other error comes from f or is a refusal of the database. An EOF alone is no mark: a truncated payload gives one, too.
 func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
@@ -45,14 +45,14 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		}
 		return err
 	}
-	// Looked at before: pgx 5.12 calls a connection that is lost while it waits for COMMIT's answer safe to retry.
+	// The connection is checked before: pgx 5.12 calls an error safe to retry if the connection is lost while COMMIT is in flight.
 	if tx.Conn().IsClosed() {
 		return fmt.Errorf("%w: before COMMIT", ErrConnectionLost)
 	}
 	if err = ctx.Err(); err != nil {
 		return fmt.Errorf("%w: before COMMIT: %w", ErrConnectionLost, err)
 	}
-	// The caller's time ends where COMMIT is sent; its answer is waited for at least commitTime.
+	// The caller's deadline may not cut COMMIT short: it has at least commitTime.
 	deadline, limited := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	if limited {
@@ -69,7 +69,7 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
-// refused tells that the server answered COMMIT by a rollback. A FATAL answer may follow a commit that took effect.
+// refused tells whether the server rolled back at COMMIT. A FATAL error may follow a commit that took effect.
 func refused(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.SeverityUnlocalized == "ERROR" || errors.Is(err, pgx.ErrTxCommitRollback)

@@ -1,5 +1,5 @@
--- The first schema. Every row belongs to (account, mode), which leads every key. Names of roles: whoever migrates owns the
--- tables, the program works as ordergate_app, so that hands in the database can be told from it.
+-- The first schema. Every row belongs to (account, mode), which leads every key. The role that migrates owns the tables. The program
+-- works as ordergate_app, so that changes by hand can be told from its own.
 
 -- +goose Up
 
@@ -17,7 +17,8 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN
 END $$;
 -- +goose StatementEnd
 
--- A standby tells only this role which timeline it receives. Without it the reads of a failover's first minutes fall on the primary.
+-- A standby tells only members of pg_read_all_stats which timeline it receives. Without the membership the primary serves all reads in
+-- the first minutes after a failover.
 -- +goose StatementBegin
 DO $$
 BEGIN
@@ -38,7 +39,7 @@ CREATE TABLE accounts (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Only the SHA-256 of a key is kept.
+-- Of a key only the SHA-256 is stored.
 CREATE TABLE api_keys (
     id         uuid PRIMARY KEY,
     account    integer NOT NULL REFERENCES accounts,
@@ -84,12 +85,12 @@ CREATE TABLE orders (
     updated_at     timestamptz NOT NULL,
     PRIMARY KEY (account, mode, id)
 ) PARTITION BY RANGE (id);
--- What lists filter by comes first: with (account, mode) first these would cost the same as the primary key on a partition that is
--- still empty, and a plan made then, and kept, might look an id up by the wrong one.
+-- The column that lists filter by comes first. With (account, mode) first the index would cost as much as the primary key while a
+-- partition is empty, and a cached plan of that time might look an id up by the wrong index.
 CREATE INDEX orders_by_customer ON orders (customer_ref, account, mode, id);
 CREATE INDEX orders_by_status ON orders (status, account, mode, id);
 
--- Append-only: the program may insert and read, nothing else. payload is text, because the hash covers its exact bytes.
+-- The table is append-only: the program may only insert and read. payload is text, because the hash covers its exact bytes.
 CREATE TABLE order_events (
     account        integer NOT NULL,
     mode           text NOT NULL,
@@ -108,7 +109,7 @@ CREATE TABLE order_events (
     PRIMARY KEY (account, mode, order_id, version)
 ) PARTITION BY RANGE (order_id);
 
--- Personal data stands beside the events, so that it can be forgotten.
+-- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
     account  integer NOT NULL,
     mode     text NOT NULL,
@@ -129,13 +130,14 @@ CREATE TABLE idempotency_keys (
     etag         text NOT NULL,
     location     text NOT NULL,
     body         bytea NOT NULL,
-    order_id     uuid, -- what the answer is about, for Prefer: wait
+    order_id     uuid, -- of the result, for Prefer: wait
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, operation, key)
 ) PARTITION BY HASH (account, operation, key);
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
--- What is to be published, in the order of id. A row leaves when its message was handled (lanes) or taken over (Kafka).
+-- The messages that are to be published, in the order of id. A row is deleted once its message is handled (lanes) or the broker has
+-- stored it (Kafka).
 CREATE TABLE outbox (
     id         bigserial PRIMARY KEY,
     shard      smallint NOT NULL CHECK (shard BETWEEN 0 AND 255),
@@ -147,14 +149,14 @@ CREATE TABLE outbox (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Which messages a consumer has handled; written in the transaction of their effect.
+-- The messages that a consumer has handled. A row is written in the transaction of the message's effect.
 CREATE TABLE inbox (
     consumer   text NOT NULL,
     message_id uuid NOT NULL,
-    PRIMARY KEY (message_id, consumer) -- in this order the old ones are found
+    PRIMARY KEY (message_id, consumer) -- message_id leads, so that PurgeInbox finds old rows by it
 ) PARTITION BY RANGE (message_id);
 
--- Messages that failed again and again, and the later ones of the same key.
+-- Messages that failed maxTries times (internal/bus), and later messages of the same key.
 CREATE TABLE parked_messages (
     id         bigserial PRIMARY KEY,
     consumer   text NOT NULL,
@@ -169,7 +171,7 @@ CREATE TABLE parked_messages (
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
--- The steps of an order's saga: the saga alone writes them. attempt is the payment attempt.
+-- The steps of an order's saga. Only the saga writes them. attempt is the payment attempt.
 CREATE TABLE saga_steps (
     account     integer NOT NULL,
     mode        text NOT NULL,
@@ -177,7 +179,7 @@ CREATE TABLE saga_steps (
     step        text NOT NULL, -- a name of command/steps.go's table
     attempt     integer NOT NULL CHECK (attempt > 0),
     position    integer NOT NULL,
-    undo        boolean NOT NULL, -- it takes another step back
+    undo        boolean NOT NULL, -- the step compensates another one
     status      text NOT NULL CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped')),
     code        text NOT NULL DEFAULT '', -- of a failed step
     input       text NOT NULL DEFAULT '', -- authorize: the method token, until the step is started
@@ -186,7 +188,7 @@ CREATE TABLE saga_steps (
     PRIMARY KEY (account, mode, order_id, step, attempt)
 );
 
--- Inventory.
+-- The stock of a sku.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
@@ -199,8 +201,8 @@ CREATE TABLE stock (
     CONSTRAINT not_oversold CHECK (reserved <= on_hand)
 );
 
--- The header of a reservation. status decides: held -> confirmed | cancelled | expired, confirmed -> cancelled (given back).
--- A cancelled one without lines is a tombstone: its reserve command came after its cancel and is refused.
+-- The header of a reservation. Its status changes: held -> confirmed | cancelled | expired, confirmed -> cancelled (the pieces go back).
+-- A cancelled reservation without lines is a tombstone: its cancel came before its reserve command, which is refused.
 CREATE TABLE stock_reservations (
     account    integer NOT NULL,
     mode       text NOT NULL,
@@ -228,8 +230,8 @@ CREATE VIEW stock_realtime AS
 SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev, updated_at
 FROM stock;
 
--- Payment. The unique key is led by order_id: led by (account, mode) it would cost as much as the primary key on an empty table, and a
--- plan made then, and kept, would read all payments of an account.
+-- A payment of an order. order_id leads the unique key: led by (account, mode) it would cost as much as the primary key on an empty
+-- table, and a cached plan of that time would read all payments of an account.
 CREATE TABLE payments (
     account        integer NOT NULL,
     mode           text NOT NULL,
@@ -261,17 +263,17 @@ CREATE TABLE payment_calls (
     operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
     attempt     integer NOT NULL CHECK (attempt > 0),
     tries       integer NOT NULL DEFAULT 0,
-    next_at     timestamptz,          -- due for a worker, or the end of its lease; null: the outcome is definite
-    deadline    timestamptz,          -- past it the provider is told to forget the key
+    next_at     timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
+    deadline    timestamptz,          -- past it the key is cancelled at the provider
     fence       bigint NOT NULL DEFAULT 0,
-    in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite answer
+    in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite outcome
     last_code   text NOT NULL DEFAULT '',
     trace_id    text NOT NULL,
     PRIMARY KEY (account, mode, order_id, operation, attempt)
 );
 CREATE INDEX payment_calls_due ON payment_calls (next_at) WHERE next_at IS NOT NULL;
 
--- Partitions. The default ones take what no month was made for, so that nothing is ever refused for want of a partition.
+-- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
 CREATE TABLE order_events_default PARTITION OF order_events DEFAULT;
 CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
@@ -285,25 +287,25 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- The smallest UUIDv7 of an instant.
+-- The least uuid that a UUIDv7 of the instant can be: its milliseconds, then zeros.
 -- +goose StatementBegin
-CREATE FUNCTION uuid_floor(t timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+CREATE FUNCTION uuidv7_lower_bound(t timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
     SELECT (lpad(to_hex(floor(extract(epoch FROM t) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 -- +goose StatementEnd
 
--- Makes the monthly partitions of this month and so many to come. Safe to repeat and to run side by side. A month of which the
--- default partition already has rows stays there, with all that comes.
+-- Makes the partitions of this month and the given number of later ones. It may be repeated and run concurrently. A month of which the
+-- default partition already has rows gets no partition: its rows stay in the default one, later ones too.
 -- +goose StatementBegin
 CREATE FUNCTION ensure_partitions(months integer DEFAULT 3) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-    parent text;
-    key    text;
-    month  timestamptz;
-    name   text;
-    lower  uuid;
-    upper  uuid;
-    taken  boolean;
+    parent   text;
+    key      text;
+    month    timestamptz;
+    name     text;
+    lower    uuid;
+    upper    uuid;
+    occupied boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('ensure_partitions'));
     FOR parent, key IN VALUES ('orders', 'id'), ('order_events', 'order_id'), ('inbox', 'message_id') LOOP
@@ -311,11 +313,11 @@ BEGIN
             month := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => i)) AT TIME ZONE 'UTC';
             name := parent || to_char(month AT TIME ZONE 'UTC', '_YYYY_MM');
             CONTINUE WHEN to_regclass(name) IS NOT NULL;
-            lower := uuid_floor(month);
-            upper := uuid_floor((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
-            -- Without the lock that CREATE would hold while it looks.
-            EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE %I >= %L AND %I < %L)', parent || '_default', key, lower, key, upper) INTO taken;
-            CONTINUE WHEN taken;
+            lower := uuidv7_lower_bound(month);
+            upper := uuidv7_lower_bound((month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
+            -- This check reads the default partition without the lock under which CREATE would.
+            EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE %I >= %L AND %I < %L)', parent || '_default', key, lower, key, upper) INTO occupied;
+            CONTINUE WHEN occupied;
             EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent, lower, upper);
         END LOOP;
     END LOOP;

@@ -1,6 +1,6 @@
 -- name: Position :one
--- lsn: where this server stands in the log, as bytes from its start: for a standby the position that it has replayed, for a primary the
--- position that is durable. timeline: a standby that receives nothing, or may not tell, reports the timeline of its last restart point,
+-- lsn: the position of this server in the log, in bytes from its start: for a standby the position that it has replayed, for a primary
+-- the position that is durable. timeline: a standby that receives nothing, or may not tell, reports the timeline of its last restart point,
 -- which may be older and is never newer. disconnected: a standby that receives nothing does not advance, for however long. A receiver asks
 -- for a sign of life after half of wal_receiver_timeout, so a receiver that heard nothing for all of it has lost its primary.
 SELECT standby::boolean AS standby,

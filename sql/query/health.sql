@@ -1,6 +1,7 @@
 -- name: ReplicaLag :one
--- Seconds that a standby is behind: 0 if it receives and has replayed all of it, else the age of what it replayed last. One that
--- receives nothing cannot know what it misses; if it replayed nothing, either, that is since it was started, at least.
+-- The lag of a standby in seconds: 0 if it receives and has replayed all that it received, else the age of the last transaction that it
+-- replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result is the
+-- time since its start, which the lag exceeds.
 SELECT CASE WHEN receiver.pid IS NOT NULL AND (receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
                - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS NOT TRUE
              AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0

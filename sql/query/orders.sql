@@ -4,9 +4,9 @@ LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.o
 WHERE o.account = @account AND o.mode = @mode AND o.id = @id;
 
 -- name: ListOrders :many
--- The newest first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means any. One branch
--- runs, on its own index: a kept plan in which both filters are optional walks all orders of the account to find one. A kept join may walk
--- all addresses; the subselect looks them up.
+-- The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means
+-- any. One branch runs, on its own index: a cached plan in which both filters are optional walks all orders of the account to find one.
+-- A cached join may walk all addresses; the subselect looks them up.
 SELECT o.id, o.version, o.rev, o.head_hash, o.state,
   (SELECT a.address FROM order_addresses a WHERE a.account = o.account AND a.mode = o.mode AND a.order_id = o.id) AS address
 FROM (

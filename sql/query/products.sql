@@ -3,7 +3,7 @@ SELECT sku, name, description, prices, active, version, rev, created_at, updated
 WHERE account = $1 AND mode = $2 AND sku = $3;
 
 -- name: ListProducts :many
--- In the order of the skus, those after the given one whose sku or name contains the text (empty: all).
+-- Products in the order of their skus, after the given sku. The sku or the name contains the text (empty: any).
 SELECT sku, name, description, prices, active, version, rev, created_at, updated_at FROM products
 WHERE account = @account AND mode = @mode AND sku > @after
   AND (@q::text = '' OR strpos(lower(sku), lower(@q::text)) > 0 OR strpos(lower(name), lower(@q::text)) > 0)

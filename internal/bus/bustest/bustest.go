@@ -18,8 +18,8 @@ import (
 	"github.com/ordergate/ordergate/internal/bus"
 )
 
-// Transport is one end to end connection. Keys returns keys whose messages are handled side by side; Reopen connects again to what the
-// closed one may have kept.
+// Transport is one end to end connection. Keys returns keys whose messages are handled side by side; Reopen connects again, to what the
+// closed one may have stored.
 type Transport struct {
 	Publisher  message.Publisher
 	Subscriber message.Subscriber
@@ -42,11 +42,11 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 		defer tr.close()
 		in := subscribe(t, tr)
 		published := publish(t.Context(), tr, numbered(tr.Keys(64), 1))
-		taken := make([]*message.Message, 64)
-		for i := range taken {
-			taken[i] = receive(t, in)
+		received := make([]*message.Message, 64)
+		for i := range received {
+			received[i] = receive(t, in)
 		}
-		for _, m := range taken {
+		for _, m := range received {
 			m.Ack()
 		}
 		if failed := receive(t, published); failed != nil {
@@ -54,7 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) Transport) {
 		}
 	})
 
-	t.Run("the order of a key is kept under concurrency and Nacks", func(t *testing.T) {
+	t.Run("the order of a key holds under concurrency and Nacks", func(t *testing.T) {
 		t.Parallel()
 		tr := open(t)
 		defer tr.close()
@@ -191,8 +191,8 @@ func receive[T any](t *testing.T, c <-chan T) T {
 	}
 }
 
-// handler acks what decide lets through, each message in a goroutine of its own unless serial, and keeps the effects: like an
-// inbox it drops what it has seen.
+// handler acks what decide lets through, each message in a goroutine of its own unless serial, and records the effects. Like an
+// inbox it drops a message that it has seen.
 type handler struct {
 	in     <-chan *message.Message
 	decide func(*message.Message) bool

@@ -1,7 +1,7 @@
--- The outbox, the inbox and the parked messages. internal/bus alone uses them; everyone else sends with outbox.Send.
+-- The outbox, the inbox and the parked messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
 
 -- name: InsertOutbox :exec
--- The ids follow the order of the arrays: the key's order is the caller's.
+-- The ids follow the order of the arrays: the caller decides the order of a key.
 INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload)
 SELECT m.shard, m.topic, m.key, m.message_id, m.trace_id, m.payload
 FROM (
@@ -16,12 +16,13 @@ FROM (
 ORDER BY m.n;
 
 -- name: OutboxAge :one
--- Age in seconds of the oldest row. No row: there is nothing to publish.
+-- The age in seconds of the oldest row. No row: there is nothing to publish.
 SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 AS seconds FROM outbox ORDER BY id LIMIT 1;
 
 -- name: TryLockShards :one
--- The shards that this transaction has from now on. It must be a statement of its own: the page read after it sees what the
--- shards' last owner deleted. The transaction's COMMIT does not wait for the disk: lost in a crash it is done again.
+-- Locks the shards that no other relay holds until the end of the transaction and returns them. It must be a statement of its own, so
+-- that the page read after it does not show rows that the shards' last owner deleted. The transaction's COMMIT does not wait for the
+-- disk: if a crash loses it, the page is published again.
 SELECT coalesce(array_agg(shards.shard), '{}')::smallint[] AS shards
 FROM (
     SELECT set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'off', true)
@@ -32,7 +33,7 @@ WHERE pg_try_advisory_xact_lock(@class::integer, shards.shard);
 SELECT pg_advisory_xact_lock(@class::integer, @shard::integer);
 
 -- name: OutboxPage :many
--- The oldest rows of the shards, without those of the keys and topics that are backed off.
+-- The oldest rows of the shards, without the rows of keys and topics that are backed off.
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
 WHERE shard = ANY (@shards::smallint[])
@@ -44,9 +45,10 @@ LIMIT @page_size::integer;
 -- name: DeleteOutbox :exec
 DELETE FROM outbox WHERE id = ANY (@ids::bigint[]);
 
--- name: TakeMessages :many
--- The messages that the consumer has not handled before; from now on it has. behind: an earlier one of its key is parked.
--- Written in the order of the ids, so that two instances with the same messages wait for each other and never deadlock.
+-- name: InsertInbox :many
+-- Writes the inbox rows of the messages and returns those that the consumer had not handled before. behind: an earlier message of its
+-- key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and
+-- never deadlock.
 WITH incoming AS (
     SELECT unnest(@message_ids::uuid[]) AS message_id, unnest(@keys::text[]) AS key
 ), fresh AS (
@@ -60,9 +62,9 @@ SELECT fresh.message_id,
 FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id;
 
 -- name: PurgeInbox :execrows
--- Forgets what was handled more than a week ago, a small batch at a time: no message stays that long in an outbox.
+-- Deletes inbox rows of more than a week ago, at most 1,000 at a time: no message stays that long in an outbox.
 DELETE FROM inbox i USING (
-    SELECT consumer, message_id FROM inbox WHERE message_id < uuid_floor(now() - interval '7 days') LIMIT 1000
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') LIMIT 1000
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id;
 
@@ -72,7 +74,7 @@ VALUES (@consumer, @topic, @key, @message_id, @trace_id, @payload, @cause)
 ON CONFLICT DO NOTHING;
 
 -- name: ListParked :many
--- What is parked, without payloads: the oldest first, after a given id (0 at first).
+-- The parked messages without their payloads, the oldest first, after a given id (0 at first).
 SELECT id, consumer, topic, key, message_id, trace_id, cause, parked_at
 FROM parked_messages
 WHERE id > @after::bigint
@@ -80,12 +82,12 @@ ORDER BY id
 LIMIT @page_size::integer;
 
 -- name: UnparkKey :execrows
--- Moves what is parked of a key back to the outbox, in its order and before everything that the outbox has of it: ids below
--- zero, which the sequence never draws.
+-- Moves the parked messages of a key back to the outbox, in their order and before all messages of the key that are there. Their ids
+-- are below zero, which the sequence never gives.
 WITH parked AS (
     DELETE FROM parked_messages AS p WHERE p.consumer = @consumer AND p.key = @key
     RETURNING p.id, p.topic, p.key, p.message_id, p.trace_id, p.payload
-), forgotten AS (
+), unhandled AS (
     DELETE FROM inbox AS i USING parked WHERE i.consumer = @consumer AND i.message_id = parked.message_id
 )
 INSERT INTO outbox (id, shard, topic, key, message_id, trace_id, payload)

@@ -1,4 +1,4 @@
--- Figures for /readyz.
+-- The figures of /readyz.
 
 -- name: PrimaryHealth :one
 -- The primary's clock, and how old the oldest unpublished message is in seconds.

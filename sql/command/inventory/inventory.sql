@@ -1,4 +1,4 @@
--- Inventory: reserve, confirm, cancel and expire, in batches. Lock order: reservations by order, then skus sorted.
+-- Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 
 -- name: InsertStock :exec
 INSERT INTO stock (account, mode, sku, on_hand)
@@ -13,7 +13,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ORDER BY r.order_id, r.attempt FOR UPDATE OF r;
 
 -- name: LockExpired :many
--- Reservations whose time is over by the database's clock. Those that somebody else decides at this moment are left out.
+-- Locks held reservations that have expired by the database's clock, without the rows that another transaction has locked.
 WITH expired AS (
     SELECT account, mode, order_id, attempt FROM stock_reservations
     WHERE status = 'held' AND expires_at <= now()
@@ -34,14 +34,14 @@ JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::te
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s;
 
 -- name: LockFreeStock :many
--- The same of those that nobody else holds.
+-- LockStock without the rows that another transaction has locked.
 SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;
 
 -- name: MoveStock :execrows
--- One row a sku, already locked in order. Guarded, though decided under the lock; the table's CHECKs stand behind it.
+-- Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
 UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku,
              unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved) m
@@ -53,8 +53,8 @@ INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expire
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
        unnest(@statuses::text[]), unnest(@expires_ats::timestamptz[]);
 
--- name: MoveReservations :execrows
--- Compare and set: only from the status that was decided on.
+-- name: UpdateReservations :execrows
+-- Compare and set: a row changes only from the status that was decided on.
 UPDATE stock_reservations r SET status = m.status, updated_at = now()
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@from_statuses::text[]) AS from_status, unnest(@statuses::text[]) AS status) m

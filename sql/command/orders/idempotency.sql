@@ -1,11 +1,11 @@
--- Idempotency keys with their stored answers. All statements of a batch run in one transaction.
+-- Idempotency keys with their stored results. All statements of a batch run in one transaction.
 
 -- name: TryLockKeys :many
--- Locks idempotency keys until the transaction's end, without waiting; in the order of the array.
+-- Locks idempotency keys until the end of the transaction, in the order of the array. It does not wait.
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: FindResults :many
--- Must be a later statement than TryLockKeys, so that it sees what the lock's last holder committed.
+-- It must be a later statement than TryLockKeys, so that it sees the commit of the lock's last holder.
 SELECT k.* FROM idempotency_keys k
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode,
              unnest(@operations::text[]) AS operation, unnest((SELECT @keys::text[])) AS key) w
@@ -19,7 +19,7 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@operations:
        NULLIF(unnest(@order_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid);
 
 -- name: PurgeResults :execrows
--- Forgets keys older than 48 hours, a small batch at a time.
+-- Deletes keys older than 48 hours, at most 1,000 at a time.
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
     WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
@@ -27,7 +27,7 @@ DELETE FROM idempotency_keys k USING (
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key;
 
 -- name: LockKeys :exec
--- For the outcome of a COMMIT that was not heard: waits for the transaction that still holds the keys, within the lock_timeout.
+-- Waits, within the lock_timeout, for the transaction that holds the keys: the outcome of its COMMIT is unknown.
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: SetLockTimeout :exec

@@ -1,8 +1,8 @@
--- The primary itself.
+-- The state of the primary.
 
 -- name: Timeline :one
--- The primary's timeline, from the name of the log file it writes (pg_control_checkpoint lags behind a promotion), and what
--- must be true of a primary that answers with consistency tokens.
+-- The primary's timeline, from the name of the log file that it writes (pg_control_checkpoint lags behind a promotion), and the setting
+-- that consistency tokens depend on.
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_commit') AS synchronous_commit;
 
@@ -10,10 +10,10 @@ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bi
 SELECT ensure_partitions();
 
 -- name: WaitForStandbys :exec
--- Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them:
--- whatever was visible before is then as safe.
+-- Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them.
+-- All that was visible before is then as safe.
 SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'ordergate', '')::text END;
 
 -- name: FlushLSN :one
--- Up to here the log of this primary is durable, as bytes from its start.
+-- The position up to which the log of this primary is durable, in bytes from its start.
 SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn;

@@ -1,7 +1,7 @@
--- The saga's steps: the saga alone writes them.
+-- The steps of sagas. Only the saga writes them.
 
 -- name: GetSteps :many
--- Read under the orders' locks: only the holder of an order's lock plans its steps.
+-- The caller holds the orders' locks: only the holder of an order's lock plans its steps.
 SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input, s.started_at, s.finished_at
 FROM saga_steps s
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
@@ -16,7 +16,7 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
        NULLIF(unnest(@finished_ats::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz);
 
 -- name: UpdateSteps :exec
--- Takes the columns of InsertSteps.
+-- It takes the columns of InsertSteps.
 UPDATE saga_steps s
 SET position = u.position, undo = u.undo, status = u.status, code = u.code, input = u.input,
     started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)

@@ -1,7 +1,7 @@
--- Payment: what is owed to the provider, the calls to it, and what it answered.
+-- Payments and the calls to the provider.
 
 -- name: OrdersOfPayments :many
--- Which order a payment is of, without a lock: a payment never moves to another order.
+-- The orders of payments. No lock is needed: a payment never changes its order.
 SELECT p.account, p.mode, p.id, p.order_id FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id;
@@ -14,7 +14,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ORDER BY p.id FOR UPDATE OF p;
 
 -- name: LockFreePayments :many
--- The same of those that nobody else holds.
+-- LockPayments without the rows that another transaction has locked.
 SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
@@ -27,8 +27,9 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]
        unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@method_tokens::text[]), 'pending'
 ON CONFLICT (order_id, attempt, account, mode) DO NOTHING;
 
--- name: ClaimRefunds :execrows
--- The one guarded counter of refunds: what is captured and neither refunded nor about to be.
+-- name: AddPendingRefunds :execrows
+-- Adds to the pending amounts of refunds. A refund that exceeds the captured amount, less refunds that are made or pending, changes no
+-- row.
 UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount) w
@@ -45,7 +46,7 @@ FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
--- Takes due calls for one try each: the lease, which is the next due time, keeps others away for 5 s; the fence refuses a late result
+-- Claims due calls for one try each. For 5 s, the lease, no other worker claims them: next_at is its end. The fence refuses a late result
 -- of an earlier holder.
 WITH due AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
@@ -64,7 +65,8 @@ FROM claimed c
 JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt;
 
 -- name: PostponeCall :execrows
--- No definite answer: the call is tried again. unsent: the provider was not asked, so that this was no try and leaves no doubt.
+-- Sets the time of the next try, after one without a definite outcome. unsent: no request was made, so that this was no try and leaves
+-- no doubt.
 UPDATE payment_calls
 SET next_at = now() + make_interval(secs => @seconds::double precision),
     tries = tries - CASE WHEN @unsent::boolean THEN 1 ELSE 0 END,
@@ -72,12 +74,13 @@ SET next_at = now() + make_interval(secs => @seconds::double precision),
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
 WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation = @operation AND attempt = @attempt AND fence = @fence;
 
--- name: SettleCall :execrows
--- A definite answer: nothing is due any more.
+-- name: CompleteCall :execrows
+-- Ends a call that has a definite outcome: it is not due any more.
 UPDATE payment_calls SET next_at = NULL, in_doubt = false
 WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation = @operation AND attempt = @attempt AND fence = @fence;
 
--- name: SettlePayment :exec
+-- name: UpdatePayment :exec
+-- Writes the outcome of a call.
 UPDATE payments
 SET status = @status, refunded = refunded + @refunded::bigint, refund_pending = refund_pending - @refunded::bigint,
     failure_code = @failure_code, decline_reason = @decline_reason, reference = @reference, rev = rev + 1, updated_at = now()
