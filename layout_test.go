@@ -73,7 +73,7 @@ var ours = law{
 		"internal/token":         "",
 		"internal/view":          "gen/api gen/errcode order",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
-		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/pg internal/token internal/view internal/rfc3339 order failsafe lru otel pgx prometheus redis singleflight uuid zap",
+		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",
 		"sql":                    "database/sql goose pgx",
 	},
 	tests: map[string]string{

@@ -657,7 +657,7 @@ func TestRedisValues(t *testing.T) {
 			if n := reader.counter("ordergate_cache_corrupt_total"); n == 0 {
 				t.Error("it is not counted")
 			}
-			if !reader.redis.guard.Closed() {
+			if reader.breakerOpen("redis") {
 				t.Error("it counts as a failure of Redis")
 			}
 		})

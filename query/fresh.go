@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -110,10 +109,10 @@ func (q *Queries) askReplicas(ctx context.Context, of key, get fetch) (e, discon
 	return nil, disconnected
 }
 
-// refusedAtOnce tells failures that took no time: the next server may be asked.
+// refusedAtOnce tells failures that took no time, an open breaker among them: the next server may be asked.
 func refusedAtOnce(err error) bool {
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || apierr.From(err).Code == errcode.SYS002
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the

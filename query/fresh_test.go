@@ -104,14 +104,14 @@ func TestRedisDown(t *testing.T) {
 			if n := calls.unbounded.Load(); n > 0 {
 				t.Errorf("%d of %d calls may take longer than %v", n, calls.sent.Load(), redisTimeout)
 			}
-			if p.redis.guard.Closed() {
+			if !p.breakerOpen("redis") {
 				t.Error("its breaker is not open")
 			}
 			before := calls.sent.Load()
 			p.lru.Purge()
 			p.get(mine, id, anyToken)
 			p.write(mine, id)
-			if n := calls.sent.Load() - before; n > 0 && !p.redis.guard.Closed() {
+			if n := calls.sent.Load() - before; n > 0 && p.breakerOpen("redis") {
 				t.Errorf("an open breaker let %d calls pass", n)
 			}
 		})
@@ -143,7 +143,7 @@ func TestReplicaDown(t *testing.T) {
 					skipped++
 				}
 			}
-			if skipped == 0 || p.replicas[0].guard.Closed() {
+			if skipped == 0 || !p.breakerOpen("replica_1") {
 				t.Error("its breaker is not open")
 			}
 			t.Run("the other replica goes on", func(t *testing.T) {
@@ -715,7 +715,7 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := w.process(withoutRedis)
-	for _, s := range []*server{p.primary, p.replicas[0]} {
+	for part, s := range map[string]*server{"primary_reads": p.primary, "replica_1": p.replicas[0]} {
 		writing := func(ctx context.Context, _ *querydb.Queries) (f found, err error) {
 			q := &positionedQuery{pool: s.pool}
 			defer q.close(&err)
@@ -730,8 +730,8 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 				t.Fatalf("%s: a client sees %s", s.tier, code)
 			}
 		}
-		if !s.guard.Closed() {
-			t.Errorf("the breaker of the %s is open", s.tier)
+		if p.breakerOpen(part) {
+			t.Errorf("the breaker of %s is open", part)
 		}
 	}
 }

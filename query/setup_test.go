@@ -137,6 +137,18 @@ func (p *process) counter(name string) (n float64) {
 	return n
 }
 
+// breakerOpen tells whether the breaker of a remote part is not closed.
+func (p *process) breakerOpen(part string) (open bool) {
+	families, err := p.registry.Gather()
+	p.w.must(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			open = open || f.GetName() == "ordergate_breaker_open" && label(m, "part") == part && m.GetGauge().GetValue() == 1
+		}
+	}
+	return open
+}
+
 func label(m *dto.Metric, name string) string {
 	for _, l := range m.GetLabel() {
 		if l.GetName() == name {
