@@ -476,10 +476,10 @@ func TestFailover(t *testing.T) {
 	}
 	_, err = before.GetOrder(t.Context(), mine, id, next)
 	wantCode(t, err, errcode.SYS004)
-	before.learn(2)
+	before.noteTimeline(2)
 	before.replicas = nil
 	_, err = before.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
-	wantCode(t, err, errcode.SYS002) // its answers count for nothing
+	wantCode(t, err, errcode.SYS002) // its entries count for nothing
 }
 
 // A replica that follows the lost primary has more log than the new one, and says nothing of it.
@@ -633,7 +633,7 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 				if ctx.Err() != nil {
 					return
 				}
-				if err != nil && apierr.From(err).Retryable() { // a busy machine may refuse; what it answers must be right
+				if err != nil && apierr.From(err).Retryable() { // a busy machine may refuse; what it returns must be right
 					refused.Add(1)
 					continue
 				}
@@ -656,7 +656,7 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 	all.Wait()
 	t.Logf("%d reads, %d refused", reads.Load(), refused.Load())
 	if refused.Load() > reads.Load()/10 {
-		t.Error("most of them must be answered")
+		t.Error("most of them must succeed")
 	}
 }
 
@@ -726,7 +726,7 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 			if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != pg.ReadOnlyTransaction {
 				t.Fatalf("%s: %v", s.tier, err)
 			}
-			if code := apierr.From(refusal(err, false)).Code; code != errcode.SYS001 {
+			if code := apierr.From(toClientError(err, false)).Code; code != errcode.SYS001 {
 				t.Fatalf("%s: a client sees %s", s.tier, code)
 			}
 		}

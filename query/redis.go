@@ -181,8 +181,9 @@ func decode(name string, b []byte) *Entry {
 	}
 	lines := bytes.SplitN(b[restAt+8:], []byte("\n"), 3)
 	return &Entry{
-		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]), LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
-		Token: string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
+		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]),
+		LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
+		Token:    string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
 	}
 }
 

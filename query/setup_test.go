@@ -30,10 +30,10 @@ import (
 )
 
 var (
-	mine     = order.Owner{Account: 7, Mode: "test"}
-	foreign  = order.Owner{Account: 8, Mode: "test"}
-	mineLive = order.Owner{Account: 7, Mode: "live"}
-	anyToken = token.Token{}
+	mine       = order.Owner{Account: 7, Mode: "test"}
+	otherOwner = order.Owner{Account: 8, Mode: "test"}
+	mineLive   = order.Owner{Account: 7, Mode: "live"}
+	anyToken   = token.Token{}
 )
 
 type orderFilter = api.ListOrdersParams
@@ -297,7 +297,7 @@ func revOf(t testing.TB, a View) int64 {
 	return rev
 }
 
-// tokenOf reads the token of an answer.
+// tokenOf reads the token of a View.
 func (w *world) tokenOf(a View) token.Token {
 	w.Helper()
 	t, ok := w.signer.Parse(a.Token)

@@ -84,7 +84,7 @@ func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	switch {
 	case err == nil:
 		g.breaker.RecordSuccess()
-	case context.Cause(limited) == errTimeout: //nolint:errorlint // a cause is not wrapped
+	case errors.Is(context.Cause(limited), errTimeout):
 		g.breaker.RecordFailure()
 		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
 	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003:
