@@ -117,16 +117,16 @@ func refusedAtOnce(err error) bool {
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
 // statement is in the entry; nothing in the entry is later than the position after it. On a primary the last commit before the
-// statement may be durable and not yet visible.
+// statement may be durable and not yet visible. If the position moved, the row is read again: the token names its revision only if
+// that was still the latest at the token's position.
 func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := q.timeline()
-	p := &positionedQuery{pool: s.pool}
-	var f found
+	p, f, latest := &positionedQuery{pool: s.pool}, found{}, found{}
 	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
-		defer p.close(&err)
-		if f, err = get(ctx, querydb.New(p)); errors.Is(err, pgx.ErrNoRows) {
-			f, err = found{}, nil
+		f, err = p.fetch(ctx, get)
+		if latest = f; err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
+			latest, err = (&positionedQuery{pool: s.pool}).fetch(ctx, get)
 		}
 		return err
 	})
@@ -145,7 +145,11 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 	if !p.before.Standby {
 		e.KnownAt--
 	}
-	e.Token = q.cfg.Signer.Sign(token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn), Key: e.Key, Rev: e.Rev})
+	t := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
+	if latest.rev == f.rev {
+		t.Key, t.Rev = e.Key, e.Rev
+	}
+	e.Token = q.cfg.Signer.Sign(t)
 	return e, nil
 }
 
@@ -216,6 +220,15 @@ func (p *positionedQuery) QueryRow(ctx context.Context, sql string, args ...any)
 // Exec implements querydb.DBTX.
 func (p *positionedQuery) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return pgconn.CommandTag{}, errors.New("query: the read side does not write")
+}
+
+// fetch runs get between the two positions.
+func (p *positionedQuery) fetch(ctx context.Context, get fetch) (f found, err error) {
+	defer p.close(&err)
+	if f, err = get(ctx, querydb.New(p)); errors.Is(err, pgx.ErrNoRows) {
+		f, err = found{}, nil
+	}
+	return f, err
 }
 
 // close reads the second position and gives the connection back.
