@@ -26,7 +26,7 @@ const (
 type Entry struct {
 	Body         view.Body
 	Token        string // X-Consistency-Token
-	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for what is not one row
+	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for lists and rows that are not cached
 	Rev          int64  // counts the row's changes; 0: there is no row
 	KnownAt      uint64 // no commit up to this position of the log can be missing
 	Timeline     uint32 // of that log
@@ -91,10 +91,10 @@ func (s *lruEntry) store(e *Entry, now time.Time) *Entry {
 	}
 }
 
-// requirement is what an entry must satisfy to be served.
+// requirement has the conditions that an entry must satisfy to be served.
 type requirement struct {
 	token   token.Token
-	of      key   // the row; zero for what is not one row
+	of      key   // the row; zero if it is not cached
 	minRev  int64 // an entry below this revision is known to be old
 	primary bool  // only the primary may be read
 	behind  bool  // a cache has an entry that is only not as new as the token

@@ -58,10 +58,10 @@ func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*
 // read asks a replica that satisfies r, for which it waits up to catchUp, else the primary. If the primary is away, a disconnected
 // replica may serve a row, but not the lack of one.
 func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, error) {
-	otherTimeline := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows what became of that timeline
+	otherTimeline := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows its end
 	behind := r.behind || otherTimeline && len(q.replicas) > 0
 	var disconnected *Entry
-	if len(q.replicas) > 0 && !otherTimeline && !r.primary && r.token.LSN != token.NoPosition {
+	if !otherTimeline && !r.primary && r.token.LSN != token.NoPosition {
 		var e *Entry
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
 			if e, disconnected = q.askReplicas(ctx, r.of, get); e != nil && r.satisfiedBy(e) {

@@ -1,7 +1,7 @@
 // Package query is the read side. It reads from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
 // state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
-// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces what a write made old, and
-// list.go pages what is not cached.
+// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces the entries of changed rows, and
+// list.go pages the lists, which are not cached.
 package query
 
 import (

@@ -174,7 +174,7 @@ func (e *Entry) encoded(name string) []byte {
 	return b
 }
 
-// decode reads what encoded wrote under the same name. nil: the checksum does not match.
+// decode is the inverse of encoded, under the same name. nil: the checksum does not match.
 func decode(name string, b []byte) *Entry {
 	if len(b) < restAt || string(b[sumAt:restAt]) != string(checksum(name, b)) {
 		return nil

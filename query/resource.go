@@ -66,7 +66,7 @@ func (k key) read(ctx context.Context, db *querydb.Queries) (found, error) {
 	return resources[k.kind].read(ctx, db, k)
 }
 
-// name is the row as tokens name it; empty for what is not one row.
+// name is the row as tokens name it; empty for a list and for a row that is not cached.
 func (k key) name() string {
 	if k == (key{}) {
 		return ""

@@ -37,7 +37,7 @@ type operation struct {
 	} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses map[string]documentedResponse `json:"responses"`
 	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may return
-	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are read, and the handler decodes them
+	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are read; the handler decodes them
 	Stream    bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
 
 	method     string

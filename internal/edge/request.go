@@ -63,7 +63,7 @@ func newRequest(ctx context.Context, c echo.Context) *request {
 	}
 	return &request{
 		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &anonymous,
-		page: query.Page{Limit: 20}, // the contract's default
+		parameters: map[string]string{}, page: query.Page{Limit: 20}, // the contract's default
 	}
 }
 
@@ -119,9 +119,6 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	case "X-Consistency-Token":
 		r.token, ok = s.cfg.Signer.Parse(value)
 	default:
-		if r.parameters == nil {
-			r.parameters = map[string]string{}
-		}
 		r.parameters[name] = value
 	}
 	return ok
