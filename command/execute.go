@@ -364,7 +364,7 @@ func toClientError(err error) error {
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return e
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) { // the guard ends a context by cancelling it
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return apierr.E(errcode.SYS003, apierr.Cause(err))
 	}
 	if pg.Infrastructure(err) {

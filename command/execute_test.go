@@ -661,10 +661,7 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 			t.Error(got, c.err)
 		}
 	}
-	if !b.guard.Closed() {
-		t.Error("the breaker opened")
-	}
-	if c := b.call("placeOrder", b.place("A")); true {
+	if c := b.call("placeOrder", b.place("A")); true { // an open breaker would refuse it
 		b.executeAll(t.Context(), []*call{c})
 		if got := got(c); got != "202" {
 			t.Error(got)

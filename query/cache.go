@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -10,12 +9,12 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
-	"github.com/ordergate/ordergate/order"
 )
 
-// How old an entry may be. Without a token a read is at most staleAfter behind the tier below the LRU.
+// The greatest ages of an entry. Without a token a read is at most staleAfter behind the tier below the LRU.
 const (
 	refreshAfter = 1500 * time.Millisecond // one caller loads the entry anew while the others still get it
 	staleAfter   = 2 * time.Second         // every caller waits for the load
@@ -23,11 +22,11 @@ const (
 	redisFor     = 10 * time.Second        // TTL in Redis. A reader without a token sees a lost invalidation for at most this long
 )
 
-// Entry is the finished answer of one row, and the state of the database that it shows.
+// Entry is the finished response of one row, and the state of the database that it shows.
 type Entry struct {
 	Body         view.Body
 	Token        string // X-Consistency-Token
-	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for what is not one row
+	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for lists and rows that are not cached
 	Rev          int64  // counts the row's changes; 0: there is no row
 	KnownAt      uint64 // no commit up to this position of the log can be missing
 	Timeline     uint32 // of that log
@@ -40,10 +39,10 @@ type Entry struct {
 	noLSN        bool                      // its token has no position: not for other clients
 }
 
-// answers is the rule of freshness: an entry answers a token of its own timeline if it has reached the token's position, or if it
-// is the token's row with at least its revision. The zero token asks for nothing. A token without a position is the greatest that its
+// satisfies is the rule of freshness: an entry satisfies a token of its own timeline if it has reached the token's position, or if it
+// is the token's row with at least its revision. The zero token demands nothing. A token without a position is the greatest that its
 // client ever has: the client keeps it and may have seen later revisions, so its row's revision proves nothing.
-func (e *Entry) answers(t token.Token) bool {
+func (e *Entry) satisfies(t token.Token) bool {
 	ownRow := t.Key != "" && t.Key == e.Key && e.Rev >= t.Rev && t.LSN != token.NoPosition
 	return t.Timeline == 0 || t.Timeline == e.Timeline && (e.KnownAt >= t.LSN || ownRow)
 }
@@ -78,37 +77,37 @@ func (q *Queries) entry(k key) *lruEntry {
 	return s
 }
 
-// keep stores an entry, unless the present one is newer, and returns the one that is the answer.
-func (s *lruEntry) keep(e *Entry, now time.Time) *Entry {
+// store replaces the value by an entry, unless the value is newer, and returns the newer of them.
+func (s *lruEntry) store(e *Entry, now time.Time) *Entry {
 	for {
-		old, answer, next := s.value.Load(), e, *e
+		old, newest, next := s.value.Load(), e, *e
 		if old != nil && old.newer(e) {
-			answer, next = &next, *old
+			newest, next = &next, *old
 		}
 		next.tier, next.checked = tierLRU, now
 		if s.value.CompareAndSwap(old, &next) {
-			return answer
+			return newest
 		}
 	}
 }
 
-// requirement is what the answer of a read must meet.
+// requirement has the conditions that an entry must satisfy to be served.
 type requirement struct {
 	token   token.Token
-	of      key   // the row; zero for what is not one row
-	minRev  int64 // an answer below this revision is known to be old
-	primary bool  // only the primary may answer
-	behind  bool  // a cache has an entry that only the token refuses
+	of      key   // the row; zero if it is not cached
+	minRev  int64 // an entry below this revision is known to be old
+	primary bool  // only the primary may be read
+	behind  bool  // a cache has an entry that is only not as new as the token
 }
 
-func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.answers(r.token) }
+func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.satisfies(r.token) }
 
-// get answers a read of one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no
-// such row the error is the resource's notFound, at once for a forged id.
-func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id order.ID, text string, t token.Token) (View, error) {
-	k, r, now := what.row(owner, id, text), &resources[what], q.cfg.Now()
+// get serves one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no such row the
+// error is the resource's notFound, at once for a forged id.
+func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
+	r, now := &resources[k.kind], q.cfg.Now()
 	if s, ok := q.lru.Get(k); ok {
-		if e := s.value.Load(); e != nil && e.Timeline == q.timeline() && e.Rev >= s.minRev.Load() && e.answers(t) {
+		if e := s.value.Load(); e != nil && e.Timeline == q.timeline() && e.Rev >= s.minRev.Load() && e.satisfies(t) {
 			if age := now.Sub(e.checked); age < missFor || e.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go func() {
@@ -120,11 +119,11 @@ func (q *Queries) get(ctx context.Context, what kind, owner order.Owner, id orde
 			}
 		}
 	}
-	return q.answer(ctx, request{r.operation, t, id, r.notFound}, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
+	return q.serve(ctx, request{r.operation, t, k.id, r.notFound}, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
 }
 
-// load asks the tiers below the LRU, once for all callers of the same key. A caller that needs more than the shared answer asks
-// again, the third time alone. A caller that leaves does not end the load that others wait for.
+// load asks the tiers below the LRU, once for all callers of the same key. A caller whose requirement the shared entry does not
+// satisfy asks again, the third time alone. A caller that leaves does not end the load that others wait for.
 func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error) {
 	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
 		q.lru.Purge() // revisions of a lost timeline mean nothing
@@ -132,12 +131,16 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 	for try := 1; ; try++ {
 		s, mine := q.entry(k), false
 		r := requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
+		through := func(ctx context.Context) (e *Entry, err error) {
+			err = panics.Catch(func() (err error) { e, err = q.loadThrough(ctx, s, r); return err })
+			return e, err
+		}
 		if try == 3 {
-			return q.loadThrough(ctx, s, r)
+			return through(ctx)
 		}
 		flight := q.flights.DoChan(k.String(), func() (any, error) {
 			mine = true
-			return q.loadThrough(context.WithoutCancel(ctx), s, r)
+			return through(context.WithoutCancel(ctx))
 		})
 		select {
 		case <-ctx.Done():
@@ -145,25 +148,19 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 		case f := <-flight:
 			e, _ := f.Val.(*Entry)
 			if mine || f.Err == nil && r.satisfiedBy(e) || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
-				return e, f.Err // a failure is that of all; only SYS_004 depends on a caller's token
+				return e, f.Err // an error is that of all callers; only SYS_004 depends on a caller's token
 			}
 		}
 	}
 }
 
-// loadThrough asks Redis, then the databases, and stores the answer in the tiers above. If the LRU has something newer, that is the
-// answer.
-func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (_ *Entry, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("query: panic: %v", p)
-		}
-	}()
+// loadThrough asks Redis, then the databases, and stores the entry in the tiers above. It returns the LRU's entry if that is newer.
+func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (*Entry, error) {
 	e, err := q.fromRedis(ctx, r.of)
 	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {
 		v := s.value.Load()
-		r.behind = e != nil && !e.answers(r.token) || v != nil && !v.answers(r.token)
+		r.behind = e != nil && !e.satisfies(r.token) || v != nil && !v.satisfies(r.token)
 		if e, err = q.fromDatabase(ctx, r, r.of.read); err != nil {
 			return nil, err
 		}
@@ -171,5 +168,5 @@ func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (
 			_ = q.redis.put(ctx, false, e)
 		}
 	}
-	return s.keep(e, q.cfg.Now()), nil
+	return s.store(e, q.cfg.Now()), nil
 }

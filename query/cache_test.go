@@ -42,13 +42,13 @@ func TestFreshnessRule(t *testing.T) {
 		"a list's token has no row that could help": {token.Token{Timeline: 2, LSN: 101, Rev: 0}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if e.answers(c.token) != c.want {
-				t.Errorf("%+v answers %+v: %v", e, c.token, !c.want)
+			if e.satisfies(c.token) != c.want {
+				t.Errorf("%+v satisfies %+v: %v", e, c.token, !c.want)
 			}
 		})
 	}
 	list := Entry{KnownAt: 100, Timeline: 2}
-	if list.answers(token.Token{Timeline: 2, LSN: 101}) {
+	if list.satisfies(token.Token{Timeline: 2, LSN: 101}) {
 		t.Error("two empty keys are no row in common")
 	}
 }
@@ -63,7 +63,7 @@ func TestTheNewestEntryStays(t *testing.T) {
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		var s lruEntry
 		for _, e := range all {
-			s.keep(e, at)
+			s.store(e, at)
 		}
 		if h := s.value.Load(); h.Timeline != 2 || h.Rev != 2 {
 			t.Fatalf("%+v stays", h)
@@ -137,14 +137,14 @@ func TestServedByIsTrueForEachTier(t *testing.T) {
 		return a
 	}
 	one, other := w.process(), w.process()
-	answers := []View{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
+	views := []View{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
 	w.advance(1200 * time.Millisecond)
-	answers = append(answers, check(one, "lru", 1))
+	views = append(views, check(one, "lru", 1))
 	w.advance(4 * time.Second)
-	answers = append(answers, check(one, "redis", 5), check(one, "lru", 5)) // the database was read then
-	answers = append(answers, check(w.process(withoutRedis), "replica", 0), check(w.process(func(c *Config) { c.Redis, c.Replicas = nil, nil }), "primary", 0))
-	for _, a := range answers[1:] {
-		if string(a.Bytes) != string(answers[0].Bytes) || a.ETag != answers[0].ETag || a.ETag == "" || a.Token == "" {
+	views = append(views, check(one, "redis", 5), check(one, "lru", 5)) // the database was read then
+	views = append(views, check(w.process(withoutRedis), "replica", 0), check(w.process(func(c *Config) { c.Redis, c.Replicas = nil, nil }), "primary", 0))
+	for _, a := range views[1:] {
+		if string(a.Bytes) != string(views[0].Bytes) || a.ETag != views[0].ETag || a.ETag == "" || a.Token == "" {
 			t.Errorf("the tiers differ: %s %s", a.ETag, a.Bytes)
 		}
 	}
@@ -157,7 +157,7 @@ func TestForeignOwnerNeverSeesAnEntry(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	_, written := p.write(mine, id) // in LRU and Redis
 	w.synced(w.ReplicaURL)
-	for _, owner := range []order.Owner{foreign, mineLive, {}} {
+	for _, owner := range []order.Owner{otherOwner, mineLive, {}} {
 		for _, tok := range []token.Token{anyToken, written} {
 			for range 2 { // the second time the 404 is remembered
 				_, err := p.GetOrder(t.Context(), owner, id, tok)
@@ -173,12 +173,12 @@ func TestForeignOwnerNeverSeesAnEntry(t *testing.T) {
 		t.Errorf("its owner sees %d", rev)
 	}
 	w.product(mine, "LAMP", "mine")
-	w.product(foreign, "LAMP", "theirs")
+	w.product(otherOwner, "LAMP", "theirs")
 	w.synced(w.ReplicaURL)
 	for range 2 {
 		a, err := p.GetProduct(t.Context(), mine, "LAMP", anyToken)
 		w.must(err)
-		b, err := p.GetProduct(t.Context(), foreign, "LAMP", anyToken)
+		b, err := p.GetProduct(t.Context(), otherOwner, "LAMP", anyToken)
 		w.must(err)
 		if string(a.Bytes) == string(b.Bytes) {
 			t.Error("two accounts have one product")
@@ -228,7 +228,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 		if got, _ := reader.get(mine, id, anyToken); got != rev {
 			t.Fatalf("read %d", got)
 		}
-		if kept := reader.entry(k).keep(old, w.now()); kept == old || kept.Rev != rev {
+		if kept := reader.entry(k).store(old, w.now()); kept == old || kept.Rev != rev {
 			t.Fatalf("the LRU has %d", kept.Rev)
 		}
 	}
@@ -264,13 +264,13 @@ func TestEntriesInRedisLiveTenSeconds(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
 	p.get(mine, id, anyToken)
-	_, err := p.GetOrder(t.Context(), foreign, id, anyToken)
+	_, err := p.GetOrder(t.Context(), otherOwner, id, anyToken)
 	wantCode(t, err, errcode.ORD001)
 	written := w.place(mine, time.Hour)
 	p.write(mine, written)
 	client := w.redisClient(w.RedisURL)
 	for k, most := range map[key]time.Duration{
-		orders.row(mine, id, ""): 10 * time.Second, orders.row(foreign, id, ""): time.Second, orders.row(mine, written, ""): 10 * time.Second,
+		orders.row(mine, id, ""): 10 * time.Second, orders.row(otherOwner, id, ""): time.Second, orders.row(mine, written, ""): 10 * time.Second,
 	} {
 		if ttl := client.PTTL(t.Context(), w.name(p, k)).Val(); ttl <= most/2 || ttl > most {
 			t.Errorf("%v lives %v, want at most %v", k, ttl, most)
@@ -415,7 +415,7 @@ func TestACallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	})
 }
 
-// A strong caller joins the load of a weak one and must not be given its answer.
+// A strong caller joins the load of a weak one and must not be given its entry.
 func TestWhoNeedsMoreThanTheLoadThatRunsAsksAgain(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
@@ -603,7 +603,7 @@ func TestRedisValues(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := w.process()
-	ours, theirs, other := w.place(mine, time.Hour), w.place(foreign, time.Hour), w.place(mine, time.Hour)
+	ours, theirs, other := w.place(mine, time.Hour), w.place(otherOwner, time.Hour), w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
 	k := orders.row(mine, ours, "")
 	name := w.name(p, k)
@@ -635,7 +635,7 @@ func TestRedisValues(t *testing.T) {
 		w.must(err)
 		return b
 	}
-	p.write(foreign, theirs)
+	p.write(otherOwner, theirs)
 	p.write(mine, other)
 	p.write(mine, ours)
 	own := at(k)
@@ -646,7 +646,7 @@ func TestRedisValues(t *testing.T) {
 	w.synced(w.ReplicaURL)
 	for what, b := range map[string][]byte{
 		"empty": {}, "cut in its body": own[:len(own)-10], "cut in its head": own[:10], "one bit flipped": flipped, "one bit of its revision flipped": promoted,
-		"another account's": at(orders.row(foreign, theirs, "")), "another key's": at(orders.row(mine, other, "")),
+		"another account's": at(orders.row(otherOwner, theirs, "")), "another key's": at(orders.row(mine, other, "")),
 	} {
 		t.Run("a miss: "+what, func(t *testing.T) {
 			w.must(p.cfg.Redis.Set(t.Context(), name, b, time.Minute).Err())
@@ -657,7 +657,7 @@ func TestRedisValues(t *testing.T) {
 			if n := reader.counter("ordergate_cache_corrupt_total"); n == 0 {
 				t.Error("it is not counted")
 			}
-			if !reader.redis.guard.Closed() {
+			if reader.breakerOpen("redis") {
 				t.Error("it counts as a failure of Redis")
 			}
 		})

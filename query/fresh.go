@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -43,7 +42,7 @@ func newServer(pool *pgxpool.Pool, tier, name string, registry prometheus.Regist
 	})}
 }
 
-// fromDatabase reads and encodes an answer that no cache has. The errors are those that a client sees.
+// fromDatabase reads and encodes an entry that no cache has. The errors are those that a client sees.
 func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*Entry, error) {
 	e, err := q.read(ctx, r, get)
 	if err != nil {
@@ -57,20 +56,20 @@ func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*
 }
 
 // read asks a replica that satisfies r, for which it waits up to catchUp, else the primary. If the primary is away, a disconnected
-// replica may answer, but not that there is no row.
+// replica may serve a row, but not the lack of one.
 func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, error) {
-	foreign := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows what became of that timeline
-	behind := r.behind || foreign && len(q.replicas) > 0
+	otherTimeline := r.token.Timeline != 0 && r.token.Timeline != q.timeline() // only the primary knows its end
+	behind := r.behind || otherTimeline && len(q.replicas) > 0
 	var disconnected *Entry
-	if len(q.replicas) > 0 && !foreign && !r.primary && r.token.LSN != token.NoPosition {
+	if !otherTimeline && !r.primary && r.token.LSN != token.NoPosition {
 		var e *Entry
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
 			if e, disconnected = q.askReplicas(ctx, r.of, get); e != nil && r.satisfiedBy(e) {
 				return e, nil
 			}
-			late := e != nil && !e.answers(r.token)
-			behind = behind || late
-			if !late || time.Now().After(deadline) {
+			lagging := e != nil && !e.satisfies(r.token)
+			behind = behind || lagging
+			if !lagging || time.Now().After(deadline) {
 				break
 			}
 		}
@@ -83,17 +82,17 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 		if broken(err) && disconnected != nil && disconnected.Rev > 0 && r.satisfiedBy(disconnected) {
 			return disconnected, nil
 		}
-		return nil, refusal(err, behind || disconnected != nil)
+		return nil, toClientError(err, behind || disconnected != nil)
 	}
 	visible := *e
 	visible.KnownAt++ // a commit at that very position is durable, but nobody can have seen it yet
-	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.answers(r.token) {
+	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.satisfies(r.token) {
 		return e, nil
 	}
-	return nil, refusal(errors.New("query: not as new as the token"), true)
+	return nil, toClientError(errors.New("query: not as new as the token"), true)
 }
 
-// askReplicas asks the replicas in turn until one can speak for the primary. A disconnected one cannot: its entry is returned beside.
+// askReplicas asks the replicas in turn until a connected one has an entry. The entry of a disconnected one is returned beside.
 func (q *Queries) askReplicas(ctx context.Context, of key, get fetch) (e, disconnected *Entry) {
 	for range q.replicas {
 		next := q.replicas[int(q.nextReplica.Add(1)%uint32(len(q.replicas)))]
@@ -110,24 +109,24 @@ func (q *Queries) askReplicas(ctx context.Context, of key, get fetch) (e, discon
 	return nil, disconnected
 }
 
-// refusedAtOnce tells failures that took no time: the next server may be asked.
+// refusedAtOnce tells failures that took no time, an open breaker among them: the next server may be asked.
 func refusedAtOnce(err error) bool {
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || errors.Is(err, circuitbreaker.ErrOpen)
+	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || apierr.From(err).Code == errcode.SYS002
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
-// statement is in the answer; nothing in the answer is later than the position after it. On a primary the last commit before the
-// statement may be durable and not yet visible.
+// statement is in the entry; nothing in the entry is later than the position after it. On a primary the last commit before the
+// statement may be durable and not yet visible. If the position moved, the row is read again: the token names its revision only if
+// that was still the latest at the token's position.
 func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := q.timeline()
-	p := &positionedQuery{pool: s.pool}
-	var f found
+	p, f, latest := &positionedQuery{pool: s.pool}, found{}, found{}
 	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
-		defer p.close(&err)
-		if f, err = get(ctx, querydb.New(p)); errors.Is(err, pgx.ErrNoRows) {
-			f, err = found{}, nil
+		f, err = p.fetch(ctx, get)
+		if latest = f; err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
+			latest, err = (&positionedQuery{pool: s.pool}).fetch(ctx, get)
 		}
 		return err
 	})
@@ -135,7 +134,7 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 		return nil, err
 	}
 	timeline := uint32(p.before.Timeline)
-	q.learn(timeline)
+	q.noteTimeline(timeline)
 	if timeline < known || s.tier == tierPrimary && p.before.Standby {
 		return nil, errTimeline
 	}
@@ -146,21 +145,26 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 	if !p.before.Standby {
 		e.KnownAt--
 	}
-	e.Token = q.cfg.Signer.Sign(token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn), Key: e.Key, Rev: e.Rev})
+	t := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
+	if latest.rev == f.rev {
+		t.Key, t.Rev = e.Key, e.Rev
+	}
+	e.Token = q.cfg.Signer.Sign(t)
 	return e, nil
 }
 
-// timeline is the highest known.
+// timeline is the highest that this process knows.
 func (q *Queries) timeline() uint32 { return max(q.cfg.Timeline(), q.newest.Load()) }
 
-func (q *Queries) learn(timeline uint32) {
+// noteTimeline keeps the highest timeline that a server reported.
+func (q *Queries) noteTimeline(timeline uint32) {
 	for old := q.newest.Load(); timeline > old; old = q.newest.Load() {
 		q.newest.CompareAndSwap(old, timeline)
 	}
 }
 
-// refusal is the error that a client sees of a failed read. behind: something could be read, but not as new as the token.
-func refusal(err error, behind bool) error {
+// toClientError is the error that a client sees of a failed read. behind: something could be read, but not as new as the token.
+func toClientError(err error, behind bool) error {
 	switch {
 	case !broken(err):
 		return err
@@ -170,8 +174,8 @@ func refusal(err error, behind bool) error {
 	return apierr.E(errcode.SYS002, apierr.Cause(err))
 }
 
-// broken tells a failure of a remote part from what a healthy one may answer, and from our own queue for it, which is full. Our sessions
-// are read-only, so 25006 speaks of a query of ours that writes, not of a primary that became read-only.
+// broken tells the failures of a remote part from errors that a healthy one may return, and from our own queue for it, which is full.
+// Our sessions are read-only, so 25006 is about a query of ours that writes, not about a primary that became read-only.
 func broken(err error) bool {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code != pg.ReadOnlyTransaction && pg.Unavailable(refused.Code)
@@ -216,6 +220,15 @@ func (p *positionedQuery) QueryRow(ctx context.Context, sql string, args ...any)
 // Exec implements querydb.DBTX.
 func (p *positionedQuery) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return pgconn.CommandTag{}, errors.New("query: the read side does not write")
+}
+
+// fetch runs get between the two positions.
+func (p *positionedQuery) fetch(ctx context.Context, get fetch) (f found, err error) {
+	defer p.close(&err)
+	if f, err = get(ctx, querydb.New(p)); errors.Is(err, pgx.ErrNoRows) {
+		f, err = found{}, nil
+	}
+	return f, err
 }
 
 // close reads the second position and gives the connection back.

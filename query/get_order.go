@@ -11,9 +11,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// GetOrder answers an order. ORD_001: the owner has none with this id.
+// GetOrder returns an order. ORD_001: the owner has none with this id.
 func (q *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
-	return q.get(ctx, orders, owner, id, "", t)
+	return q.get(ctx, orders.row(owner, id, ""), t)
 }
 
 func readOrder(ctx context.Context, db *querydb.Queries, k key) (found, error) {

@@ -14,10 +14,10 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// GetSaga answers how far an order's saga is. ORD_001: there is no such order.
+// GetSaga returns how far an order's saga is. ORD_001: there is no such order.
 func (q *Queries) GetSaga(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
 	r := request{operation: "getOrderSaga", token: t, id: id, notFound: errcode.ORD001}
-	return q.answerUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	return q.serveUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		rows, err := db.GetSaga(ctx, querydb.GetSagaParams{Account: owner.Account, Mode: owner.Mode, ID: uuid.UUID(id)})
 		return found{int64(len(rows)), func() (view.Body, error) { return view.Finish(saga(id, rows), 0) }}, err
 	})

@@ -20,7 +20,7 @@ type Page struct {
 	Cursor string // next_cursor of the page before; empty: the first
 }
 
-// list is a query that answers rows R as items I, a page at a time.
+// list is a query that returns rows R as items I, a page at a time.
 type list[R, I any] struct {
 	request
 	owner    order.Owner
@@ -30,15 +30,15 @@ type list[R, I any] struct {
 	item     func(R) (I, error)
 }
 
-// answerPage answers a page. A list that has a notFound is never empty: no row at its beginning means that there is no such resource.
+// servePage serves a page. A list that has a notFound is never empty: no row at its beginning means that there is no such resource.
 // REQ_012: the cursor is not one of this list.
-func answerPage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Page) (View, error) {
+func servePage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Page) (View, error) {
 	scope := fmt.Sprintf("%s %d %q %q", l.operation, l.owner.Account, l.owner.Mode, l.filters)
 	after, ok := q.openCursor(scope, page.Cursor)
 	if !ok {
 		return View{}, apierr.E(errcode.REQ012)
 	}
-	return q.answerUncached(ctx, l.request, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	return q.serveUncached(ctx, l.request, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		rows, err := l.rows(ctx, db, after, int32(page.Limit)+1)
 		if l.notFound != "" && after == "" && len(rows) == 0 {
 			return found{}, err
@@ -69,7 +69,7 @@ func (q *Queries) cursor(scope, position string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(position)) + "." + q.cfg.Cursors.MAC(scope+"\x00"+position)
 }
 
-// openCursor is the position that a cursor of the same list holds; no cursor holds the empty one.
+// openCursor is the position in a cursor of the same list; without a cursor it is the empty one.
 func (q *Queries) openCursor(scope, cursor string) (position string, ok bool) {
 	if cursor == "" {
 		return "", true

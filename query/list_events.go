@@ -15,15 +15,17 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// ListOrderEvents answers a page of an order's events, the oldest first. ORD_001: there is no such order; REQ_012: the cursor is
+// ListOrderEvents returns a page of an order's events, the oldest first. ORD_001: there is no such order; REQ_012: the cursor is
 // not one of this order.
 func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id order.ID, page Page, t token.Token) (View, error) {
-	return answerPage(ctx, q, list[querydb.ListOrderEventsRow, event]{
+	return servePage(ctx, q, list[querydb.ListOrderEventsRow, event]{
 		request: request{operation: "listOrderEvents", token: t, id: id, notFound: errcode.ORD001}, // every order has a first event
 		owner:   owner, filters: []string{id.Format(order.PrefixOrder)},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrderEventsRow, error) {
 			version, _ := strconv.ParseInt(after, 10, 64) // of the empty position: 0
-			return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: version, Page: limit})
+			return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{
+				Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: version, Page: limit,
+			})
 		},
 		position: func(row querydb.ListOrderEventsRow) string { return strconv.FormatInt(row.Version, 10) },
 		item: func(row querydb.ListOrderEventsRow) (event, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// ListOrders answers a page of orders, the newest first. The times of the filters are cut to milliseconds. REQ_012: the cursor is not
+// ListOrders returns a page of orders, the newest first. The times of the filters are cut to milliseconds. REQ_012: the cursor is not
 // one of this owner and these filters.
 func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListOrdersParams, page Page, t token.Token) (View, error) {
 	p := querydb.ListOrdersParams{
@@ -26,7 +26,7 @@ func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListO
 	if f.CreatedTo != nil {
 		p.Before = smallestID(f.CreatedTo.Time)
 	}
-	return answerPage(ctx, q, list[querydb.ListOrdersRow, api.Order]{
+	return servePage(ctx, q, list[querydb.ListOrdersRow, api.Order]{
 		request: request{operation: "listOrders", token: t},
 		owner:   owner, filters: []string{p.Status, p.CustomerRef, p.FromID.String(), p.Before.String()},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrdersRow, error) {

@@ -16,9 +16,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// GetProduct answers a product. CAT_001: the owner has none with this sku.
+// GetProduct returns a product. CAT_001: the owner has none with this sku.
 func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	return q.get(ctx, products, owner, order.ID{}, sku, t)
+	return q.get(ctx, products.row(owner, order.ID{}, sku), t)
 }
 
 func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error) {
@@ -32,11 +32,11 @@ func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error)
 	}}, err
 }
 
-// ListProducts answers a page of products in the order of their skus: those whose sku or name contains the text q. REQ_012: the
+// ListProducts returns a page of products in the order of their skus: those whose sku or name contains the text q. REQ_012: the
 // cursor is not one of this owner and text.
 func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.ListProductsParams, page Page, t token.Token) (View, error) {
 	text := orZero(f.Q)
-	return answerPage(ctx, q, list[querydb.ListProductsRow, api.Product]{
+	return servePage(ctx, q, list[querydb.ListProductsRow, api.Product]{
 		request: request{operation: "listProducts", token: t},
 		owner:   owner, filters: []string{text},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListProductsRow, error) {
@@ -64,13 +64,15 @@ func product(row querydb.ListProductsRow) (api.Product, error) {
 	return p, nil
 }
 
-// GetInventory answers how much of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
+// GetInventory returns how much of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
 func (q *Queries) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
 	r := request{operation: "getInventory", token: t, notFound: errcode.INV001}
-	return q.answerUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
+	return q.serveUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		row, err := db.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
 		return found{row.Rev, func() (view.Body, error) {
-			return view.Finish(api.Inventory{Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf)}, row.Rev)
+			return view.Finish(api.Inventory{
+				Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf),
+			}, row.Rev)
 		}}, err
 	})
 }

@@ -36,7 +36,7 @@ func decoded[T any](t *testing.T, a View, err error) (v T) {
 		t.Fatal(err)
 	}
 	if a.ETag == "" || a.Token == "" || a.Tier == "" {
-		t.Errorf("incomplete answer: %+v", a)
+		t.Errorf("incomplete View: %+v", a)
 	}
 	return v
 }
@@ -55,7 +55,7 @@ func TestListOrders(t *testing.T) {
 		id := w.insert(mine, w.ids.Mint(begin.Add(time.Duration(i)*time.Minute), 7), customer, status)
 		all = slices.Insert(all, 0, id.Format(order.PrefixOrder))
 	}
-	w.insert(foreign, w.ids.Mint(begin, 8), "a", order.StatusPending)
+	w.insert(otherOwner, w.ids.Mint(begin, 8), "a", order.StatusPending)
 	w.insert(mineLive, w.ids.Mint(begin, 7), "a", order.StatusPending)
 	pages := func(f orderFilter, limit int) (ids []string, n int) {
 		t.Helper()
@@ -122,7 +122,7 @@ func TestListOrders(t *testing.T) {
 			_, err := p.ListOrders(t.Context(), owner, f, Page{1, cursor}, anyToken)
 			wantCode(t, err, errcode.REQ012)
 		}
-		refused(foreign, orderFilter{}, cursor)
+		refused(otherOwner, orderFilter{}, cursor)
 		refused(mineLive, orderFilter{}, cursor)
 		refused(mine, orderFilter{Status: new(api.ListOrdersParamsStatusConfirmed)}, cursor)
 		refused(mine, orderFilter{CustomerRef: new("a")}, cursor)
@@ -239,7 +239,7 @@ func TestProducts(t *testing.T) {
 	for sku, name := range map[string]string{"LAMP-1": "Desk lamp", "LAMP-2": "Floor LAMP", "a.b_c": "100% wool", "SOFA": "Bed with lamp"} {
 		w.product(mine, sku, name)
 	}
-	w.product(foreign, "LAMP-0", "Desk lamp")
+	w.product(otherOwner, "LAMP-0", "Desk lamp")
 	skus := func(q string, limit int) (got []string) {
 		t.Helper()
 		for cursor := ""; ; {
@@ -282,12 +282,12 @@ func TestGetInventory(t *testing.T) {
 	if i := decoded[api.Inventory](t, a, err); i.Available != 117 || i.OnHand != 120 || i.Reserved != 3 || time.Since(i.AsOf.Time) > time.Minute || a.Tier != "replica" {
 		t.Errorf("%+v by %s", i, a.Tier)
 	}
-	_, err = p.GetInventory(t.Context(), foreign, "LAMP", anyToken)
+	_, err = p.GetInventory(t.Context(), otherOwner, "LAMP", anyToken)
 	wantCode(t, err, errcode.INV001)
 }
 
-// A 404 is an answer about the client's data: a reader that goes on with its token sees no older state.
-func TestANotFoundAnswerCarriesAToken(t *testing.T) {
+// A 404 tells about the client's data: a reader that goes on with its token sees no older state.
+func TestANotFoundCarriesAToken(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	lru, redis, replica, primary := w.process(), w.process(), w.process(withoutRedis), w.process(withoutReplicas, withoutRedis)

@@ -1,7 +1,7 @@
-// Package query is the read side. It answers from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
+// Package query is the read side. It reads from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
 // state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
-// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces what a write made old, and
-// list.go pages what is not cached.
+// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces the entries of changed rows, and
+// list.go pages the lists, which are not cached.
 package query
 
 import (
@@ -27,10 +27,10 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Config is what a Queries needs.
+// Config has the dependencies and settings of a Queries.
 type Config struct {
 	Primary     *pgxpool.Pool   // for reads alone: as many reads run at once as it has connections. So for each replica
-	Replicas    []*pgxpool.Pool // asked in turn; none: the primary answers
+	Replicas    []*pgxpool.Pool // asked in turn; none: the primary is read
 	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
 	RedisPrefix string          // of every key and channel
 	Signer      token.Signer    // of consistency tokens
@@ -38,25 +38,26 @@ type Config struct {
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
 	LRUSize     int                         // entries
-	OnChange    func(key string, rev int64) // called for every change of a row that this process learns of, more than once for some; must not block
+	OnChange    func(key string, rev int64) // called for every change of a row that this process hears of, at least once; must not block
 	Now         func() time.Time
 	Log         *zap.Logger
 	Metrics     prometheus.Registerer
 	Tracer      trace.Tracer
 }
 
-// View is the response to a query, ready to be sent. A not-found error comes with a View without a body: it is an answer, too.
+// View is the response to a query, ready to be sent. A not-found error comes with a View without a body.
 type View struct {
 	view.Body
 	Token string // X-Consistency-Token
-	Tier  string // X-Served-By: lru, redis, replica or primary. Empty: a forged id was refused without a look-up
+	Tier  string // X-Served-By: lru, redis, replica or primary. empty: a forged id was refused without a look-up
 	Age   int    // whole seconds since a database was read, or written
 }
 
 const tierLRU, tierRedis, tierReplica, tierPrimary = "lru", "redis", "replica", "primary"
 
-// Queries answers queries. It is safe for concurrent use. Every query may refuse with SYS_002 (no database can be read), SYS_004 (a
-// database can be read, but not in a state as new as the token) and RATE_003 (too many reads wait for a database), all retryable.
+// Queries are the read side's operations. Safe for concurrent use. Every query may refuse with SYS_002 (no database can be read),
+// SYS_004 (a database can be read, but not in a state as new as the token) and RATE_003 (too many reads wait for a database), all
+// retryable.
 type Queries struct {
 	cfg           Config
 	lru           *lru.TwoQueueCache[key, *lruEntry]
@@ -80,13 +81,17 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg:    c,
-		served: m.NewCounterVec(prometheus.CounterOpts{Name: "ordergate_reads_total", Help: "Answers by query and tier."}, []string{"query", "tier"}),
+		cfg: c,
+		served: m.NewCounterVec(prometheus.CounterOpts{
+			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
+		}, []string{"query", "tier"}),
 		loads: m.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_read_load_seconds", Help: "Time that a tier below the LRU took, successful or not.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .3},
 		}, []string{"tier"}),
-		behind: m.NewCounter(prometheus.CounterOpts{Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough."}),
+		behind: m.NewCounter(prometheus.CounterOpts{
+			Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough.",
+		}),
 	}
 	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
@@ -105,28 +110,29 @@ func New(c Config) (*Queries, error) {
 // request is one read of an operation.
 type request struct {
 	operation string       // operationId
-	token     token.Token  // the answer is at least as new
-	id        order.ID     // of the resource that it is about; zero: not asked by an id of ours
-	notFound  errcode.Code // if there is no such resource; empty: there is always an answer
+	token     token.Token  // the response is at least as new
+	id        order.ID     // of the resource; zero: it has no id of ours
+	notFound  errcode.Code // if there is no such resource; empty: there always is one
 }
 
-// answer finds the entry that answers a request. A forged id is refused without a look: nothing was read, so its token asks for nothing.
-func (q *Queries) answer(ctx context.Context, r request, find func(context.Context) (*Entry, error)) (View, error) {
+// serve returns the View of the entry that load reads. A forged id is refused without a look-up: its token demands nothing, because
+// nothing was read.
+func (q *Queries) serve(ctx context.Context, r request, load func(context.Context) (*Entry, error)) (View, error) {
 	if !r.id.IsZero() && !q.cfg.IDs.Genuine(r.id) {
 		return View{Token: q.cfg.Signer.Sign(token.Token{})}, apierr.E(r.notFound)
 	}
 	ctx, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
 	defer span.End()
-	e, err := find(ctx)
+	e, err := load(ctx)
 	if err != nil {
 		return View{}, err
 	}
 	return show(q.served.WithLabelValues(r.operation, e.tier), e, r.notFound, q.cfg.Now())
 }
 
-// answerUncached answers from a database what no cache keeps.
-func (q *Queries) answerUncached(ctx context.Context, r request, get fetch) (View, error) {
-	return q.answer(ctx, r, func(ctx context.Context) (*Entry, error) {
+// serveUncached serves from a database a response that is not cached.
+func (q *Queries) serveUncached(ctx context.Context, r request, get fetch) (View, error) {
+	return q.serve(ctx, r, func(ctx context.Context) (*Entry, error) {
 		return q.fromDatabase(ctx, requirement{token: r.token, minRev: q.minRev(r.id)}, get)
 	})
 }

@@ -91,21 +91,12 @@ func (c *redisTier) name(ctx context.Context, timeline uint32, k key) (string, e
 	return fmt.Sprintf("%scache3:{%08x:%.8s:%s}", c.prefix, timeline, *master, k), nil
 }
 
-// do makes a call of at most redisTimeout. go-redis minds a context's deadline, not its end, and the guard sets no deadline.
-func (c *redisTier) do(ctx context.Context, call func(context.Context) error) error {
-	return c.guard.Do(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-		defer cancel()
-		return call(ctx)
-	})
-}
-
 func (c *redisTier) channel() string { return c.prefix + "changes" }
 
 // get returns nil if the key has no entry, or one that is corrupt.
 func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	timeline := c.timeline()
-	err = c.do(ctx, func(ctx context.Context) error {
+	err = c.guard.Do(ctx, func(ctx context.Context) error {
 		name, err := c.name(ctx, timeline, k)
 		if err != nil {
 			return err
@@ -127,7 +118,7 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 }
 
 func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {
-	err = c.do(ctx, func(ctx context.Context) error {
+	err = c.guard.Do(ctx, func(ctx context.Context) error {
 		name, err := c.name(ctx, c.timeline(), k)
 		if err == nil {
 			locked, err = c.client.SetNX(ctx, name+":lock", "", lockFor).Result()
@@ -139,7 +130,7 @@ func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {
 
 // put stores the entries where nothing newer is. publish tells every process of them.
 func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) error {
-	return c.do(ctx, func(ctx context.Context) error {
+	return c.guard.Do(ctx, func(ctx context.Context) error {
 		pipe := c.client.Pipeline()
 		for _, e := range entries {
 			name, err := c.name(ctx, e.Timeline, e.of)
@@ -183,15 +174,16 @@ func (e *Entry) encoded(name string) []byte {
 	return b
 }
 
-// decode reads what encoded wrote under the same name. nil: the checksum does not match.
+// decode is the inverse of encoded, under the same name. nil: the checksum does not match.
 func decode(name string, b []byte) *Entry {
 	if len(b) < restAt || string(b[sumAt:restAt]) != string(checksum(name, b)) {
 		return nil
 	}
 	lines := bytes.SplitN(b[restAt+8:], []byte("\n"), 3)
 	return &Entry{
-		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]), LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
-		Token: string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
+		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]),
+		LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
+		Token:    string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
 	}
 }
 

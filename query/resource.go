@@ -12,9 +12,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// resource is a kind of row that the caches keep.
+// resource is a kind of row that is cached.
 type resource struct {
-	operation string       // operationId of the query that answers it
+	operation string       // operationId of its query
 	prefix    string       // of a row's name in tokens and in Redis
 	notFound  errcode.Code // if there is no such row
 	ownIDs    bool         // rows have ids of ours: a forged one needs no look-up, a young one is never missing
@@ -43,16 +43,16 @@ func (r kind) row(owner order.Owner, id order.ID, text string) key {
 	return key{account: owner.Account, kind: r, mode: owner.Mode, id: id, text: text}
 }
 
-// found is what a statement found.
+// found is the result of a statement.
 type found struct {
 	rev    int64                     // of the row; 0: there is none. Of a list: 1
-	encode func() (view.Body, error) // called once if this becomes the answer, when the connection was given back
+	encode func() (view.Body, error) // called once if this is served, after the connection was given back
 }
 
 // fetch runs one statement on a database. pgx.ErrNoRows means that there is no row.
 type fetch func(ctx context.Context, db *querydb.Queries) (found, error)
 
-// key is what entries are kept by. The order of the fields is that which hashes fastest.
+// key identifies an entry. Its fields stand in the order that hashes fastest.
 type key struct {
 	account int32
 	kind    kind
@@ -66,7 +66,7 @@ func (k key) read(ctx context.Context, db *querydb.Queries) (found, error) {
 	return resources[k.kind].read(ctx, db, k)
 }
 
-// name is the row as tokens name it; empty for what is not one row.
+// name is the row as tokens name it; empty for a list and for a row that is not cached.
 func (k key) name() string {
 	if k == (key{}) {
 		return ""

@@ -30,10 +30,10 @@ import (
 )
 
 var (
-	mine     = order.Owner{Account: 7, Mode: "test"}
-	foreign  = order.Owner{Account: 8, Mode: "test"}
-	mineLive = order.Owner{Account: 7, Mode: "live"}
-	anyToken = token.Token{}
+	mine       = order.Owner{Account: 7, Mode: "test"}
+	otherOwner = order.Owner{Account: 8, Mode: "test"}
+	mineLive   = order.Owner{Account: 7, Mode: "live"}
+	anyToken   = token.Token{}
 )
 
 type orderFilter = api.ListOrdersParams
@@ -135,6 +135,18 @@ func (p *process) counter(name string) (n float64) {
 		}
 	}
 	return n
+}
+
+// breakerOpen tells whether the breaker of a remote part is not closed.
+func (p *process) breakerOpen(part string) (open bool) {
+	families, err := p.registry.Gather()
+	p.w.must(err)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			open = open || f.GetName() == "ordergate_breaker_open" && label(m, "part") == part && m.GetGauge().GetValue() == 1
+		}
+	}
+	return open
 }
 
 func label(m *dto.Metric, name string) string {
@@ -285,7 +297,7 @@ func revOf(t testing.TB, a View) int64 {
 	return rev
 }
 
-// tokenOf reads the token of an answer.
+// tokenOf reads the token of a View.
 func (w *world) tokenOf(a View) token.Token {
 	w.Helper()
 	t, ok := w.signer.Parse(a.Token)

@@ -26,26 +26,26 @@ type Key struct {
 	RevokedAt *time.Time
 }
 
-var nobody Key
+var anonymous Key
 
 const (
 	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
-	keyUsable  = time.Minute     // while the database is away
-	keyRetry   = time.Second     // and so often it is asked then
+	keyUsable  = time.Minute     // age of a cached key that is still accepted while the database is away
+	keyRetry   = time.Second     // time between two look-ups of a key while the database is away
 	keysCached = 10_000
 )
 
-// Authenticator tells who a request is from.
+// Authenticator finds the API key of a request.
 type Authenticator struct {
 	find   func(ctx context.Context, hash []byte) (*Key, error) // nil: no such key
 	static map[[32]byte]*Key
 	now    func() time.Time
-	good   lookUps // apart, so that made-up keys push no real one out, and strangers keep none waiting
+	good   lookUps // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
 	others lookUps
 	flight singleflight.Group
 }
 
-// lookUps remembers what was found, and bounds what is looked up at once.
+// lookUps caches the results of look-ups and bounds how many run at once.
 type lookUps struct {
 	*lru.Cache[[32]byte, *foundKey]
 	guard *guard.Guard
@@ -54,11 +54,11 @@ type lookUps struct {
 type foundKey struct {
 	key   *Key // nil: there is none
 	at    time.Time
-	retry atomic.Pointer[time.Time] // the database did not answer, and is not asked again before
+	retry atomic.Pointer[time.Time] // the database failed, and is not asked again before
 }
 
-// NewAuthenticator looks keys up by the SHA-256 of their text with find, and remembers them for 5 s. static are keys that are
-// valid without a look-up, by their text.
+// NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. static are keys that are valid
+// without a look-up, by their text.
 func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
 	lookUpsOf := func(name string) lookUps {
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
@@ -75,8 +75,8 @@ func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static m
 
 var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
 
-// authenticate finds the key of an Authorization header: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot
-// be looked up, RATE_003 if too many others are.
+// authenticate finds the key of an Authorization header: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002
+// if it cannot be looked up, RATE_003 if too many others are being looked up.
 func (a *Authenticator) authenticate(ctx context.Context, authorization string) (*Key, error) {
 	scheme, text, _ := strings.Cut(authorization, " ")
 	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
@@ -101,8 +101,8 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 	return key, nil
 }
 
-// lookUp asks the database once for all who bring the same key, at most eight times at once for keys that were good, and eight times
-// for others, who wait for their turn. While it does not answer, a key that was good a minute ago still is.
+// lookUp asks the database once for all requests with the same key. Eight look-ups run at once for keys that were good, and eight for
+// others; further ones wait for their turn. While the database fails, a key that was good a minute ago still is.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
@@ -118,7 +118,7 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 		if age < keyFresh || age < keyUsable && retry != nil && a.now().Before(*retry) {
 			return known.key, nil
 		}
-		if retry != nil { // it was away: one asks again, the others go on
+		if retry != nil { // the database was away: one request asks again, the others go on
 			known.retry.Store(new(a.now().Add(keyRetry)))
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 func as(key string) string { return "Bearer " + key }
 
-// Strangers with made-up keys are told so, and keep nobody out.
+// Requests with made-up keys are refused, and delay no others.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 	}
 }
 
-// However long a key was not used: who comes while it is asked for waits for the answer, for it may be revoked by now.
+// However long a key was not used, a request that comes while it is looked up waits for the result: it may be revoked by now.
 func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	t.Parallel()
 	var now atomic.Int64

@@ -26,7 +26,7 @@ import (
 // MaxBody is the greatest request body in bytes; more is REQ_008.
 const MaxBody = 256 << 10
 
-// operation is one operation of the contract, compiled at boot: what must hold of a request before its handler runs. The exported
+// operation is one operation of the contract, compiled at boot: the conditions on a request before its handler runs. The exported
 // fields are the contract's own.
 type operation struct {
 	ID          string                `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
@@ -36,8 +36,8 @@ type operation struct {
 		Required bool `json:"required"`
 	} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses map[string]documentedResponse `json:"responses"`
-	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may answer
-	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are kept, and its handler calls Decode
+	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may return
+	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are read; the handler decodes them
 	Stream    bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
 
 	method     string
@@ -66,7 +66,7 @@ type parameter struct {
 // neverRefused are parameters that are read from their headers: rubbish in them is ignored or, in a key, IDEM_004.
 var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-Key"}
 
-// contractURL is what the contract is to the schema compiler; a bare name would be a file in the working folder.
+// contractURL names the contract to the schema compiler; a bare name would be a file in the working folder.
 const contractURL = "mem:///contract"
 
 // compile reads a bundled contract: its operations and the names of all response headers.
@@ -136,7 +136,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 	return operations, headers, nil
 }
 
-// checkRequest checks everything of a request but its body, in the contract's order, and fills the request with what it reads.
+// checkRequest checks everything of a request but its body, in the contract's order, and stores the headers and parameters in it.
 func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	o, h := r.op, r.http.Header
 	if o.body != nil && r.http.ContentLength > MaxBody {
@@ -169,14 +169,14 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	return r.readBody()
 }
 
-// isJSON tells a body that is JSON in UTF-8 and need not be unpacked.
+// isJSON recognizes a body that is JSON in UTF-8 and need not be unpacked.
 func isJSON(h http.Header) bool {
 	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
 	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
-// canProduce tells whether one of the media ranges that are not ruled out by q=0 is what the operation answers.
+// canProduce tells whether the operation produces one of the media ranges that are not ruled out by q=0.
 func (o *operation) canProduce(accept string) bool {
 	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
 		return a.Q > 0 && slices.ContainsFunc(o.produces, func(mediaType string) bool {
@@ -186,7 +186,7 @@ func (o *operation) canProduce(accept string) bool {
 	})
 }
 
-// compressed tells a body that would have to be unpacked. None is: a small one may unpack to any size.
+// compressed recognizes a body that would have to be unpacked. No body is: a small one may unpack to any size.
 func compressed(h http.Header) bool {
 	e := h.Get("Content-Encoding")
 	return e != "" && !strings.EqualFold(e, "identity")
@@ -206,8 +206,8 @@ func idempotencyKey(key string) (string, error) {
 	return key, nil
 }
 
-// checkParameters holds the parameters against their schemas and keeps them: REQ_003 with all faults. A query parameter that the
-// contract does not know is a fault, too: it is more often a slip than meant.
+// checkParameters validates the parameters against their schemas and stores them: REQ_003 with all faults. A query parameter that the
+// contract does not know is a fault, too: it is more often a mistake than meant.
 func (s *Server) checkParameters(r *request) error {
 	var faults []apierr.Fault
 	fault := func(p parameter, rule errcode.Rule, expected string) {
@@ -258,7 +258,7 @@ func (s *Server) checkParameters(r *request) error {
 			for _, f := range broken {
 				fault(p, f.Rule, f.Expected)
 			}
-			if len(broken) == 0 && !s.keep(r, p.Name, value) {
+			if len(broken) == 0 && !s.setParameter(r, p.Name, value) {
 				fault(p, errcode.RuleSignature, "")
 			}
 		}

@@ -16,7 +16,8 @@ func contractDocuments() map[string]response {
 		return response{status: http.StatusOK, contentType: contentType, body: body}
 	}
 	documents := map[string]response{
-		"/openapi.json": finished("application/json", view.Raw(api.OpenAPIJSON)), "/openapi.yaml": finished("application/yaml", view.Raw(api.OpenAPIYAML)),
+		"/openapi.json": finished("application/json", view.Raw(api.OpenAPIJSON)),
+		"/openapi.yaml": finished("application/yaml", view.Raw(api.OpenAPIYAML)),
 	}
 	list := api.ErrorCodeList{Data: []api.ErrorCode{}}
 	for _, info := range errcode.All() {
@@ -36,26 +37,26 @@ func contractDocuments() map[string]response {
 	return documents
 }
 
-// GetOpenAPIJSON answers the contract.
+// GetOpenAPIJSON returns the contract.
 func (h handlers) GetOpenAPIJSON(_ context.Context, r *request) (response, error) {
-	return r.unlessHeld(h.documents["/openapi.json"]), nil
+	return r.notModified(h.documents["/openapi.json"]), nil
 }
 
-// GetOpenAPIYAML answers the contract.
+// GetOpenAPIYAML returns the contract.
 func (h handlers) GetOpenAPIYAML(_ context.Context, r *request) (response, error) {
-	return r.unlessHeld(h.documents["/openapi.yaml"]), nil
+	return r.notModified(h.documents["/openapi.yaml"]), nil
 }
 
-// ListErrors answers the error registry.
+// ListErrors returns the error registry.
 func (h handlers) ListErrors(_ context.Context, r *request) (response, error) {
-	return r.unlessHeld(h.documents["/v1/errors"]), nil
+	return r.notModified(h.documents["/v1/errors"]), nil
 }
 
-// GetError answers one code of it: REQ_005 if there is none.
+// GetError returns one code of it: REQ_005 if there is none.
 func (h handlers) GetError(_ context.Context, r *request, p api.GetErrorParams) (response, error) {
 	document, ok := h.documents[p.Code]
 	if !ok {
 		return response{}, apierr.E(errcode.REQ005)
 	}
-	return r.unlessHeld(document), nil
+	return r.notModified(document), nil
 }

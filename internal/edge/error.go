@@ -12,12 +12,13 @@ import (
 	"github.com/ordergate/ordergate/internal/view"
 )
 
-// toClientError turns what a handler returned into the one error that a client can see.
+// toClientError is the error that a client sees of a failed request.
 func toClientError(err error) *apierr.Error {
 	if p, ok := errors.AsType[api.InvalidParameter](err); ok {
 		return apierr.E(errcode.REQ003, apierr.At(string(p), errcode.RuleSchema))
 	}
-	if _, coded := errors.AsType[*apierr.Error](err); !coded && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+	_, coded := errors.AsType[*apierr.Error](err)
+	if !coded && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return apierr.E(errcode.SYS003, apierr.Cause(err))
 	}
 	return apierr.From(err)
@@ -32,7 +33,7 @@ func (s *Server) problem(r *request, err error) response {
 	r.code, r.cause = e.Code, e.Cause
 	status, body := e.Problem(r.problemContext())
 	w := response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}, headers: []string{
-		"X-Consistency-Token", r.answerToken, "X-Served-By", r.tier,
+		"X-Consistency-Token", r.problemToken, "X-Served-By", r.tier,
 	}}
 	switch {
 	case status == http.StatusUnauthorized:

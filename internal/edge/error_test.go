@@ -63,7 +63,7 @@ func deadServer(t *testing.T, configure ...func(*pgxpool.Config)) *Server {
 		if operation == "throw" || operation == "panic" {
 			return
 		}
-		t.Errorf("%s answered %s, which the contract does not list", operation, code)
+		t.Errorf("%s returned %s, which the contract does not list", operation, code)
 	}
 	return s
 }
@@ -113,12 +113,12 @@ func TestEveryKindOfFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		name    string
-		answer  *httptest.ResponseRecorder
-		status  int
-		code    errcode.Code
-		pointer string
-		header  string
+		name     string
+		response *httptest.ResponseRecorder
+		status   int
+		code     errcode.Code
+		pointer  string
+		header   string
 	}{
 		{"ours", call(s, "GET", "/throw/ours", ""), 404, "ORD_001", "", ""},
 		{"ours, wrapped", call(s, "GET", "/throw/ours-wrapped", ""), 409, "INV_002", "", ""},
@@ -137,14 +137,14 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"a key of another shape", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer x"), 401, "AUTH_002", "", "Www-Authenticate"},
 		{"a key while the database is down", call(s, "POST", "/v1/orders", goodOrder, "Authorization", "Bearer og_test_another_key_of_the_right_shape"), 503, "SYS_002", "", "Retry-After"},
 		{"a missing scope", call(s, "GET", "/v1/orders", ""), 403, "AUTH_005", "", ""},
-		{"an answer nobody can give", call(s, "POST", "/v1/orders", goodOrder, "Accept", "text/html"), 406, "REQ_007", "", ""},
+		{"a media type that is not produced", call(s, "POST", "/v1/orders", goodOrder, "Accept", "text/html"), 406, "REQ_007", "", ""},
 		{"a wrong media type", call(s, "POST", "/v1/orders", goodOrder, "Content-Type", "text/plain"), 415, "REQ_009", "", ""},
 		{"a compressed body", call(s, "POST", "/v1/orders", goodOrder, "Content-Encoding", "gzip"), 415, "REQ_009", "", "Accept-Encoding"},
 		{"a body too large", call(s, "POST", "/v1/orders", `{"x":"`+strings.Repeat("x", MaxBody)+`"}`), 413, "REQ_008", "", ""},
 		{"no idempotency key", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", ""), 400, "IDEM_001", "", ""},
 		{"a malformed idempotency key", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", "short"), 400, "IDEM_004", "", ""},
 		{"a key with half a quote", call(s, "POST", "/v1/orders", goodOrder, "Idempotency-Key", `"12345678`), 400, "IDEM_004", "", ""},
-		{"an answer that is ruled out", call(s, "GET", "/v1/errors", "", "Accept", "application/json;q=0"), 406, "REQ_007", "", ""},
+		{"the only media type ruled out", call(s, "GET", "/v1/errors", "", "Accept", "application/json;q=0"), 406, "REQ_007", "", ""},
 		{"almost an integer", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1.00000000000000001}`, 1)), 400, "REQ_002", "/lines/0/quantity", ""},
 		{"a tiny number", call(s, "POST", "/v1/orders", strings.Replace(goodOrder, `:1}`, `:1e-999999999}`, 1)), 400, "REQ_001", "/lines/0/quantity", ""},
 		{"a bad parameter", call(s, "GET", "/v1/errors/abc", ""), 400, "REQ_003", "/path/code", ""},
@@ -184,28 +184,28 @@ func TestEveryKindOfFailure(t *testing.T) {
 					Pointer string `json:"pointer"`
 				} `json:"errors"`
 			}
-			if err := json.Unmarshal(c.answer.Body.Bytes(), &p); err != nil {
-				t.Fatalf("%v in %s", err, c.answer.Body)
+			if err := json.Unmarshal(c.response.Body.Bytes(), &p); err != nil {
+				t.Fatalf("%v in %s", err, c.response.Body)
 			}
-			if c.answer.Code != c.status || p.Code != string(c.code) || p.Status != c.status {
-				t.Errorf("%d %s", c.answer.Code, c.answer.Body)
+			if c.response.Code != c.status || p.Code != string(c.code) || p.Status != c.status {
+				t.Errorf("%d %s", c.response.Code, c.response.Body)
 			}
-			h := c.answer.Header()
+			h := c.response.Header()
 			if h.Get("Content-Type") != "application/problem+json" || h.Get("X-Trace-ID") == "" || p.TraceID != h.Get("X-Trace-ID") {
 				t.Errorf("headers %v, trace id %s", h, p.TraceID)
 			}
 			if p.Message == "" || p.Detail == "" || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
-				t.Errorf("incomplete: %s", c.answer.Body)
+				t.Errorf("incomplete: %s", c.response.Body)
 			}
 			if c.pointer != "" && !strings.Contains(fmt.Sprint(p.Errors), "{"+c.pointer+"}") {
-				t.Errorf("no fault at %s: %s", c.pointer, c.answer.Body)
+				t.Errorf("no fault at %s: %s", c.pointer, c.response.Body)
 			}
 			if c.header != "" && h.Get(c.header) == "" {
 				t.Errorf("no header %s", c.header)
 			}
 			for _, leak := range []string{"secret", "10.1.2.3", "127.0.0.1", "goroutine", "pgx", "SQLSTATE", ".go:"} {
-				if strings.Contains(c.answer.Body.String(), leak) {
-					t.Errorf("the body leaks %q: %s", leak, c.answer.Body)
+				if strings.Contains(c.response.Body.String(), leak) {
+					t.Errorf("the body leaks %q: %s", leak, c.response.Body)
 				}
 			}
 		})

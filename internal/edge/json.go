@@ -25,10 +25,10 @@ import (
 
 const (
 	maxDepth  = 32 // of nested objects and arrays
-	maxFaults = 20 // told at once
+	maxFaults = 20 // in one response
 )
 
-// readJSON is the strict gate in front of validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
+// readJSON parses strictly, before validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
 // number beyond a float64, at most maxDepth deep. Everything else is REQ_001 with a pointer to the place. No bytes at all are io.EOF.
 func readJSON(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
@@ -110,7 +110,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 	}
 }
 
-// text refuses NUL, which PostgreSQL cannot keep.
+// text refuses NUL, which PostgreSQL cannot store.
 func text(d *jsontext.Decoder, s string) (string, error) {
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", malformed(string(d.StackPointer()), errcode.RuleEncoding)
@@ -133,7 +133,7 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 	return json.Number(s), nil
 }
 
-// validate checks a value that passed the gate against its schema: REQ_002, or REQ_004 if every fault is an unknown field.
+// validate checks a parsed value against its schema: REQ_002, or REQ_004 if every fault is an unknown field.
 func validate(schema *jsonschema.Schema, v any) error {
 	faults := faultsOf(schema, v)
 	if len(faults) == 0 {
@@ -146,8 +146,8 @@ func validate(schema *jsonschema.Schema, v any) error {
 	return apierr.E(code, apierr.Faults(faults...))
 }
 
-// faultsOf lists what in a value breaks a schema: the place and the rule, never the value. Faults are sorted by place, so that the same
-// request gets the same answer.
+// faultsOf lists the places of a value that break a schema, each with its rule, never with the value. Faults are sorted by place, so
+// that the same request gets the same response.
 func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 	e, ok := errors.AsType[*jsonschema.ValidationError](schema.Validate(v))
 	if !ok {
@@ -237,7 +237,7 @@ func name(v any, at []string, places map[place]string) {
 	}
 }
 
-// wanted is what the contract demands: the field Want of the kinds that have one, never what came.
+// wanted is the contract's demand: the field Want of the kinds that have one, never the value that was sent.
 func wanted(k jsonschema.ErrorKind) string {
 	field := reflect.Indirect(reflect.ValueOf(k)).FieldByName("Want")
 	if !field.IsValid() {
@@ -259,7 +259,7 @@ func wanted(k jsonschema.ErrorKind) string {
 	}
 }
 
-// pointer writes a JSON pointer. Names that clients made up are cut, so that an answer cannot be made large with them.
+// pointer writes a JSON pointer. Names that clients made up are cut, so that no response grows with them.
 func pointer(path []string) string {
 	var b strings.Builder
 	for _, p := range path {

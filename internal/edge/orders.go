@@ -6,13 +6,13 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 )
 
-// PlaceOrder answers 202 with the order as taken in or, with Prefer: wait, 201 as soon as the saga decided it.
+// PlaceOrder returns 202 with the accepted order or, with Prefer: wait, 201 as soon as the saga decided it.
 func (h handlers) PlaceOrder(ctx context.Context, r *request, body api.PlaceOrder) (response, error) {
 	result, err := h.cfg.Commands.PlaceOrder(ctx, r.envelope(), body)
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitPlaced)
 }
 
-// CancelOrder answers 202 with the request to cancel recorded or, with Prefer: wait, 200 once the order is final.
+// CancelOrder returns 202 with the recorded request to cancel or, with Prefer: wait, 200 once the order is final.
 func (h handlers) CancelOrder(ctx context.Context, r *request, body *api.CancelOrder) (response, error) {
 	if body == nil {
 		body = &api.CancelOrder{}
@@ -21,22 +21,22 @@ func (h handlers) CancelOrder(ctx context.Context, r *request, body *api.CancelO
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitCancelled)
 }
 
-// GetOrder answers from the first tier that is fresh enough.
+// GetOrder returns an order from the first tier that is fresh enough.
 func (h handlers) GetOrder(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token))
 }
 
-// ListOrders answers a page from a replica that is fresh enough.
+// ListOrders returns a page from a replica that is fresh enough.
 func (h handlers) ListOrders(ctx context.Context, r *request, p api.ListOrdersParams) (response, error) {
 	return r.queryResponse(h.cfg.Queries.ListOrders(ctx, r.key.Owner, p, r.page, r.token))
 }
 
-// ListOrderEvents answers a page of an order's history.
+// ListOrderEvents returns a page of an order's history.
 func (h handlers) ListOrderEvents(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.ListOrderEvents(ctx, r.key.Owner, r.orderID, r.page, r.token))
 }
 
-// GetOrderSaga answers how far an order's saga is.
+// GetOrderSaga returns how far an order's saga is.
 func (h handlers) GetOrderSaga(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.GetSaga(ctx, r.key.Owner, r.orderID, r.token))
 }

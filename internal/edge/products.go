@@ -6,12 +6,12 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 )
 
-// ListProducts answers a page of the catalogue.
+// ListProducts returns a page of the catalogue.
 func (h handlers) ListProducts(ctx context.Context, r *request, p api.ListProductsParams) (response, error) {
 	return r.queryResponse(h.cfg.Queries.ListProducts(ctx, r.key.Owner, p, r.page, r.token))
 }
 
-// GetProduct answers from the first tier that is fresh enough.
+// GetProduct returns a product from the first tier that is fresh enough.
 func (h handlers) GetProduct(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.GetProduct(ctx, r.key.Owner, r.sku, r.token))
 }

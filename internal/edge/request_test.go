@@ -27,7 +27,7 @@ import (
 	"github.com/ordergate/ordergate/query"
 )
 
-// smallServer answers a contract of the test's own.
+// smallServer serves a contract of the test's own.
 func smallServer(t *testing.T, contract string, handlers map[string]handler, origins ...string) *Server {
 	t.Helper()
 	s := newServer(Config{
@@ -237,7 +237,7 @@ func TestMessagesInChinese(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		if chinese := strings.ContainsFunc(w.Body.String(), func(r rune) bool { return r > 0x4e00 && r < 0x9fff }); chinese != c.chinese {
-			t.Errorf("%q is answered with %s", c.accept, w.Body)
+			t.Errorf("%q gets %s", c.accept, w.Body)
 		}
 	}
 }
@@ -329,7 +329,7 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// A request that is refused before its body is read is answered without waiting for the body, and the connection ends.
+// A request that is refused before its body is read gets its response without a wait for the body, and the connection ends.
 func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
 	server := httptest.NewServer(deadServer(t)) // without a read time-out: who waits for the body, waits for ever
 	t.Cleanup(server.Close)
@@ -366,19 +366,19 @@ func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answered := time.Now()
+			responded := time.Now()
 			_, _ = io.Copy(io.Discard, res.Body)
 			if _, err = from.ReadByte(); !strings.HasPrefix(res.Status, c.want) || !errors.Is(err, io.EOF) {
 				t.Errorf("%s, then %v", res.Status, err)
 			}
-			if took, lingered := answered.Sub(sent), time.Since(answered); strings.HasPrefix(c.headers, five) && took > lingered {
-				t.Errorf("the answer took %v, as long as the body was waited for; the connection ended %v later", took, lingered)
+			if took, lingered := responded.Sub(sent), time.Since(responded); strings.HasPrefix(c.headers, five) && took > lingered {
+				t.Errorf("the response took %v, as long as the body was waited for; the connection ended %v later", took, lingered)
 			}
 		})
 	}
 }
 
-// Waiting requests are counted, and answered with what was accepted as soon as the server stops.
+// Waiting requests are counted, and get the accepted result as soon as the server stops.
 func TestStoppingEndsWaits(t *testing.T) {
 	s := deadServer(t)
 	r := &request{http: httptest.NewRequest(http.MethodPost, "/v1/orders", http.NoBody), key: &Key{}}

@@ -23,8 +23,8 @@ type response struct {
 	headers     []string // names, canonical, and values in turn; an empty value is left out
 }
 
-// write sends the response. The rest of an unread body is not waited for: net/http would, before it answers. A client that is gone
-// cannot be told.
+// write sends the response. It does not wait for the rest of an unread body, as net/http would before it responds. An error is
+// not reported: the client is gone.
 func (w response) write(r *request) {
 	h := r.response.Header()
 	for i := 0; i < len(w.headers); i += 2 {
@@ -47,8 +47,8 @@ func (w response) write(r *request) {
 	_, _ = r.response.Write(w.body.Bytes)
 }
 
-// unlessHeld turns a response into 304 if the caller holds it.
-func (r *request) unlessHeld(w response) response {
+// notModified turns a response into 304 if the client has it already, as If-None-Match says.
+func (r *request) notModified(w response) response {
 	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.body.ETag {
 			return response{status: http.StatusNotModified, body: view.Body{ETag: w.body.ETag}, headers: w.headers}
@@ -57,33 +57,33 @@ func (r *request) unlessHeld(w response) response {
 	return w
 }
 
-// queryResponse is the response of a query. A refusal, too, tells how new the data is that it comes from.
+// queryResponse is the response of a query. A refusal, too, has the token of the data that it comes from.
 func (r *request) queryResponse(v query.View, err error) (response, error) {
 	r.tier = v.Tier
 	if err != nil {
-		r.answerToken = v.Token
+		r.problemToken = v.Token
 		return response{}, err
 	}
-	return r.unlessHeld(response{status: http.StatusOK, contentType: "application/json", body: v.Body, headers: []string{
+	return r.notModified(response{status: http.StatusOK, contentType: "application/json", body: v.Body, headers: []string{
 		"Cache-Control", "private, no-cache", "X-Consistency-Token", v.Token, "X-Served-By", v.Tier, "Age", strconv.Itoa(v.Age),
 	}}), nil
 }
 
-// awaiter turns the 202 of a command into its final result, if that is there in time.
+// awaiter turns the 202 of a command into its final result, if the order is decided in time.
 type awaiter = func(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration) command.Result
 
-// commandResponse is the response of a command; with Prefer: wait that of its final result, which await waits for. A refusal
-// carries the token of the state that refused it: a read with it sees why.
+// commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits. A refusal
+// carries the token of the state that it was decided on: a read with it sees why.
 func (s *Server) commandResponse(ctx context.Context, r *request, result command.Result, err error, await awaiter) (response, error) {
 	if err != nil {
 		if result.LSN > 0 {
-			r.answerToken = s.sign(token.Token{LSN: result.LSN})
+			r.problemToken = s.sign(token.Token{LSN: result.LSN})
 		}
 		return response{}, err
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
 	if within > 0 && result.Status == http.StatusAccepted {
-		result = s.await(ctx, r.key.Owner, result, within, await)
+		result = s.wait(ctx, r.key.Owner, result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN}, ""
 	if !result.OrderID.IsZero() {
@@ -108,8 +108,8 @@ func (s *Server) sign(t token.Token) string {
 	return s.cfg.Signer.Sign(t)
 }
 
-// await ends with the client, and as soon as the server stops.
-func (s *Server) await(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration, await awaiter) command.Result {
+// wait runs await until the client is gone or the server stops.
+func (s *Server) wait(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration, await awaiter) command.Result {
 	s.metrics.waiting.Inc()
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)

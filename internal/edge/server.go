@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -25,11 +24,12 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/query"
 )
 
-// Config is what a Server needs.
+// Config has the dependencies and settings of a Server.
 type Config struct {
 	Commands *command.Commands
 	Queries  *query.Queries
@@ -42,7 +42,7 @@ type Config struct {
 	Registry prometheus.Registerer
 }
 
-// Server answers the API.
+// Server serves the API.
 type Server struct {
 	cfg        Config
 	paths      *echo.Echo       // finds the route of a path, no more
@@ -56,10 +56,10 @@ type Server struct {
 	undeclared func(operation string, code errcode.Code) // tests only: a code left that the contract does not list
 }
 
-// handler answers a request of one operation that satisfies the contract.
+// handler handles a request of one operation that satisfies the contract.
 type handler = func(context.Context, *request) (response, error)
 
-// handlers answer the operations of our contract (api.Handlers), a file for each resource.
+// handlers implement the operations of our contract (api.Handlers), a file for each resource.
 type handlers struct{ *Server }
 
 // route is one path of the contract: its operations by method. HEAD is the GET that it asks about, whose body net/http leaves out;
@@ -78,7 +78,7 @@ func newServer(c Config) *Server {
 	return s
 }
 
-// register makes the operations of a contract answerable, each by the handler of its operationId. Browsers of allowed origins may use
+// register routes the operations of a contract, each to the handler of its operationId. Browsers of allowed origins may use
 // all methods and headers that the contract names, and send those of the tracing standards.
 func (s *Server) register(contract []byte, handlers map[string]handler) error {
 	operations, headers, err := compile(contract)
@@ -128,7 +128,7 @@ func (s *Server) find(r *request) {
 	}
 }
 
-// ServeHTTP answers one request, observes it and logs one event of it.
+// ServeHTTP handles one request, observes it and logs one event of it. A panic is SYS_001.
 func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	begin := time.Now()
 	c := s.paths.AcquireContext()
@@ -144,7 +144,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(hr.Header))
 	ctx, span := s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 	defer span.End()
-	w, err := s.answer(ctx, r)
+	var w response
+	err := panics.Catch(func() (err error) { w, err = s.dispatch(ctx, r); return err })
 	switch {
 	case r.response.Committed: // by a stream, which writes its own response
 	case err != nil:
@@ -155,15 +156,10 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	s.observe(ctx, r, span, time.Since(begin))
 }
 
-// answer passes a request through everything that stands before its handler, in this order: CORS, drain, route; size,
+// dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size,
 // authentication, scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
-// JSON, schema). The commands' and queries' bulkheads stand before their databases. A panic is SYS_001.
-func (s *Server) answer(ctx context.Context, r *request) (w response, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = apierr.E(errcode.SYS001, apierr.Cause(fmt.Errorf("panic: %v\n%s", p, debug.Stack())))
-		}
-	}()
+// JSON, schema). The commands' and queries' bulkheads stand before their databases.
+func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions
 	switch {
 	case s.allowOrigin(r) && options && r.http.Header.Get("Access-Control-Request-Method") != "": // it needs no key
@@ -206,8 +202,8 @@ func (s *Server) allowOrigin(r *request) bool {
 	return true
 }
 
-// Serve answers requests until ctx ends, once. Then waiting requests (Prefer: wait) are answered at once, new ones are refused with
-// SYS_005 for the given time, so that balancers notice, and those that run are finished, within 15 s.
+// Serve serves requests until ctx ends, once. Then waiting requests (Prefer: wait) get their response at once, new ones are refused
+// with SYS_005 for the given time, so that balancers notice, and running ones are finished, within 15 s.
 func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration) error {
 	srv := &http.Server{
 		Handler:           s,

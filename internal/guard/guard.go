@@ -4,17 +4,16 @@ package guard
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/prometheus/client_golang/prometheus"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // Config is a Guard's configuration. The breaker's thresholds are the same for every remote part; New has them.
@@ -22,30 +21,38 @@ type Config struct {
 	Name       string                // of the remote part, for metrics
 	Concurrent uint                  // most concurrent calls; a further call is refused with RATE_003
 	Wait       time.Duration         // time that a further call waits for a free slot before it is refused
-	Timeout    time.Duration         // limit of a call: its context ends, and the caller gets SYS_003
+	Timeout    time.Duration         // limit of a call, below 5 s: its context ends, and the caller gets SYS_003
 	Failure    func(error) bool      // tells the errors that the breaker counts; a business refusal is none
 	Registry   prometheus.Registerer // may be nil
 }
 
-// Guard limits the concurrency and the time of the calls to one remote part, and stops them while the part fails. Its breaker opens when at least 60 % of at least 20 calls within
-// 10 s failed, stays open for 5 s, then lets 3 probes through and closes when they succeed.
+// openFor is how long the breaker stays open. Every timeout is shorter, so no call that began before it opened ends among the probes.
+const openFor = 5 * time.Second
+
+var errTimeout = errors.New("guard: timeout")
+
+// Guard limits the concurrency and the time of the calls to one remote part, and stops them while the part fails. Its breaker opens
+// when at least 60 % of at least 20 calls within 10 s failed, stays open for 5 s, then lets 3 probes through and closes when they
+// succeed.
 type Guard struct {
-	exec    failsafe.Executor[any]
-	breaker circuitbreaker.CircuitBreaker[any]
+	cfg      Config
+	bulkhead bulkhead.Bulkhead[any]
+	breaker  circuitbreaker.CircuitBreaker[any]
+	mu       sync.Mutex
+	unused   int // permits of the half-open breaker of which nothing was recorded
 }
 
-// New returns a Guard.
+// New returns a Guard. It panics if the timeout is not below 5 s.
 func New(c Config) *Guard {
-	g := &Guard{}
+	if c.Timeout >= openFor {
+		panic("guard: the timeout of " + c.Name + " is not below the time for which the breaker stays open")
+	}
+	g := &Guard{cfg: c, bulkhead: bulkhead.New[any](c.Concurrent)}
 	g.breaker = circuitbreaker.NewBuilder[any]().
-		HandleIf(func(_ any, err error) bool {
-			return err != nil && (errors.Is(err, timeout.ErrExceeded) || c.Failure(err))
-		}).
 		WithFailureRateThreshold(0.6, 20, 10*time.Second).
-		WithDelay(5 * time.Second).
+		WithDelay(openFor).
 		WithSuccessThreshold(3).
 		Build()
-	g.exec = failsafe.With[any](bulkhead.NewBuilder[any](c.Concurrent).WithMaxWaitTime(c.Wait).Build(), g.breaker, timeout.New[any](c.Timeout))
 	if c.Registry != nil {
 		c.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ordergate_breaker_open", Help: "1 while the breaker of the remote part is not closed.",
@@ -62,25 +69,54 @@ func New(c Config) *Guard {
 
 // Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
 // error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
+// RATE_003 from fn (a queue of ours), and any error after the caller cancelled ctx, say nothing of the remote part: for the breaker
+// they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
-	err := g.exec.WithContext(ctx).RunWithExecution(func(e failsafe.Execution[any]) (err error) { //nolint:contextcheck // the execution's context is derived from ctx
-		defer func() {
-			if r := recover(); r != nil {
-				err = fmt.Errorf("panic: %v", r)
-			}
-		}()
-		return fn(e.Context())
-	})
-	switch {
-	case errors.Is(err, bulkhead.ErrFull):
+	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, g.cfg.Wait); errors.Is(err, bulkhead.ErrFull) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
-	case errors.Is(err, circuitbreaker.ErrOpen):
-		return apierr.E(errcode.SYS002, apierr.Cause(err))
-	case errors.Is(err, timeout.ErrExceeded):
-		return apierr.E(errcode.SYS003, apierr.Cause(err))
+	} else if err != nil {
+		return err
+	}
+	defer g.bulkhead.ReleasePermit()
+	if !g.tryAcquirePermit() {
+		return apierr.E(errcode.SYS002, apierr.Cause(circuitbreaker.ErrOpen))
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, g.cfg.Timeout, errTimeout)
+	defer cancel()
+	err := panics.Catch(func() error { return fn(limited) })
+	switch {
+	case err == nil:
+		g.breaker.RecordSuccess()
+	case errors.Is(context.Cause(limited), errTimeout):
+		g.breaker.RecordFailure()
+		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
+	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003:
+		g.releasePermit()
+	case g.cfg.Failure(err):
+		g.breaker.RecordFailure()
+	default:
+		g.breaker.RecordSuccess()
 	}
 	return err
 }
 
-// Closed tells whether the breaker lets calls through.
-func (g *Guard) Closed() bool { return g.breaker.IsClosed() }
+// tryAcquirePermit asks the breaker whether a call may pass. A half-open breaker counts a permit as in use until a success or a failure
+// is recorded, so a permit of which nothing is recorded goes to the next call here. Other states count none.
+func (g *Guard) tryAcquirePermit() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.breaker.IsHalfOpen() {
+		g.unused = 0
+	}
+	if g.unused > 0 {
+		g.unused--
+		return true
+	}
+	return g.breaker.TryAcquirePermit()
+}
+
+func (g *Guard) releasePermit() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unused++
+}

@@ -12,7 +12,7 @@ import (
 )
 
 // NoPosition is the LSN of a commit whose LSN could not be read. No replica reaches it, so a client with this token reads from the
-// primary. It is the greatest LSN, so the client keeps it; caches give it to no other client.
+// primary. It is the greatest LSN, so it stays the greatest token of the client; caches give it to no other client.
 const NoPosition = math.MaxUint64
 
 // Token is a timeline and an LSN that a client has seen and, if it saw one row, the key and the revision of that row. The zero Token

@@ -1,5 +1,5 @@
 // Package view renders the domain for clients: finished bodies of the contract's types with their ETag. The command side stores them
-// under keys and writes them through to Redis, the query side caches and answers them. Equal states give equal bytes.
+// under keys and writes them through to Redis, the query side caches and serves them. Equal states give equal bytes.
 package view
 
 import (
@@ -50,7 +50,9 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
-		a.Lines[i] = api.OrderLine{Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total())}
+		a.Lines[i] = api.OrderLine{
+			Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total()),
+		}
 	}
 	if r := o.Rejection; r != nil {
 		info, _ := errcode.Lookup(errcode.Code(r.Code))

@@ -6,12 +6,17 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	strict "github.com/go-json-experiment/json"
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/text/language"
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -21,7 +26,7 @@ import (
 	"github.com/ordergate/ordergate/query"
 )
 
-// request is one request from its first byte to the event that is logged of it. checkRequest fills it; handlers read it.
+// request is one request from its first byte to its logged event. checkRequest fills it; handlers read it.
 type request struct {
 	http     *http.Request
 	response *echo.Response
@@ -31,24 +36,24 @@ type request struct {
 	traceID  string
 	chinese  bool
 
-	key            *Key // nobody's where the operation is public
+	key            *Key // anonymous where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
 	sku            string
 	page           query.Page
-	token          token.Token // the answer is at least as new
+	token          token.Token // the response is at least as new
 	ifNoneMatch    string
 	parameters     map[string]string // the others
 	raw            []byte            // the body as it was sent; nil: not yet read
 	bodyRead       bool              // to its end
 
-	tier        string
-	answerToken string // the consistency token of a refusal
-	code        errcode.Code
-	cause       error // of an error answer, for the log
+	tier         string
+	problemToken string // the consistency token of a refusal
+	code         errcode.Code
+	cause        error // of an error response, for the log
 }
 
-// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads what every answer needs.
+// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response needs.
 func newRequest(ctx context.Context, c echo.Context) *request {
 	h := c.Request().Header
 	for name, lines := range h {
@@ -57,17 +62,52 @@ func newRequest(ctx context.Context, c echo.Context) *request {
 		}
 	}
 	return &request{
-		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &nobody,
-		page: query.Page{Limit: 20}, // the contract's default
+		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &anonymous,
+		parameters: map[string]string{}, page: query.Page{Limit: 20}, // the contract's default
 	}
 }
 
-// keep puts a parameter that satisfies its schema in its place. It is false for a token that is not ours.
-func (s *Server) keep(r *request, name, value string) (ok bool) {
+// chinese tells whether Accept-Language prefers simplified Chinese to English.
+func chinese(h http.Header) bool {
+	accept := h.Get("Accept-Language")
+	if accept == "" || len(accept) > 256 {
+		return false
+	}
+	_, i := language.MatchStrings(languages, accept)
+	return i == 1
+}
+
+var (
+	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
+	ownID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
+)
+
+// traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
+// standard counts as none.
+func traceID(ctx context.Context, h http.Header) string {
+	if id := h.Get("X-Trace-ID"); ownID.MatchString(id) {
+		return id
+	}
+	zero := func(id string) bool { return strings.Trim(id, "0") == "" }
+	if part := jaegerID.FindStringSubmatch(h.Get("Uber-Trace-Id")); part != nil && !zero(part[1]) && !zero(part[2]) {
+		return part[1]
+	}
+	if h.Get("Traceparent") != "" {
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
+		if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
+			return id.String()
+		}
+	}
+	return uuid.NewString()
+}
+
+// setParameter stores a parameter that satisfies its schema. It is false for a token that is not ours.
+func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	ok = true
 	switch name {
 	case "order_id":
-		r.orderID, _ = order.Parse(order.PrefixOrder, value) // the zero id is nobody's
+		r.orderID, _ = order.Parse(order.PrefixOrder, value) // no order has the zero id
 	case "sku":
 		r.sku = value
 	case "limit":
@@ -79,15 +119,12 @@ func (s *Server) keep(r *request, name, value string) (ok bool) {
 	case "X-Consistency-Token":
 		r.token, ok = s.cfg.Signer.Parse(value)
 	default:
-		if r.parameters == nil {
-			r.parameters = map[string]string{}
-		}
 		r.parameters[name] = value
 	}
 	return ok
 }
 
-// envelope is what a command is told of the request.
+// envelope is the part of the request that commands see.
 func (r *request) envelope() command.Envelope {
 	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, Problem: r.problemContext(), Actor: r.key.ID}
 }
@@ -95,7 +132,7 @@ func (r *request) envelope() command.Envelope {
 // maxInstance bounds `instance` in bytes.
 const maxInstance = 256
 
-// problemContext is what a problem says of the request. The instance is the path as it was sent.
+// problemContext is the part of a problem that names the request. The instance is the path as it was sent.
 func (r *request) problemContext() apierr.ProblemContext {
 	path := r.http.URL.EscapedPath()
 	if len(path) > maxInstance {
@@ -113,7 +150,7 @@ func (r *request) Parameter(name string) (value string, given bool) {
 	return value, given
 }
 
-// Decode implements api.Request: size, strict JSON, schema, then one decode of what was validated. An optional body may be left out,
+// Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
 // be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
@@ -137,7 +174,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	if err = strict.Unmarshal(r.raw, to); err == nil {
 		return true, nil
 	}
-	// An integer may be written 2.0, which Go's decoder does not take: what was validated is encoded its way.
+	// An integer may be written 2.0, which Go's decoder does not take: the validated value is encoded again.
 	var body []byte
 	if body, err = json.Marshal(v); err == nil {
 		err = json.Unmarshal(body, to)
@@ -171,5 +208,5 @@ func (r *request) emptyBody() bool {
 	return r.bodyRead
 }
 
-// lingering is how long the rest of a body is read that nobody wants, so that a client which is still sending sees the answer.
+// lingering is the time that the rest of an unread body is read, so that a client which is still sending sees the response.
 const lingering = 500 * time.Millisecond

@@ -1,0 +1,252 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
+)
+
+const (
+	concurrent = 20 // as many as the breaker needs to judge
+	probes     = 3
+)
+
+var errDown = errors.New("down")
+
+// setup returns a Guard that counts errDown as a failure, and its metric.
+func setup(t *testing.T) (g *Guard, metric func() float64) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	g = New(Config{
+		Name: "part", Concurrent: concurrent, Timeout: time.Second, Registry: registry,
+		Failure: func(err error) bool { return errors.Is(err, errDown) },
+	})
+	return g, func() float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return families[0].GetMetric()[0].GetGauge().GetValue()
+	}
+}
+
+// call makes a call that ends with a result. refused is the code that the guard refuses it with.
+func call(t *testing.T, g *Guard, result error) (refused errcode.Code) {
+	t.Helper()
+	called := false
+	err := g.Do(t.Context(), func(context.Context) error { called = true; return result })
+	if !called {
+		refused = apierr.From(err).Code
+	}
+	return refused
+}
+
+// queued makes a call that is refused by a queue of ours while it runs.
+func queued(t *testing.T, g *Guard) (refused bool) {
+	t.Helper()
+	return call(t, g, apierr.E(errcode.RATE003)) != ""
+}
+
+// cancelled makes a call that the caller cancels while it runs.
+func cancelled(t *testing.T, g *Guard) (refused bool) {
+	t.Helper()
+	refused = true
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_ = g.Do(ctx, func(context.Context) error { refused = false; cancel(); return errDown })
+	return refused
+}
+
+// open opens the breaker with as few failures as can.
+func open(t *testing.T, g *Guard) {
+	t.Helper()
+	for range 20 {
+		if refused := call(t, g, errDown); refused != "" {
+			t.Fatal("the breaker opened too early")
+		}
+	}
+	if refused := call(t, g, nil); refused != errcode.SYS002 {
+		t.Fatal("the breaker is not open")
+	}
+}
+
+// halfOpen returns a Guard whose breaker lets probes through.
+func halfOpen(t *testing.T) (g *Guard, metric func() float64) {
+	t.Helper()
+	g, metric = setup(t)
+	open(t, g)
+	<-time.After(openFor)
+	return g, metric
+}
+
+// together makes calls until the guard refuses one with the code, lets the others end with a result, and counts them.
+func together(t *testing.T, g *Guard, result error, code errcode.Code) (n int) {
+	t.Helper()
+	end := make(chan struct{})
+	for before := -1; before < n; synctest.Wait() {
+		before = n
+		go func() {
+			called := false
+			err := g.Do(t.Context(), func(context.Context) error { n++; called = true; <-end; return result })
+			if !called && apierr.From(err).Code != code {
+				t.Errorf("refused: %v", err)
+			}
+		}()
+	}
+	close(end)
+	synctest.Wait()
+	return n
+}
+
+func TestABreakerOpensAndProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, metric := setup(t)
+		if metric() != 0 {
+			t.Error("the metric calls a new breaker open")
+		}
+		open(t, g)
+		if metric() != 1 {
+			t.Error("the metric calls it closed")
+		}
+		<-time.After(openFor)
+		if n := together(t, g, nil, errcode.SYS002); n != probes {
+			t.Errorf("%d probes", n)
+		}
+		if n := together(t, g, nil, errcode.RATE003); n != concurrent || metric() != 0 {
+			t.Errorf("after successful probes it lets %d calls through; the metric is %v", n, metric())
+		}
+	})
+}
+
+func TestAFailedProbeOpensTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := halfOpen(t)
+		if refused := call(t, g, errDown); refused != "" {
+			t.Fatal(refused)
+		}
+		if refused := call(t, g, nil); refused != errcode.SYS002 {
+			t.Error("it is not open")
+		}
+	})
+}
+
+func TestABusinessRefusalIsASuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, metric := halfOpen(t)
+		for range 100 {
+			if refused := call(t, g, errors.New("short stock")); refused != "" {
+				t.Fatal(refused)
+			}
+		}
+		if metric() != 0 {
+			t.Error("the breaker is not closed")
+		}
+	})
+}
+
+func TestATimeoutIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, metric := setup(t)
+		for range 20 {
+			go func() {
+				err := g.Do(t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+				if apierr.From(err).Code != errcode.SYS003 {
+					t.Error(err)
+				}
+			}()
+		}
+		<-time.After(time.Second)
+		synctest.Wait()
+		if metric() != 1 {
+			t.Error("the breaker is not open")
+		}
+	})
+}
+
+// A call that ends in a queue of ours, or with its caller, is neither a success nor a failure of the remote part.
+func TestWhatSaysNothingOfTheRemotePartIsNotCounted(t *testing.T) {
+	for name, c := range map[string]func(*testing.T, *Guard) (refused bool){
+		"RATE_003 from within": queued,
+		"the caller cancelled": cancelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Run("by a closed breaker", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g, _ := setup(t)
+					for range 100 {
+						if c(t, g) {
+							t.Fatal("it opened")
+						}
+					}
+					open(t, g) // by 20 failures, which 100 successes would outweigh
+				})
+			})
+			t.Run("by a half-open breaker, which has its permits back", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g, metric := halfOpen(t)
+					for range 100 {
+						if c(t, g) {
+							t.Fatal("a probe is refused")
+						}
+					}
+					if n := together(t, g, errDown, errcode.SYS002); n != probes || metric() != 1 {
+						t.Fatalf("%d probes; the metric is %v", n, metric())
+					}
+					<-time.After(openFor)
+					if n := together(t, g, nil, errcode.SYS002); n != probes || metric() != 0 {
+						t.Errorf("later %d probes; the metric is %v", n, metric())
+					}
+				})
+			})
+			t.Run("and its permit does not outlive the probes", func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					g, _ := halfOpen(t)
+					_ = g.Do(t.Context(), func(context.Context) error { c(t, g); return errDown })
+					<-time.After(openFor)
+					if n := together(t, g, nil, errcode.SYS002); n != probes {
+						t.Errorf("%d probes", n)
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestAPanicKeepsNoPermit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := setup(t)
+		for range 100 {
+			err := g.Do(t.Context(), func(context.Context) error { panic("oh") })
+			if !errors.Is(err, panics.ErrPanic) {
+				t.Fatal(err)
+			}
+		}
+		if n := together(t, g, nil, errcode.RATE003); n != concurrent {
+			t.Errorf("%d calls run at once", n)
+		}
+	})
+}
+
+func TestACallWaitsForASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New(Config{Concurrent: 1, Wait: time.Second, Timeout: 3 * time.Second, Failure: func(error) bool { return true }})
+		end := make(chan struct{})
+		go func() { _ = g.Do(t.Context(), func(context.Context) error { <-end; return nil }) }()
+		synctest.Wait()
+		if refused := call(t, g, nil); refused != errcode.RATE003 {
+			t.Errorf("after its wait it is refused with %q", refused)
+		}
+		time.AfterFunc(time.Second/2, func() { close(end) })
+		if refused := call(t, g, nil); refused != "" {
+			t.Errorf("beside a call that ends in time it is refused with %s", refused)
+		}
+	})
+}
