@@ -364,7 +364,7 @@ func TestTheTokenOfAReadBesideAWriteDoesNotHideTheWrite(t *testing.T) {
 		WHERE (pg_advisory_xact_lock_shared(1) IS NULL) IS NOT NULL`)
 	w.on(w.PrimaryURL, "GRANT SELECT ON orders TO PUBLIC")
 	p := w.process(withoutReplicas, withoutRedis)
-	p.primary.guard = guard.New(guard.Config{Concurrent: 1, Timeout: time.Minute, Failure: broken})
+	p.primary.guard = guard.New(guard.Config{Concurrent: 1, Timeout: 4 * time.Second, Failure: broken})
 	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
 	w.must(err)
 	defer c.Close(t.Context())
