@@ -127,17 +127,18 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 
 func run(ctx context.Context, parts []string) {
 	begun := time.Now()
-	commit, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
-	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+cmp.Or(strings.TrimSpace(string(commit)), "unknown")+".json")
+	out, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
+	commit := cmp.Or(strings.TrimSpace(string(out)), "unknown")
+	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+commit+".json")
 	g := start(ctx)
 	defer g.stop()
 	where := machine(ctx, g.db)
 	fmt.Fprintln(os.Stdout, where)
 	var figures []figure
-	for _, part := range []struct {
+	for _, part := range []struct { // pgbench's orders are for no worker, so the saga is before them
 		name    string
 		measure func(context.Context, *gateway) []figure
-	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} { // pgbench's orders are for no worker, so the saga is before them
+	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
 			figures = append(figures, part.measure(ctx, g)...)
 		}
@@ -174,8 +175,9 @@ func machine(ctx context.Context, db *pgx.Conn) string {
 		where = "in memory (/dev/shm: an fsync costs nothing)"
 	}
 	version, _, _ = strings.Cut(version, " ")
-	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start", proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(),
-		proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where, proc("/proc/loadavg", ""))
+	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start",
+		proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(), proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where,
+		proc("/proc/loadavg", ""))
 }
 
 // proc is the number or text behind a name in one of Linux's files.
