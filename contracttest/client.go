@@ -82,8 +82,9 @@ func (s *suite) run(ctx context.Context, p part) []Finding {
 
 // summary says how much was asked, and which declared refusals nothing provoked.
 func (s *suite) summary() string {
+	missing := strings.ReplaceAll(strings.Join(s.provoked.Missing(nil), ", "), notProvoked, "")
 	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Listed, and no fault if this address never answers it: %s",
-		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.ReplaceAll(strings.Join(s.provoked.Missing(nil), ", "), notProvoked, ""))
+		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, missing)
 }
 
 // call is one request.
@@ -101,13 +102,12 @@ type call struct {
 
 // with is the call with more headers, given as names and values in turn.
 func (c call) with(headers ...string) call {
-	c.header = maps.Clone(c.header)
-	if c.header == nil {
-		c.header = map[string]string{}
+	header := map[string]string{}
+	maps.Copy(header, c.header)
+	for pair := range slices.Chunk(headers, 2) {
+		header[pair[0]] = pair[1]
 	}
-	for i := 0; i < len(headers); i += 2 {
-		c.header[headers[i]] = headers[i+1]
-	}
+	c.header = header
 	return c
 }
 
@@ -169,7 +169,7 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 	for i := range replies {
 		r := &replies[i]
 		if *r = s.prepare(ctx, c); r.err == nil {
-			flying.Go(r.exchange(s.HTTP))
+			flying.Go(func() { r.exchange(s.HTTP) })
 		}
 	}
 	flying.Wait()
@@ -210,17 +210,15 @@ func (s *suite) prepare(ctx context.Context, c call) reply {
 	return r
 }
 
-func (r *reply) exchange(client *http.Client) func() {
-	return func() {
-		response, err := client.Do(r.sent)
-		if err == nil {
-			r.status, r.header = response.StatusCode, response.Header
-			r.body, err = io.ReadAll(response.Body)
-			_ = response.Body.Close()
-		}
-		if err != nil {
-			r.err = fmt.Errorf("no answer: %w", err)
-		}
+func (r *reply) exchange(client *http.Client) {
+	response, err := client.Do(r.sent)
+	if err == nil {
+		r.status, r.header = response.StatusCode, response.Header
+		r.body, err = io.ReadAll(response.Body)
+		_ = response.Body.Close()
+	}
+	if err != nil {
+		r.err = fmt.Errorf("no answer: %w", err)
 	}
 }
 
@@ -361,8 +359,8 @@ func pause(ctx context.Context, wait time.Duration) bool {
 
 func values(pairs ...string) url.Values {
 	v := url.Values{}
-	for i := 0; i < len(pairs); i += 2 {
-		v.Add(pairs[i], pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		v.Set(pair[0], pair[1])
 	}
 	return v
 }

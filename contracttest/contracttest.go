@@ -79,9 +79,6 @@ func Check(ctx context.Context, o Options) []Finding {
 	}
 	for _, p := range parts {
 		s.run(ctx, p)
-		if s.dead {
-			break
-		}
 	}
 	return s.findings
 }
