@@ -208,18 +208,15 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 
 func simulate(ctx context.Context, proc process) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
-		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
+		s, err := psp.New(proc.cfg.PSPDir, tel.Log)
 		if err != nil {
 			return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
 		}
 		file := filepath.Join(proc.cfg.PSPDir, "psp.test") // a full disk shows now, not at the first payment
-		if err = devstack.WriteFile(file, make([]byte, 4096)); err == nil {
-			err = os.Remove(file)
-		}
-		if err != nil {
+		if err = devstack.WriteFile(file, make([]byte, 4096)); err != nil {
 			err = fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err))
 		} else {
-			err = s.Serve(ctx, proc.cfg.PSPAddr)
+			err = errors.Join(os.Remove(file), s.Serve(ctx, proc.cfg.PSPAddr))
 		}
 		return errors.Join(err, s.Close())
 	})

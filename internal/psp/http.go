@@ -122,13 +122,11 @@ func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperatio
 		return nil, errKey
 	}
 	s.mu.Lock()
-	op := s.operations[request.Key]
-	if op == nil || op.outcome == nil {
-		s.mu.Unlock()
+	outcome := entry(s.operations, request.Key).outcome
+	s.mu.Unlock()
+	if outcome == nil {
 		return nil, errNothingYet
 	}
-	outcome := op.outcome
-	s.mu.Unlock()
 	return contract.GetOperation200JSONResponse(outcome.Operation), s.sync(outcome.Sequence)
 }
 
@@ -176,15 +174,14 @@ func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerReq
 		entries = entries[:limit]
 		page.Next = &entries[limit-1].Sequence
 	}
+	last := int64(0)
 	for _, r := range entries {
-		if err := s.sync(r.Sequence); err != nil {
-			return nil, err
-		}
+		last = r.Sequence
 		page.Data = append(page.Data, contract.LedgerEntry{
 			Sequence: r.Sequence, Key: r.Key, Kind: r.Kind, Payment: r.Payment, Amount: r.Amount, Status: r.Status, CreatedAt: r.CreatedAt,
 		})
 	}
-	return page, nil
+	return page, s.sync(last)
 }
 
 // GetLive tells that the process runs.
