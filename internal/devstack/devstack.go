@@ -114,7 +114,8 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{}), exits: make(chan *ExitError, 2+len(cfg.Replicas))}
+	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{})}
+	s.exits = make(chan *ExitError, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
 	go s.runForks()
 	defer func() {
 		if err != nil {
@@ -206,12 +207,8 @@ func (s *Stack) watch(c *child) {
 	<-c.done
 	select {
 	case <-s.stopping:
-		return
 	default:
-	}
-	select {
-	case s.exits <- &ExitError{c.name, c.exitError()}:
-	case <-s.stopping:
+		s.exits <- &ExitError{c.name, c.exitError()}
 	}
 }
 
