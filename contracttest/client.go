@@ -45,16 +45,11 @@ func newSuite(o Options) (*suite, error) {
 		return nil, fmt.Errorf("contracttest: %q is no address such as http://127.0.0.1:8080", o.BaseURL)
 	}
 	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
-	client := http.Client{Timeout: 30 * time.Second}
-	if o.HTTP != nil {
-		client = *o.HTTP
-	}
+	client := *cmp.Or(o.HTTP, &http.Client{Timeout: 30 * time.Second})
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.HTTP = &client
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
-	if o.ref == "" {
-		o.ref = "ct-" + strings.ToLower(rand.Text()[:12])
-	}
+	o.ref = cmp.Or(o.ref, "ct-"+strings.ToLower(rand.Text()[:12]))
 	if o.Contract == nil {
 		o.Contract = api.OpenAPIJSON
 	}

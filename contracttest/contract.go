@@ -99,10 +99,9 @@ func readContract(bundle []byte) (*contract, error) {
 var templated = regexp.MustCompile(`\\?\{[^}]*\}`)
 
 func isInt32(v any) error {
-	if n, ok := v.(json.Number); ok {
-		if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
-			return strconv.ErrRange
-		}
+	n, _ := v.(json.Number)
+	if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
+		return err
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func TestWhatAnAnswerCanGetWrong(t *testing.T) {
 	}
 }
 
-// What a request can get wrong: the suite holds what was served, and what was refused for its form, against this.
+// The suite holds each request that was served, and each that was refused for its form, against this.
 func TestWhatARequestCanGetWrong(t *testing.T) {
 	c, err := readContract(api.OpenAPIJSON)
 	if err != nil {

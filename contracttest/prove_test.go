@@ -73,7 +73,7 @@ type lie struct {
 	body    string // that the answer contains
 	answer  func(*exchange)
 
-	// What must be found.
+	// Of the finding that there must be.
 	operation, pointer, message string
 }
 

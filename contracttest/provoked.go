@@ -40,10 +40,8 @@ func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	var problem struct {
-		Code string `json:"code"`
-	}
-	_ = json.Unmarshal(body, &problem) // what is no problem has no code
+	var problem struct{ Code string }
+	_ = json.Unmarshal(body, &problem) // another body has no code
 	for id, op := range p.contract.operations {
 		if op.method == r.Method && op.address.MatchString(r.URL.EscapedPath()) {
 			p.mu.Lock()

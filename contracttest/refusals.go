@@ -138,7 +138,8 @@ func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	bad(errcode.CAT005, currency, "/lines/0/sku", map[string]any{"sku": "no-" + s.ref, "quantity": json.RawMessage("1.0")})
 	bad(errcode.CAT004, unpriced(g.main), "/lines/0/sku", line(sku))
 	bad(errcode.ORD003, currency, "/lines/1/sku", line(sku), line(sku))
-	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, api.Money{Amount: price.Amount, Currency: unpriced(g.main)}))
+	foreign := api.Money{Amount: price.Amount, Currency: unpriced(g.main)}
+	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, foreign))
 	dearer := api.Money{Amount: price.Amount + 1, Currency: currency}
 	r := bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
 	var changed struct {
