@@ -33,12 +33,11 @@ const rounds = 5
 
 func main() {
 	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case failure:
-			fmt.Fprintln(os.Stderr, "bench:", p.error)
+		p := recover()
+		if f, is := p.(failure); is {
+			sayf("%v", f)
 			os.Exit(1)
-		default:
+		} else if p != nil {
 			panic(p)
 		}
 	}()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/ordergate/ordergate/gen/api"
 )
 
 const (
@@ -33,7 +35,7 @@ func measureRead(ctx context.Context, g *gateway) []figure {
 	requests := make([][]byte, readClients)
 	for i := range requests {
 		must(g.send(0, w))
-		var placed struct{ ID string }
+		var placed api.Order
 		must(json.Unmarshal(w.body, &placed))
 		requests[i] = fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", placed.ID, g.addr, g.key)
 	}

@@ -225,9 +225,8 @@ func (s *suite) judge(r *reply) {
 		return
 	}
 	if r.status >= 400 {
-		if err := json.Unmarshal(r.body, &r.problem); err != nil {
-			s.foundf(*r, "/body", "is no problem: %v", err)
-		}
+		err := json.Unmarshal(r.body, &r.problem)
+		s.foundIf(err != nil, *r, "/body", "is no problem: %v", err)
 	}
 	if r.op != nil {
 		for _, f := range r.op.check(r.status, r.header, r.body) {
@@ -330,14 +329,11 @@ func (s *suite) unchanged(ctx context.Context, c call, held reply) {
 
 // poll repeats until done, and notes a finding if it is not in time.
 func (s *suite) poll(ctx context.Context, patience time.Duration, about reply, what string, done func() bool) {
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for wait := 5 * time.Millisecond; !done(); wait = min(2*wait, 250*time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.foundf(about, "", "not seen within %v: %s", patience, what)
-			return
-		}
 		if !pause(ctx, wait) {
-			s.foundf(about, "", "the time of the test was over: %s", what)
+			s.foundf(about, "", "not seen within %v: %s", patience, what)
 			return
 		}
 	}

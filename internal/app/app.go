@@ -71,7 +71,8 @@ func withoutFlags(run runner) func(*flag.FlagSet) runner {
 // Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, output for a person to stdout.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 || isHelp(args[0]) {
-		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
+		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n"+
+			"-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
 		return err
 	}
 	if args[0] == "--version" {

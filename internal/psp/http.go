@@ -1,6 +1,7 @@
 package psp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,10 +49,7 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	if err := validate(request.Key, request.Body); err != nil {
 		return nil, err
 	}
-	token := ""
-	if request.Body.MethodToken != nil {
-		token = *request.Body.MethodToken
-	}
+	token := *cmp.Or(request.Body.MethodToken, new(""))
 	outcome, first, err := s.perform(ctx, request.Key, request.Body, token)
 	if err != nil {
 		return nil, err
@@ -66,7 +64,8 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	case first && token == "pm_timeout_charged": //nolint:gosec // G101: the name of a test, no credential
 		return nil, s.silent(ctx)
 	case outcome.Refused:
-		return nil, problem{http.StatusUnprocessableEntity, contract.ProblemCode(*outcome.DeclineReason), "The payment's state does not allow it."}
+		code := contract.ProblemCode(*outcome.DeclineReason)
+		return nil, problem{http.StatusUnprocessableEntity, code, "The payment's state does not allow it."}
 	case first && token == "pm_duplicate":
 		return twice(outcome.Operation), nil
 	}
@@ -148,13 +147,7 @@ func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOp
 
 // ListLedger returns a page of the ledger once all of the page is durable.
 func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerRequestObject) (contract.ListLedgerResponseObject, error) {
-	after, limit := int64(0), 100
-	if p := request.Params.After; p != nil {
-		after = *p
-	}
-	if p := request.Params.Limit; p != nil {
-		limit = int(*p)
-	}
+	after, limit := *cmp.Or(request.Params.After, new(int64)), int(*cmp.Or(request.Params.Limit, new(int32(100))))
 	id := request.Params.Payment
 	if after < 0 || limit < 1 || limit > 1000 || id != nil && !paymentPattern.MatchString(*id) {
 		return nil, errParameter
