@@ -241,27 +241,23 @@ func (s *suite) judge(r *reply) {
 
 // headers sets what every request has, then what the call wants otherwise.
 func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
-	h.Set("User-Agent", "ordergate-contracttest")
-	h.Set("X-Trace-ID", traceID)
+	all := map[string]string{"User-Agent": "ordergate-contracttest", "X-Trace-ID": traceID, "Idempotency-Key": c.idem}
 	if op == nil || !op.public {
-		h.Set("Authorization", "Bearer "+s.Key)
+		all["Authorization"] = "Bearer " + s.Key
 	}
 	if c.body != nil {
-		h.Set("Content-Type", "application/json")
-	}
-	if c.idem != "" {
-		h.Set("Idempotency-Key", c.idem)
+		all["Content-Type"] = "application/json"
 	}
 	if c.deferred {
-		h.Set("Expect", "100-continue")
+		all["Expect"] = "100-continue"
 	}
-	if s.token != "" && op != nil && op.takes("X-Consistency-Token") {
-		h.Set("X-Consistency-Token", s.token)
+	if op != nil && op.takes("X-Consistency-Token") {
+		all["X-Consistency-Token"] = s.token
 	}
-	for name, value := range c.header {
-		h.Set(name, value)
-		if value == "" {
-			h.Del(name)
+	maps.Copy(all, c.header)
+	for name, value := range all {
+		if value != "" {
+			h.Set(name, value)
 		}
 	}
 }

@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -80,15 +81,12 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", s.name+" ") })
 	if i < 0 {
-		group := usage(args[0] + " ")
-		switch {
-		case group == "":
-			return fmt.Errorf("no subcommand %q:\n%s", args[0], usage(""))
-		case len(args) > 1 && isHelp(args[1]):
+		group := cmp.Or(usage(args[0]+" "), usage(""))
+		if isHelp(args[len(args)-1]) {
 			_, err := io.WriteString(stdout, group)
 			return err
 		}
-		return fmt.Errorf("ordergate %s needs one of its actions:\n%s", args[0], group)
+		return fmt.Errorf("no subcommand %q, it needs one of\n%s", strings.Join(args, " "), group)
 	}
 	sub := subcommands[i]
 	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)

@@ -333,7 +333,8 @@ func (s *Stack) loadState() error {
 			err = errors.New("it has no password or no ports")
 		}
 		if err != nil {
-			return fmt.Errorf("cannot read state.json, which has the password of the data: restore it, or remove the folder to begin anew (%w)", err)
+			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, "+
+				"or remove the folder to begin anew (%w)", err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
