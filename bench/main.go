@@ -168,12 +168,12 @@ func writeResults(file, where string, begun time.Time, figures []figure) {
 
 func machine(ctx context.Context, db *pgx.Conn) string {
 	var version, dir string
-	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))
+	const ask = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('data_directory')"
+	must(db.QueryRow(ctx, ask).Scan(&version, &dir))
 	where := "on disk: " + dir
 	if strings.HasPrefix(dir, "/dev/shm/") {
 		where = "in memory (/dev/shm: an fsync costs nothing)"
 	}
-	version, _, _ = strings.Cut(version, " ")
 	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start",
 		proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(), proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where,
 		proc("/proc/loadavg", ""))

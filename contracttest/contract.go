@@ -59,15 +59,13 @@ type fault struct {
 // is a fault, although the published schemas leave room for later ones.
 func readContract(bundle []byte) (*contract, error) {
 	c := &contract{operations: map[string]*operation{}, compiler: jsonschema.NewCompiler()}
-	if err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed)); err != nil {
-		return nil, fmt.Errorf("contract: %w", err)
-	}
-	if err := c.closeObjects(c.closed); err != nil {
-		return nil, fmt.Errorf("contract: %w", err)
-	}
 	c.compiler.AssertFormat()
 	c.compiler.RegisterFormat(&jsonschema.Format{Name: "int32", Validate: isInt32})
-	if err := c.compiler.AddResource("contract.json", c.closed); err != nil {
+	err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed))
+	if err == nil {
+		err = errors.Join(c.closeObjects(c.closed), c.compiler.AddResource("contract.json", c.closed))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
 	for path, item := range c.at("paths").children() {

@@ -97,7 +97,8 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	}
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
-		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids,
+		Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)

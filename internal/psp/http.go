@@ -74,7 +74,9 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 
 // perform returns the outcome of the key, and whether this request decided it. No outcome and no error means that the request gets no
 // response.
-func (s *Simulator) perform(ctx context.Context, key string, request *contract.OperationRequest, token string) (_ *record, first bool, _ error) {
+func (s *Simulator) perform(
+	ctx context.Context, key string, request *contract.OperationRequest, token string,
+) (_ *record, first bool, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := entry(s.operations, key)
