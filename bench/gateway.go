@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -41,7 +40,7 @@ type gateway struct {
 	owner                   order.Owner
 	skus                    []string  // products of the account
 	db                      *pgx.Conn // superuser
-	children                []func()  // end them
+	endServe                func()
 	components              *app.Components
 	server                  http.Handler
 	sent, accepted          atomic.Int64 // numbers the orders; counts those that were accepted
@@ -49,13 +48,15 @@ type gateway struct {
 
 // start migrates the stack's database, gives an account products, stock and a key, and starts serve.
 func start(ctx context.Context) *gateway {
-	g := &gateway{primary: os.Getenv("ORDERGATE_TEST_PRIMARY"), dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr()}
-	if g.primary == "" {
+	primary := os.Getenv("ORDERGATE_TEST_PRIMARY")
+	if primary == "" {
 		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench`"))
 	}
-	g.env = append(os.Environ(), "ORDERGATE_PRIMARY_URL="+g.primary, "ORDERGATE_REPLICA_URLS="+os.Getenv("ORDERGATE_TEST_REPLICA"),
+	g := &gateway{primary: primary, dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr()}
+	g.env = append(os.Environ(), "ORDERGATE_PRIMARY_URL="+primary, "ORDERGATE_REPLICA_URLS="+os.Getenv("ORDERGATE_TEST_REPLICA"),
 		"ORDERGATE_REDIS_URL="+os.Getenv("ORDERGATE_TEST_REDIS"), "ORDERGATE_REDIS_PREFIX=bench:", "ORDERGATE_SECRET="+strings.Repeat("5", 64),
-		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp, "ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
+		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp,
+		"ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
 	var out []byte
 	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench"}} {
 		cmd := exec.CommandContext(ctx, program, args...)
@@ -66,7 +67,7 @@ func start(ctx context.Context) *gateway {
 	g.db = try(pgx.Connect(ctx, g.primary))
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
 	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "UPDATE stock SET on_hand = $1 RETURNING sku", onHand)), pgx.RowTo[string]))
-	g.child(ctx, g.addr, program, "serve")
+	g.endServe = g.child(ctx, g.addr, program, "serve")
 
 	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
 	tel := try(telemetry.New(ctx, func(string) string { return "" }, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
@@ -94,16 +95,14 @@ func (g *gateway) child(ctx context.Context, addr, program string, args ...strin
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(slices.Clip(g.env), "ORDERGATE_ADMIN_ADDR="+admin), logs, logs
 	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	must(cmd.Start())
-	end = sync.OnceFunc(func() {
+	await(cmp.Or(addr, admin))
+	sayf("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
+	return func() {
 		cancel()
 		if _ = cmd.Wait(); cmd.ProcessState.String() == "signal: killed" {
 			sayf("%s: %v", args[0], cmd.ProcessState)
 		}
-	})
-	g.children = append(g.children, end)
-	await(cmp.Or(addr, admin))
-	sayf("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
-	return end
+	}
 }
 
 func await(addr string) {
@@ -118,9 +117,7 @@ func await(addr string) {
 }
 
 func (g *gateway) stop() {
-	for _, end := range g.children {
-		end()
-	}
+	g.endServe()
 	g.components.Close()
 	_ = os.RemoveAll(g.dir)
 }

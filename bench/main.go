@@ -33,12 +33,11 @@ const rounds = 5
 
 func main() {
 	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case failure:
-			fmt.Fprintln(os.Stderr, "bench:", p.error)
+		p := recover()
+		if f, is := p.(failure); is {
+			sayf("%v", f)
 			os.Exit(1)
-		default:
+		} else if p != nil {
 			panic(p)
 		}
 	}()
@@ -127,17 +126,18 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 
 func run(ctx context.Context, parts []string) {
 	begun := time.Now()
-	commit, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
-	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+cmp.Or(strings.TrimSpace(string(commit)), "unknown")+".json")
+	out, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
+	commit := cmp.Or(strings.TrimSpace(string(out)), "unknown")
+	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+commit+".json")
 	g := start(ctx)
 	defer g.stop()
 	where := machine(ctx, g.db)
 	fmt.Fprintln(os.Stdout, where)
 	var figures []figure
-	for _, part := range []struct {
+	for _, part := range []struct { // pgbench's orders are for no worker, so the saga is before them
 		name    string
 		measure func(context.Context, *gateway) []figure
-	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} { // pgbench's orders are for no worker, so the saga is before them
+	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
 			figures = append(figures, part.measure(ctx, g)...)
 		}
@@ -168,14 +168,15 @@ func writeResults(file, where string, begun time.Time, figures []figure) {
 
 func machine(ctx context.Context, db *pgx.Conn) string {
 	var version, dir string
-	must(db.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('data_directory')").Scan(&version, &dir))
+	const ask = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('data_directory')"
+	must(db.QueryRow(ctx, ask).Scan(&version, &dir))
 	where := "on disk: " + dir
 	if strings.HasPrefix(dir, "/dev/shm/") {
 		where = "in memory (/dev/shm: an fsync costs nothing)"
 	}
-	version, _, _ = strings.Cut(version, " ")
-	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start", proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(),
-		proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where, proc("/proc/loadavg", ""))
+	return fmt.Sprintf("%s, %d cores, %s RAM, %s, PostgreSQL %s, data %s, load %s at the start",
+		proc("/proc/cpuinfo", "model name\\s*:"), runtime.NumCPU(), proc("/proc/meminfo", "MemTotal:"), runtime.Version(), version, where,
+		proc("/proc/loadavg", ""))
 }
 
 // proc is the number or text behind a name in one of Linux's files.

@@ -3,14 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,7 +31,7 @@ const (
 )
 
 // placeGoals were reached by an experiment with group commit.
-var placeGoals = map[string]float64{"over HTTP / pgbench, one function": 1.8, "in process / pgbench, one function": 3.4}
+var placeGoals = map[string]float64{"over HTTP": 1.8, "in process": 3.4}
 
 // measurePlace compares orders placed, while no worker runs, with pgbench at as many clients.
 func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
@@ -41,7 +39,7 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 	for _, clients := range []int{16, 128} {
 		r := interleave(fmt.Sprintf("place, %d clients", clients),
 			contender{"over HTTP", func() float64 { return overHTTP(ctx, g.addr, clients, nil, g.send) }},
-			contender{"one function", func() float64 { return p.run(ctx, p.function, clients) }},
+			contender{"pgbench", func() float64 { return p.run(ctx, clients) }},
 			contender{"in process", func() float64 {
 				return drive(ctx, clients, nil, func(int) error {
 					n := g.sent.Add(1)
@@ -49,21 +47,27 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 					return err
 				})
 			}},
-			contender{"its statements", func() float64 { return p.run(ctx, p.statements, clients) }},
 		)
-		for _, limit := range []string{"one function", "its statements"} {
-			for _, ours := range []string{"over HTTP", "in process"} {
-				name := ours + " / pgbench, " + limit
-				figures = append(figures, newFigure(fmt.Sprintf("place %s, %d clients", name, clients), "orders/s", placeGoals[name], r[ours], r[limit]))
-			}
+		for _, ours := range []string{"over HTTP", "in process"} {
+			name := fmt.Sprintf("place %s / pgbench, one function, %d clients", ours, clients)
+			figures = append(figures, newFigure(name, "orders/s", placeGoals[ours], r[ours], r["pgbench"]))
 		}
 	}
 	return figures
 }
 
-// measureSaga places orders over HTTP while a worker, a process of its own, runs their sagas, until all are confirmed and paid.
+// measureSaga compares orders that are confirmed and paid with pgbench, which has the machine to itself.
 func measureSaga(ctx context.Context, g *gateway) []figure {
-	endPSP, endWorker := g.child(ctx, g.psp, program, "psp"), g.child(ctx, "", program, "worker")
+	ours := g.sagas(ctx)
+	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", 0,
+		[]float64{ours}, []float64{g.pgbench(ctx).run(ctx, sagaClients)})}
+}
+
+// sagas places orders over HTTP while a worker, a process of its own, runs their sagas, until all are confirmed and paid. It returns
+// their number a second.
+func (g *gateway) sagas(ctx context.Context) float64 {
+	defer g.child(ctx, g.psp, program, "psp")()
+	defer g.child(ctx, "", program, "worker")()
 	paid := func() {
 		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
 			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
@@ -79,11 +83,7 @@ func measureSaga(ctx context.Context, g *gateway) []figure {
 	paid()
 	took := time.Since(begin).Seconds()
 	sayf("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
-	endWorker()
-	endPSP()
-	p := g.pgbench(ctx)
-	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", 0,
-		[]float64{orders / took}, []float64{p.run(ctx, p.function, sagaClients)})}
+	return orders / took
 }
 
 // draft is the order of a number: two lines and a payment.
@@ -131,21 +131,19 @@ func (g *gateway) send(_ int, w *wire) error {
 
 // pgbench is the limit of the write path: the SQL of one order a transaction, without any program around it.
 type pgbench struct {
-	program, url         string
-	function, statements string   // scripts: the transaction as one PL/pgSQL function; its statements one by one
-	variables            []string // options that set the scripts' a1, a2, ...
+	program, url, script string
+	variables            []string // options that set the script's a1, a2, ...
 }
 
 var (
 	comments  = regexp.MustCompile(`(?m)^--.*\n`)
-	parameter = regexp.MustCompile(`\$(\d+)(::(\w+))`)
+	parameter = regexp.MustCompile(`\$(\d+)::(\w+\[])`)
 )
 
-// pgbench places an order and records its SQL. statements has all that went over the wire, the query for the log's position after
-// COMMIT included; function has everything between BEGIN and COMMIT in one round trip. Each of their orders has an id that grows
-// with time, a key and a lock of its own; everything else is the same for all.
+// pgbench places an order, records its SQL, and makes a function of everything between BEGIN and COMMIT. Each call of the script has an
+// id that grows with time, a key and a lock of its own; everything else is the same for all.
 func (g *gateway) pgbench(ctx context.Context) *pgbench {
-	p := &pgbench{program: "pgbench", url: g.primary, function: filepath.Join(g.dir, "function.sql"), statements: filepath.Join(g.dir, "statements.sql")}
+	p := &pgbench{program: "pgbench", url: g.primary, script: filepath.Join(g.dir, "place.sql")}
 	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench"); len(found) > 0 {
 		p.program = found[len(found)-1]
 	}
@@ -156,77 +154,56 @@ func (g *gateway) pgbench(ctx context.Context) *pgbench {
 	defer pool.Close()
 	key := uuid.NewString()
 	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, g.draft(0)))
-	const count = "\\set n :n + 1\n\\set u :n * 1024 + :client_id\n"
-	script, body, call, inside := []byte(count), "", []string{}, false
-	for _, s := range recorded.all {
+	begin := slices.IndexFunc(recorded.all, func(s pgx.TraceQueryStartData) bool { return strings.HasPrefix(s.SQL, "begin") })
+	commit := slices.IndexFunc(recorded.all, func(s pgx.TraceQueryStartData) bool { return s.SQL == "commit" })
+	var body strings.Builder
+	var arguments []string
+	for _, s := range recorded.all[begin+1 : commit] {
 		text := strings.TrimSpace(comments.ReplaceAllString(s.SQL, ""))
-		var own []string
-		for _, m := range parameter.FindAllStringSubmatch(text, -1) {
-			own = append(own, p.value(s.Args[try(strconv.Atoi(m[1]))-1], m[3], uuid.UUID(placed.OrderID), key))
+		line := parameter.ReplaceAllStringFunc(text, func(m string) string {
+			found := parameter.FindStringSubmatch(m)
+			number, kind, list := try(strconv.Atoi(found[1])), found[2], ""
+			must(g.db.QueryRow(ctx, "SELECT COALESCE($1::"+kind+"::text, '{}')", s.Args[number-1]).Scan(&list))
+			arguments = append(arguments, p.argument(list, uuid.UUID(placed.OrderID).String(), key))
+			return fmt.Sprintf("$%d::%s", len(arguments), kind)
+		})
+		if rest, reads := strings.CutPrefix(line, "SELECT"); reads {
+			line = "PERFORM" + rest
 		}
-		with := func(argument func(i int) string) string {
-			i := -1
-			return parameter.ReplaceAllStringFunc(text, func(m string) string {
-				i++
-				return argument(i) + parameter.FindStringSubmatch(m)[2]
-			})
-		}
-		script = append(script, with(func(i int) string { return own[i] })+";\n"...)
-		if inside = inside && text != "commit"; inside {
-			line := with(func(i int) string { return fmt.Sprint("$", len(call)+i+1) })
-			if rest, reads := strings.CutPrefix(line, "SELECT"); reads {
-				line = "PERFORM" + rest
-			}
-			call, body = append(call, own...), body+line+";\n"
-		}
-		inside = inside || strings.HasPrefix(text, "begin")
+		body.WriteString(line + ";\n")
 	}
-	types := strings.TrimSuffix(strings.Repeat("text,", len(call)), ",")
-	_ = try(g.db.Exec(ctx, fmt.Sprintf("CREATE OR REPLACE FUNCTION place(%s) RETURNS void LANGUAGE plpgsql AS $place$ BEGIN\n%sEND $place$", types, body)))
-	must(os.WriteFile(p.statements, script, 0o600))
-	must(os.WriteFile(p.function, []byte(count+"SELECT place("+strings.Join(call, ", ")+");\n"), 0o600))
+	_ = try(g.db.Exec(ctx, "CREATE OR REPLACE FUNCTION place("+strings.TrimSuffix(strings.Repeat("text,", len(arguments)), ",")+
+		") RETURNS void LANGUAGE plpgsql AS $place$ BEGIN\n"+body.String()+"END $place$"))
+	script := "\\set n :n + 1\n\\set u :n * 1024 + :client_id\nSELECT place(" + strings.Join(arguments, ", ") + ");\n"
+	must(os.WriteFile(p.script, []byte(script), 0o600))
 	return p
 }
 
-// value is the expression for an argument, a list: a variable of pgbench that holds it as text, unless it differs from order to order.
-func (p *pgbench) value(arg any, kind string, id uuid.UUID, key string) string {
-	const newID, newKey = "(:prefix::text || lpad(to_hex(:u::bigint), 16, '0'))", "('pgbench-' || :prefix::text || :u::bigint)"
-	list, elements := reflect.ValueOf(arg), []string{}
-	for i := range list.Len() {
-		var text string
-		switch e := list.Index(i).Interface().(type) {
-		case int64:
-			if e < 0 || e > 1<<40 { // the key's lock: no other number is so large
-				return "('{' || :u::bigint || '}')"
-			}
-			text = strconv.FormatInt(e, 10)
-		case []byte:
-			if text = string(e); kind == "bytea" {
-				text = `\x` + hex.EncodeToString(e)
-			}
-		case time.Time:
-			text = e.Format(time.RFC3339Nano)
-		default:
-			text = fmt.Sprint(e)
-		}
-		switch text {
-		case id.String():
-			return fmt.Sprintf("('{' || repeat(%s || ',', %d) || %s || '}')", newID, list.Len()-1, newID)
-		case key:
-			return "('{' || " + newKey + " || '}')"
-		}
-		elements = append(elements, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)+`"`)
+// lock is the list of one large number, as the lock of a key is and nothing else.
+var lock = regexp.MustCompile(`^{-?\d{13,}}$`)
+
+// argument is the expression for a list: a variable of pgbench that holds it as text, unless it differs from order to order.
+func (p *pgbench) argument(list, id, key string) string {
+	if lock.MatchString(list) {
+		return "('{' || :u::bigint || '}')"
 	}
-	p.variables = append(p.variables, fmt.Sprintf("--define=a%d={%s}", len(p.variables)+1, strings.Join(elements, ",")))
+	for same, own := range map[string]string{
+		id: "(:prefix::text || lpad(to_hex(:u::bigint), 16, '0'))", key: "('pgbench-' || :prefix::text || :u::bigint)",
+	} {
+		if rest := strings.ReplaceAll(list, same, ""); rest != list && strings.Trim(rest, "{,}") == "" {
+			return "('" + strings.ReplaceAll(list, same, "' || "+own+" || '") + "')"
+		}
+	}
+	p.variables = append(p.variables, fmt.Sprintf("--define=a%d=%s", len(p.variables)+1, list))
 	return fmt.Sprint(":a", len(p.variables))
 }
 
 var progress = regexp.MustCompile(`progress: .* s, ([\d.]+) tps`)
 
-// run is the transactions per second of a script in its last two seconds. Before, new connections fill their caches: 128 of them
+// run is the transactions per second in the last two seconds. Before, new connections fill their caches: 128 of them
 // keep two cores busy for 2 s with that.
-func (p *pgbench) run(ctx context.Context, script string, clients int) float64 {
-	args := slices.Concat(p.variables, []string{"-n", "-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1",
+func (p *pgbench) run(ctx context.Context, clients int) float64 {
+	args := slices.Concat(p.variables, []string{"-n", "-M", "prepared", "-f", p.script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1",
 		"-T", strconv.Itoa(3 + clients/40), "-D", "n=0", "-D", fmt.Sprintf("prefix=%012x7000", time.Now().UnixMilli()), p.url})
 	var options strings.Builder
 	for name, value := range pg.Session {

@@ -1,6 +1,7 @@
 package contracttest
 
 import (
+	"cmp"
 	"context"
 	"hash/fnv"
 	"maps"
@@ -46,8 +47,8 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 			break
 		}
 	}
-	s.foundIf(g.main.Sku == "",
-		reply{call: call{op: "listProducts"}}, "", "nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
+	s.foundIf(g.main.Sku == "", reply{call: call{op: "listProducts"}}, "",
+		"nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
 	return g, g.main.Sku != ""
 }
 
@@ -198,9 +199,7 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 			s.foundIf(!slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
 			return first
 		}
-		if first == "" {
-			first = *next
-		}
+		first = cmp.Or(first, *next)
 		if len(ids) == 0 {
 			s.foundf(r, "/body/next_cursor", "leads on from an empty page")
 			return first

@@ -45,16 +45,11 @@ func newSuite(o Options) (*suite, error) {
 		return nil, fmt.Errorf("contracttest: %q is no address such as http://127.0.0.1:8080", o.BaseURL)
 	}
 	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
-	client := http.Client{Timeout: 30 * time.Second}
-	if o.HTTP != nil {
-		client = *o.HTTP
-	}
+	client := *cmp.Or(o.HTTP, &http.Client{Timeout: 30 * time.Second})
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.HTTP = &client
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
-	if o.ref == "" {
-		o.ref = "ct-" + strings.ToLower(rand.Text()[:12])
-	}
+	o.ref = cmp.Or(o.ref, "ct-"+strings.ToLower(rand.Text()[:12]))
 	if o.Contract == nil {
 		o.Contract = api.OpenAPIJSON
 	}
@@ -82,8 +77,9 @@ func (s *suite) run(ctx context.Context, p part) []Finding {
 
 // summary says how much was asked, and which declared refusals nothing provoked.
 func (s *suite) summary() string {
+	missing := strings.ReplaceAll(strings.Join(s.provoked.Missing(nil), ", "), notProvoked, "")
 	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Listed, and no fault if this address never answers it: %s",
-		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.ReplaceAll(strings.Join(s.provoked.Missing(nil), ", "), notProvoked, ""))
+		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, missing)
 }
 
 // call is one request.
@@ -101,13 +97,12 @@ type call struct {
 
 // with is the call with more headers, given as names and values in turn.
 func (c call) with(headers ...string) call {
-	c.header = maps.Clone(c.header)
-	if c.header == nil {
-		c.header = map[string]string{}
+	header := map[string]string{}
+	maps.Copy(header, c.header)
+	for pair := range slices.Chunk(headers, 2) {
+		header[pair[0]] = pair[1]
 	}
-	for i := 0; i < len(headers); i += 2 {
-		c.header[headers[i]] = headers[i+1]
-	}
+	c.header = header
 	return c
 }
 
@@ -169,7 +164,7 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 	for i := range replies {
 		r := &replies[i]
 		if *r = s.prepare(ctx, c); r.err == nil {
-			flying.Go(r.exchange(s.HTTP))
+			flying.Go(func() { r.exchange(s.HTTP) })
 		}
 	}
 	flying.Wait()
@@ -210,17 +205,15 @@ func (s *suite) prepare(ctx context.Context, c call) reply {
 	return r
 }
 
-func (r *reply) exchange(client *http.Client) func() {
-	return func() {
-		response, err := client.Do(r.sent)
-		if err == nil {
-			r.status, r.header = response.StatusCode, response.Header
-			r.body, err = io.ReadAll(response.Body)
-			_ = response.Body.Close()
-		}
-		if err != nil {
-			r.err = fmt.Errorf("no answer: %w", err)
-		}
+func (r *reply) exchange(client *http.Client) {
+	response, err := client.Do(r.sent)
+	if err == nil {
+		r.status, r.header = response.StatusCode, response.Header
+		r.body, err = io.ReadAll(response.Body)
+		_ = response.Body.Close()
+	}
+	if err != nil {
+		r.err = fmt.Errorf("no answer: %w", err)
 	}
 }
 
@@ -232,9 +225,8 @@ func (s *suite) judge(r *reply) {
 		return
 	}
 	if r.status >= 400 {
-		if err := json.Unmarshal(r.body, &r.problem); err != nil {
-			s.foundf(*r, "/body", "is no problem: %v", err)
-		}
+		err := json.Unmarshal(r.body, &r.problem)
+		s.foundIf(err != nil, *r, "/body", "is no problem: %v", err)
 	}
 	if r.op != nil {
 		for _, f := range r.op.check(r.status, r.header, r.body) {
@@ -249,27 +241,23 @@ func (s *suite) judge(r *reply) {
 
 // headers sets what every request has, then what the call wants otherwise.
 func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
-	h.Set("User-Agent", "ordergate-contracttest")
-	h.Set("X-Trace-ID", traceID)
+	all := map[string]string{"User-Agent": "ordergate-contracttest", "X-Trace-ID": traceID, "Idempotency-Key": c.idem}
 	if op == nil || !op.public {
-		h.Set("Authorization", "Bearer "+s.Key)
+		all["Authorization"] = "Bearer " + s.Key
 	}
 	if c.body != nil {
-		h.Set("Content-Type", "application/json")
-	}
-	if c.idem != "" {
-		h.Set("Idempotency-Key", c.idem)
+		all["Content-Type"] = "application/json"
 	}
 	if c.deferred {
-		h.Set("Expect", "100-continue")
+		all["Expect"] = "100-continue"
 	}
-	if s.token != "" && op != nil && op.takes("X-Consistency-Token") {
-		h.Set("X-Consistency-Token", s.token)
+	if op != nil && op.takes("X-Consistency-Token") {
+		all["X-Consistency-Token"] = s.token
 	}
-	for name, value := range c.header {
-		h.Set(name, value)
-		if value == "" {
-			h.Del(name)
+	maps.Copy(all, c.header)
+	for name, value := range all {
+		if value != "" {
+			h.Set(name, value)
 		}
 	}
 }
@@ -337,14 +325,11 @@ func (s *suite) unchanged(ctx context.Context, c call, held reply) {
 
 // poll repeats until done, and notes a finding if it is not in time.
 func (s *suite) poll(ctx context.Context, patience time.Duration, about reply, what string, done func() bool) {
-	deadline := time.Now().Add(patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for wait := 5 * time.Millisecond; !done(); wait = min(2*wait, 250*time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.foundf(about, "", "not seen within %v: %s", patience, what)
-			return
-		}
 		if !pause(ctx, wait) {
-			s.foundf(about, "", "the time of the test was over: %s", what)
+			s.foundf(about, "", "not seen within %v: %s", patience, what)
 			return
 		}
 	}
@@ -361,8 +346,8 @@ func pause(ctx context.Context, wait time.Duration) bool {
 
 func values(pairs ...string) url.Values {
 	v := url.Values{}
-	for i := 0; i < len(pairs); i += 2 {
-		v.Add(pairs[i], pairs[i+1])
+	for pair := range slices.Chunk(pairs, 2) {
+		v.Set(pair[0], pair[1])
 	}
 	return v
 }

@@ -59,15 +59,13 @@ type fault struct {
 // is a fault, although the published schemas leave room for later ones.
 func readContract(bundle []byte) (*contract, error) {
 	c := &contract{operations: map[string]*operation{}, compiler: jsonschema.NewCompiler()}
-	if err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed)); err != nil {
-		return nil, fmt.Errorf("contract: %w", err)
-	}
-	if err := c.closeObjects(c.closed); err != nil {
-		return nil, fmt.Errorf("contract: %w", err)
-	}
 	c.compiler.AssertFormat()
 	c.compiler.RegisterFormat(&jsonschema.Format{Name: "int32", Validate: isInt32})
-	if err := c.compiler.AddResource("contract.json", c.closed); err != nil {
+	err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed))
+	if err == nil {
+		err = errors.Join(c.closeObjects(c.closed), c.compiler.AddResource("contract.json", c.closed))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("contract: %w", err)
 	}
 	for path, item := range c.at("paths").children() {
@@ -99,10 +97,9 @@ func readContract(bundle []byte) (*contract, error) {
 var templated = regexp.MustCompile(`\\?\{[^}]*\}`)
 
 func isInt32(v any) error {
-	if n, ok := v.(json.Number); ok {
-		if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
-			return strconv.ErrRange
-		}
+	n, _ := v.(json.Number)
+	if _, err := strconv.ParseInt(n.String(), 10, 32); errors.Is(err, strconv.ErrRange) {
+		return err
 	}
 	return nil
 }
@@ -150,7 +147,7 @@ func (c *contract) closeValue(schema any) {
 // at goes down from the root of the document.
 func (c *contract) at(names ...string) place { return place{c, "", c.closed}.at(names...) }
 
-// at goes down by names or indexes and follows the references on its way. What it returns may be a reference itself.
+// at goes down by names or indexes and follows the references on its way. Its result may be a reference itself.
 func (p place) at(names ...string) place {
 	for _, name := range names {
 		p = p.resolved()
@@ -163,7 +160,7 @@ func (p place) at(names ...string) place {
 				child = node[i]
 			}
 		}
-		p = place{p.contract, p.pointer + pointer([]string{name}), child}
+		p = place{p.contract, below(p.pointer, name), child}
 	}
 	return p
 }
@@ -232,7 +229,7 @@ func (o *operation) check(status int, header http.Header, body []byte) []fault {
 	return append(faults, declared.checkContent(header.Get("Content-Type"), body)...)
 }
 
-// accepts holds a request against the operation, and says what is wrong with it: what the suite itself sends as good must be good to the contract.
+// accepts holds a request against the operation, and tells what is wrong with it.
 func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
 	var faults []fault
 	for _, p := range o.parameters {
@@ -333,7 +330,7 @@ func (p place) check(at string, value any) []fault {
 		case *kind.OneOf:
 			text = "is none of the alternatives that the contract lists"
 		}
-		faults = append(faults, fault{at + pointer(leaf.InstanceLocation), short(text)})
+		faults = append(faults, fault{below(at, leaf.InstanceLocation...), short(text)})
 	}
 	slices.SortFunc(faults, func(a, b fault) int {
 		return cmp.Or(cmp.Compare(a.pointer, b.pointer), cmp.Compare(a.message, b.message))
@@ -379,14 +376,12 @@ func leaves(e *jsonschema.ValidationError) []*jsonschema.ValidationError {
 	return all
 }
 
-var escapes = strings.NewReplacer("~", "~0", "/", "~1")
-
-func pointer(path []string) string {
-	var b strings.Builder
+// below is the JSON pointer that leads on from another.
+func below(at string, path ...string) string {
 	for _, name := range path {
-		b.WriteString("/" + escapes.Replace(name))
+		at = string(jsontext.Pointer(at).AppendToken(name))
 	}
-	return b.String()
+	return at
 }
 
 // short makes a text fit a line of a test's log.

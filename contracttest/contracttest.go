@@ -71,21 +71,6 @@ func RunWith(t *testing.T, o Options) {
 	t.Log(s.summary())
 }
 
-// Check is Run for programs: it returns what Run would report, in the order it was found.
-func Check(ctx context.Context, o Options) []Finding {
-	s, err := newSuite(o)
-	if err != nil {
-		return []Finding{{Part: "start", Message: err.Error()}}
-	}
-	for _, p := range parts {
-		s.run(ctx, p)
-		if s.dead {
-			break
-		}
-	}
-	return s.findings
-}
-
 // part is a section of the suite. Each part finds or makes what it needs, so that it can run alone.
 type part struct {
 	name string

@@ -139,44 +139,33 @@ func (s *suite) ordered(ctx context.Context) (*placed, bool) {
 		"postal_code": "20457", "country": "DE", "phone": "+49 40 123456",
 	}
 	p, ok := s.place(ctx, call{op: "placeOrder", idem: s.ref + "-first", body: w}, http.StatusAccepted)
-	if !ok {
-		return s.confirmed, false
+	if ok {
+		s.confirmed = p
+		s.checkTaken(p, g)
 	}
-	s.confirmed = p
-	s.checkTaken(p, g)
-	return p, true
+	return s.confirmed, ok
 }
 
 // checkTaken holds a pending order against what was asked for.
 func (s *suite) checkTaken(p *placed, g *goods) {
-	wrong := func(at, format string, args ...any) { s.foundf(p.accepted, "/body/"+at, format, args...) }
-	if p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1 {
-		wrong("status", "of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
-	}
-	sum := 2 * g.price.Amount
-	lines := 1
+	wrong := func(is bool, at, format string, args ...any) { s.foundIf(is, p.accepted, "/body/"+at, format, args...) }
+	wrong(p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1, "status",
+		"of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
+	first := api.Money{Amount: 2 * g.price.Amount, Currency: g.price.Currency}
+	sum, lines := first.Amount, 1
 	if g.side != nil {
-		sum += g.sidePay.Amount
-		lines = 2
+		sum, lines = sum+g.sidePay.Amount, 2
 	}
-	if len(p.Lines) != lines || p.Lines[0].Sku != g.main.Sku || p.Lines[0].Quantity != 2 || p.Lines[0].UnitPrice != g.price || p.Lines[0].Total.Amount != 2*g.price.Amount {
-		wrong("lines", "are not those that were ordered")
-	}
-	if p.Subtotal.Amount != sum || p.Total.Amount != sum-p.Discount.Amount || p.Total.Currency != g.price.Currency {
-		wrong("total", "is %d, subtotal %d, discount %d of lines worth %d", p.Total.Amount, p.Subtotal.Amount, p.Discount.Amount, sum)
-	}
-	if p.Metadata["run"] != s.ref || len(p.Metadata) != 2 {
-		wrong("metadata", "is not what was sent")
-	}
-	if a := p.ShippingAddress; a == nil || a.Name != "梅 Lin" || a.Line2 == nil || *a.Line2 != "c/o Berger" {
-		wrong("shipping_address", "is not what was sent")
-	}
-	if p.Rejection != nil || p.CancelRequestedAt != nil {
-		wrong("rejection", "or cancel_requested_at is set")
-	}
-	if age := p.UpdatedAt.Sub(p.CreatedAt.Time); age != 0 {
-		wrong("updated_at", "is %v after created_at in version 1", age)
-	}
+	wrong(len(p.Lines) != lines || p.Lines[0].Sku != g.main.Sku || p.Lines[0].Quantity != 2 || p.Lines[0].UnitPrice != g.price ||
+		p.Lines[0].Total != first, "lines", "are not those that were ordered")
+	wrong(p.Subtotal.Amount != sum || p.Total.Amount != sum-p.Discount.Amount || p.Total.Currency != g.price.Currency, "total",
+		"is %d, subtotal %d, discount %d of lines worth %d", p.Total.Amount, p.Subtotal.Amount, p.Discount.Amount, sum)
+	wrong(p.Metadata["run"] != s.ref || len(p.Metadata) != 2, "metadata", "is not what was sent")
+	a := p.ShippingAddress
+	wrong(a == nil || a.Name != "梅 Lin" || a.Line2 == nil || *a.Line2 != "c/o Berger", "shipping_address", "is not what was sent")
+	wrong(p.Rejection != nil || p.CancelRequestedAt != nil, "rejection", "or cancel_requested_at is set")
+	age := p.UpdatedAt.Sub(p.CreatedAt.Time)
+	wrong(age != 0, "updated_at", "is %v after created_at in version 1", age)
 }
 
 // placing: taken in, decided, and repeated byte for byte in both forms.
@@ -287,9 +276,8 @@ func (s *suite) refusal(ctx context.Context) (*placed, bool) {
 func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.ends(p, api.OrderStatusRejected, "failed")
 	s.checkRejection(p, errcode.PAY007)
-	if r := p.Rejection; r != nil && (r.DeclineReason == nil || *r.DeclineReason == "") {
-		s.foundf(p.accepted, "/body/rejection/decline_reason", "is empty")
-	}
+	r := p.Rejection
+	s.foundIf(r != nil && (r.DeclineReason == nil || *r.DeclineReason == ""), p.accepted, "/body/rejection/decline_reason", "is empty")
 	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
 	most := g.stock + 1000 // more than parallel runs give back meanwhile
@@ -304,9 +292,9 @@ func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	}
 	s.ends(short, api.OrderStatusRejected, "none")
 	s.checkRejection(short, errcode.INV002)
-	if r := short.Rejection; r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most) {
-		s.foundf(short.accepted, "/body/rejection/skus", "does not say what was short")
-	}
+	r = short.Rejection
+	s.foundIf(r != nil && (len(r.Skus) != 1 || r.Skus[0].Sku != g.main.Sku || r.Skus[0].Requested != most || r.Skus[0].Available >= most),
+		short.accepted, "/body/rejection/skus", "does not say what was short")
 }
 
 func (s *suite) checkRejection(p *placed, code errcode.Code) {
@@ -316,8 +304,8 @@ func (s *suite) checkRejection(p *placed, code errcode.Code) {
 	case string(p.Rejection.Code) != string(code):
 		s.foundf(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
 	default:
-		e := s.registry[string(code)]
-		s.foundIf(e.Rejection == nil || p.Rejection.Detail != e.Rejection.Description || p.Rejection.Title != e.Title || p.Rejection.Message != e.Message.En,
+		e, r := s.registry[string(code)], p.Rejection
+		s.foundIf(e.Rejection == nil || r.Detail != e.Rejection.Description || r.Title != e.Title || r.Message != e.Message.En,
 			p.accepted, "/body/rejection", "has not the texts of the registry")
 	}
 }

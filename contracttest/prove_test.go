@@ -73,7 +73,7 @@ type lie struct {
 	body    string // that the answer contains
 	answer  func(*exchange)
 
-	// What must be found.
+	// Of the finding that there must be.
 	operation, pointer, message string
 }
 
@@ -195,9 +195,9 @@ var lies = []lie{
 	answerLie("a declined order is confirmed", toOrders, 201, "PAY_007", swap(`"status":"rejected"`, `"status":"confirmed"`),
 		"placeOrder", "/body/status", ""),
 	answerLie("a refused request made an order", `GET /v1/orders\?customer_ref=ct-[^&]*-form$`, 200, `"data":[]`, swap(`"data":[]`, `"data":[{"id":"ord_1"}]`),
-		"listOrders", "/body/data", "every request for one was refused"),
+		"listOrders", "/body/data", "accepted was []"),
 	answerLie("a race makes two orders", `GET /v1/orders\?customer_ref=ct-[^&]*-race$`, 200, "", swap(`"data":[`, `"data":[{"id":"ord_1"},`),
-		"listOrders", "/body/data", "not the one that was accepted"),
+		"listOrders", "/body/data", "accepted was [ord_"),
 	answerLie("a gap between events", anOrder+"/events", 200, "", swap(`"sequence":2`, `"sequence":9`),
 		"listOrderEvents", "/body/data", "in place 2"),
 	answerLie("a saga that never ends", anOrder+"/saga", 200, "", swap(`"state":"done"`, `"state":"running"`), "placeOrder", "", "the saga as done"),

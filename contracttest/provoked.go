@@ -40,14 +40,12 @@ func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	var problem struct {
-		Code string `json:"code"`
-	}
-	_ = json.Unmarshal(body, &problem) // what is no problem has no code
+	var refusal problem
+	_ = json.Unmarshal(body, &refusal) // another body has no code
 	for id, op := range p.contract.operations {
 		if op.method == r.Method && op.address.MatchString(r.URL.EscapedPath()) {
 			p.mu.Lock()
-			p.seen[id+" "+problem.Code] = true
+			p.seen[id+" "+refusal.Code] = true
 			p.mu.Unlock()
 		}
 	}

@@ -106,8 +106,8 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 
 // registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read until ctx ends.
 func (c *Components) registerHealth(ctx context.Context) {
-	gauge := func(name, help string, labels prometheus.Labels, unknown float64, value func(context.Context) (float64, error)) {
-		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
+	gauge := func(opts prometheus.GaugeOpts, unknown float64, value func(context.Context) (float64, error)) {
+		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(opts, func() float64 {
 			ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 			defer cancel()
 			v, err := value(ctx)
@@ -117,12 +117,18 @@ func (c *Components) registerHealth(ctx context.Context) {
 			return v
 		}))
 	}
-	gauge("ordergate_parked_messages", "Messages that could not be handled; NaN: the primary does not answer.", nil, math.NaN(), func(ctx context.Context) (float64, error) {
+	parked := prometheus.GaugeOpts{
+		Name: "ordergate_parked_messages", Help: "Messages that could not be handled; NaN: the primary does not answer.",
+	}
+	gauge(parked, math.NaN(), func(ctx context.Context) (float64, error) {
 		row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 		return float64(row.Parked), err
 	})
 	for i, replica := range c.replicas {
-		name := fmt.Sprintf("replica_%d", i+1) // in the order of the configuration, as the breakers' metrics have it
-		gauge("ordergate_replica_lag_seconds", "How far a replica is behind; +Inf: it does not answer.", prometheus.Labels{"replica": name}, math.Inf(1), querydb.New(replica).ReplicaLag)
+		lag := prometheus.GaugeOpts{
+			Name: "ordergate_replica_lag_seconds", Help: "How far a replica is behind; +Inf: it does not answer.",
+			ConstLabels: prometheus.Labels{"replica": fmt.Sprintf("replica_%d", i+1)}, // in the order of the configuration, as for breakers
+		}
+		gauge(lag, math.Inf(1), querydb.New(replica).ReplicaLag)
 	}
 }

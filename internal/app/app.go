@@ -2,6 +2,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -71,7 +72,8 @@ func withoutFlags(run runner) func(*flag.FlagSet) runner {
 // Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, output for a person to stdout.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 || isHelp(args[0]) {
-		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
+		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n"+
+			"-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
 		return err
 	}
 	if args[0] == "--version" {
@@ -79,15 +81,12 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", s.name+" ") })
 	if i < 0 {
-		group := usage(args[0] + " ")
-		switch {
-		case group == "":
-			return fmt.Errorf("no subcommand %q:\n%s", args[0], usage(""))
-		case len(args) > 1 && isHelp(args[1]):
+		group := cmp.Or(usage(args[0]+" "), usage(""))
+		if isHelp(args[len(args)-1]) {
 			_, err := io.WriteString(stdout, group)
 			return err
 		}
-		return fmt.Errorf("ordergate %s needs one of its actions:\n%s", args[0], group)
+		return fmt.Errorf("no subcommand %q, it needs one of\n%s", strings.Join(args, " "), group)
 	}
 	sub := subcommands[i]
 	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)
@@ -208,18 +207,15 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 
 func simulate(ctx context.Context, proc process) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
-		s, err := psp.New(psp.Config{Dir: proc.cfg.PSPDir, Log: tel.Log})
+		s, err := psp.New(proc.cfg.PSPDir, tel.Log)
 		if err != nil {
 			return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
 		}
 		file := filepath.Join(proc.cfg.PSPDir, "psp.test") // a full disk shows now, not at the first payment
-		if err = devstack.WriteFile(file, make([]byte, 4096)); err == nil {
-			err = os.Remove(file)
-		}
-		if err != nil {
+		if err = devstack.WriteFile(file, make([]byte, 4096)); err != nil {
 			err = fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err))
 		} else {
-			err = s.Serve(ctx, proc.cfg.PSPAddr)
+			err = errors.Join(os.Remove(file), s.Serve(ctx, proc.cfg.PSPAddr))
 		}
 		return errors.Join(err, s.Close())
 	})

@@ -55,9 +55,10 @@ const primaryReads = 16
 // Assemble connects to everything and subscribes to cache invalidations until Close. It fails if the primary cannot be reached or
 // is not one that Ordergate can work on; replicas, Redis and the provider may be away.
 func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Components, err error) {
-	c := &Components{cfg: cfg, tel: tel, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens"))}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c.stop = stop
+	c := &Components{
+		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
+	}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -96,8 +97,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		}
 	}
 	c.Queries, err = query.New(query.Config{
-		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix, Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")),
-		IDs: c.ids, Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
+		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids,
+		Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)

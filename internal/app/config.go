@@ -19,21 +19,21 @@ import (
 type Config struct {
 	Addr           string        `env:"ORDERGATE_ADDR" envDefault:"127.0.0.1:8080"`       // of the API
 	AdminAddr      string        `env:"ORDERGATE_ADMIN_ADDR" envDefault:"127.0.0.1:8081"` // of /livez, /readyz, /metrics, /debug/pprof
-	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // postgres://...; a member of ordergate_app, for migrate the owner
+	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // as a member of ordergate_app; migrate: the owner
 	ReplicaURLs    []string      `env:"ORDERGATE_REPLICA_URLS" mask:"true"`               // comma separated; none: reads go to the primary
 	RedisURL       string        `env:"ORDERGATE_REDIS_URL" mask:"true"`                  // redis://...; none: that tier is left out
 	RedisPrefix    string        `env:"ORDERGATE_REDIS_PREFIX" envDefault:"og:"`          // of every key and channel
 	PSPURL         string        `env:"ORDERGATE_PSP_URL" mask:"true"`                    // the payment provider
-	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; the same for ever and everywhere
+	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; never changes
 	Origins        []string      `env:"ORDERGATE_ORIGINS"`                                // allowed by CORS, comma separated
 	PaymentTimeout time.Duration `env:"ORDERGATE_PAYMENT_TIMEOUT" envDefault:"30s"`       // of an authorization
-	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // how long stock is held for an order that is not confirmed
+	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // how long stock is held for an unconfirmed order
 	PSPAddr        string        `env:"ORDERGATE_PSP_ADDR" envDefault:"127.0.0.1:8090"`   // of `ordergate psp`
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
-	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // between the signal to stop and the listener's end: balancers see /readyz fail
+	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
 	LogLevel       string        `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
-	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary: of the API, and again of the worker
+	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
 }
 
 // ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.

@@ -154,8 +154,7 @@ func createKey(flags *flag.FlagSet) runner {
 		case *valid < 0:
 			return errors.New("-valid cannot be negative")
 		case *valid > 0:
-			end := time.Now().Add(*valid).UTC()
-			p.ExpiresAt = &end
+			p.ExpiresAt = new(time.Now().Add(*valid).UTC())
 		}
 		return proc.withKeys(ctx, true, func(q *accountsdb.Queries) (err error) {
 			if p.Account, err = accountOf(ctx, q, *account); err != nil {
@@ -256,7 +255,8 @@ func listKeys(ctx context.Context, proc process) error {
 			if k.RevokedAt != nil {
 				state = "revoked " + k.RevokedAt.UTC().Format(time.RFC3339)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", order.ID(k.ID).Format(order.PrefixKey), k.AccountName, k.Mode, k.Name, strings.Join(k.Scopes, ","), state)
+			id, scopes := order.ID(k.ID).Format(order.PrefixKey), strings.Join(k.Scopes, ",")
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", id, k.AccountName, k.Mode, k.Name, scopes, state)
 		}
 		return w.Flush()
 	})

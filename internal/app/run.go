@@ -66,7 +66,8 @@ func run(ctx context.Context, proc process) (err error) {
 		return err
 	}
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator}, MinFree: minFree, Progress: say,
+		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator},
+		MinFree: minFree, Progress: say,
 	})
 	if err != nil {
 		if ctx.Err() != nil {

@@ -32,7 +32,8 @@ func (c *Components) work(ctx context.Context) error {
 	saga := c.Commands.Saga(pool)
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
 	payments, err := payment.New(payment.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout, Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
+		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
+		Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 	if err != nil {
 		return err

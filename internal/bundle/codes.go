@@ -60,7 +60,8 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node
 		}
-		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_003", "SYS_006")
+		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key",
+			"IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_003", "SYS_006")
 	}
 	return codes
 }

@@ -20,17 +20,13 @@ func readYAML(dir fs.FS, name string) (*yaml.Node, error) {
 		return nil, err
 	}
 	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err = yaml.Unmarshal(text, &doc); err != nil {
+		return nil, err
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s: is not one mapping", name)
+		return nil, errors.New("is not one mapping")
 	}
-	n, err := plain(doc.Content[0])
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return n, nil
+	return plain(doc.Content[0])
 }
 
 // plain copies a tree, so that what was an alias can be changed on its own.

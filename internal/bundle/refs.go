@@ -50,7 +50,7 @@ func (b *bundler) file(name string) *yaml.Node {
 	if b.files[name] == nil {
 		n, err := readYAML(b.dir, name)
 		if err != nil {
-			b.faultf("%w", err)
+			b.faultf("%s: %w", name, err)
 			n = mapping()
 		}
 		b.files[name] = n

@@ -1,16 +1,18 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
 
 // mustBeDescribed are the sections whose members need a description, as operations do.
 var mustBeDescribed = []string{"schemas", "properties", "parameters", "headers", "responses", "x-scopes"}
+
+var punctuation = regexp.MustCompile(`[^\pL\p{Nd}]`)
 
 // complete writes into descriptions what stands in lists: the values of open enumerations and the scopes. It refuses a place without a
 // description, a scope that is unknown or that no operation needs, schemas whose names or titles generators would take for one, and
@@ -51,7 +53,7 @@ func (b *bundler) complete(doc *yaml.Node) {
 		if section == "schemas" {
 			own := at[strings.LastIndex(at, "/")+1:]
 			for _, name := range slices.Compact([]string{own, text(n, "title")}) {
-				folded := strings.ToLower(strings.Join(strings.FieldsFunc(name, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), ""))
+				folded := strings.ToLower(punctuation.ReplaceAllString(name, ""))
 				if other := names[folded]; other != "" && name != "" {
 					b.faultf("%s: %q is also the name or title of %s", at, name, other)
 				}
@@ -90,7 +92,8 @@ func described(doc, n *yaml.Node) bool {
 		return true
 	}
 	parts := slices.Concat(children(get(n, "oneOf")), children(get(n, "allOf")))
-	return text(n, "description") != "" || n.Kind == yaml.ScalarNode && n.Value != "" || slices.ContainsFunc(parts, func(part *yaml.Node) bool { return described(doc, part) })
+	return text(n, "description") != "" || n.Kind == yaml.ScalarNode && n.Value != "" ||
+		slices.ContainsFunc(parts, func(part *yaml.Node) bool { return described(doc, part) })
 }
 
 // addValues lists values and their meanings at the end of a description.

@@ -114,7 +114,8 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
-	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{}), exits: make(chan *ExitError, 2+len(cfg.Replicas))}
+	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{})}
+	s.exits = make(chan *ExitError, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
 	go s.runForks()
 	defer func() {
 		if err != nil {
@@ -137,7 +138,8 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	s.servers = []server{{"redis", s.startRedis}, {"primary", s.startPrimary}}
 	for _, r := range cfg.Replicas {
 		if exists(s.path(r.Name)) && !exists(s.path("primary")) {
-			return nil, fmt.Errorf("the primary's data is gone, %s may have the last copy of it: restore it, or remove the folder to begin anew", s.path(r.Name))
+			return nil, fmt.Errorf("the primary's data is gone, %s may have the last copy of it: restore it, or remove the folder to begin anew",
+				s.path(r.Name))
 		}
 		s.servers = append(s.servers, server{r.Name, func(ctx context.Context) (*child, error) { return s.startReplica(ctx, r) }})
 	}
@@ -206,12 +208,8 @@ func (s *Stack) watch(c *child) {
 	<-c.done
 	select {
 	case <-s.stopping:
-		return
 	default:
-	}
-	select {
-	case s.exits <- &ExitError{c.name, c.exitError()}:
-	case <-s.stopping:
+		s.exits <- &ExitError{c.name, c.exitError()}
 	}
 }
 
@@ -256,7 +254,8 @@ func Scratch(ctx context.Context) (string, error) {
 	for _, dir := range old {
 		var owner syscall.Stat_t
 		info, err := os.Lstat(dir)
-		if err == nil && info.IsDir() && time.Since(info.ModTime()) >= time.Minute && syscall.Lstat(dir, &owner) == nil && owner.Uid == uint32(os.Getuid()) {
+		if err == nil && info.IsDir() && time.Since(info.ModTime()) >= time.Minute &&
+			syscall.Lstat(dir, &owner) == nil && owner.Uid == uint32(os.Getuid()) {
 			_ = Remove(ctx, dir) // fails if it is in use; the run of a younger folder may not have claimed it yet
 		}
 	}
@@ -334,7 +333,8 @@ func (s *Stack) loadState() error {
 			err = errors.New("it has no password or no ports")
 		}
 		if err != nil {
-			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, or remove the folder to begin anew (%w)", err)
+			return fmt.Errorf("state.json, which has the password of the data, cannot be read: restore it, "+
+				"or remove the folder to begin anew (%w)", err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err

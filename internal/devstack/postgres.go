@@ -118,7 +118,8 @@ func (s *Stack) initdb(ctx context.Context) error {
 	if runtime.GOOS == "darwin" {
 		locale = "C" // has no C.UTF-8; sorts the same
 	}
-	if err := s.run(ctx, "initdb", "-D", tmp, "-U", "ordergate", "--pwfile", password, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", locale); err != nil {
+	if err := s.run(ctx, "initdb", "-D", tmp, "-U", "ordergate", "--pwfile", password, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", locale); err != nil {
 		return err
 	}
 	return os.Rename(tmp, s.path("primary"))
@@ -205,8 +206,8 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*child, error) {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout+r.ApplyDelay)
 	defer cancel()
-	conf := fmt.Sprintf(serverConf, s.state.Ports[r.Name]) + fmt.Sprintf(replicaConf, s.state.Ports["primary"], s.state.Password, r.Name, r.Name,
-		r.ApplyDelay.Milliseconds())
+	conf := fmt.Sprintf(serverConf, s.state.Ports[r.Name]) +
+		fmt.Sprintf(replicaConf, s.state.Ports["primary"], s.state.Password, r.Name, r.Name, r.ApplyDelay.Milliseconds())
 	return s.postgres(ctx, r.Name, conf, func(ctx context.Context) error {
 		var active bool
 		err := primary.QueryRow(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = $1", r.Name).Scan(&active)

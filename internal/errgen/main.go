@@ -71,7 +71,8 @@ func run(in, goOut, tsOut string) error {
 		return fmt.Errorf("%s: %w", in, err)
 	}
 	var goText, tsText bytes.Buffer
-	if err := errors.Join(templates.ExecuteTemplate(&goText, "errcode.go.tmpl", registry), templates.ExecuteTemplate(&tsText, "errors.ts.tmpl", registry)); err != nil {
+	if err := errors.Join(templates.ExecuteTemplate(&goText, "errcode.go.tmpl", registry),
+		templates.ExecuteTemplate(&tsText, "errors.ts.tmpl", registry)); err != nil {
 		return err
 	}
 	formatted, err := format.Source(goText.Bytes())

@@ -29,7 +29,8 @@ type DB struct {
 }
 
 const (
-	hint    = "this test needs PostgreSQL and Redis: run `make test RUN=TestName PKG=./folder`, or `go run ./internal/devstack/with -- go test ./folder`"
+	hint = "this test needs PostgreSQL and Redis: run `make test RUN=TestName PKG=./folder`, " +
+		"or `go run ./internal/devstack/with -- go test ./folder`"
 	bound   = 30 * time.Second // for each wait
 	lockKey = 0x6f726465726761 // advisory lock in database postgres: its owner makes the template; "orderga"
 )
@@ -60,18 +61,14 @@ func New(t testing.TB) *DB {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), bound)
 		defer cancel()
-		if err := onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
+		must(t, "drop the database", onServer(ctx, db.PrimaryURL, func(admin *pgx.Conn) error {
 			_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 			return err
-		}); err != nil {
-			t.Errorf("pgtest: drop the database: %v", err)
-		}
+		}))
 	})
 	must(t, "wait for the replica", awaitDatabase(ctx, db.ReplicaURL, name))
-	cfg, err := pgxpool.ParseConfig(db.PrimaryURL)
-	must(t, "read the address", err)
-	cfg.MaxConns = 4
-	db.Pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	var err error
+	db.Pool, err = pgxpool.New(ctx, db.PrimaryURL)
 	must(t, "connect", err)
 	t.Cleanup(db.Pool.Close)
 	return db

@@ -22,7 +22,8 @@ type TCPProxy struct {
 	mu       sync.Mutex
 	listener net.Listener // nil after Cut
 	open     map[*tunnel]bool
-	thawed   chan struct{} // closed while bytes pass
+	frozen   bool
+	thawed   *sync.Cond    // with mu: frozen is over
 	pattern  []byte        // the text of CutAfter and CutBefore
 	before   bool          // CutBefore
 	matched  chan struct{} // their result
@@ -41,8 +42,8 @@ func Proxy(t testing.TB, address string) (*TCPProxy, string) {
 	t.Helper()
 	u, err := url.Parse(address)
 	must(t, "read the address", err)
-	p := &TCPProxy{t: t, addr: "127.0.0.1:0", server: u.Host, open: map[*tunnel]bool{}, thawed: make(chan struct{})}
-	close(p.thawed)
+	p := &TCPProxy{t: t, addr: "127.0.0.1:0", server: u.Host, open: map[*tunnel]bool{}}
+	p.thawed = sync.NewCond(&p.mu)
 	p.Heal()
 	t.Cleanup(p.Cut)
 	u.Host = p.addr
@@ -81,11 +82,7 @@ func (p *TCPProxy) Cut() {
 func (p *TCPProxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.thawed:
-		p.thawed = make(chan struct{})
-	default:
-	}
+	p.frozen = true
 }
 
 // Heal ends Cut and Freeze. The bytes that a freeze held back pass now.
@@ -111,11 +108,8 @@ func (p *TCPProxy) Heal() {
 }
 
 func (p *TCPProxy) thaw() {
-	select {
-	case <-p.thawed:
-	default:
-		close(p.thawed)
-	}
+	p.frozen = false
+	p.thawed.Broadcast()
 }
 
 // CutAfter drops the connection of the client that next sends bytes with this text (as on the wire: pgx ends a transaction with
@@ -198,9 +192,10 @@ func (p *TCPProxy) pass(from net.Conn, write func([]byte) error) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		thawed := p.thawed
+		for p.frozen {
+			p.thawed.Wait()
+		}
 		p.mu.Unlock()
-		<-thawed
 		if n > 0 {
 			err = errors.Join(err, write(buf[:n]))
 		}

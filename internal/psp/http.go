@@ -1,6 +1,7 @@
 package psp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,10 +49,7 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	if err := validate(request.Key, request.Body); err != nil {
 		return nil, err
 	}
-	token := ""
-	if request.Body.MethodToken != nil {
-		token = *request.Body.MethodToken
-	}
+	token := *cmp.Or(request.Body.MethodToken, new(""))
 	outcome, first, err := s.perform(ctx, request.Key, request.Body, token)
 	if err != nil {
 		return nil, err
@@ -66,7 +64,8 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	case first && token == "pm_timeout_charged": //nolint:gosec // G101: the name of a test, no credential
 		return nil, s.silent(ctx)
 	case outcome.Refused:
-		return nil, problem{http.StatusUnprocessableEntity, contract.ProblemCode(*outcome.DeclineReason), "The payment's state does not allow it."}
+		code := contract.ProblemCode(*outcome.DeclineReason)
+		return nil, problem{http.StatusUnprocessableEntity, code, "The payment's state does not allow it."}
 	case first && token == "pm_duplicate":
 		return twice(outcome.Operation), nil
 	}
@@ -75,7 +74,9 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 
 // perform returns the outcome of the key, and whether this request decided it. No outcome and no error means that the request gets no
 // response.
-func (s *Simulator) perform(ctx context.Context, key string, request *contract.OperationRequest, token string) (_ *record, first bool, _ error) {
+func (s *Simulator) perform(
+	ctx context.Context, key string, request *contract.OperationRequest, token string,
+) (_ *record, first bool, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := entry(s.operations, key)
@@ -122,13 +123,11 @@ func (s *Simulator) GetOperation(_ context.Context, request contract.GetOperatio
 		return nil, errKey
 	}
 	s.mu.Lock()
-	op := s.operations[request.Key]
-	if op == nil || op.outcome == nil {
-		s.mu.Unlock()
+	outcome := entry(s.operations, request.Key).outcome
+	s.mu.Unlock()
+	if outcome == nil {
 		return nil, errNothingYet
 	}
-	outcome := op.outcome
-	s.mu.Unlock()
 	return contract.GetOperation200JSONResponse(outcome.Operation), s.sync(outcome.Sequence)
 }
 
@@ -150,13 +149,7 @@ func (s *Simulator) CancelOperation(_ context.Context, request contract.CancelOp
 
 // ListLedger returns a page of the ledger once all of the page is durable.
 func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerRequestObject) (contract.ListLedgerResponseObject, error) {
-	after, limit := int64(0), 100
-	if p := request.Params.After; p != nil {
-		after = *p
-	}
-	if p := request.Params.Limit; p != nil {
-		limit = int(*p)
-	}
+	after, limit := *cmp.Or(request.Params.After, new(int64)), int(*cmp.Or(request.Params.Limit, new(int32(100))))
 	id := request.Params.Payment
 	if after < 0 || limit < 1 || limit > 1000 || id != nil && !paymentPattern.MatchString(*id) {
 		return nil, errParameter
@@ -176,15 +169,14 @@ func (s *Simulator) ListLedger(_ context.Context, request contract.ListLedgerReq
 		entries = entries[:limit]
 		page.Next = &entries[limit-1].Sequence
 	}
+	last := int64(0)
 	for _, r := range entries {
-		if err := s.sync(r.Sequence); err != nil {
-			return nil, err
-		}
+		last = r.Sequence
 		page.Data = append(page.Data, contract.LedgerEntry{
 			Sequence: r.Sequence, Key: r.Key, Kind: r.Kind, Payment: r.Payment, Amount: r.Amount, Status: r.Status, CreatedAt: r.CreatedAt,
 		})
 	}
-	return page, nil
+	return page, s.sync(last)
 }
 
 // GetLive tells that the process runs.

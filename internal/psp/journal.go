@@ -1,7 +1,6 @@
 package psp
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -38,17 +37,14 @@ func (s *Simulator) load() error {
 			return fmt.Errorf("in use: %w", err)
 		}
 	}
-	lines, whole := bufio.NewReader(file), int64(0)
-	for number := int64(1); ; number++ {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return errors.Join(file.Truncate(whole), file.Sync())
-		}
-		r := &record{}
-		if err == nil {
-			err = json.Unmarshal(line, r)
-		}
-		if err == nil && r.Sequence != number {
+	content, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+	whole := content[:bytes.LastIndexByte(content, '\n')+1]
+	for line := range bytes.Lines(whole) {
+		r, number := &record{}, s.journal.written+1
+		if err = json.Unmarshal(line, r); err == nil && r.Sequence != number {
 			err = fmt.Errorf("sequence %d", r.Sequence)
 		}
 		if err != nil {
@@ -56,8 +52,8 @@ func (s *Simulator) load() error {
 		}
 		s.apply(r)
 		s.journal.written = number
-		whole += int64(len(line))
 	}
+	return errors.Join(file.Truncate(int64(len(whole))), file.Sync())
 }
 
 // sync returns nil once all entries up to a sequence are on disk. Of the requests that wait, one writes all entries that there are and

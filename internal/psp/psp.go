@@ -17,21 +17,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// Config is a Simulator's configuration. The zero Clock is time.Now; the zero Log writes nothing.
-type Config struct {
-	// Dir is the folder of the ledger file, psp.jsonl. New makes it if it is missing.
-	Dir   string
-	Clock func() time.Time
-	Log   *zap.Logger
-}
-
 // Simulator is one provider. It keeps the one outcome of every key and the sums of every payment in memory, and reads them from the
 // ledger file at start. It is safe for concurrent use.
 type Simulator struct {
-	clock   func() time.Time
 	log     *zap.Logger
 	journal *journal
-	wait    func(context.Context, time.Duration) // returns after the time, or when the context ends; tests replace it
+	clock   func() time.Time                     // tests replace it, and wait
+	wait    func(context.Context, time.Duration) // returns after the time, or when the context ends
 
 	mu         sync.Mutex // guards the fields below; never held while waiting or writing
 	ledger     []*record
@@ -39,20 +31,14 @@ type Simulator struct {
 	payments   map[string]*payment
 }
 
-// New reads the ledger file and drops a torn last line: that outcome was never sent. Any other damage is an error, and so is a second
-// process on the same file. Close must be called at the end.
-func New(cfg Config) (*Simulator, error) {
-	s := &Simulator{clock: cfg.Clock, log: cfg.Log, wait: wait, operations: map[string]*operation{}, payments: map[string]*payment{}}
-	if s.clock == nil {
-		s.clock = time.Now
-	}
-	if s.log == nil {
-		s.log = zap.NewNop()
-	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+// New reads the ledger file, psp.jsonl in a folder that is made if it is missing, and drops a torn last line: that outcome was never sent.
+// Any other damage is an error, and so is a second process on the same file. Close must be called at the end.
+func New(dir string, log *zap.Logger) (*Simulator, error) {
+	s := &Simulator{log: log, clock: time.Now, wait: wait, operations: map[string]*operation{}, payments: map[string]*payment{}}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(cfg.Dir, "psp.jsonl"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(filepath.Join(dir, "psp.jsonl"), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("psp ledger: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
 	contract "github.com/ordergate/ordergate/gen/psp"
@@ -43,10 +44,11 @@ func setup(t *testing.T) *provider {
 func start(t *testing.T, dir string) *provider {
 	t.Helper()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
-	s, err := New(Config{Dir: dir, Clock: func() time.Time { return now }})
+	s, err := New(dir, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.clock = func() time.Time { return now }
 	p := &provider{Simulator: s, t: t, dir: dir, waits: make(chan time.Duration, 1), release: make(chan struct{})}
 	s.wait = func(ctx context.Context, d time.Duration) {
 		p.waits <- d
@@ -500,7 +502,7 @@ func TestReload(t *testing.T) {
 		}
 		equal(t, "lines before Close", bytes.Count(lines, []byte("\n")), 6)
 		before = p.put("a", authorize("pay", "pm_ok")).Body
-		if _, err := New(Config{Dir: dir}); err == nil {
+		if _, err := New(dir, zap.NewNop()); err == nil {
 			t.Error("a second process opened the file")
 		}
 	})
@@ -531,7 +533,7 @@ func TestReload(t *testing.T) {
 	if err := os.WriteFile(file, append([]byte("{\n"), whole...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Dir: dir}); err == nil || !strings.Contains(err.Error(), "line 1") {
+	if _, err := New(dir, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("a damaged line in the middle: %v", err)
 	}
 }
