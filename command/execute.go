@@ -110,11 +110,12 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	return batch, rest
 }
 
-// attempt says how a batch is tried.
+// attempt says how calls are tried. The zero attempt is none.
 type attempt struct {
 	try        int
 	queued     bool // the calls come from the queue
 	skipLocked bool // calls whose rows another transaction holds are left out
+	apart      bool // each call has a transaction of its own
 }
 
 // batch is one transaction's work.
@@ -174,7 +175,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
 	default:
 		c.retry(ctx, b, outcome, err)
 	}
-	c.eachAlone(ctx, b.blocked, attempt{try: 1})
+	c.eachAlone(ctx, b.blocked)
 	c.executeAll(ctx, b.handedBack)
 }
 
@@ -196,11 +197,11 @@ func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
 		return one.done || slices.Contains(b.handedBack, one) || slices.Contains(b.blocked, one)
 	})
-	switch next, how := classify(outcome, b.attempt, len(rest) == 1); how {
-	case together:
+	switch next := classify(outcome, b.attempt, len(rest) == 1); {
+	case next.apart:
+		c.eachAlone(ctx, rest)
+	case next.try > 0:
 		c.executeBatch(ctx, rest, next)
-	case apart:
-		c.eachAlone(ctx, rest, next)
 	default:
 		for _, one := range rest {
 			one.finish(Result{}, toClientError(err))
@@ -208,16 +209,7 @@ func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 	}
 }
 
-// repetition says how the calls of a transaction without effect are tried again.
-type repetition int
-
-const (
-	not      repetition = iota // they fail
-	together                   // in one batch
-	apart                      // each alone
-)
-
-// classify says what follows a transaction that had no effect.
+// classify says how calls are tried again after a transaction that had no effect.
 //
 //   - The culprit of SQLSTATE 22 and 23 and of a panic is found by trying each call alone. A COMMIT that was sent is never tried again for
 //     these.
@@ -225,33 +217,31 @@ const (
 //   - A deadlock repeats the batch once, then each alone.
 //   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.
 //   - All else fails every command, unretried.
-func classify(outcome error, a attempt, alone bool) (next attempt, how repetition) {
+func classify(outcome error, a attempt, alone bool) attempt {
 	code := ""
 	if e, ok := errors.AsType[*pgconn.PgError](outcome); ok {
 		code = e.Code
 	}
-	again, single := attempt{try: a.try + 1}, attempt{try: 1}
+	again := attempt{try: a.try + 1}
 	switch {
 	case pg.LockTimeout(code) && (alone || !a.skipLocked):
 		again.skipLocked = !alone
-		return again, together
+		return again
+	case alone && pg.Contention(outcome) && a.try < maxTries, !alone && code == deadlock && a.try == 1:
+		return again
 	case alone:
-		if pg.Contention(outcome) && a.try < maxTries {
-			return again, together
-		}
-	case code == deadlock && a.try == 1:
-		return again, together
+		return attempt{}
 	case pg.Contention(outcome), errors.Is(outcome, panics.ErrPanic), pg.Integrity(code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
-		return single, apart
+		return attempt{try: 1, apart: true}
 	}
-	return attempt{}, not
+	return attempt{}
 }
 
 // eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock.
-func (c *Commands) eachAlone(ctx context.Context, calls []*call, a attempt) {
+func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
-		wg.Go(func() { c.executeBatch(ctx, []*call{one}, a) })
+		wg.Go(func() { c.executeBatch(ctx, []*call{one}, attempt{try: 1}) })
 	}
 	wg.Wait()
 }

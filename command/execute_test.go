@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -356,33 +357,32 @@ func TestClassify(t *testing.T) {
 	state := func(code string) error { return fmt.Errorf("write: %w", &pgconn.PgError{Code: code}) }
 	first, second, third := attempt{try: 1, queued: true}, attempt{try: 2}, attempt{try: 3}
 	for name, c := range map[string]struct {
-		outcome  error
-		attempt  attempt
-		alone    bool
-		next     attempt
-		repeated repetition
+		outcome error
+		attempt attempt
+		alone   bool
+		next    attempt
 	}{
-		"a value that cannot be stored":              {state("22021"), first, false, attempt{try: 1}, apart},
-		"a constraint":                               {state("23514"), first, false, attempt{try: 1}, apart},
-		"a constraint, alone":                        {state("23514"), first, true, attempt{}, not},
-		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, attempt{}, not},
-		"a panic":                                    {panics.ErrPanic, first, false, attempt{try: 1}, apart},
-		"a panic, alone":                             {panics.ErrPanic, first, true, attempt{}, not},
-		"a conflict":                                 {errConflict, first, false, attempt{try: 1}, apart},
-		"a conflict, alone":                          {errConflict, first, true, second, together},
-		"a conflict, alone for the third time":       {errConflict, third, true, attempt{}, not},
-		"a deadlock":                                 {state("40P01"), first, false, second, together},
-		"a deadlock again":                           {state("40P01"), second, false, attempt{try: 1}, apart},
-		"a deadlock, alone":                          {state("40P01"), first, true, second, together},
-		"a lock not had":                             {state("55P03"), first, false, attempt{try: 2, skipLocked: true}, together},
-		"a lock not had, with SKIP LOCKED":           {state("55P03"), attempt{try: 2, skipLocked: true}, false, attempt{try: 1}, apart},
-		"a lock not had, alone, however often":       {state("55P03"), attempt{try: 9}, true, attempt{try: 10}, together},
-		"a full disk":                                {state("53100"), first, false, attempt{}, not},
-		"a lost connection":                          {pg.ErrConnectionLost, first, false, attempt{}, not},
-		"a transaction that the guard did not begin": {errNotBegun, first, false, attempt{}, not},
+		"a value that cannot be stored":              {state("22021"), first, false, attempt{try: 1, apart: true}},
+		"a constraint":                               {state("23514"), first, false, attempt{try: 1, apart: true}},
+		"a constraint, alone":                        {state("23514"), first, true, attempt{}},
+		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, attempt{}},
+		"a panic":                                    {panics.ErrPanic, first, false, attempt{try: 1, apart: true}},
+		"a panic, alone":                             {panics.ErrPanic, first, true, attempt{}},
+		"a conflict":                                 {errConflict, first, false, attempt{try: 1, apart: true}},
+		"a conflict, alone":                          {errConflict, first, true, second},
+		"a conflict, alone for the third time":       {errConflict, third, true, attempt{}},
+		"a deadlock":                                 {state("40P01"), first, false, second},
+		"a deadlock again":                           {state("40P01"), second, false, attempt{try: 1, apart: true}},
+		"a deadlock, alone":                          {state("40P01"), first, true, second},
+		"a lock not had":                             {state("55P03"), first, false, attempt{try: 2, skipLocked: true}},
+		"a lock not had, with SKIP LOCKED":           {state("55P03"), attempt{try: 2, skipLocked: true}, false, attempt{try: 1, apart: true}},
+		"a lock not had, alone, however often":       {state("55P03"), attempt{try: 9}, true, attempt{try: 10}},
+		"a full disk":                                {state("53100"), first, false, attempt{}},
+		"a lost connection":                          {pg.ErrConnectionLost, first, false, attempt{}},
+		"a transaction that the guard did not begin": {errNotBegun, first, false, attempt{}},
 	} {
-		if next, how := classify(c.outcome, c.attempt, c.alone); next != c.next || how != c.repeated {
-			t.Errorf("%s: %+v, %d", name, next, how)
+		if next := classify(c.outcome, c.attempt, c.alone); next != c.next {
+			t.Errorf("%s: %+v", name, next)
 		}
 	}
 }
@@ -652,7 +652,11 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 	for i := range calls {
 		calls[i] = b.call("placeOrder", b.place("A"))
 	}
-	b.eachAlone(t.Context(), calls, attempt{try: 1, queued: true})
+	var wg sync.WaitGroup
+	for _, c := range calls {
+		wg.Go(func() { b.executeAll(t.Context(), []*call{c}) })
+	}
+	wg.Wait()
 	for _, c := range taken {
 		c.Release()
 	}
