@@ -47,7 +47,6 @@ type Config struct {
 type Commands struct {
 	writer
 	guard   *guard.Guard
-	waiters waiters
 	lookups chan struct{} // bounds the connections that waiters take from commands
 }
 
@@ -55,8 +54,7 @@ type Commands struct {
 func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	lookups := max(1, connections/4)
-	commands := &Commands{writer: newWriter(c), waiters: waiters{by: map[order.ID][]chan struct{}{}}, lookups: make(chan struct{}, lookups)}
-	commands.onCommit = commands.Changed
+	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, lookups)}
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
 	commands.guard = guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections-lookups), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed, Registry: c.Registry,
@@ -66,16 +64,16 @@ func New(c Config) *Commands {
 
 // writer has the dependencies and metrics that Commands and Saga share.
 type writer struct {
-	cfg      Config
-	onCommit func(order.ID) // wakes the requests that wait for the order
-	events   *prometheus.CounterVec
-	steps    *prometheus.HistogramVec
+	cfg     Config
+	waiters *waiters
+	events  *prometheus.CounterVec
+	steps   *prometheus.HistogramVec
 }
 
 func newWriter(c Config) writer {
 	m := promauto.With(c.Registry)
 	return writer{
-		cfg: c,
+		cfg: c, waiters: &waiters{by: map[order.ID][]chan struct{}{}},
 		events: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_order_events_total", Help: "Events of orders by type: how many orders came and how they ended.",
 		}, []string{"type"}),

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -13,20 +14,42 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/order"
 )
 
 // positionTime bounds the look at the log after a COMMIT.
 const positionTime = 300 * time.Millisecond
 
-// position reads where the log stands after a COMMIT, or token.NoPosition.
-func position(ctx context.Context, db ordersdb.DBTX) uint64 {
+// position reads where the log stands after a COMMIT, or token.NoPosition, and then which of the changed rows have a later revision: a
+// token may name a revision only if it was still the latest at the token's position.
+func position(ctx context.Context, db sender, changes []*orderChange) (lsn uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), positionTime)
 	defer cancel()
-	lsn, err := ordersdb.New(db).FlushLSN(ctx)
-	if err != nil {
+	refs := refParams(pg.Column(changes, (*orderChange).ref))
+	batch := &pgx.Batch{}
+	batch.Queue(ordersdb.FlushLSN).QueryRow(func(row pgx.Row) error { return row.Scan(&lsn) })
+	if len(changes) > 0 {
+		batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
+			var id uuid.UUID
+			var rev int64
+			_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
+				for _, c := range changes {
+					c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
+				}
+				return nil
+			})
+			return err
+		})
+	}
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		return token.NoPosition
 	}
-	return uint64(lsn)
+	return lsn
+}
+
+// sender is a pool, or one connection of it.
+type sender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // Limits of the look-up after a COMMIT without an answer.
@@ -116,10 +139,10 @@ func (w *writer) afterCommit(ctx context.Context, changes []*orderChange, knownA
 		if len(c.events) == 0 {
 			continue
 		}
-		if body, err := c.body(); err == nil {
+		if body, err := c.body(); err == nil && !c.superseded { // else a later writer has something newer
 			states = append(states, Committed{Ref: c.ref(), Rev: c.rev, KnownAt: knownAt, LSN: lsn, Body: body})
 		}
-		w.onCommit(c.order.ID)
+		w.waiters.wake(c.order.ID)
 	}
 	if w.cfg.WriteThrough != nil && len(states) > 0 {
 		w.cfg.WriteThrough(context.WithoutCancel(ctx), states)

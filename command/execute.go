@@ -46,9 +46,9 @@ type call struct {
 	hash     [32]byte
 	deadline time.Time // of the command's COMMIT
 	span     trace.Span
-	result   Result
-	err      error
-	done     bool // result or err is final
+	effect
+	err  error
+	done bool // result or err is final
 }
 
 func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, true }
@@ -81,7 +81,7 @@ func (c *Commands) executeAll(ctx context.Context, calls []*call) {
 		for _, one := range b {
 			one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
 		}
-		c.executeBatch(ctx, b, attempt{try: 1, queued: true})
+		c.executeBatch(ctx, b, tryOptions{try: 1, queued: true})
 		span.End()
 	}
 }
@@ -110,8 +110,8 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	return batch, rest
 }
 
-// attempt says how calls are tried. The zero attempt is none.
-type attempt struct {
+// tryOptions say how calls are tried. The zero value is no try.
+type tryOptions struct {
 	try        int
 	queued     bool // the calls come from the queue
 	skipLocked bool // calls whose rows another transaction holds are left out
@@ -120,84 +120,78 @@ type attempt struct {
 
 // batch is one transaction's work.
 type batch struct {
-	attempt
-	calls      []*call
-	open       []*call   // neither resolved by their key nor left out
-	outcomes   []outcome // of open
-	handedBack []*call   // their order is another call's of the batch
-	blocked    []*call   // a row of theirs is locked
-	rows       rows
-	lsn        uint64
-}
-
-// outcome is the end of a call if the transaction is committed.
-type outcome struct {
-	effect
-	err error
+	tryOptions
+	calls     []*call
+	undecided []*call // neither resolved by their key nor left out
+	deferred  []*call // their order is another call's of the batch
+	blocked   []*call // a row of theirs is locked
+	rows      rows
+	lsn       uint64
 }
 
 // executeBatch runs calls, which may stand in one batch, in one transaction, and again as the failure of it demands, until each is done.
 // One transaction is one execution of the breaker.
-func (c *Commands) executeBatch(ctx context.Context, calls []*call, a attempt) {
-	calls = withinBudget(calls)
-	if len(calls) == 0 {
+func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions) {
+	b := &batch{tryOptions: o, calls: withinBudget(calls, o.queued), lsn: token.NoPosition}
+	if len(b.calls) == 0 {
 		return
 	}
-	deadline := slices.MinFunc(calls, func(x, y *call) int { return x.deadline.Compare(y.deadline) }).deadline
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	ctx, cancel := context.WithDeadline(ctx, slices.MaxFunc(b.calls, earlier).deadline)
 	defer cancel()
-	b := &batch{attempt: a, calls: calls, lsn: token.NoPosition}
-	outcome := errNotBegun // of the transaction; the guard's own error may hide it
+	txErr := errNotBegun // the guard's own error may hide it
 	err := c.guard.Do(ctx, func(ctx context.Context) error {
-		if a.queued && time.Until(deadline) < leastTime {
+		if b.calls = withinBudget(b.calls, o.queued); len(b.calls) == 0 { // the turn came too late
 			return queued()
 		}
+		deadline := slices.MinFunc(b.calls, earlier).deadline
+		ctx, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
 		conn, err := acquire(ctx, c.cfg.Pool)
 		if err != nil {
 			return err
 		}
 		defer conn.Release()
-		outcome = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
+		txErr = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
 			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
 		})
-		if outcome == nil {
-			b.lsn = position(ctx, conn)
+		if txErr == nil {
+			b.lsn = position(ctx, conn, b.rows.orders)
 		}
-		return outcome
+		return txErr
 	})
 	ctx = context.WithoutCancel(ctx)
-	c.finishKnown(ctx, b, outcome == nil)
+	c.finishKnown(ctx, b, txErr == nil)
 	switch {
-	case outcome == nil:
+	case txErr == nil:
 		c.finishDecided(ctx, b)
-	case errors.Is(outcome, pg.ErrOutcomeUnknown):
-		c.resolveCommit(ctx, b.open, outcome)
+	case errors.Is(txErr, pg.ErrOutcomeUnknown):
+		c.resolveCommit(ctx, b.undecided, txErr)
 	default:
-		c.retry(ctx, b, outcome, err)
+		c.retry(ctx, b, txErr, err)
 	}
 	c.eachAlone(ctx, b.blocked)
-	c.executeAll(ctx, b.handedBack)
+	c.executeAll(ctx, b.deferred)
 }
+
+func earlier(x, y *call) int { return x.deadline.Compare(y.deadline) }
 
 // finishDecided ends the calls that were decided in a committed transaction.
 func (c *Commands) finishDecided(ctx context.Context, b *batch) {
-	for i, one := range b.open {
-		o := b.outcomes[i]
-		o.result.LSN = b.lsn // of a refusal, too: a read may have to see why
-		if i := slices.IndexFunc(o.orders, func(c *orderChange) bool { return c.order.ID == o.result.OrderID }); i >= 0 {
-			o.result.Rev = o.orders[i].rev
+	for _, one := range b.undecided {
+		one.result.LSN, one.done = b.lsn, true // of a refusal, too: a read may have to see why
+		if i := slices.IndexFunc(one.orders, func(c *orderChange) bool { return c.order.ID == one.result.OrderID }); i >= 0 && !one.orders[i].superseded {
+			one.result.Rev = one.orders[i].rev
 		}
-		one.finish(o.result, o.err)
 	}
 	c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
-func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
+func (c *Commands) retry(ctx context.Context, b *batch, txErr, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
-		return one.done || slices.Contains(b.handedBack, one) || slices.Contains(b.blocked, one)
+		return one.done || slices.Contains(b.deferred, one) || slices.Contains(b.blocked, one)
 	})
-	switch next := classify(outcome, b.attempt, len(rest) == 1); {
+	switch next := classify(txErr, b.tryOptions, len(rest) == 1); {
 	case next.apart:
 		c.eachAlone(ctx, rest)
 	case next.try > 0:
@@ -215,51 +209,50 @@ func (c *Commands) retry(ctx context.Context, b *batch, outcome, err error) {
 //     these.
 //   - A version conflict is decided again for each order alone, up to maxTries times.
 //   - A deadlock repeats the batch once, then each alone.
-//   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms.
+//   - A lock that was not had in time (55P03) leaves out the calls that wait for it: these go on alone, up to their 800 ms. It uses up no
+//     try of the others.
 //   - All else fails every command, unretried.
-func classify(outcome error, a attempt, alone bool) attempt {
+func classify(txErr error, o tryOptions, alone bool) tryOptions {
 	code := ""
-	if e, ok := errors.AsType[*pgconn.PgError](outcome); ok {
+	if e, ok := errors.AsType[*pgconn.PgError](txErr); ok {
 		code = e.Code
 	}
-	again := attempt{try: a.try + 1}
 	switch {
-	case pg.LockTimeout(code) && (alone || !a.skipLocked):
-		again.skipLocked = !alone
-		return again
-	case alone && pg.Contention(outcome) && a.try < maxTries, !alone && code == deadlock && a.try == 1:
-		return again
+	case code == pg.LockNotAvailable && (alone || !o.skipLocked):
+		return tryOptions{try: o.try, skipLocked: !alone}
+	case alone && pg.Contention(txErr) && o.try < maxTries, !alone && code == pg.Deadlock && o.try == 1:
+		return tryOptions{try: o.try + 1}
 	case alone:
-		return attempt{}
-	case pg.Contention(outcome), errors.Is(outcome, panics.ErrPanic), pg.Integrity(code) && !errors.Is(outcome, pg.ErrRefusedAtCommit):
-		return attempt{try: 1, apart: true}
+		return tryOptions{}
+	case pg.Contention(txErr), errors.Is(txErr, panics.ErrPanic), pg.Integrity(code) && !errors.Is(txErr, pg.ErrRefusedAtCommit):
+		return tryOptions{try: 1, apart: true}
 	}
-	return attempt{}
+	return tryOptions{}
 }
 
 // eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock.
 func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
-		wg.Go(func() { c.executeBatch(ctx, []*call{one}, attempt{try: 1}) })
+		wg.Go(func() { c.executeBatch(ctx, []*call{one}, tryOptions{try: 1}) })
 	}
 	wg.Wait()
 }
 
-// withinBudget refuses the calls whose time is over with SYS_003 and returns the others.
-func withinBudget(calls []*call) []*call {
-	latest := time.Now().Add(endTime)
+// withinBudget refuses the calls whose time is over with SYS_003, and those that came from the queue too late for a transaction with
+// RATE_003. It returns the others.
+func withinBudget(calls []*call, fromQueue bool) []*call {
 	return slices.DeleteFunc(slices.Clone(calls), func(one *call) bool {
-		over := latest.After(one.deadline)
-		if over {
+		left := time.Until(one.deadline)
+		switch {
+		case fromQueue && left < leastTime:
+			one.finish(Result{}, queued())
+		case left < endTime:
 			one.finish(Result{}, apierr.E(errcode.SYS003, apierr.Cause(context.DeadlineExceeded)))
 		}
-		return over
+		return one.done
 	})
 }
-
-// deadlock is the SQLSTATE of a transaction that was rolled back to end one.
-const deadlock = "40P01"
 
 var errNotBegun = errors.New("the transaction was not begun")
 
@@ -268,14 +261,14 @@ func queued() error {
 	return apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
 }
 
-// acquire takes a connection of the pool. Waiting for one that is in use is our own queueing, RATE_003, and says nothing of the
-// primary; waiting for a new one that the server does not give is its failure.
+// acquire takes a connection of the pool. Waiting while all are in use is our own queueing, RATE_003, and says nothing of the primary;
+// waiting for one that the server does not give, or does not answer on, is its failure.
 func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 	conn, err := pool.Acquire(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return conn, nil
-	case errors.Is(err, context.DeadlineExceeded) && pool.Stat().ConstructingConns() == 0:
+	}
+	if stat := pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() == stat.MaxConns() {
 		return nil, queued()
 	}
 	return nil, fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
@@ -290,15 +283,15 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if err = resolveKeys(ctx, tx, b.calls); err != nil {
 		return err
 	}
-	b.open = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
-	if b.open, b.handedBack, err = findOrders(ctx, tx, b.open); err != nil {
+	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
 		return err
 	}
-	if len(b.open) == 0 {
+	if len(b.undecided) == 0 {
 		return nil
 	}
 	var n needs
-	for _, one := range b.open {
+	for _, one := range b.undecided {
 		n.add(one.needs)
 	}
 	l, err := load(ctx, tx, n, b.skipLocked)
@@ -306,14 +299,14 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		return err
 	}
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
-		b.blocked = slices.DeleteFunc(slices.Clone(b.open), func(one *call) bool { return l.has(one.needs) })
-		b.open = slices.DeleteFunc(b.open, func(one *call) bool { return !l.has(one.needs) })
+		b.blocked = slices.DeleteFunc(slices.Clone(b.undecided), func(one *call) bool { return l.has(one.needs) })
+		b.undecided = slices.DeleteFunc(b.undecided, func(one *call) bool { return !l.has(one.needs) })
 	}
-	if len(b.open) == 0 {
+	if len(b.undecided) == 0 {
 		return nil
 	}
 	b.rows.stock = l.stock
-	for _, one := range b.open {
+	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
 	return b.rows.write(ctx, tx)
@@ -321,26 +314,25 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 
 // decide lets one call decide and adds what it writes to the batch.
 func (c *Commands) decide(one *call, l *loaded, b *batch) {
-	e, refused := one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now()))
-	if refused != nil {
-		refusal := apierr.From(refused)
+	if one.effect, one.err = one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now())); one.err != nil {
+		refusal := apierr.From(one.err)
+		one.effect, one.err = effect{}, refusal
 		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
 			b.rows.store(one, refusalResult(refusal, one.Problem))
 		}
-		b.outcomes = append(b.outcomes, outcome{err: refusal})
 		return
 	}
-	b.rows.orders = append(b.rows.orders, e.orders...)
-	for _, m := range e.stock { // the next call of the batch sees it
+	b.rows.orders = append(b.rows.orders, one.orders...)
+	for _, m := range one.stock { // the next call of the batch sees it
 		l.stock[m.Item].Move(m.OnHand, m.Reserved)
 	}
-	b.rows.store(one, e.result)
-	b.outcomes = append(b.outcomes, outcome{effect: e})
+	b.rows.store(one, one.result)
 }
 
-// limitLocks keeps a wait for a lock from outlasting the deadline: the server then tells of the lock, instead of falling silent.
+// limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A
+// row may cost two waits, for the row's turn and for the transaction that holds it.
 func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
-	left := time.Until(deadline) - endTime
+	left := (time.Until(deadline) - endTime) / 2
 	if left >= lockTime {
 		return nil
 	}

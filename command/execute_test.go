@@ -28,6 +28,7 @@ import (
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/sql"
@@ -355,33 +356,33 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	state := func(code string) error { return fmt.Errorf("write: %w", &pgconn.PgError{Code: code}) }
-	first, second, third := attempt{try: 1, queued: true}, attempt{try: 2}, attempt{try: 3}
+	first, second, third := tryOptions{try: 1, queued: true}, tryOptions{try: 2}, tryOptions{try: 3}
 	for name, c := range map[string]struct {
-		outcome error
-		attempt attempt
+		txErr   error
+		options tryOptions
 		alone   bool
-		next    attempt
+		next    tryOptions
 	}{
-		"a value that cannot be stored":              {state("22021"), first, false, attempt{try: 1, apart: true}},
-		"a constraint":                               {state("23514"), first, false, attempt{try: 1, apart: true}},
-		"a constraint, alone":                        {state("23514"), first, true, attempt{}},
-		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, attempt{}},
-		"a panic":                                    {panics.ErrPanic, first, false, attempt{try: 1, apart: true}},
-		"a panic, alone":                             {panics.ErrPanic, first, true, attempt{}},
-		"a conflict":                                 {errConflict, first, false, attempt{try: 1, apart: true}},
+		"a value that cannot be stored":              {state("22021"), first, false, tryOptions{try: 1, apart: true}},
+		"a constraint":                               {state("23514"), first, false, tryOptions{try: 1, apart: true}},
+		"a constraint, alone":                        {state("23514"), first, true, tryOptions{}},
+		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, tryOptions{}},
+		"a panic":                                    {panics.ErrPanic, first, false, tryOptions{try: 1, apart: true}},
+		"a panic, alone":                             {panics.ErrPanic, first, true, tryOptions{}},
+		"a conflict":                                 {errConflict, first, false, tryOptions{try: 1, apart: true}},
 		"a conflict, alone":                          {errConflict, first, true, second},
-		"a conflict, alone for the third time":       {errConflict, third, true, attempt{}},
+		"a conflict, alone for the third time":       {errConflict, third, true, tryOptions{}},
 		"a deadlock":                                 {state("40P01"), first, false, second},
-		"a deadlock again":                           {state("40P01"), second, false, attempt{try: 1, apart: true}},
+		"a deadlock again":                           {state("40P01"), second, false, tryOptions{try: 1, apart: true}},
 		"a deadlock, alone":                          {state("40P01"), first, true, second},
-		"a lock not had":                             {state("55P03"), first, false, attempt{try: 2, skipLocked: true}},
-		"a lock not had, with SKIP LOCKED":           {state("55P03"), attempt{try: 2, skipLocked: true}, false, attempt{try: 1, apart: true}},
-		"a lock not had, alone, however often":       {state("55P03"), attempt{try: 9}, true, attempt{try: 10}},
-		"a full disk":                                {state("53100"), first, false, attempt{}},
-		"a lost connection":                          {pg.ErrConnectionLost, first, false, attempt{}},
-		"a transaction that the guard did not begin": {errNotBegun, first, false, attempt{}},
+		"a lock not had":                             {state("55P03"), first, false, tryOptions{try: 1, skipLocked: true}},
+		"a lock not had, with SKIP LOCKED":           {state("55P03"), tryOptions{try: 2, skipLocked: true}, false, tryOptions{try: 1, apart: true}},
+		"a lock not had, alone, however often":       {state("55P03"), tryOptions{try: 9}, true, tryOptions{try: 9}},
+		"a full disk":                                {state("53100"), first, false, tryOptions{}},
+		"a lost connection":                          {pg.ErrConnectionLost, first, false, tryOptions{}},
+		"a transaction that the guard did not begin": {errNotBegun, first, false, tryOptions{}},
 	} {
-		if next := classify(c.outcome, c.attempt, c.alone); next != c.next {
+		if next := classify(c.txErr, c.options, c.alone); next != c.next {
 			t.Errorf("%s: %+v", name, next)
 		}
 	}
@@ -468,9 +469,12 @@ type conflicting struct {
 }
 
 func (c *conflicting) decide(l *loaded, rec order.Recorder) (effect, error) {
-	if c.times--; c.times >= 0 {
-		l.orders[c.ref].baseVersion++
+	if c.times--; c.times < 0 {
+		return c.cancelOrder.decide(l, rec)
 	}
+	change := l.orders[c.ref]
+	change.baseVersion++
+	change.order.Version-- // its event has the place of one that is there
 	return c.cancelOrder.decide(l, rec)
 }
 
@@ -629,6 +633,57 @@ func TestACommitThatNoStandbyHasIsNotAnswered(t *testing.T) {
 	standby("")
 	if got := run(again()); got != "replayed 202" {
 		t.Error("its repetition where no standby is asked for: ", got)
+	}
+}
+
+func TestAnOldNeighbourFailsAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	old, late, fresh := b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("A"))
+	old.deadline, late.deadline = time.Now().Add(leastTime/2), time.Now().Add(-time.Second)
+	b.executeAll(t.Context(), []*call{old, late, fresh})
+	if got := ends([]*call{old, late, fresh}); got != "RATE_003, RATE_003, 202" {
+		t.Error(got)
+	}
+}
+
+// TestATokenNamesARevisionOnlyIfItIsTheLatest: between a COMMIT and the look at the log's position another writer may commit. A token of
+// that position with our revision would let a cache serve it to a client that has seen the other writer's.
+func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	ref := b.placed()
+	at := func(rev int64) *orderChange {
+		c := &orderChange{owner: ref.Owner, order: &order.Order{ID: ref.ID}, events: make([]order.Event, 1), baseVersion: 1, rev: rev}
+		if lsn := position(t.Context(), b.cfg.Pool, []*orderChange{c}); lsn == 0 || lsn == token.NoPosition {
+			t.Errorf("position %d", lsn)
+		}
+		return c
+	}
+	if at(1).superseded {
+		t.Error("the only revision is superseded")
+	}
+	cancel := b.call("cancelOrder", cancelOrder{ref: ref})
+	b.executeAll(t.Context(), []*call{cancel})
+	if cancel.result.Rev != 2 || at(2).superseded {
+		t.Errorf("a token of revision %d", cancel.result.Rev)
+	}
+	ours := at(1)
+	if !ours.superseded {
+		t.Error("an old revision is not superseded")
+	}
+	written := 0
+	b.cfg.WriteThrough = func(_ context.Context, c []Committed) { written += len(c) }
+	b.afterCommit(t.Context(), []*orderChange{ours, at(2)}, 1, 1)
+	if written != 1 {
+		t.Errorf("%d states were written through", written)
+	}
+	one := &call{done: false, effect: effect{orders: []*orderChange{ours}, result: Result{OrderID: ref.ID}}}
+	b.finishDecided(t.Context(), &batch{undecided: []*call{one}, lsn: 7})
+	if one.result.Rev != 0 || one.result.LSN != 7 {
+		t.Errorf("the token of a superseded revision: %d at %d", one.result.Rev, one.result.LSN)
 	}
 }
 

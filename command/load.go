@@ -47,7 +47,7 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	l := &loaded{}
 	var err error
 	if len(n.products) > 0 {
-		if l.products, err = catalogue.Read(ctx, tx, distinct(n.products)); err != nil {
+		if l.products, err = catalogue.Read(ctx, tx, n.products); err != nil {
 			return nil, err
 		}
 	}
@@ -67,16 +67,6 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 		}
 	}
 	return l, nil
-}
-
-// distinct keeps the first of equal items.
-func distinct(items []order.Item) []order.Item {
-	seen := make(map[order.Item]bool, len(items))
-	return slices.DeleteFunc(slices.Clone(items), func(it order.Item) bool {
-		was := seen[it]
-		seen[it] = true
-		return was
-	})
 }
 
 // findOrders adds the orders of the payments that the calls name to their needs. It hands back the calls whose order another call of

@@ -78,7 +78,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if err = r.write(ctx, tx); err != nil {
 			return nil, err
 		}
-		return func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool)) }, nil
+		return func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool, r.orders)) }, nil
 	}
 }
 

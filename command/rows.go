@@ -25,6 +25,7 @@ type orderChange struct {
 	events      []order.Event // none: only steps moved
 	baseVersion int64         // the version that was decided on; 0 for a new order
 	rev         int64         // after the change
+	superseded  bool          // the row had a later revision already when the log's position was read
 	address     []byte        // JSON, nil if there is none
 	steps       steps
 	messages    []outbox.Message // commands to inventory and payment
@@ -82,8 +83,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
-	var placed, changed []*orderChange
-	var addresses []*orderChange
+	var placed, changed, addresses []*orderChange
 	var events []eventRow
 	var newSteps, movedSteps []stepRow
 	var messages []outbox.Message
@@ -115,7 +115,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	p := &pipeline{}
 	q := ordersdb.New(p)
-	updated := int64(0)
+	updated := int64(len(changed))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
 	p.add(len(changed), func() error {
@@ -128,11 +128,12 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
-	if err = p.send(ctx, tx); err != nil {
-		return fmt.Errorf("write batch: %w", err)
-	}
-	if updated != int64(len(changed)) {
+	err = p.send(ctx, tx)
+	if updated != int64(len(changed)) { // says more than an error after it, such as the other writer's event in the place of ours
 		return errConflict
+	}
+	if err != nil {
+		return fmt.Errorf("write batch: %w", err)
 	}
 	return nil
 }

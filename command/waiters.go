@@ -112,9 +112,10 @@ func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Resul
 	if err != nil {
 		return r, false
 	}
-	r.Status, r.Body, r.Rev = status, body, row.Rev
-	if lsn, err := q.FlushLSN(ctx); err == nil {
-		r.LSN = uint64(lsn)
+	seen := &orderChange{owner: owner, order: o, rev: row.Rev}
+	r.Status, r.Body, r.Rev, r.LSN = status, body, row.Rev, position(ctx, c.cfg.Pool, []*orderChange{seen})
+	if seen.superseded {
+		r.Rev = 0
 	}
 	return r, true
 }

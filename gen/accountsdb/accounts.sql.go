@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const expireKey = `-- name: ExpireKey :execrows
+const ExpireKey = `-- name: ExpireKey :execrows
 UPDATE api_keys SET expires_at = LEAST(expires_at, now() + make_interval(secs => $1::double precision)) WHERE id = $2
 `
 
@@ -22,14 +22,14 @@ type ExpireKeyParams struct {
 }
 
 func (q *Queries) ExpireKey(ctx context.Context, arg ExpireKeyParams) (int64, error) {
-	result, err := q.db.Exec(ctx, expireKey, arg.Seconds, arg.ID)
+	result, err := q.db.Exec(ctx, ExpireKey, arg.Seconds, arg.ID)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const findKey = `-- name: FindKey :one
+const FindKey = `-- name: FindKey :one
 SELECT id, account, mode, scopes, expires_at, revoked_at FROM api_keys WHERE hash = $1
 `
 
@@ -43,7 +43,7 @@ type FindKeyRow struct {
 }
 
 func (q *Queries) FindKey(ctx context.Context, hash []byte) (FindKeyRow, error) {
-	row := q.db.QueryRow(ctx, findKey, hash)
+	row := q.db.QueryRow(ctx, FindKey, hash)
 	var i FindKeyRow
 	err := row.Scan(
 		&i.ID,
@@ -56,25 +56,25 @@ func (q *Queries) FindKey(ctx context.Context, hash []byte) (FindKeyRow, error) 
 	return i, err
 }
 
-const getAccount = `-- name: GetAccount :one
+const GetAccount = `-- name: GetAccount :one
 
 SELECT id, name, created_at FROM accounts WHERE name = $1
 `
 
 // Accounts and their API keys, as the command line writes them.
 func (q *Queries) GetAccount(ctx context.Context, name string) (Account, error) {
-	row := q.db.QueryRow(ctx, getAccount, name)
+	row := q.db.QueryRow(ctx, GetAccount, name)
 	var i Account
 	err := row.Scan(&i.ID, &i.Name, &i.CreatedAt)
 	return i, err
 }
 
-const getKey = `-- name: GetKey :one
+const GetKey = `-- name: GetKey :one
 SELECT id, account, mode, name, hash, scopes, expires_at, revoked_at, created_at FROM api_keys WHERE id = $1
 `
 
 func (q *Queries) GetKey(ctx context.Context, id uuid.UUID) (ApiKey, error) {
-	row := q.db.QueryRow(ctx, getKey, id)
+	row := q.db.QueryRow(ctx, GetKey, id)
 	var i ApiKey
 	err := row.Scan(
 		&i.ID,
@@ -90,7 +90,7 @@ func (q *Queries) GetKey(ctx context.Context, id uuid.UUID) (ApiKey, error) {
 	return i, err
 }
 
-const insertKey = `-- name: InsertKey :exec
+const InsertKey = `-- name: InsertKey :exec
 INSERT INTO api_keys (id, account, mode, name, hash, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
 `
 
@@ -105,7 +105,7 @@ type InsertKeyParams struct {
 }
 
 func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
-	_, err := q.db.Exec(ctx, insertKey,
+	_, err := q.db.Exec(ctx, InsertKey,
 		arg.ID,
 		arg.Account,
 		arg.Mode,
@@ -117,7 +117,7 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 	return err
 }
 
-const listKeys = `-- name: ListKeys :many
+const ListKeys = `-- name: ListKeys :many
 SELECT k.id, k.mode, k.name, k.scopes, k.expires_at, k.revoked_at, k.created_at, a.name AS account_name
 FROM api_keys k JOIN accounts a ON a.id = k.account ORDER BY k.created_at, k.id
 `
@@ -134,7 +134,7 @@ type ListKeysRow struct {
 }
 
 func (q *Queries) ListKeys(ctx context.Context) ([]ListKeysRow, error) {
-	rows, err := q.db.Query(ctx, listKeys)
+	rows, err := q.db.Query(ctx, ListKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -162,23 +162,23 @@ func (q *Queries) ListKeys(ctx context.Context) ([]ListKeysRow, error) {
 	return items, nil
 }
 
-const nextAccount = `-- name: NextAccount :one
+const NextAccount = `-- name: NextAccount :one
 INSERT INTO accounts (id, name) SELECT COALESCE(max(id), 0) + 1, $1 FROM accounts RETURNING id
 `
 
 func (q *Queries) NextAccount(ctx context.Context, name string) (int32, error) {
-	row := q.db.QueryRow(ctx, nextAccount, name)
+	row := q.db.QueryRow(ctx, NextAccount, name)
 	var id int32
 	err := row.Scan(&id)
 	return id, err
 }
 
-const revokeKey = `-- name: RevokeKey :execrows
+const RevokeKey = `-- name: RevokeKey :execrows
 UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE id = $1
 `
 
 func (q *Queries) RevokeKey(ctx context.Context, id uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, revokeKey, id)
+	result, err := q.db.Exec(ctx, RevokeKey, id)
 	if err != nil {
 		return 0, err
 	}

@@ -12,16 +12,16 @@ import (
 	"github.com/google/uuid"
 )
 
-const deleteOutbox = `-- name: DeleteOutbox :exec
+const DeleteOutbox = `-- name: DeleteOutbox :exec
 DELETE FROM outbox WHERE id = ANY ($1::bigint[])
 `
 
 func (q *Queries) DeleteOutbox(ctx context.Context, ids []int64) error {
-	_, err := q.db.Exec(ctx, deleteOutbox, ids)
+	_, err := q.db.Exec(ctx, DeleteOutbox, ids)
 	return err
 }
 
-const insertInbox = `-- name: InsertInbox :many
+const InsertInbox = `-- name: InsertInbox :many
 WITH incoming AS (
     SELECT unnest($2::uuid[]) AS message_id, unnest($3::text[]) AS key
 ), fresh AS (
@@ -50,7 +50,7 @@ type InsertInboxRow struct {
 // key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and
 // never deadlock.
 func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) ([]InsertInboxRow, error) {
-	rows, err := q.db.Query(ctx, insertInbox, arg.Consumer, arg.MessageIds, arg.Keys)
+	rows, err := q.db.Query(ctx, InsertInbox, arg.Consumer, arg.MessageIds, arg.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) ([]Ins
 	return items, nil
 }
 
-const insertOutbox = `-- name: InsertOutbox :exec
+const InsertOutbox = `-- name: InsertOutbox :exec
 
 INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload)
 SELECT m.shard, m.topic, m.key, m.message_id, m.trace_id, m.payload
@@ -97,7 +97,7 @@ type InsertOutboxParams struct {
 // The outbox, the inbox and the parked messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
 // The ids follow the order of the arrays: the caller decides the order of a key.
 func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) error {
-	_, err := q.db.Exec(ctx, insertOutbox,
+	_, err := q.db.Exec(ctx, InsertOutbox,
 		arg.Shards,
 		arg.Topics,
 		arg.Keys,
@@ -108,7 +108,7 @@ func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) erro
 	return err
 }
 
-const listParked = `-- name: ListParked :many
+const ListParked = `-- name: ListParked :many
 SELECT id, consumer, topic, key, message_id, trace_id, cause, parked_at
 FROM parked_messages
 WHERE id > $1::bigint
@@ -134,7 +134,7 @@ type ListParkedRow struct {
 
 // The parked messages without their payloads, the oldest first, after a given id (0 at first).
 func (q *Queries) ListParked(ctx context.Context, arg ListParkedParams) ([]ListParkedRow, error) {
-	rows, err := q.db.Query(ctx, listParked, arg.After, arg.PageSize)
+	rows, err := q.db.Query(ctx, ListParked, arg.After, arg.PageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (q *Queries) ListParked(ctx context.Context, arg ListParkedParams) ([]ListP
 	return items, nil
 }
 
-const lockShard = `-- name: LockShard :exec
+const LockShard = `-- name: LockShard :exec
 SELECT pg_advisory_xact_lock($1::integer, $2::integer)
 `
 
@@ -172,23 +172,23 @@ type LockShardParams struct {
 }
 
 func (q *Queries) LockShard(ctx context.Context, arg LockShardParams) error {
-	_, err := q.db.Exec(ctx, lockShard, arg.Class, arg.Shard)
+	_, err := q.db.Exec(ctx, LockShard, arg.Class, arg.Shard)
 	return err
 }
 
-const outboxAge = `-- name: OutboxAge :one
+const OutboxAge = `-- name: OutboxAge :one
 SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 AS seconds FROM outbox ORDER BY id LIMIT 1
 `
 
 // The age in seconds of the oldest row. No row: there is nothing to publish.
 func (q *Queries) OutboxAge(ctx context.Context) (float64, error) {
-	row := q.db.QueryRow(ctx, outboxAge)
+	row := q.db.QueryRow(ctx, OutboxAge)
 	var seconds float64
 	err := row.Scan(&seconds)
 	return seconds, err
 }
 
-const outboxPage = `-- name: OutboxPage :many
+const OutboxPage = `-- name: OutboxPage :many
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
 WHERE shard = ANY ($1::smallint[])
@@ -217,7 +217,7 @@ type OutboxPageRow struct {
 
 // The oldest rows of the shards, without the rows of keys and topics that are backed off.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]OutboxPageRow, error) {
-	rows, err := q.db.Query(ctx, outboxPage,
+	rows, err := q.db.Query(ctx, OutboxPage,
 		arg.Shards,
 		arg.BackedOff,
 		arg.Topics,
@@ -249,7 +249,7 @@ func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]Outbo
 	return items, nil
 }
 
-const parkMessage = `-- name: ParkMessage :exec
+const ParkMessage = `-- name: ParkMessage :exec
 INSERT INTO parked_messages (consumer, topic, key, message_id, trace_id, payload, cause)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
@@ -266,7 +266,7 @@ type ParkMessageParams struct {
 }
 
 func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error {
-	_, err := q.db.Exec(ctx, parkMessage,
+	_, err := q.db.Exec(ctx, ParkMessage,
 		arg.Consumer,
 		arg.Topic,
 		arg.Key,
@@ -278,7 +278,7 @@ func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error 
 	return err
 }
 
-const purgeInbox = `-- name: PurgeInbox :execrows
+const PurgeInbox = `-- name: PurgeInbox :execrows
 DELETE FROM inbox i USING (
     SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') LIMIT 1000
 ) old
@@ -287,14 +287,14 @@ WHERE i.consumer = old.consumer AND i.message_id = old.message_id
 
 // Deletes inbox rows of more than a week ago, at most 1,000 at a time: no message stays that long in an outbox.
 func (q *Queries) PurgeInbox(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, purgeInbox)
+	result, err := q.db.Exec(ctx, PurgeInbox)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const tryLockShards = `-- name: TryLockShards :one
+const TryLockShards = `-- name: TryLockShards :one
 SELECT coalesce(array_agg(shards.shard), '{}')::smallint[] AS shards
 FROM (
     SELECT set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'off', true)
@@ -306,13 +306,13 @@ WHERE pg_try_advisory_xact_lock($1::integer, shards.shard)
 // that the page read after it does not show rows that the shards' last owner deleted. The transaction's COMMIT does not wait for the
 // disk: if a crash loses it, the page is published again.
 func (q *Queries) TryLockShards(ctx context.Context, class int32) ([]int16, error) {
-	row := q.db.QueryRow(ctx, tryLockShards, class)
+	row := q.db.QueryRow(ctx, TryLockShards, class)
 	var shards []int16
 	err := row.Scan(&shards)
 	return shards, err
 }
 
-const unparkKey = `-- name: UnparkKey :execrows
+const UnparkKey = `-- name: UnparkKey :execrows
 WITH parked AS (
     DELETE FROM parked_messages AS p WHERE p.consumer = $2 AND p.key = $3
     RETURNING p.id, p.topic, p.key, p.message_id, p.trace_id, p.payload
@@ -333,7 +333,7 @@ type UnparkKeyParams struct {
 // Moves the parked messages of a key back to the outbox, in their order and before all messages of the key that are there. Their ids
 // are below zero, which the sequence never gives.
 func (q *Queries) UnparkKey(ctx context.Context, arg UnparkKeyParams) (int64, error) {
-	result, err := q.db.Exec(ctx, unparkKey, arg.Shard, arg.Consumer, arg.Key)
+	result, err := q.db.Exec(ctx, UnparkKey, arg.Shard, arg.Consumer, arg.Key)
 	if err != nil {
 		return 0, err
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const primaryHealth = `-- name: PrimaryHealth :one
+const PrimaryHealth = `-- name: PrimaryHealth :one
 
 SELECT clock_timestamp()::timestamptz AS now,
        COALESCE((SELECT extract(epoch FROM clock_timestamp() - o.created_at) FROM outbox o ORDER BY o.id LIMIT 1), 0)::double precision AS outbox_seconds,
@@ -26,7 +26,7 @@ type PrimaryHealthRow struct {
 // The figures of /readyz.
 // The primary's clock, and how old the oldest unpublished message is in seconds.
 func (q *Queries) PrimaryHealth(ctx context.Context) (PrimaryHealthRow, error) {
-	row := q.db.QueryRow(ctx, primaryHealth)
+	row := q.db.QueryRow(ctx, PrimaryHealth)
 	var i PrimaryHealthRow
 	err := row.Scan(&i.Now, &i.OutboxSeconds, &i.Parked)
 	return i, err

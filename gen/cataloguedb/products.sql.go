@@ -9,7 +9,7 @@ import (
 	"context"
 )
 
-const countProducts = `-- name: CountProducts :one
+const CountProducts = `-- name: CountProducts :one
 
 SELECT count(*) FROM products WHERE account = $1 AND mode = $2
 `
@@ -21,15 +21,15 @@ type CountProductsParams struct {
 
 // Products.
 func (q *Queries) CountProducts(ctx context.Context, arg CountProductsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, countProducts, arg.Account, arg.Mode)
+	row := q.db.QueryRow(ctx, CountProducts, arg.Account, arg.Mode)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
 }
 
-const getProducts = `-- name: GetProducts :many
+const GetProducts = `-- name: GetProducts :many
 SELECT p.account, p.mode, p.sku, p.name, p.active, p.prices FROM products p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
 `
 
@@ -49,7 +49,7 @@ type GetProductsRow struct {
 }
 
 func (q *Queries) GetProducts(ctx context.Context, arg GetProductsParams) ([]GetProductsRow, error) {
-	rows, err := q.db.Query(ctx, getProducts, arg.Accounts, arg.Modes, arg.Skus)
+	rows, err := q.db.Query(ctx, GetProducts, arg.Accounts, arg.Modes, arg.Skus)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (q *Queries) GetProducts(ctx context.Context, arg GetProductsParams) ([]Get
 	return items, nil
 }
 
-const insertProducts = `-- name: InsertProducts :exec
+const InsertProducts = `-- name: InsertProducts :exec
 INSERT INTO products (account, mode, sku, name, description, prices)
 SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::jsonb[])
 ON CONFLICT (account, mode, sku) DO NOTHING
@@ -91,7 +91,7 @@ type InsertProductsParams struct {
 }
 
 func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) error {
-	_, err := q.db.Exec(ctx, insertProducts,
+	_, err := q.db.Exec(ctx, InsertProducts,
 		arg.Account,
 		arg.Mode,
 		arg.Skus,

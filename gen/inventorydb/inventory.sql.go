@@ -12,18 +12,18 @@ import (
 	"github.com/google/uuid"
 )
 
-const databaseNow = `-- name: DatabaseNow :one
+const DatabaseNow = `-- name: DatabaseNow :one
 SELECT clock_timestamp()::timestamptz AS now
 `
 
 func (q *Queries) DatabaseNow(ctx context.Context) (time.Time, error) {
-	row := q.db.QueryRow(ctx, databaseNow)
+	row := q.db.QueryRow(ctx, DatabaseNow)
 	var now time.Time
 	err := row.Scan(&now)
 	return now, err
 }
 
-const getReservationLines = `-- name: GetReservationLines :many
+const GetReservationLines = `-- name: GetReservationLines :many
 SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
@@ -38,7 +38,7 @@ type GetReservationLinesParams struct {
 }
 
 func (q *Queries) GetReservationLines(ctx context.Context, arg GetReservationLinesParams) ([]StockReservationLine, error) {
-	rows, err := q.db.Query(ctx, getReservationLines,
+	rows, err := q.db.Query(ctx, GetReservationLines,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -69,7 +69,7 @@ func (q *Queries) GetReservationLines(ctx context.Context, arg GetReservationLin
 	return items, nil
 }
 
-const insertReservationLines = `-- name: InsertReservationLines :exec
+const InsertReservationLines = `-- name: InsertReservationLines :exec
 INSERT INTO stock_reservation_lines (account, mode, order_id, attempt, sku, quantity)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::integer[]),
        unnest($5::text[]), unnest($6::bigint[])
@@ -85,7 +85,7 @@ type InsertReservationLinesParams struct {
 }
 
 func (q *Queries) InsertReservationLines(ctx context.Context, arg InsertReservationLinesParams) error {
-	_, err := q.db.Exec(ctx, insertReservationLines,
+	_, err := q.db.Exec(ctx, InsertReservationLines,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -96,7 +96,7 @@ func (q *Queries) InsertReservationLines(ctx context.Context, arg InsertReservat
 	return err
 }
 
-const insertReservations = `-- name: InsertReservations :exec
+const InsertReservations = `-- name: InsertReservations :exec
 INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::integer[]),
        unnest($5::text[]), unnest($6::timestamptz[])
@@ -112,7 +112,7 @@ type InsertReservationsParams struct {
 }
 
 func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservationsParams) error {
-	_, err := q.db.Exec(ctx, insertReservations,
+	_, err := q.db.Exec(ctx, InsertReservations,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -123,7 +123,7 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 	return err
 }
 
-const insertStock = `-- name: InsertStock :exec
+const InsertStock = `-- name: InsertStock :exec
 
 INSERT INTO stock (account, mode, sku, on_hand)
 SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::bigint[])
@@ -139,7 +139,7 @@ type InsertStockParams struct {
 
 // Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
-	_, err := q.db.Exec(ctx, insertStock,
+	_, err := q.db.Exec(ctx, InsertStock,
 		arg.Account,
 		arg.Mode,
 		arg.Skus,
@@ -148,7 +148,7 @@ func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error 
 	return err
 }
 
-const lockExpired = `-- name: LockExpired :many
+const LockExpired = `-- name: LockExpired :many
 WITH expired AS (
     SELECT account, mode, order_id, attempt FROM stock_reservations
     WHERE status = 'held' AND expires_at <= now()
@@ -166,7 +166,7 @@ type LockExpiredRow struct {
 
 // Locks held reservations that have expired by the database's clock, without the rows that another transaction has locked.
 func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
-	rows, err := q.db.Query(ctx, lockExpired)
+	rows, err := q.db.Query(ctx, LockExpired)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
 	return items, nil
 }
 
-const lockFreeStock = `-- name: LockFreeStock :many
+const LockFreeStock = `-- name: LockFreeStock :many
 SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
@@ -213,7 +213,7 @@ type LockFreeStockRow struct {
 
 // LockStock without the rows that another transaction has locked.
 func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([]LockFreeStockRow, error) {
-	rows, err := q.db.Query(ctx, lockFreeStock, arg.Accounts, arg.Modes, arg.Skus)
+	rows, err := q.db.Query(ctx, LockFreeStock, arg.Accounts, arg.Modes, arg.Skus)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,7 @@ func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([
 	return items, nil
 }
 
-const lockReservations = `-- name: LockReservations :many
+const LockReservations = `-- name: LockReservations :many
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
@@ -263,7 +263,7 @@ type LockReservationsRow struct {
 }
 
 func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsParams) ([]LockReservationsRow, error) {
-	rows, err := q.db.Query(ctx, lockReservations,
+	rows, err := q.db.Query(ctx, LockReservations,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -294,7 +294,7 @@ func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsPara
 	return items, nil
 }
 
-const lockStock = `-- name: LockStock :many
+const LockStock = `-- name: LockStock :many
 SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
@@ -316,7 +316,7 @@ type LockStockRow struct {
 }
 
 func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockStockRow, error) {
-	rows, err := q.db.Query(ctx, lockStock, arg.Accounts, arg.Modes, arg.Skus)
+	rows, err := q.db.Query(ctx, LockStock, arg.Accounts, arg.Modes, arg.Skus)
 	if err != nil {
 		return nil, err
 	}
@@ -341,7 +341,7 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 	return items, nil
 }
 
-const moveStock = `-- name: MoveStock :execrows
+const MoveStock = `-- name: MoveStock :execrows
 UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku,
              unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved) m
@@ -359,7 +359,7 @@ type MoveStockParams struct {
 
 // Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
 func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, error) {
-	result, err := q.db.Exec(ctx, moveStock,
+	result, err := q.db.Exec(ctx, MoveStock,
 		arg.Accounts,
 		arg.Modes,
 		arg.Skus,
@@ -372,7 +372,7 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
-const updateReservations = `-- name: UpdateReservations :execrows
+const UpdateReservations = `-- name: UpdateReservations :execrows
 UPDATE stock_reservations r SET status = m.status, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
@@ -390,7 +390,7 @@ type UpdateReservationsParams struct {
 
 // Compare and set: a row changes only from the status that was decided on.
 func (q *Queries) UpdateReservations(ctx context.Context, arg UpdateReservationsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, updateReservations,
+	result, err := q.db.Exec(ctx, UpdateReservations,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,

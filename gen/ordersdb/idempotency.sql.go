@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const findResults = `-- name: FindResults :many
+const FindResults = `-- name: FindResults :many
 SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.code, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode,
              unnest($3::text[]) AS operation, unnest((SELECT $4::text[])) AS key) w
@@ -27,7 +27,7 @@ type FindResultsParams struct {
 
 // It must be a later statement than TryLockKeys, so that it sees the commit of the lock's last holder.
 func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]IdempotencyKey, error) {
-	rows, err := q.db.Query(ctx, findResults,
+	rows, err := q.db.Query(ctx, FindResults,
 		arg.Accounts,
 		arg.Modes,
 		arg.Operations,
@@ -65,7 +65,7 @@ func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]Ide
 	return items, nil
 }
 
-const insertResults = `-- name: InsertResults :exec
+const InsertResults = `-- name: InsertResults :exec
 INSERT INTO idempotency_keys (account, mode, operation, key, request_hash, status, code, content_type, etag, location, body, order_id)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
        unnest($5::bytea[]), unnest($6::integer[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]),
@@ -89,7 +89,7 @@ type InsertResultsParams struct {
 }
 
 func (q *Queries) InsertResults(ctx context.Context, arg InsertResultsParams) error {
-	_, err := q.db.Exec(ctx, insertResults,
+	_, err := q.db.Exec(ctx, InsertResults,
 		arg.Accounts,
 		arg.Modes,
 		arg.Operations,
@@ -106,17 +106,17 @@ func (q *Queries) InsertResults(ctx context.Context, arg InsertResultsParams) er
 	return err
 }
 
-const lockKeys = `-- name: LockKeys :exec
+const LockKeys = `-- name: LockKeys :exec
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest($1::bigint[]) AS hash
 `
 
 // Waits, within the lock_timeout, for the transaction that holds the keys: the outcome of its COMMIT is unknown.
 func (q *Queries) LockKeys(ctx context.Context, hashes []int64) error {
-	_, err := q.db.Exec(ctx, lockKeys, hashes)
+	_, err := q.db.Exec(ctx, LockKeys, hashes)
 	return err
 }
 
-const purgeResults = `-- name: PurgeResults :execrows
+const PurgeResults = `-- name: PurgeResults :execrows
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
     WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
@@ -126,23 +126,23 @@ WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operat
 
 // Deletes keys older than 48 hours, at most 1,000 at a time.
 func (q *Queries) PurgeResults(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, purgeResults)
+	result, err := q.db.Exec(ctx, PurgeResults)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const setLockTimeout = `-- name: SetLockTimeout :exec
+const SetLockTimeout = `-- name: SetLockTimeout :exec
 SELECT set_config('lock_timeout', $1::text, true)
 `
 
 func (q *Queries) SetLockTimeout(ctx context.Context, milliseconds string) error {
-	_, err := q.db.Exec(ctx, setLockTimeout, milliseconds)
+	_, err := q.db.Exec(ctx, SetLockTimeout, milliseconds)
 	return err
 }
 
-const tryLockKeys = `-- name: TryLockKeys :many
+const TryLockKeys = `-- name: TryLockKeys :many
 
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest($1::bigint[]) AS hash
 `
@@ -150,7 +150,7 @@ SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest($1::bigint
 // Idempotency keys with their stored results. All statements of a batch run in one transaction.
 // Locks idempotency keys until the end of the transaction, in the order of the array. It does not wait.
 func (q *Queries) TryLockKeys(ctx context.Context, hashes []int64) ([]bool, error) {
-	rows, err := q.db.Query(ctx, tryLockKeys, hashes)
+	rows, err := q.db.Query(ctx, TryLockKeys, hashes)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const getEvents = `-- name: GetEvents :many
+const GetEvents = `-- name: GetEvents :many
 SELECT account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 ORDER BY version
 `
 
@@ -24,7 +24,7 @@ type GetEventsParams struct {
 
 // The history of one order.
 func (q *Queries) GetEvents(ctx context.Context, arg GetEventsParams) ([]OrderEvent, error) {
-	rows, err := q.db.Query(ctx, getEvents, arg.Account, arg.Mode, arg.OrderID)
+	rows, err := q.db.Query(ctx, GetEvents, arg.Account, arg.Mode, arg.OrderID)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (q *Queries) GetEvents(ctx context.Context, arg GetEventsParams) ([]OrderEv
 	return items, nil
 }
 
-const getOrderState = `-- name: GetOrderState :one
+const GetOrderState = `-- name: GetOrderState :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid)
@@ -79,7 +79,7 @@ type GetOrderStateRow struct {
 }
 
 func (q *Queries) GetOrderState(ctx context.Context, arg GetOrderStateParams) (GetOrderStateRow, error) {
-	row := q.db.QueryRow(ctx, getOrderState, arg.Account, arg.Mode, arg.ID)
+	row := q.db.QueryRow(ctx, GetOrderState, arg.Account, arg.Mode, arg.ID)
 	var i GetOrderStateRow
 	err := row.Scan(
 		&i.Version,
@@ -91,7 +91,44 @@ func (q *Queries) GetOrderState(ctx context.Context, arg GetOrderStateParams) (G
 	return i, err
 }
 
-const insertAddresses = `-- name: InsertAddresses :exec
+const GetRevs = `-- name: GetRevs :many
+SELECT o.id, o.rev FROM orders o
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+`
+
+type GetRevsParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+type GetRevsRow struct {
+	ID  uuid.UUID
+	Rev int64
+}
+
+func (q *Queries) GetRevs(ctx context.Context, arg GetRevsParams) ([]GetRevsRow, error) {
+	rows, err := q.db.Query(ctx, GetRevs, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetRevsRow
+	for rows.Next() {
+		var i GetRevsRow
+		if err := rows.Scan(&i.ID, &i.Rev); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const InsertAddresses = `-- name: InsertAddresses :exec
 INSERT INTO order_addresses (account, mode, order_id, address)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::jsonb[])
 `
@@ -104,7 +141,7 @@ type InsertAddressesParams struct {
 }
 
 func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams) error {
-	_, err := q.db.Exec(ctx, insertAddresses,
+	_, err := q.db.Exec(ctx, InsertAddresses,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -113,7 +150,7 @@ func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams
 	return err
 }
 
-const insertEvents = `-- name: InsertEvents :exec
+const InsertEvents = `-- name: InsertEvents :exec
 INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::bigint[]),
        unnest($5::uuid[]), unnest($6::text[]), unnest($7::integer[]), unnest($8::text[]),
@@ -139,7 +176,7 @@ type InsertEventsParams struct {
 }
 
 func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) error {
-	_, err := q.db.Exec(ctx, insertEvents,
+	_, err := q.db.Exec(ctx, InsertEvents,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -158,7 +195,7 @@ func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) erro
 	return err
 }
 
-const insertOrders = `-- name: InsertOrders :exec
+const InsertOrders = `-- name: InsertOrders :exec
 INSERT INTO orders (account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::smallint[]),
        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bigint[]), 1,
@@ -181,7 +218,7 @@ type InsertOrdersParams struct {
 }
 
 func (q *Queries) InsertOrders(ctx context.Context, arg InsertOrdersParams) error {
-	_, err := q.db.Exec(ctx, insertOrders,
+	_, err := q.db.Exec(ctx, InsertOrders,
 		arg.Accounts,
 		arg.Modes,
 		arg.Ids,
@@ -198,7 +235,7 @@ func (q *Queries) InsertOrders(ctx context.Context, arg InsertOrdersParams) erro
 	return err
 }
 
-const lockFreeOrders = `-- name: LockFreeOrders :many
+const LockFreeOrders = `-- name: LockFreeOrders :many
 SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
@@ -225,7 +262,7 @@ type LockFreeOrdersRow struct {
 
 // LockOrders without the rows that another transaction has locked.
 func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) ([]LockFreeOrdersRow, error) {
-	rows, err := q.db.Query(ctx, lockFreeOrders, arg.Accounts, arg.Modes, arg.Ids)
+	rows, err := q.db.Query(ctx, LockFreeOrders, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +290,7 @@ func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) 
 	return items, nil
 }
 
-const lockOrders = `-- name: LockOrders :many
+const LockOrders = `-- name: LockOrders :many
 
 SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
@@ -284,7 +321,7 @@ type LockOrdersRow struct {
 // cached plan as cheap as a new one, and plans over all partitions each time (0.3 to 1 ms; with the cached plan 0.02 ms).
 // Locks orders in the order of their ids, before anything of them is updated.
 func (q *Queries) LockOrders(ctx context.Context, arg LockOrdersParams) ([]LockOrdersRow, error) {
-	rows, err := q.db.Query(ctx, lockOrders, arg.Accounts, arg.Modes, arg.Ids)
+	rows, err := q.db.Query(ctx, LockOrders, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +349,7 @@ func (q *Queries) LockOrders(ctx context.Context, arg LockOrdersParams) ([]LockO
 	return items, nil
 }
 
-const updateOrders = `-- name: UpdateOrders :execrows
+const UpdateOrders = `-- name: UpdateOrders :execrows
 UPDATE orders o
 SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
     state = u.state, updated_at = u.updated_at
@@ -339,7 +376,7 @@ type UpdateOrdersParams struct {
 
 // A row changes only at the version that was decided on. Fewer rows than elements: a concurrent transaction changed an order.
 func (q *Queries) UpdateOrders(ctx context.Context, arg UpdateOrdersParams) (int64, error) {
-	result, err := q.db.Exec(ctx, updateOrders,
+	result, err := q.db.Exec(ctx, UpdateOrders,
 		arg.Accounts,
 		arg.Modes,
 		arg.Ids,

@@ -9,28 +9,28 @@ import (
 	"context"
 )
 
-const ensurePartitions = `-- name: EnsurePartitions :exec
+const EnsurePartitions = `-- name: EnsurePartitions :exec
 SELECT ensure_partitions()
 `
 
 func (q *Queries) EnsurePartitions(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, ensurePartitions)
+	_, err := q.db.Exec(ctx, EnsurePartitions)
 	return err
 }
 
-const flushLSN = `-- name: FlushLSN :one
+const FlushLSN = `-- name: FlushLSN :one
 SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn
 `
 
 // The position up to which the log of this primary is durable, in bytes from its start.
 func (q *Queries) FlushLSN(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, flushLSN)
+	row := q.db.QueryRow(ctx, FlushLSN)
 	var lsn int64
 	err := row.Scan(&lsn)
 	return lsn, err
 }
 
-const timeline = `-- name: Timeline :one
+const Timeline = `-- name: Timeline :one
 
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_commit') AS synchronous_commit
@@ -45,19 +45,19 @@ type TimelineRow struct {
 // The primary's timeline, from the name of the log file that it writes (pg_control_checkpoint lags behind a promotion), and the setting
 // that consistency tokens depend on.
 func (q *Queries) Timeline(ctx context.Context) (TimelineRow, error) {
-	row := q.db.QueryRow(ctx, timeline)
+	row := q.db.QueryRow(ctx, Timeline)
 	var i TimelineRow
 	err := row.Scan(&i.Timeline, &i.SynchronousCommit)
 	return i, err
 }
 
-const waitForStandbys = `-- name: WaitForStandbys :exec
+const WaitForStandbys = `-- name: WaitForStandbys :exec
 SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'ordergate', '')::text END
 `
 
 // Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them.
 // All that was visible before is then as safe.
 func (q *Queries) WaitForStandbys(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, waitForStandbys)
+	_, err := q.db.Exec(ctx, WaitForStandbys)
 	return err
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const getSteps = `-- name: GetSteps :many
+const GetSteps = `-- name: GetSteps :many
 
 SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input, s.started_at, s.finished_at
 FROM saga_steps s
@@ -43,7 +43,7 @@ type GetStepsRow struct {
 // The steps of sagas. Only the saga writes them.
 // The caller holds the orders' locks: only the holder of an order's lock plans its steps.
 func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsRow, error) {
-	rows, err := q.db.Query(ctx, getSteps, arg.Accounts, arg.Modes, arg.OrderIds)
+	rows, err := q.db.Query(ctx, GetSteps, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 	return items, nil
 }
 
-const insertSteps = `-- name: InsertSteps :exec
+const InsertSteps = `-- name: InsertSteps :exec
 INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code, input, started_at, finished_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]),
        unnest($5::integer[]), unnest($6::integer[]), unnest($7::boolean[]), unnest($8::text[]), unnest($9::text[]), unnest($10::text[]),
@@ -97,7 +97,7 @@ type InsertStepsParams struct {
 }
 
 func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error {
-	_, err := q.db.Exec(ctx, insertSteps,
+	_, err := q.db.Exec(ctx, InsertSteps,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -114,7 +114,7 @@ func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error 
 	return err
 }
 
-const updateSteps = `-- name: UpdateSteps :exec
+const UpdateSteps = `-- name: UpdateSteps :exec
 UPDATE saga_steps s
 SET position = u.position, undo = u.undo, status = u.status, code = u.code, input = u.input,
     started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)
@@ -142,7 +142,7 @@ type UpdateStepsParams struct {
 
 // It takes the columns of InsertSteps.
 func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error {
-	_, err := q.db.Exec(ctx, updateSteps,
+	_, err := q.db.Exec(ctx, UpdateSteps,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,

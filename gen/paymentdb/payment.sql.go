@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-const addPendingRefunds = `-- name: AddPendingRefunds :execrows
+const AddPendingRefunds = `-- name: AddPendingRefunds :execrows
 UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt, unnest($5::bigint[]) AS amount) w
@@ -30,7 +30,7 @@ type AddPendingRefundsParams struct {
 // Adds to the pending amounts of refunds. A refund that exceeds the captured amount, less refunds that are made or pending, changes no
 // row.
 func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, addPendingRefunds,
+	result, err := q.db.Exec(ctx, AddPendingRefunds,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -43,7 +43,7 @@ func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsPa
 	return result.RowsAffected(), nil
 }
 
-const claimCalls = `-- name: ClaimCalls :many
+const ClaimCalls = `-- name: ClaimCalls :many
 WITH due AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
     WHERE next_at <= now()
@@ -81,7 +81,7 @@ type ClaimCallsRow struct {
 // Claims due calls for one try each. For 5 s, the lease, no other worker claims them: next_at is its end. The fence refuses a late result
 // of an earlier holder.
 func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsRow, error) {
-	rows, err := q.db.Query(ctx, claimCalls, maxCalls)
+	rows, err := q.db.Query(ctx, ClaimCalls, maxCalls)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsR
 	return items, nil
 }
 
-const completeCall = `-- name: CompleteCall :execrows
+const CompleteCall = `-- name: CompleteCall :execrows
 UPDATE payment_calls SET next_at = NULL, in_doubt = false
 WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
 `
@@ -131,7 +131,7 @@ type CompleteCallParams struct {
 
 // Ends a call that has a definite outcome: it is not due any more.
 func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int64, error) {
-	result, err := q.db.Exec(ctx, completeCall,
+	result, err := q.db.Exec(ctx, CompleteCall,
 		arg.Account,
 		arg.Mode,
 		arg.OrderID,
@@ -145,7 +145,7 @@ func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int
 	return result.RowsAffected(), nil
 }
 
-const insertCalls = `-- name: InsertCalls :exec
+const InsertCalls = `-- name: InsertCalls :exec
 INSERT INTO payment_calls (account, mode, order_id, operation, attempt, trace_id, next_at, deadline)
 SELECT w.account, w.mode, w.order_id, w.operation, w.attempt, w.trace_id, now(), CASE WHEN w.seconds > 0 THEN now() + make_interval(secs => w.seconds) END
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
@@ -166,7 +166,7 @@ type InsertCallsParams struct {
 
 // Makes calls due, each once: a repetition changes nothing.
 func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
-	_, err := q.db.Exec(ctx, insertCalls,
+	_, err := q.db.Exec(ctx, InsertCalls,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
@@ -178,7 +178,7 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error 
 	return err
 }
 
-const insertPayments = `-- name: InsertPayments :exec
+const InsertPayments = `-- name: InsertPayments :exec
 INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::integer[]),
        unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), 'pending'
@@ -198,7 +198,7 @@ type InsertPaymentsParams struct {
 
 // A repetition changes nothing: (order, attempt) has one payment.
 func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) error {
-	_, err := q.db.Exec(ctx, insertPayments,
+	_, err := q.db.Exec(ctx, InsertPayments,
 		arg.Accounts,
 		arg.Modes,
 		arg.Ids,
@@ -211,7 +211,7 @@ func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) 
 	return err
 }
 
-const lockFreePayments = `-- name: LockFreePayments :many
+const LockFreePayments = `-- name: LockFreePayments :many
 SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
@@ -240,7 +240,7 @@ type LockFreePaymentsRow struct {
 
 // LockPayments without the rows that another transaction has locked.
 func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]LockFreePaymentsRow, error) {
-	rows, err := q.db.Query(ctx, lockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
+	rows, err := q.db.Query(ctx, LockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +271,7 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 	return items, nil
 }
 
-const lockPayments = `-- name: LockPayments :many
+const LockPayments = `-- name: LockPayments :many
 SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
@@ -300,7 +300,7 @@ type LockPaymentsRow struct {
 
 // Locks payments in the order of their ids, before anything of them is updated.
 func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]LockPaymentsRow, error) {
-	rows, err := q.db.Query(ctx, lockPayments, arg.Accounts, arg.Modes, arg.Ids)
+	rows, err := q.db.Query(ctx, LockPayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -331,7 +331,7 @@ func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]L
 	return items, nil
 }
 
-const ordersOfPayments = `-- name: OrdersOfPayments :many
+const OrdersOfPayments = `-- name: OrdersOfPayments :many
 
 SELECT p.account, p.mode, p.id, p.order_id FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
@@ -354,7 +354,7 @@ type OrdersOfPaymentsRow struct {
 // Payments and the calls to the provider.
 // The orders of payments. No lock is needed: a payment never changes its order.
 func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsParams) ([]OrdersOfPaymentsRow, error) {
-	rows, err := q.db.Query(ctx, ordersOfPayments, arg.Accounts, arg.Modes, arg.Ids)
+	rows, err := q.db.Query(ctx, OrdersOfPayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -378,7 +378,7 @@ func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsPara
 	return items, nil
 }
 
-const postponeCall = `-- name: PostponeCall :execrows
+const PostponeCall = `-- name: PostponeCall :execrows
 UPDATE payment_calls
 SET next_at = now() + make_interval(secs => $1::double precision),
     tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
@@ -402,7 +402,7 @@ type PostponeCallParams struct {
 // Sets the time of the next try, after one without a definite outcome. unsent: no request was made, so that this was no try and leaves
 // no doubt.
 func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int64, error) {
-	result, err := q.db.Exec(ctx, postponeCall,
+	result, err := q.db.Exec(ctx, PostponeCall,
 		arg.Seconds,
 		arg.Unsent,
 		arg.LastCode,
@@ -419,7 +419,7 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 	return result.RowsAffected(), nil
 }
 
-const updatePayment = `-- name: UpdatePayment :exec
+const UpdatePayment = `-- name: UpdatePayment :exec
 UPDATE payments
 SET status = $1, refunded = refunded + $2::bigint, refund_pending = refund_pending - $2::bigint,
     failure_code = $3, decline_reason = $4, reference = $5, rev = rev + 1, updated_at = now()
@@ -439,7 +439,7 @@ type UpdatePaymentParams struct {
 
 // Writes the outcome of a call.
 func (q *Queries) UpdatePayment(ctx context.Context, arg UpdatePaymentParams) error {
-	_, err := q.db.Exec(ctx, updatePayment,
+	_, err := q.db.Exec(ctx, UpdatePayment,
 		arg.Status,
 		arg.Refunded,
 		arg.FailureCode,

@@ -37,16 +37,13 @@ func Contention(err error) bool {
 	return ok && len(pgErr.Code) == 5 && (pgErr.Code[:2] == "40" || pgErr.Code[:2] == "55")
 }
 
-// LockTimeout tells the SQLSTATE of a lock_timeout.
-func LockTimeout(sqlstate string) bool { return sqlstate == "55P03" }
-
 // Integrity tells the SQLSTATEs that the data of a statement provoke: values that cannot be represented (22), and constraints (23).
 func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
 
-// ReadOnlyTransaction is the SQLSTATE of a write in a read-only transaction.
-const ReadOnlyTransaction = "25006"
+// SQLSTATEs by PostgreSQL's names. LockNotAvailable is that of a lock_timeout.
+const ReadOnlyTransaction, Deadlock, LockNotAvailable = "25006", "40P01", "55P03"
 
 // Unavailable tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
 // cancellation (57), system error (58), read-only (25006, on a connection that may write). All other SQLSTATEs are about the statement or

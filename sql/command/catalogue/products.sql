@@ -10,5 +10,5 @@ ON CONFLICT (account, mode, sku) DO NOTHING;
 
 -- name: GetProducts :many
 SELECT p.account, p.mode, p.sku, p.name, p.active, p.prices FROM products p
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku;

@@ -18,6 +18,11 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED;
 
+-- name: GetRevs :many
+SELECT o.id, o.rev FROM orders o
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id;
+
 -- name: InsertOrders :exec
 INSERT INTO orders (account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@shards::smallint[]),
