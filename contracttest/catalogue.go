@@ -145,7 +145,7 @@ func (s *suite) search(ctx context.Context, p api.Product) {
 		for _, hit := range page.Data {
 			found = found || hit.Sku == p.Sku
 			s.foundIf(!strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)),
-				r, "/body/data", "has %s, which does not contain %q", hit.Sku, q)
+				r, "/body/data", "has %q, which does not contain %q", hit.Sku, q)
 		}
 		s.foundIf(!found && page.NextCursor == nil, r, "/body/data", "lacks %s", p.Sku)
 	}
@@ -159,7 +159,7 @@ func (s *suite) inventory(ctx context.Context, g *goods) {
 	one := call{op: "getInventory", arg: g.main.Sku}
 	var stock api.Inventory
 	if r, ok := s.get(ctx, &stock, one, http.StatusOK); ok {
-		s.foundIf(stock.Sku != g.main.Sku, r, "/body/sku", "is %s", stock.Sku)
+		s.foundIf(stock.Sku != g.main.Sku, r, "/body/sku", "is %q", stock.Sku)
 		s.foundIf(stock.Available+stock.Reserved > stock.OnHand, r, "/body/available", "is more than is on hand and not reserved")
 		s.unchanged(ctx, one, r)
 	}

@@ -2,6 +2,7 @@ package contracttest
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -163,7 +164,7 @@ func TestNobodyAnswers(t *testing.T) {
 	for _, p := range parts {
 		s.run(t.Context(), p)
 	}
-	if len(s.findings) != 1 || !strings.Contains(s.findings[0].Message, "no answer") {
+	if len(s.findings) != 1 || !strings.HasPrefix(s.findings[0].Message, "there is no Ordergate at http://127.0.0.1:1: no answer: ") {
 		t.Errorf("findings are %v", s.findings)
 	}
 	if took := time.Since(begin); took > 10*time.Second {
@@ -176,6 +177,61 @@ func TestNobodyAnswers(t *testing.T) {
 		if _, err = newSuite(Options{BaseURL: "http://127.0.0.1:1", Contract: []byte(contract)}); err == nil {
 			t.Errorf("%s is accepted", contract)
 		}
+	}
+}
+
+func TestAnotherServerAnswers(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"404, no problem document": http.NotFound,
+		"200, an application for every path": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("<html>"))
+		},
+		"JSON of another API": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte(`{"data":[]}`))
+		},
+		"our refusal of a path that is none": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"code":"REQ_005"}`))
+		},
+	} {
+		server := httptest.NewServer(answer)
+		s, err := newSuite(Options{BaseURL: server.URL, Key: "og_test_x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range parts {
+			s.run(t.Context(), p)
+		}
+		if len(s.findings) != 1 || !strings.HasPrefix(s.findings[0].Message, "there is no Ordergate at "+server.URL+": ") {
+			t.Errorf("%s: findings are %v", name, s.findings)
+		}
+		server.Close()
+	}
+}
+
+func TestFindingsQuoteWhatWasAnswered(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	s, err := newSuite(Options{BaseURL: server.URL, Key: "og_test_x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.get(t.Context(), nil, call{op: "listErrors"}, http.StatusOK, http.StatusNotModified)
+	text := fmt.Sprint(s.findings)
+	for _, want := range []string{"is not a problem document: ", `is "" and not "/v1/errors"`, "is 0 and not 404", "is not 200 or 304"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in %s", want, text)
+		}
+	}
+}
+
+func TestTheSummaryIsShort(t *testing.T) {
+	s, err := newSuite(Options{BaseURL: "http://127.0.0.1:1", Key: "og_test_x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := s.summary(); len(text) > 1000 || !strings.Contains(text, " SYS_001:13 ") {
+		t.Errorf("%d bytes: %s", len(text), text)
 	}
 }
 

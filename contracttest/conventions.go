@@ -22,7 +22,7 @@ func (s *suite) checkConventions(r reply) {
 	if tag := r.header.Get("ETag"); tag != "" && r.status == http.StatusOK {
 		key := r.request + " " + tag
 		before, seen := s.tags[key]
-		s.foundIf(seen && !bytes.Equal(before, r.body), r, "/header/ETag", "%s stood for other bytes before", tag)
+		s.foundIf(seen && !bytes.Equal(before, r.body), r, "/header/ETag", "%q stood for other bytes before", tag)
 		s.tags[key] = r.body
 	}
 	cache := r.header.Get("Cache-Control")
@@ -36,7 +36,7 @@ func (s *suite) checkConventions(r reply) {
 func (s *suite) checkProblem(r reply) {
 	p := r.problem
 	differs := func(field string, got, want any) {
-		s.foundIf(got != want, r, "/body/"+field, "is %v and not %v", got, want)
+		s.foundIf(got != want, r, "/body/"+field, "is %#v and not %#v", got, want)
 	}
 	s.foundIf(r.op != nil && !slices.Contains(r.op.codes, p.Code), r, "/body/code", "%q is not among the operation's x-error-codes", p.Code)
 	known, ok := errcode.Lookup(errcode.Code(p.Code))
@@ -91,5 +91,5 @@ func (s *suite) checkRequest(r reply) {
 	}
 	wrong := r.op.accepts(r.sent, r.call.arg, r.content)
 	s.foundIf(wrong != "" && !bad, r, "/request", "was served although the contract refuses it: %s", wrong)
-	s.foundIf(wrong == "" && bad, r, "/request", "was refused with %s although the contract allows it", r.problem.Code)
+	s.foundIf(wrong == "" && bad, r, "/request", "was refused with %q although the contract allows it", r.problem.Code)
 }

@@ -1,7 +1,9 @@
 package contracttest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"reflect"
 	"slices"
@@ -21,7 +23,7 @@ func (s *suite) document(ctx context.Context) {
 			s.foundIf(err != nil, r, "/body", "cannot be decoded: %v", err)
 			published := &contract{closed: jsonOf(document)}
 			version, own := published.at("info", "version").node, s.contract.at("info", "version").node
-			s.foundIf(version != own, r, "/body/info/version", "is %v, and that of the suite's contract is %v", version, own)
+			s.foundIf(version != own, r, "/body/info/version", "is %#v, and that of the suite's contract is %#v", version, own)
 			s.foundIf(version == own && !reflect.DeepEqual(published.closed, s.contract.document),
 				r, "/body", "differs from the suite's contract, of the same version")
 			s.unchanged(ctx, c, r)
@@ -29,10 +31,14 @@ func (s *suite) document(ctx context.Context) {
 	}
 }
 
-// readRegistry keeps the registry that the address publishes. Every refusal is held against it.
+// readRegistry keeps the registry, which every refusal is held against. An address that has none, nor a refusal of ours, ends the run.
 func (s *suite) readRegistry(ctx context.Context) {
 	var list api.ErrorCodeList
-	_, _ = s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
+	r, _ := s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
+	if s.dead = r.sent != nil && len(list.Data) == 0 && !slices.Contains(r.op.codes, r.problem.Code); s.dead {
+		s.findings = nil
+		s.foundf(r, "", "there is no Ordergate at %s: %v", s.BaseURL, cmp.Or(r.err, errors.New("it has no registry of error codes")))
+	}
 	s.registry = map[string]api.ErrorCode{}
 	for _, e := range list.Data {
 		s.registry[e.Code] = e
@@ -55,7 +61,7 @@ func (s *suite) errorRegistry(ctx context.Context) {
 		s.foundIf(ok && (known.Status != int(e.Status) || known.Retryable != e.Retryable),
 			r, at, "%s is %d, retryable %v, and was %d, %v when the suite was built", e.Code, e.Status, e.Retryable, known.Status, known.Retryable)
 		twice := slices.ContainsFunc(list.Data[:i], func(other api.ErrorCode) bool { return other.Code == e.Code })
-		s.foundIf(twice, r, at+"/code", "%s is listed twice", e.Code)
+		s.foundIf(twice, r, at+"/code", "%q is listed twice", e.Code)
 		one := call{op: "getError", arg: e.Code}
 		var same api.ErrorCode
 		got, ok := s.get(ctx, &same, one, http.StatusOK)
@@ -77,7 +83,7 @@ func (s *suite) errorRegistry(ctx context.Context) {
 	}
 	for _, e := range list.Data {
 		s.foundIf(!slices.Contains(used, e.Code) && e.Rejection == nil,
-			r, "/body/data", "has %s, which no operation answers and no order is rejected with", e.Code)
+			r, "/body/data", "has %q, which no operation answers and no order is rejected with", e.Code)
 	}
 	s.refused(ctx, errcode.REQ005, call{op: "getError", arg: "ZZZ_999"})
 	s.refused(ctx, errcode.REQ003, call{op: "getError", arg: "not a code"}, "/path/code")
@@ -165,8 +171,6 @@ func (s *suite) admission(ctx context.Context) {
 // key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
-	if ok && r.status == http.StatusUnauthorized {
-		s.foundf(r, "/status", "the key is not accepted (%s)", r.problem.Code)
-		s.dead = true
-	}
+	s.dead = ok && r.status == http.StatusUnauthorized
+	s.foundIf(s.dead, r, "/status", "the key is not accepted (%s)", r.problem.Code)
 }

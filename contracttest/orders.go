@@ -78,7 +78,7 @@ func (s *suite) decide(ctx context.Context, c call, want int) (*placed, bool) {
 // ends checks where a decided order ended.
 func (s *suite) ends(p *placed, status api.OrderStatus, payment api.PaymentStatus) {
 	s.foundIf(p.Status != status || p.PaymentStatus != payment,
-		p.accepted, "/body/status", "is %s, payment %s, and not %s, payment %s", p.Status, p.PaymentStatus, status, payment)
+		p.accepted, "/body/status", "is %q, payment %q, and not %q, payment %q", p.Status, p.PaymentStatus, status, payment)
 }
 
 // replays sends a call again, which must be answered with the same bytes and be marked as a repetition.
@@ -150,7 +150,7 @@ func (s *suite) ordered(ctx context.Context) (*placed, bool) {
 func (s *suite) checkTaken(p *placed, g *goods) {
 	wrong := func(is bool, at, format string, args ...any) { s.foundIf(is, p.accepted, "/body/"+at, format, args...) }
 	wrong(p.Status != "pending" || p.PaymentStatus != "none" || p.FulfillmentStatus != "unfulfilled" || p.Version != 1, "status",
-		"of an order just taken in is %s, %s, %s, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
+		"of an order just taken in is %q, %q, %q, version %d", p.Status, p.PaymentStatus, p.FulfillmentStatus, p.Version)
 	first := api.Money{Amount: 2 * g.price.Amount, Currency: g.price.Currency}
 	sum, lines := first.Amount, 1
 	if g.side != nil {
@@ -190,7 +190,7 @@ func (s *suite) placing(ctx context.Context, p *placed) {
 		return
 	}
 	s.ends(d, api.OrderStatusConfirmed, "paid")
-	s.foundIf(d.ID != p.ID, d.accepted, "/body/id", "is %s where the first answer said %s", d.ID, p.ID)
+	s.foundIf(d.ID != p.ID, d.accepted, "/body/id", "is %q where the first answer said %q", d.ID, p.ID)
 	s.replays(ctx, first.with("Prefer", "handling=strict, wait=10; foo=bar"), d.accepted)
 	s.replays(ctx, first, p.accepted) // without Prefer it is the stored 202 for ever
 	s.await(ctx, p, api.OrderStatusConfirmed)
@@ -257,19 +257,16 @@ func reordered(v any) []byte {
 
 // refusal is an order that must end as rejected.
 func (s *suite) refusal(ctx context.Context) (*placed, bool) {
-	if s.declined != nil {
-		return s.declined, s.declined.ID != ""
+	if s.declined == nil {
+		s.declined = &placed{}
+		if g, ok := s.find(ctx); ok {
+			c := call{op: "placeOrder", idem: s.ref + "-declined", body: s.draft(g, "pm_declined")}
+			if p, ok := s.decide(ctx, c, http.StatusCreated); ok {
+				s.declined = p
+			}
+		}
 	}
-	s.declined = &placed{}
-	g, ok := s.find(ctx)
-	if !ok {
-		return s.declined, false
-	}
-	p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-declined", body: s.draft(g, "pm_declined")}, http.StatusCreated)
-	if ok {
-		s.declined = p
-	}
-	return s.declined, ok
+	return s.declined, s.declined.ID != ""
 }
 
 // rejectedOrders: a declined card and a quantity beyond the stock leave a rejected order with its reason.
@@ -302,7 +299,7 @@ func (s *suite) checkRejection(p *placed, code errcode.Code) {
 	case p.Rejection == nil:
 		s.foundf(p.accepted, "/body/rejection", "is null")
 	case string(p.Rejection.Code) != string(code):
-		s.foundf(p.accepted, "/body/rejection/code", "is %s and not %s", p.Rejection.Code, code)
+		s.foundf(p.accepted, "/body/rejection/code", "is %q and not %q", p.Rejection.Code, code)
 	default:
 		e, r := s.registry[string(code)], p.Rejection
 		s.foundIf(e.Rejection == nil || r.Detail != e.Rejection.Description || r.Title != e.Title || r.Message != e.Message.En,
@@ -341,14 +338,14 @@ func (s *suite) cancelPaid(ctx context.Context, p *placed) {
 		return
 	}
 	s.foundIf(r.ID != p.ID || r.CancelRequestedAt == nil || r.Version <= p.Version,
-		r.accepted, "/body", "is version %d of %s, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
+		r.accepted, "/body", "is version %d of %q, cancel_requested_at %v, after version %d", r.Version, r.ID, r.CancelRequestedAt, p.Version)
 	s.replays(ctx, c, r.accepted)
 	other := c
 	other.body = map[string]any{"reason": "another reason"}
 	s.refused(ctx, errcode.IDEM002, other)
 	o, last := s.await(ctx, r, api.OrderStatusCancelled)
 	s.foundIf(o.Status == api.OrderStatusCancelled && o.PaymentStatus != "refunded",
-		last, "/body/payment_status", "is %s after a paid order was cancelled", o.PaymentStatus)
+		last, "/body/payment_status", "is %q after a paid order was cancelled", o.PaymentStatus)
 	s.replays(ctx, c, r.accepted)
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again", body: map[string]any{}})
 	s.refused(ctx, errcode.ORD007, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-again-zh"}.with("Accept-Language", "zh-CN"))
@@ -450,7 +447,7 @@ func (s *suite) byStatus(ctx context.Context, want []string) {
 			return
 		}
 		for _, o := range list.Data {
-			s.foundIf(string(o.Status) != status || seen[o.ID], r, "/body/data", "has %s, which is %s, with status=%s", o.ID, o.Status, status)
+			s.foundIf(string(o.Status) != status || seen[o.ID], r, "/body/data", "has %q, which is %q, with status=%s", o.ID, o.Status, status)
 			seen[o.ID] = true
 		}
 	}
@@ -472,16 +469,16 @@ func (s *suite) events(ctx context.Context, p *placed) {
 	ids := make([]string, len(list.Data))
 	for i, e := range list.Data {
 		ids[i] = e.ID
-		s.foundIf(e.Sequence != int64(i+1) || e.Resource != p.ID, r, "/body/data", "has event %d of %s in place %d", e.Sequence, e.Resource, i+1)
+		s.foundIf(e.Sequence != int64(i+1) || e.Resource != p.ID, r, "/body/data", "has event %d of %q in place %d", e.Sequence, e.Resource, i+1)
 	}
 	if len(ids) == 0 {
 		return
 	}
 	e, trace := list.Data[0], p.accepted.header.Get("X-Trace-ID")
 	s.foundIf(e.Type != "order.created" || e.Cause.Operation != "placeOrder" || e.Cause.TraceID != trace, r, "/body/data/0",
-		"is %s, caused by %s in %s, and not order.created by placeOrder in %s", e.Type, e.Cause.Operation, e.Cause.TraceID, trace)
+		"is %q, caused by %q in %q, and not order.created by placeOrder in %q", e.Type, e.Cause.Operation, e.Cause.TraceID, trace)
 	end := list.Data[len(ids)-1].Type
-	s.foundIf(end != "order.confirmed", r, "/body/data", "ends with %s, and the order is confirmed", end)
+	s.foundIf(end != "order.confirmed", r, "/body/data", "ends with %q, and the order is confirmed", end)
 	s.unchanged(ctx, all, r)
 	cursor := s.walk(ctx, "listOrderEvents", p.ID, values("limit", "2"), ids)
 	s.badPages(ctx, "listOrderEvents", p.ID, cursor, nil)
@@ -502,7 +499,7 @@ func (s *suite) saga(ctx context.Context, p *placed) {
 	for _, name := range []string{"reserve_stock", "authorize", "confirm_stock", "capture"} {
 		step := steps[name]
 		s.foundIf(step.Status != "done" || step.Tries < 1 || step.StartedAt == nil || step.FinishedAt == nil,
-			r, "/body/steps", "%s of a confirmed order is %s after %d tries", name, step.Status, step.Tries)
+			r, "/body/steps", "%s of a confirmed order is %q after %d tries", name, step.Status, step.Tries)
 	}
 	s.unchanged(ctx, call{op: "getOrderSaga", arg: p.ID}, r)
 	declined, ok := s.refusal(ctx)
@@ -512,7 +509,7 @@ func (s *suite) saga(ctx context.Context, p *placed) {
 	steps, r = s.doneSaga(ctx, declined)
 	failed, undo := steps["authorize"], steps["cancel_reservation"]
 	s.foundIf(failed.Status != "failed" || failed.LastError == nil || failed.LastError.Code != string(errcode.PAY007),
-		r, "/body/steps", "authorize of a declined card is %s, and its last_error not PAY_007", failed.Status)
+		r, "/body/steps", "authorize of a declined card is %q, and its last_error not PAY_007", failed.Status)
 	s.foundIf(undo.Status != "done", r, "/body/steps", "cancel_reservation of a rejected order is %q", undo.Status)
 }
 
@@ -526,11 +523,11 @@ func (s *suite) doneSaga(ctx context.Context, p *placed) (map[string]api.SagaSte
 		if last = r; !ok || saga.State != "done" {
 			return !ok
 		}
-		s.foundIf(saga.OrderID != p.ID, r, "/body/order_id", "is %s", saga.OrderID)
+		s.foundIf(saga.OrderID != p.ID, r, "/body/order_id", "is %q", saga.OrderID)
 		for _, step := range saga.Steps {
 			steps[string(step.Name)] = step
 			s.foundIf(step.Status == "pending" || step.Status == "running" || step.Status == "in_doubt",
-				r, "/body/steps", "%s is %s in a saga that is done", step.Name, step.Status)
+				r, "/body/steps", "%q is %q in a saga that is done", step.Name, step.Status)
 		}
 		return true
 	})

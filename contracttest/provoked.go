@@ -64,7 +64,7 @@ func (p *Provoked) Missing(excepted map[string]string) []string {
 		for _, code := range op.codes {
 			key := id + " " + code
 			if listed[key], listed[code] = true, true; !p.seen[key] && excepted[key] == "" && excepted[code] == "" {
-				all = append(all, key+notProvoked)
+				all = append(all, key+" is listed, and no test provoked it")
 			}
 		}
 	}
@@ -81,5 +81,3 @@ func (p *Provoked) Missing(excepted map[string]string) []string {
 	slices.Sort(all)
 	return all
 }
-
-const notProvoked = " is listed, and no test provoked it"

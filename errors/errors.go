@@ -23,7 +23,7 @@ type Error struct {
 type Fault struct {
 	Pointer  string // a JSON pointer into the body, or /where/name of a parameter
 	Rule     errcode.Rule
-	Expected string // the contract's demand there, if the rule's message names it
+	Expected string // the contract's demand there, or the byte offset, if the rule's message names it
 }
 
 // Option adds to an Error.

@@ -262,7 +262,7 @@ type Fault struct {
 	Rule string `json:"rule"`
 }
 
-// Faults What in the request is wrong, place by place.
+// Faults What in the request is wrong, place by place: the first 20.
 type Faults = []Fault
 
 // FulfillmentStatus How much of the order is on its way.
@@ -510,7 +510,7 @@ type PlaceOrder struct {
 	// Examples: {"channel":"web"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// Payment Left out, the order is reserved for 15 minutes and waits to be paid.
+	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
 	// ShippingAddress Where an order is to be sent.
@@ -533,7 +533,7 @@ type PlaceOrderLine struct {
 	Sku ClientID `json:"sku"`
 }
 
-// PlaceOrderPayment Left out, the order is reserved for 15 minutes and waits to be paid.
+// PlaceOrderPayment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 type PlaceOrderPayment struct {
 	// MethodToken The payment provider's token of the customer's payment method.
 	//

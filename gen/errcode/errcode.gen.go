@@ -174,7 +174,7 @@ var infos = []Info{
 	{ORD007, 409, false, "Already cancelled", "The order is cancelled already", "订单已取消",
 		"Nothing is left to do. Read the order for the state of its refund.", ""},
 	{ORD008, 422, false, "Order over the limit", "The total of the order is over the limit", "订单总额超出上限",
-		"One order may not cost this much. Split it.", ""},
+		"One order may cost at most 100 000 000 000 minor units of its currency. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
@@ -188,7 +188,7 @@ var infos = []Info{
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
 		"The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat.", ""},
 	{REQ001, 400, false, "Malformed JSON", "The request body is not valid JSON", "请求体不是有效的 JSON",
-		"The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed.", ""},
+		"The body is empty, cut off, nested more than 32 deep, names a key twice or is no JSON at all. Correct it; nothing was changed.", ""},
 	{REQ002, 400, false, "Body breaks the schema", "The request body does not match the contract", "请求体不符合接口约定",
 		"Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed.", ""},
 	{REQ003, 400, false, "Bad parameter", "A parameter of the request is not valid", "请求参数无效",
@@ -202,7 +202,7 @@ var infos = []Info{
 	{REQ007, 406, false, "Not acceptable", "None of the accepted media types can be served", "无法提供所要求的响应格式",
 		"The Accept header excludes every media type of this operation. Accept one that the contract lists.", ""},
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
-		"The body is longer than this operation reads. Send less, for instance fewer lines per order.", ""},
+		"The body is longer than 256 KiB. Send less, for instance fewer lines per order.", ""},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
 		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
@@ -251,7 +251,7 @@ const (
 	RuleRequired             Rule = "required"             // is required
 	RuleSchema               Rule = "schema"               // breaks the schema of the contract
 	RuleSignature            Rule = "signature"            // was not issued here or was altered
-	RuleSyntax               Rule = "syntax"               // cannot be read
+	RuleSyntax               Rule = "syntax"               // cannot be read at byte offset {}
 	RuleTotal                Rule = "total"                // takes the total of the order over its limit
 	RuleType                 Rule = "type"                 // must be of type {}
 	RuleUnique               Rule = "unique"               // stands there twice
@@ -298,7 +298,7 @@ var rules = map[Rule][2]string{
 	RuleRequired:             {"is required", "不能为空"},
 	RuleSchema:               {"breaks the schema of the contract", "不符合接口约定"},
 	RuleSignature:            {"was not issued here or was altered", "不是由本系统签发或已被篡改"},
-	RuleSyntax:               {"cannot be read", "语法错误"},
+	RuleSyntax:               {"cannot be read at byte offset {}", "在字节偏移 {} 处无法解析"},
 	RuleTotal:                {"takes the total of the order over its limit", "使订单总额超出上限"},
 	RuleType:                 {"must be of type {}", "类型必须是 {}"},
 	RuleUnique:               {"stands there twice", "重复出现"},

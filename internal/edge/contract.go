@@ -215,7 +215,7 @@ func (s *Server) checkParameters(r *request) error {
 	}
 	query, err := url.ParseQuery(r.http.URL.RawQuery)
 	if err != nil {
-		return apierr.E(errcode.REQ003, apierr.At("/query", errcode.RuleSyntax))
+		return apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query", Rule: errcode.RuleFormat, Expected: "query string"}))
 	}
 	for name := range query {
 		if !slices.ContainsFunc(r.op.Parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -231,6 +232,34 @@ func TestAnOpenBreakerAsksNobody(t *testing.T) {
 	}
 	if after := dials.Load(); before == 0 || after != before {
 		t.Errorf("PostgreSQL was dialled %d times, and %d times more behind an open breaker", before, after-before)
+	}
+}
+
+func TestTheRegistryNamesOurLimits(t *testing.T) {
+	for code, limit := range map[errcode.Code]string{
+		errcode.REQ001: fmt.Sprintf("%ddeep", maxDepth),
+		errcode.REQ008: fmt.Sprintf("%dKiB", MaxBody>>10),
+		errcode.ORD008: strconv.Itoa(order.MaxTotal),
+	} {
+		if info, _ := errcode.Lookup(code); !strings.Contains(strings.ReplaceAll(info.Description, " ", ""), limit) {
+			t.Errorf("%s does not name its limit %s: %s", code, limit, info.Description)
+		}
+	}
+}
+
+func TestMalformedTextIsLocated(t *testing.T) {
+	s := deadServer(t)
+	for body, message := range map[string]string{
+		`{"currency":`:        "cannot be read at byte offset 12",
+		`{"currency":"EUR",}`: "cannot be read at byte offset 17",
+		`{"a":1,"a":2}`:       "stands there twice",
+	} {
+		if a := call(s, "POST", "/v1/orders", body); !strings.Contains(a.Body.String(), `"message":"`+message+`"`) {
+			t.Errorf("%s: %s", body, a.Body)
+		}
+	}
+	if a := call(s, "GET", "/v1/errors?x=%zz", ""); !strings.Contains(a.Body.String(), `"message":"must be a query string"`) {
+		t.Error(a.Body)
 	}
 }
 

@@ -40,26 +40,26 @@ func readJSON(body []byte) (any, error) {
 		if _, err = d.ReadToken(); errors.Is(err, io.EOF) {
 			return v, nil
 		}
-		return nil, malformed("", errcode.RuleOneDocument)
+		return nil, malformed("", errcode.RuleOneDocument, "")
 	}
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		return nil, e
 	}
-	at, rule := "", errcode.RuleSyntax
+	at, rule, offset := "", errcode.RuleSyntax, ""
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-		at = string(e.JSONPointer)
+		at, offset = string(e.JSONPointer), strconv.FormatInt(e.ByteOffset, 10)
 	}
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		rule = errcode.RuleUnique
 	}
-	return nil, malformed(at, rule)
+	return nil, malformed(at, rule, offset)
 }
 
-func malformed(pointer string, rule errcode.Rule) error {
+func malformed(pointer string, rule errcode.Rule, offset string) error {
 	if len(pointer) > 256 {
 		pointer = pointer[:256]
 	}
-	return apierr.E(errcode.REQ001, apierr.At(strings.ToValidUTF8(pointer, "?"), rule))
+	return apierr.E(errcode.REQ001, apierr.Faults(apierr.Fault{Pointer: strings.ToValidUTF8(pointer, "?"), Rule: rule, Expected: offset}))
 }
 
 func readValue(d *jsontext.Decoder) (any, error) {
@@ -68,7 +68,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 		return nil, err
 	}
 	if d.StackDepth() > maxDepth {
-		return nil, malformed(string(d.StackPointer()), errcode.RuleDepth)
+		return nil, malformed(string(d.StackPointer()), errcode.RuleDepth, "")
 	}
 	switch t.Kind() {
 	case 'n':
@@ -113,7 +113,7 @@ func readValue(d *jsontext.Decoder) (any, error) {
 // text refuses NUL, which PostgreSQL cannot store.
 func text(d *jsontext.Decoder, s string) (string, error) {
 	if strings.IndexByte(s, 0) >= 0 {
-		return "", malformed(string(d.StackPointer()), errcode.RuleEncoding)
+		return "", malformed(string(d.StackPointer()), errcode.RuleEncoding, "")
 	}
 	return s, nil
 }
@@ -125,7 +125,7 @@ func number(d *jsontext.Decoder, s string) (any, error) {
 	f, err := strconv.ParseFloat(s, 64)
 	_, exponent, _ := strings.Cut(strings.ToLower(s), "e")
 	if err != nil || len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
-		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber)
+		return nil, malformed(string(d.StackPointer()), errcode.RuleNumber, "")
 	}
 	if r, ok := new(big.Rat).SetString(s); ok && r.IsInt() && math.Abs(f) < 1<<53 {
 		return r.Num().Int64(), nil // 2.0 and 2e0 are integers to the contract

@@ -61,9 +61,15 @@ export class Orders {
     return this.transport.list('listOrders', sdk.listOrders, { query }, options);
   }
 
-  /** Records the cancellation. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. */
-  cancel(id: string, body?: api.CancelOrder, options?: WaitOptions): Promise<Order> {
-    return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, options);
+  /**
+   * Records the cancellation. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. The
+   * options may stand beside the `reason` or, as with every other method, in an object of their own.
+   */
+  cancel(id: string, reasonAndOptions: api.CancelOrder & WaitOptions = {}, options: WaitOptions = {}): Promise<Order> {
+    const { signal, traceId, idempotencyKey, waitSeconds, ...given } = reasonAndOptions;
+    const body = Object.keys(given).length ? given : undefined;
+    const all = { signal, traceId, idempotencyKey, waitSeconds, ...options };
+    return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, all);
   }
 
   /** What happened to an order, the oldest first. */

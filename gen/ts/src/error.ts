@@ -35,7 +35,10 @@ export interface ErrorDetails {
   cause?: unknown;
 }
 
-/** Everything that an operation can throw but the reason of your own AbortSignal. `E` is what its `problem` may be. */
+/**
+ * Everything that an operation can throw but the reason of your own AbortSignal. `E` is what its `problem` may be. `message` is for logs:
+ * code, sentence, first fault, trace id. The sentence alone, in the client's language, is `problem.message`.
+ */
 export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
   override readonly name = 'OrdergateError';
   readonly code: E['code'];
@@ -56,7 +59,7 @@ export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
     readonly problem: E,
     more: ErrorDetails = {},
   ) {
-    super(problem.message, more.cause === undefined ? undefined : { cause: more.cause });
+    super(describe(problem), more.cause === undefined ? undefined : { cause: more.cause });
     this.code = problem.code;
     this.status = problem.status;
     this.retryable = problem.retryable;
@@ -69,6 +72,12 @@ export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
   is<C extends E['code']>(code: C): this is OrdergateError<Extract<E, { code: C }>> {
     return this.code === code;
   }
+}
+
+function describe(problem: AnyProblem): string {
+  const fault = (problem as { errors?: api.Fault[] }).errors?.[0];
+  const place = fault && ` (${fault.pointer}${fault.pointer && ': '}${fault.message})`;
+  return `${problem.code} ${problem.message}${place ?? ''}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
 }
 
 /** Whether this was thrown by the client; with an operationId, by that operation, which types `code` and `problem`. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test as run } from 'node:test';
-import { isOrdergateError } from '@ordergate/client';
+import { createOrdergate, isOrdergateError } from '@ordergate/client';
 import { order, problem, setup } from './server.mjs';
 
 const test = (name, body) => run(name, { timeout: 8_000 }, body);
@@ -217,16 +217,41 @@ test('a refusal is thrown with all that it says', async (t) => {
   assert.ok(error instanceof Error && isOrdergateError(error));
   assert.ok(isOrdergateError(error, 'placeOrder') && !isOrdergateError(error, 'getOrder'));
   assert.ok(error.is('ORD_004') && !error.is('CAT_005'));
-  assert.deepEqual([error.code, error.status, error.retryable, error.traceId, error.message, error.order], ['ORD_004', 422, false, 'trace-1', 'no', null]);
+  assert.deepEqual([error.code, error.status, error.retryable, error.traceId, error.message, error.order], ['ORD_004', 422, false, 'trace-1', 'ORD_004 no [trace id trace-1]', null]);
   assert.deepEqual(error.problem.actual, money(2));
   assert.equal(og.meta(error).status, 422);
   assert.ok(!isOrdergateError(new Error('x')) && !isOrdergateError(null));
 });
 
+test('the message names the first fault', async (t) => {
+  const faults = [{ pointer: '/lines/0/quantity', rule: 'minimum', message: 'must be at least 1' }, { pointer: '/x', rule: 'type', message: 'second' }];
+  const whole = { pointer: '', rule: 'required', message: 'is required' };
+  const { og } = await setup(t, [problem(400, 'REQ_002', false, { errors: faults }), problem(400, 'REQ_001', false, { errors: [whole] })]);
+  assert.equal((await thrown(og.orders.place(BODY))).message, 'REQ_002 no (/lines/0/quantity: must be at least 1) [trace id trace-1]');
+  assert.equal((await thrown(og.orders.place(BODY))).message, 'REQ_001 no (is required) [trace id trace-1]');
+});
+
+test('an address that cannot be one is refused at once', () => {
+  for (const baseUrl of [undefined, null, '', 'localhost:8080', '127.0.0.1:8080', '//h', 'ftp://h', 'http://', 'http://h/v1', 'https://h/v1/', 'http://h?a=b']) {
+    assert.throws(() => createOrdergate({ baseUrl, apiKey: 'k' }), /^Error: baseUrl must be like http:\/\/127\.0\.0\.1:8080, without \/v1; it is /, baseUrl);
+  }
+  for (const baseUrl of ['http://localhost:8080', 'https://h/', 'http://[::1]:8080', 'https://h/orders', new URL('http://h')]) createOrdergate({ baseUrl, apiKey: 'k' });
+});
+
+test('the options of a cancellation stand beside its reason or in an object of their own', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  await og.orders.cancel('ord_', { waitSeconds: 5 });
+  await og.orders.cancel('ord_', { reason: 'r', waitSeconds: 5, idempotencyKey: 'my-own-key', traceId: 'mine-1' });
+  await og.orders.cancel('ord_', { reason: 'r' }, { waitSeconds: 5, idempotencyKey: 'my-own-key', traceId: 'mine-1' });
+  const sent = requests.map(({ body, headers }) => [body, headers.prefer, headers['idempotency-key'], headers['x-trace-id']]);
+  assert.deepEqual(sent[0].slice(0, 2), ['', 'wait=5']);
+  assert.deepEqual(sent.slice(1), [[{ reason: 'r' }, 'wait=5', 'my-own-key', 'mine-1'], [{ reason: 'r' }, 'wait=5', 'my-own-key', 'mine-1']]);
+});
+
 test('a code that is newer than the package is UNKNOWN, with the whole answer', async (t) => {
   const { og } = await setup(t, [problem(422, 'NEW_001', false, { hint: 'x' })]);
   const error = await thrown(og.orders.place(BODY));
-  assert.deepEqual([error.code, error.status, error.traceId, error.message], ['UNKNOWN', 422, 'trace-1', 'no']);
+  assert.deepEqual([error.code, error.status, error.traceId, error.message], ['UNKNOWN', 422, 'trace-1', 'UNKNOWN no [trace id trace-1]']);
   assert.deepEqual([error.problem.body.code, error.problem.body.hint], ['NEW_001', 'x']);
 });
 
@@ -246,7 +271,7 @@ test('an order that ends rejected is thrown as the refusal that it would have be
   const first = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
   assert.ok(isOrdergateError(first, 'placeOrder') && first.is('INV_002'));
   assert.deepEqual(first.problem.skus, skus);
-  assert.deepEqual([first.status, first.message, first.traceId], [409, 'There is not enough stock', 'trace-1']);
+  assert.deepEqual([first.status, first.message, first.traceId], [409, 'INV_002 There is not enough stock [trace id trace-1]', 'trace-1']);
   assert.equal(first.retryable, false, 'under its key the order is what it is');
   assert.deepEqual(first.order, short);
   assert.equal(first.idempotencyKey, requests[0].headers['idempotency-key']);
@@ -256,7 +281,7 @@ test('an order that ends rejected is thrown as the refusal that it would have be
   assert.deepEqual([second.code, second.status, second.problem.decline_reason], ['PAY_007', 422, 'insufficient_funds']);
 
   const third = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
-  assert.deepEqual([third.code, third.message, third.order.rejection.code], ['UNKNOWN', 'Something new', 'UNKNOWN']);
+  assert.deepEqual([third.code, third.problem.message, third.order.rejection.code], ['UNKNOWN', 'Something new', 'UNKNOWN']);
 
   assert.deepEqual(requests.length, 3, 'none was repeated');
   assert.equal((await og.orders.cancel('ord_')).status, 'rejected', 'only placing throws it');

@@ -112,6 +112,10 @@ export async function answers(): Promise<void> {
   og.products.list({ sku: 'A' });
   // @ts-expect-error no such status to compare with
   void (order.status === 'paid');
+  og.orders.cancel('ord_', { waitSeconds: 5 });
+  og.orders.cancel('ord_', { reason: 'r', idempotencyKey: 'abcdefgh' }, { waitSeconds: 5 });
+  // @ts-expect-error no such option
+  og.orders.cancel('ord_', { wait: 5 });
   // @ts-expect-error a write has no If-None-Match
   og.orders.cancel('ord_', {}, { ifNoneMatch: '"1"' });
   // @ts-expect-error lines are needed

@@ -235,7 +235,7 @@ export type Fault = {
 };
 
 /**
- * What in the request is wrong, place by place.
+ * What in the request is wrong, place by place: the first 20.
  */
 export type Faults = Array<Fault>;
 
@@ -747,7 +747,7 @@ export type PlaceOrderLine = {
 };
 
 /**
- * Left out, the order is reserved for 15 minutes and waits to be paid.
+ * Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
  */
 export type PlaceOrderPayment = {
     /**
@@ -1150,7 +1150,7 @@ export type ProblemOrd007 = Problem & {
 /**
  * Order over the limit
  *
- * One order may not cost this much. Split it.
+ * One order may cost at most 100 000 000 000 minor units of its currency. Split it.
  */
 export type ProblemOrd008 = Problem & {
     /**
@@ -1199,7 +1199,7 @@ export type ProblemRate003 = Problem & {
 /**
  * Malformed JSON
  *
- * The body is empty, cut off, nested too deeply, names a key twice or is no JSON at all. Correct it; nothing was changed.
+ * The body is empty, cut off, nested more than 32 deep, names a key twice or is no JSON at all. Correct it; nothing was changed.
  */
 export type ProblemReq001 = Problem & {
     /**
@@ -1275,7 +1275,7 @@ export type ProblemReq007 = Problem & {
 /**
  * Body too large
  *
- * The body is longer than this operation reads. Send less, for instance fewer lines per order.
+ * The body is longer than 256 KiB. Send less, for instance fewer lines per order.
  */
 export type ProblemReq008 = Problem & {
     /**

@@ -12,7 +12,7 @@ const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 30;
 
 export interface Config {
-  /** The gateway's address, such as `https://orders.example.com`. */
+  /** The gateway's address, such as `https://orders.example.com`, without `/v1`. */
   baseUrl: string;
   /** `og_test_...` or `og_live_...`. A function is asked before every try, so that keys can be rotated. */
   apiKey: string | (() => string | Promise<string>);
@@ -90,7 +90,7 @@ export class Transport {
   constructor(private readonly config: Config) {
     const { apiKey, fetch } = config;
     this.client = createClient({
-      baseUrl: config.baseUrl.replace(/\/+$/, ''),
+      baseUrl: addressOf(config.baseUrl),
       auth: typeof apiKey === 'function' ? () => apiKey() : apiKey,
       headers: { 'Accept-Language': config.language },
       ...(fetch && { fetch: (request) => fetch(request as Request) }),
@@ -197,6 +197,13 @@ export class Transport {
   private freshToken(): string | undefined {
     return this.token && Date.now() - this.tokenSeen < TOKEN_LIFE ? this.token : undefined;
   }
+}
+
+// The address without a slash at its end. Throws what would only fail, or be answered by nothing, at the first request.
+function addressOf(baseUrl: string): string {
+  const address = String(baseUrl).replace(/\/+$/, '');
+  if (/^https?:\/\/[^\s/?#][^\s?#]*$/i.test(address) && !/\/v1$/i.test(address)) return address;
+  throw new Error(`baseUrl must be like http://127.0.0.1:8080, without /v1; it is ${JSON.stringify(baseUrl)}`);
 }
 
 // How many ms to wait before the request is sent again; undefined: not at all. IDEM_003 is the only 409 among what is repeated.
