@@ -44,7 +44,7 @@ var ours = law{
 		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order otel pgx prometheus uuid",
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
-		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/pg order http pgx prometheus uuid zap",
+		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/panics internal/pg order http pgx prometheus uuid zap",
 		"contracttest":           "gen/api gen/errcode http json jsonschema text yaml",
 		"deploy":                 "",
 		"errors":                 "gen/errcode",

@@ -116,7 +116,7 @@ func (e Envelope) recorder(ids order.IDs, now time.Time) order.Recorder {
 	}
 }
 
-// operation is one kind of command. Both methods are pure: they read and write nothing.
+// operation is one kind of command. Both methods only compute; decide may change what was loaded.
 type operation interface {
 	// needs names the rows that the command decides on.
 	needs() needs

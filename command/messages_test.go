@@ -35,6 +35,7 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	reply := func(topic, messageType string, data any) {
 		messages = append(messages, outbox.New(topic, messageType, c.ref(), cause, data))
 	}
+	reply(inventory.TopicCommands, inventory.Expire, inventory.Command{Attempt: 1})
 	reply(inventory.TopicReplies, inventory.Reserved, inventory.Reply{Attempt: 1, ExpiresAt: &expires})
 	reply(inventory.TopicReplies, inventory.ReserveRefused, inventory.Reply{Attempt: 1, SKUs: []order.ShortSKU{{SKU: "LAMP-0001", Requested: 2, Available: 1}}})
 	for _, messageType := range []string{inventory.Confirmed, inventory.ConfirmRefused, inventory.Cancelled, inventory.Expired} {

@@ -122,11 +122,12 @@ func refusedAtOnce(err error) bool {
 func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := q.timeline()
-	p, f, latest := &positionedQuery{pool: s.pool}, found{}, found{}
+	p, f, latest := &positionedQuery{pool: s.pool}, found{}, true
 	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
-		if latest = f; err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
-			latest, err = (&positionedQuery{pool: s.pool}).fetch(ctx, get)
+		if err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
+			again, failed := (&positionedQuery{pool: s.pool}).fetch(ctx, get)
+			latest = failed == nil && again.rev == f.rev
 		}
 		return err
 	})
@@ -146,7 +147,7 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 		e.KnownAt--
 	}
 	t := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
-	if latest.rev == f.rev {
+	if latest {
 		t.Key, t.Rev = e.Key, e.Rev
 	}
 	e.Token = q.cfg.Signer.Sign(t)

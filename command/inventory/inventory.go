@@ -4,7 +4,6 @@
 package inventory
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -41,23 +40,20 @@ func (inv *Inventory) Consumers() []bus.Consumer {
 	return []bus.Consumer{{Name: "inventory", Topic: TopicCommands, Handle: inv.Handle}}
 }
 
-// expire ends a reservation whose time is over. Expire decides on it, no message carries it.
-const expire = "expire"
-
-// command is a Command, or an expiry, about one reservation.
+// command is a command on its way through a batch.
 type command struct {
-	kind    string
-	ref     ref
-	lines   []Line // of Reserve
-	traceID string // empty for an expiry
+	outbox.Envelope
+	Command
 }
+
+func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command
 // that has its outcome already gets no second reply.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
-// pieces out of the stock; Cancel releases held pieces and gives confirmed ones back.
+// pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
 func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
 	commands := make([]command, len(msgs))
 	for i, m := range msgs {
@@ -67,7 +63,40 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 		}
 		commands[i] = c
 	}
-	return inv.cfg.Wake, inv.execute(ctx, tx, commands)
+	found, err := lockReservations(ctx, tx, pg.Column(commands, command.ref))
+	if err != nil {
+		return nil, err
+	}
+	var items []order.Item
+	for _, c := range commands {
+		lines := c.Lines
+		if r := found[c.ref()]; r != nil {
+			lines = r.lines
+		}
+		for _, l := range lines {
+			items = append(items, c.ref().item(l))
+		}
+	}
+	b := &batch{reservations: found}
+	if b.stock, err = Lock(ctx, tx, items, false); err != nil {
+		return nil, err
+	}
+	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
+		return nil, fmt.Errorf("read clock: %w", err)
+	}
+	for _, c := range commands {
+		inv.decide(b, c)
+	}
+	if err = b.stock.Write(ctx, tx); err != nil {
+		return nil, err
+	}
+	if err = writeReservations(ctx, tx, b.changed); err != nil {
+		return nil, err
+	}
+	if err = outbox.Send(ctx, tx, b.replies); err != nil {
+		return nil, fmt.Errorf("send replies: %w", err)
+	}
+	return inv.cfg.Wake, nil
 }
 
 // open reads a command.
@@ -76,15 +105,15 @@ func open(m bus.Message) (command, error) {
 	if err != nil {
 		return command{}, err
 	}
-	var data Command
-	if err = e.Decode(&data); err != nil {
+	c := command{Envelope: e}
+	if err = e.Decode(&c.Command); err != nil {
 		return command{}, err
 	}
-	switch e.Type {
-	case Reserve, Confirm, Cancel:
-		return command{e.Type, ref{e.Ref(), data.Attempt}, data.Lines, e.TraceID}, nil
+	switch c.Type {
+	case Reserve, Confirm, Cancel, Expire:
+		return c, nil
 	}
-	return command{}, fmt.Errorf("unknown command %q", e.Type)
+	return command{}, fmt.Errorf("unknown command %q", c.Type)
 }
 
 // batch is what one transaction locks, decides and writes.
@@ -96,76 +125,38 @@ type batch struct {
 	replies      []outbox.Message
 }
 
-// execute locks the reservations of the commands and the stock of their lines, decides the commands in their order and writes.
-func (inv *Inventory) execute(ctx context.Context, tx pgx.Tx, commands []command) error {
-	found, err := lockReservations(ctx, tx, pg.Column(commands, func(c command) ref { return c.ref }))
-	if err != nil {
-		return err
-	}
-	var items []order.Item
-	for _, c := range commands {
-		lines := c.lines
-		if r := found[c.ref]; r != nil {
-			lines = r.lines
-		}
-		for _, l := range lines {
-			items = append(items, c.ref.item(l))
-		}
-	}
-	b := &batch{reservations: found}
-	if b.stock, err = Lock(ctx, tx, items, false); err != nil {
-		return err
-	}
-	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
-		return fmt.Errorf("read clock: %w", err)
-	}
-	for _, c := range commands {
-		inv.decide(b, c)
-	}
-	if err = b.stock.Write(ctx, tx); err != nil {
-		return err
-	}
-	if err = writeReservations(ctx, tx, b.changed); err != nil {
-		return err
-	}
-	if err = outbox.Send(ctx, tx, b.replies); err != nil {
-		return fmt.Errorf("send replies: %w", err)
-	}
-	return nil
-}
-
 // decide decides one command. In the batch it changes the reservation and the stock, and adds the reply.
 func (inv *Inventory) decide(b *batch, c command) {
-	r, reply := b.reservations[c.ref], Reply{Attempt: c.ref.attempt}
+	r, reply := b.reservations[c.ref()], Reply{Attempt: c.Attempt}
 	var kind string
 	switch {
-	case c.kind == Reserve && r == nil:
-		r = &reservation{ref: c.ref, status: refused, expires: b.now.Add(inv.cfg.TTL)}
-		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref, c.lines)
+	case c.Type == Reserve && r == nil:
+		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
+		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref(), c.Lines)
 		if len(reply.SKUs) == 0 {
-			r.status, r.lines = held, c.lines
+			r.status, r.lines = held, c.Lines
 			expires := rfc3339.New(r.expires)
 			kind, reply.ExpiresAt = Reserved, &expires
 			r.move(b.stock, 0, 1)
 		}
-	case c.kind == Reserve && r.status == cancelled && len(r.lines) == 0:
+	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
 		kind = ReserveRefused
-	case c.kind == Confirm && r != nil && r.status == held:
+	case c.Type == Confirm && r != nil && r.status == held:
 		kind, r.status = Confirmed, confirmed
 		r.move(b.stock, -1, -1)
-	case c.kind == Confirm && (r == nil || r.status != confirmed):
+	case c.Type == Confirm && (r == nil || r.status != confirmed):
 		kind = ConfirmRefused
-	case c.kind == Cancel && r == nil:
-		kind, r = Cancelled, &reservation{ref: c.ref, status: cancelled, expires: b.now}
-	case c.kind == Cancel && r.status == held:
+	case c.Type == Cancel && r == nil:
+		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
+	case c.Type == Cancel && r.status == held:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 0, -1)
-	case c.kind == Cancel && r.status == confirmed:
+	case c.Type == Cancel && r.status == confirmed:
 		kind, r.status = Cancelled, cancelled
 		r.move(b.stock, 1, 0)
-	case c.kind == Cancel && (r.status == expired || r.status == refused):
+	case c.Type == Cancel && (r.status == expired || r.status == refused):
 		kind = Cancelled
-	case c.kind == expire:
+	case c.Type == Expire && r != nil && r.status == held:
 		kind, r.status = Expired, expired
 		r.move(b.stock, 0, -1)
 	default:
@@ -174,26 +165,27 @@ func (inv *Inventory) decide(b *batch, c command) {
 	if r != nil && r.status != r.stored {
 		b.changed = append(b.changed, r)
 	}
-	id := inv.cfg.IDs.Mint(b.now, c.ref.Account)
-	cause := outbox.Cause{ID: id, TraceID: cmp.Or(c.traceID, id.Format("")), Now: b.now} // the reply of an expiry begins a trace
-	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.ref.Ref, cause, reply))
+	cause := outbox.Cause{ID: inv.cfg.IDs.Mint(b.now, c.Ref().Account), TraceID: c.TraceID, Now: b.now}
+	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.Ref(), cause, reply))
 }
 
-// expireBatch bounds how many reservations one transaction ends; LockExpired has the same figure.
+// expireBatch bounds how many reservations one transaction claims.
 const expireBatch = 100
 
-// Expire ends reservations whose time is over by the database's clock, up to a hundred in one transaction, gives their pieces
-// back and tells the saga. It returns how many. It may run in several processes. It has 5 s, as the database may have fallen silent.
+// Expire sends an Expire command for each held reservation whose time is over by the database's clock, once, up to a hundred in one
+// transaction, and returns how many. It may run in several processes. It has 5 s, as the database may have fallen silent.
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err = pg.InTx(ctx, inv.cfg.Pool, func(tx pgx.Tx) error {
-		rows, err := inventorydb.New(tx).LockExpired(ctx)
+		rows, err := inventorydb.New(tx).ClaimExpired(ctx, expireBatch)
 		if n = len(rows); err != nil || n == 0 {
 			return err
 		}
-		return inv.execute(ctx, tx, pg.Column(rows, func(r inventorydb.LockExpiredRow) command {
-			return command{kind: expire, ref: refOf(r.Account, r.Mode, r.OrderID, r.Attempt)}
+		return outbox.Send(ctx, tx, pg.Column(rows, func(r inventorydb.ClaimExpiredRow) outbox.Message {
+			id := inv.cfg.IDs.Mint(r.Now, r.Account)
+			cause := outbox.Cause{ID: id, TraceID: id.Format(""), Now: r.Now} // it begins a trace
+			return outbox.New(TopicCommands, Expire, order.RefOf(r.Account, r.Mode, r.OrderID), cause, Command{Attempt: r.Attempt})
 		}))
 	})
 	if err != nil {

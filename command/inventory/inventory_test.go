@@ -3,7 +3,6 @@ package inventory
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -41,33 +40,37 @@ func setup(t *testing.T, onHand int64) fixture {
 	return fixture{New(Config{Pool: db.Pool, IDs: ids, TTL: time.Hour, Wake: func() {}, Log: zap.NewNop()}), t}
 }
 
-// handle takes commands as one batch and returns the replies' kinds, in order.
+// handle takes commands as one batch and returns the replies' kinds.
 func (f fixture) handle(commands ...sent) string {
 	f.t.Helper()
+	if err := f.apply(commands...); err != nil {
+		f.t.Fatal(err)
+	}
+	return f.outbox()
+}
+
+func (f fixture) apply(commands ...sent) error {
 	msgs := make([]bus.Message, len(commands))
 	for i, c := range commands {
 		m := outbox.New(TopicCommands, c.kind, order.Ref{Owner: alice, ID: c.id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{1, c.lines})
 		payload, _ := json.Marshal(m.Envelope)
 		msgs[i] = bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
 	}
-	var kinds []string
-	err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
-		if _, err := f.Handle(f.t.Context(), tx, msgs); err != nil {
-			return err
-		}
-		rows, err := tx.Query(f.t.Context(), "DELETE FROM outbox RETURNING id, replace(payload::jsonb->>'type', 'inventory.', '')")
-		if err != nil {
-			return err
-		}
-		byID, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
-			ID   int64
-			Kind string
-		}])
-		for _, r := range byID {
-			kinds = append(kinds, r.Kind)
-		}
+	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		_, err := f.Handle(f.t.Context(), tx, msgs)
 		return err
 	})
+}
+
+// outbox takes what was sent and returns its kinds, in order.
+func (f fixture) outbox() string {
+	f.t.Helper()
+	rows, err := f.cfg.Pool.Query(f.t.Context(), `WITH sent AS (DELETE FROM outbox RETURNING id, payload)
+		SELECT replace(payload::jsonb->>'type', 'inventory.', '') FROM sent ORDER BY id`)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	kinds, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -162,10 +165,42 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	n, err := f.Expire(t.Context())
 	again, _ := f.Expire(t.Context())
 	if n != 1 || again != 0 || err != nil {
-		t.Error(n, again, err)
+		t.Error("each is sent once:", n, again, err)
 	}
-	if got := fmt.Sprint(f.level("A"), " ", f.handle(sent{kind: Confirm, id: late})); got != "3 0 confirm_refused" && got != "3 0 expired confirm_refused" {
+	if got := f.outbox(); got != "expire" {
+		t.Errorf("sent %q", got)
+	}
+	expire := func(id order.ID) string { return f.handle(sent{kind: Expire, id: id}) }
+	if got := expire(late) + expire(late) + expire(confirmedLate) + expire(ids.Mint(time.Now(), 1)); got != "expired" || f.level("A") != "3 0" {
+		t.Error(got, f.level("A"))
+	}
+	if got := f.handle(sent{kind: Confirm, id: late}); got != "confirm_refused" {
 		t.Error(got)
+	}
+}
+
+// A hand in the database may leave a reservation whose stock cannot be moved. It fails alone, in its own command.
+func TestStockThatCannotBeMovedIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, statement := range []string{"UPDATE stock SET reserved = 0 WHERE sku = 'A'", "DELETE FROM stock WHERE sku = 'A'"} {
+		f := setup(t, 5)
+		broken, sound := ids.Mint(time.Now(), 1), ids.Mint(time.Now(), 1)
+		f.handle(reserve(broken, 1), sent{Reserve, sound, []Line{{"B", 1}}})
+		for _, s := range []string{statement, "UPDATE stock_reservations SET expires_at = now() - interval '1 second'"} {
+			if _, err := f.cfg.Pool.Exec(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := f.Expire(t.Context()); n != 2 || err != nil {
+			t.Errorf("%s: %d sent, %v", statement, n, err)
+		}
+		f.outbox()
+		if err := f.apply(sent{kind: Expire, id: broken}); err == nil || !strings.Contains(err.Error(), "stock moved of 1 skus instead of 2") {
+			t.Errorf("%s: %v", statement, err)
+		}
+		if got := f.handle(sent{kind: Expire, id: sound}); got != "expired" || f.level("B") != "5 1" {
+			t.Errorf("%s: the other one: %s, B %s", statement, got, f.level("B"))
+		}
 	}
 }
 

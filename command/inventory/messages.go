@@ -11,14 +11,15 @@ const (
 	TopicReplies  = "inventory.replies"
 )
 
-// Types of commands.
+// Types of commands. Expire comes from inventory itself when a reservation's time is over.
 const (
 	Reserve = "inventory.reserve"
 	Confirm = "inventory.confirm"
 	Cancel  = "inventory.cancel"
+	Expire  = "inventory.expire"
 )
 
-// Types of replies: each command has one definite outcome; Expired comes by itself.
+// Types of replies: each command has one definite outcome, and an Expire of a reservation that is no longer held has none.
 const (
 	Reserved       = "inventory.reserved"
 	ReserveRefused = "inventory.reserve_refused" // SKUs says what was short; none: a cancel was there first

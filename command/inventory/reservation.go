@@ -34,7 +34,7 @@ type ref struct {
 type reservation struct {
 	ref
 	status  string
-	expires time.Time
+	expires time.Time // of a new one
 	lines   []Line
 	stored  string // the status in the database; empty: there is no row yet
 }
@@ -42,7 +42,12 @@ type reservation struct {
 // move changes the levels by the reservation's lines, times the given signs.
 func (r *reservation) move(s Stock, onHand, reserved int64) {
 	for _, l := range r.lines {
-		s[r.item(l)].Move(onHand*l.Quantity, reserved*l.Quantity)
+		level := s[r.item(l)]
+		if level == nil { // somebody deleted the row: Write fails
+			level = &Level{}
+			s[r.item(l)] = level
+		}
+		level.Move(onHand*l.Quantity, reserved*l.Quantity)
 	}
 }
 
@@ -85,7 +90,7 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*rese
 	found := make(map[ref]*reservation, len(headers))
 	for _, h := range headers {
 		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
-		found[key] = &reservation{ref: key, status: h.Status, stored: h.Status, expires: h.ExpiresAt}
+		found[key] = &reservation{ref: key, status: h.Status, stored: h.Status}
 	}
 	if len(found) == 0 {
 		return found, nil

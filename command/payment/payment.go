@@ -20,6 +20,7 @@ import (
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
@@ -128,7 +129,9 @@ func (p *Payment) Run(ctx context.Context) {
 		for _, c := range claimed {
 			slots <- struct{}{}
 			running.Go(func() {
-				p.try(context.WithoutCancel(ctx), c)
+				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
+					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
+				}
 				<-slots
 				p.wake()
 			})

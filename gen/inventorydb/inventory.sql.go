@@ -12,6 +12,51 @@ import (
 	"github.com/google/uuid"
 )
 
+const ClaimExpired = `-- name: ClaimExpired :many
+UPDATE stock_reservations r SET expiring = true
+FROM (SELECT account, mode, order_id, attempt FROM stock_reservations
+      WHERE status = 'held' AND NOT expiring AND expires_at <= now()
+      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) due
+WHERE r.account = due.account AND r.mode = due.mode AND r.order_id = due.order_id AND r.attempt = due.attempt
+RETURNING r.account, r.mode, r.order_id, r.attempt, clock_timestamp()::timestamptz AS now
+`
+
+type ClaimExpiredRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+	Now     time.Time
+}
+
+// Marks held reservations that have expired by the database's clock, without the rows that another transaction has locked. Each is
+// returned once.
+func (q *Queries) ClaimExpired(ctx context.Context, pageSize int32) ([]ClaimExpiredRow, error) {
+	rows, err := q.db.Query(ctx, ClaimExpired, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ClaimExpiredRow
+	for rows.Next() {
+		var i ClaimExpiredRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Now,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const DatabaseNow = `-- name: DatabaseNow :one
 SELECT clock_timestamp()::timestamptz AS now
 `
@@ -148,48 +193,6 @@ func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error 
 	return err
 }
 
-const LockExpired = `-- name: LockExpired :many
-WITH expired AS (
-    SELECT account, mode, order_id, attempt FROM stock_reservations
-    WHERE status = 'held' AND expires_at <= now()
-    ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
-)
-SELECT account, mode, order_id, attempt FROM expired ORDER BY order_id, attempt
-`
-
-type LockExpiredRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Attempt int32
-}
-
-// Locks held reservations that have expired by the database's clock, without the rows that another transaction has locked.
-func (q *Queries) LockExpired(ctx context.Context) ([]LockExpiredRow, error) {
-	rows, err := q.db.Query(ctx, LockExpired)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []LockExpiredRow
-	for rows.Next() {
-		var i LockExpiredRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Attempt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const LockFreeStock = `-- name: LockFreeStock :many
 SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
@@ -239,7 +242,7 @@ func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([
 }
 
 const LockReservations = `-- name: LockReservations :many
-SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
+SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
   ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
@@ -254,12 +257,11 @@ type LockReservationsParams struct {
 }
 
 type LockReservationsRow struct {
-	Account   int32
-	Mode      string
-	OrderID   uuid.UUID
-	Attempt   int32
-	Status    string
-	ExpiresAt time.Time
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+	Status  string
 }
 
 func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsParams) ([]LockReservationsRow, error) {
@@ -282,7 +284,6 @@ func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsPara
 			&i.OrderID,
 			&i.Attempt,
 			&i.Status,
-			&i.ExpiresAt,
 		); err != nil {
 			return nil, err
 		}

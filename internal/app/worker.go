@@ -18,6 +18,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
@@ -63,7 +64,15 @@ func (c *Components) work(ctx context.Context) error {
 		return nil
 	})
 	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
-		g.Go(func() error { run(ctx); return nil })
+		g.Go(func() error {
+			for ctx.Err() == nil {
+				if err := panics.Catch(func() error { run(ctx); return nil }); err != nil { // a bug ends one round, not the process
+					c.tel.Log.Error("worker", zap.Error(err))
+					<-time.After(time.Second)
+				}
+			}
+			return nil
+		})
 	}
 	return g.Wait()
 }

@@ -210,11 +210,12 @@ CREATE TABLE stock_reservations (
     attempt    integer NOT NULL,
     status     text NOT NULL CHECK (status IN ('held', 'refused', 'confirmed', 'cancelled', 'expired')),
     expires_at timestamptz NOT NULL,
+    expiring   boolean NOT NULL DEFAULT false, -- its expire command was sent
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, order_id, attempt)
 );
-CREATE INDEX stock_reservations_due ON stock_reservations (expires_at) WHERE status = 'held';
+CREATE INDEX stock_reservations_due ON stock_reservations (expires_at) WHERE status = 'held' AND NOT expiring;
 
 CREATE TABLE stock_reservation_lines (
     account  integer NOT NULL,

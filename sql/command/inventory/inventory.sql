@@ -6,20 +6,21 @@ SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@on_hand::b
 ON CONFLICT (account, mode, sku) DO NOTHING;
 
 -- name: LockReservations :many
-SELECT r.account, r.mode, r.order_id, r.attempt, r.status, r.expires_at FROM stock_reservations r
+SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt) w
   ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
 ORDER BY r.order_id, r.attempt FOR UPDATE OF r;
 
--- name: LockExpired :many
--- Locks held reservations that have expired by the database's clock, without the rows that another transaction has locked.
-WITH expired AS (
-    SELECT account, mode, order_id, attempt FROM stock_reservations
-    WHERE status = 'held' AND expires_at <= now()
-    ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED
-)
-SELECT account, mode, order_id, attempt FROM expired ORDER BY order_id, attempt;
+-- name: ClaimExpired :many
+-- Marks held reservations that have expired by the database's clock, without the rows that another transaction has locked. Each is
+-- returned once.
+UPDATE stock_reservations r SET expiring = true
+FROM (SELECT account, mode, order_id, attempt FROM stock_reservations
+      WHERE status = 'held' AND NOT expiring AND expires_at <= now()
+      ORDER BY expires_at LIMIT @page_size FOR UPDATE SKIP LOCKED) due
+WHERE r.account = due.account AND r.mode = due.mode AND r.order_id = due.order_id AND r.attempt = due.attempt
+RETURNING r.account, r.mode, r.order_id, r.attempt, clock_timestamp()::timestamptz AS now;
 
 -- name: GetReservationLines :many
 SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l
