@@ -215,7 +215,7 @@ CREATE TABLE stock_reservations (
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, order_id, attempt)
 );
-CREATE INDEX stock_reservations_due ON stock_reservations (expires_at) WHERE status = 'held' AND NOT expiring;
+CREATE INDEX stock_reservations_due ON stock_reservations (expires_at) WHERE NOT expiring AND status = 'held';
 
 CREATE TABLE stock_reservation_lines (
     account  integer NOT NULL,
