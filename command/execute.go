@@ -21,6 +21,7 @@ import (
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -318,7 +319,8 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 		refusal := apierr.From(one.err)
 		one.effect, one.err = effect{}, refusal
 		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
-			b.rows.store(one, refusalResult(refusal, one.Problem))
+			status, body := refusal.Problem(one.Problem)
+			b.rows.store(one, Result{Status: status, Code: refusal.Code, ContentType: "application/problem+json", Body: view.Body{Bytes: body}})
 		}
 		return
 	}

@@ -29,12 +29,6 @@ func (e Envelope) lockID() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// refusalResult is a refusal as it is stored under a key.
-func refusalResult(refusal *apierr.Error, about apierr.ProblemContext) Result {
-	status, body := refusal.Problem(about)
-	return Result{Status: status, Code: refusal.Code, ContentType: "application/problem+json", Body: view.Body{Bytes: body}}
-}
-
 // resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: IDEM_003 if another
 // transaction holds it, the stored result or IDEM_002 if it is known.
 func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {

@@ -108,11 +108,10 @@ func newSteps(o *order.Order, methodToken string) steps {
 	var s steps
 	for _, k := range stepTable {
 		if k.undoes == "" && (o.WithPayment || k.name == stepReserve) {
-			s.plan(k.name, 1)
+			if st := s.plan(k.name, 1); k.name == stepAuth {
+				st.input = methodToken
+			}
 		}
-	}
-	if auth := s.find(stepAuth, 1); auth != nil {
-		auth.input = methodToken
 	}
 	return s
 }

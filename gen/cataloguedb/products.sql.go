@@ -101,3 +101,23 @@ func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) 
 	)
 	return err
 }
+
+const InsertSampleProducts = `-- name: InsertSampleProducts :exec
+INSERT INTO products (account, mode, sku, name, description, prices)
+SELECT $1::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), a.value ->> 'name' || ' ' || (s.value ->> 'name'),
+       a.value ->> 'description', jsonb_build_object('EUR', p.cents, 'CNY', p.cents * 8 / 100 * 100)
+FROM jsonb_array_elements($2::jsonb -> 'articles') a
+CROSS JOIN jsonb_array_elements($2 -> 'series') WITH ORDINALITY s(value, number)
+CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p
+`
+
+type InsertSampleProductsParams struct {
+	Account int32
+	Sample  []byte
+}
+
+// Each article in each series, in test mode. Prices are in cents and end in 9; a yuan price is eight times the euro price, in whole yuan.
+func (q *Queries) InsertSampleProducts(ctx context.Context, arg InsertSampleProductsParams) error {
+	_, err := q.db.Exec(ctx, InsertSampleProducts, arg.Account, arg.Sample)
+	return err
+}

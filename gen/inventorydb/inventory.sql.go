@@ -168,6 +168,25 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 	return err
 }
 
+const InsertSampleStock = `-- name: InsertSampleStock :exec
+INSERT INTO stock (account, mode, sku, on_hand)
+SELECT $1::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), (a.value ->> 'stock')::bigint + (s.number - 1) * 7
+FROM jsonb_array_elements($2::jsonb -> 'articles') a
+CROSS JOIN jsonb_array_elements($2 -> 'series') WITH ORDINALITY s(value, number)
+ON CONFLICT (account, mode, sku) DO NOTHING
+`
+
+type InsertSampleStockParams struct {
+	Account int32
+	Sample  []byte
+}
+
+// The stock of the sample's products.
+func (q *Queries) InsertSampleStock(ctx context.Context, arg InsertSampleStockParams) error {
+	_, err := q.db.Exec(ctx, InsertSampleStock, arg.Account, arg.Sample)
+	return err
+}
+
 const InsertStock = `-- name: InsertStock :exec
 
 INSERT INTO stock (account, mode, sku, on_hand)

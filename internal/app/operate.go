@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	_ "embed" // catalogue.json
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -77,47 +76,20 @@ func sampleAccount(ctx context.Context, url, name string) (account int32, produc
 }
 
 // loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has:
-// 216, each article in each series. Prices are in cents; a yuan price is eight times the euro price, rounded to whole yuan.
+// 216, each article in each series.
 func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
-	const mode = "test"
-	q := cataloguedb.New(conn)
-	n, err := q.CountProducts(ctx, cataloguedb.CountProductsParams{Account: account, Mode: mode})
+	q, inTest := cataloguedb.New(conn), cataloguedb.CountProductsParams{Account: account, Mode: "test"}
+	n, err := q.CountProducts(ctx, inTest)
 	if err != nil || n > 0 {
 		return n, err
 	}
-	var file struct {
-		Articles []struct {
-			Prefix      string `json:"prefix"`
-			Name        string `json:"name"`
-			Description string `json:"description"`
-			Cents       int64  `json:"cents"`
-			Stock       int64  `json:"stock"`
-		} `json:"articles"`
-		Series []struct {
-			Name    string `json:"name"`
-			Percent int64  `json:"percent"`
-		} `json:"series"`
-	}
-	if err = json.Unmarshal(catalogueJSON, &file); err != nil {
+	if err = q.InsertSampleProducts(ctx, cataloguedb.InsertSampleProductsParams{Account: account, Sample: catalogueJSON}); err != nil {
 		return 0, err
 	}
-	p := cataloguedb.InsertProductsParams{Account: account, Mode: mode}
-	s := inventorydb.InsertStockParams{Account: account, Mode: mode}
-	for _, a := range file.Articles {
-		for i, line := range file.Series {
-			cents := (a.Cents*line.Percent/100/10)*10 + 9 // ends in 9, as prices do
-			p.Skus = append(p.Skus, fmt.Sprintf("%s-%04d", a.Prefix, i+1))
-			p.Names = append(p.Names, a.Name+" "+line.Name)
-			p.Descriptions = append(p.Descriptions, a.Description)
-			p.Prices = append(p.Prices, fmt.Appendf(nil, `{"EUR": %d, "CNY": %d}`, cents, cents*8/100*100))
-			s.OnHand = append(s.OnHand, a.Stock+int64(i)*7)
-		}
-	}
-	s.Skus = p.Skus
-	if err = q.InsertProducts(ctx, p); err != nil {
+	if err = inventorydb.New(conn).InsertSampleStock(ctx, inventorydb.InsertSampleStockParams{Account: account, Sample: catalogueJSON}); err != nil {
 		return 0, err
 	}
-	return int64(len(p.Skus)), inventorydb.New(conn).InsertStock(ctx, s)
+	return q.CountProducts(ctx, inTest)
 }
 
 // Scopes are all that a key can be given.

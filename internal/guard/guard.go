@@ -91,7 +91,9 @@ func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 		g.breaker.RecordFailure()
 		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
 	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003:
-		g.releasePermit()
+		g.mu.Lock()
+		g.unused++
+		g.mu.Unlock()
 	case g.cfg.Failure(err):
 		g.breaker.RecordFailure()
 	default:
@@ -113,10 +115,4 @@ func (g *Guard) tryAcquirePermit() bool {
 		return true
 	}
 	return g.breaker.TryAcquirePermit()
-}
-
-func (g *Guard) releasePermit() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.unused++
 }

@@ -5,6 +5,14 @@ INSERT INTO stock (account, mode, sku, on_hand)
 SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@on_hand::bigint[])
 ON CONFLICT (account, mode, sku) DO NOTHING;
 
+-- name: InsertSampleStock :exec
+-- The stock of the sample's products.
+INSERT INTO stock (account, mode, sku, on_hand)
+SELECT @account::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), (a.value ->> 'stock')::bigint + (s.number - 1) * 7
+FROM jsonb_array_elements(@sample::jsonb -> 'articles') a
+CROSS JOIN jsonb_array_elements(@sample -> 'series') WITH ORDINALITY s(value, number)
+ON CONFLICT (account, mode, sku) DO NOTHING;
+
 -- name: LockReservations :many
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
