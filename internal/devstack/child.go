@@ -115,14 +115,14 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 		case <-c.done:
 			return c.exitError()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w: %w\n%s", c.name, ctx.Err(), err, tail(c.log))
+			return fmt.Errorf("%s is not ready (log: %s): %w: %w\n%s", c.name, c.log, ctx.Err(), err, tail(c.log))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 func (c *child) exitError() error {
-	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
+	return fmt.Errorf("%s ended: %w (log: %s)\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
 func tail(path string) string {
