@@ -163,15 +163,9 @@ func end(ctx context.Context, dir, name string) error {
 		if n, _ := strconv.Atoi(string(pid)); n > 1 {
 			_ = syscall.Kill(n, sig) // if it is gone already, its children are ending
 		}
-		stage := ctx
-		if i > 0 {
-			stage = context.WithoutCancel(ctx)
-		}
-		stage, cancel := context.WithTimeout(stage, stopTimeout)
-		for stage.Err() == nil && flock(log) != nil {
+		for begin := time.Now(); (ctx.Err() == nil || i > 0) && time.Since(begin) < stopTimeout && flock(log) != nil; {
 			<-time.After(10 * time.Millisecond)
 		}
-		cancel()
 	}
 	if err := flock(log); err != nil {
 		return fmt.Errorf("%s in %s does not end: %w", name, dir, err)
