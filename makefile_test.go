@@ -46,7 +46,7 @@ func TestFirstBuild(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n"+c.goProgram), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		t.Setenv("PATH", os.ExpandEnv(dir+":$PATH"))
 		if out, err := runMake(t, dir, "build"); err != nil || out != c.want {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
@@ -55,7 +55,7 @@ func TestFirstBuild(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("#!/bin/sh\n[ $1 = list ] || { echo 'x.go:1: a fault'; exit 1; }"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	t.Setenv("PATH", os.ExpandEnv(dir+":$PATH"))
 	if out, err := runMake(t, dir, "build"); err == nil || strings.Contains(out, "is built") || !strings.Contains(out, "a fault") {
 		t.Errorf("a build that fails: %v\n%s", err, out)
 	}

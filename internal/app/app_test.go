@@ -89,7 +89,7 @@ func TestWrongSettings(t *testing.T) {
 	wrong := map[string]string{
 		"ORDERGATE_LOG_LEVEL": "foo", "ORDERGATE_PAYMENT_TIMEOUT": "x", "ORDERGATE_PRIMARY_CONNECTIONS": "3", "ORDERGATE_ORIGINS": "localhost:3000",
 		"ORDERGATE_ADDR": "9080", "ORDERGATE_ADMIN_ADDR": "9081", "ORDERGATE_PSP_ADDR": "9082", "OTEL_TRACES_EXPORTER": "zipkin",
-		"ORDERGATE_PRIMARY_URL": "postgres://user:password@host/db?sslmode=x", "ORDERGATE_REPLICA_URLS": "x", "ORDERGATE_REDIS_URL": "redis://host/x",
+		"ORDERGATE_PRIMARY_URL": "postgres://user:password@host/db?sslmode=x", "ORDERGATE_REPLICA_URLS": "host=x:1", "ORDERGATE_REDIS_URL": "redis://host/x",
 		"ORDERGATE_PSP_URL": "http:host", "ORDERGATE_SECRET": "", "ORDERGATE_DATA_DIR": t.TempDir(),
 	}
 	for name, value := range wrong {

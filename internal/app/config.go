@@ -75,9 +75,9 @@ func Check(c Config, subcommand string) error {
 		case value == "":
 			fault("%s is not set: a %s URL", name, strings.Join(schemes, " or "))
 			return
-		case schemes[0] == "postgres":
+		case err == nil && schemes[0] == "postgres":
 			_, err = pgxpool.ParseConfig(value)
-		case schemes[0] == "redis":
+		case err == nil && schemes[0] == "redis":
 			_, err = redis.ParseURL(value)
 		}
 		if err != nil || !slices.Contains(schemes, u.Scheme) || schemes[0] == "http" && u.Host == "" { // err may hold the password

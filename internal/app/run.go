@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -129,20 +131,18 @@ func run(ctx context.Context, proc process) (err error) {
 // takeAddresses refuses, before anything is started, addresses that are taken; the simulator goes to another port. It sets the addresses
 // in cfg to what listening gave.
 func takeAddresses(ctx context.Context, cfg *Config, say func(string)) error {
-	for _, a := range []struct {
-		name string
-		addr *string
-	}{{"ORDERGATE_ADDR", &cfg.Addr}, {"ORDERGATE_ADMIN_ADDR", &cfg.AdminAddr}, {"ORDERGATE_PSP_ADDR", &cfg.PSPAddr}} {
-		l, err := listen(ctx, a.name, *a.addr)
-		if err != nil && a.addr == &cfg.PSPAddr {
+	all := map[string]*string{"ORDERGATE_ADDR": &cfg.Addr, "ORDERGATE_ADMIN_ADDR": &cfg.AdminAddr, "ORDERGATE_PSP_ADDR": &cfg.PSPAddr}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		l, err := listen(ctx, name, *all[name])
+		if err != nil && name == "ORDERGATE_PSP_ADDR" {
 			say(err.Error() + ": the simulator takes another port")
-			l, err = listen(ctx, a.name, "127.0.0.1:0")
+			l, err = listen(ctx, name, "127.0.0.1:0")
 		}
 		if err != nil {
 			return fmt.Errorf("%w\nchoose others: ORDERGATE_ADDR=127.0.0.1:9080 ORDERGATE_ADMIN_ADDR=127.0.0.1:9081 make run", err)
 		}
 		defer func() { _ = l.Close() }() // all are held until the last has one
-		*a.addr = l.Addr().String()
+		*all[name] = l.Addr().String()
 	}
 	cfg.PSPURL = localURL(cfg.PSPAddr)
 	return nil
@@ -193,7 +193,7 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 		case <-ctx.Done():
 			return
 		case exit := <-stack.Exits():
-			said := firstLine(exit)
+			said := firstLine(exit.Err)
 			fmt.Fprintf(out, "%s\n%s is started again\n", said, exit.Name)
 			restarts.Go(func() {
 				for err := stack.Restart(ctx, exit.Name); err != nil; err = stack.Restart(ctx, exit.Name) {

@@ -64,7 +64,7 @@ type Stack struct {
 	state    state
 	servers  []server // in the order of their start
 	forks    chan func()
-	exits    chan *ExitError
+	exits    chan Exit
 	stopping chan struct{}
 }
 
@@ -116,12 +116,11 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 		cfg.Progress = func(string) {}
 	}
 	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{})}
-	s.exits = make(chan *ExitError, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
+	s.exits = make(chan Exit, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
 	go s.runForks()
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("start the servers in %s: %w", cfg.Dir, cmp.Or(ctx.Err(), err))
-			err = DiskFull(cfg.Dir, err) // before Stop frees space
+			err = DiskFull(cfg.Dir, fmt.Errorf("start the servers in %s: %w", cfg.Dir, cmp.Or(ctx.Err(), err))) // before Stop frees space
 			err = errors.Join(err, s.Stop(ctx))
 		}
 	}()
@@ -177,17 +176,14 @@ func (s *Stack) startProgram(ctx context.Context, p Program) (*child, error) {
 	return s.launch(ctx, p.Name, cmd, p.Ready)
 }
 
-// ExitError is the end of a server that nobody stopped. The first line of its text says why and where the log is, the rest is the log's
-// tail.
-type ExitError struct {
+// Exit is the end of a server that nobody stopped.
+type Exit struct {
 	Name string // primary, redis, or of the replica or program
-	Err  error
+	Err  error  // its first line says why, and where the log is; the rest is the log's tail
 }
 
-func (e *ExitError) Error() string { return e.Err.Error() }
-
 // Exits receives the servers that ended and that nobody stopped. The others go on.
-func (s *Stack) Exits() <-chan *ExitError { return s.exits }
+func (s *Stack) Exits() <-chan Exit { return s.exits }
 
 // Restart starts a server that ended: at its address, the primary and a replica on their data, Redis empty. It must not run
 // beside Stop.
@@ -209,7 +205,7 @@ func (s *Stack) watch(c *child) {
 	select {
 	case <-s.stopping:
 	default:
-		s.exits <- &ExitError{c.name, c.exitError()}
+		s.exits <- Exit{c.name, c.exitError()}
 	}
 }
 

@@ -171,7 +171,8 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
 		kill(t, dir, "primary")
 		select {
-		case err := <-s.Exits():
+		case exit := <-s.Exits():
+			err := exit.Err
 			if !strings.Contains(err.Error(), "primary ended: signal: killed") || !strings.Contains(err.Error(), "ready to accept connections") {
 				t.Error(err)
 			}
