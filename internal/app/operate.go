@@ -150,7 +150,8 @@ func createKey(flags *flag.FlagSet) runner {
 		case *valid > 0:
 			p.ExpiresAt = new(time.Now().Add(*valid).UTC())
 		}
-		return proc.withKeys(ctx, func(q *accountsdb.Queries) (err error) {
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) (err error) {
+			q := accountsdb.New(conn)
 			if p.Account, err = accountOf(ctx, q, *account); err != nil {
 				return err
 			}
@@ -164,8 +165,8 @@ func revokeKey(ctx context.Context, proc process) error {
 	if err != nil {
 		return err
 	}
-	return proc.withKeys(ctx, func(q *accountsdb.Queries) error {
-		n, err := q.RevokeKey(ctx, id)
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		n, err := accountsdb.New(conn).RevokeKey(ctx, id)
 		if err == nil && n == 0 {
 			err = errors.New("no such key")
 		}
@@ -184,7 +185,8 @@ func rotateKey(flags *flag.FlagSet) runner {
 		if *overlap < 0 {
 			return errors.New("-overlap cannot be negative")
 		}
-		return proc.withKeys(ctx, func(q *accountsdb.Queries) error {
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+			q := accountsdb.New(conn)
 			old, err := q.GetKey(ctx, id)
 			if err != nil {
 				return fmt.Errorf("read key: %w", err)
@@ -211,11 +213,6 @@ func keyID(text string) (uuid.UUID, error) {
 	return uuid.UUID(id), nil
 }
 
-// withKeys runs fn on the primary.
-func (proc process) withKeys(ctx context.Context, fn func(*accountsdb.Queries) error) error {
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error { return fn(accountsdb.New(conn)) })
-}
-
 // insertKey makes a key of 256 random bits and prints it.
 func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p accountsdb.InsertKeyParams) error {
 	var secret [32]byte
@@ -231,8 +228,8 @@ func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p acco
 }
 
 func listKeys(ctx context.Context, proc process) error {
-	return proc.withKeys(ctx, func(q *accountsdb.Queries) error {
-		rows, err := q.ListKeys(ctx)
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		rows, err := accountsdb.New(conn).ListKeys(ctx)
 		if err != nil {
 			return err
 		}
