@@ -12,11 +12,12 @@ help: ## list the targets
 # GOGC is the compiler's: it takes a sixth less CPU.
 .PHONY: build
 build: ## build bin/ordergate
-	@set -o pipefail; total=; test -x bin/ordergate || { echo "downloading Go modules"; total=" of $$(go list -deps . | wc -l)"; \
-	echo "building bin/ordergate, the first time all$${total# of} packages"; }; \
+	@set -o pipefail; total=; test -x bin/ordergate || { GOPROXY=off go list -deps . >/dev/null 2>&1 || echo "downloading Go modules"; \
+	total=" of $$(go list -deps . | wc -l)"; echo "building bin/ordergate, the first time all$${total# of} packages"; }; \
 	GOGC=400 GOMEMLIMIT=1GiB go build -v -trimpath -o bin/ordergate . 2>&1 | { n=0; while IFS= read -r line; do case $$line in \
 		*' '*) echo "$$line";; \
-		*) n=$$((n+1)); [ $$((n % 50)) != 0 ] || echo "  $$n$$total packages are built";; esac; done; }
+		*) n=$$((n+1)); [ $$((n % 50)) != 0 ] || echo "  $$n$$total packages are built";; esac; done; } && \
+	{ test -z "$$total" || echo "bin/ordergate is built"; }
 
 .PHONY: run
 run: ## start everything on this machine; Ctrl-C stops it, data stays
@@ -26,7 +27,8 @@ run: ## start everything on this machine; Ctrl-C stops it, data stays
 .PHONY: test
 ifneq ($(RUN)$(PKG),)
 test:
-	@$(STACK) go test -count=1 -run '$(RUN)' $(or $(PKG),./...)
+	@set -o pipefail; out="$$(mktemp)" && trap 'rm -f "$$out"' EXIT && $(STACK) go test -count=1 -run '$(RUN)' $(or $(PKG),./...) | tee "$$out" && \
+	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
 test: build ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test

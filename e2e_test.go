@@ -254,6 +254,9 @@ func (p *program) survives(t *testing.T) {
 			}
 		}
 	}
+	if strings.Contains(p.said(), "LOG: ") || strings.Contains(p.said(), "FATAL: ") || !strings.Contains(p.said(), "(log: "+p.dir+"/primary.log)\n") {
+		t.Errorf("logs are poured over the terminal:\n%s", p.said())
+	}
 }
 
 // TestRefusedStarts: faults that can be known before anything is started end the start with a message.
@@ -265,6 +268,9 @@ func TestRefusedStarts(t *testing.T) {
 	}{
 		"one address for two":               {[]string{"ORDERGATE_ADDR=127.0.0.1:28123", "ORDERGATE_ADMIN_ADDR=localhost:28123"}, "same address"},
 		"one address for API and simulator": {[]string{"ORDERGATE_ADDR=127.0.0.1:28124", "ORDERGATE_PSP_ADDR=:28124"}, "same address"},
+		"a level of logs that there is not": {[]string{"ORDERGATE_LOG_LEVEL=foo"}, "cannot parse ORDERGATE_LOG_LEVEL"},
+		"an origin with a path":             {[]string{"ORDERGATE_ORIGINS=http://localhost:3000/"}, "ORDERGATE_ORIGINS"},
+		"a folder in a file":                {[]string{"ORDERGATE_DATA_DIR=Makefile/data"}, "ordergate: cannot use the data folder (ORDERGATE_DATA_DIR): mkdir /"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProgram(t)
@@ -279,6 +285,40 @@ func TestRefusedStarts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInterruptedStart: Ctrl-C at any step of the first start ends it within seconds, with status 0 and no word but that it stops, and the next
+// start works.
+func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	for _, step := range []string{"making the primary", "copying the primary", "migrating the database", "the catalogue has"} {
+		run := exec.Command("bin/ordergate", "run")
+		run.Env = append(os.Environ(), p.env...)
+		out, err := run.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := &bytes.Buffer{}
+		run.Stderr = said
+		if err := run.Start(); err != nil {
+			t.Fatal(err)
+		}
+		hung := time.AfterFunc(30*time.Second, func() { _ = run.Process.Kill() })
+		last := ""
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			last = lines.Text()
+			if strings.Contains(last, step) {
+				_ = run.Process.Signal(syscall.SIGINT)
+			}
+		}
+		err = run.Wait()
+		if !hung.Stop() || err != nil || said.Len() > 0 || !strings.HasPrefix(last, "Stopping; your data stays in "+p.dir) {
+			t.Errorf("interrupted when it said %q: %v, the last line is %q\n%s", step, err, last, said)
+		}
+	}
+	p.start()
+	p.end(syscall.SIGINT)
 }
 
 // TestKilledInTheMiddle kills the program by kill -9 again and again in the middle of 200 orders. In the end each key has one order,

@@ -70,7 +70,7 @@ func start(ctx context.Context) *gateway {
 	g.endServe = g.child(ctx, g.addr, program, "serve")
 
 	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
-	tel := try(telemetry.New(ctx, func(string) string { return "" }, "info", zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
+	tel := try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"
 	g.components = try(app.Assemble(ctx, cfg, tel))

@@ -162,8 +162,8 @@ func composeFaults(t *testing.T, file []byte) (faults []string) {
 	if builders != 1 { // two that export one tag at a time fail: "already exists"
 		fault("exactly one service builds the image, not %d", builders)
 	}
-	for name, worker := range map[string]bool{"serve": false, "worker": true} {
-		if err := app.Check(configs[name], !worker, worker); err != nil {
+	for _, name := range []string{"serve", "worker"} {
+		if err := app.Check(configs[name], name); err != nil {
 			fault("%s: %v", name, err)
 		}
 		if p.Services[name].ContainerName != "" {

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/http/pprof"
+	_ "net/http/pprof" //nolint:gosec // it adds itself to DefaultServeMux, which this listener alone serves
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,11 +54,7 @@ func (c *Components) admin(ctx context.Context, stopping func() error, worker bo
 		_ = json.NewEncoder(w).Encode(h)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.tel.Registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.Handle("/debug/pprof/", http.DefaultServeMux)
 	srv := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
 		ErrorLog: zap.NewStdLog(c.tel.Log),
@@ -87,20 +83,16 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 		h.LagSeconds = append(h.LagSeconds, lag)
 		fresh = fresh || err == nil && lag < maxReplicaLag.Seconds()
 	}
-	for _, fault := range []struct {
-		is   bool
-		text string
-	}{
-		{err != nil, "the primary does not answer"},
-		{err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's"},
-		{worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published"},
-		{!fresh, "no replica is less than 10 s behind"},
-		{stopping() != nil, "stopping"},
-	} {
-		if fault.is {
-			h.Faults = append(h.Faults, fault.text)
+	fault := func(is bool, text string) {
+		if is {
+			h.Faults = append(h.Faults, text)
 		}
 	}
+	fault(err != nil, "the primary does not answer")
+	fault(err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's")
+	fault(worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published")
+	fault(!fresh, "no replica is less than 10 s behind")
+	fault(stopping() != nil, "stopping")
 	return h
 }
 

@@ -48,10 +48,10 @@ type process struct {
 var subcommands = []subcommand{
 	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
 	{"serve", "", "the API", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, true, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, func() {}) })
+		return proc.withComponents(ctx, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, func() {}) })
 	})},
 	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, false, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
+		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
 	})},
 	{"migrate", "", "brings the database to the newest schema", migrate},
 	{"psp", "", "the payment provider simulator", withoutFlags(simulate)},
@@ -81,12 +81,12 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", s.name+" ") })
 	if i < 0 {
-		group := cmp.Or(usage(args[0]+" "), usage(""))
-		if isHelp(args[len(args)-1]) {
+		group := usage(args[0] + " ")
+		if group != "" && isHelp(args[len(args)-1]) && len(args) == 2 {
 			_, err := io.WriteString(stdout, group)
 			return err
 		}
-		return fmt.Errorf("no subcommand %q, it needs one of\n%s", strings.Join(args, " "), group)
+		return fmt.Errorf("no subcommand %q, there are\n%s", strings.Join(args, " "), cmp.Or(group, usage("")))
 	}
 	sub := subcommands[i]
 	flags := flag.NewFlagSet("ordergate "+sub.name, flag.ContinueOnError)
@@ -102,12 +102,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags))
 	}
-	var defaults map[string]string
-	if sub.name == "run" {
-		defaults = demoDefaults
-	}
-	cfg, err := ReadConfig(os.Environ(), defaults)
-	if err != nil {
+	cfg, err := ReadConfig(os.Environ(), defaults[sub.name])
+	if err = errors.Join(err, Check(cfg, sub.name)); err != nil {
 		return err
 	}
 	err = run(ctx, process{cfg, positional, stdout, stderr})
@@ -182,10 +178,7 @@ func (l stdLog) Write(b []byte) (int, error) {
 
 // withComponents runs fn with the configuration's components and the admin listener beside it. When ctx ends, the admin listener
 // outlives fn, so that a balancer sees the process stop.
-func (proc process) withComponents(ctx context.Context, api, worker bool, fn func(context.Context, *Components) error) error {
-	if err := Check(proc.cfg, api, worker); err != nil {
-		return err
-	}
+func (proc process) withComponents(ctx context.Context, worker bool, fn func(context.Context, *Components) error) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 		tel.Log.Info("configuration", zap.Any("settings", proc.cfg.Masked()))
 		c, err := Assemble(ctx, proc.cfg, tel)
@@ -206,6 +199,11 @@ func (proc process) withComponents(ctx context.Context, api, worker bool, fn fun
 }
 
 func simulate(ctx context.Context, proc process) error {
+	l, err := listen(ctx, "ORDERGATE_PSP_ADDR", proc.cfg.PSPAddr)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
 		s, err := psp.New(proc.cfg.PSPDir, tel.Log)
 		if err != nil {
@@ -215,7 +213,7 @@ func simulate(ctx context.Context, proc process) error {
 		if err = devstack.WriteFile(file, make([]byte, 4096)); err != nil {
 			err = fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err))
 		} else {
-			err = errors.Join(os.Remove(file), s.Serve(ctx, proc.cfg.PSPAddr))
+			err = errors.Join(os.Remove(file), s.Serve(ctx, l))
 		}
 		return errors.Join(err, s.Close())
 	})

@@ -2,8 +2,11 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"math"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +55,8 @@ func TestHelp(t *testing.T) {
 		t.Errorf("usage: %v %q", err, out)
 	}
 	for args, want := range map[string]string{
-		"nonsense": "no subcommand", "keys": "needs one of", "keys revoke": "needs KEY_ID", "probe a b": `does not take "b"`, "keys list -overlap 1h": "-overlap",
+		"nonsense": "no subcommand", "nonsense -h": "no subcommand", "keys": "no subcommand \"keys\", there are\n  ordergate keys create", "keys nonsense -h": "ordergate keys list",
+		"keys revoke": "needs KEY_ID", "probe a b": `does not take "b"`, "keys list -overlap 1h": "-overlap",
 	} {
 		if _, err := main(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
@@ -72,11 +76,95 @@ func TestUnparsableSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Check(c, true, true)
+	err = errors.Join(Check(c, "serve"), Check(c, "worker"))
 	for _, want := range []string{"cannot parse ORDERGATE_PRIMARY_URL", "ORDERGATE_PSP_URL is not set", "ORDERGATE_SECRET needs", "same address"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+// TestWrongSettings: each subcommand names every setting that it uses and that is missing or wrong, at once and before anything is started.
+func TestWrongSettings(t *testing.T) {
+	wrong := map[string]string{
+		"ORDERGATE_LOG_LEVEL": "foo", "ORDERGATE_PAYMENT_TIMEOUT": "x", "ORDERGATE_PRIMARY_CONNECTIONS": "3", "ORDERGATE_ORIGINS": "localhost:3000",
+		"ORDERGATE_ADDR": "9080", "ORDERGATE_ADMIN_ADDR": "9081", "ORDERGATE_PSP_ADDR": "9082", "OTEL_TRACES_EXPORTER": "zipkin",
+		"ORDERGATE_PRIMARY_URL": "postgres://user:password@host/db?sslmode=x", "ORDERGATE_REPLICA_URLS": "host=x:1", "ORDERGATE_REDIS_URL": "redis://host/x",
+		"ORDERGATE_PSP_URL": "http:host", "ORDERGATE_SECRET": "", "ORDERGATE_DATA_DIR": t.TempDir(),
+	}
+	for name, value := range wrong {
+		t.Setenv(name, value)
+	}
+	process := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT ORDERGATE_PRIMARY_CONNECTIONS ORDERGATE_ORIGINS ORDERGATE_ADMIN_ADDR OTEL_TRACES_EXPORTER "
+	servers := "ORDERGATE_PRIMARY_URL ORDERGATE_REPLICA_URLS ORDERGATE_REDIS_URL ORDERGATE_SECRET "
+	every := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT "
+	for subcommand, want := range map[string]string{
+		"run": process + "ORDERGATE_ADDR ORDERGATE_PSP_ADDR", "serve": process + servers + "ORDERGATE_ADDR", "worker": process + servers + "ORDERGATE_PSP_URL",
+		"psp": every + "ORDERGATE_PSP_ADDR", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
+		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL",
+	} {
+		var out bytes.Buffer
+		err := Main(t.Context(), strings.Fields(subcommand), &out, &out)
+		for name := range wrong {
+			if named := err != nil && strings.Contains(err.Error(), name); named != slices.Contains(strings.Fields(want), name) {
+				t.Errorf("%s: %s is named: %v\n%v", subcommand, name, named, err)
+			}
+		}
+		if out.Len() > 0 || strings.Contains(err.Error(), "password") {
+			t.Errorf("%s: %s %v", subcommand, &out, err)
+		}
+	}
+}
+
+// TestOrigins: an origin that no browser sends is refused, because CORS would fail without a word.
+func TestOrigins(t *testing.T) {
+	for value, good := range map[string]bool{
+		"": true, "*": true, "http://localhost:3000": true, "https://shop.example,http://[::1]:3000": true, "capacitor://localhost": true,
+		"localhost:3000": false, "http://localhost:3000/": false, "https://shop.example,https://shop.example/x": false, "https://Shop.example": false,
+		"HTTPS://shop.example": false, "https://shop.example:443": false, "http://shop.example:80": false, "shop.example": false, "null": false,
+		"https://": false, "https://shop.example, https://other.example": false, "https://user@shop.example": false, "https://*.shop.example": false,
+	} {
+		c, err := ReadConfig([]string{"ORDERGATE_ORIGINS=" + value}, nil)
+		if err = errors.Join(err, Check(c, "run")); (err == nil) != good {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
+// TestLocalURL: what `ordergate run` prints can be used as it stands.
+func TestLocalURL(t *testing.T) {
+	for addr, want := range map[string]string{
+		"0.0.0.0:9080": "127.0.0.1", "[::]:9080": "127.0.0.1", "127.0.0.2:9080": "127.0.0.2", "[::1]:9080": "[::1]",
+	} {
+		if got := localURL(addr); got != "http://"+want+":9080" {
+			t.Errorf("%s is printed as %s", addr, got)
+		}
+	}
+}
+
+// TestTakenAddresses: a port of the API that is taken ends the start with an example to copy, the simulator says why it goes elsewhere.
+func TestTakenAddresses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var said []string
+	say := func(line string) { said = append(said, line) }
+	taken, free := l.Addr().String(), "127.0.0.1:0"
+	for _, c := range []Config{{Addr: taken, AdminAddr: free, PSPAddr: free}, {Addr: free, AdminAddr: taken, PSPAddr: free}} {
+		err := takeAddresses(t.Context(), &c, say)
+		if err == nil || !strings.Contains(err.Error(), "ORDERGATE_ADDR=127.0.0.1:9080 ORDERGATE_ADMIN_ADDR=127.0.0.1:9081 make run") || len(said) > 0 {
+			t.Errorf("%v %q", err, said)
+		}
+	}
+	c := Config{Addr: free, AdminAddr: ":0", PSPAddr: taken}
+	if err := takeAddresses(t.Context(), &c, say); err != nil || c.PSPAddr == taken || "http://"+c.PSPAddr != c.PSPURL ||
+		len(said) != 1 || !strings.Contains(said[0], "ORDERGATE_PSP_ADDR: listen tcp "+taken) {
+		t.Errorf("%v %+v %q", err, c, said)
+	}
+	if strings.HasSuffix(c.Addr, ":0") || strings.HasSuffix(c.AdminAddr, ":0") || !strings.HasPrefix(localURL(c.AdminAddr), "http://127.0.0.1:") {
+		t.Error("the address is not known:", c.Addr, c.AdminAddr)
 	}
 }
 

@@ -64,7 +64,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 			c.Close()
 		}
 	}()
-	if c.Primary, err = c.connectPrimary(ctx); err != nil {
+	if c.Primary, err = pg.Connect(ctx, cfg.PrimaryURL, cfg.MaxConnections, pg.Session, c.checkPrimary); err != nil {
 		return nil, err
 	}
 	if err = c.Primary.Ping(ctx); err != nil {
@@ -74,12 +74,12 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
 	}
 	if c.reads, err = pg.Connect(ctx, cfg.PrimaryURL, primaryReads, pg.ReadSession, c.checkPrimary); err != nil {
-		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL")
+		return nil, err
 	}
 	for _, url := range cfg.ReplicaURLs {
 		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, pg.ReadSession, nil)
 		if err != nil {
-			return nil, errors.New("cannot parse ORDERGATE_REPLICA_URLS")
+			return nil, err
 		}
 		c.replicas = append(c.replicas, replica)
 	}
@@ -200,14 +200,6 @@ func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error
 		ID: order.ID(row.ID).Format(order.PrefixKey), Owner: order.Owner{Account: row.Account, Mode: row.Mode}, Scopes: row.Scopes,
 		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt,
 	}, nil
-}
-
-func (c *Components) connectPrimary(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.Session, c.checkPrimary)
-	if err != nil {
-		return nil, errors.New("cannot parse ORDERGATE_PRIMARY_URL") // the driver's words may hold the password
-	}
-	return pool, nil
 }
 
 // checkPrimary looks at each new connection to the primary. It refuses a server that may forget commits, and one on a timeline

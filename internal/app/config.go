@@ -7,12 +7,18 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/ordergate/ordergate/internal/telemetry"
 )
 
 // Config is everything that can be set, read once from the environment. Durations are Go's ("30s").
@@ -32,7 +38,7 @@ type Config struct {
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
 	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
-	LogLevel       string        `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
+	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
 }
 
@@ -55,63 +61,91 @@ func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 	return c, err
 }
 
-var errNoPrimary = errors.New("ORDERGATE_PRIMARY_URL is not set: the postgres URL of the primary (docs/running.md)")
-
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
 
-// Check returns everything at once that keeps a process from starting with c: one that serves the API, one that works, or both.
-func Check(c Config, api, worker bool) error {
+// Check returns everything at once that keeps a subcommand from starting with c. `run` has servers and a secret of its own.
+func Check(c Config, subcommand string) error {
 	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	is := func(names ...string) bool { return slices.Contains(names, subcommand) }
 	need := func(name, value string, schemes ...string) {
-		if value == "" {
-			faults = append(faults, fmt.Errorf("%s is not set: a %s URL", name, strings.Join(schemes, " or ")))
-		} else if u, err := url.Parse(value); err != nil || !slices.Contains(schemes, u.Scheme) {
-			faults = append(faults, fmt.Errorf("cannot parse %s: it must be a %s URL", name, strings.Join(schemes, " or ")))
+		u, err := url.Parse(value)
+		switch {
+		case value == "":
+			fault("%s is not set: a %s URL", name, strings.Join(schemes, " or "))
+			return
+		case err == nil && schemes[0] == "postgres":
+			_, err = pgxpool.ParseConfig(value)
+		case err == nil && schemes[0] == "redis":
+			_, err = redis.ParseURL(value)
+		}
+		if err != nil || !slices.Contains(schemes, u.Scheme) || schemes[0] == "http" && u.Host == "" { // err may hold the password
+			fault("cannot parse %s: it must be a %s URL", name, strings.Join(schemes, " or "))
 		}
 	}
-	need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
-	for _, r := range c.ReplicaURLs {
-		need("ORDERGATE_REPLICA_URLS", r, "postgres", "postgresql")
+	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || group == "keys" || group == "parked" {
+		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
-	if c.RedisURL != "" {
-		need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
+	if is("serve", "worker") {
+		for _, r := range c.ReplicaURLs {
+			need("ORDERGATE_REPLICA_URLS", r, "postgres", "postgresql")
+		}
+		if c.RedisURL != "" {
+			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
+		}
 	}
-	if api {
-		faults = append(faults, checkAddresses(map[string]string{"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr}))
-	}
-	if worker {
+	if is("worker") {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
-	if len(c.Secret) < minSecret {
-		faults = append(faults, fmt.Errorf("ORDERGATE_SECRET needs %d characters at least: openssl rand -hex 32", minSecret))
+	if is("serve", "worker", "keys create", "keys rotate") && len(c.Secret) < minSecret {
+		fault("ORDERGATE_SECRET needs %d characters at least, the same in all processes: openssl rand -hex 32", minSecret)
 	}
-	if c.PaymentTimeout < time.Second || c.ReservationTTL < time.Second {
-		faults = append(faults, errors.New("ORDERGATE_PAYMENT_TIMEOUT and ORDERGATE_RESERVATION_TTL need one second at least"))
+	if is("run", "serve", "worker") {
+		for _, o := range c.Origins { // of another form, it would never equal what a browser sends
+			u, err := url.Parse(o)
+			if o != "*" && (err != nil || u.Host == "" || strings.Contains(o, "*") || o != u.Scheme+"://"+strings.ToLower(u.Host) ||
+				slices.Contains([]string{"http:80", "https:443"}, u.Scheme+":"+u.Port())) {
+				fault("ORDERGATE_ORIGINS: %q must be scheme://host or scheme://host:port, in small letters and without the usual port, or *", o)
+			}
+		}
+		if c.PaymentTimeout < time.Second || c.ReservationTTL < time.Second {
+			fault("ORDERGATE_PAYMENT_TIMEOUT and ORDERGATE_RESERVATION_TTL need one second at least")
+		}
+		if c.MaxConnections < 4 {
+			fault("ORDERGATE_PRIMARY_CONNECTIONS needs 4 at least")
+		}
+		_, err := telemetry.Exports(os.Getenv)
+		faults = append(faults, err)
 	}
-	if c.MaxConnections < 4 {
-		faults = append(faults, errors.New("ORDERGATE_PRIMARY_CONNECTIONS needs 4 at least"))
+	listeners := map[string]map[string]string{
+		"run":    {"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr, "ORDERGATE_PSP_ADDR": c.PSPAddr},
+		"serve":  {"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr},
+		"worker": {"ORDERGATE_ADMIN_ADDR": c.AdminAddr},
+		"psp":    {"ORDERGATE_PSP_ADDR": c.PSPAddr},
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, checkAddresses(listeners[subcommand]))...)
 }
 
 // checkAddresses refuses listeners that would take each other's port, however the address is written.
 func checkAddresses(listeners map[string]string) error {
+	var faults []error
 	resolved := map[string]*net.TCPAddr{}
 	everywhere := func(a *net.TCPAddr) bool { return a.IP == nil || a.IP.IsUnspecified() }
 	for _, name := range slices.Sorted(maps.Keys(listeners)) {
 		addr, err := net.ResolveTCPAddr("tcp", listeners[name])
 		if err != nil {
-			return fmt.Errorf("cannot parse %s: %w", name, err)
+			faults = append(faults, fmt.Errorf("cannot parse %s, which has the form 127.0.0.1:9080: %w", name, err))
+			continue
 		}
 		for other, o := range resolved {
 			if addr.Port != 0 && addr.Port == o.Port && (addr.IP.Equal(o.IP) || everywhere(addr) || everywhere(o)) {
-				return fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name])
+				faults = append(faults, fmt.Errorf("%s and %s are the same address: %s and %s", other, name, listeners[other], listeners[name]))
 			}
 		}
 		resolved[name] = addr
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // Masked is the configuration for the log: secrets and addresses that may hold passwords are starred.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -63,7 +64,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	if change != nil {
 		change(&g.cfg, g.db)
 	}
-	if err = Check(g.cfg, true, true); err != nil {
+	if err = errors.Join(Check(g.cfg, "serve"), Check(g.cfg, "worker")); err != nil {
 		t.Fatal(err)
 	}
 	g.components = g.assemble()

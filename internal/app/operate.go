@@ -28,9 +28,6 @@ import (
 
 // withConn runs fn with one connection to the database, as the user of the URL.
 func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
-	if url == "" {
-		return errNoPrimary
-	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("cannot connect to ORDERGATE_PRIMARY_URL: %w", err)
@@ -42,9 +39,6 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 func migrate(flags *flag.FlagSet) runner {
 	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
 	return func(ctx context.Context, proc process) error {
-		if proc.cfg.PrimaryURL == "" {
-			return errNoPrimary
-		}
 		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
 			return err
 		}
@@ -128,7 +122,8 @@ func createKey(flags *flag.FlagSet) runner {
 		case *valid > 0:
 			p.ExpiresAt = new(time.Now().Add(*valid).UTC())
 		}
-		return proc.withKeys(ctx, true, func(q *accountsdb.Queries) (err error) {
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) (err error) {
+			q := accountsdb.New(conn)
 			if p.Account, err = accountOf(ctx, q, *account); err != nil {
 				return err
 			}
@@ -142,8 +137,8 @@ func revokeKey(ctx context.Context, proc process) error {
 	if err != nil {
 		return err
 	}
-	return proc.withKeys(ctx, false, func(q *accountsdb.Queries) error {
-		n, err := q.RevokeKey(ctx, id)
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		n, err := accountsdb.New(conn).RevokeKey(ctx, id)
 		if err == nil && n == 0 {
 			err = errors.New("no such key")
 		}
@@ -162,7 +157,8 @@ func rotateKey(flags *flag.FlagSet) runner {
 		if *overlap < 0 {
 			return errors.New("-overlap cannot be negative")
 		}
-		return proc.withKeys(ctx, true, func(q *accountsdb.Queries) error {
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+			q := accountsdb.New(conn)
 			old, err := q.GetKey(ctx, id)
 			if err != nil {
 				return fmt.Errorf("read key: %w", err)
@@ -189,14 +185,6 @@ func keyID(text string) (uuid.UUID, error) {
 	return uuid.UUID(id), nil
 }
 
-// withKeys runs fn on the primary. Making a key needs the secret.
-func (proc process) withKeys(ctx context.Context, makes bool, fn func(*accountsdb.Queries) error) error {
-	if makes && len(proc.cfg.Secret) < minSecret {
-		return errors.New("ORDERGATE_SECRET is not set: it must be the one of your other processes")
-	}
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error { return fn(accountsdb.New(conn)) })
-}
-
 // insertKey makes a key of 256 random bits and prints it.
 func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p accountsdb.InsertKeyParams) error {
 	var secret [32]byte
@@ -212,8 +200,8 @@ func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p acco
 }
 
 func listKeys(ctx context.Context, proc process) error {
-	return proc.withKeys(ctx, false, func(q *accountsdb.Queries) error {
-		rows, err := q.ListKeys(ctx)
+	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		rows, err := accountsdb.New(conn).ListKeys(ctx)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 func TestThePoolsOfTheReadSideCannotWrite(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), pgtest.New(t)
-	tel, err := telemetry.New(ctx, func(string) string { return "" }, "error", zapcore.AddSync(t.Output()))
+	tel, err := telemetry.New(ctx, func(string) string { return "" }, zapcore.ErrorLevel, zapcore.AddSync(t.Output()))
 	must(t, err)
 	// The primary stands for a replica, too: a standby refuses every write anyway.
 	c, err := Assemble(ctx, Config{PrimaryURL: db.PrimaryURL, ReplicaURLs: []string{db.PrimaryURL, db.ReplicaURL}, MaxConnections: 4, Secret: "secret"}, tel)

@@ -9,9 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,11 +36,11 @@ const (
 	maxLogSize  = 10        // MB of ordergate.log; the last two full ones are kept beside it
 )
 
-// demoDefaults are the settings of `ordergate run` that differ from those of a production process.
-var demoDefaults = map[string]string{
+// defaults are the settings of a subcommand that differ from those of a production process.
+var defaults = map[string]map[string]string{"run": {
 	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
-}
+}}
 
 // run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself.
 // Data stays in its folder; the next run continues with it, however this one ended.
@@ -46,12 +49,14 @@ func run(ctx context.Context, proc process) (err error) {
 	say := func(line string) { fmt.Fprintln(out, " ", line) }
 	begin := time.Now()
 	fmt.Fprintln(out, "Ordergate is starting")
-	cfg.DataDir = cmp.Or(cfg.DataDir, devstack.DataDir("."))
-	defer func() { err = devstack.DiskFull(cfg.DataDir, err) }()
-	if err = devstack.Free(cfg.DataDir); err != nil {
+	if cfg.DataDir, err = filepath.Abs(cmp.Or(cfg.DataDir, devstack.DataDir("."))); err != nil {
 		return err
 	}
-	if err = checkListeners(ctx, *cfg); err != nil {
+	defer func() { err = devstack.DiskFull(cfg.DataDir, err) }()
+	if err = devstack.Free(cfg.DataDir); err != nil {
+		return fmt.Errorf("cannot use the data folder (ORDERGATE_DATA_DIR): %w", err)
+	}
+	if err = takeAddresses(ctx, cfg, say); err != nil {
 		return err
 	}
 	if err = devstack.Install(ctx, out); err != nil {
@@ -61,9 +66,18 @@ func run(ctx context.Context, proc process) (err error) {
 		return err
 	}
 	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
-	simulator, err := simulatorProgram(ctx, cfg)
+	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	simulator := devstack.Program{
+		Name: "psp",
+		Command: func() *exec.Cmd {
+			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
+			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
+			return cmd
+		},
+		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/v1/ledger", io.Discard) },
 	}
 	stack, err := devstack.Start(ctx, devstack.Config{
 		Dir: cfg.DataDir, Replicas: []devstack.Replica{{Name: "replica"}}, Programs: []devstack.Program{simulator},
@@ -99,32 +113,48 @@ func run(ctx context.Context, proc process) (err error) {
 	}
 	proc.logs = logs
 	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
-	return proc.withComponents(ctx, true, true, func(ctx context.Context, c *Components) error {
+	return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
 		g.Go(func() error {
 			return c.serve(ctx, demo, func() {
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), cfg.Addr, cfg.AdminAddr, cfg.PSPURL, DemoKey, cfg.Addr, cfg.DataDir,
-					cfg.Addr, DemoKey, firstSKU)
+				api := localURL(cfg.Addr)
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, api, cfg.DataDir,
+					api, DemoKey, firstSKU)
 			})
 		})
 		return g.Wait()
 	})
 }
 
-// checkListeners refuses, before anything is started, addresses that are taken or the same.
-func checkListeners(ctx context.Context, cfg Config) error {
-	listeners := map[string]string{"ORDERGATE_ADDR": cfg.Addr, "ORDERGATE_ADMIN_ADDR": cfg.AdminAddr}
-	for name, addr := range listeners {
-		l, err := listen(ctx, name, addr)
-		if err != nil {
-			return fmt.Errorf("%w\nset ORDERGATE_ADDR and ORDERGATE_ADMIN_ADDR to addresses that are free", err)
+// takeAddresses refuses, before anything is started, addresses that are taken; the simulator goes to another port. It sets the addresses
+// in cfg to what listening gave.
+func takeAddresses(ctx context.Context, cfg *Config, say func(string)) error {
+	all := map[string]*string{"ORDERGATE_ADDR": &cfg.Addr, "ORDERGATE_ADMIN_ADDR": &cfg.AdminAddr, "ORDERGATE_PSP_ADDR": &cfg.PSPAddr}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		l, err := listen(ctx, name, *all[name])
+		if err != nil && name == "ORDERGATE_PSP_ADDR" {
+			say(err.Error() + ": the simulator takes another port")
+			l, err = listen(ctx, name, "127.0.0.1:0")
 		}
-		_ = l.Close()
+		if err != nil {
+			return fmt.Errorf("%w\nchoose others: ORDERGATE_ADDR=127.0.0.1:9080 ORDERGATE_ADMIN_ADDR=127.0.0.1:9081 make run", err)
+		}
+		defer func() { _ = l.Close() }() // all are held until the last has one
+		*all[name] = l.Addr().String()
 	}
-	listeners["ORDERGATE_PSP_ADDR"] = cfg.PSPAddr
-	return checkAddresses(listeners)
+	cfg.PSPURL = localURL(cfg.PSPAddr)
+	return nil
+}
+
+// localURL leads from this machine to a listener, also to one on all addresses.
+func localURL(addr string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	if net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }
 
 // banner is printed when the API listens.
@@ -163,10 +193,14 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 		case <-ctx.Done():
 			return
 		case exit := <-stack.Exits():
-			fmt.Fprintf(out, "%v\n%s is started again\n", exit, exit.Name)
+			said := firstLine(exit.Err)
+			fmt.Fprintf(out, "%s\n%s is started again\n", said, exit.Name)
 			restarts.Go(func() {
 				for err := stack.Restart(ctx, exit.Name); err != nil; err = stack.Restart(ctx, exit.Name) {
-					fmt.Fprintln(out, "The start failed and is tried again:", err)
+					if line := firstLine(err); line != said && ctx.Err() == nil {
+						said = line
+						fmt.Fprintln(out, "The start failed and is tried again:", said)
+					}
 					select {
 					case <-ctx.Done():
 						return
@@ -179,26 +213,5 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 	}
 }
 
-// simulatorProgram is `ordergate psp` as a child process, at the configured address or, if that is taken, at any. It sets the
-// address in cfg.
-func simulatorProgram(ctx context.Context, cfg *Config) (devstack.Program, error) {
-	l, err := listen(ctx, "ORDERGATE_PSP_ADDR", cfg.PSPAddr)
-	if err != nil {
-		if l, err = listen(ctx, "ORDERGATE_PSP_ADDR", "127.0.0.1:0"); err != nil {
-			return devstack.Program{}, err
-		}
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
-	cfg.PSPURL = "http://" + addr
-	self, err := os.Executable()
-	return devstack.Program{
-		Name: "psp",
-		Command: func() *exec.Cmd {
-			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
-			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
-			return cmd
-		},
-		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/v1/ledger", io.Discard) },
-	}, err
-}
+// firstLine leaves out the log's tail, which stands in the log.
+func firstLine(err error) string { return strings.SplitN(err.Error(), "\n", 2)[0] }

@@ -19,13 +19,14 @@ import (
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
+	"github.com/ordergate/ordergate/internal/pg"
 )
 
 // work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
 // does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
 // go on.
 func (c *Components) work(ctx context.Context) error {
-	pool, err := c.connectPrimary(ctx)
+	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.Session, c.checkPrimary)
 	if err != nil {
 		return err
 	}

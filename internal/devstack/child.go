@@ -115,14 +115,14 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 		case <-c.done:
 			return c.exitError()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w: %w\n%s", c.name, ctx.Err(), err, tail(c.log))
+			return fmt.Errorf("%s is not ready (log: %s): %w: %w\n%s", c.name, c.log, ctx.Err(), err, tail(c.log))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
 func (c *child) exitError() error {
-	return fmt.Errorf("%s ended: %w, its log %s:\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
+	return fmt.Errorf("%s ended: %w (log: %s)\n%s", c.name, cmp.Or(c.err, errors.New("exit status 0")), c.log, tail(c.log))
 }
 
 func tail(path string) string {
@@ -163,15 +163,9 @@ func end(ctx context.Context, dir, name string) error {
 		if n, _ := strconv.Atoi(string(pid)); n > 1 {
 			_ = syscall.Kill(n, sig) // if it is gone already, its children are ending
 		}
-		stage := ctx
-		if i > 0 {
-			stage = context.WithoutCancel(ctx)
-		}
-		stage, cancel := context.WithTimeout(stage, stopTimeout)
-		for stage.Err() == nil && flock(log) != nil {
+		for begin := time.Now(); (ctx.Err() == nil || i > 0) && time.Since(begin) < stopTimeout && flock(log) != nil; {
 			<-time.After(10 * time.Millisecond)
 		}
-		cancel()
 	}
 	if err := flock(log); err != nil {
 		return fmt.Errorf("%s in %s does not end: %w", name, dir, err)

@@ -31,7 +31,7 @@ import (
 
 // Config lists the servers of a stack and the folder of their data.
 type Config struct {
-	Dir      string       // data folder, made if missing; used by one run at a time
+	Dir      string       // absolute path of the data folder, made if missing; used by one run at a time
 	Replicas []Replica    // the first start, and a replica that fell too far behind, copies the primary
 	Programs []Program    // started after the servers
 	MinFree  int64        // bytes; a start with less free space on the disk is refused
@@ -64,7 +64,7 @@ type Stack struct {
 	state    state
 	servers  []server // in the order of their start
 	forks    chan func()
-	exits    chan *ExitError
+	exits    chan Exit
 	stopping chan struct{}
 }
 
@@ -109,23 +109,21 @@ func Install(ctx context.Context, out io.Writer) error {
 
 // Start starts the stack and returns when every server answers and every replica streams. It uses the data of an earlier run,
 // after a crash too, and first stops servers that the run left. Ports stay the same between runs if they are still free.
-// The caller must call Stop; when it is killed the children end by themselves (on Linux). On a full disk the error says so.
+// The caller must call Stop; when it is killed the children end by themselves (on Linux). On a full disk the error says so; when ctx
+// ends, the error is that of ctx and nothing runs.
 func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
 	s := &Stack{cfg: cfg, forks: make(chan func()), stopping: make(chan struct{})}
-	s.exits = make(chan *ExitError, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
+	s.exits = make(chan Exit, 2+len(cfg.Replicas)+len(cfg.Programs)) // a server ends once before it is started again
 	go s.runForks()
 	defer func() {
 		if err != nil {
-			err = DiskFull(cfg.Dir, fmt.Errorf("start the servers in %s: %w", cfg.Dir, err)) // before Stop frees space
+			err = DiskFull(cfg.Dir, fmt.Errorf("start the servers in %s: %w", cfg.Dir, cmp.Or(ctx.Err(), err))) // before Stop frees space
 			err = errors.Join(err, s.Stop(ctx))
 		}
 	}()
-	if s.cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
-		return nil, err
-	}
 	if s.user, err = childUser(); err != nil {
 		return nil, err
 	}
@@ -178,16 +176,14 @@ func (s *Stack) startProgram(ctx context.Context, p Program) (*child, error) {
 	return s.launch(ctx, p.Name, cmd, p.Ready)
 }
 
-// ExitError is the end of a server that nobody stopped. Its text has the tail of the server's log.
-type ExitError struct {
+// Exit is the end of a server that nobody stopped.
+type Exit struct {
 	Name string // primary, redis, or of the replica or program
-	Err  error
+	Err  error  // its first line says why, and where the log is; the rest is the log's tail
 }
 
-func (e *ExitError) Error() string { return e.Err.Error() }
-
 // Exits receives the servers that ended and that nobody stopped. The others go on.
-func (s *Stack) Exits() <-chan *ExitError { return s.exits }
+func (s *Stack) Exits() <-chan Exit { return s.exits }
 
 // Restart starts a server that ended: at its address, the primary and a replica on their data, Redis empty. It must not run
 // beside Stop.
@@ -209,7 +205,7 @@ func (s *Stack) watch(c *child) {
 	select {
 	case <-s.stopping:
 	default:
-		s.exits <- &ExitError{c.name, c.exitError()}
+		s.exits <- Exit{c.name, c.exitError()}
 	}
 }
 
@@ -267,7 +263,10 @@ func lockDir(dir string) (*os.File, error) {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
 		_ = os.Chmod(filepath.Dir(dir), 0o755) // independent of the umask
 	}
-	if err := errors.Join(os.MkdirAll(dir, 0o711), os.Chmod(dir, 0o711)); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)

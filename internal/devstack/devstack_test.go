@@ -159,7 +159,7 @@ func TestData(t *testing.T) {
 		}
 	})
 	if left := processes(t, dir); len(left) > 0 {
-		t.Errorf("left running: %q", left)
+		t.Errorf("left running: %v", left)
 	}
 }
 
@@ -171,7 +171,8 @@ func TestKilledPostmasterIsReportedAndRecovers(t *testing.T) {
 		exec1(t, s.PrimaryURL, "INSERT INTO rows VALUES (1)")
 		kill(t, dir, "primary")
 		select {
-		case err := <-s.Exits():
+		case exit := <-s.Exits():
+			err := exit.Err
 			if !strings.Contains(err.Error(), "primary ended: signal: killed") || !strings.Contains(err.Error(), "ready to accept connections") {
 				t.Error(err)
 			}
@@ -230,7 +231,7 @@ func TestKilledRunLeavesNothingRunning(t *testing.T) {
 		if n == 2 && runtime.GOOS == "linux" {
 			poll(t, "the children to end", func() error {
 				if left := processes(t, dir); len(left) > 0 {
-					return fmt.Errorf("%q", left)
+					return fmt.Errorf("%v", left)
 				}
 				return nil
 			})
@@ -239,6 +240,73 @@ func TestKilledRunLeavesNothingRunning(t *testing.T) {
 	s := start(t, dir, replicas)
 	awaitRows(t, s.PrimaryURL, 3)
 	stop(t, s)
+}
+
+// TestInterruptedStart: a start that is interrupted while initdb or pg_basebackup runs ends at once and leaves nothing running, nor
+// what they forked; the next start works.
+func TestInterruptedStart(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("it looks for processes in /proc")
+	}
+	dir := scratch(t)
+	for _, c := range [][2]string{{"bin/initdb", ""}, {"bin/pg_basebackup", "streaming"}} { // parts of their command lines
+		program, child := c[0], c[1]
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		ended := make(chan error, 1)
+		go func() {
+			s, err := Start(ctx, Config{Dir: dir, Replicas: replicas[:1]})
+			if err == nil {
+				err = errors.Join(errors.New("it started"), s.Stop(t.Context()))
+			}
+			ended <- err
+		}()
+		poll(t, program, func() error {
+			pid, forked := 0, false
+			for n, line := range processes(t, dir) {
+				forked = forked || strings.Contains(line, child)
+				if group, err := syscall.Getpgid(n); err == nil && group == n && strings.Contains(line, program) {
+					pid = n
+				}
+			}
+			if pid == 0 || !forked {
+				return errors.New("it does not run")
+			}
+			return syscall.Kill(pid, syscall.SIGSTOP) // so that it is in its middle until it is killed
+		})
+		interrupt()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v", program, err)
+			}
+		case <-time.After(5 * time.Second):
+			for pid := range processes(t, dir) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			t.Fatalf("%s: it does not end", program)
+		}
+		if left := processes(t, dir); len(left) > 0 {
+			t.Errorf("%s: left running: %v", program, left)
+		}
+	}
+	stop(t, start(t, dir, replicas[:1]))
+}
+
+// TestUnusableFolder: a folder that cannot be made ends the start with one line, and a file in its place keeps its mode.
+func TestUnusableFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "data")} {
+		if err := Free(dir); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
 }
 
 // TestFullDisk: a first start on a disk that is too small ends with a sentence that says so, at whichever write the disk is full.
@@ -333,14 +401,16 @@ func kill(t *testing.T, dir, name string) {
 	}
 }
 
-// processes lists the processes that run in a folder, as the kernel tells.
-func processes(t *testing.T, dir string) (found []string) {
+// processes are the command lines, by pid, of the processes that run in a folder, as the kernel tells.
+func processes(t *testing.T, dir string) map[int]string {
 	t.Helper()
+	found := map[int]string{}
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
 		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(path), "cwd"))
 		if line, _ := os.ReadFile(path); strings.HasPrefix(cwd, dir) {
-			found = append(found, string(line))
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			found[pid] = string(line)
 		}
 	}
 	return found

@@ -2,6 +2,7 @@ package devstack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed" // server.conf, replica.conf
 	"errors"
@@ -106,12 +107,12 @@ func (s *Stack) startPrimary(ctx context.Context) (*child, error) {
 
 func (s *Stack) initdb(ctx context.Context) error {
 	tmp := s.path("primary.new") // renamed when complete
-	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
+	if err := cmp.Or(os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
 		return err
 	}
 	password := s.path("primary.password")
 	defer func() { _ = os.Remove(password) }()
-	if err := errors.Join(os.WriteFile(password, []byte(s.state.Password), 0o600), s.chown(password)); err != nil {
+	if err := cmp.Or(os.WriteFile(password, []byte(s.state.Password), 0o600), s.chown(password)); err != nil {
 		return err
 	}
 	locale := "C.UTF-8"
@@ -125,11 +126,14 @@ func (s *Stack) initdb(ctx context.Context) error {
 	return os.Rename(tmp, s.path("primary"))
 }
 
-// run runs a program of PostgreSQL to its end. The error has its output.
+// run runs a program of PostgreSQL to its end. The error has its output. When ctx ends, so does all that the program forked: a child of
+// pg_basebackup would keep the output open, and we would wait for it.
 func (s *Stack) run(ctx context.Context, program string, args ...string) error {
 	cmd := s.asChild(exec.CommandContext(ctx, filepath.Join(s.bin, program), args...), s.cfg.Dir)
 	cmd.Env = append(cmd.Env, "PGPASSWORD="+s.state.Password)
 	DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = stopTimeout
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := s.fork(cmd); err != nil {
@@ -145,7 +149,7 @@ func (s *Stack) run(ctx context.Context, program string, args ...string) error {
 func (s *Stack) postgres(ctx context.Context, name, conf string, ready func(context.Context) error) (*child, error) {
 	dir := s.path(name)
 	file := filepath.Join(dir, "postgresql.conf")
-	if err := errors.Join(forgetPostmaster(dir), os.WriteFile(file, []byte(conf), 0o600), s.chown(file)); err != nil {
+	if err := cmp.Or(forgetPostmaster(dir), os.WriteFile(file, []byte(conf), 0o600), s.chown(file)); err != nil {
 		return nil, err
 	}
 	return s.launch(ctx, name, s.asChild(exec.Command(filepath.Join(s.bin, "postgres"), "-D", dir), dir), ready)
@@ -174,7 +178,7 @@ func forgetPostmaster(dir string) error {
 func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 	db, err := pgx.Connect(ctx, s.url("primary", "postgres"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errPrimaryLost, err)
 	}
 	defer db.Close(context.WithoutCancel(ctx))
 	if exists(s.path(r.Name)) {
@@ -197,7 +201,7 @@ func (s *Stack) startReplica(ctx context.Context, r Replica) (*child, error) {
 	}
 	s.cfg.Progress("copying the primary to " + r.Name + ", once")
 	if err = s.copyPrimary(ctx, db, r.Name); err != nil {
-		return nil, fmt.Errorf("copy the primary to replica %s: %w", r.Name, err)
+		return nil, fmt.Errorf("copy the primary to %s: %w", r.Name, err)
 	}
 	return s.follow(ctx, db, r)
 }
@@ -230,7 +234,7 @@ func (s *Stack) follow(ctx context.Context, primary *pgx.Conn, r Replica) (*chil
 // on.
 func (s *Stack) copyPrimary(ctx context.Context, primary *pgx.Conn, name string) error {
 	dir, tmp := s.path(name), s.path(name+".new")
-	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
+	if err := cmp.Or(os.RemoveAll(dir), os.RemoveAll(tmp), os.Mkdir(tmp, 0o700), s.chown(tmp)); err != nil {
 		return err
 	}
 	for _, statement := range []string{
@@ -246,7 +250,7 @@ func (s *Stack) copyPrimary(ctx context.Context, primary *pgx.Conn, name string)
 		return err
 	}
 	signal := filepath.Join(tmp, "standby.signal")
-	if err := errors.Join(os.WriteFile(signal, nil, 0o600), s.chown(signal)); err != nil {
+	if err := cmp.Or(os.WriteFile(signal, nil, 0o600), s.chown(signal)); err != nil {
 		return err
 	}
 	return os.Rename(tmp, dir)

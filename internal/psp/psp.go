@@ -58,14 +58,13 @@ func (s *Simulator) Close() error {
 	return err
 }
 
-// Serve serves addr until ctx ends, then lets running requests finish for at most 5 s; requests that get no response by design are
+// Serve serves l until ctx ends, then lets running requests finish for at most 5 s; requests that get no response by design are
 // disconnected at once. It returns nil after an orderly end and does not call Close. It also ends when the ledger cannot be written: a
 // new process begins with the file's content.
-func (s *Simulator) Serve(ctx context.Context, addr string) error {
+func (s *Simulator) Serve(ctx context.Context, l net.Listener) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	server := &http.Server{
-		Addr:              addr,
 		Handler:           s.Handler(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second,
@@ -87,7 +86,7 @@ func (s *Simulator) Serve(ctx context.Context, addr string) error {
 		defer cancel()
 		ended <- errors.Join(cause, server.Shutdown(grace), server.Close())
 	}()
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return <-ended

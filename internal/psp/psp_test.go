@@ -552,7 +552,11 @@ func TestNothingIsAnsweredThatIsNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "ledger", answer.StatusCode(), http.StatusInternalServerError)
-	if err := p.Serve(t.Context(), "127.0.0.1:0"); !errors.Is(err, errLedger) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Serve(t.Context(), l); !errors.Is(err, errLedger) {
 		t.Errorf("it serves on: %v", err)
 	}
 }
@@ -613,19 +617,15 @@ func TestInvalidRequests(t *testing.T) {
 
 func TestServeEndsWithItsContext(t *testing.T) {
 	p := setup(t)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(ctx, addr) }()
-	client, err := contract.NewClientWithResponses("http://" + addr)
+	go func() { served <- p.Serve(ctx, l) }()
+	client, err := contract.NewClientWithResponses("http://" + l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -650,8 +650,5 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 	if err := <-silent; err == nil {
 		t.Error("the silent request was answered")
-	}
-	if err := p.Serve(t.Context(), "256.0.0.1:0"); err == nil {
-		t.Error("served on no address")
 	}
 }

@@ -31,21 +31,17 @@ type Telemetry struct {
 
 // New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_*
 // variables of the environment say (by default not at all), and a registry with the process's own metrics.
-func New(ctx context.Context, getenv func(string) string, level string, out zapcore.WriteSyncer) (*Telemetry, error) {
-	lvl, err := zapcore.ParseLevel(level)
-	if err != nil {
-		return nil, err
-	}
+func New(ctx context.Context, getenv func(string) string, level zapcore.Level, out zapcore.WriteSyncer) (*Telemetry, error) {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
 	t := &Telemetry{Registry: prometheus.NewRegistry()}
-	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, lvl))
+	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, level))
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector())
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
 	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
-	if export, err := exports(getenv); err != nil {
+	if export, err := Exports(getenv); err != nil {
 		return nil, err
 	} else if export {
 		exporter, err := otlptracehttp.New(ctx)
@@ -60,8 +56,9 @@ func New(ctx context.Context, getenv func(string) string, level string, out zapc
 	return t, nil
 }
 
-// exports tells whether spans are exported. OTLP over HTTP is the one exporter: all of them would be 83 more packages to compile.
-func exports(getenv func(string) string) (bool, error) {
+// Exports tells whether spans are exported, by the standard OTEL_* variables. OTLP over HTTP is the one exporter: all of them would be 83
+// more packages to compile. An error names the variable that asks for another.
+func Exports(getenv func(string) string) (bool, error) {
 	endpoint := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
 	switch exporter := getenv("OTEL_TRACES_EXPORTER"); {

@@ -23,7 +23,7 @@ func TestExports(t *testing.T) {
 		"another exporter":       {env: map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, bad: true},
 		"gRPC":                   {env: map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, bad: true},
 	} {
-		if export, err := exports(func(name string) string { return c.env[name] }); export != c.export || err != nil != c.bad {
+		if export, err := Exports(func(name string) string { return c.env[name] }); export != c.export || err != nil != c.bad {
 			t.Errorf("%s: %v %v", name, export, err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestSpansReachACollector(t *testing.T) {
 	for name, value := range environ { // the exporter reads the process's own
 		t.Setenv(name, value)
 	}
-	tel, err := New(t.Context(), func(name string) string { return environ[name] }, "info", zapcore.AddSync(t.Output()))
+	tel, err := New(t.Context(), func(name string) string { return environ[name] }, zapcore.InfoLevel, zapcore.AddSync(t.Output()))
 	if err != nil {
 		t.Fatal(err)
 	}

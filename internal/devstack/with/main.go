@@ -74,7 +74,7 @@ func with(ctx context.Context, command []string) (status int, err error) {
 	} else if err != nil {
 		return 0, err
 	}
-	go func() { sayf("%v", <-stack.Exits()) }()
+	go func() { sayf("%v", (<-stack.Exits()).Err) }()
 	sayf("started in %.1f s, running %v", time.Since(begin).Seconds(), command)
 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
