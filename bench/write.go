@@ -56,18 +56,11 @@ func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
 	return figures
 }
 
-// measureSaga compares orders that are confirmed and paid with pgbench, which has the machine to itself.
+// measureSaga compares orders that are confirmed and paid with pgbench, which has the machine to itself. The orders are placed over HTTP
+// while a worker, a process of its own, runs their sagas.
 func measureSaga(ctx context.Context, g *gateway) []figure {
-	ours := g.sagas(ctx)
-	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", 0,
-		[]float64{ours}, []float64{g.pgbench(ctx).run(ctx, sagaClients)})}
-}
-
-// sagas places orders over HTTP while a worker, a process of its own, runs their sagas, until all are confirmed and paid. It returns
-// their number a second.
-func (g *gateway) sagas(ctx context.Context) float64 {
-	defer g.child(ctx, g.psp, program, "psp")()
-	defer g.child(ctx, "", program, "worker")()
+	endProvider := g.child(ctx, g.psp, program, "psp")
+	endWorker := g.child(ctx, "", program, "worker")
 	paid := func() {
 		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
 			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
@@ -83,7 +76,10 @@ func (g *gateway) sagas(ctx context.Context) float64 {
 	paid()
 	took := time.Since(begin).Seconds()
 	sayf("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
-	return orders / took
+	endWorker()
+	endProvider()
+	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", 0,
+		[]float64{orders / took}, []float64{g.pgbench(ctx).run(ctx, sagaClients)})}
 }
 
 // draft is the order of a number: two lines and a payment.

@@ -4,9 +4,7 @@ package errors
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
-	"strings"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 )
@@ -58,15 +56,14 @@ func Extra(name string, value any) Option {
 func Cause(err error) Option { return func(e *Error) { e.Cause = err } }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(string(e.Code))
+	text := string(e.Code)
 	for _, f := range e.Faults {
-		fmt.Fprintf(&b, " %s:%s", f.Pointer, f.Rule)
+		text += " " + f.Pointer + ":" + string(f.Rule)
 	}
 	if e.Cause != nil {
-		fmt.Fprintf(&b, ": %v", e.Cause)
+		text += ": " + e.Cause.Error()
 	}
-	return b.String()
+	return text
 }
 
 func (e *Error) Unwrap() error { return e.Cause }
@@ -102,8 +99,7 @@ func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 	if about.Chinese {
 		message = info.ZH
 	}
-	p := map[string]any{}
-	maps.Copy(p, e.Extras)
+	p := maps.Collect(maps.All(e.Extras))
 	if len(e.Faults) > 0 {
 		faults := make([]map[string]string, len(e.Faults))
 		for i, f := range e.Faults {

@@ -156,7 +156,13 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 	s.PrimaryURL = s.url("primary", "ordergate")
 	s.RedisURL = fmt.Sprintf("redis://:%s@127.0.0.1:%d/0", s.state.Password, s.state.Ports["redis"])
 	for _, p := range cfg.Programs {
-		s.servers = append(s.servers, server{p.Name, func(ctx context.Context) (*child, error) { return s.startProgram(ctx, p) }})
+		s.servers = append(s.servers, server{p.Name, func(ctx context.Context) (*child, error) {
+			ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+			defer cancel()
+			cmd := p.Command()
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			return s.launch(ctx, p.Name, cmd, p.Ready)
+		}})
 	}
 	for _, server := range s.servers {
 		c, err := server.start(ctx)
@@ -166,14 +172,6 @@ func Start(ctx context.Context, cfg Config) (_ *Stack, err error) {
 		go s.watch(c)
 	}
 	return s, nil
-}
-
-func (s *Stack) startProgram(ctx context.Context, p Program) (*child, error) {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	cmd := p.Command()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return s.launch(ctx, p.Name, cmd, p.Ready)
 }
 
 // Exit is the end of a server that nobody stopped.

@@ -261,13 +261,12 @@ func wanted(k jsonschema.ErrorKind) string {
 
 // pointer writes a JSON pointer. Names that clients made up are cut, so that no response grows with them.
 func pointer(path []string) string {
-	var b strings.Builder
-	for _, p := range path {
-		if len(p) > 64 {
-			p = strings.ToValidUTF8(p[:64], "")
+	var p jsontext.Pointer
+	for _, name := range path {
+		if len(name) > 64 {
+			name = strings.ToValidUTF8(name[:64], "")
 		}
-		b.WriteByte('/')
-		b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(p))
+		p = p.AppendToken(name)
 	}
-	return b.String()
+	return string(p)
 }
