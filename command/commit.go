@@ -28,19 +28,17 @@ func position(ctx context.Context, db sender, changes []*orderChange) (lsn uint6
 	refs := refParams(pg.Column(changes, (*orderChange).ref))
 	batch := &pgx.Batch{}
 	batch.Queue(ordersdb.FlushLSN).QueryRow(func(row pgx.Row) error { return row.Scan(&lsn) })
-	if len(changes) > 0 {
-		batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
-			var id uuid.UUID
-			var rev int64
-			_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
-				for _, c := range changes {
-					c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
-				}
-				return nil
-			})
-			return err
+	batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var rev int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
+			for _, c := range changes {
+				c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
+			}
+			return nil
 		})
-	}
+		return err
+	})
 	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		return token.NoPosition
 	}
@@ -71,7 +69,7 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 	var lsn int64
 	err := pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) error {
 		q := ordersdb.New(tx)
-		if err := q.SetLockTimeout(ctx, milliseconds(resolveLockTime)); err != nil {
+		if err := q.SetLockTimeout(ctx, resolveLockTime.Milliseconds()); err != nil {
 			return err
 		}
 		keys := pg.Column(calls, func(c *call) int64 { return c.lockID() })

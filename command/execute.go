@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -142,7 +141,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 	txErr := errNotBegun // the guard's own error may hide it
 	err := c.guard.Do(ctx, func(ctx context.Context) error {
 		if b.calls = withinBudget(b.calls, o.queued); len(b.calls) == 0 { // the turn came too late
-			return queued()
+			return errQueued
 		}
 		deadline := slices.MinFunc(b.calls, earlier).deadline
 		ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -247,7 +246,7 @@ func withinBudget(calls []*call, fromQueue bool) []*call {
 		left := time.Until(one.deadline)
 		switch {
 		case fromQueue && left < leastTime:
-			one.finish(Result{}, queued())
+			one.finish(Result{}, errQueued)
 		case left < endTime:
 			one.finish(Result{}, apierr.E(errcode.SYS003, apierr.Cause(context.DeadlineExceeded)))
 		}
@@ -255,12 +254,11 @@ func withinBudget(calls []*call, fromQueue bool) []*call {
 	})
 }
 
-var errNotBegun = errors.New("the transaction was not begun")
-
-// queued refuses a command whose budget was spent waiting for its turn.
-func queued() error {
-	return apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
-}
+var (
+	errNotBegun = errors.New("the transaction was not begun")
+	// errQueued refuses a command whose budget was spent waiting for its turn.
+	errQueued = apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
+)
 
 // acquire takes a connection of the pool. Waiting while all are in use is our own queueing, RATE_003, and says nothing of the primary;
 // waiting for one that the server does not give, or does not answer on, is its failure.
@@ -270,7 +268,7 @@ func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
 		return conn, nil
 	}
 	if stat := pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() == stat.MaxConns() {
-		return nil, queued()
+		return nil, errQueued
 	}
 	return nil, fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
 }
@@ -338,10 +336,8 @@ func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
 	if left >= lockTime {
 		return nil
 	}
-	return ordersdb.New(tx).SetLockTimeout(ctx, milliseconds(max(left, time.Millisecond)))
+	return ordersdb.New(tx).SetLockTimeout(ctx, max(left, time.Millisecond).Milliseconds())
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // toClientError is the error that a client sees of a transaction that had no effect.
 func toClientError(err error) error {

@@ -4,7 +4,9 @@ package errors
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 )
@@ -56,14 +58,15 @@ func Extra(name string, value any) Option {
 func Cause(err error) Option { return func(e *Error) { e.Cause = err } }
 
 func (e *Error) Error() string {
-	text := string(e.Code)
+	var b strings.Builder
+	b.WriteString(string(e.Code))
 	for _, f := range e.Faults {
-		text += " " + f.Pointer + ":" + string(f.Rule)
+		fmt.Fprintf(&b, " %s:%s", f.Pointer, f.Rule)
 	}
 	if e.Cause != nil {
-		text += ": " + e.Cause.Error()
+		fmt.Fprintf(&b, ": %v", e.Cause)
 	}
-	return text
+	return b.String()
 }
 
 func (e *Error) Unwrap() error { return e.Cause }

@@ -134,10 +134,10 @@ func (q *Queries) PurgeResults(ctx context.Context) (int64, error) {
 }
 
 const SetLockTimeout = `-- name: SetLockTimeout :exec
-SELECT set_config('lock_timeout', $1::text, true)
+SELECT set_config('lock_timeout', ($1::bigint)::text, true)
 `
 
-func (q *Queries) SetLockTimeout(ctx context.Context, milliseconds string) error {
+func (q *Queries) SetLockTimeout(ctx context.Context, milliseconds int64) error {
 	_, err := q.db.Exec(ctx, SetLockTimeout, milliseconds)
 	return err
 }

@@ -36,8 +36,7 @@ var walks = map[string]string{
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
-	"SetLockTimeout.milliseconds": "'300'",
-	"UpdatePayment.refunded":      "0",
+	"UpdatePayment.refunded": "0",
 }
 
 const (

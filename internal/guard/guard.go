@@ -10,6 +10,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -53,17 +54,15 @@ func New(c Config) *Guard {
 		WithDelay(openFor).
 		WithSuccessThreshold(3).
 		Build()
-	if c.Registry != nil {
-		c.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "ordergate_breaker_open", Help: "1 while the breaker of the remote part is not closed.",
-			ConstLabels: prometheus.Labels{"part": c.Name},
-		}, func() float64 {
-			if g.breaker.IsClosed() {
-				return 0
-			}
-			return 1
-		}))
-	}
+	promauto.With(c.Registry).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ordergate_breaker_open", Help: "1 while the breaker of the remote part is not closed.",
+		ConstLabels: prometheus.Labels{"part": c.Name},
+	}, func() float64 {
+		if g.breaker.IsClosed() {
+			return 0
+		}
+		return 1
+	})
 	return g
 }
 

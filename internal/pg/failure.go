@@ -42,8 +42,12 @@ func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")
 }
 
-// SQLSTATEs by PostgreSQL's names. LockNotAvailable is that of a lock_timeout.
-const ReadOnlyTransaction, Deadlock, LockNotAvailable = "25006", "40P01", "55P03"
+// SQLSTATEs by PostgreSQL's names.
+const (
+	ReadOnlyTransaction = "25006"
+	Deadlock            = "40P01"
+	LockNotAvailable    = "55P03" // of a lock_timeout
+)
 
 // Unavailable tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or
 // cancellation (57), system error (58), read-only (25006, on a connection that may write). All other SQLSTATEs are about the statement or

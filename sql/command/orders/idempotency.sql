@@ -31,4 +31,4 @@ WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operat
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: SetLockTimeout :exec
-SELECT set_config('lock_timeout', @milliseconds::text, true);
+SELECT set_config('lock_timeout', (@milliseconds::bigint)::text, true);
