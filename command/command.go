@@ -50,16 +50,15 @@ type Commands struct {
 	lookups chan struct{} // bounds the connections that waiters take from commands
 }
 
-// New returns Commands. They run at most three quarters of the pool's connections at once; the rest is for waiters and for keys.
+// New returns Commands. The connections of the pool are shared out, so that nobody waits in the pool and a wait that ends there is the
+// primary's failure: commands have half of them, waiters a quarter, and the rest is for the look-ups of keys and for maintenance.
 func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
-	lookups := max(1, connections/4)
-	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, lookups)}
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
-	commands.guard = guard.New(guard.Config{
-		Name: "primary", Concurrent: max(1, connections-lookups), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed, Registry: c.Registry,
-	})
-	return commands
+	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/4)), guard: guard.New(guard.Config{
+		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
+		Registry: c.Registry,
+	})}
 }
 
 // writer has the dependencies and metrics that Commands and Saga share.

@@ -137,7 +137,7 @@ func (w *writer) afterCommit(ctx context.Context, changes []*orderChange, knownA
 		if len(c.events) == 0 {
 			continue
 		}
-		if body, err := c.body(); err == nil && !c.superseded { // else a later writer has something newer
+		if body, err := c.body(); err == nil && !c.superseded { // a later writer has written something newer through
 			states = append(states, Committed{Ref: c.ref(), Rev: c.rev, KnownAt: knownAt, LSN: lsn, Body: body})
 		}
 		w.waiters.wake(c.order.ID)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -146,9 +145,9 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 		deadline := slices.MinFunc(b.calls, earlier).deadline
 		ctx, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
-		conn, err := acquire(ctx, c.cfg.Pool)
-		if err != nil {
-			return err
+		conn, err := c.cfg.Pool.Acquire(ctx)
+		if err != nil { // no queue of ours: New shares the connections out
+			return fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
 		}
 		defer conn.Release()
 		txErr = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
@@ -230,11 +229,16 @@ func classify(txErr error, o tryOptions, alone bool) tryOptions {
 	return tryOptions{}
 }
 
-// eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock.
+// eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock. A panic is its call's error.
 func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
-		wg.Go(func() { c.executeBatch(ctx, []*call{one}, tryOptions{try: 1}) })
+		wg.Go(func() {
+			err := panics.Catch(func() error { c.executeBatch(ctx, []*call{one}, tryOptions{try: 1}); return nil })
+			if err != nil && !one.done {
+				one.finish(Result{}, err)
+			}
+		})
 	}
 	wg.Wait()
 }
@@ -259,19 +263,6 @@ var (
 	// errQueued refuses a command whose budget was spent waiting for its turn.
 	errQueued = apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
 )
-
-// acquire takes a connection of the pool. Waiting while all are in use is our own queueing, RATE_003, and says nothing of the primary;
-// waiting for one that the server does not give, or does not answer on, is its failure.
-func acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	conn, err := pool.Acquire(ctx)
-	if err == nil {
-		return conn, nil
-	}
-	if stat := pool.Stat(); errors.Is(err, context.DeadlineExceeded) && stat.AcquiredConns() == stat.MaxConns() {
-		return nil, errQueued
-	}
-	return nil, fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
-}
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
@@ -330,7 +321,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 }
 
 // limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A
-// row may cost two waits, for the row's turn and for the transaction that holds it.
+// row may cost two waits, for the row's turn and for the transaction that holds it. No command of ours waits for more than one row yet.
 func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
 	left := (time.Until(deadline) - endTime) / 2
 	if left >= lockTime {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,8 @@ import (
 	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
@@ -433,6 +436,33 @@ func TestABlockedRowDelaysNobodyElse(t *testing.T) {
 	}
 }
 
+// TestManyWaitersForOneRow: the second in the row's queue waits for its turn and then for the transaction that holds the row. The server
+// tells all of them that they did not get the lock; none loses its connection for it.
+func TestManyWaitersForOneRow(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	locked := b.placed()
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = tx.Exec(t.Context(), "SELECT FROM orders WHERE id = $1 FOR UPDATE", pgtestID(locked.ID)); err != nil {
+		t.Fatal(err)
+	}
+	calls := make([]*call, 6)
+	for i := range calls {
+		calls[i] = b.call("cancelOrder", cancelOrder{ref: locked})
+	}
+	b.eachAlone(t.Context(), calls)
+	for _, c := range calls {
+		if got(c) != "SYS_003" || errors.Is(c.err, pg.ErrConnectionLost) {
+			t.Error(got(c), c.err)
+		}
+	}
+}
+
 // TestAConflictIsDecidedAgain: somebody who takes no lock appends to an order between our reading and our writing.
 func TestAConflictIsDecidedAgain(t *testing.T) {
 	t.Parallel()
@@ -619,10 +649,15 @@ func TestACommitThatNoStandbyHasIsNotAnswered(t *testing.T) {
 	standby("nobody")
 	first := b.call("placeOrder", b.place("A"))
 	again := func() *call { return b.call("placeOrder", first.op, first.Key) }
-	if got := run(first); got != "SYS_006" {
+	for end := time.Now().Add(10 * time.Second); run(first) == "202"; first = b.call("placeOrder", b.place("A")) { // until the server asks for it
+		if time.Now().After(end) {
+			t.Fatal("a COMMIT waits for no standby")
+		}
+	}
+	if got := got(first); got != "SYS_006" {
 		t.Fatal("a COMMIT that no standby has: ", got)
 	}
-	until("SELECT count(*) = 2 FROM orders") // the server has given up its wait
+	until("SELECT count(*) = 1 FROM idempotency_keys WHERE key = '" + first.Key + "'") // the server has given up its wait
 	until("SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'")
 	if got := run(again()); got != "SYS_006" {
 		t.Error("its repetition: ", got)
@@ -670,22 +705,72 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	if cancel.result.Rev != 2 || at(2).superseded {
 		t.Errorf("a token of revision %d", cancel.result.Rev)
 	}
-	ours := at(1)
-	if !ours.superseded {
+	if !at(1).superseded {
 		t.Error("an old revision is not superseded")
 	}
-	written := 0
-	b.cfg.WriteThrough = func(_ context.Context, c []Committed) { written += len(c) }
-	b.afterCommit(t.Context(), []*orderChange{ours, at(2)}, 1, 1)
-	if written != 1 {
-		t.Errorf("%d states were written through", written)
+
+	// A rival's commit lands just before the log's position is read.
+	config := b.cfg.Pool.Config()
+	rivals := true
+	config.ConnConfig.Tracer = rival(func() {
+		if _, err := db.Pool.Exec(t.Context(), "UPDATE orders SET rev = rev + 1 WHERE $1", rivals); err != nil {
+			t.Error(err)
+		}
+	})
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
 	}
-	one := &call{done: false, effect: effect{orders: []*orderChange{ours}, result: Result{OrderID: ref.ID}}}
-	b.finishDecided(t.Context(), &batch{undecided: []*call{one}, lsn: 7})
-	if one.result.Rev != 0 || one.result.LSN != 7 {
-		t.Errorf("the token of a superseded revision: %d at %d", one.result.Rev, one.result.LSN)
+	t.Cleanup(pool.Close)
+	c := b.cfg
+	written := 0
+	c.Pool, c.WriteThrough = pool, func(_ context.Context, states []Committed) { written += len(states) }
+	raced := &bundle{Commands: New(c), t: t, db: db}
+	run := func() (placed, awaited Result) {
+		one := raced.call("placeOrder", raced.place("A"), fmt.Sprint("raced-", rivals))
+		raced.executeAll(t.Context(), []*call{one})
+		awaited = raced.await(t.Context(), alice, one.result, time.Second, 201, func(*order.Order) bool { return true })
+		reply := outbox.New(inventory.TopicReplies, inventory.ReserveRefused, order.Ref{Owner: alice, ID: one.result.OrderID},
+			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
+		payload, _ := json.Marshal(reply.Envelope)
+		var after func()
+		if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) (err error) {
+			after, err = raced.Saga(pool).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		after()
+		return one.result, awaited
+	}
+	if placed, awaited := run(); placed.Rev != 0 || placed.LSN == 0 || awaited.Rev != 0 || awaited.Status != 201 || written != 0 {
+		t.Errorf("superseded: revisions %d and %d, %d states written through", placed.Rev, awaited.Rev, written)
+	}
+	rivals = false
+	if placed, awaited := run(); placed.Rev != 1 || awaited.Rev != 1 || written != 2 {
+		t.Errorf("without a rival: revisions %d and %d, %d states written through", placed.Rev, awaited.Rev, written)
 	}
 }
+
+// rival traces the moment before the log's position is read.
+type rival func()
+
+func (rival) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (rival) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (r rival) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	if d.Batch.QueuedQueries[0].SQL == ordersdb.FlushLSN {
+		r()
+	}
+	return ctx
+}
+
+func (rival) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (rival) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 // TestOwnQueueingIsNotThePrimarysFailure: commands that wait for a turn longer than their budget allows are refused with RATE_003, and
 // the breaker stays closed.
@@ -694,28 +779,27 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 	db := pgtest.New(t)
 	pool := connect(t, db.PrimaryURL)
 	b := setup(t, pool, db)
-	var taken []*pgxpool.Conn
-	for range pool.Config().MaxConns {
-		c, err := pool.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken = append(taken, c)
-		defer c.Release()
+	taken, release := make(chan struct{}), make(chan struct{})
+	var busy, all sync.WaitGroup
+	for range pool.Config().MaxConns / 2 {
+		busy.Go(func() {
+			_ = b.guard.Do(t.Context(), func(context.Context) error { taken <- struct{}{}; <-release; return nil })
+		})
+		<-taken
 	}
 	calls := make([]*call, 100)
 	for i := range calls {
 		calls[i] = b.call("placeOrder", b.place("A"))
+		all.Go(func() { b.executeAll(t.Context(), calls[i:i+1]) })
 	}
-	var wg sync.WaitGroup
-	for _, c := range calls {
-		wg.Go(func() { b.executeAll(t.Context(), []*call{c}) })
-	}
-	wg.Wait()
-	for _, c := range taken {
-		c.Release()
-	}
-	for _, c := range calls {
+	late := b.call("placeOrder", b.place("A")) // its turn comes, but too late for a transaction
+	all.Wait()
+	late.deadline = time.Now().Add(leastTime + 20*time.Millisecond)
+	all.Go(func() { b.executeAll(t.Context(), []*call{late}) })
+	time.AfterFunc(100*time.Millisecond, func() { close(release) })
+	all.Wait()
+	busy.Wait()
+	for _, c := range append(calls, late) {
 		if got := got(c); got != "RATE_003" {
 			t.Error(got, c.err)
 		}
@@ -724,6 +808,41 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 		b.executeAll(t.Context(), []*call{c})
 		if got := got(c); got != "202" {
 			t.Error(got)
+		}
+	}
+}
+
+// TestASilentPrimaryIsItsFailure: connections that get no answer keep their places in the pool for a while. That is no queue of ours.
+func TestASilentPrimaryIsItsFailure(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
+	pool := connect(t, url)
+	t.Cleanup(proxy.Cut) // else closing the pool would wait
+	b := setup(t, pool, db)
+	wave := func() map[string]int {
+		ends := map[string]int{}
+		calls := make([]*call, pool.Config().MaxConns/2)
+		var all sync.WaitGroup
+		for i := range calls {
+			calls[i] = b.call("placeOrder", b.place("A"))
+			all.Go(func() { b.executeAll(t.Context(), calls[i:i+1]) })
+		}
+		all.Wait()
+		for _, c := range calls {
+			ends[got(c)]++
+		}
+		return ends
+	}
+	if ends := wave(); len(ends) != 1 || ends["202"] == 0 {
+		t.Fatal(ends)
+	}
+	proxy.Freeze()
+	for open, n := false, 0; !open; n++ {
+		ends := wave()
+		open = ends["SYS_002"] > 0
+		if ends["RATE_003"] > 0 || n > 20 {
+			t.Fatal("wave ", n, ": ", ends)
 		}
 	}
 }

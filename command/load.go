@@ -69,9 +69,9 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	return l, nil
 }
 
-// findOrders adds the orders of the payments that the calls name to their needs. It hands back the calls whose order another call of
-// the batch has already: two commands of one order do not meet in a batch.
-func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, back []*call, err error) {
+// findOrders adds the orders of the payments that the calls name to their needs. It defers the calls whose order another call of the
+// batch has already: two commands of one order do not meet in a batch.
+func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
 	var payments []order.Ref
 	for _, c := range calls {
 		payments = append(payments, c.needs.payments...)
@@ -90,8 +90,8 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, back []*c
 			}
 		}
 	}
-	batch, back = nextBatch(calls)
-	return batch, back, nil
+	batch, deferred = nextBatch(calls)
+	return batch, deferred, nil
 }
 
 // has tells whether everything that is needed and locked was loaded.

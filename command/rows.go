@@ -129,7 +129,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
 	err = p.send(ctx, tx)
-	if updated != int64(len(changed)) { // says more than an error after it, such as the other writer's event in the place of ours
+	if updated != int64(len(changed)) { // also if an INSERT failed after it: the other writer's event has the place of ours
 		return errConflict
 	}
 	if err != nil {

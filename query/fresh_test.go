@@ -359,45 +359,79 @@ func TestTheTokenOfAReadBesideAWriteDoesNotHideTheWrite(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	id := w.place(mine, time.Hour)
-	w.on(w.PrimaryURL, "ALTER TABLE orders RENAME TO order_rows")
-	w.on(w.PrimaryURL, `CREATE VIEW orders AS SELECT account, mode, id, version, rev, head_hash, state FROM order_rows
-		WHERE (pg_advisory_xact_lock_shared(1) IS NULL) IS NOT NULL`)
-	w.on(w.PrimaryURL, "GRANT SELECT ON orders TO PUBLIC")
-	p := w.process(withoutReplicas, withoutRedis)
-	p.primary.guard = guard.New(guard.Config{Concurrent: 1, Timeout: 4 * time.Second, Failure: broken})
-	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
-	w.must(err)
-	defer c.Close(t.Context())
-	exec := func(statement string, args ...any) {
-		_, err := c.Exec(t.Context(), statement, args...)
-		w.must(err)
-	}
-	exec("SELECT pg_advisory_lock(1)")
-	read := make(chan View, 1)
-	go func() {
-		v, err := p.GetOrder(t.Context(), mine, id, anyToken)
-		if err != nil {
-			t.Error(err)
-		}
-		read <- v
-	}()
-	w.until(func() (waits bool) {
-		w.must(c.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-			WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`).Scan(&waits))
-		return waits
-	})
-	exec(`UPDATE order_rows SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+	p, between := w.stopsBetweenPositions()
+	var old View
 	written := token.Token{Timeline: 1, Key: orders.row(mine, id, "").name(), Rev: 2}
-	w.must(c.QueryRow(t.Context(), "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").Scan(&written.LSN))
-	exec("CREATE TABLE another_commit ()")
-	exec("SELECT pg_advisory_unlock(1)")
-	old := <-read
+	between(func() {
+		var err error
+		old, err = p.GetOrder(t.Context(), mine, id, anyToken)
+		w.must(err)
+	}, func(c *pgx.Conn) {
+		w.execOn(c, `UPDATE order_rows SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		w.must(c.QueryRow(t.Context(), "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").Scan(&written.LSN))
+		w.execOn(c, "CREATE TABLE another_commit ()")
+	})
 	if rev := revOf(t, old); rev != 1 || old.Token < w.signer.Sign(written) {
 		t.Fatalf("the read has revision %d and token %s, the write has %s", rev, old.Token, w.signer.Sign(written))
 	}
 	if rev, tier := p.get(mine, id, w.tokenOf(old)); rev != 2 {
 		t.Errorf("revision %d by %s", rev, tier)
 	}
+}
+
+// The second look after a position that moved is for the token alone: its failure is not the read's.
+func TestASecondLookThatFailsCostsTheTokenItsRow(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	k := orders.row(mine, w.place(mine, time.Hour), "")
+	p, between := w.stopsBetweenPositions()
+	looks := 0
+	between(func() {
+		e, err := p.ask(t.Context(), p.primary, k, func(ctx context.Context, db *querydb.Queries) (found, error) {
+			if looks++; looks > 1 {
+				return found{}, errors.New("lost")
+			}
+			return k.read(ctx, db)
+		})
+		w.must(err)
+		if seen, _ := w.signer.Parse(e.Token); looks != 2 || e.Rev != 1 || seen.Key != "" || seen.LSN == 0 {
+			t.Errorf("after %d looks revision %d with %+v", looks, e.Rev, seen)
+		}
+	}, func(c *pgx.Conn) { w.execOn(c, "CREATE TABLE another_commit ()") })
+}
+
+// stopsBetweenPositions is a process whose reads of orders can be stopped between the two positions. between runs a read and, while it
+// is stopped there, meanwhile.
+func (w *world) stopsBetweenPositions() (p *process, between func(read func(), meanwhile func(*pgx.Conn))) {
+	w.Helper()
+	w.on(w.PrimaryURL, "ALTER TABLE orders RENAME TO order_rows")
+	w.on(w.PrimaryURL, `CREATE VIEW orders AS SELECT account, mode, id, version, rev, head_hash, state FROM order_rows
+		WHERE (pg_advisory_xact_lock_shared(1) IS NULL) IS NOT NULL`)
+	w.on(w.PrimaryURL, "GRANT SELECT ON orders TO PUBLIC")
+	p = w.process(withoutReplicas, withoutRedis)
+	p.primary.guard = guard.New(guard.Config{Concurrent: 1, Timeout: 4 * time.Second, Failure: broken})
+	return p, func(read func(), meanwhile func(*pgx.Conn)) {
+		c, err := pgx.Connect(w.Context(), w.PrimaryURL)
+		w.must(err)
+		defer c.Close(w.Context())
+		w.execOn(c, "SELECT pg_advisory_lock(1)")
+		done := make(chan struct{})
+		go func() { defer close(done); read() }()
+		w.until(func() (waits bool) {
+			w.must(c.QueryRow(w.Context(), `SELECT count(*) > 0 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+				WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`).Scan(&waits))
+			return waits
+		})
+		meanwhile(c)
+		w.execOn(c, "SELECT pg_advisory_unlock(1)")
+		<-done
+	}
+}
+
+func (w *world) execOn(c *pgx.Conn, statement string, args ...any) {
+	w.Helper()
+	_, err := c.Exec(w.Context(), statement, args...)
+	w.must(err)
 }
 
 // The writer's COMMIT is durable on the primary and waits for a standby: nobody sees it yet, though its position is in the log.

@@ -109,6 +109,7 @@ SELECT $1::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 
 FROM jsonb_array_elements($2::jsonb -> 'articles') a
 CROSS JOIN jsonb_array_elements($2 -> 'series') WITH ORDINALITY s(value, number)
 CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p
+ON CONFLICT (account, mode, sku) DO NOTHING
 `
 
 type InsertSampleProductsParams struct {

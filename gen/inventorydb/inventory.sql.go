@@ -13,10 +13,12 @@ import (
 )
 
 const ClaimExpired = `-- name: ClaimExpired :many
-UPDATE stock_reservations r SET expiring = true
-FROM (SELECT account, mode, order_id, attempt FROM stock_reservations
-      WHERE status = 'held' AND NOT expiring AND expires_at <= now()
-      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) due
+WITH due AS (
+    SELECT account, mode, order_id, attempt FROM stock_reservations
+    WHERE status = 'held' AND NOT expiring AND expires_at <= now()
+    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE stock_reservations r SET expiring = true FROM due
 WHERE r.account = due.account AND r.mode = due.mode AND r.order_id = due.order_id AND r.attempt = due.attempt
 RETURNING r.account, r.mode, r.order_id, r.attempt, clock_timestamp()::timestamptz AS now
 `

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"math"
@@ -9,8 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/telemetry"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // TestHelp: every subcommand answers -h with its own line and its own flags, without settings, servers or a valid environment.
@@ -192,6 +197,25 @@ func TestSameAddress(t *testing.T) {
 }
 
 // TestHealthMetrics: /metrics has the figures of /readyz, and no label has a space.
+func TestALoopSurvivesAPanic(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.ErrorLevel)
+		c := &Components{tel: &telemetry.Telemetry{Log: zap.New(core)}}
+		ctx, stop := context.WithCancel(t.Context())
+		rounds := 0
+		if err := c.keepRunning(ctx, func(context.Context) {
+			if rounds++; rounds == 3 {
+				stop()
+				return
+			}
+			panic("a bug")
+		}); err != nil || rounds != 3 || logs.Len() != 2 {
+			t.Error(err, rounds, logs.Len())
+		}
+	})
+}
+
 func TestHealthMetrics(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) {

@@ -112,8 +112,8 @@ func Check(c Config, subcommand string) error {
 		if c.PaymentTimeout < time.Second || c.ReservationTTL < time.Second {
 			fault("ORDERGATE_PAYMENT_TIMEOUT and ORDERGATE_RESERVATION_TTL need one second at least")
 		}
-		if c.MaxConnections < 4 {
-			fault("ORDERGATE_PRIMARY_CONNECTIONS needs 4 at least")
+		if c.MaxConnections < 16 {
+			fault("ORDERGATE_PRIMARY_CONNECTIONS needs 16 at least")
 		}
 		_, err := telemetry.Exports(os.Getenv)
 		faults = append(faults, err)

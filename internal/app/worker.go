@@ -61,21 +61,26 @@ func (c *Components) work(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		defer stop()
-		relay.Run(ctx)
-		return nil
+		return c.keepRunning(ctx, relay.Run)
 	})
 	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				if err := panics.Catch(func() error { run(ctx); return nil }); err != nil { // a bug ends one round, not the process
-					c.tel.Log.Error("worker", zap.Error(err))
-					<-time.After(time.Second)
-				}
-			}
-			return nil
-		})
+		g.Go(func() error { return c.keepRunning(ctx, run) })
 	}
 	return g.Wait()
+}
+
+// keepRunning runs a loop until ctx ends. A panic ends one round of it, not the process: the next begins a second later.
+func (c *Components) keepRunning(ctx context.Context, run func(context.Context)) error {
+	for ctx.Err() == nil {
+		if err := panics.Catch(func() error { run(ctx); return nil }); err != nil {
+			c.tel.Log.Error("worker", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
 }
 
 // project repairs the caches of orders that changed: the writer may have died between COMMIT and write-through. Repeating it

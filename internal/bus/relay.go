@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
@@ -191,7 +192,7 @@ func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[str
 	var wg sync.WaitGroup
 	for topic, msgs := range byTopic {
 		wg.Go(func() {
-			err := r.cfg.Publisher.Publish(topic, msgs...)
+			err := panics.Catch(func() error { return r.cfg.Publisher.Publish(topic, msgs...) })
 			if err == nil {
 				return
 			}

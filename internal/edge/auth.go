@@ -57,13 +57,15 @@ type foundKey struct {
 	retry atomic.Pointer[time.Time] // the database failed, and is not asked again before
 }
 
-// NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. static are keys that are valid
-// without a look-up, by their text.
-func NewAuthenticator(find func(context.Context, []byte) (*Key, error), static map[string]*Key, now func() time.Time) *Authenticator {
+// NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. At most twice as many look-ups as
+// concurrent run at once. static are keys that are valid without a look-up, by their text.
+func NewAuthenticator(
+	find func(context.Context, []byte) (*Key, error), concurrent uint, static map[string]*Key, now func() time.Time,
+) *Authenticator {
 	lookUpsOf := func(name string) lookUps {
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
 		return lookUps{cache, guard.New(guard.Config{
-			Name: name, Concurrent: 8, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
+			Name: name, Concurrent: concurrent, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
 		})}
 	}
 	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
@@ -101,8 +103,8 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 	return key, nil
 }
 
-// lookUp asks the database once for all requests with the same key. Eight look-ups run at once for keys that were good, and eight for
-// others; further ones wait for their turn. While the database fails, a key that was good a minute ago still is.
+// lookUp asks the database once for all requests with the same key. As many look-ups run at once for keys that were good as for others;
+// further ones wait for their turn. While the database fails, a key that was good a minute ago still is.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil

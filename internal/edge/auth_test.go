@@ -27,7 +27,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, nil, time.Now)
+		}, 8, nil, time.Now)
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -51,7 +51,7 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 			return nil, errors.New("away")
 		}
 		return &Key{ID: "key_1"}, nil
-	}, nil, func() time.Time { return now })
+	}, 8, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
 		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 1 {
@@ -86,7 +86,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 			<-goOn
 		}
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
-	}, nil, func() time.Time { return time.Unix(now.Load(), 0) })
+	}, 8, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
 	if _, err := a.authenticate(t.Context(), as(key)); err != nil {
 		t.Fatal(err)

@@ -15,7 +15,8 @@ SELECT @account::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::
        a.value ->> 'description', jsonb_build_object('EUR', p.cents, 'CNY', p.cents * 8 / 100 * 100)
 FROM jsonb_array_elements(@sample::jsonb -> 'articles') a
 CROSS JOIN jsonb_array_elements(@sample -> 'series') WITH ORDINALITY s(value, number)
-CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p;
+CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p
+ON CONFLICT (account, mode, sku) DO NOTHING;
 
 -- name: GetProducts :many
 SELECT p.account, p.mode, p.sku, p.name, p.active, p.prices FROM products p
