@@ -799,7 +799,7 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, func() { close(release) })
 	all.Wait()
 	busy.Wait()
-	for _, c := range append(calls, late) {
+	for _, c := range slices.Concat(calls, []*call{late}) {
 		if got := got(c); got != "RATE_003" {
 			t.Error(got, c.err)
 		}

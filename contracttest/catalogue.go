@@ -25,8 +25,11 @@ type goods struct {
 	inactive *api.Product
 }
 
-// enough is the stock for the orders of a run and of a few runs beside it.
-const enough = 20
+const (
+	enough      = 20              // pieces in stock for the orders of a run and of a few runs beside it
+	beyondStock = 1000            // more pieces than parallel runs give back meanwhile
+	maxTotal    = 100_000_000_000 // of an order, in minor units: more is ORD_008
+)
 
 // find looks for something to order, once. Runs begin at different places of the catalogue, so that no product is sold out by
 // being the first.
@@ -77,7 +80,8 @@ func (s *suite) consider(ctx context.Context, p api.Product) {
 		return
 	}
 	var stock api.Inventory
-	if _, ok = s.get(ctx, &stock, call{op: "getInventory", arg: p.Sku}, http.StatusOK); !ok || stock.Available < enough {
+	if _, ok = s.get(ctx, &stock, call{op: "getInventory", arg: p.Sku}, http.StatusOK); !ok || stock.Available < enough ||
+		price.Amount > maxTotal/(stock.Available+beyondStock) {
 		return
 	}
 	if g.main.Sku == "" {

@@ -277,7 +277,7 @@ func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.foundIf(r != nil && (r.DeclineReason == nil || *r.DeclineReason == ""), p.accepted, "/body/rejection/decline_reason", "is empty")
 	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
-	most := g.stock + 1000 // more than parallel runs give back meanwhile
+	most := g.stock + beyondStock
 	if most > 10_000 {
 		return
 	}

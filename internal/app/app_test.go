@@ -12,10 +12,11 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/ordergate/ordergate/internal/pgtest"
-	"github.com/ordergate/ordergate/internal/telemetry"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/telemetry"
 )
 
 // TestHelp: every subcommand answers -h with its own line and its own flags, without settings, servers or a valid environment.

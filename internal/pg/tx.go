@@ -60,17 +60,13 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		ctx, cancel = context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
 		defer cancel()
 	}
-	switch err = tx.Commit(ctx); {
+	err = tx.Commit(ctx)
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
 	case err == nil:
 		return nil
-	case refused(err):
+	case ok && answer.SeverityUnlocalized == "ERROR", errors.Is(err, pgx.ErrTxCommitRollback): // FATAL may follow a commit that took effect
 		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-}
-
-// refused tells whether the server rolled back at COMMIT. A FATAL error may follow a commit that took effect.
-func refused(err error) bool {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && pgErr.SeverityUnlocalized == "ERROR" || errors.Is(err, pgx.ErrTxCommitRollback)
 }
