@@ -47,15 +47,16 @@ type Config struct {
 type Commands struct {
 	writer
 	guard   *guard.Guard
-	lookups chan struct{} // bounds the connections that waiters take from commands
+	lookups chan struct{} // a place for each connection that is kept for look-ups
 }
 
 // New returns Commands. The connections of the pool are shared out, so that nobody waits in the pool and a wait that ends there is the
-// primary's failure: commands have half of them, waiters a quarter, and the rest is for the look-ups of keys and for maintenance.
+// primary's failure: commands have half of them, their look-ups and waiters an eighth, the look-ups of API keys a quarter; the rest is
+// for maintenance.
 func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
-	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/4)), guard: guard.New(guard.Config{
+	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
 		Registry: c.Registry,
 	})}

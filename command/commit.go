@@ -67,7 +67,7 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	var lsn int64
-	err := pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) error {
+	look := func(tx pgx.Tx) (err error) {
 		q := ordersdb.New(tx)
 		if err := q.SetLockTimeout(ctx, resolveLockTime.Milliseconds()); err != nil {
 			return err
@@ -80,12 +80,12 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 		if err := findResults(ctx, q, calls); err != nil {
 			return err
 		}
-		var err error
 		if lsn, err = q.FlushLSN(ctx); err != nil {
 			return err
 		}
 		return q.WaitForStandbys(ctx)
-	})
+	}
+	err := c.lookUp(ctx, func() error { return pg.InTx(ctx, c.cfg.Pool, look) })
 	for _, one := range calls {
 		switch {
 		case err != nil:
@@ -115,7 +115,7 @@ func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
-	if err := ordersdb.New(c.cfg.Pool).WaitForStandbys(ctx); err != nil {
+	if err := c.lookUp(ctx, func() error { return ordersdb.New(c.cfg.Pool).WaitForStandbys(ctx) }); err != nil {
 		for _, one := range known {
 			if one.err == nil {
 				one.finish(Result{}, apierr.E(errcode.SYS006, apierr.Cause(err)))

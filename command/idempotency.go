@@ -75,10 +75,7 @@ func findResults(ctx context.Context, q *ordersdb.Queries, calls []*call) error 
 		}
 		r := Result{
 			Status: int(row.Status), Code: errcode.Code(row.Code), ContentType: row.ContentType, Location: row.Location,
-			Body: view.Body{Bytes: row.Body, ETag: row.Etag}, Replayed: true,
-		}
-		if row.OrderID != nil {
-			r.OrderID = order.ID(*row.OrderID)
+			Body: view.Body{Bytes: row.Body, ETag: row.Etag}, Replayed: true, OrderID: order.ID(row.OrderID),
 		}
 		calls[i].finish(r, nil)
 	}

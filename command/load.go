@@ -139,14 +139,9 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 	}
 	for _, r := range stepRows {
 		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
-			st := &step{name: r.Step, attempt: r.Attempt, status: r.Status, code: r.Code, input: r.Input, stored: true}
-			if r.StartedAt != nil {
-				st.started = *r.StartedAt
-			}
-			if r.FinishedAt != nil {
-				st.finished = *r.FinishedAt
-			}
-			c.steps = append(c.steps, st)
+			c.steps = append(c.steps, &step{
+				name: r.Step, attempt: r.Attempt, status: r.Status, code: r.Code, input: r.Input, started: r.StartedAt, finished: r.FinishedAt, stored: true,
+			})
 		}
 	}
 	return found, nil

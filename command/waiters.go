@@ -72,8 +72,10 @@ func (c *Commands) await(ctx context.Context, owner order.Owner, r Result, withi
 	woken, leave := c.waiters.join(r.OrderID)
 	defer leave()
 	for {
-		if done, ok := c.decidedResult(ctx, owner, r, status, decided); ok {
-			return done
+		result, ok := r, false
+		_ = c.lookUp(ctx, func() error { result, ok = c.decidedResult(ctx, owner, r, status, decided); return nil })
+		if ok {
+			return result
 		}
 		select {
 		case <-ctx.Done():
@@ -84,13 +86,18 @@ func (c *Commands) await(ctx context.Context, owner order.Owner, r Result, withi
 	}
 }
 
-func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Result, status int, decided func(*order.Order) bool) (Result, bool) {
+// lookUp runs f on one of the connections that are kept for look-ups beside the commands.
+func (c *Commands) lookUp(ctx context.Context, f func() error) error {
 	select {
 	case c.lookups <- struct{}{}:
 		defer func() { <-c.lookups }()
+		return f()
 	case <-ctx.Done():
-		return r, false
+		return ctx.Err()
 	}
+}
+
+func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Result, status int, decided func(*order.Order) bool) (Result, bool) {
 	q := ordersdb.New(c.cfg.Pool)
 	id := uuid.UUID(r.OrderID)
 	row, err := q.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})

@@ -12,7 +12,9 @@ import (
 )
 
 const FindResults = `-- name: FindResults :many
-SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.code, k.content_type, k.etag, k.location, k.body, k.order_id, k.created_at FROM idempotency_keys k
+SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.code, k.content_type, k.etag, k.location, k.body,
+       COALESCE(k.order_id, '00000000-0000-0000-0000-000000000000'::uuid)::uuid AS order_id
+FROM idempotency_keys k
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode,
              unnest($3::text[]) AS operation, unnest((SELECT $4::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key
@@ -25,8 +27,23 @@ type FindResultsParams struct {
 	Keys       []string
 }
 
+type FindResultsRow struct {
+	Account     int32
+	Mode        string
+	Operation   string
+	Key         string
+	RequestHash []byte
+	Status      int32
+	Code        string
+	ContentType string
+	Etag        string
+	Location    string
+	Body        []byte
+	OrderID     uuid.UUID
+}
+
 // It must be a later statement than TryLockKeys, so that it sees the commit of the lock's last holder.
-func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]IdempotencyKey, error) {
+func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]FindResultsRow, error) {
 	rows, err := q.db.Query(ctx, FindResults,
 		arg.Accounts,
 		arg.Modes,
@@ -37,9 +54,9 @@ func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]Ide
 		return nil, err
 	}
 	defer rows.Close()
-	var items []IdempotencyKey
+	var items []FindResultsRow
 	for rows.Next() {
-		var i IdempotencyKey
+		var i FindResultsRow
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -53,7 +70,6 @@ func (q *Queries) FindResults(ctx context.Context, arg FindResultsParams) ([]Ide
 			&i.Location,
 			&i.Body,
 			&i.OrderID,
-			&i.CreatedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -10,22 +10,6 @@ import (
 	"github.com/google/uuid"
 )
 
-type IdempotencyKey struct {
-	Account     int32
-	Mode        string
-	Operation   string
-	Key         string
-	RequestHash []byte
-	Status      int32
-	Code        string
-	ContentType string
-	Etag        string
-	Location    string
-	Body        []byte
-	OrderID     *uuid.UUID
-	CreatedAt   time.Time
-}
-
 type OrderEvent struct {
 	Account       int32
 	Mode          string

@@ -14,7 +14,9 @@ import (
 
 const GetSteps = `-- name: GetSteps :many
 
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input, s.started_at, s.finished_at
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input,
+       COALESCE(s.started_at, '0001-01-01T00:00:00Z')::timestamptz AS started_at,
+       COALESCE(s.finished_at, '0001-01-01T00:00:00Z')::timestamptz AS finished_at
 FROM saga_steps s
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
@@ -36,8 +38,8 @@ type GetStepsRow struct {
 	Status     string
 	Code       string
 	Input      string
-	StartedAt  *time.Time
-	FinishedAt *time.Time
+	StartedAt  time.Time
+	FinishedAt time.Time
 }
 
 // The steps of sagas. Only the saga writes them.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -72,13 +73,16 @@ func TestHelp(t *testing.T) {
 
 // TestUnparsableSettings: the message names the variables, all of them.
 func TestUnparsableSettings(t *testing.T) {
-	_, err := ReadConfig([]string{"ORDERGATE_PAYMENT_TIMEOUT=x", "ORDERGATE_PRIMARY_CONNECTIONS=y"}, nil)
+	c, err := ReadConfig([]string{"ORDERGATE_PAYMENT_TIMEOUT=x", "ORDERGATE_PRIMARY_CONNECTIONS=y"}, nil)
+	if c.PaymentTimeout != 30*time.Second || c.MaxConnections != 32 {
+		t.Errorf("a setting that cannot be parsed is judged as %v and %d", c.PaymentTimeout, c.MaxConnections)
+	}
 	for _, want := range []string{"cannot parse ORDERGATE_PAYMENT_TIMEOUT", "cannot parse ORDERGATE_PRIMARY_CONNECTIONS"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	c, err := ReadConfig([]string{"ORDERGATE_PRIMARY_URL=mysql://x", "ORDERGATE_ADDR=:8081", "ORDERGATE_SECRET=short"}, nil)
+	c, err = ReadConfig([]string{"ORDERGATE_PRIMARY_URL=mysql://x", "ORDERGATE_ADDR=:8081", "ORDERGATE_SECRET=short"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

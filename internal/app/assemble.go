@@ -125,7 +125,7 @@ func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registe
 // API makes the server of the API. static are API keys that are valid beside the database's.
 func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	return edge.New(edge.Config{
-		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, max(1, uint(c.cfg.MaxConnections)/16), static, time.Now), Signer: c.signer,
+		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now), Signer: c.signer,
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
 	})
 }

@@ -53,10 +53,13 @@ func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 		for i, e := range all.Errors {
 			if e, ok := errors.AsType[env.ParseError](e); ok {
 				field, _ := reflect.TypeFor[Config]().FieldByName(e.Name)
-				all.Errors[i] = fmt.Errorf("cannot parse %s: %w", field.Tag.Get("env"), e.Err)
+				name := field.Tag.Get("env")
+				all.Errors[i] = fmt.Errorf("cannot parse %s: %w", name, e.Err)
+				delete(set, name) // it has its default then, which no later check complains of
 			}
 		}
 		err = errors.Join(all.Errors...)
+		c, _ = env.ParseAsWithOptions[Config](env.Options{Environment: set})
 	}
 	return c, err
 }
@@ -81,7 +84,7 @@ func Check(c Config, subcommand string) error {
 			_, err = redis.ParseURL(value)
 		}
 		if err != nil || !slices.Contains(schemes, u.Scheme) || schemes[0] == "http" && u.Host == "" { // err may hold the password
-			fault("cannot parse %s: it must be a %s URL", name, strings.Join(schemes, " or "))
+			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
 		}
 	}
 	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || group == "keys" || group == "parked" {

@@ -57,15 +57,15 @@ type foundKey struct {
 	retry atomic.Pointer[time.Time] // the database failed, and is not asked again before
 }
 
-// NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. At most twice as many look-ups as
-// concurrent run at once. static are keys that are valid without a look-up, by their text.
+// NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. As many look-ups as each run at once of
+// keys that were good, and of others. static are keys that are valid without a look-up, by their text.
 func NewAuthenticator(
-	find func(context.Context, []byte) (*Key, error), concurrent uint, static map[string]*Key, now func() time.Time,
+	find func(context.Context, []byte) (*Key, error), each uint, static map[string]*Key, now func() time.Time,
 ) *Authenticator {
 	lookUpsOf := func(name string) lookUps {
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
 		return lookUps{cache, guard.New(guard.Config{
-			Name: name, Concurrent: concurrent, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
+			Name: name, Concurrent: each, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
 		})}
 	}
 	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}

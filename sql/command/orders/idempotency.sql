@@ -6,7 +6,9 @@ SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::b
 
 -- name: FindResults :many
 -- It must be a later statement than TryLockKeys, so that it sees the commit of the lock's last holder.
-SELECT k.* FROM idempotency_keys k
+SELECT k.account, k.mode, k.operation, k.key, k.request_hash, k.status, k.code, k.content_type, k.etag, k.location, k.body,
+       COALESCE(k.order_id, '00000000-0000-0000-0000-000000000000'::uuid)::uuid AS order_id
+FROM idempotency_keys k
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode,
              unnest(@operations::text[]) AS operation, unnest((SELECT @keys::text[])) AS key) w
   ON k.account = w.account AND k.mode = w.mode AND k.operation = w.operation AND k.key = w.key;

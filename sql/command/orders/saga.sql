@@ -2,7 +2,9 @@
 
 -- name: GetSteps :many
 -- The caller holds the orders' locks: only the holder of an order's lock plans its steps.
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input, s.started_at, s.finished_at
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input,
+       COALESCE(s.started_at, '0001-01-01T00:00:00Z')::timestamptz AS started_at,
+       COALESCE(s.finished_at, '0001-01-01T00:00:00Z')::timestamptz AS finished_at
 FROM saga_steps s
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
