@@ -734,8 +734,9 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
 		payload, _ := json.Marshal(reply.Envelope)
 		var after func()
-		if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) (err error) {
-			after, err = raced.Saga(pool).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}})
+		if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+			h, err := raced.Saga(pool).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}}, false)
+			after = h.After
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -39,33 +39,38 @@ func (s *Saga) Consumers() []bus.Consumer {
 type applyReply func(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error)
 
 // handler makes each reply of a batch, no two of one order, events of its order and moves the order's saga on, all in the given
-// transaction. A reply to a step that is already definite changes nothing.
+// transaction. A reply to a step that is already definite changes nothing. With skipLocked it leaves out the replies whose order another
+// transaction holds.
 func (s *Saga) handler(apply applyReply) bus.Handler {
-	return func(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
+	return func(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, _ error) {
 		envelopes := make([]outbox.Envelope, len(msgs))
 		n := needs{orders: make([]order.Ref, len(msgs))}
 		for i, m := range msgs {
 			e, err := outbox.Open(m.Payload)
 			if err != nil {
-				return nil, err
+				return h, err
 			}
 			envelopes[i], n.orders[i] = e, e.Ref()
 		}
-		l, err := load(ctx, tx, n, false)
+		l, err := load(ctx, tx, n, skipLocked)
 		if err != nil {
-			return nil, err
+			return h, err
 		}
 		r := &rows{}
 		for i, e := range envelopes {
 			c, ok := l.orders[e.Ref()]
+			if !ok && skipLocked {
+				h.Blocked = append(h.Blocked, msgs[i])
+				continue
+			}
 			if !ok {
-				return nil, fmt.Errorf("%s of %s: no such order", e.Type, e.OrderID)
+				return h, fmt.Errorf("%s of %s: no such order", e.Type, e.OrderID)
 			}
 			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, Problem: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
 			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
 			moved, err := apply(c, e, rec)
 			if err != nil {
-				return nil, err
+				return h, err
 			}
 			if moved {
 				advance(c, rec)
@@ -73,12 +78,13 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 		}
 		if len(r.orders) == 0 {
-			return nil, nil
+			return h, nil
 		}
 		if err = r.write(ctx, tx); err != nil {
-			return nil, err
+			return h, err
 		}
-		return func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool, r.orders)) }, nil
+		h.After = func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool, r.orders)) }
+		return h, nil
 	}
 }
 

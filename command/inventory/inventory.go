@@ -6,6 +6,7 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,59 +45,73 @@ func (inv *Inventory) Consumers() []bus.Consumer {
 type command struct {
 	outbox.Envelope
 	Command
+	items []order.Item
 }
 
 func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command
-// that has its outcome already gets no second reply.
+// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
-func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
+func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, err error) {
 	commands := make([]command, len(msgs))
 	for i, m := range msgs {
-		c, err := open(m)
-		if err != nil {
-			return nil, err
+		if commands[i], err = open(m); err != nil {
+			return h, err
 		}
-		commands[i] = c
 	}
 	found, err := lockReservations(ctx, tx, pg.Column(commands, command.ref))
 	if err != nil {
-		return nil, err
+		return h, err
 	}
 	var items []order.Item
-	for _, c := range commands {
-		lines := c.Lines
-		if r := found[c.ref()]; r != nil {
-			lines = r.lines
-		}
-		for _, l := range lines {
-			items = append(items, c.ref().item(l))
-		}
+	for i := range commands {
+		commands[i].items = commands[i].itemsOf(found)
+		items = append(items, commands[i].items...)
 	}
 	b := &batch{reservations: found}
-	if b.stock, err = Lock(ctx, tx, items, false); err != nil {
-		return nil, err
+	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
+		return h, err
+	}
+	locked := map[order.Item]bool{}
+	if skipLocked {
+		if locked, err = lockedElsewhere(ctx, tx, items, b.stock); err != nil {
+			return h, err
+		}
 	}
 	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
-		return nil, fmt.Errorf("read clock: %w", err)
+		return h, fmt.Errorf("read clock: %w", err)
 	}
-	for _, c := range commands {
-		inv.decide(b, c)
+	for i, c := range commands {
+		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
+			h.Blocked = append(h.Blocked, msgs[i])
+		} else {
+			inv.decide(b, c)
+		}
 	}
 	if err = b.stock.Write(ctx, tx); err != nil {
-		return nil, err
+		return h, err
 	}
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
-		return nil, err
+		return h, err
 	}
 	if err = outbox.Send(ctx, tx, b.replies); err != nil {
-		return nil, fmt.Errorf("send replies: %w", err)
+		return h, fmt.Errorf("send replies: %w", err)
 	}
-	return inv.cfg.Wake, nil
+	h.After = inv.cfg.Wake
+	return h, nil
+}
+
+// itemsOf are the items that the command moves: those of the reservation if there is one.
+func (c command) itemsOf(found map[ref]*reservation) []order.Item {
+	lines := c.Lines
+	if r := found[c.ref()]; r != nil {
+		lines = r.lines
+	}
+	return pg.Column(lines, c.ref().item)
 }
 
 // open reads a command.

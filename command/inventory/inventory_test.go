@@ -57,7 +57,7 @@ func (f fixture) apply(commands ...sent) error {
 		msgs[i] = bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
 	}
 	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
-		_, err := f.Handle(f.t.Context(), tx, msgs)
+		_, err := f.Handle(f.t.Context(), tx, msgs, false)
 		return err
 	})
 }

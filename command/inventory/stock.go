@@ -59,6 +59,21 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 	return stock, nil
 }
 
+// lockedElsewhere are the items that have a stock row and are not in the stock that was locked without waiting.
+func lockedElsewhere(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock) (map[order.Item]bool, error) {
+	rows, err := inventorydb.New(tx).StockOf(ctx, inventorydb.StockOfParams(itemParams(items)))
+	if err != nil {
+		return nil, fmt.Errorf("look stock up: %w", err)
+	}
+	locked := map[order.Item]bool{}
+	for _, r := range rows {
+		if it := (order.Item{Owner: order.Owner{Account: r.Account, Mode: r.Mode}, SKU: r.Sku}); stock[it] == nil {
+			locked[it] = true
+		}
+	}
+	return locked, nil
+}
+
 // Write stores the levels that moved, one UPDATE of each row, in the transaction that locked them. The error is a level that could not
 // be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
 func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {

@@ -76,30 +76,30 @@ func (p *Payment) Consumers() []bus.Consumer {
 
 // Handle takes a batch of commands, no two of one order, and writes their intents in the given transaction (see Write). Run calls the
 // provider later.
-func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message) (func(), error) {
+func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ bool) (bus.Handled, error) {
 	intents := make([]Intent, len(msgs))
 	for i, m := range msgs {
 		e, err := outbox.Open(m.Payload)
 		if err != nil {
-			return nil, err
+			return bus.Handled{}, err
 		}
 		if e.Type != Requested {
-			return nil, fmt.Errorf("unknown command %q", e.Type)
+			return bus.Handled{}, fmt.Errorf("unknown command %q", e.Type)
 		}
 		in := Intent{Order: e.Ref(), TraceID: e.TraceID}
 		if err = e.Decode(&in.Command); err != nil {
-			return nil, err
+			return bus.Handled{}, err
 		}
 		switch in.Operation {
 		case Authorize:
 			in.ID, in.Deadline = p.cfg.IDs.Mint(p.cfg.Now(), in.Order.Account), p.cfg.Deadline.Seconds()
 		case Capture, Void, Refund:
 		default:
-			return nil, fmt.Errorf("unknown operation %q", in.Operation)
+			return bus.Handled{}, fmt.Errorf("unknown operation %q", in.Operation)
 		}
 		intents[i] = in
 	}
-	return p.wake, Write(ctx, tx, intents)
+	return bus.Handled{After: p.wake}, Write(ctx, tx, intents)
 }
 
 func (p *Payment) wake() {

@@ -143,7 +143,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 			Command{Operation: op, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
 		payload, _ := json.Marshal(m.Envelope)
 		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
-			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}})
+			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
 			return err
 		})
 		if err != nil {

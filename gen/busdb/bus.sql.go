@@ -12,6 +12,21 @@ import (
 	"github.com/google/uuid"
 )
 
+const DeleteInbox = `-- name: DeleteInbox :exec
+DELETE FROM inbox WHERE consumer = $1 AND message_id = ANY ($2::uuid[])
+`
+
+type DeleteInboxParams struct {
+	Consumer   string
+	MessageIds []uuid.UUID
+}
+
+// Takes inbox rows back in the transaction that wrote them.
+func (q *Queries) DeleteInbox(ctx context.Context, arg DeleteInboxParams) error {
+	_, err := q.db.Exec(ctx, DeleteInbox, arg.Consumer, arg.MessageIds)
+	return err
+}
+
 const DeleteOutbox = `-- name: DeleteOutbox :exec
 DELETE FROM outbox WHERE id = ANY ($1::bigint[])
 `

@@ -394,6 +394,45 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const StockOf = `-- name: StockOf :many
+SELECT s.account, s.mode, s.sku FROM stock s
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+`
+
+type StockOfParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type StockOfRow struct {
+	Account int32
+	Mode    string
+	Sku     string
+}
+
+// Which of the items have a stock row, locked or not.
+func (q *Queries) StockOf(ctx context.Context, arg StockOfParams) ([]StockOfRow, error) {
+	rows, err := q.db.Query(ctx, StockOf, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []StockOfRow
+	for rows.Next() {
+		var i StockOfRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.Sku); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const UpdateReservations = `-- name: UpdateReservations :execrows
 UPDATE stock_reservations r SET status = m.status, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,

@@ -80,6 +80,62 @@ func TestLastPieceGoesToOneBuyer(t *testing.T) {
 	g.consistent()
 }
 
+// TestALockedRowDelaysOnlyItsOrders: a session of psql holds a stock row and an order while orders of another sku are placed. Their
+// decisions take as long as before; the blocked ones come once the rows are free.
+func TestALockedRowDelaysOnlyItsOrders(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("HELD", 100)
+	g.stock("FREE", 1000)
+	mean := func(n int) time.Duration {
+		begin := time.Now()
+		for range n {
+			if a := g.do("POST", "/v1/orders", draft("FREE", 1, "pm_ok"), "Prefer", "wait=10"); a.body.Status != "confirmed" {
+				t.Fatal(a.raw)
+			}
+		}
+		return time.Since(begin) / time.Duration(n)
+	}
+	mean(10) // warm
+	before := mean(30)
+	waiting := g.do("POST", "/v1/orders", draft("HELD", 1, ""), "Prefer", "wait=10").body.ID
+	tx, err := g.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = tx.Exec(t.Context(), "SELECT FROM stock WHERE sku = 'HELD' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	held := []string{waiting}
+	if a := g.do("POST", "/v1/orders/"+waiting+"/cancel", nil); a.status != 202 { // its release waits for the stock
+		t.Fatal(a.raw)
+	}
+	for range 8 {
+		held = append(held, g.do("POST", "/v1/orders", draft("HELD", 1, "pm_ok")).body.ID)
+	}
+	during := mean(100)
+	t.Logf("decided after %v, with locked rows beside after %v", before, during)
+	if during > 2*before {
+		t.Errorf("decisions take %.1f times as long beside locked rows", float64(during)/float64(before))
+	}
+	if err = tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range held {
+		want := "confirmed"
+		if i == 0 {
+			want = "cancelled"
+		}
+		for end := time.Now().Add(20 * time.Second); g.do("GET", "/v1/orders/"+id, nil).body.Status != want; <-time.After(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s is not %s once the row is free", id, want)
+			}
+		}
+	}
+	g.consistent()
+}
+
 func TestOneKeyMakesOneOrder(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)

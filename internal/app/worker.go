@@ -26,7 +26,7 @@ import (
 // does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
 // go on.
 func (c *Components) work(ctx context.Context) error {
-	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.Session, c.checkPrimary)
+	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.WorkerSession, c.checkPrimary)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -27,6 +28,7 @@ const (
 	firstDelay  = 50 * time.Millisecond // between tries, doubling
 	handleLimit = 4 * time.Second       // of one transaction; below the relay's limit of a page
 	maxSingle   = 4                     // messages that are handled singly at a time: each takes a connection
+	skipFor     = 2 * time.Second       // time after a lock time-out in which batches skip locked rows instead of waiting for them
 	maxCause    = 4000                  // bytes
 )
 
@@ -40,10 +42,16 @@ type Message struct {
 	received time.Time
 }
 
-// Handler applies messages of different keys, none of which this consumer has handled before, in tx. after, if not nil, runs
-// once tx is committed (write-through, waking the relay); it may be lost in a crash. An error or a panic rolls everything back
+// Handler applies messages of different keys, none of which this consumer has handled before, in tx. With skipLocked it waits for no row:
+// it leaves out, and returns as blocked, the messages whose rows another transaction holds. An error or a panic rolls everything back
 // and the messages come again, singly. It calls no remote part: a transaction has 4 s.
-type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message) (after func(), err error)
+type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message, skipLocked bool) (Handled, error)
+
+// Handled is what a Handler did.
+type Handled struct {
+	After   func()    // runs once tx is committed (write-through, waking the relay); it may be lost in a crash. May be nil
+	Blocked []Message // nothing of them was written: they come again
+}
 
 // Consumer is one subscription with its handler. Name is stored in the inbox and never changes. Prepare, if not nil, runs before
 // the transaction, for effects elsewhere that may be repeated. Its error counts as one of Handle; it is ErrTransient if a later try may
@@ -55,12 +63,15 @@ type Consumer struct {
 	Handle      Handler
 	Prepare     func(ctx context.Context, msgs []Message) error
 	Log         *zap.Logger
+
+	skipUntil time.Time // batches skip locked rows until then
 }
 
 // Consume handles the messages of a topic until ctx ends, then finishes what runs, nacks what it has not begun and returns nil.
 //
 // It takes a message and whatever else waits, at most 64 and one of a key, and writes their inbox rows and effects in one
-// transaction; a message is acked only after its COMMIT. If that fails each is handled singly: after a transient error
+// transaction; a message is acked only after its COMMIT. After a lock time-out it is done again without the messages whose rows are
+// locked: these are nacked at once, so that they delay no other. After another failure each is handled singly: after a transient error
 // (ErrTransient, pg.Infrastructure) it is nacked and comes again; after five other errors it is parked with the cause, and so are
 // later ones of its key, until RetryParked. One event per message is logged, without its payload.
 func Consume(ctx context.Context, c Consumer) error {
@@ -185,9 +196,16 @@ func (c *Consumer) resolve(m Message, outcome string, err error) {
 		zap.String("key", m.Key), zap.String("outcome", outcome), zap.Duration("duration", time.Since(m.received)), zap.Error(err))
 }
 
+// errLocked is the cause of a message that is nacked because another transaction holds a row that it needs.
+var errLocked = errors.New("a row is locked")
+
 // batch resolves the messages, or returns those that are to be handled singly; err counts as the first try of a single one.
 func (c *Consumer) batch(ctx context.Context, batch []Message) (failed []Message, err error) {
-	outcomes, err := c.attempt(ctx, batch, nil)
+	outcomes, err := c.attempt(ctx, batch, nil, time.Now().Before(c.skipUntil))
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == pg.LockNotAvailable {
+		c.skipUntil = time.Now().Add(skipFor)
+		outcomes, err = c.attempt(ctx, batch, nil, true)
+	}
 	if err != nil && (!transient(err) || pg.Contention(err) || errors.Is(err, context.DeadlineExceeded)) {
 		if len(batch) > 1 {
 			err = nil
@@ -195,7 +213,11 @@ func (c *Consumer) batch(ctx context.Context, batch []Message) (failed []Message
 		return batch, err
 	}
 	for i, m := range batch { // after an error: the database is away, a try of each would fail as well
-		c.resolve(m, outcomes[i], err)
+		cause := err
+		if outcomes[i] == nacked {
+			cause = cmp.Or(err, errLocked)
+		}
+		c.resolve(m, outcomes[i], cause)
 	}
 	return nil, nil
 }
@@ -206,7 +228,7 @@ func (c *Consumer) handleSingly(ctx context.Context, m Message, slots chan struc
 	attempt := func(cause error) {
 		slots <- struct{}{}
 		defer func() { <-slots }()
-		outcomes, failed := c.attempt(ctx, []Message{m}, cause)
+		outcomes, failed := c.attempt(ctx, []Message{m}, cause, false)
 		outcome, err = outcomes[0], cmp.Or(failed, cause)
 	}
 	for try, delay := 1, firstDelay; ctx.Err() == nil; try, delay = try+1, 2*delay {
@@ -226,8 +248,8 @@ func (c *Consumer) handleSingly(ctx context.Context, m Message, slots chan struc
 }
 
 // attempt handles the messages in one transaction, also past the end of ctx, and returns the outcome of each: nacked unless the
-// transaction is committed. With a cause it parks them instead.
-func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (outcomes []string, err error) {
+// transaction is committed, and if they are blocked. With a cause it parks them instead.
+func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, skipLocked bool) (outcomes []string, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
 	if c.Prepare != nil && cause == nil {
@@ -236,7 +258,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 	var after func()
 	if err == nil {
 		err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) (err error) {
-			outcomes, after, err = c.apply(ctx, tx, batch, cause)
+			outcomes, after, err = c.apply(ctx, tx, batch, cause, skipLocked)
 			return err
 		})
 	}
@@ -252,7 +274,9 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error) (o
 }
 
 // apply writes the inbox rows of the messages, and the effects of those that are fresh.
-func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause error) (outcomes []string, after func(), err error) {
+func (c *Consumer) apply(
+	ctx context.Context, tx pgx.Tx, batch []Message, cause error, skipLocked bool,
+) (outcomes []string, after func(), err error) {
 	q := busdb.New(tx)
 	fresh, err := q.InsertInbox(ctx, busdb.InsertInboxParams{
 		Consumer:   c.Name,
@@ -282,13 +306,22 @@ func (c *Consumer) apply(ctx context.Context, tx pgx.Tx, batch []Message, cause 
 			}
 		}
 	}
-	if msgs != nil && c.Handle != nil {
-		err = panics.Catch(func() (err error) {
-			after, err = c.Handle(ctx, tx, msgs)
-			return err
-		})
+	if msgs == nil || c.Handle == nil {
+		return outcomes, nil, nil
 	}
-	return outcomes, after, err
+	var h Handled
+	if err = panics.Catch(func() (err error) {
+		h, err = c.Handle(ctx, tx, msgs, skipLocked)
+		return err
+	}); err != nil || len(h.Blocked) == 0 {
+		return outcomes, h.After, err
+	}
+	for _, m := range h.Blocked {
+		outcomes[slices.IndexFunc(batch, func(o Message) bool { return o.ID == m.ID })] = nacked
+	}
+	return outcomes, h.After, q.DeleteInbox(ctx, busdb.DeleteInboxParams{
+		Consumer: c.Name, MessageIds: pg.Column(h.Blocked, func(m Message) uuid.UUID { return m.ID }),
+	})
 }
 
 // park stores a message with the cause, as far as PostgreSQL can store its text.

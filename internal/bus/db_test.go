@@ -176,13 +176,13 @@ func (f *fixture) relay(pub message.Publisher) (r *Relay, stop func()) {
 }
 
 // effect is the usual handler.
-func effect(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+func effect(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 	for _, m := range msgs {
 		if _, err := tx.Exec(ctx, `INSERT INTO effects (consumer, key, payload) VALUES ('c', $1, $2)`, m.Key, string(m.Payload)); err != nil {
-			return nil, err
+			return Handled{}, err
 		}
 	}
-	return nil, nil
+	return Handled{}, nil
 }
 
 func (f *fixture) effects(key string) string {
@@ -265,16 +265,16 @@ func testConsumers(t *testing.T, open func() transport) {
 		var poison atomic.Bool
 		var tries atomic.Int32
 		poison.Store(true)
-		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 			for _, m := range msgs {
 				if string(m.Payload) == "bad" && poison.Load() {
 					if len(msgs) == 1 {
 						tries.Add(1)
 					}
-					return nil, errors.New("cannot be handled\x00\xff")
+					return Handled{}, errors.New("cannot be handled\x00\xff")
 				}
 			}
-			return effect(ctx, tx, msgs)
+			return effect(ctx, tx, msgs, false)
 		})
 		_, stop := f.relay(f.pub)
 		f.send("p/bad", "p/1", "q/0", "r/0", "q/1", "p/2", "r/1")
@@ -343,16 +343,16 @@ func testConsumers(t *testing.T, open func() transport) {
 	})
 
 	run("a panic is parked, a torn payload too", func(f *fixture) {
-		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 			for _, m := range msgs {
 				switch string(m.Payload) {
 				case "panic":
 					panic("out of luck")
 				case "torn":
-					return nil, fmt.Errorf("decode: %w", io.ErrUnexpectedEOF)
+					return Handled{}, fmt.Errorf("decode: %w", io.ErrUnexpectedEOF)
 				}
 			}
-			return effect(ctx, tx, msgs)
+			return effect(ctx, tx, msgs, false)
 		})
 		f.relay(f.pub)
 		f.send("a/panic", "b/torn", "c/0")
@@ -391,12 +391,12 @@ func testConsumers(t *testing.T, open func() transport) {
 	} {
 		run(name+" is nacked and comes again, in order", func(f *fixture) {
 			var tries atomic.Int32
-			f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
-				after, err := effect(ctx, tx, msgs)
+			f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
+				h, err := effect(ctx, tx, msgs, false)
 				if slices.ContainsFunc(msgs, func(m Message) bool { return m.Key == "a" }) && tries.Add(1) <= 3 {
 					err = fail(ctx, tx)
 				}
-				return after, err
+				return h, err
 			})
 			f.relay(f.pub)
 			f.send("a/0", "a/1", "b/0", "b/1")
@@ -409,13 +409,70 @@ func testConsumers(t *testing.T, open func() transport) {
 		})
 	}
 
+	run("a message whose row is locked comes again at once, and delays no other", func(f *fixture) {
+		f.exec("CREATE TABLE rows (key text PRIMARY KEY)")
+		f.exec("INSERT INTO rows VALUES ('a'), ('b'), ('c')")
+		holder, err := f.pool.Begin(f.Context())
+		if err != nil {
+			f.Fatal(err)
+		}
+		defer func() { _ = holder.Rollback(context.WithoutCancel(f.Context())) }()
+		if _, err = holder.Exec(f.Context(), "SELECT FROM rows WHERE key = 'a' FOR UPDATE"); err != nil {
+			f.Fatal(err)
+		}
+		var waited atomic.Int32
+		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, skipLocked bool) (h Handled, err error) {
+			free := []Message{}
+			for _, m := range msgs {
+				if skipLocked {
+					tag, err := tx.Exec(ctx, "SELECT FROM rows WHERE key = $1 FOR UPDATE SKIP LOCKED", m.Key)
+					if err != nil {
+						return h, err
+					}
+					if tag.RowsAffected() == 0 {
+						h.Blocked = append(h.Blocked, m)
+						continue
+					}
+				} else {
+					waited.Add(1)
+					if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '50ms'"); err != nil {
+						return h, err
+					}
+					if _, err := tx.Exec(ctx, "SELECT FROM rows WHERE key = $1 FOR UPDATE", m.Key); err != nil {
+						return h, err
+					}
+				}
+				free = append(free, m)
+			}
+			_, err = effect(ctx, tx, free, false)
+			return h, err
+		})
+		f.relay(f.pub)
+		f.send("a/0", "b/0", "c/0", "a/1")
+		f.until("the others", func() bool { return f.effects("b") == "0" && f.effects("c") == "0" })
+		f.send("b/1")
+		f.until("a later one", func() bool { return f.effects("b") == "0 1" })
+		f.until("a second try", func() bool { return f.outcomes("a")[nacked] >= 2 })
+		if n := f.count("SELECT count(*) FROM inbox"); f.effects("a") != "" || n != 3 {
+			f.Errorf("effects of the blocked %q, %d inbox rows", f.effects("a"), n)
+		}
+		if err = holder.Rollback(f.Context()); err != nil {
+			f.Fatal(err)
+		}
+		f.untilEmpty()
+		f.expect("a", f.effects("a"), "0 1")
+		if got := f.outcomes("a"); got[parked] != 0 || got[handled] != 2 {
+			f.Errorf("outcomes %v", got)
+		}
+	})
+
 	run("at the end a running handler commits and acks, and after runs once it is visible", func(f *fixture) {
 		entered, leave, seen := make(chan struct{}), make(chan struct{}), make(chan int, 1)
-		stop := f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+		stop := f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 			close(entered)
 			<-leave
-			_, err := effect(ctx, tx, msgs)
-			return func() { seen <- f.count(`SELECT count(*) FROM effects`); panic("late") }, err
+			_, err := effect(ctx, tx, msgs, false)
+			return Handled{After: func() { seen <- f.count(`SELECT count(*) FROM effects`); panic("late") }}, err
 		})
 		f.relay(f.pub)
 		f.send("a/0")
@@ -471,7 +528,7 @@ func TestConsumeManyOfAKey(t *testing.T) {
 		in <- m
 	}
 	var failures atomic.Int32
-	f.consume(in, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+	f.consume(in, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 		seen := map[string]bool{}
 		for _, m := range msgs {
 			if seen[m.Key] {
@@ -479,10 +536,10 @@ func TestConsumeManyOfAKey(t *testing.T) {
 			}
 			seen[m.Key] = true
 			if m.Key == "a" && failures.Add(1) <= 3 {
-				return nil, errors.New("not yet")
+				return Handled{}, errors.New("not yet")
 			}
 		}
-		return effect(ctx, tx, msgs)
+		return effect(ctx, tx, msgs, false)
 	})
 	for _, m := range page {
 		select {
@@ -508,9 +565,9 @@ func TestConsumeStops(t *testing.T) {
 	in <- page[0]
 	in <- page[1]
 	tried := make(chan struct{}, maxTries)
-	stop := f.consume(in, func(context.Context, pgx.Tx, []Message) (func(), error) {
+	stop := f.consume(in, func(context.Context, pgx.Tx, []Message, bool) (Handled, error) {
 		tried <- struct{}{}
-		return nil, errors.New("never")
+		return Handled{}, errors.New("never")
 	})
 	<-tried
 	stop()
@@ -747,9 +804,9 @@ func BenchmarkHop(b *testing.B) {
 	l := NewLanes(nil)
 	f := setup(b, func() transport { return transport{pub: l, sub: l} })
 	done := make(chan struct{}, 1)
-	f.consume(l, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
-		_, err := effect(ctx, tx, msgs)
-		return func() { done <- struct{}{} }, err
+	f.consume(l, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
+		_, err := effect(ctx, tx, msgs, false)
+		return Handled{After: func() { done <- struct{}{} }}, err
 	})
 	r, _ := f.relay(l)
 	var took []time.Duration
@@ -778,13 +835,13 @@ func BenchmarkDrain(b *testing.B) {
 		}
 		f.send(msgs...)
 	}
-	f.consume(l, func(ctx context.Context, tx pgx.Tx, msgs []Message) (func(), error) {
+	f.consume(l, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
 		keys, payloads := make([]string, len(msgs)), make([]string, len(msgs))
 		for i, m := range msgs {
 			keys[i], payloads[i] = m.Key, string(m.Payload)
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO effects (consumer, key, payload) SELECT 'c', unnest($1::text[]), unnest($2::text[])`, keys, payloads)
-		return nil, err
+		return Handled{}, err
 	})
 	b.ResetTimer()
 	f.relay(l)

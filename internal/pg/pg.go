@@ -12,29 +12,35 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most. A query is planned once a
+// Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most, and wait 300 ms
+// for a lock. A query is planned once a
 // connection, for any parameters: all our queries look rows up or walk an index, and a plan that was made while a table was empty must do
 // so when it is full (TestEveryCachedPlanIsAnIndexLookUp). The server ends a session that is idle in a transaction for 5 s; the
 // relay sets more.
 var Session = map[string]string{
-	"role": "ordergate_app", "timezone": "UTC", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
+	"role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
 	"plan_cache_mode": "force_generic_plan",
 	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
 // ReadSession is the Session of the read side: PostgreSQL refuses every write with ReadOnlyTransaction.
-var ReadSession = func() map[string]string {
+var ReadSession = with("default_transaction_read_only", "on")
+
+// WorkerSession is the Session of the worker, which has other messages to handle than those that wait for a row.
+var WorkerSession = with("lock_timeout", "50ms")
+
+func with(name, value string) map[string]string {
 	s := maps.Clone(Session)
-	s["default_transaction_read_only"] = "on"
+	s[name] = value
 	return s
-}()
+}
 
 // connectLimit bounds connecting, and the check of a new connection.
 const connectLimit = 3 * time.Second
 
-// Connect makes a pool with the settings of session, Session or ReadSession, which connects at its first use. lock_timeout is 300 ms, and
-// the server drops an unreachable client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not
-// nil, sees each new connection and may refuse it. An error means that url is unusable; it does not contain url.
+// Connect makes a pool with the settings of session, one of the above, which connects at its first use. The server drops an unreachable
+// client within 5 s. Every call needs a deadline: the pool does not notice a silent server. check, if not nil, sees each new connection
+// and may refuse it. An error means that url is unusable; it does not contain url.
 func Connect(ctx context.Context, url string, size int32, session map[string]string,
 	check func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	c, err := pgxpool.ParseConfig(url)
@@ -46,7 +52,7 @@ func Connect(ctx context.Context, url string, size int32, session map[string]str
 	c.ConnConfig.Tracer = otelpgx.NewTracer()
 	maps.Copy(c.ConnConfig.RuntimeParams, session)
 	maps.Copy(c.ConnConfig.RuntimeParams, map[string]string{
-		"application_name": "ordergate", "lock_timeout": "300ms",
+		"application_name": "ordergate",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
 	})
 	if check != nil {

@@ -45,6 +45,10 @@ LIMIT @page_size::integer;
 -- name: DeleteOutbox :exec
 DELETE FROM outbox WHERE id = ANY (@ids::bigint[]);
 
+-- name: DeleteInbox :exec
+-- Takes inbox rows back in the transaction that wrote them.
+DELETE FROM inbox WHERE consumer = @consumer AND message_id = ANY (@message_ids::uuid[]);
+
 -- name: InsertInbox :many
 -- Writes the inbox rows of the messages and returns those that the consumer had not handled before. behind: an earlier message of its
 -- key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and

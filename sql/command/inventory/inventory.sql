@@ -51,6 +51,12 @@ JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::te
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;
 
+-- name: StockOf :many
+-- Which of the items have a stock row, locked or not.
+SELECT s.account, s.mode, s.sku FROM stock s
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku;
+
 -- name: MoveStock :execrows
 -- Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
 UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
