@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,8 +30,9 @@ const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
 	// may claim the call.
 	tryLimit = 3 * time.Second
-	// concurrency bounds the concurrent requests of one process.
-	concurrency = 64
+	// concurrency bounds the concurrent requests of one process; half of it those that were tried before. So however many requests hang,
+	// a call waits for its first try no longer than one try lasts.
+	concurrency = 256
 	// pollEvery bounds how late a call is seen that another process made due.
 	pollEvery = 100 * time.Millisecond
 	// writeLimit bounds a statement to a database that may have fallen silent.
@@ -55,6 +57,7 @@ type Payment struct {
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
+	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.
@@ -63,10 +66,19 @@ func New(c Config) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), guard: guard.New(guard.Config{
-		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry,
-		Failure: func(err error) bool { _, ok := errors.AsType[doubtError](err); return ok },
-	})}, nil
+	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1)}
+	payment.guard = guard.New(guard.Config{
+		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: payment.providerFailed,
+	})
+	return payment, nil
+}
+
+// providerFailed tells the breaker what is the provider's failure: an operation in doubt, unless another one had a definite outcome
+// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries.
+func (p *Payment) providerFailed(err error) bool {
+	_, doubt := errors.AsType[doubtError](err)
+	good := p.lastGood.Load()
+	return doubt && (good == nil || time.Since(*good) > tryLimit)
 }
 
 // Consumers are the context's subscriptions.
@@ -114,11 +126,11 @@ func (p *Payment) wake() {
 func (p *Payment) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	slots := make(chan struct{}, concurrency) // an element for each request in flight
+	first, again := make(chan struct{}, concurrency), make(chan struct{}, concurrency/2) // an element for each request in flight
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		free := cap(slots) - len(slots)
+		free := paymentdb.ClaimCallsParams{MaxCalls: int32(cap(first) - len(first)), MaxRepeated: int32(cap(again) - len(again))}
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
@@ -127,16 +139,21 @@ func (p *Payment) Run(ctx context.Context) {
 			tick.Reset(pollEvery)
 		}
 		for _, c := range claimed {
-			slots <- struct{}{}
+			first <- struct{}{}
+			if c.Tries > 1 {
+				again <- struct{}{}
+			}
 			running.Go(func() {
 				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
 					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
 				}
-				<-slots
+				if <-first; c.Tries > 1 {
+					<-again
+				}
 				p.wake()
 			})
 		}
-		if len(claimed) == free && free > 0 {
+		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
 			continue
 		}
 		select {
@@ -148,13 +165,13 @@ func (p *Payment) Run(ctx context.Context) {
 	}
 }
 
-func (p *Payment) claim(ctx context.Context, free int) ([]paymentdb.ClaimCallsRow, error) {
-	if free == 0 {
+func (p *Payment) claim(ctx context.Context, free paymentdb.ClaimCallsParams) ([]paymentdb.ClaimCallsRow, error) {
+	if free.MaxCalls == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	return paymentdb.New(p.cfg.Pool).ClaimCalls(ctx, int32(free))
+	return paymentdb.New(p.cfg.Pool).ClaimCalls(ctx, free)
 }
 
 // try makes one request for a claimed call and stores its outcome. Past the deadline it cancels the key instead, unless no request
@@ -185,6 +202,9 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			}
 			return err
 		})
+		if err == nil {
+			p.lastGood.Store(new(time.Now()))
+		}
 	}
 	if op := Operation(c.Operation); err == nil && o.code != "" && (op == Void || op == Refund) {
 		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // the saga shows it, and it is tried without end

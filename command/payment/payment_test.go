@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -187,6 +188,91 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	}
 	if asked.Load() < 4 {
 		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+// TestHangingPaymentsDelayNoOther: 150 authorizations that the provider never answers have their first tries when others come. Those have
+// theirs beside them, and the breaker stays closed: the provider is well.
+func TestHangingPaymentsDelayNoOther(t *testing.T) {
+	t.Parallel()
+	var hanging, tried atomic.Int32
+	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var op struct {
+			Kind        string          `json:"kind"`
+			Payment     string          `json:"payment"`
+			Amount      json.RawMessage `json:"amount"`
+			MethodToken string          `json:"method_token"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&op)
+		if op.MethodToken == "hangs" {
+			hanging.Add(1)
+			<-r.Context().Done()
+			tried.Add(1)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"key":%q,"kind":%q,"payment":%q,"amount":%s,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`,
+			r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], op.Kind, op.Payment, op.Amount)
+	}))
+	defer psp.Close()
+	db, registry := pgtest.New(t), prometheus.NewRegistry()
+	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop(), Registry: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+	authorize := func(n int, token string) {
+		t.Helper()
+		intents := make([]Intent, n)
+		for i := range intents {
+			intents[i] = Intent{
+				Command: Command{Operation: Authorize, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: token},
+				Order:   order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, TraceID: "t", Deadline: 60, ID: ids.Mint(time.Now(), 1),
+			}
+		}
+		if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error { return Write(t.Context(), tx, intents) }); err != nil {
+			t.Fatal(err)
+		}
+		p.wake()
+	}
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		for end, tick := time.Now().Add(20*time.Second), time.Tick(5*time.Millisecond); !ok(); <-tick {
+			if time.Now().After(end) {
+				t.Fatal("never: ", what)
+			}
+		}
+	}
+	authorized := func() (n int) {
+		t.Helper()
+		if err := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM payments WHERE status = 'authorized'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	authorize(150, "hangs")
+	until("150 hang", func() bool { return hanging.Load() == 150 })
+	good := 0
+	for tried.Load() < 200 { // until some of them hang for the second time
+		good++
+		authorize(1, "pm_ok")
+		until("a good one is authorized", func() bool { return authorized() == good })
+		if n := hanging.Load() - tried.Load(); good < 10 && n != 150 {
+			t.Fatalf("%d good payments took longer than a try: %d hang now", good, n)
+		}
+		<-time.After(100 * time.Millisecond) // few enough for the breaker to see the others
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "ordergate_breaker_open" && f.GetMetric()[0].GetGauge().GetValue() != 0 {
+			t.Error("the breaker is open while the provider does all good payments")
+		}
 	}
 }
 

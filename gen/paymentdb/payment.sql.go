@@ -44,10 +44,16 @@ func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsPa
 }
 
 const ClaimCalls = `-- name: ClaimCalls :many
-WITH due AS (
+WITH new AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
-    WHERE next_at <= now()
+    WHERE next_at <= now() AND tries = 0
     ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+), repeated AS (
+    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    WHERE next_at <= now() AND tries > 0
+    ORDER BY next_at LIMIT $2::integer FOR UPDATE SKIP LOCKED
+), due AS (
+    (SELECT account, mode, order_id, operation, attempt FROM new UNION ALL SELECT account, mode, order_id, operation, attempt FROM repeated) LIMIT $1::integer
 ), claimed AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
@@ -60,6 +66,11 @@ SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, 
 FROM claimed c
 JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt
 `
+
+type ClaimCallsParams struct {
+	MaxCalls    int32
+	MaxRepeated int32
+}
 
 type ClaimCallsRow struct {
 	Account     int32
@@ -78,10 +89,10 @@ type ClaimCallsRow struct {
 	MethodToken string
 }
 
-// Claims due calls for one try each. For 5 s, the lease, no other worker claims them: next_at is its end. The fence refuses a late result
-// of an earlier holder.
-func (q *Queries) ClaimCalls(ctx context.Context, maxCalls int32) ([]ClaimCallsRow, error) {
-	rows, err := q.db.Query(ctx, ClaimCalls, maxCalls)
+// Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
+// its end. The fence refuses a late result of an earlier holder.
+func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]ClaimCallsRow, error) {
+	rows, err := q.db.Query(ctx, ClaimCalls, arg.MaxCalls, arg.MaxRepeated)
 	if err != nil {
 		return nil, err
 	}

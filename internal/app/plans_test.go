@@ -403,8 +403,8 @@ var compared = regexp.MustCompile(`\(+(\w+)\)?(?:::\w+)? (=|<=?|>=?) `)
 // walksOf names the scans under a node that walk. A look-up compares the first columns of an index by equality, and one of them is neither
 // account nor mode. Any other scan must end by a LIMIT above it, pass over no row, and compare at most one more column, by range.
 func (p *planned) walksOf(n plan, limited bool) (walks []string) {
-	if n.Filter == p.partial[n.Index] { // every row of the index passes it
-		n.Filter = ""
+	if predicate := p.partial[n.Index]; strings.Contains(predicate, n.Filter) && !strings.Contains(predicate, " OR ") {
+		n.Filter = "" // every row of the index passes it
 	}
 	switch n.NodeType {
 	case "Limit":

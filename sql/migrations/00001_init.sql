@@ -272,7 +272,8 @@ CREATE TABLE payment_calls (
     trace_id    text NOT NULL,
     PRIMARY KEY (account, mode, order_id, operation, attempt)
 );
-CREATE INDEX payment_calls_due ON payment_calls (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
+CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;

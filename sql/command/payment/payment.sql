@@ -46,12 +46,18 @@ FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
--- Claims due calls for one try each. For 5 s, the lease, no other worker claims them: next_at is its end. The fence refuses a late result
--- of an earlier holder.
-WITH due AS (
+-- Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
+-- its end. The fence refuses a late result of an earlier holder.
+WITH new AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
-    WHERE next_at <= now()
+    WHERE next_at <= now() AND tries = 0
     ORDER BY next_at LIMIT @max_calls::integer FOR UPDATE SKIP LOCKED
+), repeated AS (
+    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    WHERE next_at <= now() AND tries > 0
+    ORDER BY next_at LIMIT @max_repeated::integer FOR UPDATE SKIP LOCKED
+), due AS (
+    (SELECT * FROM new UNION ALL SELECT * FROM repeated) LIMIT @max_calls::integer
 ), claimed AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
