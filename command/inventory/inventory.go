@@ -188,12 +188,17 @@ func (inv *Inventory) decide(b *batch, c command) {
 const expireBatch = 100
 
 // Expire sends an Expire command for each held reservation whose time is over by the database's clock, once, up to a hundred in one
-// transaction, and returns how many. It may run in several processes. It has 5 s, as the database may have fallen silent.
+// transaction, and returns how many. Reservations that a jump of that clock left in the far future get their time anew. It may run in
+// several processes. It has 5 s, as the database may have fallen silent.
 func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err = pg.InTx(ctx, inv.cfg.Pool, func(tx pgx.Tx) error {
-		rows, err := inventorydb.New(tx).ClaimExpired(ctx, expireBatch)
+		q := inventorydb.New(tx)
+		if _, err := q.RearmReservations(ctx, inv.cfg.TTL.Seconds()); err != nil {
+			return fmt.Errorf("after a jump of the database's clock: %w", err)
+		}
+		rows, err := q.ClaimExpired(ctx, expireBatch)
 		if n = len(rows); err != nil || n == 0 {
 			return err
 		}

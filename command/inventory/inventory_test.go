@@ -179,6 +179,35 @@ func TestExpireIsDecidedOnTheStatus(t *testing.T) {
 	}
 }
 
+// A jump of the database's clock leaves reservations that were made in the future. They last as long as they were to; one that was made
+// under a longer time of life keeps it.
+func TestReservationsSurviveAJumpOfTheClock(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 5)
+	jumped, longer := ids.Mint(time.Now(), 1), ids.Mint(time.Now(), 1)
+	f.handle(reserve(jumped, 1), reserve(longer, 1))
+	for id, statement := range map[order.ID]string{
+		jumped: "UPDATE stock_reservations SET created_at = created_at + interval '5 hours', expires_at = expires_at + interval '5 hours' WHERE order_id = $1",
+		longer: "UPDATE stock_reservations SET expires_at = expires_at + interval '5 hours' WHERE order_id = $1",
+	} {
+		if _, err := f.cfg.Pool.Exec(t.Context(), statement, id[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := f.Expire(t.Context()); n != 0 || err != nil {
+		t.Error(n, err)
+	}
+	left := func(id order.ID) (hours float64) {
+		if err := f.cfg.Pool.QueryRow(t.Context(), "SELECT extract(epoch FROM expires_at - now()) / 3600 FROM stock_reservations WHERE order_id = $1", id[:]).Scan(&hours); err != nil {
+			t.Fatal(err)
+		}
+		return hours
+	}
+	if j, l := left(jumped), left(longer); j > 1.01 || j < 0.9 || l < 5 { // the time of life is an hour
+		t.Errorf("they last %.2f and %.2f hours", j, l)
+	}
+}
+
 // A hand in the database may leave a reservation whose stock cannot be moved. It fails alone, in its own command.
 func TestStockThatCannotBeMovedIsAnError(t *testing.T) {
 	t.Parallel()

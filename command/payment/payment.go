@@ -35,6 +35,8 @@ const (
 	concurrency = 256
 	// pollEvery bounds how late a call is seen that another process made due.
 	pollEvery = 100 * time.Millisecond
+	// rearmEvery bounds how long a call stands still after a jump of the database's clock.
+	rearmEvery = 10 * time.Second
 	// writeLimit bounds a statement to a database that may have fallen silent.
 	writeLimit = 5 * time.Second
 )
@@ -126,11 +128,12 @@ func (p *Payment) wake() {
 func (p *Payment) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	first, again := make(chan struct{}, concurrency), make(chan struct{}, concurrency/2) // an element for each request in flight
+	slots, repeated := make(chan struct{}, concurrency), make(chan struct{}, concurrency/2) // an element for each request in flight
+	rearm := time.Tick(rearmEvery)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		free := paymentdb.ClaimCallsParams{MaxCalls: int32(cap(first) - len(first)), MaxRepeated: int32(cap(again) - len(again))}
+		free := paymentdb.ClaimCallsParams{MaxCalls: int32(cap(slots) - len(slots)), MaxRepeated: int32(cap(repeated) - len(repeated))}
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
@@ -139,16 +142,16 @@ func (p *Payment) Run(ctx context.Context) {
 			tick.Reset(pollEvery)
 		}
 		for _, c := range claimed {
-			first <- struct{}{}
+			slots <- struct{}{}
 			if c.Tries > 1 {
-				again <- struct{}{}
+				repeated <- struct{}{}
 			}
 			running.Go(func() {
 				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
 					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
 				}
-				if <-first; c.Tries > 1 {
-					<-again
+				if <-slots; c.Tries > 1 {
+					<-repeated
 				}
 				p.wake()
 			})
@@ -161,8 +164,23 @@ func (p *Payment) Run(ctx context.Context) {
 			return
 		case <-p.due:
 		case <-tick.C:
+		case <-rearm:
+			if err := p.rearm(ctx); err != nil && ctx.Err() == nil {
+				p.cfg.Log.Error("make calls due again", zap.Error(err))
+			}
 		}
 	}
+}
+
+// rearm makes the calls due that a jump of the database's clock left in the far future.
+func (p *Payment) rearm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	n, err := paymentdb.New(p.cfg.Pool).RearmCalls(ctx, p.cfg.Deadline.Seconds())
+	if n > 0 {
+		p.cfg.Log.Warn("the database's clock has jumped", zap.Int64("calls", n))
+	}
+	return err
 }
 
 func (p *Payment) claim(ctx context.Context, free paymentdb.ClaimCallsParams) ([]paymentdb.ClaimCallsRow, error) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -273,6 +275,47 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 		if f.GetName() == "ordergate_breaker_open" && f.GetMetric()[0].GetGauge().GetValue() != 0 {
 			t.Error("the breaker is open while the provider does all good payments")
 		}
+	}
+}
+
+// A jump of the database's clock leaves times in the far future. They become due, and the deadlines are as long as they were to be.
+func TestCallsSurviveAJumpOfTheClock(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: time.Now, ProviderURL: "http://127.0.0.1:1", Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	intents := make([]Intent, 3)
+	for i := range intents {
+		intents[i] = Intent{Command: Command{Operation: Authorize, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}},
+			Order: order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, TraceID: strconv.Itoa(i), Deadline: 60, ID: ids.Mint(time.Now(), 1)}
+	}
+	if err = pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error { return Write(t.Context(), tx, intents) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', deadline = deadline + interval '1 hour' WHERE trace_id = '0'",
+		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', tries = 3 WHERE trace_id = '1'",
+		"UPDATE payment_calls SET next_at = next_at + interval '30 seconds', tries = 9 WHERE trace_id = '2'", // as the longest delay sets it
+	} {
+		if _, err = db.Pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := paymentdb.New(db.Pool)
+	before, err := q.CallsHealth(t.Context())
+	if err = errors.Join(err, p.rearm(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	after, err := q.CallsHealth(t.Context())
+	if err != nil || before < 3000 || after > 30 {
+		t.Errorf("they stand still for %.0f s, and for %.0f s after that: %v", before, after, err)
+	}
+	var due string
+	if err = db.Pool.QueryRow(t.Context(), `SELECT string_agg(trace_id || ' ' || (next_at <= now()) || ' ' || (deadline <= now() + interval '1 minute'), ', '
+		ORDER BY trace_id) FROM payment_calls`).Scan(&due); err != nil || due != "0 true true, 1 true true, 2 false true" {
+		t.Error(due, err)
 	}
 }
 

@@ -394,6 +394,21 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const RearmReservations = `-- name: RearmReservations :execrows
+UPDATE stock_reservations SET expires_at = now() + (expires_at - created_at), created_at = now()
+WHERE status = 'held' AND NOT expiring AND expires_at > now() + make_interval(secs => $1::double precision) AND created_at > now()
+`
+
+// Moves the times of held reservations that were made after now: the database's clock has jumped back since. They last as long as they
+// were to.
+func (q *Queries) RearmReservations(ctx context.Context, seconds float64) (int64, error) {
+	result, err := q.db.Exec(ctx, RearmReservations, seconds)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const StockOf = `-- name: StockOf :many
 SELECT s.account, s.mode, s.sku FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w

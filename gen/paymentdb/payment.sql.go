@@ -43,6 +43,23 @@ func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsPa
 	return result.RowsAffected(), nil
 }
 
+const CallsHealth = `-- name: CallsHealth :one
+SELECT GREATEST(0,
+    extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
+    extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at LIMIT 1)),
+    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35,
+    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35
+)::double precision AS seconds
+`
+
+// How long the oldest due call waits to be claimed, or how much further ahead than any delay the last one lies, in seconds.
+func (q *Queries) CallsHealth(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, CallsHealth)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
 const ClaimCalls = `-- name: ClaimCalls :many
 WITH new AS (
     SELECT account, mode, order_id, operation, attempt FROM payment_calls
@@ -424,6 +441,29 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 		arg.Attempt,
 		arg.Fence,
 	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const RearmCalls = `-- name: RearmCalls :execrows
+WITH far AS (
+    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+     WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+    UNION ALL
+    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+     WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+)
+UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => $1::double precision))
+FROM far f
+WHERE c.account = f.account AND c.mode = f.mode AND c.order_id = f.order_id AND c.operation = f.operation AND c.attempt = f.attempt
+`
+
+// Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
+// the given time away.
+func (q *Queries) RearmCalls(ctx context.Context, deadlineSeconds float64) (int64, error) {
+	result, err := q.db.Exec(ctx, RearmCalls, deadlineSeconds)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/gen/querydb"
 )
 
@@ -22,6 +23,7 @@ const (
 	maxClockOffset = 5 * time.Second  // between us and the primary
 	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
 	maxOutboxAge   = 30 * time.Second // something is not being published
+	maxCallAge     = 30 * time.Second // a payment call stands still
 	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and of each for /metrics
 )
 
@@ -30,6 +32,7 @@ type health struct {
 	Status        string    `json:"status"` // ready or not ready
 	Faults        []string  `json:"faults"`
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
+	CallSeconds   float64   `json:"payment_call_seconds"`
 	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it cannot be reached
 	Parked        int64     `json:"parked_messages"`
 }
@@ -73,7 +76,10 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	defer cancel()
 	primary, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 	offset := time.Since(primary.Now).Abs()
-	h := health{Status: "ready", Faults: []string{}, OutboxSeconds: primary.OutboxSeconds, LagSeconds: []float64{}, Parked: primary.Parked}
+	calls, _ := paymentdb.New(c.Primary).CallsHealth(ctx) // after an error the primary does not answer
+	h := health{
+		Status: "ready", Faults: []string{}, OutboxSeconds: primary.OutboxSeconds, CallSeconds: calls, LagSeconds: []float64{}, Parked: primary.Parked,
+	}
 	fresh := len(c.replicas) == 0
 	for _, replica := range c.replicas {
 		lag, err := querydb.New(replica).ReplicaLag(ctx)
@@ -91,6 +97,7 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	fault(err != nil, "the primary does not answer")
 	fault(err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's")
 	fault(worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published")
+	fault(worker && calls > maxCallAge.Seconds(), "payment calls stand still")
 	fault(!fresh, "no replica is less than 10 s behind")
 	fault(stopping() != nil, "stopping")
 	return h
@@ -116,6 +123,10 @@ func (c *Components) registerHealth(ctx context.Context) {
 		row, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 		return float64(row.Parked), err
 	})
+	calls := prometheus.GaugeOpts{
+		Name: "ordergate_payment_call_seconds", Help: "How long a payment call stands still; NaN: the primary does not answer.",
+	}
+	gauge(calls, math.NaN(), paymentdb.New(c.Primary).CallsHealth)
 	for i, replica := range c.replicas {
 		lag := prometheus.GaugeOpts{
 			Name: "ordergate_replica_lag_seconds", Help: "How far a replica is behind; +Inf: it does not answer.",

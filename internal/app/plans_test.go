@@ -27,11 +27,12 @@ import (
 
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
-	"CountProducts": "once, when `run` fills an empty catalogue",
-	"ListKeys":      "an operator's list of all keys",
-	"ListProducts":  "a substring of names has no index: a text that no product contains walks the account's catalogue",
-	"OutboxPage":    "passes over the shards of other relays, in an outbox that holds what is not yet published",
-	"PrimaryHealth": "counts the parked messages, which an operator keeps few",
+	"CountProducts":     "once, when `run` fills an empty catalogue",
+	"ListKeys":          "an operator's list of all keys",
+	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
+	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
+	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",
+	"RearmReservations": "passes over reservations that were made under a longer time of life than the present one",
 }
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.

@@ -32,6 +32,12 @@ UPDATE stock_reservations r SET expiring = true FROM due
 WHERE r.account = due.account AND r.mode = due.mode AND r.order_id = due.order_id AND r.attempt = due.attempt
 RETURNING r.account, r.mode, r.order_id, r.attempt, clock_timestamp()::timestamptz AS now;
 
+-- name: RearmReservations :execrows
+-- Moves the times of held reservations that were made after now: the database's clock has jumped back since. They last as long as they
+-- were to.
+UPDATE stock_reservations SET expires_at = now() + (expires_at - created_at), created_at = now()
+WHERE status = 'held' AND NOT expiring AND expires_at > now() + make_interval(secs => @seconds::double precision) AND created_at > now();
+
 -- name: GetReservationLines :many
 SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,

@@ -70,6 +70,29 @@ SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, 
 FROM claimed c
 JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt;
 
+-- name: RearmCalls :execrows
+-- Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
+-- the given time away.
+WITH far AS (
+    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+     WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+    UNION ALL
+    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+     WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+)
+UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => @deadline_seconds::double precision))
+FROM far f
+WHERE c.account = f.account AND c.mode = f.mode AND c.order_id = f.order_id AND c.operation = f.operation AND c.attempt = f.attempt;
+
+-- name: CallsHealth :one
+-- How long the oldest due call waits to be claimed, or how much further ahead than any delay the last one lies, in seconds.
+SELECT GREATEST(0,
+    extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
+    extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at LIMIT 1)),
+    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35,
+    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35
+)::double precision AS seconds;
+
 -- name: PostponeCall :execrows
 -- Sets the time of the next try, after one without a definite outcome. unsent: no request was made, so that this was no try and leaves
 -- no doubt.
