@@ -123,7 +123,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query") {
+	for _, folder := range append(folders, "../../sql/query", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)

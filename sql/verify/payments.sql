@@ -1,0 +1,44 @@
+-- Payments and their calls to the provider.
+
+-- name: PaymentsOf :many
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending FROM payments p
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
+  ON p.account = w.account AND p.mode = w.mode AND p.order_id = w.order_id;
+
+-- name: CallsOf :many
+SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, (c.next_at IS NULL)::boolean AS definite, c.in_doubt FROM payment_calls c
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
+  ON c.account = w.account AND c.mode = w.mode AND c.order_id = w.order_id;
+
+-- name: PaymentsWithoutOrder :many
+SELECT p.account, p.mode, p.order_id, count(*) OVER ()::bigint AS total FROM payments p
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = p.account AND o.mode = p.mode AND o.id = p.order_id)
+LIMIT @page_size::integer;
+
+-- name: NextPaymentOwner :one
+-- The next account and mode that has payments.
+SELECT account, mode FROM payments WHERE (account, mode) > (@after_account::integer, @after_mode::text)
+ORDER BY account, mode LIMIT 1;
+
+-- name: CallPage :many
+-- Calls with their payments. authorized: another call of the attempt exists, which is only made after the authorization succeeded.
+SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
+               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
+FROM payment_calls c
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt
+WHERE (c.account, c.mode, c.order_id, c.operation, c.attempt) >
+      (@after_account::integer, @after_mode::text, @after_order_id::uuid, @after_operation::text, @after_attempt::integer)
+ORDER BY c.account, c.mode, c.order_id, c.operation, c.attempt LIMIT @page_size::integer;
+
+-- name: CallsOfPayments :many
+-- CallPage by payments and operations.
+SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
+               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@payment_ids::uuid[]) AS id,
+             unnest(@operations::text[]) AS operation) w
+JOIN payments p ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
+JOIN payment_calls c ON c.account = p.account AND c.mode = p.mode AND c.order_id = p.order_id AND c.operation = w.operation AND c.attempt = p.attempt;
