@@ -32,6 +32,21 @@ var walks = map[string]string{
 	"ListProducts":  "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":    "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth": "counts the parked messages, which an operator keeps few",
+
+	"CountKeys":                "`verify` says how many it looked at",
+	"CountParked":              "counts the parked messages, which an operator keeps few",
+	"CountRecentEvents":        "`verify` says how many it looked at",
+	"CountStock":               "`verify` says how many it looked at",
+	"EventsWithoutOrder":       "`verify` looks at all events, in one statement",
+	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
+	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
+	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
+	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
+	"RepeatedEventIDs":         "`verify` compares all events, in one statement",
+	"ReservationsWithoutOrder": "`verify` looks at all reservations, in one statement",
+	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",
+	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
+	"WrongStock":               "`verify` compares all stock with all held reservations, in one statement",
 }
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.

@@ -85,16 +85,16 @@ func progressLine(out io.Writer) (progress func(string, int64), end func()) {
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return nil, func() {}
 	}
-	const clear = "\r\x1b[K"
+	const clearLine = "\r\x1b[K"
 	shown, next := false, time.Now().Add(time.Second)
 	return func(invariant string, lookedAt int64) {
 			if now := time.Now(); now.After(next) {
 				shown, next = true, now.Add(200*time.Millisecond)
-				fmt.Fprintf(file, clear+"%s: looked at %d", invariant, lookedAt)
+				fmt.Fprintf(file, clearLine+"%s: looked at %d", invariant, lookedAt)
 			}
 		}, func() {
 			if shown {
-				fmt.Fprint(file, clear)
+				fmt.Fprint(file, clearLine)
 			}
 		}
 }

@@ -23,7 +23,7 @@ func (s *scan) checkMessages(ctx context.Context) error {
 		return err
 	}
 	for i, row := range lost {
-		s.violation(orderName(row.OrderID), "its event %s was not published and is not in the outbox", row.ID)
+		s.violationf(orderName(row.OrderID), "its event %s was not published and is not in the outbox", row.ID)
 		if i == 0 {
 			s.unshown(row.Total, len(lost))
 		}
@@ -37,7 +37,7 @@ func (s *scan) checkMessages(ctx context.Context) error {
 			consumers := len(s.Consumers[row.Topic])
 			switch {
 			case consumers == 0:
-				s.violation(row.Key, "its message %s waits for topic %s, which nobody consumes", row.MessageID, row.Topic)
+				s.violationf(row.Key, "its message %s waits for topic %s, which nobody consumes", row.MessageID, row.Topic)
 			case row.Handled >= int64(consumers):
 				handled, names[row.ID] = append(handled, row.ID), row.Key
 			}
@@ -52,7 +52,7 @@ func (s *scan) checkMessages(ctx context.Context) error {
 		return err
 	}
 	for _, id := range handled {
-		s.violation(names[id], "its message %d was handled by all consumers and is still in the outbox", id)
+		s.violationf(names[id], "its message %d was handled by all consumers and is still in the outbox", id)
 	}
 	return nil
 }

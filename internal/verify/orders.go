@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -22,7 +23,7 @@ func (s *scan) checkEvents(ctx context.Context) error {
 		}
 		id := order.ID(history[0].OrderID)
 		if err := order.Verify(id, pg.Column(history, event)); err != nil {
-			s.violation(orderName(id), "%v", err)
+			s.violationf(orderName(id), "%v", err)
 		}
 		history = history[:0]
 	}
@@ -46,7 +47,7 @@ func (s *scan) checkEvents(ctx context.Context) error {
 	verify()
 	repeated, err := s.RepeatedEventIDs(ctx, maxShown)
 	for _, row := range repeated {
-		s.violation(order.ID(row.ID).Format(order.PrefixEvent), "several events have this id")
+		s.violationf(order.ID(row.ID).Format(order.PrefixEvent), "several events have this id")
 	}
 	if len(repeated) > 0 {
 		s.unshown(repeated[0].Total, len(repeated))
@@ -77,12 +78,12 @@ func (s *scan) checkOrders(ctx context.Context) error {
 			o, err := order.Fold(order.ID(row.ID), events, nil)
 			switch {
 			case err != nil:
-				s.violation(orderName(row.ID), "its events cannot be folded: %v", err)
+				s.violationf(orderName(row.ID), "its events cannot be folded: %v", err)
 			case len(events) == 0:
-				s.violation(orderName(row.ID), "it has no events")
+				s.violationf(orderName(row.ID), "it has no events")
 			default:
 				for _, fault := range compareRow(row, o) {
-					s.violation(orderName(row.ID), "%s", fault)
+					s.violationf(orderName(row.ID), "%s", fault)
 				}
 			}
 		}
@@ -110,7 +111,7 @@ func compareRow(row verifydb.OrderPageRow, o *order.Order) (faults []string) {
 	text("customer_ref", row.CustomerRef, o.CustomerRef)
 	compare("version", row.Version == o.Version, row.Version, o.Version)
 	compare("shard", row.Shard == o.ID.Shard(), row.Shard, o.ID.Shard())
-	compare("head_hash", bytes.Equal(row.HeadHash, o.HeadHash), fmt.Sprintf("%x", row.HeadHash), fmt.Sprintf("%x", o.HeadHash))
+	compare("head_hash", bytes.Equal(row.HeadHash, o.HeadHash), hex.EncodeToString(row.HeadHash), hex.EncodeToString(o.HeadHash))
 	instant("created_at", row.CreatedAt, o.CreatedAt.Time)
 	instant("updated_at", row.UpdatedAt, o.UpdatedAt.Time)
 	folded, err := json.Marshal(o)
@@ -137,9 +138,9 @@ func (s *scan) checkIdempotency(ctx context.Context) error {
 	rows, err := s.OrdersWithoutOneKey(ctx, maxShown)
 	for _, row := range rows {
 		if row.Orders == 0 {
-			s.violation(orderName(row.OrderID), "a key has its result, and there is no such order")
+			s.violationf(orderName(row.OrderID), "a key has its result, and there is no such order")
 		} else {
-			s.violation(orderName(row.OrderID), "%d keys have its result instead of one", row.Keys)
+			s.violationf(orderName(row.OrderID), "%d keys have its result instead of one", row.Keys)
 		}
 	}
 	if len(rows) > 0 {

@@ -39,7 +39,7 @@ func (s *scan) checkPayments(ctx context.Context) error {
 		p.all(func(ref order.Ref, o *order.Order) {
 			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
 			for _, fault := range append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight)...) {
-				s.violation(orderName(ref.ID), "%s", fault)
+				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
 		return nil

@@ -165,18 +165,18 @@ func (s *scan) compareEntry(e psp.LedgerEntry, key callKey, calls map[callKey]ca
 	c, known := calls[key]
 	switch {
 	case !known && e.Status == psp.StatusSucceeded && e.Sequence <= s.ledger.last:
-		s.violation(e.Key, "it succeeded at the provider, and we have no such call")
+		s.violationf(e.Key, "it succeeded at the provider, and we have no such call")
 		return 0
 	case !known || !c.Definite:
 		return 0
 	case e.Status == psp.StatusSucceeded != c.succeeded():
-		s.violation(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
+		s.violationf(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
 	case e.Kind != nil && string(*e.Kind) != c.Operation, e.Payment != nil && *e.Payment != key.payment.Format(order.PrefixPayment):
-		s.violation(e.Key, "the provider has another operation or payment under this key")
+		s.violationf(e.Key, "the provider has another operation or payment under this key")
 	case e.Amount != nil && (e.Amount.Amount != c.Amount || e.Amount.Currency != c.Currency):
-		s.violation(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
+		s.violationf(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
 	case e.Status == psp.StatusSucceeded && e.Amount == nil:
-		s.violation(e.Key, "it succeeded at the provider without an amount")
+		s.violationf(e.Key, "it succeeded at the provider without an amount")
 	}
 	if c.listed() {
 		return 1
@@ -202,7 +202,7 @@ func (s *scan) nameMissing(ctx context.Context, missing int) error {
 				return nil
 			}
 		}
-		s.violation(c.key().String(), "it has a definite outcome, and the provider's ledger does not have it")
+		s.violationf(c.key().String(), "it has a definite outcome, and the provider's ledger does not have it")
 		if shown++; shown == missing || shown == maxShown {
 			return errEnough
 		}

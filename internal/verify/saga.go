@@ -66,7 +66,7 @@ func (s *scan) checkSaga(ctx context.Context) error {
 		all := group(rows, refOfStep)
 		p.all(func(ref order.Ref, o *order.Order) {
 			for _, fault := range sagaFaults(o, all[ref]) {
-				s.violation(orderName(ref.ID), "%s", fault)
+				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
 		return s.findStuck(ctx, p, rows)
@@ -166,7 +166,7 @@ func (s *scan) findStuck(ctx context.Context, p orderPage, rows []verifydb.Steps
 	}
 	for _, st := range inFlight {
 		if name := orderName(st.OrderID); !waiting[name] && !due[id(refOfStep(st), st.Step, st.Attempt)] {
-			s.violation(name, "step %s is in flight, and no message or call of it is under way", st.Step)
+			s.violationf(name, "step %s is in flight, and no message or call of it is under way", st.Step)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ordergate/ordergate/gen/verifydb"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -29,7 +30,7 @@ func (s *scan) checkStock(ctx context.Context) error {
 	s.looked(int(n))
 	rows, err := s.WrongStock(ctx, maxShown)
 	for _, row := range rows {
-		s.violation(row.Sku, "of %d pieces %d are reserved, and held reservations of account %d in %s mode have %d", row.OnHand, row.Reserved,
+		s.violationf(row.Sku, "of %d pieces %d are reserved, and held reservations of account %d in %s mode have %d", row.OnHand, row.Reserved,
 			row.Account, row.Mode, row.Held)
 	}
 	if len(rows) > 0 {
@@ -67,22 +68,22 @@ func (s *scan) checkReservations(ctx context.Context) error {
 				status, all := h.Status, steps(allSteps[ref])
 				switch {
 				case o.Status.Final() && o.Status != order.StatusCompleted && (status == held || status == confirmed):
-					s.violation(orderName(ref.ID), "it is %s and its reservation is %s", o.Status, status)
+					s.violationf(orderName(ref.ID), "it is %s and its reservation is %s", o.Status, status)
 				case !slices.Contains(reservationStatuses(all, h.Attempt), status):
-					s.violation(orderName(ref.ID), "its reservation is %s and its steps allow %s", status,
+					s.violationf(orderName(ref.ID), "its reservation is %s and its steps allow %s", status,
 						strings.Join(reservationStatuses(all, h.Attempt), " or "))
 				case status == expired && all.status(reserve, h.Attempt) == done && all.status(release, h.Attempt) == "" &&
 					!all.any([]string{running}, confirm):
 					expiring = append(expiring, verifydb.StepsOfRow{Account: h.Account, Mode: h.Mode, OrderID: h.OrderID, Attempt: h.Attempt})
 				}
 				if (status == held || status == confirmed) && !equalLines(o, lines[ref], h.Attempt) {
-					s.violation(orderName(ref.ID), "its %s reservation has other lines than the order", status)
+					s.violationf(orderName(ref.ID), "its %s reservation has other lines than the order", status)
 				}
 			}
 			for _, st := range allSteps[ref] {
 				has := slices.ContainsFunc(headers[ref], func(h verifydb.ReservationsOfRow) bool { return h.Attempt == st.Attempt })
 				if st.Step == reserve && !has && !slices.Contains(reservationStatuses(allSteps[ref], st.Attempt), none) {
-					s.violation(orderName(ref.ID), "it has no reservation, and step %s is %s", reserve, st.Status)
+					s.violationf(orderName(ref.ID), "it has no reservation, and step %s is %s", reserve, st.Status)
 				}
 			}
 		})
@@ -92,7 +93,7 @@ func (s *scan) checkReservations(ctx context.Context) error {
 		waiting, err := s.withMessages(ctx, expiring)
 		for _, r := range expiring {
 			if name := orderName(r.OrderID); err == nil && !waiting[name] {
-				s.violation(name, "its reservation expired, and no message tells the order")
+				s.violationf(name, "its reservation expired, and no message tells the order")
 			}
 		}
 		return err
@@ -136,10 +137,8 @@ func reservationStatuses(all steps, attempt int32) []string {
 
 // equalLines tells whether a reservation has the order's lines.
 func equalLines(o *order.Order, lines []verifydb.StockReservationLine, attempt int32) bool {
-	var ordered, reserved []string
-	for _, l := range o.Lines {
-		ordered = append(ordered, fmt.Sprint(l.SKU, " ", l.Quantity))
-	}
+	ordered := pg.Column(o.Lines, func(l order.Line) string { return fmt.Sprint(l.SKU, " ", l.Quantity) })
+	var reserved []string
 	for _, l := range lines {
 		if l.Attempt == attempt {
 			reserved = append(reserved, fmt.Sprint(l.Sku, " ", l.Quantity))

@@ -138,8 +138,8 @@ func (s *scan) looked(n int) {
 	}
 }
 
-// violation reports one.
-func (s *scan) violation(id, format string, args ...any) {
+// violationf reports one violation.
+func (s *scan) violationf(id, format string, args ...any) {
 	s.result.Violations++
 	if len(s.result.First) < maxShown {
 		s.result.First = append(s.result.First, Violation{id, fmt.Sprintf(format, args...)})
@@ -233,7 +233,7 @@ func orphans[R orphanRow](ctx context.Context, s *scan, what string, query func(
 	rows, err := query(ctx, maxShown)
 	for i, row := range rows {
 		o := orphan(row)
-		s.violation(orderName(o.OrderID), "%s", what)
+		s.violationf(orderName(o.OrderID), "%s", what)
 		if i == 0 {
 			s.unshown(o.Total, len(rows))
 		}
