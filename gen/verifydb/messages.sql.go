@@ -34,14 +34,20 @@ func (q *Queries) CountRecentEvents(ctx context.Context) (int64, error) {
 }
 
 const OrdersWithMessages = `-- name: OrdersWithMessages :many
-SELECT key FROM outbox WHERE key = ANY ($1::text[])
+SELECT key FROM outbox WHERE key = ANY ($1::text[]) AND topic <> $2::text
 UNION
-SELECT key FROM parked_messages WHERE key = ANY ($1::text[])
+SELECT key FROM parked_messages WHERE key = ANY ($1::text[]) AND topic <> $2::text
 `
 
-// Those of the given keys that have a message in the outbox or a parked one.
-func (q *Queries) OrdersWithMessages(ctx context.Context, keys []string) ([]string, error) {
-	rows, err := q.db.Query(ctx, OrdersWithMessages, keys)
+type OrdersWithMessagesParams struct {
+	Keys        []string
+	EventsTopic string
+}
+
+// Those of the given keys that have a message in the outbox or a parked one, of another topic than that which tells of events: it moves
+// no order on.
+func (q *Queries) OrdersWithMessages(ctx context.Context, arg OrdersWithMessagesParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, OrdersWithMessages, arg.Keys, arg.EventsTopic)
 	if err != nil {
 		return nil, err
 	}

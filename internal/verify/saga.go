@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/verifydb"
 	"github.com/ordergate/ordergate/order"
@@ -172,17 +172,17 @@ func (s *scan) findStuck(ctx context.Context, p orderPage, rows []verifydb.Steps
 	return nil
 }
 
-// withMessages returns those of the steps' orders that have a message in the outbox or a parked one.
+// withMessages returns those of the steps' orders that have a command or reply in the outbox or a parked one.
 func (s *scan) withMessages(ctx context.Context, all []verifydb.StepsOfRow) (map[string]bool, error) {
 	keys := make([]string, 0, len(all))
 	for _, st := range all {
 		keys = append(keys, orderName(st.OrderID))
 	}
 	slices.Sort(keys)
-	found, err := s.OrdersWithMessages(ctx, slices.Compact(keys))
+	found, err := s.OrdersWithMessages(ctx, verifydb.OrdersWithMessagesParams{Keys: slices.Compact(keys), EventsTopic: command.TopicOrders})
 	waiting := make(map[string]bool, len(found))
 	for _, key := range found {
-		waiting[strings.Clone(key)] = true
+		waiting[key] = true
 	}
 	return waiting, err
 }

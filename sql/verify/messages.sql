@@ -32,7 +32,8 @@ SELECT id FROM outbox WHERE id = ANY (@ids::bigint[]) ORDER BY id;
 SELECT count(*) FROM parked_messages;
 
 -- name: OrdersWithMessages :many
--- Those of the given keys that have a message in the outbox or a parked one.
-SELECT key FROM outbox WHERE key = ANY (@keys::text[])
+-- Those of the given keys that have a message in the outbox or a parked one, of another topic than that which tells of events: it moves
+-- no order on.
+SELECT key FROM outbox WHERE key = ANY (@keys::text[]) AND topic <> @events_topic::text
 UNION
-SELECT key FROM parked_messages WHERE key = ANY (@keys::text[]);
+SELECT key FROM parked_messages WHERE key = ANY (@keys::text[]) AND topic <> @events_topic::text;
