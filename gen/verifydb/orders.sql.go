@@ -15,7 +15,7 @@ import (
 const BeginSnapshot = `-- name: BeginSnapshot :one
 
 SELECT now()::timestamptz AS at, pg_is_in_recovery() AS standby, set_config('statement_timeout', '1h', true)::text AS statement_timeout,
-       set_config('idle_in_transaction_session_timeout', '10min', true)::text AS idle_timeout
+       set_config('idle_in_transaction_session_timeout', '10min', true)::text AS idle_timeout, set_config('jit', 'off', true)::text AS jit
 `
 
 type BeginSnapshotRow struct {
@@ -23,12 +23,13 @@ type BeginSnapshotRow struct {
 	Standby          bool
 	StatementTimeout string
 	IdleTimeout      string
+	Jit              string
 }
 
 // What `ordergate verify` reads of orders: pages by primary key, and the rows that belong to the orders of a page. Arrays of look-ups
 // on partitioned tables come from a subselect, as in command/orders.
 // The first statement of the transaction. It takes the snapshot, and gives the session the time that walks over whole tables take, and
-// pauses while the provider is asked.
+// pauses while the provider is asked. Without jit: the settings of our sessions make walks look so dear that PostgreSQL compiles each.
 func (q *Queries) BeginSnapshot(ctx context.Context) (BeginSnapshotRow, error) {
 	row := q.db.QueryRow(ctx, BeginSnapshot)
 	var i BeginSnapshotRow
@@ -37,6 +38,7 @@ func (q *Queries) BeginSnapshot(ctx context.Context) (BeginSnapshotRow, error) {
 		&i.Standby,
 		&i.StatementTimeout,
 		&i.IdleTimeout,
+		&i.Jit,
 	)
 	return i, err
 }

@@ -3,9 +3,9 @@
 
 -- name: BeginSnapshot :one
 -- The first statement of the transaction. It takes the snapshot, and gives the session the time that walks over whole tables take, and
--- pauses while the provider is asked.
+-- pauses while the provider is asked. Without jit: the settings of our sessions make walks look so dear that PostgreSQL compiles each.
 SELECT now()::timestamptz AS at, pg_is_in_recovery() AS standby, set_config('statement_timeout', '1h', true)::text AS statement_timeout,
-       set_config('idle_in_transaction_session_timeout', '10min', true)::text AS idle_timeout;
+       set_config('idle_in_transaction_session_timeout', '10min', true)::text AS idle_timeout, set_config('jit', 'off', true)::text AS jit;
 
 -- name: EventPage :many
 SELECT * FROM order_events
