@@ -34,9 +34,9 @@ func (q *Queries) CountRecentEvents(ctx context.Context) (int64, error) {
 }
 
 const OrdersWithMessages = `-- name: OrdersWithMessages :many
-SELECT key FROM outbox WHERE key = ANY ($1::text[]) AND topic <> $2::text
+SELECT key FROM outbox WHERE (key IN (SELECT unnest($1::text[]))) IS TRUE AND topic <> $2::text
 UNION
-SELECT key FROM parked_messages WHERE key = ANY ($1::text[]) AND topic <> $2::text
+SELECT key FROM parked_messages WHERE (key IN (SELECT unnest($1::text[]))) IS TRUE AND topic <> $2::text
 `
 
 type OrdersWithMessagesParams struct {
@@ -45,7 +45,7 @@ type OrdersWithMessagesParams struct {
 }
 
 // Those of the given keys that have a message in the outbox or a parked one, of another topic than that which tells of events: it moves
-// no order on.
+// no order on. IS TRUE makes a hash of the keys: as a condition of its own, IN would be a join, and a loop over them for each message.
 func (q *Queries) OrdersWithMessages(ctx context.Context, arg OrdersWithMessagesParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, OrdersWithMessages, arg.Keys, arg.EventsTopic)
 	if err != nil {

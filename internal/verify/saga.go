@@ -2,12 +2,14 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/verifydb"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -71,7 +73,7 @@ func (s *scan) checkSaga(ctx context.Context) error {
 		})
 		return s.findStuck(ctx, p, rows)
 	})
-	if err != nil {
+	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
 		return err
 	}
 	return orphans(ctx, s, "it has steps and no row in orders", s.StepsWithoutOrder)
@@ -160,29 +162,42 @@ func (s *scan) findStuck(ctx context.Context, p orderPage, rows []verifydb.Steps
 			due[id(order.RefOf(c.Account, c.Mode, c.OrderID), c.Operation, c.Attempt)] = true
 		}
 	}
-	waiting, err := s.withMessages(ctx, inFlight)
+	for _, st := range inFlight {
+		if !due[id(refOfStep(st), st.Step, st.Attempt)] {
+			s.suspect(st.OrderID, "step "+st.Step+" is in flight, and no message or call of it is under way")
+		}
+	}
+	return s.judge(ctx, false)
+}
+
+// maxSuspects bounds the memory that suspects take. Each look walks over the outbox, so that they are many.
+const maxSuspects = 20_000
+
+// suspect is a violation unless the order has a command or reply in the outbox or a parked one.
+func (s *scan) suspect(orderID [16]byte, what string) {
+	s.suspects = append(s.suspects, Violation{orderName(orderID), what})
+}
+
+// judge reports the suspects that are violations, at the end of a check or when they are many.
+func (s *scan) judge(ctx context.Context, end bool) error {
+	if len(s.suspects) == 0 || !end && len(s.suspects) < maxSuspects {
+		return nil
+	}
+	keys := pg.Column(s.suspects, func(v Violation) string { return v.ID })
+	slices.Sort(keys)
+	found, err := s.OrdersWithMessages(ctx, verifydb.OrdersWithMessagesParams{Keys: slices.Compact(keys), EventsTopic: command.TopicOrders})
 	if err != nil {
 		return err
 	}
-	for _, st := range inFlight {
-		if name := orderName(st.OrderID); !waiting[name] && !due[id(refOfStep(st), st.Step, st.Attempt)] {
-			s.violationf(name, "step %s is in flight, and no message or call of it is under way", st.Step)
-		}
-	}
-	return nil
-}
-
-// withMessages returns those of the steps' orders that have a command or reply in the outbox or a parked one.
-func (s *scan) withMessages(ctx context.Context, all []verifydb.StepsOfRow) (map[string]bool, error) {
-	keys := make([]string, 0, len(all))
-	for _, st := range all {
-		keys = append(keys, orderName(st.OrderID))
-	}
-	slices.Sort(keys)
-	found, err := s.OrdersWithMessages(ctx, verifydb.OrdersWithMessagesParams{Keys: slices.Compact(keys), EventsTopic: command.TopicOrders})
 	waiting := make(map[string]bool, len(found))
 	for _, key := range found {
 		waiting[key] = true
 	}
-	return waiting, err
+	for _, v := range s.suspects {
+		if !waiting[v.ID] {
+			s.violationf(v.ID, "%s", v.What)
+		}
+	}
+	s.suspects = nil
+	return nil
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,7 +63,6 @@ func (s *scan) checkReservations(ctx context.Context) error {
 		allSteps := group(stepRows, refOfStep)
 		headers := group(headerRows, func(r verifydb.ReservationsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		lines := group(lineRows, func(r verifydb.StockReservationLine) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
-		var expiring []verifydb.StepsOfRow // reservations that expired before their order
 		p.all(func(ref order.Ref, o *order.Order) {
 			for _, h := range headers[ref] {
 				status, all := h.Status, steps(allSteps[ref])
@@ -74,7 +74,7 @@ func (s *scan) checkReservations(ctx context.Context) error {
 						strings.Join(reservationStatuses(all, h.Attempt), " or "))
 				case status == expired && all.status(reserve, h.Attempt) == done && all.status(release, h.Attempt) == "" &&
 					!all.any([]string{running}, confirm):
-					expiring = append(expiring, verifydb.StepsOfRow{Account: h.Account, Mode: h.Mode, OrderID: h.OrderID, Attempt: h.Attempt})
+					s.suspect(h.OrderID, "its reservation expired, and no message tells the order")
 				}
 				if (status == held || status == confirmed) && !equalLines(o, lines[ref], h.Attempt) {
 					s.violationf(orderName(ref.ID), "its %s reservation has other lines than the order", status)
@@ -87,18 +87,9 @@ func (s *scan) checkReservations(ctx context.Context) error {
 				}
 			}
 		})
-		if len(expiring) == 0 {
-			return nil
-		}
-		waiting, err := s.withMessages(ctx, expiring)
-		for _, r := range expiring {
-			if name := orderName(r.OrderID); err == nil && !waiting[name] {
-				s.violationf(name, "its reservation expired, and no message tells the order")
-			}
-		}
-		return err
+		return s.judge(ctx, false)
 	})
-	if err != nil {
+	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
 		return err
 	}
 	return orphans(ctx, s, "it has a reservation and no row in orders", s.ReservationsWithoutOrder)

@@ -88,9 +88,10 @@ type scan struct {
 	Config
 	*verifydb.Queries // in the snapshot
 
-	begin  time.Time
-	ledger *ledger // nil without a provider
-	result *Result // of the invariant that is checked
+	begin    time.Time
+	ledger   *ledger     // nil without a provider
+	result   *Result     // of the invariant that is checked
+	suspects []Violation // of it: see suspect
 }
 
 // Run checks all invariants on one snapshot: in a REPEATABLE READ, READ ONLY transaction. It reads large tables by pages. The error is

@@ -33,7 +33,7 @@ SELECT count(*) FROM parked_messages;
 
 -- name: OrdersWithMessages :many
 -- Those of the given keys that have a message in the outbox or a parked one, of another topic than that which tells of events: it moves
--- no order on.
-SELECT key FROM outbox WHERE key = ANY (@keys::text[]) AND topic <> @events_topic::text
+-- no order on. IS TRUE makes a hash of the keys: as a condition of its own, IN would be a join, and a loop over them for each message.
+SELECT key FROM outbox WHERE (key IN (SELECT unnest(@keys::text[]))) IS TRUE AND topic <> @events_topic::text
 UNION
-SELECT key FROM parked_messages WHERE key = ANY (@keys::text[]) AND topic <> @events_topic::text;
+SELECT key FROM parked_messages WHERE (key IN (SELECT unnest(@keys::text[]))) IS TRUE AND topic <> @events_topic::text;
