@@ -33,7 +33,7 @@ type law struct {
 	// sql has the packages that may hold SQL in Go, and why. All other SQL is in sql/, and sqlc makes Go of it.
 	sql map[string]string
 	// tables has the tables and views that the queries in a directory of sql/ may name. A directory of command/ owns its tables, and each
-	// table has one owner.
+	// table has one owner. All other directories only read.
 	tables map[string]string
 }
 
@@ -58,6 +58,7 @@ var ours = law{
 		"gen/paymentdb":          "pgx uuid",
 		"gen/psp":                "echo http oapi",
 		"gen/querydb":            "pgx uuid",
+		"gen/verifydb":           "pgx uuid",
 		"internal/app":           "* env errgroup http lumberjack os pgx prometheus redis uuid zap",
 		"internal/bundle":        "json kin os yaml",
 		"internal/bus":           "gen/busdb internal/panics internal/pg pgx prometheus uuid watermill zap",
@@ -75,6 +76,7 @@ var ours = law{
 		"internal/rfc3339":       "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
+		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
 		"internal/view":          "gen/api gen/errcode order",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",
@@ -136,6 +138,8 @@ var ours = law{
 		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
 		"command/payment":   "payment_calls payments",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
+		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments saga_steps stock " +
+			"stock_reservation_lines stock_reservations",
 	},
 }
 
@@ -157,6 +161,8 @@ var (
 	// created matches the start of a statement that makes a table, a partition of one, or a view.
 	created    = regexp.MustCompile(`\bcreate\s+(table|view)\s+(?:if\s+not\s+exists\s+)?(\w+)(\s+partition\s+of\b)?`)
 	identifier = regexp.MustCompile(`\w+`)
+	// writes matches a statement, or a part of one, that changes or locks rows.
+	writes = regexp.MustCompile(`\b(insert\s+into|update|delete\s+from|merge\s+into|truncate|for\s+(no\s+key\s+update|(key\s+)?share))\b`)
 )
 
 // source is a parsed file.
@@ -308,6 +314,9 @@ func (l law) checkTables(files map[string]string) []string {
 		}
 		if _, listed := l.tables[directory]; !listed {
 			find("directory sql/%s is not listed", directory)
+		}
+		if !strings.HasPrefix(directory, "command/") && writes.MatchString(text) {
+			find("sql/%s may not write", file)
 		}
 		for _, table := range identifier.FindAllString(text, -1) {
 			used[directory+" "+table] = true
@@ -525,6 +534,8 @@ func TestLayoutFindsTables(t *testing.T) {
 		"in an inner query":                  {"command/orders/x.sql", "SELECT (SELECT count(*) FROM outbox);", "may not name table outbox"},
 		"behind a comment and a string":      {"command/bus/x.sql", "-- The key's rows.\nSELECT 'x', p.sku FROM products p;", "may not name table products"},
 		"a table that the read side has not": {"query/x.sql", "SELECT hash FROM api_keys;", "sql/query/x.sql may not name table api_keys"},
+		"a read side that writes":            {"query/x.sql", "UPDATE orders SET rev = 1;", "sql/query/x.sql may not write"},
+		"a verifier that locks":              {"verify/x.sql", "SELECT id FROM orders FOR KEY SHARE;", "sql/verify/x.sql may not write"},
 		"a partition":                        {"command/bus/x.sql", "SELECT id FROM orders_default;", "may not name table orders_default"},
 		"a directory that is not listed":     {"command/haste/x.sql", "SELECT 1;", "directory sql/command/haste is not listed"},
 		"a table without an owner":           {"migrations/2.sql", "CREATE TABLE parcels (id uuid);", "table parcels has 0 owners"},

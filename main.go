@@ -16,6 +16,6 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	if err := app.Main(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "ordergate:", err)
-		os.Exit(1)
+		os.Exit(app.ExitStatus(err))
 	}
 }

@@ -61,6 +61,7 @@ var subcommands = []subcommand{
 	{"keys rotate", "KEY_ID", "makes a new API key in place of one that goes on for a while", rotateKey},
 	{"parked list", "", "lists messages that could not be handled", withoutFlags(listParked)},
 	{"parked retry", "CONSUMER ORDER_ID", "sends the parked messages of an order again", withoutFlags(retryParked)},
+	{"verify", "", "looks whether orders, stock, payments and messages fit together; changes nothing", verifyAll},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},
 }
@@ -100,17 +101,33 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags))
+		return sub.failure(fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags)))
 	}
 	cfg, err := ReadConfig(os.Environ(), defaults[sub.name])
-	if err = errors.Join(err, Check(cfg, sub.name)); err != nil {
-		return err
+	if err = errors.Join(err, Check(cfg, sub.name)); err == nil {
+		err = run(ctx, process{cfg, positional, stdout, stderr})
 	}
-	err = run(ctx, process{cfg, positional, stdout, stderr})
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	err = sub.failure(err)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotLook) {
 		err = nil // it was asked to stop
 	}
 	return err
+}
+
+// failure marks the errors of `verify` that are no violations: it did not see that all is well.
+func (s subcommand) failure(err error) error {
+	if err != nil && s.name == "verify" && !errors.Is(err, errViolations) {
+		err = fmt.Errorf("%w: %w", errCannotLook, err)
+	}
+	return err
+}
+
+// ExitStatus is the status of a process that ends with an error of Main: 2 if `verify` could not look, else 1.
+func ExitStatus(err error) int {
+	if errors.Is(err, errCannotLook) {
+		return 2
+	}
+	return 1
 }
 
 func isHelp(arg string) bool { return slices.Contains([]string{"help", "-h", "-help", "--help"}, arg) }

@@ -98,7 +98,10 @@ func Check(c Config, subcommand string) error {
 			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
 		}
 	}
-	if is("worker") {
+	if is("verify") && c.PrimaryURL != "" { // else it looks at the stack of `run`
+		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
+	}
+	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
 	if is("serve", "worker", "keys create", "keys rotate") && len(c.Secret) < minSecret {

@@ -24,6 +24,7 @@ import (
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
+	"github.com/ordergate/ordergate/internal/verify"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -40,6 +41,8 @@ type gateway struct {
 	components *Components
 	url        string
 	psp        *httptest.Server
+	stopWork   func()
+	broken     bool // on purpose: nothing is verified at the end
 }
 
 // startGateway starts one; change may alter its configuration.
@@ -68,9 +71,41 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 		t.Fatal(err)
 	}
 	g.components = g.assemble()
-	g.background(g.components.work)
+	g.stopWork = g.background(g.components.work)
 	g.url = g.serve(g.components)
+	t.Cleanup(func() { // while the worker works
+		if g.broken || t.Failed() {
+			return
+		}
+		for _, v := range g.verify(verify.Config{}) {
+			t.Error(v)
+		}
+	})
 	return g
+}
+
+// verify returns what `ordergate verify` finds, each with the invariant's name before it.
+func (g *gateway) verify(c verify.Config) (found []string) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also for the end of a test
+	defer cancel()
+	cfg := g.cfg
+	cfg.PrimaryURL, cfg.PSPURL = g.db.PrimaryURL, g.psp.URL
+	begin := time.Now()
+	report, err := verifyOnce(ctx, cfg, c)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Logf("verified in %v", time.Since(begin))
+	for _, r := range report.Invariants {
+		for _, v := range r.First {
+			found = append(found, r.Name+": "+v.ID+" "+v.What)
+		}
+		if r.Violations > 0 && len(r.First) == 0 || r.NotChecked != "" {
+			found = append(found, fmt.Sprint(r))
+		}
+	}
+	return found
 }
 
 func (g *gateway) assemble() *Components {

@@ -33,6 +33,21 @@ var walks = map[string]string{
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",
 	"RearmReservations": "passes over reservations that were made under a longer time of life than the present one",
+
+	"CountKeys":                "`verify` says how many it looked at",
+	"CountParked":              "counts the parked messages, which an operator keeps few",
+	"CountRecentEvents":        "`verify` says how many it looked at",
+	"CountStock":               "`verify` says how many it looked at",
+	"EventsWithoutOrder":       "`verify` looks at all events, in one statement",
+	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
+	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
+	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
+	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
+	"RepeatedEventIDs":         "`verify` compares all events, in one statement",
+	"ReservationsWithoutOrder": "`verify` looks at all reservations, in one statement",
+	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",
+	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
+	"WrongStock":               "`verify` compares all stock with all held reservations, in one statement",
 }
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
@@ -124,7 +139,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query") {
+	for _, folder := range append(folders, "../../sql/query", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)

@@ -29,6 +29,7 @@ import (
 )
 
 const (
+	simulatorName = "psp" // in the stack of `run`
 	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
 	demoAccount = "demo"
@@ -71,7 +72,7 @@ func run(ctx context.Context, proc process) (err error) {
 		return err
 	}
 	simulator := devstack.Program{
-		Name: "psp",
+		Name: simulatorName, URL: cfg.PSPURL,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
 			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))

@@ -40,9 +40,7 @@ func (c *Components) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumers := slices.Concat(stock.Consumers(), payments.Consumers(), saga.Consumers(), []bus.Consumer{
-		{Name: "projection", Topic: command.TopicOrders, Prepare: c.project},
-	})
+	consumers := allConsumers(stock, payments, saga, c.project)
 	subscribers := map[string]int{} // of each topic
 	for _, consumer := range consumers {
 		subscribers[consumer.Topic]++
@@ -67,6 +65,13 @@ func (c *Components) work(ctx context.Context) error {
 		g.Go(func() error { return c.keepRunning(ctx, run) })
 	}
 	return g.Wait()
+}
+
+// allConsumers are all subscriptions. Every topic of the outbox has one at least.
+func allConsumers(stock *inventory.Inventory, payments *payment.Payment, saga *command.Saga, project func(context.Context, []bus.Message) error) []bus.Consumer {
+	return slices.Concat(stock.Consumers(), payments.Consumers(), saga.Consumers(), []bus.Consumer{
+		{Name: "projection", Topic: command.TopicOrders, Prepare: project},
+	})
 }
 
 // keepRunning runs a loop until ctx ends. A panic ends one round of it, not the process: the next begins a second later.

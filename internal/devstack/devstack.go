@@ -47,6 +47,7 @@ type Replica struct {
 // Program is a process of ours that runs beside the servers, as our user.
 type Program struct {
 	Name    string // as a replica's
+	URL     string // where it listens, for Running; may be empty
 	Command func() *exec.Cmd
 	Ready   func(context.Context) error // asked until it returns nil
 }
@@ -78,6 +79,8 @@ type server struct {
 type state struct {
 	Password string         `json:"password"`
 	Ports    map[string]int `json:"ports"` // by server: primary, redis, names of the replicas
+
+	URLs map[string]string `json:"urls,omitempty"` // by program
 }
 
 // DataDir is where a project keeps its stack's data: in its own .ordergate folder, but as root below /var/lib, because
@@ -227,6 +230,23 @@ func Free(dir string) error {
 	return err
 }
 
+// Running returns the URLs of the stack that another process runs in a data folder: of its primary, and of its programs by their names.
+// The error says that none runs there. It may return while the stack is still starting.
+func Running(dir string) (primary string, programs map[string]string, err error) {
+	s := &Stack{cfg: Config{Dir: dir}}
+	b, err := os.ReadFile(s.path("state.json"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && Free(dir) == nil {
+		return "", nil, fmt.Errorf("no stack runs in %s", dir)
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &s.state)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("cannot read the state of the stack: %w", err)
+	}
+	return s.url("primary", "ordergate"), s.state.URLs, nil
+}
+
 // Remove stops servers that a killed run left in a data folder, and deletes it. A folder in use is refused.
 func Remove(ctx context.Context, dir string) error {
 	lock, err := lockDir(dir)
@@ -347,6 +367,10 @@ func (s *Stack) loadState() error {
 		}
 		defer l.Close() // held until all are settled
 		s.state.Ports[server.name] = port
+	}
+	s.state.URLs = map[string]string{}
+	for _, p := range s.cfg.Programs {
+		s.state.URLs[p.Name] = p.URL
 	}
 	now, err := json.Marshal(s.state)
 	if err != nil || bytes.Equal(b, now) {

@@ -49,6 +49,11 @@ func TestData(t *testing.T) {
 			t.Fatal("removed")
 		}
 	})
+	t.Run("its address is found beside it", func(t *testing.T) {
+		if primary, _, err := Running(dir); primary != first.PrimaryURL || err != nil {
+			t.Error(primary, err)
+		}
+	})
 	t.Run("a row reaches the replica at once and the lagging one 2 s later", func(t *testing.T) {
 		exec1(t, first.PrimaryURL, "CREATE TABLE rows (id int)")
 		exec1(t, first.PrimaryURL, "INSERT INTO rows VALUES (1)")
@@ -291,6 +296,32 @@ func TestInterruptedStart(t *testing.T) {
 		}
 	}
 	stop(t, start(t, dir, replicas[:1]))
+}
+
+// TestRunning: a stack is found only while it runs.
+func TestRunning(t *testing.T) {
+	dir := t.TempDir()
+	none := func(when string) {
+		t.Helper()
+		if _, _, err := Running(dir); err == nil || !strings.Contains(err.Error(), "no stack runs in "+dir) {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	none("an empty folder")
+	state := `{"password":"secret","ports":{"primary":4711},"urls":{"psp":"http://127.0.0.1:8090"}}`
+	if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(state), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	none("after its end")
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	primary, programs, err := Running(dir)
+	if primary != "postgres://ordergate:secret@127.0.0.1:4711/ordergate?sslmode=disable" || programs["psp"] != "http://127.0.0.1:8090" || err != nil {
+		t.Error(primary, programs, err)
+	}
 }
 
 // TestUnusableFolder: a folder that cannot be made ends the start with one line, and a file in its place keeps its mode.

@@ -1,0 +1,132 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/verify"
+)
+
+var (
+	errViolations = errors.New("what was looked at does not fit together")
+	errCannotLook = errors.New("cannot look")
+)
+
+// verifyAll is `ordergate verify`. Without ORDERGATE_PRIMARY_URL it looks at the stack that `ordergate run` runs in this folder.
+func verifyAll(flags *flag.FlagSet) runner {
+	asJSON := flags.Bool("json", false, "prints the report as JSON")
+	provider := flags.String("psp", "", "`URL` of the payment provider; without it ORDERGATE_PSP_URL")
+	return func(ctx context.Context, proc process) error {
+		cfg := proc.cfg
+		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
+		if cfg.PrimaryURL == "" {
+			primary, programs, err := devstack.Running(cmp.Or(cfg.DataDir, devstack.DataDir(".")))
+			if err != nil {
+				return fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
+			}
+			cfg.PrimaryURL, cfg.PSPURL = primary, cmp.Or(cfg.PSPURL, programs[simulatorName])
+		}
+		progress, end := progressLine(proc.logs)
+		report, err := verifyOnce(ctx, cfg, verify.Config{Progress: progress})
+		end()
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			e := json.NewEncoder(proc.stdout)
+			e.SetIndent("", "  ")
+			err = e.Encode(report)
+		} else {
+			err = printReport(proc.stdout, report)
+		}
+		if n := report.Violations(); err == nil && n > 0 {
+			err = fmt.Errorf("%w: violations: %d", errViolations, n)
+		}
+		return err
+	}
+}
+
+// verifyOnce looks at the installation of cfg. c has the rest.
+func verifyOnce(ctx context.Context, cfg Config, c verify.Config) (verify.Report, error) {
+	pool, err := pg.Connect(ctx, cfg.PrimaryURL, 2, pg.ReadSession, nil)
+	if err != nil {
+		return verify.Report{}, err
+	}
+	defer pool.Close()
+	if err = pool.Ping(ctx); err != nil {
+		return verify.Report{}, fmt.Errorf("cannot connect to the primary: %w", err)
+	}
+	c.Pool, c.ProviderURL, c.Consumers = pool, cfg.PSPURL, map[string][]string{}
+	for _, consumer := range allConsumers(&inventory.Inventory{}, &payment.Payment{}, &command.Saga{}, nil) {
+		c.Consumers[consumer.Topic] = append(c.Consumers[consumer.Topic], consumer.Name)
+	}
+	return verify.Run(ctx, c)
+}
+
+// progressLine shows, on a terminal, what a run of more than a second looks at. end removes the line.
+func progressLine(out io.Writer) (progress func(string, int64), end func()) {
+	file, ok := out.(*os.File)
+	if !ok {
+		return nil, func() {}
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return nil, func() {}
+	}
+	const clearLine = "\r\x1b[K"
+	shown, next := false, time.Now().Add(time.Second)
+	return func(invariant string, lookedAt int64) {
+			if now := time.Now(); now.After(next) {
+				shown, next = true, now.Add(200*time.Millisecond)
+				fmt.Fprintf(file, clearLine+"%s: looked at %d", invariant, lookedAt)
+			}
+		}, func() {
+			if shown {
+				fmt.Fprint(file, clearLine)
+			}
+		}
+}
+
+// printReport writes the table of invariants, then the violations.
+func printReport(out io.Writer, report verify.Report) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "INVARIANT\tLOOKED AT\tVIOLATIONS\tPROMISE")
+	for _, r := range report.Invariants {
+		if r.NotChecked != "" {
+			fmt.Fprintf(w, "%s\t-\tnot checked\t%s\n", r.Name, r.NotChecked)
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", r.Name, r.LookedAt, r.Violations, r.Promise)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if report.ParkedMessages > 0 {
+		fmt.Fprintf(out, "\n%d messages are parked: ordergate parked list\n", report.ParkedMessages)
+	}
+	for _, r := range report.Invariants {
+		if r.Violations == 0 {
+			continue
+		}
+		fmt.Fprintf(out, "\n%s: %d\n", r.Name, r.Violations)
+		for _, v := range r.First {
+			fmt.Fprintf(out, "  %s  %s\n", v.ID, v.What)
+		}
+		if more := r.Violations - int64(len(r.First)); more > 0 {
+			fmt.Fprintf(out, "  and %d more\n", more)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,320 @@
+package app
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/verify"
+	"github.com/ordergate/ordergate/order"
+)
+
+// verifiable starts a gateway with an order in each state, and stops its worker. orders has their ids by how they were made.
+func verifiable(t *testing.T) (g *gateway, orders map[string]uuid.UUID) {
+	t.Helper()
+	g = startGateway(t, func(c *Config, _ *pgtest.DB) { c.PaymentTimeout, c.ReservationTTL = time.Second, 3*time.Second })
+	g.stock("A", 100)
+	g.stock("SCARCE", 1)
+	orders = map[string]uuid.UUID{}
+	var mu sync.Mutex
+	place := func(name string, body map[string]any, want string) string {
+		a := g.do("POST", "/v1/orders", body, "Prefer", "wait=10")
+		id, ok := order.Parse(order.PrefixOrder, a.body.ID)
+		if !ok || a.body.Status != want {
+			t.Errorf("%s: %s", name, a.raw)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		orders[name] = uuid.UUID(id)
+		return a.body.ID
+	}
+	cancel := func(id string) {
+		if a := g.do("POST", "/v1/orders/"+id+"/cancel", "", "Prefer", "wait=10"); a.body.Status != "cancelled" {
+			t.Errorf("cancel: %s", a.raw)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, f := range []func(){
+		func() { place("confirmed", draft("A", 2, "pm_ok"), "confirmed") },
+		func() { place("declined", draft("A", 1, "pm_declined"), "rejected") },
+		func() { place("timed out", draft("A", 1, "pm_timeout"), "rejected") },
+		func() { place("failing", draft("A", 1, "pm_error"), "rejected") },
+		func() { place("short", draft("SCARCE", 2, "pm_ok"), "rejected") },
+		func() { cancel(place("refunded", draft("A", 1, "pm_ok"), "confirmed")) },
+		func() { cancel(place("cancelled", draft("A", 1, ""), "reserved")) },
+		func() { cancel(place("cancelled late", draft("A", 1, "pm_flaky"), "confirmed")) },
+		func() {
+			id := place("expired", draft("A", 1, ""), "reserved")
+			until(t, "expiry", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "rejected" })
+		},
+	} {
+		wg.Go(f)
+	}
+	wg.Wait()
+	place("reserved", draft("A", 3, ""), "reserved")
+	until(t, "an empty outbox", func() bool { return g.count("outbox") == 0 })
+	g.stopWork()
+	a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
+	id, _ := order.Parse(order.PrefixOrder, a.body.ID)
+	orders["pending"] = uuid.UUID(id)
+	g.broken = true
+	if t.Failed() {
+		t.FailNow()
+	}
+	return g, orders
+}
+
+// names of the invariants that were found violated, once each.
+func names(found []string) (all []string) {
+	for _, f := range found {
+		name, _, _ := strings.Cut(f, ":")
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// TestVerify: a healthy installation is clean, whatever became of its orders. What is broken by hand is found by the invariant that it
+// breaks and by no other, and none hides another.
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	g, orders := verifiable(t)
+	quick := verify.Config{RelayPage: time.Millisecond}
+	if found := g.verify(quick); len(found) > 0 {
+		t.Fatalf("a healthy installation:\n%s", strings.Join(found, "\n"))
+	}
+	tables := strings.Fields(`orders order_events order_addresses idempotency_keys outbox inbox parked_messages saga_steps stock stock_reservations
+		stock_reservation_lines payments payment_calls`)
+	exec := func(t *testing.T, sql string, args ...any) {
+		t.Helper()
+		if tag, err := g.db.Pool.Exec(t.Context(), sql, args...); err != nil || tag.RowsAffected() == 0 && !strings.Contains(sql, "TABLE") {
+			t.Fatalf("%s: %v %v", sql, tag, err)
+		}
+	}
+	for _, table := range tables {
+		exec(t, "CREATE TABLE kept_"+table+" AS TABLE "+table)
+	}
+	type brk struct{ name, invariant, order, sql string } // an event that is gone is missing in the fold, too
+	breaks := []brk{
+		{"an event was changed", "events", "confirmed", `UPDATE order_events SET trace_id = 'x' WHERE order_id = $1 AND version = 2`},
+		{"an event is gone", "events orders", "refunded", `WITH e AS (DELETE FROM order_events WHERE order_id = $1 AND version = 3 RETURNING *)
+			INSERT INTO order_events SELECT account, mode, order_id, 1000, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash FROM e`},
+		{"two events have one id", "events", "declined", `UPDATE order_events SET id = (SELECT id FROM order_events WHERE order_id = $1 AND version = 1) WHERE order_id = $1 AND version = 2`},
+		{"a column is not the fold", "orders", "confirmed", `UPDATE orders SET customer_ref = 'x' WHERE id = $1`},
+		{"the state is not the fold", "orders", "short", `UPDATE orders SET state = jsonb_set(state, '{metadata}', '{"a":"b"}') WHERE id = $1`},
+		{"the head is not the fold's", "orders", "short", `UPDATE orders SET head_hash = 'x' WHERE id = $1`},
+		{"stock is reserved for nothing", "stock", "", `UPDATE stock SET reserved = reserved + 1 WHERE sku = 'A'`},
+		{"stock is held without a level", "stock", "", `DELETE FROM stock WHERE sku = 'A'`},
+		{"lines without a header", "stock", "", `INSERT INTO stock_reservation_lines VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 1, 'A', 1)`},
+		{"the reservation of a confirmed order was given back", "reservations", "confirmed", `UPDATE stock_reservations SET status = 'cancelled' WHERE order_id = $1`},
+		{"a rejected order has its pieces", "reservations", "declined", `UPDATE stock_reservations SET status = 'confirmed' WHERE order_id = $1`},
+		{"an expiry nobody was told of", "reservations", "reserved", `WITH r AS (UPDATE stock_reservations SET status = 'expired' WHERE order_id = $1 RETURNING account)
+			UPDATE stock SET reserved = reserved - 3 FROM r WHERE sku = 'A'`},
+		{"a reservation has fewer pieces than the order", "reservations", "confirmed", `UPDATE stock_reservation_lines SET quantity = 1 WHERE order_id = $1`},
+		{"a reservation is gone", "reservations", "refunded", `WITH l AS (DELETE FROM stock_reservation_lines WHERE order_id = $1) DELETE FROM stock_reservations WHERE order_id = $1`},
+		{"a reservation without an order", "reservations", "", `INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 1, 'expired', now())`},
+		{"a paid order is charged nothing", "payments", "confirmed", `UPDATE payments SET refunded = amount WHERE order_id = $1`},
+		{"a cancelled order is charged", "payments", "refunded", `UPDATE payments SET refunded = 0 WHERE order_id = $1`},
+		{"a part is charged", "payments", "confirmed", `UPDATE payments SET refunded = 1 WHERE order_id = $1`},
+		{"a refund waits for nobody", "payments", "confirmed", `UPDATE payments SET refund_pending = 5 WHERE order_id = $1`},
+		{"an outcome in doubt", "payments", "confirmed", `UPDATE payment_calls SET in_doubt = true WHERE order_id = $1 AND operation = 'capture'`},
+		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pm', 'pending')`},
+		{"the provider knows the payment by another id", "provider", "confirmed", `UPDATE payments SET id = gen_random_uuid() WHERE order_id = $1`},
+		{"a key is gone", "idempotency", "confirmed", `DELETE FROM idempotency_keys WHERE order_id = $1`},
+		{"an order has two keys", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, order_id FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},
+		{"a key has no order", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, NULL FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},
+		{"an event was not published", "messages", "confirmed", `DELETE FROM inbox WHERE message_id = (SELECT id FROM order_events WHERE order_id = $1 AND version = 2)`},
+		{"a handled message stays", "messages", "confirmed", `INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload)
+			SELECT 0, 'orders', 'ord_' || replace(order_id::text, '-', ''), id, '', '' FROM order_events WHERE order_id = $1 AND version = 2`},
+		{"a message for nobody", "messages", "confirmed", `INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload) VALUES (0, 'nobody', 'ord_' || $1::uuid, gen_random_uuid(), '', '')`},
+		{"a step runs at the end", "saga", "refunded", `UPDATE saga_steps SET status = 'running' WHERE order_id = $1 AND step = 'confirm_stock'`},
+		{"a step was not taken", "saga", "confirmed", `UPDATE saga_steps SET status = 'skipped' WHERE order_id = $1 AND step = 'authorize'`},
+		{"a capture was not taken back", "saga", "refunded", `UPDATE saga_steps SET status = 'failed' WHERE order_id = $1 AND step = 'refund'`},
+		{"no such step", "saga", "confirmed", `INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status) VALUES (1, 'test', $1, 'dance', 1, 9, false, 'done')`},
+		{"the command of a step is lost", "saga", "pending", `DELETE FROM outbox WHERE topic = 'inventory.commands' AND key = 'ord_' || replace($1::uuid::text, '-', '')`},
+		{"steps without an order", "saga", "", `INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 'reserve_stock', 1, 1, false, 'done')`},
+	}
+	t.Run("each invariant has a way to break it and is documented", func(t *testing.T) {
+		report, err := verifyOnce(t.Context(), g.cfg, quick)
+		must(t, err)
+		docs, err := os.ReadFile("../../docs/running.md")
+		must(t, err)
+		for _, i := range report.Invariants {
+			if !slices.ContainsFunc(breaks, func(b brk) bool { return b.invariant == i.Name }) {
+				t.Errorf("nothing breaks %s", i.Name)
+			}
+			if !bytes.Contains(docs, []byte("| `"+i.Name+"` |")) {
+				t.Errorf("docs/running.md has no row of %s", i.Name)
+			}
+		}
+	})
+	do := func(t *testing.T, b brk) {
+		t.Helper()
+		if b.order == "" {
+			exec(t, b.sql)
+		} else {
+			exec(t, b.sql, orders[b.order])
+		}
+	}
+	restore := func(t *testing.T) {
+		t.Helper()
+		exec(t, "TRUNCATE TABLE "+strings.Join(tables, ", "))
+		for _, table := range tables {
+			exec(t, "INSERT INTO "+table+" TABLE kept_"+table)
+		}
+	}
+	for _, b := range breaks {
+		t.Run(b.name, func(t *testing.T) {
+			do(t, b)
+			defer restore(t)
+			found := g.verify(quick)
+			if got := names(found); !slices.Equal(got, strings.Fields(b.invariant)) {
+				t.Errorf("found %v, want %s:\n%s", got, b.invariant, strings.Join(found, "\n"))
+			}
+		})
+	}
+	t.Run("events without an order", func(t *testing.T) {
+		defer restore(t)
+		o := &order.Order{ID: order.ID(uuid.Must(uuid.NewV7()))}
+		e := o.Record(order.Recorder{NewID: func() order.ID { return order.ID(uuid.Must(uuid.NewV7())) }, Now: time.Now().Add(-8 * 24 * time.Hour)}, order.Cancelled{})
+		e.ID = order.ID(uuid.MustParse("018f0000-0000-7000-8000-000000000000")) // older than the inbox
+		exec(t, `INSERT INTO order_events VALUES (1, 'test', $1, 1, $2, $3, 1, $4, '', '', '', $5, '', $6)`, uuid.UUID(o.ID), uuid.UUID(e.ID), e.Type, string(e.Payload), e.At, e.Hash)
+		found := g.verify(quick)
+		if got := names(found); !slices.Contains(got, "orders") || !strings.Contains(strings.Join(found, "\n"), "no row in orders") {
+			t.Errorf("found %v", found)
+		}
+	})
+	t.Run("all at once", func(t *testing.T) {
+		defer restore(t)
+		for _, name := range []string{
+			"an event was changed", "a column is not the fold", "stock is reserved for nothing", "a rejected order has its pieces", "a refund waits for nobody",
+			"the provider knows the payment by another id", "a key is gone", "an event was not published", "a step runs at the end",
+		} {
+			do(t, breaks[slices.IndexFunc(breaks, func(b brk) bool { return b.name == name })])
+		}
+		if got := names(g.verify(quick)); len(got) != 9 {
+			t.Errorf("found %v", got)
+		}
+	})
+	t.Run("money that moved at the provider without us", func(t *testing.T) {
+		var id uuid.UUID
+		if err := g.db.Pool.QueryRow(t.Context(), `SELECT id FROM payments WHERE order_id = $1`, orders["confirmed"]).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		payment := order.ID(id).Format(order.PrefixPayment)
+		put(t, g, payment+"-refund", fmt.Sprintf(`{"kind":"refund","payment":%q,"amount":{"amount":2000,"currency":"EUR"}}`, payment))
+		found := g.verify(quick)
+		if got := names(found); !slices.Equal(got, []string{"provider"}) || !strings.Contains(found[0], payment+"-refund it succeeded at the provider, and we have no such call") {
+			t.Errorf("found %v", found)
+		}
+	})
+}
+
+func put(t *testing.T, g *gateway, key, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, g.psp.URL+"/v1/operations/"+key, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res, err)
+	}
+	res.Body.Close()
+}
+
+// TestVerifyWhileOrdersComeIn: a busy installation is clean at every moment.
+func TestVerifyWhileOrdersComeIn(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.PaymentTimeout, c.ReservationTTL = time.Second, time.Second })
+	g.stock("A", 1000)
+	var wg sync.WaitGroup
+	end := time.Now().Add(4 * time.Second)
+	for i, token := range []string{"pm_ok", "pm_flaky", "pm_declined", "pm_error", "pm_duplicate", "pm_slow", "", "pm_ok"} {
+		wg.Go(func() {
+			for n := 0; time.Now().Before(end); n++ {
+				a := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", fmt.Sprint("wait=", (n+i)%2))
+				if a.status/100 == 2 && n%3 == 0 {
+					g.do("POST", "/v1/orders/"+a.body.ID+"/cancel", "")
+				}
+			}
+		})
+	}
+	rounds := 0
+	for ; time.Now().Before(end); rounds++ {
+		for _, v := range g.verify(verify.Config{}) {
+			t.Error(v)
+		}
+	}
+	wg.Wait()
+	t.Logf("%d rounds, %d orders", rounds, g.count("orders"))
+}
+
+// TestVerifySubcommand: its exit status and its two forms of output.
+func TestVerifySubcommand(t *testing.T) {
+	g := startGateway(t, nil)
+	g.stock("A", 1)
+	g.broken = true
+	for name, value := range map[string]string{"ORDERGATE_PRIMARY_URL": g.db.PrimaryURL, "ORDERGATE_PSP_URL": g.psp.URL, "ORDERGATE_DATA_DIR": t.TempDir()} {
+		t.Setenv(name, value)
+	}
+	main := func(args ...string) (string, int) {
+		var out, logs bytes.Buffer
+		err := Main(t.Context(), append([]string{"verify"}, args...), &out, &logs)
+		if logs.Len() > 0 {
+			t.Errorf("it logs %s", &logs)
+		}
+		if err == nil {
+			return out.String(), 0
+		}
+		return out.String() + err.Error(), ExitStatus(err)
+	}
+	if out, status := main(); status != 0 || strings.Contains(out, "not checked") || strings.Count(out, "\n") != 10 {
+		t.Errorf("%d %s", status, out)
+	}
+	if _, err := g.db.Pool.Exec(t.Context(), `UPDATE stock SET reserved = 1`); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := main(); status != 1 || !strings.Contains(out, "\nstock: 1\n  A  of 1 pieces 1 are reserved") {
+		t.Errorf("%d %s", status, out)
+	}
+	out, status := main("--json")
+	var report verify.Report
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&report); status != 1 || err != nil || report.Violations() != 1 {
+		t.Errorf("%d %v %s", status, err, out)
+	}
+	if out, status = main("-psp", "http://127.0.0.1:1"); status != 2 || !strings.Contains(out, "cannot read the provider's ledger") {
+		t.Errorf("a provider that is away: %d %s", status, out)
+	}
+	t.Setenv("ORDERGATE_PRIMARY_URL", g.db.ReplicaURL)
+	if out, status = main(); status != 2 || !strings.Contains(out, "the server is a standby") {
+		t.Errorf("a standby: %d %s", status, out)
+	}
+	t.Setenv("ORDERGATE_PRIMARY_URL", g.db.PrimaryURL)
+	if _, status = main("nonsense"); status != 2 {
+		t.Errorf("an argument too many: %d", status)
+	}
+	t.Setenv("ORDERGATE_PSP_URL", "")
+	if out, _ = main(); !strings.Contains(out, "not checked") {
+		t.Errorf("without a provider: %s", out)
+	}
+	t.Setenv("ORDERGATE_PRIMARY_URL", "")
+	if out, status = main(); status != 2 || !strings.Contains(out, "no stack runs in") {
+		t.Errorf("without settings: %d %s", status, out)
+	}
+	if errors.Is(errViolations, errCannotLook) {
+		t.Error("they are one")
+	}
+}

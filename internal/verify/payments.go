@@ -1,0 +1,140 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ordergate/ordergate/gen/verifydb"
+	"github.com/ordergate/ordergate/order"
+)
+
+// Statuses of a payment, beside pending and failed, which a step has, too.
+const (
+	authorized = "authorized"
+	captured   = "captured"
+	voided     = "voided"
+)
+
+// checkPayments compares each order's payments with their calls, and what is charged with the order. In flight may be a payment step that
+// runs: payment did its part or not. Never in flight are a second charge and a charge of another amount.
+func (s *scan) checkPayments(ctx context.Context) error {
+	err := s.orders(ctx, func(p orderPage) error {
+		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.ids))
+		if err != nil {
+			return err
+		}
+		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+		if err != nil {
+			return err
+		}
+		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+		if err != nil {
+			return err
+		}
+		payments := group(paymentRows, func(r verifydb.PaymentsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
+		calls := group(callRows, func(r verifydb.CallsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
+		all := group(stepRows, refOfStep)
+		p.all(func(ref order.Ref, o *order.Order) {
+			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
+			for _, fault := range append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight)...) {
+				s.violationf(orderName(ref.ID), "%s", fault)
+			}
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder)
+}
+
+// callFaults judges an order's payments by their calls: both are written in one transaction.
+func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verifydb.CallsOfRow) (faults []string) {
+	for _, p := range payments {
+		if p.Amount != o.Total.Amount || p.Currency != o.Total.Currency {
+			faults = append(faults, fmt.Sprintf("payment attempt %d is of %d %s, the order of %d %s", p.Attempt, p.Amount, p.Currency,
+				o.Total.Amount, o.Total.Currency))
+		}
+		if possible := paymentStatuses(calls, p); !slices.Contains(possible, p.Status) {
+			faults = append(faults, fmt.Sprintf("payment attempt %d is %s and its calls allow %s", p.Attempt, p.Status, strings.Join(possible, " or ")))
+		}
+	}
+	for _, c := range calls {
+		if !slices.ContainsFunc(payments, func(p verifydb.PaymentsOfRow) bool { return p.Attempt == c.Attempt }) {
+			faults = append(faults, fmt.Sprintf("the call to %s has no payment attempt %d", c.Operation, c.Attempt))
+		}
+		if c.Definite && c.InDoubt {
+			faults = append(faults, fmt.Sprintf("the call to %s has a definite outcome and is in doubt", c.Operation))
+		}
+	}
+	return faults
+}
+
+// paymentStatuses are those that the calls of a payment allow, the last of which counts.
+func paymentStatuses(calls []verifydb.CallsOfRow, p verifydb.PaymentsOfRow) []string {
+	const due, definite = 1, 2
+	state := map[string]int{}
+	for _, c := range calls {
+		switch {
+		case c.Attempt != p.Attempt:
+		case c.Definite:
+			state[c.Operation] = definite
+		default:
+			state[c.Operation] = due
+		}
+	}
+	switch {
+	case state[refund] > 0:
+		return []string{captured}
+	case state[void] == definite:
+		return []string{voided}
+	case state[void] == due && state[capture] == definite: // it was refused
+		return []string{failed}
+	case state[capture] == definite:
+		return []string{captured, failed}
+	case state[void] == due, state[capture] == due:
+		return []string{authorized}
+	case state[authorize] == definite:
+		return []string{authorized, failed}
+	case state[authorize] == due:
+		return []string{pending}
+	}
+	return []string{"nothing"}
+}
+
+// chargeFaults judges what an order's payments charge.
+func chargeFaults(o *order.Order, payments []verifydb.PaymentsOfRow, inFlight bool) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	var net int64
+	charges, open := 0, 0
+	for _, p := range payments {
+		switch p.Status {
+		case captured:
+			net += p.Amount - p.Refunded
+			if p.Refunded < p.Amount {
+				charges++
+			}
+		case pending, authorized:
+			open++
+		}
+		if !inFlight && p.RefundPending != 0 {
+			fault("%d of payment attempt %d wait to be refunded, and no refund is in flight", p.RefundPending, p.Attempt)
+		}
+	}
+	switch {
+	case charges > 1:
+		fault("it is charged by %d payments", charges)
+	case net != 0 && net != o.Total.Amount:
+		fault("it is charged %d instead of its total of %d", net, o.Total.Amount)
+	case inFlight:
+	case o.PaymentStatus == order.PaymentStatusPaid && net != o.Total.Amount:
+		fault("it is paid, and %d of %d are charged", net, o.Total.Amount)
+	case o.PaymentStatus != order.PaymentStatusPaid && net != 0:
+		fault("its payment status is %s, and %d are charged", o.PaymentStatus, net)
+	case (o.PaymentStatus == order.PaymentStatusAuthorized) != (open > 0):
+		fault("its payment status is %s, and %d payments are authorized or pending", o.PaymentStatus, open)
+	}
+	return faults
+}

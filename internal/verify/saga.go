@@ -1,0 +1,203 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/verifydb"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/order"
+)
+
+// The steps of a saga, as docs/saga.md has them.
+const (
+	reserve   = string(api.SagaStepNameReserveStock)
+	authorize = string(api.SagaStepNameAuthorize)
+	confirm   = string(api.SagaStepNameConfirmStock)
+	capture   = string(api.SagaStepNameCapture)
+	refund    = string(api.SagaStepNameRefund)
+	void      = string(api.SagaStepNameVoid)
+	release   = string(api.SagaStepNameCancelReservation)
+)
+
+// The statuses of a step.
+const (
+	pending = string(api.SagaStepStatusPending)
+	running = string(api.SagaStepStatusRunning)
+	done    = string(api.SagaStepStatusDone)
+	failed  = string(api.SagaStepStatusFailed)
+)
+
+// undoes has the step that each compensation takes back; of a step forward it has "".
+var undoes = map[string]string{reserve: "", authorize: "", confirm: "", capture: "", refund: capture, void: authorize, release: reserve}
+
+// steps of one order.
+type steps []verifydb.StepsOfRow
+
+func refOfStep(r verifydb.StepsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) }
+
+// status of a step; "" if there is none.
+func (s steps) status(name string, attempt int32) string {
+	for _, st := range s {
+		if st.Step == name && st.Attempt == attempt {
+			return st.Status
+		}
+	}
+	return ""
+}
+
+// any tells whether an attempt of one of the steps has one of the statuses. No names: of any step.
+func (s steps) any(statuses []string, names ...string) bool {
+	return slices.ContainsFunc(s, func(st verifydb.StepsOfRow) bool {
+		return slices.Contains(statuses, st.Status) && (len(names) == 0 || slices.Contains(names, st.Step))
+	})
+}
+
+// checkSaga compares the steps of each order with its status. In flight are steps that run: each has a message of its order in the outbox
+// or a parked one, or a call to the provider that is due.
+func (s *scan) checkSaga(ctx context.Context) error {
+	err := s.orders(ctx, func(p orderPage) error {
+		rows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+		if err != nil {
+			return err
+		}
+		all := group(rows, refOfStep)
+		p.all(func(ref order.Ref, o *order.Order) {
+			for _, fault := range sagaFaults(o, all[ref]) {
+				s.violationf(orderName(ref.ID), "%s", fault)
+			}
+		})
+		return s.findStuck(ctx, p, rows)
+	})
+	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
+		return err
+	}
+	return orphans(ctx, s, "it has steps and no row in orders", s.StepsWithoutOrder)
+}
+
+// sagaFaults judges what one order's row and steps tell.
+func sagaFaults(o *order.Order, all steps) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	for _, st := range all {
+		undone, known := undoes[st.Step]
+		switch {
+		case !known:
+			fault("%s is no step", st.Step)
+		case st.Undo != (undone != ""):
+			fault("step %s has undo %v", st.Step, st.Undo)
+		case o.Status.Final() && (st.Status == running || st.Status == pending):
+			fault("it is %s and step %s is %s", o.Status, st.Step, st.Status)
+		case undone != "" && all.status(undone, st.Attempt) == "":
+			fault("step %s takes back %s, which it does not have", st.Step, undone)
+		}
+	}
+	if len(all) == 0 {
+		fault("it has no steps")
+		return faults
+	}
+	inFlight := all.any([]string{running})
+	atRest := o.CancelRequestedAt == nil && (o.Status == order.StatusConfirmed || o.Status == order.StatusReserved && !o.WithPayment)
+	if !o.Status.Final() && !inFlight && !atRest {
+		fault("it is %s, and no step is in flight to move it on", o.Status)
+	}
+	switch o.Status {
+	case order.StatusPending:
+		if inFlight && !all.any([]string{running}, reserve) {
+			fault("it is pending, and %s is over", reserve)
+		}
+	case order.StatusReserved:
+		if !all.any([]string{done, failed}, reserve) {
+			fault("it is reserved, and %s is not", reserve)
+		}
+	case order.StatusConfirmed, order.StatusCompleted:
+		for _, name := range []string{reserve, authorize, confirm, capture} {
+			if !all.any([]string{done}, name) {
+				fault("it is %s, and %s is not done", o.Status, name)
+			}
+		}
+	case order.StatusRejected, order.StatusCancelled:
+		if o.Status == order.StatusRejected && !all.any([]string{failed}, reserve, authorize, confirm, capture) {
+			fault("it is rejected, and no step failed")
+		}
+		for _, st := range all {
+			for name, undone := range undoes {
+				if st.Step != undone || st.Status != done || all.status(name, st.Attempt) == done {
+					continue
+				}
+				if name == void && all.status(capture, st.Attempt) == done {
+					continue // it is refunded instead
+				}
+				fault("it is %s, and %s was not taken back by %s", o.Status, undone, name)
+			}
+		}
+	}
+	return faults
+}
+
+// findStuck reports the steps of a page that run although nothing will move them on: their message or call was lost.
+func (s *scan) findStuck(ctx context.Context, p orderPage, rows []verifydb.StepsOfRow) error {
+	var inFlight []verifydb.StepsOfRow
+	for _, st := range rows {
+		if st.Status == running {
+			inFlight = append(inFlight, st)
+		}
+	}
+	if len(inFlight) == 0 {
+		return nil
+	}
+	calls, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+	if err != nil {
+		return err
+	}
+	due := map[string]bool{}
+	id := func(ref order.Ref, operation string, attempt int32) string {
+		return fmt.Sprint(ref, operation, attempt)
+	}
+	for _, c := range calls {
+		if !c.Definite {
+			due[id(order.RefOf(c.Account, c.Mode, c.OrderID), c.Operation, c.Attempt)] = true
+		}
+	}
+	for _, st := range inFlight {
+		if !due[id(refOfStep(st), st.Step, st.Attempt)] {
+			s.suspect(st.OrderID, "step "+st.Step+" is in flight, and no message or call of it is under way")
+		}
+	}
+	return s.judge(ctx, false)
+}
+
+// maxSuspects bounds the memory that suspects take. Each look walks over the outbox, so that they are many.
+const maxSuspects = 20_000
+
+// suspect is a violation unless the order has a command or reply in the outbox or a parked one.
+func (s *scan) suspect(orderID [16]byte, what string) {
+	s.suspects = append(s.suspects, Violation{orderName(orderID), what})
+}
+
+// judge reports the suspects that are violations, at the end of a check or when they are many.
+func (s *scan) judge(ctx context.Context, end bool) error {
+	if len(s.suspects) == 0 || !end && len(s.suspects) < maxSuspects {
+		return nil
+	}
+	keys := pg.Column(s.suspects, func(v Violation) string { return v.ID })
+	slices.Sort(keys)
+	found, err := s.OrdersWithMessages(ctx, verifydb.OrdersWithMessagesParams{Keys: slices.Compact(keys), EventsTopic: command.TopicOrders})
+	if err != nil {
+		return err
+	}
+	waiting := make(map[string]bool, len(found))
+	for _, key := range found {
+		waiting[key] = true
+	}
+	for _, v := range s.suspects {
+		if !waiting[v.ID] {
+			s.violationf(v.ID, "%s", v.What)
+		}
+	}
+	s.suspects = nil
+	return nil
+}
