@@ -73,9 +73,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message)
 		if r := found[c.ref()]; r != nil {
 			lines = r.lines
 		}
-		for _, l := range lines {
-			items = append(items, c.ref().item(l))
-		}
+		items = append(items, pg.Column(lines, c.ref().item)...)
 	}
 	b := &batch{reservations: found}
 	if b.stock, err = Lock(ctx, tx, items, false); err != nil {
