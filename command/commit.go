@@ -25,20 +25,21 @@ const positionTime = 300 * time.Millisecond
 func position(ctx context.Context, db sender, changes []*orderChange) (lsn uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), positionTime)
 	defer cancel()
-	refs := refParams(pg.Column(changes, (*orderChange).ref))
 	batch := &pgx.Batch{}
 	batch.Queue(ordersdb.FlushLSN).QueryRow(func(row pgx.Row) error { return row.Scan(&lsn) })
-	batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
-		var id uuid.UUID
-		var rev int64
-		_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
-			for _, c := range changes {
-				c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
-			}
-			return nil
+	if refs := refParams(pg.Column(changes, (*orderChange).ref)); len(changes) > 0 { // a replay or a refusal changed none
+		batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
+			var id uuid.UUID
+			var rev int64
+			_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
+				for _, c := range changes {
+					c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
+				}
+				return nil
+			})
+			return err
 		})
-		return err
-	})
+	}
 	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		return token.NoPosition
 	}
