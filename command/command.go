@@ -88,7 +88,8 @@ func newWriter(c Config) writer {
 type Envelope struct {
 	Owner     order.Owner
 	Operation string // the operationId
-	Key       string // the idempotency key
+	Key       string // the idempotency key; empty for an operation that takes none: nothing is looked up or stored under it
+	IfMatch   string // the header
 	Subject   string // the path's parameters; a repetition must have the same
 	Problem   apierr.ProblemContext
 	Actor     string // the API key's id

@@ -60,9 +60,14 @@ const (
 // resolveCommit finds out how a COMMIT ended that had no answer, on a new connection. Only under the keys' locks does absence prove
 // anything: the transaction holds them until its end. Found: the stored result. Absent: nothing changed and the key is free. Locks not
 // had in time: SYS_006. A visible row is not yet safe: giving up on a COMMIT ends PostgreSQL's wait for a synchronous standby, so the
-// look-up has a COMMIT of its own that must get through.
+// look-up has a COMMIT of its own that must get through. A call without a key cannot be looked up: SYS_006.
 func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error) {
-	if len(calls) == 0 {
+	for _, one := range calls {
+		if one.Key == "" {
+			one.finish(Result{}, apierr.E(errcode.SYS006, apierr.Cause(cause)))
+		}
+	}
+	if calls = keyed(calls); len(calls) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)

@@ -95,7 +95,7 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	for _, c := range waiting {
 		k := key{c.Owner, c.Operation, c.Key}
 		named := slices.Concat(c.needs.orders, c.needs.payments)
-		taken := len(batch) == maxBatch || keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
+		taken := len(batch) == maxBatch || c.Key != "" && keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
 		keys[k] = true
 		for _, r := range named {
 			refs[r] = true // also of a call that waits: no later one may overtake it
@@ -307,7 +307,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	if one.effect, one.err = one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now())); one.err != nil {
 		refusal := apierr.From(one.err)
 		one.effect, one.err = effect{}, refusal
-		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
+		if one.Key != "" && !refusal.Retryable() && refusal.Code != errcode.SYS001 {
 			status, body := refusal.Problem(one.Problem)
 			b.rows.store(one, Result{Status: status, Code: refusal.Code, ContentType: "application/problem+json", Body: view.Body{Bytes: body}})
 		}
@@ -317,7 +317,9 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	for _, m := range one.stock { // the next call of the batch sees it
 		l.stock[m.Item].Move(m.OnHand, m.Reserved)
 	}
-	b.rows.store(one, one.result)
+	if one.Key != "" {
+		b.rows.store(one, one.result)
+	}
 }
 
 // limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A

@@ -16,12 +16,12 @@ import (
 // SchemaVersion is the version of the payloads below. A change that older readers cannot decode raises it.
 const SchemaVersion = 1
 
-// Event is one entry of an order's history. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
+// Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
 // hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
 	ID       ID
 	Type     string
-	Version  int64 // of the order after this event; gapless from 1
+	Version  int64 // of the resource after this event; gapless from 1
 	Schema   int32
 	Payload  []byte
 	At       time.Time // UTC, cut to microseconds, the precision of PostgreSQL
@@ -204,8 +204,8 @@ func (d Rejected) apply(o *Order, _ rfc3339.Time) {
 	o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = StatusRejected, nil, &d.Rejection, nil
 }
 
-// chain is the hash of an event: SHA-256 over its length-prefixed fields, the hash before it first.
-func (e Event) chain(orderID ID) []byte {
+// chain is the hash of an event of a resource: SHA-256 over its length-prefixed fields, the hash before it first.
+func (e Event) chain(resource []byte) []byte {
 	h := sha256.New()
 	field := func(b []byte) {
 		var n [8]byte
@@ -218,7 +218,7 @@ func (e Event) chain(orderID ID) []byte {
 	binary.BigEndian.PutUint64(numbers[8:], uint64(e.At.UnixMicro()))
 	binary.BigEndian.PutUint32(numbers[16:], uint32(e.Schema))
 	field(e.PrevHash)
-	field(orderID[:])
+	field(resource)
 	field(e.ID[:])
 	field(numbers[:])
 	field([]byte(e.Type))
@@ -230,7 +230,10 @@ func (e Event) chain(orderID ID) []byte {
 }
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
-func Verify(orderID ID, events []Event) error {
+func Verify(orderID ID, events []Event) error { return VerifyChain(orderID[:], events) }
+
+// VerifyChain is Verify for any resource, as its hashes cover it.
+func VerifyChain(resource []byte, events []Event) error {
 	var prev []byte
 	for i, e := range events {
 		switch {
@@ -238,7 +241,7 @@ func Verify(orderID ID, events []Event) error {
 			return fmt.Errorf("version %d stands where %d belongs", e.Version, i+1)
 		case !bytes.Equal(e.PrevHash, prev):
 			return fmt.Errorf("version %d does not follow the event before it", e.Version)
-		case !bytes.Equal(e.Hash, e.chain(orderID)):
+		case !bytes.Equal(e.Hash, e.chain(resource)):
 			return fmt.Errorf("version %d was changed", e.Version)
 		}
 		prev = e.Hash

@@ -110,6 +110,20 @@ type Recorder struct {
 	Cause Cause
 }
 
+// Event makes the event that follows the given version of a resource and its hash. Both are zero before the first one.
+func (rec Recorder) Event(resource []byte, version int64, prevHash []byte, eventType string, schema int32, data any) Event {
+	payload, err := json.Marshal(data)
+	if err != nil {
+		panic(fmt.Sprintf("order: %s cannot be encoded: %v", eventType, err)) // plain structs always can
+	}
+	e := Event{
+		ID: rec.NewID(), Type: eventType, Version: version + 1, Schema: schema, Payload: payload,
+		At: rec.Now.UTC().Truncate(time.Microsecond), Cause: rec.Cause, PrevHash: prevHash,
+	}
+	e.Hash = e.chain(resource)
+	return e
+}
+
 // Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
 // ORD_005 an expected price in another currency, CAT_005 unknown sku, CAT_003 inactive, CAT_004 no price in the currency,
 // ORD_004 another price than expected, ORD_008 total above MaxTotal.
@@ -169,15 +183,7 @@ func (o *Order) Decided() bool {
 
 // Record makes the next event of the order and applies it.
 func (o *Order) Record(rec Recorder, d Data) Event {
-	payload, err := json.Marshal(d)
-	if err != nil {
-		panic(fmt.Sprintf("order: %s cannot be encoded: %v", d.eventType(), err)) // plain structs always can
-	}
-	e := Event{
-		ID: rec.NewID(), Type: d.eventType(), Version: o.Version + 1, Schema: SchemaVersion, Payload: payload,
-		At: rec.Now.UTC().Truncate(time.Microsecond), Cause: rec.Cause, PrevHash: o.HeadHash,
-	}
-	e.Hash = e.chain(o.ID)
+	e := rec.Event(o.ID[:], o.Version, o.HeadHash, d.eventType(), SchemaVersion, d)
 	o.apply(e, d)
 	return e
 }

@@ -43,6 +43,7 @@ type request struct {
 	page           query.Page
 	token          token.Token // the response is at least as new
 	ifNoneMatch    string
+	ifMatch        string
 	parameters     map[string]string // the others
 	raw            []byte            // the body as it was sent; nil: not yet read
 	bodyRead       bool              // to its end
@@ -116,6 +117,8 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 		r.page.Cursor = value
 	case "If-None-Match":
 		r.ifNoneMatch = value
+	case "If-Match":
+		r.ifMatch = value
 	case "X-Consistency-Token":
 		r.token, ok = s.cfg.Signer.Parse(value)
 	default:
@@ -126,7 +129,7 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 
 // envelope is the part of the request that commands see.
 func (r *request) envelope() command.Envelope {
-	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, Problem: r.problemContext(), Actor: r.key.ID}
+	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, IfMatch: r.ifMatch, Problem: r.problemContext(), Actor: r.key.ID}
 }
 
 // maxInstance bounds `instance` in bytes.

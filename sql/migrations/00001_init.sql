@@ -109,6 +109,27 @@ CREATE TABLE order_events (
     PRIMARY KEY (account, mode, order_id, version)
 ) PARTITION BY RANGE (order_id);
 
+-- The events of payments, refunds, shipments and inventory, in the shape and with the chain of order_events; append-only, too. resource is
+-- the id as clients see it, or the sku.
+CREATE TABLE resource_events (
+    account        integer NOT NULL,
+    mode           text NOT NULL,
+    kind           text NOT NULL CHECK (kind IN ('payment', 'refund', 'shipment', 'inventory')),
+    resource       text COLLATE "C" NOT NULL,
+    sequence       bigint NOT NULL CHECK (sequence > 0),
+    id             uuid NOT NULL,
+    type           text NOT NULL,
+    schema_version integer NOT NULL,
+    payload        text NOT NULL,
+    trace_id       text NOT NULL,
+    operation      text NOT NULL,
+    actor          text NOT NULL,
+    created_at     timestamptz NOT NULL,
+    prev_hash      bytea NOT NULL,
+    hash           bytea NOT NULL,
+    PRIMARY KEY (account, mode, kind, resource, sequence)
+);
+
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
     account  integer NOT NULL,
@@ -329,7 +350,7 @@ SELECT ensure_partitions();
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
     parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
-GRANT SELECT, INSERT ON order_events TO ordergate_app;
+GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
 
