@@ -41,10 +41,10 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order otel pgx prometheus uuid",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
-		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/panics internal/pg order http pgx prometheus uuid zap",
+		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg order order/pay http pgx prometheus uuid zap",
 		"contracttest":           "gen/api gen/errcode http json jsonschema text yaml",
 		"deploy":                 "",
 		"errors":                 "gen/errcode",
@@ -79,8 +79,9 @@ var ours = law{
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
-		"internal/view":          "gen/api gen/errcode order",
+		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
+		"order/pay":              "order",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",
 		"sql":                    "database/sql goose pgx",
 	},
@@ -126,7 +127,7 @@ var ours = law{
 		"yaml":         "go.yaml.in/yaml",
 		"zap":          "go.uber.org/zap",
 	},
-	pure: []string{"command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/token", "internal/view", "order"},
+	pure: []string{"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/token", "internal/view", "order", "order/pay"},
 	sql: map[string]string{
 		"bench":             "it measures other implementations, pgbench's among them",
 		"internal/devstack": "it makes databases, slots and backups, which are no queries of an application",
@@ -140,9 +141,9 @@ var ours = law{
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
 		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
-		"command/payment":   "payment_calls payments",
+		"command/payment":   "payment_calls payments refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
-		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments saga_steps stock " +
+		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
 			"stock_reservation_lines stock_reservations",
 	},
 }

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
@@ -39,6 +40,9 @@ type Config struct {
 	Now          func() time.Time
 	WriteThrough func(context.Context, []Committed) // may be nil; does not panic: the COMMIT stands
 	Wake         func()                             // tells the relay that the outbox has rows
+	WakePayments func()                             // tells the payment context that a call is due
+	ProviderOpen func() bool                        // tells that the provider's breaker refuses calls
+	Deadline     time.Duration                      // of an authorization
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil
 }
@@ -127,7 +131,8 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders []*orderChange
-	stock  []inventory.Move
-	result Result
+	orders   []*orderChange
+	payments payment.Changes
+	stock    []inventory.Move
+	result   Result
 }

@@ -183,6 +183,9 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 		}
 	}
 	c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+	if len(b.rows.payments.Calls) > 0 {
+		c.cfg.WakePayments()
+	}
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
@@ -274,9 +277,6 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		return err
 	}
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
-	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
-		return err
-	}
 	if len(b.undecided) == 0 {
 		return nil
 	}
@@ -314,6 +314,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 		return
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
+	b.rows.payments.Add(one.payments)
 	for _, m := range one.stock { // the next call of the batch sees it
 		l.stock[m.Item].Move(m.OnHand, m.Reserved)
 	}

@@ -34,6 +34,7 @@ import (
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 	"github.com/ordergate/ordergate/sql"
 )
 
@@ -107,13 +108,10 @@ func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
 	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
-		if err := payment.Write(b.t.Context(), tx, []payment.Intent{{
-			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
-		}}); err != nil {
-			return err
-		}
-		_, err := tx.Exec(b.t.Context(), "UPDATE payments SET status = 'captured'")
-		return err
+		rec := Envelope{Owner: alice}.recorder(testIDs, time.Now())
+		opened, changes := payment.Start(o, p.ID, 1, order.Money{Amount: 100, Currency: "EUR"}, "pm_ok", time.Minute, rec)
+		changes.Events = append(changes.Events, opened.Record(rec, pay.Captured{}))
+		return changes.Write(b.t.Context(), tx)
 	}); err != nil {
 		b.t.Fatal(err)
 	}
@@ -150,12 +148,14 @@ func ends(calls []*call) string {
 	return strings.Join(all, ", ")
 }
 
-// annotate is an operation that finds its order by a payment and records an event there.
+// annotate is an operation that looks at a payment and records an event of its order.
 type annotate struct {
-	payment order.Ref
+	payment, order order.Ref
 }
 
-func (a annotate) needs() needs { return needs{payments: []order.Ref{a.payment}} }
+func (a annotate) needs() needs {
+	return needs{payments: []order.Ref{a.payment}, orders: []order.Ref{a.order}}
+}
 
 func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	p, ok := l.payments[a.payment]
@@ -249,7 +249,7 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 			b.call("placeOrder", b.place("NONE")),
 			b.call("cancelOrder", cancelOrder{ref: cancelled}),
 			b.call("cancelOrder", cancelOrder{ref: order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}}),
-			b.call("annotate", annotate{pay}),
+			b.call("annotate", annotate{pay, paid}),
 			b.call("adjust", adjust{"B", -60}),
 			b.call("adjust", adjust{"B", -60}),
 			b.call("adjust", adjust{"B", -40}),
@@ -397,7 +397,7 @@ func TestTwoWaysToOneOrder(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	o := b.placed()
-	calls := []*call{b.call("annotate", annotate{b.paid(o)}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}})}
+	calls := []*call{b.call("annotate", annotate{b.paid(o), o}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}, o})}
 	b.executeAll(t.Context(), calls)
 	if got := ends(calls); got != "200, 202, CAT_001" {
 		t.Error(got)
@@ -729,7 +729,9 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	run := func() (placed, awaited Result) {
 		one := raced.call("placeOrder", raced.place("A"), fmt.Sprint("raced-", rivals))
 		raced.executeAll(t.Context(), []*call{one})
-		awaited = raced.await(t.Context(), alice, one.result, time.Second, 201, func(*order.Order) bool { return true })
+		awaited = raced.await(t.Context(), one.result, time.Second, func(ctx context.Context) (Result, bool, error) {
+			return raced.decidedOrder(ctx, alice, one.result, 201, func(*order.Order) bool { return true })
+		})
 		reply := outbox.New(inventory.TopicReplies, inventory.ReserveRefused, order.Ref{Owner: alice, ID: one.result.OrderID},
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
 		payload, _ := json.Marshal(reply.Envelope)

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,7 +18,7 @@ import (
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
 	products []order.Item
-	payments []order.Ref // their orders are needed, too
+	payments []order.Ref
 	orders   []order.Ref // with their saga's steps
 	stock    []order.Item
 }
@@ -36,7 +35,7 @@ func (n *needs) add(o needs) {
 // the batch sees it.
 type loaded struct {
 	products map[order.Item]*order.Product
-	payments map[order.Ref]*payment.Row
+	payments map[order.Ref]payment.Locked
 	orders   map[order.Ref]*orderChange
 	stock    inventory.Stock
 }
@@ -67,31 +66,6 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 		}
 	}
 	return l, nil
-}
-
-// findOrders adds the orders of the payments that the calls name to their needs. It defers the calls whose order another call of the
-// batch has already: two commands of one order do not meet in a batch.
-func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
-	var payments []order.Ref
-	for _, c := range calls {
-		payments = append(payments, c.needs.payments...)
-	}
-	if len(payments) == 0 {
-		return calls, nil, nil
-	}
-	orders, err := payment.Orders(ctx, tx, payments)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range calls {
-		for _, p := range c.needs.payments {
-			if o, ok := orders[p]; ok && !slices.Contains(c.needs.orders, o) {
-				c.needs.orders = append(slices.Clip(c.needs.orders), o)
-			}
-		}
-	}
-	batch, deferred = nextBatch(calls)
-	return batch, deferred, nil
 }
 
 // has tells whether everything that is needed and locked was loaded.

@@ -75,9 +75,10 @@ type (
 	CancelRequested struct {
 		Reason Text `json:"reason"`
 	}
-	// Refunded says that the amount is refunded.
+	// Refunded says that the amount is given back.
 	Refunded struct {
-		Amount Money `json:"amount"`
+		RefundID string `json:"refund_id"`
+		Amount   Money  `json:"amount"`
 	}
 	// Cancelled ends an order at the client's request.
 	Cancelled struct{}
@@ -154,7 +155,11 @@ func (d Created) apply(o *Order, at rfc3339.Time) {
 
 func (Updated) eventType() string { return "order.updated" }
 
-func (d Updated) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = d.PaymentStatus }
+func (d Updated) apply(o *Order, _ rfc3339.Time) {
+	if o.PaymentStatus = d.PaymentStatus; o.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = nil // of an earlier card
+	}
+}
 
 func (StockReserved) eventType() string { return "order.stock_reserved" }
 
@@ -170,8 +175,12 @@ func (d StockRejected) apply(o *Order, _ rfc3339.Time) {
 
 func (PaymentFailed) eventType() string { return "order.payment_failed" }
 
+// An order that was placed without payment waits for another card, unless the capture was refused.
 func (d PaymentFailed) apply(o *Order, _ rfc3339.Time) {
-	o.PaymentStatus, o.Failure = PaymentStatusFailed, &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	if o.WithPayment || o.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	}
+	o.PaymentStatus = PaymentStatusFailed
 }
 
 func (Paid) eventType() string { return "order.paid" }
@@ -190,7 +199,13 @@ func (CancelRequested) apply(o *Order, at rfc3339.Time) { o.CancelRequestedAt = 
 
 func (Refunded) eventType() string { return "order.refunded" }
 
-func (Refunded) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusRefunded }
+func (d Refunded) apply(o *Order, _ rfc3339.Time) {
+	o.Refunded += d.Amount.Amount
+	o.PaymentStatus = PaymentStatusPartiallyRefunded
+	if o.Refunded >= o.Total.Amount {
+		o.PaymentStatus = PaymentStatusRefunded
+	}
+}
 
 func (Cancelled) eventType() string { return "order.cancelled" }
 
@@ -230,10 +245,10 @@ func (e Event) chain(resource []byte) []byte {
 }
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
-func Verify(orderID ID, events []Event) error { return VerifyChain(orderID[:], events) }
+func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], events) }
 
-// VerifyChain is Verify for any resource, as its hashes cover it.
-func VerifyChain(resource []byte, events []Event) error {
+// verifyChain is Verify for any resource, as its hashes cover it.
+func verifyChain(resource []byte, events []Event) error {
 	var prev []byte
 	for i, e := range events {
 		switch {

@@ -40,6 +40,7 @@ type Item struct {
 const (
 	PrefixOrder   = "ord_"
 	PrefixPayment = "pay_"
+	PrefixRefund  = "ref_"
 	PrefixEvent   = "evt_"
 	PrefixKey     = "key_"
 )

@@ -16,11 +16,12 @@ type PaymentStatus string
 
 // The payment statuses.
 const (
-	PaymentStatusNone       PaymentStatus = "none"
-	PaymentStatusAuthorized PaymentStatus = "authorized"
-	PaymentStatusPaid       PaymentStatus = "paid"
-	PaymentStatusRefunded   PaymentStatus = "refunded"
-	PaymentStatusFailed     PaymentStatus = "failed"
+	PaymentStatusNone              PaymentStatus = "none"
+	PaymentStatusAuthorized        PaymentStatus = "authorized"
+	PaymentStatusPaid              PaymentStatus = "paid"
+	PaymentStatusPartiallyRefunded PaymentStatus = "partially_refunded"
+	PaymentStatusRefunded          PaymentStatus = "refunded"
+	PaymentStatusFailed            PaymentStatus = "failed"
 )
 
 // MaxTotal is the greatest total of an order in minor units (ORD_008). At 10^11 a sum over a hundred lines stays far below
@@ -70,6 +71,7 @@ type Order struct {
 	Lines                []Line            `json:"lines"`
 	Total                Money             `json:"total"`
 	WithPayment          bool              `json:"with_payment"`
+	Refunded             int64             `json:"refunded,omitempty"` // minor units
 	Rejection            *Rejection        `json:"rejection,omitempty"`
 	Failure              *Rejection        `json:"failure,omitempty"` // why it will be rejected once compensated
 	ReservationExpiresAt *rfc3339.Time     `json:"reservation_expires_at,omitempty"`

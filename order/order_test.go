@@ -118,7 +118,7 @@ func TestCancel(t *testing.T) {
 func anything(r *rand.Rand) Data {
 	all := []Data{
 		Updated{PaymentStatusAuthorized}, StockReserved{rfc3339.New(noon.Add(time.Hour))}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
-		Paid{Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
+		Paid{Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{"ref_1", Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
 	}
 	return all[r.IntN(len(all))]
 }

@@ -27,6 +27,15 @@ const (
 	OrderStatusReserved  OrderStatus = "reserved"
 )
 
+// Values of PaymentState.
+const (
+	PaymentStateAuthorized PaymentState = "authorized"
+	PaymentStateCaptured   PaymentState = "captured"
+	PaymentStateFailed     PaymentState = "failed"
+	PaymentStatePending    PaymentState = "pending"
+	PaymentStateVoided     PaymentState = "voided"
+)
+
 // Values of PaymentStatus.
 const (
 	PaymentStatusAuthorized        PaymentStatus = "authorized"
@@ -35,6 +44,13 @@ const (
 	PaymentStatusPaid              PaymentStatus = "paid"
 	PaymentStatusPartiallyRefunded PaymentStatus = "partially_refunded"
 	PaymentStatusRefunded          PaymentStatus = "refunded"
+)
+
+// Values of RefundState.
+const (
+	RefundStateFailed    RefundState = "failed"
+	RefundStatePending   RefundState = "pending"
+	RefundStateSucceeded RefundState = "succeeded"
 )
 
 // Values of RejectionCode.
@@ -145,6 +161,17 @@ type CancelOrder struct {
 // Examples: LAMP-0001
 type ClientID = string
 
+// CreateRefund A refund to make.
+type CreateRefund struct {
+	// Amount How much to give back. Left out, all that is left of the payment.
+	Amount *PositiveMoney `json:"amount,omitempty"`
+
+	// Reason Why. It is kept in the refund's events.
+	//
+	// Examples: One lamp arrived broken
+	Reason string `json:"reason"`
+}
+
 // Currency ISO 4217 code.
 //
 // Examples: EUR
@@ -216,26 +243,26 @@ type EventBase struct {
 	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource The id of the order that the event is about.
+	// Resource What the event is about: the id of an order, payment, refund or shipment, or a sku.
 	//
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	Resource OrderID `json:"resource"`
+	Resource string `json:"resource"`
 
 	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
 	SchemaVersion int32 `json:"schema_version"`
 
-	// Sequence The order's version after this event, without gaps.
+	// Sequence The version of the resource after this event, without gaps.
 	Sequence int64 `json:"sequence"`
 }
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The id of the API key that asked for it, or `saga`.
+	// Actor The id of the API key that asked for it, `saga`, or `provider` for what the payment provider decided.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation The operationId of a request, or the topic of the reply that the saga went on with.
+	// Operation The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
@@ -478,6 +505,87 @@ type OrderList struct {
 // Examples: confirmed
 type OrderStatus string
 
+// PayOrder A payment of an order.
+type PayOrder struct {
+	// MethodToken The payment provider's token of the customer's payment method.
+	//
+	// Examples: pm_ok
+	MethodToken string `json:"method_token"`
+}
+
+// Payment One attempt to pay an order, as it stands.
+type Payment struct {
+	// Amount What is paid.
+	Amount Money `json:"amount"`
+
+	// Attempt The number of the payment among those of its order: a second card is 2.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt When the payment was opened.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a payment. The gateway gives it.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	ID PaymentID `json:"id"`
+
+	// OrderID The order that it pays.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Refunded What was given back.
+	Refunded Money `json:"refunded"`
+
+	// Status Where the payment is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `authorized`: The amount is held on the payment method.
+	// - `captured`: The amount is charged. Refunds may have given some of it back.
+	// - `voided`: The authorization was given up. Nothing is charged.
+	// - `failed`: It ended without a charge. `failure` says why.
+	//
+	// Examples: captured
+	Status PaymentState `json:"status"`
+
+	// UpdatedAt When its last event, or the last one of its refunds, happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// PaymentFailure Why nothing was charged or given back.
+type PaymentFailure struct {
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_007
+	Code string `json:"code"`
+
+	// DeclineReason With PAY_007, the provider's reason. New ones may appear.
+	DeclineReason *string `json:"decline_reason"`
+
+	// Message For people, in English.
+	Message string `json:"message"`
+}
+
+// PaymentID The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentID = string
+
+// PaymentState Where the payment is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `authorized`: The amount is held on the payment method.
+// - `captured`: The amount is charged. Refunds may have given some of it back.
+// - `voided`: The authorization was given up. Nothing is charged.
+// - `failed`: It ended without a charge. `failure` says why.
+//
+// Examples: captured
+type PaymentState string
+
 // PaymentStatus Where the payment of the order is.
 //
 // - `none`: Nothing was authorized yet.
@@ -539,6 +647,19 @@ type PlaceOrderPayment struct {
 	//
 	// Examples: pm_ok
 	MethodToken string `json:"method_token"`
+}
+
+// PositiveMoney An integer amount of minor units, at least one, and its currency.
+type PositiveMoney struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
 }
 
 // Problem What every refusal carries, whatever its code (RFC 9457).
@@ -609,6 +730,63 @@ type ProductList struct {
 	// NextCursor The `cursor` of the next page, null on the last.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// Refund A refund as it stands.
+type Refund struct {
+	// Amount What is given back.
+	Amount Money `json:"amount"`
+
+	// CreatedAt When it was asked for.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a refund. The gateway gives it.
+	//
+	// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+	ID RefundID `json:"id"`
+
+	// OrderID The order of the payment.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// PaymentID The payment that it gives back.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	PaymentID PaymentID `json:"payment_id"`
+
+	// Reason The `reason` of the request.
+	Reason *string `json:"reason"`
+
+	// Status Where the refund is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `succeeded`: The amount was given back.
+	// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+	//
+	// Examples: succeeded
+	Status RefundState `json:"status"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// RefundID The id of a refund. The gateway gives it.
+//
+// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+type RefundID = string
+
+// RefundState Where the refund is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `succeeded`: The amount was given back.
+// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+//
+// Examples: succeeded
+type RefundState string
 
 // Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
@@ -790,6 +968,11 @@ type Limit = int32
 // Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderIDParameter = OrderID
 
+// PaymentIDParameter The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentIDParameter = PaymentID
+
 // Prefer defines model for Prefer.
 type Prefer = string
 
@@ -857,8 +1040,12 @@ type Handlers[R Request, W any] interface {
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
 	ListOrderEvents(ctx context.Context, r R) (W, error)
+	// PayOrder is POST /v1/orders/{order_id}/payments.
+	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
+	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
 	// GetProduct is GET /v1/products/{sku}.
@@ -923,7 +1110,21 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.CancelOrder(ctx, r, &body)
 		},
 		"listOrderEvents": h.ListOrderEvents,
-		"getOrderSaga":    h.GetOrderSaga,
+		"payOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body PayOrder
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.PayOrder(ctx, r, body)
+		},
+		"getOrderSaga": h.GetOrderSaga,
+		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateRefund
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.RefundPayment(ctx, r, body)
+		},
 		"listProducts": func(ctx context.Context, r R) (w W, err error) {
 			var p ListProductsParams
 			if value, given := r.Parameter("q"); given {

@@ -61,12 +61,18 @@ const (
 	ORD008 Code = "ORD_008"
 	// ORD009: A step of this order is in flight, please retry (409, retryable).
 	ORD009 Code = "ORD_009"
+	// PAY001: There is no such payment (404).
+	PAY001 Code = "PAY_001"
+	// PAY002: The order is paid already (409).
+	PAY002 Code = "PAY_002"
 	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
 	// PAY006: The payment provider failed (502).
 	PAY006 Code = "PAY_006"
 	// PAY007: The payment was declined (422).
 	PAY007 Code = "PAY_007"
+	// PAY008: The payment provider is unavailable, please retry later (503, retryable).
+	PAY008 Code = "PAY_008"
 	// RATE001: Too many requests, please retry later (429, retryable).
 	RATE001 Code = "RATE_001"
 	// RATE003: The service is busy, please retry later (503, retryable).
@@ -91,6 +97,10 @@ const (
 	REQ009 Code = "REQ_009"
 	// REQ012: The cursor is not valid (400).
 	REQ012 Code = "REQ_012"
+	// RFD001: The amount exceeds what can be refunded (422).
+	RFD001 Code = "RFD_001"
+	// RFD003: Nothing has been captured that could be refunded (409).
+	RFD003 Code = "RFD_003"
 	// SYS001: Something went wrong on our side (500, retryable).
 	SYS001 Code = "SYS_001"
 	// SYS002: A part of the service is unavailable, please retry later (503, retryable).
@@ -177,12 +187,18 @@ var infos = []Info{
 		"One order may cost at most 100 000 000 000 minor units of its currency. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
+	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
+		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
+	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
+		"A payment of this order stands or is under way; nothing was charged a second time. Read its payments.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
 		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
 		"The provider answered with errors until the deadline and no charge stands. Try again with a new key.", "The payment provider could not be reached or answered with errors until the deadline, and no charge stands. Place the order again with a new key."},
 	{PAY007, 422, false, "Payment declined", "The payment was declined", "支付被拒绝",
 		"The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key.", "The provider refused the payment method; `decline_reason` is its word, and no charge stands. Ask for another method and place the order again with a new key."},
+	{PAY008, 503, true, "Payment provider unavailable", "The payment provider is unavailable, please retry later", "支付服务暂不可用，请稍后重试",
+		"The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key.", ""},
 	{RATE001, 429, true, "Too many requests", "Too many requests, please retry later", "请求过于频繁，请稍后再试",
 		"The key has used up its rate. Wait for Retry-After, then repeat.", ""},
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
@@ -207,6 +223,10 @@ var infos = []Info{
 		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
 		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
+	{RFD001, 422, false, "More than refundable", "The amount exceeds what can be refunded", "退款金额超过可退金额",
+		"Refunds together cannot exceed what was captured. Ask for at most `refundable`.", ""},
+	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
+		"The payment is not captured, or not any more. Cancel the order to release an authorization.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
 		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",

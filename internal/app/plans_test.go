@@ -52,7 +52,11 @@ var walks = map[string]string{
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
-	"UpdatePayment.refunded": "0",
+	"InsertPayments.refunded":        "ARRAY[0]::bigint[]",
+	"InsertPayments.refund_pending":  "ARRAY[0]::bigint[]",
+	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]",
+	"UpdatePayments.refunded":        "ARRAY[0]::bigint[]",
+	"UpdatePayments.refund_pending":  "ARRAY[0]::bigint[]",
 }
 
 const (

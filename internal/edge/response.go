@@ -70,7 +70,7 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 }
 
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
-type awaiter = func(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration) command.Result
+type awaiter = func(ctx context.Context, e command.Envelope, accepted command.Result, within time.Duration) command.Result
 
 // commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits. A refusal
 // carries the token of the state that it was decided on: a read with it sees why.
@@ -83,7 +83,7 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
 	if within > 0 && result.Status == http.StatusAccepted {
-		result = s.wait(ctx, r.key.Owner, result, within, await)
+		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN}, ""
 	if !result.OrderID.IsZero() {
@@ -95,8 +95,11 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	if result.Replayed {
 		replayed = "true"
 	}
-	if result.Code != "" { // a stored refusal
-		r.code, applied = result.Code, ""
+	if result.Code != "" { // a stored refusal, or one that was waited for
+		r.code = result.Code
+		if result.Replayed {
+			applied = ""
+		}
 	}
 	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
 		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),
@@ -109,13 +112,13 @@ func (s *Server) sign(t token.Token) string {
 }
 
 // wait runs await until the client is gone or the server stops.
-func (s *Server) wait(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration, await awaiter) command.Result {
+func (s *Server) wait(ctx context.Context, e command.Envelope, accepted command.Result, within time.Duration, await awaiter) command.Result {
 	s.metrics.waiting.Inc()
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it adds an end, it replaces none
-	return await(ctx, owner, accepted, within)
+	return await(ctx, e, accepted, within)
 }
 
 // maxWait bounds Prefer: wait.
