@@ -79,6 +79,7 @@ var ours = law{
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
 		"internal/view":          "gen/api gen/errcode order",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
+		"order/coupon":           "errors gen/errcode internal/rfc3339",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",
 		"sql":                    "database/sql goose pgx",
 	},
@@ -92,6 +93,7 @@ var ours = law{
 		"internal/pgtest":    "redis",
 		"internal/psp":       "jsonschema yaml",
 		"internal/telemetry": "http",
+		"order/coupon":       "rapid",
 		"query":              "internal/devstack sql",
 	},
 	libraries: map[string]string{
@@ -115,6 +117,7 @@ var ours = law{
 		"otelpgx":      "github.com/exaring/otelpgx",
 		"pgx":          "github.com/jackc",
 		"prometheus":   "github.com/prometheus",
+		"rapid":        "pgregory.net/rapid",
 		"redis":        "github.com/redis",
 		"singleflight": "golang.org/x/sync/singleflight",
 		"text":         "golang.org/x/text",
@@ -123,7 +126,7 @@ var ours = law{
 		"yaml":         "go.yaml.in/yaml",
 		"zap":          "go.uber.org/zap",
 	},
-	pure: []string{"command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/token", "internal/view", "order"},
+	pure: []string{"command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/token", "internal/view", "order", "order/coupon"},
 	sql: map[string]string{
 		"bench":             "it measures other implementations, pgbench's among them",
 		"internal/devstack": "it makes databases, slots and backups, which are no queries of an application",
