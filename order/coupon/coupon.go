@@ -2,6 +2,7 @@
 package coupon
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"time"
@@ -23,6 +24,14 @@ type Coupon struct {
 	Code   string
 	Active bool
 	Rules  Rules
+	Fault  error // what keeps the rules from being applied; nil: nothing
+}
+
+// Restore is the coupon of a row. Rules that cannot be read are its Fault: they fail the orders that name the coupon, and no others.
+func Restore(code string, active bool, rules []byte) Coupon {
+	c := Coupon{Code: code, Active: active}
+	c.Rules, c.Fault = ParseRules(rules)
+	return c
 }
 
 // Basket is an order that is to be placed. Lines are the totals of its lines in minor units of Currency. None is negative, and their sum
@@ -48,8 +57,11 @@ type Uses struct{ Total, ByCustomer int64 }
 // subtotal. It is spread over the lines by largest remainder, an earlier line first, so that the parts are exactly the discount.
 //
 // Refusals: CPN_002 inactive or outside of its time, CPN_003 used as often as it may be, CPN_004 a condition that the basket does not
-// meet. If several hold, it is the first of these.
+// meet. If several hold, it is the first of these. Rules that cannot be applied are an error without a code.
 func Apply(c Coupon, b Basket, u Uses) ([]int64, error) {
+	if err := cmp.Or(c.Fault, c.Rules.check()); err != nil {
+		return nil, fmt.Errorf("coupon %s: %w", c.Code, err)
+	}
 	refusal := applies
 	if !c.Active {
 		refusal = notValidNow

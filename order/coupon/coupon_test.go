@@ -164,6 +164,22 @@ func TestRulesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestRulesThatCannotBeReadTakeNothingOff: the order fails instead, as ours to mend.
+func TestRulesThatCannotBeReadTakeNothingOff(t *testing.T) {
+	for _, rules := range []string{`{"percentage": 10, "moon": "full"}`, `{}`, `torn`} {
+		off, err := Apply(Restore("SUMMER", true, []byte(rules)), euros(1000), Uses{})
+		if off != nil || codeOf(err) != errcode.SYS001 || !strings.Contains(err.Error(), "coupon SUMMER: ") {
+			t.Errorf("%s: %v %v", rules, off, err)
+		}
+	}
+	if off, err := Apply(Coupon{Active: true}, euros(1000), Uses{}); off != nil || codeOf(err) != errcode.SYS001 {
+		t.Errorf("without rules: %v %v", off, err)
+	}
+	if off, err := Apply(Restore("SUMMER", true, []byte(`{"percentage": 10}`)), euros(1000), Uses{}); err != nil || !slices.Equal(off, []int64{100}) {
+		t.Error(off, err)
+	}
+}
+
 // TestEveryRuleKeepsItsTextAndItsJSON: a rule is written by an operator, stored, read and listed as it was.
 func TestEveryRuleKeepsItsTextAndItsJSON(t *testing.T) {
 	examples := map[string][]string{
