@@ -254,7 +254,11 @@ func TestWhatWaitedSeesTheNewState(t *testing.T) {
 				results <- err
 			}()
 		}
+		deadline := time.Now().Add(10 * time.Second)
 		for waiting, tick := 0, time.Tick(time.Millisecond); waiting < 2; <-tick {
+			if time.Now().After(deadline) {
+				return errors.New("nobody waits for the lock")
+			}
 			if err := f.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&waiting); err != nil {
 				return err
 			}

@@ -93,7 +93,7 @@ CREATE TABLE coupon_redemptions (
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, order_id)
 );
-CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, customer_ref, account, mode);
+CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, account, mode, customer_ref);
 
 -- The current state of an order: the fold of its events, and the columns that lists need. id is a UUIDv7, so that a range of
 -- ids is a range of time; the month's partition is chosen by it.
