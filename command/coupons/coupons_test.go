@@ -3,9 +3,10 @@ package coupons
 import (
 	"context"
 	"errors"
-	"fmt"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +144,7 @@ func (f fixture) race(code string, customer func(i int) string) (placed []order.
 func TestALimitHolds(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"TEN": `{"percentage": 10, "total": 10}`, "TWICE": `{"percentage": 10, "per_customer": 2}`, "ALL": `{"percentage": 10}`})
-	placed := f.race("TEN", func(i int) string { return fmt.Sprint(i) })
+	placed := f.race("TEN", func(i int) string { return strconv.Itoa(i) })
 	if used, n := f.count("TEN"); len(placed) != 10 || used != 10 || n != 10 {
 		t.Fatalf("%d orders have the coupon, %d are counted, %d are stored", len(placed), used, n)
 	}
@@ -159,10 +160,10 @@ func TestALimitHolds(t *testing.T) {
 	if used, n := f.count("TEN"); used != 6 || n != 6 {
 		t.Fatalf("%d are counted, %d are stored after 4 orders ended", used, n)
 	}
-	if again := f.race("TEN", func(i int) string { return fmt.Sprint(i) }); len(again) != 4 {
+	if again := f.race("TEN", func(i int) string { return strconv.Itoa(i) }); len(again) != 4 {
 		t.Errorf("%d orders have the coupon again", len(again))
 	}
-	if n := len(f.race("TWICE", func(i int) string { return fmt.Sprint(i % 5) })); n != 5*2 {
+	if n := len(f.race("TWICE", func(i int) string { return strconv.Itoa(i % 5) })); n != 5*2 {
 		t.Errorf("5 customers have the coupon in %d orders", n)
 	}
 	if n := len(f.race("ALL", func(int) string { return "c" })); n != 64 {
@@ -335,7 +336,42 @@ func TestTheSchemaKnowsEveryRule(t *testing.T) {
 	if known == nil || !slices.Equal(strings.Split(known[1], ","), names) {
 		t.Errorf("%s, and there are the rules %s", definition, names)
 	}
-	if _, err := f.Exec(t.Context(), `INSERT INTO coupons (account, mode, code, rules, limited) VALUES (1, 'test', 'A', '{"percentages": 10}', false)`); err == nil {
-		t.Error("a rule that nobody knows is stored")
+	if _, err := f.Exec(t.Context(), `INSERT INTO coupons (account, mode, code, rules, limited) VALUES (1, 'test', 'A', '{"percentages": 10}', false)`); err == nil || !strings.Contains(err.Error(), "known_rules") {
+		t.Error("a rule that nobody knows is stored:", err)
+	}
+}
+
+// TestTheMigrationOfTheManualWorks: with it the schema has the rule that docs/coupons.md adds, and still all others.
+func TestTheMigrationOfTheManualWorks(t *testing.T) {
+	t.Parallel()
+	manual, err := os.ReadFile("../../docs/coupons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "\n```sql\n")
+	migration, _, found := strings.Cut(rest, "\n```\n")
+	if !found {
+		t.Fatal("docs/coupons.md has no migration")
+	}
+	f := setup(t, nil)
+	insert := func(rule string) error {
+		_, err := f.Exec(t.Context(), `INSERT INTO coupons (account, mode, code, rules, limited) VALUES (1, 'test', $1::text, jsonb_build_object($1::text, 1), false)`, rule)
+		return err
+	}
+	unknown := func(err error) bool { return err != nil && strings.Contains(err.Error(), "known_rules") }
+	if err := insert("weekday"); !unknown(err) {
+		t.Error("the schema has the rule already:", err)
+	}
+	f.exec(migration)
+	for _, k := range coupon.Kinds() {
+		if err := insert(k.Name); err != nil {
+			t.Errorf("%s: %v", k.Name, err)
+		}
+	}
+	if err := insert("weekday"); err != nil {
+		t.Error(err)
+	}
+	if err := insert("moon"); !unknown(err) {
+		t.Error("a rule that nobody knows is stored:", err)
 	}
 }

@@ -312,3 +312,36 @@ func TestADiscountIsMonotonic(t *testing.T) {
 		}
 	})
 }
+
+// TestTheRuleOfTheManualWorks: docs/coupons.md adds a rule by the file weekday_test.go, which is compiled into this test and no other file
+// mentions what it declares.
+func TestTheRuleOfTheManualWorks(t *testing.T) {
+	file, err := os.ReadFile("weekday_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual, err := os.ReadFile("../../docs/coupons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(manual), "\n```go\n"+string(file)+"```\n") {
+		t.Error("docs/coupons.md does not have the text of weekday_test.go")
+	}
+	for _, k := range Kinds() {
+		if k.Name != "weekday" && !strings.Contains(string(manual), "\n| `"+k.Name+"` | ") {
+			t.Errorf("docs/coupons.md has no row for %s", k.Name)
+		}
+	}
+	c := Restore("MONDAYS", true, []byte(`{"percentage": 10, "weekday": "monday"}`))
+	for day, want := range map[int]errcode.Code{-1: notValidNow, 0: applies, 1: notValidNow, 6: notValidNow, 7: applies} {
+		b := euros(1000)
+		b.Now = b.Now.AddDate(0, 0, day).In(time.FixedZone("", -13*60*60)) // it is Sunday there
+		off, err := Apply(c, b, Uses{})
+		if codeOf(err) != want || want == applies && !slices.Equal(off, []int64{100}) {
+			t.Errorf("day %d: %v %v", day, off, err)
+		}
+	}
+	if c.Rules.Limited() {
+		t.Error("a condition is taken for a limit")
+	}
+}
