@@ -53,7 +53,7 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
-	for _, group := range []string{"keys", "parked"} {
+	for _, group := range []string{"keys", "coupons", "parked"} {
 		if out, err := main(group, "-h"); err != nil || strings.Count(out, "ordergate ") != strings.Count(out, "ordergate "+group) {
 			t.Errorf("%s -h: %v %q", group, err, out)
 		}
@@ -110,7 +110,7 @@ func TestWrongSettings(t *testing.T) {
 	every := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT "
 	for subcommand, want := range map[string]string{
 		"run": process + "ORDERGATE_ADDR ORDERGATE_PSP_ADDR", "serve": process + servers + "ORDERGATE_ADDR", "worker": process + servers + "ORDERGATE_PSP_URL",
-		"psp": every + "ORDERGATE_PSP_ADDR", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
+		"psp": every + "ORDERGATE_PSP_ADDR", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL", "coupons list": every + "ORDERGATE_PRIMARY_URL",
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
 	} {
 		var out bytes.Buffer

@@ -87,7 +87,7 @@ func Check(c Config, subcommand string) error {
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
 		}
 	}
-	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || group == "keys" || group == "parked" {
+	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || slices.Contains([]string{"keys", "coupons", "parked"}, group) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {

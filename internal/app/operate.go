@@ -57,14 +57,17 @@ const firstSKU = "LAMP-0001"
 //go:embed catalogue.json
 var catalogueJSON []byte
 
-// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing, and so are
+// the sample coupons.
 func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
 	err = withConn(ctx, url, func(conn *pgx.Conn) error {
 		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
 			return err
 		}
-		products, err = loadCatalogue(ctx, conn, account)
-		return err
+		if products, err = loadCatalogue(ctx, conn, account); err != nil {
+			return err
+		}
+		return loadCoupons(ctx, conn, account)
 	})
 	return account, products, err
 }

@@ -28,6 +28,8 @@ import (
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
 	"CountProducts":     "once, when `run` fills an empty catalogue",
+	"ListAccounts":      "an operator's list of coupons names their accounts",
+	"ListCoupons":       "an operator's list of all coupons, with their uses",
 	"ListKeys":          "an operator's list of all keys",
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",

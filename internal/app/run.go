@@ -121,7 +121,7 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error {
 			return c.serve(ctx, demo, func() {
 				api := localURL(cfg.Addr)
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, api, cfg.DataDir,
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, sampleCodes(), api, cfg.DataDir,
 					api, DemoKey, firstSKU)
 			})
 		})

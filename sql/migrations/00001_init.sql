@@ -67,6 +67,34 @@ CREATE TABLE products (
     PRIMARY KEY (account, mode, sku)
 );
 
+-- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
+-- would not know.
+CREATE TABLE coupons (
+    account    integer NOT NULL,
+    mode       text NOT NULL,
+    code       text COLLATE "C" NOT NULL,
+    rules      jsonb NOT NULL,
+    limited    boolean NOT NULL, -- one of the rules looks at how often it was used
+    active     boolean NOT NULL DEFAULT true,
+    used       bigint NOT NULL DEFAULT 0 CHECK (used >= 0), -- if it is limited: its redemptions
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, code),
+    CONSTRAINT known_rules CHECK (rules - '{fixed,minimum,per_customer,percentage,total,window}'::text[] = '{}')
+);
+
+-- The orders that use a coupon. The row of an order that ends rejected or cancelled is deleted.
+CREATE TABLE coupon_redemptions (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    code         text COLLATE "C" NOT NULL,
+    order_id     uuid NOT NULL,
+    customer_ref text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, order_id)
+);
+CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, account, mode, customer_ref);
+
 -- The current state of an order: the fold of its events, and the columns that lists need. id is a UUIDv7, so that a range of
 -- ids is a range of time; the month's partition is chosen by it.
 CREATE TABLE orders (
@@ -380,8 +408,26 @@ END $$;
 -- +goose StatementEnd
 SELECT ensure_partitions();
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
-    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, refunds, payment_calls TO ordergate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    accounts,
+    api_keys,
+    coupon_redemptions,
+    coupons,
+    idempotency_keys,
+    inbox,
+    order_addresses,
+    orders,
+    outbox,
+    parked_messages,
+    payment_calls,
+    payments,
+    products,
+    refunds,
+    saga_steps,
+    stock,
+    stock_reservation_lines,
+    stock_reservations
+    TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
