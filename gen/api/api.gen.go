@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -829,6 +830,10 @@ type Request interface {
 	// Decode checks and decodes the body. given is false if an optional body was left out.
 	Decode(body any) (given bool, err error)
 }
+
+// MergePatch is the validated body of an application/merge-patch+json request (RFC 7396). It is no struct, because that could not tell a
+// member that is left out, which stays as it is, from one that is null.
+type MergePatch = json.RawMessage
 
 // InvalidParameter is the error for a parameter that satisfies the contract and cannot be converted: /where/name.
 type InvalidParameter string

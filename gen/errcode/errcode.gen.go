@@ -204,7 +204,7 @@ var infos = []Info{
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
 		"The body is longer than 256 KiB. Send less, for instance fewer lines per order.", ""},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
-		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
+		"The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
 		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",

@@ -1287,7 +1287,7 @@ export type ProblemReq008 = Problem & {
 /**
  * Media type or encoding not supported
  *
- * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
+ * The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.
  */
 export type ProblemReq009 = Problem & {
     /**
