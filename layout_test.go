@@ -41,9 +41,9 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order otel pgx prometheus uuid",
-		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
-		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order otel pgx prometheus uuid",
+		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
+		"command/inventory":      "errors gen/errcode gen/inventorydb internal/bus internal/events internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
 		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/panics internal/pg order http pgx prometheus uuid zap",
 		"contracttest":           "gen/api gen/errcode http json jsonschema text yaml",
 		"deploy":                 "",
@@ -86,7 +86,7 @@ var ours = law{
 	},
 	tests: map[string]string{
 		".":                  "contracttest internal/devstack http",
-		"command":            "gen/cataloguedb gen/inventorydb internal/devstack internal/rfc3339 sql",
+		"command":            "internal/devstack sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",

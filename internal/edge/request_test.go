@@ -94,7 +94,7 @@ func TestPathsMatchAsAWhole(t *testing.T) {
 func TestAllowNamesHEAD(t *testing.T) {
 	s := deadServer(t)
 	for _, c := range []struct{ method, path, allow string }{
-		{"DELETE", "/v1/products/LAMP-0001", "GET, HEAD, OPTIONS"}, {"PUT", "/v1/orders", "GET, HEAD, OPTIONS, POST"},
+		{"DELETE", "/v1/products/LAMP-0001", "GET, HEAD, OPTIONS, PATCH"}, {"PUT", "/v1/orders", "GET, HEAD, OPTIONS, POST"},
 		{"OPTIONS", "/v1/errors", "GET, HEAD, OPTIONS"}, {"HEAD", "/v1/orders/ord_1/cancel", "OPTIONS, POST"},
 	} {
 		w := call(s, c.method, c.path, "")
