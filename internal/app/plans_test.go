@@ -52,7 +52,8 @@ var walks = map[string]string{
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
-	"UpdatePayment.refunded": "0",
+	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]", // the loaded rows have the first
+	"UpdatePayment.refunded":         "0",
 }
 
 const (
