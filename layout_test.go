@@ -41,10 +41,10 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order order/pay otel pgx prometheus uuid",
-		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order order/pay otel pgx prometheus uuid",
+		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
-		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
+		"command/inventory":      "errors gen/errcode gen/inventorydb internal/bus internal/events internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
 		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg order order/pay http pgx prometheus uuid zap",
 		"contracttest":           "gen/api gen/errcode http json jsonschema text yaml",
 		"deploy":                 "",
@@ -90,7 +90,7 @@ var ours = law{
 	},
 	tests: map[string]string{
 		".":                  "contracttest internal/devstack http",
-		"command":            "gen/cataloguedb gen/inventorydb internal/devstack internal/rfc3339 sql",
+		"command":            "internal/devstack sql",
 		"command/coupons":    "errors",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",

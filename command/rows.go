@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -65,6 +66,7 @@ func accepted(body view.Body, location string, of order.ID) Result {
 // rows are the writes of one transaction.
 type rows struct {
 	orders   []*orderChange
+	products catalogue.Products
 	payments payment.Changes
 	stock    inventory.Stock
 	results  []resultRow
@@ -78,7 +80,8 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and some more for payments and stock: the log's position under the locks, then all rows at once.
+// write sends everything in two round trips, and some more for products, payments and stock: the log's position under the locks, then all
+// rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
 	if err != nil {
@@ -86,6 +89,9 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	r.knownAt = uint64(lsn)
 	if err = r.payments.Write(ctx, tx); err != nil {
+		return err
+	}
+	if err = r.products.Write(ctx, tx); err != nil {
 		return err
 	}
 	if err = r.stock.Write(ctx, tx); err != nil {

@@ -23,7 +23,7 @@ import (
 func TestCoupons(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	account, _, err := sampleAccount(t.Context(), db.PrimaryURL, "demo")
+	account, _, err := sampleAccount(t.Context(), Config{PrimaryURL: db.PrimaryURL}, "demo")
 	must(t, err)
 	run := func(line string) (string, error) {
 		i := slices.IndexFunc(subcommands, func(s subcommand) bool { return strings.HasPrefix(line+" ", s.name+" ") })
@@ -66,7 +66,7 @@ func TestCoupons(t *testing.T) {
 	must(t, pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
 		return coupons.Redeem(t.Context(), tx, []coupons.Redemption{{Ref: ref, Code: "WELCOME10", CustomerRef: "c"}})
 	}))
-	_, _, err = sampleAccount(t.Context(), db.PrimaryURL, "demo") // the next start
+	_, _, err = sampleAccount(t.Context(), Config{PrimaryURL: db.PrimaryURL}, "demo") // the next start
 	must(t, err)
 	out, err := run("coupons list")
 	must(t, err)

@@ -56,7 +56,7 @@ var walks = map[string]string{
 var planValues = map[string]string{
 	"InsertPayments.refunded":        "ARRAY[0]::bigint[]",
 	"InsertPayments.refund_pending":  "ARRAY[0]::bigint[]",
-	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]",
+	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]", // the loaded rows have the first
 	"UpdatePayments.refunded":        "ARRAY[0]::bigint[]",
 	"UpdatePayments.refund_pending":  "ARRAY[0]::bigint[]",
 }

@@ -19,7 +19,9 @@ export const openEnums: Record<string, Record<string, string | string[]>> = {
 
 /** operationId -> the schema of its answer. */
 export const answers: Record<string, string> = {
+  adjustInventory: "Adjustment",
   cancelOrder: "Order",
+  createProduct: "Product",
   getError: "ErrorCode",
   getInventory: "Inventory",
   getOpenAPIJSON: "Document",
@@ -33,6 +35,7 @@ export const answers: Record<string, string> = {
   payOrder: "Payment",
   placeOrder: "Order",
   refundPayment: "Refund",
+  updateProduct: "Product",
 };
 
 /** Every code of the registry -> its status. */
@@ -43,6 +46,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_004: 401,
   AUTH_005: 403,
   CAT_001: 404,
+  CAT_002: 409,
   CAT_003: 422,
   CAT_004: 422,
   CAT_005: 422,
@@ -53,6 +57,7 @@ export const errorStatus: Record<string, number> = {
   INV_001: 404,
   INV_002: 409,
   INV_003: 409,
+  INV_006: 422,
   ORD_001: 404,
   ORD_002: 409,
   ORD_003: 422,
@@ -78,6 +83,8 @@ export const errorStatus: Record<string, number> = {
   REQ_007: 406,
   REQ_008: 413,
   REQ_009: 415,
+  REQ_010: 412,
+  REQ_011: 428,
   REQ_012: 400,
   RFD_001: 422,
   RFD_003: 409,
@@ -91,7 +98,9 @@ export const errorStatus: Record<string, number> = {
 
 /** operationId -> its answers by their status, and its refusals. */
 export interface Operations {
+  adjustInventory: { answers: api.AdjustInventoryResponses, refusals: api.AdjustInventoryError },
   cancelOrder: { answers: api.CancelOrderResponses, refusals: api.CancelOrderError },
+  createProduct: { answers: api.CreateProductResponses, refusals: api.CreateProductError },
   getError: { answers: api.GetErrorResponses, refusals: api.GetErrorError },
   getInventory: { answers: api.GetInventoryResponses, refusals: api.GetInventoryError },
   getOpenAPIJSON: { answers: api.GetOpenApijsonResponses, refusals: api.GetOpenApijsonError },
@@ -106,4 +115,5 @@ export interface Operations {
   payOrder: { answers: api.PayOrderResponses, refusals: api.PayOrderError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
+  updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }
