@@ -72,7 +72,7 @@ var ours = law{
 		"internal/panics":        "",
 		"internal/pg":            "otelpgx pgx",
 		"internal/pgtest":        "sql os pgx",
-		"internal/psp":           "gen/psp echo http json os zap",
+		"internal/psp":           "gen/psp internal/signature echo http json os zap",
 		"internal/rfc3339":       "",
 		"internal/signature":     "",
 		"internal/telemetry":     "otel prometheus zap",
