@@ -76,8 +76,9 @@ var ours = law{
 		"internal/panics":        "",
 		"internal/pg":            "otelpgx pgx",
 		"internal/pgtest":        "sql os pgx",
-		"internal/psp":           "gen/psp echo http json os zap",
+		"internal/psp":           "gen/psp internal/signature echo http json os zap",
 		"internal/rfc3339":       "",
+		"internal/signature":     "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
@@ -133,7 +134,10 @@ var ours = law{
 		"yaml":         "go.yaml.in/yaml",
 		"zap":          "go.uber.org/zap",
 	},
-	pure: []string{"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/token", "internal/view", "order", "order/coupon", "order/pay"},
+	pure: []string{
+		"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
+		"internal/view", "order", "order/coupon", "order/pay",
+	},
 	sql: map[string]string{
 		"bench":             "it measures other implementations, pgbench's among them",
 		"internal/devstack": "it makes databases, slots and backups, which are no queries of an application",
