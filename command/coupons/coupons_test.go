@@ -144,7 +144,7 @@ func (f fixture) race(code string, customer func(i int) string) (placed []order.
 func TestALimitHolds(t *testing.T) {
 	t.Parallel()
 	f := setup(t, map[string]string{"TEN": `{"percentage": 10, "total": 10}`, "TWICE": `{"percentage": 10, "per_customer": 2}`, "ALL": `{"percentage": 10}`})
-	placed := f.race("TEN", func(i int) string { return strconv.Itoa(i) })
+	placed := f.race("TEN", strconv.Itoa)
 	if used, n := f.count("TEN"); len(placed) != 10 || used != 10 || n != 10 {
 		t.Fatalf("%d orders have the coupon, %d are counted, %d are stored", len(placed), used, n)
 	}
@@ -160,7 +160,7 @@ func TestALimitHolds(t *testing.T) {
 	if used, n := f.count("TEN"); used != 6 || n != 6 {
 		t.Fatalf("%d are counted, %d are stored after 4 orders ended", used, n)
 	}
-	if again := f.race("TEN", func(i int) string { return strconv.Itoa(i) }); len(again) != 4 {
+	if again := f.race("TEN", strconv.Itoa); len(again) != 4 {
 		t.Errorf("%d orders have the coupon again", len(again))
 	}
 	if n := len(f.race("TWICE", func(i int) string { return strconv.Itoa(i % 5) })); n != 5*2 {
