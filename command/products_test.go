@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -89,7 +90,7 @@ func TestUpdateProductDecides(t *testing.T) {
 			p := product()
 			got := decided(c.op, &loaded{catalogue: catalogue.Products{it: p}})
 			if got == "" {
-				words := []string{fmt.Sprint(p.Version), p.Name}
+				words := []string{strconv.FormatInt(p.Version, 10), p.Name}
 				if !p.Active {
 					words = append(words, "inactive")
 				}
@@ -98,7 +99,7 @@ func TestUpdateProductDecides(t *testing.T) {
 						words = append(words, fmt.Sprint(currency, ":", amount))
 					}
 				}
-				got = strings.Join(append(words, fmt.Sprint(catalogue.LowAt(p.LowStockAt))), " ")
+				got = strings.Join(append(words, strconv.FormatInt(catalogue.LowAt(p.LowStockAt), 10)), " ")
 			} else if p.Version != 1 || p.Name != "A" || p.Written() {
 				t.Error("a refused change is written:", p)
 			}
