@@ -41,7 +41,7 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/guard internal/outbox internal/panics internal/pg internal/token internal/view order otel pgx prometheus uuid",
+		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order otel pgx prometheus uuid",
 		"command/catalogue":      "gen/cataloguedb internal/pg order pgx",
 		"command/inventory":      "gen/inventorydb internal/bus internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
 		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/guard internal/outbox internal/panics internal/pg order http pgx prometheus uuid zap",
@@ -86,7 +86,7 @@ var ours = law{
 	},
 	tests: map[string]string{
 		".":                  "contracttest internal/devstack http",
-		"command":            "gen/cataloguedb gen/inventorydb internal/devstack internal/rfc3339 sql",
+		"command":            "gen/cataloguedb gen/inventorydb internal/devstack sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
@@ -139,7 +139,7 @@ var ours = law{
 		"command/catalogue": "products",
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
-		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
+		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps shipments",
 		"command/payment":   "payment_calls payments",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments saga_steps stock " +

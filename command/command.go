@@ -103,7 +103,7 @@ type Result struct {
 	Location    string
 	Body        view.Body
 	Replayed    bool
-	OrderID     order.ID // the order whose saga decides, for Prefer: wait; zero if none
+	OrderID     order.ID // the order that was changed, for Prefer: wait and the consistency token; zero if none
 	Rev         int64    // of that order after the command; 0 in a replay
 	LSN         uint64   // for the consistency token; 0 means none
 }
@@ -127,7 +127,8 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders []*orderChange
-	stock  []inventory.Move
-	result Result
+	orders    []*orderChange
+	shipments []*shipmentChange
+	stock     []inventory.Move
+	result    Result
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -13,15 +14,18 @@ import (
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
 	products []order.Item
-	payments []order.Ref // their orders are needed, too
+	payments []order.Ref
 	orders   []order.Ref // with their saga's steps
-	stock    []order.Item
+	// shipments are read once their orders, which are needed, too, are locked: that lock is theirs.
+	shipments []order.Ref
+	stock     []order.Item
 }
 
 // add joins the needs of a batch.
@@ -29,16 +33,18 @@ func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
+	n.shipments = append(n.shipments, o.shipments...)
 	n.stock = append(n.stock, o.stock...)
 }
 
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
 // the batch sees it.
 type loaded struct {
-	products map[order.Item]*order.Product
-	payments map[order.Ref]*payment.Row
-	orders   map[order.Ref]*orderChange
-	stock    inventory.Stock
+	products  map[order.Item]*order.Product
+	payments  map[order.Ref]*payment.Row
+	orders    map[order.Ref]*orderChange
+	shipments map[order.Ref]*shipmentChange
+	stock     inventory.Stock
 }
 
 // load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks. With
@@ -61,6 +67,11 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 			return nil, err
 		}
 	}
+	if len(n.shipments) > 0 {
+		if l.shipments, err = readShipments(ctx, tx, n.shipments); err != nil {
+			return nil, err
+		}
+	}
 	if len(n.stock) > 0 {
 		if l.stock, err = inventory.Lock(ctx, tx, n.stock, onlyFree); err != nil {
 			return nil, err
@@ -69,23 +80,23 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	return l, nil
 }
 
-// findOrders adds the orders of the payments that the calls name to their needs. It defers the calls whose order another call of the
+// findOrders adds the orders of the shipments that the calls name to their needs. It defers the calls whose order another call of the
 // batch has already: two commands of one order do not meet in a batch.
 func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
-	var payments []order.Ref
+	var shipments []order.Ref
 	for _, c := range calls {
-		payments = append(payments, c.needs.payments...)
+		shipments = append(shipments, c.needs.shipments...)
 	}
-	if len(payments) == 0 {
+	if len(shipments) == 0 {
 		return calls, nil, nil
 	}
-	orders, err := payment.Orders(ctx, tx, payments)
+	orders, err := ordersOfShipments(ctx, tx, shipments)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, c := range calls {
-		for _, p := range c.needs.payments {
-			if o, ok := orders[p]; ok && !slices.Contains(c.needs.orders, o) {
+		for _, s := range c.needs.shipments {
+			if o, ok := orders[s]; ok && !slices.Contains(c.needs.orders, o) {
 				c.needs.orders = append(slices.Clip(c.needs.orders), o)
 			}
 		}
@@ -114,6 +125,44 @@ func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
 		Modes:    pg.Column(refs, func(r order.Ref) string { return r.Mode }),
 		Ids:      pg.Column(refs, func(r order.Ref) uuid.UUID { return uuid.UUID(r.ID) }),
 	}
+}
+
+// ordersOfShipments maps shipments to their orders. A shipment that does not exist is not in it.
+func ordersOfShipments(ctx context.Context, tx pgx.Tx, shipments []order.Ref) (map[order.Ref]order.Ref, error) {
+	rows, err := ordersdb.New(tx).OrdersOfShipments(ctx, ordersdb.OrdersOfShipmentsParams(refParams(shipments)))
+	if err != nil {
+		return nil, fmt.Errorf("read orders of shipments: %w", err)
+	}
+	orders := make(map[order.Ref]order.Ref, len(rows))
+	for _, r := range rows {
+		orders[order.RefOf(r.Account, r.Mode, r.ID)] = order.RefOf(r.Account, r.Mode, r.OrderID)
+	}
+	return orders, nil
+}
+
+// readShipments reads shipments. The caller holds the locks of their orders.
+func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*shipmentChange, error) {
+	rows, err := ordersdb.New(tx).GetShipments(ctx, ordersdb.GetShipmentsParams(refParams(refs)))
+	if err != nil {
+		return nil, fmt.Errorf("read shipments: %w", err)
+	}
+	found := make(map[order.Ref]*shipmentChange, len(rows))
+	for _, r := range rows {
+		s := &order.Shipment{
+			ID: order.ID(r.ID), Version: r.Version, HeadHash: r.HeadHash, OrderID: order.ID(r.OrderID), Status: order.ShipmentStatus(r.Status),
+			CreatedAt: rfc3339.New(r.CreatedAt), UpdatedAt: rfc3339.New(r.UpdatedAt), DeliveredAt: rfc3339.Ptr(r.DeliveredAt),
+		}
+		err := json.Unmarshal(r.Lines, &s.Lines)
+		if err == nil && r.Tracking != nil {
+			err = json.Unmarshal(r.Tracking, &s.Tracking)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("shipment %s: %w", s.ID.Format(order.PrefixShipment), err)
+		}
+		ref := order.RefOf(r.Account, r.Mode, r.ID)
+		found[ref] = &shipmentChange{owner: ref.Owner, shipment: s, baseVersion: s.Version}
+	}
+	return found, nil
 }
 
 // lockOrders locks orders in the order of their ids and reads them with their steps.

@@ -50,7 +50,9 @@ type (
 	}
 	// Updated changes the properties that it has.
 	Updated struct {
-		PaymentStatus PaymentStatus `json:"payment_status"`
+		PaymentStatus          PaymentStatus     `json:"payment_status,omitempty"`
+		Metadata               map[string]string `json:"metadata,omitzero"`                  // the whole new map
+		ShippingAddressChanged bool              `json:"shipping_address_changed,omitempty"` // the address stands beside the events
 	}
 	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
@@ -79,6 +81,19 @@ type (
 	Refunded struct {
 		Amount Money `json:"amount"`
 	}
+	// Shipped says that pieces of the order went on their way in a shipment.
+	Shipped struct {
+		ShipmentID        string            `json:"shipment_id"` // as clients see it
+		Lines             []ShipmentLine    `json:"lines"`
+		FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	}
+	// Delivered says that a shipment has arrived.
+	Delivered struct {
+		ShipmentID        string            `json:"shipment_id"`
+		FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	}
+	// Completed ends an order of which everything has arrived.
+	Completed struct{}
 	// Cancelled ends an order at the client's request.
 	Cancelled struct{}
 	// Rejected ends an order that could not be fulfilled.
@@ -108,6 +123,7 @@ type Data interface {
 var decoders = byType(
 	decode[Created], decode[Updated], decode[StockReserved], decode[StockRejected], decode[PaymentFailed], decode[Paid],
 	decode[Confirmed], decode[CancelRequested], decode[Refunded], decode[Cancelled], decode[Rejected],
+	decode[Shipped], decode[Delivered], decode[Completed],
 )
 
 // decoder reads a payload. For a nil payload it returns the zero Data, for the name of its type.
@@ -147,14 +163,21 @@ func (e Event) data() (Data, error) {
 func (Created) eventType() string { return "order.created" }
 
 func (d Created) apply(o *Order, at rfc3339.Time) {
-	o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, at
+	o.Status, o.PaymentStatus, o.FulfillmentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, FulfillmentStatusUnfulfilled, at
 	o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
 	o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
 }
 
 func (Updated) eventType() string { return "order.updated" }
 
-func (d Updated) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = d.PaymentStatus }
+func (d Updated) apply(o *Order, _ rfc3339.Time) {
+	if d.PaymentStatus != "" {
+		o.PaymentStatus = d.PaymentStatus
+	}
+	if d.Metadata != nil {
+		o.Metadata = d.Metadata
+	}
+}
 
 func (StockReserved) eventType() string { return "order.stock_reserved" }
 
@@ -191,6 +214,31 @@ func (CancelRequested) apply(o *Order, at rfc3339.Time) { o.CancelRequestedAt = 
 func (Refunded) eventType() string { return "order.refunded" }
 
 func (Refunded) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusRefunded }
+
+func (Shipped) eventType() string { return "order.shipped" }
+
+func (d Shipped) apply(o *Order, _ rfc3339.Time) {
+	for _, shipped := range d.Lines {
+		for i := range o.Lines {
+			if o.Lines[i].SKU == shipped.SKU {
+				o.Lines[i].Shipped += shipped.Quantity
+			}
+		}
+	}
+	o.FulfillmentStatus = d.FulfillmentStatus
+	o.UnderWay++
+}
+
+func (Delivered) eventType() string { return "order.delivered" }
+
+func (d Delivered) apply(o *Order, _ rfc3339.Time) {
+	o.FulfillmentStatus = d.FulfillmentStatus
+	o.UnderWay--
+}
+
+func (Completed) eventType() string { return "order.completed" }
+
+func (Completed) apply(o *Order, _ rfc3339.Time) { o.Status = StatusCompleted }
 
 func (Cancelled) eventType() string { return "order.cancelled" }
 

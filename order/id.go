@@ -19,7 +19,7 @@ type Owner struct {
 	Mode    string
 }
 
-// Ref identifies a row of an owner by its id: an order, a payment.
+// Ref identifies a row of an owner by its id: an order, a payment, a shipment.
 type Ref struct {
 	Owner
 	ID ID
@@ -38,10 +38,11 @@ type Item struct {
 
 // Prefixes of the ids that clients see.
 const (
-	PrefixOrder   = "ord_"
-	PrefixPayment = "pay_"
-	PrefixEvent   = "evt_"
-	PrefixKey     = "key_"
+	PrefixOrder    = "ord_"
+	PrefixPayment  = "pay_"
+	PrefixShipment = "shp_"
+	PrefixEvent    = "evt_"
+	PrefixKey      = "key_"
 )
 
 // checkAt is the offset of the keyed check.

@@ -39,6 +39,7 @@ type Line struct {
 	Name      string `json:"name"`
 	Quantity  int64  `json:"quantity"`
 	UnitPrice Money  `json:"unit_price"`
+	Shipped   int64  `json:"shipped,omitempty"` // pieces that are on their way or have arrived
 }
 
 // Total of the line.
@@ -65,6 +66,8 @@ type Order struct {
 	HeadHash             []byte            `json:"-"`
 	Status               Status            `json:"status"`
 	PaymentStatus        PaymentStatus     `json:"payment_status"`
+	FulfillmentStatus    FulfillmentStatus `json:"fulfillment_status"`
+	UnderWay             int64             `json:"under_way,omitempty"` // shipments that have not arrived
 	Currency             string            `json:"currency"`
 	CustomerRef          string            `json:"customer_ref"`
 	Lines                []Line            `json:"lines"`

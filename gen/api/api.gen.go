@@ -79,6 +79,12 @@ const (
 	SagaStepStatusSkipped SagaStepStatus = "skipped"
 )
 
+// Values of ShipmentStatus.
+const (
+	ShipmentStatusDelivered ShipmentStatus = "delivered"
+	ShipmentStatusShipped   ShipmentStatus = "shipped"
+)
+
 // Values of ListOrdersParamsStatus.
 const (
 	ListOrdersParamsStatusCancelled ListOrdersParamsStatus = "cancelled"
@@ -150,6 +156,9 @@ type ClientID = string
 // Examples: EUR
 type Currency = string
 
+// DeliverShipment Nothing has to be said.
+type DeliverShipment = map[string]interface{}
+
 // Document An OpenAPI document.
 type Document map[string]interface{}
 
@@ -216,15 +225,15 @@ type EventBase struct {
 	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource The id of the order that the event is about.
+	// Resource What the event is about: the id of the order or of the shipment.
 	//
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	Resource OrderID `json:"resource"`
+	Resource string `json:"resource"`
 
 	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
 	SchemaVersion int32 `json:"schema_version"`
 
-	// Sequence The order's version after this event, without gaps.
+	// Sequence The place of the event in the history of what it is about, without gaps; of an order, its version after the event.
 	Sequence int64 `json:"sequence"`
 }
 
@@ -742,6 +751,107 @@ type SagaStepName string
 // - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
+// ShipOrder A shipment to make.
+type ShipOrder struct {
+	// Lines What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+	Lines []ShipOrderLine `json:"lines,omitempty"`
+
+	// Tracking What the carrier calls the shipment.
+	Tracking *ShipOrderTracking `json:"tracking,omitempty"`
+}
+
+// ShipOrderLine A sku of the order and how many pieces of it.
+type ShipOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipOrderTracking What the carrier calls the shipment.
+type ShipOrderTracking struct {
+	// Carrier Who carries it.
+	//
+	// Examples: DHL
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	//
+	// Examples: JJD000390007827
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	//
+	// Examples: https://www.dhl.de/follow?piececode=JJD000390007827
+	URL *string `json:"url,omitempty"`
+}
+
+// Shipment Pieces of an order that travel together.
+type Shipment struct {
+	// CreatedAt When it was shipped.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// DeliveredAt When it arrived.
+	DeliveredAt *rfc3339.Time `json:"delivered_at"`
+
+	// ID The id of a shipment. The gateway gives it.
+	//
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+	ID ShipmentID `json:"id"`
+
+	// Lines What is in it.
+	Lines []ShipmentLine `json:"lines"`
+
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Status Where the shipment is.
+	//
+	// - `shipped`: It is on its way.
+	// - `delivered`: It has arrived.
+	//
+	// Examples: shipped
+	Status   ShipmentStatus `json:"status"`
+	Tracking *Tracking      `json:"tracking"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// ShipmentID The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+type ShipmentID = string
+
+// ShipmentLine A sku of the order and how many pieces of it travel.
+type ShipmentLine struct {
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipmentStatus Where the shipment is.
+//
+// - `shipped`: It is on its way.
+// - `delivered`: It has arrived.
+//
+// Examples: shipped
+type ShipmentStatus string
+
 // ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
 	// Available How many pieces were left.
@@ -765,6 +875,18 @@ type StepError struct {
 
 	// Message For people, in English.
 	Message string `json:"message"`
+}
+
+// Tracking What the carrier calls the shipment, as it was given.
+type Tracking struct {
+	// Carrier Who carries it.
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	URL *string `json:"url"`
 }
 
 // AcceptLanguage defines model for AcceptLanguage.
@@ -797,6 +919,11 @@ type Prefer = string
 //
 // Examples: LAMP-0001
 type SKU = ClientID
+
+// ShipmentIDParameter The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
@@ -859,10 +986,14 @@ type Handlers[R Request, W any] interface {
 	ListOrderEvents(ctx context.Context, r R) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ShipOrder is POST /v1/orders/{order_id}/shipments.
+	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
 	// GetProduct is GET /v1/products/{sku}.
 	GetProduct(ctx context.Context, r R) (W, error)
+	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
+	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -924,6 +1055,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 		},
 		"listOrderEvents": h.ListOrderEvents,
 		"getOrderSaga":    h.GetOrderSaga,
+		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body ShipOrder
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.ShipOrder(ctx, r, nil)
+			}
+			return h.ShipOrder(ctx, r, &body)
+		},
 		"listProducts": func(ctx context.Context, r R) (w W, err error) {
 			var p ListProductsParams
 			if value, given := r.Parameter("q"); given {
@@ -933,5 +1075,16 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.ListProducts(ctx, r, p)
 		},
 		"getProduct": h.GetProduct,
+		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
+			var body DeliverShipment
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.DeliverShipment(ctx, r, nil)
+			}
+			return h.DeliverShipment(ctx, r, &body)
+		},
 	}
 }

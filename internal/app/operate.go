@@ -87,7 +87,7 @@ func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, e
 }
 
 // Scopes are all that a key can be given.
-var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
+var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write", "shipments:write"}
 
 // accountOf finds an account by its name or makes it.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {

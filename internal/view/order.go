@@ -44,7 +44,7 @@ func Raw(b []byte) Body {
 func Order(o *order.Order, address []byte) (api.Order, error) {
 	a := api.Order{
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
-		FulfillmentStatus: api.FulfillmentStatusUnfulfilled, Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
+		FulfillmentStatus: api.FulfillmentStatus(o.FulfillmentStatus), Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
 		Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Total), Discount: api.Money{Currency: o.Currency},
 		Total: api.Money(o.Total), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
 		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,

@@ -130,6 +130,24 @@ CREATE TABLE resource_events (
     PRIMARY KEY (account, mode, kind, resource, sequence)
 );
 
+-- A shipment of an order: the fold of its events. The lock of the order's row covers it.
+CREATE TABLE shipments (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    id           uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    lines        jsonb NOT NULL, -- [{sku, quantity}]
+    tracking     jsonb,          -- {carrier, number, url}
+    status       text NOT NULL CHECK (status IN ('shipped', 'delivered')),
+    version      bigint NOT NULL CHECK (version > 0),
+    rev          bigint NOT NULL DEFAULT 1,
+    head_hash    bytea NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (account, mode, id)
+);
+
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
     account  integer NOT NULL,
@@ -348,8 +366,8 @@ END $$;
 -- +goose StatementEnd
 SELECT ensure_partitions();
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
-    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, shipments, idempotency_keys, outbox,
+    inbox, parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;

@@ -3,21 +3,27 @@ import type * as api from './api/types.gen.js';
 
 /** Schema -> property -> the values that it had when this was generated, or the schema in which to look further. */
 export const openEnums: Record<string, Record<string, string | string[]>> = {
-  Event: {"type":["order.created","order.updated","order.stock_reserved","order.stock_rejected","order.paid","order.payment_failed","order.confirmed","order.cancel_requested","order.cancelled","order.rejected","order.refunded"]},
+  Event: {"type":["order.created","order.updated","order.stock_reserved","order.stock_rejected","order.paid","order.payment_failed","order.confirmed","order.cancel_requested","order.cancelled","order.rejected","order.refunded","order.shipped","order.delivered","order.completed"]},
   EventList: {"data":"Event"},
   Order: {"status":["pending","reserved","confirmed","completed","rejected","cancelled"],"payment_status":["none","authorized","paid","partially_refunded","refunded","failed"],"fulfillment_status":["unfulfilled","partial","shipped","delivered"],"rejection":"Rejection"},
+  OrderDeliveredData: {"fulfillment_status":["unfulfilled","partial","shipped","delivered"]},
+  OrderDeliveredEvent: {"data":"OrderDeliveredData"},
   OrderList: {"data":"Order"},
+  OrderShippedData: {"fulfillment_status":["unfulfilled","partial","shipped","delivered"]},
+  OrderShippedEvent: {"data":"OrderShippedData"},
   OrderUpdatedData: {"payment_status":["none","authorized","paid","partially_refunded","refunded","failed"]},
   OrderUpdatedEvent: {"data":"OrderUpdatedData"},
   ProblemORD_002: {"from":["pending","reserved","confirmed","completed","rejected","cancelled"],"allowed":["pending","reserved","confirmed","completed","rejected","cancelled"]},
   Rejection: {"code":["INV_002","INV_003","PAY_003","PAY_006","PAY_007"]},
   Saga: {"state":["running","compensating","done"],"steps":"SagaStep"},
   SagaStep: {"name":["reserve_stock","authorize","confirm_stock","capture","void","refund","cancel_reservation"],"status":["pending","running","in_doubt","done","failed","skipped"]},
+  Shipment: {"status":["shipped","delivered"]},
 };
 
 /** operationId -> the schema of its answer. */
 export const answers: Record<string, string> = {
   cancelOrder: "Order",
+  deliverShipment: "Shipment",
   getError: "ErrorCode",
   getInventory: "Inventory",
   getOpenAPIJSON: "Document",
@@ -29,6 +35,7 @@ export const answers: Record<string, string> = {
   listOrders: "OrderList",
   listProducts: "ProductList",
   placeOrder: "Order",
+  shipOrder: "Shipment",
 };
 
 /** Every code of the registry -> its status. */
@@ -72,6 +79,10 @@ export const errorStatus: Record<string, number> = {
   REQ_008: 413,
   REQ_009: 415,
   REQ_012: 400,
+  SHP_001: 404,
+  SHP_002: 422,
+  SHP_003: 409,
+  SHP_004: 409,
   SYS_001: 500,
   SYS_002: 503,
   SYS_003: 504,
@@ -83,6 +94,7 @@ export const errorStatus: Record<string, number> = {
 /** operationId -> its answers by their status, and its refusals. */
 export interface Operations {
   cancelOrder: { answers: api.CancelOrderResponses, refusals: api.CancelOrderError },
+  deliverShipment: { answers: api.DeliverShipmentResponses, refusals: api.DeliverShipmentError },
   getError: { answers: api.GetErrorResponses, refusals: api.GetErrorError },
   getInventory: { answers: api.GetInventoryResponses, refusals: api.GetInventoryError },
   getOpenAPIJSON: { answers: api.GetOpenApijsonResponses, refusals: api.GetOpenApijsonError },
@@ -95,4 +107,5 @@ export interface Operations {
   listOrders: { answers: api.ListOrdersResponses, refusals: api.ListOrdersError },
   listProducts: { answers: api.ListProductsResponses, refusals: api.ListProductsError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
+  shipOrder: { answers: api.ShipOrderResponses, refusals: api.ShipOrderError },
 }

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { CancelOrderData, CancelOrderErrors, CancelOrderResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses } from './types.gen.js';
+import type { CancelOrderData, CancelOrderErrors, CancelOrderResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -177,4 +177,39 @@ export const getInventory = <ThrowOnError extends boolean = false>(options: Opti
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/inventory/{sku}',
     ...options
+});
+
+/**
+ * Ship an order
+ *
+ * Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. From the first
+ * shipment on the order can no longer be cancelled.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const shipOrder = <ThrowOnError extends boolean = false>(options: Options<ShipOrderData, ThrowOnError>): RequestResult<ShipOrderResponses, ShipOrderErrors, ThrowOnError> => (options.client ?? client).post<ShipOrderResponses, ShipOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}/shipments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Deliver a shipment
+ *
+ * Records that the shipment has arrived. The last one of an order of which all is shipped completes the order.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const deliverShipment = <ThrowOnError extends boolean = false>(options: Options<DeliverShipmentData, ThrowOnError>): RequestResult<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError> => (options.client ?? client).post<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shipments/{shipment_id}/deliver',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
