@@ -154,7 +154,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
 		})
 		if txErr == nil {
-			b.lsn = position(ctx, conn, b.rows.orders)
+			b.lsn = position(ctx, conn, &b.rows)
 		}
 		return txErr
 	})
@@ -181,8 +181,11 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 		if i := slices.IndexFunc(one.orders, func(c *orderChange) bool { return c.order.ID == one.result.OrderID }); i >= 0 && !one.orders[i].superseded {
 			one.result.Rev = one.orders[i].rev
 		}
+		if p := b.rows.products[order.Item{Owner: one.Owner, SKU: one.result.Product}]; p != nil && p.Written() && !p.Superseded {
+			one.result.Rev = p.Rev
+		}
 	}
-	c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+	c.afterCommit(ctx, &b.rows, b.lsn)
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
@@ -295,7 +298,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	b.rows.stock = l.stock
+	b.rows.products, b.rows.stock = l.catalogue, l.stock
 	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
@@ -315,9 +318,6 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
 	b.rows.shipments = append(b.rows.shipments, one.shipments...)
-	for _, m := range one.stock { // the next call of the batch sees it
-		l.stock[m.Item].Move(m.OnHand, m.Reserved)
-	}
 	if one.Key != "" {
 		b.rows.store(one, one.result)
 	}

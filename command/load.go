@@ -20,9 +20,10 @@ import (
 
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
-	products []order.Item
-	payments []order.Ref
-	orders   []order.Ref // with their saga's steps
+	products  []order.Item // to be sold
+	catalogue []order.Item // to be changed
+	payments  []order.Ref
+	orders    []order.Ref // with their saga's steps
 	// shipments are read once their orders, which are needed, too, are locked: that lock is theirs.
 	shipments []order.Ref
 	stock     []order.Item
@@ -31,6 +32,7 @@ type needs struct {
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
+	n.catalogue = append(n.catalogue, o.catalogue...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
 	n.shipments = append(n.shipments, o.shipments...)
@@ -41,19 +43,25 @@ func (n *needs) add(o needs) {
 // the batch sees it.
 type loaded struct {
 	products  map[order.Item]*order.Product
+	catalogue catalogue.Products
 	payments  map[order.Ref]*payment.Row
 	orders    map[order.Ref]*orderChange
 	shipments map[order.Ref]*shipmentChange
 	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks. With
+// load locks and reads everything that a batch needs: products, payments, orders, stock, each sorted, which is the one order of locks. With
 // onlyFree it does not wait: rows that another transaction holds are left out.
 func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
 	l := &loaded{}
 	var err error
 	if len(n.products) > 0 {
 		if l.products, err = catalogue.Read(ctx, tx, n.products); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.catalogue) > 0 {
+		if l.catalogue, err = catalogue.Lock(ctx, tx, n.catalogue, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -107,7 +115,7 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	return hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
+	return hasAll(l.catalogue, n.catalogue) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
 }
 
 func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {

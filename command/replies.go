@@ -83,7 +83,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if err = r.write(ctx, tx); err != nil {
 			return h, err
 		}
-		h.After = func() { s.afterCommit(ctx, r.orders, r.knownAt, position(ctx, s.cfg.Pool, r.orders)) }
+		h.After = func() { s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r)) }
 		return h, nil
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
@@ -63,6 +64,7 @@ func (c *orderChange) accepted() (effect, error) {
 type rows struct {
 	orders    []*orderChange
 	shipments []*shipmentChange
+	products  catalogue.Products
 	stock     inventory.Stock
 	results   []resultRow
 	knownAt   uint64 // position in the log under the locks
@@ -75,13 +77,16 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and one more for stock: the log's position under the locks, then all rows at once.
+// write sends everything in two round trips, and more for products and stock: the log's position under the locks, then all rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
 	if err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
 	r.knownAt = uint64(lsn)
+	if err = r.products.Write(ctx, tx); err != nil {
+		return err
+	}
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -138,6 +139,55 @@ type Address struct {
 	Region *string `json:"region,omitempty"`
 }
 
+// AdjustInventory A correction of the stock.
+type AdjustInventory struct {
+	// Delta How many pieces came, or with a minus went. It is not 0.
+	//
+	// Examples: 50
+	Delta int64 `json:"delta"`
+
+	// Reason Why. It is kept in the event.
+	//
+	// Examples: Delivery 4711
+	Reason string `json:"reason"`
+}
+
+// Adjustment A correction of the stock, and the stock after it.
+type Adjustment struct {
+	// Available What can still be sold.
+	Available int64 `json:"available"`
+
+	// CreatedAt When it was made.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Delta How many pieces came, or with a minus went.
+	Delta int64 `json:"delta"`
+
+	// ID The id of an adjustment.
+	//
+	// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+	ID AdjustmentID `json:"id"`
+
+	// OnHand Pieces in the warehouse after it.
+	OnHand int64 `json:"on_hand"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// Reserved Pieces of those that are held for orders.
+	Reserved int64 `json:"reserved"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// AdjustmentID The id of an adjustment.
+//
+// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+type AdjustmentID = string
+
 // CancelOrder A cancellation.
 type CancelOrder struct {
 	// Reason Why. It is kept in the order's events.
@@ -150,6 +200,35 @@ type CancelOrder struct {
 //
 // Examples: LAMP-0001
 type ClientID = string
+
+// CreateProduct A new product.
+type CreateProduct struct {
+	// Active Only active products can be ordered.
+	Active *bool `json:"active,omitempty"`
+
+	// Description What it is.
+	//
+	// Examples: Dims to candle light and remembers its last setting.
+	Description *ProductDescription `json:"description,omitempty"`
+
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at,omitempty"`
+
+	// Name What it is called.
+	//
+	// Examples: Desk lamp Aurora
+	Name ProductName `json:"name"`
+
+	// Prices One price per currency, at least one.
+	Prices Prices `json:"prices"`
+
+	// Sku Your id of the product. It never changes.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
 
 // Currency ISO 4217 code.
 //
@@ -225,7 +304,7 @@ type EventBase struct {
 	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource What the event is about: the id of the order or of the shipment.
+	// Resource What the event is about: the id of the order or the shipment, or the sku whose stock it is.
 	//
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	Resource string `json:"resource"`
@@ -239,7 +318,7 @@ type EventBase struct {
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The id of the API key that asked for it, or `saga`.
+	// Actor The id of the API key that asked for it; `saga`, or `operator` on the command line.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
@@ -303,6 +382,11 @@ type Inventory struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
+
+// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+//
+// Examples: 20
+type LowStockAt = int64
 
 // Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
 //
@@ -550,6 +634,22 @@ type PlaceOrderPayment struct {
 	MethodToken string `json:"method_token"`
 }
 
+// Price What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+type Price struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+}
+
+// Prices One price per currency, at least one.
+type Prices = []Price
+
 // Problem What every refusal carries, whatever its code (RFC 9457).
 type Problem struct {
 	// Detail What happened and what to do, in English: the description of the code.
@@ -590,12 +690,17 @@ type Product struct {
 	// Examples: Dims to candle light and remembers its last setting.
 	Description string `json:"description"`
 
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at"`
+
 	// Name What it is called.
 	//
 	// Examples: Desk lamp Aurora
 	Name string `json:"name"`
 
-	// Prices One price per currency.
+	// Prices One price per currency, in the order of their codes.
 	Prices []Money `json:"prices"`
 
 	// Sku Your id of the product.
@@ -610,6 +715,11 @@ type Product struct {
 	Version int64 `json:"version"`
 }
 
+// ProductDescription What it is.
+//
+// Examples: Dims to candle light and remembers its last setting.
+type ProductDescription = string
+
 // ProductList A page of products, in the order of their skus.
 type ProductList struct {
 	// Data The products.
@@ -618,6 +728,11 @@ type ProductList struct {
 	// NextCursor The `cursor` of the next page, null on the last.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// ProductName What it is called.
+//
+// Examples: Desk lamp Aurora
+type ProductName = string
 
 // Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
@@ -901,6 +1016,9 @@ type Cursor = string
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
@@ -957,6 +1075,10 @@ type Request interface {
 	Decode(body any) (given bool, err error)
 }
 
+// MergePatch is the validated body of an application/merge-patch+json request (RFC 7396). It is no struct, because that could not tell a
+// member that is left out, which stays as it is, from one that is null.
+type MergePatch = json.RawMessage
+
 // InvalidParameter is the error for a parameter that satisfies the contract and cannot be converted: /where/name.
 type InvalidParameter string
 
@@ -974,6 +1096,8 @@ type Handlers[R Request, W any] interface {
 	GetError(ctx context.Context, r R, p GetErrorParams) (W, error)
 	// GetInventory is GET /v1/inventory/{sku}.
 	GetInventory(ctx context.Context, r R) (W, error)
+	// AdjustInventory is POST /v1/inventory/{sku}/adjustments.
+	AdjustInventory(ctx context.Context, r R, body AdjustInventory) (W, error)
 	// ListOrders is GET /v1/orders.
 	ListOrders(ctx context.Context, r R, p ListOrdersParams) (W, error)
 	// PlaceOrder is POST /v1/orders.
@@ -990,8 +1114,12 @@ type Handlers[R Request, W any] interface {
 	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
+	// CreateProduct is POST /v1/products.
+	CreateProduct(ctx context.Context, r R, body CreateProduct) (W, error)
 	// GetProduct is GET /v1/products/{sku}.
 	GetProduct(ctx context.Context, r R) (W, error)
+	// UpdateProduct is PATCH /v1/products/{sku}.
+	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
 	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
@@ -1010,6 +1138,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.GetError(ctx, r, p)
 		},
 		"getInventory": h.GetInventory,
+		"adjustInventory": func(ctx context.Context, r R) (w W, err error) {
+			var body AdjustInventory
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.AdjustInventory(ctx, r, body)
+		},
 		"listOrders": func(ctx context.Context, r R) (w W, err error) {
 			var p ListOrdersParams
 			if value, given := r.Parameter("status"); given {
@@ -1074,7 +1209,21 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.ListProducts(ctx, r, p)
 		},
+		"createProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateProduct
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.CreateProduct(ctx, r, body)
+		},
 		"getProduct": h.GetProduct,
+		"updateProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateProduct(ctx, r, body)
+		},
 		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
 			var body DeliverShipment
 			given, err := r.Decode(&body)

@@ -25,6 +25,8 @@ const (
 	AUTH005 Code = "AUTH_005"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
+	// CAT002: A product with this sku exists already (409).
+	CAT002 Code = "CAT_002"
 	// CAT003: A product in the request is not for sale (422).
 	CAT003 Code = "CAT_003"
 	// CAT004: A product in the request has no price in this currency (422).
@@ -45,6 +47,8 @@ const (
 	INV002 Code = "INV_002"
 	// INV003: The stock reservation has expired (409).
 	INV003 Code = "INV_003"
+	// INV006: The adjustment would take the stock out of its bounds (422).
+	INV006 Code = "INV_006"
 	// ORD001: There is no such order (404).
 	ORD001 Code = "ORD_001"
 	// ORD002: The state of the order does not allow this (409).
@@ -89,6 +93,10 @@ const (
 	REQ008 Code = "REQ_008"
 	// REQ009: The media type or encoding of the body is not supported (415).
 	REQ009 Code = "REQ_009"
+	// REQ010: The resource has changed since you read it (412).
+	REQ010 Code = "REQ_010"
+	// REQ011: An If-Match header is required (428).
+	REQ011 Code = "REQ_011"
 	// REQ012: The cursor is not valid (400).
 	REQ012 Code = "REQ_012"
 	// SHP001: There is no such shipment (404).
@@ -149,6 +157,8 @@ var infos = []Info{
 		"The contract names the scope of each operation. Use a key that has it.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
 		"Your account has no product with this sku. Check the sku.", ""},
+	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
+		"Skus are unique in an account. Change the product instead, or choose another sku.", ""},
 	{CAT003, 422, false, "Product not for sale", "A product in the request is not for sale", "所选商品已下架",
 		"At least one line names an inactive product. Remove it.", ""},
 	{CAT004, 422, false, "No price in this currency", "A product in the request has no price in this currency", "所选商品没有该币种的价格",
@@ -169,6 +179,8 @@ var infos = []Info{
 		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
+	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",
+		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.", ""},
 	{ORD001, 404, false, "Order not found", "There is no such order", "订单不存在",
 		"Your account has no order with this id in this mode. Check the id and the key.", ""},
 	{ORD002, 409, false, "Not allowed in this state", "The state of the order does not allow this", "订单当前状态不允许此操作",
@@ -212,7 +224,11 @@ var infos = []Info{
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
 		"The body is longer than 256 KiB. Send less, for instance fewer lines per order.", ""},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
-		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
+		"The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.", ""},
+	{REQ010, 412, false, "Stale version", "The resource has changed since you read it", "资源在您读取之后已被修改",
+		"If-Match names an older state. Read the resource again, decide anew and send its ETag.", ""},
+	{REQ011, 428, false, "If-Match needed", "An If-Match header is required", "缺少 If-Match 请求头",
+		"A change must name the state that it was decided on. Send the ETag that you read as If-Match.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
 		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
 	{SHP001, 404, false, "Shipment not found", "There is no such shipment", "发货记录不存在",
@@ -259,6 +275,7 @@ const (
 	RuleMinItems             Rule = "minItems"             // needs at least {} items
 	RuleMinLength            Rule = "minLength"            // needs at least {} characters
 	RuleMinimum              Rule = "minimum"              // must be at least {}
+	RuleNot                  Rule = "not"                  // is a value that is not allowed
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
@@ -308,6 +325,7 @@ var rules = map[Rule][2]string{
 	RuleMinItems:             {"needs at least {} items", "至少 {} 项"},
 	RuleMinLength:            {"needs at least {} characters", "至少 {} 个字符"},
 	RuleMinimum:              {"must be at least {}", "不能小于 {}"},
+	RuleNot:                  {"is a value that is not allowed", "是不允许的值"},
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},

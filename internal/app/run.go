@@ -102,7 +102,7 @@ func run(ctx context.Context, proc process) (err error) {
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
 	}
-	account, products, err := sampleAccount(ctx, cfg.PrimaryURL, demoAccount)
+	account, products, err := sampleAccount(ctx, *cfg, demoAccount)
 	if err != nil {
 		return err
 	}

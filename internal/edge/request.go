@@ -20,6 +20,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -157,7 +158,7 @@ func (r *request) Parameter(name string) (value string, given bool) {
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
-// be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
+// be empty or null. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
 		if err = r.readBody(); err != nil {
@@ -176,6 +177,10 @@ func (r *request) Decode(to any) (given bool, err error) {
 	}
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
+	}
+	if patch, ok := to.(*api.MergePatch); ok {
+		*patch, err = json.Marshal(v)
+		return true, err
 	}
 	if err = strict.Unmarshal(r.raw, to); err == nil {
 		return true, nil

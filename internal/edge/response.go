@@ -72,8 +72,8 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
 type awaiter = func(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration) command.Result
 
-// commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits. Without await the
-// operation takes no Prefer. A refusal carries the token of the state that it was decided on: a read with it sees why.
+// commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits, if there is one. A refusal
+// carries the token of the state that it was decided on: a read with it sees why.
 func (s *Server) commandResponse(ctx context.Context, r *request, result command.Result, err error, await awaiter) (response, error) {
 	if err != nil {
 		if result.LSN > 0 {
@@ -81,20 +81,15 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 		}
 		return response{}, err
 	}
-	var within time.Duration
-	var applied string
-	if await != nil {
-		within, applied = waitOf(r.http.Header.Get("Prefer"))
-	}
-	if within > 0 && result.Status == http.StatusAccepted {
+	within, applied := waitOf(r.http.Header.Get("Prefer"))
+	if await == nil {
+		applied = ""
+	} else if within > 0 && result.Status == http.StatusAccepted {
 		result = s.wait(ctx, r.key.Owner, result, within, await)
 	}
-	t, replayed := token.Token{LSN: result.LSN}, ""
+	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(), Rev: result.Rev}, "" // of a replay only the position is known
 	if !result.OrderID.IsZero() {
 		r.orderID = result.OrderID
-		if result.Rev > 0 { // of a replay only the position is known
-			t.Key, t.Rev = r.orderID.Format(order.PrefixOrder), result.Rev
-		}
 	}
 	if result.Replayed {
 		replayed = "true"

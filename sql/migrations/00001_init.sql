@@ -53,17 +53,18 @@ CREATE TABLE api_keys (
 );
 
 CREATE TABLE products (
-    account     integer NOT NULL,
-    mode        text NOT NULL,
-    sku         text COLLATE "C" NOT NULL,
-    name        text NOT NULL,
-    description text NOT NULL,
-    prices      jsonb NOT NULL, -- currency -> minor units
-    active      boolean NOT NULL DEFAULT true,
-    version     bigint NOT NULL DEFAULT 1,
-    rev         bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    updated_at  timestamptz NOT NULL DEFAULT now(),
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    sku          text COLLATE "C" NOT NULL,
+    name         text NOT NULL,
+    description  text NOT NULL,
+    prices       jsonb NOT NULL, -- currency -> minor units
+    active       boolean NOT NULL DEFAULT true,
+    low_stock_at bigint CHECK (low_stock_at >= 0), -- null: no threshold
+    version      bigint NOT NULL DEFAULT 1,
+    rev          bigint NOT NULL DEFAULT 1,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku)
 );
 
@@ -227,13 +228,17 @@ CREATE TABLE saga_steps (
     PRIMARY KEY (account, mode, order_id, step, attempt)
 );
 
--- The stock of a sku.
+-- The stock of a sku: on_hand is the sum of its adjustments less the confirmed reservations. version and head_hash are of its last event;
+-- low_at is a copy of the product's low_stock_at, -1 if it has none.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
     sku        text COLLATE "C" NOT NULL,
-    on_hand    bigint NOT NULL CHECK (on_hand >= 0),
+    on_hand    bigint NOT NULL DEFAULT 0 CHECK (on_hand >= 0),
     reserved   bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    low_at     bigint NOT NULL DEFAULT -1 CHECK (low_at >= -1),
+    version    bigint NOT NULL DEFAULT 0,
+    head_hash  bytea NOT NULL DEFAULT '',
     rev        bigint NOT NULL DEFAULT 1,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku),

@@ -22,7 +22,9 @@ export const openEnums: Record<string, Record<string, string | string[]>> = {
 
 /** operationId -> the schema of its answer. */
 export const answers: Record<string, string> = {
+  adjustInventory: "Adjustment",
   cancelOrder: "Order",
+  createProduct: "Product",
   deliverShipment: "Shipment",
   getError: "ErrorCode",
   getInventory: "Inventory",
@@ -36,6 +38,7 @@ export const answers: Record<string, string> = {
   listProducts: "ProductList",
   placeOrder: "Order",
   shipOrder: "Shipment",
+  updateProduct: "Product",
 };
 
 /** Every code of the registry -> its status. */
@@ -46,6 +49,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_004: 401,
   AUTH_005: 403,
   CAT_001: 404,
+  CAT_002: 409,
   CAT_003: 422,
   CAT_004: 422,
   CAT_005: 422,
@@ -56,6 +60,7 @@ export const errorStatus: Record<string, number> = {
   INV_001: 404,
   INV_002: 409,
   INV_003: 409,
+  INV_006: 422,
   ORD_001: 404,
   ORD_002: 409,
   ORD_003: 422,
@@ -78,6 +83,8 @@ export const errorStatus: Record<string, number> = {
   REQ_007: 406,
   REQ_008: 413,
   REQ_009: 415,
+  REQ_010: 412,
+  REQ_011: 428,
   REQ_012: 400,
   SHP_001: 404,
   SHP_002: 422,
@@ -93,7 +100,9 @@ export const errorStatus: Record<string, number> = {
 
 /** operationId -> its answers by their status, and its refusals. */
 export interface Operations {
+  adjustInventory: { answers: api.AdjustInventoryResponses, refusals: api.AdjustInventoryError },
   cancelOrder: { answers: api.CancelOrderResponses, refusals: api.CancelOrderError },
+  createProduct: { answers: api.CreateProductResponses, refusals: api.CreateProductError },
   deliverShipment: { answers: api.DeliverShipmentResponses, refusals: api.DeliverShipmentError },
   getError: { answers: api.GetErrorResponses, refusals: api.GetErrorError },
   getInventory: { answers: api.GetInventoryResponses, refusals: api.GetInventoryError },
@@ -108,4 +117,5 @@ export interface Operations {
   listProducts: { answers: api.ListProductsResponses, refusals: api.ListProductsError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   shipOrder: { answers: api.ShipOrderResponses, refusals: api.ShipOrderError },
+  updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }

@@ -4,7 +4,7 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
-export type Webhooks = OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
+export type Webhooks = OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest | OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
 
 /**
  * Where an order is to be sent.
@@ -45,6 +45,60 @@ export type Address = {
 };
 
 /**
+ * A correction of the stock.
+ */
+export type AdjustInventory = {
+    /**
+     * How many pieces came, or with a minus went. It is not 0.
+     */
+    delta: number;
+    /**
+     * Why. It is kept in the event.
+     */
+    reason: string;
+};
+
+/**
+ * A correction of the stock, and the stock after it.
+ */
+export type Adjustment = {
+    id: AdjustmentId;
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * Why.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * When it was made.
+     */
+    created_at: string;
+};
+
+/**
+ * The id of an adjustment.
+ */
+export type AdjustmentId = string;
+
+/**
  * A cancellation.
  */
 export type CancelOrder = {
@@ -58,6 +112,24 @@ export type CancelOrder = {
  * An id of your choice. It does not begin with a dot, so that it can stand in an address.
  */
 export type ClientId = string;
+
+/**
+ * A new product.
+ */
+export type CreateProduct = {
+    /**
+     * Your id of the product. It never changes.
+     */
+    sku: ClientId;
+    name: ProductName;
+    description?: ProductDescription;
+    prices: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
 
 /**
  * ISO 4217 code.
@@ -188,7 +260,7 @@ export type EventBase = {
      */
     sequence: number;
     /**
-     * What the event is about: the id of the order or of the shipment.
+     * What the event is about: the id of the order or the shipment, or the sku whose stock it is.
      */
     resource: string;
     /**
@@ -215,7 +287,7 @@ export type EventCause = {
      */
     operation: string;
     /**
-     * The id of the API key that asked for it, or `saga`.
+     * The id of the API key that asked for it; `saga`, or `operator` on the command line.
      */
     actor: string;
 };
@@ -289,6 +361,78 @@ export type Inventory = {
      */
     as_of: string;
 };
+
+/**
+ * The correction, and the stock after it.
+ */
+export type InventoryAdjustedData = {
+    adjustment_id: AdjustmentId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+};
+
+/**
+ * The stock was corrected.
+ */
+export type InventoryAdjustedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.adjusted';
+    data: InventoryAdjustedData;
+};
+
+/**
+ * The stock that is low.
+ */
+export type InventoryLowData = {
+    /**
+     * Pieces in the warehouse.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * The threshold of the product.
+     */
+    low_stock_at: number;
+};
+
+/**
+ * What can still be sold fell to the product's `low_stock_at` or below it.
+ */
+export type InventoryLowEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.low';
+    data: InventoryLowData;
+};
+
+/**
+ * `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+ */
+export type LowStockAt = number | null;
 
 /**
  * Your own keys and values, at most 20. They are returned as they are and never interpreted.
@@ -749,14 +893,22 @@ export type OrderStockReservedEvent = EventBase & {
 };
 
 /**
- * What changed.
+ * What changed. A property that is not there has not changed.
  */
 export type OrderUpdatedData = {
-    payment_status: PaymentStatus;
+    payment_status?: PaymentStatus;
+    /**
+     * All metadata as they are now.
+     */
+    metadata?: Metadata;
+    /**
+     * The order has another shipping address or none any more. No event has an address.
+     */
+    shipping_address_changed?: true;
 };
 
 /**
- * The payment status changed and nothing else.
+ * Properties of the order changed.
  */
 export type OrderUpdatedEvent = EventBase & {
     /**
@@ -825,6 +977,22 @@ export type PlaceOrderPayment = {
 };
 
 /**
+ * What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+ */
+export type Price = {
+    /**
+     * How many minor units, such as cents.
+     */
+    amount: number;
+    currency: Currency;
+};
+
+/**
+ * One price per currency, at least one.
+ */
+export type Prices = Array<Price>;
+
+/**
  * What every refusal carries, whatever its code (RFC 9457).
  */
 export type Problem = {
@@ -880,6 +1048,19 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+ */
+export type Problem400Req001002003004 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003) | ({
+    code: 'REQ_004';
+} & ProblemReq004);
+
+/**
  * `REQ_003` Bad parameter; `REQ_012` Bad cursor
  */
 export type Problem400Req003012 = ({
@@ -900,6 +1081,15 @@ export type Problem401Auth001002003004 = ({
 } & ProblemAuth003) | ({
     code: 'AUTH_004';
 } & ProblemAuth004);
+
+/**
+ * `CAT_002` Product exists; `IDEM_003` Still in progress
+ */
+export type Problem409Cat002Idem003 = ({
+    code: 'CAT_002';
+} & ProblemCat002) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003);
 
 /**
  * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
@@ -954,6 +1144,15 @@ export type Problem422Cat003004005Idem002Ord003004005008 = ({
 } & ProblemOrd005) | ({
     code: 'ORD_008';
 } & ProblemOrd008);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+ */
+export type Problem422Idem002Inv006 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'INV_006';
+} & ProblemInv006);
 
 /**
  * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
@@ -1063,6 +1262,18 @@ export type ProblemCat001 = Problem & {
 };
 
 /**
+ * Product exists
+ *
+ * Skus are unique in an account. Change the product instead, or choose another sku.
+ */
+export type ProblemCat002 = Problem & {
+    /**
+     * Product exists.
+     */
+    code: 'CAT_002';
+};
+
+/**
  * Product not for sale
  *
  * At least one line names an inactive product. Remove it.
@@ -1159,6 +1370,18 @@ export type ProblemInv001 = Problem & {
      * No stock record.
      */
     code: 'INV_001';
+};
+
+/**
+ * Stock out of bounds
+ *
+ * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.
+ */
+export type ProblemInv006 = Problem & {
+    /**
+     * Stock out of bounds.
+     */
+    code: 'INV_006';
 };
 
 /**
@@ -1384,13 +1607,41 @@ export type ProblemReq008 = Problem & {
 /**
  * Media type or encoding not supported
  *
- * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
+ * The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.
  */
 export type ProblemReq009 = Problem & {
     /**
      * Media type or encoding not supported.
      */
     code: 'REQ_009';
+};
+
+/**
+ * Stale version
+ *
+ * If-Match names an older state. Read the resource again, decide anew and send its ETag.
+ */
+export type ProblemReq010 = Problem & {
+    /**
+     * Stale version.
+     */
+    code: 'REQ_010';
+    /**
+     * The version that is current.
+     */
+    current_version: number;
+};
+
+/**
+ * If-Match needed
+ *
+ * A change must name the state that it was decided on. Send the ETag that you read as If-Match.
+ */
+export type ProblemReq011 = Problem & {
+    /**
+     * If-Match needed.
+     */
+    code: 'REQ_011';
 };
 
 /**
@@ -1543,13 +1794,14 @@ export type Product = {
      */
     description: string;
     /**
-     * One price per currency.
+     * One price per currency, in the order of their codes.
      */
     prices: Array<Money>;
     /**
      * Only active products can be ordered.
      */
     active: boolean;
+    low_stock_at: LowStockAt;
     /**
      * Counts the changes of the product.
      */
@@ -1565,6 +1817,11 @@ export type Product = {
 };
 
 /**
+ * What it is.
+ */
+export type ProductDescription = string;
+
+/**
  * A page of products, in the order of their skus.
  */
 export type ProductList = {
@@ -1574,6 +1831,11 @@ export type ProductList = {
     data: Array<Product>;
     next_cursor: NextCursor;
 };
+
+/**
+ * What it is called.
+ */
+export type ProductName = string;
 
 /**
  * Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
@@ -1870,6 +2132,22 @@ export type Tracking = {
 };
 
 /**
+ * A merge patch (RFC 7396): what is left out stays as it is. `prices` replaces all prices; `low_stock_at: null` removes the threshold. A
+ * patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateProduct = {
+    name?: ProductName;
+    description?: ProductDescription;
+    prices?: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
+
+/**
  * The language of error messages, `en` or `zh-CN`.
  */
 export type AcceptLanguage = string;
@@ -1891,6 +2169,13 @@ export type Cursor = string;
  *
  */
 export type IdempotencyKey = string;
+
+/**
+ * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+ * one of a state that is no longer current with REQ_010. `*` stands for any state.
+ *
+ */
+export type IfMatch = string;
 
 /**
  * ETags that you hold. If the current one is among them the answer is 304 without a body.
@@ -2772,6 +3057,94 @@ export type ListProductsResponses = {
 
 export type ListProductsResponse = ListProductsResponses[keyof ListProductsResponses];
 
+export type CreateProductData = {
+    body: CreateProduct;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/products';
+};
+
+export type CreateProductErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `CAT_002` Product exists; `IDEM_003` Still in progress
+     */
+    409: Problem409Cat002Idem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused
+     */
+    422: ProblemIdem002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type CreateProductError = CreateProductErrors[keyof CreateProductErrors];
+
+export type CreateProductResponses = {
+    /**
+     * The product is created.
+     */
+    201: Product;
+};
+
+export type CreateProductResponse = CreateProductResponses[keyof CreateProductResponses];
+
 export type GetProductData = {
     body?: never;
     headers?: {
@@ -2850,6 +3223,102 @@ export type GetProductResponses = {
 
 export type GetProductResponse = GetProductResponses[keyof GetProductResponses];
 
+export type UpdateProductData = {
+    body: UpdateProduct;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/products/{sku}';
+};
+
+export type UpdateProductErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `CAT_001` Product not found
+     */
+    404: ProblemCat001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateProductError = UpdateProductErrors[keyof UpdateProductErrors];
+
+export type UpdateProductResponses = {
+    /**
+     * The product as it is now.
+     */
+    200: Product;
+};
+
+export type UpdateProductResponse = UpdateProductResponses[keyof UpdateProductResponses];
+
 export type GetInventoryData = {
     body?: never;
     headers?: {
@@ -2927,6 +3396,103 @@ export type GetInventoryResponses = {
 };
 
 export type GetInventoryResponse = GetInventoryResponses[keyof GetInventoryResponses];
+
+export type AdjustInventoryData = {
+    body: AdjustInventory;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/inventory/{sku}/adjustments';
+};
+
+export type AdjustInventoryErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `INV_001` No stock record
+     */
+    404: ProblemInv001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress
+     */
+    409: ProblemIdem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+     */
+    422: Problem422Idem002Inv006;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type AdjustInventoryError = AdjustInventoryErrors[keyof AdjustInventoryErrors];
+
+export type AdjustInventoryResponses = {
+    /**
+     * The stock is corrected.
+     */
+    201: Adjustment;
+};
+
+export type AdjustInventoryResponse = AdjustInventoryResponses[keyof AdjustInventoryResponses];
 
 export type ShipOrderData = {
     body?: ShipOrder;
@@ -3121,6 +3687,24 @@ export type DeliverShipmentResponses = {
 };
 
 export type DeliverShipmentResponse = DeliverShipmentResponses[keyof DeliverShipmentResponses];
+
+export type OnInventoryAdjustedWebhookPayload = InventoryAdjustedEvent;
+
+export type OnInventoryAdjustedWebhookRequest = {
+    body: OnInventoryAdjustedWebhookPayload;
+    key: 'inventory.adjusted';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryLowWebhookPayload = InventoryLowEvent;
+
+export type OnInventoryLowWebhookRequest = {
+    body: OnInventoryLowWebhookPayload;
+    key: 'inventory.low';
+    path?: never;
+    query?: never;
+};
 
 export type OnOrderShippedWebhookPayload = OrderShippedEvent;
 
