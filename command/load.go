@@ -173,7 +173,7 @@ func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.
 	return found, nil
 }
 
-// lockOrders locks orders in the order of their ids and reads them with their steps.
+// lockOrders locks orders in the order of their ids and reads them with their addresses and steps.
 func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
 	q, p := ordersdb.New(tx), refParams(refs)
 	rows, err := pg.Lock(ctx, onlyFree, q.LockOrders, p, q.LockFreeOrders, ordersdb.LockFreeOrdersParams(p),
@@ -188,11 +188,20 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		if err != nil {
 			return nil, err
 		}
-		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev, address: row.Address}
+		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
 	}
-	stepRows, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
-	if err != nil {
-		return nil, fmt.Errorf("read saga steps: %w", err)
+	var addressRows []ordersdb.OrderAddress
+	var stepRows []ordersdb.GetStepsRow
+	batch := &pgx.Batch{} // one round trip
+	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
+	batch.Queue(ordersdb.GetSteps, p.Accounts, p.Modes, p.Ids).Query(collect(&stepRows))
+	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("read addresses and saga steps: %w", err)
+	}
+	for _, r := range addressRows {
+		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
+			c.address = r.Address
+		}
 	}
 	for _, r := range stepRows {
 		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
@@ -202,6 +211,14 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		}
 	}
 	return found, nil
+}
+
+// collect reads all rows of a query that is sent beside others.
+func collect[T any](to *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*to, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		return err
+	}
 }
 
 // readEvents reads an order's whole history.

@@ -29,6 +29,7 @@ type orderChange struct {
 	rev         int64         // after the change
 	superseded  bool          // the row had a later revision already when the log's position was read
 	address     []byte        // JSON, nil if there is none
+	moved       bool          // the address is another one than before
 	steps       steps
 	messages    []outbox.Message // commands to inventory and payment
 	encoded     *view.Body
@@ -90,7 +91,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
-	var placed, changed, addresses []*orderChange
+	var placed, changed, addresses, noAddresses []*orderChange
 	var orderEvents []eventRow
 	var newSteps, movedSteps []stepRow
 	var messages []outbox.Message
@@ -99,12 +100,15 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		case c.baseVersion == 0:
 			c.rev = 1
 			placed = append(placed, c)
-			if c.address != nil {
-				addresses = append(addresses, c)
-			}
 		case len(c.events) > 0:
 			c.rev++
 			changed = append(changed, c)
+		}
+		switch {
+		case c.address != nil && (c.baseVersion == 0 || c.moved):
+			addresses = append(addresses, c)
+		case c.moved:
+			noAddresses = append(noAddresses, c)
 		}
 		for _, e := range c.events {
 			orderEvents = append(orderEvents, eventRow{c, e})
@@ -134,7 +138,10 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	q := ordersdb.New(p)
 	updated := int64(len(changed))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
-	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
+	p.add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
+	p.add(len(noAddresses), func() error {
+		return q.DeleteAddresses(ctx, ordersdb.DeleteAddressesParams(refParams(pg.Column(noAddresses, (*orderChange).ref))))
+	})
 	p.add(len(changed), func() error {
 		err := updateOrders(ctx, q, changed)
 		p.count(&updated)
@@ -202,8 +209,8 @@ func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChan
 	return err
 }
 
-func insertAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
-	return q.InsertAddresses(ctx, ordersdb.InsertAddressesParams{
+func putAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	return q.PutAddresses(ctx, ordersdb.PutAddressesParams{
 		Accounts:  pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
 		Modes:     pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
 		OrderIds:  pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),

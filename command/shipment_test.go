@@ -90,10 +90,7 @@ func TestAShipmentsRowIsTheFoldOfItsEvents(t *testing.T) {
 	if change.order.Status != order.StatusCompleted || change.order.FulfillmentStatus != order.FulfillmentStatusDelivered {
 		t.Errorf("%+v", change.order)
 	}
-	history, err := readEvents(t.Context(), ordersdb.New(db.Pool), alice, o.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	history := b.history(o)
 	folded, err := order.Fold(o.ID, history, nil)
 	if err != nil || !reflect.DeepEqual(folded, change.order) || order.Verify(o.ID, history) != nil {
 		t.Errorf("stored %+v\nfolded %+v, %v", change.order, folded, err)
@@ -117,6 +114,16 @@ func (b *bundle) shipment(ref order.Ref) *order.Shipment {
 		b.t.Fatal(err)
 	}
 	return found[ref].shipment
+}
+
+// history reads an order's events.
+func (b *bundle) history(ref order.Ref) []order.Event {
+	b.t.Helper()
+	all, err := readEvents(b.t.Context(), ordersdb.New(b.db.Pool), ref.Owner, ref.ID)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return all
 }
 
 // order reads an order.
@@ -167,26 +174,49 @@ func (b *bundle) foldShipment(ref order.Ref) *order.Shipment {
 	return s
 }
 
-// TestAShipmentAndACancellationRace: both need the order's lock. Whichever has it first wins, and the other sees its work and is refused.
+// TestAShipmentAndACancellationRace: they need the order's lock, as a patch does. Whichever has it first wins, and the other one is decided
+// on what it left.
 func TestAShipmentAndACancellationRace(t *testing.T) {
 	t.Parallel()
-	ship := func(o order.Ref) operation { return shipOrder{ref: o} }
-	cancel := func(o order.Ref) operation { return cancelOrder{ref: o} }
+	ship := func(o order.Ref, _ string) operation { return shipOrder{ref: o} }
+	cancel := func(o order.Ref, _ string) operation { return cancelOrder{ref: o} }
+	patch := func(body string, etag func(string) string) func(order.Ref, string) operation {
+		return func(o order.Ref, present string) operation {
+			return updateOrder{Envelope{IfMatch: etag(present)}, o, api.MergePatch(body)}
+		}
+	}
+	present, any := func(etag string) string { return etag }, func(string) string { return "*" }
+	const address = `{"shipping_address":{"name":"n","line1":"l","city":"c","postal_code":"p","country":"DE"}}`
+	moved, movedAnyway, notedAnyway := patch(address, present), patch(address, any), patch(`{"metadata":{"a":"b"}}`, any)
 	for name, c := range map[string]struct {
-		first, second func(order.Ref) operation
+		first, second func(o order.Ref, etag string) operation
 		want          string
 		events        string
 	}{
-		"the shipment is first":     {ship, cancel, "201, ORD_002", "order.shipped"},
-		"the cancellation is first": {cancel, ship, "202, ORD_002", "order.cancel_requested"},
-		"two shipments of all":      {ship, ship, "201, SHP_002", "order.shipped"},
-		"two cancellations are one": {cancel, cancel, "202, 202", "order.cancel_requested"},
+		"the shipment is first":           {ship, cancel, "201, ORD_002", "order.shipped"},
+		"the cancellation is first":       {cancel, ship, "202, ORD_002", "order.cancel_requested"},
+		"two shipments of all":            {ship, ship, "201, SHP_002", "order.shipped"},
+		"two cancellations are one":       {cancel, cancel, "202, 202", "order.cancel_requested"},
+		"an address before a shipment":    {moved, ship, "200, 201", "order.updated order.shipped"},
+		"a stale patch after a shipment":  {ship, moved, "201, REQ_010", "order.shipped"},
+		"an address after a shipment":     {ship, movedAnyway, "201, ORD_002", "order.shipped"},
+		"an address before a cancel":      {moved, cancel, "200, 202", "order.updated order.cancel_requested"},
+		"a stale patch after a cancel":    {cancel, moved, "202, REQ_010", "order.cancel_requested"},
+		"an address after a cancel":       {cancel, movedAnyway, "202, 200", "order.cancel_requested order.updated"},
+		"two patches of one state":        {moved, moved, "200, REQ_010", "order.updated"},
+		"the same address again":          {moved, movedAnyway, "200, 200", "order.updated"},
+		"metadata after a shipment":       {ship, notedAnyway, "201, 200", "order.shipped order.updated"},
+		"metadata beside another address": {moved, notedAnyway, "200, 200", "order.updated order.updated"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
 			b := setup(t, connect(t, db.PrimaryURL), db)
 			o := b.confirmed(1)
+			before, err := b.order(o).body()
+			if err != nil {
+				t.Fatal(err)
+			}
 			// A transaction holds the order until both wait for it: PostgreSQL gives the lock to the first in its queue.
 			held, err := db.Pool.Begin(t.Context())
 			if err != nil {
@@ -196,7 +226,7 @@ func TestAShipmentAndACancellationRace(t *testing.T) {
 			if _, err = held.Exec(t.Context(), "SELECT FROM orders WHERE id = $1 FOR UPDATE", pgtestID(o.ID)); err != nil {
 				t.Fatal(err)
 			}
-			calls := []*call{b.call("first", c.first(o)), b.call("second", c.second(o))}
+			calls := []*call{b.call("first", c.first(o, before.ETag)), b.call("second", c.second(o, before.ETag))}
 			done := make(chan struct{})
 			for i, one := range calls {
 				go func() { b.executeAll(t.Context(), []*call{one}); done <- struct{}{} }()
@@ -215,12 +245,18 @@ func TestAShipmentAndACancellationRace(t *testing.T) {
 				t.Error(got, calls[0].err, calls[1].err)
 			}
 			var types []string
-			history, err := readEvents(t.Context(), ordersdb.New(db.Pool), alice, o.ID)
-			for _, e := range history[3:] {
+			for _, e := range b.history(o)[3:] {
 				types = append(types, e.Type)
 			}
-			if got := strings.Join(types, " "); got != c.events || err != nil {
-				t.Error(got, err)
+			if got := strings.Join(types, " "); got != c.events {
+				t.Error(got)
+			}
+			after, err := b.order(o).body()
+			if last := calls[1]; last.err == nil && !strings.HasPrefix(last.result.Location, "/v1/shipments/") && (err != nil || string(last.result.Body.Bytes) != string(after.Bytes)) {
+				t.Errorf("answered %s\nstored   %s, %v", last.result.Body.Bytes, after.Bytes, err)
+			}
+			if n := b.count("SELECT count(*) FROM order_addresses"); n != strings.Count(c.events, "order.updated")-strings.Count(name, "metadata") {
+				t.Errorf("%d addresses", n)
 			}
 			if n, shipped := b.count("SELECT count(*) FROM shipments"), strings.Count(c.events, "shipped"); n != shipped {
 				t.Errorf("%d shipments", n)

@@ -1104,6 +1104,8 @@ type Handlers[R Request, W any] interface {
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
 	GetOrder(ctx context.Context, r R) (W, error)
+	// UpdateOrder is PATCH /v1/orders/{order_id}.
+	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
@@ -1177,6 +1179,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PlaceOrder(ctx, r, body)
 		},
 		"getOrder": h.GetOrder,
+		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateOrder(ctx, r, body)
+		},
 		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body CancelOrder
 			given, err := r.Decode(&body)

@@ -38,6 +38,7 @@ export const answers: Record<string, string> = {
   listProducts: "ProductList",
   placeOrder: "Order",
   shipOrder: "Shipment",
+  updateOrder: "Order",
   updateProduct: "Product",
 };
 
@@ -117,5 +118,6 @@ export interface Operations {
   listProducts: { answers: api.ListProductsResponses, refusals: api.ListProductsError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   shipOrder: { answers: api.ShipOrderResponses, refusals: api.ShipOrderError },
+  updateOrder: { answers: api.UpdateOrderResponses, refusals: api.UpdateOrderError },
   updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }

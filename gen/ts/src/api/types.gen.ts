@@ -45,6 +45,44 @@ export type Address = {
 };
 
 /**
+ * Properties of the address to change. The whole address must be there afterwards. Null removes it.
+ */
+export type AddressPatch = {
+    /**
+     * Who receives it.
+     */
+    name?: string;
+    /**
+     * Street and number.
+     */
+    line1?: string;
+    /**
+     * More of the address, such as care of or a floor.
+     */
+    line2?: string | null;
+    /**
+     * The city.
+     */
+    city?: string;
+    /**
+     * The state, province or region.
+     */
+    region?: string | null;
+    /**
+     * The postal code.
+     */
+    postal_code?: string;
+    /**
+     * ISO 3166-1 alpha-2.
+     */
+    country?: string;
+    /**
+     * Where the carrier can call.
+     */
+    phone?: string | null;
+} | null;
+
+/**
  * A correction of the stock.
  */
 export type AdjustInventory = {
@@ -440,6 +478,13 @@ export type LowStockAt = number | null;
 export type Metadata = {
     [key: string]: string;
 };
+
+/**
+ * Keys to set, and with null keys to remove. At most 20 keys may be there afterwards. Null removes all.
+ */
+export type MetadataPatch = {
+    [key: string]: string | null;
+} | null;
 
 /**
  * An integer amount of minor units and its currency.
@@ -2132,6 +2177,15 @@ export type Tracking = {
 };
 
 /**
+ * A merge patch (RFC 7396): what is left out stays as it is, null removes. A patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateOrder = {
+    metadata?: MetadataPatch;
+    shipping_address?: AddressPatch;
+};
+
+/**
  * A merge patch (RFC 7396): what is left out stays as it is. `prices` replaces all prices; `low_stock_at: null` removes the threshold. A
  * patch that changes nothing leaves the version as it is.
  *
@@ -2702,6 +2756,106 @@ export type GetOrderResponses = {
 };
 
 export type GetOrderResponse = GetOrderResponses[keyof GetOrderResponses];
+
+export type UpdateOrderData = {
+    body: UpdateOrder;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}';
+};
+
+export type UpdateOrderErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `ORD_002` Not allowed in this state
+     */
+    409: ProblemOrd002;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateOrderError = UpdateOrderErrors[keyof UpdateOrderErrors];
+
+export type UpdateOrderResponses = {
+    /**
+     * The order as it is now.
+     */
+    200: Order;
+};
+
+export type UpdateOrderResponse = UpdateOrderResponses[keyof UpdateOrderResponses];
 
 export type CancelOrderData = {
     body?: CancelOrder;
