@@ -249,6 +249,9 @@ func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
 	}
 	if c.body != nil {
 		all["Content-Type"] = "application/json"
+		if op != nil && op.method == http.MethodPatch {
+			all["Content-Type"] = "application/merge-patch+json"
+		}
 	}
 	if c.deferred {
 		all["Expect"] = "100-continue"

@@ -3,8 +3,8 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about eight orders of a few pieces, under a customer_ref that no other run
-// has, cancels some of them and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
+// or from a test of their own with Run. A run places about eleven orders of a few pieces, under a customer_ref that no other run
+// has, ships one, cancels some of them and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
 // provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
 package contracttest
 
@@ -20,7 +20,7 @@ import (
 // Options say what is tested against what.
 type Options struct {
 	BaseURL  string        // of the API, without a path of its own: https://api.example.com
-	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read and orders:write
+	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read, orders:write and shipments:write
 	Contract []byte        // the bundled OpenAPI document, JSON; nil: the one that this package was built with
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
@@ -99,6 +99,8 @@ var parts = []part{
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
 	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"changing orders", with((*suite).find, (*suite).changing)},
+	{"shipping", with((*suite).find, (*suite).shipping)},
 	{"cancelling", with((*suite).find, (*suite).cancelling)},
 	{"reading", with((*suite).ordered, (*suite).reading)},
 	{"listing", with((*suite).ordered, (*suite).listing)},

@@ -61,16 +61,18 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		return a.body.ID
 	}
 	id := place("")
+	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
 	ops := operations(t)
 	cancel := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "cancelOrder" })]
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Authorization", "Bearer "+key)
+		r.Header.Set("Content-Type", op.mediaType)
+		r.Header.Set("If-Match", "*")
 		if op.Method == http.MethodPost {
-			r.Header.Set("Content-Type", "application/json")
 			r.Header.Set("Idempotency-Key", fmt.Sprintf("code-%08d", keyNumber.Add(1)))
 		}
 		for i := 0; i < len(headers); i += 2 {
@@ -192,12 +194,30 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 	}
 
-	// A COMMIT without an answer, after which another session has the key.
+	unlock := g.lock("order_events, products")
+	for _, op := range ops {
+		if op.Method == http.MethodPatch {
+			if code := send(g.url, aliceKey, op); code != "SYS_003" {
+				t.Errorf("%s meets a locked table: %s", op.OperationID, code)
+			}
+		}
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A COMMIT without an answer, after which another session has the key, if there is one.
 	var proxy *pgtest.TCPProxy
 	proxy, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
 	behind := g.serve(g.assemble())
 	for _, op := range ops {
-		if op.Method == http.MethodPost {
+		switch op.Method {
+		case http.MethodPatch:
+			until(t, op.OperationID+" has an unknown outcome", func() bool {
+				proxy.CutAfter("commit\x00")
+				return send(behind, aliceKey, op) == "SYS_006"
+			})
+		case http.MethodPost:
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
 				id = place("")
 				until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
@@ -223,9 +243,12 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 }
 
-// lockKeys lets every command wait where it stores its key until unlock is called, or until the test ends: an open transaction would keep
-// the pool from closing.
-func (g *gateway) lockKeys() (unlock func() error) {
+// lockKeys lets every command with a key wait where it stores it until unlock is called.
+func (g *gateway) lockKeys() (unlock func() error) { return g.lock("idempotency_keys") }
+
+// lock lets everything wait that writes to tables until unlock is called, or until the test ends: an open transaction would keep the pool
+// from closing.
+func (g *gateway) lock(tables string) (unlock func() error) {
 	g.t.Helper()
 	ctx := context.WithoutCancel(g.t.Context())
 	tx, err := g.db.Pool.Begin(ctx)
@@ -233,7 +256,7 @@ func (g *gateway) lockKeys() (unlock func() error) {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
-	if _, err = tx.Exec(ctx, "LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"); err != nil {
+	if _, err = tx.Exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
 		g.t.Fatal(err)
 	}
 	return func() error { return tx.Rollback(ctx) }
@@ -299,6 +322,7 @@ type operation struct {
 	RequestBody *examples           `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses   map[string]examples `json:"responses"`
 	path, body  string
+	mediaType   string // of the body
 }
 
 type examples struct {
@@ -336,7 +360,9 @@ func operations(t *testing.T) []operation {
 				}
 			}
 			if op.RequestBody != nil {
-				op.body = string(op.RequestBody.Content["application/json"].Example)
+				for mediaType, content := range op.RequestBody.Content {
+					op.mediaType, op.body = mediaType, string(content.Example)
+				}
 			}
 			all[op.OperationID] = op
 		}
@@ -354,7 +380,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id string
+	var id, shipment string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
@@ -364,6 +390,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			switch value := fmt.Sprint(p.Example); {
 			case p.Name == "order_id":
 				path = strings.Replace(path, "{order_id}", id, 1)
+			case p.Name == "shipment_id":
+				path = strings.Replace(path, "{shipment_id}", shipment, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
 			case p.In == "path":
 				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
@@ -422,6 +450,16 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		}
 	}
 	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
+	until(t, "an order is confirmed", func() bool {
+		decided := send(ops["placeOrder"])
+		id = decided.body.ID
+		return decided.body.Status == "confirmed"
+	})
+	check(ops["updateOrder"], send(ops["updateOrder"]))
+	shipped := send(ops["shipOrder"])
+	shipment = shipped.body.ID
+	check(ops["shipOrder"], shipped)
+	check(ops["deliverShipment"], send(ops["deliverShipment"]))
 	until(t, "an order is cancelled", func() bool {
 		id = send(ops["placeOrder"]).body.ID
 		a := send(ops["cancelOrder"])
@@ -433,7 +471,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|evt|key)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|shp|evt|key)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

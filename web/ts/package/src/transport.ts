@@ -53,6 +53,11 @@ export interface WaitOptions extends WriteOptions {
   waitSeconds?: number;
 }
 
+export interface ChangeOptions extends RequestOptions {
+  /** The ETag of the state that the change was decided on (`meta(order).etag`), or `*` for any state. */
+  ifMatch: string;
+}
+
 /** What stood around an answer. */
 export interface Meta {
   status: number;
@@ -123,6 +128,14 @@ export class Transport {
     const key = options.idempotencyKey ?? newKey();
     const headers = { 'Idempotency-Key': key, Prefer: options.waitSeconds === undefined ? undefined : `wait=${options.waitSeconds}` };
     return (await this.send(operation, call, input, options, () => headers, key))!;
+  }
+
+  /**
+   * Sends a merge patch. Its retries are safe: one that was applied is not applied again. After an answer that was lost they end with
+   * REQ_010 if the state was named.
+   */
+  async change<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ChangeOptions): Promise<Data<F>> {
+    return (await this.send(operation, call, input, options, () => ({ 'If-Match': options.ifMatch })))!;
   }
 
   /** The error to throw; `meta` can be asked of it later. */

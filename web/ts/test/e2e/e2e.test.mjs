@@ -1,5 +1,5 @@
 // Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key that may read products, inventory and
-// orders and write orders. At least one product must be on sale and in stock, and the payment simulator must answer.
+// orders and write orders and shipments. At least one product must be on sale and in stock, and the payment simulator must answer.
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { before, test } from 'node:test';
