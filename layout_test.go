@@ -151,7 +151,7 @@ var ours = law{
 		"command/coupons":   "coupon_redemptions coupons",
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
-		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps",
+		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "payment_calls payments refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +

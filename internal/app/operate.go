@@ -67,6 +67,7 @@ func sampleAccount(ctx context.Context, cfg Config, name string) (account int32,
 // Scopes are all that a key can be given.
 var Scopes = []string{
 	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:write", "refunds:write",
+	"shipments:write",
 }
 
 // accountOf finds an account by its name or makes it.

@@ -168,6 +168,24 @@ CREATE TABLE resource_events (
     PRIMARY KEY (account, mode, kind, resource, sequence)
 );
 
+-- A shipment of an order: the fold of its events. The lock of the order's row covers it.
+CREATE TABLE shipments (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    id           uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    lines        jsonb NOT NULL, -- [{sku, quantity}]
+    tracking     jsonb,          -- {carrier, number, url}
+    status       text NOT NULL CHECK (status IN ('shipped', 'delivered')),
+    version      bigint NOT NULL CHECK (version > 0),
+    rev          bigint NOT NULL DEFAULT 1,
+    head_hash    bytea NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (account, mode, id)
+);
+
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
     account  integer NOT NULL,
@@ -439,6 +457,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     products,
     refunds,
     saga_steps,
+    shipments,
     stock,
     stock_reservation_lines,
     stock_reservations
