@@ -27,8 +27,11 @@ import (
 
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
+	"CountParkedCauses": "an operator's list of all parked messages",
 	"CountProducts":     "once, when `run` fills an empty catalogue",
+	"FindMessage":       "an operator's question about one message: the outbox holds what is not yet published",
 	"ListKeys":          "an operator's list of all keys",
+	"ListParked":        "an operator's list of all parked messages",
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",

@@ -15,7 +15,6 @@ import (
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
-	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/verify"
 )
@@ -30,15 +29,11 @@ func verifyAll(flags *flag.FlagSet) runner {
 	asJSON := flags.Bool("json", false, "prints the report as JSON")
 	provider := flags.String("psp", "", "`URL` of the payment provider; without it ORDERGATE_PSP_URL")
 	return func(ctx context.Context, proc process) error {
-		cfg := proc.cfg
-		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
-		if cfg.PrimaryURL == "" {
-			primary, programs, err := devstack.Running(cmp.Or(cfg.DataDir, devstack.DataDir(".")))
-			if err != nil {
-				return fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
-			}
-			cfg.PrimaryURL, cfg.PSPURL = primary, cmp.Or(cfg.PSPURL, programs[simulatorName])
+		cfg, err := proc.cfg.orRunning()
+		if err != nil {
+			return err
 		}
+		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
 		progress, end := progressLine(proc.logs)
 		report, err := verifyOnce(ctx, cfg, verify.Config{Progress: progress})
 		end()

@@ -272,7 +272,7 @@ func TestVerifySubcommand(t *testing.T) {
 	}
 	main := func(args ...string) (string, int) {
 		var out, logs bytes.Buffer
-		err := Main(t.Context(), append([]string{"verify"}, args...), &out, &logs)
+		err := Main(t.Context(), append([]string{"verify"}, args...), nil, &out, &logs)
 		if logs.Len() > 0 {
 			t.Errorf("it logs %s", &logs)
 		}
