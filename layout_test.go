@@ -76,7 +76,7 @@ var ours = law{
 		"internal/rfc3339":       "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
-		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
+		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order http pgx uuid",
 		"internal/view":          "gen/api gen/errcode order",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",

@@ -231,17 +231,35 @@ func (e Event) chain(orderID ID) []byte {
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
 func Verify(orderID ID, events []Event) error {
-	var prev []byte
-	for i, e := range events {
-		switch {
-		case e.Version != int64(i)+1:
-			return fmt.Errorf("version %d stands where %d belongs", e.Version, i+1)
-		case !bytes.Equal(e.PrevHash, prev):
-			return fmt.Errorf("version %d does not follow the event before it", e.Version)
-		case !bytes.Equal(e.Hash, e.chain(orderID)):
-			return fmt.Errorf("version %d was changed", e.Version)
+	c := NewChain(orderID)
+	for _, e := range events {
+		if err := c.Next(e); err != nil {
+			return err
 		}
-		prev = e.Hash
 	}
+	return nil
+}
+
+// Chain checks an order's history event by event, from its first version on.
+type Chain struct {
+	orderID ID
+	version int64
+	hash    []byte
+}
+
+// NewChain begins with an order's first event.
+func NewChain(orderID ID) *Chain { return &Chain{orderID: orderID} }
+
+// Next checks that e is unchanged and follows the event before it.
+func (c *Chain) Next(e Event) error {
+	switch {
+	case e.Version != c.version+1:
+		return fmt.Errorf("version %d stands where %d belongs", e.Version, c.version+1)
+	case !bytes.Equal(e.PrevHash, c.hash):
+		return fmt.Errorf("version %d does not follow the event before it", e.Version)
+	case !bytes.Equal(e.Hash, e.chain(c.orderID)):
+		return fmt.Errorf("version %d was changed", e.Version)
+	}
+	c.version, c.hash = e.Version, e.Hash
 	return nil
 }

@@ -217,6 +217,55 @@ func (q *Queries) CallsOfPayments(ctx context.Context, arg CallsOfPaymentsParams
 	return items, nil
 }
 
+const CallsWithoutOrder = `-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT $1::integer
+`
+
+type CallsWithoutOrderRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+func (q *Queries) CallsWithoutOrder(ctx context.Context, pageSize int32) ([]CallsWithoutOrderRow, error) {
+	rows, err := q.db.Query(ctx, CallsWithoutOrder, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CallsWithoutOrderRow
+	for rows.Next() {
+		var i CallsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const CountCalls = `-- name: CountCalls :one
+SELECT count(*) FROM payment_calls
+`
+
+func (q *Queries) CountCalls(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountCalls)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const NextPaymentOwner = `-- name: NextPaymentOwner :one
 SELECT account, mode FROM payments WHERE (account, mode) > ($1::integer, $2::text)
 ORDER BY account, mode LIMIT 1

@@ -111,7 +111,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		err = run(ctx, process{cfg, positional, stdin, stdout, stderr})
 	}
 	err = sub.failure(err)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotLook) {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotVerify) {
 		err = nil // it was asked to stop
 	}
 	return err
@@ -120,14 +120,14 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 // failure marks the errors of `verify` that are no violations: it did not see that all is well.
 func (s subcommand) failure(err error) error {
 	if err != nil && s.name == "verify" && !errors.Is(err, errViolations) {
-		err = fmt.Errorf("%w: %w", errCannotLook, err)
+		err = fmt.Errorf("%w: %w", errCannotVerify, err)
 	}
 	return err
 }
 
 // ExitStatus is the status of a process that ends with an error of Main: 2 if `verify` could not look, else 1.
 func ExitStatus(err error) int {
-	if errors.Is(err, errCannotLook) {
+	if errors.Is(err, errCannotVerify) {
 		return 2
 	}
 	return 1

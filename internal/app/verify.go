@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -20,8 +21,8 @@ import (
 )
 
 var (
-	errViolations = errors.New("what was looked at does not fit together")
-	errCannotLook = errors.New("cannot look")
+	errViolations   = errors.New("violations found")
+	errCannotVerify = errors.New("cannot verify")
 )
 
 // verifyAll is `ordergate verify`. Without ORDERGATE_PRIMARY_URL it looks at the stack that `ordergate run` runs in this folder.
@@ -34,7 +35,7 @@ func verifyAll(flags *flag.FlagSet) runner {
 			return err
 		}
 		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
-		progress, end := progressLine(proc.logs)
+		progress, end := progressBar(proc.logs)
 		report, err := verifyOnce(ctx, cfg, verify.Config{Progress: progress})
 		end()
 		if err != nil {
@@ -48,7 +49,7 @@ func verifyAll(flags *flag.FlagSet) runner {
 			err = printReport(proc.stdout, report)
 		}
 		if n := report.Violations(); err == nil && n > 0 {
-			err = fmt.Errorf("%w: violations: %d", errViolations, n)
+			err = fmt.Errorf("%w: %d", errViolations, n)
 		}
 		return err
 	}
@@ -71,8 +72,8 @@ func verifyOnce(ctx context.Context, cfg Config, c verify.Config) (verify.Report
 	return verify.Run(ctx, c)
 }
 
-// progressLine shows, on a terminal, what a run of more than a second looks at. end removes the line.
-func progressLine(out io.Writer) (progress func(string, int64), end func()) {
+// progressBar shows, on a terminal, how far a run of more than a second is. end removes the bar.
+func progressBar(out io.Writer) (progress func(verify.Progress), end func()) {
 	file, ok := out.(*os.File)
 	if !ok {
 		return nil, func() {}
@@ -82,16 +83,29 @@ func progressLine(out io.Writer) (progress func(string, int64), end func()) {
 	}
 	const clearLine = "\r\x1b[K"
 	shown, next := false, time.Now().Add(time.Second)
-	return func(invariant string, lookedAt int64) {
+	return func(p verify.Progress) {
 			if now := time.Now(); now.After(next) {
-				shown, next = true, now.Add(200*time.Millisecond)
-				fmt.Fprintf(file, clearLine+"%s: looked at %d", invariant, lookedAt)
+				shown, next = true, now.Add(100*time.Millisecond)
+				fmt.Fprint(file, clearLine, bar(p))
 			}
 		}, func() {
 			if shown {
 				fmt.Fprint(file, clearLine)
 			}
 		}
+}
+
+// bar is the line of a progress: the invariants that are done, and how far the present one is if that is known.
+func bar(p verify.Progress) string {
+	const width = 30
+	part := 0.0
+	text := fmt.Sprintf("%d of %d %s: %d", p.Number, p.Invariants, p.Invariant, p.LookedAt)
+	if p.Expected > 0 {
+		part = min(1, float64(p.LookedAt)/float64(p.Expected))
+		text = fmt.Sprintf("%s of %d", text, max(p.LookedAt, p.Expected))
+	}
+	full := int(width * (float64(p.Number-1) + part) / float64(p.Invariants))
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + text
 }
 
 // printReport writes the table of invariants, then the violations.

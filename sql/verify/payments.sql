@@ -17,6 +17,14 @@ SELECT p.account, p.mode, p.order_id, count(*) OVER ()::bigint AS total FROM pay
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = p.account AND o.mode = p.mode AND o.id = p.order_id)
 LIMIT @page_size::integer;
 
+-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT @page_size::integer;
+
+-- name: CountCalls :one
+SELECT count(*) FROM payment_calls;
+
 -- name: NextPaymentOwner :one
 -- The next account and mode that has payments.
 SELECT account, mode FROM payments WHERE (account, mode) > (@after_account::integer, @after_mode::text)
