@@ -5,6 +5,7 @@ package command
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
@@ -23,9 +24,10 @@ import (
 // Budget is the time from a command's arrival until its COMMIT is sent.
 const Budget = 800 * time.Millisecond
 
-// Committed is a new state of an order, ready to be served: it is written through the caches after its COMMIT.
+// Committed is a new state of a row, ready to be served: it is written through the caches after its COMMIT.
 type Committed struct {
-	order.Ref
+	order.Owner
+	Key     string // as tokens name the row
 	Rev     int64
 	KnownAt uint64 // position in the log read under the row's lock: no commit before it can be missing here
 	LSN     uint64 // flush position after the COMMIT, for the consistency token, or token.NoPosition
@@ -39,6 +41,9 @@ type Config struct {
 	Now          func() time.Time
 	WriteThrough func(context.Context, []Committed) // may be nil; does not panic: the COMMIT stands
 	Wake         func()                             // tells the relay that the outbox has rows
+	WakePayments func()                             // tells the payment context that a call is due
+	ProviderOpen func() bool                        // tells that the provider's breaker refuses calls
+	Deadline     time.Duration                      // of an authorization
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil
 }
@@ -88,7 +93,8 @@ func newWriter(c Config) writer {
 type Envelope struct {
 	Owner     order.Owner
 	Operation string // the operationId
-	Key       string // the idempotency key
+	Key       string // the idempotency key; empty for an operation that takes none: nothing is looked up or stored under it
+	IfMatch   string // the header
 	Subject   string // the path's parameters; a repetition must have the same
 	Problem   apierr.ProblemContext
 	Actor     string // the API key's id
@@ -103,8 +109,34 @@ type Result struct {
 	Body        view.Body
 	Replayed    bool
 	OrderID     order.ID // the order whose saga decides, for Prefer: wait; zero if none
-	Rev         int64    // of that order after the command; 0 in a replay
+	Product     string   // the sku of the product that the command is about; empty if none
+	Rev         int64    // of that order or product after the command; 0 in a replay
 	LSN         uint64   // for the consistency token; 0 means none
+}
+
+// Row is the row that the command is about, as consistency tokens name it; empty without Rev.
+func (r Result) Row() string {
+	switch {
+	case r.Rev == 0:
+		return ""
+	case r.Product != "":
+		return order.PrefixProduct + r.Product
+	}
+	return r.OrderID.Format(order.PrefixOrder)
+}
+
+// checkPrecondition compares If-Match with the present ETag: REQ_011 without the header, REQ_010 if it names another state. "*" names
+// any state.
+func (e Envelope) checkPrecondition(etag string, version int64) error {
+	if e.IfMatch == "" {
+		return apierr.E(errcode.REQ011)
+	}
+	for tag := range strings.SplitSeq(e.IfMatch, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag { // a weak tag never matches (RFC 9110, 13.1.1)
+			return nil
+		}
+	}
+	return apierr.E(errcode.REQ010, apierr.Extra("current_version", version))
 }
 
 // recorder stamps the events that a command causes.
@@ -116,7 +148,8 @@ func (e Envelope) recorder(ids order.IDs, now time.Time) order.Recorder {
 	}
 }
 
-// operation is one kind of command. Both methods only compute; decide may change what was loaded.
+// operation is one kind of command. Both methods only compute. decide changes the products and the stock that were loaded, which are
+// then written, but only if it does not refuse.
 type operation interface {
 	// needs names the rows that the command decides on.
 	needs() needs
@@ -126,7 +159,7 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders []*orderChange
-	stock  []inventory.Move
-	result Result
+	orders   []*orderChange
+	payments payment.Changes
+	result   Result
 }

@@ -95,7 +95,7 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	for _, c := range waiting {
 		k := key{c.Owner, c.Operation, c.Key}
 		named := slices.Concat(c.needs.orders, c.needs.payments)
-		taken := len(batch) == maxBatch || keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
+		taken := len(batch) == maxBatch || c.Key != "" && keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
 		keys[k] = true
 		for _, r := range named {
 			refs[r] = true // also of a call that waits: no later one may overtake it
@@ -154,7 +154,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
 		})
 		if txErr == nil {
-			b.lsn = position(ctx, conn, b.rows.orders)
+			b.lsn = position(ctx, conn, &b.rows)
 		}
 		return txErr
 	})
@@ -181,8 +181,14 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 		if i := slices.IndexFunc(one.orders, func(c *orderChange) bool { return c.order.ID == one.result.OrderID }); i >= 0 && !one.orders[i].superseded {
 			one.result.Rev = one.orders[i].rev
 		}
+		if p := b.rows.products[order.Item{Owner: one.Owner, SKU: one.result.Product}]; p != nil && p.Written() && !p.Superseded {
+			one.result.Rev = p.Rev
+		}
 	}
-	c.afterCommit(ctx, b.rows.orders, b.rows.knownAt, b.lsn)
+	c.afterCommit(ctx, &b.rows, b.lsn)
+	if len(b.rows.payments.Calls) > 0 {
+		c.cfg.WakePayments()
+	}
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
@@ -274,9 +280,6 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		return err
 	}
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
-	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
-		return err
-	}
 	if len(b.undecided) == 0 {
 		return nil
 	}
@@ -295,7 +298,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	b.rows.stock = l.stock
+	b.rows.products, b.rows.stock = l.catalogue, l.stock
 	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
@@ -307,17 +310,17 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	if one.effect, one.err = one.op.decide(l, one.recorder(c.cfg.IDs, c.cfg.Now())); one.err != nil {
 		refusal := apierr.From(one.err)
 		one.effect, one.err = effect{}, refusal
-		if !refusal.Retryable() && refusal.Code != errcode.SYS001 {
+		if one.Key != "" && !refusal.Retryable() && refusal.Code != errcode.SYS001 {
 			status, body := refusal.Problem(one.Problem)
 			b.rows.store(one, Result{Status: status, Code: refusal.Code, ContentType: "application/problem+json", Body: view.Body{Bytes: body}})
 		}
 		return
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
-	for _, m := range one.stock { // the next call of the batch sees it
-		l.stock[m.Item].Move(m.OnHand, m.Reserved)
+	b.rows.payments.Add(one.payments)
+	if one.Key != "" {
+		b.rows.store(one, one.result)
 	}
-	b.rows.store(one, one.result)
 }
 
 // limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A

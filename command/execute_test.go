@@ -17,13 +17,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
-	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/devstack"
@@ -34,6 +33,7 @@ import (
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 	"github.com/ordergate/ordergate/sql"
 )
 
@@ -52,12 +52,16 @@ type bundle struct {
 
 func setup(t *testing.T, pool *pgxpool.Pool, db *pgtest.DB) *bundle {
 	t.Helper()
-	if err := cataloguedb.New(db.Pool).InsertProducts(t.Context(), cataloguedb.InsertProductsParams{
-		Account: 1, Mode: "test", Skus: []string{"A", "B"}, Names: []string{"A", "B"}, Descriptions: []string{"", ""}, Prices: [][]byte{[]byte(`{"EUR": 100}`), []byte(`{"EUR": 100}`)},
-	}); err != nil {
-		t.Fatal(err)
+	rec := Envelope{Owner: alice, Operation: "test", Actor: "key_1"}.recorder(testIDs, time.Now())
+	products, openings := catalogue.Products{}, []inventory.Opening{}
+	for _, sku := range []string{"A", "B"} {
+		p, it := catalogue.New(rec.Now), order.Item{Owner: alice, SKU: sku}
+		p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 100}
+		products[it], openings = p, append(openings, inventory.Opening{Item: it, OnHand: 100, LowAt: -1})
 	}
-	if err := inventorydb.New(db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{"A", "B"}, OnHand: []int64{100, 100}}); err != nil {
+	if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
+		return errors.Join(products.Write(t.Context(), tx), inventory.Open(t.Context(), tx, rec, openings...))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	c := New(Config{Pool: pool, IDs: testIDs, Now: time.Now, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer("")})
@@ -107,13 +111,10 @@ func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
 	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
-		if err := payment.Write(b.t.Context(), tx, []payment.Intent{{
-			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
-		}}); err != nil {
-			return err
-		}
-		_, err := tx.Exec(b.t.Context(), "UPDATE payments SET status = 'captured'")
-		return err
+		rec := Envelope{Owner: alice}.recorder(testIDs, time.Now())
+		opened, changes := payment.Start(o, p.ID, 1, order.Money{Amount: 100, Currency: "EUR"}, "pm_ok", time.Minute, rec)
+		changes.Events = append(changes.Events, opened.Record(rec, pay.Captured{}))
+		return changes.Write(b.t.Context(), tx)
 	}); err != nil {
 		b.t.Fatal(err)
 	}
@@ -150,12 +151,14 @@ func ends(calls []*call) string {
 	return strings.Join(all, ", ")
 }
 
-// annotate is an operation that finds its order by a payment and records an event there.
+// annotate is an operation that looks at a payment and records an event of its order.
 type annotate struct {
-	payment order.Ref
+	payment, order order.Ref
 }
 
-func (a annotate) needs() needs { return needs{payments: []order.Ref{a.payment}} }
+func (a annotate) needs() needs {
+	return needs{payments: []order.Ref{a.payment}, orders: []order.Ref{a.order}}
+}
 
 func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	p, ok := l.payments[a.payment]
@@ -167,28 +170,8 @@ func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	return effect{orders: []*orderChange{c}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte(p.Status))}}, nil
 }
 
-// adjust is an operation about another resource than an order: it moves stock.
-type adjust struct {
-	sku   string
-	delta int64
-}
-
-func (a adjust) item() order.Item { return order.Item{Owner: alice, SKU: a.sku} }
-
-func (a adjust) needs() needs { return needs{stock: []order.Item{a.item()}} }
-
-func (a adjust) decide(l *loaded, _ order.Recorder) (effect, error) {
-	level, ok := l.stock[a.item()]
-	if !ok {
-		return effect{}, apierr.E(errcode.INV001)
-	}
-	if level.Available()+a.delta < 0 {
-		return effect{}, apierr.E(errcode.INV002)
-	}
-	return effect{
-		stock:  []inventory.Move{{Item: a.item(), OnHand: a.delta}},
-		result: Result{Status: 201, ContentType: "application/json", Body: view.Raw(fmt.Append(nil, level.OnHand+a.delta))},
-	}, nil
+func adjust(sku string, delta int64) adjustInventory {
+	return adjustInventory{order.Item{Owner: alice, SKU: sku}, api.AdjustInventory{Delta: delta, Reason: "counted"}}
 }
 
 // poison is an operation whose row PostgreSQL refuses: NUL in a text.
@@ -198,14 +181,6 @@ func (p poison) decide(l *loaded, rec order.Recorder) (effect, error) {
 	e, err := p.operation.decide(l, rec)
 	e.result.ContentType = "\x00"
 	return e, err
-}
-
-// undecided moves stock and is then refused: it writes nothing but its key.
-type undecided struct{ adjust }
-
-func (u undecided) decide(l *loaded, rec order.Recorder) (effect, error) {
-	e, _ := u.adjust.decide(l, rec)
-	return e, apierr.E(errcode.INV002)
 }
 
 // unwritable is an operation whose rows cannot be encoded: a panic after decide.
@@ -218,7 +193,7 @@ func (u unwritable) decide(l *loaded, rec order.Recorder) (effect, error) {
 }
 
 // buggy is an operation that panics.
-type buggy struct{ adjust }
+type buggy struct{ adjustInventory }
 
 func (buggy) decide(*loaded, order.Recorder) (effect, error) { panic("a bug") }
 
@@ -249,16 +224,16 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 			b.call("placeOrder", b.place("NONE")),
 			b.call("cancelOrder", cancelOrder{ref: cancelled}),
 			b.call("cancelOrder", cancelOrder{ref: order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}}),
-			b.call("annotate", annotate{pay}),
-			b.call("adjust", adjust{"B", -60}),
-			b.call("adjust", adjust{"B", -60}),
-			b.call("adjust", adjust{"B", -40}),
+			b.call("annotate", annotate{pay, paid}),
+			b.call("adjust", adjust("B", -60)),
+			b.call("adjust", adjust("B", -60)),
+			b.call("adjust", adjust("B", -40)),
 		}
 	}
 	calls := batch()
 	calls = slices.Delete(calls, 1, 2) // its key is that of the one before: another batch
 	b.executeAll(t.Context(), calls)
-	if got := ends(calls); got != "replayed 202, IDEM_003, 202, CAT_005, 202, ORD_001, 200, 201, INV_002, 201" {
+	if got := ends(calls); got != "replayed 202, IDEM_003, 202, CAT_005, 202, ORD_001, 200, 201, INV_006, 201" {
 		t.Error(got)
 	}
 	var keys []string
@@ -291,7 +266,7 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	}
 	t.Run("a poisoned neighbour fails alone, and stored replays stay", func(t *testing.T) {
 		for name, bad := range map[string]operation{
-			"SQLSTATE 22": poison{adjust{"B", 1}}, "a panic": buggy{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
+			"SQLSTATE 22": poison{adjust("B", 1)}, "a panic": buggy{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
 		} {
 			calls := []*call{
 				b.call("placeOrder", b.place("A"), "a-known-key"),
@@ -299,12 +274,12 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 				b.call("adjust", bad),
 				b.call("placeOrder", b.place("NONE")),
 				b.call("placeOrder", b.place("A"), "a-held-key"),
-				b.call("adjust", adjust{"B", 5}),
-				b.call("adjust", undecided{adjust{"B", 7}}),
+				b.call("adjust", adjust("B", 5)),
+				b.call("adjust", adjust("B", -1000)),
 			}
 			stock := b.count("SELECT on_hand FROM stock WHERE sku = 'B'")
 			b.executeAll(t.Context(), calls)
-			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201, INV_002" {
+			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201, INV_006" {
 				t.Errorf("%s: %s", name, got)
 			}
 			if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'") - stock; n != 5 {
@@ -397,7 +372,7 @@ func TestTwoWaysToOneOrder(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	o := b.placed()
-	calls := []*call{b.call("annotate", annotate{b.paid(o)}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}})}
+	calls := []*call{b.call("annotate", annotate{b.paid(o), o}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}, o})}
 	b.executeAll(t.Context(), calls)
 	if got := ends(calls); got != "200, 202, CAT_001" {
 		t.Error(got)
@@ -422,7 +397,7 @@ func TestABlockedRowDelaysNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := []*call{
-		b.call("cancelOrder", cancelOrder{ref: locked}), b.call("cancelOrder", cancelOrder{ref: free}), b.call("placeOrder", b.place("A")), b.call("adjust", adjust{"A", 1}),
+		b.call("cancelOrder", cancelOrder{ref: locked}), b.call("cancelOrder", cancelOrder{ref: free}), b.call("placeOrder", b.place("A")), b.call("adjust", adjust("A", 1)),
 	}
 	b.executeAll(t.Context(), calls)
 	if got := ends(calls); got != "SYS_003, 202, 202, 201" {
@@ -515,7 +490,7 @@ func TestCommitThatWasNotHeard(t *testing.T) {
 	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
 	b := setup(t, connect(t, url), db)
 	batch := func() []*call {
-		return []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("NONE")), b.call("adjust", adjust{"A", 1})}
+		return []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("NONE")), b.call("adjust", adjust("A", 1))}
 	}
 	t.Run("what it wrote is found and answered as the first time", func(t *testing.T) {
 		cut := proxy.CutAfter("commit\x00")
@@ -662,7 +637,7 @@ func TestACommitThatNoStandbyHasIsNotAnswered(t *testing.T) {
 	if got := run(again()); got != "SYS_006" {
 		t.Error("its repetition: ", got)
 	}
-	if got := run(again(), b.call("adjust", poison{adjust{"A", 1}})); got != "SYS_006, SYS_001" {
+	if got := run(again(), b.call("adjust", poison{adjust("A", 1)})); got != "SYS_006, SYS_001" {
 		t.Error("its repetition beside a call that is rolled back: ", got)
 	}
 	standby("")
@@ -692,7 +667,7 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	ref := b.placed()
 	at := func(rev int64) *orderChange {
 		c := &orderChange{owner: ref.Owner, order: &order.Order{ID: ref.ID}, events: make([]order.Event, 1), baseVersion: 1, rev: rev}
-		if lsn := position(t.Context(), b.cfg.Pool, []*orderChange{c}); lsn == 0 || lsn == token.NoPosition {
+		if lsn := position(t.Context(), b.cfg.Pool, &rows{orders: []*orderChange{c}}); lsn == 0 || lsn == token.NoPosition {
 			t.Errorf("position %d", lsn)
 		}
 		return c
@@ -729,7 +704,9 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	run := func() (placed, awaited Result) {
 		one := raced.call("placeOrder", raced.place("A"), fmt.Sprint("raced-", rivals))
 		raced.executeAll(t.Context(), []*call{one})
-		awaited = raced.await(t.Context(), alice, one.result, time.Second, 201, func(*order.Order) bool { return true })
+		awaited = raced.await(t.Context(), one.result, time.Second, func(ctx context.Context) (Result, bool, error) {
+			return raced.decidedOrder(ctx, alice, one.result, 201, func(*order.Order) bool { return true })
+		})
 		reply := outbox.New(inventory.TopicReplies, inventory.ReserveRefused, order.Ref{Owner: alice, ID: one.result.OrderID},
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
 		payload, _ := json.Marshal(reply.Envelope)

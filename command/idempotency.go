@@ -29,9 +29,18 @@ func (e Envelope) lockID() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
+// keyed are the calls that have a key.
+func keyed(calls []*call) []*call {
+	return slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.Key == "" })
+}
+
 // resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: IDEM_003 if another
 // transaction holds it, the stored result or IDEM_002 if it is known.
 func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {
+	calls = keyed(calls)
+	if len(calls) == 0 {
+		return nil
+	}
 	q := ordersdb.New(tx)
 	locked, err := q.TryLockKeys(ctx, pg.Column(calls, func(c *call) int64 { return c.lockID() }))
 	if err != nil {

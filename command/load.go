@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -18,15 +17,17 @@ import (
 
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
-	products []order.Item
-	payments []order.Ref // their orders are needed, too
-	orders   []order.Ref // with their saga's steps
-	stock    []order.Item
+	products  []order.Item // to be sold
+	catalogue []order.Item // to be changed
+	payments  []order.Ref
+	orders    []order.Ref // with their saga's steps
+	stock     []order.Item
 }
 
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
+	n.catalogue = append(n.catalogue, o.catalogue...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
 	n.stock = append(n.stock, o.stock...)
@@ -35,19 +36,25 @@ func (n *needs) add(o needs) {
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
 // the batch sees it.
 type loaded struct {
-	products map[order.Item]*order.Product
-	payments map[order.Ref]*payment.Row
-	orders   map[order.Ref]*orderChange
-	stock    inventory.Stock
+	products  map[order.Item]*order.Product
+	catalogue catalogue.Products
+	payments  map[order.Ref]payment.Locked
+	orders    map[order.Ref]*orderChange
+	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: payments, orders, stock, each sorted, which is the one order of locks. With
+// load locks and reads everything that a batch needs: products, payments, orders, stock, each sorted, which is the one order of locks. With
 // onlyFree it does not wait: rows that another transaction holds are left out.
 func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
 	l := &loaded{}
 	var err error
 	if len(n.products) > 0 {
 		if l.products, err = catalogue.Read(ctx, tx, n.products); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.catalogue) > 0 {
+		if l.catalogue, err = catalogue.Lock(ctx, tx, n.catalogue, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -69,34 +76,9 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	return l, nil
 }
 
-// findOrders adds the orders of the payments that the calls name to their needs. It defers the calls whose order another call of the
-// batch has already: two commands of one order do not meet in a batch.
-func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
-	var payments []order.Ref
-	for _, c := range calls {
-		payments = append(payments, c.needs.payments...)
-	}
-	if len(payments) == 0 {
-		return calls, nil, nil
-	}
-	orders, err := payment.Orders(ctx, tx, payments)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range calls {
-		for _, p := range c.needs.payments {
-			if o, ok := orders[p]; ok && !slices.Contains(c.needs.orders, o) {
-				c.needs.orders = append(slices.Clip(c.needs.orders), o)
-			}
-		}
-	}
-	batch, deferred = nextBatch(calls)
-	return batch, deferred, nil
-}
-
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	return hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
+	return hasAll(l.catalogue, n.catalogue) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
 }
 
 func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {

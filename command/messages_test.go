@@ -28,7 +28,7 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	cause := outbox.Cause{ID: id(2), TraceID: "trace-1", Now: now}
 	var messages []outbox.Message
 	for _, k := range stepTable {
-		topic, messageType, data := k.command(o, &step{name: k.name, attempt: 1, input: "pm_ok"})
+		topic, messageType, data := k.command(o, &step{name: k.name, attempt: 1, input: "pm_ok"}, order.Recorder{NewID: func() order.ID { return id(4) }})
 		messages = append(messages, outbox.New(topic, messageType, c.ref(), cause, data))
 	}
 	expires := rfc3339.New(now.Add(time.Minute))
@@ -43,6 +43,7 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	}
 	reply(payment.TopicReplies, payment.Succeeded, payment.Reply{Operation: payment.Authorize, Attempt: 1})
 	reply(payment.TopicReplies, payment.Failed, payment.Reply{Operation: payment.Authorize, Attempt: 1, Code: "PAY_007", DeclineReason: "insufficient_funds"})
+	reply(payment.TopicReplies, payment.Refunded, payment.RefundNote{RefundID: id(5).Format(order.PrefixRefund), Amount: o.Total})
 	messages = append(messages, c.changed(order.Event{ID: id(3), Type: "order.created", Version: 1, At: now, Cause: order.Cause{TraceID: "trace-1"}}))
 
 	var text bytes.Buffer

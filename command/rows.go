@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -53,17 +55,22 @@ func (c *orderChange) accepted() (effect, error) {
 		return effect{}, err
 	}
 	id := c.order.ID
-	return effect{orders: []*orderChange{c}, result: Result{
-		Status: 202, ContentType: "application/json", Location: "/v1/orders/" + id.Format(order.PrefixOrder), Body: body, OrderID: id,
-	}}, nil
+	return effect{orders: []*orderChange{c}, result: accepted(body, "/v1/orders/"+id.Format(order.PrefixOrder), id)}, nil
+}
+
+// accepted is the result of a command that the saga of an order goes on with.
+func accepted(body view.Body, location string, of order.ID) Result {
+	return Result{Status: 202, ContentType: "application/json", Location: location, Body: body, OrderID: of}
 }
 
 // rows are the writes of one transaction.
 type rows struct {
-	orders  []*orderChange
-	stock   inventory.Stock
-	results []resultRow
-	knownAt uint64 // position in the log under the locks
+	orders   []*orderChange
+	products catalogue.Products
+	payments payment.Changes
+	stock    inventory.Stock
+	results  []resultRow
+	knownAt  uint64 // position in the log under the locks
 }
 
 // store puts a result under the call's key.
@@ -73,13 +80,20 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and one more for stock: the log's position under the locks, then all rows at once.
+// write sends everything in two round trips, and some more for products, payments and stock: the log's position under the locks, then all
+// rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
 	if err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
 	r.knownAt = uint64(lsn)
+	if err = r.payments.Write(ctx, tx); err != nil {
+		return err
+	}
+	if err = r.products.Write(ctx, tx); err != nil {
+		return err
+	}
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}

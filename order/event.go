@@ -16,12 +16,12 @@ import (
 // SchemaVersion is the version of the payloads below. A change that older readers cannot decode raises it.
 const SchemaVersion = 1
 
-// Event is one entry of an order's history. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
+// Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
 // hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
 	ID       ID
 	Type     string
-	Version  int64 // of the order after this event; gapless from 1
+	Version  int64 // of the resource after this event; gapless from 1
 	Schema   int32
 	Payload  []byte
 	At       time.Time // UTC, cut to microseconds, the precision of PostgreSQL
@@ -75,9 +75,10 @@ type (
 	CancelRequested struct {
 		Reason Text `json:"reason"`
 	}
-	// Refunded says that the amount is refunded.
+	// Refunded says that the amount is given back.
 	Refunded struct {
-		Amount Money `json:"amount"`
+		RefundID string `json:"refund_id"`
+		Amount   Money  `json:"amount"`
 	}
 	// Cancelled ends an order at the client's request.
 	Cancelled struct{}
@@ -154,7 +155,11 @@ func (d Created) apply(o *Order, at rfc3339.Time) {
 
 func (Updated) eventType() string { return "order.updated" }
 
-func (d Updated) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = d.PaymentStatus }
+func (d Updated) apply(o *Order, _ rfc3339.Time) {
+	if o.PaymentStatus = d.PaymentStatus; o.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = nil // of an earlier card
+	}
+}
 
 func (StockReserved) eventType() string { return "order.stock_reserved" }
 
@@ -170,8 +175,12 @@ func (d StockRejected) apply(o *Order, _ rfc3339.Time) {
 
 func (PaymentFailed) eventType() string { return "order.payment_failed" }
 
+// An order that was placed without payment waits for another card, unless the capture was refused.
 func (d PaymentFailed) apply(o *Order, _ rfc3339.Time) {
-	o.PaymentStatus, o.Failure = PaymentStatusFailed, &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	if o.WithPayment || o.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	}
+	o.PaymentStatus = PaymentStatusFailed
 }
 
 func (Paid) eventType() string { return "order.paid" }
@@ -190,7 +199,13 @@ func (CancelRequested) apply(o *Order, at rfc3339.Time) { o.CancelRequestedAt = 
 
 func (Refunded) eventType() string { return "order.refunded" }
 
-func (Refunded) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusRefunded }
+func (d Refunded) apply(o *Order, _ rfc3339.Time) {
+	o.Refunded += d.Amount.Amount
+	o.PaymentStatus = PaymentStatusPartiallyRefunded
+	if o.Refunded >= o.Total.Amount {
+		o.PaymentStatus = PaymentStatusRefunded
+	}
+}
 
 func (Cancelled) eventType() string { return "order.cancelled" }
 
@@ -204,8 +219,8 @@ func (d Rejected) apply(o *Order, _ rfc3339.Time) {
 	o.Status, o.ReservationExpiresAt, o.Rejection, o.Failure = StatusRejected, nil, &d.Rejection, nil
 }
 
-// chain is the hash of an event: SHA-256 over its length-prefixed fields, the hash before it first.
-func (e Event) chain(orderID ID) []byte {
+// chain is the hash of an event of a resource: SHA-256 over its length-prefixed fields, the hash before it first.
+func (e Event) chain(resource []byte) []byte {
 	h := sha256.New()
 	field := func(b []byte) {
 		var n [8]byte
@@ -218,7 +233,7 @@ func (e Event) chain(orderID ID) []byte {
 	binary.BigEndian.PutUint64(numbers[8:], uint64(e.At.UnixMicro()))
 	binary.BigEndian.PutUint32(numbers[16:], uint32(e.Schema))
 	field(e.PrevHash)
-	field(orderID[:])
+	field(resource)
 	field(e.ID[:])
 	field(numbers[:])
 	field([]byte(e.Type))
@@ -230,8 +245,11 @@ func (e Event) chain(orderID ID) []byte {
 }
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
-func Verify(orderID ID, events []Event) error {
-	c := NewChain(orderID)
+func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], events) }
+
+// verifyChain is Verify for any resource, as its hashes cover it.
+func verifyChain(resource []byte, events []Event) error {
+	c := &Chain{resource: resource}
 	for _, e := range events {
 		if err := c.Next(e); err != nil {
 			return err
@@ -242,13 +260,13 @@ func Verify(orderID ID, events []Event) error {
 
 // Chain checks an order's history event by event, from its first version on.
 type Chain struct {
-	orderID ID
-	version int64
-	hash    []byte
+	resource []byte // as the hashes cover it
+	version  int64
+	hash     []byte
 }
 
 // NewChain begins with an order's first event.
-func NewChain(orderID ID) *Chain { return &Chain{orderID: orderID} }
+func NewChain(orderID ID) *Chain { return &Chain{resource: orderID[:]} }
 
 // Next checks that e is unchanged and follows the event before it.
 func (c *Chain) Next(e Event) error {
@@ -257,7 +275,7 @@ func (c *Chain) Next(e Event) error {
 		return fmt.Errorf("version %d stands where %d belongs", e.Version, c.version+1)
 	case !bytes.Equal(e.PrevHash, c.hash):
 		return fmt.Errorf("version %d does not follow the event before it", e.Version)
-	case !bytes.Equal(e.Hash, e.chain(c.orderID)):
+	case !bytes.Equal(e.Hash, e.chain(c.resource)):
 		return fmt.Errorf("version %d was changed", e.Version)
 	}
 	c.version, c.hash = e.Version, e.Hash

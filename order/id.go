@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -36,12 +37,20 @@ type Item struct {
 	SKU string
 }
 
-// Prefixes of the ids that clients see.
+// Compare orders items by account, mode and sku, as locks are taken.
+func (it Item) Compare(other Item) int {
+	return cmp.Or(cmp.Compare(it.Account, other.Account), cmp.Compare(it.Mode, other.Mode), cmp.Compare(it.SKU, other.SKU))
+}
+
+// Prefixes of ids.
 const (
-	PrefixOrder   = "ord_"
-	PrefixPayment = "pay_"
-	PrefixEvent   = "evt_"
-	PrefixKey     = "key_"
+	PrefixOrder      = "ord_"
+	PrefixPayment    = "pay_"
+	PrefixRefund     = "ref_"
+	PrefixAdjustment = "adj_"
+	PrefixEvent      = "evt_"
+	PrefixKey        = "key_"
+	PrefixProduct    = "prd_" // before a sku, in consistency tokens and caches alone
 )
 
 // checkAt is the offset of the keyed check.

@@ -16,11 +16,12 @@ type PaymentStatus string
 
 // The payment statuses.
 const (
-	PaymentStatusNone       PaymentStatus = "none"
-	PaymentStatusAuthorized PaymentStatus = "authorized"
-	PaymentStatusPaid       PaymentStatus = "paid"
-	PaymentStatusRefunded   PaymentStatus = "refunded"
-	PaymentStatusFailed     PaymentStatus = "failed"
+	PaymentStatusNone              PaymentStatus = "none"
+	PaymentStatusAuthorized        PaymentStatus = "authorized"
+	PaymentStatusPaid              PaymentStatus = "paid"
+	PaymentStatusPartiallyRefunded PaymentStatus = "partially_refunded"
+	PaymentStatusRefunded          PaymentStatus = "refunded"
+	PaymentStatusFailed            PaymentStatus = "failed"
 )
 
 // MaxTotal is the greatest total of an order in minor units (ORD_008). At 10^11 a sum over a hundred lines stays far below
@@ -70,6 +71,7 @@ type Order struct {
 	Lines                []Line            `json:"lines"`
 	Total                Money             `json:"total"`
 	WithPayment          bool              `json:"with_payment"`
+	Refunded             int64             `json:"refunded,omitempty"` // minor units
 	Rejection            *Rejection        `json:"rejection,omitempty"`
 	Failure              *Rejection        `json:"failure,omitempty"` // why it will be rejected once compensated
 	ReservationExpiresAt *rfc3339.Time     `json:"reservation_expires_at,omitempty"`
@@ -108,6 +110,20 @@ type Recorder struct {
 	NewID func() ID
 	Now   time.Time
 	Cause Cause
+}
+
+// Event makes the event that follows the given version of a resource and its hash. Both are zero before the first one.
+func (rec Recorder) Event(resource []byte, version int64, prevHash []byte, eventType string, schema int32, data any) Event {
+	payload, err := json.Marshal(data)
+	if err != nil {
+		panic(fmt.Sprintf("order: %s cannot be encoded: %v", eventType, err)) // plain structs always can
+	}
+	e := Event{
+		ID: rec.NewID(), Type: eventType, Version: version + 1, Schema: schema, Payload: payload,
+		At: rec.Now.UTC().Truncate(time.Microsecond), Cause: rec.Cause, PrevHash: prevHash,
+	}
+	e.Hash = e.chain(resource)
+	return e
 }
 
 // Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
@@ -169,15 +185,7 @@ func (o *Order) Decided() bool {
 
 // Record makes the next event of the order and applies it.
 func (o *Order) Record(rec Recorder, d Data) Event {
-	payload, err := json.Marshal(d)
-	if err != nil {
-		panic(fmt.Sprintf("order: %s cannot be encoded: %v", d.eventType(), err)) // plain structs always can
-	}
-	e := Event{
-		ID: rec.NewID(), Type: d.eventType(), Version: o.Version + 1, Schema: SchemaVersion, Payload: payload,
-		At: rec.Now.UTC().Truncate(time.Microsecond), Cause: rec.Cause, PrevHash: o.HeadHash,
-	}
-	e.Hash = e.chain(o.ID)
+	e := rec.Event(o.ID[:], o.Version, o.HeadHash, d.eventType(), SchemaVersion, d)
 	o.apply(e, d)
 	return e
 }

@@ -26,6 +26,7 @@ type Command string
 // The commands. Each has a cell in every row of the table below.
 const (
 	Cancel Command = "cancel"
+	Pay    Command = "pay"
 )
 
 // allowed is the cell of a command that the status allows.
@@ -40,12 +41,12 @@ type state struct {
 
 // states is the one table of an order's life cycle. It decides, and docs/saga.md shows it.
 var states = []state{
-	{StatusPending, []Status{StatusReserved, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed}},
-	{StatusReserved, []Status{StatusConfirmed, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed}},
-	{StatusConfirmed, []Status{StatusCompleted, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed}},
-	{StatusCompleted, nil, map[Command]errcode.Code{Cancel: errcode.ORD002}},
-	{StatusRejected, nil, map[Command]errcode.Code{Cancel: errcode.ORD002}},
-	{StatusCancelled, nil, map[Command]errcode.Code{Cancel: errcode.ORD007}},
+	{StatusPending, []Status{StatusReserved, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed, Pay: errcode.ORD002}},
+	{StatusReserved, []Status{StatusConfirmed, StatusRejected, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed, Pay: allowed}},
+	{StatusConfirmed, []Status{StatusCompleted, StatusCancelled}, map[Command]errcode.Code{Cancel: allowed, Pay: errcode.PAY002}},
+	{StatusCompleted, nil, map[Command]errcode.Code{Cancel: errcode.ORD002, Pay: errcode.PAY002}},
+	{StatusRejected, nil, map[Command]errcode.Code{Cancel: errcode.ORD002, Pay: errcode.ORD002}},
+	{StatusCancelled, nil, map[Command]errcode.Code{Cancel: errcode.ORD007, Pay: errcode.ORD002}},
 }
 
 func (s Status) state() state {
@@ -61,13 +62,33 @@ func (s Status) Final() bool { return len(s.state().next) == 0 }
 
 // check refuses a command that the order's status does not allow: with the table's code, and with from and allowed if that is ORD_002.
 func (o *Order) check(c Command) error {
-	st := o.Status.state()
-	code, known := st.commands[c]
+	code, known := o.Status.state().commands[c]
 	switch {
 	case !known || code == errcode.ORD002:
-		return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, st.next...)))
+		return o.notAllowed()
 	case code != allowed:
 		return apierr.E(code)
+	}
+	return nil
+}
+
+// notAllowed is ORD_002 with where the order is and can go.
+func (o *Order) notAllowed() error {
+	return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, o.Status.state().next...)))
+}
+
+// CheckPay refuses a payment of the order. Refusals: those of the table; INV_003 if its reservation has expired; ORD_002 if it is to be
+// cancelled; PAY_002 if a payment came with it or is under way. expired and paying are what the saga's steps say.
+func (o *Order) CheckPay(expired, paying bool) error {
+	switch err := o.check(Pay); {
+	case expired, o.Rejection != nil && o.Rejection.Code == string(errcode.INV003):
+		return apierr.E(errcode.INV003)
+	case err != nil:
+		return err
+	case o.CancelRequestedAt != nil:
+		return o.notAllowed()
+	case o.WithPayment, paying:
+		return apierr.E(errcode.PAY002)
 	}
 	return nil
 }

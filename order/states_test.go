@@ -17,11 +17,12 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of the documents")
 
-var commands = []Command{Cancel}
+var commands = []Command{Cancel, Pay}
 
 // ask gives an order a command.
 var ask = map[Command]func(*Order) error{
 	Cancel: func(o *Order) error { _, err := o.RequestCancel(recorder(), "", false); return err },
+	Pay:    func(o *Order) error { o.WithPayment = false; return o.CheckPay(false, false) },
 }
 
 func TestEveryCellOfTheTableIsKept(t *testing.T) {

@@ -241,11 +241,17 @@ func (w *world) update(owner order.Owner, id order.ID) (rev int64, knownAt, lsn 
 	return rev, knownAt, lsn, body
 }
 
+// newEntry is the entry of an order.
+func newEntry(p *process, owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
+	e, _ := p.NewEntry(owner, id.Format(order.PrefixOrder), rev, knownAt, lsn, body)
+	return e
+}
+
 // write updates an order and writes it through this process; the token is what the writer's client gets.
 func (p *process) write(owner order.Owner, id order.ID) (rev int64, t token.Token) {
 	p.w.Helper()
 	rev, knownAt, lsn, body := p.w.update(owner, id)
-	e := p.NewEntry(owner, id, rev, knownAt, lsn, body)
+	e := newEntry(p, owner, id, rev, knownAt, lsn, body)
 	p.WriteThrough(context.Background(), e)
 	t, ok := p.w.signer.Parse(e.Token)
 	if !ok {

@@ -1,4 +1,4 @@
-// Package inventory is the bounded context of stock: it reserves, confirms, cancels and expires. It owns the tables stock,
+// Package inventory is the bounded context of stock: it adjusts, reserves, confirms, cancels and expires. It owns the tables stock,
 // stock_reservations and stock_reservation_lines, takes commands and replies by messages. It decides on the primary, under the locks
 // of the skus in their order.
 package inventory
@@ -51,7 +51,8 @@ type command struct {
 func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
-// that only a command that does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command
+// that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
+// and sends a Reply for each. A command
 // that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
@@ -140,9 +141,14 @@ type batch struct {
 	replies      []outbox.Message
 }
 
-// decide decides one command. In the batch it changes the reservation and the stock, and adds the reply.
+// decide decides one command. In the batch it changes the reservation and the stock, whose event tells if it is low, and adds the reply.
 func (inv *Inventory) decide(b *batch, c command) {
 	r, reply := b.reservations[c.ref()], Reply{Attempt: c.Attempt}
+	rec := order.Recorder{
+		NewID: func() order.ID { return inv.cfg.IDs.Mint(b.now, c.Ref().Account) },
+		Now:   b.now,
+		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
+	}
 	var kind string
 	switch {
 	case c.Type == Reserve && r == nil:
@@ -152,35 +158,35 @@ func (inv *Inventory) decide(b *batch, c command) {
 			r.status, r.lines = held, c.Lines
 			expires := rfc3339.New(r.expires)
 			kind, reply.ExpiresAt = Reserved, &expires
-			r.move(b.stock, 0, 1)
+			r.move(b.stock, rec, 0, 1)
 		}
 	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
 		kind = ReserveRefused
 	case c.Type == Confirm && r != nil && r.status == held:
 		kind, r.status = Confirmed, confirmed
-		r.move(b.stock, -1, -1)
+		r.move(b.stock, rec, -1, -1)
 	case c.Type == Confirm && (r == nil || r.status != confirmed):
 		kind = ConfirmRefused
 	case c.Type == Cancel && r == nil:
 		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
 	case c.Type == Cancel && r.status == held:
 		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, 0, -1)
+		r.move(b.stock, rec, 0, -1)
 	case c.Type == Cancel && r.status == confirmed:
 		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, 1, 0)
+		r.move(b.stock, rec, 1, 0)
 	case c.Type == Cancel && (r.status == expired || r.status == refused):
 		kind = Cancelled
 	case c.Type == Expire && r != nil && r.status == held:
 		kind, r.status = Expired, expired
-		r.move(b.stock, 0, -1)
+		r.move(b.stock, rec, 0, -1)
 	default:
 		return
 	}
 	if r != nil && r.status != r.stored {
 		b.changed = append(b.changed, r)
 	}
-	cause := outbox.Cause{ID: inv.cfg.IDs.Mint(b.now, c.Ref().Account), TraceID: c.TraceID, Now: b.now}
+	cause := outbox.Cause{ID: rec.NewID(), TraceID: c.TraceID, Now: b.now}
 	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.Ref(), cause, reply))
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -21,7 +20,11 @@ import (
 var (
 	alice = order.Owner{Account: 1, Mode: "test"}
 	ids   = order.NewIDs([]byte("k"))
+
+	testRec = order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now(), Cause: order.Cause{Actor: "key_1"}}
 )
+
+func item(sku string) order.Item { return order.Item{Owner: alice, SKU: sku} }
 
 type fixture struct {
 	*Inventory
@@ -31,8 +34,8 @@ type fixture struct {
 func setup(t *testing.T, onHand int64) fixture {
 	t.Helper()
 	db := pgtest.New(t)
-	err := inventorydb.New(db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{
-		Account: 1, Mode: "test", Skus: []string{"A", "B"}, OnHand: []int64{onHand, onHand},
+	err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
+		return Open(t.Context(), tx, testRec, Opening{item("A"), onHand, -1}, Opening{item("B"), onHand, -1})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -27,6 +28,15 @@ const (
 	OrderStatusReserved  OrderStatus = "reserved"
 )
 
+// Values of PaymentState.
+const (
+	PaymentStateAuthorized PaymentState = "authorized"
+	PaymentStateCaptured   PaymentState = "captured"
+	PaymentStateFailed     PaymentState = "failed"
+	PaymentStatePending    PaymentState = "pending"
+	PaymentStateVoided     PaymentState = "voided"
+)
+
 // Values of PaymentStatus.
 const (
 	PaymentStatusAuthorized        PaymentStatus = "authorized"
@@ -35,6 +45,13 @@ const (
 	PaymentStatusPaid              PaymentStatus = "paid"
 	PaymentStatusPartiallyRefunded PaymentStatus = "partially_refunded"
 	PaymentStatusRefunded          PaymentStatus = "refunded"
+)
+
+// Values of RefundState.
+const (
+	RefundStateFailed    RefundState = "failed"
+	RefundStatePending   RefundState = "pending"
+	RefundStateSucceeded RefundState = "succeeded"
 )
 
 // Values of RejectionCode.
@@ -132,6 +149,55 @@ type Address struct {
 	Region *string `json:"region,omitempty"`
 }
 
+// AdjustInventory A correction of the stock.
+type AdjustInventory struct {
+	// Delta How many pieces came, or with a minus went. It is not 0.
+	//
+	// Examples: 50
+	Delta int64 `json:"delta"`
+
+	// Reason Why. It is kept in the event.
+	//
+	// Examples: Delivery 4711
+	Reason string `json:"reason"`
+}
+
+// Adjustment A correction of the stock, and the stock after it.
+type Adjustment struct {
+	// Available What can still be sold.
+	Available int64 `json:"available"`
+
+	// CreatedAt When it was made.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Delta How many pieces came, or with a minus went.
+	Delta int64 `json:"delta"`
+
+	// ID The id of an adjustment.
+	//
+	// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+	ID AdjustmentID `json:"id"`
+
+	// OnHand Pieces in the warehouse after it.
+	OnHand int64 `json:"on_hand"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// Reserved Pieces of those that are held for orders.
+	Reserved int64 `json:"reserved"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// AdjustmentID The id of an adjustment.
+//
+// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+type AdjustmentID = string
+
 // CancelOrder A cancellation.
 type CancelOrder struct {
 	// Reason Why. It is kept in the order's events.
@@ -144,6 +210,46 @@ type CancelOrder struct {
 //
 // Examples: LAMP-0001
 type ClientID = string
+
+// CreateProduct A new product.
+type CreateProduct struct {
+	// Active Only active products can be ordered.
+	Active *bool `json:"active,omitempty"`
+
+	// Description What it is.
+	//
+	// Examples: Dims to candle light and remembers its last setting.
+	Description *ProductDescription `json:"description,omitempty"`
+
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at,omitempty"`
+
+	// Name What it is called.
+	//
+	// Examples: Desk lamp Aurora
+	Name ProductName `json:"name"`
+
+	// Prices One price per currency, at least one.
+	Prices Prices `json:"prices"`
+
+	// Sku Your id of the product. It never changes.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// CreateRefund A refund to make.
+type CreateRefund struct {
+	// Amount How much to give back. Left out, all that is left of the payment.
+	Amount *PositiveMoney `json:"amount,omitempty"`
+
+	// Reason Why. It is kept in the refund's events.
+	//
+	// Examples: One lamp arrived broken
+	Reason string `json:"reason"`
+}
 
 // Currency ISO 4217 code.
 //
@@ -216,26 +322,26 @@ type EventBase struct {
 	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource The id of the order that the event is about.
+	// Resource What the event is about: the id of an order, payment, refund or shipment, or a sku.
 	//
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
-	Resource OrderID `json:"resource"`
+	Resource string `json:"resource"`
 
 	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
 	SchemaVersion int32 `json:"schema_version"`
 
-	// Sequence The order's version after this event, without gaps.
+	// Sequence The version of the resource after this event, without gaps.
 	Sequence int64 `json:"sequence"`
 }
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The id of the API key that asked for it, or `saga`.
+	// Actor The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation The operationId of a request, or the topic of the reply that the saga went on with.
+	// Operation The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
@@ -294,6 +400,11 @@ type Inventory struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 }
+
+// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+//
+// Examples: 20
+type LowStockAt = int64
 
 // Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
 //
@@ -478,6 +589,87 @@ type OrderList struct {
 // Examples: confirmed
 type OrderStatus string
 
+// PayOrder A payment of an order.
+type PayOrder struct {
+	// MethodToken The payment provider's token of the customer's payment method.
+	//
+	// Examples: pm_ok
+	MethodToken string `json:"method_token"`
+}
+
+// Payment One attempt to pay an order, as it stands.
+type Payment struct {
+	// Amount What is paid.
+	Amount Money `json:"amount"`
+
+	// Attempt The number of the payment among those of its order: a second card is 2.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt When the payment was opened.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a payment. The gateway gives it.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	ID PaymentID `json:"id"`
+
+	// OrderID The order that it pays.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Refunded What was given back.
+	Refunded Money `json:"refunded"`
+
+	// Status Where the payment is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `authorized`: The amount is held on the payment method.
+	// - `captured`: The amount is charged. Refunds may have given some of it back.
+	// - `voided`: The authorization was given up. Nothing is charged.
+	// - `failed`: It ended without a charge. `failure` says why.
+	//
+	// Examples: captured
+	Status PaymentState `json:"status"`
+
+	// UpdatedAt When its last event, or the last one of its refunds, happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// PaymentFailure Why nothing was charged or given back.
+type PaymentFailure struct {
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_007
+	Code string `json:"code"`
+
+	// DeclineReason With PAY_007, the provider's reason. New ones may appear.
+	DeclineReason *string `json:"decline_reason"`
+
+	// Message For people, in English.
+	Message string `json:"message"`
+}
+
+// PaymentID The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentID = string
+
+// PaymentState Where the payment is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `authorized`: The amount is held on the payment method.
+// - `captured`: The amount is charged. Refunds may have given some of it back.
+// - `voided`: The authorization was given up. Nothing is charged.
+// - `failed`: It ended without a charge. `failure` says why.
+//
+// Examples: captured
+type PaymentState string
+
 // PaymentStatus Where the payment of the order is.
 //
 // - `none`: Nothing was authorized yet.
@@ -541,6 +733,35 @@ type PlaceOrderPayment struct {
 	MethodToken string `json:"method_token"`
 }
 
+// PositiveMoney An integer amount of minor units, at least one, and its currency.
+type PositiveMoney struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+}
+
+// Price What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+type Price struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+}
+
+// Prices One price per currency, at least one.
+type Prices = []Price
+
 // Problem What every refusal carries, whatever its code (RFC 9457).
 type Problem struct {
 	// Detail What happened and what to do, in English: the description of the code.
@@ -581,12 +802,17 @@ type Product struct {
 	// Examples: Dims to candle light and remembers its last setting.
 	Description string `json:"description"`
 
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at"`
+
 	// Name What it is called.
 	//
 	// Examples: Desk lamp Aurora
 	Name string `json:"name"`
 
-	// Prices One price per currency.
+	// Prices One price per currency, in the order of their codes.
 	Prices []Money `json:"prices"`
 
 	// Sku Your id of the product.
@@ -601,6 +827,11 @@ type Product struct {
 	Version int64 `json:"version"`
 }
 
+// ProductDescription What it is.
+//
+// Examples: Dims to candle light and remembers its last setting.
+type ProductDescription = string
+
 // ProductList A page of products, in the order of their skus.
 type ProductList struct {
 	// Data The products.
@@ -609,6 +840,68 @@ type ProductList struct {
 	// NextCursor The `cursor` of the next page, null on the last.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// ProductName What it is called.
+//
+// Examples: Desk lamp Aurora
+type ProductName = string
+
+// Refund A refund as it stands.
+type Refund struct {
+	// Amount What is given back.
+	Amount Money `json:"amount"`
+
+	// CreatedAt When it was asked for.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a refund. The gateway gives it.
+	//
+	// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+	ID RefundID `json:"id"`
+
+	// OrderID The order of the payment.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// PaymentID The payment that it gives back.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	PaymentID PaymentID `json:"payment_id"`
+
+	// Reason The `reason` of the request.
+	Reason *string `json:"reason"`
+
+	// Status Where the refund is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `succeeded`: The amount was given back.
+	// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+	//
+	// Examples: succeeded
+	Status RefundState `json:"status"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// RefundID The id of a refund. The gateway gives it.
+//
+// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+type RefundID = string
+
+// RefundState Where the refund is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `succeeded`: The amount was given back.
+// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+//
+// Examples: succeeded
+type RefundState string
 
 // Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
@@ -779,6 +1072,9 @@ type Cursor = string
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
@@ -789,6 +1085,11 @@ type Limit = int32
 //
 // Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderIDParameter = OrderID
+
+// PaymentIDParameter The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentIDParameter = PaymentID
 
 // Prefer defines model for Prefer.
 type Prefer = string
@@ -830,6 +1131,10 @@ type Request interface {
 	Decode(body any) (given bool, err error)
 }
 
+// MergePatch is the validated body of an application/merge-patch+json request (RFC 7396). It is no struct, because that could not tell a
+// member that is left out, which stays as it is, from one that is null.
+type MergePatch = json.RawMessage
+
 // InvalidParameter is the error for a parameter that satisfies the contract and cannot be converted: /where/name.
 type InvalidParameter string
 
@@ -847,6 +1152,8 @@ type Handlers[R Request, W any] interface {
 	GetError(ctx context.Context, r R, p GetErrorParams) (W, error)
 	// GetInventory is GET /v1/inventory/{sku}.
 	GetInventory(ctx context.Context, r R) (W, error)
+	// AdjustInventory is POST /v1/inventory/{sku}/adjustments.
+	AdjustInventory(ctx context.Context, r R, body AdjustInventory) (W, error)
 	// ListOrders is GET /v1/orders.
 	ListOrders(ctx context.Context, r R, p ListOrdersParams) (W, error)
 	// PlaceOrder is POST /v1/orders.
@@ -857,12 +1164,20 @@ type Handlers[R Request, W any] interface {
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
 	ListOrderEvents(ctx context.Context, r R) (W, error)
+	// PayOrder is POST /v1/orders/{order_id}/payments.
+	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
+	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
+	// CreateProduct is POST /v1/products.
+	CreateProduct(ctx context.Context, r R, body CreateProduct) (W, error)
 	// GetProduct is GET /v1/products/{sku}.
 	GetProduct(ctx context.Context, r R) (W, error)
+	// UpdateProduct is PATCH /v1/products/{sku}.
+	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -879,6 +1194,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.GetError(ctx, r, p)
 		},
 		"getInventory": h.GetInventory,
+		"adjustInventory": func(ctx context.Context, r R) (w W, err error) {
+			var body AdjustInventory
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.AdjustInventory(ctx, r, body)
+		},
 		"listOrders": func(ctx context.Context, r R) (w W, err error) {
 			var p ListOrdersParams
 			if value, given := r.Parameter("status"); given {
@@ -923,7 +1245,21 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.CancelOrder(ctx, r, &body)
 		},
 		"listOrderEvents": h.ListOrderEvents,
-		"getOrderSaga":    h.GetOrderSaga,
+		"payOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body PayOrder
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.PayOrder(ctx, r, body)
+		},
+		"getOrderSaga": h.GetOrderSaga,
+		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateRefund
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.RefundPayment(ctx, r, body)
+		},
 		"listProducts": func(ctx context.Context, r R) (w W, err error) {
 			var p ListProductsParams
 			if value, given := r.Parameter("q"); given {
@@ -932,6 +1268,20 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.ListProducts(ctx, r, p)
 		},
+		"createProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateProduct
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.CreateProduct(ctx, r, body)
+		},
 		"getProduct": h.GetProduct,
+		"updateProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateProduct(ctx, r, body)
+		},
 	}
 }

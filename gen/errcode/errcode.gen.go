@@ -25,6 +25,8 @@ const (
 	AUTH005 Code = "AUTH_005"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
+	// CAT002: A product with this sku exists already (409).
+	CAT002 Code = "CAT_002"
 	// CAT003: A product in the request is not for sale (422).
 	CAT003 Code = "CAT_003"
 	// CAT004: A product in the request has no price in this currency (422).
@@ -45,6 +47,8 @@ const (
 	INV002 Code = "INV_002"
 	// INV003: The stock reservation has expired (409).
 	INV003 Code = "INV_003"
+	// INV006: The adjustment would take the stock out of its bounds (422).
+	INV006 Code = "INV_006"
 	// ORD001: There is no such order (404).
 	ORD001 Code = "ORD_001"
 	// ORD002: The state of the order does not allow this (409).
@@ -61,12 +65,18 @@ const (
 	ORD008 Code = "ORD_008"
 	// ORD009: A step of this order is in flight, please retry (409, retryable).
 	ORD009 Code = "ORD_009"
+	// PAY001: There is no such payment (404).
+	PAY001 Code = "PAY_001"
+	// PAY002: The order is paid already (409).
+	PAY002 Code = "PAY_002"
 	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
 	// PAY006: The payment provider failed (502).
 	PAY006 Code = "PAY_006"
 	// PAY007: The payment was declined (422).
 	PAY007 Code = "PAY_007"
+	// PAY008: The payment provider is unavailable, please retry later (503, retryable).
+	PAY008 Code = "PAY_008"
 	// RATE001: Too many requests, please retry later (429, retryable).
 	RATE001 Code = "RATE_001"
 	// RATE003: The service is busy, please retry later (503, retryable).
@@ -89,8 +99,16 @@ const (
 	REQ008 Code = "REQ_008"
 	// REQ009: The media type or encoding of the body is not supported (415).
 	REQ009 Code = "REQ_009"
+	// REQ010: The resource has changed since you read it (412).
+	REQ010 Code = "REQ_010"
+	// REQ011: An If-Match header is required (428).
+	REQ011 Code = "REQ_011"
 	// REQ012: The cursor is not valid (400).
 	REQ012 Code = "REQ_012"
+	// RFD001: The amount exceeds what can be refunded (422).
+	RFD001 Code = "RFD_001"
+	// RFD003: Nothing has been captured that could be refunded (409).
+	RFD003 Code = "RFD_003"
 	// SYS001: Something went wrong on our side (500, retryable).
 	SYS001 Code = "SYS_001"
 	// SYS002: A part of the service is unavailable, please retry later (503, retryable).
@@ -141,6 +159,8 @@ var infos = []Info{
 		"The contract names the scope of each operation. Use a key that has it.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
 		"Your account has no product with this sku. Check the sku.", ""},
+	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
+		"Skus are unique in an account. Change the product instead, or choose another sku.", ""},
 	{CAT003, 422, false, "Product not for sale", "A product in the request is not for sale", "所选商品已下架",
 		"At least one line names an inactive product. Remove it.", ""},
 	{CAT004, 422, false, "No price in this currency", "A product in the request has no price in this currency", "所选商品没有该币种的价格",
@@ -161,6 +181,8 @@ var infos = []Info{
 		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
+	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",
+		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.", ""},
 	{ORD001, 404, false, "Order not found", "There is no such order", "订单不存在",
 		"Your account has no order with this id in this mode. Check the id and the key.", ""},
 	{ORD002, 409, false, "Not allowed in this state", "The state of the order does not allow this", "订单当前状态不允许此操作",
@@ -177,12 +199,18 @@ var infos = []Info{
 		"One order may cost at most 100 000 000 000 minor units of its currency. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
+	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
+		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
+	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
+		"A payment of this order stands or is under way; nothing was charged a second time. Read its payments.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
 		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
 		"The provider answered with errors until the deadline and no charge stands. Try again with a new key.", "The payment provider could not be reached or answered with errors until the deadline, and no charge stands. Place the order again with a new key."},
 	{PAY007, 422, false, "Payment declined", "The payment was declined", "支付被拒绝",
 		"The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key.", "The provider refused the payment method; `decline_reason` is its word, and no charge stands. Ask for another method and place the order again with a new key."},
+	{PAY008, 503, true, "Payment provider unavailable", "The payment provider is unavailable, please retry later", "支付服务暂不可用，请稍后重试",
+		"The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key.", ""},
 	{RATE001, 429, true, "Too many requests", "Too many requests, please retry later", "请求过于频繁，请稍后再试",
 		"The key has used up its rate. Wait for Retry-After, then repeat.", ""},
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
@@ -204,9 +232,17 @@ var infos = []Info{
 	{REQ008, 413, false, "Body too large", "The request body is too large", "请求体过大",
 		"The body is longer than 256 KiB. Send less, for instance fewer lines per order.", ""},
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
-		"The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.", ""},
+		"The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.", ""},
+	{REQ010, 412, false, "Stale version", "The resource has changed since you read it", "资源在您读取之后已被修改",
+		"If-Match names an older state. Read the resource again, decide anew and send its ETag.", ""},
+	{REQ011, 428, false, "If-Match needed", "An If-Match header is required", "缺少 If-Match 请求头",
+		"A change must name the state that it was decided on. Send the ETag that you read as If-Match.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
 		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
+	{RFD001, 422, false, "More than refundable", "The amount exceeds what can be refunded", "退款金额超过可退金额",
+		"Refunds together cannot exceed what was captured. Ask for at most `refundable`.", ""},
+	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
+		"The payment is not captured, or not any more. Cancel the order to release an authorization.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
 		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",
@@ -243,6 +279,7 @@ const (
 	RuleMinItems             Rule = "minItems"             // needs at least {} items
 	RuleMinLength            Rule = "minLength"            // needs at least {} characters
 	RuleMinimum              Rule = "minimum"              // must be at least {}
+	RuleNot                  Rule = "not"                  // is a value that is not allowed
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
@@ -290,6 +327,7 @@ var rules = map[Rule][2]string{
 	RuleMinItems:             {"needs at least {} items", "至少 {} 项"},
 	RuleMinLength:            {"needs at least {} characters", "至少 {} 个字符"},
 	RuleMinimum:              {"must be at least {}", "不能小于 {}"},
+	RuleNot:                  {"is a value that is not allowed", "是不允许的值"},
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},

@@ -14,13 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/cataloguedb"
-	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
@@ -49,7 +51,7 @@ type gateway struct {
 func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, db: pgtest.New(t)}
-	simulator, err := psp.New(t.TempDir(), zap.NewNop())
+	simulator, err := psp.New(psp.Config{Dir: t.TempDir(), Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,12 +153,14 @@ func (g *gateway) serve(c *Components) string {
 // stock makes a product of alice's with a price of 10.00 EUR.
 func (g *gateway) stock(sku string, onHand int64) {
 	g.t.Helper()
-	if err := cataloguedb.New(g.db.Pool).InsertProducts(g.t.Context(), cataloguedb.InsertProductsParams{
-		Account: 1, Mode: "test", Skus: []string{sku}, Names: []string{sku}, Descriptions: []string{""}, Prices: [][]byte{[]byte(`{"EUR": 1000}`)},
+	it := order.Item{Owner: order.Owner{Account: 1, Mode: "test"}, SKU: sku}
+	ids := order.NewIDs(secretFor(g.cfg.Secret, "ids"))
+	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now(), Cause: order.Cause{Actor: "operator"}}
+	p := catalogue.New(rec.Now)
+	p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 1000}
+	if err := pg.InTx(g.t.Context(), g.db.Pool, func(tx pgx.Tx) error {
+		return errors.Join(catalogue.Products{it: p}.Write(g.t.Context(), tx), inventory.Open(g.t.Context(), tx, rec, inventory.Opening{Item: it, OnHand: onHand, LowAt: -1}))
 	}); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := inventorydb.New(g.db.Pool).InsertStock(g.t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{sku}, OnHand: []int64{onHand}}); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	_ "embed" // catalogue.json
 	"encoding/base64"
 	"errors"
 	"flag"
@@ -18,8 +17,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
-	"github.com/ordergate/ordergate/gen/cataloguedb"
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/sql"
 )
@@ -44,48 +41,31 @@ func migrate(flags *flag.FlagSet) runner {
 		if *sample == "" {
 			return nil
 		}
-		_, n, err := sampleAccount(ctx, proc.cfg.PrimaryURL, *sample)
+		_, n, err := sampleAccount(ctx, proc.cfg, *sample)
 		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
 		return err
 	}
 }
 
-const firstSKU = "LAMP-0001"
-
-//go:embed catalogue.json
-var catalogueJSON []byte
-
-// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
-func sampleAccount(ctx context.Context, url, name string) (account int32, products int64, err error) {
-	err = withConn(ctx, url, func(conn *pgx.Conn) error {
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing, and so are
+// the sample coupons.
+func sampleAccount(ctx context.Context, cfg Config, name string) (account int32, products int64, err error) {
+	err = withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
 		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
 			return err
 		}
-		products, err = loadCatalogue(ctx, conn, account)
-		return err
+		if products, err = loadCatalogue(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account); err != nil {
+			return err
+		}
+		return loadCoupons(ctx, conn, account)
 	})
 	return account, products, err
 }
 
-// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has:
-// 216, each article in each series.
-func loadCatalogue(ctx context.Context, conn *pgx.Conn, account int32) (int64, error) {
-	q, inTest := cataloguedb.New(conn), cataloguedb.CountProductsParams{Account: account, Mode: "test"}
-	n, err := q.CountProducts(ctx, inTest)
-	if err != nil || n > 0 {
-		return n, err
-	}
-	if err = q.InsertSampleProducts(ctx, cataloguedb.InsertSampleProductsParams{Account: account, Sample: catalogueJSON}); err != nil {
-		return 0, err
-	}
-	if err = inventorydb.New(conn).InsertSampleStock(ctx, inventorydb.InsertSampleStockParams{Account: account, Sample: catalogueJSON}); err != nil {
-		return 0, err
-	}
-	return q.CountProducts(ctx, inTest)
-}
-
 // Scopes are all that a key can be given.
-var Scopes = []string{"catalog:read", "inventory:read", "orders:read", "orders:write"}
+var Scopes = []string{
+	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:write", "refunds:write",
+}
 
 // accountOf finds an account by its name or makes it.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {

@@ -30,6 +30,8 @@ var walks = map[string]string{
 	"CountParkedCauses": "an operator's list of all parked messages",
 	"CountProducts":     "once, when `run` fills an empty catalogue",
 	"FindMessage":       "an operator's question about one message: the outbox holds what is not yet published",
+	"ListAccounts":      "an operator's list of coupons names their accounts",
+	"ListCoupons":       "an operator's list of all coupons, with their uses",
 	"ListKeys":          "an operator's list of all keys",
 	"ListParked":        "an operator's list of all parked messages",
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
@@ -60,7 +62,11 @@ var walks = map[string]string{
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
-	"UpdatePayment.refunded": "0",
+	"InsertPayments.refunded":        "ARRAY[0]::bigint[]",
+	"InsertPayments.refund_pending":  "ARRAY[0]::bigint[]",
+	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]", // the loaded rows have the first
+	"UpdatePayments.refunded":        "ARRAY[0]::bigint[]",
+	"UpdatePayments.refund_pending":  "ARRAY[0]::bigint[]",
 }
 
 const (

@@ -144,8 +144,9 @@ func TestVerify(t *testing.T) {
 		{"a part is charged", "payments", "confirmed", `UPDATE payments SET refunded = 1 WHERE order_id = $1`},
 		{"a refund waits for nobody", "payments", "confirmed", `UPDATE payments SET refund_pending = 5 WHERE order_id = $1`},
 		{"an outcome in doubt", "payments", "confirmed", `UPDATE payment_calls SET in_doubt = true WHERE order_id = $1 AND operation = 'capture'`},
-		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pm', 'pending')`},
-		{"a call without an order", "payments", "", `INSERT INTO payment_calls (account, mode, order_id, operation, attempt, trace_id) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 'capture', 1, '')`},
+		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pending', '', '', '', 1, '', now(), now())`},
+		{"a call without an order", "payments", "", `INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id)
+			VALUES (1, 'test', gen_random_uuid(), 'capture', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', '', '')`},
 		{"the provider knows the payment by another id", "provider", "confirmed", `UPDATE payments SET id = gen_random_uuid() WHERE order_id = $1`},
 		{"a key is gone", "idempotency", "confirmed", `DELETE FROM idempotency_keys WHERE order_id = $1`},
 		{"an order has two keys", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, order_id FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},
@@ -168,7 +169,7 @@ func TestVerify(t *testing.T) {
 	phrases := map[string]string{ // of breaks that could be found for another reason
 		"a handled message stays": "was handled by all consumers and is still in the outbox", "a message for nobody": `nobody consumes topic "nobody"`,
 		"a message in another shard": "it is in shard", "a torn message": "decode envelope", "a message with another one's envelope": "its envelope is message",
-		"a cancelled order is charged": "0 are refunded and 0 wait for it, and its calls give 1000 and 0", "a refund waits for nobody": "5 wait for it",
+		"a cancelled order is charged": "0 are refunded and 0 wait for it, and its refunds give 1000 and 0", "a refund waits for nobody": "5 wait for it",
 		"a message about no order": "there is no such order", "the state is not the fold": "state is not what its events give: metadata",
 	}
 	for name := range phrases {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -43,6 +44,7 @@ type request struct {
 	page           query.Page
 	token          token.Token // the response is at least as new
 	ifNoneMatch    string
+	ifMatch        string
 	parameters     map[string]string // the others
 	raw            []byte            // the body as it was sent; nil: not yet read
 	bodyRead       bool              // to its end
@@ -116,6 +118,8 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 		r.page.Cursor = value
 	case "If-None-Match":
 		r.ifNoneMatch = value
+	case "If-Match":
+		r.ifMatch = value
 	case "X-Consistency-Token":
 		r.token, ok = s.cfg.Signer.Parse(value)
 	default:
@@ -124,9 +128,15 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	return ok
 }
 
+// id is a parameter of the path that is an id of ours. A malformed one was refused.
+func (r *request) id(prefix, name string) order.ID {
+	id, _ := order.Parse(prefix, r.parameters[name])
+	return id
+}
+
 // envelope is the part of the request that commands see.
 func (r *request) envelope() command.Envelope {
-	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, Problem: r.problemContext(), Actor: r.key.ID}
+	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, IfMatch: r.ifMatch, Problem: r.problemContext(), Actor: r.key.ID}
 }
 
 // maxInstance bounds `instance` in bytes.
@@ -151,7 +161,7 @@ func (r *request) Parameter(name string) (value string, given bool) {
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
-// be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
+// be empty or null. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
 		if err = r.readBody(); err != nil {
@@ -170,6 +180,10 @@ func (r *request) Decode(to any) (given bool, err error) {
 	}
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
+	}
+	if patch, ok := to.(*api.MergePatch); ok {
+		*patch, err = json.Marshal(v)
+		return true, err
 	}
 	if err = strict.Unmarshal(r.raw, to); err == nil {
 		return true, nil

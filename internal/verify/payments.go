@@ -63,10 +63,9 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 		if possible := paymentStatuses(calls, p); !slices.Contains(possible, p.Status) {
 			faults = append(faults, fmt.Sprintf("payment attempt %d is %s and its calls allow %s", p.Attempt, p.Status, strings.Join(possible, " or ")))
 		}
-		refunded, pending := refundsOf(calls, p)
-		if p.Refunded != refunded || p.RefundPending != pending {
-			faults = append(faults, fmt.Sprintf("of payment attempt %d %d are refunded and %d wait for it, and its calls give %d and %d", p.Attempt,
-				p.Refunded, p.RefundPending, refunded, pending))
+		if p.Refunded != p.RefundsSucceeded || p.RefundPending != p.RefundsPending {
+			faults = append(faults, fmt.Sprintf("of payment attempt %d %d are refunded and %d wait for it, and its refunds give %d and %d", p.Attempt,
+				p.Refunded, p.RefundPending, p.RefundsSucceeded, p.RefundsPending))
 		}
 	}
 	for _, c := range calls {
@@ -78,20 +77,6 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 		}
 	}
 	return faults
-}
-
-// refundsOf are the amounts that the calls of a payment have refunded and are refunding: a refund is of the whole amount.
-func refundsOf(calls []verifydb.CallsOfRow, p verifydb.PaymentsOfRow) (refunded, inFlight int64) {
-	for _, c := range calls {
-		switch {
-		case c.Attempt != p.Attempt || c.Operation != refund:
-		case c.Definite:
-			refunded += p.Amount
-		default:
-			inFlight += p.Amount
-		}
-	}
-	return refunded, inFlight
 }
 
 // paymentStatuses are those that a payment may have by its calls, of which the last counts.
@@ -145,12 +130,12 @@ func chargeFaults(o *order.Order, payments []verifydb.PaymentsOfRow, inFlight bo
 	switch {
 	case charges > 1:
 		fault("it is charged by %d payments", charges)
-	case net != 0 && net != o.Total.Amount:
-		fault("it is charged %d instead of its total of %d", net, o.Total.Amount)
+	case net > o.Total.Amount-o.Refunded:
+		fault("it is charged %d instead of its total of %d less refunds of %d", net, o.Total.Amount, o.Refunded)
 	case inFlight:
 	case o.PaymentStatus == order.PaymentStatusPaid && net != o.Total.Amount:
 		fault("it is paid, and %d of %d are charged", net, o.Total.Amount)
-	case o.PaymentStatus != order.PaymentStatusPaid && net != 0:
+	case o.PaymentStatus != order.PaymentStatusPaid && o.PaymentStatus != order.PaymentStatusPartiallyRefunded && net != 0:
 		fault("its payment status is %s, and %d are charged", o.PaymentStatus, net)
 	case (o.PaymentStatus == order.PaymentStatusAuthorized) != (open > 0):
 		fault("its payment status is %s, and %d payments are authorized or pending", o.PaymentStatus, open)

@@ -76,10 +76,14 @@ func (l *ledger) page(ctx context.Context, payment *string, after int64, limit i
 }
 
 // parseKey reads a key of ours; ok is false for others.
-func parseKey(key string) (payment order.ID, operation string, ok bool) {
+func parseKey(key string) (subject order.ID, operation string, ok bool) {
 	id, operation, _ := strings.Cut(key, "-")
-	payment, ok = order.Parse(order.PrefixPayment, id)
-	return payment, operation, ok
+	for _, prefix := range []string{order.PrefixPayment, order.PrefixRefund} {
+		if subject, ok = order.Parse(prefix, id); ok {
+			break
+		}
+	}
+	return subject, operation, ok
 }
 
 // call is a call with its payment.
@@ -88,7 +92,13 @@ type call verifydb.CallPageRow
 func (c call) payment() string { return order.ID(c.PaymentID).Format(order.PrefixPayment) }
 
 // key is that under which the provider has the call.
-func (c call) key() string { return c.payment() + "-" + c.Operation }
+func (c call) key() string {
+	prefix := order.PrefixPayment
+	if c.Operation == refund {
+		prefix = order.PrefixRefund
+	}
+	return order.ID(c.Subject).Format(prefix) + "-" + c.Operation
+}
 
 // succeeded tells what a definite call says.
 func (c call) succeeded() bool {
@@ -97,8 +107,10 @@ func (c call) succeeded() bool {
 		return c.Authorized || c.Status == authorized || c.Status == captured || c.Status == voided
 	case capture:
 		return c.Status == captured
+	case refund:
+		return c.RefundStatus == "succeeded"
 	}
-	return true // a void or refund that is refused is tried again
+	return true // a void that is refused is tried again
 }
 
 // listed tells whether the ledger must have the call. Amounts of 0 are not sent. Of an authorization that ended PAY_006 at its first try
@@ -266,11 +278,13 @@ func (l *ledger) count(ctx context.Context, c call) (n int, err error) {
 func (s *scan) eachCall(ctx context.Context, each func(call) error) error {
 	return pages(s.PageSize, verifydb.CallPageRow{}, func(after verifydb.CallPageRow) ([]verifydb.CallPageRow, error) {
 		return s.CallPage(ctx, verifydb.CallPageParams{
-			AfterAccount: after.Account, AfterMode: after.Mode, AfterOrderID: after.OrderID, AfterOperation: after.Operation,
-			AfterAttempt: after.Attempt, PageSize: s.PageSize,
+			AfterAccount: after.Account, AfterMode: after.Mode, AfterSubject: after.Subject, AfterOperation: after.Operation, PageSize: s.PageSize,
 		})
 	}, func(rows []verifydb.CallPageRow) error {
 		for _, row := range rows {
+			if row.Marker {
+				continue
+			}
 			if err := each(call(row)); err != nil {
 				return err
 			}
@@ -298,19 +312,19 @@ func (s *scan) paymentOwners(ctx context.Context) (map[uint16][]order.Owner, err
 
 // callsOf returns the calls that a page of the ledger is about, by their keys.
 func (s *scan) callsOf(ctx context.Context, entries []psp.LedgerEntry, owners map[uint16][]order.Owner) (map[string]call, error) {
-	var p verifydb.CallsOfPaymentsParams
+	var p verifydb.CallsOfSubjectsParams
 	for _, e := range entries {
-		payment, operation, ours := parseKey(e.Key)
+		subject, operation, ours := parseKey(e.Key)
 		if !ours {
 			continue
 		}
-		bucket := uint16(payment[6]&0x0f)<<8 | uint16(payment[7])
+		bucket := uint16(subject[6]&0x0f)<<8 | uint16(subject[7])
 		for _, owner := range owners[bucket] {
 			p.Accounts, p.Modes = append(p.Accounts, owner.Account), append(p.Modes, owner.Mode)
-			p.PaymentIds, p.Operations = append(p.PaymentIds, uuid.UUID(payment)), append(p.Operations, operation)
+			p.Subjects, p.Operations = append(p.Subjects, uuid.UUID(subject)), append(p.Operations, operation)
 		}
 	}
-	rows, err := s.CallsOfPayments(ctx, p)
+	rows, err := s.CallsOfSubjects(ctx, p)
 	calls := make(map[string]call, len(rows))
 	for _, row := range rows {
 		c := call(row)

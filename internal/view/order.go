@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/ordergate/ordergate/gen/api"
@@ -37,6 +39,15 @@ func Finish(value any, version int64) (Body, error) {
 func Raw(b []byte) Body {
 	sum := sha256.Sum256(b)
 	return Body{Bytes: b, ETag: `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
+// Prices are prices as a client sees them, in the order of their currencies.
+func Prices(byCurrency map[string]int64) []api.Money {
+	prices := make([]api.Money, 0, len(byCurrency))
+	for _, currency := range slices.Sorted(maps.Keys(byCurrency)) {
+		prices = append(prices, api.Money{Amount: byCurrency[currency], Currency: currency})
+	}
+	return prices
 }
 
 // Order is the order as a client sees it. address is the JSON of its shipping address, nil if it has none. A rejection has the texts of

@@ -53,19 +53,48 @@ CREATE TABLE api_keys (
 );
 
 CREATE TABLE products (
-    account     integer NOT NULL,
-    mode        text NOT NULL,
-    sku         text COLLATE "C" NOT NULL,
-    name        text NOT NULL,
-    description text NOT NULL,
-    prices      jsonb NOT NULL, -- currency -> minor units
-    active      boolean NOT NULL DEFAULT true,
-    version     bigint NOT NULL DEFAULT 1,
-    rev         bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    updated_at  timestamptz NOT NULL DEFAULT now(),
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    sku          text COLLATE "C" NOT NULL,
+    name         text NOT NULL,
+    description  text NOT NULL,
+    prices       jsonb NOT NULL, -- currency -> minor units
+    active       boolean NOT NULL DEFAULT true,
+    low_stock_at bigint CHECK (low_stock_at >= 0), -- null: no threshold
+    version      bigint NOT NULL DEFAULT 1,
+    rev          bigint NOT NULL DEFAULT 1,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku)
 );
+
+-- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
+-- would not know.
+CREATE TABLE coupons (
+    account    integer NOT NULL,
+    mode       text NOT NULL,
+    code       text COLLATE "C" NOT NULL,
+    rules      jsonb NOT NULL,
+    limited    boolean NOT NULL, -- one of the rules looks at how often it was used
+    active     boolean NOT NULL DEFAULT true,
+    used       bigint NOT NULL DEFAULT 0 CHECK (used >= 0), -- if it is limited: its redemptions
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, code),
+    CONSTRAINT known_rules CHECK (rules - '{fixed,minimum,per_customer,percentage,total,window}'::text[] = '{}')
+);
+
+-- The orders that use a coupon. The row of an order that ends rejected or cancelled is deleted.
+CREATE TABLE coupon_redemptions (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    code         text COLLATE "C" NOT NULL,
+    order_id     uuid NOT NULL,
+    customer_ref text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, order_id)
+);
+CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, account, mode, customer_ref);
 
 -- The current state of an order: the fold of its events, and the columns that lists need. id is a UUIDv7, so that a range of
 -- ids is a range of time; the month's partition is chosen by it.
@@ -108,6 +137,27 @@ CREATE TABLE order_events (
     hash           bytea NOT NULL,
     PRIMARY KEY (account, mode, order_id, version)
 ) PARTITION BY RANGE (order_id);
+
+-- The events of payments, refunds, shipments and inventory, in the shape and with the chain of order_events; append-only, too. resource is
+-- the id as clients see it, or the sku.
+CREATE TABLE resource_events (
+    account        integer NOT NULL,
+    mode           text NOT NULL,
+    kind           text NOT NULL CHECK (kind IN ('payment', 'refund', 'shipment', 'inventory')),
+    resource       text COLLATE "C" NOT NULL,
+    sequence       bigint NOT NULL CHECK (sequence > 0),
+    id             uuid NOT NULL,
+    type           text NOT NULL,
+    schema_version integer NOT NULL,
+    payload        text NOT NULL,
+    trace_id       text NOT NULL,
+    operation      text NOT NULL,
+    actor          text NOT NULL,
+    created_at     timestamptz NOT NULL,
+    prev_hash      bytea NOT NULL,
+    hash           bytea NOT NULL,
+    PRIMARY KEY (account, mode, kind, resource, sequence)
+);
 
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
@@ -188,13 +238,17 @@ CREATE TABLE saga_steps (
     PRIMARY KEY (account, mode, order_id, step, attempt)
 );
 
--- The stock of a sku.
+-- The stock of a sku: on_hand is the sum of its adjustments less the confirmed reservations. version and head_hash are of its last event;
+-- low_at is a copy of the product's low_stock_at, -1 if it has none.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
     sku        text COLLATE "C" NOT NULL,
-    on_hand    bigint NOT NULL CHECK (on_hand >= 0),
+    on_hand    bigint NOT NULL DEFAULT 0 CHECK (on_hand >= 0),
     reserved   bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    low_at     bigint NOT NULL DEFAULT -1 CHECK (low_at >= -1),
+    version    bigint NOT NULL DEFAULT 0,
+    head_hash  bytea NOT NULL DEFAULT '',
     rev        bigint NOT NULL DEFAULT 1,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku),
@@ -231,8 +285,9 @@ CREATE VIEW stock_realtime AS
 SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev, updated_at
 FROM stock;
 
--- A payment of an order. order_id leads the unique key: led by (account, mode) it would cost as much as the primary key on an empty
--- table, and a cached plan of that time would read all payments of an account.
+-- A payment of an order: the fold of its events, and the sums of its refunds. order_id leads the unique key: led by (account, mode) it
+-- would cost as much as the primary key on an empty table, and a cached plan of that time would read all payments of an account. The
+-- times are those of its events.
 CREATE TABLE payments (
     account        integer NOT NULL,
     mode           text NOT NULL,
@@ -241,39 +296,70 @@ CREATE TABLE payments (
     attempt        integer NOT NULL,
     amount         bigint NOT NULL CHECK (amount >= 0),
     currency       text NOT NULL,
-    method_token   text NOT NULL,
     status         text NOT NULL CHECK (status IN ('pending', 'authorized', 'captured', 'voided', 'failed')),
     refunded       bigint NOT NULL DEFAULT 0,
     refund_pending bigint NOT NULL DEFAULT 0,
-    failure_code   text NOT NULL DEFAULT '',
-    decline_reason text NOT NULL DEFAULT '',
-    reference      text NOT NULL DEFAULT '',
+    failure_code   text NOT NULL,
+    decline_reason text NOT NULL,
+    reference      text NOT NULL,
+    version        bigint NOT NULL CHECK (version > 0),
+    head_hash      bytea NOT NULL,
     rev            bigint NOT NULL DEFAULT 1,
-    created_at     timestamptz NOT NULL DEFAULT now(),
-    updated_at     timestamptz NOT NULL DEFAULT now(),
+    created_at     timestamptz NOT NULL,
+    updated_at     timestamptz NOT NULL,
     PRIMARY KEY (account, mode, id),
     UNIQUE (order_id, attempt, account, mode),
     CONSTRAINT not_refunded_twice CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= amount)
 );
 
--- The calls to the payment provider: one for each operation of an attempt, claimed by lease and fence; a try is one request.
+-- A refund of a payment or of a part of it: the fold of its events.
+CREATE TABLE refunds (
+    account        integer NOT NULL,
+    mode           text NOT NULL,
+    id             uuid NOT NULL,
+    payment_id     uuid NOT NULL,
+    order_id       uuid NOT NULL,
+    amount         bigint NOT NULL CHECK (amount > 0),
+    currency       text NOT NULL,
+    reason         text NOT NULL,
+    status         text NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed')),
+    failure_code   text NOT NULL,
+    decline_reason text NOT NULL,
+    reference      text NOT NULL,
+    version        bigint NOT NULL CHECK (version > 0),
+    head_hash      bytea NOT NULL,
+    rev            bigint NOT NULL DEFAULT 1,
+    created_at     timestamptz NOT NULL,
+    updated_at     timestamptz NOT NULL,
+    PRIMARY KEY (account, mode, id)
+);
+CREATE INDEX refunds_by_payment ON refunds (payment_id, account, mode, id);
+
+-- The calls to the payment provider: one for each operation on a payment or refund, the subject; claimed by lease and fence; a try is one
+-- request. A refund of a payment, as subject, is no request: it says that the saga wants back all that the payment charges.
 CREATE TABLE payment_calls (
-    account     integer NOT NULL,
-    mode        text NOT NULL,
-    order_id    uuid NOT NULL,
-    operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
-    attempt     integer NOT NULL CHECK (attempt > 0),
-    tries       integer NOT NULL DEFAULT 0,
-    next_at     timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
-    deadline    timestamptz,          -- past it the key is cancelled at the provider
-    fence       bigint NOT NULL DEFAULT 0,
-    in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite outcome
-    last_code   text NOT NULL DEFAULT '',
-    trace_id    text NOT NULL,
-    PRIMARY KEY (account, mode, order_id, operation, attempt)
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    subject      uuid NOT NULL,
+    operation    text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
+    payment_id   uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    attempt      integer NOT NULL CHECK (attempt > 0),
+    amount       bigint NOT NULL,
+    currency     text NOT NULL,
+    method_token text NOT NULL,        -- of an authorization that is not definite
+    tries        integer NOT NULL DEFAULT 0,
+    next_at      timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
+    deadline     timestamptz,          -- past it the key is cancelled at the provider
+    fence        bigint NOT NULL DEFAULT 0,
+    in_doubt     boolean NOT NULL DEFAULT false, -- a try had no definite outcome
+    last_code    text NOT NULL DEFAULT '',
+    trace_id     text NOT NULL,
+    PRIMARY KEY (account, mode, subject, operation)
 );
 CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
+CREATE INDEX payment_calls_by_order ON payment_calls (order_id, account, mode);
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
@@ -327,9 +413,27 @@ END $$;
 -- +goose StatementEnd
 SELECT ensure_partitions();
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
-    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
-GRANT SELECT, INSERT ON order_events TO ordergate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    accounts,
+    api_keys,
+    coupon_redemptions,
+    coupons,
+    idempotency_keys,
+    inbox,
+    order_addresses,
+    orders,
+    outbox,
+    parked_messages,
+    payment_calls,
+    payments,
+    products,
+    refunds,
+    saga_steps,
+    stock,
+    stock_reservation_lines,
+    stock_reservations
+    TO ordergate_app;
+GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
 

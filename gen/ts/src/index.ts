@@ -2,7 +2,7 @@ export { createOrdergate, Ordergate, type Answer, type Contract, type ErrorCodes
 export { OrdergateError, isOrdergateError, type AnyProblem, type Errors, type NetworkProblem, type Operation, type UnknownProblem } from './error.js';
 export { type Open } from './open.js';
 export { Pager, type Page } from './pager.js';
-export { type Config, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions } from './transport.js';
+export { type ChangeOptions, type Config, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions } from './transport.js';
 export { errorCodes, type ErrorCode } from './errors.gen.js';
-export type { ErrorDescription, Event, Inventory, Order, Product, Saga, SagaStep } from './model.js';
-export type { Address, CancelOrder, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Problem, ShortSku } from './api/types.gen.js';
+export type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga, SagaStep } from './model.js';
+export type { Address, AdjustInventory, CancelOrder, CreateProduct, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Price, Problem, ShortSku, UpdateProduct } from './api/types.gen.js';

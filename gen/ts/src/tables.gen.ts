@@ -9,7 +9,9 @@ export const openEnums: Record<string, Record<string, string | string[]>> = {
   OrderList: {"data":"Order"},
   OrderUpdatedData: {"payment_status":["none","authorized","paid","partially_refunded","refunded","failed"]},
   OrderUpdatedEvent: {"data":"OrderUpdatedData"},
+  Payment: {"status":["pending","authorized","captured","voided","failed"]},
   ProblemORD_002: {"from":["pending","reserved","confirmed","completed","rejected","cancelled"],"allowed":["pending","reserved","confirmed","completed","rejected","cancelled"]},
+  Refund: {"status":["pending","succeeded","failed"]},
   Rejection: {"code":["INV_002","INV_003","PAY_003","PAY_006","PAY_007"]},
   Saga: {"state":["running","compensating","done"],"steps":"SagaStep"},
   SagaStep: {"name":["reserve_stock","authorize","confirm_stock","capture","void","refund","cancel_reservation"],"status":["pending","running","in_doubt","done","failed","skipped"]},
@@ -17,7 +19,9 @@ export const openEnums: Record<string, Record<string, string | string[]>> = {
 
 /** operationId -> the schema of its answer. */
 export const answers: Record<string, string> = {
+  adjustInventory: "Adjustment",
   cancelOrder: "Order",
+  createProduct: "Product",
   getError: "ErrorCode",
   getInventory: "Inventory",
   getOpenAPIJSON: "Document",
@@ -28,7 +32,10 @@ export const answers: Record<string, string> = {
   listOrderEvents: "EventList",
   listOrders: "OrderList",
   listProducts: "ProductList",
+  payOrder: "Payment",
   placeOrder: "Order",
+  refundPayment: "Refund",
+  updateProduct: "Product",
 };
 
 /** Every code of the registry -> its status. */
@@ -39,6 +46,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_004: 401,
   AUTH_005: 403,
   CAT_001: 404,
+  CAT_002: 409,
   CAT_003: 422,
   CAT_004: 422,
   CAT_005: 422,
@@ -49,6 +57,7 @@ export const errorStatus: Record<string, number> = {
   INV_001: 404,
   INV_002: 409,
   INV_003: 409,
+  INV_006: 422,
   ORD_001: 404,
   ORD_002: 409,
   ORD_003: 422,
@@ -57,9 +66,12 @@ export const errorStatus: Record<string, number> = {
   ORD_007: 409,
   ORD_008: 422,
   ORD_009: 409,
+  PAY_001: 404,
+  PAY_002: 409,
   PAY_003: 504,
   PAY_006: 502,
   PAY_007: 422,
+  PAY_008: 503,
   RATE_001: 429,
   RATE_003: 503,
   REQ_001: 400,
@@ -71,7 +83,11 @@ export const errorStatus: Record<string, number> = {
   REQ_007: 406,
   REQ_008: 413,
   REQ_009: 415,
+  REQ_010: 412,
+  REQ_011: 428,
   REQ_012: 400,
+  RFD_001: 422,
+  RFD_003: 409,
   SYS_001: 500,
   SYS_002: 503,
   SYS_003: 504,
@@ -82,7 +98,9 @@ export const errorStatus: Record<string, number> = {
 
 /** operationId -> its answers by their status, and its refusals. */
 export interface Operations {
+  adjustInventory: { answers: api.AdjustInventoryResponses, refusals: api.AdjustInventoryError },
   cancelOrder: { answers: api.CancelOrderResponses, refusals: api.CancelOrderError },
+  createProduct: { answers: api.CreateProductResponses, refusals: api.CreateProductError },
   getError: { answers: api.GetErrorResponses, refusals: api.GetErrorError },
   getInventory: { answers: api.GetInventoryResponses, refusals: api.GetInventoryError },
   getOpenAPIJSON: { answers: api.GetOpenApijsonResponses, refusals: api.GetOpenApijsonError },
@@ -94,5 +112,8 @@ export interface Operations {
   listOrderEvents: { answers: api.ListOrderEventsResponses, refusals: api.ListOrderEventsError },
   listOrders: { answers: api.ListOrdersResponses, refusals: api.ListOrdersError },
   listProducts: { answers: api.ListProductsResponses, refusals: api.ListProductsError },
+  payOrder: { answers: api.PayOrderResponses, refusals: api.PayOrderError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
+  refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
+  updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }

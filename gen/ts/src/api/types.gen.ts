@@ -4,6 +4,8 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
+export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest | OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest;
+
 /**
  * Where an order is to be sent.
  */
@@ -43,6 +45,60 @@ export type Address = {
 };
 
 /**
+ * A correction of the stock.
+ */
+export type AdjustInventory = {
+    /**
+     * How many pieces came, or with a minus went. It is not 0.
+     */
+    delta: number;
+    /**
+     * Why. It is kept in the event.
+     */
+    reason: string;
+};
+
+/**
+ * A correction of the stock, and the stock after it.
+ */
+export type Adjustment = {
+    id: AdjustmentId;
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * Why.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * When it was made.
+     */
+    created_at: string;
+};
+
+/**
+ * The id of an adjustment.
+ */
+export type AdjustmentId = string;
+
+/**
  * A cancellation.
  */
 export type CancelOrder = {
@@ -56,6 +112,38 @@ export type CancelOrder = {
  * An id of your choice. It does not begin with a dot, so that it can stand in an address.
  */
 export type ClientId = string;
+
+/**
+ * A new product.
+ */
+export type CreateProduct = {
+    /**
+     * Your id of the product. It never changes.
+     */
+    sku: ClientId;
+    name: ProductName;
+    description?: ProductDescription;
+    prices: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
+
+/**
+ * A refund to make.
+ */
+export type CreateRefund = {
+    /**
+     * How much to give back. Left out, all that is left of the payment.
+     */
+    amount?: PositiveMoney;
+    /**
+     * Why. It is kept in the refund's events.
+     */
+    reason: string;
+};
 
 /**
  * ISO 4217 code.
@@ -169,13 +257,13 @@ export type EventBase = {
      */
     id: string;
     /**
-     * The order's version after this event, without gaps.
+     * The version of the resource after this event, without gaps.
      */
     sequence: number;
     /**
-     * The id of the order that the event is about.
+     * What the event is about: the id of an order, payment, refund or shipment, or a sku.
      */
-    resource: OrderId;
+    resource: string;
     /**
      * The version of the form of `data`. A form that older readers cannot read has a higher one.
      */
@@ -196,11 +284,11 @@ export type EventCause = {
      */
     trace_id: string;
     /**
-     * The operationId of a request, or the topic of the reply that the saga went on with.
+     * The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
      */
     operation: string;
     /**
-     * The id of the API key that asked for it, or `saga`.
+     * The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
      */
     actor: string;
 };
@@ -274,6 +362,78 @@ export type Inventory = {
      */
     as_of: string;
 };
+
+/**
+ * The correction, and the stock after it.
+ */
+export type InventoryAdjustedData = {
+    adjustment_id: AdjustmentId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+};
+
+/**
+ * The stock was corrected.
+ */
+export type InventoryAdjustedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.adjusted';
+    data: InventoryAdjustedData;
+};
+
+/**
+ * The stock that is low.
+ */
+export type InventoryLowData = {
+    /**
+     * Pieces in the warehouse.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * The threshold of the product.
+     */
+    low_stock_at: number;
+};
+
+/**
+ * What can still be sold fell to the product's `low_stock_at` or below it.
+ */
+export type InventoryLowEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.low';
+    data: InventoryLowData;
+};
+
+/**
+ * `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+ */
+export type LowStockAt = number | null;
 
 /**
  * Your own keys and values, at most 20. They are returned as they are and never interpreted.
@@ -587,14 +747,25 @@ export type OrderPaymentFailedEvent = EventBase & {
 };
 
 /**
- * The payment was given back.
+ * What was given back.
+ */
+export type OrderRefundedData = {
+    /**
+     * The refund.
+     */
+    refund_id: RefundId;
+    amount: Money;
+};
+
+/**
+ * The payment, or a part of it, was given back.
  */
 export type OrderRefundedEvent = EventBase & {
     /**
      * The type of the event.
      */
     type: 'order.refunded';
-    data: OrderAmountData;
+    data: OrderRefundedData;
 };
 
 /**
@@ -699,6 +870,170 @@ export type OrderUpdatedEvent = EventBase & {
 };
 
 /**
+ * A payment of an order.
+ */
+export type PayOrder = {
+    /**
+     * The payment provider's token of the customer's payment method.
+     */
+    method_token: string;
+};
+
+/**
+ * One attempt to pay an order, as it stands.
+ */
+export type Payment = {
+    id: PaymentId;
+    /**
+     * The order that it pays.
+     */
+    order_id: OrderId;
+    /**
+     * The number of the payment among those of its order: a second card is 2.
+     */
+    attempt: number;
+    status: PaymentState;
+    /**
+     * What is paid.
+     */
+    amount: Money;
+    /**
+     * What was given back.
+     */
+    refunded: Money;
+    failure: PaymentFailure | null;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When the payment was opened.
+     */
+    created_at: string;
+    /**
+     * When its last event, or the last one of its refunds, happened.
+     */
+    updated_at: string;
+};
+
+/**
+ * The amount is held on the payment method.
+ */
+export type PaymentAuthorizedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.authorized';
+    data: PaymentReferenceData;
+};
+
+/**
+ * The amount is charged.
+ */
+export type PaymentCapturedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.captured';
+    data: PaymentReferenceData;
+};
+
+/**
+ * What is to be paid.
+ */
+export type PaymentCreatedData = {
+    /**
+     * The order.
+     */
+    order_id: OrderId;
+    /**
+     * The number of the payment among those of its order.
+     */
+    attempt: number;
+    amount: Money;
+};
+
+/**
+ * A payment was opened. The provider has not been asked yet.
+ */
+export type PaymentCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.created';
+    data: PaymentCreatedData;
+};
+
+/**
+ * The payment ended without a charge.
+ */
+export type PaymentFailedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.failed';
+    data: PaymentFailureData;
+};
+
+/**
+ * Why nothing was charged or given back.
+ */
+export type PaymentFailure = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * For people, in English.
+     */
+    message: string;
+    /**
+     * With PAY_007, the provider's reason. New ones may appear.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * Why it failed.
+ */
+export type PaymentFailureData = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * With PAY_007, the provider's reason.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * The id of a payment. The gateway gives it.
+ */
+export type PaymentId = string;
+
+/**
+ * The provider's word for it.
+ */
+export type PaymentReferenceData = {
+    /**
+     * The provider's own id of the operation. Empty if nothing had to be moved.
+     */
+    reference: string;
+};
+
+/**
+ * Where the payment is.
+ *
+ * - `pending`: The provider has not yet said yes or no.
+ * - `authorized`: The amount is held on the payment method.
+ * - `captured`: The amount is charged. Refunds may have given some of it back.
+ * - `voided`: The authorization was given up. Nothing is charged.
+ * - `failed`: It ended without a charge. `failure` says why.
+ */
+export type PaymentState = 'pending' | 'authorized' | 'captured' | 'voided' | 'failed';
+
+/**
  * Where the payment of the order is.
  *
  * - `none`: Nothing was authorized yet.
@@ -709,6 +1044,17 @@ export type OrderUpdatedEvent = EventBase & {
  * - `failed`: The last attempt ended without a charge.
  */
 export type PaymentStatus = 'none' | 'authorized' | 'paid' | 'partially_refunded' | 'refunded' | 'failed';
+
+/**
+ * The authorization was given up. Nothing is charged.
+ */
+export type PaymentVoidedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.voided';
+    data: PaymentReferenceData;
+};
 
 /**
  * An order to place.
@@ -755,6 +1101,33 @@ export type PlaceOrderPayment = {
      */
     method_token: string;
 };
+
+/**
+ * An integer amount of minor units, at least one, and its currency.
+ */
+export type PositiveMoney = {
+    /**
+     * How many minor units, such as cents.
+     */
+    amount: number;
+    currency: Currency;
+};
+
+/**
+ * What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+ */
+export type Price = {
+    /**
+     * How many minor units, such as cents.
+     */
+    amount: number;
+    currency: Currency;
+};
+
+/**
+ * One price per currency, at least one.
+ */
+export type Prices = Array<Price>;
 
 /**
  * What every refusal carries, whatever its code (RFC 9457).
@@ -812,6 +1185,19 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+ */
+export type Problem400Req001002003004 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003) | ({
+    code: 'REQ_004';
+} & ProblemReq004);
+
+/**
  * `REQ_003` Bad parameter; `REQ_012` Bad cursor
  */
 export type Problem400Req003012 = ({
@@ -834,6 +1220,28 @@ export type Problem401Auth001002003004 = ({
 } & ProblemAuth004);
 
 /**
+ * `CAT_002` Product exists; `IDEM_003` Still in progress
+ */
+export type Problem409Cat002Idem003 = ({
+    code: 'CAT_002';
+} & ProblemCat002) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003);
+
+/**
+ * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+ */
+export type Problem409Idem003Inv003Ord002Pay002 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'INV_003';
+} & ProblemInv003) | ({
+    code: 'ORD_002';
+} & ProblemOrd002) | ({
+    code: 'PAY_002';
+} & ProblemPay002);
+
+/**
  * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
  */
 export type Problem409Idem003Ord002007009 = ({
@@ -845,6 +1253,15 @@ export type Problem409Idem003Ord002007009 = ({
 } & ProblemOrd007) | ({
     code: 'ORD_009';
 } & ProblemOrd009);
+
+/**
+ * `IDEM_003` Still in progress; `RFD_003` Nothing captured
+ */
+export type Problem409Idem003Rfd003 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'RFD_003';
+} & ProblemRfd003);
 
 /**
  * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
@@ -866,6 +1283,48 @@ export type Problem422Cat003004005Idem002Ord003004005008 = ({
 } & ProblemOrd005) | ({
     code: 'ORD_008';
 } & ProblemOrd008);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+ */
+export type Problem422Idem002Inv006 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'INV_006';
+} & ProblemInv006);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
+ */
+export type Problem422Idem002Pay007 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'PAY_007';
+} & ProblemPay007);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
+ */
+export type Problem422Idem002Rfd001 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'RFD_001';
+} & ProblemRfd001);
+
+/**
+ * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+ */
+export type Problem503Pay008Rate003Sys002005006 = ({
+    code: 'PAY_008';
+} & ProblemPay008) | ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
+    code: 'SYS_005';
+} & ProblemSys005) | ({
+    code: 'SYS_006';
+} & ProblemSys006);
 
 /**
  * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
@@ -892,6 +1351,15 @@ export type Problem503Rate003Sys002005006 = ({
 } & ProblemSys005) | ({
     code: 'SYS_006';
 } & ProblemSys006);
+
+/**
+ * `PAY_003` Payment timed out; `SYS_003` Deadline exceeded
+ */
+export type Problem504Pay003Sys003 = ({
+    code: 'PAY_003';
+} & ProblemPay003) | ({
+    code: 'SYS_003';
+} & ProblemSys003);
 
 /**
  * API key missing
@@ -963,6 +1431,18 @@ export type ProblemCat001 = Problem & {
      * Product not found.
      */
     code: 'CAT_001';
+};
+
+/**
+ * Product exists
+ *
+ * Skus are unique in an account. Change the product instead, or choose another sku.
+ */
+export type ProblemCat002 = Problem & {
+    /**
+     * Product exists.
+     */
+    code: 'CAT_002';
 };
 
 /**
@@ -1062,6 +1542,30 @@ export type ProblemInv001 = Problem & {
      * No stock record.
      */
     code: 'INV_001';
+};
+
+/**
+ * Reservation expired
+ *
+ * The order was not paid in time and its stock went back on sale. Place a new order.
+ */
+export type ProblemInv003 = Problem & {
+    /**
+     * Reservation expired.
+     */
+    code: 'INV_003';
+};
+
+/**
+ * Stock out of bounds
+ *
+ * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.
+ */
+export type ProblemInv006 = Problem & {
+    /**
+     * Stock out of bounds.
+     */
+    code: 'INV_006';
 };
 
 /**
@@ -1170,6 +1674,82 @@ export type ProblemOrd009 = Problem & {
      * Step in flight.
      */
     code: 'ORD_009';
+};
+
+/**
+ * Payment not found
+ *
+ * Your account has no payment with this id in this mode. Check the id and the key.
+ */
+export type ProblemPay001 = Problem & {
+    /**
+     * Payment not found.
+     */
+    code: 'PAY_001';
+};
+
+/**
+ * Already paid
+ *
+ * A payment of this order stands or is under way; nothing was charged a second time. Read its payments.
+ */
+export type ProblemPay002 = Problem & {
+    /**
+     * Already paid.
+     */
+    code: 'PAY_002';
+};
+
+/**
+ * Payment timed out
+ *
+ * The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.
+ */
+export type ProblemPay003 = Problem & {
+    /**
+     * Payment timed out.
+     */
+    code: 'PAY_003';
+};
+
+/**
+ * Payment provider failed
+ *
+ * The provider answered with errors until the deadline and no charge stands. Try again with a new key.
+ */
+export type ProblemPay006 = Problem & {
+    /**
+     * Payment provider failed.
+     */
+    code: 'PAY_006';
+};
+
+/**
+ * Payment declined
+ *
+ * The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key.
+ */
+export type ProblemPay007 = Problem & {
+    /**
+     * Payment declined.
+     */
+    code: 'PAY_007';
+    /**
+     * The provider's reason. New ones may appear.
+     */
+    decline_reason: string;
+};
+
+/**
+ * Payment provider unavailable
+ *
+ * The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key.
+ */
+export type ProblemPay008 = Problem & {
+    /**
+     * Payment provider unavailable.
+     */
+    code: 'PAY_008';
 };
 
 /**
@@ -1287,13 +1867,41 @@ export type ProblemReq008 = Problem & {
 /**
  * Media type or encoding not supported
  *
- * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
+ * The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.
  */
 export type ProblemReq009 = Problem & {
     /**
      * Media type or encoding not supported.
      */
     code: 'REQ_009';
+};
+
+/**
+ * Stale version
+ *
+ * If-Match names an older state. Read the resource again, decide anew and send its ETag.
+ */
+export type ProblemReq010 = Problem & {
+    /**
+     * Stale version.
+     */
+    code: 'REQ_010';
+    /**
+     * The version that is current.
+     */
+    current_version: number;
+};
+
+/**
+ * If-Match needed
+ *
+ * A change must name the state that it was decided on. Send the ETag that you read as If-Match.
+ */
+export type ProblemReq011 = Problem & {
+    /**
+     * If-Match needed.
+     */
+    code: 'REQ_011';
 };
 
 /**
@@ -1306,6 +1914,32 @@ export type ProblemReq012 = Problem & {
      * Bad cursor.
      */
     code: 'REQ_012';
+};
+
+/**
+ * More than refundable
+ *
+ * Refunds together cannot exceed what was captured. Ask for at most `refundable`.
+ */
+export type ProblemRfd001 = Problem & {
+    /**
+     * More than refundable.
+     */
+    code: 'RFD_001';
+    errors: Faults;
+    refundable: Money;
+};
+
+/**
+ * Nothing captured
+ *
+ * The payment is not captured, or not any more. Cancel the order to release an authorization.
+ */
+export type ProblemRfd003 = Problem & {
+    /**
+     * Nothing captured.
+     */
+    code: 'RFD_003';
 };
 
 /**
@@ -1397,13 +2031,14 @@ export type Product = {
      */
     description: string;
     /**
-     * One price per currency.
+     * One price per currency, in the order of their codes.
      */
     prices: Array<Money>;
     /**
      * Only active products can be ordered.
      */
     active: boolean;
+    low_stock_at: LowStockAt;
     /**
      * Counts the changes of the product.
      */
@@ -1419,6 +2054,11 @@ export type Product = {
 };
 
 /**
+ * What it is.
+ */
+export type ProductDescription = string;
+
+/**
  * A page of products, in the order of their skus.
  */
 export type ProductList = {
@@ -1427,6 +2067,114 @@ export type ProductList = {
      */
     data: Array<Product>;
     next_cursor: NextCursor;
+};
+
+/**
+ * What it is called.
+ */
+export type ProductName = string;
+
+/**
+ * A refund as it stands.
+ */
+export type Refund = {
+    id: RefundId;
+    /**
+     * The payment that it gives back.
+     */
+    payment_id: PaymentId;
+    /**
+     * The order of the payment.
+     */
+    order_id: OrderId;
+    /**
+     * What is given back.
+     */
+    amount: Money;
+    status: RefundState;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string | null;
+    failure: PaymentFailure | null;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When it was asked for.
+     */
+    created_at: string;
+    /**
+     * When its last event happened.
+     */
+    updated_at: string;
+};
+
+/**
+ * What is to be given back.
+ */
+export type RefundCreatedData = {
+    /**
+     * The payment.
+     */
+    payment_id: PaymentId;
+    /**
+     * The order.
+     */
+    order_id: OrderId;
+    amount: Money;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string | null;
+};
+
+/**
+ * A refund was asked for.
+ */
+export type RefundCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.created';
+    data: RefundCreatedData;
+};
+
+/**
+ * The provider refused the refund. Nothing was given back.
+ */
+export type RefundFailedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.failed';
+    data: PaymentFailureData;
+};
+
+/**
+ * The id of a refund. The gateway gives it.
+ */
+export type RefundId = string;
+
+/**
+ * Where the refund is.
+ *
+ * - `pending`: The provider has not yet said yes or no.
+ * - `succeeded`: The amount was given back.
+ * - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+ */
+export type RefundState = 'pending' | 'succeeded' | 'failed';
+
+/**
+ * The amount was given back.
+ */
+export type RefundSucceededEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.succeeded';
+    data: PaymentReferenceData;
 };
 
 /**
@@ -1572,6 +2320,22 @@ export type StepError = {
 };
 
 /**
+ * A merge patch (RFC 7396): what is left out stays as it is. `prices` replaces all prices; `low_stock_at: null` removes the threshold. A
+ * patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateProduct = {
+    name?: ProductName;
+    description?: ProductDescription;
+    prices?: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
+
+/**
  * The language of error messages, `en` or `zh-CN`.
  */
 export type AcceptLanguage = string;
@@ -1595,6 +2359,13 @@ export type Cursor = string;
 export type IdempotencyKey = string;
 
 /**
+ * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+ * one of a state that is no longer current with REQ_010. `*` stands for any state.
+ *
+ */
+export type IfMatch = string;
+
+/**
  * ETags that you hold. If the current one is among them the answer is 304 without a body.
  */
 export type IfNoneMatch = string;
@@ -1608,6 +2379,11 @@ export type Limit = number;
  * The id of the order. The gateway gives it.
  */
 export type OrderId2 = OrderId;
+
+/**
+ * The id of the payment. The gateway gives it.
+ */
+export type PaymentId2 = PaymentId;
 
 /**
  * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
@@ -2387,6 +3163,224 @@ export type GetOrderSagaResponses = {
 
 export type GetOrderSagaResponse = GetOrderSagaResponses[keyof GetOrderSagaResponses];
 
+export type PayOrderData = {
+    body: PayOrder;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
+         * What is not understood is ignored.
+         *
+         */
+        Prefer?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}/payments';
+};
+
+export type PayOrderErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+     */
+    409: Problem409Idem003Inv003Ord002Pay002;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
+     */
+    422: Problem422Idem002Pay007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `PAY_006` Payment provider failed
+     */
+    502: ProblemPay006;
+    /**
+     * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Pay008Rate003Sys002005006;
+    /**
+     * `PAY_003` Payment timed out; `SYS_003` Deadline exceeded
+     */
+    504: Problem504Pay003Sys003;
+};
+
+export type PayOrderError = PayOrderErrors[keyof PayOrderErrors];
+
+export type PayOrderResponses = {
+    /**
+     * The amount is captured.
+     */
+    201: Payment;
+    /**
+     * The payment is opened and not yet decided.
+     */
+    202: Payment;
+};
+
+export type PayOrderResponse = PayOrderResponses[keyof PayOrderResponses];
+
+export type RefundPaymentData = {
+    body: CreateRefund;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
+         * What is not understood is ignored.
+         *
+         */
+        Prefer?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the payment. The gateway gives it.
+         */
+        payment_id: PaymentId;
+    };
+    query?: never;
+    url: '/v1/payments/{payment_id}/refunds';
+};
+
+export type RefundPaymentErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `PAY_001` Payment not found
+     */
+    404: ProblemPay001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `RFD_003` Nothing captured
+     */
+    409: Problem409Idem003Rfd003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
+     */
+    422: Problem422Idem002Rfd001;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type RefundPaymentError = RefundPaymentErrors[keyof RefundPaymentErrors];
+
+export type RefundPaymentResponses = {
+    /**
+     * The refund has its outcome.
+     */
+    201: Refund;
+    /**
+     * The refund is opened and not yet decided.
+     */
+    202: Refund;
+};
+
+export type RefundPaymentResponse = RefundPaymentResponses[keyof RefundPaymentResponses];
+
 export type ListProductsData = {
     body?: never;
     headers?: {
@@ -2469,6 +3463,94 @@ export type ListProductsResponses = {
 
 export type ListProductsResponse = ListProductsResponses[keyof ListProductsResponses];
 
+export type CreateProductData = {
+    body: CreateProduct;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/products';
+};
+
+export type CreateProductErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `CAT_002` Product exists; `IDEM_003` Still in progress
+     */
+    409: Problem409Cat002Idem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused
+     */
+    422: ProblemIdem002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type CreateProductError = CreateProductErrors[keyof CreateProductErrors];
+
+export type CreateProductResponses = {
+    /**
+     * The product is created.
+     */
+    201: Product;
+};
+
+export type CreateProductResponse = CreateProductResponses[keyof CreateProductResponses];
+
 export type GetProductData = {
     body?: never;
     headers?: {
@@ -2547,6 +3629,102 @@ export type GetProductResponses = {
 
 export type GetProductResponse = GetProductResponses[keyof GetProductResponses];
 
+export type UpdateProductData = {
+    body: UpdateProduct;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/products/{sku}';
+};
+
+export type UpdateProductErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `CAT_001` Product not found
+     */
+    404: ProblemCat001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateProductError = UpdateProductErrors[keyof UpdateProductErrors];
+
+export type UpdateProductResponses = {
+    /**
+     * The product as it is now.
+     */
+    200: Product;
+};
+
+export type UpdateProductResponse = UpdateProductResponses[keyof UpdateProductResponses];
+
 export type GetInventoryData = {
     body?: never;
     headers?: {
@@ -2624,3 +3802,289 @@ export type GetInventoryResponses = {
 };
 
 export type GetInventoryResponse = GetInventoryResponses[keyof GetInventoryResponses];
+
+export type AdjustInventoryData = {
+    body: AdjustInventory;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/inventory/{sku}/adjustments';
+};
+
+export type AdjustInventoryErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `INV_001` No stock record
+     */
+    404: ProblemInv001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress
+     */
+    409: ProblemIdem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+     */
+    422: Problem422Idem002Inv006;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type AdjustInventoryError = AdjustInventoryErrors[keyof AdjustInventoryErrors];
+
+export type AdjustInventoryResponses = {
+    /**
+     * The stock is corrected.
+     */
+    201: Adjustment;
+};
+
+export type AdjustInventoryResponse = AdjustInventoryResponses[keyof AdjustInventoryResponses];
+
+export type OnOrderCreatedWebhookPayload = OrderCreatedEvent;
+
+export type OnOrderCreatedWebhookRequest = {
+    body: OnOrderCreatedWebhookPayload;
+    key: 'order.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderUpdatedWebhookPayload = OrderUpdatedEvent;
+
+export type OnOrderUpdatedWebhookRequest = {
+    body: OnOrderUpdatedWebhookPayload;
+    key: 'order.updated';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderStockReservedWebhookPayload = OrderStockReservedEvent;
+
+export type OnOrderStockReservedWebhookRequest = {
+    body: OnOrderStockReservedWebhookPayload;
+    key: 'order.stock_reserved';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderStockRejectedWebhookPayload = OrderStockRejectedEvent;
+
+export type OnOrderStockRejectedWebhookRequest = {
+    body: OnOrderStockRejectedWebhookPayload;
+    key: 'order.stock_rejected';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderPaidWebhookPayload = OrderPaidEvent;
+
+export type OnOrderPaidWebhookRequest = {
+    body: OnOrderPaidWebhookPayload;
+    key: 'order.paid';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderPaymentFailedWebhookPayload = OrderPaymentFailedEvent;
+
+export type OnOrderPaymentFailedWebhookRequest = {
+    body: OnOrderPaymentFailedWebhookPayload;
+    key: 'order.payment_failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderConfirmedWebhookPayload = OrderConfirmedEvent;
+
+export type OnOrderConfirmedWebhookRequest = {
+    body: OnOrderConfirmedWebhookPayload;
+    key: 'order.confirmed';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCancelRequestedWebhookPayload = OrderCancelRequestedEvent;
+
+export type OnOrderCancelRequestedWebhookRequest = {
+    body: OnOrderCancelRequestedWebhookPayload;
+    key: 'order.cancel_requested';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCancelledWebhookPayload = OrderCancelledEvent;
+
+export type OnOrderCancelledWebhookRequest = {
+    body: OnOrderCancelledWebhookPayload;
+    key: 'order.cancelled';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderRejectedWebhookPayload = OrderRejectedEvent;
+
+export type OnOrderRejectedWebhookRequest = {
+    body: OnOrderRejectedWebhookPayload;
+    key: 'order.rejected';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderRefundedWebhookPayload = OrderRefundedEvent;
+
+export type OnOrderRefundedWebhookRequest = {
+    body: OnOrderRefundedWebhookPayload;
+    key: 'order.refunded';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentCreatedWebhookPayload = PaymentCreatedEvent;
+
+export type OnPaymentCreatedWebhookRequest = {
+    body: OnPaymentCreatedWebhookPayload;
+    key: 'payment.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentAuthorizedWebhookPayload = PaymentAuthorizedEvent;
+
+export type OnPaymentAuthorizedWebhookRequest = {
+    body: OnPaymentAuthorizedWebhookPayload;
+    key: 'payment.authorized';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentCapturedWebhookPayload = PaymentCapturedEvent;
+
+export type OnPaymentCapturedWebhookRequest = {
+    body: OnPaymentCapturedWebhookPayload;
+    key: 'payment.captured';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentVoidedWebhookPayload = PaymentVoidedEvent;
+
+export type OnPaymentVoidedWebhookRequest = {
+    body: OnPaymentVoidedWebhookPayload;
+    key: 'payment.voided';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentFailedWebhookPayload = PaymentFailedEvent;
+
+export type OnPaymentFailedWebhookRequest = {
+    body: OnPaymentFailedWebhookPayload;
+    key: 'payment.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundCreatedWebhookPayload = RefundCreatedEvent;
+
+export type OnRefundCreatedWebhookRequest = {
+    body: OnRefundCreatedWebhookPayload;
+    key: 'refund.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundSucceededWebhookPayload = RefundSucceededEvent;
+
+export type OnRefundSucceededWebhookRequest = {
+    body: OnRefundSucceededWebhookPayload;
+    key: 'refund.succeeded';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundFailedWebhookPayload = RefundFailedEvent;
+
+export type OnRefundFailedWebhookRequest = {
+    body: OnRefundFailedWebhookPayload;
+    key: 'refund.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryAdjustedWebhookPayload = InventoryAdjustedEvent;
+
+export type OnInventoryAdjustedWebhookRequest = {
+    body: OnInventoryAdjustedWebhookPayload;
+    key: 'inventory.adjusted';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryLowWebhookPayload = InventoryLowEvent;
+
+export type OnInventoryLowWebhookRequest = {
+    body: OnInventoryLowWebhookPayload;
+    key: 'inventory.low';
+    path?: never;
+    query?: never;
+};
