@@ -41,7 +41,7 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order order/pay otel pgx prometheus uuid",
+		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
 		"command/inventory":      "errors gen/errcode gen/inventorydb internal/bus internal/events internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
@@ -83,7 +83,7 @@ var ours = law{
 		"internal/token":         "",
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
-		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
+		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
 		"order/pay":              "order",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order lru otel pgx prometheus redis singleflight uuid zap",
@@ -151,7 +151,7 @@ var ours = law{
 		"command/coupons":   "coupon_redemptions coupons",
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
-		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
+		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps",
 		"command/payment":   "payment_calls payments refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -97,7 +99,9 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
-	var placed, changed, addresses []*orderChange
+	var placed, changed, addresses, numbered []*orderChange
+	var redeemed []coupons.Redemption
+	var released []order.Ref
 	var events []eventRow
 	var newSteps, movedSteps []stepRow
 	var messages []outbox.Message
@@ -109,9 +113,18 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 			if c.address != nil {
 				addresses = append(addresses, c)
 			}
+			if c.order.Reference != "" {
+				numbered = append(numbered, c)
+			}
+			if code := c.order.CouponCode; code != "" {
+				redeemed = append(redeemed, coupons.Redemption{Ref: c.ref(), Code: string(code), CustomerRef: c.order.CustomerRef})
+			}
 		case len(c.events) > 0:
 			c.rev++
 			changed = append(changed, c)
+			if c.order.CouponCode != "" && (c.order.Status == order.StatusRejected || c.order.Status == order.StatusCancelled) {
+				released = append(released, c.ref())
+			}
 		}
 		for _, e := range c.events {
 			events = append(events, eventRow{c, e})
@@ -127,11 +140,15 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		}
 		messages = append(messages, c.messages...)
 	}
+	if err = cmp.Or(coupons.Redeem(ctx, tx, redeemed), coupons.Release(ctx, tx, released)); err != nil {
+		return err
+	}
 	p := &pipeline{}
 	q := ordersdb.New(p)
 	updated := int64(len(changed))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
+	p.add(len(numbered), func() error { return insertReferences(ctx, q, numbered) })
 	p.add(len(changed), func() error {
 		err := updateOrders(ctx, q, changed)
 		p.count(&updated)
@@ -201,6 +218,15 @@ func insertAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderC
 		Modes:     pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
 		OrderIds:  pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
 		Addresses: pg.Column(changes, func(c *orderChange) []byte { return c.address }),
+	})
+}
+
+func insertReferences(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	return q.InsertReferences(ctx, ordersdb.InsertReferencesParams{
+		Accounts: pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
+		Modes:    pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
+		Refs:     pg.Column(changes, func(c *orderChange) string { return string(c.order.Reference) }),
+		OrderIds: pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
 	})
 }
 

@@ -13,9 +13,6 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// SchemaVersion is the version of the payloads below. A change that older readers cannot decode raises it.
-const SchemaVersion = 1
-
 // Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
 // hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
@@ -41,10 +38,11 @@ type Cause struct {
 type (
 	// Created opens an order; its lines carry the prices of that moment.
 	Created struct {
-		Currency    string            `json:"currency"`
-		CustomerRef string            `json:"customer_ref"`
-		Lines       []Line            `json:"lines"`
-		Total       Money             `json:"total"`
+		Currency    string `json:"currency"`
+		CustomerRef string `json:"customer_ref"`
+		Reference   Text   `json:"reference"`
+		Lines       []Line `json:"lines"`
+		Amounts
 		WithPayment bool              `json:"with_payment"`
 		Metadata    map[string]string `json:"metadata"`
 	}
@@ -138,7 +136,11 @@ func (e Event) data() (Data, error) {
 	if !ok || e.Payload == nil {
 		return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
 	}
-	d, err := decode(e.Payload)
+	payload, _, err := e.Current()
+	if err != nil {
+		return nil, err
+	}
+	d, err := decode(payload)
 	if err != nil {
 		return nil, fmt.Errorf("version %d: %s: %w", e.Version, e.Type, err)
 	}
@@ -149,7 +151,7 @@ func (Created) eventType() string { return "order.created" }
 
 func (d Created) apply(o *Order, at rfc3339.Time) {
 	o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, at
-	o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
+	o.Currency, o.CustomerRef, o.Reference, o.Lines, o.Amounts = d.Currency, d.CustomerRef, d.Reference, slices.Clone(d.Lines), d.Amounts
 	o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
 }
 

@@ -327,7 +327,7 @@ type EventBase struct {
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	Resource string `json:"resource"`
 
-	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	// SchemaVersion The version of the form of `data`. Events that were stored in an older form are shown in the present one.
 	SchemaVersion int32 `json:"schema_version"`
 
 	// Sequence The version of the resource after this event, without gaps.
@@ -448,7 +448,7 @@ type Order struct {
 	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount What a coupon takes off the subtotal.
+	// Discount What the coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
 	// FulfillmentStatus How much of the order is on its way.
@@ -485,11 +485,17 @@ type Order struct {
 	//
 	// Examples: paid
 	PaymentStatus PaymentStatus `json:"payment_status"`
-	Rejection     *Rejection    `json:"rejection"`
+
+	// Reference Your own number of the order.
+	Reference *string    `json:"reference"`
+	Rejection *Rejection `json:"rejection"`
 
 	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
 	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Shipping What shipping costs.
+	Shipping        Money         `json:"shipping"`
+	ShippingAddress *OrderAddress `json:"shipping_address"`
 
 	// Status Where the order is in its life.
 	//
@@ -506,7 +512,10 @@ type Order struct {
 	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total What the customer pays.
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer pays: subtotal - discount + shipping + tax.
 	Total Money `json:"total"`
 
 	// UpdatedAt When its last event happened.
@@ -550,6 +559,9 @@ type OrderID = string
 
 // OrderLine A product of the order, at the price of the moment of placing.
 type OrderLine struct {
+	// Discount The line's part of the order's discount.
+	Discount Money `json:"discount"`
+
 	// Name The product's name when the order was placed.
 	Name string `json:"name"`
 
@@ -561,7 +573,7 @@ type OrderLine struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 
-	// Total The price of all pieces.
+	// Total The price of all pieces, before the discount.
 	Total Money `json:"total"`
 
 	// UnitPrice The price of one piece.
@@ -684,6 +696,11 @@ type PaymentStatus string
 
 // PlaceOrder An order to place.
 type PlaceOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
@@ -705,8 +722,19 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
+	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	//
+	// Examples: LAMP-0001
+	Reference *ClientID `json:"reference,omitempty"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
 	// ShippingAddress Where an order is to be sent.
 	ShippingAddress *Address `json:"shipping_address,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
 }
 
 // PlaceOrderLine A product and how many of it.

@@ -119,6 +119,15 @@ CREATE TABLE orders (
 CREATE INDEX orders_by_customer ON orders (customer_ref, account, mode, id);
 CREATE INDEX orders_by_status ON orders (status, account, mode, id);
 
+-- The merchants' own numbers of orders. An order keeps its number, whatever becomes of it.
+CREATE TABLE order_references (
+    account   integer NOT NULL,
+    mode      text NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    order_id  uuid NOT NULL,
+    PRIMARY KEY (account, mode, reference)
+);
+
 -- The table is append-only: the program may only insert and read. payload is text, because the hash covers its exact bytes.
 CREATE TABLE order_events (
     account        integer NOT NULL,
@@ -421,6 +430,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     idempotency_keys,
     inbox,
     order_addresses,
+    order_references,
     orders,
     outbox,
     parked_messages,

@@ -265,7 +265,7 @@ export type EventBase = {
      */
     resource: string;
     /**
-     * The version of the form of `data`. A form that older readers cannot read has a higher one.
+     * The version of the form of `data`. Events that were stored in an older form are shown in the present one.
      */
     schema_version: number;
     /**
@@ -491,17 +491,29 @@ export type Order = {
      */
     subtotal: Money;
     /**
-     * What a coupon takes off the subtotal.
+     * What the coupon takes off the subtotal.
      */
     discount: Money;
     /**
-     * What the customer pays.
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays: subtotal - discount + shipping + tax.
      */
     total: Money;
     /**
      * The coupon of the order.
      */
     coupon_code: string | null;
+    /**
+     * Your own number of the order.
+     */
+    reference: string | null;
     shipping_address: OrderAddress | null;
     rejection: Rejection | null;
     /**
@@ -621,13 +633,37 @@ export type OrderCreatedData = {
      */
     customer_ref: ClientId;
     /**
+     * Your own number of the order.
+     */
+    reference: string | null;
+    /**
      * What was ordered.
      */
     lines: Array<OrderCreatedLine>;
     /**
      * The sum of the lines.
      */
+    subtotal: Money;
+    /**
+     * What the coupon takes off.
+     */
+    discount: Money;
+    /**
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays.
+     */
     total: Money;
+    /**
+     * The coupon of the order.
+     */
+    coupon_code: string | null;
     /**
      * True: a payment method came with the order.
      */
@@ -666,6 +702,10 @@ export type OrderCreatedLine = {
      * The price of one piece.
      */
     unit_price: Money;
+    /**
+     * The line's part of the discount.
+     */
+    discount: Money;
 };
 
 /**
@@ -694,9 +734,13 @@ export type OrderLine = {
      */
     unit_price: Money;
     /**
-     * The price of all pieces.
+     * The price of all pieces, before the discount.
      */
     total: Money;
+    /**
+     * The line's part of the order's discount.
+     */
+    discount: Money;
 };
 
 /**
@@ -1070,6 +1114,22 @@ export type PlaceOrder = {
      */
     lines: Array<PlaceOrderLine>;
     payment?: PlaceOrderPayment;
+    /**
+     * A coupon that takes something off.
+     */
+    coupon_code?: ClientId;
+    /**
+     * Your own number of the order. No other order of yours may have it, whatever became of that.
+     */
+    reference?: ClientId;
+    /**
+     * What shipping costs. It is added to the total.
+     */
+    shipping?: Money;
+    /**
+     * Taxes, as you computed them. They are added to the total.
+     */
+    tax?: Money;
     shipping_address?: Address;
     metadata?: Metadata;
 };
@@ -1229,6 +1289,17 @@ export type Problem409Cat002Idem003 = ({
 } & ProblemIdem003);
 
 /**
+ * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+ */
+export type Problem409Cpn003Idem003Ord011 = ({
+    code: 'CPN_003';
+} & ProblemCpn003) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_011';
+} & ProblemOrd011);
+
+/**
  * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
  */
 export type Problem409Idem003Inv003Ord002Pay002 = ({
@@ -1264,15 +1335,21 @@ export type Problem409Idem003Rfd003 = ({
 } & ProblemRfd003);
 
 /**
- * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
  */
-export type Problem422Cat003004005Idem002Ord003004005008 = ({
+export type Problem422Cat003004005Cpn001002004Idem002Ord003004005008 = ({
     code: 'CAT_003';
 } & ProblemCat003) | ({
     code: 'CAT_004';
 } & ProblemCat004) | ({
     code: 'CAT_005';
 } & ProblemCat005) | ({
+    code: 'CPN_001';
+} & ProblemCpn001) | ({
+    code: 'CPN_002';
+} & ProblemCpn002) | ({
+    code: 'CPN_004';
+} & ProblemCpn004) | ({
     code: 'IDEM_002';
 } & ProblemIdem002) | ({
     code: 'ORD_003';
@@ -1485,6 +1562,58 @@ export type ProblemCat005 = Problem & {
 };
 
 /**
+ * Coupon not found
+ *
+ * The code is mistyped or not yours. Leave it out or correct it.
+ */
+export type ProblemCpn001 = Problem & {
+    /**
+     * Coupon not found.
+     */
+    code: 'CPN_001';
+    errors: Faults;
+};
+
+/**
+ * Coupon not valid now
+ *
+ * The coupon cannot be used at this time. Leave it out.
+ */
+export type ProblemCpn002 = Problem & {
+    /**
+     * Coupon not valid now.
+     */
+    code: 'CPN_002';
+    errors: Faults;
+};
+
+/**
+ * Coupon used up
+ *
+ * The coupon was used as often as it may be. Leave it out.
+ */
+export type ProblemCpn003 = Problem & {
+    /**
+     * Coupon used up.
+     */
+    code: 'CPN_003';
+    errors: Faults;
+};
+
+/**
+ * Coupon not applicable
+ *
+ * The order misses a condition of the coupon, such as its minimum, product or currency. Leave it out.
+ */
+export type ProblemCpn004 = Problem & {
+    /**
+     * Coupon not applicable.
+     */
+    code: 'CPN_004';
+    errors: Faults;
+};
+
+/**
  * Idempotency-Key missing
  *
  * This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.
@@ -1629,7 +1758,7 @@ export type ProblemOrd004 = Problem & {
 /**
  * Mixed currencies
  *
- * An expected price names another currency than the order. Place one order per currency.
+ * An amount of the request names another currency than the order. Place one order per currency.
  */
 export type ProblemOrd005 = Problem & {
     /**
@@ -1674,6 +1803,20 @@ export type ProblemOrd009 = Problem & {
      * Step in flight.
      */
     code: 'ORD_009';
+};
+
+/**
+ * Reference in use
+ *
+ * `order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.
+ */
+export type ProblemOrd011 = Problem & {
+    /**
+     * Reference in use.
+     */
+    code: 'ORD_011';
+    errors: Faults;
+    order_id: OrderId;
 };
 
 /**
@@ -2765,9 +2908,9 @@ export type PlaceOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `IDEM_003` Still in progress
+     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
      */
-    409: ProblemIdem003;
+    409: Problem409Cpn003Idem003Ord011;
     /**
      * `REQ_008` Body too large
      */
@@ -2777,9 +2920,9 @@ export type PlaceOrderErrors = {
      */
     415: ProblemReq009;
     /**
-     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
      */
-    422: Problem422Cat003004005Idem002Ord003004005008;
+    422: Problem422Cat003004005Cpn001002004Idem002Ord003004005008;
     /**
      * `RATE_001` Too many requests
      */
