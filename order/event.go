@@ -298,17 +298,35 @@ func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], e
 
 // verifyChain is Verify for any resource, as its hashes cover it.
 func verifyChain(resource []byte, events []Event) error {
-	var prev []byte
-	for i, e := range events {
-		switch {
-		case e.Version != int64(i)+1:
-			return fmt.Errorf("version %d stands where %d belongs", e.Version, i+1)
-		case !bytes.Equal(e.PrevHash, prev):
-			return fmt.Errorf("version %d does not follow the event before it", e.Version)
-		case !bytes.Equal(e.Hash, e.chain(resource)):
-			return fmt.Errorf("version %d was changed", e.Version)
+	c := &Chain{resource: resource}
+	for _, e := range events {
+		if err := c.Next(e); err != nil {
+			return err
 		}
-		prev = e.Hash
 	}
+	return nil
+}
+
+// Chain checks an order's history event by event, from its first version on.
+type Chain struct {
+	resource []byte // as the hashes cover it
+	version  int64
+	hash     []byte
+}
+
+// NewChain begins with an order's first event.
+func NewChain(orderID ID) *Chain { return &Chain{resource: orderID[:]} }
+
+// Next checks that e is unchanged and follows the event before it.
+func (c *Chain) Next(e Event) error {
+	switch {
+	case e.Version != c.version+1:
+		return fmt.Errorf("version %d stands where %d belongs", e.Version, c.version+1)
+	case !bytes.Equal(e.PrevHash, c.hash):
+		return fmt.Errorf("version %d does not follow the event before it", e.Version)
+	case !bytes.Equal(e.Hash, e.chain(c.resource)):
+		return fmt.Errorf("version %d was changed", e.Version)
+	}
+	c.version, c.hash = e.Version, e.Hash
 	return nil
 }

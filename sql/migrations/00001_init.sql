@@ -244,7 +244,7 @@ CREATE TABLE parked_messages (
     payload    text NOT NULL,
     cause      text NOT NULL,
     parked_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (consumer, message_id)
+    UNIQUE (message_id, consumer) -- message_id leads, so that an operator finds a message by it
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
