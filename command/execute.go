@@ -280,6 +280,9 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		return err
 	}
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
+		return err
+	}
 	if len(b.undecided) == 0 {
 		return nil
 	}
