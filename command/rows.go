@@ -14,6 +14,7 @@ import (
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
@@ -97,6 +98,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RowsContextsWritten)
 	var placed, changed, addresses []*orderChange
 	var events []eventRow
 	var newSteps, movedSteps []stepRow
@@ -149,6 +151,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("write batch: %w", err)
 	}
+	failpoint.Hit(failpoint.RowsWritten)
 	return nil
 }
 

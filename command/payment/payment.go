@@ -19,6 +19,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
@@ -121,7 +122,9 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 		}
 		changes.Add(ch)
 	}
-	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, changes.Write(ctx, tx)
+	err = changes.Write(ctx, tx)
+	failpoint.Hit(failpoint.PaymentIntentWritten)
+	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, err
 }
 
 // decide decides one command of the saga.
@@ -229,6 +232,7 @@ func (p *Payment) claim(ctx context.Context, free paymentdb.ClaimCallsParams) ([
 // try makes one request for a claimed call and stores its outcome. Past the deadline it cancels the key instead, unless no request
 // was ever made under it. One event is logged.
 func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
+	failpoint.Hit(failpoint.PaymentClaimed)
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
 	key := paymentID + "-" + c.Operation
@@ -267,6 +271,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
 		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
 	}
+	failpoint.Hit(failpoint.PaymentAnswered)
 	result := "done"
 	if err != nil {
 		result = "in doubt"
@@ -302,6 +307,7 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: c.Account, Mode: c.Mode, Subject: c.Subject,
 		Operation: c.Operation, Fence: c.Fence,
 	})
+	failpoint.Hit(failpoint.PaymentPostponed)
 	return err
 }
 
@@ -342,9 +348,13 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o out
 			}
 			changes = settleRefund(locked, refund, o, rec)
 		}
-		return changes.Write(ctx, tx)
+		failpoint.Hit(failpoint.PaymentCallCompleted)
+		err = changes.Write(ctx, tx)
+		failpoint.Hit(failpoint.PaymentReplied)
+		return err
 	})
 	if err == nil {
+		failpoint.Hit(failpoint.PaymentCommitted)
 		p.cfg.Wake()
 	}
 	return err

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 )
@@ -107,7 +108,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return sub.failure(fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags)))
 	}
 	cfg, err := ReadConfig(os.Environ(), defaults[sub.name])
-	if err = errors.Join(err, Check(cfg, sub.name)); err == nil {
+	if err = errors.Join(err, Check(cfg, sub.name), failpoint.Arm(cfg.Failpoints)); err == nil {
 		err = run(ctx, process{cfg, positional, stdout, stderr})
 	}
 	err = sub.failure(err)
