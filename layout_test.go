@@ -66,6 +66,7 @@ var ours = law{
 		"internal/bundle":        "json kin os yaml",
 		"internal/bus":           "gen/busdb internal/failpoint internal/panics internal/pg pgx prometheus uuid watermill zap",
 		"internal/bus/bustest":   "internal/bus uuid watermill",
+		"internal/chaos":         "internal/failpoint http os pgx",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
 		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
@@ -141,6 +142,7 @@ var ours = law{
 	},
 	sql: map[string]string{
 		"bench":             "it measures other implementations, pgbench's among them",
+		"internal/chaos":    "it makes and drops databases, and makes keys old",
 		"internal/devstack": "it makes databases, slots and backups, which are no queries of an application",
 		"internal/pgtest":   "it makes and drops databases",
 		"sql":               "it calls a function that the migrations made",

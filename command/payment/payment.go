@@ -60,7 +60,7 @@ type Payment struct {
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
-	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome
+	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.
@@ -70,6 +70,7 @@ func New(c Config) (*Payment, error) {
 		return nil, err
 	}
 	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1)}
+	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: payment.providerFailed,
 	})
@@ -77,11 +78,11 @@ func New(c Config) (*Payment, error) {
 }
 
 // providerFailed tells the breaker what is the provider's failure: an operation in doubt, unless another one had a definite outcome
-// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries.
+// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does
+// it know better in the first moments of a process, in which failures may be quicker than what succeeds.
 func (p *Payment) providerFailed(err error) bool {
 	_, doubt := errors.AsType[doubtError](err)
-	good := p.lastGood.Load()
-	return doubt && (good == nil || time.Since(*good) > tryLimit)
+	return doubt && time.Since(*p.lastGood.Load()) > tryLimit
 }
 
 // ProviderOpen tells that the provider's breaker refuses calls.

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	finalWithin = 10 * time.Second // of a restart
-	hitWithin   = 30 * time.Second // of the start with an armed failpoint
+	finalWithin = 10 * time.Second      // of a restart
+	placeEvery  = 25 * time.Millisecond // in each lane
+	hitWithin   = 30 * time.Second      // of the start with an armed failpoint
 )
 
 // failpoints kills the API or the worker at each failpoint while orders are placed, paid and cancelled, and starts it again. Within 10 s of
@@ -127,9 +128,12 @@ func (r *round) run(ctx context.Context) error {
 	if err := i.start([]string{name}, append(settingsOf(r.point), armed)...); err != nil {
 		return err
 	}
+	dying := i.process(name)
+	if err := i.awaitReady(ctx, name); err != nil {
+		return err
+	}
 	stop := make(chan struct{})
 	clients := r.placeUntil(ctx, stop)
-	dying := i.process(name)
 	select {
 	case <-dying.ended:
 		r.killed = dying.killed()
@@ -164,12 +168,15 @@ func (r *round) placeUntil(ctx context.Context, stop <-chan struct{}) *sync.Wait
 	var clients sync.WaitGroup
 	for client := range r.i.c.load {
 		clients.Go(func() {
+			pace := time.NewTicker(time.Duration(r.i.c.load) * placeEvery)
+			defer pace.Stop()
 			for n := client; ctx.Err() == nil; n += r.i.c.load {
 				select {
 				case <-stop:
 					return
 				default:
 				}
+				<-pace.C
 				p, err := r.i.play(ctx, r.customer, n)
 				r.mu.Lock()
 				if r.placed = append(r.placed, p); err != nil {

@@ -65,7 +65,9 @@ type answers struct {
 	row   *row
 }
 
-func newAnswers(r *row) *answers { return &answers{first: map[int]response{}, fresh: map[int]int{}, row: r} }
+func newAnswers(r *row) *answers {
+	return &answers{first: map[int]response{}, fresh: map[int]int{}, row: r}
+}
 
 // add compares an answer with the others of its order.
 func (a *answers) add(n int, answer response) {

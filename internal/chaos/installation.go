@@ -267,6 +267,24 @@ func await(ctx context.Context, addr string) error {
 	}
 }
 
+// awaitReady waits until a subcommand listens or has ended.
+func (i *installation) awaitReady(ctx context.Context, name string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-i.process(name).ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	addr := map[string]string{"serve": i.api, "worker": i.admin["worker"]}[name]
+	if err := await(ctx, addr); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s does not listen: %w", name, err)
+	}
+	return nil
+}
+
 // response is an answer of the API; status 0: there was none.
 type response struct {
 	status int
