@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -24,18 +22,19 @@ const (
 func failpoints(ctx context.Context, c *campaign) error {
 	points := make(chan failpoint.Point, len(failpoint.All))
 	for _, p := range failpoint.All {
-		if o := os.Getenv("DBGPOINTS"); o != "" && !strings.Contains(o, string(p)) {
-			continue
+		if strings.HasPrefix(string(p), c.only) {
+			points <- p
 		}
-		points <- p
 	}
-	close(points)
+	if close(points); len(points) == 0 {
+		return fmt.Errorf("no failpoint begins with %q: internal/failpoint/points.go has all", c.only)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var lanes sync.WaitGroup
 	for range c.lanes {
 		lanes.Go(func() {
-			i, err := c.install(ctx, killable)
+			i, err := c.install(ctx, killable, 8*time.Second)
 			if err != nil {
 				cancel(err)
 				return
@@ -74,9 +73,6 @@ func (i *installation) killAt(ctx context.Context, p failpoint.Point) row {
 		if ctx.Err() != nil {
 			break
 		}
-	}
-	if len(r.broken) > 0 || os.Getenv("DBGKEEP") != "" {
-		exec.Command("cp", "-r", i.dir, "/tmp/dbg-"+string(p)).Run()
 	}
 	if found := i.verify(ctx); found != "" {
 		r.broken = append(r.broken, found)

@@ -16,7 +16,7 @@ import (
 // idempotency sends requests again and again: one after another, at one instant, after an answer that was lost with its connection or with
 // its process, and while old keys are deleted. Each key has one order, and each repetition gets the same bytes.
 func idempotency(ctx context.Context, c *campaign) error {
-	i, err := c.install(ctx, killable)
+	i, err := c.install(ctx, killable, 8*time.Second)
 	if err != nil {
 		return err
 	}
@@ -312,7 +312,7 @@ func (i *installation) purge(ctx context.Context) (r row, err error) {
 	if err = i.start([]string{"worker"}); err != nil {
 		return r, err
 	}
-	begun, left := int64(0), old
+	rounds, left := 1, old
 	for end := time.Now().Add(5 * time.Minute); left > 0; {
 		if time.Now().After(end) || ctx.Err() != nil {
 			r.broken = append(r.broken, fmt.Sprintf("%d of %d old keys are left", left, old))
@@ -323,9 +323,9 @@ func (i *installation) purge(ctx context.Context) (r row, err error) {
 			return r, err
 		}
 		if left > 0 && left < old {
-			begun++
+			rounds++
 		}
 	}
-	r.counts = fmt.Sprintf("%d young keys, %d repetitions, %d old keys deleted in %d rounds", keys, got.total-keys, old-left, begun+1)
+	r.counts = fmt.Sprintf("%d young keys, %d repetitions, %d old keys deleted in %d rounds", keys, got.total-keys, old-left, rounds)
 	return r, got.count(ctx, i, "purge", keys, true)
 }

@@ -34,7 +34,6 @@ const (
 
 const (
 	account     = "chaos"
-	paymentTime = 8 * time.Second
 	verifyLimit = 5 * time.Minute
 )
 
@@ -61,9 +60,9 @@ type process struct {
 	ended chan struct{} // closed once it has ended
 }
 
-// install makes a database with the sample catalogue and starts the processes on it. psp has the flags of the simulator. The caller must
-// call remove.
-func (c *campaign) install(ctx context.Context, program string, psp ...string) (_ *installation, err error) {
+// install makes a database with the sample catalogue and starts the processes on it. An authorization has paymentTime; psp has the flags
+// of the simulator. The caller must call remove.
+func (c *campaign) install(ctx context.Context, program string, paymentTime time.Duration, psp ...string) (_ *installation, err error) {
 	i := &installation{
 		c: c, database: "chaos_" + strings.ToLower(rand.Text()[:12]), processes: map[string]*process{},
 		client: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}},
@@ -100,6 +99,7 @@ func (c *campaign) install(ctx context.Context, program string, psp ...string) (
 		"ORDERGATE_PRIMARY_URL="+i.primary, "ORDERGATE_REDIS_URL="+c.redisURL, "ORDERGATE_REDIS_PREFIX="+i.database+":",
 		"ORDERGATE_SECRET="+strings.Repeat("7", 64), "ORDERGATE_ADDR="+i.api, "ORDERGATE_PSP_URL=http://"+i.psp, "ORDERGATE_PSP_ADDR="+i.psp,
 		"ORDERGATE_PSP_DIR="+filepath.Join(i.dir, "psp"), "ORDERGATE_PAYMENT_TIMEOUT="+paymentTime.String(), "ORDERGATE_DRAIN_DELAY=0s",
+		"ORDERGATE_PSP_CALLBACK_URL=http://"+i.api+"/v1/provider-callbacks/psp", "ORDERGATE_PROVIDER_SECRET="+strings.Repeat("8", 64),
 		"ORDERGATE_PRIMARY_CONNECTIONS=16")
 	i.admin = map[string]string{"serve": addresses[2], "worker": addresses[3]}
 	if _, err = i.output(ctx, "migrate", "-sample", account); err != nil {

@@ -1,5 +1,5 @@
 // Command chaos breaks the program on purpose, as often as a promise needs it, and counts what came of it. `make chaos` gives it a
-// throw-away stack; arguments name the parts to run. It prints a table, and its exit status is 1 if a promise was broken or a part could
+// throw-away stack; arguments name the parts to run, as idempotency, or failpoints/saga. for some of the failpoints. It prints a table, and its exit status is 1 if a promise was broken or a part could
 // not run. The package's test runs each part once, small. docs/reliability.md says what each part proves.
 package main
 
@@ -51,7 +51,7 @@ type campaign struct {
 	bin                  string // folder of the programs
 	primaryURL, redisURL string // of the stack
 	progress             func(format string, a ...any)
-	name                 string
+	name, only           string     // of the part; the beginning of the cases that are run
 	mu                   sync.Mutex // of rows
 	rows                 []row
 }
@@ -99,24 +99,24 @@ func run(ctx context.Context, names []string, s size, bin string, out io.Writer,
 	if primary == "" || redis == "" {
 		return errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make chaos`")
 	}
+	chosen := map[string]string{} // part, and the beginning of its cases
 	for _, name := range names {
-		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
-			var all []string
-			for _, p := range parts {
-				all = append(all, p.name)
-			}
-			return fmt.Errorf("there is no part %q, there are %s", name, strings.Join(all, ", "))
+		name, only, _ := strings.Cut(name, "/")
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) || only != "" && name != "failpoints" {
+			return fmt.Errorf("there is no part %q, there are failpoints, some of them as failpoints/relay., idempotency and provider", name)
 		}
+		chosen[name] = only
 	}
 	var failed []error
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PART\tCASE\tCOUNTS\tVERDICT")
 	var broken []string
 	for _, p := range parts {
-		if len(names) > 0 && !slices.Contains(names, p.name) {
+		only, is := chosen[p.name]
+		if len(names) > 0 && !is {
 			continue
 		}
-		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, progress: progress, name: p.name}
+		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, progress: progress, name: p.name, only: only}
 		if err := p.run(ctx, c); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.name, err))
 			c.rows = append(c.rows, row{name: "-", counts: "could not run to its end", broken: []string{err.Error()}})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -20,7 +19,7 @@ const endWithin = 3 * time.Minute
 
 // provider places paid orders while the provider fails. Each is charged once or not at all, and ends.
 func provider(ctx context.Context, c *campaign) error {
-	i, err := c.install(ctx, ordinary, faults...)
+	i, err := c.install(ctx, ordinary, 30*time.Second, faults...)
 	if err != nil {
 		return err
 	}
@@ -140,10 +139,4 @@ func (i *installation) ledger(ctx context.Context) (map[string]*balance, error) 
 		}
 		after = *page.Next
 	}
-}
-
-// hasFaults tells whether the simulator of the program can fail.
-func (i *installation) hasFaults(ctx context.Context) bool {
-	out, err := i.output(ctx, "psp", "-h")
-	return err == nil && strings.Contains(out, "-faults")
 }
