@@ -308,16 +308,7 @@ func TestFirstFailuresOpenNoBreaker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intents := make([]Intent, calls)
-	for i := range intents {
-		intents[i] = Intent{
-			Command: Command{Operation: Authorize, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"},
-			Order:   order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, TraceID: "t", Deadline: 60, ID: ids.Mint(time.Now(), 1),
-		}
-	}
-	if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error { return Write(t.Context(), tx, intents) }); err != nil {
-		t.Fatal(err)
-	}
+	open(t, p, "pm_ok", slices.Repeat([]string{"t"}, calls)...)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { p.Run(ctx); close(ended) }()

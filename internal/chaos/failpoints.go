@@ -40,7 +40,7 @@ func failpoints(ctx context.Context, c *campaign) error {
 				return
 			}
 			defer func() {
-				if err := i.remove(); err != nil {
+				if err := i.remove(ctx); err != nil {
 					cancel(err)
 				}
 			}()
@@ -84,7 +84,7 @@ func (i *installation) killAt(ctx context.Context, p failpoint.Point) row {
 // processOf is the subcommand that passes a point: every one but those of commands is the worker's. Rows are written by both; the saga has
 // a point of its own behind it.
 func processOf(p failpoint.Point) string {
-	if strings.HasPrefix(string(p), "command.") || p == failpoint.RowsWritten {
+	if strings.HasPrefix(string(p), "command.") || strings.HasPrefix(string(p), "rows.") {
 		return "serve"
 	}
 	return "worker"

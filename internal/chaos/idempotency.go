@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
 	"net"
@@ -15,12 +16,12 @@ import (
 
 // idempotency sends requests again and again: one after another, at one instant, after an answer that was lost with its connection or with
 // its process, and while old keys are deleted. Each key has one order, and each repetition gets the same bytes.
-func idempotency(ctx context.Context, c *campaign) error {
+func idempotency(ctx context.Context, c *campaign) (err error) {
 	i, err := c.install(ctx, killable, 8*time.Second)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = i.remove() }()
+	defer func() { err = errors.Join(err, i.remove(ctx)) }()
 	for _, each := range []func(context.Context) (row, error){i.repeats, i.pairs, i.lostConnections, i.lostProcesses, i.purge} {
 		r, err := each(ctx)
 		if err != nil {
@@ -33,7 +34,7 @@ func idempotency(ctx context.Context, c *campaign) error {
 		r.broken = append(r.broken, found)
 	}
 	c.report(r)
-	return i.remove()
+	return nil
 }
 
 // create sends the nth order of a customer under its key. One in four is paid.
@@ -112,7 +113,7 @@ func (a *answers) count(ctx context.Context, i *installation, customer string, n
 func (i *installation) repeats(ctx context.Context) (r row, err error) {
 	r.name = "repetitions"
 	random := mathrand.New(mathrand.NewPCG(1, 2))
-	var sends []int
+	sends := make([]int, 0, 3*i.c.creates)
 	for n := range i.c.creates {
 		for range 1 + random.IntN(5) {
 			sends = append(sends, n)

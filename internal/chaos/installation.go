@@ -69,7 +69,7 @@ func (c *campaign) install(ctx context.Context, program string, paymentTime time
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, i.remove())
+			err = errors.Join(err, i.remove(ctx))
 		}
 	}()
 	if i.program, err = filepath.Abs(filepath.Join(c.bin, program)); err != nil {
@@ -122,11 +122,11 @@ func (c *campaign) install(ctx context.Context, program string, paymentTime time
 }
 
 // remove ends the processes and deletes all that install made.
-func (i *installation) remove() error {
+func (i *installation) remove(ctx context.Context) error {
 	for name := range i.processes {
 		i.kill(name)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	err := i.onServer(ctx, "DROP DATABASE IF EXISTS "+i.database+" WITH (FORCE)")
 	if i.dir != "" {

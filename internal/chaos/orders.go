@@ -64,10 +64,12 @@ type placed struct {
 }
 
 // scenarios are what clients do, in turn. Payments, a refusal of one, retries of one, cancellations before, during and after the
-// payment, and orders that nobody pays make every step of the saga run.
+// payment, orders that are paid later, a refund, and orders that nobody pays make every step of the saga run.
 var scenarios = []struct {
 	methodToken  string
 	wait, cancel bool
+	pay          string // another method token, for a payment of its own
+	refund       bool   // of that payment
 }{
 	{methodToken: "pm_ok"},
 	{methodToken: "pm_flaky"},
@@ -77,6 +79,8 @@ var scenarios = []struct {
 	{methodToken: "pm_declined"},
 	{cancel: true},
 	{methodToken: "pm_duplicate"},
+	{wait: true, pay: "pm_ok"},
+	{wait: true, pay: "pm_ok", refund: true},
 }
 
 // play places the nth order of a customer, and cancels it if its scenario says so. It repeats each request until it is decided.
@@ -87,6 +91,18 @@ func (i *installation) play(ctx context.Context, customer string, n int) (placed
 	p := placed{id: answer.id(), paid: s.methodToken != ""}
 	if answer.status != 202 && answer.status != 201 || p.id == "" {
 		return p, fmt.Errorf("order %s: %v", key, answer)
+	}
+	if s.pay != "" {
+		answer = i.insist(ctx, "POST", "/v1/orders/"+p.id+"/payments", key+"-pay", fmt.Sprintf(`{"method_token":"%s"}`, s.pay), true)
+		p.paid = answer.status == 202 || answer.status == 201
+		if !p.paid && answer.status/100 != 4 { // 4xx: it is not reserved, or the payment was refused
+			return p, fmt.Errorf("pay %s: %v", p.id, answer)
+		}
+	}
+	if s.refund && answer.status == 201 {
+		if answer = i.insist(ctx, "POST", "/v1/payments/"+answer.id()+"/refunds", key+"-refund", "{}", true); answer.status/100 != 2 {
+			return p, fmt.Errorf("refund a payment of %s: %v", p.id, answer)
+		}
 	}
 	if s.cancel {
 		answer = i.insist(ctx, "POST", "/v1/orders/"+p.id+"/cancel", key+"-cancel", "", s.wait)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -18,12 +19,12 @@ var faults = []string{
 const endWithin = 3 * time.Minute
 
 // provider places paid orders while the provider fails. Each is charged once or not at all, and ends.
-func provider(ctx context.Context, c *campaign) error {
+func provider(ctx context.Context, c *campaign) (err error) {
 	i, err := c.install(ctx, ordinary, 30*time.Second, faults...)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = i.remove() }()
+	defer func() { err = errors.Join(err, i.remove(ctx)) }()
 	r, err := i.charges(ctx)
 	if err != nil {
 		return err
@@ -32,7 +33,7 @@ func provider(ctx context.Context, c *campaign) error {
 		r.broken = append(r.broken, found)
 	}
 	c.report(r)
-	return i.remove()
+	return nil
 }
 
 // twicePaid counts orders with several payments.
@@ -112,10 +113,14 @@ func (i *installation) ledger(ctx context.Context) (map[string]*balance, error) 
 		}
 		var page struct {
 			Data []struct {
-				Payment, Kind, Status string
-				Amount                struct{ Amount int64 }
-			}
-			Next *int64
+				Payment string `json:"payment"`
+				Kind    string `json:"kind"`
+				Status  string `json:"status"`
+				Amount  struct {
+					Amount int64 `json:"amount"`
+				} `json:"amount"`
+			} `json:"data"`
+			Next *int64 `json:"next"`
 		}
 		err = json.NewDecoder(res.Body).Decode(&page)
 		_ = res.Body.Close()
