@@ -16,6 +16,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
@@ -68,6 +69,7 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 	}
 	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span}
 	c.executeAll(ctx, []*call{one})
+	failpoint.Hit(failpoint.CommandAnswered)
 	return one.result, one.err
 }
 
@@ -154,6 +156,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
 		})
 		if txErr == nil {
+			failpoint.Hit(failpoint.CommandCommitted)
 			b.lsn = position(ctx, conn, &b.rows)
 		}
 		return txErr
@@ -185,7 +188,9 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 			one.result.Rev = p.Rev
 		}
 	}
+	failpoint.Hit(failpoint.CommandPositioned)
 	c.afterCommit(ctx, &b.rows, b.lsn)
+	failpoint.Hit(failpoint.CommandWrittenThrough)
 	if len(b.rows.payments.Calls) > 0 {
 		c.cfg.WakePayments()
 	}
@@ -279,6 +284,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if err = resolveKeys(ctx, tx, b.calls); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CommandKeysResolved)
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
 	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
 		return err
@@ -294,6 +300,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CommandRowsLocked)
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
 		b.blocked = slices.DeleteFunc(slices.Clone(b.undecided), func(one *call) bool { return l.has(one.needs) })
 		b.undecided = slices.DeleteFunc(b.undecided, func(one *call) bool { return !l.has(one.needs) })
@@ -305,6 +312,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
+	failpoint.Hit(failpoint.CommandDecided)
 	return b.rows.write(ctx, tx)
 }
 

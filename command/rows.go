@@ -17,6 +17,7 @@ import (
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
@@ -102,6 +103,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.RowsContextsWritten)
 	var placed, changed, addresses, noAddresses, numbered []*orderChange
 	var redeemed []coupons.Redemption
 	var released []order.Ref
@@ -188,6 +190,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("write batch: %w", err)
 	}
+	failpoint.Hit(failpoint.RowsWritten)
 	return nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 )
@@ -110,7 +111,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return sub.failure(fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags)))
 	}
 	cfg, err := ReadConfig(os.Environ(), defaults[sub.name])
-	if err = errors.Join(err, Check(cfg, sub.name)); err == nil {
+	if err = errors.Join(err, Check(cfg, sub.name), failpoint.Arm(cfg.Failpoints)); err == nil {
 		err = run(ctx, process{cfg, positional, stdin, stdout, stderr})
 	}
 	err = sub.failure(err)

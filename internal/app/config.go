@@ -42,6 +42,7 @@ type Config struct {
 	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
 	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
+	Failpoints     string        `env:"ORDERGATE_FAILPOINTS"`                             // where it fails on purpose, if it is built to
 }
 
 // ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.

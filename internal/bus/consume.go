@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
@@ -265,17 +266,20 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	if err == nil {
 		err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) (err error) {
 			outcomes, after, err = c.apply(ctx, tx, batch, cause, skipLocked)
+			failpoint.Hit(failpoint.ConsumerEffectWritten)
 			return err
 		})
 	}
 	if err != nil {
 		return slices.Repeat([]string{nacked}, len(batch)), err
 	}
+	failpoint.Hit(failpoint.ConsumerCommitted)
 	if after != nil { // a panic there cannot take the COMMIT back
 		if err := panics.Catch(func() error { after(); return nil }); err != nil {
 			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Error(err))
 		}
 	}
+	failpoint.Hit(failpoint.ConsumerDone)
 	return outcomes, nil
 }
 
@@ -292,6 +296,7 @@ func (c *Consumer) apply(
 	if err != nil {
 		return nil, nil, err
 	}
+	failpoint.Hit(failpoint.ConsumerInboxWritten)
 	var msgs []Message
 	for _, m := range batch {
 		reason := cause
