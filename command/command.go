@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
@@ -40,6 +41,9 @@ type Config struct {
 	Now          func() time.Time
 	WriteThrough func(context.Context, []Committed) // may be nil; does not panic: the COMMIT stands
 	Wake         func()                             // tells the relay that the outbox has rows
+	WakePayments func()                             // tells the payment context that a call is due
+	ProviderOpen func() bool                        // tells that the provider's breaker refuses calls
+	Deadline     time.Duration                      // of an authorization
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil
 }
@@ -157,5 +161,6 @@ type operation interface {
 type effect struct {
 	orders    []*orderChange
 	shipments []*shipmentChange
+	payments  payment.Changes
 	result    Result
 }

@@ -186,6 +186,9 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 		}
 	}
 	c.afterCommit(ctx, &b.rows, b.lsn)
+	if len(b.rows.payments.Calls) > 0 {
+		c.cfg.WakePayments()
+	}
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
@@ -318,6 +321,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
 	b.rows.shipments = append(b.rows.shipments, one.shipments...)
+	b.rows.payments.Add(one.payments)
 	if one.Key != "" {
 		b.rows.store(one, one.result)
 	}

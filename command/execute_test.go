@@ -33,6 +33,7 @@ import (
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 	"github.com/ordergate/ordergate/sql"
 )
 
@@ -153,13 +154,10 @@ func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
 	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
-		if err := payment.Write(b.t.Context(), tx, []payment.Intent{{
-			Command: payment.Command{Operation: payment.Authorize, Attempt: 1, Amount: order.Money{Amount: 100, Currency: "EUR"}}, Order: o, ID: p.ID,
-		}}); err != nil {
-			return err
-		}
-		_, err := tx.Exec(b.t.Context(), "UPDATE payments SET status = 'captured'")
-		return err
+		rec := Envelope{Owner: alice}.recorder(testIDs, time.Now())
+		opened, changes := payment.Start(o, p.ID, 1, order.Money{Amount: 100, Currency: "EUR"}, "pm_ok", time.Minute, rec)
+		changes.Events = append(changes.Events, opened.Record(rec, pay.Captured{}))
+		return changes.Write(b.t.Context(), tx)
 	}); err != nil {
 		b.t.Fatal(err)
 	}
@@ -196,7 +194,7 @@ func ends(calls []*call) string {
 	return strings.Join(all, ", ")
 }
 
-// annotate is an operation that reads a payment and records an event in its order.
+// annotate is an operation that looks at a payment and records an event of its order.
 type annotate struct {
 	payment, order order.Ref
 }
@@ -755,7 +753,9 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	run := func() (placed, awaited Result) {
 		one := raced.call("placeOrder", raced.place("A"), fmt.Sprint("raced-", rivals))
 		raced.executeAll(t.Context(), []*call{one})
-		awaited = raced.await(t.Context(), alice, one.result, time.Second, 201, func(*order.Order) bool { return true })
+		awaited = raced.await(t.Context(), one.result, time.Second, func(ctx context.Context) (Result, bool, error) {
+			return raced.decidedOrder(ctx, alice, one.result, 201, func(*order.Order) bool { return true })
+		})
 		reply := outbox.New(inventory.TopicReplies, inventory.ReserveRefused, order.Ref{Owner: alice, ID: one.result.OrderID},
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
 		payload, _ := json.Marshal(reply.Envelope)

@@ -1,7 +1,10 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -22,20 +26,36 @@ import (
 type needs struct {
 	products  []order.Item // to be sold
 	catalogue []order.Item // to be changed
+	numbers   []number
 	payments  []order.Ref
 	orders    []order.Ref // with their saga's steps
 	// shipments are read once their orders, which are needed, too, are locked: that lock is theirs.
 	shipments []order.Ref
+	coupons   []coupons.Item
 	stock     []order.Item
+}
+
+// number is a merchant's own number of an order, its reference.
+type number struct {
+	order.Owner
+	reference string
+}
+
+// lockID identifies the advisory lock of a number that no order may have yet.
+func (n number) lockID() int64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference))
+	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
 	n.catalogue = append(n.catalogue, o.catalogue...)
+	n.numbers = append(n.numbers, o.numbers...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
 	n.shipments = append(n.shipments, o.shipments...)
+	n.coupons = append(n.coupons, o.coupons...)
 	n.stock = append(n.stock, o.stock...)
 }
 
@@ -44,13 +64,16 @@ func (n *needs) add(o needs) {
 type loaded struct {
 	products  map[order.Item]*order.Product
 	catalogue catalogue.Products
-	payments  map[order.Ref]*payment.Row
+	numbers   map[number]order.ID // the zero id: no order has it
+	payments  map[order.Ref]payment.Locked
 	orders    map[order.Ref]*orderChange
 	shipments map[order.Ref]*shipmentChange
+	coupons   coupons.Coupons
 	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: products, payments, orders, stock, each sorted, which is the one order of locks. With
+// load locks and reads everything that a batch needs: products, numbers, payments, orders, coupons, stock, each sorted, which is the one
+// order of locks. Coupons come after orders, because only an order that ends says which coupon it frees. With
 // onlyFree it does not wait: rows that another transaction holds are left out.
 func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
 	l := &loaded{}
@@ -62,6 +85,11 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	}
 	if len(n.catalogue) > 0 {
 		if l.catalogue, err = catalogue.Lock(ctx, tx, n.catalogue, onlyFree); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.numbers) > 0 {
+		if l.numbers, err = lockNumbers(ctx, tx, n.numbers, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -77,6 +105,11 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	}
 	if len(n.shipments) > 0 {
 		if l.shipments, err = readShipments(ctx, tx, n.shipments); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.coupons) > 0 {
+		if l.coupons, err = coupons.Lock(ctx, tx, n.coupons, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +148,8 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	return hasAll(l.catalogue, n.catalogue) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
+	return hasAll(l.catalogue, n.catalogue) && hasAll(l.numbers, n.numbers) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) &&
+		hasAll(l.coupons, n.coupons) && hasAll(l.stock, n.stock)
 }
 
 func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
@@ -125,6 +159,42 @@ func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
 		}
 	}
 	return true
+}
+
+// lockNumbers locks numbers that orders have or are to have, in the order of their locks, and finds the orders that have them.
+func lockNumbers(ctx context.Context, tx pgx.Tx, numbers []number, onlyFree bool) (map[number]order.ID, error) {
+	slices.SortFunc(numbers, func(a, b number) int { return cmp.Compare(a.lockID(), b.lockID()) })
+	q, hashes, free := ordersdb.New(tx), pg.Column(numbers, number.lockID), numbers
+	if onlyFree {
+		locked, err := q.TryLockKeys(ctx, hashes)
+		if err != nil {
+			return nil, fmt.Errorf("lock references: %w", err)
+		}
+		free = nil
+		for i, n := range numbers {
+			if locked[i] {
+				free = append(free, n)
+			}
+		}
+	} else if err := q.LockKeys(ctx, hashes); err != nil {
+		return nil, fmt.Errorf("lock references: %w", err)
+	}
+	found := make(map[number]order.ID, len(free))
+	for _, n := range free {
+		found[n] = order.ID{}
+	}
+	rows, err := q.FindReferences(ctx, ordersdb.FindReferencesParams{
+		Accounts: pg.Column(free, func(n number) int32 { return n.Account }),
+		Modes:    pg.Column(free, func(n number) string { return n.Mode }),
+		Refs:     pg.Column(free, func(n number) string { return n.reference }),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find references: %w", err)
+	}
+	for _, r := range rows {
+		found[number{order.Owner{Account: r.Account, Mode: r.Mode}, r.Reference}] = order.ID(r.OrderID)
+	}
+	return found, nil
 }
 
 func refParams(refs []order.Ref) ordersdb.LockOrdersParams {

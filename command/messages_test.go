@@ -23,12 +23,12 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	const golden = "testdata/messages.golden"
 	now := time.Date(2026, 11, 26, 12, 0, 0, 120_000_000, time.UTC)
 	id := func(n byte) order.ID { return order.ID{0: 0x01, 1: 0x9a, 6: 0x70, 8: 0x80, 15: n} }
-	o := &order.Order{ID: id(1), Total: order.Money{Amount: 3998, Currency: "EUR"}, Lines: []order.Line{{SKU: "LAMP-0001", Quantity: 2}}}
+	o := &order.Order{ID: id(1), Amounts: order.Amounts{Total: order.Money{Amount: 3998, Currency: "EUR"}}, Lines: []order.Line{{SKU: "LAMP-0001", Quantity: 2}}}
 	c := &orderChange{owner: alice, order: o, rev: 7}
 	cause := outbox.Cause{ID: id(2), TraceID: "trace-1", Now: now}
 	var messages []outbox.Message
 	for _, k := range stepTable {
-		topic, messageType, data := k.command(o, &step{name: k.name, attempt: 1, input: "pm_ok"})
+		topic, messageType, data := k.command(o, &step{name: k.name, attempt: 1, input: "pm_ok"}, order.Recorder{NewID: func() order.ID { return id(4) }})
 		messages = append(messages, outbox.New(topic, messageType, c.ref(), cause, data))
 	}
 	expires := rfc3339.New(now.Add(time.Minute))
@@ -43,6 +43,7 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	}
 	reply(payment.TopicReplies, payment.Succeeded, payment.Reply{Operation: payment.Authorize, Attempt: 1})
 	reply(payment.TopicReplies, payment.Failed, payment.Reply{Operation: payment.Authorize, Attempt: 1, Code: "PAY_007", DeclineReason: "insufficient_funds"})
+	reply(payment.TopicReplies, payment.Refunded, payment.RefundNote{RefundID: id(5).Format(order.PrefixRefund), Amount: o.Total})
 	messages = append(messages, c.changed(order.Event{ID: id(3), Type: "order.created", Version: 1, At: now, Cause: order.Cause{TraceID: "trace-1"}}))
 
 	var text bytes.Buffer

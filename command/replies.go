@@ -89,8 +89,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 }
 
 // resolve makes a step definite if it is in flight and tells whether it was.
-func (c *orderChange) resolve(name string, attempt int32, code string, rec order.Recorder) bool {
-	st := c.steps.find(name, attempt)
+func resolve(st *step, code string, rec order.Recorder) bool {
 	if st == nil || st.status != statusRunning {
 		return false
 	}
@@ -120,7 +119,7 @@ func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 		return false, err
 	}
 	if e.Type == inventory.Expired {
-		expired := c.steps.is(stepReserve, r.Attempt, statusDone) && !c.steps.is(stepConfirm, r.Attempt, statusDone)
+		expired := c.steps.is(stepReserve, r.Attempt, statusDone) && !c.steps.done(stepConfirm)
 		if expired {
 			c.steps.find(stepReserve, r.Attempt).finish(statusFailed, string(errcode.INV003), rec.Now)
 		}
@@ -130,7 +129,7 @@ func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 	if !ok || e.Type == inventory.Reserved && r.ExpiresAt == nil {
 		return false, fmt.Errorf("unknown reply %q", e.Type)
 	}
-	if !c.resolve(outcome.step, r.Attempt, string(outcome.code), rec) {
+	if !resolve(c.steps.running(outcome.step), string(outcome.code), rec) { // of whatever attempt: they share the reservation
 		return false, nil
 	}
 	switch e.Type {
@@ -143,6 +142,14 @@ func applyStockReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 }
 
 func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (bool, error) {
+	if e.Type == payment.Refunded {
+		var note payment.RefundNote
+		if err := e.Decode(&note); err != nil {
+			return false, err
+		}
+		c.record(rec, order.Refunded{RefundID: note.RefundID, Amount: note.Amount})
+		return true, nil
+	}
 	var r payment.Reply
 	if err := e.Decode(&r); err != nil {
 		return false, err
@@ -155,7 +162,7 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 	default:
 		return false, fmt.Errorf("%s of unknown operation %q", e.Type, r.Operation)
 	}
-	if !c.resolve(string(r.Operation), r.Attempt, r.Code, rec) {
+	if !resolve(c.steps.find(string(r.Operation), r.Attempt), r.Code, rec) {
 		return false, nil
 	}
 	switch {
@@ -167,8 +174,6 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 		c.record(rec, order.Paid{Amount: c.order.Total})
 	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
-	case r.Operation == payment.Refund:
-		c.record(rec, order.Refunded{Amount: c.order.Total})
 	}
 	return true, nil
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/outbox"
@@ -56,9 +59,12 @@ func (c *orderChange) accepted() (effect, error) {
 		return effect{}, err
 	}
 	id := c.order.ID
-	return effect{orders: []*orderChange{c}, result: Result{
-		Status: 202, ContentType: "application/json", Location: "/v1/orders/" + id.Format(order.PrefixOrder), Body: body, OrderID: id,
-	}}, nil
+	return effect{orders: []*orderChange{c}, result: accepted(body, "/v1/orders/"+id.Format(order.PrefixOrder), id)}, nil
+}
+
+// accepted is the result of a command that the saga of an order goes on with.
+func accepted(body view.Body, location string, of order.ID) Result {
+	return Result{Status: 202, ContentType: "application/json", Location: location, Body: body, OrderID: of}
 }
 
 // rows are the writes of one transaction.
@@ -66,6 +72,7 @@ type rows struct {
 	orders    []*orderChange
 	shipments []*shipmentChange
 	products  catalogue.Products
+	payments  payment.Changes
 	stock     inventory.Stock
 	results   []resultRow
 	knownAt   uint64 // position in the log under the locks
@@ -78,20 +85,26 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and more for products and stock: the log's position under the locks, then all rows at once.
+// write sends everything in two round trips, and some more for products, payments and stock: the log's position under the locks, then all
+// rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
 	if err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
 	r.knownAt = uint64(lsn)
+	if err = r.payments.Write(ctx, tx); err != nil {
+		return err
+	}
 	if err = r.products.Write(ctx, tx); err != nil {
 		return err
 	}
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
 	}
-	var placed, changed, addresses, noAddresses []*orderChange
+	var placed, changed, addresses, noAddresses, numbered []*orderChange
+	var redeemed []coupons.Redemption
+	var released []order.Ref
 	var orderEvents []eventRow
 	var newSteps, movedSteps []stepRow
 	var messages []outbox.Message
@@ -100,9 +113,18 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		case c.baseVersion == 0:
 			c.rev = 1
 			placed = append(placed, c)
+			if c.order.Reference != "" {
+				numbered = append(numbered, c)
+			}
+			if code := c.order.CouponCode; code != "" {
+				redeemed = append(redeemed, coupons.Redemption{Ref: c.ref(), Code: string(code), CustomerRef: c.order.CustomerRef})
+			}
 		case len(c.events) > 0:
 			c.rev++
 			changed = append(changed, c)
+			if c.order.CouponCode != "" && (c.order.Status == order.StatusRejected || c.order.Status == order.StatusCancelled) {
+				released = append(released, c.ref())
+			}
 		}
 		switch {
 		case c.address != nil && (c.baseVersion == 0 || c.moved):
@@ -124,8 +146,11 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		}
 		messages = append(messages, c.messages...)
 	}
+	if err = cmp.Or(coupons.Redeem(ctx, tx, redeemed), coupons.Release(ctx, tx, released)); err != nil {
+		return err
+	}
 	var shipped, moved []*shipmentChange
-	var shipmentEvents []events.Event
+	var shipmentEvents []order.ResourceEvent
 	for _, c := range r.shipments {
 		if c.baseVersion == 0 {
 			shipped = append(shipped, c)
@@ -142,6 +167,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(noAddresses), func() error {
 		return q.DeleteAddresses(ctx, ordersdb.DeleteAddressesParams(refParams(pg.Column(noAddresses, (*orderChange).ref))))
 	})
+	p.add(len(numbered), func() error { return insertReferences(ctx, q, numbered) })
 	p.add(len(changed), func() error {
 		err := updateOrders(ctx, q, changed)
 		p.count(&updated)
@@ -218,6 +244,15 @@ func putAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChan
 	})
 }
 
+func insertReferences(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	return q.InsertReferences(ctx, ordersdb.InsertReferencesParams{
+		Accounts: pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
+		Modes:    pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
+		Refs:     pg.Column(changes, func(c *orderChange) string { return string(c.order.Reference) }),
+		OrderIds: pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
+	})
+}
+
 // eventRow is one row of order_events.
 type eventRow struct {
 	*orderChange
@@ -248,14 +283,15 @@ func insertEvents(ctx context.Context, q *ordersdb.Queries, rows []eventRow) err
 type shipmentChange struct {
 	owner       order.Owner
 	shipment    *order.Shipment // after the events
-	events      []events.Event
+	events      []order.ResourceEvent
 	baseVersion int64 // the version that was decided on; 0 for a new shipment
 }
 
 // record makes the next event of the shipment and applies it.
 func (c *shipmentChange) record(rec order.Recorder, eventType string, data any) error {
-	head := events.Head{Version: c.shipment.Version, Hash: c.shipment.HeadHash}
-	e := head.Next(events.Resource{Owner: c.owner, Kind: events.Shipment, ID: c.shipment.ID.Format(order.PrefixShipment)}, rec, eventType, order.SchemaVersion, data)
+	head := order.Head{Version: c.shipment.Version, Hash: c.shipment.HeadHash}
+	resource := order.Resource{Owner: c.owner, Kind: order.KindShipment, ID: c.shipment.ID.Format(order.PrefixShipment)}
+	e := head.Next(resource, rec, eventType, order.ShipmentSchema, data)
 	c.events = append(c.events, e)
 	return c.shipment.Apply(e.Event)
 }

@@ -10,8 +10,8 @@ import (
 // advance decides what an order's saga does next and puts it into the change: it looks at nothing but the order and its steps,
 // so that it can be asked again after every reply.
 //
-// While a step is in flight it waits. Forward, it starts the next pending step; when all are done the order is confirmed. If the
-// client asked to cancel, or a step failed, it compensates: pending steps are skipped and done ones taken back in the order of the
+// While a step is in flight it waits. Forward, it starts the next pending step; when the payment is captured the order is confirmed. A
+// declined payment of an order that was placed without one leaves it reserved: another card may follow. If the client asked to cancel, or a step failed, it compensates: pending steps are skipped and done ones taken back in the order of the
 // table; then the order is cancelled if the client asked for it, else rejected: with what was refused, or because its reservation
 // ran out.
 func advance(c *orderChange, rec order.Recorder) {
@@ -20,8 +20,9 @@ func advance(c *orderChange, rec order.Recorder) {
 		return
 	}
 	failed := c.steps.failed()
-	compensating := o.CancelRequestedAt != nil || failed != nil
-	if compensating {
+	declined := failed != nil && failed.name == stepAuth && !o.WithPayment
+	compensating := o.CancelRequestedAt != nil || failed != nil && !declined
+	if compensating || declined {
 		for _, st := range c.steps {
 			if st.status == statusPending && st.forward() {
 				st.finish(statusSkipped, "", rec.Now)
@@ -33,7 +34,7 @@ func advance(c *orderChange, rec order.Recorder) {
 	case !compensating:
 		if next := slices.IndexFunc(c.steps, func(st *step) bool { return st.status == statusPending }); next >= 0 {
 			c.start(c.steps[next], rec)
-		} else if o.WithPayment && o.Status != order.StatusConfirmed {
+		} else if c.steps.done(stepCapture) && o.Status == order.StatusReserved {
 			c.record(rec, order.Confirmed{})
 		}
 	default:
@@ -54,7 +55,7 @@ func advance(c *orderChange, rec order.Recorder) {
 
 // start sends a step's command.
 func (c *orderChange) start(st *step, rec order.Recorder) {
-	topic, messageType, data := kindOf(st.name).command(c.order, st)
+	topic, messageType, data := kindOf(st.name).command(c.order, st, rec)
 	cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}
 	c.messages = append(c.messages, outbox.New(topic, messageType, c.ref(), cause, data))
 	st.set(statusRunning, "")

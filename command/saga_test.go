@@ -151,6 +151,10 @@ func TestEverySagaEnds(t *testing.T) {
 					w.authorized--
 				case payment.Refund:
 					w.refunded++
+					refunded := outbox.New("", payment.Refunded, ch.ref(), outbox.Cause{Now: now}, payment.RefundNote{Amount: o.Total}).Envelope
+					if _, err := applyPaymentReply(ch, refunded, rec); err != nil {
+						fail("%v", err)
+					}
 				}
 				w.path = append(w.path, string(cmd.Operation)+" "+r.Code)
 				reply := payment.Succeeded

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ordergate/ordergate/command/inventory"
@@ -37,7 +38,7 @@ type stepKind struct {
 }
 
 // stepCommand is the message that starts a step: its topic, type and data.
-type stepCommand func(o *order.Order, st *step) (topic, messageType string, data any)
+type stepCommand func(o *order.Order, st *step, rec order.Recorder) (topic, messageType string, data any)
 
 // stepTable has every step: those that go forward in the order in which they are taken, confirm_stock is the pivot; then those that
 // take back, in the order in which they do.
@@ -60,9 +61,12 @@ func kindOf(name string) stepKind {
 	return stepKind{name: name}
 }
 
+// reservation is the attempt to reserve stock of every order: another card does not reserve again.
+const reservation = 1
+
 func stockCommand(messageType string) stepCommand {
-	return func(o *order.Order, st *step) (string, string, any) {
-		c := inventory.Command{Attempt: st.attempt}
+	return func(o *order.Order, _ *step, _ order.Recorder) (string, string, any) {
+		c := inventory.Command{Attempt: reservation}
 		if messageType == inventory.Reserve {
 			for _, l := range o.Lines {
 				c.Lines = append(c.Lines, inventory.Line{SKU: l.SKU, Quantity: l.Quantity})
@@ -73,8 +77,12 @@ func stockCommand(messageType string) stepCommand {
 }
 
 func paymentCommand(op payment.Operation) stepCommand {
-	return func(o *order.Order, st *step) (string, string, any) {
-		return payment.TopicCommands, payment.Requested, payment.Command{Operation: op, Attempt: st.attempt, Amount: o.Total, MethodToken: st.input}
+	return func(o *order.Order, st *step, rec order.Recorder) (string, string, any) {
+		c := payment.Command{Operation: op, Attempt: st.attempt, Amount: o.Total, MethodToken: st.input}
+		if op == payment.Authorize {
+			c.PaymentID = rec.NewID().Format(order.PrefixPayment)
+		}
+		return payment.TopicCommands, payment.Requested, c
 	}
 }
 
@@ -116,6 +124,24 @@ func newSteps(o *order.Order, methodToken string) steps {
 	return s
 }
 
+// planPayment plans the steps of another payment. Its authorization is running, because the caller makes its call due.
+func (s *steps) planPayment(now time.Time) (attempt int32) {
+	attempt = 1
+	for _, st := range *s {
+		if st.name == stepAuth {
+			attempt = max(attempt, st.attempt+1)
+		}
+	}
+	for _, k := range stepTable {
+		if k.undoes == "" && k.name != stepReserve {
+			if st := s.plan(k.name, attempt); k.name == stepAuth {
+				st.status, st.started = statusRunning, now
+			}
+		}
+	}
+	return attempt
+}
+
 func (s *steps) plan(name string, attempt int32) *step {
 	st := &step{name: name, attempt: attempt, status: statusPending, moved: true}
 	*s = append(*s, st)
@@ -136,6 +162,21 @@ func (s *steps) find(name string, attempt int32) *step {
 func (s *steps) is(name string, attempt int32, status string) bool {
 	st := s.find(name, attempt)
 	return st != nil && st.status == status
+}
+
+// done tells whether an attempt of the step is done.
+func (s *steps) done(name string) bool {
+	return slices.ContainsFunc(*s, func(st *step) bool { return st.name == name && st.status == statusDone })
+}
+
+// running returns the attempt of the step that is in flight, or nil: there is one at most.
+func (s *steps) running(name string) *step {
+	for _, st := range *s {
+		if st.name == name && st.status == statusRunning {
+			return st
+		}
+	}
+	return nil
 }
 
 // inFlight tells whether an attempt of the step, or of any for the empty name, was started and is not definite.

@@ -53,17 +53,21 @@ func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
 
 // AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
 // the 202 back. The 201 shows the order at the version that decided it, so that its bytes are always the same.
-func (c *Commands) AwaitPlaced(ctx context.Context, owner order.Owner, r Result, within time.Duration) Result {
-	return c.await(ctx, owner, r, within, 201, (*order.Order).Decided)
+func (c *Commands) AwaitPlaced(ctx context.Context, e Envelope, r Result, within time.Duration) Result {
+	return c.await(ctx, r, within, func(ctx context.Context) (Result, bool, error) {
+		return c.decidedOrder(ctx, e.Owner, r, 201, (*order.Order).Decided)
+	})
 }
 
 // AwaitCancelled turns the 202 of a cancellation into 200 as soon as the order is final.
-func (c *Commands) AwaitCancelled(ctx context.Context, owner order.Owner, r Result, within time.Duration) Result {
-	return c.await(ctx, owner, r, within, 200, func(o *order.Order) bool { return o.Status.Final() })
+func (c *Commands) AwaitCancelled(ctx context.Context, e Envelope, r Result, within time.Duration) Result {
+	return c.await(ctx, r, within, func(ctx context.Context) (Result, bool, error) {
+		return c.decidedOrder(ctx, e.Owner, r, 200, func(o *order.Order) bool { return o.Status.Final() })
+	})
 }
 
 // await polls outside the budget and the bulkhead; an error of the database only means that the answer stays 202.
-func (c *Commands) await(ctx context.Context, owner order.Owner, r Result, within time.Duration, status int, decided func(*order.Order) bool) Result {
+func (c *Commands) await(ctx context.Context, r Result, within time.Duration, decided func(context.Context) (Result, bool, error)) Result {
 	if r.Status != 202 || within <= 0 {
 		return r
 	}
@@ -73,8 +77,7 @@ func (c *Commands) await(ctx context.Context, owner order.Owner, r Result, withi
 	defer leave()
 	for {
 		result, ok := r, false
-		_ = c.lookUp(ctx, func() error { result, ok = c.decidedResult(ctx, owner, r, status, decided); return nil })
-		if ok {
+		if err := c.lookUp(ctx, func() (err error) { result, ok, err = decided(ctx); return err }); ok && err == nil {
 			return result
 		}
 		select {
@@ -97,32 +100,38 @@ func (c *Commands) lookUp(ctx context.Context, f func() error) error {
 	}
 }
 
-func (c *Commands) decidedResult(ctx context.Context, owner order.Owner, r Result, status int, decided func(*order.Order) bool) (Result, bool) {
+// decidedOrder is the result with the order at its first state that decided accepts, if it has reached one.
+func (c *Commands) decidedOrder(ctx context.Context, owner order.Owner, r Result, status int, decided func(*order.Order) bool) (Result, bool, error) {
 	q := ordersdb.New(c.cfg.Pool)
-	id := uuid.UUID(r.OrderID)
-	row, err := q.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: owner.Account, Mode: owner.Mode, ID: id})
-	if err != nil {
-		return r, false
-	}
-	if now, err := order.Restore(r.OrderID, row.Version, row.HeadHash, row.State); err != nil || !decided(now) {
-		return r, false
+	o, row, err := orderNow(ctx, q, order.Ref{Owner: owner, ID: r.OrderID})
+	if err != nil || !decided(o) {
+		return r, false, err
 	}
 	events, err := readEvents(ctx, q, owner, r.OrderID)
 	if err != nil {
-		return r, false
+		return r, false, err
 	}
-	o, err := order.Fold(r.OrderID, events, decided)
-	if err != nil {
-		return r, false
+	if o, err = order.Fold(r.OrderID, events, decided); err != nil {
+		return r, false, err
 	}
 	body, err := view.OrderBody(o, row.Address)
 	if err != nil {
-		return r, false
+		return r, false, err
 	}
 	seen := &orderChange{owner: owner, order: o, rev: row.Rev}
 	r.Status, r.Body, r.Rev, r.LSN = status, body, row.Rev, position(ctx, c.cfg.Pool, &rows{orders: []*orderChange{seen}})
 	if seen.superseded {
 		r.Rev = 0
 	}
-	return r, true
+	return r, true, nil
+}
+
+// orderNow is an order as it stands on the primary, with its row.
+func orderNow(ctx context.Context, q *ordersdb.Queries, ref order.Ref) (*order.Order, ordersdb.GetOrderStateRow, error) {
+	row, err := q.GetOrderState(ctx, ordersdb.GetOrderStateParams{Account: ref.Account, Mode: ref.Mode, ID: uuid.UUID(ref.ID)})
+	if err != nil {
+		return nil, row, err
+	}
+	o, err := order.Restore(ref.ID, row.Version, row.HeadHash, row.State)
+	return o, row, err
 }

@@ -249,8 +249,8 @@ func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
 	}
 	if c.body != nil {
 		all["Content-Type"] = "application/json"
-		if op != nil && op.method == http.MethodPatch {
-			all["Content-Type"] = "application/merge-patch+json"
+		if op != nil {
+			all["Content-Type"] = strings.Join(sortedKeys(op.at("requestBody", "content").children()), "") // it has one
 		}
 	}
 	if c.deferred {

@@ -22,6 +22,7 @@ type fixtures struct {
 	placed    []string // ids in the order of placing, all under the run's customer_ref
 	confirmed *placed
 	declined  *placed
+	product   *created
 }
 
 // placed is an order that the suite placed.

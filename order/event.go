@@ -13,9 +13,6 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// SchemaVersion is the version of the payloads below. A change that older readers cannot decode raises it.
-const SchemaVersion = 1
-
 // Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
 // hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
@@ -41,10 +38,11 @@ type Cause struct {
 type (
 	// Created opens an order; its lines carry the prices of that moment.
 	Created struct {
-		Currency    string            `json:"currency"`
-		CustomerRef string            `json:"customer_ref"`
-		Lines       []Line            `json:"lines"`
-		Total       Money             `json:"total"`
+		Currency    string `json:"currency"`
+		CustomerRef string `json:"customer_ref"`
+		Reference   Text   `json:"reference"`
+		Lines       []Line `json:"lines"`
+		Amounts
 		WithPayment bool              `json:"with_payment"`
 		Metadata    map[string]string `json:"metadata"`
 	}
@@ -77,9 +75,10 @@ type (
 	CancelRequested struct {
 		Reason Text `json:"reason"`
 	}
-	// Refunded says that the amount is refunded.
+	// Refunded says that the amount is given back.
 	Refunded struct {
-		Amount Money `json:"amount"`
+		RefundID string `json:"refund_id"`
+		Amount   Money  `json:"amount"`
 	}
 	// Shipped says that pieces of the order went on their way in a shipment.
 	Shipped struct {
@@ -153,7 +152,11 @@ func (e Event) data() (Data, error) {
 	if !ok || e.Payload == nil {
 		return nil, fmt.Errorf("version %d: unknown event type %q", e.Version, e.Type)
 	}
-	d, err := decode(e.Payload)
+	payload, _, err := e.Current()
+	if err != nil {
+		return nil, err
+	}
+	d, err := decode(payload)
 	if err != nil {
 		return nil, fmt.Errorf("version %d: %s: %w", e.Version, e.Type, err)
 	}
@@ -164,7 +167,7 @@ func (Created) eventType() string { return "order.created" }
 
 func (d Created) apply(o *Order, at rfc3339.Time) {
 	o.Status, o.PaymentStatus, o.FulfillmentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, FulfillmentStatusUnfulfilled, at
-	o.Currency, o.CustomerRef, o.Lines, o.Total = d.Currency, d.CustomerRef, slices.Clone(d.Lines), d.Total
+	o.Currency, o.CustomerRef, o.Reference, o.Lines, o.Amounts = d.Currency, d.CustomerRef, d.Reference, slices.Clone(d.Lines), d.Amounts
 	o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
 }
 
@@ -173,6 +176,9 @@ func (Updated) eventType() string { return "order.updated" }
 func (d Updated) apply(o *Order, _ rfc3339.Time) {
 	if d.PaymentStatus != "" {
 		o.PaymentStatus = d.PaymentStatus
+	}
+	if d.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = nil // of an earlier card
 	}
 	if d.Metadata != nil {
 		o.Metadata = d.Metadata
@@ -193,8 +199,12 @@ func (d StockRejected) apply(o *Order, _ rfc3339.Time) {
 
 func (PaymentFailed) eventType() string { return "order.payment_failed" }
 
+// An order that was placed without payment waits for another card, unless the capture was refused.
 func (d PaymentFailed) apply(o *Order, _ rfc3339.Time) {
-	o.PaymentStatus, o.Failure = PaymentStatusFailed, &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	if o.WithPayment || o.PaymentStatus == PaymentStatusAuthorized {
+		o.Failure = &Rejection{Code: d.Code, DeclineReason: d.DeclineReason}
+	}
+	o.PaymentStatus = PaymentStatusFailed
 }
 
 func (Paid) eventType() string { return "order.paid" }
@@ -213,7 +223,13 @@ func (CancelRequested) apply(o *Order, at rfc3339.Time) { o.CancelRequestedAt = 
 
 func (Refunded) eventType() string { return "order.refunded" }
 
-func (Refunded) apply(o *Order, _ rfc3339.Time) { o.PaymentStatus = PaymentStatusRefunded }
+func (d Refunded) apply(o *Order, _ rfc3339.Time) {
+	o.Refunded += d.Amount.Amount
+	o.PaymentStatus = PaymentStatusPartiallyRefunded
+	if o.Refunded >= o.Total.Amount {
+		o.PaymentStatus = PaymentStatusRefunded
+	}
+}
 
 func (Shipped) eventType() string { return "order.shipped" }
 
@@ -278,10 +294,10 @@ func (e Event) chain(resource []byte) []byte {
 }
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
-func Verify(orderID ID, events []Event) error { return VerifyChain(orderID[:], events) }
+func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], events) }
 
-// VerifyChain is Verify for any resource, as its hashes cover it.
-func VerifyChain(resource []byte, events []Event) error {
+// verifyChain is Verify for any resource, as its hashes cover it.
+func verifyChain(resource []byte, events []Event) error {
 	var prev []byte
 	for i, e := range events {
 		switch {

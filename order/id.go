@@ -47,6 +47,7 @@ const (
 	PrefixOrder      = "ord_"
 	PrefixPayment    = "pay_"
 	PrefixShipment   = "shp_"
+	PrefixRefund     = "ref_"
 	PrefixAdjustment = "adj_"
 	PrefixEvent      = "evt_"
 	PrefixKey        = "key_"

@@ -57,6 +57,9 @@ type Tracking struct {
 	URL     Text   `json:"url"`
 }
 
+// ShipmentSchema is the version of the payloads of a shipment's events. A change that older readers cannot decode raises it.
+const ShipmentSchema = 1
+
 // The types of a shipment's events.
 const (
 	TypeShipmentCreated   = "shipment.created"

@@ -147,7 +147,7 @@ func TestAShipmentIsTheFoldOfItsEvents(t *testing.T) {
 		eventType string
 		data      any
 	}{{TypeShipmentCreated, created}, {TypeShipmentDelivered, ShipmentDelivered{}}} {
-		e := recorder().Event(id[:], s.Version, s.HeadHash, next.eventType, SchemaVersion, next.data)
+		e := recorder().Event(id[:], s.Version, s.HeadHash, next.eventType, ShipmentSchema, next.data)
 		if err := s.Apply(e); err != nil {
 			t.Fatal(err)
 		}

@@ -35,6 +35,7 @@ type Command string
 // The commands. Each has a cell in every row of the table below.
 const (
 	Cancel        Command = "cancel"
+	Pay           Command = "pay"
 	Ship          Command = "ship"
 	PatchAddress  Command = "change address"
 	PatchMetadata Command = "change metadata"
@@ -56,16 +57,16 @@ type state struct {
 
 // states is the one table of an order's life cycle. It decides, and docs/saga.md shows it.
 var states = []state{
-	{StatusPending, "", []Status{StatusReserved, StatusRejected, StatusCancelled}, cells{Cancel: allowed, Ship: errcode.SHP003, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusPending, phaseCancelling, []Status{StatusReserved, StatusCancelled}, cells{Cancel: allowed, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusReserved, "", []Status{StatusConfirmed, StatusRejected, StatusCancelled}, cells{Cancel: allowed, Ship: errcode.SHP003, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusReserved, phaseCancelling, []Status{StatusCancelled}, cells{Cancel: allowed, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusConfirmed, "", []Status{StatusCompleted, StatusCancelled}, cells{Cancel: allowed, Ship: allowed, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusConfirmed, phaseCancelling, []Status{StatusCancelled}, cells{Cancel: allowed, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
-	{StatusConfirmed, phaseShipped, []Status{StatusCompleted}, cells{Cancel: errcode.ORD002, Ship: allowed, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
-	{StatusCompleted, "", nil, cells{Cancel: errcode.ORD002, Ship: errcode.SHP002, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
-	{StatusRejected, "", nil, cells{Cancel: errcode.ORD002, Ship: errcode.SHP003, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
-	{StatusCancelled, "", nil, cells{Cancel: errcode.ORD007, Ship: errcode.ORD002, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
+	{StatusPending, "", []Status{StatusReserved, StatusRejected, StatusCancelled}, cells{Cancel: allowed, Pay: errcode.ORD002, Ship: errcode.SHP003, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusPending, phaseCancelling, []Status{StatusReserved, StatusCancelled}, cells{Cancel: allowed, Pay: errcode.ORD002, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusReserved, "", []Status{StatusConfirmed, StatusRejected, StatusCancelled}, cells{Cancel: allowed, Pay: allowed, Ship: errcode.SHP003, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusReserved, phaseCancelling, []Status{StatusCancelled}, cells{Cancel: allowed, Pay: errcode.ORD002, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusConfirmed, "", []Status{StatusCompleted, StatusCancelled}, cells{Cancel: allowed, Pay: errcode.PAY002, Ship: allowed, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusConfirmed, phaseCancelling, []Status{StatusCancelled}, cells{Cancel: allowed, Pay: errcode.PAY002, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},
+	{StatusConfirmed, phaseShipped, []Status{StatusCompleted}, cells{Cancel: errcode.ORD002, Pay: errcode.PAY002, Ship: allowed, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
+	{StatusCompleted, "", nil, cells{Cancel: errcode.ORD002, Pay: errcode.PAY002, Ship: errcode.SHP002, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
+	{StatusRejected, "", nil, cells{Cancel: errcode.ORD002, Pay: errcode.ORD002, Ship: errcode.SHP003, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
+	{StatusCancelled, "", nil, cells{Cancel: errcode.ORD007, Pay: errcode.ORD002, Ship: errcode.ORD002, PatchAddress: errcode.ORD002, PatchMetadata: allowed}},
 }
 
 // row is the row of a status in a phase. A final status has no phases.
@@ -92,15 +93,33 @@ func (o *Order) phase() phase {
 
 // check refuses a command that the order's status does not allow: with the table's code, and with from and allowed if that is ORD_002.
 func (o *Order) check(c Command) error {
-	st := o.Status.row(o.phase())
-	code, known := st.commands[c]
+	code, known := o.Status.row(o.phase()).commands[c]
 	switch {
 	case !known || code == errcode.ORD002:
-		return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, st.next...)))
+		return o.notAllowed()
 	case code == errcode.SHP002:
 		return errNothingLeft()
 	case code != allowed:
 		return apierr.E(code)
+	}
+	return nil
+}
+
+// notAllowed is ORD_002 with where the order is and can go.
+func (o *Order) notAllowed() error {
+	return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, o.Status.row(o.phase()).next...)))
+}
+
+// CheckPay refuses a payment of the order. Refusals: those of the table; INV_003 if its reservation has expired; ORD_002 if it is to be
+// cancelled; PAY_002 if a payment came with it or is under way. expired and paying are what the saga's steps say.
+func (o *Order) CheckPay(expired, paying bool) error {
+	switch err := o.check(Pay); {
+	case expired, o.Rejection != nil && o.Rejection.Code == string(errcode.INV003):
+		return apierr.E(errcode.INV003)
+	case err != nil:
+		return err
+	case o.WithPayment, paying:
+		return apierr.E(errcode.PAY002)
 	}
 	return nil
 }

@@ -213,7 +213,7 @@ func TestGetSaga(t *testing.T) {
 				w.exec(`INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code) VALUES (7, 'test', $1, $2, 1, $3, $2 IN ('void', 'refund', 'cancel_reservation'), $4, $5)`,
 					id[:], name, i, stored, map[bool]string{true: "PAY_006"}[status == "failed"])
 				if stored != status {
-					w.exec(`INSERT INTO payment_calls (account, mode, order_id, operation, attempt, tries, in_doubt, last_code, trace_id) VALUES (7, 'test', $1, $2, 1, 3, true, 'PAY_003', '')`, id[:], name)
+					w.exec(`INSERT INTO payment_calls (account, mode, subject, payment_id, order_id, operation, attempt, amount, currency, method_token, tries, in_doubt, last_code, trace_id) VALUES (7, 'test', $1, $1, $1, $2, 1, 5, 'EUR', '', 3, true, 'PAY_003', '')`, id[:], name)
 				}
 			}
 			a, err := p.GetSaga(t.Context(), mine, id, anyToken)

@@ -21,10 +21,10 @@ type Level struct {
 	order.Item
 	OnHand, Reserved           int64
 	lowAt                      int64 // an event tells when Available falls to it or below; -1: never
-	head                       events.Head
+	head                       order.Head
 	onHandMoved, reservedMoved int64
 	lowAtMoved, created        bool
-	events                     []events.Event
+	events                     []order.ResourceEvent
 }
 
 // Types of events, and their data.
@@ -74,7 +74,7 @@ func (l *Level) recordLow(rec order.Recorder, wasAbove bool) {
 }
 
 func (l *Level) record(rec order.Recorder, eventType string, data any) {
-	r := events.Resource{Owner: l.Owner, Kind: events.Inventory, ID: l.SKU}
+	r := order.Resource{Owner: l.Owner, Kind: order.KindInventory, ID: l.SKU}
 	l.events = append(l.events, l.head.Next(r, rec, eventType, schema, data))
 }
 
@@ -136,7 +136,7 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 	for _, row := range rows {
 		it := itemOf(row.Account, row.Mode, row.Sku)
 		stock[it] = &Level{
-			Item: it, OnHand: row.OnHand, Reserved: row.Reserved, lowAt: row.LowAt, head: events.Head{Version: row.Version, Hash: row.HeadHash},
+			Item: it, OnHand: row.OnHand, Reserved: row.Reserved, lowAt: row.LowAt, head: order.Head{Version: row.Version, Hash: row.HeadHash},
 		}
 	}
 	return stock, nil
@@ -164,7 +164,7 @@ var errConflict = &pgconn.PgError{Code: "40001", Message: "stock row made by ano
 // that could not be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
 func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	var created, moved []order.Item
-	var happened []events.Event
+	var happened []order.ResourceEvent
 	for it, l := range s {
 		if l.created {
 			created = append(created, it)

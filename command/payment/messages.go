@@ -13,6 +13,7 @@ const (
 	Requested = "payment.requested" // a Command
 	Succeeded = "payment.succeeded" // a Reply
 	Failed    = "payment.failed"    // a Reply: nothing is charged
+	Refunded  = "payment.refunded"  // a RefundNote
 )
 
 // Operation is an operation of the provider. It has the name of its saga step.
@@ -26,11 +27,12 @@ const (
 	Refund    Operation = "refund"
 )
 
-// Command is the data of Requested: one operation on one attempt of an order's payment. (order, attempt, operation) is sent once:
-// the inbox drops the repetition of a message, and a Refund under another message id would exceed the captured amount.
+// Command is the data of Requested: one operation on one attempt of an order's payment. (order, attempt, operation) may be repeated
+// safely. A Refund gives back all that the attempt charges.
 type Command struct {
 	Operation   Operation   `json:"operation"`
 	Attempt     int32       `json:"attempt"`
+	PaymentID   string      `json:"payment_id,omitempty"` // of Authorize: the id that the payment gets
 	Amount      order.Money `json:"amount"`
 	MethodToken string      `json:"method_token,omitempty"` // of Authorize
 }
@@ -41,4 +43,10 @@ type Reply struct {
 	Attempt       int32     `json:"attempt"`
 	Code          string    `json:"code,omitempty"` // of Failed: PAY_003, PAY_006 or PAY_007
 	DeclineReason string    `json:"decline_reason,omitempty"`
+}
+
+// RefundNote tells of a refund that succeeded, of a client's or of the saga's.
+type RefundNote struct {
+	RefundID string      `json:"refund_id"`
+	Amount   order.Money `json:"amount"`
 }

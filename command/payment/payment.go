@@ -1,5 +1,5 @@
 // Package payment is the bounded context of money: it authorizes, captures, voids and refunds at the payment provider. It owns
-// the tables payments and payment_calls, takes commands and replies by messages, and calls the provider under a lease.
+// the tables payments, refunds and payment_calls, takes commands and replies by messages, and calls the provider under a lease.
 package payment
 
 import (
@@ -83,15 +83,18 @@ func (p *Payment) providerFailed(err error) bool {
 	return doubt && (good == nil || time.Since(*good) > tryLimit)
 }
 
+// ProviderOpen tells that the provider's breaker refuses calls.
+func (p *Payment) ProviderOpen() bool { return p.guard.Open() }
+
 // Consumers are the context's subscriptions.
 func (p *Payment) Consumers() []bus.Consumer {
 	return []bus.Consumer{{Name: "payment", Topic: TopicCommands, Handle: p.Handle}}
 }
 
-// Handle takes a batch of commands, no two of one order, and writes their intents in the given transaction (see Write). Run calls the
-// provider later.
+// Handle takes a batch of commands, no two of one order. In the given transaction it opens payments and refunds and makes calls due; Run
+// calls the provider later. A command that was taken before changes nothing.
 func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ bool) (bus.Handled, error) {
-	intents := make([]Intent, len(msgs))
+	envelopes, commands, attempts := make([]outbox.Envelope, len(msgs)), make([]Command, len(msgs)), make([]attempt, len(msgs))
 	for i, m := range msgs {
 		e, err := outbox.Open(m.Payload)
 		if err != nil {
@@ -100,23 +103,54 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 		if e.Type != Requested {
 			return bus.Handled{}, fmt.Errorf("unknown command %q", e.Type)
 		}
-		in := Intent{Order: e.Ref(), TraceID: e.TraceID}
-		if err = e.Decode(&in.Command); err != nil {
+		if err = e.Decode(&commands[i]); err != nil {
 			return bus.Handled{}, err
 		}
-		switch in.Operation {
-		case Authorize:
-			in.ID, in.Deadline = p.cfg.IDs.Mint(p.cfg.Now(), in.Order.Account), p.cfg.Deadline.Seconds()
-		case Capture, Void, Refund:
-		default:
-			return bus.Handled{}, fmt.Errorf("unknown operation %q", in.Operation)
-		}
-		intents[i] = in
+		envelopes[i], attempts[i] = e, attempt{e.Ref(), commands[i].Attempt}
 	}
-	return bus.Handled{After: p.wake}, Write(ctx, tx, intents)
+	found, err := lockAttempts(ctx, tx, attempts)
+	if err != nil {
+		return bus.Handled{}, err
+	}
+	var changes Changes
+	for i, c := range commands {
+		locked, exists := found[attempts[i]]
+		ch, err := p.decide(attempts[i], c, locked, exists, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
+		if err != nil {
+			return bus.Handled{}, err
+		}
+		changes.Add(ch)
+	}
+	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, changes.Write(ctx, tx)
 }
 
-func (p *Payment) wake() {
+// decide decides one command of the saga.
+func (p *Payment) decide(of attempt, c Command, found Locked, exists bool, rec order.Recorder) (Changes, error) {
+	id, ok := order.Parse(order.PrefixPayment, c.PaymentID)
+	switch {
+	case c.Operation == Authorize && exists, c.Operation == Refund && exists && found.RefundAll:
+		return Changes{}, nil // a repetition
+	case c.Operation == Authorize && ok:
+		_, ch := Start(of.Ref, id, c.Attempt, c.Amount, c.MethodToken, p.cfg.Deadline, rec)
+		return ch, nil
+	case exists && (c.Operation == Capture || c.Operation == Void):
+		return request(found, c.Operation, rec), nil
+	case exists && c.Operation == Refund:
+		return requestRefundAll(found, rec), nil
+	}
+	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, exists)
+}
+
+func (p *Payment) recorder(account int32, traceID, operation, actor string) order.Recorder {
+	now := p.cfg.Now()
+	return order.Recorder{
+		NewID: func() order.ID { return p.cfg.IDs.Mint(now, account) }, Now: now,
+		Cause: order.Cause{TraceID: traceID, Operation: operation, Actor: actor},
+	}
+}
+
+// Wake tells Run that a call is due.
+func (p *Payment) Wake() {
 	select {
 	case p.due <- struct{}{}:
 	default:
@@ -153,7 +187,7 @@ func (p *Payment) Run(ctx context.Context) {
 				if <-slots; c.Tries > 1 {
 					<-repeated
 				}
-				p.wake()
+				p.Wake()
 			})
 		}
 		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
@@ -198,6 +232,9 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
 	key := paymentID + "-" + c.Operation
+	if Operation(c.Operation) == Refund {
+		key = order.ID(c.Subject).Format(order.PrefixRefund) + "-" + c.Operation
+	}
 	var o outcome
 	var err error
 	overdue := c.SecondsLeft <= 0
@@ -224,8 +261,8 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			p.lastGood.Store(new(time.Now()))
 		}
 	}
-	if op := Operation(c.Operation); err == nil && o.code != "" && (op == Void || op == Refund) {
-		err = doubtError{o.code, errors.New("the provider refuses to give the money back")} // the saga shows it, and it is tried without end
+	if err == nil && o.code != "" && Operation(c.Operation) == Void {
+		err = doubtError{o.code, errors.New("the provider refuses to release the money")} // the saga shows it, and it is tried without end
 	}
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
 		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
@@ -262,40 +299,24 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 	}
 	seconds := min(0.2*float64(int64(1)<<min(c.Tries-1, 10)), longest)
 	_, err := paymentdb.New(p.cfg.Pool).PostponeCall(ctx, paymentdb.PostponeCallParams{
-		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: c.Account, Mode: c.Mode, OrderID: c.OrderID,
-		Operation: c.Operation, Attempt: c.Attempt, Fence: c.Fence,
+		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: c.Account, Mode: c.Mode, Subject: c.Subject,
+		Operation: c.Operation, Fence: c.Fence,
 	})
 	return err
 }
 
 var errLeaseLost = errors.New("another worker has the call")
 
-// statuses of a payment after an operation that succeeded.
-var statuses = map[Operation]string{Authorize: "authorized", Capture: "captured", Void: "voided", Refund: "captured"}
-
 // complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
 // errLeaseLost; the present holder sends the request again under the same key.
 func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	op := Operation(c.Operation)
-	kind, reply := Succeeded, Reply{Operation: op, Attempt: c.Attempt, Code: string(o.code), DeclineReason: o.declineReason}
-	update := paymentdb.UpdatePaymentParams{
-		Account: c.Account, Mode: c.Mode, ID: c.PaymentID, Status: statuses[op],
-		FailureCode: string(o.code), DeclineReason: o.declineReason, Reference: o.reference,
-	}
-	if o.code != "" {
-		kind, update.Status = Failed, "failed"
-	} else if op == Refund {
-		update.Refunded = c.Amount
-	}
-	now := p.cfg.Now()
-	cause := outbox.Cause{ID: p.cfg.IDs.Mint(now, c.Account), TraceID: c.TraceID, Now: now}
-	message := outbox.New(TopicReplies, kind, order.RefOf(c.Account, c.Mode, c.OrderID), cause, reply)
+	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
+	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
 	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
-		q := paymentdb.New(tx)
-		n, err := q.CompleteCall(ctx, paymentdb.CompleteCallParams{
-			Account: c.Account, Mode: c.Mode, OrderID: c.OrderID, Operation: c.Operation, Attempt: c.Attempt, Fence: c.Fence,
+		n, err := paymentdb.New(tx).CompleteCall(ctx, paymentdb.CompleteCallParams{
+			Account: c.Account, Mode: c.Mode, Subject: c.Subject, Operation: c.Operation, Fence: c.Fence,
 		})
 		if err != nil {
 			return err
@@ -303,10 +324,25 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o out
 		if n == 0 {
 			return errLeaseLost
 		}
-		if err = q.UpdatePayment(ctx, update); err != nil {
+		found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+		if err != nil {
 			return err
 		}
-		return outbox.Send(ctx, tx, []outbox.Message{message})
+		locked, ok := found[ref]
+		if !ok {
+			return errors.New("the payment is gone")
+		}
+		var changes Changes
+		if Operation(c.Operation) != Refund {
+			changes = settle(locked, Operation(c.Operation), o, rec)
+		} else {
+			refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
+			if err != nil {
+				return err
+			}
+			changes = settleRefund(locked, refund, o, rec)
+		}
+		return changes.Write(ctx, tx)
 	})
 	if err == nil {
 		p.cfg.Wake()

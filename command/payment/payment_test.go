@@ -8,7 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strconv"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -143,7 +143,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	send := func(op Operation) {
 		t.Helper()
 		m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), TraceID: "t", Now: time.Now()},
-			Command{Operation: op, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
+			Command{Operation: op, Attempt: 1, PaymentID: ids.Mint(time.Now(), 1).Format(order.PrefixPayment), Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
 		payload, _ := json.Marshal(m.Envelope)
 		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
 			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
@@ -152,7 +152,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.wake()
+		p.Wake()
 	}
 	look := func(sql string) (s string) {
 		t.Helper()
@@ -193,6 +193,20 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	}
 }
 
+// open opens a payment of an order of its own for each trace id.
+func open(t *testing.T, p *Payment, token string, traceIDs ...string) {
+	t.Helper()
+	var all Changes
+	for _, id := range traceIDs {
+		of := order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}
+		_, ch := Start(of, ids.Mint(time.Now(), 1), 1, order.Money{Amount: 500, Currency: "EUR"}, token, time.Minute, p.recorder(1, id, "test", "test"))
+		all.Add(ch)
+	}
+	if err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error { return all.Write(t.Context(), tx) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestHangingPaymentsDelayNoOther: 150 authorizations that the provider never answers have their first tries when others come. Those have
 // theirs beside them, and the breaker stays closed: the provider is well.
 func TestHangingPaymentsDelayNoOther(t *testing.T) {
@@ -228,17 +242,8 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 	defer func() { stop(); <-ended }()
 	authorize := func(n int, token string) {
 		t.Helper()
-		intents := make([]Intent, n)
-		for i := range intents {
-			intents[i] = Intent{
-				Command: Command{Operation: Authorize, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: token},
-				Order:   order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, TraceID: "t", Deadline: 60, ID: ids.Mint(time.Now(), 1),
-			}
-		}
-		if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error { return Write(t.Context(), tx, intents) }); err != nil {
-			t.Fatal(err)
-		}
-		p.wake()
+		open(t, p, token, slices.Repeat([]string{"t"}, n)...)
+		p.Wake()
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
@@ -286,14 +291,7 @@ func TestCallsSurviveAJumpOfTheClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	intents := make([]Intent, 3)
-	for i := range intents {
-		intents[i] = Intent{Command: Command{Operation: Authorize, Attempt: 1, Amount: order.Money{Amount: 500, Currency: "EUR"}},
-			Order: order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, TraceID: strconv.Itoa(i), Deadline: 60, ID: ids.Mint(time.Now(), 1)}
-	}
-	if err = pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error { return Write(t.Context(), tx, intents) }); err != nil {
-		t.Fatal(err)
-	}
+	open(t, p, "pm_ok", "0", "1", "2")
 	for _, statement := range []string{
 		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', deadline = deadline + interval '1 hour' WHERE trace_id = '0'",
 		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', tries = 3 WHERE trace_id = '1'",

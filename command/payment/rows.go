@@ -2,28 +2,19 @@ package payment
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
+	"github.com/ordergate/ordergate/internal/events"
+	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
-
-// Row is a locked payment of a batch.
-type Row struct {
-	order.Ref
-	OrderID       order.ID
-	Attempt       int32
-	Amount        order.Money
-	Status        string
-	Refunded      int64 // minor units
-	RefundPending int64
-	Rev           int64
-}
 
 func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 	return paymentdb.LockPaymentsParams{
@@ -33,107 +24,187 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 	}
 }
 
-// Orders maps payments to their orders, without locks. A payment that does not exist is not in it.
-func Orders(ctx context.Context, tx pgx.Tx, payments []order.Ref) (map[order.Ref]order.Ref, error) {
-	rows, err := paymentdb.New(tx).OrdersOfPayments(ctx, paymentdb.OrdersOfPaymentsParams(refParams(payments)))
-	if err != nil {
-		return nil, fmt.Errorf("read orders of payments: %w", err)
-	}
-	orders := make(map[order.Ref]order.Ref, len(rows))
-	for _, r := range rows {
-		orders[order.RefOf(r.Account, r.Mode, r.ID)] = order.RefOf(r.Account, r.Mode, r.OrderID)
-	}
-	return orders, nil
-}
-
 // Lock locks payments in the transaction, in the order of their ids, and reads them. With onlyFree it does not wait: a payment that
-// another transaction holds is left out.
-func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]*Row, error) {
+// another transaction holds is left out, as is one that does not exist.
+func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
 	q, p := paymentdb.New(tx), refParams(payments)
 	rows, err := pg.Lock(ctx, onlyFree, q.LockPayments, p, q.LockFreePayments, paymentdb.LockFreePaymentsParams(p),
 		func(r paymentdb.LockFreePaymentsRow) paymentdb.LockPaymentsRow { return paymentdb.LockPaymentsRow(r) })
 	if err != nil {
 		return nil, fmt.Errorf("lock payments: %w", err)
 	}
-	found := make(map[order.Ref]*Row, len(rows))
+	found := make(map[order.Ref]Locked, len(rows))
 	for _, r := range rows {
-		p := &Row{
-			Ref: order.RefOf(r.Account, r.Mode, r.ID), OrderID: order.ID(r.OrderID), Attempt: r.Attempt, Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
-			Status: r.Status, Refunded: r.Refunded, RefundPending: r.RefundPending, Rev: r.Rev,
-		}
-		found[p.Ref] = p
+		found[order.RefOf(r.Account, r.Mode, r.ID)] = paymentOf(r)
 	}
 	return found, nil
 }
 
-// Intent is a Command about an order, with all that is written before the provider is called.
-type Intent struct {
-	Command
-	Order    order.Ref
-	TraceID  string
-	Deadline float64  // seconds, of an authorization; 0: none
-	ID       order.ID // of an authorization's payment
+// attempt identifies a payment by its order.
+type attempt struct {
+	order.Ref
+	attempt int32
 }
 
-// Write writes intents: the payments of authorizations, the pending amounts of refunds, and a due call for each intent. It may be
-// repeated, except for refunds. The error is a refund that exceeds the captured amount, less refunds that are made or pending. The
-// transaction must be rolled back then.
-func Write(ctx context.Context, tx pgx.Tx, intents []Intent) error {
-	var authorize, refund []Intent
-	for _, in := range intents {
-		switch in.Operation {
-		case Authorize:
-			authorize = append(authorize, in)
-		case Refund:
-			refund = append(refund, in)
-		case Capture, Void:
-		}
+// lockAttempts is Lock by orders and attempts.
+func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt) (map[attempt]Locked, error) {
+	rows, err := paymentdb.New(tx).LockAttempts(ctx, paymentdb.LockAttemptsParams{
+		Accounts: pg.Column(attempts, func(a attempt) int32 { return a.Account }),
+		Modes:    pg.Column(attempts, func(a attempt) string { return a.Mode }),
+		OrderIds: pg.Column(attempts, func(a attempt) uuid.UUID { return uuid.UUID(a.ID) }),
+		Attempts: pg.Column(attempts, func(a attempt) int32 { return a.attempt }),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock payments: %w", err)
 	}
+	found := make(map[attempt]Locked, len(rows))
+	for _, r := range rows {
+		found[attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}] = paymentOf(paymentdb.LockPaymentsRow(r))
+	}
+	return found, nil
+}
+
+func paymentOf(r paymentdb.LockPaymentsRow) Locked {
+	return Locked{RefundAll: r.RefundAll, Payment: &pay.Payment{
+		Ref: order.RefOf(r.Account, r.Mode, r.ID), OrderID: order.ID(r.OrderID), Attempt: r.Attempt, Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
+		Status: pay.Status(r.Status), FailureCode: r.FailureCode, DeclineReason: r.DeclineReason, Reference: r.Reference,
+		Refunded: r.Refunded, RefundPending: r.RefundPending, Head: order.Head{Version: r.Version, Hash: r.HeadHash},
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+	}}
+}
+
+func getRefund(ctx context.Context, tx pgx.Tx, ref order.Ref) (*pay.Refund, error) {
+	r, err := paymentdb.New(tx).GetRefund(ctx, paymentdb.GetRefundParams{Account: ref.Account, Mode: ref.Mode, ID: uuid.UUID(ref.ID)})
+	if err != nil {
+		return nil, fmt.Errorf("read refund: %w", err)
+	}
+	return &pay.Refund{
+		Ref: ref, PaymentID: order.ID(r.PaymentID), OrderID: order.ID(r.OrderID), Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
+		Reason: r.Reason, Status: pay.RefundStatus(r.Status), FailureCode: r.FailureCode, DeclineReason: r.DeclineReason, Reference: r.Reference,
+		Head: order.Head{Version: r.Version, Hash: r.HeadHash}, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+	}, nil
+}
+
+// Write writes the changes in the transaction that locked what they change: rows, events, calls and messages. A call that exists is not
+// written again. The transaction must be rolled back after an error: a row that is gone, or a second payment of an attempt.
+func (ch *Changes) Write(ctx context.Context, tx pgx.Tx) error {
 	q := paymentdb.New(tx)
-	account := func(in Intent) int32 { return in.Order.Account }
-	mode := func(in Intent) string { return in.Order.Mode }
-	orderID := func(in Intent) uuid.UUID { return uuid.UUID(in.Order.ID) }
-	attempt := func(in Intent) int32 { return in.Attempt }
-	amount := func(in Intent) int64 { return in.Amount.Amount }
-	if len(authorize) > 0 {
-		if err := q.InsertPayments(ctx, paymentdb.InsertPaymentsParams{
-			Accounts:     pg.Column(authorize, account),
-			Modes:        pg.Column(authorize, mode),
-			Ids:          pg.Column(authorize, func(in Intent) uuid.UUID { return uuid.UUID(in.ID) }),
-			OrderIds:     pg.Column(authorize, orderID),
-			Attempts:     pg.Column(authorize, attempt),
-			Amounts:      pg.Column(authorize, amount),
-			Currencies:   pg.Column(authorize, func(in Intent) string { return in.Amount.Currency }),
-			MethodTokens: pg.Column(authorize, func(in Intent) string { return in.MethodToken }),
-		}); err != nil {
+	if len(ch.NewPayments) > 0 {
+		if err := q.InsertPayments(ctx, paymentRows(ch.NewPayments)); err != nil {
 			return fmt.Errorf("write payments: %w", err)
 		}
 	}
-	if len(refund) > 0 {
-		n, err := q.AddPendingRefunds(ctx, paymentdb.AddPendingRefundsParams{
-			Accounts: pg.Column(refund, account),
-			Modes:    pg.Column(refund, mode),
-			OrderIds: pg.Column(refund, orderID),
-			Attempts: pg.Column(refund, attempt),
-			Amounts:  pg.Column(refund, amount),
+	if len(ch.Payments) > 0 {
+		p := paymentRows(ch.Payments)
+		n, err := q.UpdatePayments(ctx, paymentdb.UpdatePaymentsParams{
+			Accounts:       p.Accounts,
+			Modes:          p.Modes,
+			Ids:            p.Ids,
+			Statuses:       p.Statuses,
+			Refunded:       p.Refunded,
+			RefundPending:  p.RefundPending,
+			FailureCodes:   p.FailureCodes,
+			DeclineReasons: p.DeclineReasons,
+			Reference:      p.Reference,
+			Versions:       p.Versions,
+			HeadHashes:     p.HeadHashes,
+			UpdatedAts:     p.UpdatedAts,
 		})
-		if err != nil {
-			return fmt.Errorf("add pending refunds: %w", err)
-		}
-		if n != int64(len(refund)) {
-			return errors.New("a refund exceeds the captured amount")
+		if err != nil || n != int64(len(ch.Payments)) {
+			return fmt.Errorf("update payments: %d instead of %d: %w", n, len(ch.Payments), err)
 		}
 	}
-	if err := q.InsertCalls(ctx, paymentdb.InsertCallsParams{
-		Accounts:        pg.Column(intents, account),
-		Modes:           pg.Column(intents, mode),
-		OrderIds:        pg.Column(intents, orderID),
-		Operations:      pg.Column(intents, func(in Intent) string { return string(in.Operation) }),
-		Attempts:        pg.Column(intents, attempt),
-		TraceIds:        pg.Column(intents, func(in Intent) string { return in.TraceID }),
-		DeadlineSeconds: pg.Column(intents, func(in Intent) float64 { return in.Deadline }),
-	}); err != nil {
-		return fmt.Errorf("make calls due: %w", err)
+	if len(ch.NewRefunds) > 0 {
+		if err := q.InsertRefunds(ctx, refundRows(ch.NewRefunds)); err != nil {
+			return fmt.Errorf("write refunds: %w", err)
+		}
 	}
-	return nil
+	if len(ch.Refunds) > 0 {
+		p := refundRows(ch.Refunds)
+		n, err := q.UpdateRefunds(ctx, paymentdb.UpdateRefundsParams{
+			Accounts:       p.Accounts,
+			Modes:          p.Modes,
+			Ids:            p.Ids,
+			Statuses:       p.Statuses,
+			FailureCodes:   p.FailureCodes,
+			DeclineReasons: p.DeclineReasons,
+			Reference:      p.Reference,
+			Versions:       p.Versions,
+			HeadHashes:     p.HeadHashes,
+			UpdatedAts:     p.UpdatedAts,
+		})
+		if err != nil || n != int64(len(ch.Refunds)) {
+			return fmt.Errorf("update refunds: %d instead of %d: %w", n, len(ch.Refunds), err)
+		}
+	}
+	if err := events.Append(ctx, tx, ch.Events); err != nil {
+		return err
+	}
+	if len(ch.Calls) > 0 {
+		if err := q.InsertCalls(ctx, callRows(ch.Calls)); err != nil {
+			return fmt.Errorf("make calls due: %w", err)
+		}
+	}
+	return outbox.Send(ctx, tx, ch.Messages)
+}
+
+func paymentRows(rows []*pay.Payment) paymentdb.InsertPaymentsParams {
+	return paymentdb.InsertPaymentsParams{
+		Accounts:       pg.Column(rows, func(p *pay.Payment) int32 { return p.Account }),
+		Modes:          pg.Column(rows, func(p *pay.Payment) string { return p.Mode }),
+		Ids:            pg.Column(rows, func(p *pay.Payment) uuid.UUID { return uuid.UUID(p.ID) }),
+		OrderIds:       pg.Column(rows, func(p *pay.Payment) uuid.UUID { return uuid.UUID(p.OrderID) }),
+		Attempts:       pg.Column(rows, func(p *pay.Payment) int32 { return p.Attempt }),
+		Amounts:        pg.Column(rows, func(p *pay.Payment) int64 { return p.Amount.Amount }),
+		Currencies:     pg.Column(rows, func(p *pay.Payment) string { return p.Amount.Currency }),
+		Statuses:       pg.Column(rows, func(p *pay.Payment) string { return string(p.Status) }),
+		Refunded:       pg.Column(rows, func(p *pay.Payment) int64 { return p.Refunded }),
+		RefundPending:  pg.Column(rows, func(p *pay.Payment) int64 { return p.RefundPending }),
+		FailureCodes:   pg.Column(rows, func(p *pay.Payment) string { return p.FailureCode }),
+		DeclineReasons: pg.Column(rows, func(p *pay.Payment) string { return p.DeclineReason }),
+		Reference:      pg.Column(rows, func(p *pay.Payment) string { return p.Reference }),
+		Versions:       pg.Column(rows, func(p *pay.Payment) int64 { return p.Head.Version }),
+		HeadHashes:     pg.Column(rows, func(p *pay.Payment) []byte { return p.Head.Hash }),
+		CreatedAts:     pg.Column(rows, func(p *pay.Payment) time.Time { return p.CreatedAt }),
+		UpdatedAts:     pg.Column(rows, func(p *pay.Payment) time.Time { return p.UpdatedAt }),
+	}
+}
+
+func refundRows(rows []*pay.Refund) paymentdb.InsertRefundsParams {
+	return paymentdb.InsertRefundsParams{
+		Accounts:       pg.Column(rows, func(r *pay.Refund) int32 { return r.Account }),
+		Modes:          pg.Column(rows, func(r *pay.Refund) string { return r.Mode }),
+		Ids:            pg.Column(rows, func(r *pay.Refund) uuid.UUID { return uuid.UUID(r.ID) }),
+		PaymentIds:     pg.Column(rows, func(r *pay.Refund) uuid.UUID { return uuid.UUID(r.PaymentID) }),
+		OrderIds:       pg.Column(rows, func(r *pay.Refund) uuid.UUID { return uuid.UUID(r.OrderID) }),
+		Amounts:        pg.Column(rows, func(r *pay.Refund) int64 { return r.Amount.Amount }),
+		Currencies:     pg.Column(rows, func(r *pay.Refund) string { return r.Amount.Currency }),
+		Reasons:        pg.Column(rows, func(r *pay.Refund) string { return r.Reason }),
+		Statuses:       pg.Column(rows, func(r *pay.Refund) string { return string(r.Status) }),
+		FailureCodes:   pg.Column(rows, func(r *pay.Refund) string { return r.FailureCode }),
+		DeclineReasons: pg.Column(rows, func(r *pay.Refund) string { return r.DeclineReason }),
+		Reference:      pg.Column(rows, func(r *pay.Refund) string { return r.Reference }),
+		Versions:       pg.Column(rows, func(r *pay.Refund) int64 { return r.Head.Version }),
+		HeadHashes:     pg.Column(rows, func(r *pay.Refund) []byte { return r.Head.Hash }),
+		CreatedAts:     pg.Column(rows, func(r *pay.Refund) time.Time { return r.CreatedAt }),
+		UpdatedAts:     pg.Column(rows, func(r *pay.Refund) time.Time { return r.UpdatedAt }),
+	}
+}
+
+func callRows(rows []Call) paymentdb.InsertCallsParams {
+	return paymentdb.InsertCallsParams{
+		Accounts:        pg.Column(rows, func(c Call) int32 { return c.Payment.Account }),
+		Modes:           pg.Column(rows, func(c Call) string { return c.Payment.Mode }),
+		Subjects:        pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Subject) }),
+		Operations:      pg.Column(rows, func(c Call) string { return string(c.Operation) }),
+		PaymentIds:      pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.ID) }),
+		OrderIds:        pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.OrderID) }),
+		Attempts:        pg.Column(rows, func(c Call) int32 { return c.Payment.Attempt }),
+		Amounts:         pg.Column(rows, func(c Call) int64 { return c.Amount }),
+		Currencies:      pg.Column(rows, func(c Call) string { return c.Payment.Amount.Currency }),
+		MethodTokens:    pg.Column(rows, func(c Call) string { return c.MethodToken }),
+		TraceIds:        pg.Column(rows, func(c Call) string { return c.TraceID }),
+		AfterSeconds:    pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
+		DeadlineSeconds: pg.Column(rows, func(c Call) float64 { return c.Deadline.Seconds() }),
+	}
 }

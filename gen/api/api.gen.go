@@ -28,6 +28,15 @@ const (
 	OrderStatusReserved  OrderStatus = "reserved"
 )
 
+// Values of PaymentState.
+const (
+	PaymentStateAuthorized PaymentState = "authorized"
+	PaymentStateCaptured   PaymentState = "captured"
+	PaymentStateFailed     PaymentState = "failed"
+	PaymentStatePending    PaymentState = "pending"
+	PaymentStateVoided     PaymentState = "voided"
+)
+
 // Values of PaymentStatus.
 const (
 	PaymentStatusAuthorized        PaymentStatus = "authorized"
@@ -36,6 +45,13 @@ const (
 	PaymentStatusPaid              PaymentStatus = "paid"
 	PaymentStatusPartiallyRefunded PaymentStatus = "partially_refunded"
 	PaymentStatusRefunded          PaymentStatus = "refunded"
+)
+
+// Values of RefundState.
+const (
+	RefundStateFailed    RefundState = "failed"
+	RefundStatePending   RefundState = "pending"
+	RefundStateSucceeded RefundState = "succeeded"
 )
 
 // Values of RejectionCode.
@@ -230,6 +246,17 @@ type CreateProduct struct {
 	Sku ClientID `json:"sku"`
 }
 
+// CreateRefund A refund to make.
+type CreateRefund struct {
+	// Amount How much to give back. Left out, all that is left of the payment.
+	Amount *PositiveMoney `json:"amount,omitempty"`
+
+	// Reason Why. It is kept in the refund's events.
+	//
+	// Examples: One lamp arrived broken
+	Reason string `json:"reason"`
+}
+
 // Currency ISO 4217 code.
 //
 // Examples: EUR
@@ -304,26 +331,26 @@ type EventBase struct {
 	// Examples: evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e80
 	ID string `json:"id"`
 
-	// Resource What the event is about: the id of the order or the shipment, or the sku whose stock it is.
+	// Resource What the event is about: the id of an order, payment, refund or shipment, or a sku.
 	//
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	Resource string `json:"resource"`
 
-	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	// SchemaVersion The version of the form of `data`. Events that were stored in an older form are shown in the present one.
 	SchemaVersion int32 `json:"schema_version"`
 
-	// Sequence The place of the event in the history of what it is about, without gaps; of an order, its version after the event.
+	// Sequence The version of the resource after this event, without gaps.
 	Sequence int64 `json:"sequence"`
 }
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The id of the API key that asked for it; `saga`, or `operator` on the command line.
+	// Actor The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation The operationId of a request, or the topic of the reply that the saga went on with.
+	// Operation The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
@@ -430,7 +457,7 @@ type Order struct {
 	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount What a coupon takes off the subtotal.
+	// Discount What the coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
 	// FulfillmentStatus How much of the order is on its way.
@@ -467,11 +494,17 @@ type Order struct {
 	//
 	// Examples: paid
 	PaymentStatus PaymentStatus `json:"payment_status"`
-	Rejection     *Rejection    `json:"rejection"`
+
+	// Reference Your own number of the order.
+	Reference *string    `json:"reference"`
+	Rejection *Rejection `json:"rejection"`
 
 	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
 	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Shipping What shipping costs.
+	Shipping        Money         `json:"shipping"`
+	ShippingAddress *OrderAddress `json:"shipping_address"`
 
 	// Status Where the order is in its life.
 	//
@@ -488,7 +521,10 @@ type Order struct {
 	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total What the customer pays.
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer pays: subtotal - discount + shipping + tax.
 	Total Money `json:"total"`
 
 	// UpdatedAt When its last event happened.
@@ -532,6 +568,9 @@ type OrderID = string
 
 // OrderLine A product of the order, at the price of the moment of placing.
 type OrderLine struct {
+	// Discount The line's part of the order's discount.
+	Discount Money `json:"discount"`
+
 	// Name The product's name when the order was placed.
 	Name string `json:"name"`
 
@@ -543,7 +582,7 @@ type OrderLine struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 
-	// Total The price of all pieces.
+	// Total The price of all pieces, before the discount.
 	Total Money `json:"total"`
 
 	// UnitPrice The price of one piece.
@@ -571,6 +610,87 @@ type OrderList struct {
 // Examples: confirmed
 type OrderStatus string
 
+// PayOrder A payment of an order.
+type PayOrder struct {
+	// MethodToken The payment provider's token of the customer's payment method.
+	//
+	// Examples: pm_ok
+	MethodToken string `json:"method_token"`
+}
+
+// Payment One attempt to pay an order, as it stands.
+type Payment struct {
+	// Amount What is paid.
+	Amount Money `json:"amount"`
+
+	// Attempt The number of the payment among those of its order: a second card is 2.
+	Attempt int32 `json:"attempt"`
+
+	// CreatedAt When the payment was opened.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a payment. The gateway gives it.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	ID PaymentID `json:"id"`
+
+	// OrderID The order that it pays.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Refunded What was given back.
+	Refunded Money `json:"refunded"`
+
+	// Status Where the payment is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `authorized`: The amount is held on the payment method.
+	// - `captured`: The amount is charged. Refunds may have given some of it back.
+	// - `voided`: The authorization was given up. Nothing is charged.
+	// - `failed`: It ended without a charge. `failure` says why.
+	//
+	// Examples: captured
+	Status PaymentState `json:"status"`
+
+	// UpdatedAt When its last event, or the last one of its refunds, happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// PaymentFailure Why nothing was charged or given back.
+type PaymentFailure struct {
+	// Code The code of the error registry.
+	//
+	// Examples: PAY_007
+	Code string `json:"code"`
+
+	// DeclineReason With PAY_007, the provider's reason. New ones may appear.
+	DeclineReason *string `json:"decline_reason"`
+
+	// Message For people, in English.
+	Message string `json:"message"`
+}
+
+// PaymentID The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentID = string
+
+// PaymentState Where the payment is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `authorized`: The amount is held on the payment method.
+// - `captured`: The amount is charged. Refunds may have given some of it back.
+// - `voided`: The authorization was given up. Nothing is charged.
+// - `failed`: It ended without a charge. `failure` says why.
+//
+// Examples: captured
+type PaymentState string
+
 // PaymentStatus Where the payment of the order is.
 //
 // - `none`: Nothing was authorized yet.
@@ -585,6 +705,11 @@ type PaymentStatus string
 
 // PlaceOrder An order to place.
 type PlaceOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
@@ -606,8 +731,19 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
+	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	//
+	// Examples: LAMP-0001
+	Reference *ClientID `json:"reference,omitempty"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
 	// ShippingAddress Where an order is to be sent.
 	ShippingAddress *Address `json:"shipping_address,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
 }
 
 // PlaceOrderLine A product and how many of it.
@@ -632,6 +768,19 @@ type PlaceOrderPayment struct {
 	//
 	// Examples: pm_ok
 	MethodToken string `json:"method_token"`
+}
+
+// PositiveMoney An integer amount of minor units, at least one, and its currency.
+type PositiveMoney struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
 }
 
 // Price What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
@@ -733,6 +882,63 @@ type ProductList struct {
 //
 // Examples: Desk lamp Aurora
 type ProductName = string
+
+// Refund A refund as it stands.
+type Refund struct {
+	// Amount What is given back.
+	Amount Money `json:"amount"`
+
+	// CreatedAt When it was asked for.
+	CreatedAt rfc3339.Time    `json:"created_at"`
+	Failure   *PaymentFailure `json:"failure"`
+
+	// ID The id of a refund. The gateway gives it.
+	//
+	// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+	ID RefundID `json:"id"`
+
+	// OrderID The order of the payment.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// PaymentID The payment that it gives back.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+	PaymentID PaymentID `json:"payment_id"`
+
+	// Reason The `reason` of the request.
+	Reason *string `json:"reason"`
+
+	// Status Where the refund is.
+	//
+	// - `pending`: The provider has not yet said yes or no.
+	// - `succeeded`: The amount was given back.
+	// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+	//
+	// Examples: succeeded
+	Status RefundState `json:"status"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// RefundID The id of a refund. The gateway gives it.
+//
+// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+type RefundID = string
+
+// RefundState Where the refund is.
+//
+// - `pending`: The provider has not yet said yes or no.
+// - `succeeded`: The amount was given back.
+// - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+//
+// Examples: succeeded
+type RefundState string
 
 // Rejection Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
 type Rejection struct {
@@ -916,7 +1122,7 @@ type Shipment struct {
 
 	// ID The id of a shipment. The gateway gives it.
 	//
-	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 	ID ShipmentID `json:"id"`
 
 	// Lines What is in it.
@@ -945,7 +1151,7 @@ type Shipment struct {
 
 // ShipmentID The id of a shipment. The gateway gives it.
 //
-// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 type ShipmentID = string
 
 // ShipmentLine A sku of the order and how many pieces of it travel.
@@ -1030,6 +1236,11 @@ type Limit = int32
 // Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 type OrderIDParameter = OrderID
 
+// PaymentIDParameter The id of a payment. The gateway gives it.
+//
+// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
+type PaymentIDParameter = PaymentID
+
 // Prefer defines model for Prefer.
 type Prefer = string
 
@@ -1040,7 +1251,7 @@ type SKU = ClientID
 
 // ShipmentIDParameter The id of a shipment. The gateway gives it.
 //
-// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.
@@ -1110,10 +1321,14 @@ type Handlers[R Request, W any] interface {
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
 	ListOrderEvents(ctx context.Context, r R) (W, error)
+	// PayOrder is POST /v1/orders/{order_id}/payments.
+	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
 	// ShipOrder is POST /v1/orders/{order_id}/shipments.
 	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
+	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
+	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
 	// CreateProduct is POST /v1/products.
@@ -1198,7 +1413,14 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.CancelOrder(ctx, r, &body)
 		},
 		"listOrderEvents": h.ListOrderEvents,
-		"getOrderSaga":    h.GetOrderSaga,
+		"payOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body PayOrder
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.PayOrder(ctx, r, body)
+		},
+		"getOrderSaga": h.GetOrderSaga,
 		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body ShipOrder
 			given, err := r.Decode(&body)
@@ -1209,6 +1431,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return h.ShipOrder(ctx, r, nil)
 			}
 			return h.ShipOrder(ctx, r, &body)
+		},
+		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateRefund
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.RefundPayment(ctx, r, body)
 		},
 		"listProducts": func(ctx context.Context, r R) (w W, err error) {
 			var p ListProductsParams

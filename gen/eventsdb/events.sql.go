@@ -39,7 +39,7 @@ type InsertResourceEventsParams struct {
 	Hashes         [][]byte
 }
 
-// The events of payments, refunds, shipments and inventory. Only internal/events uses this query.
+// The events of payments, refunds, shipments and inventory. Only internal/events uses these queries.
 // The primary key refuses a second event with the sequence of another one.
 func (q *Queries) InsertResourceEvents(ctx context.Context, arg InsertResourceEventsParams) error {
 	_, err := q.db.Exec(ctx, InsertResourceEvents,
@@ -60,4 +60,56 @@ func (q *Queries) InsertResourceEvents(ctx context.Context, arg InsertResourceEv
 		arg.Hashes,
 	)
 	return err
+}
+
+const ListResourceEvents = `-- name: ListResourceEvents :many
+SELECT account, mode, kind, resource, sequence, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = $4 ORDER BY sequence
+`
+
+type ListResourceEventsParams struct {
+	Account  int32
+	Mode     string
+	Kind     string
+	Resource string
+}
+
+func (q *Queries) ListResourceEvents(ctx context.Context, arg ListResourceEventsParams) ([]ResourceEvent, error) {
+	rows, err := q.db.Query(ctx, ListResourceEvents,
+		arg.Account,
+		arg.Mode,
+		arg.Kind,
+		arg.Resource,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ResourceEvent
+	for rows.Next() {
+		var i ResourceEvent
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Kind,
+			&i.Resource,
+			&i.Sequence,
+			&i.ID,
+			&i.Type,
+			&i.SchemaVersion,
+			&i.Payload,
+			&i.TraceID,
+			&i.Operation,
+			&i.Actor,
+			&i.CreatedAt,
+			&i.PrevHash,
+			&i.Hash,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

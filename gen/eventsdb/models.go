@@ -3,3 +3,27 @@
 //   sqlc v1.31.1
 
 package eventsdb
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+type ResourceEvent struct {
+	Account       int32
+	Mode          string
+	Kind          string
+	Resource      string
+	Sequence      int64
+	ID            uuid.UUID
+	Type          string
+	SchemaVersion int32
+	Payload       string
+	TraceID       string
+	Operation     string
+	Actor         string
+	CreatedAt     time.Time
+	PrevHash      []byte
+	Hash          []byte
+}

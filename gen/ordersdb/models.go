@@ -33,3 +33,10 @@ type OrderEvent struct {
 	PrevHash      []byte
 	Hash          []byte
 }
+
+type OrderReference struct {
+	Account   int32
+	Mode      string
+	Reference string
+	OrderID   uuid.UUID
+}

@@ -28,6 +28,44 @@ func (q *Queries) DeleteAddresses(ctx context.Context, arg DeleteAddressesParams
 	return err
 }
 
+const FindReferences = `-- name: FindReferences :many
+SELECT r.account, r.mode, r.reference, r.order_id FROM order_references r
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS reference) w
+  ON r.account = w.account AND r.mode = w.mode AND r.reference = w.reference
+`
+
+type FindReferencesParams struct {
+	Accounts []int32
+	Modes    []string
+	Refs     []string
+}
+
+// It must be a later statement than the one that locked the references (LockKeys).
+func (q *Queries) FindReferences(ctx context.Context, arg FindReferencesParams) ([]OrderReference, error) {
+	rows, err := q.db.Query(ctx, FindReferences, arg.Accounts, arg.Modes, arg.Refs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OrderReference
+	for rows.Next() {
+		var i OrderReference
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Reference,
+			&i.OrderID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const GetAddresses = `-- name: GetAddresses :many
 SELECT a.account, a.mode, a.order_id, a.address FROM order_addresses a
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
@@ -263,6 +301,28 @@ func (q *Queries) InsertOrders(ctx context.Context, arg InsertOrdersParams) erro
 		arg.States,
 		arg.CreatedAts,
 		arg.UpdatedAts,
+	)
+	return err
+}
+
+const InsertReferences = `-- name: InsertReferences :exec
+INSERT INTO order_references (account, mode, reference, order_id)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::uuid[])
+`
+
+type InsertReferencesParams struct {
+	Accounts []int32
+	Modes    []string
+	Refs     []string
+	OrderIds []uuid.UUID
+}
+
+func (q *Queries) InsertReferences(ctx context.Context, arg InsertReferencesParams) error {
+	_, err := q.db.Exec(ctx, InsertReferences,
+		arg.Accounts,
+		arg.Modes,
+		arg.Refs,
+		arg.OrderIds,
 	)
 	return err
 }

@@ -3,3 +3,29 @@
 //   sqlc v1.31.1
 
 package paymentdb
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+type Refund struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	PaymentID     uuid.UUID
+	OrderID       uuid.UUID
+	Amount        int64
+	Currency      string
+	Reason        string
+	Status        string
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	Rev           int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}

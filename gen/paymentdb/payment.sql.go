@@ -7,41 +7,10 @@ package paymentdb
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
-
-const AddPendingRefunds = `-- name: AddPendingRefunds :execrows
-UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt, unnest($5::bigint[]) AS amount) w
-WHERE p.account = w.account AND p.mode = w.mode AND p.order_id = w.order_id AND p.attempt = w.attempt
-  AND p.status = 'captured' AND p.amount - p.refunded - p.refund_pending >= w.amount
-`
-
-type AddPendingRefundsParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-	Amounts  []int64
-}
-
-// Adds to the pending amounts of refunds. A refund that exceeds the captured amount, less refunds that are made or pending, changes no
-// row.
-func (q *Queries) AddPendingRefunds(ctx context.Context, arg AddPendingRefundsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, AddPendingRefunds,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-		arg.Amounts,
-	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
 
 const CallsHealth = `-- name: CallsHealth :one
 SELECT GREATEST(0,
@@ -62,26 +31,24 @@ func (q *Queries) CallsHealth(ctx context.Context) (float64, error) {
 
 const ClaimCalls = `-- name: ClaimCalls :many
 WITH new AS (
-    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries = 0
     ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), repeated AS (
-    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries > 0
     ORDER BY next_at LIMIT $2::integer FOR UPDATE SKIP LOCKED
 ), due AS (
-    (SELECT account, mode, order_id, operation, attempt FROM new UNION ALL SELECT account, mode, order_id, operation, attempt FROM repeated) LIMIT $1::integer
+    (SELECT account, mode, subject, operation FROM new UNION ALL SELECT account, mode, subject, operation FROM repeated) LIMIT $1::integer
 ), claimed AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
-    WHERE c.account = d.account AND c.mode = d.mode AND c.order_id = d.order_id AND c.operation = d.operation AND c.attempt = d.attempt
-    RETURNING c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.next_at, c.deadline, c.fence, c.in_doubt, c.last_code, c.trace_id
+    WHERE c.account = d.account AND c.mode = d.mode AND c.subject = d.subject AND c.operation = d.operation
+    RETURNING c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.next_at, c.deadline, c.fence, c.in_doubt, c.last_code, c.trace_id
 )
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, c.last_code, c.trace_id,
-       COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left,
-       p.id AS payment_id, p.amount, p.currency, p.method_token
+SELECT c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.fence,
+       c.last_code, c.trace_id, COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left
 FROM claimed c
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt
 `
 
 type ClaimCallsParams struct {
@@ -92,18 +59,19 @@ type ClaimCallsParams struct {
 type ClaimCallsRow struct {
 	Account     int32
 	Mode        string
-	OrderID     uuid.UUID
+	Subject     uuid.UUID
 	Operation   string
+	PaymentID   uuid.UUID
+	OrderID     uuid.UUID
 	Attempt     int32
+	Amount      int64
+	Currency    string
+	MethodToken string
 	Tries       int32
 	Fence       int64
 	LastCode    string
 	TraceID     string
 	SecondsLeft float64
-	PaymentID   uuid.UUID
-	Amount      int64
-	Currency    string
-	MethodToken string
 }
 
 // Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
@@ -120,18 +88,19 @@ func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]Claim
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
-			&i.OrderID,
+			&i.Subject,
 			&i.Operation,
+			&i.PaymentID,
+			&i.OrderID,
 			&i.Attempt,
+			&i.Amount,
+			&i.Currency,
+			&i.MethodToken,
 			&i.Tries,
 			&i.Fence,
 			&i.LastCode,
 			&i.TraceID,
 			&i.SecondsLeft,
-			&i.PaymentID,
-			&i.Amount,
-			&i.Currency,
-			&i.MethodToken,
 		); err != nil {
 			return nil, err
 		}
@@ -144,27 +113,25 @@ func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]Claim
 }
 
 const CompleteCall = `-- name: CompleteCall :execrows
-UPDATE payment_calls SET next_at = NULL, in_doubt = false
-WHERE account = $1 AND mode = $2 AND order_id = $3 AND operation = $4 AND attempt = $5 AND fence = $6
+UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
+WHERE account = $1 AND mode = $2 AND subject = $3 AND operation = $4 AND fence = $5
 `
 
 type CompleteCallParams struct {
 	Account   int32
 	Mode      string
-	OrderID   uuid.UUID
+	Subject   uuid.UUID
 	Operation string
-	Attempt   int32
 	Fence     int64
 }
 
-// Ends a call that has a definite outcome: it is not due any more.
+// Ends a call that has a definite outcome: it is not due any more, and the token is forgotten.
 func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int64, error) {
 	result, err := q.db.Exec(ctx, CompleteCall,
 		arg.Account,
 		arg.Mode,
-		arg.OrderID,
+		arg.Subject,
 		arg.Operation,
-		arg.Attempt,
 		arg.Fence,
 	)
 	if err != nil {
@@ -173,58 +140,119 @@ func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int
 	return result.RowsAffected(), nil
 }
 
+const GetRefund = `-- name: GetRefund :one
+SELECT account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM refunds WHERE account = $1 AND mode = $2 AND id = $3
+`
+
+type GetRefundParams struct {
+	Account int32
+	Mode    string
+	ID      uuid.UUID
+}
+
+// The caller holds the lock of its payment.
+func (q *Queries) GetRefund(ctx context.Context, arg GetRefundParams) (Refund, error) {
+	row := q.db.QueryRow(ctx, GetRefund, arg.Account, arg.Mode, arg.ID)
+	var i Refund
+	err := row.Scan(
+		&i.Account,
+		&i.Mode,
+		&i.ID,
+		&i.PaymentID,
+		&i.OrderID,
+		&i.Amount,
+		&i.Currency,
+		&i.Reason,
+		&i.Status,
+		&i.FailureCode,
+		&i.DeclineReason,
+		&i.Reference,
+		&i.Version,
+		&i.HeadHash,
+		&i.Rev,
+		&i.CreatedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
+}
+
 const InsertCalls = `-- name: InsertCalls :exec
-INSERT INTO payment_calls (account, mode, order_id, operation, attempt, trace_id, next_at, deadline)
-SELECT w.account, w.mode, w.order_id, w.operation, w.attempt, w.trace_id, now(), CASE WHEN w.seconds > 0 THEN now() + make_interval(secs => w.seconds) END
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::text[]) AS operation, unnest($5::integer[]) AS attempt, unnest($6::text[]) AS trace_id,
-             unnest($7::double precision[]) AS seconds) w
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id, next_at, deadline)
+SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.trace_id,
+       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS subject,
+             unnest($4::text[]) AS operation, unnest($5::uuid[]) AS payment_id, unnest($6::uuid[]) AS order_id,
+             unnest($7::integer[]) AS attempt, unnest($8::bigint[]) AS amount, unnest($9::text[]) AS currency,
+             unnest($10::text[]) AS method_token, unnest($11::text[]) AS trace_id,
+             unnest($12::double precision[]) AS after, unnest($13::double precision[]) AS deadline) w
 ON CONFLICT DO NOTHING
 `
 
 type InsertCallsParams struct {
 	Accounts        []int32
 	Modes           []string
-	OrderIds        []uuid.UUID
+	Subjects        []uuid.UUID
 	Operations      []string
+	PaymentIds      []uuid.UUID
+	OrderIds        []uuid.UUID
 	Attempts        []int32
+	Amounts         []int64
+	Currencies      []string
+	MethodTokens    []string
 	TraceIds        []string
+	AfterSeconds    []float64
 	DeadlineSeconds []float64
 }
 
-// Makes calls due, each once: a repetition changes nothing.
+// Makes calls due after the given seconds, each once: a repetition changes nothing. Negative seconds: never, it is no request.
 func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
 	_, err := q.db.Exec(ctx, InsertCalls,
 		arg.Accounts,
 		arg.Modes,
-		arg.OrderIds,
+		arg.Subjects,
 		arg.Operations,
+		arg.PaymentIds,
+		arg.OrderIds,
 		arg.Attempts,
+		arg.Amounts,
+		arg.Currencies,
+		arg.MethodTokens,
 		arg.TraceIds,
+		arg.AfterSeconds,
 		arg.DeadlineSeconds,
 	)
 	return err
 }
 
 const InsertPayments = `-- name: InsertPayments :exec
-INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status)
+INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, refunded, refund_pending, failure_code, decline_reason,
+                      reference, version, head_hash, created_at, updated_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::integer[]),
-       unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), 'pending'
-ON CONFLICT (order_id, attempt, account, mode) DO NOTHING
+       unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), unnest($9::bigint[]),
+       unnest($10::bigint[]), unnest($11::text[]), unnest($12::text[]), unnest($13::text[]),
+       unnest($14::bigint[]), unnest($15::bytea[]), unnest($16::timestamptz[]), unnest($17::timestamptz[])
 `
 
 type InsertPaymentsParams struct {
-	Accounts     []int32
-	Modes        []string
-	Ids          []uuid.UUID
-	OrderIds     []uuid.UUID
-	Attempts     []int32
-	Amounts      []int64
-	Currencies   []string
-	MethodTokens []string
+	Accounts       []int32
+	Modes          []string
+	Ids            []uuid.UUID
+	OrderIds       []uuid.UUID
+	Attempts       []int32
+	Amounts        []int64
+	Currencies     []string
+	Statuses       []string
+	Refunded       []int64
+	RefundPending  []int64
+	FailureCodes   []string
+	DeclineReasons []string
+	Reference      []string
+	Versions       []int64
+	HeadHashes     [][]byte
+	CreatedAts     []time.Time
+	UpdatedAts     []time.Time
 }
 
-// A repetition changes nothing: (order, attempt) has one payment.
 func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) error {
 	_, err := q.db.Exec(ctx, InsertPayments,
 		arg.Accounts,
@@ -234,13 +262,160 @@ func (q *Queries) InsertPayments(ctx context.Context, arg InsertPaymentsParams) 
 		arg.Attempts,
 		arg.Amounts,
 		arg.Currencies,
-		arg.MethodTokens,
+		arg.Statuses,
+		arg.Refunded,
+		arg.RefundPending,
+		arg.FailureCodes,
+		arg.DeclineReasons,
+		arg.Reference,
+		arg.Versions,
+		arg.HeadHashes,
+		arg.CreatedAts,
+		arg.UpdatedAts,
 	)
 	return err
 }
 
+const InsertRefunds = `-- name: InsertRefunds :exec
+INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version,
+                     head_hash, created_at, updated_at)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::uuid[]), unnest($5::uuid[]),
+       unnest($6::bigint[]), unnest($7::text[]), unnest($8::text[]), unnest($9::text[]), unnest($10::text[]),
+       unnest($11::text[]), unnest($12::text[]), unnest($13::bigint[]), unnest($14::bytea[]),
+       unnest($15::timestamptz[]), unnest($16::timestamptz[])
+`
+
+type InsertRefundsParams struct {
+	Accounts       []int32
+	Modes          []string
+	Ids            []uuid.UUID
+	PaymentIds     []uuid.UUID
+	OrderIds       []uuid.UUID
+	Amounts        []int64
+	Currencies     []string
+	Reasons        []string
+	Statuses       []string
+	FailureCodes   []string
+	DeclineReasons []string
+	Reference      []string
+	Versions       []int64
+	HeadHashes     [][]byte
+	CreatedAts     []time.Time
+	UpdatedAts     []time.Time
+}
+
+func (q *Queries) InsertRefunds(ctx context.Context, arg InsertRefundsParams) error {
+	_, err := q.db.Exec(ctx, InsertRefunds,
+		arg.Accounts,
+		arg.Modes,
+		arg.Ids,
+		arg.PaymentIds,
+		arg.OrderIds,
+		arg.Amounts,
+		arg.Currencies,
+		arg.Reasons,
+		arg.Statuses,
+		arg.FailureCodes,
+		arg.DeclineReasons,
+		arg.Reference,
+		arg.Versions,
+		arg.HeadHashes,
+		arg.CreatedAts,
+		arg.UpdatedAts,
+	)
+	return err
+}
+
+const LockAttempts = `-- name: LockAttempts :many
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+ORDER BY p.id FOR UPDATE OF p
+`
+
+type LockAttemptsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type LockAttemptsRow struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	RefundAll     bool
+}
+
+// LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
+// would look as good as the unique key that order_id leads.
+func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]LockAttemptsRow, error) {
+	rows, err := q.db.Query(ctx, LockAttempts,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockAttemptsRow
+	for rows.Next() {
+		var i LockAttemptsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Amount,
+			&i.Currency,
+			&i.Status,
+			&i.Refunded,
+			&i.RefundPending,
+			&i.FailureCode,
+			&i.DeclineReason,
+			&i.Reference,
+			&i.Version,
+			&i.HeadHash,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.RefundAll,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const LockFreePayments = `-- name: LockFreePayments :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
@@ -263,7 +438,14 @@ type LockFreePaymentsRow struct {
 	Status        string
 	Refunded      int64
 	RefundPending int64
-	Rev           int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	RefundAll     bool
 }
 
 // LockPayments without the rows that another transaction has locked.
@@ -287,7 +469,14 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 			&i.Status,
 			&i.Refunded,
 			&i.RefundPending,
-			&i.Rev,
+			&i.FailureCode,
+			&i.DeclineReason,
+			&i.Reference,
+			&i.Version,
+			&i.HeadHash,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -300,7 +489,11 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 }
 
 const LockPayments = `-- name: LockPayments :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
+
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p
@@ -323,10 +516,18 @@ type LockPaymentsRow struct {
 	Status        string
 	Refunded      int64
 	RefundPending int64
-	Rev           int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	RefundAll     bool
 }
 
-// Locks payments in the order of their ids, before anything of them is updated.
+// Payments, refunds and the calls to the provider. Each query takes arrays and reads or writes a row for each element.
+// Locks payments in the order of their ids, before anything of them is updated. refund_all: the saga wants back all that it charges.
 func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]LockPaymentsRow, error) {
 	rows, err := q.db.Query(ctx, LockPayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
@@ -347,54 +548,14 @@ func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]L
 			&i.Status,
 			&i.Refunded,
 			&i.RefundPending,
-			&i.Rev,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const OrdersOfPayments = `-- name: OrdersOfPayments :many
-
-SELECT p.account, p.mode, p.id, p.order_id FROM payments p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
-  ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
-`
-
-type OrdersOfPaymentsParams struct {
-	Accounts []int32
-	Modes    []string
-	Ids      []uuid.UUID
-}
-
-type OrdersOfPaymentsRow struct {
-	Account int32
-	Mode    string
-	ID      uuid.UUID
-	OrderID uuid.UUID
-}
-
-// Payments and the calls to the provider.
-// The orders of payments. No lock is needed: a payment never changes its order.
-func (q *Queries) OrdersOfPayments(ctx context.Context, arg OrdersOfPaymentsParams) ([]OrdersOfPaymentsRow, error) {
-	rows, err := q.db.Query(ctx, OrdersOfPayments, arg.Accounts, arg.Modes, arg.Ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []OrdersOfPaymentsRow
-	for rows.Next() {
-		var i OrdersOfPaymentsRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.ID,
-			&i.OrderID,
+			&i.FailureCode,
+			&i.DeclineReason,
+			&i.Reference,
+			&i.Version,
+			&i.HeadHash,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -412,7 +573,7 @@ SET next_at = now() + make_interval(secs => $1::double precision),
     tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT $2::boolean,
     last_code = CASE WHEN $2::boolean AND last_code <> '' THEN last_code ELSE $3::text END
-WHERE account = $4 AND mode = $5 AND order_id = $6 AND operation = $7 AND attempt = $8 AND fence = $9
+WHERE account = $4 AND mode = $5 AND subject = $6 AND operation = $7 AND fence = $8
 `
 
 type PostponeCallParams struct {
@@ -421,9 +582,8 @@ type PostponeCallParams struct {
 	LastCode  string
 	Account   int32
 	Mode      string
-	OrderID   uuid.UUID
+	Subject   uuid.UUID
 	Operation string
-	Attempt   int32
 	Fence     int64
 }
 
@@ -436,9 +596,8 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 		arg.LastCode,
 		arg.Account,
 		arg.Mode,
-		arg.OrderID,
+		arg.Subject,
 		arg.Operation,
-		arg.Attempt,
 		arg.Fence,
 	)
 	if err != nil {
@@ -449,15 +608,15 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 
 const RearmCalls = `-- name: RearmCalls :execrows
 WITH far AS (
-    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
     UNION ALL
-    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
 )
 UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => $1::double precision))
 FROM far f
-WHERE c.account = f.account AND c.mode = f.mode AND c.order_id = f.order_id AND c.operation = f.operation AND c.attempt = f.attempt
+WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.subject AND c.operation = f.operation
 `
 
 // Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
@@ -470,35 +629,95 @@ func (q *Queries) RearmCalls(ctx context.Context, deadlineSeconds float64) (int6
 	return result.RowsAffected(), nil
 }
 
-const UpdatePayment = `-- name: UpdatePayment :exec
-UPDATE payments
-SET status = $1, refunded = refunded + $2::bigint, refund_pending = refund_pending - $2::bigint,
-    failure_code = $3, decline_reason = $4, reference = $5, rev = rev + 1, updated_at = now()
-WHERE account = $6 AND mode = $7 AND id = $8
+const UpdatePayments = `-- name: UpdatePayments :execrows
+UPDATE payments p
+SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
+    reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id, unnest($4::text[]) AS status,
+             unnest($5::bigint[]) AS refunded, unnest($6::bigint[]) AS refund_pending,
+             unnest($7::text[]) AS failure_code, unnest($8::text[]) AS decline_reason,
+             unnest($9::text[]) AS reference, unnest($10::bigint[]) AS version, unnest($11::bytea[]) AS head_hash,
+             unnest($12::timestamptz[]) AS updated_at) u
+WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
 `
 
-type UpdatePaymentParams struct {
-	Status        string
-	Refunded      int64
-	FailureCode   string
-	DeclineReason string
-	Reference     string
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
+type UpdatePaymentsParams struct {
+	Accounts       []int32
+	Modes          []string
+	Ids            []uuid.UUID
+	Statuses       []string
+	Refunded       []int64
+	RefundPending  []int64
+	FailureCodes   []string
+	DeclineReasons []string
+	Reference      []string
+	Versions       []int64
+	HeadHashes     [][]byte
+	UpdatedAts     []time.Time
 }
 
-// Writes the outcome of a call.
-func (q *Queries) UpdatePayment(ctx context.Context, arg UpdatePaymentParams) error {
-	_, err := q.db.Exec(ctx, UpdatePayment,
-		arg.Status,
+// The caller holds the locks.
+func (q *Queries) UpdatePayments(ctx context.Context, arg UpdatePaymentsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, UpdatePayments,
+		arg.Accounts,
+		arg.Modes,
+		arg.Ids,
+		arg.Statuses,
 		arg.Refunded,
-		arg.FailureCode,
-		arg.DeclineReason,
+		arg.RefundPending,
+		arg.FailureCodes,
+		arg.DeclineReasons,
 		arg.Reference,
-		arg.Account,
-		arg.Mode,
-		arg.ID,
+		arg.Versions,
+		arg.HeadHashes,
+		arg.UpdatedAts,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const UpdateRefunds = `-- name: UpdateRefunds :execrows
+UPDATE refunds r
+SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
+    head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id, unnest($4::text[]) AS status,
+             unnest($5::text[]) AS failure_code, unnest($6::text[]) AS decline_reason,
+             unnest($7::text[]) AS reference, unnest($8::bigint[]) AS version, unnest($9::bytea[]) AS head_hash,
+             unnest($10::timestamptz[]) AS updated_at) u
+WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
+`
+
+type UpdateRefundsParams struct {
+	Accounts       []int32
+	Modes          []string
+	Ids            []uuid.UUID
+	Statuses       []string
+	FailureCodes   []string
+	DeclineReasons []string
+	Reference      []string
+	Versions       []int64
+	HeadHashes     [][]byte
+	UpdatedAts     []time.Time
+}
+
+// The caller holds the locks of their payments.
+func (q *Queries) UpdateRefunds(ctx context.Context, arg UpdateRefundsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, UpdateRefunds,
+		arg.Accounts,
+		arg.Modes,
+		arg.Ids,
+		arg.Statuses,
+		arg.FailureCodes,
+		arg.DeclineReasons,
+		arg.Reference,
+		arg.Versions,
+		arg.HeadHashes,
+		arg.UpdatedAts,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

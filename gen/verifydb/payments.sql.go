@@ -12,50 +12,52 @@ import (
 )
 
 const CallPage = `-- name: CallPage :many
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
-       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
-               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
+SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
+       (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+               AND n.operation IN ('capture', 'void'))::boolean AS authorized
 FROM payment_calls c
-JOIN payments p ON p.order_id = c.order_id AND p.attempt = c.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (c.account, c.mode)
-WHERE (c.account, c.mode, c.order_id, c.operation, c.attempt) >
-      ($1::integer, $2::text, $3::uuid, $4::text, $5::integer)
-ORDER BY c.account, c.mode, c.order_id, c.operation, c.attempt LIMIT $6::integer
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
+LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
+WHERE (c.account, c.mode, c.subject, c.operation) > ($1::integer, $2::text, $3::uuid, $4::text)
+ORDER BY c.account, c.mode, c.subject, c.operation LIMIT $5::integer
 `
 
 type CallPageParams struct {
 	AfterAccount   int32
 	AfterMode      string
-	AfterOrderID   uuid.UUID
+	AfterSubject   uuid.UUID
 	AfterOperation string
-	AfterAttempt   int32
 	PageSize       int32
 }
 
 type CallPageRow struct {
-	Account     int32
-	Mode        string
-	OrderID     uuid.UUID
-	Operation   string
-	Attempt     int32
-	Tries       int32
-	Definite    bool
-	PaymentID   uuid.UUID
-	Amount      int64
-	Currency    string
-	Status      string
-	FailureCode string
-	Authorized  bool
+	Account      int32
+	Mode         string
+	Subject      uuid.UUID
+	Operation    string
+	OrderID      uuid.UUID
+	Tries        int32
+	Definite     bool
+	PaymentID    uuid.UUID
+	Amount       int64
+	Currency     string
+	Status       string
+	FailureCode  string
+	RefundStatus string
+	Marker       bool
+	Authorized   bool
 }
 
-// Calls with their payments. authorized: another call of the attempt exists, which is only made after the authorization succeeded.
+// Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
+// succeeded.
 func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageRow, error) {
 	rows, err := q.db.Query(ctx, CallPage,
 		arg.AfterAccount,
 		arg.AfterMode,
-		arg.AfterOrderID,
+		arg.AfterSubject,
 		arg.AfterOperation,
-		arg.AfterAttempt,
 		arg.PageSize,
 	)
 	if err != nil {
@@ -68,9 +70,9 @@ func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageR
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
-			&i.OrderID,
+			&i.Subject,
 			&i.Operation,
-			&i.Attempt,
+			&i.OrderID,
 			&i.Tries,
 			&i.Definite,
 			&i.PaymentID,
@@ -78,6 +80,8 @@ func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageR
 			&i.Currency,
 			&i.Status,
 			&i.FailureCode,
+			&i.RefundStatus,
+			&i.Marker,
 			&i.Authorized,
 		); err != nil {
 			return nil, err
@@ -140,64 +144,65 @@ func (q *Queries) CallsOf(ctx context.Context, arg CallsOfParams) ([]CallsOfRow,
 	return items, nil
 }
 
-const CallsOfPayments = `-- name: CallsOfPayments :many
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
-       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
-               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
+const CallsOfSubjects = `-- name: CallsOfSubjects :many
+SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
+       (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+               AND n.operation IN ('capture', 'void'))::boolean AS authorized
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id,
              unnest($4::text[]) AS operation) w
-JOIN payments p ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
-CROSS JOIN LATERAL (
-    SELECT account, mode, order_id, operation, attempt, tries, next_at, deadline, fence, in_doubt, last_code, trace_id FROM payment_calls pc WHERE pc.account = p.account AND pc.mode = p.mode AND pc.order_id = p.order_id AND pc.attempt = p.attempt
-       AND pc.operation = w.operation OFFSET 0
-) c
+JOIN payment_calls c ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = w.operation
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
+LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
 `
 
-type CallsOfPaymentsParams struct {
+type CallsOfSubjectsParams struct {
 	Accounts   []int32
 	Modes      []string
-	PaymentIds []uuid.UUID
+	Subjects   []uuid.UUID
 	Operations []string
 }
 
-type CallsOfPaymentsRow struct {
-	Account     int32
-	Mode        string
-	OrderID     uuid.UUID
-	Operation   string
-	Attempt     int32
-	Tries       int32
-	Definite    bool
-	PaymentID   uuid.UUID
-	Amount      int64
-	Currency    string
-	Status      string
-	FailureCode string
-	Authorized  bool
+type CallsOfSubjectsRow struct {
+	Account      int32
+	Mode         string
+	Subject      uuid.UUID
+	Operation    string
+	OrderID      uuid.UUID
+	Tries        int32
+	Definite     bool
+	PaymentID    uuid.UUID
+	Amount       int64
+	Currency     string
+	Status       string
+	FailureCode  string
+	RefundStatus string
+	Marker       bool
+	Authorized   bool
 }
 
-// CallPage by payments and operations. OFFSET 0 keeps the planner from joining the calls before the payments, by account and mode alone.
-func (q *Queries) CallsOfPayments(ctx context.Context, arg CallsOfPaymentsParams) ([]CallsOfPaymentsRow, error) {
-	rows, err := q.db.Query(ctx, CallsOfPayments,
+// CallPage by subjects and operations.
+func (q *Queries) CallsOfSubjects(ctx context.Context, arg CallsOfSubjectsParams) ([]CallsOfSubjectsRow, error) {
+	rows, err := q.db.Query(ctx, CallsOfSubjects,
 		arg.Accounts,
 		arg.Modes,
-		arg.PaymentIds,
+		arg.Subjects,
 		arg.Operations,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []CallsOfPaymentsRow
+	var items []CallsOfSubjectsRow
 	for rows.Next() {
-		var i CallsOfPaymentsRow
+		var i CallsOfSubjectsRow
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
-			&i.OrderID,
+			&i.Subject,
 			&i.Operation,
-			&i.Attempt,
+			&i.OrderID,
 			&i.Tries,
 			&i.Definite,
 			&i.PaymentID,
@@ -205,6 +210,8 @@ func (q *Queries) CallsOfPayments(ctx context.Context, arg CallsOfPaymentsParams
 			&i.Currency,
 			&i.Status,
 			&i.FailureCode,
+			&i.RefundStatus,
+			&i.Marker,
 			&i.Authorized,
 		); err != nil {
 			return nil, err

@@ -54,11 +54,14 @@ var subcommands = []subcommand{
 		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
 	})},
 	{"migrate", "", "brings the database to the newest schema", migrate},
-	{"psp", "", "the payment provider simulator", withoutFlags(simulate)},
+	{"psp", "", "the payment provider simulator", simulate},
 	{"keys create", "", "makes an API key and prints its text, once", createKey},
 	{"keys list", "", "lists the API keys", withoutFlags(listKeys)},
 	{"keys revoke", "KEY_ID", "ends an API key at once", withoutFlags(revokeKey)},
 	{"keys rotate", "KEY_ID", "makes a new API key in place of one that goes on for a while", rotateKey},
+	{"coupons create", "CODE", "makes a coupon with one discount, and conditions and limits of its use", createCoupon},
+	{"coupons list", "", "lists the coupons and how often they are used", withoutFlags(listCoupons)},
+	{"coupons disable", "CODE", "ends a coupon: no new order can use it", disableCoupon},
 	{"parked list", "", "lists messages that could not be handled", withoutFlags(listParked)},
 	{"parked retry", "CONSUMER ORDER_ID", "sends the parked messages of an order again", withoutFlags(retryParked)},
 	{"verify", "", "looks whether orders, stock, payments and messages fit together; changes nothing", verifyAll},
@@ -215,14 +218,30 @@ func (proc process) withComponents(ctx context.Context, worker bool, fn func(con
 	})
 }
 
-func simulate(ctx context.Context, proc process) error {
+func simulate(flags *flag.FlagSet) runner {
+	var faults psp.Faults
+	flags.Func("faults", "`LIST` of faults that happen by themselves, such as timeout=0.2,error=0.1,double=0.1,late=0.05,"+
+		"callback-lost=0.2,callback-double=0.2,callback-delay=2s", func(text string) (err error) {
+		faults, err = psp.ParseFaults(text)
+		return err
+	})
+	seed := flags.Uint64("seed", 1, "`NUMBER` that decides, with its key, which operation meets which fault")
+	return func(ctx context.Context, proc process) error {
+		faults.Seed = *seed
+		return proc.simulate(ctx, faults)
+	}
+}
+
+func (proc process) simulate(ctx context.Context, faults psp.Faults) error {
 	l, err := listen(ctx, "ORDERGATE_PSP_ADDR", proc.cfg.PSPAddr)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
-		s, err := psp.New(proc.cfg.PSPDir, tel.Log)
+		s, err := psp.New(psp.Config{ //nolint:contextcheck // Close ends its callbacks
+			Dir: proc.cfg.PSPDir, CallbackURL: proc.cfg.PSPCallbackURL, CallbackSecret: proc.cfg.ProviderSecret, Faults: faults, Log: tel.Log,
+		})
 		if err != nil {
 			return fmt.Errorf("cannot open the ledger in ORDERGATE_PSP_DIR: %w", err)
 		}

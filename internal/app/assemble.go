@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -42,11 +43,12 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	reads    *pgxpool.Pool             // of the primary, read-only
-	replicas []*pgxpool.Pool           // read-only
-	redis    *redis.Client             // nil without Redis
-	relay    atomic.Pointer[bus.Relay] // of this process; nil without a worker
-	stop     func()                    // ends the background work
+	reads    *pgxpool.Pool                   // of the primary, read-only
+	replicas []*pgxpool.Pool                 // read-only
+	redis    *redis.Client                   // nil without Redis
+	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
+	payments atomic.Pointer[payment.Payment] // likewise
+	stop     func()                          // ends the background work
 }
 
 // primaryReads is how many connections to the primary reads have.
@@ -118,7 +120,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
+		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
 	})
 }
 
@@ -172,6 +174,19 @@ func (c *Components) wake() {
 	if r := c.relay.Load(); r != nil {
 		r.Wake()
 	}
+}
+
+// wakePayments tells the payment context of this process, if there is one; others poll.
+func (c *Components) wakePayments() {
+	if p := c.payments.Load(); p != nil {
+		p.Wake()
+	}
+}
+
+// providerOpen tells that the provider's breaker of this process refuses calls. A process without a worker has none.
+func (c *Components) providerOpen() bool {
+	p := c.payments.Load()
+	return p != nil && p.ProviderOpen()
 }
 
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {

@@ -70,9 +70,9 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Authorization", "Bearer "+key)
-		r.Header.Set("Content-Type", op.mediaType)
 		r.Header.Set("If-Match", "*")
-		if op.Method == http.MethodPost {
+		r.Header.Set("Content-Type", op.mediaType)
+		if op.keyed() {
 			r.Header.Set("Idempotency-Key", fmt.Sprintf("code-%08d", keyNumber.Add(1)))
 		}
 		for i := 0; i < len(headers); i += 2 {
@@ -169,7 +169,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 
 	// Commands that meet a locked table, and a capture under way.
 	for _, op := range ops {
-		if op.Method != http.MethodPost {
+		if !op.keyed() {
 			continue
 		}
 		id = place("")
@@ -194,34 +194,41 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 	}
 
-	unlock := g.lock("order_events, products")
-	for _, op := range ops {
-		if op.Method == http.MethodPatch {
-			if code := send(g.url, aliceKey, op); code != "SYS_003" {
-				t.Errorf("%s meets a locked table: %s", op.OperationID, code)
-			}
-		}
+	// A change without a key that meets a locked table.
+	held, err := g.db.Pool.Begin(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := unlock(); err != nil {
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = held.Exec(t.Context(), "LOCK TABLE products, order_events IN EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
+	each("SYS_003", g.url, aliceKey, keyless)
+	if err = held.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	// A COMMIT without an answer, after which another session has the key, if there is one.
+	// A COMMIT without an answer, after which another session has the key, or of a change that has none.
 	var proxy *pgtest.TCPProxy
 	proxy, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
 	behind := g.serve(g.assemble())
 	for _, op := range ops {
-		switch op.Method {
-		case http.MethodPatch:
-			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				proxy.CutAfter("commit\x00")
-				return send(behind, aliceKey, op) == "SYS_006"
-			})
-		case http.MethodPost:
+		switch {
+		case op.keyed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
 				id = place("")
 				until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
 				return g.cutAtCommit(proxy, func() string { return send(behind, aliceKey, op) }) == "SYS_006"
+			})
+		case keyless(op):
+			until(t, op.OperationID+" has an unknown outcome", func() bool {
+				cut := proxy.CutAfter("commit\x00")
+				if send(behind, aliceKey, op) != "SYS_006" {
+					return false
+				}
+				<-cut
+				return true
 			})
 		}
 	}
@@ -325,6 +332,11 @@ type operation struct {
 	mediaType   string // of the body
 }
 
+// keyed tells whether the operation takes an Idempotency-Key.
+func (op operation) keyed() bool {
+	return slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" })
+}
+
 type examples struct {
 	Content map[string]struct {
 		Example json.RawMessage `json:"example"`
@@ -360,7 +372,7 @@ func operations(t *testing.T) []operation {
 				}
 			}
 			if op.RequestBody != nil {
-				for mediaType, content := range op.RequestBody.Content {
+				for mediaType, content := range op.RequestBody.Content { // it has one
 					op.mediaType, op.body = mediaType, string(content.Example)
 				}
 			}
@@ -384,7 +396,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
-			headers = append(headers, "Idempotency-Key", fmt.Sprintf("example-%d", keyNumber.Add(1)))
+			headers = append(headers, "Idempotency-Key", fmt.Sprintf("example-%d", keyNumber.Add(1)), "Content-Type", op.mediaType)
 		}
 		for _, p := range op.Parameters {
 			switch value := fmt.Sprint(p.Example); {
@@ -436,6 +448,11 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		check(ops["placeOrder"], decided)
 		return true
 	})
+	check(ops["createProduct"], send(ops["createProduct"]))
+	change := ops["updateProduct"]
+	change.path = "/v1/products/STOOL-0001" // its example goes on from that of the creation
+	check(ops["updateProduct"], send(change))
+	check(ops["adjustInventory"], send(ops["adjustInventory"]))
 	for _, op := range ops {
 		if op.Method != http.MethodGet {
 			continue
@@ -471,7 +488,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|shp|evt|key)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

@@ -51,7 +51,7 @@ type gateway struct {
 func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, db: pgtest.New(t)}
-	simulator, err := psp.New(t.TempDir(), zap.NewNop())
+	simulator, err := psp.New(psp.Config{Dir: t.TempDir(), Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

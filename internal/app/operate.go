@@ -49,20 +49,26 @@ func migrate(flags *flag.FlagSet) runner {
 	}
 }
 
-// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing.
+// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing, and so are
+// the sample coupons.
 func sampleAccount(ctx context.Context, cfg Config, name string) (account int32, products int64, err error) {
 	err = withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
 		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
 			return err
 		}
-		products, err = loadCatalogue(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account)
-		return err
+		if products, err = loadCatalogue(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account); err != nil {
+			return err
+		}
+		return loadCoupons(ctx, conn, account)
 	})
 	return account, products, err
 }
 
 // Scopes are all that a key can be given.
-var Scopes = []string{"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "shipments:write"}
+var Scopes = []string{
+	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:write", "refunds:write",
+	"shipments:write",
+}
 
 // accountOf finds an account by its name or makes it.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {

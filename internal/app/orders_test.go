@@ -588,3 +588,28 @@ func TestKeptSecret(t *testing.T) {
 		}
 	}
 }
+
+// The provider's secret of a data folder is the same at each start, is not the other secret, and may be made anew beside data.
+func TestKeptProviderSecret(t *testing.T) {
+	dir := t.TempDir()
+	other, err := keptSecret(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = os.Mkdir(filepath.Join(dir, "primary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, err := keptProviderSecret(dir) // also of a folder that is older than callbacks
+	if err != nil || len(first) != minSecret || first == other {
+		t.Fatal(first, err)
+	}
+	if again, err := keptProviderSecret(dir); again != first || err != nil {
+		t.Error(again, err)
+	}
+	if err = os.WriteFile(filepath.Join(dir, "provider-secret"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if made, err := keptProviderSecret(dir); err != nil || len(made) != minSecret || made == first {
+		t.Error(made, err)
+	}
+}

@@ -28,6 +28,8 @@ import (
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
 	"CountProducts":     "once, when `run` fills an empty catalogue",
+	"ListAccounts":      "an operator's list of coupons names their accounts",
+	"ListCoupons":       "an operator's list of all coupons, with their uses",
 	"ListKeys":          "an operator's list of all keys",
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
@@ -52,7 +54,11 @@ var walks = map[string]string{
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
 var planValues = map[string]string{
-	"UpdatePayment.refunded": "0",
+	"InsertPayments.refunded":        "ARRAY[0]::bigint[]",
+	"InsertPayments.refund_pending":  "ARRAY[0]::bigint[]",
+	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]", // the loaded rows have the first
+	"UpdatePayments.refunded":        "ARRAY[0]::bigint[]",
+	"UpdatePayments.refund_pending":  "ARRAY[0]::bigint[]",
 }
 
 const (

@@ -66,6 +66,9 @@ func run(ctx context.Context, proc process) (err error) {
 	if cfg.Secret, err = keptSecret(cfg.DataDir); err != nil {
 		return err
 	}
+	if cfg.ProviderSecret, err = keptProviderSecret(cfg.DataDir); err != nil {
+		return err
+	}
 	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
 	self, err := os.Executable()
 	if err != nil {
@@ -75,7 +78,8 @@ func run(ctx context.Context, proc process) (err error) {
 		Name: simulatorName, URL: cfg.PSPURL,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
-			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
+			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"),
+				"ORDERGATE_PSP_CALLBACK_URL="+localURL(cfg.Addr)+"/v1/provider-callbacks/psp", "ORDERGATE_PROVIDER_SECRET="+cfg.ProviderSecret)
 			return cmd
 		},
 		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/v1/ledger", io.Discard) },
@@ -121,7 +125,7 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error {
 			return c.serve(ctx, demo, func() {
 				api := localURL(cfg.Addr)
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, api, cfg.DataDir,
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, sampleCodes(), api, cfg.DataDir,
 					api, DemoKey, firstSKU)
 			})
 		})
@@ -167,20 +171,41 @@ var banner string
 // out would be refused.
 func keptSecret(dir string) (string, error) {
 	path := filepath.Join(dir, "secret")
-	b, err := os.ReadFile(path)
-	text := strings.TrimSpace(string(b))
-	_, wellFormed := hex.DecodeString(text)
-	switch _, data := os.Stat(filepath.Join(dir, "primary")); {
-	case err == nil && wellFormed == nil && len(text) >= minSecret:
-		return text, nil
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return "", err
-	case data == nil:
+	if text, err := readSecret(path); err != nil || text != "" {
+		return text, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "primary")); err == nil {
 		return "", fmt.Errorf("%s is gone or torn, and with it the ids of all orders: restore it, or remove the folder to begin anew", path)
 	}
+	return makeSecret(path)
+}
+
+// keptProviderSecret reads the secret that signs the simulator's callbacks, or makes one. Nothing that is kept depends on it.
+func keptProviderSecret(dir string) (string, error) {
+	path := filepath.Join(dir, "provider-secret")
+	if text, err := readSecret(path); err != nil || text != "" {
+		return text, err
+	}
+	return makeSecret(path)
+}
+
+// readSecret returns the secret in a file; "" if the file is gone or torn.
+func readSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	text := strings.TrimSpace(string(b))
+	if _, err := hex.DecodeString(text); err == nil && len(text) >= minSecret {
+		return text, nil
+	}
+	return "", nil
+}
+
+func makeSecret(path string) (string, error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
-	text = hex.EncodeToString(secret[:])
+	text := hex.EncodeToString(secret[:])
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 

@@ -129,7 +129,7 @@ func TestVerify(t *testing.T) {
 		{"a part is charged", "payments", "confirmed", `UPDATE payments SET refunded = 1 WHERE order_id = $1`},
 		{"a refund waits for nobody", "payments", "confirmed", `UPDATE payments SET refund_pending = 5 WHERE order_id = $1`},
 		{"an outcome in doubt", "payments", "confirmed", `UPDATE payment_calls SET in_doubt = true WHERE order_id = $1 AND operation = 'capture'`},
-		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pm', 'pending')`},
+		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pending', '', '', '', 1, '', now(), now())`},
 		{"the provider knows the payment by another id", "provider", "confirmed", `UPDATE payments SET id = gen_random_uuid() WHERE order_id = $1`},
 		{"a key is gone", "idempotency", "confirmed", `DELETE FROM idempotency_keys WHERE order_id = $1`},
 		{"an order has two keys", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, order_id FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},

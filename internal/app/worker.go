@@ -40,6 +40,7 @@ func (c *Components) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.payments.Store(payments)
 	consumers := allConsumers(stock, payments, saga, c.project)
 	subscribers := map[string]int{} // of each topic
 	for _, consumer := range consumers {

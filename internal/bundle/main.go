@@ -82,6 +82,7 @@ func bundle(dir string) (*yaml.Node, error) {
 	}
 	b.localise(root, doc)
 	b.mergePaths(paths)
+	b.mergeWebhooks(doc)
 	if len(b.faults) == 0 {
 		b.expand(doc)
 		b.unused()

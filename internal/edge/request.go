@@ -131,6 +131,12 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	return ok
 }
 
+// id is a parameter of the path that is an id of ours. A malformed one was refused.
+func (r *request) id(prefix, name string) order.ID {
+	id, _ := order.Parse(prefix, r.parameters[name])
+	return id
+}
+
 // envelope is the part of the request that commands see.
 func (r *request) envelope() command.Envelope {
 	return command.Envelope{Owner: r.key.Owner, Operation: r.op.ID, Key: r.idempotencyKey, IfMatch: r.ifMatch, Problem: r.problemContext(), Actor: r.key.ID}

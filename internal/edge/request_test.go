@@ -425,12 +425,12 @@ func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
 // Waiting requests are counted, and get the accepted result as soon as the server stops.
 func TestStoppingEndsWaits(t *testing.T) {
 	s := deadServer(t)
-	r := &request{http: httptest.NewRequest(http.MethodPost, "/v1/orders", http.NoBody), key: &Key{}}
+	r := &request{http: httptest.NewRequest(http.MethodPost, "/v1/orders", http.NoBody), key: &Key{}, op: &operation{}}
 	r.http.Header.Set("Prefer", "wait=10")
 	waits := make(chan struct{})
 	done := make(chan response)
 	go func() {
-		w, _ := s.commandResponse(t.Context(), r, command.Result{Status: 202}, nil, func(ctx context.Context, _ order.Owner, accepted command.Result, _ time.Duration) command.Result {
+		w, _ := s.commandResponse(t.Context(), r, command.Result{Status: 202}, nil, func(ctx context.Context, _ command.Envelope, accepted command.Result, _ time.Duration) command.Result {
 			close(waits)
 			<-ctx.Done()
 			return accepted

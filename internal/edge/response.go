@@ -11,7 +11,6 @@ import (
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
-	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -70,7 +69,7 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 }
 
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
-type awaiter = func(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration) command.Result
+type awaiter = func(ctx context.Context, e command.Envelope, accepted command.Result, within time.Duration) command.Result
 
 // commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits, if there is one. A refusal
 // carries the token of the state that it was decided on: a read with it sees why.
@@ -82,10 +81,10 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 		return response{}, err
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
-	if await == nil {
+	if await == nil || result.Code != "" { // a stored refusal
 		applied = ""
 	} else if within > 0 && result.Status == http.StatusAccepted {
-		result = s.wait(ctx, r.key.Owner, result, within, await)
+		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(), Rev: result.Rev}, "" // of a replay only the position is known
 	if !result.OrderID.IsZero() {
@@ -94,8 +93,8 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	if result.Replayed {
 		replayed = "true"
 	}
-	if result.Code != "" { // a stored refusal
-		r.code, applied = result.Code, ""
+	if result.Code != "" { // a stored refusal, or one that was waited for
+		r.code = result.Code
 	}
 	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
 		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),
@@ -108,13 +107,13 @@ func (s *Server) sign(t token.Token) string {
 }
 
 // wait runs await until the client is gone or the server stops.
-func (s *Server) wait(ctx context.Context, owner order.Owner, accepted command.Result, within time.Duration, await awaiter) command.Result {
+func (s *Server) wait(ctx context.Context, e command.Envelope, accepted command.Result, within time.Duration, await awaiter) command.Result {
 	s.metrics.waiting.Inc()
 	defer s.metrics.waiting.Dec()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it adds an end, it replaces none
-	return await(ctx, owner, accepted, within)
+	return await(ctx, e, accepted, within)
 }
 
 // maxWait bounds Prefer: wait.

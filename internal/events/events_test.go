@@ -20,18 +20,18 @@ func TestEventsAreAppendOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	r := Resource{order.Owner{Account: 1, Mode: "test"}, Payment, "pay_1"}
+	r := order.Resource{Owner: order.Owner{Account: 1, Mode: "test"}, Kind: order.KindPayment, ID: "pay_1"}
 	ids := order.NewIDs([]byte("k"))
 	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now()}
-	var head Head
-	history := []Event{head.Next(r, rec, "payment.created", 1, 5), head.Next(r, rec, "payment.voided", 1, nil)}
+	var head order.Head
+	history := []order.ResourceEvent{head.Next(r, rec, "payment.created", 1, 5), head.Next(r, rec, "payment.voided", 1, nil)}
 	if err := Append(t.Context(), pool, history); err != nil {
 		t.Fatal(err)
 	}
-	if err := Verify(r, []order.Event{history[0].Event, history[1].Event}); err != nil || head.Version != 2 {
+	if err := r.Verify([]order.Event{history[0].Event, history[1].Event}); err != nil || head.Version != 2 {
 		t.Error(head, err)
 	}
-	if Verify(Resource{r.Owner, Refund, r.ID}, []order.Event{history[0].Event}) == nil {
+	if (order.Resource{Owner: r.Owner, Kind: order.KindRefund, ID: r.ID}).Verify([]order.Event{history[0].Event}) == nil {
 		t.Error("a history of another resource is accepted")
 	}
 	code := func(err error) string {
@@ -43,6 +43,9 @@ func TestEventsAreAppendOnly(t *testing.T) {
 	}
 	if err := Append(t.Context(), pool, history[1:]); code(err) != "23505" {
 		t.Error(err)
+	}
+	if read, err := Read(t.Context(), pool, r); err != nil || r.Verify(read) != nil || len(read) != 2 {
+		t.Error(read, err)
 	}
 	for _, table := range []string{"resource_events", "order_events"} {
 		for _, statement := range []string{"UPDATE " + table + " SET type = ''", "DELETE FROM " + table, "TRUNCATE " + table} {

@@ -119,19 +119,16 @@ func chargeFaults(o *order.Order, payments []verifydb.PaymentsOfRow, inFlight bo
 		case pending, authorized:
 			open++
 		}
-		if !inFlight && p.RefundPending != 0 {
-			fault("%d of payment attempt %d wait to be refunded, and no refund is in flight", p.RefundPending, p.Attempt)
-		}
 	}
 	switch {
 	case charges > 1:
 		fault("it is charged by %d payments", charges)
-	case net != 0 && net != o.Total.Amount:
-		fault("it is charged %d instead of its total of %d", net, o.Total.Amount)
+	case net > o.Total.Amount-o.Refunded:
+		fault("it is charged %d instead of its total of %d less refunds of %d", net, o.Total.Amount, o.Refunded)
 	case inFlight:
 	case o.PaymentStatus == order.PaymentStatusPaid && net != o.Total.Amount:
 		fault("it is paid, and %d of %d are charged", net, o.Total.Amount)
-	case o.PaymentStatus != order.PaymentStatusPaid && net != 0:
+	case o.PaymentStatus != order.PaymentStatusPaid && o.PaymentStatus != order.PaymentStatusPartiallyRefunded && net != 0:
 		fault("its payment status is %s, and %d are charged", o.PaymentStatus, net)
 	case (o.PaymentStatus == order.PaymentStatusAuthorized) != (open > 0):
 		fault("its payment status is %s, and %d payments are authorized or pending", o.PaymentStatus, open)

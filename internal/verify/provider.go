@@ -76,24 +76,34 @@ func (l *ledger) page(ctx context.Context, payment *string, after int64, limit i
 
 // callKey identifies a call by the key under which the provider has it.
 type callKey struct {
-	payment   order.ID
+	prefix    string
+	subject   order.ID // of a refund or payment
 	operation string
 }
 
-func (k callKey) String() string { return k.payment.Format(order.PrefixPayment) + "-" + k.operation }
+func (k callKey) String() string { return k.subject.Format(k.prefix) + "-" + k.operation }
 
 // parseKey reads a key of ours; ok is false for others.
 func parseKey(key string) (k callKey, ok bool) {
 	id, operation, _ := strings.Cut(key, "-")
 	k.operation = operation
-	k.payment, ok = order.Parse(order.PrefixPayment, id)
+	for _, k.prefix = range []string{order.PrefixPayment, order.PrefixRefund} {
+		if k.subject, ok = order.Parse(k.prefix, id); ok {
+			break
+		}
+	}
 	return k, ok
 }
 
 // call is a call with its payment.
 type call verifydb.CallPageRow
 
-func (c call) key() callKey { return callKey{order.ID(c.PaymentID), c.Operation} }
+func (c call) key() callKey {
+	if c.Operation == refund {
+		return callKey{order.PrefixRefund, order.ID(c.Subject), c.Operation}
+	}
+	return callKey{order.PrefixPayment, order.ID(c.Subject), c.Operation}
+}
 
 // succeeded tells what a definite call says.
 func (c call) succeeded() bool {
@@ -102,8 +112,10 @@ func (c call) succeeded() bool {
 		return c.Authorized || c.Status == authorized || c.Status == captured || c.Status == voided
 	case capture:
 		return c.Status == captured
+	case refund:
+		return c.RefundStatus == "succeeded"
 	}
-	return true // a void or refund that is refused is tried again
+	return true // a void that is refused is tried again
 }
 
 // listed tells whether the ledger must have the call. Amounts of 0 are not sent. Of an authorization that ended PAY_006 at its first try
@@ -171,7 +183,7 @@ func (s *scan) compareEntry(e psp.LedgerEntry, key callKey, calls map[callKey]ca
 		return 0
 	case e.Status == psp.StatusSucceeded != c.succeeded():
 		s.violationf(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
-	case e.Kind != nil && string(*e.Kind) != c.Operation, e.Payment != nil && *e.Payment != key.payment.Format(order.PrefixPayment):
+	case e.Kind != nil && string(*e.Kind) != c.Operation, e.Payment != nil && *e.Payment != order.ID(c.PaymentID).Format(order.PrefixPayment):
 		s.violationf(e.Key, "the provider has another operation or payment under this key")
 	case e.Amount != nil && (e.Amount.Amount != c.Amount || e.Amount.Currency != c.Currency):
 		s.violationf(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
@@ -192,7 +204,7 @@ func (s *scan) nameMissing(ctx context.Context, missing int) error {
 		if !c.listed() {
 			return nil
 		}
-		payment := c.key().payment.Format(order.PrefixPayment)
+		payment := order.ID(c.PaymentID).Format(order.PrefixPayment)
 		entries, _, err := s.ledger.page(ctx, &payment, 0, ledgerPage)
 		if err != nil {
 			return err
@@ -219,11 +231,13 @@ func (s *scan) nameMissing(ctx context.Context, missing int) error {
 func (s *scan) calls(ctx context.Context, each func(call) error) error {
 	return pages(verifydb.CallPageRow{}, func(after verifydb.CallPageRow) ([]verifydb.CallPageRow, error) {
 		return s.CallPage(ctx, verifydb.CallPageParams{
-			AfterAccount: after.Account, AfterMode: after.Mode, AfterOrderID: after.OrderID, AfterOperation: after.Operation,
-			AfterAttempt: after.Attempt, PageSize: pageSize,
+			AfterAccount: after.Account, AfterMode: after.Mode, AfterSubject: after.Subject, AfterOperation: after.Operation, PageSize: pageSize,
 		})
 	}, func(rows []verifydb.CallPageRow) error {
 		for _, row := range rows {
+			if row.Marker {
+				continue
+			}
 			if err := each(call(row)); err != nil {
 				return err
 			}
@@ -251,19 +265,19 @@ func (s *scan) paymentOwners(ctx context.Context) (map[uint16][]order.Owner, err
 
 // callsOf returns the calls that a page of the ledger is about.
 func (s *scan) callsOf(ctx context.Context, entries []psp.LedgerEntry, owners map[uint16][]order.Owner) (map[callKey]call, error) {
-	var p verifydb.CallsOfPaymentsParams
+	var p verifydb.CallsOfSubjectsParams
 	for _, e := range entries {
 		key, ours := parseKey(e.Key)
 		if !ours {
 			continue
 		}
-		bucket := uint16(key.payment[6]&0x0f)<<8 | uint16(key.payment[7])
+		bucket := uint16(key.subject[6]&0x0f)<<8 | uint16(key.subject[7])
 		for _, owner := range owners[bucket] {
 			p.Accounts, p.Modes = append(p.Accounts, owner.Account), append(p.Modes, owner.Mode)
-			p.PaymentIds, p.Operations = append(p.PaymentIds, uuid.UUID(key.payment)), append(p.Operations, key.operation)
+			p.Subjects, p.Operations = append(p.Subjects, uuid.UUID(key.subject)), append(p.Operations, key.operation)
 		}
 	}
-	rows, err := s.CallsOfPayments(ctx, p)
+	rows, err := s.CallsOfSubjects(ctx, p)
 	calls := make(map[callKey]call, len(rows))
 	for _, row := range rows {
 		c := call(row)

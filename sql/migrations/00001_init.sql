@@ -68,6 +68,34 @@ CREATE TABLE products (
     PRIMARY KEY (account, mode, sku)
 );
 
+-- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
+-- would not know.
+CREATE TABLE coupons (
+    account    integer NOT NULL,
+    mode       text NOT NULL,
+    code       text COLLATE "C" NOT NULL,
+    rules      jsonb NOT NULL,
+    limited    boolean NOT NULL, -- one of the rules looks at how often it was used
+    active     boolean NOT NULL DEFAULT true,
+    used       bigint NOT NULL DEFAULT 0 CHECK (used >= 0), -- if it is limited: its redemptions
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, code),
+    CONSTRAINT known_rules CHECK (rules - '{fixed,minimum,per_customer,percentage,total,window}'::text[] = '{}')
+);
+
+-- The orders that use a coupon. The row of an order that ends rejected or cancelled is deleted.
+CREATE TABLE coupon_redemptions (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    code         text COLLATE "C" NOT NULL,
+    order_id     uuid NOT NULL,
+    customer_ref text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, order_id)
+);
+CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, account, mode, customer_ref);
+
 -- The current state of an order: the fold of its events, and the columns that lists need. id is a UUIDv7, so that a range of
 -- ids is a range of time; the month's partition is chosen by it.
 CREATE TABLE orders (
@@ -90,6 +118,15 @@ CREATE TABLE orders (
 -- partition is empty, and a cached plan of that time might look an id up by the wrong index.
 CREATE INDEX orders_by_customer ON orders (customer_ref, account, mode, id);
 CREATE INDEX orders_by_status ON orders (status, account, mode, id);
+
+-- The merchants' own numbers of orders. An order keeps its number, whatever becomes of it.
+CREATE TABLE order_references (
+    account   integer NOT NULL,
+    mode      text NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    order_id  uuid NOT NULL,
+    PRIMARY KEY (account, mode, reference)
+);
 
 -- The table is append-only: the program may only insert and read. payload is text, because the hash covers its exact bytes.
 CREATE TABLE order_events (
@@ -275,8 +312,9 @@ CREATE VIEW stock_realtime AS
 SELECT account, mode, sku, on_hand, reserved, (on_hand - reserved)::bigint AS available, rev, updated_at
 FROM stock;
 
--- A payment of an order. order_id leads the unique key: led by (account, mode) it would cost as much as the primary key on an empty
--- table, and a cached plan of that time would read all payments of an account.
+-- A payment of an order: the fold of its events, and the sums of its refunds. order_id leads the unique key: led by (account, mode) it
+-- would cost as much as the primary key on an empty table, and a cached plan of that time would read all payments of an account. The
+-- times are those of its events.
 CREATE TABLE payments (
     account        integer NOT NULL,
     mode           text NOT NULL,
@@ -285,39 +323,70 @@ CREATE TABLE payments (
     attempt        integer NOT NULL,
     amount         bigint NOT NULL CHECK (amount >= 0),
     currency       text NOT NULL,
-    method_token   text NOT NULL,
     status         text NOT NULL CHECK (status IN ('pending', 'authorized', 'captured', 'voided', 'failed')),
     refunded       bigint NOT NULL DEFAULT 0,
     refund_pending bigint NOT NULL DEFAULT 0,
-    failure_code   text NOT NULL DEFAULT '',
-    decline_reason text NOT NULL DEFAULT '',
-    reference      text NOT NULL DEFAULT '',
+    failure_code   text NOT NULL,
+    decline_reason text NOT NULL,
+    reference      text NOT NULL,
+    version        bigint NOT NULL CHECK (version > 0),
+    head_hash      bytea NOT NULL,
     rev            bigint NOT NULL DEFAULT 1,
-    created_at     timestamptz NOT NULL DEFAULT now(),
-    updated_at     timestamptz NOT NULL DEFAULT now(),
+    created_at     timestamptz NOT NULL,
+    updated_at     timestamptz NOT NULL,
     PRIMARY KEY (account, mode, id),
     UNIQUE (order_id, attempt, account, mode),
     CONSTRAINT not_refunded_twice CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= amount)
 );
 
--- The calls to the payment provider: one for each operation of an attempt, claimed by lease and fence; a try is one request.
+-- A refund of a payment or of a part of it: the fold of its events.
+CREATE TABLE refunds (
+    account        integer NOT NULL,
+    mode           text NOT NULL,
+    id             uuid NOT NULL,
+    payment_id     uuid NOT NULL,
+    order_id       uuid NOT NULL,
+    amount         bigint NOT NULL CHECK (amount > 0),
+    currency       text NOT NULL,
+    reason         text NOT NULL,
+    status         text NOT NULL CHECK (status IN ('pending', 'succeeded', 'failed')),
+    failure_code   text NOT NULL,
+    decline_reason text NOT NULL,
+    reference      text NOT NULL,
+    version        bigint NOT NULL CHECK (version > 0),
+    head_hash      bytea NOT NULL,
+    rev            bigint NOT NULL DEFAULT 1,
+    created_at     timestamptz NOT NULL,
+    updated_at     timestamptz NOT NULL,
+    PRIMARY KEY (account, mode, id)
+);
+CREATE INDEX refunds_by_payment ON refunds (payment_id, account, mode, id);
+
+-- The calls to the payment provider: one for each operation on a payment or refund, the subject; claimed by lease and fence; a try is one
+-- request. A refund of a payment, as subject, is no request: it says that the saga wants back all that the payment charges.
 CREATE TABLE payment_calls (
-    account     integer NOT NULL,
-    mode        text NOT NULL,
-    order_id    uuid NOT NULL,
-    operation   text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
-    attempt     integer NOT NULL CHECK (attempt > 0),
-    tries       integer NOT NULL DEFAULT 0,
-    next_at     timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
-    deadline    timestamptz,          -- past it the key is cancelled at the provider
-    fence       bigint NOT NULL DEFAULT 0,
-    in_doubt    boolean NOT NULL DEFAULT false, -- a try had no definite outcome
-    last_code   text NOT NULL DEFAULT '',
-    trace_id    text NOT NULL,
-    PRIMARY KEY (account, mode, order_id, operation, attempt)
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    subject      uuid NOT NULL,
+    operation    text NOT NULL CHECK (operation IN ('authorize', 'capture', 'void', 'refund')),
+    payment_id   uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    attempt      integer NOT NULL CHECK (attempt > 0),
+    amount       bigint NOT NULL,
+    currency     text NOT NULL,
+    method_token text NOT NULL,        -- of an authorization that is not definite
+    tries        integer NOT NULL DEFAULT 0,
+    next_at      timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
+    deadline     timestamptz,          -- past it the key is cancelled at the provider
+    fence        bigint NOT NULL DEFAULT 0,
+    in_doubt     boolean NOT NULL DEFAULT false, -- a try had no definite outcome
+    last_code    text NOT NULL DEFAULT '',
+    trace_id     text NOT NULL,
+    PRIMARY KEY (account, mode, subject, operation)
 );
 CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
+CREATE INDEX payment_calls_by_order ON payment_calls (order_id, account, mode);
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
@@ -371,8 +440,28 @@ END $$;
 -- +goose StatementEnd
 SELECT ensure_partitions();
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, shipments, idempotency_keys, outbox,
-    inbox, parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, payment_calls TO ordergate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    accounts,
+    api_keys,
+    coupon_redemptions,
+    coupons,
+    idempotency_keys,
+    inbox,
+    order_addresses,
+    order_references,
+    orders,
+    outbox,
+    parked_messages,
+    payment_calls,
+    payments,
+    products,
+    refunds,
+    saga_steps,
+    shipments,
+    stock,
+    stock_reservation_lines,
+    stock_reservations
+    TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;

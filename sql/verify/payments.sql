@@ -23,27 +23,28 @@ SELECT account, mode FROM payments WHERE (account, mode) > (@after_account::inte
 ORDER BY account, mode LIMIT 1;
 
 -- name: CallPage :many
--- Calls with their payments. authorized: another call of the attempt exists, which is only made after the authorization succeeded.
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
-       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
-               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
+-- Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
+-- succeeded.
+SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
+       (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+               AND n.operation IN ('capture', 'void'))::boolean AS authorized
 FROM payment_calls c
-JOIN payments p ON p.order_id = c.order_id AND p.attempt = c.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (c.account, c.mode)
-WHERE (c.account, c.mode, c.order_id, c.operation, c.attempt) >
-      (@after_account::integer, @after_mode::text, @after_order_id::uuid, @after_operation::text, @after_attempt::integer)
-ORDER BY c.account, c.mode, c.order_id, c.operation, c.attempt LIMIT @page_size::integer;
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
+LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
+WHERE (c.account, c.mode, c.subject, c.operation) > (@after_account::integer, @after_mode::text, @after_subject::uuid, @after_operation::text)
+ORDER BY c.account, c.mode, c.subject, c.operation LIMIT @page_size::integer;
 
--- name: CallsOfPayments :many
--- CallPage by payments and operations. OFFSET 0 keeps the planner from joining the calls before the payments, by account and mode alone.
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, (c.next_at IS NULL)::boolean AS definite,
-       p.id AS payment_id, p.amount, p.currency, p.status, p.failure_code,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.order_id = c.order_id
-               AND n.operation IN ('capture', 'void') AND n.attempt = c.attempt)::boolean AS authorized
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@payment_ids::uuid[]) AS id,
+-- name: CallsOfSubjects :many
+-- CallPage by subjects and operations.
+SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
+       c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
+       (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
+       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+               AND n.operation IN ('capture', 'void'))::boolean AS authorized
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS id,
              unnest(@operations::text[]) AS operation) w
-JOIN payments p ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
-CROSS JOIN LATERAL (
-    SELECT * FROM payment_calls pc WHERE pc.account = p.account AND pc.mode = p.mode AND pc.order_id = p.order_id AND pc.attempt = p.attempt
-       AND pc.operation = w.operation OFFSET 0
-) c;
+JOIN payment_calls c ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = w.operation
+JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
+LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject;

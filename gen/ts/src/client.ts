@@ -2,7 +2,7 @@
 import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
-import type { ErrorDescription, Event, Inventory, Order, Product, Saga, Shipment } from './model.js';
+import type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga, Shipment } from './model.js';
 import type { Pager } from './pager.js';
 import {
   newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
@@ -117,6 +117,16 @@ export class Products {
   list(query?: api.ListProductsData['query'], options?: ListOptions): Pager<Product> {
     return this.transport.list('listProducts', sdk.listProducts, { query }, options);
   }
+
+  /** Creates a product. Its stock begins with no pieces: `inventory.adjust` adds them. */
+  create(product: api.CreateProduct, options?: WriteOptions): Promise<Product> {
+    return this.transport.write('createProduct', sdk.createProduct, { body: product }, options);
+  }
+
+  /** Changes what the patch names, if the product is still in the state of `ifMatch`; REQ_010 tells that it is not. */
+  update(sku: string, patch: api.UpdateProduct, options: ChangeOptions): Promise<Product> {
+    return this.transport.change('updateProduct', sdk.updateProduct, { path: { sku }, body: patch }, options);
+  }
 }
 
 export class InventoryLevels {
@@ -125,6 +135,11 @@ export class InventoryLevels {
   /** What of a sku can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
   get<O extends ReadOptions = {}>(sku: string, options?: O) {
     return this.transport.read('getInventory', sdk.getInventory, { path: { sku } }, options) as Answer<Inventory, O>;
+  }
+
+  /** Adds pieces that came or, with a minus, takes off pieces that went. */
+  adjust(sku: string, adjustment: api.AdjustInventory, options?: WriteOptions): Promise<Adjustment> {
+    return this.transport.write('adjustInventory', sdk.adjustInventory, { path: { sku }, body: adjustment }, options);
   }
 }
 

@@ -4,5 +4,8 @@ export { type Open } from './open.js';
 export { Pager, type Page } from './pager.js';
 export { type ChangeOptions, type Config, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions } from './transport.js';
 export { errorCodes, type ErrorCode } from './errors.gen.js';
-export type { ErrorDescription, Event, Inventory, Order, Product, Saga, SagaStep, Shipment } from './model.js';
-export type { Address, CancelOrder, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Problem, ShipOrder, ShipmentLine, ShortSku, Tracking, UpdateOrder } from './api/types.gen.js';
+export type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga, SagaStep, Shipment } from './model.js';
+export type {
+  Address, AdjustInventory, CancelOrder, CreateProduct, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Price, Problem, ShipOrder,
+  ShipmentLine, ShortSku, Tracking, UpdateOrder, UpdateProduct,
+} from './api/types.gen.js';

@@ -11,5 +11,6 @@ export type SagaStep = Open<api.SagaStep>;
 export type Shipment = Open<api.Shipment>;
 export type Product = Open<api.Product>;
 export type Inventory = Open<api.Inventory>;
+export type Adjustment = Open<api.Adjustment>;
 /** An entry of the error registry: a code with its status, texts and remedy. */
 export type ErrorDescription = Open<api.ErrorCode>;

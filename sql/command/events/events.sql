@@ -1,4 +1,4 @@
--- The events of payments, refunds, shipments and inventory. Only internal/events uses this query.
+-- The events of payments, refunds, shipments and inventory. Only internal/events uses these queries.
 
 -- name: InsertResourceEvents :exec
 -- The primary key refuses a second event with the sequence of another one.
@@ -7,3 +7,6 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@kinds::text
        unnest(@ids::uuid[]), unnest(@types::text[]), unnest(@schema_versions::integer[]), unnest(@payloads::text[]),
        unnest(@trace_ids::text[]), unnest(@operations::text[]), unnest(@actors::text[]), unnest(@created_ats::timestamptz[]),
        unnest(@prev_hashes::bytea[]), unnest(@hashes::bytea[]);
+
+-- name: ListResourceEvents :many
+SELECT * FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = $4 ORDER BY sequence;

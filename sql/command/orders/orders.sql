@@ -70,3 +70,13 @@ SELECT * FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 OR
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid);
+
+-- name: FindReferences :many
+-- It must be a later statement than the one that locked the references (LockKeys).
+SELECT r.account, r.mode, r.reference, r.order_id FROM order_references r
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@refs::text[]) AS reference) w
+  ON r.account = w.account AND r.mode = w.mode AND r.reference = w.reference;
+
+-- name: InsertReferences :exec
+INSERT INTO order_references (account, mode, reference, order_id)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@refs::text[]), unnest(@order_ids::uuid[]);

@@ -1,59 +1,101 @@
--- Payments and the calls to the provider.
-
--- name: OrdersOfPayments :many
--- The orders of payments. No lock is needed: a payment never changes its order.
-SELECT p.account, p.mode, p.id, p.order_id FROM payments p
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
-  ON p.account = w.account AND p.mode = w.mode AND p.id = w.id;
+-- Payments, refunds and the calls to the provider. Each query takes arrays and reads or writes a row for each element.
 
 -- name: LockPayments :many
--- Locks payments in the order of their ids, before anything of them is updated.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
+-- Locks payments in the order of their ids, before anything of them is updated. refund_all: the saga wants back all that it charges.
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p;
 
 -- name: LockFreePayments :many
 -- LockPayments without the rows that another transaction has locked.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.rev FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
 
--- name: InsertPayments :exec
--- A repetition changes nothing: (order, attempt) has one payment.
-INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, method_token, status)
-SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
-       unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@method_tokens::text[]), 'pending'
-ON CONFLICT (order_id, attempt, account, mode) DO NOTHING;
+-- name: LockAttempts :many
+-- LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
+-- would look as good as the unique key that order_id leads.
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+ORDER BY p.id FOR UPDATE OF p;
 
--- name: AddPendingRefunds :execrows
--- Adds to the pending amounts of refunds. A refund that exceeds the captured amount, less refunds that are made or pending, changes no
--- row.
-UPDATE payments p SET refund_pending = p.refund_pending + w.amount, rev = p.rev + 1, updated_at = now()
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount) w
-WHERE p.account = w.account AND p.mode = w.mode AND p.order_id = w.order_id AND p.attempt = w.attempt
-  AND p.status = 'captured' AND p.amount - p.refunded - p.refund_pending >= w.amount;
+-- name: GetRefund :one
+-- The caller holds the lock of its payment.
+SELECT * FROM refunds WHERE account = $1 AND mode = $2 AND id = $3;
+
+-- name: InsertPayments :exec
+INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, refunded, refund_pending, failure_code, decline_reason,
+                      reference, version, head_hash, created_at, updated_at)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
+       unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@statuses::text[]), unnest(@refunded::bigint[]),
+       unnest(@refund_pending::bigint[]), unnest(@failure_codes::text[]), unnest(@decline_reasons::text[]), unnest(@reference::text[]),
+       unnest(@versions::bigint[]), unnest(@head_hashes::bytea[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
+
+-- name: UpdatePayments :execrows
+-- The caller holds the locks.
+UPDATE payments p
+SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
+    reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
+             unnest(@refunded::bigint[]) AS refunded, unnest(@refund_pending::bigint[]) AS refund_pending,
+             unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
+             unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
+             unnest(@updated_ats::timestamptz[]) AS updated_at) u
+WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id;
+
+-- name: InsertRefunds :exec
+INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version,
+                     head_hash, created_at, updated_at)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@payment_ids::uuid[]), unnest(@order_ids::uuid[]),
+       unnest(@amounts::bigint[]), unnest(@currencies::text[]), unnest(@reasons::text[]), unnest(@statuses::text[]), unnest(@failure_codes::text[]),
+       unnest(@decline_reasons::text[]), unnest(@reference::text[]), unnest(@versions::bigint[]), unnest(@head_hashes::bytea[]),
+       unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
+
+-- name: UpdateRefunds :execrows
+-- The caller holds the locks of their payments.
+UPDATE refunds r
+SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
+    head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
+             unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
+             unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
+             unnest(@updated_ats::timestamptz[]) AS updated_at) u
+WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id;
 
 -- name: InsertCalls :exec
--- Makes calls due, each once: a repetition changes nothing.
-INSERT INTO payment_calls (account, mode, order_id, operation, attempt, trace_id, next_at, deadline)
-SELECT w.account, w.mode, w.order_id, w.operation, w.attempt, w.trace_id, now(), CASE WHEN w.seconds > 0 THEN now() + make_interval(secs => w.seconds) END
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@operations::text[]) AS operation, unnest(@attempts::integer[]) AS attempt, unnest(@trace_ids::text[]) AS trace_id,
-             unnest(@deadline_seconds::double precision[]) AS seconds) w
+-- Makes calls due after the given seconds, each once: a repetition changes nothing. Negative seconds: never, it is no request.
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id, next_at, deadline)
+SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.trace_id,
+       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
+             unnest(@operations::text[]) AS operation, unnest(@payment_ids::uuid[]) AS payment_id, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount, unnest(@currencies::text[]) AS currency,
+             unnest(@method_tokens::text[]) AS method_token, unnest(@trace_ids::text[]) AS trace_id,
+             unnest(@after_seconds::double precision[]) AS after, unnest(@deadline_seconds::double precision[]) AS deadline) w
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
 -- Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
 -- its end. The fence refuses a late result of an earlier holder.
 WITH new AS (
-    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries = 0
     ORDER BY next_at LIMIT @max_calls::integer FOR UPDATE SKIP LOCKED
 ), repeated AS (
-    SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries > 0
     ORDER BY next_at LIMIT @max_repeated::integer FOR UPDATE SKIP LOCKED
 ), due AS (
@@ -61,28 +103,26 @@ WITH new AS (
 ), claimed AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
-    WHERE c.account = d.account AND c.mode = d.mode AND c.order_id = d.order_id AND c.operation = d.operation AND c.attempt = d.attempt
+    WHERE c.account = d.account AND c.mode = d.mode AND c.subject = d.subject AND c.operation = d.operation
     RETURNING c.*
 )
-SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, c.tries, c.fence, c.last_code, c.trace_id,
-       COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left,
-       p.id AS payment_id, p.amount, p.currency, p.method_token
-FROM claimed c
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.order_id = c.order_id AND p.attempt = c.attempt;
+SELECT c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.fence,
+       c.last_code, c.trace_id, COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left
+FROM claimed c;
 
 -- name: RearmCalls :execrows
 -- Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
 -- the given time away.
 WITH far AS (
-    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
     UNION ALL
-    (SELECT account, mode, order_id, operation, attempt FROM payment_calls
+    (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
 )
 UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => @deadline_seconds::double precision))
 FROM far f
-WHERE c.account = f.account AND c.mode = f.mode AND c.order_id = f.order_id AND c.operation = f.operation AND c.attempt = f.attempt;
+WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.subject AND c.operation = f.operation;
 
 -- name: CallsHealth :one
 -- How long the oldest due call waits to be claimed, or how much further ahead than any delay the last one lies, in seconds.
@@ -101,16 +141,9 @@ SET next_at = now() + make_interval(secs => @seconds::double precision),
     tries = tries - CASE WHEN @unsent::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT @unsent::boolean,
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
-WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation = @operation AND attempt = @attempt AND fence = @fence;
+WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence;
 
 -- name: CompleteCall :execrows
--- Ends a call that has a definite outcome: it is not due any more.
-UPDATE payment_calls SET next_at = NULL, in_doubt = false
-WHERE account = @account AND mode = @mode AND order_id = @order_id AND operation = @operation AND attempt = @attempt AND fence = @fence;
-
--- name: UpdatePayment :exec
--- Writes the outcome of a call.
-UPDATE payments
-SET status = @status, refunded = refunded + @refunded::bigint, refund_pending = refund_pending - @refunded::bigint,
-    failure_code = @failure_code, decline_reason = @decline_reason, reference = @reference, rev = rev + 1, updated_at = now()
-WHERE account = @account AND mode = @mode AND id = @id;
+-- Ends a call that has a definite outcome: it is not due any more, and the token is forgotten.
+UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
+WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence;

@@ -56,6 +56,9 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.contract.json();
   await og.contract.yaml();
   await og.orders.place(BODY);
+  await og.products.create({ sku: 'A', name: 'a', prices: [] });
+  await og.products.update('a/b', {}, { ifMatch: '*' });
+  await og.inventory.adjust('A', { delta: 1, reason: 'r' });
   const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
   for (const [path, item] of Object.entries(contract.paths)) {
     const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
@@ -69,7 +72,7 @@ test('every operation of the contract has a method, which asks its address', asy
     `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `PATCH /v1/orders/${id}`,
     `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver', `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
-    'GET /openapi.yaml', 'POST /v1/orders',
+    'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments',
   ]);
   const [bare, full] = requests.filter(({ method }) => method === 'POST');
   assert.deepEqual([bare.body, bare.headers['content-type']], ['', undefined]);
@@ -77,20 +80,33 @@ test('every operation of the contract has a method, which asks its address', asy
   assert.deepEqual(requests.filter(({ headers }) => !headers.authorization).map(({ url }) => url), ['/v1/errors', '/v1/errors/PAY_003', '/openapi.json', '/openapi.yaml']);
 });
 
-test('a merge patch is sent with the state that it was decided on, and without a key', async (t) => {
-  const stale = problem(412, 'REQ_010', false, { current_version: 6 });
-  const { og, requests } = await setup(t, [problem(503, 'SYS_006', true, {}, NOW), { body: order({ version: 6 }), headers: { ETag: '"6-b"' } }, stale]);
-  const patch = { metadata: { gift: 'yes', note: null }, shipping_address: null };
-  const changed = await og.orders.update('ord_', patch, { ifMatch: '"5-a"', traceId: 'mine-1' });
-  assert.deepEqual([changed.version, og.meta(changed).etag], [6, '"6-b"']);
-  const error = await thrown(og.orders.update('ord_', {}, { ifMatch: '"5-a"' }));
-  assert.ok(isOrdergateError(error, 'updateOrder') && error.is('REQ_010'));
-  assert.deepEqual([error.problem.current_version, error.idempotencyKey], [6, null]);
-  assert.equal(requests.length, 3, 'a lost answer is asked for again, a refusal is not');
-  for (const { headers } of requests) {
-    assert.deepEqual([headers['if-match'], headers['content-type'], headers['idempotency-key']], ['"5-a"', 'application/merge-patch+json', undefined]);
+test('a change is a merge patch of the state that it names', async (t) => {
+  const { og, requests } = await setup(t, [{ body: { sku: 'A', low_stock_at: null }, headers: { ETag: '"2-b"' } }]);
+  const product = await og.products.update('A', { name: 'b', low_stock_at: null }, { ifMatch: '"1-a"' });
+  assert.equal(og.meta(product).etag, '"2-b"');
+  const [{ headers, body }] = requests;
+  assert.deepEqual([headers['if-match'], headers['content-type'], headers['idempotency-key'], headers['x-consistency-token']], ['"1-a"', 'application/merge-patch+json', undefined, undefined]);
+  assert.deepEqual(body, { name: 'b', low_stock_at: null });
+});
+
+test('a change whose outcome is not known is repeated only if it names any state', async (t) => {
+  for (const [name, answer] of Object.entries({ NETWORK: 'hang up', SYS_006: problem(503, 'SYS_006', true, {}, NOW), UNKNOWN: { status: 502, headers: NOW, body: 'x' } })) {
+    const { og, requests } = await setup(t, [answer, { body: {} }]);
+    assert.equal((await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }))).code, name);
+    assert.equal(requests.length, 1);
   }
-  assert.deepEqual(requests.map(({ body }) => body), [patch, patch, {}]);
+  for (const [answer, ifMatch] of [['hang up', '*'], [problem(503, 'SYS_005', true, {}, NOW), '"1-a"']]) {
+    const { og, requests } = await setup(t, [answer, { body: {} }]);
+    await og.products.update('A', {}, { ifMatch });
+    assert.equal(requests.length, 2);
+  }
+});
+
+test('a stale change says which version is current', async (t) => {
+  const { og } = await setup(t, [problem(412, 'REQ_010', false, { current_version: 3 })]);
+  const error = await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }));
+  assert.ok(isOrdergateError(error, 'updateProduct') && error.is('REQ_010'));
+  assert.equal(error.problem.current_version, 3);
 });
 
 test('what a shipment can be refused with is typed, and its keys are repeated', async (t) => {

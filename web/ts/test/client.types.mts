@@ -24,6 +24,20 @@ export function advice(problem: Errors['cancelOrder']): string {
   }
 }
 
+export async function changes(): Promise<number> {
+  await og.products.create({ sku: 'A', name: 'a', prices: [{ amount: 1, currency: 'EUR' }], low_stock_at: null });
+  // @ts-expect-error a product has prices
+  await og.products.create({ sku: 'A', name: 'a' });
+  await og.products.update('A', { low_stock_at: null }, { ifMatch: '*' });
+  // @ts-expect-error a change names a state
+  await og.products.update('A', { active: false });
+  // @ts-expect-error a sku never changes
+  await og.products.update('A', { sku: 'B' }, { ifMatch: '*' });
+  return (await og.inventory.adjust('A', { delta: -1, reason: 'r' }, { idempotencyKey: 'abcdefgh' })).available;
+}
+holds<Equal<Extract<Errors['updateProduct']['code'], 'REQ_010' | 'REQ_011' | 'IDEM_001' | 'CAT_001'>, 'REQ_010' | 'REQ_011' | 'CAT_001'>>();
+holds<Equal<Extract<Errors['adjustInventory'], { code: 'INV_006' }>['code'], 'INV_006'>>();
+
 export function incomplete(problem: Errors['getOrder']): string {
   switch (problem.code) {
     case 'ORD_001':

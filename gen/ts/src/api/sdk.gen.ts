@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
+import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -156,6 +156,43 @@ export const getOrderSaga = <ThrowOnError extends boolean = false>(options: Opti
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/orders/{order_id}/saga',
     ...options
+});
+
+/**
+ * Pay an order
+ *
+ * Pays an order that was placed without a `payment` and is reserved, and answers 202 with the payment as `pending`. With
+ * `Prefer: wait=S` the answer is 201 once the amount is captured, or the refusal that ended the payment. A payment that was refused
+ * leaves the order reserved until its reservation expires: pay it with another method and a new key.
+ *
+ * Needs the scope `payments:write`.
+ */
+export const payOrder = <ThrowOnError extends boolean = false>(options: Options<PayOrderData, ThrowOnError>): RequestResult<PayOrderResponses, PayOrderErrors, ThrowOnError> => (options.client ?? client).post<PayOrderResponses, PayOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}/payments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Refund a payment
+ *
+ * Gives back a captured payment or a part of it, and answers 202 with the refund as `pending`. With `Prefer: wait=S` the answer is 201
+ * once the provider said yes or no. A refund moves no stock: goods that come back are an adjustment of the inventory.
+ *
+ * Needs the scope `refunds:write`.
+ */
+export const refundPayment = <ThrowOnError extends boolean = false>(options: Options<RefundPaymentData, ThrowOnError>): RequestResult<RefundPaymentResponses, RefundPaymentErrors, ThrowOnError> => (options.client ?? client).post<RefundPaymentResponses, RefundPaymentErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/payments/{payment_id}/refunds',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
 });
 
 /**

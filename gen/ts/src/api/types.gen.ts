@@ -4,7 +4,7 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
-export type Webhooks = OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest | OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
+export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest | OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
 
 /**
  * Where an order is to be sent.
@@ -170,6 +170,20 @@ export type CreateProduct = {
 };
 
 /**
+ * A refund to make.
+ */
+export type CreateRefund = {
+    /**
+     * How much to give back. Left out, all that is left of the payment.
+     */
+    amount?: PositiveMoney;
+    /**
+     * Why. It is kept in the refund's events.
+     */
+    reason: string;
+};
+
+/**
  * ISO 4217 code.
  */
 export type Currency = string;
@@ -294,15 +308,15 @@ export type EventBase = {
      */
     id: string;
     /**
-     * The place of the event in the history of what it is about, without gaps; of an order, its version after the event.
+     * The version of the resource after this event, without gaps.
      */
     sequence: number;
     /**
-     * What the event is about: the id of the order or the shipment, or the sku whose stock it is.
+     * What the event is about: the id of an order, payment, refund or shipment, or a sku.
      */
     resource: string;
     /**
-     * The version of the form of `data`. A form that older readers cannot read has a higher one.
+     * The version of the form of `data`. Events that were stored in an older form are shown in the present one.
      */
     schema_version: number;
     /**
@@ -321,11 +335,11 @@ export type EventCause = {
      */
     trace_id: string;
     /**
-     * The operationId of a request, or the topic of the reply that the saga went on with.
+     * The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
      */
     operation: string;
     /**
-     * The id of the API key that asked for it; `saga`, or `operator` on the command line.
+     * The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
      */
     actor: string;
 };
@@ -535,17 +549,29 @@ export type Order = {
      */
     subtotal: Money;
     /**
-     * What a coupon takes off the subtotal.
+     * What the coupon takes off the subtotal.
      */
     discount: Money;
     /**
-     * What the customer pays.
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays: subtotal - discount + shipping + tax.
      */
     total: Money;
     /**
      * The coupon of the order.
      */
     coupon_code: string | null;
+    /**
+     * Your own number of the order.
+     */
+    reference: string | null;
     shipping_address: OrderAddress | null;
     rejection: Rejection | null;
     /**
@@ -676,13 +702,37 @@ export type OrderCreatedData = {
      */
     customer_ref: ClientId;
     /**
+     * Your own number of the order.
+     */
+    reference: string | null;
+    /**
      * What was ordered.
      */
     lines: Array<OrderCreatedLine>;
     /**
      * The sum of the lines.
      */
+    subtotal: Money;
+    /**
+     * What the coupon takes off.
+     */
+    discount: Money;
+    /**
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays.
+     */
     total: Money;
+    /**
+     * The coupon of the order.
+     */
+    coupon_code: string | null;
     /**
      * True: a payment method came with the order.
      */
@@ -721,6 +771,10 @@ export type OrderCreatedLine = {
      * The price of one piece.
      */
     unit_price: Money;
+    /**
+     * The line's part of the discount.
+     */
+    discount: Money;
 };
 
 /**
@@ -768,9 +822,13 @@ export type OrderLine = {
      */
     unit_price: Money;
     /**
-     * The price of all pieces.
+     * The price of all pieces, before the discount.
      */
     total: Money;
+    /**
+     * The line's part of the order's discount.
+     */
+    discount: Money;
 };
 
 /**
@@ -821,14 +879,25 @@ export type OrderPaymentFailedEvent = EventBase & {
 };
 
 /**
- * The payment was given back.
+ * What was given back.
+ */
+export type OrderRefundedData = {
+    /**
+     * The refund.
+     */
+    refund_id: RefundId;
+    amount: Money;
+};
+
+/**
+ * The payment, or a part of it, was given back.
  */
 export type OrderRefundedEvent = EventBase & {
     /**
      * The type of the event.
      */
     type: 'order.refunded';
-    data: OrderAmountData;
+    data: OrderRefundedData;
 };
 
 /**
@@ -964,6 +1033,170 @@ export type OrderUpdatedEvent = EventBase & {
 };
 
 /**
+ * A payment of an order.
+ */
+export type PayOrder = {
+    /**
+     * The payment provider's token of the customer's payment method.
+     */
+    method_token: string;
+};
+
+/**
+ * One attempt to pay an order, as it stands.
+ */
+export type Payment = {
+    id: PaymentId;
+    /**
+     * The order that it pays.
+     */
+    order_id: OrderId;
+    /**
+     * The number of the payment among those of its order: a second card is 2.
+     */
+    attempt: number;
+    status: PaymentState;
+    /**
+     * What is paid.
+     */
+    amount: Money;
+    /**
+     * What was given back.
+     */
+    refunded: Money;
+    failure: PaymentFailure | null;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When the payment was opened.
+     */
+    created_at: string;
+    /**
+     * When its last event, or the last one of its refunds, happened.
+     */
+    updated_at: string;
+};
+
+/**
+ * The amount is held on the payment method.
+ */
+export type PaymentAuthorizedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.authorized';
+    data: PaymentReferenceData;
+};
+
+/**
+ * The amount is charged.
+ */
+export type PaymentCapturedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.captured';
+    data: PaymentReferenceData;
+};
+
+/**
+ * What is to be paid.
+ */
+export type PaymentCreatedData = {
+    /**
+     * The order.
+     */
+    order_id: OrderId;
+    /**
+     * The number of the payment among those of its order.
+     */
+    attempt: number;
+    amount: Money;
+};
+
+/**
+ * A payment was opened. The provider has not been asked yet.
+ */
+export type PaymentCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.created';
+    data: PaymentCreatedData;
+};
+
+/**
+ * The payment ended without a charge.
+ */
+export type PaymentFailedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.failed';
+    data: PaymentFailureData;
+};
+
+/**
+ * Why nothing was charged or given back.
+ */
+export type PaymentFailure = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * For people, in English.
+     */
+    message: string;
+    /**
+     * With PAY_007, the provider's reason. New ones may appear.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * Why it failed.
+ */
+export type PaymentFailureData = {
+    /**
+     * The code of the error registry.
+     */
+    code: string;
+    /**
+     * With PAY_007, the provider's reason.
+     */
+    decline_reason: string | null;
+};
+
+/**
+ * The id of a payment. The gateway gives it.
+ */
+export type PaymentId = string;
+
+/**
+ * The provider's word for it.
+ */
+export type PaymentReferenceData = {
+    /**
+     * The provider's own id of the operation. Empty if nothing had to be moved.
+     */
+    reference: string;
+};
+
+/**
+ * Where the payment is.
+ *
+ * - `pending`: The provider has not yet said yes or no.
+ * - `authorized`: The amount is held on the payment method.
+ * - `captured`: The amount is charged. Refunds may have given some of it back.
+ * - `voided`: The authorization was given up. Nothing is charged.
+ * - `failed`: It ended without a charge. `failure` says why.
+ */
+export type PaymentState = 'pending' | 'authorized' | 'captured' | 'voided' | 'failed';
+
+/**
  * Where the payment of the order is.
  *
  * - `none`: Nothing was authorized yet.
@@ -974,6 +1207,17 @@ export type OrderUpdatedEvent = EventBase & {
  * - `failed`: The last attempt ended without a charge.
  */
 export type PaymentStatus = 'none' | 'authorized' | 'paid' | 'partially_refunded' | 'refunded' | 'failed';
+
+/**
+ * The authorization was given up. Nothing is charged.
+ */
+export type PaymentVoidedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'payment.voided';
+    data: PaymentReferenceData;
+};
 
 /**
  * An order to place.
@@ -989,6 +1233,22 @@ export type PlaceOrder = {
      */
     lines: Array<PlaceOrderLine>;
     payment?: PlaceOrderPayment;
+    /**
+     * A coupon that takes something off.
+     */
+    coupon_code?: ClientId;
+    /**
+     * Your own number of the order. No other order of yours may have it, whatever became of that.
+     */
+    reference?: ClientId;
+    /**
+     * What shipping costs. It is added to the total.
+     */
+    shipping?: Money;
+    /**
+     * Taxes, as you computed them. They are added to the total.
+     */
+    tax?: Money;
     shipping_address?: Address;
     metadata?: Metadata;
 };
@@ -1019,6 +1279,17 @@ export type PlaceOrderPayment = {
      * The payment provider's token of the customer's payment method.
      */
     method_token: string;
+};
+
+/**
+ * An integer amount of minor units, at least one, and its currency.
+ */
+export type PositiveMoney = {
+    /**
+     * How many minor units, such as cents.
+     */
+    amount: number;
+    currency: Currency;
 };
 
 /**
@@ -1137,6 +1408,30 @@ export type Problem409Cat002Idem003 = ({
 } & ProblemIdem003);
 
 /**
+ * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+ */
+export type Problem409Cpn003Idem003Ord011 = ({
+    code: 'CPN_003';
+} & ProblemCpn003) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_011';
+} & ProblemOrd011);
+
+/**
+ * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+ */
+export type Problem409Idem003Inv003Ord002Pay002 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'INV_003';
+} & ProblemInv003) | ({
+    code: 'ORD_002';
+} & ProblemOrd002) | ({
+    code: 'PAY_002';
+} & ProblemPay002);
+
+/**
  * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `ORD_007` Already cancelled; `ORD_009` Step in flight
  */
 export type Problem409Idem003Ord002007009 = ({
@@ -1161,6 +1456,15 @@ export type Problem409Idem003Ord002Shp003 = ({
 } & ProblemShp003);
 
 /**
+ * `IDEM_003` Still in progress; `RFD_003` Nothing captured
+ */
+export type Problem409Idem003Rfd003 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'RFD_003';
+} & ProblemRfd003);
+
+/**
  * `IDEM_003` Still in progress; `SHP_004` Already delivered
  */
 export type Problem409Idem003Shp004 = ({
@@ -1170,15 +1474,21 @@ export type Problem409Idem003Shp004 = ({
 } & ProblemShp004);
 
 /**
- * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
  */
-export type Problem422Cat003004005Idem002Ord003004005008 = ({
+export type Problem422Cat003004005Cpn001002004Idem002Ord003004005008 = ({
     code: 'CAT_003';
 } & ProblemCat003) | ({
     code: 'CAT_004';
 } & ProblemCat004) | ({
     code: 'CAT_005';
 } & ProblemCat005) | ({
+    code: 'CPN_001';
+} & ProblemCpn001) | ({
+    code: 'CPN_002';
+} & ProblemCpn002) | ({
+    code: 'CPN_004';
+} & ProblemCpn004) | ({
     code: 'IDEM_002';
 } & ProblemIdem002) | ({
     code: 'ORD_003';
@@ -1200,6 +1510,24 @@ export type Problem422Idem002Inv006 = ({
 } & ProblemInv006);
 
 /**
+ * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
+ */
+export type Problem422Idem002Pay007 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'PAY_007';
+} & ProblemPay007);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
+ */
+export type Problem422Idem002Rfd001 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'RFD_001';
+} & ProblemRfd001);
+
+/**
  * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
  */
 export type Problem422Idem002Shp002 = ({
@@ -1207,6 +1535,21 @@ export type Problem422Idem002Shp002 = ({
 } & ProblemIdem002) | ({
     code: 'SHP_002';
 } & ProblemShp002);
+
+/**
+ * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+ */
+export type Problem503Pay008Rate003Sys002005006 = ({
+    code: 'PAY_008';
+} & ProblemPay008) | ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
+    code: 'SYS_005';
+} & ProblemSys005) | ({
+    code: 'SYS_006';
+} & ProblemSys006);
 
 /**
  * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
@@ -1233,6 +1576,15 @@ export type Problem503Rate003Sys002005006 = ({
 } & ProblemSys005) | ({
     code: 'SYS_006';
 } & ProblemSys006);
+
+/**
+ * `PAY_003` Payment timed out; `SYS_003` Deadline exceeded
+ */
+export type Problem504Pay003Sys003 = ({
+    code: 'PAY_003';
+} & ProblemPay003) | ({
+    code: 'SYS_003';
+} & ProblemSys003);
 
 /**
  * API key missing
@@ -1358,6 +1710,58 @@ export type ProblemCat005 = Problem & {
 };
 
 /**
+ * Coupon not found
+ *
+ * The code is mistyped or not yours. Leave it out or correct it.
+ */
+export type ProblemCpn001 = Problem & {
+    /**
+     * Coupon not found.
+     */
+    code: 'CPN_001';
+    errors: Faults;
+};
+
+/**
+ * Coupon not valid now
+ *
+ * The coupon cannot be used at this time. Leave it out.
+ */
+export type ProblemCpn002 = Problem & {
+    /**
+     * Coupon not valid now.
+     */
+    code: 'CPN_002';
+    errors: Faults;
+};
+
+/**
+ * Coupon used up
+ *
+ * The coupon was used as often as it may be. Leave it out.
+ */
+export type ProblemCpn003 = Problem & {
+    /**
+     * Coupon used up.
+     */
+    code: 'CPN_003';
+    errors: Faults;
+};
+
+/**
+ * Coupon not applicable
+ *
+ * The order misses a condition of the coupon, such as its minimum, product or currency. Leave it out.
+ */
+export type ProblemCpn004 = Problem & {
+    /**
+     * Coupon not applicable.
+     */
+    code: 'CPN_004';
+    errors: Faults;
+};
+
+/**
  * Idempotency-Key missing
  *
  * This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.
@@ -1415,6 +1819,18 @@ export type ProblemInv001 = Problem & {
      * No stock record.
      */
     code: 'INV_001';
+};
+
+/**
+ * Reservation expired
+ *
+ * The order was not paid in time and its stock went back on sale. Place a new order.
+ */
+export type ProblemInv003 = Problem & {
+    /**
+     * Reservation expired.
+     */
+    code: 'INV_003';
 };
 
 /**
@@ -1490,7 +1906,7 @@ export type ProblemOrd004 = Problem & {
 /**
  * Mixed currencies
  *
- * An expected price names another currency than the order. Place one order per currency.
+ * An amount of the request names another currency than the order. Place one order per currency.
  */
 export type ProblemOrd005 = Problem & {
     /**
@@ -1535,6 +1951,96 @@ export type ProblemOrd009 = Problem & {
      * Step in flight.
      */
     code: 'ORD_009';
+};
+
+/**
+ * Reference in use
+ *
+ * `order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.
+ */
+export type ProblemOrd011 = Problem & {
+    /**
+     * Reference in use.
+     */
+    code: 'ORD_011';
+    errors: Faults;
+    order_id: OrderId;
+};
+
+/**
+ * Payment not found
+ *
+ * Your account has no payment with this id in this mode. Check the id and the key.
+ */
+export type ProblemPay001 = Problem & {
+    /**
+     * Payment not found.
+     */
+    code: 'PAY_001';
+};
+
+/**
+ * Already paid
+ *
+ * A payment of this order stands or is under way; nothing was charged a second time. Read its payments.
+ */
+export type ProblemPay002 = Problem & {
+    /**
+     * Already paid.
+     */
+    code: 'PAY_002';
+};
+
+/**
+ * Payment timed out
+ *
+ * The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.
+ */
+export type ProblemPay003 = Problem & {
+    /**
+     * Payment timed out.
+     */
+    code: 'PAY_003';
+};
+
+/**
+ * Payment provider failed
+ *
+ * The provider answered with errors until the deadline and no charge stands. Try again with a new key.
+ */
+export type ProblemPay006 = Problem & {
+    /**
+     * Payment provider failed.
+     */
+    code: 'PAY_006';
+};
+
+/**
+ * Payment declined
+ *
+ * The provider refused the payment method; `decline_reason` is its word. Ask for another one and use a new key.
+ */
+export type ProblemPay007 = Problem & {
+    /**
+     * Payment declined.
+     */
+    code: 'PAY_007';
+    /**
+     * The provider's reason. New ones may appear.
+     */
+    decline_reason: string;
+};
+
+/**
+ * Payment provider unavailable
+ *
+ * The provider cannot be reached and nothing was stored or charged. Wait for Retry-After and repeat with the same key.
+ */
+export type ProblemPay008 = Problem & {
+    /**
+     * Payment provider unavailable.
+     */
+    code: 'PAY_008';
 };
 
 /**
@@ -1699,6 +2205,32 @@ export type ProblemReq012 = Problem & {
      * Bad cursor.
      */
     code: 'REQ_012';
+};
+
+/**
+ * More than refundable
+ *
+ * Refunds together cannot exceed what was captured. Ask for at most `refundable`.
+ */
+export type ProblemRfd001 = Problem & {
+    /**
+     * More than refundable.
+     */
+    code: 'RFD_001';
+    errors: Faults;
+    refundable: Money;
+};
+
+/**
+ * Nothing captured
+ *
+ * The payment is not captured, or not any more. Cancel the order to release an authorization.
+ */
+export type ProblemRfd003 = Problem & {
+    /**
+     * Nothing captured.
+     */
+    code: 'RFD_003';
 };
 
 /**
@@ -1881,6 +2413,109 @@ export type ProductList = {
  * What it is called.
  */
 export type ProductName = string;
+
+/**
+ * A refund as it stands.
+ */
+export type Refund = {
+    id: RefundId;
+    /**
+     * The payment that it gives back.
+     */
+    payment_id: PaymentId;
+    /**
+     * The order of the payment.
+     */
+    order_id: OrderId;
+    /**
+     * What is given back.
+     */
+    amount: Money;
+    status: RefundState;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string | null;
+    failure: PaymentFailure | null;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When it was asked for.
+     */
+    created_at: string;
+    /**
+     * When its last event happened.
+     */
+    updated_at: string;
+};
+
+/**
+ * What is to be given back.
+ */
+export type RefundCreatedData = {
+    /**
+     * The payment.
+     */
+    payment_id: PaymentId;
+    /**
+     * The order.
+     */
+    order_id: OrderId;
+    amount: Money;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string | null;
+};
+
+/**
+ * A refund was asked for.
+ */
+export type RefundCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.created';
+    data: RefundCreatedData;
+};
+
+/**
+ * The provider refused the refund. Nothing was given back.
+ */
+export type RefundFailedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.failed';
+    data: PaymentFailureData;
+};
+
+/**
+ * The id of a refund. The gateway gives it.
+ */
+export type RefundId = string;
+
+/**
+ * Where the refund is.
+ *
+ * - `pending`: The provider has not yet said yes or no.
+ * - `succeeded`: The amount was given back.
+ * - `failed`: The provider refused it. `failure` says why; the amount can be refunded anew.
+ */
+export type RefundState = 'pending' | 'succeeded' | 'failed';
+
+/**
+ * The amount was given back.
+ */
+export type RefundSucceededEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'refund.succeeded';
+    data: PaymentReferenceData;
+};
 
 /**
  * Why the order was rejected. The order stays as it is and its key repeats it: order again with a new key.
@@ -2245,6 +2880,11 @@ export type Limit = number;
  * The id of the order. The gateway gives it.
  */
 export type OrderId2 = OrderId;
+
+/**
+ * The id of the payment. The gateway gives it.
+ */
+export type PaymentId2 = PaymentId;
 
 /**
  * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
@@ -2631,9 +3271,9 @@ export type PlaceOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `IDEM_003` Still in progress
+     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
      */
-    409: ProblemIdem003;
+    409: Problem409Cpn003Idem003Ord011;
     /**
      * `REQ_008` Body too large
      */
@@ -2643,9 +3283,9 @@ export type PlaceOrderErrors = {
      */
     415: ProblemReq009;
     /**
-     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
      */
-    422: Problem422Cat003004005Idem002Ord003004005008;
+    422: Problem422Cat003004005Cpn001002004Idem002Ord003004005008;
     /**
      * `RATE_001` Too many requests
      */
@@ -3128,6 +3768,224 @@ export type GetOrderSagaResponses = {
 };
 
 export type GetOrderSagaResponse = GetOrderSagaResponses[keyof GetOrderSagaResponses];
+
+export type PayOrderData = {
+    body: PayOrder;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
+         * What is not understood is ignored.
+         *
+         */
+        Prefer?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}/payments';
+};
+
+export type PayOrderErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+     */
+    409: Problem409Idem003Inv003Ord002Pay002;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
+     */
+    422: Problem422Idem002Pay007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `PAY_006` Payment provider failed
+     */
+    502: ProblemPay006;
+    /**
+     * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Pay008Rate003Sys002005006;
+    /**
+     * `PAY_003` Payment timed out; `SYS_003` Deadline exceeded
+     */
+    504: Problem504Pay003Sys003;
+};
+
+export type PayOrderError = PayOrderErrors[keyof PayOrderErrors];
+
+export type PayOrderResponses = {
+    /**
+     * The amount is captured.
+     */
+    201: Payment;
+    /**
+     * The payment is opened and not yet decided.
+     */
+    202: Payment;
+};
+
+export type PayOrderResponse = PayOrderResponses[keyof PayOrderResponses];
+
+export type RefundPaymentData = {
+    body: CreateRefund;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
+         * What is not understood is ignored.
+         *
+         */
+        Prefer?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the payment. The gateway gives it.
+         */
+        payment_id: PaymentId;
+    };
+    query?: never;
+    url: '/v1/payments/{payment_id}/refunds';
+};
+
+export type RefundPaymentErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `PAY_001` Payment not found
+     */
+    404: ProblemPay001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `RFD_003` Nothing captured
+     */
+    409: Problem409Idem003Rfd003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
+     */
+    422: Problem422Idem002Rfd001;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type RefundPaymentError = RefundPaymentErrors[keyof RefundPaymentErrors];
+
+export type RefundPaymentResponses = {
+    /**
+     * The refund has its outcome.
+     */
+    201: Refund;
+    /**
+     * The refund is opened and not yet decided.
+     */
+    202: Refund;
+};
+
+export type RefundPaymentResponse = RefundPaymentResponses[keyof RefundPaymentResponses];
 
 export type ListProductsData = {
     body?: never;
@@ -3842,20 +4700,101 @@ export type DeliverShipmentResponses = {
 
 export type DeliverShipmentResponse = DeliverShipmentResponses[keyof DeliverShipmentResponses];
 
-export type OnInventoryAdjustedWebhookPayload = InventoryAdjustedEvent;
+export type OnOrderCreatedWebhookPayload = OrderCreatedEvent;
 
-export type OnInventoryAdjustedWebhookRequest = {
-    body: OnInventoryAdjustedWebhookPayload;
-    key: 'inventory.adjusted';
+export type OnOrderCreatedWebhookRequest = {
+    body: OnOrderCreatedWebhookPayload;
+    key: 'order.created';
     path?: never;
     query?: never;
 };
 
-export type OnInventoryLowWebhookPayload = InventoryLowEvent;
+export type OnOrderUpdatedWebhookPayload = OrderUpdatedEvent;
 
-export type OnInventoryLowWebhookRequest = {
-    body: OnInventoryLowWebhookPayload;
-    key: 'inventory.low';
+export type OnOrderUpdatedWebhookRequest = {
+    body: OnOrderUpdatedWebhookPayload;
+    key: 'order.updated';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderStockReservedWebhookPayload = OrderStockReservedEvent;
+
+export type OnOrderStockReservedWebhookRequest = {
+    body: OnOrderStockReservedWebhookPayload;
+    key: 'order.stock_reserved';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderStockRejectedWebhookPayload = OrderStockRejectedEvent;
+
+export type OnOrderStockRejectedWebhookRequest = {
+    body: OnOrderStockRejectedWebhookPayload;
+    key: 'order.stock_rejected';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderPaidWebhookPayload = OrderPaidEvent;
+
+export type OnOrderPaidWebhookRequest = {
+    body: OnOrderPaidWebhookPayload;
+    key: 'order.paid';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderPaymentFailedWebhookPayload = OrderPaymentFailedEvent;
+
+export type OnOrderPaymentFailedWebhookRequest = {
+    body: OnOrderPaymentFailedWebhookPayload;
+    key: 'order.payment_failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderConfirmedWebhookPayload = OrderConfirmedEvent;
+
+export type OnOrderConfirmedWebhookRequest = {
+    body: OnOrderConfirmedWebhookPayload;
+    key: 'order.confirmed';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCancelRequestedWebhookPayload = OrderCancelRequestedEvent;
+
+export type OnOrderCancelRequestedWebhookRequest = {
+    body: OnOrderCancelRequestedWebhookPayload;
+    key: 'order.cancel_requested';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCancelledWebhookPayload = OrderCancelledEvent;
+
+export type OnOrderCancelledWebhookRequest = {
+    body: OnOrderCancelledWebhookPayload;
+    key: 'order.cancelled';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderRejectedWebhookPayload = OrderRejectedEvent;
+
+export type OnOrderRejectedWebhookRequest = {
+    body: OnOrderRejectedWebhookPayload;
+    key: 'order.rejected';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderRefundedWebhookPayload = OrderRefundedEvent;
+
+export type OnOrderRefundedWebhookRequest = {
+    body: OnOrderRefundedWebhookPayload;
+    key: 'order.refunded';
     path?: never;
     query?: never;
 };
@@ -3883,6 +4822,96 @@ export type OnOrderCompletedWebhookPayload = OrderCompletedEvent;
 export type OnOrderCompletedWebhookRequest = {
     body: OnOrderCompletedWebhookPayload;
     key: 'order.completed';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentCreatedWebhookPayload = PaymentCreatedEvent;
+
+export type OnPaymentCreatedWebhookRequest = {
+    body: OnPaymentCreatedWebhookPayload;
+    key: 'payment.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentAuthorizedWebhookPayload = PaymentAuthorizedEvent;
+
+export type OnPaymentAuthorizedWebhookRequest = {
+    body: OnPaymentAuthorizedWebhookPayload;
+    key: 'payment.authorized';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentCapturedWebhookPayload = PaymentCapturedEvent;
+
+export type OnPaymentCapturedWebhookRequest = {
+    body: OnPaymentCapturedWebhookPayload;
+    key: 'payment.captured';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentVoidedWebhookPayload = PaymentVoidedEvent;
+
+export type OnPaymentVoidedWebhookRequest = {
+    body: OnPaymentVoidedWebhookPayload;
+    key: 'payment.voided';
+    path?: never;
+    query?: never;
+};
+
+export type OnPaymentFailedWebhookPayload = PaymentFailedEvent;
+
+export type OnPaymentFailedWebhookRequest = {
+    body: OnPaymentFailedWebhookPayload;
+    key: 'payment.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundCreatedWebhookPayload = RefundCreatedEvent;
+
+export type OnRefundCreatedWebhookRequest = {
+    body: OnRefundCreatedWebhookPayload;
+    key: 'refund.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundSucceededWebhookPayload = RefundSucceededEvent;
+
+export type OnRefundSucceededWebhookRequest = {
+    body: OnRefundSucceededWebhookPayload;
+    key: 'refund.succeeded';
+    path?: never;
+    query?: never;
+};
+
+export type OnRefundFailedWebhookPayload = RefundFailedEvent;
+
+export type OnRefundFailedWebhookRequest = {
+    body: OnRefundFailedWebhookPayload;
+    key: 'refund.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryAdjustedWebhookPayload = InventoryAdjustedEvent;
+
+export type OnInventoryAdjustedWebhookRequest = {
+    body: OnInventoryAdjustedWebhookPayload;
+    key: 'inventory.adjusted';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryLowWebhookPayload = InventoryLowEvent;
+
+export type OnInventoryLowWebhookRequest = {
+    body: OnInventoryLowWebhookPayload;
+    key: 'inventory.low';
     path?: never;
     query?: never;
 };

@@ -1,0 +1,172 @@
+package payment
+
+import (
+	"time"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
+)
+
+// retryRefund is the time before a refund that the provider refused is requested anew, under another id: a compensation never gives up.
+const retryRefund = 30 * time.Second
+
+// Locked is a payment that the transaction holds.
+type Locked struct {
+	*pay.Payment
+	RefundAll bool // the saga wants back all that it charges
+}
+
+// Call is an operation that the provider is to be asked for.
+type Call struct {
+	Operation   Operation
+	Subject     order.ID // the refund of a Refund, else the payment
+	Payment     *pay.Payment
+	Amount      int64         // minor units
+	MethodToken string        // of an Authorize
+	Deadline    time.Duration // of an Authorize; 0: none
+	After       time.Duration // when it is due
+	TraceID     string
+}
+
+// Changes are what a transaction changes of payments.
+type Changes struct {
+	NewPayments, Payments []*pay.Payment
+	NewRefunds, Refunds   []*pay.Refund
+	Events                []order.ResourceEvent
+	Calls                 []Call
+	Messages              []outbox.Message // to the saga
+}
+
+// Add joins the changes of a batch.
+func (ch *Changes) Add(other Changes) {
+	ch.NewPayments = append(ch.NewPayments, other.NewPayments...)
+	ch.Payments = append(ch.Payments, other.Payments...)
+	ch.NewRefunds = append(ch.NewRefunds, other.NewRefunds...)
+	ch.Refunds = append(ch.Refunds, other.Refunds...)
+	ch.Events = append(ch.Events, other.Events...)
+	ch.Calls = append(ch.Calls, other.Calls...)
+	ch.Messages = append(ch.Messages, other.Messages...)
+}
+
+// Start opens a payment of an order and makes its authorization due.
+func Start(of order.Ref, id order.ID, attempt int32, amount order.Money, methodToken string, deadline time.Duration, rec order.Recorder) (p *pay.Payment, ch Changes) {
+	p = &pay.Payment{Ref: order.Ref{Owner: of.Owner, ID: id}}
+	ch.Events = append(ch.Events, p.Record(rec, pay.Created{OrderID: of.ID.Format(order.PrefixOrder), Attempt: attempt, Amount: amount}))
+	ch.NewPayments = append(ch.NewPayments, p)
+	ch.Calls = append(ch.Calls, Call{
+		Operation: Authorize, Subject: id, Payment: p, Amount: amount.Amount, MethodToken: methodToken, Deadline: deadline, TraceID: rec.Cause.TraceID,
+	})
+	return p, ch
+}
+
+// request makes a capture or a void of a payment due.
+func request(p Locked, op Operation, rec order.Recorder) Changes {
+	return Changes{Calls: []Call{{Operation: op, Subject: p.ID, Payment: p.Payment, Amount: p.Amount.Amount, TraceID: rec.Cause.TraceID}}}
+}
+
+// GiveBack opens a refund of a payment, of all that is left of it if amount is nil. Refusals: RFD_003 nothing is captured; RFD_001 less is
+// left, or nothing.
+func GiveBack(p Locked, id order.ID, amount *order.Money, reason string, rec order.Recorder) (*pay.Refund, Changes, error) {
+	left := order.Money{Amount: p.Refundable(), Currency: p.Amount.Currency}
+	if p.Status != pay.StatusCaptured {
+		return nil, Changes{}, apierr.E(errcode.RFD003)
+	}
+	if amount == nil {
+		amount = &left
+	}
+	if amount.Currency != left.Currency {
+		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount/currency", errcode.RuleCurrency), apierr.Extra("refundable", left))
+	}
+	if amount.Amount > left.Amount || left.Amount == 0 {
+		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount", errcode.RuleRefundable), apierr.Extra("refundable", left))
+	}
+	r, ch := giveBack(p, id, *amount, reason, 0, rec)
+	return r, ch, nil
+}
+
+func giveBack(p Locked, id order.ID, amount order.Money, reason string, after time.Duration, rec order.Recorder) (*pay.Refund, Changes) {
+	r := &pay.Refund{Ref: order.Ref{Owner: p.Owner, ID: id}}
+	e := r.Record(rec, pay.RefundMade{
+		PaymentID: p.ID.Format(order.PrefixPayment), OrderID: p.OrderID.Format(order.PrefixOrder), Amount: amount, Reason: order.Text(reason),
+	})
+	p.RefundPending += amount.Amount
+	p.UpdatedAt = e.At
+	return r, Changes{
+		Payments: []*pay.Payment{p.Payment}, NewRefunds: []*pay.Refund{r}, Events: []order.ResourceEvent{e},
+		Calls: []Call{{Operation: Refund, Subject: id, Payment: p.Payment, Amount: amount.Amount, After: after, TraceID: rec.Cause.TraceID}},
+	}
+}
+
+// compensationReason is the reason of the saga's refunds.
+const compensationReason = "order not fulfilled"
+
+// refundAll goes on giving back all that a payment charges: it opens a refund of what is left and replies when nothing is. Refunds that
+// are under way are waited for: one that fails is made up for.
+func refundAll(p Locked, after time.Duration, rec order.Recorder) (ch Changes) {
+	if left := p.Refundable(); left > 0 {
+		_, ch = giveBack(p, rec.NewID(), order.Money{Amount: left, Currency: p.Amount.Currency}, compensationReason, after, rec)
+	} else if p.RefundPending == 0 {
+		ch.Messages = append(ch.Messages, reply(p, Succeeded, Reply{Operation: Refund, Attempt: p.Attempt}, rec))
+	}
+	return ch
+}
+
+// requestRefundAll records that the saga wants back all that a payment charges, and begins.
+func requestRefundAll(p Locked, rec order.Recorder) Changes {
+	ch := Changes{Calls: []Call{{Operation: Refund, Subject: p.ID, Payment: p.Payment, After: never, TraceID: rec.Cause.TraceID}}}
+	ch.Add(refundAll(p, 0, rec))
+	return ch
+}
+
+// never is the After of a call that is no request.
+const never = -time.Second
+
+func reply(p Locked, kind string, data any, rec order.Recorder) outbox.Message {
+	cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}
+	return outbox.New(TopicReplies, kind, order.Ref{Owner: p.Owner, ID: p.OrderID}, cause, data)
+}
+
+// settle records the definite outcome of an authorization, a capture or a void, and replies.
+func settle(p Locked, op Operation, o outcome, rec order.Recorder) Changes {
+	kind := Succeeded
+	var data pay.Data
+	switch {
+	case o.code != "":
+		kind, data = Failed, pay.Failed{Code: string(o.code), DeclineReason: order.Text(o.declineReason)}
+	case op == Authorize:
+		data = pay.Authorized{Reference: o.reference}
+	case op == Capture:
+		data = pay.Captured{Reference: o.reference}
+	default:
+		data = pay.Voided{Reference: o.reference}
+	}
+	e := p.Record(rec, data)
+	return Changes{Payments: []*pay.Payment{p.Payment}, Events: []order.ResourceEvent{e}, Messages: []outbox.Message{
+		reply(p, kind, Reply{Operation: op, Attempt: p.Attempt, Code: string(o.code), DeclineReason: o.declineReason}, rec),
+	}}
+}
+
+// settleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on.
+func settleRefund(p Locked, r *pay.Refund, o outcome, rec order.Recorder) Changes {
+	ch := Changes{Payments: []*pay.Payment{p.Payment}, Refunds: []*pay.Refund{r}}
+	p.RefundPending -= r.Amount.Amount
+	after := time.Duration(0)
+	if o.code == "" {
+		p.Refunded += r.Amount.Amount
+		ch.Events = append(ch.Events, r.Record(rec, pay.RefundDone{Reference: o.reference}))
+		ch.Messages = append(ch.Messages, reply(p, Refunded, RefundNote{RefundID: r.ID.Format(order.PrefixRefund), Amount: r.Amount}, rec))
+	} else {
+		ch.Events = append(ch.Events, r.Record(rec, pay.RefundRefused{Code: string(o.code), DeclineReason: order.Text(o.declineReason)}))
+		after = retryRefund
+	}
+	p.UpdatedAt = r.UpdatedAt
+	if p.RefundAll {
+		next := refundAll(p, after, rec)
+		next.Payments = nil // it is in ch
+		ch.Add(next)
+	}
+	return ch
+}
