@@ -162,5 +162,6 @@ type effect struct {
 	orders    []*orderChange
 	payments  payment.Changes
 	shipments []*shipmentChange
+	payments  payment.Changes
 	result    Result
 }
