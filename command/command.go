@@ -162,6 +162,5 @@ type effect struct {
 	orders    []*orderChange
 	payments  payment.Changes
 	shipments []*shipmentChange
-	payments  payment.Changes
 	result    Result
 }
