@@ -161,7 +161,7 @@ var ours = law{
 		"command/orders":    "cache_generation idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "payment_calls payments refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
-		"replay": "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
+		"replay":            "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
 			"stock_reservation_lines stock_reservations",
 	},
