@@ -48,7 +48,7 @@ func failpoints(ctx context.Context, c *campaign) error {
 				if ctx.Err() != nil {
 					return
 				}
-				c.report(i.killAt(ctx, p))
+				i.report(i.killAt(ctx, p))
 			}
 		})
 	}

@@ -42,7 +42,7 @@ type size struct {
 
 var (
 	full  = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000}
-	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40}
+	small = size{lanes: 4, kills: 20, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40}
 )
 
 // campaign is one run of a part.
@@ -63,9 +63,15 @@ type row struct {
 	broken []string // what was promised and is not so
 }
 
-func (c *campaign) report(r row) {
+// report adds a row about an installation, of which the logs are kept if the row tells of something broken.
+func (i *installation) report(r row) {
+	c := i.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(r.broken) > 0 {
+		i.broken = true
+		r.broken = append(r.broken, "logs are kept in "+i.dir)
+	}
 	c.rows = append(c.rows, r)
 	c.progress("%s: %s: %s: %s", c.name, r.name, r.counts, r.verdict())
 }
