@@ -87,7 +87,7 @@ func (c *Commands) executeAll(ctx context.Context, calls []*call) {
 	}
 }
 
-// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order or payment. rest waits for the next.
+// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order, payment or shipment. rest waits for the next.
 func nextBatch(waiting []*call) (batch, rest []*call) {
 	type key struct {
 		order.Owner
@@ -96,7 +96,7 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	keys, refs := map[key]bool{}, map[order.Ref]bool{}
 	for _, c := range waiting {
 		k := key{c.Owner, c.Operation, c.Key}
-		named := slices.Concat(c.needs.orders, c.needs.payments)
+		named := slices.Concat(c.needs.orders, c.needs.payments, c.needs.shipments)
 		taken := len(batch) == maxBatch || c.Key != "" && keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
 		keys[k] = true
 		for _, r := range named {
@@ -286,6 +286,9 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	}
 	failpoint.Hit(failpoint.CommandKeysResolved)
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
+		return err
+	}
 	if len(b.undecided) == 0 {
 		return nil
 	}
@@ -326,6 +329,7 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
 	b.rows.payments.Add(one.payments)
+	b.rows.shipments = append(b.rows.shipments, one.shipments...)
 	if one.Key != "" {
 		b.rows.store(one, one.result)
 	}

@@ -26,7 +26,7 @@ func TestHelp(t *testing.T) {
 	t.Setenv("ORDERGATE_PAYMENT_TIMEOUT", "rubbish")
 	main := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		err := Main(t.Context(), args, &out, &out)
+		err := Main(t.Context(), args, nil, &out, &out)
 		return out.String(), err
 	}
 	all := map[string]int{} // flags of all subcommands
@@ -112,11 +112,11 @@ func TestWrongSettings(t *testing.T) {
 	for subcommand, want := range map[string]string{
 		"run": process + "ORDERGATE_ADDR ORDERGATE_PSP_ADDR", "serve": process + servers + "ORDERGATE_ADDR", "worker": process + servers + "ORDERGATE_PSP_URL",
 		"psp": every + "ORDERGATE_PSP_ADDR ORDERGATE_PROVIDER_SECRET ORDERGATE_PSP_CALLBACK_URL", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
-		"coupons list": every + "ORDERGATE_PRIMARY_URL",
+		"coupons list":           every + "ORDERGATE_PRIMARY_URL",
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
 	} {
 		var out bytes.Buffer
-		err := Main(t.Context(), strings.Fields(subcommand), &out, &out)
+		err := Main(t.Context(), strings.Fields(subcommand), nil, &out, &out)
 		for name := range wrong {
 			if named := err != nil && strings.Contains(err.Error(), name); named != slices.Contains(strings.Fields(want), name) {
 				t.Errorf("%s: %s is named: %v\n%v", subcommand, name, named, err)
@@ -143,7 +143,7 @@ func TestSimulatorSettings(t *testing.T) {
 		"psp -faults late=1 more": `does not take "more"`,
 	} {
 		var out bytes.Buffer
-		if err := Main(t.Context(), strings.Fields(args), &out, &out); err == nil || !strings.Contains(err.Error(), want) || out.Len() > 0 {
+		if err := Main(t.Context(), strings.Fields(args), nil, &out, &out); err == nil || !strings.Contains(err.Error(), want) || out.Len() > 0 {
 			t.Errorf("%s: %v, want %q\n%s", args, err, want, &out)
 		}
 	}

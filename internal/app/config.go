@@ -90,7 +90,9 @@ func Check(c Config, subcommand string) error {
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
 		}
 	}
-	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || slices.Contains([]string{"keys", "coupons", "parked"}, group) {
+	group, _, _ := strings.Cut(subcommand, " ")
+	running := c.PrimaryURL == "" && (is("verify") || group == "parked") // it looks at the stack of `run`
+	if !running && (is("serve", "worker", "migrate", "verify") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {
@@ -100,9 +102,6 @@ func Check(c Config, subcommand string) error {
 		if c.RedisURL != "" {
 			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
 		}
-	}
-	if is("verify") && c.PrimaryURL != "" { // else it looks at the stack of `run`
-		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")

@@ -161,7 +161,13 @@ var ErrTransient = errors.New("not possible now")
 
 func transient(err error) bool { return errors.Is(err, ErrTransient) || pg.Infrastructure(err) }
 
-var errBehindParked = errors.New("behind a parked message")
+// CauseBehind is the cause of a message that has not failed itself.
+const CauseBehind = "behind a parked message"
+
+var (
+	errBehindParked = errors.New(CauseBehind)
+	errUnparked     = fmt.Errorf("%w: the messages before it were retried or dropped in this moment", ErrTransient)
+)
 
 // message reads what a transport delivered.
 func (c *Consumer) message(m *message.Message) Message {
@@ -305,6 +311,11 @@ func (c *Consumer) apply(
 			outcomes = append(outcomes, handled)
 			msgs = append(msgs, m)
 		default:
+			if cause == nil {
+				if held, err := q.HoldParked(ctx, busdb.HoldParkedParams{Consumer: c.Name, Key: m.Key}); err != nil || len(held) == 0 {
+					return nil, nil, cmp.Or(err, errUnparked) // behind it, the message would wait for nothing
+				}
+			}
 			outcomes = append(outcomes, parked)
 			if err = c.park(ctx, q, m, reason); err != nil {
 				return nil, nil, err
@@ -336,19 +347,4 @@ func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause 
 	return q.ParkMessage(ctx, busdb.ParkMessageParams{
 		Consumer: c.Name, Topic: m.Topic, Key: m.Key, MessageID: m.ID, TraceID: m.TraceID, Payload: string(m.Payload), Cause: text,
 	})
-}
-
-// RetryParked moves all parked messages of a consumer's key back into the outbox, in one transaction, and returns how many
-// messages. They are published in their order, before later ones of the key, to every consumer of the topic: a consumer that has
-// handled one drops it. shard is the key's. It waits for the page that a relay is publishing.
-func RetryParked(ctx context.Context, db pg.Beginner, consumer, key string, shard int16) (n int64, err error) {
-	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
-		q := busdb.New(tx)
-		if err := q.LockShard(ctx, busdb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
-			return err
-		}
-		n, err = q.UnparkKey(ctx, busdb.UnparkKeyParams{Shard: shard, Consumer: consumer, Key: key})
-		return err
-	})
-	return n, err
 }
