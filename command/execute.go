@@ -277,7 +277,7 @@ var (
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
-	err := limitLocks(ctx, tx, deadline)
+	err := limitLocks(ctx, tx, b.calls, deadline)
 	if err != nil {
 		return err
 	}
@@ -335,10 +335,14 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 }
 
-// limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A
-// row may cost two waits, for the row's turn and for the transaction that holds it. No command of ours waits for more than one row yet.
-func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
-	left := (time.Until(deadline) - endTime) / 2
+// limitLocks keeps the waits for the rows of a call from outlasting the deadline: the server then tells of the lock, instead of falling
+// silent. A row may cost two waits, for the row's turn and for the transaction that holds it.
+func limitLocks(ctx context.Context, tx pgx.Tx, calls []*call, deadline time.Time) error {
+	rows := 1
+	for _, one := range calls {
+		rows = max(rows, one.needs.locked())
+	}
+	left := (time.Until(deadline) - endTime) / 2 / time.Duration(rows)
 	if left >= lockTime {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -10,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 )
@@ -275,5 +278,61 @@ func TestThresholdsGoToTheStock(t *testing.T) {
 	}
 	if n := b.count("SELECT count(*) FROM stock WHERE sku = 'A' AND low_at = -1"); n != 1 {
 		t.Error("A has a threshold")
+	}
+}
+
+// A token may name a product's revision only if no other one followed before the log's position was read.
+func TestALaterRevisionOfAProductIsNoticed(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	for _, later := range []bool{false, true} {
+		var products catalogue.Products
+		if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) (err error) {
+			it := order.Item{Owner: alice, SKU: "A"}
+			if products, err = catalogue.Lock(t.Context(), tx, []order.Item{it}, false); err != nil {
+				return err
+			}
+			products[it].Touch(time.Now())
+			return products.Write(t.Context(), tx)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if later {
+			if _, err := db.Pool.Exec(t.Context(), "UPDATE products SET rev = rev + 1 WHERE sku = 'A'"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written := 0
+		w := b.writer
+		w.cfg.WriteThrough = func(_ context.Context, states []Committed) { written += len(states) }
+		r := &rows{products: products}
+		w.afterCommit(t.Context(), r, position(t.Context(), b.cfg.Pool, r))
+		if superseded := products[order.Item{Owner: alice, SKU: "A"}].Superseded; superseded != later || (written == 0) != later {
+			t.Errorf("later %v: superseded %v, %d written through", later, superseded, written)
+		}
+	}
+}
+
+// A change that waits for two rows which others hold ends in time, without a connection lost.
+func TestAChangeThatWaitsForTwoRowsEndsInTime(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	held, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	for _, table := range []string{"stock", "products"} {
+		if _, err = held.Exec(t.Context(), "SELECT FROM "+table+" WHERE sku = 'A' FOR UPDATE"); err != nil {
+			t.Fatal(err)
+		}
+		one := b.call("updateProduct", patching("*", `{"low_stock_at":1}`), "")
+		begin := time.Now()
+		b.executeAll(t.Context(), []*call{one})
+		if took := time.Since(begin); got(one) != "SYS_003" || took > Budget+100*time.Millisecond {
+			t.Error(table, got(one), took, one.err)
+		}
 	}
 }

@@ -293,7 +293,8 @@ type shipmentChange struct {
 // record makes the next event of the shipment and applies it.
 func (c *shipmentChange) record(rec order.Recorder, eventType string, data any) error {
 	head := order.Head{Version: c.shipment.Version, Hash: c.shipment.HeadHash}
-	e := head.Next(order.Resource{Owner: c.owner, Kind: order.KindShipment, ID: c.shipment.ID.Format(order.PrefixShipment)}, rec, eventType, order.ShipmentSchema, data)
+	resource := order.Resource{Owner: c.owner, Kind: order.KindShipment, ID: c.shipment.ID.Format(order.PrefixShipment)}
+	e := head.Next(resource, rec, eventType, order.ShipmentSchema, data)
 	c.events = append(c.events, e)
 	return c.shipment.Apply(e.Event)
 }

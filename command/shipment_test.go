@@ -13,6 +13,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
@@ -142,26 +143,12 @@ func (b *bundle) order(ref order.Ref) *orderChange {
 // foldShipment folds a shipment's events, whose chain must be whole.
 func (b *bundle) foldShipment(ref order.Ref) *order.Shipment {
 	b.t.Helper()
-	name := ref.ID.Format(order.PrefixShipment)
-	rows, err := b.db.Pool.Query(b.t.Context(), `SELECT id, type, sequence, schema_version, payload, created_at, trace_id, operation, actor, prev_hash, hash
-		FROM resource_events WHERE kind = 'shipment' AND resource = $1 ORDER BY sequence`, name)
+	resource := order.Resource{Owner: ref.Owner, Kind: order.KindShipment, ID: ref.ID.Format(order.PrefixShipment)}
+	history, err := events.Read(b.t.Context(), b.db.Pool, resource)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	history, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e order.Event, err error) {
-		var id [16]byte
-		var payload string
-		err = row.Scan(&id, &e.Type, &e.Version, &e.Schema, &payload, &e.At, &e.Cause.TraceID, &e.Cause.Operation, &e.Cause.Actor, &e.PrevHash, &e.Hash)
-		e.ID, e.Payload, e.At = order.ID(id), []byte(payload), e.At.UTC()
-		if len(e.PrevHash) == 0 {
-			e.PrevHash = nil
-		}
-		return e, err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err = (order.Resource{Owner: ref.Owner, Kind: order.KindShipment, ID: name}).Verify(history); err != nil {
+	if err = resource.Verify(history); err != nil {
 		b.t.Error(err)
 	}
 	s := &order.Shipment{ID: ref.ID}

@@ -30,9 +30,6 @@ const (
 	ShipmentStatusDelivered ShipmentStatus = "delivered"
 )
 
-// ShipmentSchema is the version of the payloads of a shipment's events. A change that older readers cannot decode raises it.
-const ShipmentSchema = 1
-
 // Shipment is pieces of an order that travel together: the fold of its events.
 type Shipment struct {
 	ID          ID
@@ -59,6 +56,9 @@ type Tracking struct {
 	Number  string `json:"number"`
 	URL     Text   `json:"url"`
 }
+
+// ShipmentSchema is the version of the payloads of a shipment's events. A change that older readers cannot decode raises it.
+const ShipmentSchema = 1
 
 // The types of a shipment's events.
 const (

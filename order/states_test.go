@@ -23,7 +23,7 @@ var commands = []Command{Cancel, Pay, Ship, PatchAddress, PatchMetadata}
 // ask gives an order a command.
 var ask = map[Command]func(*Order) error{
 	Cancel:        func(o *Order) error { _, err := o.RequestCancel(recorder(), "", false); return err },
-	Pay:           func(o *Order) error { unpaid := *o; unpaid.WithPayment = false; return unpaid.CheckPay(false, false) },
+	Pay:           func(o *Order) error { return o.CheckPay(false, false) },
 	Ship:          func(o *Order) error { _, _, err := o.Ship(recorder(), ids.Mint(noon, 7), nil); return err },
 	PatchAddress:  func(o *Order) error { _, err := o.Update(recorder(), nil, true); return err },
 	PatchMetadata: func(o *Order) error { _, err := o.Update(recorder(), map[string]string{"a": "b"}, false); return err },
@@ -59,7 +59,7 @@ func TestEveryCellOfTheTableIsKept(t *testing.T) {
 func in(t *testing.T, st state) *Order {
 	t.Helper()
 	o, _ := place(t)
-	o.Status = st.status
+	o.Status, o.WithPayment = st.status, false
 	switch {
 	case st.status == StatusCompleted:
 		o.FulfillmentStatus, o.Lines[0].Shipped = FulfillmentStatusDelivered, o.Lines[0].Quantity

@@ -1122,7 +1122,7 @@ type Shipment struct {
 
 	// ID The id of a shipment. The gateway gives it.
 	//
-	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 	ID ShipmentID `json:"id"`
 
 	// Lines What is in it.
@@ -1151,7 +1151,7 @@ type Shipment struct {
 
 // ShipmentID The id of a shipment. The gateway gives it.
 //
-// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 type ShipmentID = string
 
 // ShipmentLine A sku of the order and how many pieces of it travel.
@@ -1251,7 +1251,7 @@ type SKU = ClientID
 
 // ShipmentIDParameter The id of a shipment. The gateway gives it.
 //
-// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e84
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
 type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.

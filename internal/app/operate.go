@@ -34,6 +34,9 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 func migrate(flags *flag.FlagSet) runner {
 	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
 	return func(ctx context.Context, proc process) error {
+		if *sample != "" && len(proc.cfg.Secret) < minSecret {
+			return fmt.Errorf("-sample: ORDERGATE_SECRET needs %d characters at least: ids in the stock's events are made with it", minSecret)
+		}
 		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
 			return err
 		}

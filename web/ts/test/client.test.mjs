@@ -109,22 +109,6 @@ test('a stale change says which version is current', async (t) => {
   assert.equal(error.problem.current_version, 3);
 });
 
-test('a merge patch is sent with the state that it was decided on, and without a key', async (t) => {
-  const stale = problem(412, 'REQ_010', false, { current_version: 6 });
-  const { og, requests } = await setup(t, [problem(503, 'SYS_005', true, {}, NOW), { body: order({ version: 6 }), headers: { ETag: '"6-b"' } }, stale]);
-  const patch = { metadata: { gift: 'yes', note: null }, shipping_address: null };
-  const changed = await og.orders.update('ord_', patch, { ifMatch: '"5-a"', traceId: 'mine-1' });
-  assert.deepEqual([changed.version, og.meta(changed).etag], [6, '"6-b"']);
-  const error = await thrown(og.orders.update('ord_', {}, { ifMatch: '"5-a"' }));
-  assert.ok(isOrdergateError(error, 'updateOrder') && error.is('REQ_010'));
-  assert.deepEqual([error.problem.current_version, error.idempotencyKey], [6, null]);
-  assert.equal(requests.length, 3, 'a server that stops is asked again, a refusal is final');
-  for (const { headers } of requests) {
-    assert.deepEqual([headers['if-match'], headers['content-type'], headers['idempotency-key']], ['"5-a"', 'application/merge-patch+json', undefined]);
-  }
-  assert.deepEqual(requests.map(({ body }) => body), [patch, patch, {}]);
-});
-
 test('what a shipment can be refused with is typed, and its keys are repeated', async (t) => {
   const errors = [{ pointer: '/lines/0/quantity', rule: 'unshipped', message: 'is more than is left to ship, 1' }];
   const shipment = { id: 'shp_1', order_id: 'ord_', lines: [{ sku: 'A', quantity: 1 }], tracking: null, status: 'lost', version: 1 };

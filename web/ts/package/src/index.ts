@@ -5,4 +5,7 @@ export { Pager, type Page } from './pager.js';
 export { type ChangeOptions, type Config, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions } from './transport.js';
 export { errorCodes, type ErrorCode } from './errors.gen.js';
 export type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga, SagaStep, Shipment } from './model.js';
-export type { Address, AdjustInventory, CancelOrder, CreateProduct, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Price, Problem, ShipOrder, ShipmentLine, ShortSku, Tracking, UpdateOrder, UpdateProduct } from './api/types.gen.js';
+export type {
+  Address, AdjustInventory, CancelOrder, CreateProduct, Fault, Metadata, Money, OrderLine, PlaceOrder, PlaceOrderLine, Price, Problem, ShipOrder,
+  ShipmentLine, ShortSku, Tracking, UpdateOrder, UpdateProduct,
+} from './api/types.gen.js';

@@ -10,9 +10,9 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// changingOrders: a merge patch of the state that it was decided on is applied, any other is refused and changes nothing. What it changes is
+// patching: a merge patch of the state that it was decided on is applied, any other is refused and changes nothing. What it changes is
 // read at once, and no event has the address.
-func (s *suite) changingOrders(ctx context.Context, g *goods) {
+func (s *suite) patching(ctx context.Context, g *goods) {
 	w := s.draft(g, "")
 	w["metadata"] = map[string]any{"channel": "contracttest", "run": s.ref}
 	w["shipping_address"] = map[string]any{"name": "梅 Lin", "line1": "Hafenstrasse 12", "line2": "c/o Berger", "city": "Hamburg", "postal_code": "20457", "country": "DE"}
