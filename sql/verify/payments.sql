@@ -39,27 +39,31 @@ ORDER BY account, mode LIMIT 1;
 
 -- name: CallPage :many
 -- Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment
--- exists, which is only made after the authorization succeeded.
+-- exists, which is only made after the authorization succeeded. It is counted: EXISTS may be hashed over all calls.
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
        (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
-               AND n.operation IN ('capture', 'void'))::boolean AS authorized
+       ((SELECT count(*) FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+         AND n.operation IN ('capture', 'void')) > 0)::boolean AS authorized
 FROM payment_calls c
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
-LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
+CROSS JOIN LATERAL (SELECT * FROM payments WHERE account = c.account AND mode = c.mode AND id = c.payment_id OFFSET 0) p
+LEFT JOIN LATERAL (SELECT * FROM refunds WHERE account = c.account AND mode = c.mode AND id = c.subject OFFSET 0) r ON true
 WHERE (c.account, c.mode, c.subject, c.operation) > (@after_account::integer, @after_mode::text, @after_subject::uuid, @after_operation::text)
 ORDER BY c.account, c.mode, c.subject, c.operation LIMIT @page_size::integer;
 
 -- name: CallsOfSubjects :many
--- CallPage by subjects and operations.
+-- CallPage by subjects and operations. OFFSET 0 keeps the planner from joining by account and mode alone, which looks as good to it while
+-- there are no statistics.
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
        (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
-               AND n.operation IN ('capture', 'void'))::boolean AS authorized
+       ((SELECT count(*) FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+         AND n.operation IN ('capture', 'void')) > 0)::boolean AS authorized
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS id,
              unnest(@operations::text[]) AS operation) w
-JOIN payment_calls c ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = w.operation
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
-LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject;
+CROSS JOIN LATERAL (
+    SELECT * FROM payment_calls
+    WHERE account = w.account AND mode = w.mode AND subject = w.id AND payment_calls.operation = w.operation OFFSET 0
+) c
+CROSS JOIN LATERAL (SELECT * FROM payments WHERE account = c.account AND mode = c.mode AND id = c.payment_id OFFSET 0) p
+LEFT JOIN LATERAL (SELECT * FROM refunds WHERE account = c.account AND mode = c.mode AND id = c.subject OFFSET 0) r ON true;
