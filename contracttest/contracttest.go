@@ -3,9 +3,10 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about eight orders of a few pieces, under a customer_ref that no other run
-// has, cancels some of them and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
-// provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
+// or from a test of their own with Run. A run places eleven orders of a few pieces, under a customer_ref that no other run has, cancels
+// some of them, pays and refunds one, and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
+// provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then
+// a run takes as long as a payment may take, up to Options.Patience.
 package contracttest
 
 import (
@@ -20,7 +21,7 @@ import (
 // Options say what is tested against what.
 type Options struct {
 	BaseURL  string        // of the API, without a path of its own: https://api.example.com
-	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read and orders:write
+	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read, orders:write, payments:write and refunds:write
 	Contract []byte        // the bundled OpenAPI document, JSON; nil: the one that this package was built with
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
@@ -100,6 +101,8 @@ var parts = []part{
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
 	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
 	{"cancelling", with((*suite).find, (*suite).cancelling)},
+	{"paying", with((*suite).find, (*suite).paying)},
+	{"refunding", with((*suite).charged, (*suite).refunding)},
 	{"reading", with((*suite).ordered, (*suite).reading)},
 	{"listing", with((*suite).ordered, (*suite).listing)},
 	{"events", with((*suite).ordered, (*suite).events)},

@@ -50,8 +50,8 @@ type CallPageRow struct {
 	Authorized   bool
 }
 
-// Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
-// succeeded.
+// Calls with their payments. marker: it is no request, but says that the saga wants all back. authorized: another call of the payment
+// exists, which is only made after the authorization succeeded.
 func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageRow, error) {
 	rows, err := q.db.Query(ctx, CallPage,
 		arg.AfterAccount,
@@ -329,6 +329,103 @@ func (q *Queries) PaymentsWithoutOrder(ctx context.Context, pageSize int32) ([]P
 	var items []PaymentsWithoutOrderRow
 	for rows.Next() {
 		var i PaymentsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const RefundsOf = `-- name: RefundsOf :many
+SELECT r.account, r.mode, r.payment_id, r.order_id,
+       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0)::bigint AS succeeded,
+       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'pending'), 0)::bigint AS pending,
+       count(*) FILTER (WHERE (r.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+FROM refunds r
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS payment_id) w
+  ON r.payment_id = w.payment_id AND (r.account, r.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+LEFT JOIN payment_calls c ON c.account = r.account AND c.mode = r.mode AND c.subject = r.id AND c.operation = 'refund'
+GROUP BY r.account, r.mode, r.payment_id, r.order_id
+`
+
+type RefundsOfParams struct {
+	Accounts   []int32
+	Modes      []string
+	PaymentIds []uuid.UUID
+}
+
+type RefundsOfRow struct {
+	Account     int32
+	Mode        string
+	PaymentID   uuid.UUID
+	OrderID     uuid.UUID
+	Succeeded   int64
+	Pending     int64
+	WithoutCall int64
+}
+
+// The sums of each payment's refunds, and how many of them are pending without a due call or have a due call without being pending.
+func (q *Queries) RefundsOf(ctx context.Context, arg RefundsOfParams) ([]RefundsOfRow, error) {
+	rows, err := q.db.Query(ctx, RefundsOf, arg.Accounts, arg.Modes, arg.PaymentIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefundsOfRow
+	for rows.Next() {
+		var i RefundsOfRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.PaymentID,
+			&i.OrderID,
+			&i.Succeeded,
+			&i.Pending,
+			&i.WithoutCall,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const RefundsWithoutPayment = `-- name: RefundsWithoutPayment :many
+SELECT r.account, r.mode, r.order_id, count(*) OVER ()::bigint AS total FROM refunds r
+WHERE NOT EXISTS (SELECT FROM payments p WHERE p.account = r.account AND p.mode = r.mode AND p.id = r.payment_id
+                  AND p.order_id = r.order_id AND p.currency = r.currency)
+LIMIT $1::integer
+`
+
+type RefundsWithoutPaymentRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+// Refunds of no payment, or of a payment that has another order or currency.
+func (q *Queries) RefundsWithoutPayment(ctx context.Context, pageSize int32) ([]RefundsWithoutPaymentRow, error) {
+	rows, err := q.db.Query(ctx, RefundsWithoutPayment, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefundsWithoutPaymentRow
+	for rows.Next() {
+		var i RefundsWithoutPaymentRow
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,

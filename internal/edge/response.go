@@ -82,7 +82,10 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 		return response{}, err
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
-	if within > 0 && result.Status == http.StatusAccepted {
+	switch {
+	case result.Code != "": // a stored refusal
+		applied = ""
+	case within > 0 && result.Status == http.StatusAccepted:
 		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN}, ""
@@ -97,9 +100,6 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	}
 	if result.Code != "" { // a stored refusal, or one that was waited for
 		r.code = result.Code
-		if result.Replayed {
-			applied = ""
-		}
 	}
 	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
 		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),

@@ -2,11 +2,15 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/ordergate/ordergate/gen/verifydb"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -17,8 +21,9 @@ const (
 	voided     = "voided"
 )
 
-// checkPayments compares each order's payments with their calls, and what is charged with the order. In flight may be a payment step that
-// runs: payment did its part or not. Never in flight are a second charge and a charge of another amount.
+// checkPayments compares each order's payments with their calls and refunds, and what is charged with the order. In flight may be a payment
+// step that runs, of which payment did its part or not, and a refund of which the order is not told yet. Never in flight are a second charge,
+// a charge of another amount, and sums of a payment that are not those of its refunds.
 func (s *scan) checkPayments(ctx context.Context) error {
 	err := s.orders(ctx, func(p orderPage) error {
 		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.ids))
@@ -33,21 +38,64 @@ func (s *scan) checkPayments(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		refundRows, err := s.RefundsOf(ctx, refundParams(paymentRows))
+		if err != nil {
+			return err
+		}
 		payments := group(paymentRows, func(r verifydb.PaymentsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		calls := group(callRows, func(r verifydb.CallsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		all := group(stepRows, refOfStep)
+		refunds := make(map[order.Ref]verifydb.RefundsOfRow, len(refundRows))
+		for _, r := range refundRows {
+			refunds[order.RefOf(r.Account, r.Mode, r.PaymentID)] = r
+		}
 		p.all(func(ref order.Ref, o *order.Order) {
 			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
-			for _, fault := range append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight)...) {
+			var refunded int64
+			for _, payment := range payments[ref] {
+				refunded += payment.Refunded
+			}
+			if refunded > o.Refunded {
+				s.suspect(ref.ID, fmt.Sprintf("%d of its payments are refunded, and it knows of %d", refunded, o.Refunded))
+			}
+			faults := slices.Concat(callFaults(o, payments[ref], calls[ref]), refundFaults(payments[ref], refunds),
+				chargeFaults(o, payments[ref], inFlight || refunded > o.Refunded))
+			for _, fault := range faults {
 				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
-		return nil
+		return s.judge(ctx, false)
 	})
-	if err != nil {
+	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
+		return err
+	}
+	if err = orphans(ctx, s, "it has a refund without a payment of its own", s.RefundsWithoutPayment); err != nil {
 		return err
 	}
 	return orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder)
+}
+
+func refundParams(payments []verifydb.PaymentsOfRow) verifydb.RefundsOfParams {
+	return verifydb.RefundsOfParams{
+		Accounts:   pg.Column(payments, func(p verifydb.PaymentsOfRow) int32 { return p.Account }),
+		Modes:      pg.Column(payments, func(p verifydb.PaymentsOfRow) string { return p.Mode }),
+		PaymentIds: pg.Column(payments, func(p verifydb.PaymentsOfRow) uuid.UUID { return p.ID }),
+	}
+}
+
+// refundFaults judges an order's payments by their refunds, whose sums they keep: all are written in one transaction.
+func refundFaults(payments []verifydb.PaymentsOfRow, refunds map[order.Ref]verifydb.RefundsOfRow) (faults []string) {
+	for _, p := range payments {
+		r := refunds[order.RefOf(p.Account, p.Mode, p.ID)]
+		if p.Refunded != r.Succeeded || p.RefundPending != r.Pending {
+			faults = append(faults, fmt.Sprintf("payment attempt %d says %d refunded and %d pending, its refunds %d and %d", p.Attempt,
+				p.Refunded, p.RefundPending, r.Succeeded, r.Pending))
+		}
+		if r.WithoutCall > 0 {
+			faults = append(faults, fmt.Sprintf("%d refunds of payment attempt %d are pending without a due call, or have one and are not", r.WithoutCall, p.Attempt))
+		}
+	}
+	return faults
 }
 
 // callFaults judges an order's payments by their calls: both are written in one transaction.
@@ -125,7 +173,7 @@ func chargeFaults(o *order.Order, payments []verifydb.PaymentsOfRow, inFlight bo
 		fault("it is charged by %d payments", charges)
 	case net > o.Total.Amount-o.Refunded:
 		fault("it is charged %d instead of its total of %d less refunds of %d", net, o.Total.Amount, o.Refunded)
-	case inFlight:
+	case inFlight: // or the order is not told of a refund yet
 	case o.PaymentStatus == order.PaymentStatusPaid && net != o.Total.Amount:
 		fault("it is paid, and %d of %d are charged", net, o.Total.Amount)
 	case o.PaymentStatus != order.PaymentStatusPaid && o.PaymentStatus != order.PaymentStatusPartiallyRefunded && net != 0:

@@ -12,6 +12,25 @@ SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, (c.next_at IS NULL
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON c.account = w.account AND c.mode = w.mode AND c.order_id = w.order_id;
 
+-- name: RefundsOf :many
+-- The sums of each payment's refunds, and how many of them are pending without a due call or have a due call without being pending.
+SELECT r.account, r.mode, r.payment_id, r.order_id,
+       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0)::bigint AS succeeded,
+       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'pending'), 0)::bigint AS pending,
+       count(*) FILTER (WHERE (r.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+FROM refunds r
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@payment_ids::uuid[]) AS payment_id) w
+  ON r.payment_id = w.payment_id AND (r.account, r.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+LEFT JOIN payment_calls c ON c.account = r.account AND c.mode = r.mode AND c.subject = r.id AND c.operation = 'refund'
+GROUP BY r.account, r.mode, r.payment_id, r.order_id;
+
+-- name: RefundsWithoutPayment :many
+-- Refunds of no payment, or of a payment that has another order or currency.
+SELECT r.account, r.mode, r.order_id, count(*) OVER ()::bigint AS total FROM refunds r
+WHERE NOT EXISTS (SELECT FROM payments p WHERE p.account = r.account AND p.mode = r.mode AND p.id = r.payment_id
+                  AND p.order_id = r.order_id AND p.currency = r.currency)
+LIMIT @page_size::integer;
+
 -- name: PaymentsWithoutOrder :many
 SELECT p.account, p.mode, p.order_id, count(*) OVER ()::bigint AS total FROM payments p
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = p.account AND o.mode = p.mode AND o.id = p.order_id)
@@ -23,8 +42,8 @@ SELECT account, mode FROM payments WHERE (account, mode) > (@after_account::inte
 ORDER BY account, mode LIMIT 1;
 
 -- name: CallPage :many
--- Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
--- succeeded.
+-- Calls with their payments. marker: it is no request, but says that the saga wants all back. authorized: another call of the payment
+-- exists, which is only made after the authorization succeeded.
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
        (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
