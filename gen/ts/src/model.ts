@@ -8,6 +8,8 @@ export type Event = Known<api.Event> | (api.EventBase & { type: 'UNKNOWN'; data:
 type Known<E> = E extends { type: string } ? { [K in keyof E]: K extends 'type' ? E[K] : Open<E[K]> } : never;
 export type Saga = Open<api.Saga>;
 export type SagaStep = Open<api.SagaStep>;
+export type Payment = Open<api.Payment>;
+export type Refund = Open<api.Refund>;
 export type Product = Open<api.Product>;
 export type Inventory = Open<api.Inventory>;
 /** An entry of the error registry: a code with its status, texts and remedy. */
