@@ -270,6 +270,10 @@ func TestVerifyWhileOrdersComeIn(t *testing.T) {
 		wg.Go(func() {
 			for n := 0; time.Now().Before(end); n++ {
 				a := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", fmt.Sprint("wait=", (n+i)%2))
+				if token == "" {
+					a := g.do("POST", "/v1/orders/"+a.body.ID+"/payments", `{"method_token":"pm_ok"}`, "Prefer", "wait=1")
+					g.do("POST", "/v1/payments/"+a.body.ID+"/refunds", `{"reason":"r","amount":{"amount":1,"currency":"EUR"}}`)
+				}
 				if a.status/100 == 2 && n%3 == 0 {
 					g.do("POST", "/v1/orders/"+a.body.ID+"/cancel", "")
 				}
