@@ -5,6 +5,7 @@ package command
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -24,9 +24,10 @@ import (
 // Budget is the time from a command's arrival until its COMMIT is sent.
 const Budget = 800 * time.Millisecond
 
-// Committed is a new state of an order, ready to be served: it is written through the caches after its COMMIT.
+// Committed is a new state of a row, ready to be served: it is written through the caches after its COMMIT.
 type Committed struct {
-	order.Ref
+	order.Owner
+	Key     string // as tokens name the row
 	Rev     int64
 	KnownAt uint64 // position in the log read under the row's lock: no commit before it can be missing here
 	LSN     uint64 // flush position after the COMMIT, for the consistency token, or token.NoPosition
@@ -107,9 +108,35 @@ type Result struct {
 	Location    string
 	Body        view.Body
 	Replayed    bool
-	OrderID     order.ID // the order whose saga decides, for Prefer: wait; zero if none
-	Rev         int64    // of that order after the command; 0 in a replay
+	OrderID     order.ID // the order that was changed, for Prefer: wait and the consistency token; zero if none
+	Product     string   // the sku of the product that the command is about; empty if none
+	Rev         int64    // of that order or product after the command; 0 in a replay
 	LSN         uint64   // for the consistency token; 0 means none
+}
+
+// Row is the row that the command is about, as consistency tokens name it; empty without Rev.
+func (r Result) Row() string {
+	switch {
+	case r.Rev == 0:
+		return ""
+	case r.Product != "":
+		return order.PrefixProduct + r.Product
+	}
+	return r.OrderID.Format(order.PrefixOrder)
+}
+
+// checkPrecondition compares If-Match with the present ETag: REQ_011 without the header, REQ_010 if it names another state. "*" names
+// any state.
+func (e Envelope) checkPrecondition(etag string, version int64) error {
+	if e.IfMatch == "" {
+		return apierr.E(errcode.REQ011)
+	}
+	for tag := range strings.SplitSeq(e.IfMatch, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag { // a weak tag never matches (RFC 9110, 13.1.1)
+			return nil
+		}
+	}
+	return apierr.E(errcode.REQ010, apierr.Extra("current_version", version))
 }
 
 // recorder stamps the events that a command causes.
@@ -121,7 +148,8 @@ func (e Envelope) recorder(ids order.IDs, now time.Time) order.Recorder {
 	}
 }
 
-// operation is one kind of command. Both methods only compute; decide may change what was loaded.
+// operation is one kind of command. Both methods only compute. decide changes the products and the stock that were loaded, which are
+// then written, but only if it does not refuse.
 type operation interface {
 	// needs names the rows that the command decides on.
 	needs() needs
@@ -131,8 +159,8 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders   []*orderChange
-	payments payment.Changes
-	stock    []inventory.Move
-	result   Result
+	orders    []*orderChange
+	payments  payment.Changes
+	shipments []*shipmentChange
+	result    Result
 }

@@ -22,7 +22,8 @@ const positionTime = 300 * time.Millisecond
 
 // position reads where the log stands after a COMMIT, or token.NoPosition, and then which of the changed rows have a later revision: a
 // token may name a revision only if it was still the latest at the token's position.
-func position(ctx context.Context, db sender, changes []*orderChange) (lsn uint64) {
+func position(ctx context.Context, db sender, r *rows) (lsn uint64) {
+	changes := r.orders
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), positionTime)
 	defer cancel()
 	batch := &pgx.Batch{}
@@ -40,6 +41,7 @@ func position(ctx context.Context, db sender, changes []*orderChange) (lsn uint6
 			return err
 		})
 	}
+	r.products.QueueRevs(batch)
 	if err := db.SendBatch(ctx, batch).Close(); err != nil {
 		return token.NoPosition
 	}
@@ -130,23 +132,33 @@ func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
 	}
 }
 
-// afterCommit wakes the relay, hands the new states to the caches and counts. It fails nothing: what it misses is repaired by the
-// orders' messages.
-func (w *writer) afterCommit(ctx context.Context, changes []*orderChange, knownAt, lsn uint64) {
-	if len(changes) == 0 {
-		return
+// afterCommit wakes the relay, hands the new states to the caches and counts. It fails nothing: what it misses of an order is repaired by
+// the order's messages; a product that it misses expires.
+func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
+	if len(r.orders) > 0 {
+		w.cfg.Wake()
 	}
-	w.cfg.Wake()
-	states := make([]Committed, 0, len(changes))
-	for _, c := range changes {
+	states := make([]Committed, 0, len(r.orders))
+	for _, c := range r.orders {
 		w.count(c)
 		if len(c.events) == 0 {
 			continue
 		}
 		if body, err := c.body(); err == nil && !c.superseded { // a later writer has written something newer through
-			states = append(states, Committed{Ref: c.ref(), Rev: c.rev, KnownAt: knownAt, LSN: lsn, Body: body})
+			states = append(states, Committed{
+				Owner: c.owner, Key: c.order.ID.Format(order.PrefixOrder), Rev: c.rev, KnownAt: r.knownAt, LSN: lsn, Body: body,
+			})
 		}
 		w.waiters.wake(c.order.ID)
+	}
+	for _, it := range r.products.Written() {
+		if p := r.products[it]; !p.Superseded {
+			if body, err := productBody(it, p); err == nil {
+				states = append(states, Committed{
+					Owner: it.Owner, Key: order.PrefixProduct + it.SKU, Rev: p.Rev, KnownAt: r.knownAt, LSN: lsn, Body: body,
+				})
+			}
+		}
 	}
 	if w.cfg.WriteThrough != nil && len(states) > 0 {
 		w.cfg.WriteThrough(context.WithoutCancel(ctx), states)

@@ -17,13 +17,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
-	"github.com/ordergate/ordergate/gen/cataloguedb"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/devstack"
@@ -53,12 +52,16 @@ type bundle struct {
 
 func setup(t *testing.T, pool *pgxpool.Pool, db *pgtest.DB) *bundle {
 	t.Helper()
-	if err := cataloguedb.New(db.Pool).InsertProducts(t.Context(), cataloguedb.InsertProductsParams{
-		Account: 1, Mode: "test", Skus: []string{"A", "B"}, Names: []string{"A", "B"}, Descriptions: []string{"", ""}, Prices: [][]byte{[]byte(`{"EUR": 100}`), []byte(`{"EUR": 100}`)},
-	}); err != nil {
-		t.Fatal(err)
+	rec := Envelope{Owner: alice, Operation: "test", Actor: "key_1"}.recorder(testIDs, time.Now())
+	products, openings := catalogue.Products{}, []inventory.Opening{}
+	for _, sku := range []string{"A", "B"} {
+		p, it := catalogue.New(rec.Now), order.Item{Owner: alice, SKU: sku}
+		p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 100}
+		products[it], openings = p, append(openings, inventory.Opening{Item: it, OnHand: 100, LowAt: -1})
 	}
-	if err := inventorydb.New(db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{"A", "B"}, OnHand: []int64{100, 100}}); err != nil {
+	if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
+		return errors.Join(products.Write(t.Context(), tx), inventory.Open(t.Context(), tx, rec, openings...))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	c := New(Config{Pool: pool, IDs: testIDs, Now: time.Now, Wake: func() {}, Tracer: noop.NewTracerProvider().Tracer("")})
@@ -101,6 +104,49 @@ func (b *bundle) placed() order.Ref {
 		b.t.Fatal(c.err)
 	}
 	return order.Ref{Owner: alice, ID: c.result.OrderID}
+}
+
+// confirmed places an order of some pieces of A and confirms it, as the saga does at its end.
+func (b *bundle) confirmed(quantity int32) order.Ref {
+	b.t.Helper()
+	place := b.place("A").(placeOrder)
+	place.Lines[0].Quantity = quantity
+	placed := b.call("placeOrder", place)
+	b.executeAll(b.t.Context(), []*call{placed})
+	ref := order.Ref{Owner: alice, ID: placed.result.OrderID}
+	confirmed := b.call("confirm", confirm{ref})
+	b.executeAll(b.t.Context(), []*call{confirmed})
+	if got := ends([]*call{placed, confirmed}); got != "202, 200" {
+		b.t.Fatal(got, placed.err, confirmed.err)
+	}
+	return ref
+}
+
+// shipped ships pieces of A of an order and returns the shipment.
+func (b *bundle) shipped(o order.Ref, quantity int32) order.Ref {
+	b.t.Helper()
+	c := b.call("shipOrder", shipOrder{o, api.ShipOrder{Lines: []api.ShipOrderLine{{Sku: "A", Quantity: quantity}}}})
+	b.executeAll(b.t.Context(), []*call{c})
+	if got(c) != "201" {
+		b.t.Fatal(got(c), c.err)
+	}
+	id, _ := order.Parse(order.PrefixShipment, strings.TrimPrefix(c.result.Location, "/v1/shipments/"))
+	return order.Ref{Owner: alice, ID: id}
+}
+
+// confirm is an operation that ends the saga of an order.
+type confirm struct{ ref order.Ref }
+
+func (c confirm) needs() needs { return needs{orders: []order.Ref{c.ref}} }
+
+func (c confirm) decide(l *loaded, rec order.Recorder) (effect, error) {
+	change := l.orders[c.ref]
+	for _, st := range change.steps {
+		st.finish(statusDone, "", rec.Now)
+	}
+	change.record(rec, order.Paid{Amount: change.order.Total})
+	change.record(rec, order.Confirmed{})
+	return effect{orders: []*orderChange{change}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte("{}")), OrderID: c.ref.ID}}, nil
 }
 
 // paid gives an order a payment, captured, and returns it.
@@ -162,33 +208,13 @@ func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	if !ok {
 		return effect{}, apierr.E(errcode.CAT001)
 	}
-	c := l.orders[order.Ref{Owner: p.Owner, ID: p.OrderID}]
+	c := l.orders[a.order]
 	c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusPaid})
 	return effect{orders: []*orderChange{c}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte(p.Status))}}, nil
 }
 
-// adjust is an operation about another resource than an order: it moves stock.
-type adjust struct {
-	sku   string
-	delta int64
-}
-
-func (a adjust) item() order.Item { return order.Item{Owner: alice, SKU: a.sku} }
-
-func (a adjust) needs() needs { return needs{stock: []order.Item{a.item()}} }
-
-func (a adjust) decide(l *loaded, _ order.Recorder) (effect, error) {
-	level, ok := l.stock[a.item()]
-	if !ok {
-		return effect{}, apierr.E(errcode.INV001)
-	}
-	if level.Available()+a.delta < 0 {
-		return effect{}, apierr.E(errcode.INV002)
-	}
-	return effect{
-		stock:  []inventory.Move{{Item: a.item(), OnHand: a.delta}},
-		result: Result{Status: 201, ContentType: "application/json", Body: view.Raw(fmt.Append(nil, level.OnHand+a.delta))},
-	}, nil
+func adjust(sku string, delta int64) adjustInventory {
+	return adjustInventory{order.Item{Owner: alice, SKU: sku}, api.AdjustInventory{Delta: delta, Reason: "counted"}}
 }
 
 // poison is an operation whose row PostgreSQL refuses: NUL in a text.
@@ -198,14 +224,6 @@ func (p poison) decide(l *loaded, rec order.Recorder) (effect, error) {
 	e, err := p.operation.decide(l, rec)
 	e.result.ContentType = "\x00"
 	return e, err
-}
-
-// undecided moves stock and is then refused: it writes nothing but its key.
-type undecided struct{ adjust }
-
-func (u undecided) decide(l *loaded, rec order.Recorder) (effect, error) {
-	e, _ := u.adjust.decide(l, rec)
-	return e, apierr.E(errcode.INV002)
 }
 
 // unwritable is an operation whose rows cannot be encoded: a panic after decide.
@@ -218,7 +236,7 @@ func (u unwritable) decide(l *loaded, rec order.Recorder) (effect, error) {
 }
 
 // buggy is an operation that panics.
-type buggy struct{ adjust }
+type buggy struct{ adjustInventory }
 
 func (buggy) decide(*loaded, order.Recorder) (effect, error) { panic("a bug") }
 
@@ -250,15 +268,15 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 			b.call("cancelOrder", cancelOrder{ref: cancelled}),
 			b.call("cancelOrder", cancelOrder{ref: order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}}),
 			b.call("annotate", annotate{pay, paid}),
-			b.call("adjust", adjust{"B", -60}),
-			b.call("adjust", adjust{"B", -60}),
-			b.call("adjust", adjust{"B", -40}),
+			b.call("adjust", adjust("B", -60)),
+			b.call("adjust", adjust("B", -60)),
+			b.call("adjust", adjust("B", -40)),
 		}
 	}
 	calls := batch()
 	calls = slices.Delete(calls, 1, 2) // its key is that of the one before: another batch
 	b.executeAll(t.Context(), calls)
-	if got := ends(calls); got != "replayed 202, IDEM_003, 202, CAT_005, 202, ORD_001, 200, 201, INV_002, 201" {
+	if got := ends(calls); got != "replayed 202, IDEM_003, 202, CAT_005, 202, ORD_001, 200, 201, INV_006, 201" {
 		t.Error(got)
 	}
 	var keys []string
@@ -291,7 +309,7 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	}
 	t.Run("a poisoned neighbour fails alone, and stored replays stay", func(t *testing.T) {
 		for name, bad := range map[string]operation{
-			"SQLSTATE 22": poison{adjust{"B", 1}}, "a panic": buggy{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
+			"SQLSTATE 22": poison{adjust("B", 1)}, "a panic": buggy{}, "a panic after decide": unwritable{b.place("A").(placeOrder)},
 		} {
 			calls := []*call{
 				b.call("placeOrder", b.place("A"), "a-known-key"),
@@ -299,12 +317,12 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 				b.call("adjust", bad),
 				b.call("placeOrder", b.place("NONE")),
 				b.call("placeOrder", b.place("A"), "a-held-key"),
-				b.call("adjust", adjust{"B", 5}),
-				b.call("adjust", undecided{adjust{"B", 7}}),
+				b.call("adjust", adjust("B", 5)),
+				b.call("adjust", adjust("B", -1000)),
 			}
 			stock := b.count("SELECT on_hand FROM stock WHERE sku = 'B'")
 			b.executeAll(t.Context(), calls)
-			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201, INV_002" {
+			if got := ends(calls); got != "replayed 202, 202, SYS_001, CAT_005, IDEM_003, 201, INV_006" {
 				t.Errorf("%s: %s", name, got)
 			}
 			if n := b.count("SELECT on_hand FROM stock WHERE sku = 'B'") - stock; n != 5 {
@@ -333,6 +351,8 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		one("c", "6", needs{orders: []order.Ref{ref(3)}}),                                // may not overtake the one before
 		one("d", "7", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}),
 		one("d", "8", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}), // stock is shared
+		one("e", "9", needs{shipments: []order.Ref{ref(4)}}),
+		one("e", "10", needs{shipments: []order.Ref{ref(4)}}), // the same shipment
 	}
 	var batches []string
 	for rest := waiting; len(rest) > 0; {
@@ -344,7 +364,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		}
 		batches = append(batches, strings.Join(names, " "))
 	}
-	if got := strings.Join(batches, " | "); got != "0 1 4 8 9 | 2 3 5 | 6 | 7" {
+	if got := strings.Join(batches, " | "); got != "0 1 4 8 9 10 | 2 3 5 11 | 6 | 7" {
 		t.Error(got)
 	}
 	var many []*call
@@ -391,15 +411,19 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// TestTwoWaysToOneOrder: a payment's order is known only after a look-up; a call that names the same order goes into the next batch.
+// TestTwoWaysToOneOrder: a shipment's order is known only after a look-up; a call that names the same order goes into the next batch.
 func TestTwoWaysToOneOrder(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
-	o := b.placed()
-	calls := []*call{b.call("annotate", annotate{b.paid(o), o}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}, o})}
+	o := b.confirmed(2)
+	first, second := b.shipped(o, 1), b.shipped(o, 1)
+	calls := []*call{
+		b.call("deliverShipment", deliverShipment{first}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("deliverShipment", deliverShipment{second}),
+		b.call("deliverShipment", deliverShipment{order.Ref{Owner: alice, ID: o.ID}}), b.call("deliverShipment", deliverShipment{first}),
+	}
 	b.executeAll(t.Context(), calls)
-	if got := ends(calls); got != "200, 202, CAT_001" {
+	if got := ends(calls); got != "200, ORD_002, 200, SHP_001, SHP_004" {
 		t.Error(got)
 	}
 	if n := b.count("SELECT version FROM orders"); n != b.count("SELECT count(*) FROM order_events") || n < 3 {
@@ -422,7 +446,7 @@ func TestABlockedRowDelaysNobodyElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := []*call{
-		b.call("cancelOrder", cancelOrder{ref: locked}), b.call("cancelOrder", cancelOrder{ref: free}), b.call("placeOrder", b.place("A")), b.call("adjust", adjust{"A", 1}),
+		b.call("cancelOrder", cancelOrder{ref: locked}), b.call("cancelOrder", cancelOrder{ref: free}), b.call("placeOrder", b.place("A")), b.call("adjust", adjust("A", 1)),
 	}
 	b.executeAll(t.Context(), calls)
 	if got := ends(calls); got != "SYS_003, 202, 202, 201" {
@@ -515,7 +539,7 @@ func TestCommitThatWasNotHeard(t *testing.T) {
 	proxy, url := pgtest.Proxy(t, db.PrimaryURL)
 	b := setup(t, connect(t, url), db)
 	batch := func() []*call {
-		return []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("NONE")), b.call("adjust", adjust{"A", 1})}
+		return []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("NONE")), b.call("adjust", adjust("A", 1))}
 	}
 	t.Run("what it wrote is found and answered as the first time", func(t *testing.T) {
 		cut := proxy.CutAfter("commit\x00")
@@ -662,7 +686,7 @@ func TestACommitThatNoStandbyHasIsNotAnswered(t *testing.T) {
 	if got := run(again()); got != "SYS_006" {
 		t.Error("its repetition: ", got)
 	}
-	if got := run(again(), b.call("adjust", poison{adjust{"A", 1}})); got != "SYS_006, SYS_001" {
+	if got := run(again(), b.call("adjust", poison{adjust("A", 1)})); got != "SYS_006, SYS_001" {
 		t.Error("its repetition beside a call that is rolled back: ", got)
 	}
 	standby("")
@@ -692,7 +716,7 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	ref := b.placed()
 	at := func(rev int64) *orderChange {
 		c := &orderChange{owner: ref.Owner, order: &order.Order{ID: ref.ID}, events: make([]order.Event, 1), baseVersion: 1, rev: rev}
-		if lsn := position(t.Context(), b.cfg.Pool, []*orderChange{c}); lsn == 0 || lsn == token.NoPosition {
+		if lsn := position(t.Context(), b.cfg.Pool, &rows{orders: []*orderChange{c}}); lsn == 0 || lsn == token.NoPosition {
 			t.Errorf("position %d", lsn)
 		}
 		return c
@@ -856,8 +880,12 @@ func TestEveryColumnIsWritten(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	b.placed()
+	o := b.confirmed(2)
+	b.executeAll(t.Context(), []*call{b.call("deliverShipment", deliverShipment{b.shipped(o, 1)})})
+	b.executeAll(t.Context(), []*call{b.call("shipOrder", shipOrder{o, api.ShipOrder{Tracking: &api.ShipOrderTracking{Carrier: "c", Number: "n"}}})})
 	for table, optional := range map[string][]string{
 		"orders": nil, "order_events": nil, "idempotency_keys": nil, "outbox": nil, "saga_steps": {"finished_at"},
+		"shipments": {"tracking", "delivered_at"}, "resource_events": nil,
 	} {
 		rows, err := db.Pool.Query(t.Context(), "SELECT key FROM (SELECT (jsonb_each(to_jsonb(r))).* FROM "+table+" r) c WHERE value = 'null'")
 		if err != nil {

@@ -119,7 +119,7 @@ func (c *Commands) decidedOrder(ctx context.Context, owner order.Owner, r Result
 		return r, false, err
 	}
 	seen := &orderChange{owner: owner, order: o, rev: row.Rev}
-	r.Status, r.Body, r.Rev, r.LSN = status, body, row.Rev, position(ctx, c.cfg.Pool, []*orderChange{seen})
+	r.Status, r.Body, r.Rev, r.LSN = status, body, row.Rev, position(ctx, c.cfg.Pool, &rows{orders: []*orderChange{seen}})
 	if seen.superseded {
 		r.Rev = 0
 	}

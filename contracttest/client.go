@@ -249,6 +249,9 @@ func (s *suite) headers(h http.Header, op *operation, c call, traceID string) {
 	}
 	if c.body != nil {
 		all["Content-Type"] = "application/json"
+		if op != nil {
+			all["Content-Type"] = strings.Join(sortedKeys(op.at("requestBody", "content").children()), "") // it has one
+		}
 	}
 	if c.deferred {
 		all["Expect"] = "100-continue"

@@ -14,7 +14,7 @@ import (
 var (
 	update  = flag.Bool("update", false, "keep the run as testdata/tape.jsonl, which the tests without an address play")
 	address = flag.String("url", "", "the address to test, such as http://127.0.0.1:8080")
-	apiKey  = flag.String("key", "", "an API key with the scopes catalog:read, inventory:read, orders:read, orders:write, payments:write and refunds:write")
+	apiKey  = flag.String("key", "", "an API key with all scopes of the contract")
 )
 
 func TestContract(t *testing.T) {

@@ -3,10 +3,11 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places eleven orders of a few pieces, under a customer_ref that no other run has, cancels
-// some of them, pays and refunds one, and leaves them there: orders are history. Runs may be repeated and may overlap. The payment
-// provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then
-// a run takes as long as a payment may take, up to Options.Patience.
+// or from a test of their own with Run. A run places about fourteen orders of a few pieces, under a customer_ref that no other run has,
+// ships one, pays and refunds one, cancels some of them and leaves them there: orders are history. It creates one product, which is never
+// active and is left without pieces. Runs may be repeated and may overlap. The payment provider behind the address must know the tokens
+// pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may take, up to
+// Options.Patience.
 package contracttest
 
 import (
@@ -21,7 +22,7 @@ import (
 // Options say what is tested against what.
 type Options struct {
 	BaseURL  string        // of the API, without a path of its own: https://api.example.com
-	Key      string        // an API key with the scopes catalog:read, inventory:read, orders:read, orders:write, payments:write and refunds:write
+	Key      string        // an API key with all scopes of the contract
 	Contract []byte        // the bundled OpenAPI document, JSON; nil: the one that this package was built with
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
@@ -95,11 +96,16 @@ var parts = []part{
 	{"admission", (*suite).admission},
 	{"products", with((*suite).find, (*suite).products)},
 	{"inventory", with((*suite).find, (*suite).inventory)},
+	{"creating", with((*suite).own, (*suite).creating)},
+	{"changing", with((*suite).own, (*suite).changing)},
+	{"adjusting", with((*suite).own, (*suite).adjusting)},
 	{"placing", with((*suite).ordered, (*suite).placing)},
 	{"racing", with((*suite).find, (*suite).racing)},
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
 	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"patching", with((*suite).find, (*suite).patching)},
+	{"shipping", with((*suite).find, (*suite).shipping)},
 	{"cancelling", with((*suite).find, (*suite).cancelling)},
 	{"paying", with((*suite).find, (*suite).paying)},
 	{"refunding", with((*suite).charged, (*suite).refunding)},

@@ -22,6 +22,7 @@ type fixtures struct {
 	placed      []string // ids in the order of placing, all under the run's customer_ref
 	confirmed   *placed
 	declined    *placed
+	product     *created
 	paid        *payment // captured, of an order that was placed without payment
 	refusedCard *payment // of the same order, before it: a declined card
 }

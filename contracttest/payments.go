@@ -94,8 +94,8 @@ func (s *suite) waited(ctx context.Context, c call, out any) (reply, bool) {
 	return r, true
 }
 
-// shows reads an order, which must be as a payment or a refund that was waited for has left it.
-func (s *suite) shows(ctx context.Context, orderID string, status api.OrderStatus, payment api.PaymentStatus) {
+// orderShows reads an order, which must be as a payment or a refund that was waited for has left it.
+func (s *suite) orderShows(ctx context.Context, orderID string, status api.OrderStatus, payment api.PaymentStatus) {
 	var o api.Order
 	r, ok := s.get(ctx, &o, call{op: "getOrder", arg: orderID}, http.StatusOK)
 	s.foundIf(ok && (o.Status != status || o.PaymentStatus != payment),
@@ -151,7 +151,7 @@ func (s *suite) paying(ctx context.Context, g *goods) {
 		`/Method_token {"method_token":"pm_ok","Method_token":"pm_ok"}`:           errcode.REQ004,
 		`/amount {"method_token":"pm_ok","amount":{"amount":1,"currency":"EUR"}}`: errcode.REQ004,
 	})
-	s.shows(ctx, p.ID, api.OrderStatusReserved, "none")
+	s.orderShows(ctx, p.ID, api.OrderStatusReserved, "none")
 	s.secondCard(ctx, p)
 	s.notPayable(ctx)
 	s.unheard(ctx, g)
@@ -167,7 +167,7 @@ func (s *suite) secondCard(ctx context.Context, p *placed) {
 	s.replays(ctx, first.call, first.accepted)
 	s.declines(ctx, first.call)
 	s.replays(ctx, first.call, first.accepted) // without Prefer it is the stored 202 for ever
-	s.shows(ctx, p.ID, api.OrderStatusReserved, "failed")
+	s.orderShows(ctx, p.ID, api.OrderStatusReserved, "failed")
 	other := first.call
 	other.body = map[string]any{"method_token": "pm_ok"}
 	s.refused(ctx, errcode.IDEM002, other)
@@ -178,7 +178,7 @@ func (s *suite) secondCard(ctx context.Context, p *placed) {
 	}
 	s.foundIf(second.ID == first.ID, second.accepted, "/body/id", "is that of the payment before")
 	s.captures(ctx, second, p.Total)
-	s.shows(ctx, p.ID, api.OrderStatusConfirmed, "paid")
+	s.orderShows(ctx, p.ID, api.OrderStatusConfirmed, "paid")
 	s.declines(ctx, first.call) // its outcome stays
 	again := s.paymentOf(p.ID, "third", "pm_ok")
 	s.replays(ctx, again, s.refused(ctx, errcode.PAY002, again))
@@ -245,7 +245,7 @@ func (s *suite) unheard(ctx context.Context, g *goods) {
 		}
 		if r, ok := s.outcome(ctx, p.call, true); ok && r.problem.Code != string(errcode.PAY007) { // else the provider does not know the token
 			s.foundIf(r.problem.Code != string(t.code), r, "/body/code", "is not %s%s", t.code, why(r))
-			s.shows(ctx, p.OrderID, api.OrderStatusReserved, "failed")
+			s.orderShows(ctx, p.OrderID, api.OrderStatusReserved, "failed")
 		}
 		s.get(ctx, nil, call{op: "cancelOrder", arg: p.OrderID, idem: s.ref + "-" + t.token}, http.StatusAccepted)
 	}
@@ -284,7 +284,7 @@ func (s *suite) refunding(ctx context.Context, p *payment) {
 	}
 	part := refundOf(p.ID, "part", of(1))
 	s.badRequests(ctx, part, "payment_id", forge(p.ID), errcode.PAY001, badRefunds(currency))
-	s.shows(ctx, p.OrderID, api.OrderStatusConfirmed, "paid")
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "paid")
 	if s.refusedCard.ID != "" {
 		c := refundOf(s.refusedCard.ID, "of-nothing", nil)
 		s.replays(ctx, c, s.refused(ctx, errcode.RFD003, c))
@@ -294,13 +294,13 @@ func (s *suite) refunding(ctx context.Context, p *payment) {
 	exceeds(refundOf(p.ID, "foreign", &api.Money{Amount: 1, Currency: "XTS"}), total, "/amount/currency")
 
 	s.givesBack(ctx, p, part, 1)
-	s.shows(ctx, p.OrderID, api.OrderStatusConfirmed, "partially_refunded")
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "partially_refunded")
 	other := part
 	other.body = map[string]any{"reason": "another"}
 	s.refused(ctx, errcode.IDEM002, other)
 	exceeds(refundOf(p.ID, "more-than-left", of(total)), total-1, "/amount")
 	s.givesBack(ctx, p, refundOf(p.ID, "rest", nil), total-1)
-	s.shows(ctx, p.OrderID, api.OrderStatusConfirmed, "refunded")
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "refunded")
 	exceeds(refundOf(p.ID, "nothing-left", nil), 0, "/amount")
 	exceeds(refundOf(p.ID, "one-too-many", of(1)), 0, "/amount")
 	s.captures(ctx, p, p.Amount) // it is shown as it was captured

@@ -50,6 +50,11 @@ func TestCompose(t *testing.T) {
 		{"another secret", "ORDERGATE_SECRET: *secret # for `keys`", "ORDERGATE_SECRET: " + strings.Repeat("b", 64), "has another ORDERGATE_SECRET"},
 		{"no secret", "      ORDERGATE_SECRET: *secret # for `keys`\n", "", "migrate has another ORDERGATE_SECRET"},
 		{"the secret cannot be set", "${ORDERGATE_SECRET:-for-local-use-only-this", "for-local-use-only-this", "does not take ORDERGATE_SECRET from the environment"},
+		{"another secret of the provider", "ORDERGATE_PROVIDER_SECRET: *provider-secret\n    volumes", "ORDERGATE_PROVIDER_SECRET: " + strings.Repeat("b", 64) + "\n    volumes", "serve has another ORDERGATE_PROVIDER_SECRET than psp"},
+		{"no secret of the provider", "      ORDERGATE_PROVIDER_SECRET: *provider-secret\n    volumes", "    volumes", "psp: ORDERGATE_PROVIDER_SECRET is not set"},
+		{"the secret of the provider cannot be set", "${ORDERGATE_PROVIDER_SECRET:-for-local-use-only-this", "for-local-use-only-this", "does not take ORDERGATE_PROVIDER_SECRET from the environment"},
+		{"callbacks lead nowhere", "http://serve:8080/v1", "http://gateway:8080/v1", "psp: ORDERGATE_PSP_CALLBACK_URL: there is no service gateway"},
+		{"callbacks to a wrong port", "http://serve:8080/v1", "http://serve:8081/v1", "psp: ORDERGATE_PSP_CALLBACK_URL: serve listens on 0.0.0.0:8080"},
 		{"a password cannot be set", "POSTGRES_PASSWORD: ${POSTGRES_PASSWORD:-for-local-use-only} # counts", "POSTGRES_PASSWORD: for-local-use-only # counts", "primary: POSTGRES_PASSWORD does not reach"},
 		{"an unknown subcommand", "command: [worker]", "command: [work]", `no subcommand "work"`},
 		{"an unknown flag", "-sample, demo", "-samples, demo", "migrate: flag provided but not defined"},
@@ -162,9 +167,15 @@ func composeFaults(t *testing.T, file []byte) (faults []string) {
 	if builders != 1 { // two that export one tag at a time fail: "already exists"
 		fault("exactly one service builds the image, not %d", builders)
 	}
+	if err := app.Check(configs["psp"], "psp"); err != nil {
+		fault("psp: %v", err)
+	}
 	for _, name := range []string{"serve", "worker"} {
 		if err := app.Check(configs[name], name); err != nil {
 			fault("%s: %v", name, err)
+		}
+		if configs[name].ProviderSecret != configs["psp"].ProviderSecret {
+			fault("%s has another ORDERGATE_PROVIDER_SECRET than psp", name)
 		}
 		if p.Services[name].ContainerName != "" {
 			fault("%s cannot be scaled: its container has a name", name)
@@ -237,7 +248,7 @@ func ourFaults(name string, s types.ServiceConfig, waits map[string]string, faul
 func commandFault(args []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	err := app.Main(ctx, args, io.Discard, io.Discard)
+	err := app.Main(ctx, args, nil, io.Discard, io.Discard)
 	if len(args) == 0 {
 		err = errors.New("no command")
 	}
@@ -278,7 +289,8 @@ func hasOurSettings(s types.ServiceConfig) bool {
 func addressFaults(p *types.Project, configs map[string]app.Config) (faults []string) {
 	fault := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
 	for name, c := range configs {
-		urls := map[string]string{"ORDERGATE_PRIMARY_URL": c.PrimaryURL, "ORDERGATE_REDIS_URL": c.RedisURL, "ORDERGATE_PSP_URL": c.PSPURL}
+		urls := map[string]string{"ORDERGATE_PRIMARY_URL": c.PrimaryURL, "ORDERGATE_REDIS_URL": c.RedisURL, "ORDERGATE_PSP_URL": c.PSPURL,
+			"ORDERGATE_PSP_CALLBACK_URL": c.PSPCallbackURL}
 		for _, u := range c.ReplicaURLs {
 			urls["ORDERGATE_REPLICA_URLS"] = u
 		}
@@ -293,6 +305,8 @@ func addressFaults(p *types.Project, configs map[string]app.Config) (faults []st
 				fault("%s: %s: there is no service %s", name, setting, u.Hostname())
 			} else if _, port, _ := net.SplitHostPort(configs["psp"].PSPAddr); setting == "ORDERGATE_PSP_URL" && u.Port() != port {
 				fault("%s: %s: psp listens on %s", name, setting, configs["psp"].PSPAddr)
+			} else if _, port, _ := net.SplitHostPort(configs["serve"].Addr); setting == "ORDERGATE_PSP_CALLBACK_URL" && u.Port() != port {
+				fault("%s: %s: serve listens on %s", name, setting, configs["serve"].Addr)
 			}
 		}
 		probed := c.AdminAddr
@@ -330,15 +344,15 @@ func addressFaults(p *types.Project, configs map[string]app.Config) (faults []st
 func overrideFaults(t *testing.T, file []byte) (faults []string) {
 	t.Helper()
 	const secret, password = "another-secret", "another-password"
-	p, err := load(t, file, types.Mapping{"ORDERGATE_SECRET": secret, "POSTGRES_PASSWORD": password, "SERVE_PORTS": "8080-8081"})
+	p, err := load(t, file, types.Mapping{"ORDERGATE_SECRET": secret, "ORDERGATE_PROVIDER_SECRET": secret, "POSTGRES_PASSWORD": password, "SERVE_PORTS": "8080-8081"})
 	if err != nil {
 		return []string{err.Error()}
 	}
 	for name, s := range p.Services {
 		for key, value := range s.Environment {
 			switch {
-			case key == "ORDERGATE_SECRET" && *value != secret:
-				faults = append(faults, name+" does not take ORDERGATE_SECRET from the environment")
+			case strings.HasSuffix(key, "_SECRET") && *value != secret:
+				faults = append(faults, name+" does not take "+key+" from the environment")
 			case (strings.Contains(*value, "postgres:") || strings.HasSuffix(key, "PASSWORD")) && !strings.Contains(*value, password):
 				faults = append(faults, fmt.Sprintf("%s: POSTGRES_PASSWORD does not reach %s", name, key))
 			}
@@ -547,7 +561,7 @@ func TestProbe(t *testing.T) {
 	nobody := httptest.NewServer(nil)
 	nobody.Close()
 	for address, healthy := range map[string]bool{server.URL + "/ready": true, server.URL + "/stopping": false, nobody.URL: false, "": false} {
-		if err := app.Main(t.Context(), []string{"probe", address}, io.Discard, io.Discard); (err == nil) != healthy {
+		if err := app.Main(t.Context(), []string{"probe", address}, nil, io.Discard, io.Discard); (err == nil) != healthy {
 			t.Errorf("probe %q: %v", address, err)
 		}
 	}

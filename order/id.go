@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -19,7 +20,7 @@ type Owner struct {
 	Mode    string
 }
 
-// Ref identifies a row of an owner by its id: an order, a payment.
+// Ref identifies a row of an owner by its id: an order, a payment, a shipment.
 type Ref struct {
 	Owner
 	ID ID
@@ -36,13 +37,21 @@ type Item struct {
 	SKU string
 }
 
-// Prefixes of the ids that clients see.
+// Compare orders items by account, mode and sku, as locks are taken.
+func (it Item) Compare(other Item) int {
+	return cmp.Or(cmp.Compare(it.Account, other.Account), cmp.Compare(it.Mode, other.Mode), cmp.Compare(it.SKU, other.SKU))
+}
+
+// Prefixes of ids.
 const (
-	PrefixOrder   = "ord_"
-	PrefixPayment = "pay_"
-	PrefixRefund  = "ref_"
-	PrefixEvent   = "evt_"
-	PrefixKey     = "key_"
+	PrefixOrder      = "ord_"
+	PrefixPayment    = "pay_"
+	PrefixRefund     = "ref_"
+	PrefixShipment   = "shp_"
+	PrefixAdjustment = "adj_"
+	PrefixEvent      = "evt_"
+	PrefixKey        = "key_"
+	PrefixProduct    = "prd_" // before a sku, in consistency tokens and caches alone
 )
 
 // checkAt is the offset of the keyed check.

@@ -424,7 +424,7 @@ func TestWhoNeedsMoreThanTheLoadThatRunsAsksAgain(t *testing.T) {
 	w.synced(w.LaggingURL(t))
 	for range 20 {
 		rev, knownAt, lsn, body := w.update(mine, id)
-		strong, _ := w.signer.Parse(w.process(withoutRedis).NewEntry(mine, id, rev, knownAt, lsn, body).Token)
+		strong, _ := w.signer.Parse(newEntry(w.process(withoutRedis), mine, id, rev, knownAt, lsn, body).Token)
 		p.lru.Purge()
 		var all sync.WaitGroup
 		for i := range 20 {

@@ -15,15 +15,15 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// NewEntry is the entry of an order that was just committed. knownAt is the log's position read under the row's lock, lsn the one
-// after COMMIT, or token.NoPosition.
-func (q *Queries) NewEntry(owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
-	k := orders.row(owner, id, "")
-	t := token.Token{Timeline: q.timeline(), LSN: lsn, Key: k.name(), Rev: rev}
+// NewEntry is the entry of a row that was just committed, by its name in tokens. knownAt is the log's position read under the row's lock,
+// lsn the one after COMMIT, or token.NoPosition. ok is false for a row that is not cached.
+func (q *Queries) NewEntry(owner order.Owner, name string, rev int64, knownAt, lsn uint64, body view.Body) (e Entry, ok bool) {
+	k, ok := parseKey(owner, name)
+	t := token.Token{Timeline: q.timeline(), LSN: lsn, Key: name, Rev: rev}
 	return Entry{
 		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: q.cfg.Now(),
 		of: k, noLSN: lsn == token.NoPosition,
-	}
+	}, ok
 }
 
 // WriteThrough stores committed states in the LRU and in Redis, unless something newer is there, and publishes them to every

@@ -263,7 +263,7 @@ func TestATokenWithoutAPositionGoesToThePrimary(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	w.synced(w.LaggingURL(t))
 	rev, knownAt, lsn, body := w.update(mine, id)
-	lost, known := p.NewEntry(mine, id, rev, knownAt, token.NoPosition, body), p.NewEntry(mine, id, rev, knownAt, lsn, body)
+	lost, known := newEntry(p, mine, id, rev, knownAt, token.NoPosition, body), newEntry(p, mine, id, rev, knownAt, lsn, body)
 	if lost.Token < known.Token {
 		t.Error("a client drops it")
 	}
@@ -710,7 +710,7 @@ func TestWhatAClientHasSeenIsNeverUndone(t *testing.T) {
 				p, id := processes[rand.IntN(len(processes))], ids[rand.IntN(len(ids))]
 				if rand.IntN(10) == 0 {
 					rev, knownAt, lsn, body := w.update(mine, id)
-					e := p.NewEntry(mine, id, rev, knownAt, lsn, body)
+					e := newEntry(p, mine, id, rev, knownAt, lsn, body)
 					if rand.IntN(3) > 0 {
 						p.WriteThrough(ctx, e)
 					}

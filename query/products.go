@@ -1,11 +1,9 @@
 package query
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -47,21 +45,16 @@ func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.Lis
 	}, page)
 }
 
-// product is a product as clients see it, its prices in the order of their currencies.
+// product is a product as clients see it.
 func product(row querydb.ListProductsRow) (api.Product, error) {
-	p := api.Product{
-		Sku: row.Sku, Name: row.Name, Description: row.Description, Prices: []api.Money{}, Active: row.Active, Version: row.Version,
-		CreatedAt: rfc3339.New(row.CreatedAt), UpdatedAt: rfc3339.New(row.UpdatedAt),
-	}
 	var prices map[string]int64
 	if err := json.Unmarshal(row.Prices, &prices); err != nil {
-		return p, fmt.Errorf("prices of %s: %w", row.Sku, err)
+		return api.Product{}, fmt.Errorf("prices of %s: %w", row.Sku, err)
 	}
-	for currency, amount := range prices {
-		p.Prices = append(p.Prices, api.Money{Amount: amount, Currency: currency})
-	}
-	slices.SortFunc(p.Prices, func(a, b api.Money) int { return cmp.Compare(a.Currency, b.Currency) })
-	return p, nil
+	return api.Product{
+		Sku: row.Sku, Name: row.Name, Description: row.Description, Prices: view.Prices(prices), Active: row.Active, LowStockAt: row.LowStockAt,
+		Version: row.Version, CreatedAt: rfc3339.New(row.CreatedAt), UpdatedAt: rfc3339.New(row.UpdatedAt),
+	}, nil
 }
 
 // GetInventory returns how much of a sku can still be sold, for display. INV_001: the owner has no stock record of it.

@@ -30,7 +30,7 @@ const (
 
 var resources = [...]resource{
 	orders:   {operation: "getOrder", prefix: order.PrefixOrder, notFound: errcode.ORD001, ownIDs: true, read: readOrder},
-	products: {operation: "getProduct", prefix: "prd_", notFound: errcode.CAT001, read: readProduct},
+	products: {operation: "getProduct", prefix: order.PrefixProduct, notFound: errcode.CAT001, read: readProduct},
 }
 
 const _ = uint(len(resources) - int(kinds)) // does not compile while a kind lacks its entry

@@ -208,7 +208,7 @@ func (w *world) order(id order.ID, customer string, rev int64) *order.Order {
 	return &order.Order{
 		ID: id, Version: rev, HeadHash: []byte{1}, Status: order.StatusPending, PaymentStatus: order.PaymentStatusNone, Currency: "EUR", CustomerRef: customer,
 		Lines:    []order.Line{{SKU: "LAMP", Name: "Lamp", Quantity: 2, UnitPrice: order.Money{Amount: 1999, Currency: "EUR"}}},
-		Total:    order.Money{Amount: 3998, Currency: "EUR"},
+		Amounts:  order.Amounts{Total: order.Money{Amount: 3998, Currency: "EUR"}},
 		Metadata: map[string]string{"rev": strconv.FormatInt(rev, 10)}, CreatedAt: rfc3339.New(id.Time()), UpdatedAt: rfc3339.New(id.Time()),
 	}
 }
@@ -241,11 +241,17 @@ func (w *world) update(owner order.Owner, id order.ID) (rev int64, knownAt, lsn 
 	return rev, knownAt, lsn, body
 }
 
+// newEntry is the entry of an order.
+func newEntry(p *process, owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
+	e, _ := p.NewEntry(owner, id.Format(order.PrefixOrder), rev, knownAt, lsn, body)
+	return e
+}
+
 // write updates an order and writes it through this process; the token is what the writer's client gets.
 func (p *process) write(owner order.Owner, id order.ID) (rev int64, t token.Token) {
 	p.w.Helper()
 	rev, knownAt, lsn, body := p.w.update(owner, id)
-	e := p.NewEntry(owner, id, rev, knownAt, lsn, body)
+	e := newEntry(p, owner, id, rev, knownAt, lsn, body)
 	p.WriteThrough(context.Background(), e)
 	t, ok := p.w.signer.Parse(e.Token)
 	if !ok {

@@ -5,22 +5,86 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/cataloguedb"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
-// Read reads products in the transaction, without locks: an order takes the price of the moment. A product that does not exist is not
-// in the result.
-func Read(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]*order.Product, error) {
-	rows, err := cataloguedb.New(tx).GetProducts(ctx, cataloguedb.GetProductsParams{
+// Product is a product in the work of one transaction.
+type Product struct {
+	order.Product
+	Description          string
+	LowStockAt           *int64 // nil: no threshold
+	Version              int64
+	Rev                  int64 // of the row, after Write
+	CreatedAt, UpdatedAt time.Time
+	Superseded           bool // the row had a later revision already when the log's position was read
+	created, changed     bool
+}
+
+// New is a product that Write inserts.
+func New(now time.Time) *Product {
+	at := now.UTC().Truncate(time.Microsecond)
+	return &Product{Version: 1, CreatedAt: at, UpdatedAt: at, created: true}
+}
+
+// Touch counts a change of the product, which Write stores.
+func (p *Product) Touch(now time.Time) {
+	p.Version, p.UpdatedAt, p.changed = p.Version+1, now.UTC().Truncate(time.Microsecond), true
+}
+
+// Written tells whether Write stores the product: it was created or changed.
+func (p *Product) Written() bool { return p.created || p.changed }
+
+// PricesOf are prices by their currencies. REQ_002: a currency stands there twice.
+func PricesOf(list []order.Money) (map[string]int64, error) {
+	prices := make(map[string]int64, len(list))
+	for i, m := range list {
+		if _, twice := prices[m.Currency]; twice {
+			return nil, apierr.E(errcode.REQ002, apierr.At(fmt.Sprintf("/prices/%d/currency", i), errcode.RuleUnique))
+		}
+		prices[m.Currency] = m.Amount
+	}
+	return prices, nil
+}
+
+// Products are the locked products of a batch. One that does not exist is not in it.
+type Products map[order.Item]*Product
+
+// Written are the items whose product Write stores.
+func (ps Products) Written() (items []order.Item) {
+	for it, p := range ps {
+		if p.Written() {
+			items = append(items, it)
+		}
+	}
+	return items
+}
+
+func itemParams(items []order.Item) cataloguedb.LockProductsParams {
+	return cataloguedb.LockProductsParams{
 		Accounts: pg.Column(items, func(it order.Item) int32 { return it.Account }),
 		Modes:    pg.Column(items, func(it order.Item) string { return it.Mode }),
 		Skus:     pg.Column(items, func(it order.Item) string { return it.SKU }),
-	})
+	}
+}
+
+func itemOf(account int32, mode, sku string) order.Item {
+	return order.Item{Owner: order.Owner{Account: account, Mode: mode}, SKU: sku}
+}
+
+// Read reads products in the transaction, without locks: an order takes the price of the moment. A product that does not exist is not
+// in the result.
+func Read(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]*order.Product, error) {
+	rows, err := cataloguedb.New(tx).GetProducts(ctx, cataloguedb.GetProductsParams(itemParams(items)))
 	if err != nil {
 		return nil, fmt.Errorf("read products: %w", err)
 	}
@@ -30,7 +94,139 @@ func Read(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]*o
 		if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
 			return nil, fmt.Errorf("prices of %s: %w", row.Sku, err)
 		}
-		products[order.Item{Owner: order.Owner{Account: row.Account, Mode: row.Mode}, SKU: row.Sku}] = p
+		products[itemOf(row.Account, row.Mode, row.Sku)] = p
 	}
 	return products, nil
+}
+
+// Lock locks the items' products in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not wait:
+// a row that another transaction holds is left out.
+func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (Products, error) {
+	q, params := cataloguedb.New(tx), itemParams(items)
+	rows, err := pg.Lock(ctx, onlyFree, q.LockProducts, params, q.LockFreeProducts, cataloguedb.LockFreeProductsParams(params),
+		func(r cataloguedb.LockFreeProductsRow) cataloguedb.LockProductsRow {
+			return cataloguedb.LockProductsRow(r)
+		})
+	if err != nil {
+		return nil, fmt.Errorf("lock products: %w", err)
+	}
+	products := make(Products, len(rows))
+	for _, row := range rows {
+		p := &Product{
+			Product: order.Product{Name: row.Name, Active: row.Active}, Description: row.Description, Version: row.Version, Rev: row.Rev,
+			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+		}
+		if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
+			return nil, fmt.Errorf("prices of %s: %w", row.Sku, err)
+		}
+		if row.LowStockAt >= 0 {
+			p.LowStockAt = &row.LowStockAt
+		}
+		products[itemOf(row.Account, row.Mode, row.Sku)] = p
+	}
+	return products, nil
+}
+
+// errConflict: another writer created a product between our reading and our writing, or changed it under its lock. The command is decided
+// again.
+var errConflict = &pgconn.PgError{Code: "40001", Message: "product created or changed by another transaction"}
+
+// Write stores the products that were created or changed, in the transaction that locked them. After an error the transaction must be
+// rolled back.
+func (ps Products) Write(ctx context.Context, tx pgx.Tx) error {
+	q := cataloguedb.New(tx)
+	var created, changed []order.Item
+	for _, it := range ps.Written() {
+		ps[it].Rev++
+		if ps[it].created {
+			created = append(created, it)
+		} else {
+			changed = append(changed, it)
+		}
+	}
+	slices.SortFunc(created, order.Item.Compare) // two batches that create the same products cannot wait for each other
+	written := int64(0)
+	if len(created) > 0 {
+		r := ps.columns(created)
+		n, err := q.InsertProducts(ctx, cataloguedb.InsertProductsParams{
+			Accounts:     r.Accounts,
+			Modes:        r.Modes,
+			Skus:         r.Skus,
+			Names:        r.Names,
+			Descriptions: r.Descriptions,
+			Prices:       r.Prices,
+			Actives:      r.Actives,
+			LowStockAts:  r.LowStockAts,
+			Versions:     r.Versions,
+			CreatedAts:   pg.Column(created, func(it order.Item) time.Time { return ps[it].CreatedAt }),
+			UpdatedAts:   r.UpdatedAts,
+		})
+		if err != nil {
+			return fmt.Errorf("insert products: %w", err)
+		}
+		written += n
+	}
+	if len(changed) > 0 {
+		n, err := q.UpdateProducts(ctx, ps.columns(changed))
+		if err != nil {
+			return fmt.Errorf("update products: %w", err)
+		}
+		written += n
+	}
+	if written != int64(len(created)+len(changed)) {
+		return errConflict
+	}
+	return nil
+}
+
+// columns are the products' columns, of which an INSERT takes a part.
+func (ps Products) columns(items []order.Item) cataloguedb.UpdateProductsParams {
+	keys := itemParams(items)
+	return cataloguedb.UpdateProductsParams{
+		Accounts:     keys.Accounts,
+		Modes:        keys.Modes,
+		Skus:         keys.Skus,
+		Names:        pg.Column(items, func(it order.Item) string { return ps[it].Name }),
+		Descriptions: pg.Column(items, func(it order.Item) string { return ps[it].Description }),
+		Prices:       pg.Column(items, func(it order.Item) []byte { return ps[it].prices() }),
+		Actives:      pg.Column(items, func(it order.Item) bool { return ps[it].Active }),
+		LowStockAts:  pg.Column(items, func(it order.Item) int64 { return LowAt(ps[it].LowStockAt) }),
+		Versions:     pg.Column(items, func(it order.Item) int64 { return ps[it].Version }),
+		Revs:         pg.Column(items, func(it order.Item) int64 { return ps[it].Rev }),
+		UpdatedAts:   pg.Column(items, func(it order.Item) time.Time { return ps[it].UpdatedAt }),
+	}
+}
+
+func (p *Product) prices() []byte {
+	b, err := json.Marshal(p.Prices)
+	if err != nil {
+		panic(fmt.Sprintf("catalogue: prices cannot be encoded: %v", err)) // a map of integers always can
+	}
+	return b
+}
+
+// LowAt is a threshold as arrays of SQL take it: -1 stands for none.
+func LowAt(lowStockAt *int64) int64 {
+	if lowStockAt == nil {
+		return -1
+	}
+	return *lowStockAt
+}
+
+// QueueRevs adds to the batch a look at the products that were written, which marks those that have a later revision.
+func (ps Products) QueueRevs(batch *pgx.Batch) {
+	items := ps.Written()
+	if len(items) == 0 {
+		return
+	}
+	p := itemParams(items)
+	batch.Queue(cataloguedb.GetProductRevs, p.Accounts, p.Modes, p.Skus).Query(func(rows pgx.Rows) error {
+		var it order.Item
+		var rev int64
+		_, err := pgx.ForEachRow(rows, []any{&it.Account, &it.Mode, &it.SKU, &rev}, func() error {
+			ps[it].Superseded = ps[it].Superseded || ps[it].Rev != rev
+			return nil
+		})
+		return err
+	})
 }

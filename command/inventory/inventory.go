@@ -1,4 +1,4 @@
-// Package inventory is the bounded context of stock: it reserves, confirms, cancels and expires. It owns the tables stock,
+// Package inventory is the bounded context of stock: it adjusts, reserves, confirms, cancels and expires. It owns the tables stock,
 // stock_reservations and stock_reservation_lines, takes commands and replies by messages. It decides on the primary, under the locks
 // of the skus in their order.
 package inventory
@@ -15,6 +15,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/rfc3339"
@@ -51,7 +52,8 @@ type command struct {
 func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
-// that only a command that does not fit is refused, writes one UPDATE for each distinct sku, and sends a Reply for each. A command
+// that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
+// and sends a Reply for each. A command
 // that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
@@ -85,6 +87,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
 		return h, fmt.Errorf("read clock: %w", err)
 	}
+	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
 		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
@@ -95,12 +98,15 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if err = b.stock.Write(ctx, tx); err != nil {
 		return h, err
 	}
+	failpoint.Hit(failpoint.InventoryStockWritten)
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
 		return h, err
 	}
+	failpoint.Hit(failpoint.InventoryReservationsWritten)
 	if err = outbox.Send(ctx, tx, b.replies); err != nil {
 		return h, fmt.Errorf("send replies: %w", err)
 	}
+	failpoint.Hit(failpoint.InventoryReplied)
 	h.After = inv.cfg.Wake
 	return h, nil
 }
@@ -140,9 +146,14 @@ type batch struct {
 	replies      []outbox.Message
 }
 
-// decide decides one command. In the batch it changes the reservation and the stock, and adds the reply.
+// decide decides one command. In the batch it changes the reservation and the stock, whose event tells if it is low, and adds the reply.
 func (inv *Inventory) decide(b *batch, c command) {
 	r, reply := b.reservations[c.ref()], Reply{Attempt: c.Attempt}
+	rec := order.Recorder{
+		NewID: func() order.ID { return inv.cfg.IDs.Mint(b.now, c.Ref().Account) },
+		Now:   b.now,
+		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
+	}
 	var kind string
 	switch {
 	case c.Type == Reserve && r == nil:
@@ -152,35 +163,35 @@ func (inv *Inventory) decide(b *batch, c command) {
 			r.status, r.lines = held, c.Lines
 			expires := rfc3339.New(r.expires)
 			kind, reply.ExpiresAt = Reserved, &expires
-			r.move(b.stock, 0, 1)
+			r.move(b.stock, rec, 0, 1)
 		}
 	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
 		kind = ReserveRefused
 	case c.Type == Confirm && r != nil && r.status == held:
 		kind, r.status = Confirmed, confirmed
-		r.move(b.stock, -1, -1)
+		r.move(b.stock, rec, -1, -1)
 	case c.Type == Confirm && (r == nil || r.status != confirmed):
 		kind = ConfirmRefused
 	case c.Type == Cancel && r == nil:
 		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
 	case c.Type == Cancel && r.status == held:
 		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, 0, -1)
+		r.move(b.stock, rec, 0, -1)
 	case c.Type == Cancel && r.status == confirmed:
 		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, 1, 0)
+		r.move(b.stock, rec, 1, 0)
 	case c.Type == Cancel && (r.status == expired || r.status == refused):
 		kind = Cancelled
 	case c.Type == Expire && r != nil && r.status == held:
 		kind, r.status = Expired, expired
-		r.move(b.stock, 0, -1)
+		r.move(b.stock, rec, 0, -1)
 	default:
 		return
 	}
 	if r != nil && r.status != r.stored {
 		b.changed = append(b.changed, r)
 	}
-	cause := outbox.Cause{ID: inv.cfg.IDs.Mint(b.now, c.Ref().Account), TraceID: c.TraceID, Now: b.now}
+	cause := outbox.Cause{ID: rec.NewID(), TraceID: c.TraceID, Now: b.now}
 	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.Ref(), cause, reply))
 }
 
@@ -202,6 +213,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		if n = len(rows); err != nil || n == 0 {
 			return err
 		}
+		failpoint.Hit(failpoint.ExpireClaimed)
 		return outbox.Send(ctx, tx, pg.Column(rows, func(r inventorydb.ClaimExpiredRow) outbox.Message {
 			id := inv.cfg.IDs.Mint(r.Now, r.Account)
 			cause := outbox.Cause{ID: id, TraceID: id.Format(""), Now: r.Now} // it begins a trace
@@ -212,6 +224,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	if n > 0 {
+		failpoint.Hit(failpoint.ExpireCommitted)
 		inv.cfg.Wake()
 	}
 	return n, nil

@@ -40,14 +40,14 @@ type reservation struct {
 }
 
 // move changes the levels by the reservation's lines, times the given signs.
-func (r *reservation) move(s Stock, onHand, reserved int64) {
+func (r *reservation) move(s Stock, rec order.Recorder, onHand, reserved int64) {
 	for _, l := range r.lines {
 		level := s[r.item(l)]
 		if level == nil { // somebody deleted the row: Write fails
-			level = &Level{}
+			level = &Level{Item: r.item(l), lowAt: -1}
 			s[r.item(l)] = level
 		}
-		level.Move(onHand*l.Quantity, reserved*l.Quantity)
+		level.move(rec, onHand*l.Quantity, reserved*l.Quantity)
 	}
 }
 

@@ -3,37 +3,113 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
 // Level is the stock of a sku. A batch moves it as its commands are decided.
 type Level struct {
+	order.Item
 	OnHand, Reserved           int64
+	lowAt                      int64 // an event tells when Available falls to it or below; -1: never
+	head                       order.Head
 	onHandMoved, reservedMoved int64
+	lowAtMoved, created        bool
+	events                     []order.ResourceEvent
 }
 
-// Move is a change of an item's level by pieces.
-type Move struct {
-	order.Item
-	OnHand, Reserved int64
-}
+// Types of events, and their data.
+const (
+	eventAdjusted = "inventory.adjusted"
+	eventLow      = "inventory.low"
+)
+
+type (
+	adjusted struct {
+		AdjustmentID string `json:"adjustment_id"`
+		Delta        int64  `json:"delta"`
+		Reason       string `json:"reason"`
+		OnHand       int64  `json:"on_hand"`
+		Reserved     int64  `json:"reserved"`
+	}
+	low struct {
+		OnHand     int64 `json:"on_hand"`
+		Reserved   int64 `json:"reserved"`
+		Available  int64 `json:"available"`
+		LowStockAt int64 `json:"low_stock_at"`
+	}
+)
+
+// schema is the version of the events' data.
+const schema = 1
+
+// maxOnHand is the greatest number of pieces that every client can represent.
+const maxOnHand = 1<<53 - 1
 
 // Available is the number of pieces that can still be sold.
 func (l *Level) Available() int64 { return l.OnHand - l.Reserved }
 
-// Move changes the level by pieces; Write stores it.
-func (l *Level) Move(onHand, reserved int64) {
+// move changes the level by pieces; Write stores it. It records inventory.low if the pieces that can still be sold fall to the threshold
+// or below it.
+func (l *Level) move(rec order.Recorder, onHand, reserved int64) {
+	above := l.Available() > l.lowAt
 	l.OnHand, l.onHandMoved = l.OnHand+onHand, l.onHandMoved+onHand
 	l.Reserved, l.reservedMoved = l.Reserved+reserved, l.reservedMoved+reserved
+	l.recordLow(rec, above)
+}
+
+func (l *Level) recordLow(rec order.Recorder, wasAbove bool) {
+	if wasAbove && l.Available() <= l.lowAt {
+		l.record(rec, eventLow, low{l.OnHand, l.Reserved, l.Available(), l.lowAt})
+	}
+}
+
+func (l *Level) record(rec order.Recorder, eventType string, data any) {
+	r := order.Resource{Owner: l.Owner, Kind: order.KindInventory, ID: l.SKU}
+	l.events = append(l.events, l.head.Next(r, rec, eventType, schema, data))
+}
+
+// Adjust changes the pieces on hand by delta and records inventory.adjusted. INV_006: more would be taken off than can still be sold, or
+// more added than can be counted.
+func (l *Level) Adjust(rec order.Recorder, id order.ID, delta int64, reason string) error {
+	if l.Available()+delta < 0 || l.OnHand+delta > maxOnHand {
+		return apierr.E(errcode.INV006)
+	}
+	// The event of the adjustment comes before that of the low stock which it leads to.
+	l.record(rec, eventAdjusted, adjusted{id.Format(order.PrefixAdjustment), delta, reason, l.OnHand + delta, l.Reserved})
+	l.move(rec, delta, 0)
+	return nil
+}
+
+// SetLowAt changes the threshold; -1: none. It records inventory.low if what can still be sold was above the old one and is not above the
+// new one.
+func (l *Level) SetLowAt(rec order.Recorder, lowAt int64) {
+	if lowAt == l.lowAt {
+		return
+	}
+	above := l.Available() > l.lowAt
+	l.lowAt, l.lowAtMoved = lowAt, true
+	l.recordLow(rec, above && !l.created)
 }
 
 // Stock is the locked levels of a batch. A sku without a stock row is not in it.
 type Stock map[order.Item]*Level
+
+// Add makes a level without pieces of an item that has none.
+func (s Stock) Add(it order.Item) *Level {
+	l := &Level{Item: it, lowAt: -1, created: true}
+	s[it] = l
+	return l
+}
 
 func itemParams(items []order.Item) inventorydb.LockStockParams {
 	return inventorydb.LockStockParams{
@@ -41,6 +117,10 @@ func itemParams(items []order.Item) inventorydb.LockStockParams {
 		Modes:    pg.Column(items, func(it order.Item) string { return it.Mode }),
 		Skus:     pg.Column(items, func(it order.Item) string { return it.SKU }),
 	}
+}
+
+func itemOf(account int32, mode, sku string) order.Item {
+	return order.Item{Owner: order.Owner{Account: account, Mode: mode}, SKU: sku}
 }
 
 // Lock locks the items' stock rows in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not
@@ -54,7 +134,10 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 	}
 	stock := make(Stock, len(rows))
 	for _, row := range rows {
-		stock[order.Item{Owner: order.Owner{Account: row.Account, Mode: row.Mode}, SKU: row.Sku}] = &Level{OnHand: row.OnHand, Reserved: row.Reserved}
+		it := itemOf(row.Account, row.Mode, row.Sku)
+		stock[it] = &Level{
+			Item: it, OnHand: row.OnHand, Reserved: row.Reserved, lowAt: row.LowAt, head: order.Head{Version: row.Version, Hash: row.HeadHash},
+		}
 	}
 	return stock, nil
 }
@@ -67,32 +150,54 @@ func lockedElsewhere(ctx context.Context, tx pgx.Tx, items []order.Item, stock S
 	}
 	locked := map[order.Item]bool{}
 	for _, r := range rows {
-		if it := (order.Item{Owner: order.Owner{Account: r.Account, Mode: r.Mode}, SKU: r.Sku}); stock[it] == nil {
+		if it := itemOf(r.Account, r.Mode, r.Sku); stock[it] == nil {
 			locked[it] = true
 		}
 	}
 	return locked, nil
 }
 
-// Write stores the levels that moved, one UPDATE of each row, in the transaction that locked them. The error is a level that could not
-// be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
+// errConflict: another writer made a stock row between our reading and our writing. The command is decided again.
+var errConflict = &pgconn.PgError{Code: "40001", Message: "stock row made by another transaction"}
+
+// Write stores the levels that moved, one UPDATE of each row, and their events, in the transaction that locked them. The error is a level
+// that could not be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
 func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
-	var moved []order.Item
+	var created, moved []order.Item
+	var happened []order.ResourceEvent
 	for it, l := range s {
-		if l.onHandMoved != 0 || l.reservedMoved != 0 {
+		if l.created {
+			created = append(created, it)
+		}
+		if l.onHandMoved != 0 || l.reservedMoved != 0 || l.lowAtMoved || len(l.events) > 0 {
 			moved = append(moved, it)
+			happened = append(happened, l.events...)
+		}
+	}
+	q := inventorydb.New(tx)
+	if len(created) > 0 {
+		slices.SortFunc(created, order.Item.Compare) // two batches that make the same rows cannot wait for each other
+		n, err := q.InsertStock(ctx, inventorydb.InsertStockParams(itemParams(created)))
+		if err != nil {
+			return fmt.Errorf("insert stock: %w", err)
+		}
+		if n != int64(len(created)) {
+			return errConflict
 		}
 	}
 	if len(moved) == 0 {
 		return nil
 	}
 	keys := itemParams(moved)
-	n, err := inventorydb.New(tx).MoveStock(ctx, inventorydb.MoveStockParams{
+	n, err := q.MoveStock(ctx, inventorydb.MoveStockParams{
 		Accounts:       keys.Accounts,
 		Modes:          keys.Modes,
 		Skus:           keys.Skus,
 		OnHandDeltas:   pg.Column(moved, func(it order.Item) int64 { return s[it].onHandMoved }),
 		ReservedDeltas: pg.Column(moved, func(it order.Item) int64 { return s[it].reservedMoved }),
+		LowAts:         pg.Column(moved, func(it order.Item) int64 { return s[it].lowAt }),
+		Versions:       pg.Column(moved, func(it order.Item) int64 { return s[it].head.Version }),
+		HeadHashes:     pg.Column(moved, func(it order.Item) []byte { return append([]byte{}, s[it].head.Hash...) }), // never NULL
 	})
 	if err != nil {
 		return fmt.Errorf("move stock: %w", err)
@@ -100,5 +205,34 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	if n != int64(len(moved)) {
 		return fmt.Errorf("stock moved of %d skus instead of %d", n, len(moved))
 	}
-	return nil
+	return events.Append(ctx, tx, happened)
+}
+
+// Opening is the first stock of an item.
+type Opening struct {
+	order.Item
+	OnHand int64
+	LowAt  int64 // -1: no threshold
+}
+
+// Open makes stock rows in the transaction, each with its pieces as an adjustment. An item that has a row keeps it.
+func Open(ctx context.Context, tx pgx.Tx, rec order.Recorder, openings ...Opening) error {
+	stock, err := Lock(ctx, tx, pg.Column(openings, func(o Opening) order.Item { return o.Item }), false)
+	if err != nil {
+		return err
+	}
+	for _, o := range openings {
+		if stock[o.Item] != nil {
+			continue
+		}
+		level := stock.Add(o.Item)
+		level.SetLowAt(rec, o.LowAt)
+		if o.OnHand == 0 {
+			continue
+		}
+		if err = level.Adjust(rec, rec.NewID(), o.OnHand, "Opening stock"); err != nil {
+			return err
+		}
+	}
+	return stock.Write(ctx, tx)
 }

@@ -117,6 +117,35 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 	return err
 }
 
+const ListAccounts = `-- name: ListAccounts :many
+SELECT id, name FROM accounts
+`
+
+type ListAccountsRow struct {
+	ID   int32
+	Name string
+}
+
+func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
+	rows, err := q.db.Query(ctx, ListAccounts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ListAccountsRow
+	for rows.Next() {
+		var i ListAccountsRow
+		if err := rows.Scan(&i.ID, &i.Name); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ListKeys = `-- name: ListKeys :many
 SELECT k.id, k.mode, k.name, k.scopes, k.expires_at, k.revoked_at, k.created_at, a.name AS account_name
 FROM api_keys k JOIN accounts a ON a.id = k.account ORDER BY k.created_at, k.id

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -95,6 +96,12 @@ const (
 	SagaStepStatusSkipped SagaStepStatus = "skipped"
 )
 
+// Values of ShipmentStatus.
+const (
+	ShipmentStatusDelivered ShipmentStatus = "delivered"
+	ShipmentStatusShipped   ShipmentStatus = "shipped"
+)
+
 // Values of ListOrdersParamsStatus.
 const (
 	ListOrdersParamsStatusCancelled ListOrdersParamsStatus = "cancelled"
@@ -148,6 +155,55 @@ type Address struct {
 	Region *string `json:"region,omitempty"`
 }
 
+// AdjustInventory A correction of the stock.
+type AdjustInventory struct {
+	// Delta How many pieces came, or with a minus went. It is not 0.
+	//
+	// Examples: 50
+	Delta int64 `json:"delta"`
+
+	// Reason Why. It is kept in the event.
+	//
+	// Examples: Delivery 4711
+	Reason string `json:"reason"`
+}
+
+// Adjustment A correction of the stock, and the stock after it.
+type Adjustment struct {
+	// Available What can still be sold.
+	Available int64 `json:"available"`
+
+	// CreatedAt When it was made.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// Delta How many pieces came, or with a minus went.
+	Delta int64 `json:"delta"`
+
+	// ID The id of an adjustment.
+	//
+	// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+	ID AdjustmentID `json:"id"`
+
+	// OnHand Pieces in the warehouse after it.
+	OnHand int64 `json:"on_hand"`
+
+	// Reason Why.
+	Reason string `json:"reason"`
+
+	// Reserved Pieces of those that are held for orders.
+	Reserved int64 `json:"reserved"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// AdjustmentID The id of an adjustment.
+//
+// Examples: adj_0198f3c2a4b57d3e8c1f2a3b4c5d6e83
+type AdjustmentID = string
+
 // CancelOrder A cancellation.
 type CancelOrder struct {
 	// Reason Why. It is kept in the order's events.
@@ -160,6 +216,35 @@ type CancelOrder struct {
 //
 // Examples: LAMP-0001
 type ClientID = string
+
+// CreateProduct A new product.
+type CreateProduct struct {
+	// Active Only active products can be ordered.
+	Active *bool `json:"active,omitempty"`
+
+	// Description What it is.
+	//
+	// Examples: Dims to candle light and remembers its last setting.
+	Description *ProductDescription `json:"description,omitempty"`
+
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at,omitempty"`
+
+	// Name What it is called.
+	//
+	// Examples: Desk lamp Aurora
+	Name ProductName `json:"name"`
+
+	// Prices One price per currency, at least one.
+	Prices Prices `json:"prices"`
+
+	// Sku Your id of the product. It never changes.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
 
 // CreateRefund A refund to make.
 type CreateRefund struct {
@@ -176,6 +261,9 @@ type CreateRefund struct {
 //
 // Examples: EUR
 type Currency = string
+
+// DeliverShipment Nothing has to be said.
+type DeliverShipment = map[string]interface{}
 
 // Document An OpenAPI document.
 type Document map[string]interface{}
@@ -248,7 +336,7 @@ type EventBase struct {
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	Resource string `json:"resource"`
 
-	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	// SchemaVersion The version of the form of `data`. Events that were stored in an older form are shown in the present one.
 	SchemaVersion int32 `json:"schema_version"`
 
 	// Sequence The version of the resource after this event, without gaps.
@@ -257,7 +345,7 @@ type EventBase struct {
 
 // EventCause What led to the event.
 type EventCause struct {
-	// Actor The id of the API key that asked for it, `saga`, or `provider` for what the payment provider decided.
+	// Actor The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
 	//
 	// Examples: saga
 	Actor string `json:"actor"`
@@ -322,6 +410,11 @@ type Inventory struct {
 	Sku ClientID `json:"sku"`
 }
 
+// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+//
+// Examples: 20
+type LowStockAt = int64
+
 // Metadata Your own keys and values, at most 20. They are returned as they are and never interpreted.
 //
 // Examples: {"channel":"web"}
@@ -364,7 +457,7 @@ type Order struct {
 	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount What a coupon takes off the subtotal.
+	// Discount What the coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
 	// FulfillmentStatus How much of the order is on its way.
@@ -401,11 +494,17 @@ type Order struct {
 	//
 	// Examples: paid
 	PaymentStatus PaymentStatus `json:"payment_status"`
-	Rejection     *Rejection    `json:"rejection"`
+
+	// Reference Your own number of the order.
+	Reference *string    `json:"reference"`
+	Rejection *Rejection `json:"rejection"`
 
 	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
 	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Shipping What shipping costs.
+	Shipping        Money         `json:"shipping"`
+	ShippingAddress *OrderAddress `json:"shipping_address"`
 
 	// Status Where the order is in its life.
 	//
@@ -422,7 +521,10 @@ type Order struct {
 	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total What the customer pays.
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer pays: subtotal - discount + shipping + tax.
 	Total Money `json:"total"`
 
 	// UpdatedAt When its last event happened.
@@ -466,6 +568,9 @@ type OrderID = string
 
 // OrderLine A product of the order, at the price of the moment of placing.
 type OrderLine struct {
+	// Discount The line's part of the order's discount.
+	Discount Money `json:"discount"`
+
 	// Name The product's name when the order was placed.
 	Name string `json:"name"`
 
@@ -477,7 +582,7 @@ type OrderLine struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 
-	// Total The price of all pieces.
+	// Total The price of all pieces, before the discount.
 	Total Money `json:"total"`
 
 	// UnitPrice The price of one piece.
@@ -600,6 +705,11 @@ type PaymentStatus string
 
 // PlaceOrder An order to place.
 type PlaceOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
@@ -621,8 +731,19 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
+	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	//
+	// Examples: LAMP-0001
+	Reference *ClientID `json:"reference,omitempty"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
 	// ShippingAddress Where an order is to be sent.
 	ShippingAddress *Address `json:"shipping_address,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
 }
 
 // PlaceOrderLine A product and how many of it.
@@ -661,6 +782,22 @@ type PositiveMoney struct {
 	// Examples: EUR
 	Currency Currency `json:"currency"`
 }
+
+// Price What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+type Price struct {
+	// Amount How many minor units, such as cents.
+	//
+	// Examples: 1999
+	Amount int64 `json:"amount"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+}
+
+// Prices One price per currency, at least one.
+type Prices = []Price
 
 // Problem What every refusal carries, whatever its code (RFC 9457).
 type Problem struct {
@@ -702,12 +839,17 @@ type Product struct {
 	// Examples: Dims to candle light and remembers its last setting.
 	Description string `json:"description"`
 
+	// LowStockAt `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+	//
+	// Examples: 20
+	LowStockAt *LowStockAt `json:"low_stock_at"`
+
 	// Name What it is called.
 	//
 	// Examples: Desk lamp Aurora
 	Name string `json:"name"`
 
-	// Prices One price per currency.
+	// Prices One price per currency, in the order of their codes.
 	Prices []Money `json:"prices"`
 
 	// Sku Your id of the product.
@@ -722,6 +864,11 @@ type Product struct {
 	Version int64 `json:"version"`
 }
 
+// ProductDescription What it is.
+//
+// Examples: Dims to candle light and remembers its last setting.
+type ProductDescription = string
+
 // ProductList A page of products, in the order of their skus.
 type ProductList struct {
 	// Data The products.
@@ -730,6 +877,11 @@ type ProductList struct {
 	// NextCursor The `cursor` of the next page, null on the last.
 	NextCursor *NextCursor `json:"next_cursor"`
 }
+
+// ProductName What it is called.
+//
+// Examples: Desk lamp Aurora
+type ProductName = string
 
 // Refund A refund as it stands.
 type Refund struct {
@@ -920,6 +1072,107 @@ type SagaStepName string
 // - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
+// ShipOrder A shipment to make.
+type ShipOrder struct {
+	// Lines What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+	Lines []ShipOrderLine `json:"lines,omitempty"`
+
+	// Tracking What the carrier calls the shipment.
+	Tracking *ShipOrderTracking `json:"tracking,omitempty"`
+}
+
+// ShipOrderLine A sku of the order and how many pieces of it.
+type ShipOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipOrderTracking What the carrier calls the shipment.
+type ShipOrderTracking struct {
+	// Carrier Who carries it.
+	//
+	// Examples: DHL
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	//
+	// Examples: JJD000390007827
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	//
+	// Examples: https://www.dhl.de/follow?piececode=JJD000390007827
+	URL *string `json:"url,omitempty"`
+}
+
+// Shipment Pieces of an order that travel together.
+type Shipment struct {
+	// CreatedAt When it was shipped.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// DeliveredAt When it arrived.
+	DeliveredAt *rfc3339.Time `json:"delivered_at"`
+
+	// ID The id of a shipment. The gateway gives it.
+	//
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+	ID ShipmentID `json:"id"`
+
+	// Lines What is in it.
+	Lines []ShipmentLine `json:"lines"`
+
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Status Where the shipment is.
+	//
+	// - `shipped`: It is on its way.
+	// - `delivered`: It has arrived.
+	//
+	// Examples: shipped
+	Status   ShipmentStatus `json:"status"`
+	Tracking *Tracking      `json:"tracking"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// ShipmentID The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentID = string
+
+// ShipmentLine A sku of the order and how many pieces of it travel.
+type ShipmentLine struct {
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipmentStatus Where the shipment is.
+//
+// - `shipped`: It is on its way.
+// - `delivered`: It has arrived.
+//
+// Examples: shipped
+type ShipmentStatus string
+
 // ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
 	// Available How many pieces were left.
@@ -945,6 +1198,18 @@ type StepError struct {
 	Message string `json:"message"`
 }
 
+// Tracking What the carrier calls the shipment, as it was given.
+type Tracking struct {
+	// Carrier Who carries it.
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	URL *string `json:"url"`
+}
+
 // AcceptLanguage defines model for AcceptLanguage.
 type AcceptLanguage = string
 
@@ -956,6 +1221,9 @@ type Cursor = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
 
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
@@ -980,6 +1248,11 @@ type Prefer = string
 //
 // Examples: LAMP-0001
 type SKU = ClientID
+
+// ShipmentIDParameter The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
@@ -1013,6 +1286,10 @@ type Request interface {
 	Decode(body any) (given bool, err error)
 }
 
+// MergePatch is the validated body of an application/merge-patch+json request (RFC 7396). It is no struct, because that could not tell a
+// member that is left out, which stays as it is, from one that is null.
+type MergePatch = json.RawMessage
+
 // InvalidParameter is the error for a parameter that satisfies the contract and cannot be converted: /where/name.
 type InvalidParameter string
 
@@ -1030,12 +1307,16 @@ type Handlers[R Request, W any] interface {
 	GetError(ctx context.Context, r R, p GetErrorParams) (W, error)
 	// GetInventory is GET /v1/inventory/{sku}.
 	GetInventory(ctx context.Context, r R) (W, error)
+	// AdjustInventory is POST /v1/inventory/{sku}/adjustments.
+	AdjustInventory(ctx context.Context, r R, body AdjustInventory) (W, error)
 	// ListOrders is GET /v1/orders.
 	ListOrders(ctx context.Context, r R, p ListOrdersParams) (W, error)
 	// PlaceOrder is POST /v1/orders.
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
 	GetOrder(ctx context.Context, r R) (W, error)
+	// UpdateOrder is PATCH /v1/orders/{order_id}.
+	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
@@ -1044,12 +1325,20 @@ type Handlers[R Request, W any] interface {
 	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ShipOrder is POST /v1/orders/{order_id}/shipments.
+	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
 	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
 	ListProducts(ctx context.Context, r R, p ListProductsParams) (W, error)
+	// CreateProduct is POST /v1/products.
+	CreateProduct(ctx context.Context, r R, body CreateProduct) (W, error)
 	// GetProduct is GET /v1/products/{sku}.
 	GetProduct(ctx context.Context, r R) (W, error)
+	// UpdateProduct is PATCH /v1/products/{sku}.
+	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
+	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
+	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -1066,6 +1355,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.GetError(ctx, r, p)
 		},
 		"getInventory": h.GetInventory,
+		"adjustInventory": func(ctx context.Context, r R) (w W, err error) {
+			var body AdjustInventory
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.AdjustInventory(ctx, r, body)
+		},
 		"listOrders": func(ctx context.Context, r R) (w W, err error) {
 			var p ListOrdersParams
 			if value, given := r.Parameter("status"); given {
@@ -1098,6 +1394,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PlaceOrder(ctx, r, body)
 		},
 		"getOrder": h.GetOrder,
+		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateOrder(ctx, r, body)
+		},
 		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body CancelOrder
 			given, err := r.Decode(&body)
@@ -1118,6 +1421,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PayOrder(ctx, r, body)
 		},
 		"getOrderSaga": h.GetOrderSaga,
+		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body ShipOrder
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.ShipOrder(ctx, r, nil)
+			}
+			return h.ShipOrder(ctx, r, &body)
+		},
 		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
 			var body CreateRefund
 			if _, err = r.Decode(&body); err != nil {
@@ -1133,6 +1447,31 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.ListProducts(ctx, r, p)
 		},
+		"createProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body CreateProduct
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.CreateProduct(ctx, r, body)
+		},
 		"getProduct": h.GetProduct,
+		"updateProduct": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateProduct(ctx, r, body)
+		},
+		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
+			var body DeliverShipment
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.DeliverShipment(ctx, r, nil)
+			}
+			return h.DeliverShipment(ctx, r, &body)
+		},
 	}
 }

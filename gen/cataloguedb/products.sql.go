@@ -7,6 +7,7 @@ package cataloguedb
 
 import (
 	"context"
+	"time"
 )
 
 const CountProducts = `-- name: CountProducts :one
@@ -25,6 +26,50 @@ func (q *Queries) CountProducts(ctx context.Context, arg CountProductsParams) (i
 	var count int64
 	err := row.Scan(&count)
 	return count, err
+}
+
+const GetProductRevs = `-- name: GetProductRevs :many
+SELECT p.account, p.mode, p.sku, p.rev FROM products p
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
+`
+
+type GetProductRevsParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type GetProductRevsRow struct {
+	Account int32
+	Mode    string
+	Sku     string
+	Rev     int64
+}
+
+func (q *Queries) GetProductRevs(ctx context.Context, arg GetProductRevsParams) ([]GetProductRevsRow, error) {
+	rows, err := q.db.Query(ctx, GetProductRevs, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GetProductRevsRow
+	for rows.Next() {
+		var i GetProductRevsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.Rev,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const GetProducts = `-- name: GetProducts :many
@@ -75,50 +120,219 @@ func (q *Queries) GetProducts(ctx context.Context, arg GetProductsParams) ([]Get
 	return items, nil
 }
 
-const InsertProducts = `-- name: InsertProducts :exec
-INSERT INTO products (account, mode, sku, name, description, prices)
-SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::text[]), unnest($5::text[]), unnest($6::jsonb[])
+const InsertProducts = `-- name: InsertProducts :execrows
+INSERT INTO products (account, mode, sku, name, description, prices, active, low_stock_at, version, created_at, updated_at)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]),
+       unnest($6::jsonb[]), unnest($7::boolean[]), NULLIF(unnest($8::bigint[]), -1), unnest($9::bigint[]),
+       unnest($10::timestamptz[]), unnest($11::timestamptz[])
 ON CONFLICT (account, mode, sku) DO NOTHING
 `
 
 type InsertProductsParams struct {
-	Account      int32
-	Mode         string
+	Accounts     []int32
+	Modes        []string
 	Skus         []string
 	Names        []string
 	Descriptions []string
 	Prices       [][]byte
+	Actives      []bool
+	LowStockAts  []int64
+	Versions     []int64
+	CreatedAts   []time.Time
+	UpdatedAts   []time.Time
 }
 
-func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) error {
-	_, err := q.db.Exec(ctx, InsertProducts,
-		arg.Account,
-		arg.Mode,
+// A product that exists stays as it is. Fewer rows than elements: somebody created one of them first.
+func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, InsertProducts,
+		arg.Accounts,
+		arg.Modes,
 		arg.Skus,
 		arg.Names,
 		arg.Descriptions,
 		arg.Prices,
+		arg.Actives,
+		arg.LowStockAts,
+		arg.Versions,
+		arg.CreatedAts,
+		arg.UpdatedAts,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-const InsertSampleProducts = `-- name: InsertSampleProducts :exec
-INSERT INTO products (account, mode, sku, name, description, prices)
-SELECT $1::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), a.value ->> 'name' || ' ' || (s.value ->> 'name'),
-       a.value ->> 'description', jsonb_build_object('EUR', p.cents, 'CNY', p.cents * 8 / 100 * 100)
-FROM jsonb_array_elements($2::jsonb -> 'articles') a
-CROSS JOIN jsonb_array_elements($2 -> 'series') WITH ORDINALITY s(value, number)
-CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p
-ON CONFLICT (account, mode, sku) DO NOTHING
+const LockFreeProducts = `-- name: LockFreeProducts :many
+SELECT p.account, p.mode, p.sku, p.name, p.description, p.prices, p.active, COALESCE(p.low_stock_at, -1)::bigint AS low_stock_at, p.version, p.rev,
+       p.created_at, p.updated_at
+FROM products p
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
+ORDER BY p.account, p.mode, p.sku FOR UPDATE OF p SKIP LOCKED
 `
 
-type InsertSampleProductsParams struct {
-	Account int32
-	Sample  []byte
+type LockFreeProductsParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
 }
 
-// Each article in each series, in test mode. Prices are in cents and end in 9; a yuan price is eight times the euro price, in whole yuan.
-func (q *Queries) InsertSampleProducts(ctx context.Context, arg InsertSampleProductsParams) error {
-	_, err := q.db.Exec(ctx, InsertSampleProducts, arg.Account, arg.Sample)
-	return err
+type LockFreeProductsRow struct {
+	Account     int32
+	Mode        string
+	Sku         string
+	Name        string
+	Description string
+	Prices      []byte
+	Active      bool
+	LowStockAt  int64
+	Version     int64
+	Rev         int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// LockProducts without the rows that another transaction has locked.
+func (q *Queries) LockFreeProducts(ctx context.Context, arg LockFreeProductsParams) ([]LockFreeProductsRow, error) {
+	rows, err := q.db.Query(ctx, LockFreeProducts, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreeProductsRow
+	for rows.Next() {
+		var i LockFreeProductsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.Name,
+			&i.Description,
+			&i.Prices,
+			&i.Active,
+			&i.LowStockAt,
+			&i.Version,
+			&i.Rev,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const LockProducts = `-- name: LockProducts :many
+SELECT p.account, p.mode, p.sku, p.name, p.description, p.prices, p.active, COALESCE(p.low_stock_at, -1)::bigint AS low_stock_at, p.version, p.rev,
+       p.created_at, p.updated_at
+FROM products p
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
+ORDER BY p.account, p.mode, p.sku FOR UPDATE OF p
+`
+
+type LockProductsParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type LockProductsRow struct {
+	Account     int32
+	Mode        string
+	Sku         string
+	Name        string
+	Description string
+	Prices      []byte
+	Active      bool
+	LowStockAt  int64
+	Version     int64
+	Rev         int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// Locks products in the order of their keys, before anything of them is updated.
+func (q *Queries) LockProducts(ctx context.Context, arg LockProductsParams) ([]LockProductsRow, error) {
+	rows, err := q.db.Query(ctx, LockProducts, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockProductsRow
+	for rows.Next() {
+		var i LockProductsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.Name,
+			&i.Description,
+			&i.Prices,
+			&i.Active,
+			&i.LowStockAt,
+			&i.Version,
+			&i.Rev,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const UpdateProducts = `-- name: UpdateProducts :execrows
+UPDATE products p
+SET name = u.name, description = u.description, prices = u.prices, active = u.active, low_stock_at = NULLIF(u.low_stock_at, -1),
+    version = u.version, rev = p.rev + 1, updated_at = u.updated_at
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku, unnest($4::text[]) AS name,
+             unnest($5::text[]) AS description, unnest($6::jsonb[]) AS prices, unnest($7::boolean[]) AS active,
+             unnest($8::bigint[]) AS low_stock_at, unnest($9::bigint[]) AS version, unnest($10::bigint[]) AS rev,
+             unnest($11::timestamptz[]) AS updated_at) u
+WHERE p.account = u.account AND p.mode = u.mode AND p.sku = u.sku AND p.rev = u.rev - 1
+`
+
+type UpdateProductsParams struct {
+	Accounts     []int32
+	Modes        []string
+	Skus         []string
+	Names        []string
+	Descriptions []string
+	Prices       [][]byte
+	Actives      []bool
+	LowStockAts  []int64
+	Versions     []int64
+	Revs         []int64
+	UpdatedAts   []time.Time
+}
+
+// The caller has locked the rows. They have changed since if there are fewer rows than elements.
+func (q *Queries) UpdateProducts(ctx context.Context, arg UpdateProductsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, UpdateProducts,
+		arg.Accounts,
+		arg.Modes,
+		arg.Skus,
+		arg.Names,
+		arg.Descriptions,
+		arg.Prices,
+		arg.Actives,
+		arg.LowStockAts,
+		arg.Versions,
+		arg.Revs,
+		arg.UpdatedAts,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

@@ -170,52 +170,31 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 	return err
 }
 
-const InsertSampleStock = `-- name: InsertSampleStock :exec
-INSERT INTO stock (account, mode, sku, on_hand)
-SELECT $1::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), (a.value ->> 'stock')::bigint + (s.number - 1) * 7
-FROM jsonb_array_elements($2::jsonb -> 'articles') a
-CROSS JOIN jsonb_array_elements($2 -> 'series') WITH ORDINALITY s(value, number)
-ON CONFLICT (account, mode, sku) DO NOTHING
-`
+const InsertStock = `-- name: InsertStock :execrows
 
-type InsertSampleStockParams struct {
-	Account int32
-	Sample  []byte
-}
-
-// The stock of the sample's products.
-func (q *Queries) InsertSampleStock(ctx context.Context, arg InsertSampleStockParams) error {
-	_, err := q.db.Exec(ctx, InsertSampleStock, arg.Account, arg.Sample)
-	return err
-}
-
-const InsertStock = `-- name: InsertStock :exec
-
-INSERT INTO stock (account, mode, sku, on_hand)
-SELECT $1::integer, $2::text, unnest($3::text[]), unnest($4::bigint[])
+INSERT INTO stock (account, mode, sku)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[])
 ON CONFLICT (account, mode, sku) DO NOTHING
 `
 
 type InsertStockParams struct {
-	Account int32
-	Mode    string
-	Skus    []string
-	OnHand  []int64
+	Accounts []int32
+	Modes    []string
+	Skus     []string
 }
 
 // Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
-func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
-	_, err := q.db.Exec(ctx, InsertStock,
-		arg.Account,
-		arg.Mode,
-		arg.Skus,
-		arg.OnHand,
-	)
-	return err
+// Stock without pieces. Fewer rows than elements: somebody inserted one of them first.
+func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) (int64, error) {
+	result, err := q.db.Exec(ctx, InsertStock, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const LockFreeStock = `-- name: LockFreeStock :many
-SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.head_hash FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED
@@ -233,6 +212,9 @@ type LockFreeStockRow struct {
 	Sku      string
 	OnHand   int64
 	Reserved int64
+	LowAt    int64
+	Version  int64
+	HeadHash []byte
 }
 
 // LockStock without the rows that another transaction has locked.
@@ -251,6 +233,9 @@ func (q *Queries) LockFreeStock(ctx context.Context, arg LockFreeStockParams) ([
 			&i.Sku,
 			&i.OnHand,
 			&i.Reserved,
+			&i.LowAt,
+			&i.Version,
+			&i.HeadHash,
 		); err != nil {
 			return nil, err
 		}
@@ -317,7 +302,7 @@ func (q *Queries) LockReservations(ctx context.Context, arg LockReservationsPara
 }
 
 const LockStock = `-- name: LockStock :many
-SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.head_hash FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s
@@ -335,6 +320,9 @@ type LockStockRow struct {
 	Sku      string
 	OnHand   int64
 	Reserved int64
+	LowAt    int64
+	Version  int64
+	HeadHash []byte
 }
 
 func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockStockRow, error) {
@@ -352,6 +340,9 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 			&i.Sku,
 			&i.OnHand,
 			&i.Reserved,
+			&i.LowAt,
+			&i.Version,
+			&i.HeadHash,
 		); err != nil {
 			return nil, err
 		}
@@ -364,9 +355,12 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 }
 
 const MoveStock = `-- name: MoveStock :execrows
-UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
+UPDATE stock s
+SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
+    rev = s.rev + 1, updated_at = now()
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku,
-             unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved) m
+             unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved, unnest($6::bigint[]) AS low_at,
+             unnest($7::bigint[]) AS version, unnest($8::bytea[]) AS head_hash) m
 WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
   AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
 `
@@ -377,6 +371,9 @@ type MoveStockParams struct {
 	Skus           []string
 	OnHandDeltas   []int64
 	ReservedDeltas []int64
+	LowAts         []int64
+	Versions       []int64
+	HeadHashes     [][]byte
 }
 
 // Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
@@ -387,6 +384,9 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 		arg.Skus,
 		arg.OnHandDeltas,
 		arg.ReservedDeltas,
+		arg.LowAts,
+		arg.Versions,
+		arg.HeadHashes,
 	)
 	if err != nil {
 		return 0, err

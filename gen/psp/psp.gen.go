@@ -18,6 +18,21 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for CallbackType.
+const (
+	CallbackTypeOperationSettled CallbackType = "operation.settled"
+)
+
+// Valid indicates whether the value is a known member of the CallbackType enum.
+func (e CallbackType) Valid() bool {
+	switch e {
+	case CallbackTypeOperationSettled:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Kind.
 const (
 	KindAuthorize Kind = "authorize"
@@ -122,6 +137,19 @@ func (e Status) Valid() bool {
 		return false
 	}
 }
+
+// Callback defines model for Callback.
+type Callback struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// ID The provider's id of the event; each repetition has the same.
+	ID        string       `json:"id"`
+	Operation Operation    `json:"operation"`
+	Type      CallbackType `json:"type"`
+}
+
+// CallbackType defines model for Callback.Type.
+type CallbackType string
 
 // Key defines model for Key.
 type Key = string
@@ -229,8 +257,18 @@ type ListLedgerParams struct {
 	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// OperationSettledParams defines parameters for OperationSettled.
+type OperationSettledParams struct {
+	// ProviderSignature `t`: Unix seconds of this try. `v1`: the signature in hex; there may be several, of which one must fit.
+	// Names other than these are ignored.
+	ProviderSignature string `json:"Provider-Signature"`
+}
+
 // PutOperationJSONRequestBody defines body for PutOperation for application/json ContentType.
 type PutOperationJSONRequestBody = OperationRequest
+
+// OperationSettledJSONRequestBody defines body for OperationSettled for application/json ContentType.
+type OperationSettledJSONRequestBody = Callback
 
 // Doer sends requests. *http.Client is one.
 type Doer interface {

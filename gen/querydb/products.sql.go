@@ -45,7 +45,7 @@ func (q *Queries) GetInventory(ctx context.Context, arg GetInventoryParams) (Get
 }
 
 const GetProduct = `-- name: GetProduct :one
-SELECT sku, name, description, prices, active, version, rev, created_at, updated_at FROM products
+SELECT sku, name, description, prices, active, low_stock_at, version, rev, created_at, updated_at FROM products
 WHERE account = $1 AND mode = $2 AND sku = $3
 `
 
@@ -61,6 +61,7 @@ type GetProductRow struct {
 	Description string
 	Prices      []byte
 	Active      bool
+	LowStockAt  *int64
 	Version     int64
 	Rev         int64
 	CreatedAt   time.Time
@@ -76,6 +77,7 @@ func (q *Queries) GetProduct(ctx context.Context, arg GetProductParams) (GetProd
 		&i.Description,
 		&i.Prices,
 		&i.Active,
+		&i.LowStockAt,
 		&i.Version,
 		&i.Rev,
 		&i.CreatedAt,
@@ -85,7 +87,7 @@ func (q *Queries) GetProduct(ctx context.Context, arg GetProductParams) (GetProd
 }
 
 const ListProducts = `-- name: ListProducts :many
-SELECT sku, name, description, prices, active, version, rev, created_at, updated_at FROM products
+SELECT sku, name, description, prices, active, low_stock_at, version, rev, created_at, updated_at FROM products
 WHERE account = $1 AND mode = $2 AND sku > $3
   AND ($4::text = '' OR strpos(lower(sku), lower($4::text)) > 0 OR strpos(lower(name), lower($4::text)) > 0)
 ORDER BY sku LIMIT $5
@@ -105,6 +107,7 @@ type ListProductsRow struct {
 	Description string
 	Prices      []byte
 	Active      bool
+	LowStockAt  *int64
 	Version     int64
 	Rev         int64
 	CreatedAt   time.Time
@@ -133,6 +136,7 @@ func (q *Queries) ListProducts(ctx context.Context, arg ListProductsParams) ([]L
 			&i.Description,
 			&i.Prices,
 			&i.Active,
+			&i.LowStockAt,
 			&i.Version,
 			&i.Rev,
 			&i.CreatedAt,

@@ -224,6 +224,55 @@ func (q *Queries) CallsOfSubjects(ctx context.Context, arg CallsOfSubjectsParams
 	return items, nil
 }
 
+const CallsWithoutOrder = `-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT $1::integer
+`
+
+type CallsWithoutOrderRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+func (q *Queries) CallsWithoutOrder(ctx context.Context, pageSize int32) ([]CallsWithoutOrderRow, error) {
+	rows, err := q.db.Query(ctx, CallsWithoutOrder, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CallsWithoutOrderRow
+	for rows.Next() {
+		var i CallsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const CountCalls = `-- name: CountCalls :one
+SELECT count(*) FROM payment_calls
+`
+
+func (q *Queries) CountCalls(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountCalls)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const NextPaymentOwner = `-- name: NextPaymentOwner :one
 SELECT account, mode FROM payments WHERE (account, mode) > ($1::integer, $2::text)
 ORDER BY account, mode LIMIT 1
@@ -249,9 +298,19 @@ func (q *Queries) NextPaymentOwner(ctx context.Context, arg NextPaymentOwnerPara
 
 const PaymentsOf = `-- name: PaymentsOf :many
 
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending,
+       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending, r.without_call AS refunds_without_call
+FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
+           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending,
+           count(*) FILTER (WHERE (f.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+    FROM refunds f
+    LEFT JOIN payment_calls c ON c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'
+    WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
+) r
 `
 
 type PaymentsOfParams struct {
@@ -261,21 +320,25 @@ type PaymentsOfParams struct {
 }
 
 type PaymentsOfRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
+	Account            int32
+	Mode               string
+	ID                 uuid.UUID
+	OrderID            uuid.UUID
+	Attempt            int32
+	Amount             int64
+	Currency           string
+	Status             string
+	Refunded           int64
+	RefundPending      int64
+	RefundsSucceeded   int64
+	RefundsPending     int64
+	RefundsWithoutCall int64
 }
 
 // Payments and their calls to the provider.
 // Account and mode are compared in a form that no index serves: without statistics the primary key would look as good as the unique key
-// that order_id leads, and every look-up would read all payments of the account.
+// that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds, and how many of these are
+// pending without a due call, or have one and are not.
 func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]PaymentsOfRow, error) {
 	rows, err := q.db.Query(ctx, PaymentsOf, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
@@ -296,6 +359,9 @@ func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]Payme
 			&i.Status,
 			&i.Refunded,
 			&i.RefundPending,
+			&i.RefundsSucceeded,
+			&i.RefundsPending,
+			&i.RefundsWithoutCall,
 		); err != nil {
 			return nil, err
 		}
@@ -334,63 +400,6 @@ func (q *Queries) PaymentsWithoutOrder(ctx context.Context, pageSize int32) ([]P
 			&i.Mode,
 			&i.OrderID,
 			&i.Total,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const RefundsOf = `-- name: RefundsOf :many
-SELECT r.account, r.mode, r.payment_id, r.order_id,
-       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0)::bigint AS succeeded,
-       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'pending'), 0)::bigint AS pending,
-       count(*) FILTER (WHERE (r.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
-FROM refunds r
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS payment_id) w
-  ON r.payment_id = w.payment_id AND (r.account, r.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-LEFT JOIN payment_calls c ON c.account = r.account AND c.mode = r.mode AND c.subject = r.id AND c.operation = 'refund'
-GROUP BY r.account, r.mode, r.payment_id, r.order_id
-`
-
-type RefundsOfParams struct {
-	Accounts   []int32
-	Modes      []string
-	PaymentIds []uuid.UUID
-}
-
-type RefundsOfRow struct {
-	Account     int32
-	Mode        string
-	PaymentID   uuid.UUID
-	OrderID     uuid.UUID
-	Succeeded   int64
-	Pending     int64
-	WithoutCall int64
-}
-
-// The sums of each payment's refunds, and how many of them are pending without a due call or have a due call without being pending.
-func (q *Queries) RefundsOf(ctx context.Context, arg RefundsOfParams) ([]RefundsOfRow, error) {
-	rows, err := q.db.Query(ctx, RefundsOf, arg.Accounts, arg.Modes, arg.PaymentIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []RefundsOfRow
-	for rows.Next() {
-		var i RefundsOfRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.PaymentID,
-			&i.OrderID,
-			&i.Succeeded,
-			&i.Pending,
-			&i.WithoutCall,
 		); err != nil {
 			return nil, err
 		}

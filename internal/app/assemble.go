@@ -191,9 +191,11 @@ func (c *Components) providerOpen() bool {
 
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {
 	if err := panics.Catch(func() error {
-		entries := make([]query.Entry, len(states))
-		for i, s := range states {
-			entries[i] = c.Queries.NewEntry(s.Owner, s.ID, s.Rev, s.KnownAt, s.LSN, s.Body)
+		entries := make([]query.Entry, 0, len(states))
+		for _, s := range states {
+			if e, ok := c.Queries.NewEntry(s.Owner, s.Key, s.Rev, s.KnownAt, s.LSN, s.Body); ok {
+				entries = append(entries, e)
+			}
 		}
 		c.Queries.WriteThrough(ctx, entries...)
 		return nil

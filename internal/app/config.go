@@ -31,15 +31,18 @@ type Config struct {
 	RedisPrefix    string        `env:"ORDERGATE_REDIS_PREFIX" envDefault:"og:"`          // of every key and channel
 	PSPURL         string        `env:"ORDERGATE_PSP_URL" mask:"true"`                    // the payment provider
 	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; never changes
+	ProviderSecret string        `env:"ORDERGATE_PROVIDER_SECRET" mask:"true"`            // signs the provider's callbacks
 	Origins        []string      `env:"ORDERGATE_ORIGINS"`                                // allowed by CORS, comma separated
 	PaymentTimeout time.Duration `env:"ORDERGATE_PAYMENT_TIMEOUT" envDefault:"30s"`       // of an authorization
 	ReservationTTL time.Duration `env:"ORDERGATE_RESERVATION_TTL" envDefault:"15m"`       // how long stock is held for an unconfirmed order
 	PSPAddr        string        `env:"ORDERGATE_PSP_ADDR" envDefault:"127.0.0.1:8090"`   // of `ordergate psp`
 	PSPDir         string        `env:"ORDERGATE_PSP_DIR" envDefault:".ordergate/psp"`    // where it keeps its ledger
+	PSPCallbackURL string        `env:"ORDERGATE_PSP_CALLBACK_URL" mask:"true"`           // where it posts outcomes; empty: nowhere
 	DataDir        string        `env:"ORDERGATE_DATA_DIR"`                               // of `ordergate run`; empty: see docs/running.md
 	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
 	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
+	Failpoints     string        `env:"ORDERGATE_FAILPOINTS"`                             // where it fails on purpose, if it is built to
 }
 
 // ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.
@@ -87,7 +90,9 @@ func Check(c Config, subcommand string) error {
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
 		}
 	}
-	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || group == "keys" || group == "parked" {
+	group, _, _ := strings.Cut(subcommand, " ")
+	running := c.PrimaryURL == "" && (is("verify") || group == "parked") // it looks at the stack of `run`
+	if !running && (is("serve", "worker", "migrate", "verify") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {
@@ -98,14 +103,20 @@ func Check(c Config, subcommand string) error {
 			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
 		}
 	}
-	if is("verify") && c.PrimaryURL != "" { // else it looks at the stack of `run`
-		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
-	}
 	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
 	if is("serve", "worker", "keys create", "keys rotate") && len(c.Secret) < minSecret {
 		fault("ORDERGATE_SECRET needs %d characters at least, the same in all processes: openssl rand -hex 32", minSecret)
+	}
+	if is("serve", "worker", "psp") && c.ProviderSecret != "" && len(c.ProviderSecret) < minSecret {
+		fault("ORDERGATE_PROVIDER_SECRET needs %d characters at least, the same as the provider's: openssl rand -hex 32", minSecret)
+	}
+	if is("psp") && c.PSPCallbackURL != "" {
+		need("ORDERGATE_PSP_CALLBACK_URL", c.PSPCallbackURL, "http", "https")
+		if c.ProviderSecret == "" {
+			fault("ORDERGATE_PROVIDER_SECRET is not set: ORDERGATE_PSP_CALLBACK_URL needs it, to sign callbacks")
+		}
 	}
 	if is("run", "serve", "worker") {
 		for _, o := range c.Origins { // of another form, it would never equal what a browser sends

@@ -70,19 +70,21 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		id = g.reserved(firstSKU)
 	}
 	ready()
+	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
 	ops := operations(t)
 	byName := func(id string) operation {
 		return ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == id })]
 	}
 	cancel, pay := byName("cancelOrder"), byName("payOrder")
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Authorization", "Bearer "+key)
-		if op.Method == http.MethodPost {
-			r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("If-Match", "*")
+		r.Header.Set("Content-Type", op.mediaType)
+		if op.keyed() {
 			r.Header.Set("Idempotency-Key", fmt.Sprintf("code-%08d", keyNumber.Add(1)))
 		}
 		for i := 0; i < len(headers); i += 2 {
@@ -179,7 +181,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 
 	// Commands that meet a locked table, and a capture under way.
 	for _, op := range ops {
-		if op.Method != http.MethodPost {
+		if !op.keyed() {
 			continue
 		}
 		ready()
@@ -203,15 +205,40 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 	}
 
-	// A COMMIT without an answer, after which another session has the key.
+	// A change without a key that meets a locked table.
+	held, err := g.db.Pool.Begin(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = held.Exec(t.Context(), "LOCK TABLE products, order_events IN EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
+	each("SYS_003", g.url, aliceKey, keyless)
+	if err := held(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A COMMIT without an answer, after which another session has the key, or of a change that has none.
 	var proxy *pgtest.TCPProxy
 	proxy, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
 	behind := g.serve(g.assemble())
 	for _, op := range ops {
-		if op.Method == http.MethodPost {
+		switch {
+		case op.keyed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
 				ready()
 				return g.cutAtCommit(proxy, func() string { return send(behind, aliceKey, op) }) == "SYS_006"
+			})
+		case keyless(op):
+			until(t, op.OperationID+" has an unknown outcome", func() bool {
+				cut := proxy.CutAfter("commit\x00")
+				if send(behind, aliceKey, op) != "SYS_006" {
+					return false
+				}
+				<-cut
+				return true
 			})
 		}
 	}
@@ -251,9 +278,12 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 }
 
-// lockKeys lets every command wait where it stores its key until unlock is called, or until the test ends: an open transaction would keep
-// the pool from closing.
-func (g *gateway) lockKeys() (unlock func() error) {
+// lockKeys lets every command with a key wait where it stores it until unlock is called.
+func (g *gateway) lockKeys() (unlock func() error) { return g.lock("idempotency_keys") }
+
+// lock lets everything wait that writes to tables until unlock is called, or until the test ends: an open transaction would keep the pool
+// from closing.
+func (g *gateway) lock(tables string) (unlock func() error) {
 	g.t.Helper()
 	ctx := context.WithoutCancel(g.t.Context())
 	tx, err := g.db.Pool.Begin(ctx)
@@ -261,7 +291,7 @@ func (g *gateway) lockKeys() (unlock func() error) {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
-	if _, err = tx.Exec(ctx, "LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"); err != nil {
+	if _, err = tx.Exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
 		g.t.Fatal(err)
 	}
 	return func() error { return tx.Rollback(ctx) }
@@ -310,7 +340,7 @@ func (g *gateway) sampleCatalogue() {
 		g.t.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err = loadCatalogue(g.t.Context(), conn.Conn(), 1); err != nil {
+	if _, err = loadCatalogue(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err = conn.Exec(g.t.Context(), `UPDATE products SET active = sku <> 'BAG-0009', prices = CASE sku WHEN 'BAG-0008' THEN '{"CNY": 900000000, "EUR": 900000000}' ELSE prices END`); err != nil {
@@ -327,6 +357,12 @@ type operation struct {
 	RequestBody *examples           `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses   map[string]examples `json:"responses"`
 	path, body  string
+	mediaType   string // of the body
+}
+
+// keyed tells whether the operation takes an Idempotency-Key.
+func (op operation) keyed() bool {
+	return slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" })
 }
 
 type examples struct {
@@ -364,7 +400,9 @@ func operations(t *testing.T) []operation {
 				}
 			}
 			if op.RequestBody != nil {
-				op.body = string(op.RequestBody.Content["application/json"].Example)
+				for mediaType, content := range op.RequestBody.Content { // it has one
+					op.mediaType, op.body = mediaType, string(content.Example)
+				}
 			}
 			all[op.OperationID] = op
 		}
@@ -382,11 +420,11 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id, paymentID string
+	var id, shipment, paymentID string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
-			headers = append(headers, "Idempotency-Key", fmt.Sprintf("example-%d", keyNumber.Add(1)))
+			headers = append(headers, "Idempotency-Key", fmt.Sprintf("example-%d", keyNumber.Add(1)), "Content-Type", op.mediaType)
 		}
 		for _, p := range op.Parameters {
 			switch value := fmt.Sprint(p.Example); {
@@ -394,6 +432,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 				path = strings.Replace(path, "{order_id}", id, 1)
 			case p.Name == "payment_id":
 				path = strings.Replace(path, "{payment_id}", paymentID, 1)
+			case p.Name == "shipment_id":
+				path = strings.Replace(path, "{shipment_id}", shipment, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
 			case p.In == "path":
 				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
@@ -438,6 +478,11 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		check(ops["placeOrder"], decided)
 		return true
 	})
+	check(ops["createProduct"], send(ops["createProduct"]))
+	change := ops["updateProduct"]
+	change.path = "/v1/products/STOOL-0001" // its example goes on from that of the creation
+	check(ops["updateProduct"], send(change))
+	check(ops["adjustInventory"], send(ops["adjustInventory"]))
 	for _, op := range ops {
 		if op.Method != http.MethodGet {
 			continue
@@ -474,6 +519,16 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	}
 	id = send(ops["placeOrder"]).body.ID
 	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
+	until(t, "an order is confirmed", func() bool {
+		decided := send(ops["placeOrder"])
+		id = decided.body.ID
+		return decided.body.Status == "confirmed"
+	})
+	check(ops["updateOrder"], send(ops["updateOrder"]))
+	shipped := send(ops["shipOrder"])
+	shipment = shipped.body.ID
+	check(ops["shipOrder"], shipped)
+	check(ops["deliverShipment"], send(ops["deliverShipment"]))
 	until(t, "an order is cancelled", func() bool {
 		id = send(ops["placeOrder"]).body.ID
 		a := send(ops["cancelOrder"])
@@ -485,7 +540,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|pay|ref|evt|key)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|pay|ref|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

@@ -15,13 +15,15 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.uber.org/zap"
 
-	"github.com/ordergate/ordergate/gen/cataloguedb"
-	"github.com/ordergate/ordergate/gen/inventorydb"
+	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
@@ -50,7 +52,7 @@ type gateway struct {
 func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, db: pgtest.New(t)}
-	simulator, err := psp.New(t.TempDir(), zap.NewNop())
+	simulator, err := psp.New(psp.Config{Dir: t.TempDir(), Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,12 +154,14 @@ func (g *gateway) serve(c *Components) string {
 // stock makes a product of alice's with a price of 10.00 EUR.
 func (g *gateway) stock(sku string, onHand int64) {
 	g.t.Helper()
-	if err := cataloguedb.New(g.db.Pool).InsertProducts(g.t.Context(), cataloguedb.InsertProductsParams{
-		Account: 1, Mode: "test", Skus: []string{sku}, Names: []string{sku}, Descriptions: []string{""}, Prices: [][]byte{[]byte(`{"EUR": 1000}`)},
+	it := order.Item{Owner: order.Owner{Account: 1, Mode: "test"}, SKU: sku}
+	ids := order.NewIDs(secretFor(g.cfg.Secret, "ids"))
+	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now(), Cause: order.Cause{Actor: "operator"}}
+	p := catalogue.New(rec.Now)
+	p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 1000}
+	if err := pg.InTx(g.t.Context(), g.db.Pool, func(tx pgx.Tx) error {
+		return errors.Join(catalogue.Products{it: p}.Write(g.t.Context(), tx), inventory.Open(g.t.Context(), tx, rec, inventory.Opening{Item: it, OnHand: onHand, LowAt: -1}))
 	}); err != nil {
-		g.t.Fatal(err)
-	}
-	if err := inventorydb.New(g.db.Pool).InsertStock(g.t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{sku}, OnHand: []int64{onHand}}); err != nil {
 		g.t.Fatal(err)
 	}
 }
@@ -212,7 +216,10 @@ func (g *gateway) do(method, path string, body any, headers ...string) answer {
 		g.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+aliceKey)
-	if method == http.MethodPost {
+	switch method {
+	case http.MethodPatch:
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	case http.MethodPost:
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Idempotency-Key", fmt.Sprintf("key-%08d", keyNumber.Add(1)))
 	}
@@ -299,9 +306,9 @@ func (g *gateway) consistent() {
 		"stock that is held without a reservation": `SELECT count(*) FROM stock s WHERE s.reserved <> COALESCE((SELECT sum(l.quantity) FROM stock_reservation_lines l
 			JOIN stock_reservations r USING (account, mode, order_id, attempt) WHERE r.status = 'held' AND (l.account, l.mode, l.sku) = (s.account, s.mode, s.sku)), 0)`,
 		"reservations that disagree with their order": `SELECT count(*) FROM stock_reservations r JOIN orders o ON (o.account, o.mode, o.id) = (r.account, r.mode, r.order_id)
-			WHERE (o.status = 'confirmed') <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
 		"payments that disagree with their order": `SELECT count(*) FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)
-			WHERE (o.status = 'confirmed') <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
 		"steps that are in flight":       `SELECT count(*) FROM saga_steps WHERE status = 'running'`,
 		"calls that are still due":       `SELECT count(*) FROM payment_calls WHERE next_at IS NOT NULL OR in_doubt`,
 		"messages that are parked":       `SELECT count(*) FROM parked_messages`,
@@ -335,7 +342,7 @@ func (g *gateway) consistent() {
 		if err = rows.Scan(&id, &amount, &status); err != nil {
 			g.t.Fatal(err)
 		}
-		if status != "confirmed" {
+		if status != "confirmed" && status != "completed" {
 			amount = 0
 		}
 		if text := order.ID(id).Format(order.PrefixPayment); charged[text] != amount {

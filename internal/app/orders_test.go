@@ -210,6 +210,17 @@ func TestOtherAccountsSeeNothing(t *testing.T) {
 	if a := g.do("POST", path+"/cancel", "{}", bob...); a.status != 404 || a.body.Code != "ORD_001" {
 		t.Errorf("bob cancels: %d %s", a.status, a.raw)
 	}
+	if a := g.do("POST", path+"/shipments", "{}", bob...); a.status != 404 || a.body.Code != "ORD_001" {
+		t.Errorf("bob ships: %d %s", a.status, a.raw)
+	}
+	if a := g.do("PATCH", path, `{"metadata":{"a":"b"}}`, append(bob, "If-Match", "*")...); a.status != 404 || a.body.Code != "ORD_001" {
+		t.Errorf("bob patches: %d %s", a.status, a.raw)
+	}
+	paid := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Prefer", "wait=10")
+	shipped := g.do("POST", "/v1/orders/"+paid.body.ID+"/shipments", nil)
+	if a := g.do("POST", "/v1/shipments/"+shipped.body.ID+"/deliver", "{}", bob...); shipped.status != 201 || a.status != 404 || a.body.Code != "SHP_001" {
+		t.Errorf("bob delivers: %d %s", a.status, a.raw)
+	}
 	if a := g.do("GET", "/v1/orders", nil, bob...); len(a.body.Data) != 0 {
 		t.Errorf("bob lists %s", a.raw)
 	}
@@ -575,5 +586,30 @@ func TestKeptSecret(t *testing.T) {
 		if made, err := keptSecret(dir); err == nil {
 			t.Errorf("%s: there is data, and a new secret %s", name, made)
 		}
+	}
+}
+
+// The provider's secret of a data folder is the same at each start, is not the other secret, and may be made anew beside data.
+func TestKeptProviderSecret(t *testing.T) {
+	dir := t.TempDir()
+	other, err := keptSecret(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = os.Mkdir(filepath.Join(dir, "primary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, err := keptProviderSecret(dir) // also of a folder that is older than callbacks
+	if err != nil || len(first) != minSecret || first == other {
+		t.Fatal(first, err)
+	}
+	if again, err := keptProviderSecret(dir); again != first || err != nil {
+		t.Error(again, err)
+	}
+	if err = os.WriteFile(filepath.Join(dir, "provider-secret"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if made, err := keptProviderSecret(dir); err != nil || len(made) != minSecret || made == first {
+		t.Error(made, err)
 	}
 }

@@ -66,6 +66,9 @@ func run(ctx context.Context, proc process) (err error) {
 	if cfg.Secret, err = keptSecret(cfg.DataDir); err != nil {
 		return err
 	}
+	if cfg.ProviderSecret, err = keptProviderSecret(cfg.DataDir); err != nil {
+		return err
+	}
 	stopping := func() { fmt.Fprintln(out, "Stopping; your data stays in", cfg.DataDir) }
 	self, err := os.Executable()
 	if err != nil {
@@ -75,7 +78,8 @@ func run(ctx context.Context, proc process) (err error) {
 		Name: simulatorName, URL: cfg.PSPURL,
 		Command: func() *exec.Cmd {
 			cmd := exec.Command(self, "psp") //nolint:noctx // the stack ends it, in its order
-			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"))
+			cmd.Env = append(os.Environ(), "ORDERGATE_PSP_ADDR="+cfg.PSPAddr, "ORDERGATE_PSP_DIR="+filepath.Join(cfg.DataDir, "psp"),
+				"ORDERGATE_PSP_CALLBACK_URL="+localURL(cfg.Addr)+"/v1/provider-callbacks/psp", "ORDERGATE_PROVIDER_SECRET="+cfg.ProviderSecret)
 			return cmd
 		},
 		Ready: func(ctx context.Context) error { return get(ctx, cfg.PSPURL+"/v1/ledger", io.Discard) },
@@ -102,7 +106,7 @@ func run(ctx context.Context, proc process) (err error) {
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
 	}
-	account, products, err := sampleAccount(ctx, cfg.PrimaryURL, demoAccount)
+	account, products, err := sampleAccount(ctx, *cfg, demoAccount)
 	if err != nil {
 		return err
 	}
@@ -121,12 +125,25 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error {
 			return c.serve(ctx, demo, func() {
 				api := localURL(cfg.Addr)
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, api, cfg.DataDir,
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, sampleCodes(), api, cfg.DataDir,
 					api, DemoKey, firstSKU)
 			})
 		})
 		return g.Wait()
 	})
+}
+
+// orRunning is c, or without a primary in it: c with the primary and the provider of the stack that `ordergate run` runs in this folder.
+func (c Config) orRunning() (Config, error) {
+	if c.PrimaryURL != "" {
+		return c, nil
+	}
+	primary, programs, err := devstack.Running(cmp.Or(c.DataDir, devstack.DataDir(".")))
+	if err != nil {
+		return c, fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
+	}
+	c.PrimaryURL, c.PSPURL = primary, cmp.Or(c.PSPURL, programs[simulatorName])
+	return c, nil
 }
 
 // takeAddresses refuses, before anything is started, addresses that are taken; the simulator goes to another port. It sets the addresses
@@ -167,20 +184,41 @@ var banner string
 // out would be refused.
 func keptSecret(dir string) (string, error) {
 	path := filepath.Join(dir, "secret")
-	b, err := os.ReadFile(path)
-	text := strings.TrimSpace(string(b))
-	_, wellFormed := hex.DecodeString(text)
-	switch _, data := os.Stat(filepath.Join(dir, "primary")); {
-	case err == nil && wellFormed == nil && len(text) >= minSecret:
-		return text, nil
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return "", err
-	case data == nil:
+	if text, err := readSecret(path); err != nil || text != "" {
+		return text, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "primary")); err == nil {
 		return "", fmt.Errorf("%s is gone or torn, and with it the ids of all orders: restore it, or remove the folder to begin anew", path)
 	}
+	return makeSecret(path)
+}
+
+// keptProviderSecret reads the secret that signs the simulator's callbacks, or makes one. Nothing that is kept depends on it.
+func keptProviderSecret(dir string) (string, error) {
+	path := filepath.Join(dir, "provider-secret")
+	if text, err := readSecret(path); err != nil || text != "" {
+		return text, err
+	}
+	return makeSecret(path)
+}
+
+// readSecret returns the secret in a file; "" if the file is gone or torn.
+func readSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	text := strings.TrimSpace(string(b))
+	if _, err := hex.DecodeString(text); err == nil && len(text) >= minSecret {
+		return text, nil
+	}
+	return "", nil
+}
+
+func makeSecret(path string) (string, error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
-	text = hex.EncodeToString(secret[:])
+	text := hex.EncodeToString(secret[:])
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }
 

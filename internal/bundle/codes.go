@@ -29,8 +29,11 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 	case waited, slices.Contains([]int{404, 409, 422}, status) && !slices.Equal(codes, []string{"REQ_005"}):
 		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
 		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
+	case status == 412, status == 428:
+		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
 	case status == 415:
 		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")
+		set(headers, "Accept-Patch", registry+"#/headers/AcceptPatch")
 	}
 	if waited {
 		set(headers, "Preference-Applied", "headers.yaml#/PreferenceApplied")
@@ -60,13 +63,14 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	}
 	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
+	when(closed && method != "get", "SYS_003", "SYS_006")
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node
 		}
 		when(text(p, "in") == "header" && text(p, "name") == "Idempotency-Key",
-			"IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "SYS_003", "SYS_006")
+			"IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004")
 	}
 	return codes
 }

@@ -33,7 +33,8 @@ type operation struct {
 	Security    []map[string][]string `json:"security"`
 	Parameters  []parameter           `json:"parameters"`
 	RequestBody *struct {
-		Required bool `json:"required"`
+		Required bool           `json:"required"`
+		Content  map[string]any `json:"content"`
 	} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses map[string]documentedResponse `json:"responses"`
 	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may return
@@ -44,6 +45,7 @@ type operation struct {
 	path       string   // as echo writes it
 	scopes     []string // nil: public
 	body       *jsonschema.Schema
+	mediaType  string   // of the body
 	produces   []string // lower case
 	idempotent bool
 	handle     handler
@@ -115,7 +117,12 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
 			}
 			if o.RequestBody != nil {
-				if o.body, err = schema(at + "/requestBody/content/application~1json/schema"); err != nil {
+				mediaTypes := slices.Collect(maps.Keys(o.RequestBody.Content))
+				if len(mediaTypes) != 1 {
+					return nil, nil, fmt.Errorf("%s: body: %d media types instead of one", o.ID, len(mediaTypes))
+				}
+				o.mediaType = mediaTypes[0]
+				if o.body, err = schema(at + "/requestBody/content/" + strings.ReplaceAll(o.mediaType, "/", "~1") + "/schema"); err != nil {
 					return nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
 				}
 			}
@@ -155,7 +162,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}
-	if o.body != nil && r.http.ContentLength != 0 && !isJSON(h) && (r.http.ContentLength > 0 || !r.emptyBody()) {
+	if o.body != nil && r.http.ContentLength != 0 && !o.takes(h) && (r.http.ContentLength > 0 || !r.emptyBody()) {
 		return apierr.E(errcode.REQ009)
 	}
 	if o.idempotent {
@@ -169,11 +176,11 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	return r.readBody()
 }
 
-// isJSON recognizes a body that is JSON in UTF-8 and need not be unpacked.
-func isJSON(h http.Header) bool {
+// takes recognizes a body of the operation's media type, in UTF-8, that need not be unpacked.
+func (o *operation) takes(h http.Header) bool {
 	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
-	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
+	return err == nil && mediaType == o.mediaType && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
 // canProduce tells whether the operation produces one of the media ranges that are not ruled out by q=0.

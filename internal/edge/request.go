@@ -20,6 +20,7 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -39,6 +40,7 @@ type request struct {
 	key            *Key // anonymous where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
+	shipmentID     order.ID
 	sku            string
 	page           query.Page
 	token          token.Token // the response is at least as new
@@ -109,6 +111,8 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	switch name {
 	case "order_id":
 		r.orderID, _ = order.Parse(order.PrefixOrder, value) // no order has the zero id
+	case "shipment_id":
+		r.shipmentID, _ = order.Parse(order.PrefixShipment, value)
 	case "sku":
 		r.sku = value
 	case "limit":
@@ -160,7 +164,7 @@ func (r *request) Parameter(name string) (value string, given bool) {
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
-// be empty or null. REQ_001, REQ_002, REQ_004, REQ_008.
+// be empty or null. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
 		if err = r.readBody(); err != nil {
@@ -179,6 +183,10 @@ func (r *request) Decode(to any) (given bool, err error) {
 	}
 	if err = validate(r.op.body, v); err != nil {
 		return false, err
+	}
+	if patch, ok := to.(*api.MergePatch); ok {
+		*patch, err = json.Marshal(v)
+		return true, err
 	}
 	if err = strict.Unmarshal(r.raw, to); err == nil {
 		return true, nil

@@ -21,8 +21,10 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/query"
 )
@@ -92,7 +94,7 @@ func TestPathsMatchAsAWhole(t *testing.T) {
 func TestAllowNamesHEAD(t *testing.T) {
 	s := deadServer(t)
 	for _, c := range []struct{ method, path, allow string }{
-		{"DELETE", "/v1/products/LAMP-0001", "GET, HEAD, OPTIONS"}, {"PUT", "/v1/orders", "GET, HEAD, OPTIONS, POST"},
+		{"DELETE", "/v1/products/LAMP-0001", "GET, HEAD, OPTIONS, PATCH"}, {"PUT", "/v1/orders", "GET, HEAD, OPTIONS, POST"},
 		{"OPTIONS", "/v1/errors", "GET, HEAD, OPTIONS"}, {"HEAD", "/v1/orders/ord_1/cancel", "OPTIONS, POST"},
 	} {
 		w := call(s, c.method, c.path, "")
@@ -171,6 +173,48 @@ func TestOptionalBodies(t *testing.T) {
 		if res.StatusCode != c.status || res.Header.Get("X-Given") != c.given {
 			t.Errorf("%s: %d, given: %q", c.name, res.StatusCode, res.Header.Get("X-Given"))
 		}
+	}
+}
+
+// A PATCH takes a merge patch and nothing else, and its handler sees which members are null and which are left out.
+func TestAPatchIsAMergePatch(t *testing.T) {
+	const contract = `{"paths":{"/things/{name}":{"patch":{"operationId":"patch","requestBody":{"required":true,"content":{"application/merge-patch+json":
+		{"schema":{"type":"object","unevaluatedProperties":false,"properties":{"n":{"type":["integer","null"]},"o":{"type":"integer"}}}}}},"responses":{}}}}}`
+	s := smallServer(t, contract, map[string]handler{"patch": func(_ context.Context, r *request) (response, error) {
+		var patch api.MergePatch
+		_, err := r.Decode(&patch)
+		return response{status: 200, contentType: "application/json", body: view.Body{Bytes: patch}}, err
+	}})
+	const mergePatch = "application/merge-patch+json"
+	for _, c := range []struct{ body, contentType, want string }{
+		{`{}`, mergePatch, `200 {}`},
+		{`{"n":null}`, mergePatch + "; charset=utf-8", `200 {"n":null}`},
+		{`{"n":2.0, "o":3e0}`, "Application/Merge-Patch+JSON", `200 {"n":2,"o":3}`},
+		{`{"o":null}`, mergePatch, `400 REQ_002`},
+		{`{"p":1}`, mergePatch, `400 REQ_004`},
+		{`[]`, mergePatch, `400 REQ_002`},
+		{`null`, mergePatch, `400 REQ_002`},
+		{`{"n":1,"n":2}`, mergePatch, `400 REQ_001`},
+		{``, mergePatch, `400 REQ_001`},
+		{`{}`, "application/json", `415 REQ_009`},
+		{`{}`, "", `415 REQ_009`},
+		{`{}`, mergePatch + "; charset=utf-16", `415 REQ_009`},
+	} {
+		w := call(s, "PATCH", "/things/a", c.body, "Content-Type", c.contentType)
+		got := codeOf(w)
+		if w.Code == http.StatusOK {
+			got = "200 " + w.Body.String()
+		}
+		if got != c.want || (w.Header().Get("Accept-Patch") == mergePatch) != (w.Code == http.StatusUnsupportedMediaType) {
+			t.Errorf("%s as %q: %s, Accept-Patch %q", c.body, c.contentType, got, w.Header().Get("Accept-Patch"))
+		}
+	}
+	if got := codeOf(call(s, "PATCH", "/things/a", "{}", "Content-Type", mergePatch, "Content-Encoding", "gzip")); got != "415 REQ_009" {
+		t.Error(got)
+	}
+	two := `{"paths":{"/":{"post":{"operationId":"two","requestBody":{"content":{"application/json":{"schema":{}},"text/plain":{"schema":{}}}},"responses":{}}}}}`
+	if _, _, err := compile([]byte(two)); err == nil || !strings.Contains(err.Error(), "2 media types") {
+		t.Errorf("a body of two media types is compiled: %v", err)
 	}
 }
 

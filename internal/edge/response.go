@@ -11,7 +11,6 @@ import (
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
-	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -72,7 +71,7 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
 type awaiter = func(ctx context.Context, e command.Envelope, accepted command.Result, within time.Duration) command.Result
 
-// commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits. A refusal
+// commandResponse is the response of a command; with Prefer: wait that of its final result, for which await waits, if there is one. A refusal
 // carries the token of the state that it was decided on: a read with it sees why.
 func (s *Server) commandResponse(ctx context.Context, r *request, result command.Result, err error, await awaiter) (response, error) {
 	if err != nil {
@@ -83,17 +82,14 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
 	switch {
-	case result.Code != "": // a stored refusal
+	case await == nil, result.Code != "": // a stored refusal
 		applied = ""
 	case within > 0 && result.Status == http.StatusAccepted:
 		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
-	t, replayed := token.Token{LSN: result.LSN}, ""
+	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(), Rev: result.Rev}, "" // of a replay only the position is known
 	if !result.OrderID.IsZero() {
 		r.orderID = result.OrderID
-		if result.Rev > 0 { // of a replay only the position is known
-			t.Key, t.Rev = r.orderID.Format(order.PrefixOrder), result.Rev
-		}
 	}
 	if result.Replayed {
 		replayed = "true"

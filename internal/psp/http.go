@@ -24,6 +24,7 @@ import (
 
 const (
 	slowness  = 2500 * time.Millisecond // delay of pm_slow
+	lateness  = 30 * time.Second        // delay of pm_late
 	silence   = 60 * time.Second        // time until a request without a response is disconnected
 	nextWait  = time.Second             // time that pm_duplicate waits for the request that gets the wrong response
 	bodyLimit = 64 << 10                // bytes
@@ -49,8 +50,8 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 	if err := validate(request.Key, request.Body); err != nil {
 		return nil, err
 	}
-	token := *cmp.Or(request.Body.MethodToken, new(""))
-	outcome, first, err := s.perform(ctx, request.Key, request.Body, token)
+	token := s.faults.token(request.Key, *cmp.Or(request.Body.MethodToken, new("")))
+	outcome, first, err := s.perform(request.Key, request.Body, token)
 	if err != nil {
 		return nil, err
 	}
@@ -74,9 +75,7 @@ func (s *Simulator) PutOperation(ctx context.Context, request contract.PutOperat
 
 // perform returns the outcome of the key, and whether this request decided it. No outcome and no error means that the request gets no
 // response.
-func (s *Simulator) perform(
-	ctx context.Context, key string, request *contract.OperationRequest, token string,
-) (_ *record, first bool, _ error) {
+func (s *Simulator) perform(key string, request *contract.OperationRequest, token string) (_ *record, first bool, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := entry(s.operations, key)
@@ -99,11 +98,15 @@ func (s *Simulator) perform(
 		}
 	case "pm_timeout":
 		return nil, false, nil
-	case "pm_slow":
+	case "pm_slow", "pm_late":
+		delay := slowness
+		if token == "pm_late" {
+			delay = lateness
+		}
 		s.mu.Unlock()
-		s.wait(context.WithoutCancel(ctx), slowness)
+		s.wait(s.ending, delay) // also if the client leaves
 		s.mu.Lock()
-		if op.outcome != nil {
+		if op.outcome != nil || s.ends() {
 			return op.outcome, false, nil
 		}
 	}
@@ -111,9 +114,19 @@ func (s *Simulator) perform(
 	return op.outcome, true, nil
 }
 
+// ends tells whether the simulator was asked to end.
+func (s *Simulator) ends() bool {
+	select {
+	case <-s.ending:
+		return true
+	default:
+		return false
+	}
+}
+
 // silent holds the request, then drops its connection. It does not return.
 func (s *Simulator) silent(ctx context.Context) error {
-	s.wait(ctx, silence)
+	s.wait(ctx.Done(), silence)
 	panic(http.ErrAbortHandler)
 }
 

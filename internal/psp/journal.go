@@ -57,7 +57,8 @@ func (s *Simulator) load() error {
 }
 
 // sync returns nil once all entries up to a sequence are on disk. Of the requests that wait, one writes all entries that there are and
-// calls fsync once. After an error they may be on disk or not, and nothing more is written: the file may end in half a line.
+// calls fsync once; then it adds their callbacks. After an error they may be on disk or not, and nothing more is written: the file may
+// end in half a line.
 func (s *Simulator) sync(sequence int64) error {
 	j := s.journal
 	j.mu.Lock()
@@ -85,5 +86,8 @@ func (s *Simulator) sync(sequence int64) error {
 		return j.err
 	}
 	j.written += int64(len(entries))
+	for _, r := range entries {
+		s.callbacks.add(r)
+	}
 	return nil
 }

@@ -44,7 +44,7 @@ func entry[T any](m map[string]*T, key string) *T {
 // decide gives a key the outcome of its request. The key has no outcome yet; s.mu is held.
 func (s *Simulator) decide(key string, op *operation, token string) {
 	switch token {
-	case "", "pm_ok", "pm_slow", "pm_duplicate", "pm_flaky", "pm_timeout_charged":
+	case "", "pm_ok", "pm_slow", "pm_late", "pm_duplicate", "pm_flaky", "pm_timeout_charged":
 		code := entry(s.payments, op.request.Payment).refuses(op.request)
 		if code == "" {
 			s.setOutcome(key, op, contract.StatusSucceeded, "", false)

@@ -28,7 +28,6 @@ import (
 type provider struct {
 	*Simulator
 	t       *testing.T
-	dir     string
 	url     string
 	client  *contract.ClientWithResponses
 	waits   chan time.Duration
@@ -38,22 +37,23 @@ type provider struct {
 func setup(t *testing.T) *provider {
 	t.Helper()
 	t.Parallel()
-	return start(t, t.TempDir())
+	return start(t, Config{Dir: t.TempDir()})
 }
 
-func start(t *testing.T, dir string) *provider {
+func start(t *testing.T, cfg Config) *provider {
 	t.Helper()
+	cfg.Log = zap.NewNop()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
-	s, err := New(dir, zap.NewNop())
+	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.clock = func() time.Time { return now }
-	p := &provider{Simulator: s, t: t, dir: dir, waits: make(chan time.Duration, 1), release: make(chan struct{})}
-	s.wait = func(ctx context.Context, d time.Duration) {
+	p := &provider{Simulator: s, t: t, waits: make(chan time.Duration, 1), release: make(chan struct{})}
+	s.wait = func(end <-chan struct{}, d time.Duration) {
 		p.waits <- d
 		select {
-		case <-ctx.Done():
+		case <-end:
 		case <-p.release:
 		}
 	}
@@ -266,13 +266,17 @@ func TestTokensThatAnswer(t *testing.T) {
 	equal(t, "GET of pm_error", p.get("pm_error").StatusCode(), http.StatusNotFound)
 }
 
-func TestSlowApprovesAfterItsTime(t *testing.T) {
-	p := setup(t)
-	close(p.release)
-	equal(t, "outcome", p.outcome("k", authorize("pay", "pm_slow")), "succeeded")
-	equal(t, "wait", <-p.waits, 2500*time.Millisecond)
-	equal(t, "replay", p.outcome("k", authorize("pay", "pm_slow")), "succeeded")
-	equal(t, "replay's waits", len(p.waits), 0)
+func TestSlowAndLateApproveAfterTheirTime(t *testing.T) {
+	for token, d := range map[string]time.Duration{"pm_slow": 2500 * time.Millisecond, "pm_late": 30 * time.Second} {
+		t.Run(token, func(t *testing.T) {
+			p := setup(t)
+			close(p.release)
+			equal(t, "outcome", p.outcome("k", authorize("pay", token)), "succeeded")
+			equal(t, "wait", <-p.waits, d)
+			equal(t, "replay", p.outcome("k", authorize("pay", token)), "succeeded")
+			equal(t, "replay's waits", len(p.waits), 0)
+		})
+	}
 }
 
 func TestSlowGoesOnWhenItsClientLeft(t *testing.T) {
@@ -489,7 +493,7 @@ func TestReload(t *testing.T) {
 	file := filepath.Join(dir, "psp.jsonl")
 	var before []byte
 	t.Run("before", func(t *testing.T) {
-		p := start(t, dir)
+		p := start(t, Config{Dir: dir})
 		p.outcome("a", authorize("pay", "pm_ok"))
 		p.outcome("early", request(contract.KindRefund, "pay", 1, ""))
 		p.outcome("c", request(contract.KindCapture, "pay", 1000, ""))
@@ -502,7 +506,7 @@ func TestReload(t *testing.T) {
 		}
 		equal(t, "lines before Close", bytes.Count(lines, []byte("\n")), 6)
 		before = p.put("a", authorize("pay", "pm_ok")).Body
-		if _, err := New(dir, zap.NewNop()); err == nil {
+		if _, err := New(Config{Dir: dir, Log: zap.NewNop()}); err == nil {
 			t.Error("a second process opened the file")
 		}
 	})
@@ -514,7 +518,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("after a torn line", func(t *testing.T) {
-		p := start(t, dir)
+		p := start(t, Config{Dir: dir})
 		if body := p.put("a", authorize("pay", "pm_ok")).Body; !bytes.Equal(before, body) {
 			t.Errorf("answers %s after %s", body, before)
 		}
@@ -528,12 +532,12 @@ func TestReload(t *testing.T) {
 		equal(t, "last sequence", entries[len(entries)-1].Sequence, 8)
 	})
 	t.Run("once more", func(t *testing.T) {
-		equal(t, "entries", len(start(t, dir).entries(contract.ListLedgerParams{}).Data), 8)
+		equal(t, "entries", len(start(t, Config{Dir: dir}).entries(contract.ListLedgerParams{}).Data), 8)
 	})
 	if err := os.WriteFile(file, append([]byte("{\n"), whole...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(dir, zap.NewNop()); err == nil || !strings.Contains(err.Error(), "line 1") {
+	if _, err := New(Config{Dir: dir, Log: zap.NewNop()}); err == nil || !strings.Contains(err.Error(), "line 1") {
 		t.Errorf("a damaged line in the middle: %v", err)
 	}
 }
@@ -616,39 +620,44 @@ func TestInvalidRequests(t *testing.T) {
 }
 
 func TestServeEndsWithItsContext(t *testing.T) {
-	p := setup(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, end := context.WithCancel(t.Context())
-	defer end()
-	served := make(chan error, 1)
-	go func() { served <- p.Serve(ctx, l) }()
-	client, err := contract.NewClientWithResponses("http://" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		answer, err := client.GetLiveWithResponse(ctx)
-		if err == nil && answer.JSON200 != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("does not serve: ", err)
-		}
-	}
-	silent := make(chan error, 1)
-	go func() {
-		_, err := client.PutOperationWithResponse(t.Context(), "k", authorize("pay", "pm_timeout"))
-		silent <- err
-	}()
-	<-p.waits
-	end()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	if err := <-silent; err == nil {
-		t.Error("the silent request was answered")
+	for _, token := range []string{"pm_timeout", "pm_late", "pm_slow"} {
+		t.Run(token, func(t *testing.T) {
+			p := setup(t)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, end := context.WithCancel(t.Context())
+			defer end()
+			served := make(chan error, 1)
+			go func() { served <- p.Serve(ctx, l) }()
+			client, err := contract.NewClientWithResponses("http://" + l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(5 * time.Second); ; {
+				answer, err := client.GetLiveWithResponse(ctx)
+				if err == nil && answer.JSON200 != nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("does not serve: ", err)
+				}
+			}
+			silent := make(chan error, 1)
+			go func() {
+				_, err := client.PutOperationWithResponse(t.Context(), "k", authorize("pay", token))
+				silent <- err
+			}()
+			<-p.waits
+			end()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+			if err := <-silent; err == nil {
+				t.Error("the silent request was answered")
+			}
+			equal(t, "outcomes", len(p.ledger), 0)
+		})
 	}
 }

@@ -7,10 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/ordergate/ordergate/gen/verifydb"
-	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -25,31 +22,23 @@ const (
 // step that runs, of which payment did its part or not, and a refund of which the order is not told yet. Never in flight are a second charge,
 // a charge of another amount, and sums of a payment that are not those of its refunds.
 func (s *scan) checkPayments(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.ids))
+	err := s.eachOrderPage(ctx, func(p orderPage) error {
+		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
-		if err != nil {
-			return err
-		}
-		refundRows, err := s.RefundsOf(ctx, refundParams(paymentRows))
+		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
 		payments := group(paymentRows, func(r verifydb.PaymentsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		calls := group(callRows, func(r verifydb.CallsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		all := group(stepRows, refOfStep)
-		refunds := make(map[order.Ref]verifydb.RefundsOfRow, len(refundRows))
-		for _, r := range refundRows {
-			refunds[order.RefOf(r.Account, r.Mode, r.PaymentID)] = r
-		}
-		p.all(func(ref order.Ref, o *order.Order) {
+		p.each(func(ref order.Ref, o *order.Order) {
 			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
 			var refunded int64
 			for _, payment := range payments[ref] {
@@ -58,44 +47,23 @@ func (s *scan) checkPayments(ctx context.Context) error {
 			if refunded > o.Refunded {
 				s.suspect(ref.ID, fmt.Sprintf("%d of its payments are refunded, and it knows of %d", refunded, o.Refunded))
 			}
-			faults := slices.Concat(callFaults(o, payments[ref], calls[ref]), refundFaults(payments[ref], refunds),
-				chargeFaults(o, payments[ref], inFlight || refunded > o.Refunded))
+			faults := append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight || refunded > o.Refunded)...)
 			for _, fault := range faults {
 				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
-		return s.judge(ctx, false)
+		return s.reportStuck(ctx, maxSuspects)
 	})
-	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
+	if err = errors.Join(err, s.reportStuck(ctx, 0)); err != nil {
 		return err
 	}
 	if err = orphans(ctx, s, "it has a refund without a payment of its own", s.RefundsWithoutPayment); err != nil {
 		return err
 	}
-	return orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder)
-}
-
-func refundParams(payments []verifydb.PaymentsOfRow) verifydb.RefundsOfParams {
-	return verifydb.RefundsOfParams{
-		Accounts:   pg.Column(payments, func(p verifydb.PaymentsOfRow) int32 { return p.Account }),
-		Modes:      pg.Column(payments, func(p verifydb.PaymentsOfRow) string { return p.Mode }),
-		PaymentIds: pg.Column(payments, func(p verifydb.PaymentsOfRow) uuid.UUID { return p.ID }),
+	if err = orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder); err != nil {
+		return err
 	}
-}
-
-// refundFaults judges an order's payments by their refunds, whose sums they keep: all are written in one transaction.
-func refundFaults(payments []verifydb.PaymentsOfRow, refunds map[order.Ref]verifydb.RefundsOfRow) (faults []string) {
-	for _, p := range payments {
-		r := refunds[order.RefOf(p.Account, p.Mode, p.ID)]
-		if p.Refunded != r.Succeeded || p.RefundPending != r.Pending {
-			faults = append(faults, fmt.Sprintf("payment attempt %d says %d refunded and %d pending, its refunds %d and %d", p.Attempt,
-				p.Refunded, p.RefundPending, r.Succeeded, r.Pending))
-		}
-		if r.WithoutCall > 0 {
-			faults = append(faults, fmt.Sprintf("%d refunds of payment attempt %d are pending without a due call, or have one and are not", r.WithoutCall, p.Attempt))
-		}
-	}
-	return faults
+	return orphans(ctx, s, "it has a call to the provider and no row in orders", s.CallsWithoutOrder)
 }
 
 // callFaults judges an order's payments by their calls: both are written in one transaction.
@@ -107,6 +75,14 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 		}
 		if possible := paymentStatuses(calls, p); !slices.Contains(possible, p.Status) {
 			faults = append(faults, fmt.Sprintf("payment attempt %d is %s and its calls allow %s", p.Attempt, p.Status, strings.Join(possible, " or ")))
+		}
+		if p.Refunded != p.RefundsSucceeded || p.RefundPending != p.RefundsPending {
+			faults = append(faults, fmt.Sprintf("of payment attempt %d %d are refunded and %d wait for it, and its refunds give %d and %d", p.Attempt,
+				p.Refunded, p.RefundPending, p.RefundsSucceeded, p.RefundsPending))
+		}
+		if p.RefundsWithoutCall > 0 {
+			faults = append(faults, fmt.Sprintf("%d refunds of payment attempt %d are pending without a due call, or have one and are not",
+				p.RefundsWithoutCall, p.Attempt))
 		}
 	}
 	for _, c := range calls {
@@ -120,7 +96,7 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 	return faults
 }
 
-// paymentStatuses are those that the calls of a payment allow, the last of which counts.
+// paymentStatuses are those that a payment may have by its calls, of which the last counts.
 func paymentStatuses(calls []verifydb.CallsOfRow, p verifydb.PaymentsOfRow) []string {
 	const due, definite = 1, 2
 	state := map[string]int{}

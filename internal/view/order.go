@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/ordergate/ordergate/gen/api"
@@ -39,19 +41,29 @@ func Raw(b []byte) Body {
 	return Body{Bytes: b, ETag: `"` + hex.EncodeToString(sum[:8]) + `"`}
 }
 
+// Prices are prices as a client sees them, in the order of their currencies.
+func Prices(byCurrency map[string]int64) []api.Money {
+	prices := make([]api.Money, 0, len(byCurrency))
+	for _, currency := range slices.Sorted(maps.Keys(byCurrency)) {
+		prices = append(prices, api.Money{Amount: byCurrency[currency], Currency: currency})
+	}
+	return prices
+}
+
 // Order is the order as a client sees it. address is the JSON of its shipping address, nil if it has none. A rejection has the texts of
 // its code's `rejection` in the registry.
 func Order(o *order.Order, address []byte) (api.Order, error) {
 	a := api.Order{
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
-		FulfillmentStatus: api.FulfillmentStatusUnfulfilled, Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
-		Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Total), Discount: api.Money{Currency: o.Currency},
-		Total: api.Money(o.Total), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
+		FulfillmentStatus: api.FulfillmentStatus(o.FulfillmentStatus), Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
+		Reference: text(string(o.Reference)), Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Subtotal), Discount: api.Money(o.Discount),
+		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total), CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
 		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
 		a.Lines[i] = api.OrderLine{
 			Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total()),
+			Discount: api.Money(l.Discount),
 		}
 	}
 	if r := o.Rejection; r != nil {

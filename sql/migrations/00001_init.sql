@@ -53,19 +53,48 @@ CREATE TABLE api_keys (
 );
 
 CREATE TABLE products (
-    account     integer NOT NULL,
-    mode        text NOT NULL,
-    sku         text COLLATE "C" NOT NULL,
-    name        text NOT NULL,
-    description text NOT NULL,
-    prices      jsonb NOT NULL, -- currency -> minor units
-    active      boolean NOT NULL DEFAULT true,
-    version     bigint NOT NULL DEFAULT 1,
-    rev         bigint NOT NULL DEFAULT 1,
-    created_at  timestamptz NOT NULL DEFAULT now(),
-    updated_at  timestamptz NOT NULL DEFAULT now(),
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    sku          text COLLATE "C" NOT NULL,
+    name         text NOT NULL,
+    description  text NOT NULL,
+    prices       jsonb NOT NULL, -- currency -> minor units
+    active       boolean NOT NULL DEFAULT true,
+    low_stock_at bigint CHECK (low_stock_at >= 0), -- null: no threshold
+    version      bigint NOT NULL DEFAULT 1,
+    rev          bigint NOT NULL DEFAULT 1,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku)
 );
+
+-- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
+-- would not know.
+CREATE TABLE coupons (
+    account    integer NOT NULL,
+    mode       text NOT NULL,
+    code       text COLLATE "C" NOT NULL,
+    rules      jsonb NOT NULL,
+    limited    boolean NOT NULL, -- one of the rules looks at how often it was used
+    active     boolean NOT NULL DEFAULT true,
+    used       bigint NOT NULL DEFAULT 0 CHECK (used >= 0), -- if it is limited: its redemptions
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, code),
+    CONSTRAINT known_rules CHECK (rules - '{fixed,minimum,per_customer,percentage,total,window}'::text[] = '{}')
+);
+
+-- The orders that use a coupon. The row of an order that ends rejected or cancelled is deleted.
+CREATE TABLE coupon_redemptions (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    code         text COLLATE "C" NOT NULL,
+    order_id     uuid NOT NULL,
+    customer_ref text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account, mode, order_id)
+);
+CREATE INDEX coupon_redemptions_by_customer ON coupon_redemptions (code, account, mode, customer_ref);
 
 -- The current state of an order: the fold of its events, and the columns that lists need. id is a UUIDv7, so that a range of
 -- ids is a range of time; the month's partition is chosen by it.
@@ -89,6 +118,15 @@ CREATE TABLE orders (
 -- partition is empty, and a cached plan of that time might look an id up by the wrong index.
 CREATE INDEX orders_by_customer ON orders (customer_ref, account, mode, id);
 CREATE INDEX orders_by_status ON orders (status, account, mode, id);
+
+-- The merchants' own numbers of orders. An order keeps its number, whatever becomes of it.
+CREATE TABLE order_references (
+    account   integer NOT NULL,
+    mode      text NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    order_id  uuid NOT NULL,
+    PRIMARY KEY (account, mode, reference)
+);
 
 -- The table is append-only: the program may only insert and read. payload is text, because the hash covers its exact bytes.
 CREATE TABLE order_events (
@@ -128,6 +166,24 @@ CREATE TABLE resource_events (
     prev_hash      bytea NOT NULL,
     hash           bytea NOT NULL,
     PRIMARY KEY (account, mode, kind, resource, sequence)
+);
+
+-- A shipment of an order: the fold of its events. The lock of the order's row covers it.
+CREATE TABLE shipments (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    id           uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    lines        jsonb NOT NULL, -- [{sku, quantity}]
+    tracking     jsonb,          -- {carrier, number, url}
+    status       text NOT NULL CHECK (status IN ('shipped', 'delivered')),
+    version      bigint NOT NULL CHECK (version > 0),
+    rev          bigint NOT NULL DEFAULT 1,
+    head_hash    bytea NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (account, mode, id)
 );
 
 -- Personal data stands beside the events, so that it can be erased.
@@ -188,7 +244,7 @@ CREATE TABLE parked_messages (
     payload    text NOT NULL,
     cause      text NOT NULL,
     parked_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (consumer, message_id)
+    UNIQUE (message_id, consumer) -- message_id leads, so that an operator finds a message by it
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
@@ -209,13 +265,17 @@ CREATE TABLE saga_steps (
     PRIMARY KEY (account, mode, order_id, step, attempt)
 );
 
--- The stock of a sku.
+-- The stock of a sku: on_hand is the sum of its adjustments less the confirmed reservations. version and head_hash are of its last event;
+-- low_at is a copy of the product's low_stock_at, -1 if it has none.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
     sku        text COLLATE "C" NOT NULL,
-    on_hand    bigint NOT NULL CHECK (on_hand >= 0),
+    on_hand    bigint NOT NULL DEFAULT 0 CHECK (on_hand >= 0),
     reserved   bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    low_at     bigint NOT NULL DEFAULT -1 CHECK (low_at >= -1),
+    version    bigint NOT NULL DEFAULT 0,
+    head_hash  bytea NOT NULL DEFAULT '',
     rev        bigint NOT NULL DEFAULT 1,
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, mode, sku),
@@ -380,8 +440,28 @@ END $$;
 -- +goose StatementEnd
 SELECT ensure_partitions();
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON accounts, api_keys, products, orders, order_addresses, idempotency_keys, outbox, inbox,
-    parked_messages, saga_steps, stock, stock_reservations, stock_reservation_lines, payments, refunds, payment_calls TO ordergate_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    accounts,
+    api_keys,
+    coupon_redemptions,
+    coupons,
+    idempotency_keys,
+    inbox,
+    order_addresses,
+    order_references,
+    orders,
+    outbox,
+    parked_messages,
+    payment_calls,
+    payments,
+    products,
+    refunds,
+    saga_steps,
+    shipments,
+    stock,
+    stock_reservation_lines,
+    stock_reservations
+    TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;

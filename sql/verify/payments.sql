@@ -2,27 +2,26 @@
 
 -- name: PaymentsOf :many
 -- Account and mode are compared in a form that no index serves: without statistics the primary key would look as good as the unique key
--- that order_id leads, and every look-up would read all payments of the account.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending FROM payments p
+-- that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds, and how many of these are
+-- pending without a due call, or have one and are not.
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending,
+       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending, r.without_call AS refunds_without_call
+FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
-  ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode);
+  ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
+           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending,
+           count(*) FILTER (WHERE (f.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+    FROM refunds f
+    LEFT JOIN payment_calls c ON c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'
+    WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
+) r;
 
 -- name: CallsOf :many
 SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, (c.next_at IS NULL)::boolean AS definite, c.in_doubt FROM payment_calls c
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON c.account = w.account AND c.mode = w.mode AND c.order_id = w.order_id;
-
--- name: RefundsOf :many
--- The sums of each payment's refunds, and how many of them are pending without a due call or have a due call without being pending.
-SELECT r.account, r.mode, r.payment_id, r.order_id,
-       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'succeeded'), 0)::bigint AS succeeded,
-       COALESCE(sum(r.amount) FILTER (WHERE r.status = 'pending'), 0)::bigint AS pending,
-       count(*) FILTER (WHERE (r.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
-FROM refunds r
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@payment_ids::uuid[]) AS payment_id) w
-  ON r.payment_id = w.payment_id AND (r.account, r.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-LEFT JOIN payment_calls c ON c.account = r.account AND c.mode = r.mode AND c.subject = r.id AND c.operation = 'refund'
-GROUP BY r.account, r.mode, r.payment_id, r.order_id;
 
 -- name: RefundsWithoutPayment :many
 -- Refunds of no payment, or of a payment that has another order or currency.
@@ -35,6 +34,14 @@ LIMIT @page_size::integer;
 SELECT p.account, p.mode, p.order_id, count(*) OVER ()::bigint AS total FROM payments p
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = p.account AND o.mode = p.mode AND o.id = p.order_id)
 LIMIT @page_size::integer;
+
+-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT @page_size::integer;
+
+-- name: CountCalls :one
+SELECT count(*) FROM payment_calls;
 
 -- name: NextPaymentOwner :one
 -- The next account and mode that has payments.

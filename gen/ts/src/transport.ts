@@ -53,6 +53,11 @@ export interface WaitOptions extends WriteOptions {
   waitSeconds?: number;
 }
 
+export interface ChangeOptions extends RequestOptions {
+  /** The ETag of the state that the change was decided on (`meta(order).etag`); `*` stands for any state. */
+  ifMatch: string;
+}
+
 /** What stood around an answer. */
 export interface Meta {
   status: number;
@@ -125,6 +130,15 @@ export class Transport {
     return (await this.send(operation, call, input, options, () => headers, key))!;
   }
 
+  /**
+   * Sends a PATCH. A try whose outcome is not known is not repeated under an ETag: the second one would be refused for what the first one
+   * changed.
+   */
+  async change<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ChangeOptions): Promise<Data<F>> {
+    const headers = { 'If-Match': options.ifMatch };
+    return (await this.send(operation, call, input, options, () => headers, undefined, options.ifMatch === '*'))!;
+  }
+
   /** The error to throw; `meta` can be asked of it later. */
   failure(operation: Operation, problem: AnyProblem, meta: Meta | undefined, more: ErrorDetails): OrdergateError {
     const error = new OrdergateError(operation, problem, more);
@@ -132,7 +146,7 @@ export class Transport {
     return error;
   }
 
-  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string) {
+  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string, repeatable = true) {
     const { maxRetries = 3 } = this.config;
     for (let retries = 0; ; retries++) {
       const { data, error, request, response } = await this.once(call, input, options, headers());
@@ -148,7 +162,8 @@ export class Transport {
       const url = new URL(request.url);
       const refused = response && !response.ok && !(error instanceof Error);
       const problem = refused ? problemOf(error, response.status, url.pathname, meta!.traceId) : networkProblem(url, error);
-      const pause = pauseOf(problem, response, retries);
+      const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
+      const pause = unsure && !repeatable ? undefined : pauseOf(problem, response, retries);
       if (retries >= maxRetries || pause === undefined) {
         throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });
       }

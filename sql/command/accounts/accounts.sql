@@ -3,6 +3,9 @@
 -- name: GetAccount :one
 SELECT * FROM accounts WHERE name = $1;
 
+-- name: ListAccounts :many
+SELECT id, name FROM accounts;
+
 -- name: NextAccount :one
 INSERT INTO accounts (id, name) SELECT COALESCE(max(id), 0) + 1, $1 FROM accounts RETURNING id;
 

@@ -3,20 +3,47 @@
 -- name: CountProducts :one
 SELECT count(*) FROM products WHERE account = $1 AND mode = $2;
 
--- name: InsertProducts :exec
-INSERT INTO products (account, mode, sku, name, description, prices)
-SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]), unnest(@prices::jsonb[])
+-- name: InsertProducts :execrows
+-- A product that exists stays as it is. Fewer rows than elements: somebody created one of them first.
+INSERT INTO products (account, mode, sku, name, description, prices, active, low_stock_at, version, created_at, updated_at)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@skus::text[]), unnest(@names::text[]), unnest(@descriptions::text[]),
+       unnest(@prices::jsonb[]), unnest(@actives::boolean[]), NULLIF(unnest(@low_stock_ats::bigint[]), -1), unnest(@versions::bigint[]),
+       unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[])
 ON CONFLICT (account, mode, sku) DO NOTHING;
 
--- name: InsertSampleProducts :exec
--- Each article in each series, in test mode. Prices are in cents and end in 9; a yuan price is eight times the euro price, in whole yuan.
-INSERT INTO products (account, mode, sku, name, description, prices)
-SELECT @account::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), a.value ->> 'name' || ' ' || (s.value ->> 'name'),
-       a.value ->> 'description', jsonb_build_object('EUR', p.cents, 'CNY', p.cents * 8 / 100 * 100)
-FROM jsonb_array_elements(@sample::jsonb -> 'articles') a
-CROSS JOIN jsonb_array_elements(@sample -> 'series') WITH ORDINALITY s(value, number)
-CROSS JOIN LATERAL (SELECT (a.value ->> 'cents')::bigint * (s.value ->> 'percent')::bigint / 1000 * 10 + 9 AS cents) p
-ON CONFLICT (account, mode, sku) DO NOTHING;
+-- name: UpdateProducts :execrows
+-- The caller has locked the rows. They have changed since if there are fewer rows than elements.
+UPDATE products p
+SET name = u.name, description = u.description, prices = u.prices, active = u.active, low_stock_at = NULLIF(u.low_stock_at, -1),
+    version = u.version, rev = p.rev + 1, updated_at = u.updated_at
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku, unnest(@names::text[]) AS name,
+             unnest(@descriptions::text[]) AS description, unnest(@prices::jsonb[]) AS prices, unnest(@actives::boolean[]) AS active,
+             unnest(@low_stock_ats::bigint[]) AS low_stock_at, unnest(@versions::bigint[]) AS version, unnest(@revs::bigint[]) AS rev,
+             unnest(@updated_ats::timestamptz[]) AS updated_at) u
+WHERE p.account = u.account AND p.mode = u.mode AND p.sku = u.sku AND p.rev = u.rev - 1;
+
+-- name: LockProducts :many
+-- Locks products in the order of their keys, before anything of them is updated.
+SELECT p.account, p.mode, p.sku, p.name, p.description, p.prices, p.active, COALESCE(p.low_stock_at, -1)::bigint AS low_stock_at, p.version, p.rev,
+       p.created_at, p.updated_at
+FROM products p
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
+ORDER BY p.account, p.mode, p.sku FOR UPDATE OF p;
+
+-- name: LockFreeProducts :many
+-- LockProducts without the rows that another transaction has locked.
+SELECT p.account, p.mode, p.sku, p.name, p.description, p.prices, p.active, COALESCE(p.low_stock_at, -1)::bigint AS low_stock_at, p.version, p.rev,
+       p.created_at, p.updated_at
+FROM products p
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku
+ORDER BY p.account, p.mode, p.sku FOR UPDATE OF p SKIP LOCKED;
+
+-- name: GetProductRevs :many
+SELECT p.account, p.mode, p.sku, p.rev FROM products p
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON p.account = w.account AND p.mode = w.mode AND p.sku = w.sku;
 
 -- name: GetProducts :many
 SELECT p.account, p.mode, p.sku, p.name, p.active, p.prices FROM products p

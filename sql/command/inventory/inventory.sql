@@ -1,16 +1,9 @@
 -- Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 
--- name: InsertStock :exec
-INSERT INTO stock (account, mode, sku, on_hand)
-SELECT @account::integer, @mode::text, unnest(@skus::text[]), unnest(@on_hand::bigint[])
-ON CONFLICT (account, mode, sku) DO NOTHING;
-
--- name: InsertSampleStock :exec
--- The stock of the sample's products.
-INSERT INTO stock (account, mode, sku, on_hand)
-SELECT @account::integer, 'test', a.value ->> 'prefix' || '-' || lpad(s.number::text, 4, '0'), (a.value ->> 'stock')::bigint + (s.number - 1) * 7
-FROM jsonb_array_elements(@sample::jsonb -> 'articles') a
-CROSS JOIN jsonb_array_elements(@sample -> 'series') WITH ORDINALITY s(value, number)
+-- name: InsertStock :execrows
+-- Stock without pieces. Fewer rows than elements: somebody inserted one of them first.
+INSERT INTO stock (account, mode, sku)
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@skus::text[])
 ON CONFLICT (account, mode, sku) DO NOTHING;
 
 -- name: LockReservations :many
@@ -45,14 +38,14 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON l.account = w.account AND l.mode = w.mode AND l.order_id = w.order_id AND l.attempt = w.attempt;
 
 -- name: LockStock :many
-SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.head_hash FROM stock s
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s;
 
 -- name: LockFreeStock :many
 -- LockStock without the rows that another transaction has locked.
-SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.head_hash FROM stock s
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;
@@ -65,9 +58,12 @@ JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::te
 
 -- name: MoveStock :execrows
 -- Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
-UPDATE stock s SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, rev = s.rev + 1, updated_at = now()
+UPDATE stock s
+SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
+    rev = s.rev + 1, updated_at = now()
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku,
-             unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved) m
+             unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved, unnest(@low_ats::bigint[]) AS low_at,
+             unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash) m
 WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
   AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand;
 

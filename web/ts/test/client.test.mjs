@@ -44,6 +44,10 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.orders.cancel(id, { reason: 'r' }, { idempotencyKey: 'my-own-key', waitSeconds: 2 });
   await og.orders.pay(id, { method_token: 'pm_ok' }, { idempotencyKey: 'my-own-key', waitSeconds: 3 });
   await og.payments.refund('pay_1', { reason: 'r' });
+  await og.orders.update(id, { metadata: { gift: 'yes', note: null } }, { ifMatch: '"5-a"' });
+  await og.orders.ship(id);
+  await og.orders.ship(id, { lines: [{ sku: 'A', quantity: 1 }] }, { idempotencyKey: 'my-own-key' });
+  await og.shipments.deliver('shp_1');
   await og.orders.events(id, { limit: 5 }).page();
   await og.orders.saga(id);
   await og.products.list({ q: 'lamp & co' }).page();
@@ -54,6 +58,9 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.contract.json();
   await og.contract.yaml();
   await og.orders.place(BODY);
+  await og.products.create({ sku: 'A', name: 'a', prices: [] });
+  await og.products.update('a/b', {}, { ifMatch: '*' });
+  await og.inventory.adjust('A', { delta: 1, reason: 'r' });
   const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
   for (const [path, item] of Object.entries(contract.paths)) {
     const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
@@ -64,10 +71,11 @@ test('every operation of the contract has a method, which asks its address', asy
   }
   assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
     `GET /v1/orders/${id}`, 'GET /v1/orders?status=confirmed&created_from=2026-11-01T00%3A00%3A00%2B01%3A00',
-    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/payments`,
-    'POST /v1/payments/pay_1/refunds', `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
+    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/payments`, 'POST /v1/payments/pay_1/refunds',
+    `PATCH /v1/orders/${id}`, `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver',
+    `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
-    'GET /openapi.yaml', 'POST /v1/orders',
+    'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments',
   ]);
   const [bare, full, payment, refund] = requests.filter(({ method }) => method === 'POST');
   assert.deepEqual([bare.body, bare.headers['content-type']], ['', undefined]);
@@ -103,6 +111,49 @@ test('a refund that the provider refused is an answer, and one that is too large
   const error = await thrown(og.payments.refund('pay_1', { reason: 'r', amount: { amount: 4, currency: 'EUR' } }));
   assert.ok(isOrdergateError(error, 'refundPayment') && error.is('RFD_001'));
   assert.deepEqual(error.problem.refundable, refundable);
+});
+
+test('a change is a merge patch of the state that it names', async (t) => {
+  const { og, requests } = await setup(t, [{ body: { sku: 'A', low_stock_at: null }, headers: { ETag: '"2-b"' } }]);
+  const product = await og.products.update('A', { name: 'b', low_stock_at: null }, { ifMatch: '"1-a"' });
+  assert.equal(og.meta(product).etag, '"2-b"');
+  const [{ headers, body }] = requests;
+  assert.deepEqual([headers['if-match'], headers['content-type'], headers['idempotency-key'], headers['x-consistency-token']], ['"1-a"', 'application/merge-patch+json', undefined, undefined]);
+  assert.deepEqual(body, { name: 'b', low_stock_at: null });
+});
+
+test('a change whose outcome is not known is repeated only if it names any state', async (t) => {
+  for (const [name, answer] of Object.entries({ NETWORK: 'hang up', SYS_006: problem(503, 'SYS_006', true, {}, NOW), UNKNOWN: { status: 502, headers: NOW, body: 'x' } })) {
+    const { og, requests } = await setup(t, [answer, { body: {} }]);
+    assert.equal((await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }))).code, name);
+    assert.equal(requests.length, 1);
+  }
+  for (const [answer, ifMatch] of [['hang up', '*'], [problem(503, 'SYS_005', true, {}, NOW), '"1-a"']]) {
+    const { og, requests } = await setup(t, [answer, { body: {} }]);
+    await og.products.update('A', {}, { ifMatch });
+    assert.equal(requests.length, 2);
+  }
+});
+
+test('a stale change says which version is current', async (t) => {
+  const { og } = await setup(t, [problem(412, 'REQ_010', false, { current_version: 3 })]);
+  const error = await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }));
+  assert.ok(isOrdergateError(error, 'updateProduct') && error.is('REQ_010'));
+  assert.equal(error.problem.current_version, 3);
+});
+
+test('what a shipment can be refused with is typed, and its keys are repeated', async (t) => {
+  const errors = [{ pointer: '/lines/0/quantity', rule: 'unshipped', message: 'is more than is left to ship, 1' }];
+  const shipment = { id: 'shp_1', order_id: 'ord_', lines: [{ sku: 'A', quantity: 1 }], tracking: null, status: 'lost', version: 1 };
+  const { og, requests } = await setup(t, [problem(422, 'SHP_002', false, { errors }), problem(503, 'SYS_002', true, {}, NOW), { status: 201, body: shipment }, problem(409, 'SHP_004')]);
+  const error = await thrown(og.orders.ship('ord_', { lines: [{ sku: 'A', quantity: 2 }] }));
+  assert.ok(isOrdergateError(error, 'shipOrder') && error.is('SHP_002'));
+  assert.deepEqual(error.problem.errors, errors);
+  assert.deepEqual(await og.orders.ship('ord_'), { ...shipment, status: 'UNKNOWN' });
+  assert.equal(requests[1].headers['idempotency-key'], requests[2].headers['idempotency-key']);
+  assert.deepEqual([requests[1].body, requests[1].headers['content-type']], ['', undefined]);
+  const again = await thrown(og.shipments.deliver('shp_1'));
+  assert.ok(isOrdergateError(again, 'deliverShipment') && again.is('SHP_004'));
 });
 
 test('the YAML contract comes as text', async (t) => {

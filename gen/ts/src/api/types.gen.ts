@@ -4,7 +4,7 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
-export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest;
+export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest | OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
 
 /**
  * Where an order is to be sent.
@@ -45,6 +45,98 @@ export type Address = {
 };
 
 /**
+ * Properties of the address to change. The whole address must be there afterwards. Null removes it.
+ */
+export type AddressPatch = {
+    /**
+     * Who receives it.
+     */
+    name?: string;
+    /**
+     * Street and number.
+     */
+    line1?: string;
+    /**
+     * More of the address, such as care of or a floor.
+     */
+    line2?: string | null;
+    /**
+     * The city.
+     */
+    city?: string;
+    /**
+     * The state, province or region.
+     */
+    region?: string | null;
+    /**
+     * The postal code.
+     */
+    postal_code?: string;
+    /**
+     * ISO 3166-1 alpha-2.
+     */
+    country?: string;
+    /**
+     * Where the carrier can call.
+     */
+    phone?: string | null;
+} | null;
+
+/**
+ * A correction of the stock.
+ */
+export type AdjustInventory = {
+    /**
+     * How many pieces came, or with a minus went. It is not 0.
+     */
+    delta: number;
+    /**
+     * Why. It is kept in the event.
+     */
+    reason: string;
+};
+
+/**
+ * A correction of the stock, and the stock after it.
+ */
+export type Adjustment = {
+    id: AdjustmentId;
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * Why.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * When it was made.
+     */
+    created_at: string;
+};
+
+/**
+ * The id of an adjustment.
+ */
+export type AdjustmentId = string;
+
+/**
  * A cancellation.
  */
 export type CancelOrder = {
@@ -58,6 +150,24 @@ export type CancelOrder = {
  * An id of your choice. It does not begin with a dot, so that it can stand in an address.
  */
 export type ClientId = string;
+
+/**
+ * A new product.
+ */
+export type CreateProduct = {
+    /**
+     * Your id of the product. It never changes.
+     */
+    sku: ClientId;
+    name: ProductName;
+    description?: ProductDescription;
+    prices: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
 
 /**
  * A refund to make.
@@ -77,6 +187,13 @@ export type CreateRefund = {
  * ISO 4217 code.
  */
 export type Currency = string;
+
+/**
+ * Nothing has to be said.
+ */
+export type DeliverShipment = {
+    [key: string]: unknown;
+};
 
 /**
  * An OpenAPI document.
@@ -174,7 +291,13 @@ export type Event = ({
     type: 'order.rejected';
 } & OrderRejectedEvent) | ({
     type: 'order.refunded';
-} & OrderRefundedEvent);
+} & OrderRefundedEvent) | ({
+    type: 'order.shipped';
+} & OrderShippedEvent) | ({
+    type: 'order.delivered';
+} & OrderDeliveredEvent) | ({
+    type: 'order.completed';
+} & OrderCompletedEvent);
 
 /**
  * What every event has, whatever its type.
@@ -193,7 +316,7 @@ export type EventBase = {
      */
     resource: string;
     /**
-     * The version of the form of `data`. A form that older readers cannot read has a higher one.
+     * The version of the form of `data`. Events that were stored in an older form are shown in the present one.
      */
     schema_version: number;
     /**
@@ -216,7 +339,7 @@ export type EventCause = {
      */
     operation: string;
     /**
-     * The id of the API key that asked for it, `saga`, or `provider` for what the payment provider decided.
+     * The id of the API key that asked for it; `saga`; `provider` for what the payment provider decided; `operator` on the command line.
      */
     actor: string;
 };
@@ -292,11 +415,90 @@ export type Inventory = {
 };
 
 /**
+ * The correction, and the stock after it.
+ */
+export type InventoryAdjustedData = {
+    adjustment_id: AdjustmentId;
+    /**
+     * How many pieces came, or with a minus went.
+     */
+    delta: number;
+    /**
+     * The `reason` of the request.
+     */
+    reason: string;
+    /**
+     * Pieces in the warehouse after it.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+};
+
+/**
+ * The stock was corrected.
+ */
+export type InventoryAdjustedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.adjusted';
+    data: InventoryAdjustedData;
+};
+
+/**
+ * The stock that is low.
+ */
+export type InventoryLowData = {
+    /**
+     * Pieces in the warehouse.
+     */
+    on_hand: number;
+    /**
+     * Pieces of those that are held for orders.
+     */
+    reserved: number;
+    /**
+     * What can still be sold.
+     */
+    available: number;
+    /**
+     * The threshold of the product.
+     */
+    low_stock_at: number;
+};
+
+/**
+ * What can still be sold fell to the product's `low_stock_at` or below it.
+ */
+export type InventoryLowEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'inventory.low';
+    data: InventoryLowData;
+};
+
+/**
+ * `inventory.low` tells when what can still be sold falls to this number of pieces or below it; null: never.
+ */
+export type LowStockAt = number | null;
+
+/**
  * Your own keys and values, at most 20. They are returned as they are and never interpreted.
  */
 export type Metadata = {
     [key: string]: string;
 };
+
+/**
+ * Keys to set, and with null keys to remove. At most 20 keys may be there afterwards. Null removes all.
+ */
+export type MetadataPatch = {
+    [key: string]: string | null;
+} | null;
 
 /**
  * An integer amount of minor units and its currency.
@@ -347,17 +549,29 @@ export type Order = {
      */
     subtotal: Money;
     /**
-     * What a coupon takes off the subtotal.
+     * What the coupon takes off the subtotal.
      */
     discount: Money;
     /**
-     * What the customer pays.
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays: subtotal - discount + shipping + tax.
      */
     total: Money;
     /**
      * The coupon of the order.
      */
     coupon_code: string | null;
+    /**
+     * Your own number of the order.
+     */
+    reference: string | null;
     shipping_address: OrderAddress | null;
     rejection: Rejection | null;
     /**
@@ -457,6 +671,17 @@ export type OrderCancelledEvent = EventBase & {
 };
 
 /**
+ * Everything was shipped and has arrived.
+ */
+export type OrderCompletedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.completed';
+    data: NoData;
+};
+
+/**
  * The order is paid and its stock is taken.
  */
 export type OrderConfirmedEvent = EventBase & {
@@ -477,13 +702,37 @@ export type OrderCreatedData = {
      */
     customer_ref: ClientId;
     /**
+     * Your own number of the order.
+     */
+    reference: string | null;
+    /**
      * What was ordered.
      */
     lines: Array<OrderCreatedLine>;
     /**
      * The sum of the lines.
      */
+    subtotal: Money;
+    /**
+     * What the coupon takes off.
+     */
+    discount: Money;
+    /**
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer pays.
+     */
     total: Money;
+    /**
+     * The coupon of the order.
+     */
+    coupon_code: string | null;
     /**
      * True: a payment method came with the order.
      */
@@ -522,6 +771,29 @@ export type OrderCreatedLine = {
      * The price of one piece.
      */
     unit_price: Money;
+    /**
+     * The line's part of the discount.
+     */
+    discount: Money;
+};
+
+/**
+ * What has arrived.
+ */
+export type OrderDeliveredData = {
+    shipment_id: ShipmentId;
+    fulfillment_status: FulfillmentStatus;
+};
+
+/**
+ * A shipment of the order has arrived.
+ */
+export type OrderDeliveredEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.delivered';
+    data: OrderDeliveredData;
 };
 
 /**
@@ -550,9 +822,13 @@ export type OrderLine = {
      */
     unit_price: Money;
     /**
-     * The price of all pieces.
+     * The price of all pieces, before the discount.
      */
     total: Money;
+    /**
+     * The line's part of the order's discount.
+     */
+    discount: Money;
 };
 
 /**
@@ -654,6 +930,29 @@ export type OrderRejectedEvent = EventBase & {
 };
 
 /**
+ * What went on its way.
+ */
+export type OrderShippedData = {
+    shipment_id: ShipmentId;
+    /**
+     * What is in the shipment.
+     */
+    lines: Array<ShipmentLine>;
+    fulfillment_status: FulfillmentStatus;
+};
+
+/**
+ * Pieces of the order went on their way.
+ */
+export type OrderShippedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.shipped';
+    data: OrderShippedData;
+};
+
+/**
  * Where the order is in its life.
  *
  * - `pending`: Taken in. Its stock is being reserved.
@@ -708,14 +1007,22 @@ export type OrderStockReservedEvent = EventBase & {
 };
 
 /**
- * What changed.
+ * What changed. A property that is not there has not changed.
  */
 export type OrderUpdatedData = {
-    payment_status: PaymentStatus;
+    payment_status?: PaymentStatus;
+    /**
+     * All metadata as they are now.
+     */
+    metadata?: Metadata;
+    /**
+     * The order has another shipping address or none any more. No event has an address.
+     */
+    shipping_address_changed?: true;
 };
 
 /**
- * The payment status changed and nothing else.
+ * Properties of the order changed.
  */
 export type OrderUpdatedEvent = EventBase & {
     /**
@@ -926,6 +1233,22 @@ export type PlaceOrder = {
      */
     lines: Array<PlaceOrderLine>;
     payment?: PlaceOrderPayment;
+    /**
+     * A coupon that takes something off.
+     */
+    coupon_code?: ClientId;
+    /**
+     * Your own number of the order. No other order of yours may have it, whatever became of that.
+     */
+    reference?: ClientId;
+    /**
+     * What shipping costs. It is added to the total.
+     */
+    shipping?: Money;
+    /**
+     * Taxes, as you computed them. They are added to the total.
+     */
+    tax?: Money;
     shipping_address?: Address;
     metadata?: Metadata;
 };
@@ -968,6 +1291,22 @@ export type PositiveMoney = {
     amount: number;
     currency: Currency;
 };
+
+/**
+ * What a piece costs in one currency. A currency without minor units, such as JPY, counts whole ones; one with three digits, such as KWD, thousandths.
+ */
+export type Price = {
+    /**
+     * How many minor units, such as cents.
+     */
+    amount: number;
+    currency: Currency;
+};
+
+/**
+ * One price per currency, at least one.
+ */
+export type Prices = Array<Price>;
 
 /**
  * What every refusal carries, whatever its code (RFC 9457).
@@ -1025,6 +1364,19 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+ */
+export type Problem400Req001002003004 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003) | ({
+    code: 'REQ_004';
+} & ProblemReq004);
+
+/**
  * `REQ_003` Bad parameter; `REQ_012` Bad cursor
  */
 export type Problem400Req003012 = ({
@@ -1045,6 +1397,26 @@ export type Problem401Auth001002003004 = ({
 } & ProblemAuth003) | ({
     code: 'AUTH_004';
 } & ProblemAuth004);
+
+/**
+ * `CAT_002` Product exists; `IDEM_003` Still in progress
+ */
+export type Problem409Cat002Idem003 = ({
+    code: 'CAT_002';
+} & ProblemCat002) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003);
+
+/**
+ * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+ */
+export type Problem409Cpn003Idem003Ord011 = ({
+    code: 'CPN_003';
+} & ProblemCpn003) | ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_011';
+} & ProblemOrd011);
 
 /**
  * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
@@ -1073,6 +1445,17 @@ export type Problem409Idem003Ord002007009 = ({
 } & ProblemOrd009);
 
 /**
+ * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `SHP_003` Not paid
+ */
+export type Problem409Idem003Ord002Shp003 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_002';
+} & ProblemOrd002) | ({
+    code: 'SHP_003';
+} & ProblemShp003);
+
+/**
  * `IDEM_003` Still in progress; `RFD_003` Nothing captured
  */
 export type Problem409Idem003Rfd003 = ({
@@ -1082,15 +1465,30 @@ export type Problem409Idem003Rfd003 = ({
 } & ProblemRfd003);
 
 /**
- * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ * `IDEM_003` Still in progress; `SHP_004` Already delivered
  */
-export type Problem422Cat003004005Idem002Ord003004005008 = ({
+export type Problem409Idem003Shp004 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'SHP_004';
+} & ProblemShp004);
+
+/**
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ */
+export type Problem422Cat003004005Cpn001002004Idem002Ord003004005008 = ({
     code: 'CAT_003';
 } & ProblemCat003) | ({
     code: 'CAT_004';
 } & ProblemCat004) | ({
     code: 'CAT_005';
 } & ProblemCat005) | ({
+    code: 'CPN_001';
+} & ProblemCpn001) | ({
+    code: 'CPN_002';
+} & ProblemCpn002) | ({
+    code: 'CPN_004';
+} & ProblemCpn004) | ({
     code: 'IDEM_002';
 } & ProblemIdem002) | ({
     code: 'ORD_003';
@@ -1101,6 +1499,15 @@ export type Problem422Cat003004005Idem002Ord003004005008 = ({
 } & ProblemOrd005) | ({
     code: 'ORD_008';
 } & ProblemOrd008);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+ */
+export type Problem422Idem002Inv006 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'INV_006';
+} & ProblemInv006);
 
 /**
  * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
@@ -1119,6 +1526,15 @@ export type Problem422Idem002Rfd001 = ({
 } & ProblemIdem002) | ({
     code: 'RFD_001';
 } & ProblemRfd001);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
+ */
+export type Problem422Idem002Shp002 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'SHP_002';
+} & ProblemShp002);
 
 /**
  * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
@@ -1243,6 +1659,18 @@ export type ProblemCat001 = Problem & {
 };
 
 /**
+ * Product exists
+ *
+ * Skus are unique in an account. Change the product instead, or choose another sku.
+ */
+export type ProblemCat002 = Problem & {
+    /**
+     * Product exists.
+     */
+    code: 'CAT_002';
+};
+
+/**
  * Product not for sale
  *
  * At least one line names an inactive product. Remove it.
@@ -1278,6 +1706,58 @@ export type ProblemCat005 = Problem & {
      * Unknown sku.
      */
     code: 'CAT_005';
+    errors: Faults;
+};
+
+/**
+ * Coupon not found
+ *
+ * The code is mistyped or not yours. Leave it out or correct it.
+ */
+export type ProblemCpn001 = Problem & {
+    /**
+     * Coupon not found.
+     */
+    code: 'CPN_001';
+    errors: Faults;
+};
+
+/**
+ * Coupon not valid now
+ *
+ * The coupon cannot be used at this time. Leave it out.
+ */
+export type ProblemCpn002 = Problem & {
+    /**
+     * Coupon not valid now.
+     */
+    code: 'CPN_002';
+    errors: Faults;
+};
+
+/**
+ * Coupon used up
+ *
+ * The coupon was used as often as it may be. Leave it out.
+ */
+export type ProblemCpn003 = Problem & {
+    /**
+     * Coupon used up.
+     */
+    code: 'CPN_003';
+    errors: Faults;
+};
+
+/**
+ * Coupon not applicable
+ *
+ * The order misses a condition of the coupon, such as its minimum, product or currency. Leave it out.
+ */
+export type ProblemCpn004 = Problem & {
+    /**
+     * Coupon not applicable.
+     */
+    code: 'CPN_004';
     errors: Faults;
 };
 
@@ -1354,6 +1834,18 @@ export type ProblemInv003 = Problem & {
 };
 
 /**
+ * Stock out of bounds
+ *
+ * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.
+ */
+export type ProblemInv006 = Problem & {
+    /**
+     * Stock out of bounds.
+     */
+    code: 'INV_006';
+};
+
+/**
  * Order not found
  *
  * Your account has no order with this id in this mode. Check the id and the key.
@@ -1414,7 +1906,7 @@ export type ProblemOrd004 = Problem & {
 /**
  * Mixed currencies
  *
- * An expected price names another currency than the order. Place one order per currency.
+ * An amount of the request names another currency than the order. Place one order per currency.
  */
 export type ProblemOrd005 = Problem & {
     /**
@@ -1459,6 +1951,20 @@ export type ProblemOrd009 = Problem & {
      * Step in flight.
      */
     code: 'ORD_009';
+};
+
+/**
+ * Reference in use
+ *
+ * `order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.
+ */
+export type ProblemOrd011 = Problem & {
+    /**
+     * Reference in use.
+     */
+    code: 'ORD_011';
+    errors: Faults;
+    order_id: OrderId;
 };
 
 /**
@@ -1652,13 +2158,41 @@ export type ProblemReq008 = Problem & {
 /**
  * Media type or encoding not supported
  *
- * The Content-Type is not `application/json` in UTF-8, or the body is compressed. Send it plain, with `Content-Type: application/json`.
+ * The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.
  */
 export type ProblemReq009 = Problem & {
     /**
      * Media type or encoding not supported.
      */
     code: 'REQ_009';
+};
+
+/**
+ * Stale version
+ *
+ * If-Match names an older state. Read the resource again, decide anew and send its ETag.
+ */
+export type ProblemReq010 = Problem & {
+    /**
+     * Stale version.
+     */
+    code: 'REQ_010';
+    /**
+     * The version that is current.
+     */
+    current_version: number;
+};
+
+/**
+ * If-Match needed
+ *
+ * A change must name the state that it was decided on. Send the ETag that you read as If-Match.
+ */
+export type ProblemReq011 = Problem & {
+    /**
+     * If-Match needed.
+     */
+    code: 'REQ_011';
 };
 
 /**
@@ -1697,6 +2231,55 @@ export type ProblemRfd003 = Problem & {
      * Nothing captured.
      */
     code: 'RFD_003';
+};
+
+/**
+ * Shipment not found
+ *
+ * Your account has no shipment with this id in this mode. Check the id and the key.
+ */
+export type ProblemShp001 = Problem & {
+    /**
+     * Shipment not found.
+     */
+    code: 'SHP_001';
+};
+
+/**
+ * More than unshipped
+ *
+ * A line names more pieces than the order still has to ship, a sku that it does not have, or a sku twice. Correct what `errors` names.
+ */
+export type ProblemShp002 = Problem & {
+    /**
+     * More than unshipped.
+     */
+    code: 'SHP_002';
+    errors: Faults;
+};
+
+/**
+ * Not paid
+ *
+ * Only an order that is confirmed, and not refunded in full, can be shipped. Ship it with a new key once it is confirmed.
+ */
+export type ProblemShp003 = Problem & {
+    /**
+     * Not paid.
+     */
+    code: 'SHP_003';
+};
+
+/**
+ * Already delivered
+ *
+ * Nothing is left to do.
+ */
+export type ProblemShp004 = Problem & {
+    /**
+     * Already delivered.
+     */
+    code: 'SHP_004';
 };
 
 /**
@@ -1788,13 +2371,14 @@ export type Product = {
      */
     description: string;
     /**
-     * One price per currency.
+     * One price per currency, in the order of their codes.
      */
     prices: Array<Money>;
     /**
      * Only active products can be ordered.
      */
     active: boolean;
+    low_stock_at: LowStockAt;
     /**
      * Counts the changes of the product.
      */
@@ -1810,6 +2394,11 @@ export type Product = {
 };
 
 /**
+ * What it is.
+ */
+export type ProductDescription = string;
+
+/**
  * A page of products, in the order of their skus.
  */
 export type ProductList = {
@@ -1819,6 +2408,11 @@ export type ProductList = {
     data: Array<Product>;
     next_cursor: NextCursor;
 };
+
+/**
+ * What it is called.
+ */
+export type ProductName = string;
 
 /**
  * A refund as it stands.
@@ -2034,6 +2628,140 @@ export type SagaStep = {
 };
 
 /**
+ * A shipment to make.
+ */
+export type ShipOrder = {
+    /**
+     * What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+     */
+    lines?: Array<ShipOrderLine>;
+    tracking?: ShipOrderTracking;
+};
+
+/**
+ * A sku of the order and how many pieces of it.
+ */
+export type ShipOrderLine = {
+    /**
+     * The sku of the order's line.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+};
+
+/**
+ * What the carrier calls the shipment.
+ */
+export type ShipOrderTracking = {
+    /**
+     * Who carries it.
+     */
+    carrier: string;
+    /**
+     * The carrier's number of it.
+     */
+    number: string;
+    /**
+     * Where the customer can follow it.
+     */
+    url?: string;
+};
+
+/**
+ * Pieces of an order that travel together.
+ */
+export type Shipment = {
+    id: ShipmentId;
+    order_id: OrderId;
+    /**
+     * What is in it.
+     */
+    lines: Array<ShipmentLine>;
+    tracking: Tracking | null;
+    status: ShipmentStatus;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When it was shipped.
+     */
+    created_at: string;
+    /**
+     * When its last event happened.
+     */
+    updated_at: string;
+    /**
+     * When it arrived.
+     */
+    delivered_at: string | null;
+};
+
+/**
+ * The shipment as it was made.
+ */
+export type ShipmentCreatedData = {
+    order_id: OrderId;
+    /**
+     * What is in the shipment.
+     */
+    lines: Array<ShipmentLine>;
+    tracking: Tracking | null;
+};
+
+/**
+ * The shipment went on its way.
+ */
+export type ShipmentCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'shipment.created';
+    data: ShipmentCreatedData;
+};
+
+/**
+ * The shipment has arrived.
+ */
+export type ShipmentDeliveredEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'shipment.delivered';
+    data: NoData;
+};
+
+/**
+ * The id of a shipment. The gateway gives it.
+ */
+export type ShipmentId = string;
+
+/**
+ * A sku of the order and how many pieces of it travel.
+ */
+export type ShipmentLine = {
+    /**
+     * The sku of the order's line.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+};
+
+/**
+ * Where the shipment is.
+ *
+ * - `shipped`: It is on its way.
+ * - `delivered`: It has arrived.
+ */
+export type ShipmentStatus = 'shipped' | 'delivered';
+
+/**
  * A product of which less is there than was ordered.
  */
 export type ShortSku = {
@@ -2066,6 +2794,49 @@ export type StepError = {
 };
 
 /**
+ * What the carrier calls the shipment, as it was given.
+ */
+export type Tracking = {
+    /**
+     * Who carries it.
+     */
+    carrier: string;
+    /**
+     * The carrier's number of it.
+     */
+    number: string;
+    /**
+     * Where the customer can follow it.
+     */
+    url: string | null;
+};
+
+/**
+ * A merge patch (RFC 7396): what is left out stays as it is, null removes. A patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateOrder = {
+    metadata?: MetadataPatch;
+    shipping_address?: AddressPatch;
+};
+
+/**
+ * A merge patch (RFC 7396): what is left out stays as it is. `prices` replaces all prices; `low_stock_at: null` removes the threshold. A
+ * patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateProduct = {
+    name?: ProductName;
+    description?: ProductDescription;
+    prices?: Prices;
+    /**
+     * Only active products can be ordered.
+     */
+    active?: boolean;
+    low_stock_at?: LowStockAt;
+};
+
+/**
  * The language of error messages, `en` or `zh-CN`.
  */
 export type AcceptLanguage = string;
@@ -2087,6 +2858,13 @@ export type Cursor = string;
  *
  */
 export type IdempotencyKey = string;
+
+/**
+ * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+ * one of a state that is no longer current with REQ_010. `*` stands for any state.
+ *
+ */
+export type IfMatch = string;
 
 /**
  * ETags that you hold. If the current one is among them the answer is 304 without a body.
@@ -2119,6 +2897,11 @@ export type Prefer = string;
  * The sku of the product.
  */
 export type Sku = ClientId;
+
+/**
+ * The id of the shipment. The gateway gives it.
+ */
+export type ShipmentId2 = ShipmentId;
 
 /**
  * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
@@ -2488,9 +3271,9 @@ export type PlaceOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `IDEM_003` Still in progress
+     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
      */
-    409: ProblemIdem003;
+    409: Problem409Cpn003Idem003Ord011;
     /**
      * `REQ_008` Body too large
      */
@@ -2500,9 +3283,9 @@ export type PlaceOrderErrors = {
      */
     415: ProblemReq009;
     /**
-     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
      */
-    422: Problem422Cat003004005Idem002Ord003004005008;
+    422: Problem422Cat003004005Cpn001002004Idem002Ord003004005008;
     /**
      * `RATE_001` Too many requests
      */
@@ -2613,6 +3396,106 @@ export type GetOrderResponses = {
 };
 
 export type GetOrderResponse = GetOrderResponses[keyof GetOrderResponses];
+
+export type UpdateOrderData = {
+    body: UpdateOrder;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}';
+};
+
+export type UpdateOrderErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `ORD_002` Not allowed in this state
+     */
+    409: ProblemOrd002;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateOrderError = UpdateOrderErrors[keyof UpdateOrderErrors];
+
+export type UpdateOrderResponses = {
+    /**
+     * The order as it is now.
+     */
+    200: Order;
+};
+
+export type UpdateOrderResponse = UpdateOrderResponses[keyof UpdateOrderResponses];
 
 export type CancelOrderData = {
     body?: CancelOrder;
@@ -3186,6 +4069,94 @@ export type ListProductsResponses = {
 
 export type ListProductsResponse = ListProductsResponses[keyof ListProductsResponses];
 
+export type CreateProductData = {
+    body: CreateProduct;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/products';
+};
+
+export type CreateProductErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `CAT_002` Product exists; `IDEM_003` Still in progress
+     */
+    409: Problem409Cat002Idem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused
+     */
+    422: ProblemIdem002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type CreateProductError = CreateProductErrors[keyof CreateProductErrors];
+
+export type CreateProductResponses = {
+    /**
+     * The product is created.
+     */
+    201: Product;
+};
+
+export type CreateProductResponse = CreateProductResponses[keyof CreateProductResponses];
+
 export type GetProductData = {
     body?: never;
     headers?: {
@@ -3264,6 +4235,102 @@ export type GetProductResponses = {
 
 export type GetProductResponse = GetProductResponses[keyof GetProductResponses];
 
+export type UpdateProductData = {
+    body: UpdateProduct;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/products/{sku}';
+};
+
+export type UpdateProductErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `CAT_001` Product not found
+     */
+    404: ProblemCat001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateProductError = UpdateProductErrors[keyof UpdateProductErrors];
+
+export type UpdateProductResponses = {
+    /**
+     * The product as it is now.
+     */
+    200: Product;
+};
+
+export type UpdateProductResponse = UpdateProductResponses[keyof UpdateProductResponses];
+
 export type GetInventoryData = {
     body?: never;
     headers?: {
@@ -3341,6 +4408,297 @@ export type GetInventoryResponses = {
 };
 
 export type GetInventoryResponse = GetInventoryResponses[keyof GetInventoryResponses];
+
+export type AdjustInventoryData = {
+    body: AdjustInventory;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The sku of the product.
+         */
+        sku: ClientId;
+    };
+    query?: never;
+    url: '/v1/inventory/{sku}/adjustments';
+};
+
+export type AdjustInventoryErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `INV_001` No stock record
+     */
+    404: ProblemInv001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress
+     */
+    409: ProblemIdem003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
+     */
+    422: Problem422Idem002Inv006;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type AdjustInventoryError = AdjustInventoryErrors[keyof AdjustInventoryErrors];
+
+export type AdjustInventoryResponses = {
+    /**
+     * The stock is corrected.
+     */
+    201: Adjustment;
+};
+
+export type AdjustInventoryResponse = AdjustInventoryResponses[keyof AdjustInventoryResponses];
+
+export type ShipOrderData = {
+    body?: ShipOrder;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}/shipments';
+};
+
+export type ShipOrderErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `SHP_003` Not paid
+     */
+    409: Problem409Idem003Ord002Shp003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
+     */
+    422: Problem422Idem002Shp002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type ShipOrderError = ShipOrderErrors[keyof ShipOrderErrors];
+
+export type ShipOrderResponses = {
+    /**
+     * The shipment.
+     */
+    201: Shipment;
+};
+
+export type ShipOrderResponse = ShipOrderResponses[keyof ShipOrderResponses];
+
+export type DeliverShipmentData = {
+    body?: DeliverShipment;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the shipment. The gateway gives it.
+         */
+        shipment_id: ShipmentId;
+    };
+    query?: never;
+    url: '/v1/shipments/{shipment_id}/deliver';
+};
+
+export type DeliverShipmentErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `SHP_001` Shipment not found
+     */
+    404: ProblemShp001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `SHP_004` Already delivered
+     */
+    409: Problem409Idem003Shp004;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused
+     */
+    422: ProblemIdem002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type DeliverShipmentError = DeliverShipmentErrors[keyof DeliverShipmentErrors];
+
+export type DeliverShipmentResponses = {
+    /**
+     * The shipment.
+     */
+    200: Shipment;
+};
+
+export type DeliverShipmentResponse = DeliverShipmentResponses[keyof DeliverShipmentResponses];
 
 export type OnOrderCreatedWebhookPayload = OrderCreatedEvent;
 
@@ -3441,6 +4799,33 @@ export type OnOrderRefundedWebhookRequest = {
     query?: never;
 };
 
+export type OnOrderShippedWebhookPayload = OrderShippedEvent;
+
+export type OnOrderShippedWebhookRequest = {
+    body: OnOrderShippedWebhookPayload;
+    key: 'order.shipped';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderDeliveredWebhookPayload = OrderDeliveredEvent;
+
+export type OnOrderDeliveredWebhookRequest = {
+    body: OnOrderDeliveredWebhookPayload;
+    key: 'order.delivered';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCompletedWebhookPayload = OrderCompletedEvent;
+
+export type OnOrderCompletedWebhookRequest = {
+    body: OnOrderCompletedWebhookPayload;
+    key: 'order.completed';
+    path?: never;
+    query?: never;
+};
+
 export type OnPaymentCreatedWebhookPayload = PaymentCreatedEvent;
 
 export type OnPaymentCreatedWebhookRequest = {
@@ -3509,6 +4894,42 @@ export type OnRefundFailedWebhookPayload = RefundFailedEvent;
 export type OnRefundFailedWebhookRequest = {
     body: OnRefundFailedWebhookPayload;
     key: 'refund.failed';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryAdjustedWebhookPayload = InventoryAdjustedEvent;
+
+export type OnInventoryAdjustedWebhookRequest = {
+    body: OnInventoryAdjustedWebhookPayload;
+    key: 'inventory.adjusted';
+    path?: never;
+    query?: never;
+};
+
+export type OnInventoryLowWebhookPayload = InventoryLowEvent;
+
+export type OnInventoryLowWebhookRequest = {
+    body: OnInventoryLowWebhookPayload;
+    key: 'inventory.low';
+    path?: never;
+    query?: never;
+};
+
+export type OnShipmentCreatedWebhookPayload = ShipmentCreatedEvent;
+
+export type OnShipmentCreatedWebhookRequest = {
+    body: OnShipmentCreatedWebhookPayload;
+    key: 'shipment.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnShipmentDeliveredWebhookPayload = ShipmentDeliveredEvent;
+
+export type OnShipmentDeliveredWebhookRequest = {
+    body: OnShipmentDeliveredWebhookPayload;
+    key: 'shipment.delivered';
     path?: never;
     query?: never;
 };

@@ -2,9 +2,11 @@
 import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
-import type { ErrorDescription, Event, Inventory, Order, Payment, Product, Refund, Saga } from './model.js';
+import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Refund, Saga, Shipment } from './model.js';
 import type { Pager } from './pager.js';
-import { newKey, Transport, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions } from './transport.js';
+import {
+  newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
+} from './transport.js';
 
 /** What a read promises: null too if it is asked with `ifNoneMatch`. */
 export type Answer<T, O extends ReadOptions> = Promise<O extends { ifNoneMatch: string } ? T | null : T>;
@@ -18,6 +20,7 @@ export class Ordergate {
   private readonly transport: Transport;
   readonly orders: Orders;
   readonly payments: Payments;
+  readonly shipments: Shipments;
   readonly products: Products;
   readonly inventory: InventoryLevels;
   readonly errors: ErrorCodes;
@@ -27,6 +30,7 @@ export class Ordergate {
     this.transport = new Transport(config);
     this.orders = new Orders(this.transport);
     this.payments = new Payments(this.transport);
+    this.shipments = new Shipments(this.transport);
     this.products = new Products(this.transport);
     this.inventory = new InventoryLevels(this.transport);
     this.errors = new ErrorCodes(this.transport);
@@ -83,6 +87,16 @@ export class Orders {
     return this.transport.write('payOrder', sdk.payOrder, { path: { order_id: id }, body: payment }, options);
   }
 
+  /** Changes what the patch names, and removes what is null in it: the metadata, and until the first shipment the address. */
+  update(id: string, patch: api.UpdateOrder, options: ChangeOptions): Promise<Order> {
+    return this.transport.change('updateOrder', sdk.updateOrder, { path: { order_id: id }, body: patch }, options);
+  }
+
+  /** Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. */
+  ship(id: string, shipment?: api.ShipOrder, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
+  }
+
   /** What happened to an order, the oldest first. */
   events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
     return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
@@ -106,6 +120,15 @@ export class Payments {
   }
 }
 
+export class Shipments {
+  constructor(private readonly transport: Transport) {}
+
+  /** Records that the shipment has arrived. The last one completes its order. */
+  deliver(id: string, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('deliverShipment', sdk.deliverShipment, { path: { shipment_id: id } }, options);
+  }
+}
+
 export class Products {
   constructor(private readonly transport: Transport) {}
 
@@ -117,6 +140,16 @@ export class Products {
   list(query?: api.ListProductsData['query'], options?: ListOptions): Pager<Product> {
     return this.transport.list('listProducts', sdk.listProducts, { query }, options);
   }
+
+  /** Creates a product. Its stock begins with no pieces: `inventory.adjust` adds them. */
+  create(product: api.CreateProduct, options?: WriteOptions): Promise<Product> {
+    return this.transport.write('createProduct', sdk.createProduct, { body: product }, options);
+  }
+
+  /** Changes what the patch names, if the product is still in the state of `ifMatch`; REQ_010 tells that it is not. */
+  update(sku: string, patch: api.UpdateProduct, options: ChangeOptions): Promise<Product> {
+    return this.transport.change('updateProduct', sdk.updateProduct, { path: { sku }, body: patch }, options);
+  }
 }
 
 export class InventoryLevels {
@@ -125,6 +158,11 @@ export class InventoryLevels {
   /** What of a sku can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
   get<O extends ReadOptions = {}>(sku: string, options?: O) {
     return this.transport.read('getInventory', sdk.getInventory, { path: { sku } }, options) as Answer<Inventory, O>;
+  }
+
+  /** Adds pieces that came or, with a minus, takes off pieces that went. */
+  adjust(sku: string, adjustment: api.AdjustInventory, options?: WriteOptions): Promise<Adjustment> {
+    return this.transport.write('adjustInventory', sdk.adjustInventory, { path: { sku }, body: adjustment }, options);
   }
 }
 

@@ -10,7 +10,9 @@ export type Saga = Open<api.Saga>;
 export type SagaStep = Open<api.SagaStep>;
 export type Payment = Open<api.Payment>;
 export type Refund = Open<api.Refund>;
+export type Shipment = Open<api.Shipment>;
 export type Product = Open<api.Product>;
 export type Inventory = Open<api.Inventory>;
+export type Adjustment = Open<api.Adjustment>;
 /** An entry of the error registry: a code with its status, texts and remedy. */
 export type ErrorDescription = Open<api.ErrorCode>;
