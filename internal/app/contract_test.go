@@ -216,7 +216,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
 	each("SYS_003", g.url, aliceKey, keyless)
-	if err := held(); err != nil {
+	if err = held.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
