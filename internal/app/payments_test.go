@@ -14,8 +14,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/ordergate/ordergate/gen/cataloguedb"
-	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -470,12 +468,8 @@ func TestAClientsRefundMeetsTheCompensation(t *testing.T) {
 func TestAnOrderOfNothingIsPaidAndRefunded(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
-	if err := cataloguedb.New(g.db.Pool).InsertProducts(t.Context(), cataloguedb.InsertProductsParams{
-		Account: 1, Mode: "test", Skus: []string{"FREE"}, Names: []string{"FREE"}, Descriptions: []string{""}, Prices: [][]byte{[]byte(`{"EUR": 0}`)},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := inventorydb.New(g.db.Pool).InsertStock(t.Context(), inventorydb.InsertStockParams{Account: 1, Mode: "test", Skus: []string{"FREE"}, OnHand: []int64{5}}); err != nil {
+	g.stock("FREE", 5)
+	if _, err := g.db.Pool.Exec(t.Context(), `UPDATE products SET prices = '{"EUR": 0}'`); err != nil {
 		t.Fatal(err)
 	}
 	id := g.reserved("FREE")
