@@ -69,7 +69,7 @@ func (c *Commands) AwaitPaid(ctx context.Context, e Envelope, r Result, within t
 			return r, false, err
 		}
 		result := r
-		result.Rev, result.LSN = 0, position(ctx, c.cfg.Pool, nil) // the command's revision of the order is older than what was decided
+		result.Rev, result.LSN = 0, position(ctx, c.cfg.Pool, &rows{}) // the command's revision of the order is older than what was decided
 		if refusal != nil {
 			result.Code, result.ContentType, result.Location, result.Body = refusal.Code, "application/problem+json", "", view.Body{}
 			result.Status, result.Body.Bytes = refusal.Problem(e.Problem)
