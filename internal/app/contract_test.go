@@ -266,8 +266,11 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	failing := startGateway(t, nil)
 	failing.stock(firstSKU, 1000)
 	id = failing.reserved(firstSKU)
+	failing.broken = true // its payments never end
+	failing.psp.CloseClientConnections()
+	failing.psp.Close()
 	for range 30 {
-		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_error"))
+		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_ok"))
 	}
 	until(t, "the provider's breaker opens", func() bool { return failing.components.providerOpen() })
 	if code := send(failing.url, aliceKey, pay); code != "PAY_008" {
