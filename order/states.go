@@ -107,3 +107,7 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 	}
 	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
 }
+
+// CanBecome tells whether the table has the status among those that can follow the order's. The saga's events come without a check: they
+// follow the table because its steps do.
+func (o *Order) CanBecome(next Status) bool { return slices.Contains(o.Status.state().next, next) }
