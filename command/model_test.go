@@ -16,10 +16,11 @@ import (
 
 // scopes are what TestModel explores, each wholly.
 var scopes = map[string]scope{
-	"an order with a payment":                 {paid: true, price: 2, onHand: 2, faults: 1, refunds: 2},
-	"an order with a payment, without stock":  {paid: true, price: 2, faults: 1, refunds: 1},
-	"a free order":                            {paid: true, onHand: 1, faults: 1, refunds: 1},
-	"an order without payment, and two cards": {price: 2, onHand: 1, faults: 1, cards: 2, refunds: 1},
+	"an order with a payment":                 {paid: true, price: 1, onHand: 3, faults: 1, refunds: 2},
+	"an order with a payment, and shipments":  {paid: true, price: 1, onHand: 2, faults: 1, refunds: 1, ships: 2},
+	"an order with a payment, without stock":  {paid: true, price: 1, onHand: 1, faults: 1, refunds: 1},
+	"a free order":                            {paid: true, onHand: 2, faults: 1, refunds: 1, ships: 1},
+	"an order without payment, and two cards": {price: 1, onHand: 2, faults: 1, cards: 2, refunds: 1},
 }
 
 // TestModel tries every interleaving of messages, the provider's outcomes, faults, clients and time, to the end of each run: the functions
@@ -44,7 +45,7 @@ func TestModel(t *testing.T) {
 			t.Fail()
 		}
 	})
-	for _, end := range strings.Split(`confirmed paid, confirmed partially_refunded, confirmed refunded, reserved none, reserved failed,
+	for _, end := range strings.Split(`completed paid, completed partially_refunded, completed refunded, confirmed paid, confirmed partially_refunded, confirmed refunded, reserved none, reserved failed,
 cancelled none, cancelled failed, cancelled refunded, rejected none INV_002, rejected none INV_003, rejected failed INV_003, rejected failed PAY_003,
 rejected failed PAY_006, rejected failed PAY_007`, ",") {
 		if !ends[strings.TrimSpace(end)] {

@@ -35,6 +35,7 @@ const (
 	ruleHandled     = "every message can be handled"
 	ruleTaken       = "at the end stock agrees with the order"
 	ruleMoney       = "at the end money agrees with the order"
+	ruleShip        = "nothing is shipped but what is taken, of an order that stays confirmed or is completed"
 	ruleDecided     = "at the end the order is decided"
 )
 
@@ -64,11 +65,12 @@ func realParties() parties {
 // scope bounds what the environment does in one run. Within it everything is tried.
 type scope struct {
 	paid    bool  // the order is placed with a payment
-	price   int64 // of the order
-	onHand  int64 // pieces, of which the order wants one
+	price   int64 // of a piece; the order has two
+	onHand  int64 // pieces
 	faults  int   // copies of messages, lost, late and stale answers, crashes, refused refunds
 	cards   int   // payments of an order that was placed without one
 	refunds int   // by the client
+	ships   int   // shipments
 }
 
 // system is everything that a run has changed: the database's rows, the queues and the provider. It is never changed: a transition works on a copy.
@@ -80,6 +82,7 @@ type system struct {
 	ref     order.Ref
 	state   []byte       // JSON, as the orders table stores it
 	read    *order.Order // restored from it
+	shipped []order.Shipment
 	steps   []step
 	started string // the commands of steps that were sent
 
@@ -171,7 +174,7 @@ func modelRecorder() order.Recorder {
 // newSystem is the system after an order was placed.
 func newSystem(s scope, p parties) *system {
 	w := &system{parties: &p, scope: s, pieces: s.onHand, level: [2]int64{s.onHand, 0}}
-	body := api.PlaceOrder{Currency: "EUR", CustomerRef: "c", Lines: []api.PlaceOrderLine{{Sku: modelItem.SKU, Quantity: 1}}}
+	body := api.PlaceOrder{Currency: "EUR", CustomerRef: "c", Lines: []api.PlaceOrderLine{{Sku: modelItem.SKU, Quantity: 2}}}
 	if s.paid {
 		body.Payment = &api.PlaceOrderPayment{MethodToken: "pm_ok"}
 	}
@@ -226,12 +229,31 @@ func (w *system) ask(op operation, l *loaded) bool {
 		w.writeOrder(c)
 	}
 	w.writePayments(e.payments)
+	for _, c := range e.shipments {
+		w.writeShipment(c)
+	}
 	return true
+}
+
+func (w *system) writeShipment(c *shipmentChange) {
+	w.shipped = slices.Clone(w.shipped)
+	if i := slices.IndexFunc(w.shipped, func(s order.Shipment) bool { return s.ID == c.shipment.ID }); i >= 0 {
+		w.shipped[i] = *c.shipment
+		return
+	}
+	w.shipped = append(w.shipped, *c.shipment)
+	pieces := int64(0)
+	for _, s := range w.shipped {
+		pieces += s.Lines[0].Quantity
+	}
+	if line := w.read.Lines[0]; pieces != line.Shipped || pieces > line.Quantity || pick(w.reservation).Status != inventory.StatusConfirmed {
+		w.fail(breaks(ruleShip, "of %d pieces %d are shipped, the order says %d, the stock is %s", line.Quantity, pieces, line.Shipped, pick(w.reservation).Status))
+	}
 }
 
 // writeOrder writes an order's events, its row, its steps and its messages, as rows.write does.
 func (w *system) writeOrder(c *orderChange) {
-	before, now := &order.Order{ID: c.order.ID}, orderState(c)
+	before, now := &order.Order{ID: c.order.ID}, encode(c.order)
 	if w.read != nil {
 		before = w.order()
 	}
@@ -244,7 +266,7 @@ func (w *system) writeOrder(c *orderChange) {
 			w.fail(breaks(ruleTable, "%s made a %s order %s", e.Type, from.Status, before.Status))
 		}
 	}
-	if folded := orderState(&orderChange{order: before}); !bytes.Equal(folded, now) || before.Version != c.order.Version {
+	if folded := encode(before); !bytes.Equal(folded, now) || before.Version != c.order.Version {
 		w.fail(breaks(ruleFold, "%s is stored as %s", folded, now))
 	}
 	read, err := order.Restore(c.order.ID, c.order.Version, c.order.HeadHash, now)

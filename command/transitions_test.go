@@ -199,6 +199,7 @@ func (m moves) clientsAsk() {
 			}
 		})
 	}
+	m.clientShips(ofOrder)
 	if m.refunds == 0 {
 		return
 	}
@@ -211,6 +212,25 @@ func (m moves) clientsAsk() {
 				}
 			})
 		}
+	}
+}
+
+func (m moves) clientShips(ofOrder func(n *system) *loaded) {
+	if m.ships > 0 {
+		for label, lines := range map[string][]api.ShipOrderLine{"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}} {
+			m.maybe(label, func(n *system) {
+				if n.ask(shipOrder{n.ref, api.ShipOrder{Lines: lines}}, ofOrder(n)) {
+					n.ships--
+				}
+			})
+		}
+	}
+	for i, s := range m.shipped {
+		m.maybe("deliver", func(n *system) {
+			ref, l := order.Ref{Owner: n.ref.Owner, ID: s.ID}, ofOrder(n)
+			l.shipments = map[order.Ref]*shipmentChange{ref: {owner: ref.Owner, shipment: &s, baseVersion: n.shipped[i].Version}}
+			n.ask(deliverShipment{ref}, l)
+		})
 	}
 }
 
@@ -231,7 +251,7 @@ func (w *system) appendKey(b []byte) []byte {
 			}
 		}
 	}
-	number(int64(w.faults), int64(w.cards), int64(w.refunds))
+	number(int64(w.faults), int64(w.cards), int64(w.refunds), int64(w.ships))
 	text(string(w.state))
 	for _, st := range w.steps {
 		text(st.name)
@@ -241,6 +261,11 @@ func (w *system) appendKey(b []byte) []byte {
 		text(st.input)
 	}
 	text(w.started)
+	for _, s := range w.shipped {
+		number(s.Lines[0].Quantity)
+		text(string(s.Status))
+	}
+	text("")
 	number(w.level[:]...)
 	if flag(w.expiring, w.reservation != nil); w.reservation != nil {
 		text(w.reservation.Status)
@@ -330,6 +355,11 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 	case o.CancelRequestedAt != nil && o.Status != order.StatusCancelled:
 		return breaks(ruleDecided, "a cancel is recorded and the order is %s", o.Status)
 	}
+	if under := slices.ContainsFunc(w.shipped, func(s order.Shipment) bool { return s.Status != order.ShipmentStatusDelivered }); len(w.shipped) > 0 &&
+		o.Status != order.StatusCompleted && (o.Status != order.StatusConfirmed || o.Lines[0].Shipped == o.Lines[0].Quantity && !under) ||
+		o.Status == order.StatusCompleted && (len(w.shipped) == 0 || under) {
+		return breaks(ruleShip, "it is %s with the shipments %+v", o.Status, w.shipped)
+	}
 	switch o.Status {
 	case order.StatusReserved:
 		if w.paid || o.ReservationExpiresAt == nil {
@@ -341,9 +371,9 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 		if standing {
 			return breaks(ruleMoney, "it is reserved and charged")
 		}
-	case order.StatusConfirmed:
+	case order.StatusConfirmed, order.StatusCompleted:
 		if stock != inventory.StatusConfirmed {
-			return breaks(ruleTaken, "it is confirmed, its stock %s", stock)
+			return breaks(ruleTaken, "it is %s, its stock %s", o.Status, stock)
 		}
 		want := order.PaymentStatusPaid
 		if given > 0 {
@@ -353,7 +383,7 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 			want = order.PaymentStatusRefunded
 		}
 		if charged != o.Total.Amount || o.PaymentStatus != want {
-			return breaks(ruleMoney, "it is confirmed and %s, %d are charged and %d given back", o.PaymentStatus, charged, given)
+			return breaks(ruleMoney, "it is %s and %s, %d are charged and %d given back", o.Status, o.PaymentStatus, charged, given)
 		}
 	case order.StatusRejected, order.StatusCancelled:
 		if stock == inventory.StatusHeld || stock == inventory.StatusConfirmed {

@@ -96,6 +96,12 @@ const (
 	SagaStepStatusSkipped SagaStepStatus = "skipped"
 )
 
+// Values of ShipmentStatus.
+const (
+	ShipmentStatusDelivered ShipmentStatus = "delivered"
+	ShipmentStatusShipped   ShipmentStatus = "shipped"
+)
+
 // Values of ListOrdersParamsStatus.
 const (
 	ListOrdersParamsStatusCancelled ListOrdersParamsStatus = "cancelled"
@@ -255,6 +261,9 @@ type CreateRefund struct {
 //
 // Examples: EUR
 type Currency = string
+
+// DeliverShipment Nothing has to be said.
+type DeliverShipment = map[string]interface{}
 
 // Document An OpenAPI document.
 type Document map[string]interface{}
@@ -1063,6 +1072,107 @@ type SagaStepName string
 // - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
+// ShipOrder A shipment to make.
+type ShipOrder struct {
+	// Lines What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+	Lines []ShipOrderLine `json:"lines,omitempty"`
+
+	// Tracking What the carrier calls the shipment.
+	Tracking *ShipOrderTracking `json:"tracking,omitempty"`
+}
+
+// ShipOrderLine A sku of the order and how many pieces of it.
+type ShipOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipOrderTracking What the carrier calls the shipment.
+type ShipOrderTracking struct {
+	// Carrier Who carries it.
+	//
+	// Examples: DHL
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	//
+	// Examples: JJD000390007827
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	//
+	// Examples: https://www.dhl.de/follow?piececode=JJD000390007827
+	URL *string `json:"url,omitempty"`
+}
+
+// Shipment Pieces of an order that travel together.
+type Shipment struct {
+	// CreatedAt When it was shipped.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// DeliveredAt When it arrived.
+	DeliveredAt *rfc3339.Time `json:"delivered_at"`
+
+	// ID The id of a shipment. The gateway gives it.
+	//
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+	ID ShipmentID `json:"id"`
+
+	// Lines What is in it.
+	Lines []ShipmentLine `json:"lines"`
+
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Status Where the shipment is.
+	//
+	// - `shipped`: It is on its way.
+	// - `delivered`: It has arrived.
+	//
+	// Examples: shipped
+	Status   ShipmentStatus `json:"status"`
+	Tracking *Tracking      `json:"tracking"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// ShipmentID The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentID = string
+
+// ShipmentLine A sku of the order and how many pieces of it travel.
+type ShipmentLine struct {
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipmentStatus Where the shipment is.
+//
+// - `shipped`: It is on its way.
+// - `delivered`: It has arrived.
+//
+// Examples: shipped
+type ShipmentStatus string
+
 // ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
 	// Available How many pieces were left.
@@ -1086,6 +1196,18 @@ type StepError struct {
 
 	// Message For people, in English.
 	Message string `json:"message"`
+}
+
+// Tracking What the carrier calls the shipment, as it was given.
+type Tracking struct {
+	// Carrier Who carries it.
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	URL *string `json:"url"`
 }
 
 // AcceptLanguage defines model for AcceptLanguage.
@@ -1126,6 +1248,11 @@ type Prefer = string
 //
 // Examples: LAMP-0001
 type SKU = ClientID
+
+// ShipmentIDParameter The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
@@ -1188,6 +1315,8 @@ type Handlers[R Request, W any] interface {
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
 	GetOrder(ctx context.Context, r R) (W, error)
+	// UpdateOrder is PATCH /v1/orders/{order_id}.
+	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
@@ -1196,6 +1325,8 @@ type Handlers[R Request, W any] interface {
 	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ShipOrder is POST /v1/orders/{order_id}/shipments.
+	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
 	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
@@ -1206,6 +1337,8 @@ type Handlers[R Request, W any] interface {
 	GetProduct(ctx context.Context, r R) (W, error)
 	// UpdateProduct is PATCH /v1/products/{sku}.
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
+	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
+	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -1261,6 +1394,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PlaceOrder(ctx, r, body)
 		},
 		"getOrder": h.GetOrder,
+		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateOrder(ctx, r, body)
+		},
 		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body CancelOrder
 			given, err := r.Decode(&body)
@@ -1281,6 +1421,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PayOrder(ctx, r, body)
 		},
 		"getOrderSaga": h.GetOrderSaga,
+		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body ShipOrder
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.ShipOrder(ctx, r, nil)
+			}
+			return h.ShipOrder(ctx, r, &body)
+		},
 		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
 			var body CreateRefund
 			if _, err = r.Decode(&body); err != nil {
@@ -1310,6 +1461,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return w, err
 			}
 			return h.UpdateProduct(ctx, r, body)
+		},
+		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
+			var body DeliverShipment
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.DeliverShipment(ctx, r, nil)
+			}
+			return h.DeliverShipment(ctx, r, &body)
 		},
 	}
 }

@@ -50,8 +50,8 @@ type CallPageRow struct {
 	Authorized   bool
 }
 
-// Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
-// succeeded.
+// Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment
+// exists, which is only made after the authorization succeeded.
 func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageRow, error) {
 	rows, err := q.db.Query(ctx, CallPage,
 		arg.AfterAccount,
@@ -224,6 +224,55 @@ func (q *Queries) CallsOfSubjects(ctx context.Context, arg CallsOfSubjectsParams
 	return items, nil
 }
 
+const CallsWithoutOrder = `-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT $1::integer
+`
+
+type CallsWithoutOrderRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+func (q *Queries) CallsWithoutOrder(ctx context.Context, pageSize int32) ([]CallsWithoutOrderRow, error) {
+	rows, err := q.db.Query(ctx, CallsWithoutOrder, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CallsWithoutOrderRow
+	for rows.Next() {
+		var i CallsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const CountCalls = `-- name: CountCalls :one
+SELECT count(*) FROM payment_calls
+`
+
+func (q *Queries) CountCalls(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountCalls)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const NextPaymentOwner = `-- name: NextPaymentOwner :one
 SELECT account, mode FROM payments WHERE (account, mode) > ($1::integer, $2::text)
 ORDER BY account, mode LIMIT 1
@@ -249,9 +298,16 @@ func (q *Queries) NextPaymentOwner(ctx context.Context, arg NextPaymentOwnerPara
 
 const PaymentsOf = `-- name: PaymentsOf :many
 
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending,
+       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending
+FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
+           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending
+    FROM refunds f WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
+) r
 `
 
 type PaymentsOfParams struct {
@@ -261,21 +317,23 @@ type PaymentsOfParams struct {
 }
 
 type PaymentsOfRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
+	Account          int32
+	Mode             string
+	ID               uuid.UUID
+	OrderID          uuid.UUID
+	Attempt          int32
+	Amount           int64
+	Currency         string
+	Status           string
+	Refunded         int64
+	RefundPending    int64
+	RefundsSucceeded int64
+	RefundsPending   int64
 }
 
 // Payments and their calls to the provider.
 // Account and mode are compared in a form that no index serves: without statistics the primary key would look as good as the unique key
-// that order_id leads, and every look-up would read all payments of the account.
+// that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds.
 func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]PaymentsOfRow, error) {
 	rows, err := q.db.Query(ctx, PaymentsOf, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
@@ -296,6 +354,8 @@ func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]Payme
 			&i.Status,
 			&i.Refunded,
 			&i.RefundPending,
+			&i.RefundsSucceeded,
+			&i.RefundsPending,
 		); err != nil {
 			return nil, err
 		}

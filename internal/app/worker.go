@@ -17,6 +17,7 @@ import (
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -109,6 +110,7 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 			return fmt.Errorf("repair caches: %w", err)
 		}
 	}
+	failpoint.Hit(failpoint.ProjectionRepaired)
 	return nil
 }
 
@@ -136,6 +138,8 @@ func (c *Components) maintain(ctx context.Context) (more bool, err error) {
 	q := ordersdb.New(c.Primary)
 	errPartitions := q.EnsurePartitions(ctx)
 	keys, errKeys := q.PurgeResults(ctx)
+	failpoint.Hit(failpoint.PurgeKeysDeleted)
 	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
+	failpoint.Hit(failpoint.PurgeDone)
 	return keys >= 1000 || messages >= 1000, errors.Join(errPartitions, errKeys, errMessages)
 }

@@ -168,6 +168,24 @@ CREATE TABLE resource_events (
     PRIMARY KEY (account, mode, kind, resource, sequence)
 );
 
+-- A shipment of an order: the fold of its events. The lock of the order's row covers it.
+CREATE TABLE shipments (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    id           uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    lines        jsonb NOT NULL, -- [{sku, quantity}]
+    tracking     jsonb,          -- {carrier, number, url}
+    status       text NOT NULL CHECK (status IN ('shipped', 'delivered')),
+    version      bigint NOT NULL CHECK (version > 0),
+    rev          bigint NOT NULL DEFAULT 1,
+    head_hash    bytea NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (account, mode, id)
+);
+
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
     account  integer NOT NULL,
@@ -226,7 +244,7 @@ CREATE TABLE parked_messages (
     payload    text NOT NULL,
     cause      text NOT NULL,
     parked_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (consumer, message_id)
+    UNIQUE (message_id, consumer) -- message_id leads, so that an operator finds a message by it
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
@@ -439,6 +457,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     products,
     refunds,
     saga_steps,
+    shipments,
     stock,
     stock_reservation_lines,
     stock_reservations
