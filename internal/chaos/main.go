@@ -63,9 +63,15 @@ type row struct {
 	broken []string // what was promised and is not so
 }
 
-func (c *campaign) report(r row) {
+// report adds a row about an installation, of which the logs are kept if the row tells of something broken.
+func (i *installation) report(r row) {
+	c := i.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(r.broken) > 0 {
+		i.broken = true
+		r.broken = append(r.broken, "logs are kept in "+i.dir)
+	}
 	c.rows = append(c.rows, r)
 	c.progress("%s: %s: %s: %s", c.name, r.name, r.counts, r.verdict())
 }
