@@ -259,6 +259,9 @@ func (w *system) writeOrder(c *orderChange) {
 	}
 	for _, e := range c.events {
 		from := *before
+		if !bytes.Equal(e.PrevHash, before.HeadHash) {
+			w.fail(breaks(ruleFold, "%s does not follow the event before it", e.Type))
+		}
 		if err := before.Apply(e); err != nil {
 			w.fail(breaks(ruleFold, "%v", err))
 		}
@@ -621,8 +624,8 @@ func (w *system) record(r request, code errcode.Code) payment.Outcome {
 	slices.SortFunc(w.provider, func(a, b operationRow) int { return cmp.Compare(a.name, b.name) })
 	w.judgeCharges()
 	if o := w.order(); r.kind == payment.Capture && code == "" &&
-		(o.CancelRequestedAt != nil || w.reservation == nil || w.reservation.Status != inventory.StatusConfirmed) {
-		w.fail(breaks(ruleCapture, "cancelled: %t, reservation %+v", o.CancelRequestedAt != nil, w.reservation))
+		(o.CancelRequestedAt != nil || pick(w.reservation).Status != inventory.StatusConfirmed) {
+		w.fail(breaks(ruleCapture, "a cancel is recorded: %t, the stock is %s", o.CancelRequestedAt != nil, pick(w.reservation).Status))
 	}
 	return payment.Outcome{Code: code, Reference: "ref"}
 }

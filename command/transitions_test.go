@@ -346,10 +346,10 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 	if w.reservation != nil {
 		stock = w.reservation.Status
 	}
-	open := func(st step) bool { return st.status == statusRunning || st.status == statusPending }
+	open := slices.IndexFunc(w.steps, func(st step) bool { return st.status == statusRunning || st.status == statusPending })
 	switch {
-	case slices.ContainsFunc(w.steps, open):
-		return breaks(ruleEnds, "the steps %+v wait for nothing", w.steps)
+	case open >= 0:
+		return breaks(ruleEnds, "%s %d is %s and waits for nothing", w.steps[open].name, w.steps[open].attempt, w.steps[open].status)
 	case o.Refunded != given:
 		return breaks(ruleRefund, "%d are given back, the order says %d", given, o.Refunded)
 	case o.CancelRequestedAt != nil && o.Status != order.StatusCancelled:
