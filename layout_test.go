@@ -138,7 +138,7 @@ var ours = law{
 		"zap":          "go.uber.org/zap",
 	},
 	pure: []string{
-		"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
+		"command/inventory/decide.go", "command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	sql: map[string]string{

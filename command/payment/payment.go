@@ -121,8 +121,11 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 	}
 	var changes Changes
 	for i, c := range commands {
-		locked, exists := found[attempts[i]]
-		ch, err := p.decide(attempts[i], c, locked, exists, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
+		var locked *Locked
+		if l, exists := found[attempts[i]]; exists {
+			locked = &l
+		}
+		ch, err := Decide(attempts[i].Ref, c, locked, p.cfg.Deadline, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
 		if err != nil {
 			return bus.Handled{}, err
 		}
@@ -131,23 +134,6 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 	err = changes.Write(ctx, tx)
 	failpoint.Hit(failpoint.PaymentIntentWritten)
 	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, err
-}
-
-// decide decides one command of the saga.
-func (p *Payment) decide(of attempt, c Command, found Locked, exists bool, rec order.Recorder) (Changes, error) {
-	id, ok := order.Parse(order.PrefixPayment, c.PaymentID)
-	switch {
-	case c.Operation == Authorize && exists, c.Operation == Refund && exists && found.RefundAll:
-		return Changes{}, nil // a repetition
-	case c.Operation == Authorize && ok:
-		_, ch := Start(of.Ref, id, c.Attempt, c.Amount, c.MethodToken, p.cfg.Deadline, rec)
-		return ch, nil
-	case exists && (c.Operation == Capture || c.Operation == Void):
-		return request(found, c.Operation, rec), nil
-	case exists && c.Operation == Refund:
-		return requestRefundAll(found, rec), nil
-	}
-	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, exists)
 }
 
 func (p *Payment) recorder(account int32, traceID, operation, actor string) order.Recorder {
@@ -241,18 +227,11 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	failpoint.Hit(failpoint.PaymentClaimed)
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
-	key := paymentID + "-" + c.Operation
-	if Operation(c.Operation) == Refund {
-		key = order.ID(c.Subject).Format(order.PrefixRefund) + "-" + c.Operation
-	}
-	var o outcome
-	var err error
+	key := Key(Operation(c.Operation), order.ID(c.Subject))
 	overdue := c.SecondsLeft <= 0
-	switch {
-	case c.Amount == 0: // there is nothing to move, and providers refuse an amount of zero
-	case overdue && c.Tries == 1: // this claim would be the first try
-		o = outcome{code: errcode.PAY006}
-	default:
+	ask, o := Plan(c.Amount, overdue, c.Tries)
+	var err error
+	if ask != AskNothing {
 		limit := tryLimit
 		if !overdue {
 			limit = time.Duration(min(c.SecondsLeft, tryLimit.Seconds()) * float64(time.Second))
@@ -260,7 +239,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		err = p.guard.Do(ctx, func(ctx context.Context) (err error) {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			if overdue {
+			if ask == AskCancel {
 				o, err = p.provider.cancelKey(ctx, key)
 			} else {
 				o, err = p.provider.do(ctx, key, Operation(c.Operation), paymentID, order.Money{Amount: c.Amount, Currency: c.Currency}, c.MethodToken)
@@ -271,11 +250,8 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			p.lastGood.Store(new(time.Now()))
 		}
 	}
-	if err == nil && o.code != "" && Operation(c.Operation) == Void {
-		err = doubtError{o.code, errors.New("the provider refuses to release the money")} // the saga shows it, and it is tried without end
-	}
-	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
-		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
+	if err == nil {
+		o, err = Conclude(Operation(c.Operation), overdue, c.LastCode, o)
 	}
 	failpoint.Hit(failpoint.PaymentAnswered)
 	result := "done"
@@ -284,11 +260,11 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		err = errors.Join(err, p.postpone(ctx, c, err))
 	} else if err = p.complete(ctx, c, o); err != nil {
 		result = "not written, comes again"
-	} else if o.code != "" {
+	} else if o.Code != "" {
 		result = "refused"
 	}
 	p.cfg.Log.Info("payment call", zap.String("trace_id", c.TraceID), zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)),
-		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.code)),
+		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.Code)),
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
 }
 
@@ -321,7 +297,7 @@ var errLeaseLost = errors.New("another worker has the call")
 
 // complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
 // errLeaseLost; the present holder sends the request again under the same key.
-func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o outcome) error {
+func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
@@ -346,13 +322,13 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o out
 		}
 		var changes Changes
 		if Operation(c.Operation) != Refund {
-			changes = settle(locked, Operation(c.Operation), o, rec)
+			changes = Settle(locked, Operation(c.Operation), o, rec)
 		} else {
 			refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
 			if err != nil {
 				return err
 			}
-			changes = settleRefund(locked, refund, o, rec)
+			changes = SettleRefund(locked, refund, o, rec)
 		}
 		failpoint.Hit(failpoint.PaymentCallCompleted)
 		err = changes.Write(ctx, tx)

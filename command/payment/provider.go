@@ -13,13 +13,6 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// outcome is the definite outcome of an operation. code is empty if it succeeded.
-type outcome struct {
-	code          errcode.Code
-	declineReason string
-	reference     string
-}
-
 // doubtError leaves the operation in doubt: it may have happened.
 type doubtError struct {
 	code  errcode.Code // PAY_006: the provider failed; PAY_003: it did not respond
@@ -59,51 +52,51 @@ func (c limitedClient) Do(r *http.Request) (*http.Response, error) {
 }
 
 // do requests an operation under its key. It may be repeated. An error is a doubtError.
-func (p *provider) do(ctx context.Context, key string, kind Operation, payment string, amount order.Money, methodToken string) (outcome, error) {
+func (p *provider) do(ctx context.Context, key string, kind Operation, payment string, amount order.Money, methodToken string) (Outcome, error) {
 	body := psp.OperationRequest{Kind: psp.Kind(kind), Payment: payment, Amount: psp.Money(amount)}
 	if kind == Authorize {
 		body.MethodToken = &methodToken
 	}
 	res, err := p.client.PutOperationWithResponse(ctx, key, body)
 	if err != nil {
-		return outcome{}, noOutcome(err)
+		return Outcome{}, noOutcome(err)
 	}
 	if no := res.ApplicationProblemJSON422; no != nil && no.Key != nil && *no.Key == key {
-		return outcome{code: errcode.PAY006}, nil // the payment's state does not allow it: nothing happened
+		return Outcome{Code: errcode.PAY006}, nil // the payment's state does not allow it: nothing happened
 	}
 	return definite(key, res.StatusCode(), res.JSON200)
 }
 
 // cancelKey cancels a key: the provider refuses later requests under it. The result is the definite outcome: PAY_003 if the key was
 // cancelled, and the operation's own outcome if it had one already. An error is a doubtError.
-func (p *provider) cancelKey(ctx context.Context, key string) (outcome, error) {
+func (p *provider) cancelKey(ctx context.Context, key string) (Outcome, error) {
 	res, err := p.client.CancelOperationWithResponse(ctx, key)
 	if err != nil {
-		return outcome{}, noOutcome(err)
+		return Outcome{}, noOutcome(err)
 	}
 	return definite(key, res.StatusCode(), res.JSON200)
 }
 
 // definite is the outcome that a response shows, if it is definite and about the key.
-func definite(key string, status int, op *psp.Operation) (outcome, error) {
+func definite(key string, status int, op *psp.Operation) (Outcome, error) {
 	if status != http.StatusOK || op == nil {
-		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with status %d", status)}
+		return Outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with status %d", status)}
 	}
 	if op.Key != key { // for example a late second response on the same connection
-		return outcome{}, doubtError{errcode.PAY006, errors.New("the provider responded under another key")}
+		return Outcome{}, doubtError{errcode.PAY006, errors.New("the provider responded under another key")}
 	}
-	o := outcome{reference: op.Reference}
+	o := Outcome{Reference: op.Reference}
 	if op.DeclineReason != nil {
-		o.declineReason = *op.DeclineReason
+		o.DeclineReason = *op.DeclineReason
 	}
 	switch op.Status {
 	case psp.StatusSucceeded:
 	case psp.StatusDeclined:
-		o.code = errcode.PAY007
+		o.Code = errcode.PAY007
 	case psp.StatusCancelled:
-		o.code = errcode.PAY003
+		o.Code = errcode.PAY003
 	default:
-		return outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with operation status %q", op.Status)}
+		return Outcome{}, doubtError{errcode.PAY006, fmt.Errorf("the provider responded with operation status %q", op.Status)}
 	}
 	return o, nil
 }
