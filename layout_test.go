@@ -68,7 +68,7 @@ var ours = law{
 		"internal/bus/bustest":   "internal/bus uuid watermill",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
-		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
+		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
 		"internal/guard":         "errors gen/errcode internal/panics failsafe prometheus",
@@ -93,6 +93,7 @@ var ours = law{
 		".":                  "contracttest internal/devstack http",
 		"command":            "internal/devstack sql",
 		"command/coupons":    "errors",
+		"command/payment":    "internal/devstack internal/psp sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
@@ -135,7 +136,7 @@ var ours = law{
 		"zap":          "go.uber.org/zap",
 	},
 	pure: []string{
-		"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
+		"command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	sql: map[string]string{
@@ -152,7 +153,7 @@ var ours = law{
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
 		"command/orders":    "idempotency_keys order_addresses order_events orders saga_steps",
-		"command/payment":   "payment_calls payments refunds",
+		"command/payment":   "ledger_sweeps payment_calls payments provider_callbacks refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
 			"stock_reservation_lines stock_reservations",
