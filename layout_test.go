@@ -81,7 +81,7 @@ var ours = law{
 		"internal/signature":     "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
-		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order http pgx uuid",
+		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/pg order order/pay http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
 		"order":                  "errors gen/errcode internal/rfc3339 crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",

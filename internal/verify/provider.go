@@ -15,6 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/psp"
 	"github.com/ordergate/ordergate/gen/verifydb"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
@@ -150,8 +151,22 @@ func (s *scan) checkProvider(ctx context.Context) error {
 			return err
 		}
 		for _, e := range entries {
-			if key, ours := parseKey(e.Key); ours {
-				matched += s.compareEntry(e, key, calls)
+			key, ours := parseKey(e.Key)
+			if !ours {
+				continue
+			}
+			c, known := calls[key]
+			if known && c.listed() {
+				matched++
+			}
+			fault := s.compareEntry(e, c, known)
+			if fault == "" {
+				continue
+			}
+			if released, err := s.released(ctx, e, owners); err != nil {
+				return err
+			} else if !released {
+				s.violationf(e.Key, "%s", fault)
 			}
 		}
 		s.looked(len(entries))
@@ -172,28 +187,58 @@ func (s *scan) checkProvider(ctx context.Context) error {
 	return s.nameMissing(ctx, missing)
 }
 
-// compareEntry judges one entry of the ledger, and returns 1 if it is that of a call that must have one.
-func (s *scan) compareEntry(e psp.LedgerEntry, key callKey, calls map[callKey]call) int {
-	c, known := calls[key]
+// compareEntry judges one entry of the ledger by its call. fault is empty if they fit.
+func (s *scan) compareEntry(e psp.LedgerEntry, c call, known bool) (fault string) {
 	switch {
 	case !known && e.Status == psp.StatusSucceeded && e.Sequence <= s.ledger.last:
-		s.violationf(e.Key, "it succeeded at the provider, and we have no such call")
-		return 0
+		return "it succeeded at the provider, and we have no such call"
 	case !known || !c.Definite:
-		return 0
+		return ""
 	case e.Status == psp.StatusSucceeded != c.succeeded():
-		s.violationf(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
+		return fmt.Sprintf("it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
 	case e.Kind != nil && string(*e.Kind) != c.Operation, e.Payment != nil && *e.Payment != order.ID(c.PaymentID).Format(order.PrefixPayment):
-		s.violationf(e.Key, "the provider has another operation or payment under this key")
+		return "the provider has another operation or payment under this key"
 	case e.Amount != nil && (e.Amount.Amount != c.Amount || e.Amount.Currency != c.Currency):
-		s.violationf(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
+		return fmt.Sprintf("it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
 	case e.Status == psp.StatusSucceeded && e.Amount == nil:
-		s.violationf(e.Key, "it succeeded at the provider without an amount")
+		return "it succeeded at the provider without an amount"
 	}
-	if c.listed() {
-		return 1
+	return ""
+}
+
+// released tells that the money of an entry's payment is neither at the provider nor wanted here: the payment is failed, voided, about to
+// be, or not known, and all that the provider had of it was voided or refunded. The sweep of the ledger leaves an orphan so.
+func (s *scan) released(ctx context.Context, e psp.LedgerEntry, owners map[uint16][]order.Owner) (bool, error) {
+	if e.Payment == nil {
+		return false, nil
 	}
-	return 0
+	var at pay.Standing
+	for after, more := int64(0), true; more; {
+		entries, next, err := s.ledger.page(ctx, e.Payment, after, ledgerPage)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.Status == psp.StatusSucceeded && e.Kind != nil && e.Amount != nil {
+				at.Add(string(*e.Kind), order.Money(*e.Amount))
+			}
+		}
+		if more = next != nil; more {
+			after = *next
+		}
+	}
+	if at.Held() != 0 || at.Charged() != 0 {
+		return false, nil
+	}
+	calls, err := s.callsOf(ctx, []psp.LedgerEntry{{Key: *e.Payment + "-" + authorize}, {Key: *e.Payment + "-" + void}}, owners)
+	wanted := false
+	for _, c := range calls {
+		if c.Operation == void && !c.Definite {
+			return true, err
+		}
+		wanted = wanted || c.Status != failed && c.Status != voided
+	}
+	return !wanted, err
 }
 
 // nameMissing reports the calls that the ledger does not have.

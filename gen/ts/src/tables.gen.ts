@@ -45,6 +45,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_003: 401,
   AUTH_004: 401,
   AUTH_005: 403,
+  AUTH_007: 401,
   CAT_001: 404,
   CAT_002: 409,
   CAT_003: 422,
@@ -115,5 +116,6 @@ export interface Operations {
   payOrder: { answers: api.PayOrderResponses, refusals: api.PayOrderError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
+  takeProviderCallback: { answers: api.TakeProviderCallbackResponses, refusals: api.TakeProviderCallbackError },
   updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }
