@@ -114,7 +114,7 @@ func (p *provider) standing(ctx context.Context, payment string) (s pay.Standing
 		}
 		for _, e := range entries {
 			if e.Status == psp.StatusSucceeded && e.Kind != nil && e.Amount != nil {
-				s.Add(string(*e.Kind), order.Money(*e.Amount))
+				s = s.Add(string(*e.Kind), order.Money(*e.Amount))
 			}
 		}
 		if more = next != nil; more {

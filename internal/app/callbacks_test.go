@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -124,7 +123,7 @@ func TestOnlyTheProviderCallsBack(t *testing.T) {
 	var stored, parked, body string
 	must(t, g.db.Pool.QueryRow(t.Context(), `SELECT string_agg(event_id, ' ' ORDER BY event_id), string_agg(event_id, ' ') FILTER (WHERE parked), min(body) FILTER (WHERE NOT parked)
 		FROM provider_callbacks`).Scan(&stored, &parked, &body))
-	if stored != "evt_late evt_unknown" || parked != "evt_unknown" || !bytes.HasSuffix([]byte(body), []byte(`"more":[1]}`)) {
+	if stored != "evt_late evt_unknown" || parked != "evt_unknown" || !strings.HasSuffix(body, `"more":[1]}`) {
 		t.Errorf("stored %s, parked %s, body %s", stored, parked, body)
 	}
 	g.cfg.ProviderSecret = ""

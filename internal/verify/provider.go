@@ -220,7 +220,7 @@ func (s *scan) released(ctx context.Context, e psp.LedgerEntry, owners map[uint1
 		}
 		for _, e := range entries {
 			if e.Status == psp.StatusSucceeded && e.Kind != nil && e.Amount != nil {
-				at.Add(string(*e.Kind), order.Money(*e.Amount))
+				at = at.Add(string(*e.Kind), order.Money(*e.Amount))
 			}
 		}
 		if more = next != nil; more {

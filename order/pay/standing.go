@@ -8,9 +8,11 @@ type Standing struct {
 	Voided                         bool
 }
 
-// Add adds an operation that succeeded, by the provider's name of its kind.
-func (s *Standing) Add(kind string, amount order.Money) {
-	add := func(sum *order.Money) { *sum = order.Money{Amount: sum.Amount + amount.Amount, Currency: amount.Currency} }
+// Add is the standing after one more operation that succeeded, by the provider's name of its kind.
+func (s Standing) Add(kind string, amount order.Money) Standing {
+	add := func(sum *order.Money) {
+		*sum = order.Money{Amount: sum.Amount + amount.Amount, Currency: amount.Currency}
+	}
 	switch kind {
 	case "authorize":
 		add(&s.Authorized)
@@ -21,6 +23,7 @@ func (s *Standing) Add(kind string, amount order.Money) {
 	case "void":
 		s.Voided = true
 	}
+	return s
 }
 
 // Held is the authorization that was neither captured nor voided, in minor units.
