@@ -111,7 +111,7 @@ type Result struct {
 	Location    string
 	Body        view.Body
 	Replayed    bool
-	OrderID     order.ID // the order whose saga decides, for Prefer: wait; zero if none
+	OrderID     order.ID // the order that was changed, for Prefer: wait and the consistency token; zero if none
 	Product     string   // the sku of the product that the command is about; empty if none
 	Rev         int64    // of that order or product after the command; 0 in a replay
 	LSN         uint64   // for the consistency token; 0 means none
@@ -162,7 +162,8 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders   []*orderChange
-	payments payment.Changes
-	result   Result
+	orders    []*orderChange
+	payments  payment.Changes
+	shipments []*shipmentChange
+	result    Result
 }

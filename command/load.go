@@ -1,17 +1,24 @@
 package command
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/command/catalogue"
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -19,18 +26,42 @@ import (
 type needs struct {
 	products  []order.Item // to be sold
 	catalogue []order.Item // to be changed
+	numbers   []number
 	payments  []order.Ref
 	orders    []order.Ref // with their saga's steps
+	// shipments are read once their orders, which are needed, too, are locked: that lock is theirs.
+	shipments []order.Ref
+	coupons   []coupons.Item
 	stock     []order.Item
+}
+
+// number is a merchant's own number of an order, its reference.
+type number struct {
+	order.Owner
+	reference string
+}
+
+// lockID identifies the advisory lock of a number that no order may have yet.
+func (n number) lockID() int64 {
+	sum := sha256.Sum256(fmt.Appendf(nil, "reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference))
+	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
 	n.catalogue = append(n.catalogue, o.catalogue...)
+	n.numbers = append(n.numbers, o.numbers...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
+	n.shipments = append(n.shipments, o.shipments...)
+	n.coupons = append(n.coupons, o.coupons...)
 	n.stock = append(n.stock, o.stock...)
+}
+
+// locked is how many rows are locked.
+func (n *needs) locked() int {
+	return len(n.catalogue) + len(n.payments) + len(n.orders) + len(n.stock)
 }
 
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
@@ -38,12 +69,16 @@ func (n *needs) add(o needs) {
 type loaded struct {
 	products  map[order.Item]*order.Product
 	catalogue catalogue.Products
+	numbers   map[number]order.ID // the zero id: no order has it
 	payments  map[order.Ref]payment.Locked
 	orders    map[order.Ref]*orderChange
+	shipments map[order.Ref]*shipmentChange
+	coupons   coupons.Coupons
 	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: products, payments, orders, stock, each sorted, which is the one order of locks. With
+// load locks and reads everything that a batch needs: products, numbers, payments, orders, coupons, stock, each sorted, which is the one
+// order of locks. Coupons come after orders, because only an order that ends says which coupon it frees. With
 // onlyFree it does not wait: rows that another transaction holds are left out.
 func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
 	l := &loaded{}
@@ -58,6 +93,11 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 			return nil, err
 		}
 	}
+	if len(n.numbers) > 0 {
+		if l.numbers, err = lockNumbers(ctx, tx, n.numbers, onlyFree); err != nil {
+			return nil, err
+		}
+	}
 	if len(n.payments) > 0 {
 		if l.payments, err = payment.Lock(ctx, tx, n.payments, onlyFree); err != nil {
 			return nil, err
@@ -65,6 +105,16 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	}
 	if len(n.orders) > 0 {
 		if l.orders, err = lockOrders(ctx, tx, n.orders, onlyFree); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.shipments) > 0 {
+		if l.shipments, err = readShipments(ctx, tx, n.shipments); err != nil {
+			return nil, err
+		}
+	}
+	if len(n.coupons) > 0 {
+		if l.coupons, err = coupons.Lock(ctx, tx, n.coupons, onlyFree); err != nil {
 			return nil, err
 		}
 	}
@@ -76,9 +126,35 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 	return l, nil
 }
 
+// findOrders adds the orders of the shipments that the calls name to their needs. It defers the calls whose order another call of the
+// batch has already: two commands of one order do not meet in a batch.
+func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
+	var shipments []order.Ref
+	for _, c := range calls {
+		shipments = append(shipments, c.needs.shipments...)
+	}
+	if len(shipments) == 0 {
+		return calls, nil, nil
+	}
+	orders, err := ordersOfShipments(ctx, tx, shipments)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range calls {
+		for _, s := range c.needs.shipments {
+			if o, ok := orders[s]; ok && !slices.Contains(c.needs.orders, o) {
+				c.needs.orders = append(slices.Clip(c.needs.orders), o)
+			}
+		}
+	}
+	batch, deferred = nextBatch(calls)
+	return batch, deferred, nil
+}
+
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	return hasAll(l.catalogue, n.catalogue) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) && hasAll(l.stock, n.stock)
+	return hasAll(l.catalogue, n.catalogue) && hasAll(l.numbers, n.numbers) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) &&
+		hasAll(l.coupons, n.coupons) && hasAll(l.stock, n.stock)
 }
 
 func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
@@ -90,6 +166,42 @@ func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
 	return true
 }
 
+// lockNumbers locks numbers that orders have or are to have, in the order of their locks, and finds the orders that have them.
+func lockNumbers(ctx context.Context, tx pgx.Tx, numbers []number, onlyFree bool) (map[number]order.ID, error) {
+	slices.SortFunc(numbers, func(a, b number) int { return cmp.Compare(a.lockID(), b.lockID()) })
+	q, hashes, free := ordersdb.New(tx), pg.Column(numbers, number.lockID), numbers
+	if onlyFree {
+		locked, err := q.TryLockKeys(ctx, hashes)
+		if err != nil {
+			return nil, fmt.Errorf("lock references: %w", err)
+		}
+		free = nil
+		for i, n := range numbers {
+			if locked[i] {
+				free = append(free, n)
+			}
+		}
+	} else if err := q.LockKeys(ctx, hashes); err != nil {
+		return nil, fmt.Errorf("lock references: %w", err)
+	}
+	found := make(map[number]order.ID, len(free))
+	for _, n := range free {
+		found[n] = order.ID{}
+	}
+	rows, err := q.FindReferences(ctx, ordersdb.FindReferencesParams{
+		Accounts: pg.Column(free, func(n number) int32 { return n.Account }),
+		Modes:    pg.Column(free, func(n number) string { return n.Mode }),
+		Refs:     pg.Column(free, func(n number) string { return n.reference }),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find references: %w", err)
+	}
+	for _, r := range rows {
+		found[number{order.Owner{Account: r.Account, Mode: r.Mode}, r.Reference}] = order.ID(r.OrderID)
+	}
+	return found, nil
+}
+
 func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
 	return ordersdb.LockOrdersParams{
 		Accounts: pg.Column(refs, func(r order.Ref) int32 { return r.Account }),
@@ -98,7 +210,45 @@ func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
 	}
 }
 
-// lockOrders locks orders in the order of their ids and reads them with their steps.
+// ordersOfShipments maps shipments to their orders. A shipment that does not exist is not in it.
+func ordersOfShipments(ctx context.Context, tx pgx.Tx, shipments []order.Ref) (map[order.Ref]order.Ref, error) {
+	rows, err := ordersdb.New(tx).OrdersOfShipments(ctx, ordersdb.OrdersOfShipmentsParams(refParams(shipments)))
+	if err != nil {
+		return nil, fmt.Errorf("read orders of shipments: %w", err)
+	}
+	orders := make(map[order.Ref]order.Ref, len(rows))
+	for _, r := range rows {
+		orders[order.RefOf(r.Account, r.Mode, r.ID)] = order.RefOf(r.Account, r.Mode, r.OrderID)
+	}
+	return orders, nil
+}
+
+// readShipments reads shipments. The caller holds the locks of their orders.
+func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*shipmentChange, error) {
+	rows, err := ordersdb.New(tx).GetShipments(ctx, ordersdb.GetShipmentsParams(refParams(refs)))
+	if err != nil {
+		return nil, fmt.Errorf("read shipments: %w", err)
+	}
+	found := make(map[order.Ref]*shipmentChange, len(rows))
+	for _, r := range rows {
+		s := &order.Shipment{
+			ID: order.ID(r.ID), Version: r.Version, HeadHash: r.HeadHash, OrderID: order.ID(r.OrderID), Status: order.ShipmentStatus(r.Status),
+			CreatedAt: rfc3339.New(r.CreatedAt), UpdatedAt: rfc3339.New(r.UpdatedAt), DeliveredAt: rfc3339.Ptr(r.DeliveredAt),
+		}
+		err := json.Unmarshal(r.Lines, &s.Lines)
+		if err == nil && r.Tracking != nil {
+			err = json.Unmarshal(r.Tracking, &s.Tracking)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("shipment %s: %w", s.ID.Format(order.PrefixShipment), err)
+		}
+		ref := order.RefOf(r.Account, r.Mode, r.ID)
+		found[ref] = &shipmentChange{owner: ref.Owner, shipment: s, baseVersion: s.Version}
+	}
+	return found, nil
+}
+
+// lockOrders locks orders in the order of their ids and reads them with their addresses and steps.
 func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
 	q, p := ordersdb.New(tx), refParams(refs)
 	rows, err := pg.Lock(ctx, onlyFree, q.LockOrders, p, q.LockFreeOrders, ordersdb.LockFreeOrdersParams(p),
@@ -113,11 +263,20 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		if err != nil {
 			return nil, err
 		}
-		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev, address: row.Address}
+		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
 	}
-	stepRows, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
-	if err != nil {
-		return nil, fmt.Errorf("read saga steps: %w", err)
+	var addressRows []ordersdb.OrderAddress
+	var stepRows []ordersdb.GetStepsRow
+	batch := &pgx.Batch{} // one round trip
+	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
+	batch.Queue(ordersdb.GetSteps, p.Accounts, p.Modes, p.Ids).Query(collect(&stepRows))
+	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("read addresses and saga steps: %w", err)
+	}
+	for _, r := range addressRows {
+		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
+			c.address = r.Address
+		}
 	}
 	for _, r := range stepRows {
 		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
@@ -127,6 +286,14 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		}
 	}
 	return found, nil
+}
+
+// collect reads all rows of a query that is sent beside others.
+func collect[T any](to *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*to, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		return err
+	}
 }
 
 // readEvents reads an order's whole history.

@@ -23,7 +23,7 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	const golden = "testdata/messages.golden"
 	now := time.Date(2026, 11, 26, 12, 0, 0, 120_000_000, time.UTC)
 	id := func(n byte) order.ID { return order.ID{0: 0x01, 1: 0x9a, 6: 0x70, 8: 0x80, 15: n} }
-	o := &order.Order{ID: id(1), Total: order.Money{Amount: 3998, Currency: "EUR"}, Lines: []order.Line{{SKU: "LAMP-0001", Quantity: 2}}}
+	o := &order.Order{ID: id(1), Amounts: order.Amounts{Total: order.Money{Amount: 3998, Currency: "EUR"}}, Lines: []order.Line{{SKU: "LAMP-0001", Quantity: 2}}}
 	c := &orderChange{owner: alice, order: o, rev: 7}
 	cause := outbox.Cause{ID: id(2), TraceID: "trace-1", Now: now}
 	var messages []outbox.Message

@@ -70,7 +70,7 @@ func (c *Commands) AwaitPaid(ctx context.Context, e Envelope, r Result, within t
 			return r, false, err
 		}
 		result := r
-		result.LSN = position(ctx, c.cfg.Pool, nil)
+		result.LSN = position(ctx, c.cfg.Pool, &rows{})
 		if refusal != nil {
 			result.Code, result.ContentType, result.Location, result.Body = refusal.Code, "application/problem+json", "", view.Body{}
 			result.Status, result.Body.Bytes = refusal.Problem(e.Problem)

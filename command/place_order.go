@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/ordergate/ordergate/command/coupons"
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/order"
 )
 
 // PlaceOrder takes an order in: in one transaction on the primary it writes the order with its first event, its address, the
 // saga's steps, the reservation command for inventory and the result under the idempotency key. The result is 202 and the
-// pending order; a repetition gets the same. Refusals: CAT_003, CAT_004, CAT_005, ORD_003, ORD_004, ORD_005, ORD_008, IDEM_002,
-// IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
+// pending order; a repetition gets the same. It counts a use of the coupon, and keeps the reference. Refusals: CAT_003, CAT_004, CAT_005,
+// CPN_001, CPN_002, CPN_003, CPN_004, ORD_003, ORD_004, ORD_005, ORD_008, ORD_011, IDEM_002, IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
 func (c *Commands) PlaceOrder(ctx context.Context, e Envelope, body api.PlaceOrder) (Result, error) {
 	return c.execute(ctx, e, body, placeOrder{e.Owner, body})
 }
@@ -24,8 +27,24 @@ type placeOrder struct {
 
 func (p placeOrder) item(i int) order.Item { return order.Item{Owner: p.owner, SKU: p.Lines[i].Sku} }
 
+// coupon is nil if the order names none.
+func (p placeOrder) coupon() []coupons.Item {
+	if p.CouponCode == nil {
+		return nil
+	}
+	return []coupons.Item{{Owner: p.owner, Code: *p.CouponCode, CustomerRef: p.CustomerRef}}
+}
+
+// number is nil if the order has none.
+func (p placeOrder) number() []number {
+	if p.Reference == nil {
+		return nil
+	}
+	return []number{{p.owner, *p.Reference}}
+}
+
 func (p placeOrder) needs() needs {
-	n := needs{products: make([]order.Item, len(p.Lines))}
+	n := needs{products: make([]order.Item, len(p.Lines)), coupons: p.coupon(), numbers: p.number()}
 	for i := range p.Lines {
 		n.products[i] = p.item(i)
 	}
@@ -33,16 +52,21 @@ func (p placeOrder) needs() needs {
 }
 
 func (p placeOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
-	draft := order.Draft{Currency: p.Currency, CustomerRef: p.CustomerRef, WithPayment: p.Payment != nil, Lines: make([]order.DraftLine, len(p.Lines))}
-	if p.Metadata != nil {
-		draft.Metadata = *p.Metadata
+	for _, n := range p.number() {
+		if other := l.numbers[n]; !other.IsZero() {
+			return effect{}, apierr.E(errcode.ORD011, apierr.At("/reference", errcode.RuleTaken), apierr.Extra("order_id", other.Format(order.PrefixOrder)))
+		}
 	}
-	for i, line := range p.Lines {
-		draft.Lines[i] = order.DraftLine{SKU: line.Sku, Quantity: int64(line.Quantity), Expected: (*order.Money)(line.ExpectedUnitPrice), Product: l.products[p.item(i)]}
-	}
+	draft := p.draft(l)
 	o, events, err := order.Place(rec.NewID(), draft, rec)
 	if err != nil {
 		return effect{}, err
+	}
+	for _, n := range p.number() { // the next call of the batch sees it
+		l.numbers[n] = o.ID
+	}
+	for _, c := range p.coupon() {
+		l.coupons[c].Use()
 	}
 	change := &orderChange{owner: p.owner, order: o, events: events}
 	if p.ShippingAddress != nil {
@@ -57,4 +81,28 @@ func (p placeOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
 	change.steps = newSteps(o, methodToken)
 	advance(change, rec)
 	return change.accepted()
+}
+
+// draft is the request with the products and the coupon that were read.
+func (p placeOrder) draft(l *loaded) order.Draft {
+	d := order.Draft{
+		Currency: p.Currency, CustomerRef: p.CustomerRef, WithPayment: p.Payment != nil, Lines: make([]order.DraftLine, len(p.Lines)),
+		Shipping: (*order.Money)(p.Shipping), Tax: (*order.Money)(p.Tax),
+	}
+	if p.Metadata != nil {
+		d.Metadata = *p.Metadata
+	}
+	if p.Reference != nil {
+		d.Reference = *p.Reference
+	}
+	for _, item := range p.coupon() {
+		d.CouponCode = item.Code
+		if c := l.coupons[item]; c != nil {
+			d.Coupon, d.Uses = &c.Coupon, c.Uses()
+		}
+	}
+	for i, line := range p.Lines {
+		d.Lines[i] = order.DraftLine{SKU: line.Sku, Quantity: int64(line.Quantity), Expected: (*order.Money)(line.ExpectedUnitPrice), Product: l.products[p.item(i)]}
+	}
+	return d
 }

@@ -65,7 +65,7 @@ func (c *Commands) AwaitRefunded(ctx context.Context, e Envelope, r Result, with
 			return r, false, err
 		}
 		result := r
-		result.Status, result.LSN = 201, position(ctx, c.cfg.Pool, nil)
+		result.Status, result.LSN = 201, position(ctx, c.cfg.Pool, &rows{})
 		result.Body, err = view.RefundBody(refund)
 		return result, true, err
 	})

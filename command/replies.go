@@ -12,6 +12,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/order"
 )
@@ -56,6 +57,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if err != nil {
 			return h, err
 		}
+		failpoint.Hit(failpoint.SagaLoaded)
 		r := &rows{}
 		for i, e := range envelopes {
 			c, ok := l.orders[e.Ref()]
@@ -80,10 +82,15 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if len(r.orders) == 0 {
 			return h, nil
 		}
+		failpoint.Hit(failpoint.SagaAdvanced)
 		if err = r.write(ctx, tx); err != nil {
 			return h, err
 		}
-		h.After = func() { s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r)) }
+		failpoint.Hit(failpoint.SagaWritten)
+		h.After = func() {
+			failpoint.Hit(failpoint.SagaCommitted)
+			s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r))
+		}
 		return h, nil
 	}
 }

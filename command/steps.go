@@ -52,6 +52,15 @@ var stepTable = []stepKind{
 	{name: stepRelease, undoes: stepReserve, command: stockCommand(inventory.Cancel)},
 }
 
+// Undoes has every step with the one that it takes back; "" for a step that goes forward.
+func Undoes() map[string]string {
+	undoes := map[string]string{}
+	for _, k := range stepTable {
+		undoes[k.name] = k.undoes
+	}
+	return undoes
+}
+
 func kindOf(name string) stepKind {
 	for _, k := range stepTable {
 		if k.name == name {

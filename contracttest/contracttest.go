@@ -3,9 +3,9 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about eight orders of a few pieces, under a customer_ref that no other run
-// has, cancels some of them and leaves them there: orders are history. It creates one product, which is never active and is left without
-// pieces. Runs may be repeated and may overlap. The payment
+// or from a test of their own with Run. A run places about eleven orders of a few pieces, under a customer_ref that no other run
+// has, ships one, cancels some of them and leaves them there: orders are history. It creates one product, which is never active and is
+// left without pieces. Runs may be repeated and may overlap. The payment
 // provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
 package contracttest
 
@@ -103,6 +103,8 @@ var parts = []part{
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
 	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"patching", with((*suite).find, (*suite).patching)},
+	{"shipping", with((*suite).find, (*suite).shipping)},
 	{"cancelling", with((*suite).find, (*suite).cancelling)},
 	{"reading", with((*suite).ordered, (*suite).reading)},
 	{"listing", with((*suite).ordered, (*suite).listing)},

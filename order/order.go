@@ -2,13 +2,16 @@
 package order
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/rfc3339"
+	"github.com/ordergate/ordergate/order/coupon"
 )
 
 // PaymentStatus is the state of an order's payment.
@@ -34,15 +37,17 @@ type Money struct {
 	Currency string `json:"currency"`
 }
 
-// Line is a product, its price when the order was placed, and how many of it.
+// Line is a product, its price when the order was placed, how many of it, and what a coupon takes off.
 type Line struct {
 	SKU       string `json:"sku"`
 	Name      string `json:"name"`
 	Quantity  int64  `json:"quantity"`
 	UnitPrice Money  `json:"unit_price"`
+	Discount  Money  `json:"discount"`
+	Shipped   int64  `json:"shipped,omitempty"` // pieces that are on their way or have arrived
 }
 
-// Total of the line.
+// Total of the line, before the discount.
 func (l Line) Total() Money { return Money{l.Quantity * l.UnitPrice.Amount, l.UnitPrice.Currency} }
 
 // ShortSKU is a sku of which less was available than requested.
@@ -59,17 +64,30 @@ type Rejection struct {
 	DeclineReason Text       `json:"decline_reason"`
 }
 
+// Amounts are what an order costs: Total = Subtotal - Discount + Shipping + Tax.
+type Amounts struct {
+	Subtotal   Money `json:"subtotal"` // the sum of the lines' totals
+	Discount   Money `json:"discount"` // the sum of the lines' discounts
+	Shipping   Money `json:"shipping"`
+	Tax        Money `json:"tax"`
+	Total      Money `json:"total"`
+	CouponCode Text  `json:"coupon_code"`
+}
+
 // Order is the aggregate's state: the fold of its events. The orders table stores its JSON.
 type Order struct {
-	ID                   ID                `json:"-"`
-	Version              int64             `json:"-"`
-	HeadHash             []byte            `json:"-"`
-	Status               Status            `json:"status"`
-	PaymentStatus        PaymentStatus     `json:"payment_status"`
-	Currency             string            `json:"currency"`
-	CustomerRef          string            `json:"customer_ref"`
-	Lines                []Line            `json:"lines"`
-	Total                Money             `json:"total"`
+	ID                ID                `json:"-"`
+	Version           int64             `json:"-"`
+	HeadHash          []byte            `json:"-"`
+	Status            Status            `json:"status"`
+	PaymentStatus     PaymentStatus     `json:"payment_status"`
+	FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	UnderWay          int64             `json:"under_way,omitempty"` // shipments that have not arrived
+	Currency          string            `json:"currency"`
+	CustomerRef       string            `json:"customer_ref"`
+	Reference         Text              `json:"reference"`
+	Lines             []Line            `json:"lines"`
+	Amounts
 	WithPayment          bool              `json:"with_payment"`
 	Refunded             int64             `json:"refunded,omitempty"` // minor units
 	Rejection            *Rejection        `json:"rejection,omitempty"`
@@ -81,11 +99,18 @@ type Order struct {
 	UpdatedAt            rfc3339.Time      `json:"updated_at"`
 }
 
-// Draft is an order before it is placed: the client's lines with the products' present names and prices, which the caller fills in.
+// Draft is an order before it is placed: the client's lines with the products' present names and prices, and the coupon, which the caller
+// fills in.
 type Draft struct {
 	Currency    string
 	CustomerRef string
+	Reference   string
 	Lines       []DraftLine
+	CouponCode  string
+	Coupon      *coupon.Coupon // nil if there is no such coupon
+	Uses        coupon.Uses    // of the coupon
+	Shipping    *Money
+	Tax         *Money
 	WithPayment bool
 	Metadata    map[string]string
 }
@@ -126,44 +151,11 @@ func (rec Recorder) Event(resource []byte, version int64, prevHash []byte, event
 	return e
 }
 
-// Place decides whether a request becomes an order and returns it with its first event. Refusals: ORD_003 the same sku twice,
-// ORD_005 an expected price in another currency, CAT_005 unknown sku, CAT_003 inactive, CAT_004 no price in the currency,
-// ORD_004 another price than expected, ORD_008 total above MaxTotal.
+// Place decides whether a draft becomes an order and returns it with its first event. Refusals: those of Price.
 func Place(id ID, d Draft, rec Recorder) (*Order, []Event, error) {
-	lines := make([]Line, 0, len(d.Lines))
-	seen := make(map[string]bool, len(d.Lines))
-	var total int64
-	for i, l := range d.Lines {
-		at := fmt.Sprintf("/lines/%d", i)
-		if seen[l.SKU] {
-			return nil, nil, apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique))
-		}
-		seen[l.SKU] = true
-		if l.Expected != nil && l.Expected.Currency != d.Currency {
-			return nil, nil, apierr.E(errcode.ORD005, apierr.At(at+"/expected_unit_price/currency", errcode.RuleCurrency))
-		}
-	}
-	for i, l := range d.Lines {
-		at := fmt.Sprintf("/lines/%d", i)
-		if l.Product == nil {
-			return nil, nil, apierr.E(errcode.CAT005, apierr.At(at+"/sku", errcode.RuleExists))
-		}
-		if !l.Product.Active {
-			return nil, nil, apierr.E(errcode.CAT003, apierr.At(at+"/sku", errcode.RuleActive))
-		}
-		price, ok := l.Product.Prices[d.Currency]
-		if !ok {
-			return nil, nil, apierr.E(errcode.CAT004, apierr.At(at+"/sku", errcode.RuleAvailable))
-		}
-		if l.Expected != nil && l.Expected.Amount != price {
-			return nil, nil, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", errcode.RulePrice),
-				apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, d.Currency}))
-		}
-		if price > MaxTotal/l.Quantity || total+price*l.Quantity > MaxTotal {
-			return nil, nil, apierr.E(errcode.ORD008, apierr.At(at+"/quantity", errcode.RuleTotal))
-		}
-		total += price * l.Quantity
-		lines = append(lines, Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, d.Currency}})
+	lines, amounts, err := d.Price(rec.Now)
+	if err != nil {
+		return nil, nil, err
 	}
 	o := &Order{ID: id}
 	metadata := d.Metadata
@@ -171,10 +163,122 @@ func Place(id ID, d Draft, rec Recorder) (*Order, []Event, error) {
 		metadata = map[string]string{}
 	}
 	e := o.Record(rec, Created{
-		Currency: d.Currency, CustomerRef: d.CustomerRef, Lines: lines, Total: Money{total, d.Currency},
+		Currency: d.Currency, CustomerRef: d.CustomerRef, Reference: Text(d.Reference), Lines: lines, Amounts: amounts,
 		WithPayment: d.WithPayment, Metadata: metadata,
 	})
 	return o, []Event{e}, nil
+}
+
+// Price returns the lines and what they cost at an instant. A discount is rounded down to the minor unit and spread over the lines by
+// largest remainder. Refusals: ORD_003 the same sku twice, ORD_005 an amount in another currency, CAT_005 unknown sku, CAT_003 inactive,
+// CAT_004 no price in the currency, ORD_004 another price than expected, CPN_001 no such coupon, CPN_002, CPN_003, CPN_004 those of the
+// coupon, ORD_008 total above MaxTotal.
+func (d Draft) Price(now time.Time) ([]Line, Amounts, error) {
+	if err := d.check(); err != nil {
+		return nil, Amounts{}, err
+	}
+	a := Amounts{CouponCode: Text(d.CouponCode)}
+	for _, m := range []*Money{&a.Subtotal, &a.Discount, &a.Shipping, &a.Tax, &a.Total} {
+		m.Currency = d.Currency
+	}
+	lines := make([]Line, len(d.Lines))
+	for i, l := range d.Lines {
+		line, err := l.price(i, d.Currency)
+		if err != nil {
+			return nil, Amounts{}, err
+		}
+		if line.UnitPrice.Amount > MaxTotal/l.Quantity || a.Subtotal.Amount+line.Total().Amount > MaxTotal {
+			return nil, Amounts{}, apierr.E(errcode.ORD008, apierr.At(fmt.Sprintf("/lines/%d/quantity", i), errcode.RuleTotal))
+		}
+		a.Subtotal.Amount += line.Total().Amount
+		lines[i] = line
+	}
+	if err := d.discount(now, lines, &a.Discount); err != nil {
+		return nil, Amounts{}, err
+	}
+	a.Total.Amount = a.Subtotal.Amount - a.Discount.Amount
+	for _, added := range []struct {
+		given *Money
+		to    *Money
+		at    string
+	}{{d.Shipping, &a.Shipping, "/shipping/amount"}, {d.Tax, &a.Tax, "/tax/amount"}} {
+		if added.given == nil {
+			continue
+		}
+		*added.to = *added.given
+		if added.given.Amount > MaxTotal-a.Total.Amount {
+			return nil, Amounts{}, apierr.E(errcode.ORD008, apierr.At(added.at, errcode.RuleTotal))
+		}
+		a.Total.Amount += added.given.Amount
+	}
+	return lines, a, nil
+}
+
+// check refuses a sku that stands there twice, and amounts in another currency.
+func (d Draft) check() error {
+	seen := make(map[string]bool, len(d.Lines))
+	currency := func(m *Money, at string) error {
+		if m != nil && m.Currency != d.Currency {
+			return apierr.E(errcode.ORD005, apierr.At(at+"/currency", errcode.RuleCurrency))
+		}
+		return nil
+	}
+	for i, l := range d.Lines {
+		at := fmt.Sprintf("/lines/%d", i)
+		if seen[l.SKU] {
+			return apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique))
+		}
+		seen[l.SKU] = true
+		if err := currency(l.Expected, at+"/expected_unit_price"); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(currency(d.Shipping, "/shipping"), currency(d.Tax, "/tax"))
+}
+
+// price is the line at the product's present price.
+func (l DraftLine) price(i int, currency string) (Line, error) {
+	at := fmt.Sprintf("/lines/%d", i)
+	if l.Product == nil {
+		return Line{}, apierr.E(errcode.CAT005, apierr.At(at+"/sku", errcode.RuleExists))
+	}
+	if !l.Product.Active {
+		return Line{}, apierr.E(errcode.CAT003, apierr.At(at+"/sku", errcode.RuleActive))
+	}
+	price, ok := l.Product.Prices[currency]
+	if !ok {
+		return Line{}, apierr.E(errcode.CAT004, apierr.At(at+"/sku", errcode.RuleAvailable))
+	}
+	if l.Expected != nil && l.Expected.Amount != price {
+		return Line{}, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", errcode.RulePrice),
+			apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, currency}))
+	}
+	return Line{SKU: l.SKU, Name: l.Product.Name, Quantity: l.Quantity, UnitPrice: Money{price, currency}, Discount: Money{Currency: currency}}, nil
+}
+
+// discount applies the coupon to the lines and adds what it takes off.
+func (d Draft) discount(now time.Time, lines []Line, total *Money) error {
+	if d.CouponCode == "" {
+		return nil
+	}
+	if d.Coupon == nil {
+		return apierr.E(errcode.CPN001, apierr.At("/coupon_code", errcode.RuleCoupon))
+	}
+	b := coupon.Basket{Now: now, Currency: d.Currency, CustomerRef: d.CustomerRef, Lines: make([]int64, len(lines))}
+	for i, l := range lines {
+		b.Lines[i] = l.Total().Amount
+	}
+	off, err := coupon.Apply(*d.Coupon, b, d.Uses)
+	if refusal, ok := errors.AsType[*apierr.Error](err); ok {
+		return apierr.E(refusal.Code, apierr.At("/coupon_code", errcode.RuleCoupon))
+	} else if err != nil {
+		return err
+	}
+	for i := range lines {
+		lines[i].Discount.Amount = off[i]
+		total.Amount += off[i]
+	}
+	return nil
 }
 
 // Decided tells whether the saga has reached the state that a waiting client waits for: a final one, confirmed, or reserved if the
@@ -185,7 +289,7 @@ func (o *Order) Decided() bool {
 
 // Record makes the next event of the order and applies it.
 func (o *Order) Record(rec Recorder, d Data) Event {
-	e := rec.Event(o.ID[:], o.Version, o.HeadHash, d.eventType(), SchemaVersion, d)
+	e := rec.Event(o.ID[:], o.Version, o.HeadHash, d.eventType(), schemaVersion(d.eventType()), d)
 	o.apply(e, d)
 	return e
 }

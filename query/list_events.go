@@ -29,16 +29,17 @@ func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id ord
 		},
 		position: func(row querydb.ListOrderEventsRow) string { return strconv.FormatInt(row.Version, 10) },
 		item: func(row querydb.ListOrderEventsRow) (event, error) {
-			return event{Type: row.Type, Data: []byte(row.Payload), EventBase: api.EventBase{
+			data, schema, err := order.Event{Type: row.Type, Version: row.Version, Schema: row.SchemaVersion, Payload: []byte(row.Payload)}.Current()
+			return event{Type: row.Type, Data: data, EventBase: api.EventBase{
 				ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
-				SchemaVersion: row.SchemaVersion, CreatedAt: rfc3339.New(row.CreatedAt),
+				SchemaVersion: schema, CreatedAt: rfc3339.New(row.CreatedAt),
 				Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
-			}}, nil
+			}}, err
 		},
 	}, page)
 }
 
-// event is the contract's Event with the payload as it is stored.
+// event is the contract's Event with the payload in its present form.
 type event struct {
 	api.EventBase
 	Type string          `json:"type"`

@@ -208,7 +208,7 @@ func (w *world) order(id order.ID, customer string, rev int64) *order.Order {
 	return &order.Order{
 		ID: id, Version: rev, HeadHash: []byte{1}, Status: order.StatusPending, PaymentStatus: order.PaymentStatusNone, Currency: "EUR", CustomerRef: customer,
 		Lines:    []order.Line{{SKU: "LAMP", Name: "Lamp", Quantity: 2, UnitPrice: order.Money{Amount: 1999, Currency: "EUR"}}},
-		Total:    order.Money{Amount: 3998, Currency: "EUR"},
+		Amounts:  order.Amounts{Total: order.Money{Amount: 3998, Currency: "EUR"}},
 		Metadata: map[string]string{"rev": strconv.FormatInt(rev, 10)}, CreatedAt: rfc3339.New(id.Time()), UpdatedAt: rfc3339.New(id.Time()),
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/inventorydb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/rfc3339"
@@ -86,6 +87,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
 		return h, fmt.Errorf("read clock: %w", err)
 	}
+	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
 		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
@@ -96,12 +98,15 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if err = b.stock.Write(ctx, tx); err != nil {
 		return h, err
 	}
+	failpoint.Hit(failpoint.InventoryStockWritten)
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
 		return h, err
 	}
+	failpoint.Hit(failpoint.InventoryReservationsWritten)
 	if err = outbox.Send(ctx, tx, b.replies); err != nil {
 		return h, fmt.Errorf("send replies: %w", err)
 	}
+	failpoint.Hit(failpoint.InventoryReplied)
 	h.After = inv.cfg.Wake
 	return h, nil
 }
@@ -208,6 +213,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		if n = len(rows); err != nil || n == 0 {
 			return err
 		}
+		failpoint.Hit(failpoint.ExpireClaimed)
 		return outbox.Send(ctx, tx, pg.Column(rows, func(r inventorydb.ClaimExpiredRow) outbox.Message {
 			id := inv.cfg.IDs.Mint(r.Now, r.Account)
 			cause := outbox.Cause{ID: id, TraceID: id.Format(""), Now: r.Now} // it begins a trace
@@ -218,6 +224,7 @@ func (inv *Inventory) Expire(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	if n > 0 {
+		failpoint.Hit(failpoint.ExpireCommitted)
 		inv.cfg.Wake()
 	}
 	return n, nil

@@ -81,7 +81,7 @@ func GiveBack(p Locked, id order.ID, amount *order.Money, reason string, rec ord
 		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount/currency", errcode.RuleCurrency), apierr.Extra("refundable", left))
 	}
 	if amount.Amount > left.Amount || left.Amount == 0 {
-		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount", errcode.RuleTotal), apierr.Extra("refundable", left))
+		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount", errcode.RuleRefundable), apierr.Extra("refundable", left))
 	}
 	r, ch := giveBack(p, id, *amount, reason, 0, rec)
 	return r, ch, nil

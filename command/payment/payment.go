@@ -21,6 +21,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
@@ -63,7 +64,7 @@ type Payment struct {
 	guard    *guard.Guard
 	due      chan struct{}
 	orphans  *prometheus.CounterVec
-	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome
+	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.
@@ -75,6 +76,7 @@ func New(c Config) (*Payment, error) {
 	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), orphans: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
 	}, []string{"operation", "result"})}
+	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: payment.providerFailed,
 	})
@@ -82,11 +84,11 @@ func New(c Config) (*Payment, error) {
 }
 
 // providerFailed tells the breaker what is the provider's failure: an operation in doubt, unless another one had a definite outcome
-// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries.
+// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does
+// it know better in the first moments of a process, in which failures may be quicker than what succeeds.
 func (p *Payment) providerFailed(err error) bool {
 	_, doubt := errors.AsType[doubtError](err)
-	good := p.lastGood.Load()
-	return doubt && (good == nil || time.Since(*good) > tryLimit)
+	return doubt && time.Since(*p.lastGood.Load()) > tryLimit
 }
 
 // ProviderOpen tells that the provider's breaker refuses calls.
@@ -127,7 +129,9 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 		}
 		changes.Add(ch)
 	}
-	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, changes.Write(ctx, tx)
+	err = changes.Write(ctx, tx)
+	failpoint.Hit(failpoint.PaymentIntentWritten)
+	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, err
 }
 
 // decide decides one command of the saga.
@@ -235,6 +239,7 @@ func (p *Payment) claim(ctx context.Context, free paymentdb.ClaimCallsParams) ([
 // try makes one request for a claimed call and stores its outcome. Past the deadline it cancels the key instead, unless no request
 // was ever made under it. One event is logged.
 func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
+	failpoint.Hit(failpoint.PaymentClaimed)
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
 	key := paymentID + "-" + c.Operation
@@ -277,6 +282,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
 		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
 	}
+	failpoint.Hit(failpoint.PaymentAnswered)
 	result := "done"
 	if err != nil {
 		result = "in doubt"
@@ -322,6 +328,7 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 		Seconds: seconds, Unsent: !sent, LastCode: string(code), Account: c.Account, Mode: c.Mode, Subject: c.Subject,
 		Operation: c.Operation, Fence: c.Fence,
 	})
+	failpoint.Hit(failpoint.PaymentPostponed)
 	return err
 }
 
@@ -362,9 +369,13 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o out
 			}
 			changes = settleRefund(locked, refund, o, rec)
 		}
-		return changes.Write(ctx, tx)
+		failpoint.Hit(failpoint.PaymentCallCompleted)
+		err = changes.Write(ctx, tx)
+		failpoint.Hit(failpoint.PaymentReplied)
+		return err
 	})
 	if err == nil {
+		failpoint.Hit(failpoint.PaymentCommitted)
 		p.cfg.Wake()
 	}
 	return err

@@ -283,6 +283,47 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 	}
 }
 
+// TestFirstFailuresOpenNoBreaker: of the calls that wait for a worker that starts, half fail at once, before any of the others succeeds. The
+// breaker stays closed.
+func TestFirstFailuresOpenNoBreaker(t *testing.T) {
+	t.Parallel()
+	const calls = 60
+	db := pgtest.New(t)
+	var failed atomic.Int32
+	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failed.Add(1) <= calls/2 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		for postponed := 0; postponed < calls/2; <-time.After(5 * time.Millisecond) { // the failures come first
+			if err := db.Pool.QueryRow(r.Context(), "SELECT count(*) FROM payment_calls WHERE last_code <> ''").Scan(&postponed); err != nil {
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"key":%q,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+	}))
+	defer psp.Close()
+	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, p, "pm_ok", slices.Repeat([]string{"t"}, calls)...)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+	begin := time.Now()
+	for authorized := 0; authorized < calls; <-time.After(5 * time.Millisecond) {
+		if err := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM payments WHERE status = 'authorized'").Scan(&authorized); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(begin) > 4*time.Second { // an open breaker stays so for 5 s
+			t.Fatalf("%d of %d are authorized", authorized, calls)
+		}
+	}
+}
+
 // A jump of the database's clock leaves times in the far future. They become due, and the deadlines are as long as they were to be.
 func TestCallsSurviveAJumpOfTheClock(t *testing.T) {
 	t.Parallel()

@@ -96,6 +96,12 @@ const (
 	SagaStepStatusSkipped SagaStepStatus = "skipped"
 )
 
+// Values of ShipmentStatus.
+const (
+	ShipmentStatusDelivered ShipmentStatus = "delivered"
+	ShipmentStatusShipped   ShipmentStatus = "shipped"
+)
+
 // Values of ListOrdersParamsStatus.
 const (
 	ListOrdersParamsStatusCancelled ListOrdersParamsStatus = "cancelled"
@@ -256,6 +262,9 @@ type CreateRefund struct {
 // Examples: EUR
 type Currency = string
 
+// DeliverShipment Nothing has to be said.
+type DeliverShipment = map[string]interface{}
+
 // Document An OpenAPI document.
 type Document map[string]interface{}
 
@@ -327,7 +336,7 @@ type EventBase struct {
 	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
 	Resource string `json:"resource"`
 
-	// SchemaVersion The version of the form of `data`. A form that older readers cannot read has a higher one.
+	// SchemaVersion The version of the form of `data`. Events that were stored in an older form are shown in the present one.
 	SchemaVersion int32 `json:"schema_version"`
 
 	// Sequence The version of the resource after this event, without gaps.
@@ -448,7 +457,7 @@ type Order struct {
 	// Examples: LAMP-0001
 	CustomerRef ClientID `json:"customer_ref"`
 
-	// Discount What a coupon takes off the subtotal.
+	// Discount What the coupon takes off the subtotal.
 	Discount Money `json:"discount"`
 
 	// FulfillmentStatus How much of the order is on its way.
@@ -485,11 +494,17 @@ type Order struct {
 	//
 	// Examples: paid
 	PaymentStatus PaymentStatus `json:"payment_status"`
-	Rejection     *Rejection    `json:"rejection"`
+
+	// Reference Your own number of the order.
+	Reference *string    `json:"reference"`
+	Rejection *Rejection `json:"rejection"`
 
 	// ReservationExpiresAt When the stock goes back on sale, of an order that waits to be paid.
 	ReservationExpiresAt *rfc3339.Time `json:"reservation_expires_at"`
-	ShippingAddress      *OrderAddress `json:"shipping_address"`
+
+	// Shipping What shipping costs.
+	Shipping        Money         `json:"shipping"`
+	ShippingAddress *OrderAddress `json:"shipping_address"`
 
 	// Status Where the order is in its life.
 	//
@@ -506,7 +521,10 @@ type Order struct {
 	// Subtotal The sum of the lines.
 	Subtotal Money `json:"subtotal"`
 
-	// Total What the customer pays.
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer pays: subtotal - discount + shipping + tax.
 	Total Money `json:"total"`
 
 	// UpdatedAt When its last event happened.
@@ -550,6 +568,9 @@ type OrderID = string
 
 // OrderLine A product of the order, at the price of the moment of placing.
 type OrderLine struct {
+	// Discount The line's part of the order's discount.
+	Discount Money `json:"discount"`
+
 	// Name The product's name when the order was placed.
 	Name string `json:"name"`
 
@@ -561,7 +582,7 @@ type OrderLine struct {
 	// Examples: LAMP-0001
 	Sku ClientID `json:"sku"`
 
-	// Total The price of all pieces.
+	// Total The price of all pieces, before the discount.
 	Total Money `json:"total"`
 
 	// UnitPrice The price of one piece.
@@ -684,6 +705,11 @@ type PaymentStatus string
 
 // PlaceOrder An order to place.
 type PlaceOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
 	// Currency ISO 4217 code.
 	//
 	// Examples: EUR
@@ -705,8 +731,19 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
+	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	//
+	// Examples: LAMP-0001
+	Reference *ClientID `json:"reference,omitempty"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
 	// ShippingAddress Where an order is to be sent.
 	ShippingAddress *Address `json:"shipping_address,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
 }
 
 // PlaceOrderLine A product and how many of it.
@@ -1062,6 +1099,107 @@ type SagaStepName string
 // - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
+// ShipOrder A shipment to make.
+type ShipOrder struct {
+	// Lines What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+	Lines []ShipOrderLine `json:"lines,omitempty"`
+
+	// Tracking What the carrier calls the shipment.
+	Tracking *ShipOrderTracking `json:"tracking,omitempty"`
+}
+
+// ShipOrderLine A sku of the order and how many pieces of it.
+type ShipOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipOrderTracking What the carrier calls the shipment.
+type ShipOrderTracking struct {
+	// Carrier Who carries it.
+	//
+	// Examples: DHL
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	//
+	// Examples: JJD000390007827
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	//
+	// Examples: https://www.dhl.de/follow?piececode=JJD000390007827
+	URL *string `json:"url,omitempty"`
+}
+
+// Shipment Pieces of an order that travel together.
+type Shipment struct {
+	// CreatedAt When it was shipped.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// DeliveredAt When it arrived.
+	DeliveredAt *rfc3339.Time `json:"delivered_at"`
+
+	// ID The id of a shipment. The gateway gives it.
+	//
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+	ID ShipmentID `json:"id"`
+
+	// Lines What is in it.
+	Lines []ShipmentLine `json:"lines"`
+
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Status Where the shipment is.
+	//
+	// - `shipped`: It is on its way.
+	// - `delivered`: It has arrived.
+	//
+	// Examples: shipped
+	Status   ShipmentStatus `json:"status"`
+	Tracking *Tracking      `json:"tracking"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// ShipmentID The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentID = string
+
+// ShipmentLine A sku of the order and how many pieces of it travel.
+type ShipmentLine struct {
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipmentStatus Where the shipment is.
+//
+// - `shipped`: It is on its way.
+// - `delivered`: It has arrived.
+//
+// Examples: shipped
+type ShipmentStatus string
+
 // ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
 	// Available How many pieces were left.
@@ -1085,6 +1223,18 @@ type StepError struct {
 
 	// Message For people, in English.
 	Message string `json:"message"`
+}
+
+// Tracking What the carrier calls the shipment, as it was given.
+type Tracking struct {
+	// Carrier Who carries it.
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	URL *string `json:"url"`
 }
 
 // AcceptLanguage defines model for AcceptLanguage.
@@ -1125,6 +1275,11 @@ type Prefer = string
 //
 // Examples: LAMP-0001
 type SKU = ClientID
+
+// ShipmentIDParameter The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentIDParameter = ShipmentID
 
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
@@ -1192,6 +1347,8 @@ type Handlers[R Request, W any] interface {
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
 	GetOrder(ctx context.Context, r R) (W, error)
+	// UpdateOrder is PATCH /v1/orders/{order_id}.
+	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
@@ -1200,6 +1357,8 @@ type Handlers[R Request, W any] interface {
 	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ShipOrder is POST /v1/orders/{order_id}/shipments.
+	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
 	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
@@ -1212,6 +1371,8 @@ type Handlers[R Request, W any] interface {
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
 	// TakeProviderCallback is POST /v1/provider-callbacks/{provider}.
 	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
+	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
+	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -1267,6 +1428,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PlaceOrder(ctx, r, body)
 		},
 		"getOrder": h.GetOrder,
+		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateOrder(ctx, r, body)
+		},
 		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body CancelOrder
 			given, err := r.Decode(&body)
@@ -1287,6 +1455,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PayOrder(ctx, r, body)
 		},
 		"getOrderSaga": h.GetOrderSaga,
+		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body ShipOrder
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.ShipOrder(ctx, r, nil)
+			}
+			return h.ShipOrder(ctx, r, &body)
+		},
 		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
 			var body CreateRefund
 			if _, err = r.Decode(&body); err != nil {
@@ -1327,6 +1506,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return w, err
 			}
 			return h.TakeProviderCallback(ctx, r, p, body)
+		},
+		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
+			var body DeliverShipment
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.DeliverShipment(ctx, r, nil)
+			}
+			return h.DeliverShipment(ctx, r, &body)
 		},
 	}
 }

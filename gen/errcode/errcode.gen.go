@@ -35,6 +35,14 @@ const (
 	CAT004 Code = "CAT_004"
 	// CAT005: A sku in the request is not known (422).
 	CAT005 Code = "CAT_005"
+	// CPN001: There is no such coupon (422).
+	CPN001 Code = "CPN_001"
+	// CPN002: The coupon has expired or is not active (422).
+	CPN002 Code = "CPN_002"
+	// CPN003: The coupon is used up (409).
+	CPN003 Code = "CPN_003"
+	// CPN004: The coupon does not apply to this order (422).
+	CPN004 Code = "CPN_004"
 	// IDEM001: An Idempotency-Key header is required (400).
 	IDEM001 Code = "IDEM_001"
 	// IDEM002: This Idempotency-Key was used with a different request (422).
@@ -67,6 +75,8 @@ const (
 	ORD008 Code = "ORD_008"
 	// ORD009: A step of this order is in flight, please retry (409, retryable).
 	ORD009 Code = "ORD_009"
+	// ORD011: Another order has this reference (409).
+	ORD011 Code = "ORD_011"
 	// PAY001: There is no such payment (404).
 	PAY001 Code = "PAY_001"
 	// PAY002: The order is paid already (409).
@@ -111,6 +121,14 @@ const (
 	RFD001 Code = "RFD_001"
 	// RFD003: Nothing has been captured that could be refunded (409).
 	RFD003 Code = "RFD_003"
+	// SHP001: There is no such shipment (404).
+	SHP001 Code = "SHP_001"
+	// SHP002: The shipment exceeds what is left to ship (422).
+	SHP002 Code = "SHP_002"
+	// SHP003: The order is not paid (409).
+	SHP003 Code = "SHP_003"
+	// SHP004: The shipment is delivered already (409).
+	SHP004 Code = "SHP_004"
 	// SYS001: Something went wrong on our side (500, retryable).
 	SYS001 Code = "SYS_001"
 	// SYS002: A part of the service is unavailable, please retry later (503, retryable).
@@ -171,6 +189,14 @@ var infos = []Info{
 		"At least one line names a product that is not sold in the order's currency. Choose another currency or remove it.", ""},
 	{CAT005, 422, false, "Unknown sku", "A sku in the request is not known", "请求中包含不存在的 SKU",
 		"At least one line names a sku that your account does not have. Check the skus.", ""},
+	{CPN001, 422, false, "Coupon not found", "There is no such coupon", "优惠券不存在",
+		"The code is mistyped or not yours. Leave it out or correct it.", ""},
+	{CPN002, 422, false, "Coupon not valid now", "The coupon has expired or is not active", "优惠券已过期或未启用",
+		"The coupon cannot be used at this time. Leave it out.", ""},
+	{CPN003, 409, false, "Coupon used up", "The coupon is used up", "优惠券已用完",
+		"The coupon was used as often as it may be. Leave it out.", ""},
+	{CPN004, 422, false, "Coupon not applicable", "The coupon does not apply to this order", "优惠券不适用于此订单",
+		"The order misses a condition of the coupon, such as its minimum, product or currency. Leave it out.", ""},
 	{IDEM001, 400, false, "Idempotency-Key missing", "An Idempotency-Key header is required", "缺少 Idempotency-Key 请求头",
 		"This operation needs a key, so that it can be repeated safely. Send one per intended change, best a UUID.", ""},
 	{IDEM002, 422, false, "Idempotency-Key reused", "This Idempotency-Key was used with a different request", "该 Idempotency-Key 已用于不同的请求",
@@ -196,13 +222,15 @@ var infos = []Info{
 	{ORD004, 422, false, "Price changed", "A price has changed", "商品价格已变动",
 		"`sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.", ""},
 	{ORD005, 422, false, "Mixed currencies", "All amounts of an order must have its currency", "订单中的金额币种必须一致",
-		"An expected price names another currency than the order. Place one order per currency.", ""},
+		"An amount of the request names another currency than the order. Place one order per currency.", ""},
 	{ORD007, 409, false, "Already cancelled", "The order is cancelled already", "订单已取消",
 		"Nothing is left to do. Read the order for the state of its refund.", ""},
 	{ORD008, 422, false, "Order over the limit", "The total of the order is over the limit", "订单总额超出上限",
 		"One order may cost at most 100 000 000 000 minor units of its currency. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
+	{ORD011, 409, false, "Reference in use", "Another order has this reference", "该参考号已用于其他订单",
+		"`order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
 	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
 		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
 	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
@@ -247,6 +275,14 @@ var infos = []Info{
 		"Refunds together cannot exceed what was captured. Ask for at most `refundable`.", ""},
 	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
 		"The payment is not captured, or not any more. Cancel the order to release an authorization.", ""},
+	{SHP001, 404, false, "Shipment not found", "There is no such shipment", "发货记录不存在",
+		"Your account has no shipment with this id in this mode. Check the id and the key.", ""},
+	{SHP002, 422, false, "More than unshipped", "The shipment exceeds what is left to ship", "发货数量超过待发数量",
+		"A line names more pieces than the order still has to ship, a sku that it does not have, or a sku twice. Correct what `errors` names.", ""},
+	{SHP003, 409, false, "Not paid", "The order is not paid", "订单尚未支付",
+		"Only an order that is confirmed, and not refunded in full, can be shipped. Ship it with a new key once it is confirmed.", ""},
+	{SHP004, 409, false, "Already delivered", "The shipment is delivered already", "该货件已签收",
+		"Nothing is left to do.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
 		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",
@@ -270,6 +306,7 @@ const (
 	RuleAvailable            Rule = "available"            // has no price in the currency of the order
 	RuleComplete             Rule = "complete"             // ends too early
 	RuleConst                Rule = "const"                // is not the one value that is allowed
+	RuleCoupon               Rule = "coupon"               // is not a coupon that can be used for this order
 	RuleCurrency             Rule = "currency"             // must be the currency of the order
 	RuleDepth                Rule = "depth"                // is nested too deeply
 	RuleEncoding             Rule = "encoding"             // must be UTF-8 without NUL
@@ -287,15 +324,19 @@ const (
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
+	RuleOrdered              Rule = "ordered"              // is not a sku of the order
 	RulePattern              Rule = "pattern"              // must match {}
 	RulePrice                Rule = "price"                // is not the present price
+	RuleRefundable           Rule = "refundable"           // exceeds what is left of the payment
 	RuleRequired             Rule = "required"             // is required
 	RuleSchema               Rule = "schema"               // breaks the schema of the contract
 	RuleSignature            Rule = "signature"            // was not issued here or was altered
 	RuleSyntax               Rule = "syntax"               // cannot be read at byte offset {}
+	RuleTaken                Rule = "taken"                // is that of another order
 	RuleTotal                Rule = "total"                // takes the total of the order over its limit
 	RuleType                 Rule = "type"                 // must be of type {}
 	RuleUnique               Rule = "unique"               // stands there twice
+	RuleUnshipped            Rule = "unshipped"            // is more than is left to ship, {}
 )
 
 // Message puts the rule into words, in zh-CN or else in en. expected is what the contract demands there, for rules whose words name it.
@@ -318,6 +359,7 @@ var rules = map[Rule][2]string{
 	RuleAvailable:            {"has no price in the currency of the order", "没有该订单币种的价格"},
 	RuleComplete:             {"ends too early", "内容不完整"},
 	RuleConst:                {"is not the one value that is allowed", "不是唯一允许的值"},
+	RuleCoupon:               {"is not a coupon that can be used for this order", "不是可用于此订单的优惠券"},
 	RuleCurrency:             {"must be the currency of the order", "必须与订单币种一致"},
 	RuleDepth:                {"is nested too deeply", "嵌套层级过深"},
 	RuleEncoding:             {"must be UTF-8 without NUL", "必须是不含 NUL 的 UTF-8 文本"},
@@ -335,13 +377,17 @@ var rules = map[Rule][2]string{
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},
+	RuleOrdered:              {"is not a sku of the order", "不是该订单中的 SKU"},
 	RulePattern:              {"must match {}", "必须匹配 {}"},
 	RulePrice:                {"is not the present price", "与当前价格不一致"},
+	RuleRefundable:           {"exceeds what is left of the payment", "超过该支付的可退余额"},
 	RuleRequired:             {"is required", "不能为空"},
 	RuleSchema:               {"breaks the schema of the contract", "不符合接口约定"},
 	RuleSignature:            {"was not issued here or was altered", "不是由本系统签发或已被篡改"},
 	RuleSyntax:               {"cannot be read at byte offset {}", "在字节偏移 {} 处无法解析"},
+	RuleTaken:                {"is that of another order", "已用于其他订单"},
 	RuleTotal:                {"takes the total of the order over its limit", "使订单总额超出上限"},
 	RuleType:                 {"must be of type {}", "类型必须是 {}"},
 	RuleUnique:               {"stands there twice", "重复出现"},
+	RuleUnshipped:            {"is more than is left to ship, {}", "超过待发数量 {}"},
 }

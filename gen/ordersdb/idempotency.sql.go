@@ -126,7 +126,7 @@ const LockKeys = `-- name: LockKeys :exec
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest($1::bigint[]) AS hash
 `
 
-// Waits, within the lock_timeout, for the transaction that holds the keys: the outcome of its COMMIT is unknown.
+// Waits, within the lock_timeout, for the transactions that hold the keys or references.
 func (q *Queries) LockKeys(ctx context.Context, hashes []int64) error {
 	_, err := q.db.Exec(ctx, LockKeys, hashes)
 	return err
@@ -164,7 +164,7 @@ SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest($1::bigint
 `
 
 // Idempotency keys with their stored results. All statements of a batch run in one transaction.
-// Locks idempotency keys until the end of the transaction, in the order of the array. It does not wait.
+// Locks idempotency keys or references until the end of the transaction, in the order of the array. It does not wait.
 func (q *Queries) TryLockKeys(ctx context.Context, hashes []int64) ([]bool, error) {
 	rows, err := q.db.Query(ctx, TryLockKeys, hashes)
 	if err != nil {

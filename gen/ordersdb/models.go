@@ -10,6 +10,13 @@ import (
 	"github.com/google/uuid"
 )
 
+type OrderAddress struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Address []byte
+}
+
 type OrderEvent struct {
 	Account       int32
 	Mode          string
@@ -25,4 +32,11 @@ type OrderEvent struct {
 	CreatedAt     time.Time
 	PrevHash      []byte
 	Hash          []byte
+}
+
+type OrderReference struct {
+	Account   int32
+	Mode      string
+	Reference string
+	OrderID   uuid.UUID
 }

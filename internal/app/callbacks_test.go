@@ -160,7 +160,7 @@ func TestVerifyAgreesWithTheSweep(t *testing.T) {
 			put(t, g, payment+"-again-"+kind, fmt.Sprintf(`{"kind":%q,"payment":%q,"amount":{"amount":1000,"currency":"EUR"}%s}`, kind, payment, token))
 		}
 	}
-	if found := g.verify(verify.Config{RelayPage: time.Millisecond}); len(found) != 3 {
+	if found := g.verify(verify.Config{OutboxLimit: time.Millisecond}); len(found) != 3 {
 		t.Errorf("before the sweep: %v", found)
 	}
 	if _, err := g.db.Pool.Exec(t.Context(), "UPDATE ledger_sweeps SET next_at = now()"); err != nil {
@@ -168,11 +168,11 @@ func TestVerifyAgreesWithTheSweep(t *testing.T) {
 	}
 	g.stopWork = g.background(g.assemble().work)
 	until(t, "all is swept", func() bool { return g.count("ledger_sweeps WHERE position >= 4") == 1 })
-	if found := g.verify(verify.Config{RelayPage: time.Millisecond}); len(found) > 0 {
+	if found := g.verify(verify.Config{OutboxLimit: time.Millisecond}); len(found) > 0 {
 		t.Errorf("after the sweep: %v", found)
 	}
 	payment := g.sweptByMistake()
-	if found := g.verify(verify.Config{RelayPage: time.Millisecond}); len(found) == 0 || !strings.Contains(strings.Join(found, " "), payment+"-sweep-refund-1000") {
+	if found := g.verify(verify.Config{OutboxLimit: time.Millisecond}); len(found) == 0 || !strings.Contains(strings.Join(found, " "), payment+"-sweep-refund-1000") {
 		t.Errorf("a sweep of a payment that is wanted: %v", found)
 	}
 	g.broken = true

@@ -64,10 +64,11 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		return a.body.ID
 	}
 	id := place("")
+	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
 	ops := operations(t)
 	cancel := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "cancelOrder" })]
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,13 +202,13 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 	}
 
-	// A change without a key that meets a locked row.
+	// A change without a key that meets a locked table.
 	held, err := g.db.Pool.Begin(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err = held.Exec(t.Context(), "SELECT FROM products FOR UPDATE"); err != nil {
+	if _, err = held.Exec(t.Context(), "LOCK TABLE products, order_events IN EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
 	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
@@ -315,9 +316,12 @@ func (g *gateway) provokeCallbackCodes(send func(url, body string, headers ...st
 	})
 }
 
-// lockKeys lets every command wait where it stores its key until unlock is called, or until the test ends: an open transaction would keep
-// the pool from closing.
-func (g *gateway) lockKeys() (unlock func() error) {
+// lockKeys lets every command with a key wait where it stores it until unlock is called.
+func (g *gateway) lockKeys() (unlock func() error) { return g.lock("idempotency_keys") }
+
+// lock lets everything wait that writes to tables until unlock is called, or until the test ends: an open transaction would keep the pool
+// from closing.
+func (g *gateway) lock(tables string) (unlock func() error) {
 	g.t.Helper()
 	ctx := context.WithoutCancel(g.t.Context())
 	tx, err := g.db.Pool.Begin(ctx)
@@ -325,7 +329,7 @@ func (g *gateway) lockKeys() (unlock func() error) {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
-	if _, err = tx.Exec(ctx, "LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"); err != nil {
+	if _, err = tx.Exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
 		g.t.Fatal(err)
 	}
 	return func() error { return tx.Rollback(ctx) }
@@ -462,7 +466,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id string
+	var id, shipment string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
@@ -472,6 +476,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			switch value := fmt.Sprint(p.Example); {
 			case p.Name == "order_id":
 				path = strings.Replace(path, "{order_id}", id, 1)
+			case p.Name == "shipment_id":
+				path = strings.Replace(path, "{shipment_id}", shipment, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
 			case p.In == "path":
 				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
@@ -535,6 +541,16 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		}
 	}
 	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
+	until(t, "an order is confirmed", func() bool {
+		decided := send(ops["placeOrder"])
+		id = decided.body.ID
+		return decided.body.Status == "confirmed"
+	})
+	check(ops["updateOrder"], send(ops["updateOrder"]))
+	shipped := send(ops["shipOrder"])
+	shipment = shipped.body.ID
+	check(ops["shipOrder"], shipped)
+	check(ops["deliverShipment"], send(ops["deliverShipment"]))
 	until(t, "an order is cancelled", func() bool {
 		id = send(ops["placeOrder"]).body.ID
 		a := send(ops["cancelOrder"])
@@ -546,7 +562,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

@@ -216,7 +216,10 @@ func (g *gateway) do(method, path string, body any, headers ...string) answer {
 		g.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+aliceKey)
-	if method == http.MethodPost {
+	switch method {
+	case http.MethodPatch:
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	case http.MethodPost:
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Idempotency-Key", fmt.Sprintf("key-%08d", keyNumber.Add(1)))
 	}
@@ -264,9 +267,9 @@ func (g *gateway) consistent() {
 		"stock that is held without a reservation": `SELECT count(*) FROM stock s WHERE s.reserved <> COALESCE((SELECT sum(l.quantity) FROM stock_reservation_lines l
 			JOIN stock_reservations r USING (account, mode, order_id, attempt) WHERE r.status = 'held' AND (l.account, l.mode, l.sku) = (s.account, s.mode, s.sku)), 0)`,
 		"reservations that disagree with their order": `SELECT count(*) FROM stock_reservations r JOIN orders o ON (o.account, o.mode, o.id) = (r.account, r.mode, r.order_id)
-			WHERE (o.status = 'confirmed') <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
 		"payments that disagree with their order": `SELECT count(*) FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)
-			WHERE (o.status = 'confirmed') <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
 		"steps that are in flight":       `SELECT count(*) FROM saga_steps WHERE status = 'running'`,
 		"calls that are still due":       `SELECT count(*) FROM payment_calls WHERE next_at IS NOT NULL OR in_doubt`,
 		"messages that are parked":       `SELECT count(*) FROM parked_messages`,
@@ -300,7 +303,7 @@ func (g *gateway) consistent() {
 		if err = rows.Scan(&id, &amount, &status); err != nil {
 			g.t.Fatal(err)
 		}
-		if status != "confirmed" {
+		if status != "confirmed" && status != "completed" {
 			amount = 0
 		}
 		if text := order.ID(id).Format(order.PrefixPayment); charged[text] != amount {

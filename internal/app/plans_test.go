@@ -27,20 +27,28 @@ import (
 
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
+	"CountParkedCauses": "an operator's list of all parked messages",
 	"CountProducts":     "once, when `run` fills an empty catalogue",
+	"FindMessage":       "an operator's question about one message: the outbox holds what is not yet published",
 	"ListAccounts":      "an operator's list of coupons names their accounts",
 	"ListCoupons":       "an operator's list of all coupons, with their uses",
 	"ListKeys":          "an operator's list of all keys",
+	"ListParked":        "an operator's list of all parked messages",
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",
 	"RearmReservations": "passes over reservations that were made under a longer time of life than the present one",
 
+	"CallsWithoutOrder":        "`verify` looks at all calls, in one statement",
+	"CountCalls":               "`verify` says how far it is",
+	"CountEvents":              "`verify` says how far it is",
 	"CountKeys":                "`verify` says how many it looked at",
+	"CountOrders":              "`verify` says how far it is",
 	"CountParked":              "counts the parked messages, which an operator keeps few",
 	"CountRecentEvents":        "`verify` says how many it looked at",
 	"CountStock":               "`verify` says how many it looked at",
 	"EventsWithoutOrder":       "`verify` looks at all events, in one statement",
+	"KeysWithoutOrder":         "`verify` looks at all keys, in one statement",
 	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
 	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
 	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",

@@ -133,6 +133,19 @@ func run(ctx context.Context, proc process) (err error) {
 	})
 }
 
+// orRunning is c, or without a primary in it: c with the primary and the provider of the stack that `ordergate run` runs in this folder.
+func (c Config) orRunning() (Config, error) {
+	if c.PrimaryURL != "" {
+		return c, nil
+	}
+	primary, programs, err := devstack.Running(cmp.Or(c.DataDir, devstack.DataDir(".")))
+	if err != nil {
+		return c, fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
+	}
+	c.PrimaryURL, c.PSPURL = primary, cmp.Or(c.PSPURL, programs[simulatorName])
+	return c, nil
+}
+
 // takeAddresses refuses, before anything is started, addresses that are taken; the simulator goes to another port. It sets the addresses
 // in cfg to what listening gave.
 func takeAddresses(ctx context.Context, cfg *Config, say func(string)) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -110,6 +111,7 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 			return fmt.Errorf("repair caches: %w", err)
 		}
 	}
+	failpoint.Hit(failpoint.ProjectionRepaired)
 	return nil
 }
 
@@ -137,7 +139,9 @@ func (c *Components) maintain(ctx context.Context) (more bool, err error) {
 	q := ordersdb.New(c.Primary)
 	errPartitions := q.EnsurePartitions(ctx)
 	keys, errKeys := q.PurgeResults(ctx)
+	failpoint.Hit(failpoint.PurgeKeysDeleted)
 	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
 	callbacks, errCallbacks := paymentdb.New(c.Primary).PurgeCallbacks(ctx)
+	failpoint.Hit(failpoint.PurgeDone)
 	return keys >= 1000 || messages >= 1000 || callbacks >= 1000, errors.Join(errPartitions, errKeys, errMessages, errCallbacks)
 }

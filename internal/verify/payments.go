@@ -20,23 +20,23 @@ const (
 // checkPayments compares each order's payments with their calls, and what is charged with the order. In flight may be a payment step that
 // runs: payment did its part or not. Never in flight are a second charge and a charge of another amount.
 func (s *scan) checkPayments(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.ids))
+	err := s.eachOrderPage(ctx, func(p orderPage) error {
+		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
 		payments := group(paymentRows, func(r verifydb.PaymentsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		calls := group(callRows, func(r verifydb.CallsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		all := group(stepRows, refOfStep)
-		p.all(func(ref order.Ref, o *order.Order) {
+		p.each(func(ref order.Ref, o *order.Order) {
 			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
 			for _, fault := range append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight)...) {
 				s.violationf(orderName(ref.ID), "%s", fault)
@@ -47,7 +47,10 @@ func (s *scan) checkPayments(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder)
+	if err = orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder); err != nil {
+		return err
+	}
+	return orphans(ctx, s, "it has a call to the provider and no row in orders", s.CallsWithoutOrder)
 }
 
 // callFaults judges an order's payments by their calls: both are written in one transaction.
@@ -59,6 +62,10 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 		}
 		if possible := paymentStatuses(calls, p); !slices.Contains(possible, p.Status) {
 			faults = append(faults, fmt.Sprintf("payment attempt %d is %s and its calls allow %s", p.Attempt, p.Status, strings.Join(possible, " or ")))
+		}
+		if p.Refunded != p.RefundsSucceeded || p.RefundPending != p.RefundsPending {
+			faults = append(faults, fmt.Sprintf("of payment attempt %d %d are refunded and %d wait for it, and its refunds give %d and %d", p.Attempt,
+				p.Refunded, p.RefundPending, p.RefundsSucceeded, p.RefundsPending))
 		}
 	}
 	for _, c := range calls {
@@ -72,7 +79,7 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 	return faults
 }
 
-// paymentStatuses are those that the calls of a payment allow, the last of which counts.
+// paymentStatuses are those that a payment may have by its calls, of which the last counts.
 func paymentStatuses(calls []verifydb.CallsOfRow, p verifydb.PaymentsOfRow) []string {
 	const due, definite = 1, 2
 	state := map[string]int{}

@@ -55,14 +55,15 @@ func Prices(byCurrency map[string]int64) []api.Money {
 func Order(o *order.Order, address []byte) (api.Order, error) {
 	a := api.Order{
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
-		FulfillmentStatus: api.FulfillmentStatusUnfulfilled, Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
-		Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Total), Discount: api.Money{Currency: o.Currency},
-		Total: api.Money(o.Total), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
+		FulfillmentStatus: api.FulfillmentStatus(o.FulfillmentStatus), Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
+		Reference: text(string(o.Reference)), Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Subtotal), Discount: api.Money(o.Discount),
+		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total), CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
 		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
 		a.Lines[i] = api.OrderLine{
 			Sku: l.SKU, Name: l.Name, Quantity: int32(l.Quantity), UnitPrice: api.Money(l.UnitPrice), Total: api.Money(l.Total()),
+			Discount: api.Money(l.Discount),
 		}
 	}
 	if r := o.Rejection; r != nil {

@@ -14,9 +14,9 @@ import (
 // The refusals of a coupon; CPN_001, that there is none, is the caller's. A smaller code goes before a greater one.
 const (
 	applies       errcode.Code = ""
-	notValidNow   errcode.Code = "CPN_002" // inactive, or outside of its time
-	usedUp        errcode.Code = "CPN_003" // as often as it may be
-	notApplicable errcode.Code = "CPN_004" // a condition of the order
+	notValidNow                = errcode.CPN002 // inactive, or outside of its time
+	usedUp                     = errcode.CPN003 // as often as it may be
+	notApplicable              = errcode.CPN004 // a condition of the order
 )
 
 // Coupon is what a code stands for.

@@ -119,6 +119,15 @@ CREATE TABLE orders (
 CREATE INDEX orders_by_customer ON orders (customer_ref, account, mode, id);
 CREATE INDEX orders_by_status ON orders (status, account, mode, id);
 
+-- The merchants' own numbers of orders. An order keeps its number, whatever becomes of it.
+CREATE TABLE order_references (
+    account   integer NOT NULL,
+    mode      text NOT NULL,
+    reference text COLLATE "C" NOT NULL,
+    order_id  uuid NOT NULL,
+    PRIMARY KEY (account, mode, reference)
+);
+
 -- The table is append-only: the program may only insert and read. payload is text, because the hash covers its exact bytes.
 CREATE TABLE order_events (
     account        integer NOT NULL,
@@ -157,6 +166,24 @@ CREATE TABLE resource_events (
     prev_hash      bytea NOT NULL,
     hash           bytea NOT NULL,
     PRIMARY KEY (account, mode, kind, resource, sequence)
+);
+
+-- A shipment of an order: the fold of its events. The lock of the order's row covers it.
+CREATE TABLE shipments (
+    account      integer NOT NULL,
+    mode         text NOT NULL,
+    id           uuid NOT NULL,
+    order_id     uuid NOT NULL,
+    lines        jsonb NOT NULL, -- [{sku, quantity}]
+    tracking     jsonb,          -- {carrier, number, url}
+    status       text NOT NULL CHECK (status IN ('shipped', 'delivered')),
+    version      bigint NOT NULL CHECK (version > 0),
+    rev          bigint NOT NULL DEFAULT 1,
+    head_hash    bytea NOT NULL,
+    created_at   timestamptz NOT NULL,
+    updated_at   timestamptz NOT NULL,
+    delivered_at timestamptz,
+    PRIMARY KEY (account, mode, id)
 );
 
 -- Personal data stands beside the events, so that it can be erased.
@@ -217,7 +244,7 @@ CREATE TABLE parked_messages (
     payload    text NOT NULL,
     cause      text NOT NULL,
     parked_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (consumer, message_id)
+    UNIQUE (message_id, consumer) -- message_id leads, so that an operator finds a message by it
 );
 CREATE INDEX parked_messages_by_key ON parked_messages (consumer, key);
 
@@ -450,6 +477,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     inbox,
     ledger_sweeps,
     order_addresses,
+    order_references,
     orders,
     outbox,
     parked_messages,
@@ -459,6 +487,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     provider_callbacks,
     refunds,
     saga_steps,
+    shipments,
     stock,
     stock_reservation_lines,
     stock_reservations

@@ -2,7 +2,7 @@
 import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
-import type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga } from './model.js';
+import type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Saga, Shipment } from './model.js';
 import type { Pager } from './pager.js';
 import {
   newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
@@ -19,6 +19,7 @@ export function createOrdergate(config: Config): Ordergate {
 export class Ordergate {
   private readonly transport: Transport;
   readonly orders: Orders;
+  readonly shipments: Shipments;
   readonly products: Products;
   readonly inventory: InventoryLevels;
   readonly errors: ErrorCodes;
@@ -27,6 +28,7 @@ export class Ordergate {
   constructor(config: Config) {
     this.transport = new Transport(config);
     this.orders = new Orders(this.transport);
+    this.shipments = new Shipments(this.transport);
     this.products = new Products(this.transport);
     this.inventory = new InventoryLevels(this.transport);
     this.errors = new ErrorCodes(this.transport);
@@ -74,6 +76,16 @@ export class Orders {
     return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, all);
   }
 
+  /** Changes what the patch names, and removes what is null in it: the metadata, and until the first shipment the address. */
+  update(id: string, patch: api.UpdateOrder, options: ChangeOptions): Promise<Order> {
+    return this.transport.change('updateOrder', sdk.updateOrder, { path: { order_id: id }, body: patch }, options);
+  }
+
+  /** Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. */
+  ship(id: string, shipment?: api.ShipOrder, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
+  }
+
   /** What happened to an order, the oldest first. */
   events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
     return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
@@ -82,6 +94,15 @@ export class Orders {
   /** How far an order is: reserving, paying, compensating. */
   saga<O extends ReadOptions = {}>(id: string, options?: O) {
     return this.transport.read('getOrderSaga', sdk.getOrderSaga, { path: { order_id: id } }, options) as Answer<Saga, O>;
+  }
+}
+
+export class Shipments {
+  constructor(private readonly transport: Transport) {}
+
+  /** Records that the shipment has arrived. The last one completes its order. */
+  deliver(id: string, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('deliverShipment', sdk.deliverShipment, { path: { shipment_id: id } }, options);
   }
 }
 

@@ -1,7 +1,7 @@
 -- Idempotency keys with their stored results. All statements of a batch run in one transaction.
 
 -- name: TryLockKeys :many
--- Locks idempotency keys until the end of the transaction, in the order of the array. It does not wait.
+-- Locks idempotency keys or references until the end of the transaction, in the order of the array. It does not wait.
 SELECT pg_try_advisory_xact_lock(hash)::boolean AS locked FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: FindResults :many
@@ -29,7 +29,7 @@ DELETE FROM idempotency_keys k USING (
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key;
 
 -- name: LockKeys :exec
--- Waits, within the lock_timeout, for the transaction that holds the keys: the outcome of its COMMIT is unknown.
+-- Waits, within the lock_timeout, for the transactions that hold the keys or references.
 SELECT pg_advisory_xact_lock(hash)::text FROM unnest(@hashes::bigint[]) AS hash;
 
 -- name: SetLockTimeout :exec

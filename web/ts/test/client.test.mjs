@@ -42,6 +42,10 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.orders.list({ status: 'confirmed', created_from: '2026-11-01T00:00:00+01:00' }).page();
   await og.orders.cancel(id);
   await og.orders.cancel(id, { reason: 'r' }, { idempotencyKey: 'my-own-key', waitSeconds: 2 });
+  await og.orders.update(id, { metadata: { gift: 'yes', note: null } }, { ifMatch: '"5-a"' });
+  await og.orders.ship(id);
+  await og.orders.ship(id, { lines: [{ sku: 'A', quantity: 1 }] }, { idempotencyKey: 'my-own-key' });
+  await og.shipments.deliver('shp_1');
   await og.orders.events(id, { limit: 5 }).page();
   await og.orders.saga(id);
   await og.products.list({ q: 'lamp & co' }).page();
@@ -66,7 +70,8 @@ test('every operation of the contract has a method, which asks its address', asy
   }
   assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
     `GET /v1/orders/${id}`, 'GET /v1/orders?status=confirmed&created_from=2026-11-01T00%3A00%3A00%2B01%3A00',
-    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
+    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `PATCH /v1/orders/${id}`,
+    `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver', `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
     'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments',
   ]);
@@ -103,6 +108,20 @@ test('a stale change says which version is current', async (t) => {
   const error = await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }));
   assert.ok(isOrdergateError(error, 'updateProduct') && error.is('REQ_010'));
   assert.equal(error.problem.current_version, 3);
+});
+
+test('what a shipment can be refused with is typed, and its keys are repeated', async (t) => {
+  const errors = [{ pointer: '/lines/0/quantity', rule: 'unshipped', message: 'is more than is left to ship, 1' }];
+  const shipment = { id: 'shp_1', order_id: 'ord_', lines: [{ sku: 'A', quantity: 1 }], tracking: null, status: 'lost', version: 1 };
+  const { og, requests } = await setup(t, [problem(422, 'SHP_002', false, { errors }), problem(503, 'SYS_002', true, {}, NOW), { status: 201, body: shipment }, problem(409, 'SHP_004')]);
+  const error = await thrown(og.orders.ship('ord_', { lines: [{ sku: 'A', quantity: 2 }] }));
+  assert.ok(isOrdergateError(error, 'shipOrder') && error.is('SHP_002'));
+  assert.deepEqual(error.problem.errors, errors);
+  assert.deepEqual(await og.orders.ship('ord_'), { ...shipment, status: 'UNKNOWN' });
+  assert.equal(requests[1].headers['idempotency-key'], requests[2].headers['idempotency-key']);
+  assert.deepEqual([requests[1].body, requests[1].headers['content-type']], ['', undefined]);
+  const again = await thrown(og.shipments.deliver('shp_1'));
+  assert.ok(isOrdergateError(again, 'deliverShipment') && again.is('SHP_004'));
 });
 
 test('the YAML contract comes as text', async (t) => {

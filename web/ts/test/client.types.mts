@@ -51,6 +51,7 @@ export function incomplete(problem: Errors['getOrder']): string {
 // Public operations have refusals, too, and only placing an order throws its rejection.
 holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK'>>();
 holds<Equal<Extract<Errors['placeOrder']['code'], 'PAY_003' | 'CAT_001'>, 'PAY_003'>>();
+holds<Equal<Extract<Errors['shipOrder']['code'], 'SHP_002' | 'SHP_003' | 'SHP_004' | 'PAY_003'>, 'SHP_002' | 'SHP_003'>>();
 
 export async function errors(): Promise<void> {
   try {
@@ -114,6 +115,20 @@ export async function answers(): Promise<void> {
   const servedBy: string | null | undefined = og.meta(page)?.servedBy;
   void servedBy;
 
+  const shipment = await og.orders.ship('ord_', { lines: [{ sku: 'A', quantity: 1 }], tracking: { carrier: 'DHL', number: '1' } }, { idempotencyKey: 'abcdefgh' });
+  holds<Equal<(typeof shipment)['status'], 'shipped' | 'delivered' | 'UNKNOWN'>>();
+  const delivered: string | null = (await og.shipments.deliver(shipment.id)).delivered_at;
+  void delivered;
+  holds<Equal<Awaited<ReturnType<typeof og.orders.update>>, Order>>();
+  await og.orders.update('ord_', { metadata: { a: null }, shipping_address: { city: 'Hamburg', line2: null } }, { ifMatch: '*' });
+  // @ts-expect-error a change names the state that it was decided on
+  og.orders.update('ord_', {});
+  // @ts-expect-error what an address needs cannot be removed
+  og.orders.update('ord_', { shipping_address: { city: null } }, { ifMatch: '*' });
+  // @ts-expect-error nor can other properties be changed
+  og.orders.update('ord_', { status: 'cancelled' }, { ifMatch: '*' });
+  // @ts-expect-error a shipment is there at once
+  og.orders.ship('ord_', {}, { waitSeconds: 5 });
   // @ts-expect-error no such field
   void order.state;
   // @ts-expect-error an amount is a number of minor units

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
+import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -113,6 +113,24 @@ export const getOrder = <ThrowOnError extends boolean = false>(options: Options<
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/orders/{order_id}',
     ...options
+});
+
+/**
+ * Change an order
+ *
+ * Changes what the merge patch names: the metadata at any time, the shipping address until the first shipment or the order's end. Send
+ * the ETag of the state that you decided on as `If-Match`. The events of the order tell that its address changed, and never the address.
+ *
+ * Needs the scope `orders:write`.
+ */
+export const updateOrder = <ThrowOnError extends boolean = false>(options: Options<UpdateOrderData, ThrowOnError>): RequestResult<UpdateOrderResponses, UpdateOrderErrors, ThrowOnError> => (options.client ?? client).patch<UpdateOrderResponses, UpdateOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/merge-patch+json',
+        ...options.headers
+    }
 });
 
 /**
@@ -280,6 +298,41 @@ export const getInventory = <ThrowOnError extends boolean = false>(options: Opti
 export const adjustInventory = <ThrowOnError extends boolean = false>(options: Options<AdjustInventoryData, ThrowOnError>): RequestResult<AdjustInventoryResponses, AdjustInventoryErrors, ThrowOnError> => (options.client ?? client).post<AdjustInventoryResponses, AdjustInventoryErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/inventory/{sku}/adjustments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Ship an order
+ *
+ * Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. From the first
+ * shipment on the order can no longer be cancelled.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const shipOrder = <ThrowOnError extends boolean = false>(options: Options<ShipOrderData, ThrowOnError>): RequestResult<ShipOrderResponses, ShipOrderErrors, ThrowOnError> => (options.client ?? client).post<ShipOrderResponses, ShipOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}/shipments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Deliver a shipment
+ *
+ * Records that the shipment has arrived. The last one of an order of which all is shipped completes the order.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const deliverShipment = <ThrowOnError extends boolean = false>(options: Options<DeliverShipmentData, ThrowOnError>): RequestResult<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError> => (options.client ?? client).post<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shipments/{shipment_id}/deliver',
     ...options,
     headers: {
         'Content-Type': 'application/json',

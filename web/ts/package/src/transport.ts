@@ -54,7 +54,7 @@ export interface WaitOptions extends WriteOptions {
 }
 
 export interface ChangeOptions extends RequestOptions {
-  /** The ETag of the state that the change was decided on (`meta(product).etag`); `*` stands for any state. */
+  /** The ETag of the state that the change was decided on (`meta(order).etag`); `*` stands for any state. */
   ifMatch: string;
 }
 

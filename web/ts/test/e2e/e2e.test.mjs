@@ -1,5 +1,5 @@
-// Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key that may read products, inventory and
-// orders and write orders. At least one product must be on sale and in stock, and the payment simulator must answer.
+// Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key with all
+// scopes. At least one product must be on sale and in stock, and the payment simulator must answer.
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { before, test } from 'node:test';
@@ -41,6 +41,23 @@ for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'E
     assert.ok(TIERS.includes(og.meta(page).servedBy), og.meta(page).servedBy);
     const [{ sku }] = body.lines;
     assert.equal((await og.products.get(sku)).sku, sku);
+  });
+
+  test(`${build}: a product is created, changed and stocked`, async () => {
+    const sku = customer_ref;
+    const made = await og.products.create({ sku, name: 'e2e', prices: [{ amount: 1, currency: 'KWD' }], active: false });
+    assert.deepEqual(await og.products.get(sku), made);
+    const ifMatch = og.meta(made).etag;
+    const changed = await og.products.update(sku, { name: 'changed', low_stock_at: 3 }, { ifMatch });
+    assert.deepEqual([changed.version, changed.name, changed.low_stock_at], [2, 'changed', 3]);
+    assert.deepEqual(await og.products.get(sku), changed);
+    const stale = await refused('updateProduct', og.products.update(sku, { name: 'x' }, { ifMatch }));
+    assert.ok(stale.is('REQ_010'));
+    assert.equal(stale.problem.current_version, 2);
+    assert.equal((await og.inventory.adjust(sku, { delta: 7, reason: 'e2e' })).available, 7);
+    assert.equal((await og.inventory.get(sku)).on_hand, 7);
+    assert.ok((await refused('adjustInventory', og.inventory.adjust(sku, { delta: -8, reason: 'e2e' }))).is('INV_006'));
+    await og.inventory.adjust(sku, { delta: -7, reason: 'e2e' });
   });
 
   test(`${build}: an order is placed, decided, read back, listed, and tells its events and saga`, async () => {
