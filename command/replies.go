@@ -181,6 +181,8 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 		c.record(rec, order.Paid{Amount: c.order.Total})
 	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
+	case r.Operation == payment.Refund && c.order.PaymentStatus == order.PaymentStatusPaid: // of an amount of 0 there is no refund to say so
+		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusRefunded})
 	}
 	return true, nil
 }

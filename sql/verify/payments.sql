@@ -2,22 +2,33 @@
 
 -- name: PaymentsOf :many
 -- Account and mode are compared in a form that no index serves: without statistics the primary key would look as good as the unique key
--- that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds.
+-- that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds, and how many of these are
+-- pending without a due call, or have one and are not.
 SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending,
-       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending
+       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending, r.without_call AS refunds_without_call
 FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
-           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending
-    FROM refunds f WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
+           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending,
+           count(*) FILTER (WHERE (f.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+    FROM refunds f
+    LEFT JOIN payment_calls c ON c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'
+    WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
 ) r;
 
 -- name: CallsOf :many
 SELECT c.account, c.mode, c.order_id, c.operation, c.attempt, (c.next_at IS NULL)::boolean AS definite, c.in_doubt FROM payment_calls c
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON c.account = w.account AND c.mode = w.mode AND c.order_id = w.order_id;
+
+-- name: RefundsWithoutPayment :many
+-- Refunds of no payment, or of a payment that has another order or currency.
+SELECT r.account, r.mode, r.order_id, count(*) OVER ()::bigint AS total FROM refunds r
+WHERE NOT EXISTS (SELECT FROM payments p WHERE p.account = r.account AND p.mode = r.mode AND p.id = r.payment_id
+                  AND p.order_id = r.order_id AND p.currency = r.currency)
+LIMIT @page_size::integer;
 
 -- name: PaymentsWithoutOrder :many
 SELECT p.account, p.mode, p.order_id, count(*) OVER ()::bigint AS total FROM payments p
@@ -38,7 +49,7 @@ SELECT account, mode FROM payments WHERE (account, mode) > (@after_account::inte
 ORDER BY account, mode LIMIT 1;
 
 -- name: CallPage :many
--- Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment
+-- Calls with their payments. marker: it is no request, but says that the saga wants all back. authorized: another call of the payment
 -- exists, which is only made after the authorization succeeded. It is counted: EXISTS may be hashed over all calls.
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
