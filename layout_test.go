@@ -72,7 +72,7 @@ var ours = law{
 		"internal/chaos":         "internal/failpoint http os pgx",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
-		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
+		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
 		"internal/failpoint":     "os",
@@ -87,7 +87,7 @@ var ours = law{
 		"internal/signature":     "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
-		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order http pgx uuid",
+		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order order/pay http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
 		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
@@ -99,6 +99,7 @@ var ours = law{
 		".":                  "contracttest internal/devstack internal/failpoint http",
 		"command":            "internal/devstack sql",
 		"command/coupons":    "errors",
+		"command/payment":    "internal/devstack internal/psp sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
@@ -108,6 +109,7 @@ var ours = law{
 		"internal/psp":       "jsonschema yaml",
 		"internal/telemetry": "http",
 		"order/coupon":       "rapid",
+		"order/pay":          "rapid yaml",
 		"query":              "internal/devstack sql",
 	},
 	libraries: map[string]string{
@@ -141,7 +143,8 @@ var ours = law{
 		"zap":          "go.uber.org/zap",
 	},
 	pure: []string{
-		"command/payment/decide.go", "command/saga.go", "command/steps.go", "errors", "internal/rfc3339", "internal/signature", "internal/token",
+		"command/inventory/decide.go", "command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors",
+		"internal/rfc3339", "internal/signature", "internal/token",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	sql: map[string]string{
@@ -159,7 +162,7 @@ var ours = law{
 		"command/events":    "resource_events",
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
 		"command/orders":    "cache_generation idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
-		"command/payment":   "payment_calls payments refunds",
+		"command/payment":   "ledger_sweeps payment_calls payments provider_callbacks refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"replay":            "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +

@@ -27,13 +27,13 @@ func idempotency(ctx context.Context, c *campaign) (err error) {
 		if err != nil {
 			return err
 		}
-		c.report(r)
+		i.report(r)
 	}
 	r := row{name: "verify", counts: "all invariants"}
 	if found := i.verify(ctx); found != "" {
 		r.broken = append(r.broken, found)
 	}
-	c.report(r)
+	i.report(r)
 	return nil
 }
 

@@ -42,6 +42,7 @@ type installation struct {
 	c        *campaign
 	program  string // path
 	dir      string // logs and the simulator's ledger
+	broken   bool   // dir is kept
 	database string
 	primary  string // URL of the database
 	api, psp string // addresses
@@ -129,7 +130,7 @@ func (i *installation) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	err := i.onServer(ctx, "DROP DATABASE IF EXISTS "+i.database+" WITH (FORCE)")
-	if i.dir != "" {
+	if i.dir != "" && !i.broken {
 		err = errors.Join(err, os.RemoveAll(i.dir))
 	}
 	return err

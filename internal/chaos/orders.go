@@ -100,7 +100,7 @@ func (i *installation) play(ctx context.Context, customer string, n int) (placed
 		}
 	}
 	if s.refund && answer.status == 201 {
-		if answer = i.insist(ctx, "POST", "/v1/payments/"+answer.id()+"/refunds", key+"-refund", "{}", true); answer.status/100 != 2 {
+		if answer = i.insist(ctx, "POST", "/v1/payments/"+answer.id()+"/refunds", key+"-refund", `{"reason":"chaos"}`, true); answer.status/100 != 2 {
 			return p, fmt.Errorf("refund a payment of %s: %v", p.id, answer)
 		}
 	}

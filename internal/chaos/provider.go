@@ -32,7 +32,7 @@ func provider(ctx context.Context, c *campaign) (err error) {
 	if found := i.verify(ctx); found != "" {
 		r.broken = append(r.broken, found)
 	}
-	c.report(r)
+	i.report(r)
 	return nil
 }
 
