@@ -48,7 +48,9 @@ func (g *gateway) live(sku string, n int) {
 		ok(g.do("POST", "/v1/shipments/"+first.body.ID+"/deliver", nil))
 	case 1: // paid by a second card, refunded in part
 		path := place("")
-		ok(g.do("POST", path+"/payments", `{"method_token":"pm_declined"}`, "Prefer", "wait=10"))
+		if a := g.do("POST", path+"/payments", `{"method_token":"pm_declined"}`, "Prefer", "wait=10"); a.body.Code != "PAY_007" {
+			g.t.Errorf("%d %s", a.status, a.raw)
+		}
 		paid := ok(g.do("POST", path+"/payments", `{"method_token":"pm_ok"}`, "Prefer", "wait=10"))
 		until(g.t, "the order is paid", func() bool { return g.do("GET", path, nil).body.PaymentStatus == "paid" })
 		for range 2 {
