@@ -114,6 +114,7 @@ func TestWrongSettings(t *testing.T) {
 		"psp": every + "ORDERGATE_PSP_ADDR ORDERGATE_PROVIDER_SECRET ORDERGATE_PSP_CALLBACK_URL", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
 		"coupons list":           every + "ORDERGATE_PRIMARY_URL",
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
+		"replay": every + "ORDERGATE_PRIMARY_URL",
 	} {
 		var out bytes.Buffer
 		err := Main(t.Context(), strings.Fields(subcommand), nil, &out, &out)
