@@ -15,7 +15,7 @@ import (
 	"github.com/ordergate/ordergate/order/pay"
 )
 
-// steps of the system. Those of the environment need never happen.
+// moves yields the transitions of a system.
 type moves struct {
 	*system
 	yield func(transition)
@@ -34,6 +34,7 @@ func (m moves) fault(label string, do func(n *system)) {
 	}
 }
 
+// next implements state.
 func (w *system) next(yield func(transition)) {
 	m := moves{w, yield}
 	m.deliver()
