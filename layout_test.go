@@ -104,6 +104,7 @@ var ours = law{
 		"internal/psp":       "jsonschema yaml",
 		"internal/telemetry": "http",
 		"order/coupon":       "rapid",
+		"order/pay":          "rapid yaml",
 		"query":              "internal/devstack sql",
 	},
 	libraries: map[string]string{

@@ -60,7 +60,9 @@ func (n *needs) add(o needs) {
 }
 
 // locked is how many rows are locked.
-func (n needs) locked() int { return len(n.catalogue) + len(n.payments) + len(n.orders) + len(n.stock) }
+func (n *needs) locked() int {
+	return len(n.catalogue) + len(n.payments) + len(n.orders) + len(n.stock)
+}
 
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
 // the batch sees it.

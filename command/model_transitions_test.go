@@ -334,7 +334,7 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 	}
 	charged, given, standing := int64(0), int64(0), false
 	for i, p := range w.payments {
-		a := w.account(p.ID.Format(order.PrefixPayment))
+		a := w.accountOf(i)
 		charged, given = charged+a.captured, given+a.refunded
 		standing = standing || a.stands()
 		free := p.Amount.Amount == 0 // the provider is not asked

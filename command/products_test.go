@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
 	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/pg"

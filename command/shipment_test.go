@@ -171,9 +171,9 @@ func TestAShipmentAndACancellationRace(t *testing.T) {
 			return updateOrder{Envelope{IfMatch: etag(present)}, o, api.MergePatch(body)}
 		}
 	}
-	present, any := func(etag string) string { return etag }, func(string) string { return "*" }
+	present, always := func(etag string) string { return etag }, func(string) string { return "*" }
 	const address = `{"shipping_address":{"name":"n","line1":"l","city":"c","postal_code":"p","country":"DE"}}`
-	moved, movedAnyway, notedAnyway := patch(address, present), patch(address, any), patch(`{"metadata":{"a":"b"}}`, any)
+	moved, movedAnyway, notedAnyway := patch(address, present), patch(address, always), patch(`{"metadata":{"a":"b"}}`, always)
 	for name, c := range map[string]struct {
 		first, second func(o order.Ref, etag string) operation
 		want          string

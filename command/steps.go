@@ -6,6 +6,7 @@ import (
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -176,6 +177,11 @@ func (s *steps) is(name string, attempt int32, status string) bool {
 // done tells whether an attempt of the step is done.
 func (s *steps) done(name string) bool {
 	return slices.ContainsFunc(*s, func(st *step) bool { return st.name == name && st.status == statusDone })
+}
+
+// expired tells whether the order's reservation ran out.
+func (s *steps) expired() bool {
+	return slices.ContainsFunc(*s, func(st *step) bool { return st.status == statusFailed && st.code == string(errcode.INV003) })
 }
 
 // running returns the attempt of the step that is in flight, or nil: there is one at most.

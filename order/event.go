@@ -13,8 +13,8 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
-// hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
+// Event is one entry of the history of an order, or of another resource. Payload is the JSON of its type: of an order one of those below.
+// Hash covers its exact bytes and the hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
 	ID       ID
 	Type     string
@@ -229,6 +229,13 @@ func (d Refunded) apply(o *Order, _ rfc3339.Time) {
 	if o.Refunded >= o.Total.Amount {
 		o.PaymentStatus = PaymentStatusRefunded
 	}
+}
+
+// TellsOfRefund tells whether the event of an order says that the refund was given back.
+func (e Event) TellsOfRefund(id ID) bool {
+	d, err := e.data()
+	refunded, ok := d.(Refunded)
+	return err == nil && ok && refunded.RefundID == id.Format(PrefixRefund)
 }
 
 func (Shipped) eventType() string { return "order.shipped" }

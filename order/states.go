@@ -110,14 +110,19 @@ func (o *Order) notAllowed() error {
 	return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, o.Status.row(o.phase()).next...)))
 }
 
-// CheckPay refuses a payment of the order. Refusals: those of the table; INV_003 if its reservation has expired; PAY_002 if a payment came
-// with it or is under way. expired and paying are what the saga's steps say.
+// CheckPay refuses a payment of the order. Refusals: those of the table; INV_003 if its reservation has expired; ORD_002 if it is to be
+// cancelled or rejected; PAY_002 if a payment came with it or is under way. The saga's steps tell whether the reservation has expired and
+// whether a step is in flight.
 func (o *Order) CheckPay(expired, paying bool) error {
-	switch err := o.check(Pay); {
+	err := o.check(Pay)
+	expired = expired && err == nil && o.Failure == nil // else it is over, or will be, for a reason of its own
+	switch {
 	case expired, o.Rejection != nil && o.Rejection.Code == string(errcode.INV003):
 		return apierr.E(errcode.INV003)
 	case err != nil:
 		return err
+	case o.Failure != nil:
+		return o.notAllowed()
 	case o.WithPayment, paying:
 		return apierr.E(errcode.PAY002)
 	}

@@ -72,17 +72,22 @@ func New(c Config) (*Payment, error) {
 	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1)}
 	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
-		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: payment.providerFailed,
+		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: inDoubt, Uncounted: payment.uncounted,
 	})
 	return payment, nil
 }
 
-// providerFailed tells the breaker what is the provider's failure: an operation in doubt, unless another one had a definite outcome
-// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does
-// it know better in the first moments of a process, in which failures may be quicker than what succeeds.
-func (p *Payment) providerFailed(err error) bool {
+// inDoubt tells the breaker what is the provider's failure.
+func inDoubt(err error) bool {
 	_, doubt := errors.AsType[doubtError](err)
-	return doubt && time.Since(*p.lastGood.Load()) > tryLimit
+	return doubt
+}
+
+// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while another had a definite outcome.
+// Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does one say
+// anything in the first moments of a process, in which failures may be quicker than what succeeds.
+func (p *Payment) uncounted(err error) bool {
+	return inDoubt(err) && time.Since(*p.lastGood.Load()) <= tryLimit
 }
 
 // ProviderOpen tells that the provider's breaker refuses calls.

@@ -61,11 +61,23 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		return a.body.ID
 	}
 	id := place("")
+	var paymentID string
+	// ready makes an order that waits for its payment, and a captured payment of another order.
+	ready := func() {
+		t.Helper()
+		paid := g.reserved(firstSKU)
+		paymentID = g.pay(paid, "pm_ok", http.StatusCreated).body.ID
+		id = g.reserved(firstSKU)
+	}
+	ready()
 	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
 	ops := operations(t)
-	cancel := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "cancelOrder" })]
+	byName := func(id string) operation {
+		return ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == id })]
+	}
+	cancel, pay := byName("cancelOrder"), byName("payOrder")
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,8 +184,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		if !op.keyed() {
 			continue
 		}
-		id = place("")
-		until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
+		ready()
 		unlock := g.lockKeys()
 		seen := map[string]bool{}
 		until(t, op.OperationID+" is in progress and times out", func() bool {
@@ -217,8 +228,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		switch {
 		case op.keyed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				id = place("")
-				until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
+				ready()
 				return g.cutAtCommit(proxy, func() string { return send(behind, aliceKey, op) }) == "SYS_006"
 			})
 		case keyless(op):
@@ -245,6 +255,27 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 		return false
 	})
+
+	// A reservation that ran out, and a provider that gives no definite outcome to anybody.
+	id = g.reserved(firstSKU)
+	g.expire(id)
+	until(t, "the order is rejected", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "rejected" })
+	if code := send(g.url, aliceKey, pay); code != "INV_003" {
+		t.Errorf("paying an expired order: %s", code)
+	}
+	failing := startGateway(t, nil)
+	failing.stock(firstSKU, 1000)
+	id = failing.reserved(firstSKU)
+	failing.broken = true // its payments never end
+	failing.psp.CloseClientConnections()
+	failing.psp.Close()
+	for range 30 {
+		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_ok"))
+	}
+	until(t, "the provider's breaker opens", func() bool { return failing.components.providerOpen() })
+	if code := send(failing.url, aliceKey, pay); code != "PAY_008" {
+		t.Errorf("paying while the provider's breaker is open: %s", code)
+	}
 	for _, difference := range provoked.Missing(notProvoked) {
 		t.Error(difference)
 	}
@@ -392,7 +423,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id, shipment string
+	var id, shipment, paymentID string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
@@ -402,6 +433,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			switch value := fmt.Sprint(p.Example); {
 			case p.Name == "order_id":
 				path = strings.Replace(path, "{order_id}", id, 1)
+			case p.Name == "payment_id":
+				path = strings.Replace(path, "{payment_id}", paymentID, 1)
 			case p.Name == "shipment_id":
 				path = strings.Replace(path, "{shipment_id}", shipment, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
@@ -466,6 +499,28 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			t.Errorf("%s with all examples: %d %s", op.OperationID, a.status, a.raw)
 		}
 	}
+	for _, op := range []operation{ops["payOrder"], ops["refundPayment"]} {
+		until(t, op.OperationID+" is taken in and decided", func() bool {
+			if op.OperationID == "payOrder" {
+				id = g.do("POST", "/v1/orders", draft(firstSKU, 2, ""), "Prefer", "wait=10").body.ID
+			}
+			taken := send(op, "Prefer")
+			if op.OperationID == "payOrder" {
+				id = g.do("POST", "/v1/orders", draft(firstSKU, 2, ""), "Prefer", "wait=10").body.ID
+			}
+			decided := send(op)
+			if taken.status != http.StatusAccepted || decided.status != http.StatusCreated {
+				return false
+			}
+			check(op, taken)
+			check(op, decided)
+			if op.OperationID == "payOrder" {
+				paymentID = decided.body.ID
+			}
+			return true
+		})
+	}
+	id = send(ops["placeOrder"]).body.ID
 	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
 	until(t, "an order is confirmed", func() bool {
 		decided := send(ops["placeOrder"])
@@ -488,7 +543,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|pay|ref|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

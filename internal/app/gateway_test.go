@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
@@ -245,6 +246,45 @@ func draft(sku string, quantity int, methodToken string) map[string]any {
 		w["payment"] = map[string]string{"method_token": methodToken}
 	}
 	return w
+}
+
+// reserved places an order that waits for its payment.
+func (g *gateway) reserved(sku string) (id string) {
+	g.t.Helper()
+	a := g.do("POST", "/v1/orders", draft(sku, 1, ""), "Prefer", "wait=10")
+	if a.body.Status != "reserved" {
+		g.t.Fatal(a.raw)
+	}
+	return a.body.ID
+}
+
+// pay pays an order and waits for the outcome, which must have the status.
+func (g *gateway) pay(orderID, methodToken string, status int, headers ...string) answer {
+	g.t.Helper()
+	a := g.do("POST", "/v1/orders/"+orderID+"/payments", map[string]string{"method_token": methodToken}, append([]string{"Prefer", "wait=10"}, headers...)...)
+	if a.status != status {
+		g.t.Fatalf("%s: %d, want %d: %s", methodToken, a.status, status, a.raw)
+	}
+	return a
+}
+
+// refund gives an amount of a payment back, or the rest of it if that is 0. It waits for the outcome.
+func (g *gateway) refund(paymentID string, amount int64, headers ...string) answer {
+	g.t.Helper()
+	body := map[string]any{"reason": "broken"}
+	if amount > 0 {
+		body["amount"] = order.Money{Amount: amount, Currency: "EUR"}
+	}
+	return g.do("POST", "/v1/payments/"+paymentID+"/refunds", body, append([]string{"Prefer", "wait=10"}, headers...)...)
+}
+
+// expire lets the reservation of an order run out.
+func (g *gateway) expire(orderID string) {
+	g.t.Helper()
+	id, _ := order.Parse(order.PrefixOrder, orderID)
+	if _, err := g.db.Pool.Exec(g.t.Context(), "UPDATE stock_reservations SET expires_at = now() WHERE order_id = $1", uuid.UUID(id)); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // until polls until ok or 20 s are over.

@@ -53,6 +53,7 @@ var walks = map[string]string{
 	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
 	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
 	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
+	"RefundsWithoutPayment":    "`verify` looks at all refunds, in one statement",
 	"RepeatedEventIDs":         "`verify` compares all events, in one statement",
 	"ReservationsWithoutOrder": "`verify` looks at all reservations, in one statement",
 	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",

@@ -67,11 +67,29 @@ func verifiable(t *testing.T) (g *gateway, orders map[string]uuid.UUID) {
 	}
 	wg.Wait()
 	place("reserved", draft("A", 3, ""), "reserved")
+	pay := func(token string, status int) string {
+		id := order.ID(orders["second card"]).Format(order.PrefixOrder)
+		a := g.do("POST", "/v1/orders/"+id+"/payments", map[string]string{"method_token": token}, "Prefer", "wait=10")
+		if a.status != status {
+			t.Errorf("%s: %d %s", token, a.status, a.raw)
+		}
+		return "/v1/payments/" + a.body.ID + "/refunds"
+	}
+	place("second card", draft("A", 1, ""), "reserved")
+	pay("pm_declined", http.StatusUnprocessableEntity)
+	refunds := pay("pm_ok", http.StatusCreated)
+	refund := map[string]any{"amount": order.Money{Amount: 300, Currency: "EUR"}, "reason": "broken"}
+	if a := g.do("POST", refunds, refund, "Prefer", "wait=10"); a.status != http.StatusCreated || a.body.Status != "succeeded" {
+		t.Errorf("refund: %s", a.raw)
+	}
 	until(t, "an empty outbox", func() bool { return g.count("outbox") == 0 })
 	g.stopWork()
 	a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
 	id, _ := order.Parse(order.PrefixOrder, a.body.ID)
 	orders["pending"] = uuid.UUID(id)
+	if a = g.do("POST", refunds, refund); a.status != http.StatusAccepted {
+		t.Errorf("refund: %s", a.raw)
+	}
 	g.broken = true
 	if t.Failed() {
 		t.FailNow()
@@ -110,7 +128,7 @@ func TestVerify(t *testing.T) {
 		t.Fatalf("a healthy installation:\n%s", strings.Join(found, "\n"))
 	}
 	tables := strings.Fields(`orders order_events order_addresses idempotency_keys outbox inbox parked_messages saga_steps stock stock_reservations
-		stock_reservation_lines payments payment_calls`)
+		stock_reservation_lines payments refunds payment_calls`)
 	exec := func(t *testing.T, sql string, args ...any) {
 		t.Helper()
 		if tag, err := g.db.Pool.Exec(t.Context(), sql, args...); err != nil || tag.RowsAffected() == 0 && !strings.Contains(sql, "TABLE") {
@@ -143,6 +161,12 @@ func TestVerify(t *testing.T) {
 		{"a cancelled order is charged", "payments", "refunded", `UPDATE payments SET refunded = 0 WHERE order_id = $1`},
 		{"a part is charged", "payments", "confirmed", `UPDATE payments SET refunded = 1 WHERE order_id = $1`},
 		{"a refund waits for nobody", "payments", "confirmed", `UPDATE payments SET refund_pending = 5 WHERE order_id = $1`},
+		{"a refund was counted twice", "payments", "second card", `UPDATE payments SET refunded = 600 WHERE order_id = $1 AND attempt = 2`},
+		{"a refund is not counted", "payments", "second card", `UPDATE refunds SET status = 'succeeded' WHERE order_id = $1`},
+		{"a pending refund has no call", "payments", "second card", `DELETE FROM payment_calls WHERE order_id = $1 AND operation = 'refund' AND next_at IS NOT NULL`},
+		{"a refund without a payment", "payments", "", `INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 5, 'EUR', '', 'failed', '', '', '', 1, '', now(), now())`},
+		{"the order was not told of a refund", "payments provider", "second card", `WITH c AS (UPDATE payment_calls SET next_at = NULL WHERE order_id = $1 AND operation = 'refund'),
+			r AS (UPDATE refunds SET status = 'succeeded' WHERE order_id = $1) UPDATE payments SET refunded = 600, refund_pending = 0 WHERE order_id = $1 AND attempt = 2`},
 		{"an outcome in doubt", "payments", "confirmed", `UPDATE payment_calls SET in_doubt = true WHERE order_id = $1 AND operation = 'capture'`},
 		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pending', '', '', '', 1, '', now(), now())`},
 		{"a call without an order", "payments", "", `INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id)
@@ -339,6 +363,10 @@ func TestVerifyWhileOrdersComeIn(t *testing.T) {
 		wg.Go(func() {
 			for n := 0; time.Now().Before(end); n++ {
 				a := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", fmt.Sprint("wait=", (n+i)%2))
+				if token == "" {
+					a := g.do("POST", "/v1/orders/"+a.body.ID+"/payments", `{"method_token":"pm_ok"}`, "Prefer", "wait=1")
+					g.do("POST", "/v1/payments/"+a.body.ID+"/refunds", `{"reason":"r","amount":{"amount":1,"currency":"EUR"}}`)
+				}
 				if a.status/100 == 2 && n%3 == 0 {
 					g.do("POST", "/v1/orders/"+a.body.ID+"/cancel", "")
 				}

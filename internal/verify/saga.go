@@ -49,6 +49,17 @@ func (s steps) status(name string, attempt int32) string {
 	return ""
 }
 
+// last is the status of the last attempt of a step; "" if there is none.
+func (s steps) last(name string) (status string) {
+	attempt := int32(0)
+	for _, st := range s {
+		if st.Step == name && st.Attempt > attempt {
+			status, attempt = st.Status, st.Attempt
+		}
+	}
+	return status
+}
+
 // any tells whether an attempt of one of the steps has one of the statuses. No names: of any step.
 func (s steps) any(statuses []string, names ...string) bool {
 	return slices.ContainsFunc(s, func(st verifydb.StepsOfRow) bool {

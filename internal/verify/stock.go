@@ -110,9 +110,9 @@ func reservationFaults(
 	return faults, unheard
 }
 
-// reservationStatuses are those that the steps of an attempt allow.
+// reservationStatuses are those that the steps allow of an attempt to reserve.
 func reservationStatuses(all steps, attempt int32) []string {
-	taken := all.status(confirm, attempt)
+	taken := all.last(confirm) // of whatever card: one at most took the pieces, and the cards before it were declined
 	switch all.status(release, attempt) {
 	case done:
 		return []string{cancelled, expired}

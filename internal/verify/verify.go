@@ -86,7 +86,7 @@ var invariants = []invariant{
 	{"orders", "each order's row is the fold of its events, and no events are without an order", (*scan).checkOrders},
 	{"stock", "the reserved pieces of a sku are those of held reservations, and no more than there are", (*scan).checkStock},
 	{"reservations", "each order has the reservation that its saga says, with its lines; an order that ended without a sale holds nothing", (*scan).checkReservations},
-	{"payments", "each order is charged its total once, or nothing, as its payment status says", (*scan).checkPayments},
+	{"payments", "each order is charged its total once, less its refunds, or nothing, as its payment status says", (*scan).checkPayments},
 	{"provider", "the provider's ledger and our payment calls say the same, and each call is there once", (*scan).checkProvider},
 	{"idempotency", "each order of the last 48 h was placed under exactly one key, and each key has its order", (*scan).checkIdempotency},
 	{"messages", "each event of the last 7 days was published or waits in the outbox; what waits there is about an order, and leaves it once it was handled", (*scan).checkMessages},

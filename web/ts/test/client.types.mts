@@ -1,5 +1,5 @@
 // Compiled, never run: what must compile, and what must not.
-import { createOrdergate, isOrdergateError, type Errors, type Money, type Order } from '@ordergate/client';
+import { createOrdergate, isOrdergateError, type Errors, type Money, type Order, type Payment, type Refund } from '@ordergate/client';
 
 const og = createOrdergate({ baseUrl: '', apiKey: () => Promise.resolve('og_test_x'), language: 'zh-CN' });
 const body = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
@@ -24,6 +24,30 @@ export function advice(problem: Errors['cancelOrder']): string {
   }
 }
 
+// What ends a payment is among the refusals of paying; a refund is answered.
+holds<Equal<Extract<Errors['payOrder']['code'], 'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>,
+  'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>>();
+holds<Equal<Extract<Errors['refundPayment']['code'], `PAY_${string}` | `RFD_${string}`>, 'PAY_001' | 'RFD_001' | 'RFD_003'>>();
+
+export async function money(): Promise<void> {
+  const payment = await og.orders.pay('ord_', { method_token: 'pm' }, { waitSeconds: 5 });
+  holds<Equal<typeof payment, Payment>>();
+  holds<Equal<Payment['status'], 'pending' | 'authorized' | 'captured' | 'voided' | 'failed' | 'UNKNOWN'>>();
+  const refund = await og.payments.refund(payment.id, { amount: payment.amount, reason: 'r' });
+  holds<Equal<typeof refund, Refund>>();
+  const why: string | undefined = refund.failure?.code;
+  void why;
+  // @ts-expect-error the reason is required
+  await og.payments.refund(payment.id, {});
+  try {
+    await og.payments.refund(payment.id, { reason: 'r' });
+  } catch (error) {
+    if (isOrdergateError(error, 'refundPayment') && error.is('RFD_001')) {
+      const left: Money = error.problem.refundable;
+      void left;
+    }
+  }
+}
 export async function changes(): Promise<number> {
   await og.products.create({ sku: 'A', name: 'a', prices: [{ amount: 1, currency: 'EUR' }], low_stock_at: null });
   // @ts-expect-error a product has prices

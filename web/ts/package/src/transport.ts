@@ -49,7 +49,7 @@ export interface WriteOptions extends RequestOptions {
 }
 
 export interface WaitOptions extends WriteOptions {
-  /** Be answered once the order is decided, or after so many seconds (whole ones, at most 10). */
+  /** Be answered once the order, the payment or the refund is decided, or after so many seconds (whole ones, at most 10). */
   waitSeconds?: number;
 }
 

@@ -87,6 +87,23 @@ for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'E
     assert.ok(saga.steps.some(({ name, status }) => name === 'reserve_stock' && status === 'done'), JSON.stringify(saga));
   });
 
+  test(`${build}: an order is paid with a second card, and refunded in parts`, async () => {
+    const { id } = await og.orders.place({ ...body, lines: body.lines.map((line) => ({ ...line, quantity: 2 })) }, { waitSeconds: 10 });
+    const declined = await refused('payOrder', og.orders.pay(id, { method_token: 'pm_declined' }, { waitSeconds: 10 }));
+    assert.ok(declined.is('PAY_007') && declined.problem.decline_reason);
+    const payment = await og.orders.pay(id, { method_token: 'pm_ok' }, { waitSeconds: 10 });
+    assert.deepEqual([payment.status, payment.attempt, og.meta(payment).status], ['captured', 2, 201]);
+    assert.equal((await og.orders.get(id)).payment_status, 'paid', 'what was waited for is read');
+    const amount = { amount: 1, currency: payment.amount.currency };
+    const part = await og.payments.refund(payment.id, { amount, reason: 'e2e' }, { waitSeconds: 10 });
+    assert.deepEqual([part.status, part.amount], ['succeeded', amount]);
+    assert.equal((await og.orders.get(id)).payment_status, 'partially_refunded');
+    await og.payments.refund(payment.id, { reason: 'the rest' }, { waitSeconds: 10 });
+    assert.equal((await og.orders.get(id)).payment_status, 'refunded');
+    const nothing = await refused('refundPayment', og.payments.refund(payment.id, { reason: 'more' }));
+    assert.ok(nothing.is('RFD_001') && nothing.problem.refundable.amount === 0);
+  });
+
   test(`${build}: an order without payment is reserved, cancelled, and not cancelled twice`, async () => {
     const reserved = await og.orders.place(body, { waitSeconds: 10 });
     assert.equal(reserved.status, 'reserved');
