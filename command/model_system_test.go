@@ -312,7 +312,7 @@ func (w *system) judgeOrder() {
 			w.fail(breaks(ruleBack, "it is %s, %d payments are held or charged, its stock is %s", w.read.Status, standing, stock))
 		}
 	case order.StatusConfirmed, order.StatusCompleted:
-		if !charged || stock != inventory.StatusConfirmed {
+		if w.read.CancelRequestedAt == nil && (!charged || stock != inventory.StatusConfirmed) {
 			w.fail(breaks(ruleBack, "it is %s, charged: %t, its stock is %s", w.read.Status, charged, stock))
 		}
 	case order.StatusPending, order.StatusReserved:

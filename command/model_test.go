@@ -111,7 +111,7 @@ func TestModelFinds(t *testing.T) {
 				}
 				return takeReply(c, e, apply, rec)
 			}
-		}, ruleMoney},
+		}, ruleBack},
 		"a reply that moves a step which is definite": {"an order with a payment", func(p *parties) {
 			p.reply = func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error) {
 				for _, st := range c.steps {
