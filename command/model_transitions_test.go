@@ -117,11 +117,10 @@ func (m moves) try(call int) {
 		switch r.kind {
 		case payment.Authorize, payment.Capture:
 			m.answered(call, r.name+": no", func(n *system) payment.Outcome { return n.record(r, errcode.PAY007) }, false)
-		case payment.Refund: // it is requested anew
+		case payment.Refund, payment.Void: // the one is requested anew, the other tried without end
 			if m.faults > 0 {
 				m.answered(call, r.name+": no", func(n *system) payment.Outcome { n.faults--; return n.record(r, errcode.PAY007) }, true)
 			}
-		case payment.Void: // what is held can be released
 		}
 	}
 }
@@ -328,7 +327,10 @@ func (w *system) end() (string, *breach) {
 
 func (w *system) judgeEnd(o *order.Order) *breach {
 	for _, c := range w.calls {
-		if c.due {
+		switch o, known := w.known(payment.Key(c.Operation, c.Subject)); {
+		case c.due && c.Operation == payment.Void && known && o.Code != "":
+			return nil // it waits for the provider to release the money
+		case c.due:
 			return breaks(ruleEnds, "%s of %s is tried for ever", c.Operation, w.place(c.Subject))
 		}
 	}
