@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
@@ -217,7 +218,9 @@ func (m moves) clientsAsk() {
 
 func (m moves) clientShips(ofOrder func(n *system) *loaded) {
 	if m.ships > 0 {
-		for label, lines := range map[string][]api.ShipOrderLine{"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}} {
+		for label, lines := range map[string][]api.ShipOrderLine{
+			"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}, "ship two pieces": {{Sku: modelItem.SKU, Quantity: 2}},
+		} {
 			m.maybe(label, func(n *system) {
 				if n.ask(shipOrder{n.ref, api.ShipOrder{Lines: lines}}, ofOrder(n)) {
 					n.ships--
@@ -397,6 +400,9 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 		}
 		if o.Status == order.StatusRejected && (o.Rejection == nil || o.Rejection.Code == "") || o.Status == order.StatusCancelled && o.CancelRequestedAt == nil {
 			return breaks(ruleDecided, "it is %s without a reason", o.Status)
+		}
+		if w.paid && o.Status == order.StatusRejected && o.PaymentStatus == order.PaymentStatusFailed && !strings.HasPrefix(o.Rejection.Code, "PAY_") {
+			return breaks(ruleDecided, "it is rejected with %s, not with the payment's reason", o.Rejection.Code)
 		}
 	default:
 		return breaks(ruleDecided, "it stays %s", o.Status)
