@@ -1,5 +1,6 @@
 // Package payment is the bounded context of money: it authorizes, captures, voids and refunds at the payment provider. It owns
-// the tables payments, refunds and payment_calls, takes commands and replies by messages, and calls the provider under a lease.
+// the tables payments, refunds, payment_calls, provider_callbacks and ledger_sweeps, takes commands and replies by messages, calls the
+// provider under a lease, and compares the provider's ledger with its payments.
 package payment
 
 import (
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -25,11 +27,12 @@ import (
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
-	// may claim the call.
+	// may claim the call. A callback may end the lease before: then the fence refuses the try's outcome.
 	tryLimit = 3 * time.Second
 	// concurrency bounds the concurrent requests of one process; half of it those that were tried before. So however many requests hang,
 	// a call waits for its first try no longer than one try lasts.
@@ -60,6 +63,7 @@ type Payment struct {
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
+	orphans  *prometheus.CounterVec
 	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
 }
 
@@ -69,7 +73,9 @@ func New(c Config) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1)}
+	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), orphans: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
+	}, []string{"operation", "result"})}
 	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: inDoubt, Uncounted: payment.uncounted,
@@ -250,6 +256,9 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			p.lastGood.Store(new(time.Now()))
 		}
 	}
+	if err == nil && o.Code != "" && Operation(c.Operation) == Void && p.released(ctx, paymentID) {
+		o = Outcome{Reference: o.Reference}
+	}
 	if err == nil {
 		o, err = Conclude(Operation(c.Operation), overdue, c.LastCode, o)
 	}
@@ -266,6 +275,16 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	p.cfg.Log.Info("payment call", zap.String("trace_id", c.TraceID), zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)),
 		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.Code)),
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
+}
+
+// released tells that a payment which was authorized has nothing at the provider any more: the sweep gave it up or refunded it.
+func (p *Payment) released(ctx context.Context, payment string) bool {
+	var at pay.Standing
+	err := p.guard.Do(ctx, func(ctx context.Context) (err error) {
+		at, err = p.provider.standing(ctx, payment)
+		return err
+	})
+	return err == nil && at.Authorized.Amount > 0 && at.Held() == 0 && at.Charged() <= 0
 }
 
 // postpone sets the time of the next try after one without a definite outcome: in 200 ms, doubling up to 2 s for an authorization,
