@@ -20,7 +20,7 @@ var faults = flag.Int("faults", 1, "in each run of TestModel")
 // scopes are what TestModel explores, each wholly.
 var scopes = map[string]scope{
 	"an order with a payment":                 {paid: true, price: 1, onHand: 3, refunds: 2},
-	"an order with a payment, and shipments":  {paid: true, price: 1, onHand: 2, refunds: 1, ships: 2},
+	"an order with a payment, and shipments":  {paid: true, price: 1, onHand: 2, cards: 1, refunds: 1, ships: 2},
 	"an order with a payment, without stock":  {paid: true, price: 1, onHand: 1, refunds: 1},
 	"a free order":                            {paid: true, onHand: 2, refunds: 1, ships: 1},
 	"an order without payment, and two cards": {price: 1, onHand: 2, cards: 2, refunds: 1},
@@ -111,7 +111,7 @@ func TestModelFinds(t *testing.T) {
 				}
 				return takeReply(c, e, apply, rec)
 			}
-		}, ruleMoney},
+		}, ruleBack},
 		"a reply that moves a step which is definite": {"an order with a payment", func(p *parties) {
 			p.reply = func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error) {
 				for _, st := range c.steps {

@@ -31,6 +31,7 @@ const (
 	ruleStep        = "no step is started or undone twice"
 	ruleTable       = "an order's events follow the table"
 	ruleFold        = "a state is the fold of its events"
+	ruleBack        = "an order is rejected or cancelled when all is back, and confirmed when all is done"
 	ruleGuard       = "the database's guards are never met"
 	ruleHandled     = "every message can be handled"
 	ruleTaken       = "at the end stock agrees with the order"
@@ -278,6 +279,9 @@ func (w *system) writeOrder(c *orderChange) {
 		return
 	}
 	w.ref, w.state, w.read = c.ref(), now, read
+	if len(c.events) > 0 {
+		w.judgeOrder()
+	}
 	steps := make([]step, len(c.steps))
 	for i, st := range c.steps {
 		if steps[i] = *st; st.stored && !st.moved {
@@ -290,6 +294,29 @@ func (w *system) writeOrder(c *orderChange) {
 	w.steps = steps
 	w.send(c.messages)
 	w.judgeSteps(c.messages)
+}
+
+// judgeOrder judges what the order tells: when it ends, all is back, and when it is confirmed, all is done.
+func (w *system) judgeOrder() {
+	stock, standing, charged := pick(w.reservation).Status, 0, w.read.Total.Amount == 0
+	for i := range w.payments {
+		a := w.accountOf(i)
+		if a.stands() {
+			standing++
+		}
+		charged = charged || a.captured == w.read.Total.Amount
+	}
+	switch w.read.Status {
+	case order.StatusRejected, order.StatusCancelled:
+		if standing > 0 || stock == inventory.StatusHeld || stock == inventory.StatusConfirmed {
+			w.fail(breaks(ruleBack, "it is %s, %d payments are held or charged, its stock is %s", w.read.Status, standing, stock))
+		}
+	case order.StatusConfirmed, order.StatusCompleted:
+		if w.read.CancelRequestedAt == nil && (!charged || stock != inventory.StatusConfirmed) {
+			w.fail(breaks(ruleBack, "it is %s, charged: %t, its stock is %s", w.read.Status, charged, stock))
+		}
+	case order.StatusPending, order.StatusReserved:
+	}
 }
 
 // judgeSteps judges the commands that are sent: of each step one, and of the steps that take the same back one.
@@ -586,6 +613,10 @@ func (w *system) account(of string) (a account) {
 	return a
 }
 
+func (w *system) accountOf(i int) account {
+	return w.account(w.payments[i].ID.Format(order.PrefixPayment))
+}
+
 // stands tells whether it is held or charged.
 func (a account) stands() bool {
 	return a.authorized && !a.voided && a.captured == 0 || a.captured > a.refunded
@@ -633,7 +664,7 @@ func (w *system) record(r request, code errcode.Code) payment.Outcome {
 func (w *system) judgeCharges() {
 	standing := 0
 	for i := range w.payments {
-		if w.account(w.payments[i].ID.Format(order.PrefixPayment)).stands() {
+		if w.accountOf(i).stands() {
 			standing++
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
@@ -15,7 +16,7 @@ import (
 	"github.com/ordergate/ordergate/order/pay"
 )
 
-// steps of the system. Those of the environment need never happen.
+// moves yields the transitions of a system.
 type moves struct {
 	*system
 	yield func(transition)
@@ -34,6 +35,7 @@ func (m moves) fault(label string, do func(n *system)) {
 	}
 }
 
+// next implements state.
 func (w *system) next(yield func(transition)) {
 	m := moves{w, yield}
 	m.deliver()
@@ -116,11 +118,10 @@ func (m moves) try(call int) {
 		switch r.kind {
 		case payment.Authorize, payment.Capture:
 			m.answered(call, r.name+": no", func(n *system) payment.Outcome { return n.record(r, errcode.PAY007) }, false)
-		case payment.Refund: // it is requested anew
+		case payment.Refund, payment.Void: // the one is requested anew, the other tried without end
 			if m.faults > 0 {
 				m.answered(call, r.name+": no", func(n *system) payment.Outcome { n.faults--; return n.record(r, errcode.PAY007) }, true)
 			}
-		case payment.Void: // what is held can be released
 		}
 	}
 }
@@ -217,7 +218,9 @@ func (m moves) clientsAsk() {
 
 func (m moves) clientShips(ofOrder func(n *system) *loaded) {
 	if m.ships > 0 {
-		for label, lines := range map[string][]api.ShipOrderLine{"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}} {
+		for label, lines := range map[string][]api.ShipOrderLine{
+			"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}, "ship two pieces": {{Sku: modelItem.SKU, Quantity: 2}},
+		} {
 			m.maybe(label, func(n *system) {
 				if n.ask(shipOrder{n.ref, api.ShipOrder{Lines: lines}}, ofOrder(n)) {
 					n.ships--
@@ -327,13 +330,16 @@ func (w *system) end() (string, *breach) {
 
 func (w *system) judgeEnd(o *order.Order) *breach {
 	for _, c := range w.calls {
-		if c.due {
+		switch o, known := w.known(payment.Key(c.Operation, c.Subject)); {
+		case c.due && c.Operation == payment.Void && known && o.Code != "":
+			return nil // it waits for the provider to release the money
+		case c.due:
 			return breaks(ruleEnds, "%s of %s is tried for ever", c.Operation, w.place(c.Subject))
 		}
 	}
 	charged, given, standing := int64(0), int64(0), false
 	for i, p := range w.payments {
-		a := w.account(p.ID.Format(order.PrefixPayment))
+		a := w.accountOf(i)
 		charged, given = charged+a.captured, given+a.refunded
 		standing = standing || a.stands()
 		free := p.Amount.Amount == 0 // the provider is not asked
@@ -394,6 +400,9 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 		}
 		if o.Status == order.StatusRejected && (o.Rejection == nil || o.Rejection.Code == "") || o.Status == order.StatusCancelled && o.CancelRequestedAt == nil {
 			return breaks(ruleDecided, "it is %s without a reason", o.Status)
+		}
+		if w.paid && o.Status == order.StatusRejected && o.PaymentStatus == order.PaymentStatusFailed && !strings.HasPrefix(o.Rejection.Code, "PAY_") {
+			return breaks(ruleDecided, "it is rejected with %s, not with the payment's reason", o.Rejection.Code)
 		}
 	default:
 		return breaks(ruleDecided, "it stays %s", o.Status)
