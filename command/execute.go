@@ -272,18 +272,21 @@ var (
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
-	err := limitLocks(ctx, tx, deadline)
-	if err != nil {
+	var n needs
+	for _, one := range b.calls {
+		n.add(one.needs)
+	}
+	if err := limitLocks(ctx, tx, deadline, n.locked()); err != nil {
 		return err
 	}
-	if err = resolveKeys(ctx, tx, b.calls); err != nil {
+	if err := resolveKeys(ctx, tx, b.calls); err != nil {
 		return err
 	}
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	var n needs
+	n = needs{}
 	for _, one := range b.undecided {
 		n.add(one.needs)
 	}
@@ -323,10 +326,10 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 }
 
-// limitLocks keeps the wait for one row from outlasting the deadline: the server then tells of the lock, instead of falling silent. A
-// row may cost two waits, for the row's turn and for the transaction that holds it. No command of ours waits for more than one row yet.
-func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
-	left := (time.Until(deadline) - endTime) / 2
+// limitLocks keeps the waits for locks from outlasting the deadline: the server then tells of the lock, instead of falling silent. A row
+// may cost two waits, for the row's turn and for the transaction that holds it. A command waits for one row of each kind at most.
+func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time, kinds int) error {
+	left := (time.Until(deadline) - endTime) / time.Duration(2*max(1, kinds))
 	if left >= lockTime {
 		return nil
 	}

@@ -43,6 +43,16 @@ func (n number) lockID() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
+// locked is how many kinds of rows are locked.
+func (n *needs) locked() (kinds int) {
+	for _, rows := range []int{len(n.catalogue), len(n.numbers), len(n.payments), len(n.orders), len(n.coupons), len(n.stock)} {
+		if rows > 0 {
+			kinds++
+		}
+	}
+	return kinds
+}
+
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)

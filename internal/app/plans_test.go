@@ -38,17 +38,22 @@ var walks = map[string]string{
 
 	"CountKeys":                "`verify` says how many it looked at",
 	"CountParked":              "counts the parked messages, which an operator keeps few",
+	"CountRedemptions":         "`verify` says how many it looked at",
+	"CountReferences":          "`verify` says how many it looked at",
 	"CountRecentEvents":        "`verify` says how many it looked at",
 	"CountStock":               "`verify` says how many it looked at",
 	"EventsWithoutOrder":       "`verify` looks at all events, in one statement",
 	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
 	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
 	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
+	"OrdersWithoutRedemption":  "`verify` compares all orders that have a coupon with all redemptions, in one statement",
+	"OrdersWithoutReference":   "`verify` compares all orders that have a reference with all references, in one statement",
 	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
 	"RepeatedEventIDs":         "`verify` compares all events, in one statement",
 	"ReservationsWithoutOrder": "`verify` looks at all reservations, in one statement",
 	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",
 	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
+	"WrongCoupons":             "`verify` compares all coupons with all redemptions, in one statement",
 	"WrongStock":               "`verify` compares all stock with all held reservations, in one statement",
 }
 
