@@ -22,8 +22,9 @@ import (
 
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
-	products  []order.Item // to be sold
-	catalogue []order.Item // to be changed
+	pieces    []inventory.Line // to be reserved later: an operation that needs more than is left is refused before anything is loaded
+	products  []order.Item     // to be sold
+	catalogue []order.Item     // to be changed
 	numbers   []number
 	payments  []order.Ref
 	orders    []order.Ref // with their saga's steps

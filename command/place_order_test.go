@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/command/inventory"
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
@@ -325,5 +327,61 @@ func TestAHeldCouponDelaysOnlyTheEndOfItsOrders(t *testing.T) {
 	release()
 	if h, err = b.saga(true, h.Blocked...); err != nil || len(h.Blocked) > 0 || b.used("HELD") != [2]int{0, 0} {
 		t.Error(len(h.Blocked), err, b.used("HELD"))
+	}
+}
+
+// TestASoldOutMarkRefusesOnlyOrdersThatAskForMore: after the look-up of their keys, and before anything is stored.
+func TestASoldOutMarkRefusesOnlyOrdersThatAskForMore(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	stock := inventory.New(inventory.Config{Pool: b.cfg.Pool, IDs: testIDs, TTL: time.Hour, Wake: func() {}, SoldOut: b.cfg.SoldOut})
+	take := func(quantity int64) {
+		t.Helper()
+		m := outbox.New(inventory.TopicCommands, inventory.Reserve, order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)},
+			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Command{Attempt: 1, Lines: []inventory.Line{{SKU: "A", Quantity: quantity}}})
+		payload, _ := json.Marshal(m.Envelope) // plain structs
+		var h bus.Handled
+		if err := pg.InTx(t.Context(), b.cfg.Pool, func(tx pgx.Tx) (err error) {
+			h, err = stock.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Payload: payload}}, false)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		h.After()
+	}
+	order := func(quantity int32, key ...string) *call {
+		return b.call("placeOrder", placeOrder{alice, api.PlaceOrder{Currency: "EUR", CustomerRef: "c", Lines: []api.PlaceOrderLine{{Sku: "B", Quantity: 1}, {Sku: "A", Quantity: quantity}}}}, key...)
+	}
+	known := order(3, "a-known-key")
+	b.executeAll(t.Context(), []*call{known})
+	b.hold("SELECT pg_advisory_xact_lock($1)", order(3, "a-held-key").lockID())
+	take(98)
+	for try := 0; ; try++ { // a mark lasts a second, which a busy machine may need
+		take(3)
+		if again := order(3); true {
+			b.executeAll(t.Context(), []*call{again})
+			if got(again) != "INV_002" && try < 5 {
+				continue
+			}
+		}
+		break
+	}
+	calls := []*call{order(3, "a-known-key"), order(3, "a-held-key"), order(3, "a-new-key"), order(2), b.call("adjust", adjust("A", 1)), order(3, "one-more-key")}
+	b.executeAll(t.Context(), calls)
+	if got := ends(calls); got != "replayed 202, IDEM_003, INV_002, 202, 201, INV_002" { // marks count where a batch begins
+		t.Error(got)
+	}
+	e, _ := errors.AsType[*apierr.Error](calls[2].err)
+	if status, body := e.Problem(apierr.ProblemContext{}); status != 409 || !strings.Contains(string(body), `"skus":[{"sku":"A","requested":3,"available":2}]`) || !e.Retryable() {
+		t.Error(status, string(body))
+	}
+	if n := b.count("SELECT count(*) FROM idempotency_keys WHERE key IN ('a-new-key', 'one-more-key')"); n != 0 {
+		t.Error(n, "refusals are stored")
+	}
+	again := order(3, "a-new-key") // an adjustment ended the mark
+	b.executeAll(t.Context(), []*call{again})
+	if got := got(again); got != "202" {
+		t.Error(got)
 	}
 }

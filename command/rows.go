@@ -75,6 +75,7 @@ type rows struct {
 	products catalogue.Products
 	payments payment.Changes
 	stock    inventory.Stock
+	soldOut  *inventory.SoldOut // nil if no stock is written
 	results  []resultRow
 	knownAt  uint64 // position in the log under the locks
 }
@@ -102,6 +103,9 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
+	}
+	if r.soldOut != nil {
+		r.soldOut.Released(r.stock)
 	}
 	var placed, changed, addresses, numbered []*orderChange
 	var redeemed []coupons.Redemption

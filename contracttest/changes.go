@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -73,9 +74,7 @@ func (s *suite) badWrites(ctx context.Context, good call, path string, unchanged
 	bad(errcode.REQ002, func(c *call) { c.body = []byte(`null`) }, "")
 	bad(errcode.REQ004, func(c *call) {
 		body := map[string]any{"Name": "x"}
-		for name, value := range jsonOf(c.body).(map[string]any) { //nolint:forcetypeassert // every good body is an object
-			body[name] = value
-		}
+		maps.Copy(body, jsonOf(c.body).(map[string]any)) //nolint:forcetypeassert // every good body is an object
 		c.body = body
 	}, "/Name")
 	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })

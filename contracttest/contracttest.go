@@ -3,9 +3,9 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about eight orders of a few pieces, under a customer_ref that no other run
+// or from a test of their own with Run. A run places about thirteen orders of a few pieces, under a customer_ref that no other run
 // has, cancels some of them and leaves them there: orders are history. It creates one product, which is never active and is left without
-// pieces. Runs may be repeated and may overlap. The payment
+// pieces. Where the address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment
 // provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
 package contracttest
 
@@ -99,6 +99,9 @@ var parts = []part{
 	{"changing", with((*suite).own, (*suite).changing)},
 	{"adjusting", with((*suite).own, (*suite).adjusting)},
 	{"placing", with((*suite).ordered, (*suite).placing)},
+	{"quoting", with((*suite).find, (*suite).quoting)},
+	{"coupons", with((*suite).find, (*suite).coupons)},
+	{"references", with((*suite).find, (*suite).references)},
 	{"racing", with((*suite).find, (*suite).racing)},
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},

@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,13 +29,18 @@ type Config struct {
 	TTL  time.Duration // how long a reservation is held
 	Wake func()        // tells the relay that the outbox has rows
 	Log  *zap.Logger
+
+	SoldOut *SoldOut // of this process; nil: one that nobody asks
 }
 
 // Inventory is the context's operations. It is safe for concurrent use.
 type Inventory struct{ cfg Config }
 
 // New returns an Inventory.
-func New(c Config) *Inventory { return &Inventory{c} }
+func New(c Config) *Inventory {
+	c.SoldOut = cmp.Or(c.SoldOut, NewSoldOut(time.Now))
+	return &Inventory{c}
+}
 
 // Consumers are the context's subscriptions.
 func (inv *Inventory) Consumers() []bus.Consumer {
@@ -54,6 +60,7 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
 // and sends a Reply for each. A command
 // that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
+// After COMMIT the skus that were short are marked as sold out; what comes back ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
@@ -73,7 +80,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		commands[i].items = commands[i].itemsOf(found)
 		items = append(items, commands[i].items...)
 	}
-	b := &batch{reservations: found}
+	b := &batch{reservations: found, refused: map[order.Item]bool{}}
 	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
 		return h, err
 	}
@@ -96,13 +103,21 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if err = b.stock.Write(ctx, tx); err != nil {
 		return h, err
 	}
+	inv.cfg.SoldOut.Released(b.stock)
+	seen := make([]observation, 0, len(b.refused))
+	for it := range b.refused {
+		seen = append(seen, inv.cfg.SoldOut.observe(b.stock[it]))
+	}
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
 		return h, err
 	}
 	if err = outbox.Send(ctx, tx, b.replies); err != nil {
 		return h, fmt.Errorf("send replies: %w", err)
 	}
-	h.After = inv.cfg.Wake
+	h.After = func() {
+		inv.cfg.SoldOut.mark(seen)
+		inv.cfg.Wake()
+	}
 	return h, nil
 }
 
@@ -139,6 +154,7 @@ type batch struct {
 	now          time.Time // the database's clock, read under the locks
 	changed      []*reservation
 	replies      []outbox.Message
+	refused      map[order.Item]bool // locked levels that were short
 }
 
 // decide decides one command. In the batch it changes the reservation and the stock, whose event tells if it is low, and adds the reply.
@@ -154,6 +170,11 @@ func (inv *Inventory) decide(b *batch, c command) {
 	case c.Type == Reserve && r == nil:
 		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
 		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref(), c.Lines)
+		for _, short := range reply.SKUs {
+			if it := r.item(Line{SKU: short.SKU}); b.stock[it] != nil {
+				b.refused[it] = true
+			}
+		}
 		if len(reply.SKUs) == 0 {
 			r.status, r.lines = held, c.Lines
 			expires := rfc3339.New(r.expires)

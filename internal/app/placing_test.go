@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -96,5 +99,49 @@ func TestAHeldCouponDelaysOnlyItsOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the order is cancelled once the coupon is free", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "cancelled" })
+	g.consistent()
+}
+
+// TestFlashSale: 2,000 orders want one of 50 pieces. 50 get it, and most of the others are told at once that there is none: no order is made
+// of them.
+func TestFlashSale(t *testing.T) {
+	t.Parallel()
+	const pieces, buyers, together = 50, 2000, 32
+	g := startGateway(t, nil)
+	g.stock("RARE", pieces)
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	work := make(chan int)
+	for range together {
+		wg.Go(func() {
+			for i := range work {
+				until(t, "an answer", func() bool { // a busy machine may refuse, and its client repeats
+					a := g.do("POST", "/v1/orders", draft("RARE", 1, "pm_ok"), "Idempotency-Key", fmt.Sprintf("flash-sale-%d", i))
+					switch {
+					case a.body.Code == "INV_002" && a.status == http.StatusConflict:
+						refused.Add(1)
+					case a.status >= 500:
+						return false
+					case a.status != http.StatusAccepted:
+						t.Errorf("%d %s", a.status, a.raw)
+					}
+					return true
+				})
+			}
+		})
+	}
+	begin := time.Now()
+	for i := range buyers {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	took := time.Since(begin)
+	until(t, "the end of all sagas", func() bool { return g.count("orders WHERE status IN ('pending', 'reserved')") == 0 })
+	made, confirmed := g.count("orders"), g.count("orders WHERE status = 'confirmed'")
+	t.Logf("%d buyers in %v: %d orders were made, %d refused at once, %d confirmed", buyers, took, made, refused.Load(), confirmed)
+	if confirmed != pieces || made+int(refused.Load()) != buyers || int(refused.Load()) < buyers/2 {
+		t.Error("see above")
+	}
 	g.consistent()
 }

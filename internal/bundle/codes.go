@@ -58,7 +58,8 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	}
 	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
-	when(closed && method != "get", "SYS_003", "SYS_006")
+	when(closed && method != "get", "SYS_003")
+	when(closed && method != "get" && text(op, "x-read-only") != "true", "SYS_006") // nothing is committed
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {

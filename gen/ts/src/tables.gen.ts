@@ -34,6 +34,7 @@ export const answers: Record<string, string> = {
   listProducts: "ProductList",
   payOrder: "Payment",
   placeOrder: "Order",
+  quoteOrder: "Quote",
   refundPayment: "Refund",
   updateProduct: "Product",
 };
@@ -119,6 +120,7 @@ export interface Operations {
   listProducts: { answers: api.ListProductsResponses, refusals: api.ListProductsError },
   payOrder: { answers: api.PayOrderResponses, refusals: api.PayOrderError },
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
+  quoteOrder: { answers: api.QuoteOrderResponses, refusals: api.QuoteOrderError },
   refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
   updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }
