@@ -30,7 +30,7 @@ test:
 	@set -o pipefail; out="$$(mktemp)" && trap 'rm -f "$$out"' EXIT && $(STACK) go test -count=1 -run '$(RUN)' $(or $(PKG),./...) | tee "$$out" && \
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
-test: build ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
+test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test
 endif
 
@@ -86,6 +86,14 @@ contract: ## test any address against the contract: make contract URL=http://...
 .PHONY: bench
 bench: build ## print ratios against limits measured beside them, and write bench/results/
 	@$(STACK) go run ./bench
+
+.PHONY: failpoints
+failpoints:
+	@go build -trimpath -tags failpoints -o bin/ordergate-failpoints .
+
+.PHONY: chaos
+chaos: build failpoints ## break it on purpose, as often as its promises need; one part: make chaos PART=idempotency
+	@$(STACK) go run ./internal/chaos $(PART)
 
 .PHONY: clean
 clean: ## delete what was built (data stays)

@@ -14,7 +14,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	if err := app.Main(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	if err := app.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "ordergate:", err)
 		os.Exit(app.ExitStatus(err))
 	}

@@ -21,8 +21,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/internal/app"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/order"
 )
@@ -66,7 +68,8 @@ func start(ctx context.Context) *gateway {
 	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(out))
 	g.db = try(pgx.Connect(ctx, g.primary))
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
-	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "UPDATE stock SET on_hand = $1 RETURNING sku", onHand)), pgx.RowTo[string]))
+	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "SELECT sku FROM stock")), pgx.RowTo[string]))
+	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error { return g.fill(ctx, tx) }))
 	g.endServe = g.child(ctx, g.addr, program, "serve")
 
 	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
@@ -76,6 +79,22 @@ func start(ctx context.Context) *gateway {
 	g.components = try(app.Assemble(ctx, cfg, tel))
 	g.server = try(g.components.API(nil))
 	return g
+}
+
+// fill adjusts the stock of each sku to onHand.
+func (g *gateway) fill(ctx context.Context, tx pgx.Tx) error {
+	ids := order.NewIDs([]byte("bench"))
+	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), g.owner.Account) }, Now: time.Now(), Cause: order.Cause{Operation: "bench", Actor: "operator"}}
+	stock, err := inventory.Lock(ctx, tx, pg.Column(g.skus, func(sku string) order.Item { return order.Item{Owner: g.owner, SKU: sku} }), false)
+	for _, level := range stock {
+		if err == nil {
+			err = level.Adjust(rec, rec.NewID(), onHand-level.OnHand, "bench")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return stock.Write(ctx, tx)
 }
 
 func freeAddr() string {

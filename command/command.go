@@ -54,8 +54,9 @@ type Config struct {
 // Commands are the write side's operations. Safe for concurrent use.
 type Commands struct {
 	writer
-	guard   *guard.Guard
-	lookups chan struct{} // a place for each connection that is kept for look-ups
+	guard     *guard.Guard
+	lookups   chan struct{} // a place for each connection that is kept for look-ups
+	callbacks *prometheus.CounterVec
 }
 
 // New returns Commands. The connections of the pool are shared out, so that nobody waits in the pool and a wait that ends there is the
@@ -68,7 +69,9 @@ func New(c Config) *Commands {
 	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
 		Registry: c.Registry,
-	})}
+	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
+	}, []string{"result"})}
 }
 
 // writer has the dependencies and metrics that Commands and Saga share.
@@ -112,7 +115,7 @@ type Result struct {
 	Location    string
 	Body        view.Body
 	Replayed    bool
-	OrderID     order.ID // the order whose saga decides, for Prefer: wait; zero if none
+	OrderID     order.ID // the order that was changed, for Prefer: wait and the consistency token; zero if none
 	Product     string   // the sku of the product that the command is about; empty if none
 	Rev         int64    // of that order or product after the command; 0 in a replay
 	LSN         uint64   // for the consistency token; 0 means none
@@ -163,7 +166,8 @@ type operation interface {
 
 // effect is the rows and the result of a decided command.
 type effect struct {
-	orders   []*orderChange
-	payments payment.Changes
-	result   Result
+	orders    []*orderChange
+	payments  payment.Changes
+	shipments []*shipmentChange
+	result    Result
 }

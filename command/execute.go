@@ -16,6 +16,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
@@ -68,6 +69,7 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 	}
 	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span}
 	c.executeAll(ctx, []*call{one})
+	failpoint.Hit(failpoint.CommandAnswered)
 	return one.result, one.err
 }
 
@@ -85,7 +87,7 @@ func (c *Commands) executeAll(ctx context.Context, calls []*call) {
 	}
 }
 
-// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order or payment. rest waits for the next.
+// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order, payment or shipment. rest waits for the next.
 func nextBatch(waiting []*call) (batch, rest []*call) {
 	type key struct {
 		order.Owner
@@ -94,7 +96,7 @@ func nextBatch(waiting []*call) (batch, rest []*call) {
 	keys, refs := map[key]bool{}, map[order.Ref]bool{}
 	for _, c := range waiting {
 		k := key{c.Owner, c.Operation, c.Key}
-		named := slices.Concat(c.needs.orders, c.needs.payments)
+		named := slices.Concat(c.needs.orders, c.needs.payments, c.needs.shipments)
 		taken := len(batch) == maxBatch || c.Key != "" && keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
 		keys[k] = true
 		for _, r := range named {
@@ -154,6 +156,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
 		})
 		if txErr == nil {
+			failpoint.Hit(failpoint.CommandCommitted)
 			b.lsn = position(ctx, conn, &b.rows)
 		}
 		return txErr
@@ -185,7 +188,9 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 			one.result.Rev = p.Rev
 		}
 	}
+	failpoint.Hit(failpoint.CommandPositioned)
 	c.afterCommit(ctx, &b.rows, b.lsn)
+	failpoint.Hit(failpoint.CommandWrittenThrough)
 	if len(b.rows.payments.Calls) > 0 {
 		c.cfg.WakePayments()
 	}
@@ -272,21 +277,22 @@ var (
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
-	var n needs
-	for _, one := range b.calls {
-		n.add(one.needs)
-	}
-	if err := limitLocks(ctx, tx, deadline, n.locked()); err != nil {
+	if err := limitLocks(ctx, tx, b.calls, deadline); err != nil {
 		return err
 	}
 	if err := resolveKeys(ctx, tx, b.calls); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CommandKeysResolved)
 	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done || c.soldOut(one) })
+	var err error
+	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
+		return err
+	}
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	n = needs{}
+	var n needs
 	for _, one := range b.undecided {
 		n.add(one.needs)
 	}
@@ -294,6 +300,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.CommandRowsLocked)
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
 		b.blocked = slices.DeleteFunc(slices.Clone(b.undecided), func(one *call) bool { return l.has(one.needs) })
 		b.undecided = slices.DeleteFunc(b.undecided, func(one *call) bool { return !l.has(one.needs) })
@@ -305,6 +312,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
+	failpoint.Hit(failpoint.CommandDecided)
 	return b.rows.write(ctx, tx)
 }
 
@@ -329,15 +337,20 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 	}
 	b.rows.orders = append(b.rows.orders, one.orders...)
 	b.rows.payments.Add(one.payments)
+	b.rows.shipments = append(b.rows.shipments, one.shipments...)
 	if one.Key != "" {
 		b.rows.store(one, one.result)
 	}
 }
 
-// limitLocks keeps the waits for locks from outlasting the deadline: the server then tells of the lock, instead of falling silent. A row
-// may cost two waits, for the row's turn and for the transaction that holds it. A command waits for one row of each kind at most.
-func limitLocks(ctx context.Context, tx pgx.Tx, deadline time.Time, kinds int) error {
-	left := (time.Until(deadline) - endTime) / time.Duration(2*max(1, kinds))
+// limitLocks keeps the waits for the rows of a call from outlasting the deadline: the server then tells of the lock, instead of falling
+// silent. A row may cost two waits, for the row's turn and for the transaction that holds it.
+func limitLocks(ctx context.Context, tx pgx.Tx, calls []*call, deadline time.Time) error {
+	rows := 1
+	for _, one := range calls {
+		rows = max(rows, one.needs.locked())
+	}
+	left := (time.Until(deadline) - endTime) / 2 / time.Duration(rows)
 	if left >= lockTime {
 		return nil
 	}

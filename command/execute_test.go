@@ -106,6 +106,49 @@ func (b *bundle) placed() order.Ref {
 	return order.Ref{Owner: alice, ID: c.result.OrderID}
 }
 
+// confirmed places an order of some pieces of A and confirms it, as the saga does at its end.
+func (b *bundle) confirmed(quantity int32) order.Ref {
+	b.t.Helper()
+	place := b.place("A").(placeOrder)
+	place.Lines[0].Quantity = quantity
+	placed := b.call("placeOrder", place)
+	b.executeAll(b.t.Context(), []*call{placed})
+	ref := order.Ref{Owner: alice, ID: placed.result.OrderID}
+	confirmed := b.call("confirm", confirm{ref})
+	b.executeAll(b.t.Context(), []*call{confirmed})
+	if got := ends([]*call{placed, confirmed}); got != "202, 200" {
+		b.t.Fatal(got, placed.err, confirmed.err)
+	}
+	return ref
+}
+
+// shipped ships pieces of A of an order and returns the shipment.
+func (b *bundle) shipped(o order.Ref, quantity int32) order.Ref {
+	b.t.Helper()
+	c := b.call("shipOrder", shipOrder{o, api.ShipOrder{Lines: []api.ShipOrderLine{{Sku: "A", Quantity: quantity}}}})
+	b.executeAll(b.t.Context(), []*call{c})
+	if got(c) != "201" {
+		b.t.Fatal(got(c), c.err)
+	}
+	id, _ := order.Parse(order.PrefixShipment, strings.TrimPrefix(c.result.Location, "/v1/shipments/"))
+	return order.Ref{Owner: alice, ID: id}
+}
+
+// confirm is an operation that ends the saga of an order.
+type confirm struct{ ref order.Ref }
+
+func (c confirm) needs() needs { return needs{orders: []order.Ref{c.ref}} }
+
+func (c confirm) decide(l *loaded, rec order.Recorder) (effect, error) {
+	change := l.orders[c.ref]
+	for _, st := range change.steps {
+		st.finish(statusDone, "", rec.Now)
+	}
+	change.record(rec, order.Paid{Amount: change.order.Total})
+	change.record(rec, order.Confirmed{})
+	return effect{orders: []*orderChange{change}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte("{}")), OrderID: c.ref.ID}}, nil
+}
+
 // paid gives an order a payment, captured, and returns it.
 func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
@@ -165,7 +208,7 @@ func (a annotate) decide(l *loaded, rec order.Recorder) (effect, error) {
 	if !ok {
 		return effect{}, apierr.E(errcode.CAT001)
 	}
-	c := l.orders[order.Ref{Owner: p.Owner, ID: p.OrderID}]
+	c := l.orders[a.order]
 	c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusPaid})
 	return effect{orders: []*orderChange{c}, result: Result{Status: 200, ContentType: "application/json", Body: view.Raw([]byte(p.Status))}}, nil
 }
@@ -308,6 +351,8 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		one("c", "6", needs{orders: []order.Ref{ref(3)}}),                                // may not overtake the one before
 		one("d", "7", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}),
 		one("d", "8", needs{stock: []order.Item{{Owner: alice, SKU: "A"}}}), // stock is shared
+		one("e", "9", needs{shipments: []order.Ref{ref(4)}}),
+		one("e", "10", needs{shipments: []order.Ref{ref(4)}}), // the same shipment
 	}
 	var batches []string
 	for rest := waiting; len(rest) > 0; {
@@ -319,7 +364,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 		}
 		batches = append(batches, strings.Join(names, " "))
 	}
-	if got := strings.Join(batches, " | "); got != "0 1 4 8 9 | 2 3 5 | 6 | 7" {
+	if got := strings.Join(batches, " | "); got != "0 1 4 8 9 10 | 2 3 5 11 | 6 | 7" {
 		t.Error(got)
 	}
 	var many []*call
@@ -366,15 +411,19 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// TestTwoWaysToOneOrder: a payment's order is known only after a look-up; a call that names the same order goes into the next batch.
+// TestTwoWaysToOneOrder: a shipment's order is known only after a look-up; a call that names the same order goes into the next batch.
 func TestTwoWaysToOneOrder(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
-	o := b.placed()
-	calls := []*call{b.call("annotate", annotate{b.paid(o), o}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("annotate", annotate{order.Ref{Owner: alice, ID: o.ID}, o})}
+	o := b.confirmed(2)
+	first, second := b.shipped(o, 1), b.shipped(o, 1)
+	calls := []*call{
+		b.call("deliverShipment", deliverShipment{first}), b.call("cancelOrder", cancelOrder{ref: o}), b.call("deliverShipment", deliverShipment{second}),
+		b.call("deliverShipment", deliverShipment{order.Ref{Owner: alice, ID: o.ID}}), b.call("deliverShipment", deliverShipment{first}),
+	}
 	b.executeAll(t.Context(), calls)
-	if got := ends(calls); got != "200, 202, CAT_001" {
+	if got := ends(calls); got != "200, ORD_002, 200, SHP_001, SHP_004" {
 		t.Error(got)
 	}
 	if n := b.count("SELECT version FROM orders"); n != b.count("SELECT count(*) FROM order_events") || n < 3 {
@@ -831,8 +880,12 @@ func TestEveryColumnIsWritten(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	b.placed()
+	o := b.confirmed(2)
+	b.executeAll(t.Context(), []*call{b.call("deliverShipment", deliverShipment{b.shipped(o, 1)})})
+	b.executeAll(t.Context(), []*call{b.call("shipOrder", shipOrder{o, api.ShipOrder{Tracking: &api.ShipOrderTracking{Carrier: "c", Number: "n"}}})})
 	for table, optional := range map[string][]string{
 		"orders": nil, "order_events": nil, "idempotency_keys": nil, "outbox": nil, "saga_steps": {"finished_at"},
+		"shipments": {"tracking", "delivered_at"}, "resource_events": nil,
 	} {
 		rows, err := db.Pool.Query(t.Context(), "SELECT key FROM (SELECT (jsonb_each(to_jsonb(r))).* FROM "+table+" r) c WHERE value = 'null'")
 		if err != nil {

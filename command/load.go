@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -28,6 +30,8 @@ type needs struct {
 	numbers   []number
 	payments  []order.Ref
 	orders    []order.Ref // with their saga's steps
+	// shipments are read once their orders, which are needed, too, are locked: that lock is theirs.
+	shipments []order.Ref
 	coupons   []coupons.Item
 	stock     []order.Item
 }
@@ -44,16 +48,6 @@ func (n number) lockID() int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// locked is how many kinds of rows are locked.
-func (n *needs) locked() (kinds int) {
-	for _, rows := range []int{len(n.catalogue), len(n.numbers), len(n.payments), len(n.orders), len(n.coupons), len(n.stock)} {
-		if rows > 0 {
-			kinds++
-		}
-	}
-	return kinds
-}
-
 // add joins the needs of a batch.
 func (n *needs) add(o needs) {
 	n.products = append(n.products, o.products...)
@@ -61,8 +55,14 @@ func (n *needs) add(o needs) {
 	n.numbers = append(n.numbers, o.numbers...)
 	n.payments = append(n.payments, o.payments...)
 	n.orders = append(n.orders, o.orders...)
+	n.shipments = append(n.shipments, o.shipments...)
 	n.coupons = append(n.coupons, o.coupons...)
 	n.stock = append(n.stock, o.stock...)
+}
+
+// locked is how many rows are locked.
+func (n *needs) locked() int {
+	return len(n.catalogue) + len(n.numbers) + len(n.payments) + len(n.orders) + len(n.coupons) + len(n.stock)
 }
 
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of
@@ -73,6 +73,7 @@ type loaded struct {
 	numbers   map[number]order.ID // the zero id: no order has it
 	payments  map[order.Ref]payment.Locked
 	orders    map[order.Ref]*orderChange
+	shipments map[order.Ref]*shipmentChange
 	coupons   coupons.Coupons
 	stock     inventory.Stock
 }
@@ -108,6 +109,11 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 			return nil, err
 		}
 	}
+	if len(n.shipments) > 0 {
+		if l.shipments, err = readShipments(ctx, tx, n.shipments); err != nil {
+			return nil, err
+		}
+	}
 	if len(n.coupons) > 0 {
 		if l.coupons, err = coupons.Lock(ctx, tx, n.coupons, onlyFree); err != nil {
 			return nil, err
@@ -119,6 +125,31 @@ func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, erro
 		}
 	}
 	return l, nil
+}
+
+// findOrders adds the orders of the shipments that the calls name to their needs. It defers the calls whose order another call of the
+// batch has already: two commands of one order do not meet in a batch.
+func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred []*call, err error) {
+	var shipments []order.Ref
+	for _, c := range calls {
+		shipments = append(shipments, c.needs.shipments...)
+	}
+	if len(shipments) == 0 {
+		return calls, nil, nil
+	}
+	orders, err := ordersOfShipments(ctx, tx, shipments)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range calls {
+		for _, s := range c.needs.shipments {
+			if o, ok := orders[s]; ok && !slices.Contains(c.needs.orders, o) {
+				c.needs.orders = append(slices.Clip(c.needs.orders), o)
+			}
+		}
+	}
+	batch, deferred = nextBatch(calls)
+	return batch, deferred, nil
 }
 
 // has tells whether everything that is needed and locked was loaded.
@@ -180,7 +211,45 @@ func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
 	}
 }
 
-// lockOrders locks orders in the order of their ids and reads them with their steps.
+// ordersOfShipments maps shipments to their orders. A shipment that does not exist is not in it.
+func ordersOfShipments(ctx context.Context, tx pgx.Tx, shipments []order.Ref) (map[order.Ref]order.Ref, error) {
+	rows, err := ordersdb.New(tx).OrdersOfShipments(ctx, ordersdb.OrdersOfShipmentsParams(refParams(shipments)))
+	if err != nil {
+		return nil, fmt.Errorf("read orders of shipments: %w", err)
+	}
+	orders := make(map[order.Ref]order.Ref, len(rows))
+	for _, r := range rows {
+		orders[order.RefOf(r.Account, r.Mode, r.ID)] = order.RefOf(r.Account, r.Mode, r.OrderID)
+	}
+	return orders, nil
+}
+
+// readShipments reads shipments. The caller holds the locks of their orders.
+func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*shipmentChange, error) {
+	rows, err := ordersdb.New(tx).GetShipments(ctx, ordersdb.GetShipmentsParams(refParams(refs)))
+	if err != nil {
+		return nil, fmt.Errorf("read shipments: %w", err)
+	}
+	found := make(map[order.Ref]*shipmentChange, len(rows))
+	for _, r := range rows {
+		s := &order.Shipment{
+			ID: order.ID(r.ID), Version: r.Version, HeadHash: r.HeadHash, OrderID: order.ID(r.OrderID), Status: order.ShipmentStatus(r.Status),
+			CreatedAt: rfc3339.New(r.CreatedAt), UpdatedAt: rfc3339.New(r.UpdatedAt), DeliveredAt: rfc3339.Ptr(r.DeliveredAt),
+		}
+		err := json.Unmarshal(r.Lines, &s.Lines)
+		if err == nil && r.Tracking != nil {
+			err = json.Unmarshal(r.Tracking, &s.Tracking)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("shipment %s: %w", s.ID.Format(order.PrefixShipment), err)
+		}
+		ref := order.RefOf(r.Account, r.Mode, r.ID)
+		found[ref] = &shipmentChange{owner: ref.Owner, shipment: s, baseVersion: s.Version}
+	}
+	return found, nil
+}
+
+// lockOrders locks orders in the order of their ids and reads them with their addresses and steps.
 func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
 	q, p := ordersdb.New(tx), refParams(refs)
 	rows, err := pg.Lock(ctx, onlyFree, q.LockOrders, p, q.LockFreeOrders, ordersdb.LockFreeOrdersParams(p),
@@ -195,11 +264,20 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		if err != nil {
 			return nil, err
 		}
-		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev, address: row.Address}
+		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
 	}
-	stepRows, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: p.Accounts, Modes: p.Modes, OrderIds: p.Ids})
-	if err != nil {
-		return nil, fmt.Errorf("read saga steps: %w", err)
+	var addressRows []ordersdb.OrderAddress
+	var stepRows []ordersdb.GetStepsRow
+	batch := &pgx.Batch{} // one round trip
+	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
+	batch.Queue(ordersdb.GetSteps, p.Accounts, p.Modes, p.Ids).Query(collect(&stepRows))
+	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("read addresses and saga steps: %w", err)
+	}
+	for _, r := range addressRows {
+		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
+			c.address = r.Address
+		}
 	}
 	for _, r := range stepRows {
 		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
@@ -209,6 +287,14 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		}
 	}
 	return found, nil
+}
+
+// collect reads all rows of a query that is sent beside others.
+func collect[T any](to *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*to, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+		return err
+	}
 }
 
 // readEvents reads an order's whole history.

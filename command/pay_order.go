@@ -48,8 +48,7 @@ func (p payOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
 	if !ok {
 		return effect{}, apierr.E(errcode.ORD001)
 	}
-	expired := change.steps.is(stepReserve, reservation, statusFailed) && change.order.Status == order.StatusReserved
-	if err := change.order.CheckPay(expired, change.steps.inFlight("")); err != nil {
+	if err := change.order.CheckPay(change.steps.expired(), change.steps.inFlight("")); err != nil {
 		return effect{}, err
 	}
 	if p.providerOpen {
@@ -70,7 +69,7 @@ func (c *Commands) AwaitPaid(ctx context.Context, e Envelope, r Result, within t
 			return r, false, err
 		}
 		result := r
-		result.LSN = position(ctx, c.cfg.Pool, nil)
+		result.Rev, result.LSN = 0, position(ctx, c.cfg.Pool, &rows{}) // the command's revision of the order is older than what was decided
 		if refusal != nil {
 			result.Code, result.ContentType, result.Location, result.Body = refusal.Code, "application/problem+json", "", view.Body{}
 			result.Status, result.Body.Bytes = refusal.Problem(e.Problem)
@@ -82,7 +81,7 @@ func (c *Commands) AwaitPaid(ctx context.Context, e Envelope, r Result, within t
 	})
 }
 
-// decidedPayment is the payment as it was captured, or with the refusal that ended it; nil until the saga has taken notice of that.
+// decidedPayment is the payment as it was captured, or with the refusal that ended it; nil until the order shows that, too.
 func (c *Commands) decidedPayment(ctx context.Context, owner order.Owner, r Result) (*pay.Payment, *apierr.Error, error) {
 	id, _ := order.Parse(order.PrefixPayment, strings.TrimPrefix(r.Location, paymentPath))
 	ref := order.Ref{Owner: owner, ID: id}
@@ -100,15 +99,17 @@ func (c *Commands) decidedPayment(ctx context.Context, owner order.Owner, r Resu
 		return nil, nil, err
 	}
 	steps, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: []int32{owner.Account}, Modes: []string{owner.Mode}, OrderIds: []uuid.UUID{uuid.UUID(p.OrderID)}})
-	inFlight := func(st ordersdb.GetStepsRow) bool { return st.Attempt == p.Attempt && st.Status == statusRunning }
+	inFlight := func(st ordersdb.GetStepsRow) bool {
+		return st.Attempt == p.Attempt && (st.Step == stepAuth || st.Step == stepCapture) && st.Status == statusRunning
+	}
 	switch {
-	case err != nil, slices.ContainsFunc(steps, inFlight):
+	case err != nil, slices.ContainsFunc(steps, inFlight): // the saga has not yet taken the outcome in
 		return nil, nil, err
 	case p.Status == pay.StatusCaptured:
 		return p, nil, nil
 	case p.Status == pay.StatusFailed:
 		return p, failure(p), nil
-	case o.Status.Final(): // the payment was voided
+	case o.Status.Final(): // the payment was voided, because the order expired or was cancelled
 		return p, apierr.From(o.CheckPay(false, false)), nil
 	}
 	return nil, nil, nil

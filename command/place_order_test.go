@@ -232,19 +232,22 @@ func TestAHeldCouponOrReferenceDelaysNobodyElse(t *testing.T) {
 func TestWaitsForLocksEndBeforeTheBudget(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	n := placeWith("c", "CODE", "PO-1").needs()
-	if n.locked() != 2 {
-		t.Errorf("an order with a coupon and a reference waits for %d kinds of rows", n.locked())
-	}
-	for kinds, most := range map[int]time.Duration{0: lockTime, 1: lockTime, 2: 187 * time.Millisecond, 6: 62 * time.Millisecond} {
+	for name, c := range map[string]struct {
+		op   operation
+		most time.Duration
+	}{
+		"nothing is locked":             {placeWith("c", "", ""), lockTime},
+		"a coupon":                      {placeWith("c", "CODE", ""), lockTime},
+		"a coupon, and a reference too": {placeWith("c", "CODE", "PO-1"), 187 * time.Millisecond},
+	} {
 		if err := pg.InTx(t.Context(), connect(t, db.PrimaryURL), func(tx pgx.Tx) error {
-			if err := limitLocks(t.Context(), tx, time.Now().Add(Budget), kinds); err != nil {
+			if err := limitLocks(t.Context(), tx, []*call{{needs: c.op.needs()}}, time.Now().Add(Budget)); err != nil {
 				return err
 			}
 			var text string
 			err := tx.QueryRow(t.Context(), "SHOW lock_timeout").Scan(&text)
-			if limit, parseErr := time.ParseDuration(text); limit > most || limit <= 0 || parseErr != nil {
-				t.Errorf("%d kinds of rows: lock_timeout %s, at most %v", kinds, text, most)
+			if limit, parseErr := time.ParseDuration(text); limit > c.most || limit <= 0 || parseErr != nil {
+				t.Errorf("%s: lock_timeout %s, at most %v", name, text, c.most)
 			}
 			return err
 		}); err != nil {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -49,8 +51,8 @@ func (r refundPayment) decide(l *loaded, rec order.Recorder) (effect, error) {
 	return effect{payments: changes, result: accepted(body, refundPath+refund.ID.Format(order.PrefixRefund), p.OrderID)}, err
 }
 
-// AwaitRefunded turns the 202 of a refund into 201 once the provider said yes or no. The 201 shows the refund as it was decided, so that
-// its bytes are always the same.
+// AwaitRefunded turns the 202 of a refund into 201 once the provider said yes or no, and a yes shows in the order's payment status, too.
+// The 201 shows the refund as it was decided, so that its bytes are always the same.
 func (c *Commands) AwaitRefunded(ctx context.Context, e Envelope, r Result, within time.Duration) Result {
 	id, _ := order.Parse(order.PrefixRefund, strings.TrimPrefix(r.Location, refundPath))
 	ref := order.Ref{Owner: e.Owner, ID: id}
@@ -64,8 +66,14 @@ func (c *Commands) AwaitRefunded(ctx context.Context, e Envelope, r Result, with
 		if err != nil || !decided(refund) {
 			return r, false, err
 		}
+		if refund.Status == pay.RefundSucceeded {
+			told, err := readEvents(ctx, ordersdb.New(c.cfg.Pool), e.Owner, refund.OrderID)
+			if err != nil || !slices.ContainsFunc(told, func(e order.Event) bool { return e.TellsOfRefund(ref.ID) }) {
+				return r, false, err
+			}
+		}
 		result := r
-		result.Status, result.LSN = 201, position(ctx, c.cfg.Pool, nil)
+		result.Status, result.LSN = 201, position(ctx, c.cfg.Pool, &rows{})
 		result.Body, err = view.RefundBody(refund)
 		return result, true, err
 	})

@@ -14,6 +14,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/order"
 )
@@ -58,6 +59,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if err != nil {
 			return h, err
 		}
+		failpoint.Hit(failpoint.SagaLoaded)
 		r := &rows{}
 		var decided []bus.Message // of each order of r
 		for i, e := range envelopes {
@@ -71,12 +73,11 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, Problem: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
 			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
-			moved, err := apply(c, e, rec)
+			moved, err := takeReply(c, e, apply, rec)
 			if err != nil {
 				return h, err
 			}
 			if moved {
-				advance(c, rec)
 				r.orders, decided = append(r.orders, c), append(decided, msgs[i])
 			}
 		}
@@ -93,10 +94,15 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if len(r.orders) == 0 {
 			return h, nil
 		}
+		failpoint.Hit(failpoint.SagaAdvanced)
 		if err = r.write(ctx, tx); err != nil {
 			return h, err
 		}
-		h.After = func() { s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r)) }
+		failpoint.Hit(failpoint.SagaWritten)
+		h.After = func() {
+			failpoint.Hit(failpoint.SagaCommitted)
+			s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r))
+		}
 		return h, nil
 	}
 }
@@ -118,6 +124,14 @@ func lockFreed(ctx context.Context, tx pgx.Tx, changes []*orderChange, onlyFree 
 		_, ok := locked[item(c)]
 		return ok || !c.freesCoupon()
 	}, err
+}
+
+// takeReply records a reply and moves the order's saga on; false: the outcome was known and nothing changes.
+func takeReply(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (moved bool, err error) {
+	if moved, err = apply(c, e, rec); moved {
+		advance(c, rec)
+	}
+	return moved, err
 }
 
 // resolve makes a step definite if it is in flight and tells whether it was.
@@ -206,6 +220,8 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 		c.record(rec, order.Paid{Amount: c.order.Total})
 	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
+	case r.Operation == payment.Refund && c.order.PaymentStatus == order.PaymentStatusPaid: // of an amount of 0 there is no refund to say so
+		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusRefunded})
 	}
 	return true, nil
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/events"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
@@ -30,6 +32,7 @@ type orderChange struct {
 	rev         int64         // after the change
 	superseded  bool          // the row had a later revision already when the log's position was read
 	address     []byte        // JSON, nil if there is none
+	moved       bool          // the address is another one than before
 	steps       steps
 	messages    []outbox.Message // commands to inventory and payment
 	encoded     *view.Body
@@ -71,13 +74,14 @@ func accepted(body view.Body, location string, of order.ID) Result {
 
 // rows are the writes of one transaction.
 type rows struct {
-	orders   []*orderChange
-	products catalogue.Products
-	payments payment.Changes
-	stock    inventory.Stock
-	soldOut  *inventory.SoldOut // nil if no stock is written
-	results  []resultRow
-	knownAt  uint64 // position in the log under the locks
+	orders    []*orderChange
+	shipments []*shipmentChange
+	products  catalogue.Products
+	payments  payment.Changes
+	stock     inventory.Stock
+	soldOut   *inventory.SoldOut // nil if no stock is written
+	results   []resultRow
+	knownAt   uint64 // position in the log under the locks
 }
 
 // store puts a result under the call's key.
@@ -107,10 +111,11 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if r.soldOut != nil {
 		r.soldOut.Released(r.stock)
 	}
-	var placed, changed, addresses, numbered []*orderChange
+	failpoint.Hit(failpoint.RowsContextsWritten)
+	var placed, changed, addresses, noAddresses, numbered []*orderChange
 	var redeemed []coupons.Redemption
 	var released []order.Ref
-	var events []eventRow
+	var orderEvents []eventRow
 	var newSteps, movedSteps []stepRow
 	var messages []outbox.Message
 	for _, c := range r.orders {
@@ -118,9 +123,6 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		case c.baseVersion == 0:
 			c.rev = 1
 			placed = append(placed, c)
-			if c.address != nil {
-				addresses = append(addresses, c)
-			}
 			if c.order.Reference != "" {
 				numbered = append(numbered, c)
 			}
@@ -134,8 +136,14 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 				released = append(released, c.ref())
 			}
 		}
+		switch {
+		case c.address != nil && (c.baseVersion == 0 || c.moved):
+			addresses = append(addresses, c)
+		case c.moved:
+			noAddresses = append(noAddresses, c)
+		}
 		for _, e := range c.events {
-			events = append(events, eventRow{c, e})
+			orderEvents = append(orderEvents, eventRow{c, e})
 			messages = append(messages, c.changed(e))
 		}
 		for i, st := range c.steps {
@@ -154,18 +162,34 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err = coupons.Release(ctx, tx, released); err != nil {
 		return err
 	}
+	var shipped, moved []*shipmentChange
+	var shipmentEvents []order.ResourceEvent
+	for _, c := range r.shipments {
+		if c.baseVersion == 0 {
+			shipped = append(shipped, c)
+		} else {
+			moved = append(moved, c)
+		}
+		shipmentEvents = append(shipmentEvents, c.events...)
+	}
 	p := &pipeline{}
 	q := ordersdb.New(p)
 	updated := int64(len(changed))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
-	p.add(len(addresses), func() error { return insertAddresses(ctx, q, addresses) })
+	p.add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
+	p.add(len(noAddresses), func() error {
+		return q.DeleteAddresses(ctx, ordersdb.DeleteAddressesParams(refParams(pg.Column(noAddresses, (*orderChange).ref))))
+	})
 	p.add(len(numbered), func() error { return insertReferences(ctx, q, numbered) })
 	p.add(len(changed), func() error {
 		err := updateOrders(ctx, q, changed)
 		p.count(&updated)
 		return err
 	})
-	p.add(len(events), func() error { return insertEvents(ctx, q, events) })
+	p.add(len(orderEvents), func() error { return insertEvents(ctx, q, orderEvents) })
+	p.add(len(shipped), func() error { return q.InsertShipments(ctx, shipmentRows(shipped)) })
+	p.add(len(moved), func() error { return updateShipments(ctx, q, moved) })
+	p.add(len(shipmentEvents), func() error { return events.Append(ctx, p, shipmentEvents) })
 	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
 	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
@@ -177,6 +201,7 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("write batch: %w", err)
 	}
+	failpoint.Hit(failpoint.RowsWritten)
 	return nil
 }
 
@@ -192,18 +217,19 @@ func orderRows(changes []*orderChange) ordersdb.InsertOrdersParams {
 		PaymentStatuses: pg.Column(changes, func(c *orderChange) string { return string(c.order.PaymentStatus) }),
 		Versions:        pg.Column(changes, func(c *orderChange) int64 { return c.order.Version }),
 		HeadHashes:      pg.Column(changes, func(c *orderChange) []byte { return c.order.HeadHash }),
-		States:          pg.Column(changes, orderState),
+		States:          pg.Column(changes, func(c *orderChange) []byte { return encode(c.order) }),
 		CreatedAts:      pg.Column(changes, func(c *orderChange) time.Time { return c.order.CreatedAt.Time }),
 		UpdatedAts:      pg.Column(changes, func(c *orderChange) time.Time { return c.order.UpdatedAt.Time }),
 	}
 }
 
-func orderState(c *orderChange) []byte {
-	state, err := json.Marshal(c.order)
+// encode is the JSON of a plain struct.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("command: an order cannot be encoded: %v", err)) // plain structs always can
+		panic(fmt.Sprintf("command: %T cannot be encoded: %v", v, err)) // plain structs always can
 	}
-	return state
+	return b
 }
 
 func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
@@ -223,8 +249,8 @@ func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChan
 	return err
 }
 
-func insertAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
-	return q.InsertAddresses(ctx, ordersdb.InsertAddressesParams{
+func putAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
+	return q.PutAddresses(ctx, ordersdb.PutAddressesParams{
 		Accounts:  pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
 		Modes:     pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
 		OrderIds:  pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
@@ -263,6 +289,81 @@ func insertEvents(ctx context.Context, q *ordersdb.Queries, rows []eventRow) err
 		CreatedAts:     pg.Column(rows, func(r eventRow) time.Time { return r.event.At }),
 		PrevHashes:     pg.Column(rows, func(r eventRow) []byte { return append([]byte{}, r.event.PrevHash...) }), // never NULL
 		Hashes:         pg.Column(rows, func(r eventRow) []byte { return r.event.Hash }),
+	})
+}
+
+// shipmentChange is the work of one transaction on one shipment. A change of its order goes with it, so that the version of the order
+// guards both.
+type shipmentChange struct {
+	owner       order.Owner
+	shipment    *order.Shipment // after the events
+	events      []order.ResourceEvent
+	baseVersion int64 // the version that was decided on; 0 for a new shipment
+}
+
+// record makes the next event of the shipment and applies it.
+func (c *shipmentChange) record(rec order.Recorder, eventType string, data any) error {
+	head := order.Head{Version: c.shipment.Version, Hash: c.shipment.HeadHash}
+	resource := order.Resource{Owner: c.owner, Kind: order.KindShipment, ID: c.shipment.ID.Format(order.PrefixShipment)}
+	e := head.Next(resource, rec, eventType, order.ShipmentSchema, data)
+	c.events = append(c.events, e)
+	return c.shipment.Apply(e.Event)
+}
+
+// changed is the effect of a command on a shipment and its order: the shipment.
+func (c *shipmentChange) changed(o *orderChange, status int) (effect, error) {
+	body, err := view.ShipmentBody(c.shipment)
+	if err != nil {
+		return effect{}, err
+	}
+	return effect{orders: []*orderChange{o}, shipments: []*shipmentChange{c}, result: Result{
+		Status: status, ContentType: "application/json", Location: "/v1/shipments/" + c.shipment.ID.Format(order.PrefixShipment), Body: body, OrderID: o.order.ID,
+	}}, nil
+}
+
+// shipmentRows are the shipments' columns, of which an update takes a part.
+func shipmentRows(changes []*shipmentChange) ordersdb.InsertShipmentsParams {
+	return ordersdb.InsertShipmentsParams{
+		Accounts:     pg.Column(changes, func(c *shipmentChange) int32 { return c.owner.Account }),
+		Modes:        pg.Column(changes, func(c *shipmentChange) string { return c.owner.Mode }),
+		Ids:          pg.Column(changes, func(c *shipmentChange) uuid.UUID { return uuid.UUID(c.shipment.ID) }),
+		OrderIds:     pg.Column(changes, func(c *shipmentChange) uuid.UUID { return uuid.UUID(c.shipment.OrderID) }),
+		Lines:        pg.Column(changes, func(c *shipmentChange) []byte { return encode(c.shipment.Lines) }),
+		Trackings:    pg.Column(changes, shipmentTracking),
+		Statuses:     pg.Column(changes, func(c *shipmentChange) string { return string(c.shipment.Status) }),
+		Versions:     pg.Column(changes, func(c *shipmentChange) int64 { return c.shipment.Version }),
+		HeadHashes:   pg.Column(changes, func(c *shipmentChange) []byte { return c.shipment.HeadHash }),
+		CreatedAts:   pg.Column(changes, func(c *shipmentChange) time.Time { return c.shipment.CreatedAt.Time }),
+		UpdatedAts:   pg.Column(changes, func(c *shipmentChange) time.Time { return c.shipment.UpdatedAt.Time }),
+		DeliveredAts: pg.Column(changes, shipmentDelivered),
+	}
+}
+
+func shipmentTracking(c *shipmentChange) []byte {
+	if c.shipment.Tracking == nil {
+		return nil
+	}
+	return encode(c.shipment.Tracking)
+}
+
+func shipmentDelivered(c *shipmentChange) time.Time {
+	if c.shipment.DeliveredAt == nil {
+		return time.Time{}
+	}
+	return c.shipment.DeliveredAt.Time
+}
+
+func updateShipments(ctx context.Context, q *ordersdb.Queries, changes []*shipmentChange) error {
+	p := shipmentRows(changes)
+	return q.UpdateShipments(ctx, ordersdb.UpdateShipmentsParams{
+		Accounts:     p.Accounts,
+		Modes:        p.Modes,
+		Ids:          p.Ids,
+		Statuses:     p.Statuses,
+		Versions:     p.Versions,
+		HeadHashes:   p.HeadHashes,
+		UpdatedAts:   p.UpdatedAts,
+		DeliveredAts: p.DeliveredAts,
 	})
 }
 

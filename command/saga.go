@@ -10,10 +10,11 @@ import (
 // advance decides what an order's saga does next and puts it into the change: it looks at nothing but the order and its steps,
 // so that it can be asked again after every reply.
 //
-// While a step is in flight it waits. Forward, it starts the next pending step; when the payment is captured the order is confirmed. A
-// declined payment of an order that was placed without one leaves it reserved: another card may follow. If the client asked to cancel, or a step failed, it compensates: pending steps are skipped and done ones taken back in the order of the
-// table; then the order is cancelled if the client asked for it, else rejected: with what was refused, or because its reservation
-// ran out.
+// While a step is in flight it waits. Forward, it starts the next pending step; when the payment is captured the order is confirmed. If
+// an authorization fails of an order that was placed without payment, the pending steps of that payment are skipped and the order stays
+// reserved: another card may follow. If the client asked to cancel, or another step failed, it compensates: pending steps are skipped and
+// done ones taken back in the order of the table; then the order is cancelled if the client asked for it, else rejected: with what was
+// refused, or because its reservation ran out.
 func advance(c *orderChange, rec order.Recorder) {
 	o := c.order
 	if o.Status.Final() {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -50,6 +51,15 @@ var stepTable = []stepKind{
 	{name: stepRefund, undoes: stepCapture, command: paymentCommand(payment.Refund)},
 	{name: stepVoid, undoes: stepAuth, unless: stepCapture, command: paymentCommand(payment.Void)},
 	{name: stepRelease, undoes: stepReserve, command: stockCommand(inventory.Cancel)},
+}
+
+// Undoes has every step with the one that it takes back; "" for a step that goes forward.
+func Undoes() map[string]string {
+	undoes := map[string]string{}
+	for _, k := range stepTable {
+		undoes[k.name] = k.undoes
+	}
+	return undoes
 }
 
 func kindOf(name string) stepKind {
@@ -167,6 +177,11 @@ func (s *steps) is(name string, attempt int32, status string) bool {
 // done tells whether an attempt of the step is done.
 func (s *steps) done(name string) bool {
 	return slices.ContainsFunc(*s, func(st *step) bool { return st.name == name && st.status == statusDone })
+}
+
+// expired tells whether the order's reservation ran out.
+func (s *steps) expired() bool {
+	return slices.ContainsFunc(*s, func(st *step) bool { return st.status == statusFailed && st.code == string(errcode.INV003) })
 }
 
 // running returns the attempt of the step that is in flight, or nil: there is one at most.

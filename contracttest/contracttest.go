@@ -3,10 +3,11 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about thirteen orders of a few pieces, under a customer_ref that no other run
-// has, cancels some of them and leaves them there: orders are history. It creates one product, which is never active and is left without
-// pieces. Where the address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment
-// provider behind the address must know the tokens pm_ok and pm_declined, as the simulator does.
+// or from a test of their own with Run. A run places about twenty orders of a few pieces, under a customer_ref that no other run has,
+// ships one, pays and refunds one, cancels some of them and leaves them there: orders are history. It creates one product, which is never
+// active and is left without pieces. Where the address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the address must know the tokens
+// pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may take, up to
+// Options.Patience.
 package contracttest
 
 import (
@@ -106,7 +107,11 @@ var parts = []part{
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
 	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"patching", with((*suite).find, (*suite).patching)},
+	{"shipping", with((*suite).find, (*suite).shipping)},
 	{"cancelling", with((*suite).find, (*suite).cancelling)},
+	{"paying", with((*suite).find, (*suite).paying)},
+	{"refunding", with((*suite).charged, (*suite).refunding)},
 	{"reading", with((*suite).ordered, (*suite).reading)},
 	{"listing", with((*suite).ordered, (*suite).listing)},
 	{"events", with((*suite).ordered, (*suite).events)},

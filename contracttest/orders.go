@@ -18,11 +18,13 @@ import (
 
 // fixtures are shared by the parts. The first part that needs one makes it.
 type fixtures struct {
-	goods     *goods
-	placed    []string // ids in the order of placing, all under the run's customer_ref
-	confirmed *placed
-	declined  *placed
-	product   *created
+	goods       *goods
+	placed      []string // ids in the order of placing, all under the run's customer_ref
+	confirmed   *placed
+	declined    *placed
+	product     *created
+	paid        *payment // captured, of an order that was placed without payment
+	refusedCard *payment // of the same order, before it: a declined card
 }
 
 // placed is an order that the suite placed.

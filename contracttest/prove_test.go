@@ -137,8 +137,10 @@ func setHeader(name, value string) func(*exchange) {
 }
 
 const (
-	toOrders = `POST /v1/orders$`
-	anOrder  = `GET /v1/orders/ord_[0-9a-f]{32}`
+	toOrders   = `POST /v1/orders$`
+	anOrder    = `GET /v1/orders/ord_[0-9a-f]{32}`
+	toPayments = `POST /v1/orders/ord_[0-9a-f]{32}/payments$`
+	toRefunds  = `POST /v1/payments/pay_[0-9a-f]{32}/refunds$`
 )
 
 var (
@@ -207,9 +209,34 @@ var lies = []lie{
 	}, "placeOrder", "/body/order_id", "has the reference"),
 	answerLie("a quote makes an order", `GET /v1/orders\?customer_ref=ct-[^&]*-quote$`, 200, `"data":[]`, swap(`"data":[]`, `"data":[{"id":"ord_1"}]`),
 		"listOrders", "/body/data", "accepted was []"),
+	answerLie("a second card is the first attempt", toPayments, 202, `"attempt":2`, swap(`"attempt":2`, `"attempt":1`), "payOrder", "/body", "is attempt 1"),
+	answerLie("a payment is captured at another version", toPayments, 201, "", swap(`"status":"captured"`, `"status":"authorized"`),
+		"payOrder", "/body", "not the payment as captured"),
+	answerLie("a declined card without its code", toPayments, 422, "PAY_007", func(x *exchange) { x.Status = 402 }, "payOrder", "/status", "402 is not declared"),
+	answerLie("an outcome that was not waited for", toPayments, 422, "PAY_007", setHeader("Preference-Applied", ""),
+		"payOrder", "/header/Preference-Applied", "not wait=10"),
+	answerLie("a provider that never answers has declined", toPayments, 504, "PAY_003", func(x *exchange) {
+		x.Status, x.Body = 502, strings.NewReplacer("PAY_003", "PAY_006", `"status":504`, `"status":502`).Replace(x.Body)
+	}, "payOrder", "/body/code", "not PAY_003"),
+	answerLie("more is given back than was asked for", toRefunds, 201, `"amount":{"amount":1,`, swap(`"amount":{"amount":1,`, `"amount":{"amount":2,`),
+		"refundPayment", "/body", "not the refund of 1"),
+	answerLie("more is refundable than is left", toRefunds, 422, "RFD_001", swap(`"refundable":{"amount":0`, `"refundable":{"amount":1`),
+		"refundPayment", "/body/refundable", "0 are left"),
+	answerLie("the order is not told of a refund", anOrder+"$", 200, "partially_refunded", swap("partially_refunded", "paid"),
+		"getOrder", "/body/payment_status", "not \"partially_refunded\""),
 	answerLie("a gap between events", anOrder+"/events", 200, "", swap(`"sequence":2`, `"sequence":9`),
 		"listOrderEvents", "/body/data", "in place 2"),
 	answerLie("a saga that never ends", anOrder+"/saga", 200, "", swap(`"state":"done"`, `"state":"running"`), "placeOrder", "", "the saga as done"),
+	answerLie("a product is written and not read", `GET /v1/products/ct-[^?]*$`, 200, `"version":2`, swap(`"version":2`, `"version":1`),
+		"getProduct", "/body", "is not what the last change answered"),
+	answerLie("a stale change is made", `PATCH /v1/products/ct-[^?]*$`, 412, "REQ_010", func(x *exchange) { x.Status = 200 },
+		"updateProduct", "/body/code", "REQ_010"),
+	answerLie("a change of nothing counts", `PATCH /v1/products/ct-[^?]*$`, 200, `"version":1`, swap(`"version":1`, `"version":2`),
+		"updateProduct", "/body", "changes nothing"),
+	answerLie("an adjustment moves nothing", `GET /v1/inventory/ct-[^?]*$`, 200, `"on_hand":12`, swap(`"on_hand":12`, `"on_hand":0`),
+		"getInventory", "/body", "should be 12"),
+	answerLie("a refused adjustment moves the stock", `GET /v1/inventory/ct-[^?]*$`, 200, `"on_hand":5`, swap(`"on_hand":5`, `"on_hand":4`),
+		"getInventory", "/body", "should be 5"),
 	answerLie("a filter that filters nothing", `GET /v1/orders\?customer_ref=[^&]*&status=pending`, 200, "", swap(`"data":[]`, `"data":[{"id":"x","status":"rejected"}]`),
 		"listOrders", "/body/data", "status=pending"),
 }

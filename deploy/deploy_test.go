@@ -248,7 +248,7 @@ func ourFaults(name string, s types.ServiceConfig, waits map[string]string, faul
 func commandFault(args []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	err := app.Main(ctx, args, io.Discard, io.Discard)
+	err := app.Main(ctx, args, nil, io.Discard, io.Discard)
 	if len(args) == 0 {
 		err = errors.New("no command")
 	}
@@ -561,7 +561,7 @@ func TestProbe(t *testing.T) {
 	nobody := httptest.NewServer(nil)
 	nobody.Close()
 	for address, healthy := range map[string]bool{server.URL + "/ready": true, server.URL + "/stopping": false, nobody.URL: false, "": false} {
-		if err := app.Main(t.Context(), []string{"probe", address}, io.Discard, io.Discard); (err == nil) != healthy {
+		if err := app.Main(t.Context(), []string{"probe", address}, nil, io.Discard, io.Discard); (err == nil) != healthy {
 			t.Errorf("probe %q: %v", address, err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
-// Event is one entry of the history of an order, or of another resource. Payload is the JSON of one of the types below; Hash covers its exact bytes and the
-// hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
+// Event is one entry of the history of an order, or of another resource. Payload is the JSON of its type: of an order one of those below.
+// Hash covers its exact bytes and the hash of the event before, so that no event can be changed, dropped or put in between unnoticed.
 type Event struct {
 	ID       ID
 	Type     string
@@ -48,7 +48,9 @@ type (
 	}
 	// Updated changes the properties that it has.
 	Updated struct {
-		PaymentStatus PaymentStatus `json:"payment_status"`
+		PaymentStatus          PaymentStatus     `json:"payment_status,omitempty"`
+		Metadata               map[string]string `json:"metadata,omitzero"`                  // the whole new map
+		ShippingAddressChanged bool              `json:"shipping_address_changed,omitempty"` // the address stands beside the events
 	}
 	// StockReserved says that all lines are held until ExpiresAt.
 	StockReserved struct {
@@ -78,6 +80,19 @@ type (
 		RefundID string `json:"refund_id"`
 		Amount   Money  `json:"amount"`
 	}
+	// Shipped says that pieces of the order went on their way in a shipment.
+	Shipped struct {
+		ShipmentID        string            `json:"shipment_id"` // as clients see it
+		Lines             []ShipmentLine    `json:"lines"`
+		FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	}
+	// Delivered says that a shipment has arrived.
+	Delivered struct {
+		ShipmentID        string            `json:"shipment_id"`
+		FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	}
+	// Completed ends an order of which everything has arrived.
+	Completed struct{}
 	// Cancelled ends an order at the client's request.
 	Cancelled struct{}
 	// Rejected ends an order that could not be fulfilled.
@@ -107,6 +122,7 @@ type Data interface {
 var decoders = byType(
 	decode[Created], decode[Updated], decode[StockReserved], decode[StockRejected], decode[PaymentFailed], decode[Paid],
 	decode[Confirmed], decode[CancelRequested], decode[Refunded], decode[Cancelled], decode[Rejected],
+	decode[Shipped], decode[Delivered], decode[Completed],
 )
 
 // decoder reads a payload. For a nil payload it returns the zero Data, for the name of its type.
@@ -150,7 +166,7 @@ func (e Event) data() (Data, error) {
 func (Created) eventType() string { return "order.created" }
 
 func (d Created) apply(o *Order, at rfc3339.Time) {
-	o.Status, o.PaymentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, at
+	o.Status, o.PaymentStatus, o.FulfillmentStatus, o.CreatedAt = StatusPending, PaymentStatusNone, FulfillmentStatusUnfulfilled, at
 	o.Currency, o.CustomerRef, o.Reference, o.Lines, o.Amounts = d.Currency, d.CustomerRef, d.Reference, slices.Clone(d.Lines), d.Amounts
 	o.WithPayment, o.Metadata = d.WithPayment, d.Metadata
 }
@@ -158,8 +174,14 @@ func (d Created) apply(o *Order, at rfc3339.Time) {
 func (Updated) eventType() string { return "order.updated" }
 
 func (d Updated) apply(o *Order, _ rfc3339.Time) {
-	if o.PaymentStatus = d.PaymentStatus; o.PaymentStatus == PaymentStatusAuthorized {
+	if d.PaymentStatus != "" {
+		o.PaymentStatus = d.PaymentStatus
+	}
+	if d.PaymentStatus == PaymentStatusAuthorized {
 		o.Failure = nil // of an earlier card
+	}
+	if d.Metadata != nil {
+		o.Metadata = d.Metadata
 	}
 }
 
@@ -209,6 +231,38 @@ func (d Refunded) apply(o *Order, _ rfc3339.Time) {
 	}
 }
 
+// TellsOfRefund tells whether the event of an order says that the refund was given back.
+func (e Event) TellsOfRefund(id ID) bool {
+	d, err := e.data()
+	refunded, ok := d.(Refunded)
+	return err == nil && ok && refunded.RefundID == id.Format(PrefixRefund)
+}
+
+func (Shipped) eventType() string { return "order.shipped" }
+
+func (d Shipped) apply(o *Order, _ rfc3339.Time) {
+	for _, shipped := range d.Lines {
+		for i := range o.Lines {
+			if o.Lines[i].SKU == shipped.SKU {
+				o.Lines[i].Shipped += shipped.Quantity
+			}
+		}
+	}
+	o.FulfillmentStatus = d.FulfillmentStatus
+	o.UnderWay++
+}
+
+func (Delivered) eventType() string { return "order.delivered" }
+
+func (d Delivered) apply(o *Order, _ rfc3339.Time) {
+	o.FulfillmentStatus = d.FulfillmentStatus
+	o.UnderWay--
+}
+
+func (Completed) eventType() string { return "order.completed" }
+
+func (Completed) apply(o *Order, _ rfc3339.Time) { o.Status = StatusCompleted }
+
 func (Cancelled) eventType() string { return "order.cancelled" }
 
 func (Cancelled) apply(o *Order, _ rfc3339.Time) {
@@ -251,17 +305,35 @@ func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], e
 
 // verifyChain is Verify for any resource, as its hashes cover it.
 func verifyChain(resource []byte, events []Event) error {
-	var prev []byte
-	for i, e := range events {
-		switch {
-		case e.Version != int64(i)+1:
-			return fmt.Errorf("version %d stands where %d belongs", e.Version, i+1)
-		case !bytes.Equal(e.PrevHash, prev):
-			return fmt.Errorf("version %d does not follow the event before it", e.Version)
-		case !bytes.Equal(e.Hash, e.chain(resource)):
-			return fmt.Errorf("version %d was changed", e.Version)
+	c := &Chain{resource: resource}
+	for _, e := range events {
+		if err := c.Next(e); err != nil {
+			return err
 		}
-		prev = e.Hash
 	}
+	return nil
+}
+
+// Chain checks an order's history event by event, from its first version on.
+type Chain struct {
+	resource []byte // as the hashes cover it
+	version  int64
+	hash     []byte
+}
+
+// NewChain begins with an order's first event.
+func NewChain(orderID ID) *Chain { return &Chain{resource: orderID[:]} }
+
+// Next checks that e is unchanged and follows the event before it.
+func (c *Chain) Next(e Event) error {
+	switch {
+	case e.Version != c.version+1:
+		return fmt.Errorf("version %d stands where %d belongs", e.Version, c.version+1)
+	case !bytes.Equal(e.PrevHash, c.hash):
+		return fmt.Errorf("version %d does not follow the event before it", e.Version)
+	case !bytes.Equal(e.Hash, e.chain(c.resource)):
+		return fmt.Errorf("version %d was changed", e.Version)
+	}
+	c.version, c.hash = e.Version, e.Hash
 	return nil
 }

@@ -20,7 +20,7 @@ type Owner struct {
 	Mode    string
 }
 
-// Ref identifies a row of an owner by its id: an order, a payment.
+// Ref identifies a row of an owner by its id: an order, a payment, a shipment.
 type Ref struct {
 	Owner
 	ID ID
@@ -47,6 +47,7 @@ const (
 	PrefixOrder      = "ord_"
 	PrefixPayment    = "pay_"
 	PrefixRefund     = "ref_"
+	PrefixShipment   = "shp_"
 	PrefixAdjustment = "adj_"
 	PrefixEvent      = "evt_"
 	PrefixKey        = "key_"

@@ -44,6 +44,7 @@ type Line struct {
 	Quantity  int64  `json:"quantity"`
 	UnitPrice Money  `json:"unit_price"`
 	Discount  Money  `json:"discount"`
+	Shipped   int64  `json:"shipped,omitempty"` // pieces that are on their way or have arrived
 }
 
 // Total of the line, before the discount.
@@ -75,15 +76,17 @@ type Amounts struct {
 
 // Order is the aggregate's state: the fold of its events. The orders table stores its JSON.
 type Order struct {
-	ID            ID            `json:"-"`
-	Version       int64         `json:"-"`
-	HeadHash      []byte        `json:"-"`
-	Status        Status        `json:"status"`
-	PaymentStatus PaymentStatus `json:"payment_status"`
-	Currency      string        `json:"currency"`
-	CustomerRef   string        `json:"customer_ref"`
-	Reference     Text          `json:"reference"`
-	Lines         []Line        `json:"lines"`
+	ID                ID                `json:"-"`
+	Version           int64             `json:"-"`
+	HeadHash          []byte            `json:"-"`
+	Status            Status            `json:"status"`
+	PaymentStatus     PaymentStatus     `json:"payment_status"`
+	FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
+	UnderWay          int64             `json:"under_way,omitempty"` // shipments that have not arrived
+	Currency          string            `json:"currency"`
+	CustomerRef       string            `json:"customer_ref"`
+	Reference         Text              `json:"reference"`
+	Lines             []Line            `json:"lines"`
 	Amounts
 	WithPayment          bool              `json:"with_payment"`
 	Refunded             int64             `json:"refunded,omitempty"` // minor units

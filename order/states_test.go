@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,12 +18,15 @@ import (
 
 var update = flag.Bool("update", false, "write the tables of the documents")
 
-var commands = []Command{Cancel, Pay}
+var commands = []Command{Cancel, Pay, Ship, PatchAddress, PatchMetadata}
 
 // ask gives an order a command.
 var ask = map[Command]func(*Order) error{
-	Cancel: func(o *Order) error { _, err := o.RequestCancel(recorder(), "", false); return err },
-	Pay:    func(o *Order) error { o.WithPayment = false; return o.CheckPay(false, false) },
+	Cancel:        func(o *Order) error { _, err := o.RequestCancel(recorder(), "", false); return err },
+	Pay:           func(o *Order) error { return o.CheckPay(false, false) },
+	Ship:          func(o *Order) error { _, _, err := o.Ship(recorder(), ids.Mint(noon, 7), nil); return err },
+	PatchAddress:  func(o *Order) error { _, err := o.Update(recorder(), nil, true); return err },
+	PatchMetadata: func(o *Order) error { _, err := o.Update(recorder(), map[string]string{"a": "b"}, false); return err },
 }
 
 func TestEveryCellOfTheTableIsKept(t *testing.T) {
@@ -31,9 +35,15 @@ func TestEveryCellOfTheTableIsKept(t *testing.T) {
 			t.Errorf("%s has %d cells for %d commands", st.status, len(st.commands), len(commands))
 		}
 		for _, c := range commands {
-			o, _ := place(t)
-			o.Status = st.status
+			o := in(t, st)
+			before, version := *o, o.Version
 			err := ask[c](o)
+			if err != nil && !reflect.DeepEqual(*o, before) {
+				t.Errorf("%s %s, %s: the refusal changed the order", st.status, st.phase, c)
+			}
+			if again := st.phase == phaseCancelling && c == Cancel || c == Pay; err == nil && (o.Version == version) != again {
+				t.Errorf("%s %s, %s: version %d after %d", st.status, st.phase, c, o.Version, version)
+			}
 			e, _ := errors.AsType[*apierr.Error](err)
 			if want := st.commands[c]; want == allowed && err != nil || want != allowed && (e == nil || e.Code != want) {
 				t.Errorf("%s, %s: %v, want %q", st.status, c, err, want)
@@ -43,6 +53,22 @@ func TestEveryCellOfTheTableIsKept(t *testing.T) {
 			}
 		}
 	}
+}
+
+// in is an order in a row of the table.
+func in(t *testing.T, st state) *Order {
+	t.Helper()
+	o, _ := place(t)
+	o.Status, o.WithPayment = st.status, false
+	switch {
+	case st.status == StatusCompleted:
+		o.FulfillmentStatus, o.Lines[0].Shipped = FulfillmentStatusDelivered, o.Lines[0].Quantity
+	case st.phase == phaseShipped:
+		o.FulfillmentStatus, o.Lines[0].Shipped, o.UnderWay = FulfillmentStatusPartial, 1, 1
+	case st.phase == phaseCancelling:
+		o.CancelRequestedAt = &o.CreatedAt
+	}
+	return o
 }
 
 // TestEventsFollowTheTable: each status that an event can lead to is in the row of the status before.
@@ -96,7 +122,11 @@ func stateTable() string {
 		for i, s := range st.next {
 			next[i] = "`" + string(s) + "`"
 		}
-		row := []string{"`" + string(st.status) + "`", strings.Join(next, ", ")}
+		status := "`" + string(st.status) + "`"
+		if st.phase != "" {
+			status += ", " + string(st.phase)
+		}
+		row := []string{status, strings.Join(next, ", ")}
 		for _, c := range commands {
 			cell := "yes"
 			if code := st.commands[c]; code != allowed {

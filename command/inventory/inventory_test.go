@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -254,4 +255,120 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 	if _, err := inv.Expire(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("expiry waits for a silent database: %v", err)
 	}
+}
+
+// TestLowStockIsToldOnce: each move that takes what can still be sold from above the threshold to it or below is an event, and no other.
+// With the adjustments these events are the chain of the stock row.
+func TestLowStockIsToldOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 5)
+	lowAt := func(sku string, n int64) {
+		t.Helper()
+		f.change(sku, func(l *Level) error { l.SetLowAt(testRec, n); return nil })
+	}
+	adjust := func(delta int64) {
+		t.Helper()
+		f.change("A", func(l *Level) error { return l.Adjust(testRec, testRec.NewID(), delta, "counted") })
+	}
+	lowAt("A", 3)
+	id := func() order.ID { return ids.Mint(time.Now(), 1) }
+	first, second := id(), id()
+	for _, step := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"above it: none", func() { f.handle(reserve(first, 1)) }, ""},
+		{"to it", func() { f.handle(reserve(second, 1)) }, "low 5 2 3 3"},
+		{"below it: no other", func() { f.handle(reserve(id(), 1)) }, ""},
+		{"a confirmation sells what was held: none", func() { f.handle(sent{kind: Confirm, id: first}) }, ""},
+		{"a cancellation brings it back to the threshold, not above: none", func() { f.handle(sent{kind: Cancel, id: second}) }, ""},
+		{"an adjustment above: its own event", func() { adjust(3) }, "adjusted 7 1"},
+		{"an adjustment to below", func() { adjust(-5) }, "adjusted 2 1, low 2 1 1 3"},
+		{"a threshold at it says nothing again", func() { lowAt("A", 1) }, ""},
+		{"a threshold below it: none", func() { lowAt("A", 0) }, ""},
+		{"a batch that crosses twice: each time", func() {
+			r := id()
+			f.handle(reserve(r, 1))
+			f.outbox()
+			f.handle(sent{kind: Cancel, id: r}, reserve(id(), 1))
+		}, "low 2 2 0 0, low 2 2 0 0"},
+		{"no threshold", func() { lowAt("A", -1); adjust(1); adjust(-1) }, "adjusted 3 2, adjusted 2 2"},
+	} {
+		before := len(f.history("A"))
+		step.do()
+		f.outbox()
+		var words []string
+		for _, e := range f.history("A")[before:] {
+			var d struct {
+				OnHand    int64  `json:"on_hand"`
+				Reserved  int64  `json:"reserved"`
+				Available *int64 `json:"available"`
+				LowAt     int64  `json:"low_stock_at"`
+			}
+			if err := json.Unmarshal(e.Payload, &d); err != nil {
+				t.Fatal(err)
+			}
+			word := fmt.Sprint(strings.TrimPrefix(e.Type, "inventory."), " ", d.OnHand, " ", d.Reserved)
+			if d.Available != nil {
+				word += fmt.Sprint(" ", *d.Available, " ", d.LowAt)
+			}
+			words = append(words, word)
+		}
+		if got := strings.Join(words, ", "); got != step.want {
+			t.Errorf("%s: %q, want %q", step.name, got, step.want)
+		}
+	}
+	history := f.history("A")
+	if err := (order.Resource{Owner: alice, Kind: order.KindInventory, ID: "A"}).Verify(history); err != nil {
+		t.Error(err)
+	}
+	var version int64
+	var hash []byte
+	if err := f.cfg.Pool.QueryRow(t.Context(), "SELECT version, head_hash FROM stock WHERE sku = 'A'").Scan(&version, &hash); err != nil {
+		t.Fatal(err)
+	}
+	if last := history[len(history)-1]; version != last.Version || string(hash) != string(last.Hash) {
+		t.Errorf("the row is at version %d, the last event %d", version, last.Version)
+	}
+	if cause := history[1].Cause; cause.Operation != TopicCommands || cause.Actor != "saga" {
+		t.Errorf("%+v", cause)
+	}
+}
+
+// change changes a level in a transaction of its own.
+func (f fixture) change(sku string, change func(*Level) error) {
+	f.t.Helper()
+	if err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		stock, err := Lock(f.t.Context(), tx, []order.Item{item(sku)}, false)
+		if err == nil {
+			err = change(stock[item(sku)])
+		}
+		if err != nil {
+			return err
+		}
+		return stock.Write(f.t.Context(), tx)
+	}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// history are the events of a sku's stock.
+func (f fixture) history(sku string) []order.Event {
+	f.t.Helper()
+	rows, err := f.cfg.Pool.Query(f.t.Context(), `SELECT sequence, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash
+		FROM resource_events WHERE kind = 'inventory' AND resource = $1 ORDER BY sequence`, sku)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e order.Event, err error) {
+		var payload string
+		err = row.Scan(&e.Version, (*[16]byte)(&e.ID), &e.Type, &e.Schema, &payload, &e.Cause.TraceID, &e.Cause.Operation, &e.Cause.Actor, &e.At, &e.PrevHash, &e.Hash)
+		e.Payload = []byte(payload)
+		return e, err
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return all
 }

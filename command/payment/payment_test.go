@@ -79,9 +79,9 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			o, err := p.do(t.Context(), "k-1", Authorize, "p", order.Money{Amount: 1, Currency: "EUR"}, "pm_ok")
-			got := "done " + o.reference
-			if o.code != "" {
-				got = string(o.code)
+			got := "done " + o.Reference
+			if o.Code != "" {
+				got = string(o.Code)
 			}
 			if doubt, ok := errors.AsType[doubtError](err); ok {
 				got = "in doubt " + string(doubt.code)
@@ -279,6 +279,47 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 	for _, f := range families {
 		if f.GetName() == "ordergate_breaker_open" && f.GetMetric()[0].GetGauge().GetValue() != 0 {
 			t.Error("the breaker is open while the provider does all good payments")
+		}
+	}
+}
+
+// TestFirstFailuresOpenNoBreaker: of the calls that wait for a worker that starts, half fail at once, before any of the others succeeds. The
+// breaker stays closed.
+func TestFirstFailuresOpenNoBreaker(t *testing.T) {
+	t.Parallel()
+	const calls = 60
+	db := pgtest.New(t)
+	var failed atomic.Int32
+	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failed.Add(1) <= calls/2 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		for postponed := 0; postponed < calls/2; <-time.After(5 * time.Millisecond) { // the failures come first
+			if err := db.Pool.QueryRow(r.Context(), "SELECT count(*) FROM payment_calls WHERE last_code <> ''").Scan(&postponed); err != nil {
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"key":%q,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+	}))
+	defer psp.Close()
+	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, p, "pm_ok", slices.Repeat([]string{"t"}, calls)...)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended }()
+	begin := time.Now()
+	for authorized := 0; authorized < calls; <-time.After(5 * time.Millisecond) {
+		if err := db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM payments WHERE status = 'authorized'").Scan(&authorized); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(begin) > 4*time.Second { // an open breaker stays so for 5 s
+			t.Fatalf("%d of %d are authorized", authorized, calls)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/events"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
@@ -140,6 +141,7 @@ func (ch *Changes) Write(ctx context.Context, tx pgx.Tx) error {
 	if err := events.Append(ctx, tx, ch.Events); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.PaymentEventsAppended)
 	if len(ch.Calls) > 0 {
 		if err := q.InsertCalls(ctx, callRows(ch.Calls)); err != nil {
 			return fmt.Errorf("make calls due: %w", err)

@@ -96,6 +96,12 @@ const (
 	SagaStepStatusSkipped SagaStepStatus = "skipped"
 )
 
+// Values of ShipmentStatus.
+const (
+	ShipmentStatusDelivered ShipmentStatus = "delivered"
+	ShipmentStatusShipped   ShipmentStatus = "shipped"
+)
+
 // Values of ListOrdersParamsStatus.
 const (
 	ListOrdersParamsStatusCancelled ListOrdersParamsStatus = "cancelled"
@@ -255,6 +261,9 @@ type CreateRefund struct {
 //
 // Examples: EUR
 type Currency = string
+
+// DeliverShipment Nothing has to be said.
+type DeliverShipment = map[string]interface{}
 
 // Document An OpenAPI document.
 type Document map[string]interface{}
@@ -874,6 +883,33 @@ type ProductList struct {
 // Examples: Desk lamp Aurora
 type ProductName = string
 
+// ProviderCallback An event of the payment provider. It may have more properties than these.
+type ProviderCallback struct {
+	// ID The provider's id of the event, the same in each repetition: an event is taken once.
+	ID string `json:"id"`
+
+	// Operation The operation that has its outcome.
+	Operation ProviderOperation `json:"operation"`
+
+	// Type The kind of event, such as `operation.settled`.
+	Type string `json:"type"`
+}
+
+// ProviderOperation The operation that has its outcome.
+type ProviderOperation struct {
+	// Key The key under which it was requested.
+	Key string `json:"key"`
+
+	// Kind Such as `authorize`; null if the key was cancelled before any request.
+	Kind *string `json:"kind,omitempty"`
+
+	// Payment The id of the payment, by which the gateway named it; null as `kind`.
+	Payment *string `json:"payment,omitempty"`
+
+	// Status The outcome, such as `succeeded`.
+	Status string `json:"status"`
+}
+
 // Quote What an order would cost now. Nothing is held for it.
 type Quote struct {
 	// Available Whether all lines can be sold now.
@@ -1161,6 +1197,107 @@ type SagaStepName string
 // - `skipped`: It is no longer needed.
 type SagaStepStatus string
 
+// ShipOrder A shipment to make.
+type ShipOrder struct {
+	// Lines What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+	Lines []ShipOrderLine `json:"lines,omitempty"`
+
+	// Tracking What the carrier calls the shipment.
+	Tracking *ShipOrderTracking `json:"tracking,omitempty"`
+}
+
+// ShipOrderLine A sku of the order and how many pieces of it.
+type ShipOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipOrderTracking What the carrier calls the shipment.
+type ShipOrderTracking struct {
+	// Carrier Who carries it.
+	//
+	// Examples: DHL
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	//
+	// Examples: JJD000390007827
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	//
+	// Examples: https://www.dhl.de/follow?piececode=JJD000390007827
+	URL *string `json:"url,omitempty"`
+}
+
+// Shipment Pieces of an order that travel together.
+type Shipment struct {
+	// CreatedAt When it was shipped.
+	CreatedAt rfc3339.Time `json:"created_at"`
+
+	// DeliveredAt When it arrived.
+	DeliveredAt *rfc3339.Time `json:"delivered_at"`
+
+	// ID The id of a shipment. The gateway gives it.
+	//
+	// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+	ID ShipmentID `json:"id"`
+
+	// Lines What is in it.
+	Lines []ShipmentLine `json:"lines"`
+
+	// OrderID The id of an order. The gateway gives it.
+	//
+	// Examples: ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f
+	OrderID OrderID `json:"order_id"`
+
+	// Status Where the shipment is.
+	//
+	// - `shipped`: It is on its way.
+	// - `delivered`: It has arrived.
+	//
+	// Examples: shipped
+	Status   ShipmentStatus `json:"status"`
+	Tracking *Tracking      `json:"tracking"`
+
+	// UpdatedAt When its last event happened.
+	UpdatedAt rfc3339.Time `json:"updated_at"`
+
+	// Version The sequence of the last event.
+	Version int64 `json:"version"`
+}
+
+// ShipmentID The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentID = string
+
+// ShipmentLine A sku of the order and how many pieces of it travel.
+type ShipmentLine struct {
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the order's line.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
+// ShipmentStatus Where the shipment is.
+//
+// - `shipped`: It is on its way.
+// - `delivered`: It has arrived.
+//
+// Examples: shipped
+type ShipmentStatus string
+
 // ShortSKU A product of which less is there than was ordered.
 type ShortSKU struct {
 	// Available How many pieces were left.
@@ -1184,6 +1321,18 @@ type StepError struct {
 
 	// Message For people, in English.
 	Message string `json:"message"`
+}
+
+// Tracking What the carrier calls the shipment, as it was given.
+type Tracking struct {
+	// Carrier Who carries it.
+	Carrier string `json:"carrier"`
+
+	// Number The carrier's number of it.
+	Number string `json:"number"`
+
+	// URL Where the customer can follow it.
+	URL *string `json:"url"`
 }
 
 // AcceptLanguage defines model for AcceptLanguage.
@@ -1225,6 +1374,11 @@ type Prefer = string
 // Examples: LAMP-0001
 type SKU = ClientID
 
+// ShipmentIDParameter The id of a shipment. The gateway gives it.
+//
+// Examples: shp_0198f3c2a4b57d3e8c1f2a3b4c5d6eb0
+type ShipmentIDParameter = ShipmentID
+
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
 
@@ -1247,6 +1401,11 @@ type ListOrdersParams struct {
 // ListProductsParams are the parameters that listProducts alone has. A nil pointer is a parameter left out.
 type ListProductsParams struct {
 	Q *string
+}
+
+// TakeProviderCallbackParams are the parameters that takeProviderCallback alone has. A nil pointer is a parameter left out.
+type TakeProviderCallbackParams struct {
+	Provider string
 }
 
 // Request is what the edge offers of a request whose parameters satisfy the contract.
@@ -1286,6 +1445,8 @@ type Handlers[R Request, W any] interface {
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
 	GetOrder(ctx context.Context, r R) (W, error)
+	// UpdateOrder is PATCH /v1/orders/{order_id}.
+	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
@@ -1294,6 +1455,8 @@ type Handlers[R Request, W any] interface {
 	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ShipOrder is POST /v1/orders/{order_id}/shipments.
+	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
 	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
 	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
@@ -1304,8 +1467,12 @@ type Handlers[R Request, W any] interface {
 	GetProduct(ctx context.Context, r R) (W, error)
 	// UpdateProduct is PATCH /v1/products/{sku}.
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
+	// TakeProviderCallback is POST /v1/provider-callbacks/{provider}.
+	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
 	// QuoteOrder is POST /v1/quotes.
 	QuoteOrder(ctx context.Context, r R, body QuoteOrder) (W, error)
+	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
+	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
 // Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
@@ -1361,6 +1528,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PlaceOrder(ctx, r, body)
 		},
 		"getOrder": h.GetOrder,
+		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body MergePatch
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.UpdateOrder(ctx, r, body)
+		},
 		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body CancelOrder
 			given, err := r.Decode(&body)
@@ -1381,6 +1555,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			return h.PayOrder(ctx, r, body)
 		},
 		"getOrderSaga": h.GetOrderSaga,
+		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body ShipOrder
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.ShipOrder(ctx, r, nil)
+			}
+			return h.ShipOrder(ctx, r, &body)
+		},
 		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
 			var body CreateRefund
 			if _, err = r.Decode(&body); err != nil {
@@ -1411,12 +1596,34 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.UpdateProduct(ctx, r, body)
 		},
+		"takeProviderCallback": func(ctx context.Context, r R) (w W, err error) {
+			var p TakeProviderCallbackParams
+			if value, given := r.Parameter("provider"); given {
+				p.Provider = string(value)
+			}
+			var body ProviderCallback
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.TakeProviderCallback(ctx, r, p, body)
+		},
 		"quoteOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body QuoteOrder
 			if _, err = r.Decode(&body); err != nil {
 				return w, err
 			}
 			return h.QuoteOrder(ctx, r, body)
+		},
+		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
+			var body DeliverShipment
+			given, err := r.Decode(&body)
+			if err != nil {
+				return w, err
+			}
+			if !given {
+				return h.DeliverShipment(ctx, r, nil)
+			}
+			return h.DeliverShipment(ctx, r, &body)
 		},
 	}
 }

@@ -7,7 +7,6 @@ package busdb
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -34,6 +33,37 @@ DELETE FROM outbox WHERE id = ANY ($1::bigint[])
 func (q *Queries) DeleteOutbox(ctx context.Context, ids []int64) error {
 	_, err := q.db.Exec(ctx, DeleteOutbox, ids)
 	return err
+}
+
+const HoldParked = `-- name: HoldParked :many
+SELECT id FROM parked_messages WHERE consumer = $1 AND key = $2 ORDER BY id LIMIT 1 FOR KEY SHARE
+`
+
+type HoldParkedParams struct {
+	Consumer string
+	Key      string
+}
+
+// Keeps the messages that are parked before one of the same consumer and key from being retried or dropped before the transaction ends.
+// No row: none is parked any more.
+func (q *Queries) HoldParked(ctx context.Context, arg HoldParkedParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, HoldParked, arg.Consumer, arg.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const InsertInbox = `-- name: InsertInbox :many
@@ -109,7 +139,7 @@ type InsertOutboxParams struct {
 	Payloads   []string
 }
 
-// The outbox, the inbox and the parked messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
+// The outbox, the inbox and the parking of messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
 // The ids follow the order of the arrays: the caller decides the order of a key.
 func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) error {
 	_, err := q.db.Exec(ctx, InsertOutbox,
@@ -120,74 +150,6 @@ func (q *Queries) InsertOutbox(ctx context.Context, arg InsertOutboxParams) erro
 		arg.TraceIds,
 		arg.Payloads,
 	)
-	return err
-}
-
-const ListParked = `-- name: ListParked :many
-SELECT id, consumer, topic, key, message_id, trace_id, cause, parked_at
-FROM parked_messages
-WHERE id > $1::bigint
-ORDER BY id
-LIMIT $2::integer
-`
-
-type ListParkedParams struct {
-	After    int64
-	PageSize int32
-}
-
-type ListParkedRow struct {
-	ID        int64
-	Consumer  string
-	Topic     string
-	Key       string
-	MessageID uuid.UUID
-	TraceID   string
-	Cause     string
-	ParkedAt  time.Time
-}
-
-// The parked messages without their payloads, the oldest first, after a given id (0 at first).
-func (q *Queries) ListParked(ctx context.Context, arg ListParkedParams) ([]ListParkedRow, error) {
-	rows, err := q.db.Query(ctx, ListParked, arg.After, arg.PageSize)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ListParkedRow
-	for rows.Next() {
-		var i ListParkedRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Consumer,
-			&i.Topic,
-			&i.Key,
-			&i.MessageID,
-			&i.TraceID,
-			&i.Cause,
-			&i.ParkedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const LockShard = `-- name: LockShard :exec
-SELECT pg_advisory_xact_lock($1::integer, $2::integer)
-`
-
-type LockShardParams struct {
-	Class int32
-	Shard int32
-}
-
-func (q *Queries) LockShard(ctx context.Context, arg LockShardParams) error {
-	_, err := q.db.Exec(ctx, LockShard, arg.Class, arg.Shard)
 	return err
 }
 
@@ -325,32 +287,4 @@ func (q *Queries) TryLockShards(ctx context.Context, class int32) ([]int16, erro
 	var shards []int16
 	err := row.Scan(&shards)
 	return shards, err
-}
-
-const UnparkKey = `-- name: UnparkKey :execrows
-WITH parked AS (
-    DELETE FROM parked_messages AS p WHERE p.consumer = $2 AND p.key = $3
-    RETURNING p.id, p.topic, p.key, p.message_id, p.trace_id, p.payload
-), unhandled AS (
-    DELETE FROM inbox AS i USING parked WHERE i.consumer = $2 AND i.message_id = parked.message_id
-)
-INSERT INTO outbox (id, shard, topic, key, message_id, trace_id, payload)
-SELECT parked.id - 1000000000000000000, $1::smallint, parked.topic, parked.key, parked.message_id, parked.trace_id, parked.payload
-FROM parked
-`
-
-type UnparkKeyParams struct {
-	Shard    int16
-	Consumer string
-	Key      string
-}
-
-// Moves the parked messages of a key back to the outbox, in their order and before all messages of the key that are there. Their ids
-// are below zero, which the sequence never gives.
-func (q *Queries) UnparkKey(ctx context.Context, arg UnparkKeyParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UnparkKey, arg.Shard, arg.Consumer, arg.Key)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }

@@ -3,3 +3,21 @@
 //   sqlc v1.31.1
 
 package busdb
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+type ParkedMessage struct {
+	ID        int64
+	Consumer  string
+	Topic     string
+	Key       string
+	MessageID uuid.UUID
+	TraceID   string
+	Payload   string
+	Cause     string
+	ParkedAt  time.Time
+}

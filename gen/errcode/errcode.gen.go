@@ -23,6 +23,8 @@ const (
 	AUTH004 Code = "AUTH_004"
 	// AUTH005: The API key lacks a scope that this operation needs (403).
 	AUTH005 Code = "AUTH_005"
+	// AUTH007: The signature of the callback is not valid (401).
+	AUTH007 Code = "AUTH_007"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
 	// CAT002: A product with this sku exists already (409).
@@ -119,6 +121,14 @@ const (
 	RFD001 Code = "RFD_001"
 	// RFD003: Nothing has been captured that could be refunded (409).
 	RFD003 Code = "RFD_003"
+	// SHP001: There is no such shipment (404).
+	SHP001 Code = "SHP_001"
+	// SHP002: The shipment exceeds what is left to ship (422).
+	SHP002 Code = "SHP_002"
+	// SHP003: The order is not paid (409).
+	SHP003 Code = "SHP_003"
+	// SHP004: The shipment is delivered already (409).
+	SHP004 Code = "SHP_004"
 	// SYS001: Something went wrong on our side (500, retryable).
 	SYS001 Code = "SYS_001"
 	// SYS002: A part of the service is unavailable, please retry later (503, retryable).
@@ -167,6 +177,8 @@ var infos = []Info{
 		"Somebody of your account revoked the key. Use another one.", ""},
 	{AUTH005, 403, false, "Scope missing", "The API key lacks a scope that this operation needs", "API 密钥缺少执行此操作所需的权限",
 		"The contract names the scope of each operation. Use a key that has it.", ""},
+	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
+		"The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
@@ -263,6 +275,14 @@ var infos = []Info{
 		"Refunds together cannot exceed what was captured. Ask for at most `refundable`.", ""},
 	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
 		"The payment is not captured, or not any more. Cancel the order to release an authorization.", ""},
+	{SHP001, 404, false, "Shipment not found", "There is no such shipment", "发货记录不存在",
+		"Your account has no shipment with this id in this mode. Check the id and the key.", ""},
+	{SHP002, 422, false, "More than unshipped", "The shipment exceeds what is left to ship", "发货数量超过待发数量",
+		"A line names more pieces than the order still has to ship, a sku that it does not have, or a sku twice. Correct what `errors` names.", ""},
+	{SHP003, 409, false, "Not paid", "The order is not paid", "订单尚未支付",
+		"Only an order that is confirmed, and not refunded in full, can be shipped. Ship it with a new key once it is confirmed.", ""},
+	{SHP004, 409, false, "Already delivered", "The shipment is delivered already", "该货件已签收",
+		"Nothing is left to do.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
 		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",
@@ -304,6 +324,7 @@ const (
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
+	RuleOrdered              Rule = "ordered"              // is not a sku of the order
 	RulePattern              Rule = "pattern"              // must match {}
 	RulePrice                Rule = "price"                // is not the present price
 	RuleRefundable           Rule = "refundable"           // exceeds what is left of the payment
@@ -315,6 +336,7 @@ const (
 	RuleTotal                Rule = "total"                // takes the total of the order over its limit
 	RuleType                 Rule = "type"                 // must be of type {}
 	RuleUnique               Rule = "unique"               // stands there twice
+	RuleUnshipped            Rule = "unshipped"            // is more than is left to ship, {}
 )
 
 // Message puts the rule into words, in zh-CN or else in en. expected is what the contract demands there, for rules whose words name it.
@@ -355,6 +377,7 @@ var rules = map[Rule][2]string{
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},
+	RuleOrdered:              {"is not a sku of the order", "不是该订单中的 SKU"},
 	RulePattern:              {"must match {}", "必须匹配 {}"},
 	RulePrice:                {"is not the present price", "与当前价格不一致"},
 	RuleRefundable:           {"exceeds what is left of the payment", "超过该支付的可退余额"},
@@ -366,4 +389,5 @@ var rules = map[Rule][2]string{
 	RuleTotal:                {"takes the total of the order over its limit", "使订单总额超出上限"},
 	RuleType:                 {"must be of type {}", "类型必须是 {}"},
 	RuleUnique:               {"stands there twice", "重复出现"},
+	RuleUnshipped:            {"is more than is left to ship, {}", "超过待发数量 {}"},
 }

@@ -10,6 +10,13 @@ import (
 	"github.com/google/uuid"
 )
 
+type OrderAddress struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Address []byte
+}
+
 type OrderEvent struct {
 	Account       int32
 	Mode          string

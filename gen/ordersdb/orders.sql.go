@@ -12,6 +12,22 @@ import (
 	"github.com/google/uuid"
 )
 
+const DeleteAddresses = `-- name: DeleteAddresses :exec
+DELETE FROM order_addresses a USING (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+WHERE a.account = w.account AND a.mode = w.mode AND a.order_id = w.id
+`
+
+type DeleteAddressesParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+func (q *Queries) DeleteAddresses(ctx context.Context, arg DeleteAddressesParams) error {
+	_, err := q.db.Exec(ctx, DeleteAddresses, arg.Accounts, arg.Modes, arg.Ids)
+	return err
+}
+
 const FindReferences = `-- name: FindReferences :many
 SELECT r.account, r.mode, r.reference, r.order_id FROM order_references r
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS reference) w
@@ -39,6 +55,44 @@ func (q *Queries) FindReferences(ctx context.Context, arg FindReferencesParams) 
 			&i.Mode,
 			&i.Reference,
 			&i.OrderID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const GetAddresses = `-- name: GetAddresses :many
+SELECT a.account, a.mode, a.order_id, a.address FROM order_addresses a
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
+  ON a.account = w.account AND a.mode = w.mode AND a.order_id = w.order_id
+`
+
+type GetAddressesParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+}
+
+// It must be a later statement than LockOrders: one that waits for a lock reads other tables as they were before.
+func (q *Queries) GetAddresses(ctx context.Context, arg GetAddressesParams) ([]OrderAddress, error) {
+	rows, err := q.db.Query(ctx, GetAddresses, arg.Accounts, arg.Modes, arg.OrderIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OrderAddress
+	for rows.Next() {
+		var i OrderAddress
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Address,
 		); err != nil {
 			return nil, err
 		}
@@ -166,28 +220,6 @@ func (q *Queries) GetRevs(ctx context.Context, arg GetRevsParams) ([]GetRevsRow,
 	return items, nil
 }
 
-const InsertAddresses = `-- name: InsertAddresses :exec
-INSERT INTO order_addresses (account, mode, order_id, address)
-SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::jsonb[])
-`
-
-type InsertAddressesParams struct {
-	Accounts  []int32
-	Modes     []string
-	OrderIds  []uuid.UUID
-	Addresses [][]byte
-}
-
-func (q *Queries) InsertAddresses(ctx context.Context, arg InsertAddressesParams) error {
-	_, err := q.db.Exec(ctx, InsertAddresses,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Addresses,
-	)
-	return err
-}
-
 const InsertEvents = `-- name: InsertEvents :exec
 INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::bigint[]),
@@ -296,10 +328,9 @@ func (q *Queries) InsertReferences(ctx context.Context, arg InsertReferencesPara
 }
 
 const LockFreeOrders = `-- name: LockFreeOrders :many
-SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state FROM orders o
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED
 `
 
@@ -317,7 +348,6 @@ type LockFreeOrdersRow struct {
 	Rev      int64
 	HeadHash []byte
 	State    []byte
-	Address  []byte
 }
 
 // LockOrders without the rows that another transaction has locked.
@@ -338,7 +368,6 @@ func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) 
 			&i.Rev,
 			&i.HeadHash,
 			&i.State,
-			&i.Address,
 		); err != nil {
 			return nil, err
 		}
@@ -352,10 +381,9 @@ func (q *Queries) LockFreeOrders(ctx context.Context, arg LockFreeOrdersParams) 
 
 const LockOrders = `-- name: LockOrders :many
 
-SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state FROM orders o
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o
 `
 
@@ -373,7 +401,6 @@ type LockOrdersRow struct {
 	Rev      int64
 	HeadHash []byte
 	State    []byte
-	Address  []byte
 }
 
 // Orders are written in batches: each query takes arrays and writes a row for each element. All statements of a batch run in one
@@ -397,7 +424,6 @@ func (q *Queries) LockOrders(ctx context.Context, arg LockOrdersParams) ([]LockO
 			&i.Rev,
 			&i.HeadHash,
 			&i.State,
-			&i.Address,
 		); err != nil {
 			return nil, err
 		}
@@ -407,6 +433,30 @@ func (q *Queries) LockOrders(ctx context.Context, arg LockOrdersParams) ([]LockO
 		return nil, err
 	}
 	return items, nil
+}
+
+const PutAddresses = `-- name: PutAddresses :exec
+INSERT INTO order_addresses (account, mode, order_id, address)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::jsonb[])
+ON CONFLICT (account, mode, order_id) DO UPDATE SET address = EXCLUDED.address
+`
+
+type PutAddressesParams struct {
+	Accounts  []int32
+	Modes     []string
+	OrderIds  []uuid.UUID
+	Addresses [][]byte
+}
+
+// The holder of an order's lock alone writes its address.
+func (q *Queries) PutAddresses(ctx context.Context, arg PutAddressesParams) error {
+	_, err := q.db.Exec(ctx, PutAddresses,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Addresses,
+	)
+	return err
 }
 
 const UpdateOrders = `-- name: UpdateOrders :execrows

@@ -67,22 +67,28 @@ func (q *Queries) OrdersWithMessages(ctx context.Context, arg OrdersWithMessages
 }
 
 const StillWaiting = `-- name: StillWaiting :many
-SELECT id FROM outbox WHERE id = ANY ($1::bigint[]) ORDER BY id
+SELECT id, key, message_id FROM outbox WHERE id = ANY ($1::bigint[]) ORDER BY id
 `
 
-func (q *Queries) StillWaiting(ctx context.Context, ids []int64) ([]int64, error) {
+type StillWaitingRow struct {
+	ID        int64
+	Key       string
+	MessageID uuid.UUID
+}
+
+func (q *Queries) StillWaiting(ctx context.Context, ids []int64) ([]StillWaitingRow, error) {
 	rows, err := q.db.Query(ctx, StillWaiting, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []StillWaitingRow
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var i StillWaitingRow
+		if err := rows.Scan(&i.ID, &i.Key, &i.MessageID); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -142,7 +148,8 @@ func (q *Queries) UnpublishedEvents(ctx context.Context, arg UnpublishedEventsPa
 }
 
 const WaitingPage = `-- name: WaitingPage :many
-SELECT o.id, o.topic, o.key, o.message_id, (SELECT count(*) FROM inbox i WHERE i.message_id = o.message_id)::bigint AS handled
+SELECT o.id, o.shard, o.topic, o.key, o.message_id, o.payload,
+       ARRAY(SELECT i.consumer FROM inbox i WHERE i.message_id = o.message_id)::text[] AS consumers
 FROM outbox o WHERE o.id > $1::bigint ORDER BY o.id LIMIT $2::integer
 `
 
@@ -153,13 +160,15 @@ type WaitingPageParams struct {
 
 type WaitingPageRow struct {
 	ID        int64
+	Shard     int16
 	Topic     string
 	Key       string
 	MessageID uuid.UUID
-	Handled   int64
+	Payload   string
+	Consumers []string
 }
 
-// The messages in the outbox, with the number of consumers that have handled each.
+// The messages in the outbox, each with the consumers that have handled it.
 func (q *Queries) WaitingPage(ctx context.Context, arg WaitingPageParams) ([]WaitingPageRow, error) {
 	rows, err := q.db.Query(ctx, WaitingPage, arg.AfterID, arg.PageSize)
 	if err != nil {
@@ -171,10 +180,12 @@ func (q *Queries) WaitingPage(ctx context.Context, arg WaitingPageParams) ([]Wai
 		var i WaitingPageRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Shard,
 			&i.Topic,
 			&i.Key,
 			&i.MessageID,
-			&i.Handled,
+			&i.Payload,
+			&i.Consumers,
 		); err != nil {
 			return nil, err
 		}

@@ -43,12 +43,34 @@ func (q *Queries) BeginSnapshot(ctx context.Context) (BeginSnapshotRow, error) {
 	return i, err
 }
 
+const CountEvents = `-- name: CountEvents :one
+SELECT count(*) FROM order_events
+`
+
+func (q *Queries) CountEvents(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountEvents)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const CountKeys = `-- name: CountKeys :one
-SELECT count(*) FROM idempotency_keys WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299
+SELECT count(*) FROM idempotency_keys
 `
 
 func (q *Queries) CountKeys(ctx context.Context) (int64, error) {
 	row := q.db.QueryRow(ctx, CountKeys)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const CountOrders = `-- name: CountOrders :one
+SELECT count(*) FROM orders
+`
+
+func (q *Queries) CountOrders(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountOrders)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -113,17 +135,32 @@ const EventsOf = `-- name: EventsOf :many
 SELECT e.account, e.mode, e.order_id, e.version, e.id, e.type, e.schema_version, e.payload, e.trace_id, e.operation, e.actor, e.created_at, e.prev_hash, e.hash FROM order_events e
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS order_id) w
   ON e.account = w.account AND e.mode = w.mode AND e.order_id = w.order_id
-ORDER BY e.account, e.mode, e.order_id, e.version
+WHERE (e.account, e.mode, e.order_id, e.version) > ($4::integer, $5::text, $6::uuid, $7::bigint)
+ORDER BY e.account, e.mode, e.order_id, e.version LIMIT $8::integer
 `
 
 type EventsOfParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
+	Accounts     []int32
+	Modes        []string
+	OrderIds     []uuid.UUID
+	AfterAccount int32
+	AfterMode    string
+	AfterOrderID uuid.UUID
+	AfterVersion int64
+	PageSize     int32
 }
 
 func (q *Queries) EventsOf(ctx context.Context, arg EventsOfParams) ([]OrderEvent, error) {
-	rows, err := q.db.Query(ctx, EventsOf, arg.Accounts, arg.Modes, arg.OrderIds)
+	rows, err := q.db.Query(ctx, EventsOf,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.AfterAccount,
+		arg.AfterMode,
+		arg.AfterOrderID,
+		arg.AfterVersion,
+		arg.PageSize,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +217,84 @@ func (q *Queries) EventsWithoutOrder(ctx context.Context, pageSize int32) ([]Eve
 	var items []EventsWithoutOrderRow
 	for rows.Next() {
 		var i EventsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ExistingOrders = `-- name: ExistingOrders :many
+SELECT o.account, o.mode, o.id FROM orders o
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
+`
+
+type ExistingOrdersParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+}
+
+type ExistingOrdersRow struct {
+	Account int32
+	Mode    string
+	ID      uuid.UUID
+}
+
+// Those of the given orders that exist.
+func (q *Queries) ExistingOrders(ctx context.Context, arg ExistingOrdersParams) ([]ExistingOrdersRow, error) {
+	rows, err := q.db.Query(ctx, ExistingOrders, arg.Accounts, arg.Modes, arg.OrderIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ExistingOrdersRow
+	for rows.Next() {
+		var i ExistingOrdersRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const KeysWithoutOrder = `-- name: KeysWithoutOrder :many
+SELECT k.account, k.mode, k.order_id::uuid AS order_id, count(*) OVER ()::bigint AS total FROM idempotency_keys k
+WHERE k.order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.account = k.account AND o.mode = k.mode AND o.id = k.order_id)
+LIMIT $1::integer
+`
+
+type KeysWithoutOrderRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+// Keys of which the result is an order that does not exist, of any operation.
+func (q *Queries) KeysWithoutOrder(ctx context.Context, pageSize int32) ([]KeysWithoutOrderRow, error) {
+	rows, err := q.db.Query(ctx, KeysWithoutOrder, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []KeysWithoutOrderRow
+	for rows.Next() {
+		var i KeysWithoutOrderRow
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -272,7 +387,8 @@ FROM (
     WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299
       AND COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
 ) o
-GROUP BY o.account, o.mode, o.order_id HAVING sum(o.orders) <> 1 OR sum(o.keys) <> 1
+GROUP BY o.account, o.mode, o.order_id
+HAVING sum(o.orders) = 1 AND sum(o.keys) <> 1 OR o.order_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 LIMIT $1::integer
 `
 
@@ -285,8 +401,8 @@ type OrdersWithoutOneKeyRow struct {
 	Total   int64
 }
 
-// Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result, and such
-// keys without an order. Both sides are chosen by the time in the order's id.
+// Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result. Both sides
+// are chosen by the time in the order's id. Keys that name no order count as those of the greatest id.
 func (q *Queries) OrdersWithoutOneKey(ctx context.Context, pageSize int32) ([]OrdersWithoutOneKeyRow, error) {
 	rows, err := q.db.Query(ctx, OrdersWithoutOneKey, pageSize)
 	if err != nil {

@@ -15,11 +15,11 @@ const CallPage = `-- name: CallPage :many
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
        (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
-               AND n.operation IN ('capture', 'void'))::boolean AS authorized
+       ((SELECT count(*) FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+         AND n.operation IN ('capture', 'void')) > 0)::boolean AS authorized
 FROM payment_calls c
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
-LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
+CROSS JOIN LATERAL (SELECT account, mode, id, order_id, attempt, amount, currency, status, refunded, refund_pending, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM payments WHERE account = c.account AND mode = c.mode AND id = c.payment_id OFFSET 0) p
+LEFT JOIN LATERAL (SELECT account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM refunds WHERE account = c.account AND mode = c.mode AND id = c.subject OFFSET 0) r ON true
 WHERE (c.account, c.mode, c.subject, c.operation) > ($1::integer, $2::text, $3::uuid, $4::text)
 ORDER BY c.account, c.mode, c.subject, c.operation LIMIT $5::integer
 `
@@ -50,8 +50,8 @@ type CallPageRow struct {
 	Authorized   bool
 }
 
-// Calls with their payments. marker: it is no request, but the saga's wish to have all back. authorized: another call of the payment exists, which is only made after the authorization
-// succeeded.
+// Calls with their payments. marker: it is no request, but says that the saga wants all back. authorized: another call of the payment
+// exists, which is only made after the authorization succeeded. It is counted: EXISTS may be hashed over all calls.
 func (q *Queries) CallPage(ctx context.Context, arg CallPageParams) ([]CallPageRow, error) {
 	rows, err := q.db.Query(ctx, CallPage,
 		arg.AfterAccount,
@@ -148,13 +148,16 @@ const CallsOfSubjects = `-- name: CallsOfSubjects :many
 SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_at IS NULL)::boolean AS definite,
        c.payment_id, c.amount, c.currency, p.status, p.failure_code, COALESCE(r.status, '')::text AS refund_status,
        (c.operation = 'refund' AND c.subject = c.payment_id)::boolean AS marker,
-       EXISTS (SELECT FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
-               AND n.operation IN ('capture', 'void'))::boolean AS authorized
+       ((SELECT count(*) FROM payment_calls n WHERE n.account = c.account AND n.mode = c.mode AND n.subject = c.payment_id
+         AND n.operation IN ('capture', 'void')) > 0)::boolean AS authorized
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id,
              unnest($4::text[]) AS operation) w
-JOIN payment_calls c ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = w.operation
-JOIN payments p ON p.account = c.account AND p.mode = c.mode AND p.id = c.payment_id
-LEFT JOIN refunds r ON r.account = c.account AND r.mode = c.mode AND r.id = c.subject
+CROSS JOIN LATERAL (
+    SELECT account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, tries, next_at, deadline, fence, in_doubt, last_code, trace_id FROM payment_calls
+    WHERE account = w.account AND mode = w.mode AND subject = w.id AND payment_calls.operation = w.operation OFFSET 0
+) c
+CROSS JOIN LATERAL (SELECT account, mode, id, order_id, attempt, amount, currency, status, refunded, refund_pending, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM payments WHERE account = c.account AND mode = c.mode AND id = c.payment_id OFFSET 0) p
+LEFT JOIN LATERAL (SELECT account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM refunds WHERE account = c.account AND mode = c.mode AND id = c.subject OFFSET 0) r ON true
 `
 
 type CallsOfSubjectsParams struct {
@@ -182,7 +185,8 @@ type CallsOfSubjectsRow struct {
 	Authorized   bool
 }
 
-// CallPage by subjects and operations.
+// CallPage by subjects and operations. OFFSET 0 keeps the planner from joining by account and mode alone, which looks as good to it while
+// there are no statistics.
 func (q *Queries) CallsOfSubjects(ctx context.Context, arg CallsOfSubjectsParams) ([]CallsOfSubjectsRow, error) {
 	rows, err := q.db.Query(ctx, CallsOfSubjects,
 		arg.Accounts,
@@ -224,6 +228,55 @@ func (q *Queries) CallsOfSubjects(ctx context.Context, arg CallsOfSubjectsParams
 	return items, nil
 }
 
+const CallsWithoutOrder = `-- name: CallsWithoutOrder :many
+SELECT c.account, c.mode, c.order_id, count(*) OVER ()::bigint AS total FROM payment_calls c
+WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = c.account AND o.mode = c.mode AND o.id = c.order_id)
+LIMIT $1::integer
+`
+
+type CallsWithoutOrderRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+func (q *Queries) CallsWithoutOrder(ctx context.Context, pageSize int32) ([]CallsWithoutOrderRow, error) {
+	rows, err := q.db.Query(ctx, CallsWithoutOrder, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CallsWithoutOrderRow
+	for rows.Next() {
+		var i CallsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const CountCalls = `-- name: CountCalls :one
+SELECT count(*) FROM payment_calls
+`
+
+func (q *Queries) CountCalls(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CountCalls)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const NextPaymentOwner = `-- name: NextPaymentOwner :one
 SELECT account, mode FROM payments WHERE (account, mode) > ($1::integer, $2::text)
 ORDER BY account, mode LIMIT 1
@@ -249,9 +302,20 @@ func (q *Queries) NextPaymentOwner(ctx context.Context, arg NextPaymentOwnerPara
 
 const PaymentsOf = `-- name: PaymentsOf :many
 
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending,
+       r.succeeded AS refunds_succeeded, r.pending AS refunds_pending, r.without_call AS refunds_without_call
+FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON p.order_id = w.order_id AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+CROSS JOIN LATERAL (
+    SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
+           COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending,
+           count(*) FILTER (WHERE (f.status = 'pending') <> COALESCE((
+               SELECT c.next_at IS NOT NULL FROM payment_calls c
+               WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'), false)) AS without_call
+    FROM refunds f
+    WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
+) r
 `
 
 type PaymentsOfParams struct {
@@ -261,21 +325,25 @@ type PaymentsOfParams struct {
 }
 
 type PaymentsOfRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
+	Account            int32
+	Mode               string
+	ID                 uuid.UUID
+	OrderID            uuid.UUID
+	Attempt            int32
+	Amount             int64
+	Currency           string
+	Status             string
+	Refunded           int64
+	RefundPending      int64
+	RefundsSucceeded   int64
+	RefundsPending     int64
+	RefundsWithoutCall int64
 }
 
 // Payments and their calls to the provider.
 // Account and mode are compared in a form that no index serves: without statistics the primary key would look as good as the unique key
-// that order_id leads, and every look-up would read all payments of the account.
+// that order_id leads, and every look-up would read all payments of the account. Beside each: the sums over its refunds, and how many of these are
+// pending without a due call, or have one and are not.
 func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]PaymentsOfRow, error) {
 	rows, err := q.db.Query(ctx, PaymentsOf, arg.Accounts, arg.Modes, arg.OrderIds)
 	if err != nil {
@@ -296,6 +364,9 @@ func (q *Queries) PaymentsOf(ctx context.Context, arg PaymentsOfParams) ([]Payme
 			&i.Status,
 			&i.Refunded,
 			&i.RefundPending,
+			&i.RefundsSucceeded,
+			&i.RefundsPending,
+			&i.RefundsWithoutCall,
 		); err != nil {
 			return nil, err
 		}
@@ -329,6 +400,46 @@ func (q *Queries) PaymentsWithoutOrder(ctx context.Context, pageSize int32) ([]P
 	var items []PaymentsWithoutOrderRow
 	for rows.Next() {
 		var i PaymentsWithoutOrderRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Total,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const RefundsWithoutPayment = `-- name: RefundsWithoutPayment :many
+SELECT r.account, r.mode, r.order_id, count(*) OVER ()::bigint AS total FROM refunds r
+WHERE NOT EXISTS (SELECT FROM payments p WHERE p.account = r.account AND p.mode = r.mode AND p.id = r.payment_id
+                  AND p.order_id = r.order_id AND p.currency = r.currency)
+LIMIT $1::integer
+`
+
+type RefundsWithoutPaymentRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Total   int64
+}
+
+// Refunds of no payment, or of a payment that has another order or currency.
+func (q *Queries) RefundsWithoutPayment(ctx context.Context, pageSize int32) ([]RefundsWithoutPaymentRow, error) {
+	rows, err := q.db.Query(ctx, RefundsWithoutPayment, pageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefundsWithoutPaymentRow
+	for rows.Next() {
+		var i RefundsWithoutPaymentRow
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 )
@@ -30,7 +31,7 @@ import (
 // subcommand is a row of the table that Main dispatches by. setup declares the flags and returns the function that runs.
 type subcommand struct {
 	name  string // one or two words
-	args  string // names of the arguments behind it, all required
+	args  string // names of the arguments behind it; one in brackets may be left out
 	help  string // one line
 	setup func(*flag.FlagSet) runner
 }
@@ -40,7 +41,8 @@ type runner func(context.Context, process) error
 // process is the input of a runner.
 type process struct {
 	cfg    Config
-	args   []string // as many as the subcommand has
+	args   []string
+	stdin  io.Reader
 	stdout io.Writer
 	logs   io.Writer
 }
@@ -62,8 +64,10 @@ var subcommands = []subcommand{
 	{"coupons create", "CODE", "makes a coupon with one discount, and conditions and limits of its use", createCoupon},
 	{"coupons list", "", "lists the coupons and how often they are used", withoutFlags(listCoupons)},
 	{"coupons disable", "CODE", "ends a coupon: no new order can use it", disableCoupon},
-	{"parked list", "", "lists messages that could not be handled", withoutFlags(listParked)},
-	{"parked retry", "CONSUMER ORDER_ID", "sends the parked messages of an order again", withoutFlags(retryParked)},
+	{"parked list", "", "lists messages that could not be handled, with their causes", listParked},
+	{"parked show", "ID", "shows a parked message, its payload and what waits behind it", showParked},
+	{"parked retry", "[ID]", "sends parked messages again: one and those that wait behind it, those of an order, or all", retryParked},
+	{"parked drop", "ID", "deletes a parked message, which is never handled then; asks first", dropParked},
 	{"verify", "", "looks whether orders, stock, payments and messages fit together; changes nothing", verifyAll},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},
@@ -74,7 +78,7 @@ func withoutFlags(run runner) func(*flag.FlagSet) runner {
 }
 
 // Main runs a subcommand until it is done or ctx ends. Logs go to stderr as JSON lines, output for a person to stdout.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if len(args) == 0 || isHelp(args[0]) {
 		_, err := fmt.Fprintf(stdout, "Ordergate, an API gateway for orders.\n\n%s\n"+
 			"-h behind a subcommand lists its flags. Settings come from the environment: docs/running.md\n", usage(""))
@@ -107,11 +111,11 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return sub.failure(fmt.Errorf("%w\nusage: %s", err, sub.synopsis(flags)))
 	}
 	cfg, err := ReadConfig(os.Environ(), defaults[sub.name])
-	if err = errors.Join(err, Check(cfg, sub.name)); err == nil {
-		err = run(ctx, process{cfg, positional, stdout, stderr})
+	if err = errors.Join(err, Check(cfg, sub.name), failpoint.Arm(cfg.Failpoints)); err == nil {
+		err = run(ctx, process{cfg, positional, stdin, stdout, stderr})
 	}
 	err = sub.failure(err)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotLook) {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotVerify) {
 		err = nil // it was asked to stop
 	}
 	return err
@@ -120,14 +124,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // failure marks the errors of `verify` that are no violations: it did not see that all is well.
 func (s subcommand) failure(err error) error {
 	if err != nil && s.name == "verify" && !errors.Is(err, errViolations) {
-		err = fmt.Errorf("%w: %w", errCannotLook, err)
+		err = fmt.Errorf("%w: %w", errCannotVerify, err)
 	}
 	return err
 }
 
 // ExitStatus is the status of a process that ends with an error of Main: 2 if `verify` could not look, else 1.
 func ExitStatus(err error) int {
-	if errors.Is(err, errCannotLook) {
+	if errors.Is(err, errCannotVerify) {
 		return 2
 	}
 	return 1
@@ -160,13 +164,14 @@ func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []stri
 		positional = append(positional, flags.Arg(0))
 	}
 	names := strings.Fields(s.args)
+	required := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "[") })
 	switch {
 	case err != nil:
 		return nil, err
 	case len(positional) > len(names):
 		return nil, fmt.Errorf("ordergate %s does not take %q", s.name, positional[len(names)])
-	case len(positional) < len(names):
-		return nil, fmt.Errorf("ordergate %s needs %s", s.name, names[len(positional)])
+	case len(positional) < len(required):
+		return nil, fmt.Errorf("ordergate %s needs %s", s.name, required[len(positional)])
 	}
 	return positional, nil
 }

@@ -26,7 +26,7 @@ func TestHelp(t *testing.T) {
 	t.Setenv("ORDERGATE_PAYMENT_TIMEOUT", "rubbish")
 	main := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		err := Main(t.Context(), args, &out, &out)
+		err := Main(t.Context(), args, nil, &out, &out)
 		return out.String(), err
 	}
 	all := map[string]int{} // flags of all subcommands
@@ -100,15 +100,15 @@ func TestWrongSettings(t *testing.T) {
 		"ORDERGATE_LOG_LEVEL": "foo", "ORDERGATE_PAYMENT_TIMEOUT": "x", "ORDERGATE_PRIMARY_CONNECTIONS": "3", "ORDERGATE_ORIGINS": "localhost:3000",
 		"ORDERGATE_ADDR": "9080", "ORDERGATE_ADMIN_ADDR": "9081", "ORDERGATE_PSP_ADDR": "9082", "OTEL_TRACES_EXPORTER": "zipkin",
 		"ORDERGATE_PRIMARY_URL": "postgres://user:password@host/db?sslmode=x", "ORDERGATE_REPLICA_URLS": "host=x:1", "ORDERGATE_REDIS_URL": "redis://host/x",
-		"ORDERGATE_PSP_URL": "http:host", "ORDERGATE_SECRET": "", "ORDERGATE_DATA_DIR": t.TempDir(),
+		"ORDERGATE_PSP_URL": "http:host", "ORDERGATE_SECRET": "", "ORDERGATE_DATA_DIR": t.TempDir(), "ORDERGATE_FAILPOINTS": "relay=kill",
 		"ORDERGATE_PROVIDER_SECRET": "short", "ORDERGATE_PSP_CALLBACK_URL": "host/v1/provider-callbacks/psp",
 	}
 	for name, value := range wrong {
 		t.Setenv(name, value)
 	}
-	process := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT ORDERGATE_PRIMARY_CONNECTIONS ORDERGATE_ORIGINS ORDERGATE_ADMIN_ADDR OTEL_TRACES_EXPORTER "
+	process := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT ORDERGATE_PRIMARY_CONNECTIONS ORDERGATE_ORIGINS ORDERGATE_ADMIN_ADDR OTEL_TRACES_EXPORTER ORDERGATE_FAILPOINTS "
 	servers := "ORDERGATE_PRIMARY_URL ORDERGATE_REPLICA_URLS ORDERGATE_REDIS_URL ORDERGATE_SECRET ORDERGATE_PROVIDER_SECRET "
-	every := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT "
+	every := "ORDERGATE_LOG_LEVEL ORDERGATE_PAYMENT_TIMEOUT ORDERGATE_FAILPOINTS "
 	for subcommand, want := range map[string]string{
 		"run": process + "ORDERGATE_ADDR ORDERGATE_PSP_ADDR", "serve": process + servers + "ORDERGATE_ADDR", "worker": process + servers + "ORDERGATE_PSP_URL",
 		"psp": every + "ORDERGATE_PSP_ADDR ORDERGATE_PROVIDER_SECRET ORDERGATE_PSP_CALLBACK_URL", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
@@ -116,7 +116,7 @@ func TestWrongSettings(t *testing.T) {
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
 	} {
 		var out bytes.Buffer
-		err := Main(t.Context(), strings.Fields(subcommand), &out, &out)
+		err := Main(t.Context(), strings.Fields(subcommand), nil, &out, &out)
 		for name := range wrong {
 			if named := err != nil && strings.Contains(err.Error(), name); named != slices.Contains(strings.Fields(want), name) {
 				t.Errorf("%s: %s is named: %v\n%v", subcommand, name, named, err)
@@ -143,7 +143,7 @@ func TestSimulatorSettings(t *testing.T) {
 		"psp -faults late=1 more": `does not take "more"`,
 	} {
 		var out bytes.Buffer
-		if err := Main(t.Context(), strings.Fields(args), &out, &out); err == nil || !strings.Contains(err.Error(), want) || out.Len() > 0 {
+		if err := Main(t.Context(), strings.Fields(args), nil, &out, &out); err == nil || !strings.Contains(err.Error(), want) || out.Len() > 0 {
 			t.Errorf("%s: %v, want %q\n%s", args, err, want, &out)
 		}
 	}

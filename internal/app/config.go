@@ -42,6 +42,7 @@ type Config struct {
 	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
 	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
+	Failpoints     string        `env:"ORDERGATE_FAILPOINTS"`                             // where it fails on purpose, if it is built to
 }
 
 // ReadConfig reads an environment of NAME=VALUE. A name that is not set there has its value from defaults, else from the tags above.
@@ -89,7 +90,9 @@ func Check(c Config, subcommand string) error {
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
 		}
 	}
-	if group, _, _ := strings.Cut(subcommand, " "); is("serve", "worker", "migrate") || slices.Contains([]string{"keys", "coupons", "parked"}, group) {
+	group, _, _ := strings.Cut(subcommand, " ")
+	running := c.PrimaryURL == "" && (is("verify") || group == "parked") // it looks at the stack of `run`
+	if !running && (is("serve", "worker", "migrate", "verify") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {
@@ -99,9 +102,6 @@ func Check(c Config, subcommand string) error {
 		if c.RedisURL != "" {
 			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
 		}
-	}
-	if is("verify") && c.PrimaryURL != "" { // else it looks at the stack of `run`
-		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,10 +23,12 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/contracttest"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -61,10 +64,23 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		return a.body.ID
 	}
 	id := place("")
+	var paymentID string
+	// ready makes an order that waits for its payment, and a captured payment of another order.
+	ready := func() {
+		t.Helper()
+		paid := g.reserved(firstSKU)
+		paymentID = g.pay(paid, "pm_ok", http.StatusCreated).body.ID
+		id = g.reserved(firstSKU)
+	}
+	ready()
+	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
 	ops := operations(t)
-	cancel := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "cancelOrder" })]
+	byName := func(id string) operation {
+		return ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == id })]
+	}
+	cancel, pay := byName("cancelOrder"), byName("payOrder")
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,6 +89,9 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		r.Header.Set("Content-Type", op.mediaType)
 		if op.keyed() {
 			r.Header.Set("Idempotency-Key", fmt.Sprintf("code-%08d", keyNumber.Add(1)))
+		}
+		if op.signed() {
+			r.Header.Set(signature.Header, signature.Sign(g.cfg.ProviderSecret, time.Now(), []byte(op.body)))
 		}
 		for i := 0; i < len(headers); i += 2 {
 			r.Header.Set(headers[i], headers[i+1])
@@ -109,7 +128,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		wg.Wait()
 	}
 	all := func(operation) bool { return true }
-	closed := func(op operation) bool { return op.Security == nil || len(*op.Security) > 0 }
+	closed := func(op operation) bool { return (op.Security == nil || len(*op.Security) > 0) && !op.signed() }
 	reads := func(op operation) bool { return closed(op) && op.Method == http.MethodGet }
 
 	// Keys that are no good, a bug in every handler, a database of keys that is down, one that hangs.
@@ -121,7 +140,8 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
 			}, time.Now),
-			Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
+			ProviderSecrets: map[string]string{payment.Provider: g.cfg.ProviderSecret},
+			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 			Registry: prometheus.NewRegistry(),
 		})
 		if err != nil {
@@ -136,6 +156,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	each("AUTH_004", down, revoked, closed)
 	each("AUTH_005", down, narrow, closed)
 	each("SYS_001", down, aliceKey, closed)
+	each("SYS_001", down, aliceKey, operation.signed)
 	each("SYS_002", down, unknown, closed)
 	const lookUps = 8 // at once, of keys that are not known
 	entered, release := make(chan struct{}, lookUps), make(chan struct{})
@@ -177,8 +198,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		if !op.keyed() {
 			continue
 		}
-		id = place("")
-		until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
+		ready()
 		unlock := g.lockKeys()
 		seen := map[string]bool{}
 		until(t, op.OperationID+" is in progress and times out", func() bool {
@@ -199,13 +219,13 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 	}
 
-	// A change without a key that meets a locked row.
+	// A change without a key that meets a locked table.
 	held, err := g.db.Pool.Begin(context.WithoutCancel(t.Context()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = held.Rollback(context.WithoutCancel(t.Context())) }()
-	if _, err = held.Exec(t.Context(), "SELECT FROM products FOR UPDATE"); err != nil {
+	if _, err = held.Exec(t.Context(), "LOCK TABLE products, order_events IN EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
 	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
@@ -222,6 +242,15 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	g.provokeCallbackCodes(func(url, body string, headers ...string) string {
+		callback := ops[slices.IndexFunc(ops, operation.signed)]
+		callback.body = cmp.Or(body, callback.body)
+		if slices.Contains(headers, "Unknown") {
+			callback.path += "?unknown=x"
+		}
+		return send(url, aliceKey, callback, headers...)
+	})
+
 	// A COMMIT without an answer, after which another session has the key, or of a change that has none.
 	var proxy *pgtest.TCPProxy
 	proxy, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
@@ -230,11 +259,10 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		switch {
 		case op.keyed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				id = place("")
-				until(t, "the order is reserved", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "reserved" })
+				ready()
 				return g.cutAtCommit(proxy, func() string { return send(behind, aliceKey, op) }) == "SYS_006"
 			})
-		case keyless(op):
+		case keyless(op), op.signed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
 				cut := proxy.CutAfter("commit\x00")
 				if send(behind, aliceKey, op) != "SYS_006" {
@@ -258,14 +286,87 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		}
 		return false
 	})
+
+	// A reservation that ran out, and a provider that gives no definite outcome to anybody.
+	id = g.reserved(firstSKU)
+	g.expire(id)
+	until(t, "the order is rejected", func() bool { return g.do("GET", "/v1/orders/"+id, nil).body.Status == "rejected" })
+	if code := send(g.url, aliceKey, pay); code != "INV_003" {
+		t.Errorf("paying an expired order: %s", code)
+	}
+	failing := startGateway(t, nil)
+	failing.stock(firstSKU, 1000)
+	id = failing.reserved(firstSKU)
+	failing.broken = true // its payments never end
+	failing.psp.CloseClientConnections()
+	failing.psp.Close()
+	for range 30 {
+		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_ok"))
+	}
+	until(t, "the provider's breaker opens", func() bool { return failing.components.providerOpen() })
+	if code := send(failing.url, aliceKey, pay); code != "PAY_008" {
+		t.Errorf("paying while the provider's breaker is open: %s", code)
+	}
 	for _, difference := range provoked.Missing(notProvoked) {
 		t.Error(difference)
 	}
 }
 
-// lockKeys lets every command wait where it stores its key until unlock is called, or until the test ends: an open transaction would keep
-// the pool from closing.
-func (g *gateway) lockKeys() (unlock func() error) {
+// provokeCallbackCodes provokes what only a provider with the secret meets. send signs the body; an empty one is that of the example.
+func (g *gateway) provokeCallbackCodes(send func(url, body string, headers ...string) string) {
+	g.t.Helper()
+	want := func(code, got string) {
+		g.t.Helper()
+		if got != code {
+			g.t.Errorf("a callback is %s, want %s", got, code)
+		}
+	}
+	want("", send(g.url, ""))
+	want("REQ_001", send(g.url, "broken"))
+	want("REQ_002", send(g.url, "{}"))
+	want("REQ_003", send(g.url, "", "Unknown", "x"))
+	want("REQ_007", send(g.url, "", "Accept", "image/png"))
+	want("REQ_008", send(g.url, strings.Repeat(" ", edge.MaxBody+1)))
+	want("REQ_009", send(g.url, "", "Content-Type", "text/plain"))
+
+	// A database that answers nothing, and one that makes all wait until they are too many.
+	proxy, url := pgtest.Proxy(g.t, g.db.PrimaryURL)
+	cfg := g.cfg
+	g.cfg.PrimaryURL = url
+	silent := g.serve(g.assemble())
+	g.cfg = cfg
+	proxy.Freeze()
+	want("SYS_003", send(silent, ""))
+	proxy.Heal()
+	ctx := context.WithoutCancel(g.t.Context())
+	tx, err := g.db.Pool.Begin(ctx)
+	must(g.t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = tx.Exec(ctx, "LOCK TABLE provider_callbacks IN EXCLUSIVE MODE")
+	must(g.t, err)
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	until(g.t, "callbacks wait in vain, for the table and for their turn", func() bool {
+		var all sync.WaitGroup
+		for i := range 64 {
+			all.Go(func() {
+				code := send(g.url, fmt.Sprintf(`{"id":"evt_%d","type":"t","operation":{"key":"k","status":"succeeded"}}`, i))
+				mu.Lock()
+				defer mu.Unlock()
+				seen[code] = true
+			})
+		}
+		all.Wait()
+		return seen["SYS_002"] && seen["RATE_003"]
+	})
+}
+
+// lockKeys lets every command with a key wait where it stores it until unlock is called.
+func (g *gateway) lockKeys() (unlock func() error) { return g.lock("idempotency_keys") }
+
+// lock lets everything wait that writes to tables until unlock is called, or until the test ends: an open transaction would keep the pool
+// from closing.
+func (g *gateway) lock(tables string) (unlock func() error) {
 	g.t.Helper()
 	ctx := context.WithoutCancel(g.t.Context())
 	tx, err := g.db.Pool.Begin(ctx)
@@ -273,7 +374,7 @@ func (g *gateway) lockKeys() (unlock func() error) {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = tx.Rollback(ctx) })
-	if _, err = tx.Exec(ctx, "LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"); err != nil {
+	if _, err = tx.Exec(ctx, "LOCK TABLE "+tables+" IN EXCLUSIVE MODE"); err != nil {
 		g.t.Fatal(err)
 	}
 	return func() error { return tx.Rollback(ctx) }
@@ -350,6 +451,14 @@ func (op operation) keyed() bool {
 	return slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" })
 }
 
+// signed tells whether a provider signs the operation's body.
+func (op operation) signed() bool {
+	return op.Security != nil && slices.ContainsFunc(*op.Security, func(requirement any) bool {
+		schemes, _ := requirement.(map[string]any)
+		return schemes["signature"] != nil
+	})
+}
+
 type examples struct {
 	Content map[string]struct {
 		Example json.RawMessage `json:"example"`
@@ -405,7 +514,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id string
+	var id, shipment, paymentID string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
@@ -415,6 +524,10 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			switch value := fmt.Sprint(p.Example); {
 			case p.Name == "order_id":
 				path = strings.Replace(path, "{order_id}", id, 1)
+			case p.Name == "payment_id":
+				path = strings.Replace(path, "{payment_id}", paymentID, 1)
+			case p.Name == "shipment_id":
+				path = strings.Replace(path, "{shipment_id}", shipment, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
 			case p.In == "path":
 				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
@@ -478,7 +591,39 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			t.Errorf("%s with all examples: %d %s", op.OperationID, a.status, a.raw)
 		}
 	}
+	for _, op := range []operation{ops["payOrder"], ops["refundPayment"]} {
+		until(t, op.OperationID+" is taken in and decided", func() bool {
+			if op.OperationID == "payOrder" {
+				id = g.do("POST", "/v1/orders", draft(firstSKU, 2, ""), "Prefer", "wait=10").body.ID
+			}
+			taken := send(op, "Prefer")
+			if op.OperationID == "payOrder" {
+				id = g.do("POST", "/v1/orders", draft(firstSKU, 2, ""), "Prefer", "wait=10").body.ID
+			}
+			decided := send(op)
+			if taken.status != http.StatusAccepted || decided.status != http.StatusCreated {
+				return false
+			}
+			check(op, taken)
+			check(op, decided)
+			if op.OperationID == "payOrder" {
+				paymentID = decided.body.ID
+			}
+			return true
+		})
+	}
+	id = send(ops["placeOrder"]).body.ID
 	check(ops["cancelOrder"], send(ops["cancelOrder"], "Prefer"))
+	until(t, "an order is confirmed", func() bool {
+		decided := send(ops["placeOrder"])
+		id = decided.body.ID
+		return decided.body.Status == "confirmed"
+	})
+	check(ops["updateOrder"], send(ops["updateOrder"]))
+	shipped := send(ops["shipOrder"])
+	shipment = shipped.body.ID
+	check(ops["shipOrder"], shipped)
+	check(ops["deliverShipment"], send(ops["deliverShipment"]))
 	until(t, "an order is cancelled", func() bool {
 		id = send(ops["placeOrder"]).body.ID
 		a := send(ops["cancelOrder"])
@@ -490,7 +635,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 }
 
 // made are the values that differ from run to run.
-var made = regexp.MustCompile(`^((ord|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
+var made = regexp.MustCompile(`^((ord|pay|ref|shp|evt|key|adj)_\w+|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)$`)
 
 // unlike is the first place where an example differs from an answer; "" if it is an example of it. A list may show the first entries only.
 func unlike(example, answer any, at string) string {

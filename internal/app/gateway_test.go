@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
@@ -67,6 +68,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	}
 	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix
 	g.cfg.PSPURL, g.cfg.Secret, g.cfg.MaxConnections, g.cfg.PaymentTimeout = g.psp.URL, fmt.Sprintf("%064d", 7), 16, 4*time.Second
+	g.cfg.ProviderSecret = fmt.Sprintf("%064d", 8)
 	if change != nil {
 		change(&g.cfg, g.db)
 	}
@@ -226,7 +228,10 @@ func (g *gateway) do(method, path string, body any, headers ...string) answer {
 		g.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+aliceKey)
-	if method == http.MethodPost {
+	switch method {
+	case http.MethodPatch:
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	case http.MethodPost:
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set("Idempotency-Key", fmt.Sprintf("key-%08d", keyNumber.Add(1)))
 	}
@@ -255,6 +260,45 @@ func draft(sku string, quantity int, methodToken string) map[string]any {
 	return w
 }
 
+// reserved places an order that waits for its payment.
+func (g *gateway) reserved(sku string) (id string) {
+	g.t.Helper()
+	a := g.do("POST", "/v1/orders", draft(sku, 1, ""), "Prefer", "wait=10")
+	if a.body.Status != "reserved" {
+		g.t.Fatal(a.raw)
+	}
+	return a.body.ID
+}
+
+// pay pays an order and waits for the outcome, which must have the status.
+func (g *gateway) pay(orderID, methodToken string, status int, headers ...string) answer {
+	g.t.Helper()
+	a := g.do("POST", "/v1/orders/"+orderID+"/payments", map[string]string{"method_token": methodToken}, append([]string{"Prefer", "wait=10"}, headers...)...)
+	if a.status != status {
+		g.t.Fatalf("%s: %d, want %d: %s", methodToken, a.status, status, a.raw)
+	}
+	return a
+}
+
+// refund gives an amount of a payment back, or the rest of it if that is 0. It waits for the outcome.
+func (g *gateway) refund(paymentID string, amount int64, headers ...string) answer {
+	g.t.Helper()
+	body := map[string]any{"reason": "broken"}
+	if amount > 0 {
+		body["amount"] = order.Money{Amount: amount, Currency: "EUR"}
+	}
+	return g.do("POST", "/v1/payments/"+paymentID+"/refunds", body, append([]string{"Prefer", "wait=10"}, headers...)...)
+}
+
+// expire lets the reservation of an order run out.
+func (g *gateway) expire(orderID string) {
+	g.t.Helper()
+	id, _ := order.Parse(order.PrefixOrder, orderID)
+	if _, err := g.db.Pool.Exec(g.t.Context(), "UPDATE stock_reservations SET expires_at = now() WHERE order_id = $1", uuid.UUID(id)); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
 // until polls until ok or 20 s are over.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -274,9 +318,9 @@ func (g *gateway) consistent() {
 		"stock that is held without a reservation": `SELECT count(*) FROM stock s WHERE s.reserved <> COALESCE((SELECT sum(l.quantity) FROM stock_reservation_lines l
 			JOIN stock_reservations r USING (account, mode, order_id, attempt) WHERE r.status = 'held' AND (l.account, l.mode, l.sku) = (s.account, s.mode, s.sku)), 0)`,
 		"reservations that disagree with their order": `SELECT count(*) FROM stock_reservations r JOIN orders o ON (o.account, o.mode, o.id) = (r.account, r.mode, r.order_id)
-			WHERE (o.status = 'confirmed') <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (r.status = 'confirmed') OR (o.status = 'reserved') <> (r.status = 'held')`,
 		"payments that disagree with their order": `SELECT count(*) FROM payments p JOIN orders o ON (o.account, o.mode, o.id) = (p.account, p.mode, p.order_id)
-			WHERE (o.status = 'confirmed') <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
+			WHERE (o.status IN ('confirmed', 'completed')) <> (p.status = 'captured' AND p.refunded = 0) OR p.refund_pending <> 0 OR p.status IN ('pending', 'authorized')`,
 		"steps that are in flight":       `SELECT count(*) FROM saga_steps WHERE status = 'running'`,
 		"calls that are still due":       `SELECT count(*) FROM payment_calls WHERE next_at IS NOT NULL OR in_doubt`,
 		"messages that are parked":       `SELECT count(*) FROM parked_messages`,
@@ -310,7 +354,7 @@ func (g *gateway) consistent() {
 		if err = rows.Scan(&id, &amount, &status); err != nil {
 			g.t.Fatal(err)
 		}
-		if status != "confirmed" {
+		if status != "confirmed" && status != "completed" {
 			amount = 0
 		}
 		if text := order.ID(id).Format(order.PrefixPayment); charged[text] != amount {

@@ -17,8 +17,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/accountsdb"
-	"github.com/ordergate/ordergate/gen/busdb"
-	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/sql"
 )
@@ -36,6 +34,9 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 func migrate(flags *flag.FlagSet) runner {
 	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
 	return func(ctx context.Context, proc process) error {
+		if *sample != "" && len(proc.cfg.Secret) < minSecret {
+			return fmt.Errorf("-sample: ORDERGATE_SECRET needs %d characters at least: ids in the stock's events are made with it", minSecret)
+		}
 		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
 			return err
 		}
@@ -67,6 +68,7 @@ func sampleAccount(ctx context.Context, cfg Config, name string) (account int32,
 // Scopes are all that a key can be given.
 var Scopes = []string{
 	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:write", "refunds:write",
+	"shipments:write",
 }
 
 // accountOf finds an account by its name or makes it.
@@ -199,42 +201,5 @@ func listKeys(ctx context.Context, proc process) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", id, k.AccountName, k.Mode, k.Name, scopes, state)
 		}
 		return w.Flush()
-	})
-}
-
-func listParked(ctx context.Context, proc process) error {
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
-		q := busdb.New(conn)
-		w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "CONSUMER\tORDER\tTOPIC\tPARKED AT\tTRACE ID\tCAUSE")
-		for after := int64(0); ; {
-			rows, err := q.ListParked(ctx, busdb.ListParkedParams{After: after, PageSize: 500})
-			if err != nil {
-				return err
-			}
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Consumer, r.Key, r.Topic, r.ParkedAt.UTC().Format(time.RFC3339), r.TraceID, r.Cause)
-				after = r.ID
-			}
-			if len(rows) < 500 {
-				return w.Flush()
-			}
-		}
-	})
-}
-
-// retryParked is `ordergate parked retry`: the messages go back into the outbox, in their order. Repeating it does no harm.
-func retryParked(ctx context.Context, proc process) error {
-	consumer, key := proc.args[0], proc.args[1]
-	id, ok := order.Parse(order.PrefixOrder, key)
-	if !ok {
-		return fmt.Errorf("%q is not the id of an order", key)
-	}
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
-		n, err := bus.RetryParked(ctx, conn, consumer, key, id.Shard())
-		if err == nil {
-			fmt.Fprintf(proc.stdout, "%d messages are tried again\n", n)
-		}
-		return err
 	})
 }

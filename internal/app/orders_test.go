@@ -212,6 +212,17 @@ func TestOtherAccountsSeeNothing(t *testing.T) {
 	if a := g.do("POST", path+"/cancel", "{}", bob...); a.status != 404 || a.body.Code != "ORD_001" {
 		t.Errorf("bob cancels: %d %s", a.status, a.raw)
 	}
+	if a := g.do("POST", path+"/shipments", "{}", bob...); a.status != 404 || a.body.Code != "ORD_001" {
+		t.Errorf("bob ships: %d %s", a.status, a.raw)
+	}
+	if a := g.do("PATCH", path, `{"metadata":{"a":"b"}}`, append(bob, "If-Match", "*")...); a.status != 404 || a.body.Code != "ORD_001" {
+		t.Errorf("bob patches: %d %s", a.status, a.raw)
+	}
+	paid := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Prefer", "wait=10")
+	shipped := g.do("POST", "/v1/orders/"+paid.body.ID+"/shipments", nil)
+	if a := g.do("POST", "/v1/shipments/"+shipped.body.ID+"/deliver", "{}", bob...); shipped.status != 201 || a.status != 404 || a.body.Code != "SHP_001" {
+		t.Errorf("bob delivers: %d %s", a.status, a.raw)
+	}
 	if a := g.do("GET", "/v1/orders", nil, bob...); len(a.body.Data) != 0 {
 		t.Errorf("bob lists %s", a.raw)
 	}

@@ -9,20 +9,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
-	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/verify"
 )
 
 var (
-	errViolations = errors.New("what was looked at does not fit together")
-	errCannotLook = errors.New("cannot look")
+	errViolations   = errors.New("violations found")
+	errCannotVerify = errors.New("cannot verify")
 )
 
 // verifyAll is `ordergate verify`. Without ORDERGATE_PRIMARY_URL it looks at the stack that `ordergate run` runs in this folder.
@@ -30,16 +30,12 @@ func verifyAll(flags *flag.FlagSet) runner {
 	asJSON := flags.Bool("json", false, "prints the report as JSON")
 	provider := flags.String("psp", "", "`URL` of the payment provider; without it ORDERGATE_PSP_URL")
 	return func(ctx context.Context, proc process) error {
-		cfg := proc.cfg
-		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
-		if cfg.PrimaryURL == "" {
-			primary, programs, err := devstack.Running(cmp.Or(cfg.DataDir, devstack.DataDir(".")))
-			if err != nil {
-				return fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
-			}
-			cfg.PrimaryURL, cfg.PSPURL = primary, cmp.Or(cfg.PSPURL, programs[simulatorName])
+		cfg, err := proc.cfg.orRunning()
+		if err != nil {
+			return err
 		}
-		progress, end := progressLine(proc.logs)
+		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
+		progress, end := progressBar(proc.logs)
 		report, err := verifyOnce(ctx, cfg, verify.Config{Progress: progress})
 		end()
 		if err != nil {
@@ -53,7 +49,7 @@ func verifyAll(flags *flag.FlagSet) runner {
 			err = printReport(proc.stdout, report)
 		}
 		if n := report.Violations(); err == nil && n > 0 {
-			err = fmt.Errorf("%w: violations: %d", errViolations, n)
+			err = fmt.Errorf("%w: %d", errViolations, n)
 		}
 		return err
 	}
@@ -76,8 +72,8 @@ func verifyOnce(ctx context.Context, cfg Config, c verify.Config) (verify.Report
 	return verify.Run(ctx, c)
 }
 
-// progressLine shows, on a terminal, what a run of more than a second looks at. end removes the line.
-func progressLine(out io.Writer) (progress func(string, int64), end func()) {
+// progressBar shows, on a terminal, how far a run of more than a second is. end removes the bar.
+func progressBar(out io.Writer) (progress func(verify.Progress), end func()) {
 	file, ok := out.(*os.File)
 	if !ok {
 		return nil, func() {}
@@ -87,16 +83,29 @@ func progressLine(out io.Writer) (progress func(string, int64), end func()) {
 	}
 	const clearLine = "\r\x1b[K"
 	shown, next := false, time.Now().Add(time.Second)
-	return func(invariant string, lookedAt int64) {
+	return func(p verify.Progress) {
 			if now := time.Now(); now.After(next) {
-				shown, next = true, now.Add(200*time.Millisecond)
-				fmt.Fprintf(file, clearLine+"%s: looked at %d", invariant, lookedAt)
+				shown, next = true, now.Add(100*time.Millisecond)
+				fmt.Fprint(file, clearLine, bar(p))
 			}
 		}, func() {
 			if shown {
 				fmt.Fprint(file, clearLine)
 			}
 		}
+}
+
+// bar is the line of a progress: the invariants that are done, and how far the present one is if that is known.
+func bar(p verify.Progress) string {
+	const width = 30
+	part := 0.0
+	text := fmt.Sprintf("%d of %d %s: %d", p.Number, p.Invariants, p.Invariant, p.LookedAt)
+	if p.Expected > 0 {
+		part = min(1, float64(p.LookedAt)/float64(p.Expected))
+		text = fmt.Sprintf("%s of %d", text, max(p.LookedAt, p.Expected))
+	}
+	full := int(width * (float64(p.Number-1) + part) / float64(p.Invariants))
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + text
 }
 
 // printReport writes the table of invariants, then the violations.

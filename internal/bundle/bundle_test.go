@@ -71,6 +71,10 @@ func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
 		{"/v1/things", "get", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_004 SYS_005", "200 400 401 403 406 429 500 503"},
 		{"/v1/weighed", "post", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 400 401 403 406 429 500 503 504"},
 		{"/v1/public", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
+		{
+			"/callbacks", "post", "AUTH_007 RATE_001 RATE_003 REQ_001 REQ_002 REQ_003 REQ_007 REQ_008 REQ_009 SYS_001 SYS_002 SYS_003 SYS_005 SYS_006",
+			"204 400 401 406 413 415 429 500 503 504",
+		},
 		{"/plain", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
 	} {
 		op := get(doc, "paths", c.path, c.method)
@@ -160,8 +164,8 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 		"extra without example":       {registry, "    example: {skus: ", "    #", "INV_002 has no example for skus"},
 		"example breaks its schema":   {registry, "rule: r,", "rule: 5,", "kin-openapi rejects"},
 		"document breaks OpenAPI":     {root, "type: http", "type: rubbish", "kin-openapi rejects"},
-		"reserved code that is used":  {things, "[INV_002]", "[INV_002, SHP_001]", "SHP_001: reserved is true"},
-		"unused code, not reserved":   {registry, "SHP_001:\n    reserved: true\n", "SHP_001:\n", "SHP_001: reserved is false"},
+		"reserved code that is used":  {things, "[INV_002]", "[INV_002, AUTH_006]", "AUTH_006: reserved is true"},
+		"unused code, not reserved":   {registry, "AUTH_006:\n    reserved: true\n", "AUTH_006:\n", "AUTH_006: reserved is false"},
 		"property without words":      {thing, "kind: {const: thing, description: Always the same.}", "kind: {const: thing}", "/components/schemas/Thing/properties/kind: has no description"},
 		"operation without words":     {things, "    description: Makes a thing.\n", "", "/paths//v1/things/post: has no description"},
 		"parameter without words":     {things, "description: Not before., ", "", "/parameters/0: has no description"},

@@ -15,23 +15,28 @@ var methods = []string{"get", "put", "post", "delete", "options", "head", "patch
 
 const traceHeader = "headers.yaml#/TraceID"
 
+// awaited are the codes that end a payment. They are the answer to a request that waited for its outcome.
+var awaited = []string{"INV_003", "PAY_003", "PAY_006", "PAY_007"}
+
 // problemHeaders returns the headers of a problem. A refusal that is decided on stored data has a consistency token, and may be kept
-// under a key.
+// under a key, or waited for.
 func problemHeaders(status int, codes []string) *yaml.Node {
 	headers := mapping("X-Trace-ID", traceHeader)
-	switch status {
-	case 401:
+	waited := slices.ContainsFunc(codes, func(code string) bool { return slices.Contains(awaited, code) })
+	switch {
+	case status == 401:
 		set(headers, "WWW-Authenticate", registry+"#/headers/WWWAuthenticate")
-	case 404, 409, 422:
-		if !slices.Equal(codes, []string{"REQ_005"}) {
-			set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
-			set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
-		}
-	case 412, 428:
+	case waited, slices.Contains([]int{404, 409, 422}, status) && !slices.Equal(codes, []string{"REQ_005"}):
+		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
 		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
-	case 415:
+	case status == 412, status == 428:
+		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
+	case status == 415:
 		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")
 		set(headers, "Accept-Patch", registry+"#/headers/AcceptPatch")
+	}
+	if waited {
+		set(headers, "Preference-Applied", "headers.yaml#/PreferenceApplied")
 	}
 	switch {
 	case status == 429, status == 503, slices.Equal(codes, []string{"IDEM_003"}):
@@ -50,17 +55,20 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 		security = get(b.file(root), "security")
 	}
 	closed := security != nil && len(security.Content) > 0
+	signed := slices.ContainsFunc(children(security), func(s *yaml.Node) bool { return get(s, "signature") != nil })
 	codes := []string{"REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005"}
 	when := func(holds bool, more ...string) {
 		if holds {
 			codes = append(codes, more...)
 		}
 	}
-	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
+	when(closed && !signed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005")
+	when(closed, "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
 	when(closed && method != "get", "SYS_003")
 	when(closed && method != "get" && text(op, "x-read-only") != "true", "SYS_006") // nothing is committed
-	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
+	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_008", "REQ_009")
+	when(get(op, "requestBody") != nil && !signed, "REQ_004") // the body of another contract is open
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node

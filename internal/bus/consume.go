@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
@@ -160,7 +161,13 @@ var ErrTransient = errors.New("not possible now")
 
 func transient(err error) bool { return errors.Is(err, ErrTransient) || pg.Infrastructure(err) }
 
-var errBehindParked = errors.New("behind a parked message")
+// CauseBehind is the cause of a message that has not failed itself.
+const CauseBehind = "behind a parked message"
+
+var (
+	errBehindParked = errors.New(CauseBehind)
+	errUnparked     = fmt.Errorf("%w: the messages before it were retried or dropped in this moment", ErrTransient)
+)
 
 // message reads what a transport delivered.
 func (c *Consumer) message(m *message.Message) Message {
@@ -259,17 +266,20 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	if err == nil {
 		err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) (err error) {
 			outcomes, after, err = c.apply(ctx, tx, batch, cause, skipLocked)
+			failpoint.Hit(failpoint.ConsumerEffectWritten)
 			return err
 		})
 	}
 	if err != nil {
 		return slices.Repeat([]string{nacked}, len(batch)), err
 	}
+	failpoint.Hit(failpoint.ConsumerCommitted)
 	if after != nil { // a panic there cannot take the COMMIT back
 		if err := panics.Catch(func() error { after(); return nil }); err != nil {
 			c.Log.Error("panic after commit", zap.String("consumer", c.Name), zap.Error(err))
 		}
 	}
+	failpoint.Hit(failpoint.ConsumerDone)
 	return outcomes, nil
 }
 
@@ -286,6 +296,7 @@ func (c *Consumer) apply(
 	if err != nil {
 		return nil, nil, err
 	}
+	failpoint.Hit(failpoint.ConsumerInboxWritten)
 	var msgs []Message
 	for _, m := range batch {
 		reason := cause
@@ -300,6 +311,11 @@ func (c *Consumer) apply(
 			outcomes = append(outcomes, handled)
 			msgs = append(msgs, m)
 		default:
+			if cause == nil {
+				if held, err := q.HoldParked(ctx, busdb.HoldParkedParams{Consumer: c.Name, Key: m.Key}); err != nil || len(held) == 0 {
+					return nil, nil, cmp.Or(err, errUnparked) // behind it, the message would wait for nothing
+				}
+			}
 			outcomes = append(outcomes, parked)
 			if err = c.park(ctx, q, m, reason); err != nil {
 				return nil, nil, err
@@ -331,19 +347,4 @@ func (c *Consumer) park(ctx context.Context, q *busdb.Queries, m Message, cause 
 	return q.ParkMessage(ctx, busdb.ParkMessageParams{
 		Consumer: c.Name, Topic: m.Topic, Key: m.Key, MessageID: m.ID, TraceID: m.TraceID, Payload: string(m.Payload), Cause: text,
 	})
-}
-
-// RetryParked moves all parked messages of a consumer's key back into the outbox, in one transaction, and returns how many
-// messages. They are published in their order, before later ones of the key, to every consumer of the topic: a consumer that has
-// handled one drops it. shard is the key's. It waits for the page that a relay is publishing.
-func RetryParked(ctx context.Context, db pg.Beginner, consumer, key string, shard int16) (n int64, err error) {
-	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
-		q := busdb.New(tx)
-		if err := q.LockShard(ctx, busdb.LockShardParams{Class: shardClass, Shard: int32(shard)}); err != nil {
-			return err
-		}
-		n, err = q.UnparkKey(ctx, busdb.UnparkKeyParams{Shard: shard, Consumer: consumer, Key: key})
-		return err
-	})
-	return n, err
 }

@@ -291,15 +291,15 @@ func testConsumers(t *testing.T, open func() transport) {
 		if o := f.outcomes("p"); o[parked] != 3 {
 			f.Errorf("outcomes %v", o)
 		}
-		rows, err := busdb.New(f.pool).ListParked(f.Context(), busdb.ListParkedParams{PageSize: 10})
-		if err != nil || len(rows) != 3 || rows[0].Consumer != "c" || rows[0].TraceID != "trace-p" {
+		rows, err := busdb.New(f.pool).ListParked(f.Context(), busdb.ListParkedParams{})
+		if err != nil || len(rows) != 1 || rows[0].Consumer != "c" || rows[0].TraceID != "trace-p" || rows[0].Messages != 3 {
 			f.Errorf("list: %v %v", rows, err)
 		}
 
 		stop()
 		f.send("p/3", "q/2")
 		poison.Store(false)
-		if n, err := RetryParked(f.Context(), f.pool, "c", "p", shardOf("p")); n != 3 || err != nil {
+		if n, err := RetryParked(f.Context(), f.pool, []Queue{{"c", "p"}}, shardOf); n != 3 || err != nil {
 			f.Fatal(n, err)
 		}
 		f.relay(f.pub)
@@ -307,6 +307,78 @@ func testConsumers(t *testing.T, open func() transport) {
 		f.expect("p", f.effects("p"), "bad 1 2 3")
 		f.expect("q", f.effects("q"), "0 1 2")
 		f.expect("parked", f.parked("p"), "")
+	})
+
+	run("a message that comes while its queue is retried waits for the retry and is not parked", func(f *fixture) {
+		var poison atomic.Bool
+		poison.Store(true)
+		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
+			if poison.Load() {
+				return Handled{}, errors.New("cannot be handled")
+			}
+			return effect(ctx, tx, msgs, false)
+		})
+		f.relay(f.pub)
+		f.send("p/0", "p/1")
+		f.untilEmpty()
+		f.expect("parked", f.parked("p"), "0 1")
+		poison.Store(false)
+		queue := busdb.UnparkParams{Consumers: []string{"c"}, Keys: []string{"p"}, Shards: []int16{shardOf("p")}}
+		if err := pg.InTx(f.Context(), f.pool, func(tx pgx.Tx) error { // what RetryParked does, between its statements
+			q := busdb.New(tx)
+			if err := q.LockQueues(f.Context(), busdb.LockQueuesParams{Consumers: queue.Consumers, Keys: queue.Keys}); err != nil {
+				return err
+			}
+			f.send("p/2")
+			f.until("the consumer waits for the retry", func() bool {
+				return f.count(`SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'
+					AND database IS NULL AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`) > 0
+			})
+			_, err := q.Unpark(f.Context(), queue)
+			return err
+		}); err != nil {
+			f.Fatal(err)
+		}
+		f.untilEmpty()
+		f.expect("p", f.effects("p"), "0 1 2")
+		f.expect("parked", f.parked("p"), "")
+	})
+
+	run("what waits behind a message that is dropped goes on by a retry, and the dropped one never comes", func(f *fixture) {
+		f.consume(f.sub, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
+			for _, m := range msgs {
+				if string(m.Payload) == "bad" {
+					return Handled{}, errors.New("cannot be handled")
+				}
+			}
+			return effect(ctx, tx, msgs, false)
+		})
+		f.relay(f.pub)
+		bad := row("p", "bad")
+		if err := write(f.pool, bad, row("p", "1"), row("p", "2")); err != nil {
+			f.Fatal(err)
+		}
+		f.untilEmpty()
+		if dropped, err := DropParked(f.Context(), f.pool, "another", bad.id); dropped || err != nil {
+			f.Error("of another consumer:", dropped, err)
+		}
+		for _, want := range []bool{true, false} {
+			if dropped, err := DropParked(f.Context(), f.pool, "c", bad.id); dropped != want || err != nil {
+				f.Error(dropped, err)
+			}
+		}
+		if err := write(f.pool, bad); err != nil { // it comes again
+			f.Fatal(err)
+		}
+		f.untilEmpty()
+		f.expect("parked", f.parked("p"), "1 2")
+		for range 2 {
+			if _, err := RetryParked(f.Context(), f.pool, []Queue{{"c", "p"}, {"c", "q"}}, shardOf); err != nil {
+				f.Fatal(err)
+			}
+		}
+		f.untilEmpty()
+		f.expect("p", f.effects("p"), "1 2")
 	})
 
 	run("what Prepare cannot do is parked, what it cannot do now comes again", func(f *fixture) {

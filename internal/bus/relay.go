@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/busdb"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 )
@@ -141,7 +142,9 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		if err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.RelayPageSelected)
 		failed := r.publish(ctx, rows)
+		failpoint.Hit(failpoint.RelayPublished)
 		r.updateBackoff(rows, failed)
 		var done []int64
 		for _, row := range rows {
@@ -152,11 +155,14 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		if published = len(done); published == 0 {
 			return nil
 		}
-		return q.DeleteOutbox(ctx, done)
+		err = q.DeleteOutbox(ctx, done)
+		failpoint.Hit(failpoint.RelayDeleted)
+		return err
 	})
 	if err != nil || published == 0 {
 		return 0, err
 	}
+	failpoint.Hit(failpoint.RelayCommitted)
 	r.published.Add(float64(published))
 	r.seconds.Observe(time.Since(start).Seconds())
 	return published, nil

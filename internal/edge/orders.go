@@ -27,6 +27,12 @@ func (h handlers) CancelOrder(ctx context.Context, r *request, body *api.CancelO
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitCancelled)
 }
 
+// UpdateOrder returns 200 with the changed order.
+func (h handlers) UpdateOrder(ctx context.Context, r *request, patch api.MergePatch) (response, error) {
+	result, err := h.cfg.Commands.UpdateOrder(ctx, r.envelope(), r.orderID, patch)
+	return h.commandResponse(ctx, r, result, err, nil)
+}
+
 // GetOrder returns an order from the first tier that is fresh enough.
 func (h handlers) GetOrder(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token))

@@ -40,6 +40,7 @@ type request struct {
 	key            *Key // anonymous where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
+	shipmentID     order.ID
 	sku            string
 	page           query.Page
 	token          token.Token // the response is at least as new
@@ -110,6 +111,8 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	switch name {
 	case "order_id":
 		r.orderID, _ = order.Parse(order.PrefixOrder, value) // no order has the zero id
+	case "shipment_id":
+		r.shipmentID, _ = order.Parse(order.PrefixShipment, value)
 	case "sku":
 		r.sku = value
 	case "limit":

@@ -81,9 +81,10 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 		return response{}, err
 	}
 	within, applied := waitOf(r.http.Header.Get("Prefer"))
-	if await == nil || result.Code != "" { // a stored refusal
+	switch {
+	case await == nil, result.Code != "": // a stored refusal
 		applied = ""
-	} else if within > 0 && result.Status == http.StatusAccepted {
+	case within > 0 && result.Status == http.StatusAccepted:
 		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
 	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(), Rev: result.Rev}, "" // of a replay only the position is known

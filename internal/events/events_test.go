@@ -2,6 +2,7 @@ package events
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -53,5 +54,56 @@ func TestEventsAreAppendOnly(t *testing.T) {
 				t.Error(statement, err)
 			}
 		}
+	}
+}
+
+// What is read is what was appended, in its order and to the byte, of that resource alone; an append that fails leaves nothing.
+func TestEventsAreReadAsTheyWereAppended(t *testing.T) {
+	t.Parallel()
+	pool, err := pg.Connect(t.Context(), pgtest.New(t).PrimaryURL, 4, pg.Session, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ids := order.NewIDs([]byte("k"))
+	rec := order.Recorder{
+		NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now(), Cause: order.Cause{TraceID: "t", Operation: "payOrder", Actor: "key_1"},
+	}
+	alice, bob := order.Owner{Account: 1, Mode: "test"}, order.Owner{Account: 2, Mode: "test"}
+	resources := []order.Resource{
+		{Owner: alice, Kind: order.KindPayment, ID: "pay_1"}, {Owner: alice, Kind: order.KindPayment, ID: "pay_2"},
+		{Owner: alice, Kind: order.KindRefund, ID: "pay_1"}, {Owner: bob, Kind: order.KindPayment, ID: "pay_1"},
+		{Owner: order.Owner{Account: 1, Mode: "live"}, Kind: order.KindPayment, ID: "pay_1"},
+	}
+	var all []order.ResourceEvent
+	want, heads := map[order.Resource][]order.Event{}, map[order.Resource]*order.Head{}
+	for range 12 { // two digits: sequences are no text
+		for _, r := range resources {
+			if heads[r] == nil {
+				heads[r] = &order.Head{}
+			}
+			e := heads[r].Next(r, rec, "payment.created", 3, map[string]any{"note": "梅 <b>\u2028", "of": r.ID})
+			all, want[r] = append(all, e), append(want[r], e.Event)
+		}
+	}
+	if err := Append(t.Context(), pool, all); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range resources {
+		read, err := Read(t.Context(), pool, r)
+		if want[r][0].PrevHash = []byte{}; err != nil || !reflect.DeepEqual(read, want[r]) {
+			t.Errorf("%v: %v\n%+v\n%+v", r, err, read, want[r])
+		}
+		want[r][0].PrevHash = nil
+	}
+	next := heads[resources[0]].Next(resources[0], rec, "payment.voided", 1, nil)
+	if err := Append(t.Context(), pool, []order.ResourceEvent{next, all[0]}); err == nil {
+		t.Error("a sequence was taken twice")
+	}
+	if read, err := Read(t.Context(), pool, resources[0]); err != nil || len(read) != 12 {
+		t.Errorf("%d events after an append that failed: %v", len(read), err)
+	}
+	if read, err := Read(t.Context(), pool, order.Resource{Owner: alice, Kind: order.KindPayment, ID: "pay_3"}); err != nil || len(read) != 0 {
+		t.Errorf("a resource without events has %v: %v", read, err)
 	}
 }

@@ -6,51 +6,55 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ordergate/ordergate/gen/verifydb"
-	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
 // checkEvents recomputes every hash over the stored bytes. Nothing may be in flight: an event is written once.
 func (s *scan) checkEvents(ctx context.Context) error {
-	var history []verifydb.OrderEvent // of one order
-	verify := func() {
-		if len(history) == 0 {
-			return
-		}
-		id := order.ID(history[0].OrderID)
-		if err := order.Verify(id, pg.Column(history, event)); err != nil {
-			s.violationf(orderName(id), "%v", err)
-		}
-		history = history[:0]
+	if err := s.expect(ctx, s.CountEvents); err != nil {
+		return err
 	}
-	err := pages(verifydb.OrderEvent{}, func(after verifydb.OrderEvent) ([]verifydb.OrderEvent, error) {
+	var (
+		current order.Ref // the order that the walk is at
+		chain   *order.Chain
+		broken  bool // it is reported
+	)
+	err := pages(s.PageSize, verifydb.OrderEvent{}, func(after verifydb.OrderEvent) ([]verifydb.OrderEvent, error) {
 		return s.EventPage(ctx, verifydb.EventPageParams{
-			AfterAccount: after.Account, AfterMode: after.Mode, AfterOrderID: after.OrderID, AfterVersion: after.Version, PageSize: pageSize,
+			AfterAccount: after.Account, AfterMode: after.Mode, AfterOrderID: after.OrderID, AfterVersion: after.Version, PageSize: s.PageSize,
 		})
 	}, func(rows []verifydb.OrderEvent) error {
 		for _, row := range rows {
-			if len(history) > 0 && refOfEvent(history[0]) != refOfEvent(row) {
-				verify()
+			if ref := refOfEvent(row); chain == nil || ref != current {
+				current, chain, broken = ref, order.NewChain(ref.ID), false
 			}
-			history = append(history, row)
+			if broken {
+				continue
+			}
+			if err := chain.Next(event(row)); err != nil {
+				s.violationf(orderName(current.ID), "%v", err)
+				broken = true
+			}
 		}
-		s.looked(len(rows))
+		s.lookedAt(len(rows))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	verify()
 	repeated, err := s.RepeatedEventIDs(ctx, maxShown)
-	for _, row := range repeated {
+	for i, row := range repeated {
 		s.violationf(order.ID(row.ID).Format(order.PrefixEvent), "several events have this id")
-	}
-	if len(repeated) > 0 {
-		s.unshown(repeated[0].Total, len(repeated))
+		if i == 0 {
+			s.addUnlisted(row.Total, len(repeated))
+		}
 	}
 	return err
 }
@@ -67,22 +71,20 @@ func event(e verifydb.OrderEvent) order.Event {
 // checkOrders folds the events of each order and compares all columns of its row. Nothing may be in flight: row and events are written in
 // one transaction.
 func (s *scan) checkOrders(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		rows, err := s.EventsOf(ctx, p.ids)
+	err := s.eachOrderPage(ctx, func(p orderPage) error {
+		folds, err := s.fold(ctx, p.refs)
 		if err != nil {
 			return err
 		}
-		histories := group(rows, refOfEvent)
 		for _, row := range p.rows {
-			events := pg.Column(histories[order.RefOf(row.Account, row.Mode, row.ID)], event)
-			o, err := order.Fold(order.ID(row.ID), events, nil)
+			f := folds[order.RefOf(row.Account, row.Mode, row.ID)]
 			switch {
-			case err != nil:
-				s.violationf(orderName(row.ID), "its events cannot be folded: %v", err)
-			case len(events) == 0:
+			case f == nil:
 				s.violationf(orderName(row.ID), "it has no events")
+			case f.err != nil:
+				s.violationf(orderName(row.ID), "its events cannot be folded: %v", f.err)
 			default:
-				for _, fault := range compareRow(row, o) {
+				for _, fault := range compareRow(row, &f.Order) {
 					s.violationf(orderName(row.ID), "%s", fault)
 				}
 			}
@@ -93,6 +95,38 @@ func (s *scan) checkOrders(ctx context.Context) error {
 		return err
 	}
 	return orphans(ctx, s, "it has events and no row in orders", s.EventsWithoutOrder)
+}
+
+// fold is an order as its events give it, up to the first that cannot be applied.
+type fold struct {
+	order.Order
+
+	err error
+}
+
+// eventPages is how many times more events than orders are read at once: some MB.
+const eventPages = 8
+
+// fold folds the events of orders, reading them in pages. An order without events is not in the result.
+func (s *scan) fold(ctx context.Context, refs orderRefs) (map[order.Ref]*fold, error) {
+	folds := map[order.Ref]*fold{}
+	return folds, pages(eventPages*s.PageSize, verifydb.OrderEvent{}, func(after verifydb.OrderEvent) ([]verifydb.OrderEvent, error) {
+		return s.EventsOf(ctx, verifydb.EventsOfParams{
+			Accounts: refs.Accounts, Modes: refs.Modes, OrderIds: refs.OrderIds,
+			AfterAccount: after.Account, AfterMode: after.Mode, AfterOrderID: after.OrderID, AfterVersion: after.Version, PageSize: eventPages * s.PageSize,
+		})
+	}, func(rows []verifydb.OrderEvent) error {
+		for _, row := range rows {
+			ref := refOfEvent(row)
+			if folds[ref] == nil {
+				folds[ref] = &fold{Order: order.Order{ID: ref.ID}}
+			}
+			if f := folds[ref]; f.err == nil {
+				f.err = f.Apply(event(row))
+			}
+		}
+		return nil
+	})
 }
 
 // compareRow names the columns that are not what the fold gives.
@@ -115,36 +149,51 @@ func compareRow(row verifydb.OrderPageRow, o *order.Order) (faults []string) {
 	instant("created_at", row.CreatedAt, o.CreatedAt.Time)
 	instant("updated_at", row.UpdatedAt, o.UpdatedAt.Time)
 	folded, err := json.Marshal(o)
-	if err != nil || !equalJSON(row.State, folded) {
-		faults = append(faults, fmt.Sprintf("state is %s and its events give %s", row.State, folded))
+	if names := differences(row.State, folded); err != nil || len(names) > 0 {
+		faults = append(faults, "state is not what its events give: "+strings.Join(names, ", "))
 	}
 	return faults
 }
 
-// equalJSON compares values, as jsonb has its own order of properties.
-func equalJSON(a, b []byte) bool {
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+// differences names the properties of two JSON objects that differ, as values: jsonb has its own form. Their values may be personal data.
+func differences(a, b []byte) (names []string) {
+	var x, y map[string]any
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return []string{"it is no JSON object"}
+	}
+	all := maps.Clone(x)
+	maps.Copy(all, y)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		stored, is := x[name]
+		folded, was := y[name]
+		if is != was || !reflect.DeepEqual(stored, folded) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
-// checkIdempotency compares the placed orders with the stored results of placeOrder. Nothing may be in flight: an order and its key are
-// written in one transaction.
+// checkIdempotency compares the orders with the stored results of placeOrder, and the results of all operations with the orders. Nothing
+// may be in flight: an order and its key are written in one transaction.
 func (s *scan) checkIdempotency(ctx context.Context) error {
 	keys, err := s.CountKeys(ctx)
 	if err != nil {
 		return err
 	}
-	s.looked(int(keys))
+	s.lookedAt(int(keys))
 	rows, err := s.OrdersWithoutOneKey(ctx, maxShown)
-	for _, row := range rows {
+	if err != nil {
+		return err
+	}
+	for i, row := range rows {
 		if row.Orders == 0 {
-			s.violationf(orderName(row.OrderID), "a key has its result, and there is no such order")
+			s.violationf("placeOrder", "%d keys have a result without an order", row.Keys)
 		} else {
 			s.violationf(orderName(row.OrderID), "%d keys have its result instead of one", row.Keys)
 		}
+		if i == 0 {
+			s.addUnlisted(row.Total, len(rows))
+		}
 	}
-	if len(rows) > 0 {
-		s.unshown(rows[0].Total, len(rows))
-	}
-	return err
+	return orphans(ctx, s, "a key has its result, and there is no such order", s.KeysWithoutOrder)
 }

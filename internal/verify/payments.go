@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,37 +18,52 @@ const (
 	voided     = "voided"
 )
 
-// checkPayments compares each order's payments with their calls, and what is charged with the order. In flight may be a payment step that
-// runs: payment did its part or not. Never in flight are a second charge and a charge of another amount.
+// checkPayments compares each order's payments with their calls and refunds, and what is charged with the order. In flight may be a payment
+// step that runs, of which payment did its part or not, and a refund of which the order is not told yet. Never in flight are a second charge,
+// a charge of another amount, and sums of a payment that are not those of its refunds.
 func (s *scan) checkPayments(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.ids))
+	err := s.eachOrderPage(ctx, func(p orderPage) error {
+		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+		callRows, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
 		payments := group(paymentRows, func(r verifydb.PaymentsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		calls := group(callRows, func(r verifydb.CallsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		all := group(stepRows, refOfStep)
-		p.all(func(ref order.Ref, o *order.Order) {
+		p.each(func(ref order.Ref, o *order.Order) {
 			inFlight := steps(all[ref]).any([]string{running}, authorize, capture, refund, void)
-			for _, fault := range append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight)...) {
+			var refunded int64
+			for _, payment := range payments[ref] {
+				refunded += payment.Refunded
+			}
+			if refunded > o.Refunded {
+				s.suspect(ref.ID, fmt.Sprintf("%d of its payments are refunded, and it knows of %d", refunded, o.Refunded))
+			}
+			faults := append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight || refunded > o.Refunded)...)
+			for _, fault := range faults {
 				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
-		return nil
+		return s.reportStuck(ctx, maxSuspects)
 	})
-	if err != nil {
+	if err = errors.Join(err, s.reportStuck(ctx, 0)); err != nil {
 		return err
 	}
-	return orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder)
+	if err = orphans(ctx, s, "it has a refund without a payment of its own", s.RefundsWithoutPayment); err != nil {
+		return err
+	}
+	if err = orphans(ctx, s, "it has a payment and no row in orders", s.PaymentsWithoutOrder); err != nil {
+		return err
+	}
+	return orphans(ctx, s, "it has a call to the provider and no row in orders", s.CallsWithoutOrder)
 }
 
 // callFaults judges an order's payments by their calls: both are written in one transaction.
@@ -59,6 +75,14 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 		}
 		if possible := paymentStatuses(calls, p); !slices.Contains(possible, p.Status) {
 			faults = append(faults, fmt.Sprintf("payment attempt %d is %s and its calls allow %s", p.Attempt, p.Status, strings.Join(possible, " or ")))
+		}
+		if p.Refunded != p.RefundsSucceeded || p.RefundPending != p.RefundsPending {
+			faults = append(faults, fmt.Sprintf("of payment attempt %d %d are refunded and %d wait for it, and its refunds give %d and %d", p.Attempt,
+				p.Refunded, p.RefundPending, p.RefundsSucceeded, p.RefundsPending))
+		}
+		if p.RefundsWithoutCall > 0 {
+			faults = append(faults, fmt.Sprintf("%d refunds of payment attempt %d are pending without a due call, or have one and are not",
+				p.RefundsWithoutCall, p.Attempt))
 		}
 	}
 	for _, c := range calls {
@@ -72,7 +96,7 @@ func callFaults(o *order.Order, payments []verifydb.PaymentsOfRow, calls []verif
 	return faults
 }
 
-// paymentStatuses are those that the calls of a payment allow, the last of which counts.
+// paymentStatuses are those that a payment may have by its calls, of which the last counts.
 func paymentStatuses(calls []verifydb.CallsOfRow, p verifydb.PaymentsOfRow) []string {
 	const due, definite = 1, 2
 	state := map[string]int{}
@@ -125,7 +149,7 @@ func chargeFaults(o *order.Order, payments []verifydb.PaymentsOfRow, inFlight bo
 		fault("it is charged by %d payments", charges)
 	case net > o.Total.Amount-o.Refunded:
 		fault("it is charged %d instead of its total of %d less refunds of %d", net, o.Total.Amount, o.Refunded)
-	case inFlight:
+	case inFlight: // or the order is not told of a refund yet
 	case o.PaymentStatus == order.PaymentStatusPaid && net != o.Total.Amount:
 		fault("it is paid, and %d of %d are charged", net, o.Total.Amount)
 	case o.PaymentStatus != order.PaymentStatusPaid && o.PaymentStatus != order.PaymentStatusPartiallyRefunded && net != 0:

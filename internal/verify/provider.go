@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/http"
 	"strings"
 	"time"
@@ -15,11 +16,12 @@ import (
 	"github.com/ordergate/ordergate/gen/psp"
 	"github.com/ordergate/ordergate/gen/verifydb"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
-	ledgerPage = 1000             // entries, the contract's most
-	askLimit   = 30 * time.Second // of one request
+	maxLedgerPage = 1000             // entries, the contract's most
+	askLimit      = 30 * time.Second // of one request
 )
 
 // ledger is the provider's. last is its greatest sequence before our snapshot was taken: what it has up to there, our database knows.
@@ -74,35 +76,29 @@ func (l *ledger) page(ctx context.Context, payment *string, after int64, limit i
 	return res.JSON200.Data, res.JSON200.Next, nil
 }
 
-// callKey identifies a call by the key under which the provider has it.
-type callKey struct {
-	prefix    string
-	subject   order.ID // of a refund or payment
-	operation string
-}
-
-func (k callKey) String() string { return k.subject.Format(k.prefix) + "-" + k.operation }
-
 // parseKey reads a key of ours; ok is false for others.
-func parseKey(key string) (k callKey, ok bool) {
+func parseKey(key string) (subject order.ID, operation string, ok bool) {
 	id, operation, _ := strings.Cut(key, "-")
-	k.operation = operation
-	for _, k.prefix = range []string{order.PrefixPayment, order.PrefixRefund} {
-		if k.subject, ok = order.Parse(k.prefix, id); ok {
+	for _, prefix := range []string{order.PrefixPayment, order.PrefixRefund} {
+		if subject, ok = order.Parse(prefix, id); ok {
 			break
 		}
 	}
-	return k, ok
+	return subject, operation, ok
 }
 
 // call is a call with its payment.
 type call verifydb.CallPageRow
 
-func (c call) key() callKey {
+func (c call) payment() string { return order.ID(c.PaymentID).Format(order.PrefixPayment) }
+
+// key is that under which the provider has the call.
+func (c call) key() string {
+	prefix := order.PrefixPayment
 	if c.Operation == refund {
-		return callKey{order.PrefixRefund, order.ID(c.Subject), c.Operation}
+		prefix = order.PrefixRefund
 	}
-	return callKey{order.PrefixPayment, order.ID(c.Subject), c.Operation}
+	return order.ID(c.Subject).Format(prefix) + "-" + c.Operation
 }
 
 // succeeded tells what a definite call says.
@@ -128,20 +124,24 @@ func (c call) listed() bool {
 // checkProvider reads the provider's whole ledger. In flight may be: a call without a definite outcome, which the ledger has or has not;
 // and entries that are younger than the snapshot.
 //
-// Memory is bounded: an entry is compared with its call, and the matches are counted. Only if there are more calls than matches, the
-// ledger is asked about each payment.
+// Memory is bounded: each entry is compared with its call, and the keys of the calls that must be listed are summed up on both sides. Only
+// if the sums differ the ledger is asked about each payment.
 func (s *scan) checkProvider(ctx context.Context) error {
 	if s.ledger == nil {
 		s.result.NotChecked = "no provider URL was given"
 		return nil
 	}
+	if err := s.expect(ctx, s.CountCalls); err != nil {
+		return err
+	}
 	owners, err := s.paymentOwners(ctx)
 	if err != nil {
 		return err
 	}
-	matched := 0
+	seed := maphash.MakeSeed()
+	listed, required := keySum{seed: seed}, keySum{seed: seed}
 	for after, more := int64(0), true; more; {
-		entries, next, err := s.ledger.page(ctx, nil, after, ledgerPage)
+		entries, next, err := s.ledger.page(ctx, nil, after, min(2*s.PageSize, maxLedgerPage))
 		if err != nil {
 			return err
 		}
@@ -150,88 +150,180 @@ func (s *scan) checkProvider(ctx context.Context) error {
 			return err
 		}
 		for _, e := range entries {
-			if key, ours := parseKey(e.Key); ours {
-				matched += s.compareEntry(e, key, calls)
+			c, known := calls[e.Key]
+			if known && c.listed() {
+				listed.add(e.Key)
+			}
+			fault := s.compareEntry(e, c, known)
+			if fault == "" {
+				continue
+			}
+			if released, err := s.released(ctx, e, owners); err != nil {
+				return err
+			} else if !released {
+				s.violationf(e.Key, "%s", fault)
 			}
 		}
-		s.looked(len(entries))
+		s.lookedAt(len(entries))
 		if more = next != nil; more {
 			after = *next
 		}
 	}
-	missing := -matched
-	err = s.calls(ctx, func(c call) error {
+	if err = s.eachCall(ctx, func(c call) error {
 		if c.listed() {
-			missing++
+			required.add(c.key())
 		}
 		return nil
-	})
-	if err != nil || missing <= 0 {
+	}); err != nil || listed == required {
 		return err
 	}
-	return s.nameMissing(ctx, missing)
+	return s.nameMissing(ctx, required.n-listed.n)
 }
 
-// compareEntry judges one entry of the ledger, and returns 1 if it is that of a call that must have one.
-func (s *scan) compareEntry(e psp.LedgerEntry, key callKey, calls map[callKey]call) int {
-	c, known := calls[key]
+// keySum is equal for equal sets of keys, in any order, and for others as improbably as two hashes are equal.
+type keySum struct {
+	seed maphash.Seed
+	n    int64
+	sum  uint64
+}
+
+func (k *keySum) add(key string) {
+	k.n++
+	k.sum += maphash.String(k.seed, key)
+}
+
+// compareEntry judges one entry of the ledger by its call, if we know one; the fault is empty if they fit. Keys that are not ours do not
+// concern us, unless they moved money of a payment of ours.
+func (s *scan) compareEntry(e psp.LedgerEntry, c call, known bool) (fault string) {
+	succeeded := e.Status == psp.StatusSucceeded
+	payment, kind := "", ""
+	if e.Payment != nil {
+		payment = *e.Payment
+	}
+	if e.Kind != nil {
+		kind = string(*e.Kind)
+	}
+	if !known {
+		_, _, oursByKey := parseKey(e.Key)
+		_, oursByPayment := order.Parse(order.PrefixPayment, payment)
+		if succeeded && (oursByKey || oursByPayment) && e.Sequence <= s.ledger.last {
+			return "it succeeded at the provider, and we have no such call"
+		}
+		return ""
+	}
 	switch {
-	case !known && e.Status == psp.StatusSucceeded && e.Sequence <= s.ledger.last:
-		s.violationf(e.Key, "it succeeded at the provider, and we have no such call")
-		return 0
-	case !known || !c.Definite:
-		return 0
-	case e.Status == psp.StatusSucceeded != c.succeeded():
-		s.violationf(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
-	case e.Kind != nil && string(*e.Kind) != c.Operation, e.Payment != nil && *e.Payment != order.ID(c.PaymentID).Format(order.PrefixPayment):
-		s.violationf(e.Key, "the provider has another operation or payment under this key")
+	case !c.Definite:
+	case succeeded != c.succeeded():
+		return fmt.Sprintf("it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
+	case kind != "" && kind != c.Operation, payment != "" && payment != c.payment():
+		return "the provider has another operation or payment under this key"
 	case e.Amount != nil && (e.Amount.Amount != c.Amount || e.Amount.Currency != c.Currency):
-		s.violationf(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
-	case e.Status == psp.StatusSucceeded && e.Amount == nil:
-		s.violationf(e.Key, "it succeeded at the provider without an amount")
+		return fmt.Sprintf("it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
+	case succeeded && e.Amount == nil:
+		return "it succeeded at the provider without an amount"
 	}
-	if c.listed() {
-		return 1
-	}
-	return 0
+	return ""
 }
 
-// nameMissing reports the calls that the ledger does not have.
-func (s *scan) nameMissing(ctx context.Context, missing int) error {
+// released tells that the money of an entry's payment is neither at the provider nor wanted here: the payment is failed, voided, about to
+// be, or not known, and all that the provider had of it was voided or refunded. The sweep of the ledger leaves an orphan so.
+func (s *scan) released(ctx context.Context, e psp.LedgerEntry, owners map[uint16][]order.Owner) (bool, error) {
+	if e.Payment == nil {
+		return false, nil
+	}
+	var at pay.Standing
+	for after, more := int64(0), true; more; {
+		entries, next, err := s.ledger.page(ctx, e.Payment, after, maxLedgerPage)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.Status == psp.StatusSucceeded && e.Kind != nil && e.Amount != nil {
+				at = at.Add(string(*e.Kind), order.Money(*e.Amount))
+			}
+		}
+		if more = next != nil; more {
+			after = *next
+		}
+	}
+	if at.Held() != 0 || at.Charged() != 0 {
+		return false, nil
+	}
+	calls, err := s.callsOf(ctx, []psp.LedgerEntry{{Key: *e.Payment + "-" + authorize}, {Key: *e.Payment + "-" + void}}, owners)
+	wanted := false
+	for _, c := range calls {
+		if c.Operation == void && !c.Definite {
+			return true, err
+		}
+		wanted = wanted || c.Status != failed && c.Status != voided
+	}
+	return !wanted, err
+}
+
+// nameMissing reports the calls that the ledger does not have once. missing is how many more of them than entries there are.
+func (s *scan) nameMissing(ctx context.Context, missing int64) error {
 	errEnough := errors.New("enough are named")
-	shown := 0
-	err := s.calls(ctx, func(c call) error {
+	named := 0
+	err := s.eachCall(ctx, func(c call) error {
 		if !c.listed() {
 			return nil
 		}
-		payment := order.ID(c.PaymentID).Format(order.PrefixPayment)
-		entries, _, err := s.ledger.page(ctx, &payment, 0, ledgerPage)
-		if err != nil {
+		n, err := s.ledger.count(ctx, c)
+		if err != nil || n == 1 {
 			return err
 		}
-		for _, e := range entries {
-			if e.Key == c.key().String() {
-				return nil
-			}
-		}
-		s.violationf(c.key().String(), "it has a definite outcome, and the provider's ledger does not have it")
-		if shown++; shown == missing || shown == maxShown {
+		s.violationf(c.key(), "it has a definite outcome, and the provider's ledger has it %d times", n)
+		if named++; named == maxShown {
 			return errEnough
 		}
 		return nil
 	})
-	s.unshown(int64(missing), shown)
 	if errors.Is(err, errEnough) {
-		err = nil
+		s.addUnlisted(missing, named)
+		return nil
+	}
+	if err == nil && named == 0 {
+		s.violationf("ledger", "its entries in their order are not those that it shows of each payment: %d fewer", missing)
 	}
 	return err
 }
 
-// calls walks over all calls.
-func (s *scan) calls(ctx context.Context, each func(call) error) error {
-	return pages(verifydb.CallPageRow{}, func(after verifydb.CallPageRow) ([]verifydb.CallPageRow, error) {
+// count returns how many entries a call has. That of a key that was cancelled before its request came names no payment: such a key is asked
+// about itself.
+func (l *ledger) count(ctx context.Context, c call) (n int, err error) {
+	payment := c.payment()
+	for after, more := int64(0), true; more; {
+		entries, next, err := l.page(ctx, &payment, after, maxLedgerPage)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range entries {
+			if e.Key == c.key() {
+				n++
+			}
+		}
+		if more = next != nil; more {
+			after = *next
+		}
+	}
+	if n > 0 || c.succeeded() {
+		return n, nil
+	}
+	res, err := l.client.GetOperationWithResponse(ctx, c.key())
+	if err != nil {
+		return 0, fmt.Errorf("cannot read the provider's operation: %w", err)
+	}
+	if res.JSON200 != nil && res.JSON200.Key == c.key() {
+		n = 1
+	}
+	return n, nil
+}
+
+// eachCall walks over all calls.
+func (s *scan) eachCall(ctx context.Context, each func(call) error) error {
+	return pages(s.PageSize, verifydb.CallPageRow{}, func(after verifydb.CallPageRow) ([]verifydb.CallPageRow, error) {
 		return s.CallPage(ctx, verifydb.CallPageParams{
-			AfterAccount: after.Account, AfterMode: after.Mode, AfterSubject: after.Subject, AfterOperation: after.Operation, PageSize: pageSize,
+			AfterAccount: after.Account, AfterMode: after.Mode, AfterSubject: after.Subject, AfterOperation: after.Operation, PageSize: s.PageSize,
 		})
 	}, func(rows []verifydb.CallPageRow) error {
 		for _, row := range rows {
@@ -263,22 +355,22 @@ func (s *scan) paymentOwners(ctx context.Context) (map[uint16][]order.Owner, err
 	}
 }
 
-// callsOf returns the calls that a page of the ledger is about.
-func (s *scan) callsOf(ctx context.Context, entries []psp.LedgerEntry, owners map[uint16][]order.Owner) (map[callKey]call, error) {
+// callsOf returns the calls that a page of the ledger is about, by their keys.
+func (s *scan) callsOf(ctx context.Context, entries []psp.LedgerEntry, owners map[uint16][]order.Owner) (map[string]call, error) {
 	var p verifydb.CallsOfSubjectsParams
 	for _, e := range entries {
-		key, ours := parseKey(e.Key)
+		subject, operation, ours := parseKey(e.Key)
 		if !ours {
 			continue
 		}
-		bucket := uint16(key.subject[6]&0x0f)<<8 | uint16(key.subject[7])
+		bucket := uint16(subject[6]&0x0f)<<8 | uint16(subject[7])
 		for _, owner := range owners[bucket] {
 			p.Accounts, p.Modes = append(p.Accounts, owner.Account), append(p.Modes, owner.Mode)
-			p.Subjects, p.Operations = append(p.Subjects, uuid.UUID(key.subject)), append(p.Operations, key.operation)
+			p.Subjects, p.Operations = append(p.Subjects, uuid.UUID(subject)), append(p.Operations, operation)
 		}
 	}
 	rows, err := s.CallsOfSubjects(ctx, p)
-	calls := make(map[callKey]call, len(rows))
+	calls := make(map[string]call, len(rows))
 	for _, row := range rows {
 		c := call(row)
 		calls[c.key()] = c

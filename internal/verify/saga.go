@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -32,8 +31,8 @@ const (
 	failed  = string(api.SagaStepStatusFailed)
 )
 
-// undoes has the step that each compensation takes back; of a step forward it has "".
-var undoes = map[string]string{reserve: "", authorize: "", confirm: "", capture: "", refund: capture, void: authorize, release: reserve}
+// undoes has every step with the one that it takes back; "" for a step that goes forward.
+var undoes = command.Undoes()
 
 // steps of one order.
 type steps []verifydb.StepsOfRow
@@ -50,6 +49,17 @@ func (s steps) status(name string, attempt int32) string {
 	return ""
 }
 
+// last is the status of the last attempt of a step; "" if there is none.
+func (s steps) last(name string) (status string) {
+	attempt := int32(0)
+	for _, st := range s {
+		if st.Step == name && st.Attempt > attempt {
+			status, attempt = st.Status, st.Attempt
+		}
+	}
+	return status
+}
+
 // any tells whether an attempt of one of the steps has one of the statuses. No names: of any step.
 func (s steps) any(statuses []string, names ...string) bool {
 	return slices.ContainsFunc(s, func(st verifydb.StepsOfRow) bool {
@@ -60,20 +70,23 @@ func (s steps) any(statuses []string, names ...string) bool {
 // checkSaga compares the steps of each order with its status. In flight are steps that run: each has a message of its order in the outbox
 // or a parked one, or a call to the provider that is due.
 func (s *scan) checkSaga(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		rows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+	err := s.eachOrderPage(ctx, func(p orderPage) error {
+		rows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
 		all := group(rows, refOfStep)
-		p.all(func(ref order.Ref, o *order.Order) {
+		p.each(func(ref order.Ref, o *order.Order) {
 			for _, fault := range sagaFaults(o, all[ref]) {
 				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 		})
 		return s.findStuck(ctx, p, rows)
 	})
-	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
+	if err != nil {
+		return err
+	}
+	if err = s.reportStuck(ctx, 0); err != nil {
 		return err
 	}
 	return orphans(ctx, s, "it has steps and no row in orders", s.StepsWithoutOrder)
@@ -138,49 +151,46 @@ func sagaFaults(o *order.Order, all steps) (faults []string) {
 	return faults
 }
 
-// findStuck reports the steps of a page that run although nothing will move them on: their message or call was lost.
-func (s *scan) findStuck(ctx context.Context, p orderPage, rows []verifydb.StepsOfRow) error {
-	var inFlight []verifydb.StepsOfRow
-	for _, st := range rows {
-		if st.Status == running {
-			inFlight = append(inFlight, st)
-		}
+// findStuck suspects the steps of a page that run although no call to the provider will move them on.
+func (s *scan) findStuck(ctx context.Context, p orderPage, all []verifydb.StepsOfRow) error {
+	type callKey struct {
+		order.Ref
+		operation string
+		attempt   int32
 	}
+	inFlight := slices.DeleteFunc(all, func(st verifydb.StepsOfRow) bool { return st.Status != running })
 	if len(inFlight) == 0 {
 		return nil
 	}
-	calls, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.ids))
+	calls, err := s.CallsOf(ctx, verifydb.CallsOfParams(p.refs))
 	if err != nil {
 		return err
 	}
-	due := map[string]bool{}
-	id := func(ref order.Ref, operation string, attempt int32) string {
-		return fmt.Sprint(ref, operation, attempt)
-	}
+	due := map[callKey]bool{}
 	for _, c := range calls {
 		if !c.Definite {
-			due[id(order.RefOf(c.Account, c.Mode, c.OrderID), c.Operation, c.Attempt)] = true
+			due[callKey{order.RefOf(c.Account, c.Mode, c.OrderID), c.Operation, c.Attempt}] = true
 		}
 	}
 	for _, st := range inFlight {
-		if !due[id(refOfStep(st), st.Step, st.Attempt)] {
+		if !due[callKey{refOfStep(st), st.Step, st.Attempt}] {
 			s.suspect(st.OrderID, "step "+st.Step+" is in flight, and no message or call of it is under way")
 		}
 	}
-	return s.judge(ctx, false)
+	return s.reportStuck(ctx, maxSuspects)
 }
 
 // maxSuspects bounds the memory that suspects take. Each look walks over the outbox, so that they are many.
 const maxSuspects = 20_000
 
-// suspect is a violation unless the order has a command or reply in the outbox or a parked one.
+// suspect notes what is a violation unless the order has a command or reply in the outbox or a parked one.
 func (s *scan) suspect(orderID [16]byte, what string) {
 	s.suspects = append(s.suspects, Violation{orderName(orderID), what})
 }
 
-// judge reports the suspects that are violations, at the end of a check or when they are many.
-func (s *scan) judge(ctx context.Context, end bool) error {
-	if len(s.suspects) == 0 || !end && len(s.suspects) < maxSuspects {
+// reportStuck reports the suspects that are violations, once there are more than the given number.
+func (s *scan) reportStuck(ctx context.Context, more int) error {
+	if len(s.suspects) <= more {
 		return nil
 	}
 	keys := pg.Column(s.suspects, func(v Violation) string { return v.ID })

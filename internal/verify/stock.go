@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,17 +27,17 @@ func (s *scan) checkStock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.looked(int(n))
+	s.lookedAt(int(n))
 	rows, err := s.WrongStock(ctx, maxShown)
-	for _, row := range rows {
-		s.violationf(row.Sku, "of %d pieces %d are reserved, and held reservations of account %d in %s mode have %d", row.OnHand, row.Reserved,
-			row.Account, row.Mode, row.Held)
-	}
-	if len(rows) > 0 {
-		s.unshown(rows[0].Total, len(rows))
-	}
 	if err != nil {
 		return err
+	}
+	for i, row := range rows {
+		s.violationf(row.Sku, "of %d pieces %d are reserved, and held reservations of account %d in %s mode have %d", row.OnHand, row.Reserved,
+			row.Account, row.Mode, row.Held)
+		if i == 0 {
+			s.addUnlisted(row.Total, len(rows))
+		}
 	}
 	return orphans(ctx, s, "lines of a reservation have no header", s.LinesWithoutReservation)
 }
@@ -47,57 +46,73 @@ func (s *scan) checkStock(ctx context.Context) error {
 // inventory did its part or not; and an expiry that inventory made and the saga has not heard of, while its message is in the outbox
 // or parked.
 func (s *scan) checkReservations(ctx context.Context) error {
-	err := s.orders(ctx, func(p orderPage) error {
-		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.ids))
+	if err := s.eachOrderPage(ctx, func(p orderPage) error {
+		stepRows, err := s.StepsOf(ctx, verifydb.StepsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		headerRows, err := s.ReservationsOf(ctx, verifydb.ReservationsOfParams(p.ids))
+		headerRows, err := s.ReservationsOf(ctx, verifydb.ReservationsOfParams(p.refs))
 		if err != nil {
 			return err
 		}
-		lineRows, err := s.ReservationLinesOf(ctx, verifydb.ReservationLinesOfParams(p.ids))
+		lineRows, err := s.ReservationLinesOf(ctx, verifydb.ReservationLinesOfParams(p.refs))
 		if err != nil {
 			return err
 		}
 		allSteps := group(stepRows, refOfStep)
 		headers := group(headerRows, func(r verifydb.ReservationsOfRow) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
 		lines := group(lineRows, func(r verifydb.StockReservationLine) order.Ref { return order.RefOf(r.Account, r.Mode, r.OrderID) })
-		p.all(func(ref order.Ref, o *order.Order) {
-			for _, h := range headers[ref] {
-				status, all := h.Status, steps(allSteps[ref])
-				switch {
-				case o.Status.Final() && o.Status != order.StatusCompleted && (status == held || status == confirmed):
-					s.violationf(orderName(ref.ID), "it is %s and its reservation is %s", o.Status, status)
-				case !slices.Contains(reservationStatuses(all, h.Attempt), status):
-					s.violationf(orderName(ref.ID), "its reservation is %s and its steps allow %s", status,
-						strings.Join(reservationStatuses(all, h.Attempt), " or "))
-				case status == expired && all.status(reserve, h.Attempt) == done && all.status(release, h.Attempt) == "" &&
-					!all.any([]string{running}, confirm):
-					s.suspect(h.OrderID, "its reservation expired, and no message tells the order")
-				}
-				if (status == held || status == confirmed) && !equalLines(o, lines[ref], h.Attempt) {
-					s.violationf(orderName(ref.ID), "its %s reservation has other lines than the order", status)
-				}
+		p.each(func(ref order.Ref, o *order.Order) {
+			faults, unheard := reservationFaults(o, headers[ref], lines[ref], allSteps[ref])
+			for _, fault := range faults {
+				s.violationf(orderName(ref.ID), "%s", fault)
 			}
-			for _, st := range allSteps[ref] {
-				has := slices.ContainsFunc(headers[ref], func(h verifydb.ReservationsOfRow) bool { return h.Attempt == st.Attempt })
-				if st.Step == reserve && !has && !slices.Contains(reservationStatuses(allSteps[ref], st.Attempt), none) {
-					s.violationf(orderName(ref.ID), "it has no reservation, and step %s is %s", reserve, st.Status)
-				}
+			if unheard {
+				s.suspect(ref.ID, "its reservation expired, and no message tells the order")
 			}
 		})
-		return s.judge(ctx, false)
-	})
-	if err = errors.Join(err, s.judge(ctx, true)); err != nil {
+		return s.reportStuck(ctx, maxSuspects)
+	}); err != nil {
+		return err
+	}
+	if err := s.reportStuck(ctx, 0); err != nil {
 		return err
 	}
 	return orphans(ctx, s, "it has a reservation and no row in orders", s.ReservationsWithoutOrder)
 }
 
-// reservationStatuses are those that the steps of an attempt allow.
+// reservationFaults judges an order's reservations by its status, lines and steps. unheard: one expired, and the saga does not know.
+func reservationFaults(
+	o *order.Order, headers []verifydb.ReservationsOfRow, lines []verifydb.StockReservationLine, all steps,
+) (faults []string, unheard bool) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	for _, h := range headers {
+		keeps := h.Status == held || h.Status == confirmed
+		possible := reservationStatuses(all, h.Attempt)
+		switch {
+		case keeps && (o.Status == order.StatusRejected || o.Status == order.StatusCancelled):
+			fault("it is %s and its reservation is %s", o.Status, h.Status)
+		case !slices.Contains(possible, h.Status):
+			fault("its reservation is %s and its steps allow %s", h.Status, strings.Join(possible, " or "))
+		case h.Status == expired && all.status(reserve, h.Attempt) == done && all.status(release, h.Attempt) == "" && !all.any([]string{running}, confirm):
+			unheard = true
+		}
+		if keeps && !equalLines(o, lines, h.Attempt) {
+			fault("its %s reservation has other lines than the order", h.Status)
+		}
+	}
+	for _, st := range all {
+		has := slices.ContainsFunc(headers, func(h verifydb.ReservationsOfRow) bool { return h.Attempt == st.Attempt })
+		if st.Step == reserve && !has && !slices.Contains(reservationStatuses(all, st.Attempt), none) {
+			fault("it has no reservation, and step %s is %s", reserve, st.Status)
+		}
+	}
+	return faults, unheard
+}
+
+// reservationStatuses are those that the steps allow of an attempt to reserve.
 func reservationStatuses(all steps, attempt int32) []string {
-	taken := all.status(confirm, attempt)
+	taken := all.last(confirm) // of whatever card: one at most took the pieces, and the cards before it were declined
 	switch all.status(release, attempt) {
 	case done:
 		return []string{cancelled, expired}

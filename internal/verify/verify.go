@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	pageSize = 500 // rows; of orders with all their events some MB
-	maxShown = 10  // violations of an invariant that the report describes
+	pageSize    = 500              // rows
+	maxShown    = 10               // violations of an invariant that the report describes
+	outboxLimit = 30 * time.Second // /readyz calls an outbox that stands still for so long a fault
 )
 
 // Config is what Run needs.
@@ -26,9 +27,18 @@ type Config struct {
 	Pool        *pgxpool.Pool       // two connections at least, to the primary
 	ProviderURL string              // empty: the invariant provider is not checked
 	Consumers   map[string][]string // the names of the consumers, by topic
-	RelayPage   time.Duration       // a relay deletes handled messages within this time; 0: 10 s
-	// Progress is called after each page with the invariant and how much it has looked at. May be nil.
-	Progress func(invariant string, lookedAt int64)
+	OutboxLimit time.Duration       // how long a message that all consumers handled may stay in the outbox; 0: 30 s
+	PageSize    int32               // rows of a page; 0: 500
+	Progress    func(Progress)      // is called at the beginning of each invariant and after each page. May be nil
+}
+
+// Progress says how far a Run is.
+type Progress struct {
+	Invariant  string
+	Number     int // of the invariant, from 1
+	Invariants int
+	LookedAt   int64
+	Expected   int64 // LookedAt at the end; 0: it is not known
 }
 
 // Report says what was looked at and what does not fit together.
@@ -63,7 +73,7 @@ type Violation struct {
 }
 
 // invariant is a row of the table: a promise, and the check that reports what breaks it. A state that a running system passes through is
-// no violation: each check says what may be in flight.
+// no violation: each check says what may be in flight. A check holds a page at a time, however large the tables are.
 type invariant struct {
 	name    string
 	promise string
@@ -76,12 +86,12 @@ var invariants = []invariant{
 	{"orders", "each order's row is the fold of its events, and no events are without an order", (*scan).checkOrders},
 	{"stock", "the reserved pieces of a sku are those of held reservations, and no more than there are", (*scan).checkStock},
 	{"reservations", "each order has the reservation that its saga says, with its lines; an order that ended without a sale holds nothing", (*scan).checkReservations},
-	{"payments", "each order is charged its total once, or nothing, as its payment status says", (*scan).checkPayments},
-	{"provider", "the provider's ledger and our payment calls say the same", (*scan).checkProvider},
-	{"idempotency", "each order of the last 48 h was placed under exactly one key, and each such key has its order", (*scan).checkIdempotency},
+	{"payments", "each order is charged its total once, less its refunds, or nothing, as its payment status says", (*scan).checkPayments},
+	{"provider", "the provider's ledger and our payment calls say the same, and each call is there once", (*scan).checkProvider},
+	{"idempotency", "each order of the last 48 h was placed under exactly one key, and each key has its order", (*scan).checkIdempotency},
 	{"coupons", "a coupon's count is that of the orders that use it, and those are the orders with the coupon that did not end without a sale", (*scan).checkCoupons},
 	{"references", "each order's reference is kept for it, and no other is", (*scan).checkReferences},
-	{"messages", "each event of the last 7 days was published or waits in the outbox, and what all consumers handled leaves the outbox", (*scan).checkMessages},
+	{"messages", "each event of the last 7 days was published or waits in the outbox; what waits there is about an order, and leaves it once it was handled", (*scan).checkMessages},
 	{"saga", "each order's steps fit its status, and a step in flight has a message or call that moves it on", (*scan).checkSaga},
 }
 
@@ -90,17 +100,17 @@ type scan struct {
 	Config
 	*verifydb.Queries // in the snapshot
 
-	begin    time.Time
+	begin    time.Time   // of the snapshot, by our clock
 	ledger   *ledger     // nil without a provider
 	result   *Result     // of the invariant that is checked
-	suspects []Violation // of it: see suspect
+	progress Progress    // of it
+	suspects []Violation // see suspect
 }
 
-// Run checks all invariants on one snapshot: in a REPEATABLE READ, READ ONLY transaction. It reads large tables by pages. The error is
-// that it could not look.
+// Run checks all invariants on one snapshot: in a REPEATABLE READ, READ ONLY transaction. The error is that it could not look.
 func Run(ctx context.Context, c Config) (Report, error) {
 	s := &scan{Config: c}
-	s.RelayPage = cmp.Or(c.RelayPage, 10*time.Second)
+	s.OutboxLimit, s.PageSize = cmp.Or(c.OutboxLimit, outboxLimit), cmp.Or(c.PageSize, pageSize)
 	var err error
 	if c.ProviderURL != "" {
 		if s.ledger, err = openLedger(ctx, c.ProviderURL); err != nil {
@@ -121,8 +131,10 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		if report.ParkedMessages, err = s.CountParked(ctx); err != nil {
 			return fmt.Errorf("count parked messages: %w", err)
 		}
-		for _, i := range invariants {
+		for n, i := range invariants {
 			s.result = &Result{Name: i.name, Promise: i.promise, First: []Violation{}}
+			s.progress = Progress{Invariant: i.name, Number: n + 1, Invariants: len(invariants)}
+			s.lookedAt(0)
 			if err = i.check(s, ctx); err != nil {
 				return fmt.Errorf("check %s: %w", i.name, err)
 			}
@@ -133,12 +145,22 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	return report, err
 }
 
-// looked counts what the invariant has looked at.
-func (s *scan) looked(n int) {
+// lookedAt counts n rows, or ledger entries, that the invariant has looked at.
+func (s *scan) lookedAt(n int) {
 	s.result.LookedAt += int64(n)
-	if s.Progress != nil {
-		s.Progress(s.result.Name, s.result.LookedAt)
+	if s.progress.LookedAt = s.result.LookedAt; s.Progress != nil {
+		s.Progress(s.progress)
 	}
+}
+
+// expect tells Progress how much the invariant will look at. Without a Progress nothing is counted.
+func (s *scan) expect(ctx context.Context, count func(context.Context) (int64, error)) error {
+	if s.Progress == nil {
+		return nil
+	}
+	n, err := count(ctx)
+	s.progress.Expected += n
+	return err
 }
 
 // violationf reports one violation.
@@ -149,21 +171,21 @@ func (s *scan) violationf(id, format string, args ...any) {
 	}
 }
 
-// unshown counts the violations of a query that found total of them and returned the first.
-func (s *scan) unshown(total int64, returned int) {
-	s.result.Violations += max(0, total-int64(returned))
+// addUnlisted counts the violations of a query that found total of them and listed the first.
+func (s *scan) addUnlisted(total int64, listed int) {
+	s.result.Violations += max(0, total-int64(listed))
 }
 
 func orderName(id [16]byte) string { return order.ID(id).Format(order.PrefixOrder) }
 
-// pages reads a table in pages. read returns the rows that follow a row; first is before all of them.
-func pages[R any](first R, read func(after R) ([]R, error), each func([]R) error) error {
+// pages reads a table in pages of a size. read returns the rows that follow a row; first is before all of them.
+func pages[R any](size int32, first R, read func(after R) ([]R, error), each func([]R) error) error {
 	for after := first; ; {
 		rows, err := read(after)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		if err = each(rows); err != nil || len(rows) < pageSize {
+		if err = each(rows); err != nil || len(rows) < int(size) {
 			return err
 		}
 		after = rows[len(rows)-1]
@@ -174,32 +196,42 @@ func pages[R any](first R, read func(after R) ([]R, error), each func([]R) error
 type orderPage struct {
 	rows   []verifydb.OrderPageRow
 	states []*order.Order // nil: the state cannot be read, which the invariant orders reports
-	ids    verifydb.EventsOfParams
+	refs   orderRefs
 }
 
-// all calls each with every order of the page that has a readable state.
-func (p orderPage) all(each func(ref order.Ref, o *order.Order)) {
+// orderRefs are orders as the queries of a page take them.
+type orderRefs verifydb.ExistingOrdersParams
+
+func (r *orderRefs) add(ref order.Ref) {
+	r.Accounts, r.Modes, r.OrderIds = append(r.Accounts, ref.Account), append(r.Modes, ref.Mode), append(r.OrderIds, uuid.UUID(ref.ID))
+}
+
+// each calls f with every order of the page that has a readable state.
+func (p orderPage) each(f func(ref order.Ref, o *order.Order)) {
 	for i, r := range p.rows {
 		if p.states[i] != nil {
-			each(order.RefOf(r.Account, r.Mode, r.ID), p.states[i])
+			f(order.RefOf(r.Account, r.Mode, r.ID), p.states[i])
 		}
 	}
 }
 
-// orders walks over all orders.
-func (s *scan) orders(ctx context.Context, each func(orderPage) error) error {
-	return pages(verifydb.OrderPageRow{}, func(after verifydb.OrderPageRow) ([]verifydb.OrderPageRow, error) {
-		return s.OrderPage(ctx, verifydb.OrderPageParams{AfterAccount: after.Account, AfterMode: after.Mode, AfterID: after.ID, PageSize: pageSize})
+// eachOrderPage walks over all orders.
+func (s *scan) eachOrderPage(ctx context.Context, check func(orderPage) error) error {
+	if err := s.expect(ctx, s.CountOrders); err != nil {
+		return err
+	}
+	return pages(s.PageSize, verifydb.OrderPageRow{}, func(after verifydb.OrderPageRow) ([]verifydb.OrderPageRow, error) {
+		return s.OrderPage(ctx, verifydb.OrderPageParams{AfterAccount: after.Account, AfterMode: after.Mode, AfterID: after.ID, PageSize: s.PageSize})
 	}, func(rows []verifydb.OrderPageRow) error {
 		p := orderPage{rows: rows, states: make([]*order.Order, len(rows))}
 		for i, r := range rows {
-			p.ids.Accounts, p.ids.Modes, p.ids.OrderIds = append(p.ids.Accounts, r.Account), append(p.ids.Modes, r.Mode), append(p.ids.OrderIds, r.ID)
+			p.refs.add(order.RefOf(r.Account, r.Mode, r.ID))
 			if o, err := order.Restore(order.ID(r.ID), r.Version, r.HeadHash, r.State); err == nil {
 				p.states[i] = o
 			}
 		}
-		err := each(p)
-		s.looked(len(rows))
+		err := check(p)
+		s.lookedAt(len(rows))
 		return err
 	})
 }
@@ -238,7 +270,7 @@ func orphans[R orphanRow](ctx context.Context, s *scan, what string, query func(
 		o := orphan(row)
 		s.violationf(orderName(o.OrderID), "%s", what)
 		if i == 0 {
-			s.unshown(o.Total, len(rows))
+			s.addUnlisted(o.Total, len(rows))
 		}
 	}
 	return err

@@ -21,12 +21,13 @@ LIMIT @page_size::integer;
 SELECT count(*) FROM order_events WHERE id >= uuidv7_lower_bound(now() - interval '7 days' + interval '1 minute');
 
 -- name: WaitingPage :many
--- The messages in the outbox, with the number of consumers that have handled each.
-SELECT o.id, o.topic, o.key, o.message_id, (SELECT count(*) FROM inbox i WHERE i.message_id = o.message_id)::bigint AS handled
+-- The messages in the outbox, each with the consumers that have handled it.
+SELECT o.id, o.shard, o.topic, o.key, o.message_id, o.payload,
+       ARRAY(SELECT i.consumer FROM inbox i WHERE i.message_id = o.message_id)::text[] AS consumers
 FROM outbox o WHERE o.id > @after_id::bigint ORDER BY o.id LIMIT @page_size::integer;
 
 -- name: StillWaiting :many
-SELECT id FROM outbox WHERE id = ANY (@ids::bigint[]) ORDER BY id;
+SELECT id, key, message_id FROM outbox WHERE id = ANY (@ids::bigint[]) ORDER BY id;
 
 -- name: CountParked :one
 SELECT count(*) FROM parked_messages;

@@ -24,7 +24,20 @@ ORDER BY account, mode, id LIMIT @page_size::integer;
 SELECT e.* FROM order_events e
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @order_ids::uuid[])) AS order_id) w
   ON e.account = w.account AND e.mode = w.mode AND e.order_id = w.order_id
-ORDER BY e.account, e.mode, e.order_id, e.version;
+WHERE (e.account, e.mode, e.order_id, e.version) > (@after_account::integer, @after_mode::text, @after_order_id::uuid, @after_version::bigint)
+ORDER BY e.account, e.mode, e.order_id, e.version LIMIT @page_size::integer;
+
+-- name: CountOrders :one
+SELECT count(*) FROM orders;
+
+-- name: CountEvents :one
+SELECT count(*) FROM order_events;
+
+-- name: ExistingOrders :many
+-- Those of the given orders that exist.
+SELECT o.account, o.mode, o.id FROM orders o
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @order_ids::uuid[])) AS id) w
+  ON o.account = w.account AND o.mode = w.mode AND o.id = w.id;
 
 -- name: EventsWithoutOrder :many
 SELECT e.account, e.mode, e.order_id, count(*) OVER ()::bigint AS total
@@ -45,8 +58,8 @@ WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = s.account AND o.mode = 
 LIMIT @page_size::integer;
 
 -- name: OrdersWithoutOneKey :many
--- Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result, and such
--- keys without an order. Both sides are chosen by the time in the order's id.
+-- Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result. Both sides
+-- are chosen by the time in the order's id. Keys that name no order count as those of the greatest id.
 SELECT o.account, o.mode, o.order_id, sum(o.orders)::bigint AS orders, sum(o.keys)::bigint AS keys, count(*) OVER ()::bigint AS total
 FROM (
     SELECT account, mode, id AS order_id, 1 AS orders, 0 AS keys FROM orders
@@ -56,8 +69,15 @@ FROM (
     WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299
       AND COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
 ) o
-GROUP BY o.account, o.mode, o.order_id HAVING sum(o.orders) <> 1 OR sum(o.keys) <> 1
+GROUP BY o.account, o.mode, o.order_id
+HAVING sum(o.orders) = 1 AND sum(o.keys) <> 1 OR o.order_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+LIMIT @page_size::integer;
+
+-- name: KeysWithoutOrder :many
+-- Keys of which the result is an order that does not exist, of any operation.
+SELECT k.account, k.mode, k.order_id::uuid AS order_id, count(*) OVER ()::bigint AS total FROM idempotency_keys k
+WHERE k.order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.account = k.account AND o.mode = k.mode AND o.id = k.order_id)
 LIMIT @page_size::integer;
 
 -- name: CountKeys :one
-SELECT count(*) FROM idempotency_keys WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299;
+SELECT count(*) FROM idempotency_keys;

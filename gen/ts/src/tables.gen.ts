@@ -3,10 +3,14 @@ import type * as api from './api/types.gen.js';
 
 /** Schema -> property -> the values that it had when this was generated, or the schema in which to look further. */
 export const openEnums: Record<string, Record<string, string | string[]>> = {
-  Event: {"type":["order.created","order.updated","order.stock_reserved","order.stock_rejected","order.paid","order.payment_failed","order.confirmed","order.cancel_requested","order.cancelled","order.rejected","order.refunded"]},
+  Event: {"type":["order.created","order.updated","order.stock_reserved","order.stock_rejected","order.paid","order.payment_failed","order.confirmed","order.cancel_requested","order.cancelled","order.rejected","order.refunded","order.shipped","order.delivered","order.completed"]},
   EventList: {"data":"Event"},
   Order: {"status":["pending","reserved","confirmed","completed","rejected","cancelled"],"payment_status":["none","authorized","paid","partially_refunded","refunded","failed"],"fulfillment_status":["unfulfilled","partial","shipped","delivered"],"rejection":"Rejection"},
+  OrderDeliveredData: {"fulfillment_status":["unfulfilled","partial","shipped","delivered"]},
+  OrderDeliveredEvent: {"data":"OrderDeliveredData"},
   OrderList: {"data":"Order"},
+  OrderShippedData: {"fulfillment_status":["unfulfilled","partial","shipped","delivered"]},
+  OrderShippedEvent: {"data":"OrderShippedData"},
   OrderUpdatedData: {"payment_status":["none","authorized","paid","partially_refunded","refunded","failed"]},
   OrderUpdatedEvent: {"data":"OrderUpdatedData"},
   Payment: {"status":["pending","authorized","captured","voided","failed"]},
@@ -15,6 +19,7 @@ export const openEnums: Record<string, Record<string, string | string[]>> = {
   Rejection: {"code":["INV_002","INV_003","PAY_003","PAY_006","PAY_007"]},
   Saga: {"state":["running","compensating","done"],"steps":"SagaStep"},
   SagaStep: {"name":["reserve_stock","authorize","confirm_stock","capture","void","refund","cancel_reservation"],"status":["pending","running","in_doubt","done","failed","skipped"]},
+  Shipment: {"status":["shipped","delivered"]},
 };
 
 /** operationId -> the schema of its answer. */
@@ -22,6 +27,7 @@ export const answers: Record<string, string> = {
   adjustInventory: "Adjustment",
   cancelOrder: "Order",
   createProduct: "Product",
+  deliverShipment: "Shipment",
   getError: "ErrorCode",
   getInventory: "Inventory",
   getOpenAPIJSON: "Document",
@@ -36,6 +42,8 @@ export const answers: Record<string, string> = {
   placeOrder: "Order",
   quoteOrder: "Quote",
   refundPayment: "Refund",
+  shipOrder: "Shipment",
+  updateOrder: "Order",
   updateProduct: "Product",
 };
 
@@ -46,6 +54,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_003: 401,
   AUTH_004: 401,
   AUTH_005: 403,
+  AUTH_007: 401,
   CAT_001: 404,
   CAT_002: 409,
   CAT_003: 422,
@@ -94,6 +103,10 @@ export const errorStatus: Record<string, number> = {
   REQ_012: 400,
   RFD_001: 422,
   RFD_003: 409,
+  SHP_001: 404,
+  SHP_002: 422,
+  SHP_003: 409,
+  SHP_004: 409,
   SYS_001: 500,
   SYS_002: 503,
   SYS_003: 504,
@@ -107,6 +120,7 @@ export interface Operations {
   adjustInventory: { answers: api.AdjustInventoryResponses, refusals: api.AdjustInventoryError },
   cancelOrder: { answers: api.CancelOrderResponses, refusals: api.CancelOrderError },
   createProduct: { answers: api.CreateProductResponses, refusals: api.CreateProductError },
+  deliverShipment: { answers: api.DeliverShipmentResponses, refusals: api.DeliverShipmentError },
   getError: { answers: api.GetErrorResponses, refusals: api.GetErrorError },
   getInventory: { answers: api.GetInventoryResponses, refusals: api.GetInventoryError },
   getOpenAPIJSON: { answers: api.GetOpenApijsonResponses, refusals: api.GetOpenApijsonError },
@@ -122,5 +136,8 @@ export interface Operations {
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   quoteOrder: { answers: api.QuoteOrderResponses, refusals: api.QuoteOrderError },
   refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
+  shipOrder: { answers: api.ShipOrderResponses, refusals: api.ShipOrderError },
+  takeProviderCallback: { answers: api.TakeProviderCallbackResponses, refusals: api.TakeProviderCallbackError },
+  updateOrder: { answers: api.UpdateOrderResponses, refusals: api.UpdateOrderError },
   updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }

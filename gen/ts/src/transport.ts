@@ -49,12 +49,12 @@ export interface WriteOptions extends RequestOptions {
 }
 
 export interface WaitOptions extends WriteOptions {
-  /** Be answered once the order is decided, or after so many seconds (whole ones, at most 10). */
+  /** Be answered once the order, the payment or the refund is decided, or after so many seconds (whole ones, at most 10). */
   waitSeconds?: number;
 }
 
 export interface ChangeOptions extends RequestOptions {
-  /** The ETag of the state that the change was decided on (`meta(product).etag`); `*` stands for any state. */
+  /** The ETag of the state that the change was decided on (`meta(order).etag`); `*` stands for any state. */
   ifMatch: string;
 }
 

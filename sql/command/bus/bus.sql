@@ -1,4 +1,4 @@
--- The outbox, the inbox and the parked messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
+-- The outbox, the inbox and the parking of messages. Only internal/bus uses these queries; all other packages send with outbox.Send.
 
 -- name: InsertOutbox :exec
 -- The ids follow the order of the arrays: the caller decides the order of a key.
@@ -28,9 +28,6 @@ FROM (
     SELECT set_config('idle_in_transaction_session_timeout', '10s', true), set_config('synchronous_commit', 'off', true)
 ) AS session, generate_series(0, 255) AS shards (shard)
 WHERE pg_try_advisory_xact_lock(@class::integer, shards.shard);
-
--- name: LockShard :exec
-SELECT pg_advisory_xact_lock(@class::integer, @shard::integer);
 
 -- name: OutboxPage :many
 -- The oldest rows of the shards, without the rows of keys and topics that are backed off.
@@ -77,23 +74,7 @@ INSERT INTO parked_messages (consumer, topic, key, message_id, trace_id, payload
 VALUES (@consumer, @topic, @key, @message_id, @trace_id, @payload, @cause)
 ON CONFLICT DO NOTHING;
 
--- name: ListParked :many
--- The parked messages without their payloads, the oldest first, after a given id (0 at first).
-SELECT id, consumer, topic, key, message_id, trace_id, cause, parked_at
-FROM parked_messages
-WHERE id > @after::bigint
-ORDER BY id
-LIMIT @page_size::integer;
-
--- name: UnparkKey :execrows
--- Moves the parked messages of a key back to the outbox, in their order and before all messages of the key that are there. Their ids
--- are below zero, which the sequence never gives.
-WITH parked AS (
-    DELETE FROM parked_messages AS p WHERE p.consumer = @consumer AND p.key = @key
-    RETURNING p.id, p.topic, p.key, p.message_id, p.trace_id, p.payload
-), unhandled AS (
-    DELETE FROM inbox AS i USING parked WHERE i.consumer = @consumer AND i.message_id = parked.message_id
-)
-INSERT INTO outbox (id, shard, topic, key, message_id, trace_id, payload)
-SELECT parked.id - 1000000000000000000, @shard::smallint, parked.topic, parked.key, parked.message_id, parked.trace_id, parked.payload
-FROM parked;
+-- name: HoldParked :many
+-- Keeps the messages that are parked before one of the same consumer and key from being retried or dropped before the transaction ends.
+-- No row: none is parked any more.
+SELECT id FROM parked_messages WHERE consumer = @consumer AND key = @key ORDER BY id LIMIT 1 FOR KEY SHARE;

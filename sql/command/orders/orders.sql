@@ -4,19 +4,23 @@
 
 -- name: LockOrders :many
 -- Locks orders in the order of their ids, before anything of them is updated.
-SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state FROM orders o
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o;
 
 -- name: LockFreeOrders :many
 -- LockOrders without the rows that another transaction has locked.
-SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
+SELECT o.account, o.mode, o.id, o.version, o.rev, o.head_hash, o.state FROM orders o
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id) w
   ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o SKIP LOCKED;
+
+-- name: GetAddresses :many
+-- It must be a later statement than LockOrders: one that waits for a lock reads other tables as they were before.
+SELECT a.account, a.mode, a.order_id, a.address FROM order_addresses a
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
+  ON a.account = w.account AND a.mode = w.mode AND a.order_id = w.order_id;
 
 -- name: GetRevs :many
 SELECT o.id, o.rev FROM orders o
@@ -41,9 +45,15 @@ FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
              unnest(@updated_ats::timestamptz[]) AS updated_at) u
 WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version;
 
--- name: InsertAddresses :exec
+-- name: PutAddresses :exec
+-- The holder of an order's lock alone writes its address.
 INSERT INTO order_addresses (account, mode, order_id, address)
-SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@addresses::jsonb[]);
+SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@addresses::jsonb[])
+ON CONFLICT (account, mode, order_id) DO UPDATE SET address = EXCLUDED.address;
+
+-- name: DeleteAddresses :exec
+DELETE FROM order_addresses a USING (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
+WHERE a.account = w.account AND a.mode = w.mode AND a.order_id = w.id;
 
 -- name: InsertEvents :exec
 INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)

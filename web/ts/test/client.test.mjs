@@ -42,6 +42,12 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.orders.list({ status: 'confirmed', created_from: '2026-11-01T00:00:00+01:00' }).page();
   await og.orders.cancel(id);
   await og.orders.cancel(id, { reason: 'r' }, { idempotencyKey: 'my-own-key', waitSeconds: 2 });
+  await og.orders.pay(id, { method_token: 'pm_ok' }, { idempotencyKey: 'my-own-key', waitSeconds: 3 });
+  await og.payments.refund('pay_1', { reason: 'r' });
+  await og.orders.update(id, { metadata: { gift: 'yes', note: null } }, { ifMatch: '"5-a"' });
+  await og.orders.ship(id);
+  await og.orders.ship(id, { lines: [{ sku: 'A', quantity: 1 }] }, { idempotencyKey: 'my-own-key' });
+  await og.shipments.deliver('shp_1');
   await og.orders.events(id, { limit: 5 }).page();
   await og.orders.saga(id);
   await og.products.list({ q: 'lamp & co' }).page();
@@ -59,20 +65,25 @@ test('every operation of the contract has a method, which asks its address', asy
   const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
   for (const [path, item] of Object.entries(contract.paths)) {
     const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
-    for (const [method, { operationId }] of Object.entries(item)) {
+    for (const [method, { operationId, security }] of Object.entries(item)) {
+      if (security?.some(({ signature }) => signature)) continue; // the payment provider sends it, signed with a secret that no client has
       const asked = requests.some((request) => request.method === method.toUpperCase() && form.test(request.url));
       assert.ok(asked, `${operationId} has no method, or this test does not call it`);
     }
   }
   assert.deepEqual(requests.map(({ method, url }) => `${method} ${url}`), [
     `GET /v1/orders/${id}`, 'GET /v1/orders?status=confirmed&created_from=2026-11-01T00%3A00%3A00%2B01%3A00',
-    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
+    `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/payments`, 'POST /v1/payments/pay_1/refunds',
+    `PATCH /v1/orders/${id}`, `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver',
+    `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
     'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments', 'POST /v1/quotes',
   ]);
-  const [bare, full] = requests.filter(({ method }) => method === 'POST');
+  const [bare, full, payment, refund] = requests.filter(({ method }) => method === 'POST');
   assert.deepEqual([bare.body, bare.headers['content-type']], ['', undefined]);
   assert.deepEqual([full.body, full.headers['idempotency-key'], full.headers.prefer], [{ reason: 'r' }, 'my-own-key', 'wait=2']);
+  assert.deepEqual([payment.body, payment.headers['idempotency-key'], payment.headers.prefer], [{ method_token: 'pm_ok' }, 'my-own-key', 'wait=3']);
+  assert.deepEqual([refund.body, refund.headers.prefer], [{ reason: 'r' }, undefined]);
   assert.deepEqual(requests.filter(({ headers }) => !headers.authorization).map(({ url }) => url), ['/v1/errors', '/v1/errors/PAY_003', '/openapi.json', '/openapi.yaml']);
 });
 
@@ -93,6 +104,34 @@ test('a refused coupon or reference says where it stands, and of which order the
   assert.deepEqual([taken.problem.order_id, taken.problem.errors[0].pointer], [order().id, '/reference']);
   assert.ok((await thrown(og.orders.quote(BODY))).is('CPN_003'));
   assert.equal(requests.length, 2, 'neither is repeated');
+});
+
+test('a payment that ends without a charge is thrown as what ended it, and is not repeated', async (t) => {
+  for (const [status, code] of [[422, 'PAY_007'], [504, 'PAY_003'], [502, 'PAY_006'], [409, 'INV_003'], [409, 'PAY_002']]) {
+    const { og, requests } = await setup(t, [problem(status, code, false, code === 'PAY_007' ? { decline_reason: 'insufficient_funds' } : {}, NOW)]);
+    const error = await thrown(og.orders.pay('ord_', { method_token: 'pm' }, { waitSeconds: 1, idempotencyKey: 'my-own-key' }));
+    assert.ok(isOrdergateError(error, 'payOrder') && error.is(code), code);
+    assert.deepEqual([error.status, error.retryable, error.order, error.idempotencyKey, requests.length], [status, false, null, 'my-own-key', 1]);
+    if (error.is('PAY_007')) assert.equal(error.problem.decline_reason, 'insufficient_funds');
+  }
+});
+
+test('a payment is repeated with its key while the provider is unavailable', async (t) => {
+  const { og, requests } = await setup(t, [problem(503, 'PAY_008', true, {}, NOW), 'hang up', { status: 201, body: { id: 'pay_1', status: 'captured' } }]);
+  assert.equal((await og.orders.pay('ord_', { method_token: 'pm' })).status, 'captured');
+  assert.equal(new Set(requests.map(({ headers }) => headers['idempotency-key'])).size, 1);
+  assert.equal(requests.length, 3);
+});
+
+test('a refund that the provider refused is an answer, and one that is too large a refusal', async (t) => {
+  const failed = { id: 'ref_1', status: 'failed', failure: { code: 'PAY_006', message: 'no', decline_reason: null } };
+  const refundable = { amount: 3, currency: 'EUR' };
+  const { og } = await setup(t, [{ status: 201, body: failed }, { status: 202, body: { ...failed, status: 'bounced' } }, problem(422, 'RFD_001', false, { refundable })]);
+  assert.deepEqual(await og.payments.refund('pay_1', { reason: 'r' }, { waitSeconds: 1 }), failed);
+  assert.equal((await og.payments.refund('pay_1', { reason: 'r' })).status, 'UNKNOWN', 'a status that is newer than this package');
+  const error = await thrown(og.payments.refund('pay_1', { reason: 'r', amount: { amount: 4, currency: 'EUR' } }));
+  assert.ok(isOrdergateError(error, 'refundPayment') && error.is('RFD_001'));
+  assert.deepEqual(error.problem.refundable, refundable);
 });
 
 test('a change is a merge patch of the state that it names', async (t) => {
@@ -122,6 +161,20 @@ test('a stale change says which version is current', async (t) => {
   const error = await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }));
   assert.ok(isOrdergateError(error, 'updateProduct') && error.is('REQ_010'));
   assert.equal(error.problem.current_version, 3);
+});
+
+test('what a shipment can be refused with is typed, and its keys are repeated', async (t) => {
+  const errors = [{ pointer: '/lines/0/quantity', rule: 'unshipped', message: 'is more than is left to ship, 1' }];
+  const shipment = { id: 'shp_1', order_id: 'ord_', lines: [{ sku: 'A', quantity: 1 }], tracking: null, status: 'lost', version: 1 };
+  const { og, requests } = await setup(t, [problem(422, 'SHP_002', false, { errors }), problem(503, 'SYS_002', true, {}, NOW), { status: 201, body: shipment }, problem(409, 'SHP_004')]);
+  const error = await thrown(og.orders.ship('ord_', { lines: [{ sku: 'A', quantity: 2 }] }));
+  assert.ok(isOrdergateError(error, 'shipOrder') && error.is('SHP_002'));
+  assert.deepEqual(error.problem.errors, errors);
+  assert.deepEqual(await og.orders.ship('ord_'), { ...shipment, status: 'UNKNOWN' });
+  assert.equal(requests[1].headers['idempotency-key'], requests[2].headers['idempotency-key']);
+  assert.deepEqual([requests[1].body, requests[1].headers['content-type']], ['', undefined]);
+  const again = await thrown(og.shipments.deliver('shp_1'));
+  assert.ok(isOrdergateError(again, 'deliverShipment') && again.is('SHP_004'));
 });
 
 test('the YAML contract comes as text', async (t) => {

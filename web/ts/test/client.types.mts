@@ -1,5 +1,5 @@
 // Compiled, never run: what must compile, and what must not.
-import { createOrdergate, isOrdergateError, type Errors, type Money, type Order } from '@ordergate/client';
+import { createOrdergate, isOrdergateError, type Errors, type Money, type Order, type Payment, type Refund } from '@ordergate/client';
 
 const og = createOrdergate({ baseUrl: '', apiKey: () => Promise.resolve('og_test_x'), language: 'zh-CN' });
 const body = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
@@ -24,6 +24,30 @@ export function advice(problem: Errors['cancelOrder']): string {
   }
 }
 
+// What ends a payment is among the refusals of paying; a refund is answered.
+holds<Equal<Extract<Errors['payOrder']['code'], 'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>,
+  'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>>();
+holds<Equal<Extract<Errors['refundPayment']['code'], `PAY_${string}` | `RFD_${string}`>, 'PAY_001' | 'RFD_001' | 'RFD_003'>>();
+
+export async function money(): Promise<void> {
+  const payment = await og.orders.pay('ord_', { method_token: 'pm' }, { waitSeconds: 5 });
+  holds<Equal<typeof payment, Payment>>();
+  holds<Equal<Payment['status'], 'pending' | 'authorized' | 'captured' | 'voided' | 'failed' | 'UNKNOWN'>>();
+  const refund = await og.payments.refund(payment.id, { amount: payment.amount, reason: 'r' });
+  holds<Equal<typeof refund, Refund>>();
+  const why: string | undefined = refund.failure?.code;
+  void why;
+  // @ts-expect-error the reason is required
+  await og.payments.refund(payment.id, {});
+  try {
+    await og.payments.refund(payment.id, { reason: 'r' });
+  } catch (error) {
+    if (isOrdergateError(error, 'refundPayment') && error.is('RFD_001')) {
+      const left: Money = error.problem.refundable;
+      void left;
+    }
+  }
+}
 export async function changes(): Promise<number> {
   await og.products.create({ sku: 'A', name: 'a', prices: [{ amount: 1, currency: 'EUR' }], low_stock_at: null });
   // @ts-expect-error a product has prices
@@ -53,6 +77,7 @@ export function incomplete(problem: Errors['getOrder']): string {
 // Public operations have refusals, too, and only placing an order throws its rejection.
 holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK'>>();
 holds<Equal<Extract<Errors['placeOrder']['code'], 'PAY_003' | 'CAT_001'>, 'PAY_003'>>();
+holds<Equal<Extract<Errors['shipOrder']['code'], 'SHP_002' | 'SHP_003' | 'SHP_004' | 'PAY_003'>, 'SHP_002' | 'SHP_003'>>();
 
 export async function errors(): Promise<void> {
   try {
@@ -116,6 +141,20 @@ export async function answers(): Promise<void> {
   const servedBy: string | null | undefined = og.meta(page)?.servedBy;
   void servedBy;
 
+  const shipment = await og.orders.ship('ord_', { lines: [{ sku: 'A', quantity: 1 }], tracking: { carrier: 'DHL', number: '1' } }, { idempotencyKey: 'abcdefgh' });
+  holds<Equal<(typeof shipment)['status'], 'shipped' | 'delivered' | 'UNKNOWN'>>();
+  const delivered: string | null = (await og.shipments.deliver(shipment.id)).delivered_at;
+  void delivered;
+  holds<Equal<Awaited<ReturnType<typeof og.orders.update>>, Order>>();
+  await og.orders.update('ord_', { metadata: { a: null }, shipping_address: { city: 'Hamburg', line2: null } }, { ifMatch: '*' });
+  // @ts-expect-error a change names the state that it was decided on
+  og.orders.update('ord_', {});
+  // @ts-expect-error what an address needs cannot be removed
+  og.orders.update('ord_', { shipping_address: { city: null } }, { ifMatch: '*' });
+  // @ts-expect-error nor can other properties be changed
+  og.orders.update('ord_', { status: 'cancelled' }, { ifMatch: '*' });
+  // @ts-expect-error a shipment is there at once
+  og.orders.ship('ord_', {}, { waitSeconds: 5 });
   // @ts-expect-error no such field
   void order.state;
   // @ts-expect-error an amount is a number of minor units

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, QuoteOrderData, QuoteOrderErrors, QuoteOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
+import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, QuoteOrderData, QuoteOrderErrors, QuoteOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -17,6 +17,25 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
      */
     meta?: keyof ClientMeta extends never ? Record<string, unknown> : ClientMeta;
 };
+
+/**
+ * Take a callback of the payment provider
+ *
+ * For the payment provider alone: it tells that one of our operations has its definite outcome. The request is authenticated by its
+ * signature, before anything else of it is looked at; there is no API key. 204 takes the callback, also one that was taken before and one
+ * about a payment that is not known; after any other answer the provider sends it again. A callback is a hint: it lets us ask the
+ * provider earlier, and what it says changes nothing by itself.
+ *
+ */
+export const takeProviderCallback = <ThrowOnError extends boolean = false>(options: Options<TakeProviderCallbackData, ThrowOnError>): RequestResult<TakeProviderCallbackResponses, TakeProviderCallbackErrors, ThrowOnError> => (options.client ?? client).post<TakeProviderCallbackResponses, TakeProviderCallbackErrors, ThrowOnError>({
+    security: [{ name: 'Provider-Signature', type: 'apiKey' }],
+    url: '/v1/provider-callbacks/{provider}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
 
 /**
  * This contract as JSON
@@ -95,6 +114,24 @@ export const getOrder = <ThrowOnError extends boolean = false>(options: Options<
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/orders/{order_id}',
     ...options
+});
+
+/**
+ * Change an order
+ *
+ * Changes what the merge patch names: the metadata at any time, the shipping address until the first shipment or the order's end. Send
+ * the ETag of the state that you decided on as `If-Match`. The events of the order tell that its address changed, and never the address.
+ *
+ * Needs the scope `orders:write`.
+ */
+export const updateOrder = <ThrowOnError extends boolean = false>(options: Options<UpdateOrderData, ThrowOnError>): RequestResult<UpdateOrderResponses, UpdateOrderErrors, ThrowOnError> => (options.client ?? client).patch<UpdateOrderResponses, UpdateOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/merge-patch+json',
+        ...options.headers
+    }
 });
 
 /**
@@ -281,6 +318,41 @@ export const adjustInventory = <ThrowOnError extends boolean = false>(options: O
 export const quoteOrder = <ThrowOnError extends boolean = false>(options: Options<QuoteOrderData, ThrowOnError>): RequestResult<QuoteOrderResponses, QuoteOrderErrors, ThrowOnError> => (options.client ?? client).post<QuoteOrderResponses, QuoteOrderErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/quotes',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Ship an order
+ *
+ * Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. From the first
+ * shipment on the order can no longer be cancelled.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const shipOrder = <ThrowOnError extends boolean = false>(options: Options<ShipOrderData, ThrowOnError>): RequestResult<ShipOrderResponses, ShipOrderErrors, ThrowOnError> => (options.client ?? client).post<ShipOrderResponses, ShipOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/orders/{order_id}/shipments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Deliver a shipment
+ *
+ * Records that the shipment has arrived. The last one of an order of which all is shipped completes the order.
+ *
+ * Needs the scope `shipments:write`.
+ */
+export const deliverShipment = <ThrowOnError extends boolean = false>(options: Options<DeliverShipmentData, ThrowOnError>): RequestResult<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError> => (options.client ?? client).post<DeliverShipmentResponses, DeliverShipmentErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/shipments/{shipment_id}/deliver',
     ...options,
     headers: {
         'Content-Type': 'application/json',

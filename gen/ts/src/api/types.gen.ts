@@ -4,7 +4,7 @@ export type ClientOptions = {
     baseUrl: `${string}://${string}` | (string & {});
 };
 
-export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest | OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest;
+export type Webhooks = OnOrderCreatedWebhookRequest | OnOrderUpdatedWebhookRequest | OnOrderStockReservedWebhookRequest | OnOrderStockRejectedWebhookRequest | OnOrderPaidWebhookRequest | OnOrderPaymentFailedWebhookRequest | OnOrderConfirmedWebhookRequest | OnOrderCancelRequestedWebhookRequest | OnOrderCancelledWebhookRequest | OnOrderRejectedWebhookRequest | OnOrderRefundedWebhookRequest | OnOrderShippedWebhookRequest | OnOrderDeliveredWebhookRequest | OnOrderCompletedWebhookRequest | OnPaymentCreatedWebhookRequest | OnPaymentAuthorizedWebhookRequest | OnPaymentCapturedWebhookRequest | OnPaymentVoidedWebhookRequest | OnPaymentFailedWebhookRequest | OnRefundCreatedWebhookRequest | OnRefundSucceededWebhookRequest | OnRefundFailedWebhookRequest | OnInventoryAdjustedWebhookRequest | OnInventoryLowWebhookRequest | OnShipmentCreatedWebhookRequest | OnShipmentDeliveredWebhookRequest;
 
 /**
  * Where an order is to be sent.
@@ -43,6 +43,44 @@ export type Address = {
      */
     phone?: string | null;
 };
+
+/**
+ * Properties of the address to change. The whole address must be there afterwards. Null removes it.
+ */
+export type AddressPatch = {
+    /**
+     * Who receives it.
+     */
+    name?: string;
+    /**
+     * Street and number.
+     */
+    line1?: string;
+    /**
+     * More of the address, such as care of or a floor.
+     */
+    line2?: string | null;
+    /**
+     * The city.
+     */
+    city?: string;
+    /**
+     * The state, province or region.
+     */
+    region?: string | null;
+    /**
+     * The postal code.
+     */
+    postal_code?: string;
+    /**
+     * ISO 3166-1 alpha-2.
+     */
+    country?: string;
+    /**
+     * Where the carrier can call.
+     */
+    phone?: string | null;
+} | null;
 
 /**
  * A correction of the stock.
@@ -151,6 +189,13 @@ export type CreateRefund = {
 export type Currency = string;
 
 /**
+ * Nothing has to be said.
+ */
+export type DeliverShipment = {
+    [key: string]: unknown;
+};
+
+/**
  * An OpenAPI document.
  */
 export type Document = {
@@ -246,7 +291,13 @@ export type Event = ({
     type: 'order.rejected';
 } & OrderRejectedEvent) | ({
     type: 'order.refunded';
-} & OrderRefundedEvent);
+} & OrderRefundedEvent) | ({
+    type: 'order.shipped';
+} & OrderShippedEvent) | ({
+    type: 'order.delivered';
+} & OrderDeliveredEvent) | ({
+    type: 'order.completed';
+} & OrderCompletedEvent);
 
 /**
  * What every event has, whatever its type.
@@ -443,6 +494,13 @@ export type Metadata = {
 };
 
 /**
+ * Keys to set, and with null keys to remove. At most 20 keys may be there afterwards. Null removes all.
+ */
+export type MetadataPatch = {
+    [key: string]: string | null;
+} | null;
+
+/**
  * An integer amount of minor units and its currency.
  */
 export type Money = {
@@ -613,6 +671,17 @@ export type OrderCancelledEvent = EventBase & {
 };
 
 /**
+ * Everything was shipped and has arrived.
+ */
+export type OrderCompletedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.completed';
+    data: NoData;
+};
+
+/**
  * The order is paid and its stock is taken.
  */
 export type OrderConfirmedEvent = EventBase & {
@@ -706,6 +775,25 @@ export type OrderCreatedLine = {
      * The line's part of the discount.
      */
     discount: Money;
+};
+
+/**
+ * What has arrived.
+ */
+export type OrderDeliveredData = {
+    shipment_id: ShipmentId;
+    fulfillment_status: FulfillmentStatus;
+};
+
+/**
+ * A shipment of the order has arrived.
+ */
+export type OrderDeliveredEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.delivered';
+    data: OrderDeliveredData;
 };
 
 /**
@@ -842,6 +930,29 @@ export type OrderRejectedEvent = EventBase & {
 };
 
 /**
+ * What went on its way.
+ */
+export type OrderShippedData = {
+    shipment_id: ShipmentId;
+    /**
+     * What is in the shipment.
+     */
+    lines: Array<ShipmentLine>;
+    fulfillment_status: FulfillmentStatus;
+};
+
+/**
+ * Pieces of the order went on their way.
+ */
+export type OrderShippedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'order.shipped';
+    data: OrderShippedData;
+};
+
+/**
  * Where the order is in its life.
  *
  * - `pending`: Taken in. Its stock is being reserved.
@@ -896,14 +1007,22 @@ export type OrderStockReservedEvent = EventBase & {
 };
 
 /**
- * What changed.
+ * What changed. A property that is not there has not changed.
  */
 export type OrderUpdatedData = {
-    payment_status: PaymentStatus;
+    payment_status?: PaymentStatus;
+    /**
+     * All metadata as they are now.
+     */
+    metadata?: Metadata;
+    /**
+     * The order has another shipping address or none any more. No event has an address.
+     */
+    shipping_address_changed?: true;
 };
 
 /**
- * The payment status changed and nothing else.
+ * Properties of the order changed.
  */
 export type OrderUpdatedEvent = EventBase & {
     /**
@@ -1245,6 +1364,17 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+ */
+export type Problem400Req001002003 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003);
+
+/**
  * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
  */
 export type Problem400Req001002003004 = ({
@@ -1328,6 +1458,17 @@ export type Problem409Idem003Ord002007009 = ({
 } & ProblemOrd009);
 
 /**
+ * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `SHP_003` Not paid
+ */
+export type Problem409Idem003Ord002Shp003 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'ORD_002';
+} & ProblemOrd002) | ({
+    code: 'SHP_003';
+} & ProblemShp003);
+
+/**
  * `IDEM_003` Still in progress; `RFD_003` Nothing captured
  */
 export type Problem409Idem003Rfd003 = ({
@@ -1335,6 +1476,15 @@ export type Problem409Idem003Rfd003 = ({
 } & ProblemIdem003) | ({
     code: 'RFD_003';
 } & ProblemRfd003);
+
+/**
+ * `IDEM_003` Still in progress; `SHP_004` Already delivered
+ */
+export type Problem409Idem003Shp004 = ({
+    code: 'IDEM_003';
+} & ProblemIdem003) | ({
+    code: 'SHP_004';
+} & ProblemShp004);
 
 /**
  * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `IDEM_002` Idempotency-Key reused; `ORD_003` Lines not valid; `ORD_004` Price changed; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
@@ -1412,6 +1562,15 @@ export type Problem422Idem002Rfd001 = ({
 } & ProblemIdem002) | ({
     code: 'RFD_001';
 } & ProblemRfd001);
+
+/**
+ * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
+ */
+export type Problem422Idem002Shp002 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'SHP_002';
+} & ProblemShp002);
 
 /**
  * `PAY_008` Payment provider unavailable; `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
@@ -1532,6 +1691,18 @@ export type ProblemAuth005 = Problem & {
      * Scope missing.
      */
     code: 'AUTH_005';
+};
+
+/**
+ * Bad signature
+ *
+ * The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.
+ */
+export type ProblemAuth007 = Problem & {
+    /**
+     * Bad signature.
+     */
+    code: 'AUTH_007';
 };
 
 /**
@@ -2138,6 +2309,55 @@ export type ProblemRfd003 = Problem & {
 };
 
 /**
+ * Shipment not found
+ *
+ * Your account has no shipment with this id in this mode. Check the id and the key.
+ */
+export type ProblemShp001 = Problem & {
+    /**
+     * Shipment not found.
+     */
+    code: 'SHP_001';
+};
+
+/**
+ * More than unshipped
+ *
+ * A line names more pieces than the order still has to ship, a sku that it does not have, or a sku twice. Correct what `errors` names.
+ */
+export type ProblemShp002 = Problem & {
+    /**
+     * More than unshipped.
+     */
+    code: 'SHP_002';
+    errors: Faults;
+};
+
+/**
+ * Not paid
+ *
+ * Only an order that is confirmed, and not refunded in full, can be shipped. Ship it with a new key once it is confirmed.
+ */
+export type ProblemShp003 = Problem & {
+    /**
+     * Not paid.
+     */
+    code: 'SHP_003';
+};
+
+/**
+ * Already delivered
+ *
+ * Nothing is left to do.
+ */
+export type ProblemShp004 = Problem & {
+    /**
+     * Already delivered.
+     */
+    code: 'SHP_004';
+};
+
+/**
  * Internal error
  *
  * The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.
@@ -2268,6 +2488,43 @@ export type ProductList = {
  * What it is called.
  */
 export type ProductName = string;
+
+/**
+ * An event of the payment provider. It may have more properties than these.
+ */
+export type ProviderCallback = {
+    /**
+     * The provider's id of the event, the same in each repetition: an event is taken once.
+     */
+    id: string;
+    /**
+     * The kind of event, such as `operation.settled`.
+     */
+    type: string;
+    operation: ProviderOperation;
+};
+
+/**
+ * The operation that has its outcome.
+ */
+export type ProviderOperation = {
+    /**
+     * The key under which it was requested.
+     */
+    key: string;
+    /**
+     * Such as `authorize`; null if the key was cancelled before any request.
+     */
+    kind?: string | null;
+    /**
+     * The id of the payment, by which the gateway named it; null as `kind`.
+     */
+    payment?: string | null;
+    /**
+     * The outcome, such as `succeeded`.
+     */
+    status: string;
+};
 
 /**
  * What an order would cost now. Nothing is held for it.
@@ -2597,6 +2854,140 @@ export type SagaStep = {
 };
 
 /**
+ * A shipment to make.
+ */
+export type ShipOrder = {
+    /**
+     * What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
+     */
+    lines?: Array<ShipOrderLine>;
+    tracking?: ShipOrderTracking;
+};
+
+/**
+ * A sku of the order and how many pieces of it.
+ */
+export type ShipOrderLine = {
+    /**
+     * The sku of the order's line.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+};
+
+/**
+ * What the carrier calls the shipment.
+ */
+export type ShipOrderTracking = {
+    /**
+     * Who carries it.
+     */
+    carrier: string;
+    /**
+     * The carrier's number of it.
+     */
+    number: string;
+    /**
+     * Where the customer can follow it.
+     */
+    url?: string;
+};
+
+/**
+ * Pieces of an order that travel together.
+ */
+export type Shipment = {
+    id: ShipmentId;
+    order_id: OrderId;
+    /**
+     * What is in it.
+     */
+    lines: Array<ShipmentLine>;
+    tracking: Tracking | null;
+    status: ShipmentStatus;
+    /**
+     * The sequence of the last event.
+     */
+    version: number;
+    /**
+     * When it was shipped.
+     */
+    created_at: string;
+    /**
+     * When its last event happened.
+     */
+    updated_at: string;
+    /**
+     * When it arrived.
+     */
+    delivered_at: string | null;
+};
+
+/**
+ * The shipment as it was made.
+ */
+export type ShipmentCreatedData = {
+    order_id: OrderId;
+    /**
+     * What is in the shipment.
+     */
+    lines: Array<ShipmentLine>;
+    tracking: Tracking | null;
+};
+
+/**
+ * The shipment went on its way.
+ */
+export type ShipmentCreatedEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'shipment.created';
+    data: ShipmentCreatedData;
+};
+
+/**
+ * The shipment has arrived.
+ */
+export type ShipmentDeliveredEvent = EventBase & {
+    /**
+     * The type of the event.
+     */
+    type: 'shipment.delivered';
+    data: NoData;
+};
+
+/**
+ * The id of a shipment. The gateway gives it.
+ */
+export type ShipmentId = string;
+
+/**
+ * A sku of the order and how many pieces of it travel.
+ */
+export type ShipmentLine = {
+    /**
+     * The sku of the order's line.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+};
+
+/**
+ * Where the shipment is.
+ *
+ * - `shipped`: It is on its way.
+ * - `delivered`: It has arrived.
+ */
+export type ShipmentStatus = 'shipped' | 'delivered';
+
+/**
  * A product of which less is there than was ordered.
  */
 export type ShortSku = {
@@ -2626,6 +3017,33 @@ export type StepError = {
      * For people, in English.
      */
     message: string;
+};
+
+/**
+ * What the carrier calls the shipment, as it was given.
+ */
+export type Tracking = {
+    /**
+     * Who carries it.
+     */
+    carrier: string;
+    /**
+     * The carrier's number of it.
+     */
+    number: string;
+    /**
+     * Where the customer can follow it.
+     */
+    url: string | null;
+};
+
+/**
+ * A merge patch (RFC 7396): what is left out stays as it is, null removes. A patch that changes nothing leaves the version as it is.
+ *
+ */
+export type UpdateOrder = {
+    metadata?: MetadataPatch;
+    shipping_address?: AddressPatch;
 };
 
 /**
@@ -2707,11 +3125,94 @@ export type Prefer = string;
 export type Sku = ClientId;
 
 /**
+ * The id of the shipment. The gateway gives it.
+ */
+export type ShipmentId2 = ShipmentId;
+
+/**
  * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
  * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
  *
  */
 export type TraceId = string;
+
+export type TakeProviderCallbackData = {
+    body: ProviderCallback;
+    headers?: {
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The name of the provider. There is one, `psp`; any other is REQ_005.
+         */
+        provider: string;
+    };
+    query?: never;
+    url: '/v1/provider-callbacks/{provider}';
+};
+
+export type TakeProviderCallbackErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+     */
+    400: Problem400Req001002003;
+    /**
+     * `AUTH_007` Bad signature
+     */
+    401: ProblemAuth007;
+    /**
+     * `REQ_005` No such thing
+     */
+    404: ProblemReq005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type TakeProviderCallbackError = TakeProviderCallbackErrors[keyof TakeProviderCallbackErrors];
+
+export type TakeProviderCallbackResponses = {
+    /**
+     * The callback is taken; it need not be sent again.
+     */
+    204: void;
+};
+
+export type TakeProviderCallbackResponse = TakeProviderCallbackResponses[keyof TakeProviderCallbackResponses];
 
 export type GetOpenApijsonData = {
     body?: never;
@@ -3199,6 +3700,106 @@ export type GetOrderResponses = {
 };
 
 export type GetOrderResponse = GetOrderResponses[keyof GetOrderResponses];
+
+export type UpdateOrderData = {
+    body: UpdateOrder;
+    headers?: {
+        /**
+         * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
+         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         *
+         */
+        'If-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}';
+};
+
+export type UpdateOrderErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `ORD_002` Not allowed in this state
+     */
+    409: ProblemOrd002;
+    /**
+     * `REQ_010` Stale version
+     */
+    412: ProblemReq010;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `REQ_011` If-Match needed
+     */
+    428: ProblemReq011;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type UpdateOrderError = UpdateOrderErrors[keyof UpdateOrderErrors];
+
+export type UpdateOrderResponses = {
+    /**
+     * The order as it is now.
+     */
+    200: Order;
+};
+
+export type UpdateOrderResponse = UpdateOrderResponses[keyof UpdateOrderResponses];
 
 export type CancelOrderData = {
     body?: CancelOrder;
@@ -4290,6 +4891,200 @@ export type QuoteOrderResponses = {
 
 export type QuoteOrderResponse = QuoteOrderResponses[keyof QuoteOrderResponses];
 
+export type ShipOrderData = {
+    body?: ShipOrder;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}/shipments';
+};
+
+export type ShipOrderErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `ORD_002` Not allowed in this state; `SHP_003` Not paid
+     */
+    409: Problem409Idem003Ord002Shp003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
+     */
+    422: Problem422Idem002Shp002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type ShipOrderError = ShipOrderErrors[keyof ShipOrderErrors];
+
+export type ShipOrderResponses = {
+    /**
+     * The shipment.
+     */
+    201: Shipment;
+};
+
+export type ShipOrderResponse = ShipOrderResponses[keyof ShipOrderResponses];
+
+export type DeliverShipmentData = {
+    body?: DeliverShipment;
+    headers: {
+        /**
+         * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
+         * `Idempotency-Replayed: true`.
+         *
+         */
+        'Idempotency-Key': string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the shipment. The gateway gives it.
+         */
+        shipment_id: ShipmentId;
+    };
+    query?: never;
+    url: '/v1/shipments/{shipment_id}/deliver';
+};
+
+export type DeliverShipmentErrors = {
+    /**
+     * `IDEM_001` Idempotency-Key missing; `IDEM_004` Malformed Idempotency-Key; `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Idem001004Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `SHP_001` Shipment not found
+     */
+    404: ProblemShp001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `IDEM_003` Still in progress; `SHP_004` Already delivered
+     */
+    409: Problem409Idem003Shp004;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `IDEM_002` Idempotency-Key reused
+     */
+    422: ProblemIdem002;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type DeliverShipmentError = DeliverShipmentErrors[keyof DeliverShipmentErrors];
+
+export type DeliverShipmentResponses = {
+    /**
+     * The shipment.
+     */
+    200: Shipment;
+};
+
+export type DeliverShipmentResponse = DeliverShipmentResponses[keyof DeliverShipmentResponses];
+
 export type OnOrderCreatedWebhookPayload = OrderCreatedEvent;
 
 export type OnOrderCreatedWebhookRequest = {
@@ -4389,6 +5184,33 @@ export type OnOrderRefundedWebhookRequest = {
     query?: never;
 };
 
+export type OnOrderShippedWebhookPayload = OrderShippedEvent;
+
+export type OnOrderShippedWebhookRequest = {
+    body: OnOrderShippedWebhookPayload;
+    key: 'order.shipped';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderDeliveredWebhookPayload = OrderDeliveredEvent;
+
+export type OnOrderDeliveredWebhookRequest = {
+    body: OnOrderDeliveredWebhookPayload;
+    key: 'order.delivered';
+    path?: never;
+    query?: never;
+};
+
+export type OnOrderCompletedWebhookPayload = OrderCompletedEvent;
+
+export type OnOrderCompletedWebhookRequest = {
+    body: OnOrderCompletedWebhookPayload;
+    key: 'order.completed';
+    path?: never;
+    query?: never;
+};
+
 export type OnPaymentCreatedWebhookPayload = PaymentCreatedEvent;
 
 export type OnPaymentCreatedWebhookRequest = {
@@ -4475,6 +5297,24 @@ export type OnInventoryLowWebhookPayload = InventoryLowEvent;
 export type OnInventoryLowWebhookRequest = {
     body: OnInventoryLowWebhookPayload;
     key: 'inventory.low';
+    path?: never;
+    query?: never;
+};
+
+export type OnShipmentCreatedWebhookPayload = ShipmentCreatedEvent;
+
+export type OnShipmentCreatedWebhookRequest = {
+    body: OnShipmentCreatedWebhookPayload;
+    key: 'shipment.created';
+    path?: never;
+    query?: never;
+};
+
+export type OnShipmentDeliveredWebhookPayload = ShipmentDeliveredEvent;
+
+export type OnShipmentDeliveredWebhookRequest = {
+    body: OnShipmentDeliveredWebhookPayload;
+    key: 'shipment.delivered';
     path?: never;
     query?: never;
 };

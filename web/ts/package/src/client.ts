@@ -2,7 +2,7 @@
 import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
-import type { Adjustment, ErrorDescription, Event, Inventory, Order, Product, Quote, Saga } from './model.js';
+import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Quote, Refund, Saga, Shipment } from './model.js';
 import type { Pager } from './pager.js';
 import {
   newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
@@ -19,6 +19,8 @@ export function createOrdergate(config: Config): Ordergate {
 export class Ordergate {
   private readonly transport: Transport;
   readonly orders: Orders;
+  readonly payments: Payments;
+  readonly shipments: Shipments;
   readonly products: Products;
   readonly inventory: InventoryLevels;
   readonly errors: ErrorCodes;
@@ -27,6 +29,8 @@ export class Ordergate {
   constructor(config: Config) {
     this.transport = new Transport(config);
     this.orders = new Orders(this.transport);
+    this.payments = new Payments(this.transport);
+    this.shipments = new Shipments(this.transport);
     this.products = new Products(this.transport);
     this.inventory = new InventoryLevels(this.transport);
     this.errors = new ErrorCodes(this.transport);
@@ -82,6 +86,25 @@ export class Orders {
     return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, all);
   }
 
+  /**
+   * Pays an order that was placed without payment. With `waitSeconds` the payment comes back captured, or still `pending` or `authorized`
+   * when the time is over; a payment that ended without a charge is thrown: after `PAY_007`, `PAY_003` or `PAY_006` the order still waits,
+   * and another method may follow under a new key.
+   */
+  pay(id: string, payment: api.PayOrder, options: WaitOptions = {}): Promise<Payment> {
+    return this.transport.write('payOrder', sdk.payOrder, { path: { order_id: id }, body: payment }, options);
+  }
+
+  /** Changes what the patch names, and removes what is null in it: the metadata, and until the first shipment the address. */
+  update(id: string, patch: api.UpdateOrder, options: ChangeOptions): Promise<Order> {
+    return this.transport.change('updateOrder', sdk.updateOrder, { path: { order_id: id }, body: patch }, options);
+  }
+
+  /** Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. */
+  ship(id: string, shipment?: api.ShipOrder, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
+  }
+
   /** What happened to an order, the oldest first. */
   events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
     return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
@@ -90,6 +113,27 @@ export class Orders {
   /** How far an order is: reserving, paying, compensating. */
   saga<O extends ReadOptions = {}>(id: string, options?: O) {
     return this.transport.read('getOrderSaga', sdk.getOrderSaga, { path: { order_id: id } }, options) as Answer<Saga, O>;
+  }
+}
+
+export class Payments {
+  constructor(private readonly transport: Transport) {}
+
+  /**
+   * Gives a captured payment back: `amount`, or all that is left of it. With `waitSeconds` the refund comes back `succeeded` or `failed`
+   * (`failure` says why; nothing is thrown), or still `pending` when the time is over.
+   */
+  refund(id: string, refund: api.CreateRefund, options: WaitOptions = {}): Promise<Refund> {
+    return this.transport.write('refundPayment', sdk.refundPayment, { path: { payment_id: id }, body: refund }, options);
+  }
+}
+
+export class Shipments {
+  constructor(private readonly transport: Transport) {}
+
+  /** Records that the shipment has arrived. The last one completes its order. */
+  deliver(id: string, options: WriteOptions = {}): Promise<Shipment> {
+    return this.transport.write('deliverShipment', sdk.deliverShipment, { path: { shipment_id: id } }, options);
   }
 }
 

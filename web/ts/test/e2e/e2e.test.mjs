@@ -1,5 +1,5 @@
-// Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key that may read products, inventory and
-// orders and write orders. At least one product must be on sale and in stock, and the payment simulator must answer.
+// Against a running gateway: ORDERGATE_URL is its address, ORDERGATE_KEY a test key with all
+// scopes. At least one product must be on sale and in stock, and the payment simulator must answer.
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { before, test } from 'node:test';
@@ -43,6 +43,23 @@ for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'E
     assert.equal((await og.products.get(sku)).sku, sku);
   });
 
+  test(`${build}: a product is created, changed and stocked`, async () => {
+    const sku = customer_ref;
+    const made = await og.products.create({ sku, name: 'e2e', prices: [{ amount: 1, currency: 'KWD' }], active: false });
+    assert.deepEqual(await og.products.get(sku), made);
+    const ifMatch = og.meta(made).etag;
+    const changed = await og.products.update(sku, { name: 'changed', low_stock_at: 3 }, { ifMatch });
+    assert.deepEqual([changed.version, changed.name, changed.low_stock_at], [2, 'changed', 3]);
+    assert.deepEqual(await og.products.get(sku), changed);
+    const stale = await refused('updateProduct', og.products.update(sku, { name: 'x' }, { ifMatch }));
+    assert.ok(stale.is('REQ_010'));
+    assert.equal(stale.problem.current_version, 2);
+    assert.equal((await og.inventory.adjust(sku, { delta: 7, reason: 'e2e' })).available, 7);
+    assert.equal((await og.inventory.get(sku)).on_hand, 7);
+    assert.ok((await refused('adjustInventory', og.inventory.adjust(sku, { delta: -8, reason: 'e2e' }))).is('INV_006'));
+    await og.inventory.adjust(sku, { delta: -7, reason: 'e2e' });
+  });
+
   test(`${build}: an order is placed, decided, read back, listed, and tells its events and saga`, async () => {
     const placed = await og.orders.place({ ...body, payment: { method_token: 'pm_ok' } }, { waitSeconds: 10 });
     assert.deepEqual([placed.status, placed.payment_status, placed.customer_ref], ['confirmed', 'paid', customer_ref]);
@@ -68,6 +85,23 @@ for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'E
     const saga = await og.orders.saga(placed.id);
     assert.equal(saga.order_id, placed.id);
     assert.ok(saga.steps.some(({ name, status }) => name === 'reserve_stock' && status === 'done'), JSON.stringify(saga));
+  });
+
+  test(`${build}: an order is paid with a second card, and refunded in parts`, async () => {
+    const { id } = await og.orders.place({ ...body, lines: body.lines.map((line) => ({ ...line, quantity: 2 })) }, { waitSeconds: 10 });
+    const declined = await refused('payOrder', og.orders.pay(id, { method_token: 'pm_declined' }, { waitSeconds: 10 }));
+    assert.ok(declined.is('PAY_007') && declined.problem.decline_reason);
+    const payment = await og.orders.pay(id, { method_token: 'pm_ok' }, { waitSeconds: 10 });
+    assert.deepEqual([payment.status, payment.attempt, og.meta(payment).status], ['captured', 2, 201]);
+    assert.equal((await og.orders.get(id)).payment_status, 'paid', 'what was waited for is read');
+    const amount = { amount: 1, currency: payment.amount.currency };
+    const part = await og.payments.refund(payment.id, { amount, reason: 'e2e' }, { waitSeconds: 10 });
+    assert.deepEqual([part.status, part.amount], ['succeeded', amount]);
+    assert.equal((await og.orders.get(id)).payment_status, 'partially_refunded');
+    await og.payments.refund(payment.id, { reason: 'the rest' }, { waitSeconds: 10 });
+    assert.equal((await og.orders.get(id)).payment_status, 'refunded');
+    const nothing = await refused('refundPayment', og.payments.refund(payment.id, { reason: 'more' }));
+    assert.ok(nothing.is('RFD_001') && nothing.problem.refundable.amount === 0);
   });
 
   test(`${build}: an order without payment is reserved, cancelled, and not cancelled twice`, async () => {

@@ -1,0 +1,353 @@
+package contracttest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+)
+
+// payment is a payment that the suite made.
+type payment struct {
+	api.Payment
+	call     call // that made it
+	accepted reply
+}
+
+// refund is a refund that the suite made.
+type refund struct {
+	api.Refund
+	call     call // that made it
+	accepted reply
+}
+
+// unpaid places an order that waits for its payment.
+func (s *suite) unpaid(ctx context.Context, g *goods, name string, quantity int) (*placed, bool) {
+	w := s.draft(g, "")
+	w["lines"] = []any{map[string]any{"sku": g.main.Sku, "quantity": quantity}}
+	p, ok := s.decide(ctx, call{op: "placeOrder", idem: s.ref + "-" + name, body: w}, http.StatusCreated)
+	if ok {
+		s.ends(p, api.OrderStatusReserved, "none")
+	}
+	return p, ok
+}
+
+// paymentOf is the call that pays an order.
+func (s *suite) paymentOf(orderID, name, token string) call {
+	return call{op: "payOrder", arg: orderID, idem: s.ref + "-pay-" + name, body: map[string]any{"method_token": token}}
+}
+
+// pay sends a payment that must be taken in, as the given attempt.
+func (s *suite) pay(ctx context.Context, c call, attempt int32) (*payment, bool) {
+	p := &payment{call: c}
+	r, ok := s.get(ctx, &p.Payment, c, http.StatusAccepted)
+	if p.accepted = r; !ok {
+		return p, false
+	}
+	at, want := r.header.Get("Location"), "/v1/payments/"+p.ID
+	s.foundIf(at != want, r, "/header/Location", "is %q and not %q", at, want)
+	s.foundIf(p.OrderID != c.arg || p.Attempt != attempt || p.Status != "pending" || p.Refunded.Amount != 0 || p.Failure != nil || p.Version != 1,
+		r, "/body", "of a payment just taken in is attempt %d of %s, %q, version %d", p.Attempt, p.OrderID, p.Status, p.Version)
+	return p, true
+}
+
+// outcome repeats a request with Prefer: wait and its key until the answer is no longer 202. It is false if that does not come, which is a
+// finding unless the suite may give up.
+func (s *suite) outcome(ctx context.Context, c call, mayGiveUp bool) (reply, bool) {
+	c = c.with("Prefer", "wait=10")
+	var r reply
+	var ok bool
+	before := len(s.findings)
+	s.poll(ctx, s.Patience, reply{call: c}, "the outcome", func() bool {
+		r, ok = s.send(ctx, c)
+		return !ok || r.status != http.StatusAccepted
+	})
+	decided := ok && r.status != http.StatusAccepted
+	if !decided && ok && mayGiveUp {
+		s.findings = s.findings[:before]
+	}
+	s.foundIf(decided && r.header.Get("Preference-Applied") != "wait=10",
+		r, "/header/Preference-Applied", "is %q and not wait=10", r.header.Get("Preference-Applied"))
+	return r, decided
+}
+
+// waited decodes the 201 of a request that was waited for, which is the same whenever it is asked for.
+func (s *suite) waited(ctx context.Context, c call, out any) (reply, bool) {
+	r, ok := s.outcome(ctx, c, false)
+	if !ok {
+		return r, false
+	}
+	if r.status != http.StatusCreated {
+		s.foundf(r, "/status", "is not 201%s", why(r))
+		return r, false
+	}
+	if err := json.Unmarshal(r.body, out); err != nil {
+		s.foundf(r, "/body", "cannot be decoded: %v", err)
+		return r, false
+	}
+	s.replays(ctx, c.with("Prefer", "wait=10"), r)
+	return r, true
+}
+
+// orderShows reads an order, which must be as a payment or a refund that was waited for has left it.
+func (s *suite) orderShows(ctx context.Context, orderID string, status api.OrderStatus, payment api.PaymentStatus) {
+	var o api.Order
+	r, ok := s.get(ctx, &o, call{op: "getOrder", arg: orderID}, http.StatusOK)
+	s.foundIf(ok && (o.Status != status || o.PaymentStatus != payment),
+		r, "/body/payment_status", "is %q of an order that is %q, and not %q, %q", o.PaymentStatus, o.Status, payment, status)
+}
+
+// badRequests: a request to pay or to refund that has the wrong form is refused. All have the key of the good one, which works afterwards:
+// none of them used it up. members has a bad body for each code and pointer.
+func (s *suite) badRequests(ctx context.Context, good call, param, forged string, unknown errcode.Code, members map[string]errcode.Code) {
+	bad := func(code errcode.Code, change func(*call), pointers ...string) {
+		c := good
+		change(&c)
+		s.refused(ctx, code, c, pointers...)
+	}
+	bad(errcode.AUTH001, func(c *call) { *c = c.with("Authorization", "") })
+	bad(errcode.AUTH002, func(c *call) { *c = c.with("Authorization", "Bearer "+unknownKey) })
+	bad(errcode.REQ007, func(c *call) { *c = c.with("Accept", "text/html") })
+	bad(errcode.REQ008, func(c *call) { c.body, c.deferred = tooLarge(), true })
+	bad(errcode.REQ009, func(c *call) { *c = c.with("Content-Type", "text/plain") })
+	bad(errcode.IDEM001, func(c *call) { c.idem = "" })
+	bad(errcode.IDEM004, func(c *call) { c.idem = "7-chars" })
+	bad(errcode.REQ003, func(c *call) { c.arg = "ord_1" }, "/path/"+param)
+	bad(unknown, func(c *call) { c.arg, c.idem = forged, good.idem+"-forged" })
+	bad(unknown, func(c *call) {
+		*c = c.with("Accept-Language", "zh-CN")
+		c.arg, c.idem = forged, good.idem+"-forged-zh"
+	})
+	for _, text := range []string{``, `{"`, `nothing`, `{} {}`, "{\"x\":\"\xff\"}", `{"x":"\u0000"}`, `{"x":"\ud800"}`, `{"x":1,"x":1}`} {
+		bad(errcode.REQ001, func(c *call) { c.body = []byte(text) })
+	}
+	for _, text := range []string{`null`, `[]`, `"x"`, `{}`} {
+		bad(errcode.REQ002, func(c *call) { c.body = []byte(text) })
+	}
+	for _, text := range sortedKeys(members) {
+		pointer, body, _ := strings.Cut(text, " ")
+		bad(members[text], func(c *call) { c.body = []byte(body) }, pointer)
+	}
+}
+
+// paying: a declined card leaves the order reserved, another one captures; what cannot be paid is refused and charges nothing.
+func (s *suite) paying(ctx context.Context, g *goods) {
+	p, ok := s.unpaid(ctx, g, "payable", 2)
+	if !ok {
+		return
+	}
+	s.badRequests(ctx, s.paymentOf(p.ID, "first", "pm_declined"), "order_id", forge(p.ID), errcode.ORD001, map[string]errcode.Code{
+		`/method_token {"method_token":""}`:                                       errcode.REQ002,
+		`/method_token {"method_token":"a b"}`:                                    errcode.REQ002,
+		`/method_token {"method_token":7}`:                                        errcode.REQ002,
+		`/method_token {"method_token":null}`:                                     errcode.REQ002,
+		`/method_token {"method_token":["pm_ok"]}`:                                errcode.REQ002,
+		`/method_token {"method_token":"` + strings.Repeat("x", 129) + `"}`:       errcode.REQ002,
+		`/Method_token {"method_token":"pm_ok","Method_token":"pm_ok"}`:           errcode.REQ004,
+		`/amount {"method_token":"pm_ok","amount":{"amount":1,"currency":"EUR"}}`: errcode.REQ004,
+	})
+	s.orderShows(ctx, p.ID, api.OrderStatusReserved, "none")
+	s.secondCard(ctx, p)
+	s.notPayable(ctx)
+	s.unheard(ctx, g)
+}
+
+// secondCard pays an order with a card that is declined and then with another one.
+func (s *suite) secondCard(ctx context.Context, p *placed) {
+	first, ok := s.pay(ctx, s.paymentOf(p.ID, "first", "pm_declined"), 1)
+	if !ok {
+		return
+	}
+	s.foundIf(first.Amount != p.Total, first.accepted, "/body/amount", "is %v and not the order's total %v", first.Amount, p.Total)
+	s.replays(ctx, first.call, first.accepted)
+	s.declines(ctx, first.call)
+	s.replays(ctx, first.call, first.accepted) // without Prefer it is the stored 202 for ever
+	s.orderShows(ctx, p.ID, api.OrderStatusReserved, "failed")
+	other := first.call
+	other.body = map[string]any{"method_token": "pm_ok"}
+	s.refused(ctx, errcode.IDEM002, other)
+
+	second, ok := s.pay(ctx, s.paymentOf(p.ID, "second", "pm_ok"), 2)
+	if !ok {
+		return
+	}
+	s.foundIf(second.ID == first.ID, second.accepted, "/body/id", "is that of the payment before")
+	s.captures(ctx, second, p.Total)
+	s.orderShows(ctx, p.ID, api.OrderStatusConfirmed, "paid")
+	s.declines(ctx, first.call) // its outcome stays
+	again := s.paymentOf(p.ID, "third", "pm_ok")
+	s.replays(ctx, again, s.refused(ctx, errcode.PAY002, again))
+	s.paid, s.refusedCard = second, first
+}
+
+// declines repeats a payment of a declined card until the provider's reason is answered.
+func (s *suite) declines(ctx context.Context, c call) {
+	r, ok := s.outcome(ctx, c, false)
+	var declined struct {
+		Reason string `json:"decline_reason"`
+	}
+	decode(r, &declined)
+	s.foundIf(ok && (r.problem.Code != string(errcode.PAY007) || declined.Reason == ""),
+		r, "/body/code", "of a declined card is not PAY_007 with a decline_reason%s", why(r))
+}
+
+// captures waits until a payment is captured.
+func (s *suite) captures(ctx context.Context, p *payment, total api.Money) {
+	var captured api.Payment
+	r, ok := s.waited(ctx, p.call, &captured)
+	s.replays(ctx, p.call, p.accepted) // without Prefer it is the stored 202 for ever
+	s.foundIf(ok && (captured.ID != p.ID || captured.Status != "captured" || captured.Amount != total || captured.Refunded.Amount != 0 ||
+		captured.Attempt != p.Attempt || captured.Version <= p.Version || !captured.CreatedAt.Equal(p.CreatedAt.Time)),
+		r, "/body", "is %q of %d, version %d, and not the payment as captured", captured.Status, captured.Amount.Amount, captured.Version)
+}
+
+// notPayable: an order that was placed with its payment is paid by that alone, and one that is over is not paid any more.
+func (s *suite) notPayable(ctx context.Context) {
+	if p, ok := s.ordered(ctx); ok {
+		s.await(ctx, p, api.OrderStatusConfirmed)
+		c := s.paymentOf(p.ID, "placed-with-one", "pm_ok")
+		s.replays(ctx, c, s.refused(ctx, errcode.PAY002, c.with("Prefer", "wait=10")))
+	}
+	if p, ok := s.refusal(ctx); ok {
+		r := s.refused(ctx, errcode.ORD002, s.paymentOf(p.ID, "over", "pm_ok"))
+		var state struct {
+			From    string
+			Allowed []string
+		}
+		decode(r, &state)
+		s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
+			r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
+	}
+}
+
+// unheard pays with the simulator's tokens of a provider that never answers, and of one that always fails. Where the provider knows them and
+// the suite's patience lasts longer than a payment may take, no charge stands, and the order still waits. It is cancelled.
+func (s *suite) unheard(ctx context.Context, g *goods) {
+	tokens := []struct {
+		token string
+		code  errcode.Code
+	}{{"pm_timeout", errcode.PAY003}, {"pm_error", errcode.PAY006}}
+	payments := make([]*payment, len(tokens))
+	for i, t := range tokens { // both at once
+		if p, ok := s.unpaid(ctx, g, t.token, 1); ok {
+			payments[i], _ = s.pay(ctx, s.paymentOf(p.ID, t.token, t.token), 1)
+		}
+	}
+	for i, t := range tokens {
+		p := payments[i]
+		if p == nil || p.ID == "" {
+			continue
+		}
+		if r, ok := s.outcome(ctx, p.call, true); ok && r.problem.Code != string(errcode.PAY007) { // else the provider does not know the token
+			s.foundIf(r.problem.Code != string(t.code), r, "/body/code", "is not %s%s", t.code, why(r))
+			s.orderShows(ctx, p.OrderID, api.OrderStatusReserved, "failed")
+		}
+		s.get(ctx, nil, call{op: "cancelOrder", arg: p.OrderID, idem: s.ref + "-" + t.token}, http.StatusAccepted)
+	}
+}
+
+// charged is a captured payment, with one of the same order before it that charged nothing.
+func (s *suite) charged(ctx context.Context) (*payment, bool) {
+	if s.paid == nil {
+		s.paid, s.refusedCard = &payment{}, &payment{}
+		if g, ok := s.find(ctx); ok {
+			if p, ok := s.unpaid(ctx, g, "payable", 2); ok {
+				s.secondCard(ctx, p)
+			}
+		}
+	}
+	return s.paid, s.paid.ID != ""
+}
+
+// refunding: a captured payment is given back in parts, up to all of it and no more.
+func (s *suite) refunding(ctx context.Context, p *payment) {
+	total, currency := p.Amount.Amount, p.Amount.Currency
+	refundOf := func(paymentID, name string, amount *api.Money) call {
+		body := map[string]any{"reason": "梅: " + name}
+		if amount != nil {
+			body["amount"] = *amount
+		}
+		return call{op: "refundPayment", arg: paymentID, idem: s.ref + "-refund-" + name, body: body}
+	}
+	of := func(amount int64) *api.Money { return &api.Money{Amount: amount, Currency: currency} }
+	exceeds := func(c call, left int64, pointer string) {
+		r := s.refused(ctx, errcode.RFD001, c, pointer)
+		var problem struct{ Refundable api.Money }
+		decode(r, &problem)
+		s.foundIf(r.status != 0 && problem.Refundable != *of(left), r, "/body/refundable", "is %v, and %d are left", problem.Refundable, left)
+		s.replays(ctx, c, r)
+	}
+	part := refundOf(p.ID, "part", of(1))
+	s.badRequests(ctx, part, "payment_id", forge(p.ID), errcode.PAY001, badRefunds(currency))
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "paid")
+	if s.refusedCard.ID != "" {
+		c := refundOf(s.refusedCard.ID, "of-nothing", nil)
+		s.replays(ctx, c, s.refused(ctx, errcode.RFD003, c))
+	}
+	exceeds(refundOf(p.ID, "too-much", of(total+1)), total, "/amount")
+	exceeds(refundOf(p.ID, "most", of(1<<53-1)), total, "/amount")
+	exceeds(refundOf(p.ID, "foreign", &api.Money{Amount: 1, Currency: "XTS"}), total, "/amount/currency")
+
+	s.givesBack(ctx, p, part, 1)
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "partially_refunded")
+	other := part
+	other.body = map[string]any{"reason": "another"}
+	s.refused(ctx, errcode.IDEM002, other)
+	exceeds(refundOf(p.ID, "more-than-left", of(total)), total-1, "/amount")
+	s.givesBack(ctx, p, refundOf(p.ID, "rest", nil), total-1)
+	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "refunded")
+	exceeds(refundOf(p.ID, "nothing-left", nil), 0, "/amount")
+	exceeds(refundOf(p.ID, "one-too-many", of(1)), 0, "/amount")
+	s.captures(ctx, p, p.Amount) // it is shown as it was captured
+}
+
+// badRefunds are bodies of a refund that the contract refuses.
+func badRefunds(currency string) map[string]errcode.Code {
+	bad := map[string]errcode.Code{
+		`/reason {"reason":""}`:                                                                             errcode.REQ002,
+		`/reason {"reason":7}`:                                                                              errcode.REQ002,
+		`/reason {"reason":null}`:                                                                           errcode.REQ002,
+		`/reason {"reason":"` + strings.Repeat("梅", 501) + `"}`:                                             errcode.REQ002,
+		`/Reason {"reason":"x","Reason":"x"}`:                                                               errcode.REQ004,
+		`/amount {"reason":"x","amount":7}`:                                                                 errcode.REQ002,
+		`/amount {"reason":"x","amount":null}`:                                                              errcode.REQ002,
+		`/amount/currency {"reason":"x","amount":{"amount":1}}`:                                             errcode.REQ002,
+		`/amount/amount {"reason":"x","amount":{"currency":"EUR"}}`:                                         errcode.REQ002,
+		`/amount/currency {"reason":"x","amount":{"amount":1,"currency":"eur"}}`:                            errcode.REQ002,
+		fmt.Sprintf(`/reason {"amount":{"amount":1,"currency":%q}}`, currency):                              errcode.REQ002,
+		fmt.Sprintf(`/amount/cents {"reason":"x","amount":{"amount":1,"currency":%q,"cents":1}}`, currency): errcode.REQ004,
+	}
+	for _, amount := range []string{"0", "-1", "1.5", `"1"`, "null", "true", "9007199254740992", "1e300"} {
+		bad[fmt.Sprintf(`/amount/amount {"reason":"x","amount":{"amount":%s,"currency":%q}}`, amount, currency)] = errcode.REQ002
+	}
+	return bad
+}
+
+// givesBack refunds an amount, which is pending at first and then given back.
+func (s *suite) givesBack(ctx context.Context, p *payment, c call, amount int64) {
+	r := &refund{call: c}
+	var ok bool
+	if r.accepted, ok = s.get(ctx, &r.Refund, c, http.StatusAccepted); !ok {
+		return
+	}
+	at, want := r.accepted.header.Get("Location"), "/v1/refunds/"+r.ID
+	s.foundIf(at != want, r.accepted, "/header/Location", "is %q and not %q", at, want)
+	body, _ := jsonOf(c.body).(map[string]any)
+	is := func(r api.Refund, status api.RefundState, version int64) bool {
+		return r.PaymentID == p.ID && r.OrderID == p.OrderID && r.Amount == api.Money{Amount: amount, Currency: p.Amount.Currency} &&
+			r.Status == status && r.Failure == nil && r.Version == version && r.Reason != nil && *r.Reason == body["reason"]
+	}
+	s.foundIf(!is(r.Refund, "pending", 1), r.accepted, "/body", "is %q of %d, and not the pending refund of %d", r.Status, r.Amount.Amount, amount)
+	s.replays(ctx, c, r.accepted)
+	var done api.Refund
+	got, ok := s.waited(ctx, c, &done)
+	s.foundIf(ok && (done.ID != r.ID || !is(done, "succeeded", 2) || !done.CreatedAt.Equal(r.CreatedAt.Time)),
+		got, "/body", "is %q of %d, and not the refund of %d as succeeded", done.Status, done.Amount.Amount, amount)
+	s.foundIf(ok && bytes.Equal(got.body, r.accepted.body), got, "/body", "is that of the pending refund")
+	s.replays(ctx, c, r.accepted) // without Prefer it is the stored 202 for ever
+}

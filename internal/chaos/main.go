@@ -1,0 +1,158 @@
+// Command chaos breaks the program on purpose, as often as a promise needs it, and counts what came of it. `make chaos` gives it a
+// throw-away stack; arguments name the parts to run, as idempotency, or failpoints/saga. for some of the failpoints. It prints a table, and its exit status is 1 if a promise was broken or a part could
+// not run. The package's test runs each part once, small. docs/reliability.md says what each part proves.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// part is a campaign for one promise.
+type part struct {
+	name string
+	run  func(ctx context.Context, c *campaign) error // the error is all but a broken promise
+}
+
+var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}, {"model", model}}
+
+// size is how much a campaign does.
+type size struct {
+	lanes     int // installations side by side
+	kills     int // at each failpoint
+	load      int // clients that place orders while a process waits for its end
+	creates   int
+	clients   int // that send the creates
+	pairs     int
+	lost      int // answers
+	lostKills int // answers that are lost with the process
+	oldKeys   int
+	orders    int    // with a provider that fails
+	faults    int    // in one run of the model
+	scopes    string // of the model; empty: all
+}
+
+var (
+	full  = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2}
+	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory"}
+)
+
+// campaign is one run of a part.
+type campaign struct {
+	size
+	bin                  string // folder of the programs
+	primaryURL, redisURL string // of the stack
+	progress             func(format string, a ...any)
+	name, only           string     // of the part; the beginning of the cases that are run
+	mu                   sync.Mutex // of rows
+	rows                 []row
+}
+
+// row is one line of the table of results.
+type row struct {
+	name   string
+	counts string
+	broken []string // what was promised and is not so
+}
+
+// report adds a row about an installation, of which the logs are kept if the row tells of something broken.
+func (i *installation) report(r row) {
+	if len(r.broken) > 0 {
+		i.broken = true
+		r.broken = append(r.broken, "logs are kept in "+i.dir)
+	}
+	i.c.report(r)
+}
+
+// report adds a row.
+func (c *campaign) report(r row) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows = append(c.rows, r)
+	c.progress("%s: %s: %s: %s", c.name, r.name, r.counts, r.verdict())
+}
+
+func (r row) verdict() string {
+	if n := len(r.broken); n > 0 {
+		return fmt.Sprintf("BROKEN (%d)", n)
+	}
+	return "kept"
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	begin := time.Now()
+	progress := func(format string, a ...any) {
+		fmt.Fprintf(os.Stderr, "chaos: %4.0f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, a...))
+	}
+	err := run(ctx, os.Args[1:], full, "bin", os.Stdout, progress)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+var errBroken = errors.New("a promise was broken")
+
+// run runs the named parts, or all, on the stack of the environment, and prints their table to out.
+func run(ctx context.Context, names []string, s size, bin string, out io.Writer, progress func(string, ...any)) error {
+	primary, redis := os.Getenv("ORDERGATE_TEST_PRIMARY"), os.Getenv("ORDERGATE_TEST_REDIS")
+	if primary == "" || redis == "" {
+		return errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make chaos`")
+	}
+	chosen := map[string]string{} // part, and the beginning of its cases
+	for _, name := range names {
+		name, only, _ := strings.Cut(name, "/")
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) || only != "" && name != "failpoints" {
+			return fmt.Errorf("there is no part %q, there are failpoints, some of them as failpoints/relay., idempotency, provider and model", name)
+		}
+		chosen[name] = only
+	}
+	var failed []error
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "PART\tCASE\tCOUNTS\tVERDICT")
+	var broken []string
+	for _, p := range parts {
+		only, is := chosen[p.name]
+		if len(names) > 0 && !is {
+			continue
+		}
+		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, progress: progress, name: p.name, only: only}
+		if err := p.run(ctx, c); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", p.name, err))
+			c.rows = append(c.rows, row{name: "-", counts: "could not run to its end", broken: []string{err.Error()}})
+		}
+		for _, r := range c.rows {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.name, r.name, r.counts, r.verdict())
+			for _, what := range r.broken {
+				broken = append(broken, fmt.Sprintf("%s: %s: %s", p.name, r.name, what))
+			}
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	const shown = 20
+	for i, what := range broken {
+		if i == shown {
+			fmt.Fprintf(out, "and %d more\n", len(broken)-shown)
+			break
+		}
+		fmt.Fprintln(out, what)
+	}
+	if len(failed) == 0 && len(broken) > 0 {
+		return fmt.Errorf("%w: %d findings", errBroken, len(broken))
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,117 @@
+package failpoint
+
+// Point is a place in the program where it can be made to fail, between two steps whose order matters.
+type Point string
+
+// The points of a command, in the order in which it passes them.
+const (
+	// CommandKeysResolved: the locks of the keys are had and the keys looked up; nothing is decided.
+	CommandKeysResolved Point = "command.keys-resolved"
+	// CommandRowsLocked: the rows that the batch needs are locked and read.
+	CommandRowsLocked Point = "command.rows-locked"
+	// CommandDecided: each command of the batch has decided; nothing is written.
+	CommandDecided Point = "command.decided"
+	// RowsContextsWritten: rows of payments, products and stock are written; nothing of orders and keys is.
+	RowsContextsWritten Point = "rows.contexts-written"
+	// RowsWritten: all rows of commands or of the saga are written; COMMIT is not sent.
+	RowsWritten Point = "rows.written"
+	// CommandCommitted: COMMIT was answered; nobody knows the position in the log.
+	CommandCommitted Point = "command.committed"
+	// CommandPositioned: the position in the log is known; no cache has the new states and the relay is not woken.
+	CommandPositioned Point = "command.positioned"
+	// CommandWrittenThrough: the caches have the new states; no caller has its result.
+	CommandWrittenThrough Point = "command.written-through"
+	// CommandAnswered: the command has its result; no byte of the answer is sent.
+	CommandAnswered Point = "command.answered"
+)
+
+// The points of the relay.
+const (
+	// RelayPageSelected: the shards are locked and a page is read; nothing is published.
+	RelayPageSelected Point = "relay.page-selected"
+	// RelayPublished: every consumer has handled the page; its rows are in the outbox.
+	RelayPublished Point = "relay.published"
+	// RelayDeleted: the rows are deleted; COMMIT is not sent.
+	RelayDeleted Point = "relay.deleted"
+	// RelayCommitted: the page is done.
+	RelayCommitted Point = "relay.committed"
+)
+
+// The points of a consumer, whichever it is.
+const (
+	// ConsumerInboxWritten: the inbox has the messages; no handler has run.
+	ConsumerInboxWritten Point = "consumer.inbox-written"
+	// ConsumerEffectWritten: inbox rows and effects are written; COMMIT is not sent.
+	ConsumerEffectWritten Point = "consumer.effect-written"
+	// ConsumerCommitted: COMMIT was answered; what follows it in this process (write-through, waking the relay) has not run.
+	ConsumerCommitted Point = "consumer.committed"
+	// ConsumerDone: all is done but the acknowledgement of the messages.
+	ConsumerDone Point = "consumer.done"
+	// ProjectionRepaired: the caches have the revisions of the messages; the inbox does not have the messages.
+	ProjectionRepaired Point = "projection.repaired"
+)
+
+// The points of inventory.
+const (
+	// InventoryLocked: reservations and stock are locked; nothing is decided.
+	InventoryLocked Point = "inventory.locked"
+	// InventoryStockWritten: the levels have moved; no reservation has changed.
+	InventoryStockWritten Point = "inventory.stock-written"
+	// InventoryReservationsWritten: the reservations are written; no reply is.
+	InventoryReservationsWritten Point = "inventory.reservations-written"
+	// InventoryReplied: the replies are in the outbox; COMMIT is not sent.
+	InventoryReplied Point = "inventory.replied"
+	// ExpireClaimed: reservations whose time is over are marked; no message about them is written.
+	ExpireClaimed Point = "expire.claimed"
+	// ExpireCommitted: the messages are in the outbox; the relay is not woken.
+	ExpireCommitted Point = "expire.committed"
+)
+
+// The points of the saga.
+const (
+	// SagaLoaded: the orders of the replies are locked and read.
+	SagaLoaded Point = "saga.loaded"
+	// SagaAdvanced: the next steps are decided; nothing is written.
+	SagaAdvanced Point = "saga.advanced"
+	// SagaWritten: events, steps and the next messages are written; COMMIT is not sent.
+	SagaWritten Point = "saga.written"
+	// SagaCommitted: COMMIT was answered; caches and waiting requests do not know of it.
+	SagaCommitted Point = "saga.committed"
+)
+
+// The points of payment.
+const (
+	// PaymentEventsAppended: rows and events of payments and refunds are written; no call and no message is.
+	PaymentEventsAppended Point = "payment.events-appended"
+	// PaymentIntentWritten: payments and due calls are written; COMMIT is not sent.
+	PaymentIntentWritten Point = "payment.intent-written"
+	// PaymentClaimed: the call has a lease; no request is sent.
+	PaymentClaimed Point = "payment.claimed"
+	// PaymentAnswered: the provider has answered, or has not; the database knows of nothing.
+	PaymentAnswered Point = "payment.answered"
+	// PaymentPostponed: the next try has its time.
+	PaymentPostponed Point = "payment.postponed"
+	// PaymentCallCompleted: the call has its outcome; the payment does not, and no reply is written.
+	PaymentCallCompleted Point = "payment.call-completed"
+	// PaymentReplied: the payment has its outcome and the reply is in the outbox; COMMIT is not sent.
+	PaymentReplied Point = "payment.replied"
+	// PaymentCommitted: COMMIT was answered; the relay is not woken.
+	PaymentCommitted Point = "payment.committed"
+)
+
+// The points of maintenance.
+const (
+	// PurgeKeysDeleted: old idempotency keys are deleted; old inbox rows are not.
+	PurgeKeysDeleted Point = "purge.keys-deleted"
+	// PurgeDone: a batch of old keys and inbox rows is deleted.
+	PurgeDone Point = "purge.done"
+)
+
+// All has every point.
+var All = []Point{
+	CommandKeysResolved, CommandRowsLocked, CommandDecided, RowsContextsWritten, RowsWritten, CommandCommitted, CommandPositioned, CommandWrittenThrough,
+	CommandAnswered, RelayPageSelected, RelayPublished, RelayDeleted, RelayCommitted, ConsumerInboxWritten, ConsumerEffectWritten,
+	ConsumerCommitted, ConsumerDone, ProjectionRepaired, InventoryLocked, InventoryStockWritten, InventoryReservationsWritten,
+	InventoryReplied, ExpireClaimed, ExpireCommitted, SagaLoaded, SagaAdvanced, SagaWritten, SagaCommitted, PaymentIntentWritten,
+	PaymentEventsAppended, PaymentClaimed, PaymentAnswered, PaymentPostponed, PaymentCallCompleted, PaymentReplied, PaymentCommitted, PurgeKeysDeleted, PurgeDone,
+}
