@@ -142,6 +142,20 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 	return stock, nil
 }
 
+// Available reads how many pieces of each item can still be sold, in the transaction, without locks. An item without stock is not in the
+// result.
+func Available(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]int64, error) {
+	rows, err := inventorydb.New(tx).ReadStock(ctx, inventorydb.ReadStockParams(itemParams(items)))
+	if err != nil {
+		return nil, fmt.Errorf("read stock: %w", err)
+	}
+	available := make(map[order.Item]int64, len(rows))
+	for _, r := range rows {
+		available[itemOf(r.Account, r.Mode, r.Sku)] = r.OnHand - r.Reserved
+	}
+	return available, nil
+}
+
 // lockedElsewhere are the items that have a stock row and are not in the stock that was locked without waiting.
 func lockedElsewhere(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock) (map[order.Item]bool, error) {
 	rows, err := inventorydb.New(tx).StockOf(ctx, inventorydb.StockOfParams(itemParams(items)))

@@ -394,6 +394,52 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const ReadStock = `-- name: ReadStock :many
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+`
+
+type ReadStockParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type ReadStockRow struct {
+	Account  int32
+	Mode     string
+	Sku      string
+	OnHand   int64
+	Reserved int64
+}
+
+func (q *Queries) ReadStock(ctx context.Context, arg ReadStockParams) ([]ReadStockRow, error) {
+	rows, err := q.db.Query(ctx, ReadStock, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadStockRow
+	for rows.Next() {
+		var i ReadStockRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.OnHand,
+			&i.Reserved,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RearmReservations = `-- name: RearmReservations :execrows
 UPDATE stock_reservations SET expires_at = now() + (expires_at - created_at), created_at = now()
 WHERE status = 'held' AND NOT expiring AND expires_at > now() + make_interval(secs => $1::double precision) AND created_at > now()

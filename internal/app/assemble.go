@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/busdb"
@@ -43,9 +44,10 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	reads    *pgxpool.Pool                   // of the primary, read-only
-	replicas []*pgxpool.Pool                 // read-only
-	redis    *redis.Client                   // nil without Redis
+	reads    *pgxpool.Pool   // of the primary, read-only
+	replicas []*pgxpool.Pool // read-only
+	redis    *redis.Client   // nil without Redis
+	soldOut  *inventory.SoldOut
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
 	stop     func()                          // ends the background work
@@ -60,6 +62,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
+		soldOut: inventory.NewSoldOut(time.Now),
 	}
 	defer func() {
 		if err != nil {
@@ -120,7 +123,8 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
+		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
+		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut,
 	})
 }
 

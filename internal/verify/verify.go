@@ -89,6 +89,8 @@ var invariants = []invariant{
 	{"payments", "each order is charged its total once, less its refunds, or nothing, as its payment status says", (*scan).checkPayments},
 	{"provider", "the provider's ledger and our payment calls say the same, and each call is there once", (*scan).checkProvider},
 	{"idempotency", "each order of the last 48 h was placed under exactly one key, and each key has its order", (*scan).checkIdempotency},
+	{"coupons", "a coupon's count is that of the orders that use it, and those are the orders with the coupon that did not end without a sale", (*scan).checkCoupons},
+	{"references", "each order's reference is kept for it, and no other is", (*scan).checkReferences},
 	{"messages", "each event of the last 7 days was published or waits in the outbox; what waits there is about an order, and leaves it once it was handled", (*scan).checkMessages},
 	{"saga", "each order's steps fit its status, and a step in flight has a message or call that moves it on", (*scan).checkSaga},
 }
