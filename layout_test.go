@@ -83,7 +83,7 @@ var ours = law{
 		"internal/signature":     "",
 		"internal/telemetry":     "otel prometheus zap",
 		"internal/token":         "",
-		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order http pgx uuid",
+		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order order/pay http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
 		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
@@ -158,8 +158,8 @@ var ours = law{
 		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "payment_calls payments refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
-		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
-			"stock_reservation_lines stock_reservations",
+		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments products refunds resource_events saga_steps " +
+			"shipments stock stock_reservation_lines stock_reservations",
 	},
 }
 
