@@ -160,8 +160,8 @@ var ours = law{
 		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "ledger_sweeps payment_calls payments provider_callbacks refunds",
 		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
-		"verify": "coupon_redemptions coupons idempotency_keys inbox order_events order_references orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
-			"stock_reservation_lines stock_reservations",
+		"verify": "coupon_redemptions coupons idempotency_keys inbox order_events order_references orders outbox parked_messages payment_calls payments " +
+			"products refunds resource_events saga_steps shipments stock stock_reservation_lines stock_reservations",
 	},
 }
 
