@@ -534,26 +534,6 @@ func TestVerifyWhileOrdersComeIn(t *testing.T) {
 	}
 }
 
-// TestProgressBar: it grows with the invariants, and within one if its end is known.
-func TestProgressBar(t *testing.T) {
-	t.Parallel()
-	for want, p := range map[string]verify.Progress{
-		"[" + strings.Repeat(".", 30) + "] 1 of 9 events: 0":              {Invariant: "events", Number: 1, Invariants: 9},
-		"[#####" + strings.Repeat(".", 25) + "] 2 of 9 orders: 50 of 100": {Invariant: "orders", Number: 2, Invariants: 9, LookedAt: 50, Expected: 100},
-		"[" + strings.Repeat("#", 30) + "] 9 of 9 saga: 101 of 101":       {Invariant: "saga", Number: 9, Invariants: 9, LookedAt: 101, Expected: 100},
-	} {
-		if got := bar(p); got != want {
-			t.Errorf("%q instead of %q", got, want)
-		}
-	}
-	file, err := os.Create(t.TempDir() + "/out")
-	must(t, err)
-	defer file.Close()
-	if progress, _ := progressBar(file); progress != nil {
-		t.Error("a file that is no terminal gets a bar")
-	}
-}
-
 // TestVerifySubcommand: its exit status and its two forms of output.
 func TestVerifySubcommand(t *testing.T) {
 	g := startGateway(t, nil)
