@@ -56,6 +56,7 @@ var ours = law{
 		"gen/couponsdb":          "pgx uuid",
 		"gen/errcode":            "",
 		"gen/eventsdb":           "pgx uuid",
+		"gen/exportdb":           "pgx uuid",
 		"gen/inventorydb":        "pgx uuid",
 		"gen/ordersdb":           "pgx uuid",
 		"gen/paymentdb":          "pgx uuid",
@@ -72,6 +73,7 @@ var ours = law{
 		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
+		"internal/export":        "gen/api gen/exportdb internal/rfc3339 internal/view order order/pay pgx uuid",
 		"internal/failpoint":     "os",
 		"internal/guard":         "errors gen/errcode internal/panics failsafe prometheus",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
@@ -157,7 +159,9 @@ var ours = law{
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
 		"command/orders":    "idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "payment_calls payments refunds",
-		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
+		"export": "coupon_redemptions idempotency_keys order_addresses order_events orders payments refunds resource_events saga_steps " +
+			"shipments",
+		"query": "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
 		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
 			"stock_reservation_lines stock_reservations",
 	},

@@ -154,7 +154,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query", "../../sql/verify") {
+	for _, folder := range append(folders, "../../sql/export", "../../sql/query", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)
