@@ -296,7 +296,7 @@ var forgeries = map[string]func(*rapid.T, *Event){
 	"a longer payload":  func(_ *rapid.T, e *Event) { e.Payload = append(e.Payload, ' ') },
 	"a shorter payload": func(_ *rapid.T, e *Event) { e.Payload = e.Payload[:len(e.Payload)-1] },
 	"another instant": func(t *rapid.T, e *Event) {
-		e.At = e.At.Add(rapid.SampledFrom([]time.Duration{-1, 1, 1e6}).Draw(t, "by") * time.Microsecond)
+		e.At = e.At.Add(rapid.SampledFrom([]time.Duration{-time.Microsecond, time.Microsecond, time.Second}).Draw(t, "by"))
 	},
 	"another trace":         func(t *rapid.T, e *Event) { e.Cause.TraceID = string(flip(t, []byte(e.Cause.TraceID))) },
 	"another operation":     func(t *rapid.T, e *Event) { e.Cause.Operation = string(flip(t, []byte(e.Cause.Operation))) },

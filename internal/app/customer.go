@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -25,8 +26,10 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// maxKeptShown is how many orders that keep their address `erase` lists.
-const maxKeptShown = 100
+const (
+	maxKeptShown = 100     // orders that keep their address and are listed by `erase`
+	countTime    = "10min" // for one statement: it may count millions of orders of one customer
+)
 
 // customerFlags are the flags that choose a customer.
 type customerFlags struct{ customer, account, mode *string }
@@ -59,6 +62,8 @@ func (proc process) withCustomer(ctx context.Context, f customerFlags, session m
 	case *f.mode != "test" && *f.mode != "live":
 		return errors.New("-mode must be test or live")
 	}
+	session = maps.Clone(session)
+	session["statement_timeout"] = countTime
 	pool, err := pg.Connect(ctx, cfg.PrimaryURL, 2, session, nil)
 	if err != nil {
 		return err

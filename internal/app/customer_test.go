@@ -2,7 +2,6 @@ package app
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -281,7 +280,7 @@ func TestEraseChild(t *testing.T) {
 	if args == "" {
 		t.Skip("it runs in a process of its own")
 	}
-	must(t, Main(context.Background(), strings.Fields(args), strings.NewReader(""), os.Stdout, os.Stderr))
+	must(t, Main(t.Context(), strings.Fields(args), strings.NewReader(""), os.Stdout, os.Stderr))
 }
 
 // TestEraseGoesOnAfterKill: what was erased before kill -9 stays erased, each order as a whole, and the next run does the rest.
@@ -496,4 +495,3 @@ func TestExport(t *testing.T) {
 		}
 	}
 }
-
