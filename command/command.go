@@ -51,8 +51,9 @@ type Config struct {
 // Commands are the write side's operations. Safe for concurrent use.
 type Commands struct {
 	writer
-	guard   *guard.Guard
-	lookups chan struct{} // a place for each connection that is kept for look-ups
+	guard     *guard.Guard
+	lookups   chan struct{} // a place for each connection that is kept for look-ups
+	callbacks *prometheus.CounterVec
 }
 
 // New returns Commands. The connections of the pool are shared out, so that nobody waits in the pool and a wait that ends there is the
@@ -64,7 +65,9 @@ func New(c Config) *Commands {
 	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
 		Registry: c.Registry,
-	})}
+	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
+	}, []string{"result"})}
 }
 
 // writer has the dependencies and metrics that Commands and Saga share.

@@ -70,12 +70,11 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, Problem: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
 			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
-			moved, err := apply(c, e, rec)
+			moved, err := takeReply(c, e, apply, rec)
 			if err != nil {
 				return h, err
 			}
 			if moved {
-				advance(c, rec)
 				r.orders = append(r.orders, c)
 			}
 		}
@@ -93,6 +92,14 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		}
 		return h, nil
 	}
+}
+
+// takeReply records a reply and moves the order's saga on; false: the outcome was known and nothing changes.
+func takeReply(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (moved bool, err error) {
+	if moved, err = apply(c, e, rec); moved {
+		advance(c, rec)
+	}
+	return moved, err
 }
 
 // resolve makes a step definite if it is in flight and tells whether it was.

@@ -18,7 +18,6 @@ import (
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
-	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -92,7 +91,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
 		} else {
-			inv.decide(b, c)
+			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)
 		}
 	}
 	if err = b.stock.Write(ctx, tx); err != nil {
@@ -112,10 +111,10 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 }
 
 // itemsOf are the items that the command moves: those of the reservation if there is one.
-func (c command) itemsOf(found map[ref]*reservation) []order.Item {
+func (c command) itemsOf(found map[ref]*Reservation) []order.Item {
 	lines := c.Lines
 	if r := found[c.ref()]; r != nil {
-		lines = r.lines
+		lines = r.Lines
 	}
 	return pg.Column(lines, c.ref().item)
 }
@@ -139,60 +138,31 @@ func open(m bus.Message) (command, error) {
 
 // batch is what one transaction locks, decides and writes.
 type batch struct {
-	reservations map[ref]*reservation
+	reservations map[ref]*Reservation
 	stock        Stock
 	now          time.Time // the database's clock, read under the locks
-	changed      []*reservation
+	changed      []*Reservation
 	replies      []outbox.Message
 }
 
-// decide decides one command. In the batch it changes the reservation and the stock, whose event tells if it is low, and adds the reply.
-func (inv *Inventory) decide(b *batch, c command) {
-	r, reply := b.reservations[c.ref()], Reply{Attempt: c.Attempt}
-	rec := order.Recorder{
-		NewID: func() order.ID { return inv.cfg.IDs.Mint(b.now, c.Ref().Account) },
-		Now:   b.now,
-		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
-	}
-	var kind string
-	switch {
-	case c.Type == Reserve && r == nil:
-		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
-		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref(), c.Lines)
-		if len(reply.SKUs) == 0 {
-			r.status, r.lines = held, c.Lines
-			expires := rfc3339.New(r.expires)
-			kind, reply.ExpiresAt = Reserved, &expires
-			r.move(b.stock, rec, 0, 1)
-		}
-	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
-		kind = ReserveRefused
-	case c.Type == Confirm && r != nil && r.status == held:
-		kind, r.status = Confirmed, confirmed
-		r.move(b.stock, rec, -1, -1)
-	case c.Type == Confirm && (r == nil || r.status != confirmed):
-		kind = ConfirmRefused
-	case c.Type == Cancel && r == nil:
-		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
-	case c.Type == Cancel && r.status == held:
-		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, rec, 0, -1)
-	case c.Type == Cancel && r.status == confirmed:
-		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, rec, 1, 0)
-	case c.Type == Cancel && (r.status == expired || r.status == refused):
-		kind = Cancelled
-	case c.Type == Expire && r != nil && r.status == held:
-		kind, r.status = Expired, expired
-		r.move(b.stock, rec, 0, -1)
-	default:
+// take decides one command and puts what it changes and its reply into the batch.
+func (b *batch) take(c command, rec order.Recorder, ttl time.Duration) {
+	r, reply := Decide(c.Envelope, c.Command, b.reservations[c.ref()], b.stock, ttl, rec)
+	if reply == nil {
 		return
 	}
-	if r != nil && r.status != r.stored {
+	if r != nil && r.Status != r.stored {
 		b.changed = append(b.changed, r)
 	}
-	cause := outbox.Cause{ID: rec.NewID(), TraceID: c.TraceID, Now: b.now}
-	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.Ref(), cause, reply))
+	b.replies = append(b.replies, *reply)
+}
+
+func (inv *Inventory) recorder(c command, now time.Time) order.Recorder {
+	return order.Recorder{
+		NewID: func() order.ID { return inv.cfg.IDs.Mint(now, c.Ref().Account) },
+		Now:   now,
+		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
+	}
 }
 
 // expireBatch bounds how many reservations one transaction claims.

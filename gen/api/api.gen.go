@@ -883,6 +883,33 @@ type ProductList struct {
 // Examples: Desk lamp Aurora
 type ProductName = string
 
+// ProviderCallback An event of the payment provider. It may have more properties than these.
+type ProviderCallback struct {
+	// ID The provider's id of the event, the same in each repetition: an event is taken once.
+	ID string `json:"id"`
+
+	// Operation The operation that has its outcome.
+	Operation ProviderOperation `json:"operation"`
+
+	// Type The kind of event, such as `operation.settled`.
+	Type string `json:"type"`
+}
+
+// ProviderOperation The operation that has its outcome.
+type ProviderOperation struct {
+	// Key The key under which it was requested.
+	Key string `json:"key"`
+
+	// Kind Such as `authorize`; null if the key was cancelled before any request.
+	Kind *string `json:"kind,omitempty"`
+
+	// Payment The id of the payment, by which the gateway named it; null as `kind`.
+	Payment *string `json:"payment,omitempty"`
+
+	// Status The outcome, such as `succeeded`.
+	Status string `json:"status"`
+}
+
 // Refund A refund as it stands.
 type Refund struct {
 	// Amount What is given back.
@@ -1278,6 +1305,11 @@ type ListProductsParams struct {
 	Q *string
 }
 
+// TakeProviderCallbackParams are the parameters that takeProviderCallback alone has. A nil pointer is a parameter left out.
+type TakeProviderCallbackParams struct {
+	Provider string
+}
+
 // Request is what the edge offers of a request whose parameters satisfy the contract.
 type Request interface {
 	// Parameter returns a decoded parameter of the operation's own.
@@ -1337,6 +1369,8 @@ type Handlers[R Request, W any] interface {
 	GetProduct(ctx context.Context, r R) (W, error)
 	// UpdateProduct is PATCH /v1/products/{sku}.
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
+	// TakeProviderCallback is POST /v1/provider-callbacks/{provider}.
+	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
 	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
@@ -1461,6 +1495,17 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return w, err
 			}
 			return h.UpdateProduct(ctx, r, body)
+		},
+		"takeProviderCallback": func(ctx context.Context, r R) (w W, err error) {
+			var p TakeProviderCallbackParams
+			if value, given := r.Parameter("provider"); given {
+				p.Provider = string(value)
+			}
+			var body ProviderCallback
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.TakeProviderCallback(ctx, r, p, body)
 		},
 		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
 			var body DeliverShipment

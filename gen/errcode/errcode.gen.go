@@ -23,6 +23,8 @@ const (
 	AUTH004 Code = "AUTH_004"
 	// AUTH005: The API key lacks a scope that this operation needs (403).
 	AUTH005 Code = "AUTH_005"
+	// AUTH007: The signature of the callback is not valid (401).
+	AUTH007 Code = "AUTH_007"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
 	// CAT002: A product with this sku exists already (409).
@@ -175,6 +177,8 @@ var infos = []Info{
 		"Somebody of your account revoked the key. Use another one.", ""},
 	{AUTH005, 403, false, "Scope missing", "The API key lacks a scope that this operation needs", "API 密钥缺少执行此操作所需的权限",
 		"The contract names the scope of each operation. Use a key that has it.", ""},
+	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
+		"The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",

@@ -128,7 +128,7 @@ func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registe
 func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now), Signer: c.signer,
-		Timeline: c.timeline.Load, Origins: c.cfg.Origins, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
+		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
 	})
 }
 

@@ -67,6 +67,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	}
 	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix
 	g.cfg.PSPURL, g.cfg.Secret, g.cfg.MaxConnections, g.cfg.PaymentTimeout = g.psp.URL, fmt.Sprintf("%064d", 7), 16, 4*time.Second
+	g.cfg.ProviderSecret = fmt.Sprintf("%064d", 8)
 	if change != nil {
 		change(&g.cfg, g.db)
 	}

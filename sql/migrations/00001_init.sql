@@ -339,6 +339,7 @@ CREATE TABLE payments (
     UNIQUE (order_id, attempt, account, mode),
     CONSTRAINT not_refunded_twice CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= amount)
 );
+CREATE INDEX payments_by_id ON payments (id); -- the provider names a payment without its owner
 
 -- A refund of a payment or of a part of it: the fold of its events.
 CREATE TABLE refunds (
@@ -388,6 +389,33 @@ CREATE TABLE payment_calls (
 CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
 CREATE INDEX payment_calls_by_order ON payment_calls (order_id, account, mode);
+
+-- What the payment provider called us with. A callback is an observation: what it says is asked of the provider again. It is the
+-- provider's, and may be about a payment that nobody has here: then it is parked.
+CREATE TABLE provider_callbacks (
+    provider      text NOT NULL,
+    event_id      text COLLATE "C" NOT NULL,
+    operation_key text NOT NULL,
+    kind          text NOT NULL,      -- of the operation; empty: it has none
+    status        text NOT NULL,
+    payment_id    uuid,               -- null: it is about no payment of ours
+    parked        boolean NOT NULL,   -- no row in payments had its payment
+    body          text NOT NULL,      -- as it was sent
+    received_at   timestamptz NOT NULL DEFAULT now(),
+    next_at       timestamptz,        -- when its payment is compared with the provider's ledger; null: it was
+    PRIMARY KEY (provider, event_id)
+);
+CREATE INDEX provider_callbacks_due ON provider_callbacks (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX provider_callbacks_by_age ON provider_callbacks (received_at);
+
+-- How far a provider's ledger is compared with our payments.
+CREATE TABLE ledger_sweeps (
+    provider text PRIMARY KEY,
+    position bigint NOT NULL DEFAULT 0, -- entries up to this sequence are compared
+    timeline bigint NOT NULL,           -- of the database in which that was
+    next_at  timestamptz NOT NULL,      -- when a sweep is due, or the lease ends
+    fence    bigint NOT NULL DEFAULT 0
+);
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
@@ -448,6 +476,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     coupons,
     idempotency_keys,
     inbox,
+    ledger_sweeps,
     order_addresses,
     order_references,
     orders,
@@ -456,6 +485,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     payment_calls,
     payments,
     products,
+    provider_callbacks,
     refunds,
     saga_steps,
     shipments,

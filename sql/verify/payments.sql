@@ -12,9 +12,10 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 CROSS JOIN LATERAL (
     SELECT COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
            COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending,
-           count(*) FILTER (WHERE (f.status = 'pending') <> (c.next_at IS NOT NULL)) AS without_call
+           count(*) FILTER (WHERE (f.status = 'pending') <> COALESCE((
+               SELECT c.next_at IS NOT NULL FROM payment_calls c
+               WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'), false)) AS without_call
     FROM refunds f
-    LEFT JOIN payment_calls c ON c.account = f.account AND c.mode = f.mode AND c.subject = f.id AND c.operation = 'refund'
     WHERE f.payment_id = p.id AND f.account = p.account AND f.mode = p.mode
 ) r;
 

@@ -53,6 +53,7 @@ export const errorStatus: Record<string, number> = {
   AUTH_003: 401,
   AUTH_004: 401,
   AUTH_005: 403,
+  AUTH_007: 401,
   CAT_001: 404,
   CAT_002: 409,
   CAT_003: 422,
@@ -134,6 +135,7 @@ export interface Operations {
   placeOrder: { answers: api.PlaceOrderResponses, refusals: api.PlaceOrderError },
   refundPayment: { answers: api.RefundPaymentResponses, refusals: api.RefundPaymentError },
   shipOrder: { answers: api.ShipOrderResponses, refusals: api.ShipOrderError },
+  takeProviderCallback: { answers: api.TakeProviderCallbackResponses, refusals: api.TakeProviderCallbackError },
   updateOrder: { answers: api.UpdateOrderResponses, refusals: api.UpdateOrderError },
   updateProduct: { answers: api.UpdateProductResponses, refusals: api.UpdateProductError },
 }

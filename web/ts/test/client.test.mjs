@@ -64,7 +64,8 @@ test('every operation of the contract has a method, which asks its address', asy
   const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
   for (const [path, item] of Object.entries(contract.paths)) {
     const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
-    for (const [method, { operationId }] of Object.entries(item)) {
+    for (const [method, { operationId, security }] of Object.entries(item)) {
+      if (security?.some(({ signature }) => signature)) continue; // the payment provider sends it, signed with a secret that no client has
       const asked = requests.some((request) => request.method === method.toUpperCase() && form.test(request.url));
       assert.ok(asked, `${operationId} has no method, or this test does not call it`);
     }

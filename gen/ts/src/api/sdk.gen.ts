@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
+import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -17,6 +17,25 @@ export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends 
      */
     meta?: keyof ClientMeta extends never ? Record<string, unknown> : ClientMeta;
 };
+
+/**
+ * Take a callback of the payment provider
+ *
+ * For the payment provider alone: it tells that one of our operations has its definite outcome. The request is authenticated by its
+ * signature, before anything else of it is looked at; there is no API key. 204 takes the callback, also one that was taken before and one
+ * about a payment that is not known; after any other answer the provider sends it again. A callback is a hint: it lets us ask the
+ * provider earlier, and what it says changes nothing by itself.
+ *
+ */
+export const takeProviderCallback = <ThrowOnError extends boolean = false>(options: Options<TakeProviderCallbackData, ThrowOnError>): RequestResult<TakeProviderCallbackResponses, TakeProviderCallbackErrors, ThrowOnError> => (options.client ?? client).post<TakeProviderCallbackResponses, TakeProviderCallbackErrors, ThrowOnError>({
+    security: [{ name: 'Provider-Signature', type: 'apiKey' }],
+    url: '/v1/provider-callbacks/{provider}',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
 
 /**
  * This contract as JSON

@@ -1364,6 +1364,17 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+ */
+export type Problem400Req001002003 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003);
+
+/**
  * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
  */
 export type Problem400Req001002003004 = ({
@@ -1644,6 +1655,18 @@ export type ProblemAuth005 = Problem & {
      * Scope missing.
      */
     code: 'AUTH_005';
+};
+
+/**
+ * Bad signature
+ *
+ * The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.
+ */
+export type ProblemAuth007 = Problem & {
+    /**
+     * Bad signature.
+     */
+    code: 'AUTH_007';
 };
 
 /**
@@ -2415,6 +2438,43 @@ export type ProductList = {
 export type ProductName = string;
 
 /**
+ * An event of the payment provider. It may have more properties than these.
+ */
+export type ProviderCallback = {
+    /**
+     * The provider's id of the event, the same in each repetition: an event is taken once.
+     */
+    id: string;
+    /**
+     * The kind of event, such as `operation.settled`.
+     */
+    type: string;
+    operation: ProviderOperation;
+};
+
+/**
+ * The operation that has its outcome.
+ */
+export type ProviderOperation = {
+    /**
+     * The key under which it was requested.
+     */
+    key: string;
+    /**
+     * Such as `authorize`; null if the key was cancelled before any request.
+     */
+    kind?: string | null;
+    /**
+     * The id of the payment, by which the gateway named it; null as `kind`.
+     */
+    payment?: string | null;
+    /**
+     * The outcome, such as `succeeded`.
+     */
+    status: string;
+};
+
+/**
  * A refund as it stands.
  */
 export type Refund = {
@@ -2909,6 +2969,84 @@ export type ShipmentId2 = ShipmentId;
  *
  */
 export type TraceId = string;
+
+export type TakeProviderCallbackData = {
+    body: ProviderCallback;
+    headers?: {
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The name of the provider. There is one, `psp`; any other is REQ_005.
+         */
+        provider: string;
+    };
+    query?: never;
+    url: '/v1/provider-callbacks/{provider}';
+};
+
+export type TakeProviderCallbackErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+     */
+    400: Problem400Req001002003;
+    /**
+     * `AUTH_007` Bad signature
+     */
+    401: ProblemAuth007;
+    /**
+     * `REQ_005` No such thing
+     */
+    404: ProblemReq005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type TakeProviderCallbackError = TakeProviderCallbackErrors[keyof TakeProviderCallbackErrors];
+
+export type TakeProviderCallbackResponses = {
+    /**
+     * The callback is taken; it need not be sent again.
+     */
+    204: void;
+};
+
+export type TakeProviderCallbackResponse = TakeProviderCallbackResponses[keyof TakeProviderCallbackResponses];
 
 export type GetOpenApijsonData = {
     body?: never;
