@@ -91,7 +91,7 @@ func Check(c Config, subcommand string) error {
 		}
 	}
 	group, _, _ := strings.Cut(subcommand, " ")
-	running := c.PrimaryURL == "" && (is("verify", "replay", "export", "erase") || group == "parked") // it looks at the stack of `run`
+	running := c.PrimaryURL == "" && (is("verify", "replay", "export", "erase") || group == "parked" || group == "coupons") // it looks at the stack of `run`
 	if !running && (is("serve", "worker", "migrate", "verify", "replay", "export", "erase") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}

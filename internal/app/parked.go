@@ -119,13 +119,9 @@ func consumerNames() (names []string) {
 	return names
 }
 
-// withParked runs fn with a connection to ORDERGATE_PRIMARY_URL, or to the primary of the stack that `ordergate run` runs in this folder.
+// withParked is withPrimary with the queries of parked messages.
 func (proc process) withParked(ctx context.Context, fn func(*pgx.Conn, *busdb.Queries) error) error {
-	cfg, err := proc.cfg.orRunning()
-	if err != nil {
-		return err
-	}
-	return withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error { return fn(conn, busdb.New(conn)) })
+	return proc.withPrimary(ctx, func(conn *pgx.Conn) error { return fn(conn, busdb.New(conn)) })
 }
 
 // listParked is `ordergate parked list`.
