@@ -31,6 +31,7 @@ const (
 	ruleStep        = "no step is started or undone twice"
 	ruleTable       = "an order's events follow the table"
 	ruleFold        = "a state is the fold of its events"
+	ruleAgain       = "a reply that comes again changes nothing"
 	ruleSweep       = "the sweep takes back only what nobody here moves"
 	ruleBack        = "an order is rejected or cancelled when all is back, and confirmed when all is done"
 	ruleGuard       = "the database's guards are never met"
@@ -136,6 +137,7 @@ type message struct {
 	outbox.Envelope
 	topic int
 	name  string
+	again bool // it was handled before
 }
 
 // request is one to the provider.
@@ -359,7 +361,7 @@ func (w *system) judgeSteps(sent []outbox.Message) {
 func (w *system) send(messages []outbox.Message) {
 	for _, m := range messages {
 		topic := slices.Index(topics, m.Topic)
-		w.queues[topic] = append(slices.Clone(w.queues[topic]), message{m.Envelope, topic, m.Type + w.withoutIDs(string(m.Data))})
+		w.queues[topic] = append(slices.Clone(w.queues[topic]), message{m.Envelope, topic, m.Type + w.withoutIDs(string(m.Data)), false})
 	}
 }
 
@@ -404,6 +406,9 @@ func (w *system) handleReply(m message, apply applyReply) {
 	moved, err := w.reply(c, m.Envelope, apply, modelRecorder())
 	if err != nil {
 		w.fail(breaks(ruleHandled, "%v", err))
+	}
+	if moved && m.again && m.Type != payment.Refunded { // the inbox drops that one
+		w.fail(breaks(ruleAgain, "%s", m.name))
 	}
 	if moved {
 		w.writeOrder(c)

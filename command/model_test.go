@@ -122,7 +122,7 @@ func TestModelFinds(t *testing.T) {
 				}
 				return takeReply(c, e, apply, rec)
 			}
-		}, ruleTable},
+		}, ruleAgain},
 		"a note of a refund that counts twice": {"an order with a payment", func(p *parties) { p.inbox = false }, ruleRefund},
 		"a refund that looks at no sum": {"an order with a payment", func(p *parties) {
 			p.client = func(op operation, l *loaded, rec order.Recorder) (effect, error) {

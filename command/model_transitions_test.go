@@ -66,7 +66,9 @@ func (m moves) deliver() {
 		if first.Type != payment.Refunded || !m.inbox {
 			m.fault(first.name+", and it will come again", func(n *system) {
 				handle(n)
-				n.copies = sorted(n.copies, first, func(c message) string { return c.name })
+				copied := first
+				copied.again = true
+				n.copies = sorted(n.copies, copied, func(c message) string { return c.name })
 			})
 		}
 	}
