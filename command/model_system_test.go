@@ -434,7 +434,7 @@ func (w *system) handleStock(m message) {
 // decideStock lets inventory decide on a copy of the rows.
 func (p *parties) decideStock(e outbox.Envelope, c inventory.Command, level [2]int64, r *inventory.Reservation) ([2]int64, *inventory.Reservation, *outbox.Message) {
 	stock := inventory.Stock{}
-	row := stock.Add(modelItem)
+	row := stock.Add(modelItem, modelRecorder().Now)
 	row.OnHand, row.Reserved = level[0], level[1]
 	if r != nil {
 		read := *r

@@ -301,11 +301,9 @@ func (e Event) chain(resource []byte) []byte {
 }
 
 // Verify checks that events are the complete, unchanged history of the order from its first version on.
-func Verify(orderID ID, events []Event) error { return verifyChain(orderID[:], events) }
+func Verify(orderID ID, events []Event) error { return NewChain(orderID).verify(events) }
 
-// verifyChain is Verify for any resource, as its hashes cover it.
-func verifyChain(resource []byte, events []Event) error {
-	c := &Chain{resource: resource}
+func (c *Chain) verify(events []Event) error {
 	for _, e := range events {
 		if err := c.Next(e); err != nil {
 			return err
@@ -314,12 +312,15 @@ func verifyChain(resource []byte, events []Event) error {
 	return nil
 }
 
-// Chain checks an order's history event by event, from its first version on.
+// Chain checks the history of an order, or of another resource, event by event, from its first version on.
 type Chain struct {
 	resource []byte // as the hashes cover it
 	version  int64
 	hash     []byte
 }
+
+// Version is that of the last event that was checked.
+func (c *Chain) Version() int64 { return c.version }
 
 // NewChain begins with an order's first event.
 func NewChain(orderID ID) *Chain { return &Chain{resource: orderID[:]} }

@@ -34,7 +34,10 @@ func (h *Head) Next(r Resource, rec Recorder, eventType string, schema int32, da
 }
 
 // Verify checks that events are the complete, unchanged history of the resource from its first one on.
-func (r Resource) Verify(history []Event) error { return verifyChain(r.chained(), history) }
+func (r Resource) Verify(history []Event) error { return r.NewChain().verify(history) }
+
+// NewChain begins with the resource's first event.
+func (r Resource) NewChain() *Chain { return &Chain{resource: r.chained()} }
 
 // chained is the resource as the hashes cover it.
 func (r Resource) chained() []byte { return []byte(r.Kind + "/" + r.ID) }

@@ -78,6 +78,7 @@ func (r *Reservation) move(s Stock, rec order.Recorder, onHand, reserved int64) 
 			level = &Level{Item: r.item(l), lowAt: -1}
 			s[r.item(l)] = level
 		}
+		level.reserving = true
 		level.move(rec, onHand*l.Quantity, reserved*l.Quantity)
 	}
 }

@@ -208,7 +208,7 @@ var infos = []Info{
 	{INV001, 404, false, "No stock record", "There is no stock record for this sku", "该 SKU 没有库存记录",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{INV002, 409, true, "Not enough stock", "There is not enough stock", "库存不足",
-		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
+		"`skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
 	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",

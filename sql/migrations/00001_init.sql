@@ -185,6 +185,7 @@ CREATE TABLE shipments (
     delivered_at timestamptz,
     PRIMARY KEY (account, mode, id)
 );
+CREATE INDEX shipments_by_order ON shipments (order_id, account, mode);
 
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
@@ -212,6 +213,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (account, mode, operation, key)
 ) PARTITION BY HASH (account, operation, key);
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_by_order ON idempotency_keys (order_id) WHERE order_id IS NOT NULL; -- `ordergate erase` rewrites bodies
 
 -- The messages that are to be published, in the order of id. A row is deleted once its message is handled (lanes) or the broker has
 -- stored it (Kafka).
@@ -266,7 +268,8 @@ CREATE TABLE saga_steps (
 );
 
 -- The stock of a sku: on_hand is the sum of its adjustments less the confirmed reservations. version and head_hash are of its last event;
--- low_at is a copy of the product's low_stock_at, -1 if it has none.
+-- low_at is a copy of the product's low_stock_at, -1 if it has none. updated_at is the latest of the product's created_at, its events and
+-- its reservations' updated_at.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
@@ -389,6 +392,13 @@ CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT N
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
 CREATE INDEX payment_calls_by_order ON payment_calls (order_id, account, mode);
 
+-- The generation of all that caches have, one row. `ordergate replay` raises it: every process forgets its entries of the one before.
+CREATE TABLE cache_generation (
+    id         boolean PRIMARY KEY DEFAULT true CHECK (id),
+    generation bigint NOT NULL CHECK (generation > 0)
+);
+INSERT INTO cache_generation (generation) VALUES (1);
+
 -- What the payment provider called us with. A callback is an observation: what it says is asked of the provider again. It is the
 -- provider's, and may be about a payment that nobody has here: then it is parked.
 CREATE TABLE provider_callbacks (
@@ -493,6 +503,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     stock_reservations
     TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
+GRANT SELECT, UPDATE ON cache_generation TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
 
