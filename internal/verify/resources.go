@@ -24,7 +24,9 @@ func (s *scan) checkResources(ctx context.Context) error {
 		return err
 	}
 	if err := foldRows(ctx, s, order.KindPayment, order.PrefixPayment, comparePayment,
-		func(r verifydb.PaymentPageRow) order.Ref { return order.RefOf(r.Payment.Account, r.Payment.Mode, r.Payment.ID) },
+		func(r verifydb.PaymentPageRow) order.Ref {
+			return order.RefOf(r.Payment.Account, r.Payment.Mode, r.Payment.ID)
+		},
 		func(after verifydb.PaymentPageRow) ([]verifydb.PaymentPageRow, error) {
 			return s.PaymentPage(ctx, verifydb.PaymentPageParams{
 				AfterAccount: after.Payment.Account, AfterMode: after.Payment.Mode, AfterID: after.Payment.ID, PageSize: s.PageSize,
