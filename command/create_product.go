@@ -49,7 +49,7 @@ func (c createProduct) decide(l *loaded, rec order.Recorder) (effect, error) {
 	l.catalogue[c.item] = p
 	level := l.stock[c.item]
 	if level == nil {
-		level = l.stock.Add(c.item)
+		level = l.stock.Add(c.item, p.CreatedAt)
 	}
 	level.SetLowAt(rec, catalogue.LowAt(p.LowStockAt))
 	return effect{result: Result{

@@ -3,10 +3,12 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -41,7 +43,7 @@ type applyReply func(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 
 // handler makes each reply of a batch, no two of one order, events of its order and moves the order's saga on, all in the given
 // transaction. A reply to a step that is already definite changes nothing. With skipLocked it leaves out the replies whose order another
-// transaction holds.
+// transaction holds, and those that end an order whose coupon another one holds.
 func (s *Saga) handler(apply applyReply) bus.Handler {
 	return func(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, _ error) {
 		envelopes := make([]outbox.Envelope, len(msgs))
@@ -59,6 +61,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		}
 		failpoint.Hit(failpoint.SagaLoaded)
 		r := &rows{}
+		var decided []bus.Message // of each order of r
 		for i, e := range envelopes {
 			c, ok := l.orders[e.Ref()]
 			if !ok && skipLocked {
@@ -70,15 +73,24 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			cause := Envelope{Owner: c.owner, Operation: msgs[i].Topic, Problem: apierr.ProblemContext{TraceID: e.TraceID}, Actor: "saga"}
 			rec := cause.recorder(s.cfg.IDs, s.cfg.Now())
-			moved, err := apply(c, e, rec)
+			moved, err := takeReply(c, e, apply, rec)
 			if err != nil {
 				return h, err
 			}
 			if moved {
-				advance(c, rec)
-				r.orders = append(r.orders, c)
+				r.orders, decided = append(r.orders, c), append(decided, msgs[i])
 			}
 		}
+		free, err := lockFreed(ctx, tx, r.orders, skipLocked)
+		if err != nil {
+			return h, err
+		}
+		for i, c := range r.orders {
+			if !free(c) {
+				h.Blocked = append(h.Blocked, decided[i])
+			}
+		}
+		r.orders = slices.DeleteFunc(r.orders, func(c *orderChange) bool { return !free(c) })
 		if len(r.orders) == 0 {
 			return h, nil
 		}
@@ -93,6 +105,33 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		}
 		return h, nil
 	}
+}
+
+// lockFreed locks the coupons that orders no longer use, after the orders. free tells whether the order may be written: with onlyFree it does
+// not wait, and an order whose coupon another transaction holds may not.
+func lockFreed(ctx context.Context, tx pgx.Tx, changes []*orderChange, onlyFree bool) (free func(*orderChange) bool, _ error) {
+	item := func(c *orderChange) coupons.Item {
+		return coupons.Item{Owner: c.owner, Code: string(c.order.CouponCode), CustomerRef: c.order.CustomerRef}
+	}
+	var items []coupons.Item
+	for _, c := range changes {
+		if c.freesCoupon() {
+			items = append(items, item(c))
+		}
+	}
+	locked, err := coupons.Lock(ctx, tx, items, onlyFree)
+	return func(c *orderChange) bool {
+		_, ok := locked[item(c)]
+		return ok || !c.freesCoupon()
+	}, err
+}
+
+// takeReply records a reply and moves the order's saga on; false: the outcome was known and nothing changes.
+func takeReply(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (moved bool, err error) {
+	if moved, err = apply(c, e, rec); moved {
+		advance(c, rec)
+	}
+	return moved, err
 }
 
 // resolve makes a step definite if it is in flight and tells whether it was.

@@ -52,7 +52,7 @@ func (w *waiters) wake(id order.ID) {
 func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
 
 // AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
-// the 202 back. The 201 shows the order at the version that decided it, so that its bytes are always the same.
+// the 202 back. The 201 shows the order at the version that decided it, so that its bytes are the same until its address changes, which no event has.
 func (c *Commands) AwaitPlaced(ctx context.Context, e Envelope, r Result, within time.Duration) Result {
 	return c.await(ctx, r, within, func(ctx context.Context) (Result, bool, error) {
 		return c.decidedOrder(ctx, e.Owner, r, 201, (*order.Order).Decided)

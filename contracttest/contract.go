@@ -36,7 +36,8 @@ type contract struct {
 type operation struct {
 	place
 	id, method, path string
-	public           bool
+	public           bool     // without an API key
+	signed           bool     // by a provider, in place of an API key
 	codes            []string // its x-error-codes
 	parameters       []place
 	address          *regexp.Regexp // its requests' path
@@ -79,7 +80,7 @@ func readContract(bundle []byte) (*contract, error) {
 			}
 			o := &operation{
 				place: op, id: op.text("operationId"), method: strings.ToUpper(method), path: path, codes: op.at("x-error-codes").texts(),
-				public:  len(security.children()) == 0,
+				public: len(security.children()) == 0, signed: security.at("0", "signature").node != nil,
 				address: regexp.MustCompile("^" + templated.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$"),
 			}
 			for _, list := range []place{item, op} {

@@ -145,9 +145,14 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 	s.foundIf(!slices.Equal(allow, body.Allowed), r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
 }
 
-// admission: every operation that is not public wants a key that is known, and each serves its own media types alone.
+// admission: every operation that is not public wants a key that is known, and each serves its own media types alone. What only a provider
+// may send wants its signature before all else.
 func (s *suite) admission(ctx context.Context) {
 	for _, id := range sortedKeys(s.contract.operations) {
+		if s.contract.operations[id].signed {
+			s.callbacks(ctx, call{op: id, arg: "psp", body: map[string]any{}})
+			continue
+		}
 		s.refused(ctx, errcode.REQ007, call{op: id, arg: "any"}.with("Accept", "image/png"))
 		s.refused(ctx, errcode.REQ003, call{op: id, arg: "any", idem: s.ref + "-unknown", query: values("unknown", "x")}, "/query/unknown")
 		if s.contract.operations[id].takes("If-None-Match") {
@@ -166,6 +171,22 @@ func (s *suite) admission(ctx context.Context) {
 		r, ok := s.send(ctx, call{op: "listProducts"}.with("Authorization", text))
 		s.foundIf(ok && r.status != http.StatusUnauthorized, r, "/status", "is not 401 with a malformed Authorization")
 	}
+}
+
+// callbacks: nobody without the provider's secret calls back, whatever else is wrong with the request.
+func (s *suite) callbacks(ctx context.Context, c call) {
+	digits, mac := strconv.FormatInt(s.begin.Unix(), 10), strings.Repeat("0f", 32)
+	for _, signature := range []string{"", "rubbish", "t=" + digits, "v1=" + mac, "t=" + digits + ",v1=" + mac, "t=1,v1=" + mac, "t=" + digits + ",v1=00"} {
+		s.refused(ctx, errcode.AUTH007, c.with("Provider-Signature", signature))
+	}
+	s.refused(ctx, errcode.AUTH007, c.with("Authorization", "", "Accept", "image/png", "Content-Type", "text/plain"))
+	for _, body := range []string{"", "not JSON", `{"id":"evt_1"}`} {
+		c.body = []byte(body)
+		s.refused(ctx, errcode.AUTH007, c)
+	}
+	c.body, c.deferred = tooLarge(), true
+	s.refused(ctx, errcode.REQ008, c)
+	s.refused(ctx, errcode.REQ005, call{op: c.op, arg: "nobody", body: map[string]any{}})
 }
 
 // key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.

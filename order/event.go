@@ -319,6 +319,9 @@ type Chain struct {
 	hash     []byte
 }
 
+// Version is that of the last event that was checked.
+func (c *Chain) Version() int64 { return c.version }
+
 // NewChain begins with an order's first event.
 func NewChain(orderID ID) *Chain { return &Chain{resource: orderID[:]} }
 

@@ -76,10 +76,13 @@ type ShipmentCreated struct {
 // ShipmentDelivered is the payload of the event that ends a shipment.
 type ShipmentDelivered struct{}
 
-// Apply moves the shipment on by its next event. It fails on an unknown type, a payload that cannot be decoded, or a gap.
+// Apply moves the shipment on by its next event. It fails on an unknown type or schema version, a payload that cannot be decoded, or a gap.
 func (s *Shipment) Apply(e Event) error {
 	if e.Version != s.Version+1 {
 		return fmt.Errorf("version %d follows %d", e.Version, s.Version)
+	}
+	if e.Schema != ShipmentSchema {
+		return fmt.Errorf("version %d: %s of unknown schema version %d", e.Version, e.Type, e.Schema)
 	}
 	at := rfc3339.New(e.At)
 	switch e.Type {

@@ -144,6 +144,12 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 	return []Event{o.Record(rec, CancelRequested{Reason: Text(reason)})}, nil
 }
 
+// CanBecome tells whether the table has the status among those that can follow the order's. Nothing checks the saga's events: they follow the
+// table because its steps do.
+func (o *Order) CanBecome(next Status) bool {
+	return slices.Contains(o.Status.row(o.phase()).next, next)
+}
+
 // Update records that the metadata, if it is not nil, is replaced, and that the shipping address changes, if it does; what is equal is no
 // change, and no change is no event. Refusals: those of the table.
 func (o *Order) Update(rec Recorder, metadata map[string]string, addressChanges bool) ([]Event, error) {

@@ -2,6 +2,7 @@ package order
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -30,16 +31,26 @@ func (e Event) Current() (payload []byte, schema int32, err error) {
 	return payload, schema, nil
 }
 
-// createdV1 adds what orders had none of: a reference, discounts, shipping and tax.
+// createdV1 adds what orders had none of: a reference, discounts, shipping and tax. It knows the first two forms and no later one, so that
+// it stays as it is when the payload changes again.
 func createdV1(payload []byte) ([]byte, error) {
-	var d Created
+	var d map[string]any
 	if err := json.Unmarshal(payload, &d); err != nil {
 		return nil, err
 	}
-	none := Money{Currency: d.Currency}
-	for i := range d.Lines {
-		d.Lines[i].Discount = none
+	lines, ok := d["lines"].([]any)
+	if !ok {
+		return nil, errors.New("it has no lines")
 	}
-	d.Amounts = Amounts{Subtotal: d.Total, Discount: none, Shipping: none, Tax: none, Total: d.Total}
+	none := map[string]any{"amount": 0, "currency": d["currency"]}
+	for _, l := range lines {
+		line, ok := l.(map[string]any)
+		if !ok {
+			return nil, errors.New("a line is no object")
+		}
+		line["discount"] = none
+	}
+	d["reference"], d["coupon_code"] = nil, nil
+	d["subtotal"], d["discount"], d["shipping"], d["tax"] = d["total"], none, none, none
 	return json.Marshal(d)
 }

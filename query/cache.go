@@ -30,6 +30,7 @@ type Entry struct {
 	Rev          int64  // counts the row's changes; 0: there is no row
 	KnownAt      uint64 // no commit up to this position of the log can be missing
 	Timeline     uint32 // of that log
+	Generation   int64  // of the caches, when the load began
 	LoadedAt     time.Time
 	of           key
 	tier         string                    // that it was read from
@@ -52,8 +53,23 @@ func (e *Entry) newer(than *Entry) bool {
 	if e.Timeline != than.Timeline {
 		return e.Timeline > than.Timeline
 	}
+	if e.Generation != than.Generation {
+		return e.Generation > than.Generation
+	}
 	return e.Rev > than.Rev || e.Rev == than.Rev && e.KnownAt > than.KnownAt
 }
+
+// epoch is what the entries of a cache have in common: another timeline may have lost commits that they show, and another generation
+// means that rows were rebuilt (`ordergate replay`), of which no change tells.
+type epoch struct {
+	timeline   uint32
+	generation int64
+}
+
+func (e *Entry) epoch() epoch { return epoch{e.Timeline, e.Generation} }
+
+// epoch is the latest that this process knows.
+func (q *Queries) epoch() epoch { return epoch{q.timeline(), q.cfg.Generation()} }
 
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
@@ -107,7 +123,7 @@ func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.
 func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 	r, now := &resources[k.kind], q.cfg.Now()
 	if s, ok := q.lru.Get(k); ok {
-		if e := s.value.Load(); e != nil && e.Timeline == q.timeline() && e.Rev >= s.minRev.Load() && e.satisfies(t) {
+		if e := s.value.Load(); e != nil && e.epoch() == q.epoch() && e.Rev >= s.minRev.Load() && e.satisfies(t) {
 			if age := now.Sub(e.checked); age < missFor || e.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go func() {
@@ -125,8 +141,8 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 // load asks the tiers below the LRU, once for all callers of the same key. A caller whose requirement the shared entry does not
 // satisfy asks again, the third time alone. A caller that leaves does not end the load that others wait for.
 func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error) {
-	if now := q.timeline(); q.lruTimeline.Swap(now) != now {
-		q.lru.Purge() // revisions of a lost timeline mean nothing
+	if now := q.epoch(); q.lruTimeline.Swap(now.timeline) != now.timeline || q.lruGeneration.Swap(now.generation) != now.generation {
+		q.lru.Purge() // revisions of a lost timeline mean nothing, and those of another generation are of rows that were replaced
 	}
 	for try := 1; ; try++ {
 		s, mine := q.entry(k), false

@@ -252,7 +252,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 }
 
 func (w *world) name(p *process, k key) string {
-	name, err := p.redis.name(context.Background(), 1, k)
+	name, err := p.redis.name(context.Background(), epoch{1, 1}, k)
 	w.must(err)
 	return name
 }

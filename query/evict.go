@@ -19,9 +19,10 @@ import (
 // lsn the one after COMMIT, or token.NoPosition. ok is false for a row that is not cached.
 func (q *Queries) NewEntry(owner order.Owner, name string, rev int64, knownAt, lsn uint64, body view.Body) (e Entry, ok bool) {
 	k, ok := parseKey(owner, name)
-	t := token.Token{Timeline: q.timeline(), LSN: lsn, Key: name, Rev: rev}
+	now := q.epoch()
+	t := token.Token{Timeline: now.timeline, LSN: lsn, Key: name, Rev: rev}
 	return Entry{
-		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, LoadedAt: q.cfg.Now(),
+		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, Generation: now.generation, LoadedAt: q.cfg.Now(),
 		of: k, noLSN: lsn == token.NoPosition,
 	}, ok
 }

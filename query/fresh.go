@@ -121,7 +121,7 @@ func refusedAtOnce(err error) bool {
 // that was still the latest at the token's position.
 func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
-	known := q.timeline()
+	known := q.epoch()
 	p, f, latest := &positionedQuery{pool: s.pool}, found{}, true
 	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
@@ -136,11 +136,11 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 	}
 	timeline := uint32(p.before.Timeline)
 	q.noteTimeline(timeline)
-	if timeline < known || s.tier == tierPrimary && p.before.Standby {
+	if timeline < known.timeline || s.tier == tierPrimary && p.before.Standby {
 		return nil, errTimeline
 	}
 	e := &Entry{
-		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, LoadedAt: q.cfg.Now(),
+		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: known.generation, LoadedAt: q.cfg.Now(),
 		encode: f.encode, disconnected: p.before.Disconnected,
 	}
 	if !p.before.Standby {

@@ -37,6 +37,7 @@ type Config struct {
 	Cursors     token.Signer    // of the cursors of lists
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
+	Generation  func() int64                // of all caches, as far as this process knows; never falls
 	LRUSize     int                         // entries
 	OnChange    func(key string, rev int64) // called for every change of a row that this process hears of, at least once; must not block
 	Now         func() time.Time
@@ -63,6 +64,7 @@ type Queries struct {
 	lru           *lru.TwoQueueCache[key, *lruEntry]
 	slotMu        sync.Mutex // held while a key gets its place in the LRU
 	lruTimeline   atomic.Uint32
+	lruGeneration atomic.Int64
 	flights       singleflight.Group
 	redis         *redisTier // nil without Redis
 	pendingWrites *lru.Cache[key, int64]
@@ -98,9 +100,10 @@ func New(c Config) (*Queries, error) {
 		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
 	}
 	if c.Redis != nil {
-		q.redis = newRedisTier(c, q.timeline)
+		q.redis = newRedisTier(c, q.epoch)
 	}
 	q.lruTimeline.Store(c.Timeline())
+	q.lruGeneration.Store(c.Generation())
 	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
 	var err error
 	q.lru, err = lru.New2Q[key, *lruEntry](c.LRUSize)

@@ -28,17 +28,17 @@ const (
 
 // redisTier is the cache that all processes share. It may lose everything at any time.
 type redisTier struct {
-	client   *redis.Client
-	prefix   string
-	timeline func() uint32
-	guard    *guard.Guard
-	master   atomic.Pointer[string] // the master's replication id; nil: to be asked for
-	corrupt  prometheus.Counter
+	client  *redis.Client
+	prefix  string
+	epoch   func() epoch
+	guard   *guard.Guard
+	master  atomic.Pointer[string] // the master's replication id; nil: to be asked for
+	corrupt prometheus.Counter
 }
 
-func newRedisTier(c Config, timeline func() uint32) *redisTier {
+func newRedisTier(c Config, now func() epoch) *redisTier {
 	return &redisTier{
-		client: c.Redis, prefix: c.RedisPrefix, timeline: timeline,
+		client: c.Redis, prefix: c.RedisPrefix, epoch: now,
 		guard: guard.New(guard.Config{Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics}),
 		corrupt: promauto.With(c.Metrics).NewCounter(prometheus.CounterOpts{
 			Name: "ordergate_cache_corrupt_total", Help: "Entries in Redis whose checksum did not match. They are read from a database instead.",
@@ -76,9 +76,9 @@ func (q *Queries) fromRedis(ctx context.Context, k key) (e *Entry, err error) {
 	return e, err
 }
 
-// name is a key's name in Redis. It names the format, the timeline and the master: an entry in another format, of another timeline,
-// or of a master that may have lost writes since, is not found.
-func (c *redisTier) name(ctx context.Context, timeline uint32, k key) (string, error) {
+// name is a key's name in Redis. It names the format, the epoch and the master: an entry in another format, of another timeline or
+// generation, or of a master that may have lost writes since, is not found.
+func (c *redisTier) name(ctx context.Context, of epoch, k key) (string, error) {
 	master := c.master.Load()
 	if master == nil {
 		info, err := c.client.InfoMap(ctx, "replication").Result()
@@ -88,16 +88,16 @@ func (c *redisTier) name(ctx context.Context, timeline uint32, k key) (string, e
 		master = new(info["Replication"]["master_replid"])
 		c.master.Store(master)
 	}
-	return fmt.Sprintf("%scache3:{%08x:%.8s:%s}", c.prefix, timeline, *master, k), nil
+	return fmt.Sprintf("%scache4:{%08x:%d:%.8s:%s}", c.prefix, of.timeline, of.generation, *master, k), nil
 }
 
 func (c *redisTier) channel() string { return c.prefix + "changes" }
 
 // get returns nil if the key has no entry, or one that is corrupt.
 func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
-	timeline := c.timeline()
+	now := c.epoch()
 	err = c.guard.Do(ctx, func(ctx context.Context) error {
-		name, err := c.name(ctx, timeline, k)
+		name, err := c.name(ctx, now, k)
 		if err != nil {
 			return err
 		}
@@ -113,13 +113,13 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	if err != nil || e == nil {
 		return nil, err
 	}
-	e.of, e.tier, e.Key, e.Timeline = k, tierRedis, k.name(), timeline
+	e.of, e.tier, e.Key, e.Timeline, e.Generation = k, tierRedis, k.name(), now.timeline, now.generation
 	return e, nil
 }
 
 func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {
 	err = c.guard.Do(ctx, func(ctx context.Context) error {
-		name, err := c.name(ctx, c.timeline(), k)
+		name, err := c.name(ctx, c.epoch(), k)
 		if err == nil {
 			locked, err = c.client.SetNX(ctx, name+":lock", "", lockFor).Result()
 		}
@@ -133,7 +133,7 @@ func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) er
 	return c.guard.Do(ctx, func(ctx context.Context) error {
 		pipe := c.client.Pipeline()
 		for _, e := range entries {
-			name, err := c.name(ctx, e.Timeline, e.of)
+			name, err := c.name(ctx, e.epoch(), e.of)
 			if err != nil {
 				return err
 			}

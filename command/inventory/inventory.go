@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
-	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -29,13 +29,18 @@ type Config struct {
 	TTL  time.Duration // how long a reservation is held
 	Wake func()        // tells the relay that the outbox has rows
 	Log  *zap.Logger
+
+	SoldOut *SoldOut // of this process; nil: one that nobody asks
 }
 
 // Inventory is the context's operations. It is safe for concurrent use.
 type Inventory struct{ cfg Config }
 
 // New returns an Inventory.
-func New(c Config) *Inventory { return &Inventory{c} }
+func New(c Config) *Inventory {
+	c.SoldOut = cmp.Or(c.SoldOut, NewSoldOut(time.Now))
+	return &Inventory{c}
+}
 
 // Consumers are the context's subscriptions.
 func (inv *Inventory) Consumers() []bus.Consumer {
@@ -55,6 +60,7 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
 // and sends a Reply for each. A command
 // that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
+// After COMMIT the skus that were short are marked as sold out; what comes back ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
@@ -74,7 +80,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		commands[i].items = commands[i].itemsOf(found)
 		items = append(items, commands[i].items...)
 	}
-	b := &batch{reservations: found}
+	b := &batch{reservations: found, refused: map[order.Item]bool{}}
 	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
 		return h, err
 	}
@@ -92,11 +98,16 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
 		} else {
-			inv.decide(b, c)
+			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)
 		}
 	}
 	if err = b.stock.Write(ctx, tx); err != nil {
 		return h, err
+	}
+	inv.cfg.SoldOut.Released(b.stock)
+	seen := make([]observation, 0, len(b.refused))
+	for it := range b.refused {
+		seen = append(seen, inv.cfg.SoldOut.observe(b.stock[it]))
 	}
 	failpoint.Hit(failpoint.InventoryStockWritten)
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
@@ -107,15 +118,18 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		return h, fmt.Errorf("send replies: %w", err)
 	}
 	failpoint.Hit(failpoint.InventoryReplied)
-	h.After = inv.cfg.Wake
+	h.After = func() {
+		inv.cfg.SoldOut.mark(seen)
+		inv.cfg.Wake()
+	}
 	return h, nil
 }
 
 // itemsOf are the items that the command moves: those of the reservation if there is one.
-func (c command) itemsOf(found map[ref]*reservation) []order.Item {
+func (c command) itemsOf(found map[ref]*Reservation) []order.Item {
 	lines := c.Lines
 	if r := found[c.ref()]; r != nil {
-		lines = r.lines
+		lines = r.Lines
 	}
 	return pg.Column(lines, c.ref().item)
 }
@@ -139,60 +153,45 @@ func open(m bus.Message) (command, error) {
 
 // batch is what one transaction locks, decides and writes.
 type batch struct {
-	reservations map[ref]*reservation
+	reservations map[ref]*Reservation
 	stock        Stock
 	now          time.Time // the database's clock, read under the locks
-	changed      []*reservation
+	changed      []*Reservation
 	replies      []outbox.Message
+	refused      map[order.Item]bool // locked levels that were short
 }
 
-// decide decides one command. In the batch it changes the reservation and the stock, whose event tells if it is low, and adds the reply.
-func (inv *Inventory) decide(b *batch, c command) {
-	r, reply := b.reservations[c.ref()], Reply{Attempt: c.Attempt}
-	rec := order.Recorder{
-		NewID: func() order.ID { return inv.cfg.IDs.Mint(b.now, c.Ref().Account) },
-		Now:   b.now,
-		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
-	}
-	var kind string
-	switch {
-	case c.Type == Reserve && r == nil:
-		r = &reservation{ref: c.ref(), status: refused, expires: b.now.Add(inv.cfg.TTL)}
-		kind, reply.SKUs = ReserveRefused, shortages(b.stock, c.ref(), c.Lines)
-		if len(reply.SKUs) == 0 {
-			r.status, r.lines = held, c.Lines
-			expires := rfc3339.New(r.expires)
-			kind, reply.ExpiresAt = Reserved, &expires
-			r.move(b.stock, rec, 0, 1)
-		}
-	case c.Type == Reserve && r.status == cancelled && len(r.lines) == 0:
-		kind = ReserveRefused
-	case c.Type == Confirm && r != nil && r.status == held:
-		kind, r.status = Confirmed, confirmed
-		r.move(b.stock, rec, -1, -1)
-	case c.Type == Confirm && (r == nil || r.status != confirmed):
-		kind = ConfirmRefused
-	case c.Type == Cancel && r == nil:
-		kind, r = Cancelled, &reservation{ref: c.ref(), status: cancelled, expires: b.now}
-	case c.Type == Cancel && r.status == held:
-		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, rec, 0, -1)
-	case c.Type == Cancel && r.status == confirmed:
-		kind, r.status = Cancelled, cancelled
-		r.move(b.stock, rec, 1, 0)
-	case c.Type == Cancel && (r.status == expired || r.status == refused):
-		kind = Cancelled
-	case c.Type == Expire && r != nil && r.status == held:
-		kind, r.status = Expired, expired
-		r.move(b.stock, rec, 0, -1)
-	default:
+// take decides one command and puts what it changes and its reply into the batch.
+func (b *batch) take(c command, rec order.Recorder, ttl time.Duration) {
+	r, reply := Decide(c.Envelope, c.Command, b.reservations[c.ref()], b.stock, ttl, rec)
+	if reply == nil {
 		return
 	}
-	if r != nil && r.status != r.stored {
+	if r != nil && r.Status != r.stored {
 		b.changed = append(b.changed, r)
+		b.markShort(r, c)
 	}
-	cause := outbox.Cause{ID: rec.NewID(), TraceID: c.TraceID, Now: b.now}
-	b.replies = append(b.replies, outbox.New(TopicReplies, kind, c.Ref(), cause, reply))
+	b.replies = append(b.replies, *reply)
+}
+
+// markShort remembers the locked levels that were short for a reservation which was refused.
+func (b *batch) markShort(r *Reservation, c command) {
+	if c.Type != Reserve || r.Status != StatusRefused {
+		return
+	}
+	for _, short := range shortages(b.stock, c.ref(), c.Lines) {
+		if it := c.ref().item(Line{SKU: short.SKU}); b.stock[it] != nil {
+			b.refused[it] = true
+		}
+	}
+}
+
+func (inv *Inventory) recorder(c command, now time.Time) order.Recorder {
+	return order.Recorder{
+		NewID: func() order.ID { return inv.cfg.IDs.Mint(now, c.Ref().Account) },
+		Now:   now,
+		Cause: order.Cause{TraceID: c.TraceID, Operation: TopicCommands, Actor: "saga"},
+	}
 }
 
 // expireBatch bounds how many reservations one transaction claims.

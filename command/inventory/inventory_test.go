@@ -54,16 +54,20 @@ func (f fixture) handle(commands ...sent) string {
 }
 
 func (f fixture) apply(commands ...sent) error {
+	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		_, err := f.Handle(f.t.Context(), tx, messages(commands), false)
+		return err
+	})
+}
+
+func messages(commands []sent) []bus.Message {
 	msgs := make([]bus.Message, len(commands))
 	for i, c := range commands {
 		m := outbox.New(TopicCommands, c.kind, order.Ref{Owner: alice, ID: c.id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{1, c.lines})
 		payload, _ := json.Marshal(m.Envelope)
 		msgs[i] = bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
 	}
-	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
-		_, err := f.Handle(f.t.Context(), tx, msgs, false)
-		return err
-	})
+	return msgs
 }
 
 // outbox takes what was sent and returns its kinds, in order.

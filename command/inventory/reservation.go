@@ -15,57 +15,13 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// Statuses of a reservation.
-const (
-	held      = "held"
-	refused   = "refused"
-	confirmed = "confirmed"
-	cancelled = "cancelled"
-	expired   = "expired"
-)
-
 // ref identifies one attempt to reserve an order's stock.
 type ref struct {
 	order.Ref
 	attempt int32
 }
 
-// reservation is a header with its lines.
-type reservation struct {
-	ref
-	status  string
-	expires time.Time // of a new one
-	lines   []Line
-	stored  string // the status in the database; empty: there is no row yet
-}
-
-// move changes the levels by the reservation's lines, times the given signs.
-func (r *reservation) move(s Stock, rec order.Recorder, onHand, reserved int64) {
-	for _, l := range r.lines {
-		level := s[r.item(l)]
-		if level == nil { // somebody deleted the row: Write fails
-			level = &Level{Item: r.item(l), lowAt: -1}
-			s[r.item(l)] = level
-		}
-		level.move(rec, onHand*l.Quantity, reserved*l.Quantity)
-	}
-}
-
 func (r ref) item(l Line) order.Item { return order.Item{Owner: r.Owner, SKU: l.SKU} }
-
-// shortages lists the lines of which less is available than requested.
-func shortages(s Stock, r ref, lines []Line) (skus []order.ShortSKU) {
-	for _, l := range lines {
-		available := int64(0)
-		if level := s[r.item(l)]; level != nil {
-			available = level.Available()
-		}
-		if available < l.Quantity {
-			skus = append(skus, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: available})
-		}
-	}
-	return skus
-}
 
 func refParams(refs []ref) inventorydb.LockReservationsParams {
 	return inventorydb.LockReservationsParams{
@@ -81,16 +37,16 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 }
 
 // lockReservations locks and reads the reservations. One that does not exist is not in the result.
-func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*reservation, error) {
+func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*Reservation, error) {
 	q, p := inventorydb.New(tx), refParams(refs)
 	headers, err := q.LockReservations(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("lock reservations: %w", err)
 	}
-	found := make(map[ref]*reservation, len(headers))
+	found := make(map[ref]*Reservation, len(headers))
 	for _, h := range headers {
 		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
-		found[key] = &reservation{ref: key, status: h.Status, stored: h.Status}
+		found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
 	}
 	if len(found) == 0 {
 		return found, nil
@@ -101,19 +57,19 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*rese
 	}
 	for _, l := range lines {
 		r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]
-		r.lines = append(r.lines, Line{l.Sku, l.Quantity})
+		r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
 	}
 	return found, nil
 }
 
 // writeReservations inserts new reservations with their lines, and updates the others by compare-and-set on their stored status.
-func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) error {
+func writeReservations(ctx context.Context, tx pgx.Tx, changed []*Reservation) error {
 	// Sorted, so that two batches that lay tombstones for the same orders cannot wait for each other.
-	slices.SortFunc(changed, func(a, b *reservation) int {
+	slices.SortFunc(changed, func(a, b *Reservation) int {
 		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.attempt, b.attempt))
 	})
 	q := inventorydb.New(tx)
-	var insert, update []*reservation
+	var insert, update []*Reservation
 	for _, r := range changed {
 		if r.stored == "" {
 			insert = append(insert, r)
@@ -128,8 +84,8 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) e
 			Modes:      keys.Modes,
 			OrderIds:   keys.OrderIds,
 			Attempts:   keys.Attempts,
-			Statuses:   pg.Column(insert, func(r *reservation) string { return r.status }),
-			ExpiresAts: pg.Column(insert, func(r *reservation) time.Time { return r.expires }),
+			Statuses:   pg.Column(insert, func(r *Reservation) string { return r.Status }),
+			ExpiresAts: pg.Column(insert, func(r *Reservation) time.Time { return r.Expires }),
 		}); err != nil {
 			return fmt.Errorf("write reservations: %w", err)
 		}
@@ -144,8 +100,8 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) e
 			Modes:        keys.Modes,
 			OrderIds:     keys.OrderIds,
 			Attempts:     keys.Attempts,
-			FromStatuses: pg.Column(update, func(r *reservation) string { return r.stored }),
-			Statuses:     pg.Column(update, func(r *reservation) string { return r.status }),
+			FromStatuses: pg.Column(update, func(r *Reservation) string { return r.stored }),
+			Statuses:     pg.Column(update, func(r *Reservation) string { return r.Status }),
 		})
 		if err != nil {
 			return fmt.Errorf("update reservations: %w", err)
@@ -157,13 +113,13 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*reservation) e
 	return nil
 }
 
-func refOfReservation(r *reservation) ref { return r.ref }
+func refOfReservation(r *Reservation) ref { return r.ref }
 
-func writeLines(ctx context.Context, q *inventorydb.Queries, reservations []*reservation) error {
+func writeLines(ctx context.Context, q *inventorydb.Queries, reservations []*Reservation) error {
 	var refs []ref
 	var lines []Line
 	for _, r := range reservations {
-		for _, l := range r.lines {
+		for _, l := range r.Lines {
 			refs, lines = append(refs, r.ref), append(lines, l)
 		}
 	}

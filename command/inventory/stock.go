@@ -2,8 +2,10 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,7 +25,9 @@ type Level struct {
 	lowAt                      int64 // an event tells when Available falls to it or below; -1: never
 	head                       order.Head
 	onHandMoved, reservedMoved int64
-	lowAtMoved, created        bool
+	lowAtMoved                 bool
+	reserving                  bool      // a reservation changed, also if the pieces did not move in the end
+	created                    time.Time // of a level without a row: when its product was made
 	events                     []order.ResourceEvent
 }
 
@@ -49,6 +53,27 @@ type (
 	}
 )
 
+// History reads a sku's events one by one, as a check that this program understands them.
+type History struct{ version int64 }
+
+// Apply takes the next event. It fails on an unknown type or schema version, data that cannot be decoded, or a gap.
+func (h *History) Apply(e order.Event) error {
+	data := map[string]any{eventAdjusted: &adjusted{}, eventLow: &low{}}[e.Type]
+	switch {
+	case e.Version != h.version+1:
+		return fmt.Errorf("sequence %d follows %d", e.Version, h.version)
+	case data == nil:
+		return fmt.Errorf("sequence %d: unknown event type %q", e.Version, e.Type)
+	case e.Schema != schema:
+		return fmt.Errorf("sequence %d: %s of unknown schema version %d", e.Version, e.Type, e.Schema)
+	}
+	h.version = e.Version
+	if err := json.Unmarshal(e.Payload, data); err != nil {
+		return fmt.Errorf("sequence %d: %s: %w", e.Version, e.Type, err)
+	}
+	return nil
+}
+
 // schema is the version of the events' data.
 const schema = 1
 
@@ -71,6 +96,14 @@ func (l *Level) recordLow(rec order.Recorder, wasAbove bool) {
 	if wasAbove && l.Available() <= l.lowAt {
 		l.record(rec, eventLow, low{l.OnHand, l.Reserved, l.Available(), l.lowAt})
 	}
+}
+
+// lastEvent is the instant of the batch's last event; zero without one.
+func (l *Level) lastEvent() (at time.Time) {
+	for _, e := range l.events {
+		at = e.At
+	}
+	return at
 }
 
 func (l *Level) record(rec order.Recorder, eventType string, data any) {
@@ -98,15 +131,15 @@ func (l *Level) SetLowAt(rec order.Recorder, lowAt int64) {
 	}
 	above := l.Available() > l.lowAt
 	l.lowAt, l.lowAtMoved = lowAt, true
-	l.recordLow(rec, above && !l.created)
+	l.recordLow(rec, above && l.created.IsZero())
 }
 
 // Stock is the locked levels of a batch. A sku without a stock row is not in it.
 type Stock map[order.Item]*Level
 
-// Add makes a level without pieces of an item that has none.
-func (s Stock) Add(it order.Item) *Level {
-	l := &Level{Item: it, lowAt: -1, created: true}
+// Add makes a level without pieces of an item that has none. at is when the product was made.
+func (s Stock) Add(it order.Item, at time.Time) *Level {
+	l := &Level{Item: it, lowAt: -1, created: at.UTC().Truncate(time.Microsecond)}
 	s[it] = l
 	return l
 }
@@ -142,6 +175,20 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 	return stock, nil
 }
 
+// Available reads how many pieces of each item can still be sold, in the transaction, without locks. An item without stock is not in the
+// result.
+func Available(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]int64, error) {
+	rows, err := inventorydb.New(tx).ReadStock(ctx, inventorydb.ReadStockParams(itemParams(items)))
+	if err != nil {
+		return nil, fmt.Errorf("read stock: %w", err)
+	}
+	available := make(map[order.Item]int64, len(rows))
+	for _, r := range rows {
+		available[itemOf(r.Account, r.Mode, r.Sku)] = r.OnHand - r.Reserved
+	}
+	return available, nil
+}
+
 // lockedElsewhere are the items that have a stock row and are not in the stock that was locked without waiting.
 func lockedElsewhere(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock) (map[order.Item]bool, error) {
 	rows, err := inventorydb.New(tx).StockOf(ctx, inventorydb.StockOfParams(itemParams(items)))
@@ -166,10 +213,10 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	var created, moved []order.Item
 	var happened []order.ResourceEvent
 	for it, l := range s {
-		if l.created {
+		if !l.created.IsZero() {
 			created = append(created, it)
 		}
-		if l.onHandMoved != 0 || l.reservedMoved != 0 || l.lowAtMoved || len(l.events) > 0 {
+		if l.onHandMoved != 0 || l.reservedMoved != 0 || l.lowAtMoved || l.reserving || len(l.events) > 0 {
 			moved = append(moved, it)
 			happened = append(happened, l.events...)
 		}
@@ -177,7 +224,13 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 	q := inventorydb.New(tx)
 	if len(created) > 0 {
 		slices.SortFunc(created, order.Item.Compare) // two batches that make the same rows cannot wait for each other
-		n, err := q.InsertStock(ctx, inventorydb.InsertStockParams(itemParams(created)))
+		keys := itemParams(created)
+		n, err := q.InsertStock(ctx, inventorydb.InsertStockParams{
+			Accounts:   keys.Accounts,
+			Modes:      keys.Modes,
+			Skus:       keys.Skus,
+			UpdatedAts: pg.Column(created, func(it order.Item) time.Time { return s[it].created }),
+		})
 		if err != nil {
 			return fmt.Errorf("insert stock: %w", err)
 		}
@@ -198,6 +251,8 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 		LowAts:         pg.Column(moved, func(it order.Item) int64 { return s[it].lowAt }),
 		Versions:       pg.Column(moved, func(it order.Item) int64 { return s[it].head.Version }),
 		HeadHashes:     pg.Column(moved, func(it order.Item) []byte { return append([]byte{}, s[it].head.Hash...) }), // never NULL
+		Ats:            pg.Column(moved, func(it order.Item) time.Time { return s[it].lastEvent() }),
+		Reserving:      pg.Column(moved, func(it order.Item) bool { return s[it].reserving }),
 	})
 	if err != nil {
 		return fmt.Errorf("move stock: %w", err)
@@ -215,7 +270,8 @@ type Opening struct {
 	LowAt  int64 // -1: no threshold
 }
 
-// Open makes stock rows in the transaction, each with its pieces as an adjustment. An item that has a row keeps it.
+// Open makes stock rows in the transaction that makes their products, each with its pieces as an adjustment. An item that has a row keeps
+// it.
 func Open(ctx context.Context, tx pgx.Tx, rec order.Recorder, openings ...Opening) error {
 	stock, err := Lock(ctx, tx, pg.Column(openings, func(o Opening) order.Item { return o.Item }), false)
 	if err != nil {
@@ -225,7 +281,7 @@ func Open(ctx context.Context, tx pgx.Tx, rec order.Recorder, openings ...Openin
 		if stock[o.Item] != nil {
 			continue
 		}
-		level := stock.Add(o.Item)
+		level := stock.Add(o.Item, rec.Now)
 		level.SetLowAt(rec, o.LowAt)
 		if o.OnHand == 0 {
 			continue

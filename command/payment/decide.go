@@ -1,6 +1,8 @@
 package payment
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -49,6 +51,24 @@ func (ch *Changes) Add(other Changes) {
 	ch.Events = append(ch.Events, other.Events...)
 	ch.Calls = append(ch.Calls, other.Calls...)
 	ch.Messages = append(ch.Messages, other.Messages...)
+}
+
+// Decide decides one command of the saga about a payment of the order, which is nil if there is none. A command that was taken before changes
+// nothing. The error is a command that cannot be: it is parked.
+func Decide(of order.Ref, c Command, found *Locked, deadline time.Duration, rec order.Recorder) (Changes, error) {
+	id, ok := order.Parse(order.PrefixPayment, c.PaymentID)
+	switch {
+	case c.Operation == Authorize && found != nil, c.Operation == Refund && found != nil && found.RefundAll:
+		return Changes{}, nil // a repetition
+	case c.Operation == Authorize && ok:
+		_, ch := Start(of, id, c.Attempt, c.Amount, c.MethodToken, deadline, rec)
+		return ch, nil
+	case found != nil && (c.Operation == Capture || c.Operation == Void):
+		return request(*found, c.Operation, rec), nil
+	case found != nil && c.Operation == Refund:
+		return requestRefundAll(*found, rec), nil
+	}
+	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, found != nil)
 }
 
 // Start opens a payment of an order and makes its authorization due.
@@ -129,37 +149,88 @@ func reply(p Locked, kind string, data any, rec order.Recorder) outbox.Message {
 	return outbox.New(TopicReplies, kind, order.Ref{Owner: p.Owner, ID: p.OrderID}, cause, data)
 }
 
-// settle records the definite outcome of an authorization, a capture or a void, and replies.
-func settle(p Locked, op Operation, o outcome, rec order.Recorder) Changes {
+// Outcome is the definite outcome of an operation. Code is empty if it succeeded.
+type Outcome struct {
+	Code          errcode.Code
+	DeclineReason string
+	Reference     string // the provider's
+}
+
+// Ask is what a try asks the provider for.
+type Ask int
+
+// What a try can ask for.
+const (
+	AskNothing   Ask = iota // the outcome is known without the provider
+	AskOperation            // the operation, under its key
+	AskCancel               // that it refuses the key from now on
+)
+
+// Key is the key of an operation on a payment, or of a refund, at the provider.
+func Key(op Operation, subject order.ID) string {
+	prefix := order.PrefixPayment
+	if op == Refund {
+		prefix = order.PrefixRefund
+	}
+	return subject.Format(prefix) + "-" + string(op)
+}
+
+// Plan decides what a try of a call asks for, the try counted: past the deadline that the key is cancelled, unless no request was ever made
+// under it. If that is nothing it returns the outcome.
+func Plan(amount int64, overdue bool, tries int32) (Ask, Outcome) {
+	switch {
+	case amount == 0: // there is nothing to move, and providers refuse an amount of zero
+		return AskNothing, Outcome{}
+	case overdue && tries == 1: // this is the first try
+		return AskNothing, Outcome{Code: errcode.PAY006}
+	case overdue:
+		return AskCancel, Outcome{}
+	}
+	return AskOperation, Outcome{}
+}
+
+// Conclude decides what a definite outcome means for a call. The error leaves it in doubt: it is tried again.
+func Conclude(op Operation, overdue bool, lastCode string, o Outcome) (Outcome, error) {
+	if o.Code != "" && op == Void { // the saga shows it, and it is tried without end
+		return o, doubtError{o.Code, errors.New("the provider refuses to release the money")}
+	}
+	if overdue && o.Code == errcode.PAY003 && lastCode != "" {
+		o.Code = errcode.Code(lastCode) // the cause of the cancellation is the last try's code
+	}
+	return o, nil
+}
+
+// Settle records the definite outcome of an authorization, a capture or a void, and replies.
+func Settle(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	kind := Succeeded
 	var data pay.Data
 	switch {
-	case o.code != "":
-		kind, data = Failed, pay.Failed{Code: string(o.code), DeclineReason: order.Text(o.declineReason)}
+	case o.Code != "":
+		kind, data = Failed, pay.Failed{Code: string(o.Code), DeclineReason: order.Text(o.DeclineReason)}
 	case op == Authorize:
-		data = pay.Authorized{Reference: o.reference}
+		data = pay.Authorized{Reference: o.Reference}
 	case op == Capture:
-		data = pay.Captured{Reference: o.reference}
+		data = pay.Captured{Reference: o.Reference}
 	default:
-		data = pay.Voided{Reference: o.reference}
+		data = pay.Voided{Reference: o.Reference}
 	}
 	e := p.Record(rec, data)
 	return Changes{Payments: []*pay.Payment{p.Payment}, Events: []order.ResourceEvent{e}, Messages: []outbox.Message{
-		reply(p, kind, Reply{Operation: op, Attempt: p.Attempt, Code: string(o.code), DeclineReason: o.declineReason}, rec),
+		reply(p, kind, Reply{Operation: op, Attempt: p.Attempt, Code: string(o.Code), DeclineReason: o.DeclineReason}, rec),
 	}}
 }
 
-// settleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on.
-func settleRefund(p Locked, r *pay.Refund, o outcome, rec order.Recorder) Changes {
+// SettleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on.
+func SettleRefund(p Locked, r *pay.Refund, o Outcome, rec order.Recorder) Changes {
 	ch := Changes{Payments: []*pay.Payment{p.Payment}, Refunds: []*pay.Refund{r}}
 	p.RefundPending -= r.Amount.Amount
 	after := time.Duration(0)
-	if o.code == "" {
+	if o.Code == "" {
 		p.Refunded += r.Amount.Amount
-		ch.Events = append(ch.Events, r.Record(rec, pay.RefundDone{Reference: o.reference}))
+		ch.Events = append(ch.Events, r.Record(rec, pay.RefundDone{Reference: o.Reference}))
 		ch.Messages = append(ch.Messages, reply(p, Refunded, RefundNote{RefundID: r.ID.Format(order.PrefixRefund), Amount: r.Amount}, rec))
 	} else {
-		ch.Events = append(ch.Events, r.Record(rec, pay.RefundRefused{Code: string(o.code), DeclineReason: order.Text(o.declineReason)}))
+		ch.Events = append(ch.Events, r.Record(rec, pay.RefundRefused{Code: string(o.Code), DeclineReason: order.Text(o.DeclineReason)}))
 		after = retryRefund
 	}
 	p.UpdatedAt = r.UpdatedAt

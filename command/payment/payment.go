@@ -1,5 +1,6 @@
 // Package payment is the bounded context of money: it authorizes, captures, voids and refunds at the payment provider. It owns
-// the tables payments, refunds and payment_calls, takes commands and replies by messages, and calls the provider under a lease.
+// the tables payments, refunds, payment_calls, provider_callbacks and ledger_sweeps, takes commands and replies by messages, calls the
+// provider under a lease, and compares the provider's ledger with its payments.
 package payment
 
 import (
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -25,11 +27,12 @@ import (
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
-	// may claim the call.
+	// may claim the call. A callback may end the lease before: then the fence refuses the try's outcome.
 	tryLimit = 3 * time.Second
 	// concurrency bounds the concurrent requests of one process; half of it those that were tried before. So however many requests hang,
 	// a call waits for its first try no longer than one try lasts.
@@ -60,6 +63,7 @@ type Payment struct {
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
+	orphans  *prometheus.CounterVec
 	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
 }
 
@@ -69,20 +73,27 @@ func New(c Config) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1)}
+	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), orphans: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
+	}, []string{"operation", "result"})}
 	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
-		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: payment.providerFailed,
+		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: inDoubt, Uncounted: payment.uncounted,
 	})
 	return payment, nil
 }
 
-// providerFailed tells the breaker what is the provider's failure: an operation in doubt, unless another one had a definite outcome
-// while it ran. Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does
-// it know better in the first moments of a process, in which failures may be quicker than what succeeds.
-func (p *Payment) providerFailed(err error) bool {
+// inDoubt tells the breaker what is the provider's failure.
+func inDoubt(err error) bool {
 	_, doubt := errors.AsType[doubtError](err)
-	return doubt && time.Since(*p.lastGood.Load()) > tryLimit
+	return doubt
+}
+
+// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while another had a definite outcome.
+// Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does one say
+// anything in the first moments of a process, in which failures may be quicker than what succeeds.
+func (p *Payment) uncounted(err error) bool {
+	return inDoubt(err) && time.Since(*p.lastGood.Load()) <= tryLimit
 }
 
 // ProviderOpen tells that the provider's breaker refuses calls.
@@ -116,8 +127,11 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 	}
 	var changes Changes
 	for i, c := range commands {
-		locked, exists := found[attempts[i]]
-		ch, err := p.decide(attempts[i], c, locked, exists, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
+		var locked *Locked
+		if l, exists := found[attempts[i]]; exists {
+			locked = &l
+		}
+		ch, err := Decide(attempts[i].Ref, c, locked, p.cfg.Deadline, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
 		if err != nil {
 			return bus.Handled{}, err
 		}
@@ -126,23 +140,6 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ b
 	err = changes.Write(ctx, tx)
 	failpoint.Hit(failpoint.PaymentIntentWritten)
 	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, err
-}
-
-// decide decides one command of the saga.
-func (p *Payment) decide(of attempt, c Command, found Locked, exists bool, rec order.Recorder) (Changes, error) {
-	id, ok := order.Parse(order.PrefixPayment, c.PaymentID)
-	switch {
-	case c.Operation == Authorize && exists, c.Operation == Refund && exists && found.RefundAll:
-		return Changes{}, nil // a repetition
-	case c.Operation == Authorize && ok:
-		_, ch := Start(of.Ref, id, c.Attempt, c.Amount, c.MethodToken, p.cfg.Deadline, rec)
-		return ch, nil
-	case exists && (c.Operation == Capture || c.Operation == Void):
-		return request(found, c.Operation, rec), nil
-	case exists && c.Operation == Refund:
-		return requestRefundAll(found, rec), nil
-	}
-	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, exists)
 }
 
 func (p *Payment) recorder(account int32, traceID, operation, actor string) order.Recorder {
@@ -236,18 +233,11 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	failpoint.Hit(failpoint.PaymentClaimed)
 	begin := time.Now()
 	paymentID := order.ID(c.PaymentID).Format(order.PrefixPayment)
-	key := paymentID + "-" + c.Operation
-	if Operation(c.Operation) == Refund {
-		key = order.ID(c.Subject).Format(order.PrefixRefund) + "-" + c.Operation
-	}
-	var o outcome
-	var err error
+	key := Key(Operation(c.Operation), order.ID(c.Subject))
 	overdue := c.SecondsLeft <= 0
-	switch {
-	case c.Amount == 0: // there is nothing to move, and providers refuse an amount of zero
-	case overdue && c.Tries == 1: // this claim would be the first try
-		o = outcome{code: errcode.PAY006}
-	default:
+	ask, o := Plan(c.Amount, overdue, c.Tries)
+	var err error
+	if ask != AskNothing {
 		limit := tryLimit
 		if !overdue {
 			limit = time.Duration(min(c.SecondsLeft, tryLimit.Seconds()) * float64(time.Second))
@@ -255,7 +245,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		err = p.guard.Do(ctx, func(ctx context.Context) (err error) {
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			if overdue {
+			if ask == AskCancel {
 				o, err = p.provider.cancelKey(ctx, key)
 			} else {
 				o, err = p.provider.do(ctx, key, Operation(c.Operation), paymentID, order.Money{Amount: c.Amount, Currency: c.Currency}, c.MethodToken)
@@ -266,11 +256,11 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 			p.lastGood.Store(new(time.Now()))
 		}
 	}
-	if err == nil && o.code != "" && Operation(c.Operation) == Void {
-		err = doubtError{o.code, errors.New("the provider refuses to release the money")} // the saga shows it, and it is tried without end
+	if err == nil && o.Code != "" && Operation(c.Operation) == Void && p.released(ctx, paymentID) {
+		o = Outcome{Reference: o.Reference}
 	}
-	if overdue && o.code == errcode.PAY003 && c.LastCode != "" {
-		o.code = errcode.Code(c.LastCode) // the cause of the cancellation is the last try's code
+	if err == nil {
+		o, err = Conclude(Operation(c.Operation), overdue, c.LastCode, o)
 	}
 	failpoint.Hit(failpoint.PaymentAnswered)
 	result := "done"
@@ -279,12 +269,22 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 		err = errors.Join(err, p.postpone(ctx, c, err))
 	} else if err = p.complete(ctx, c, o); err != nil {
 		result = "not written, comes again"
-	} else if o.code != "" {
+	} else if o.Code != "" {
 		result = "refused"
 	}
 	p.cfg.Log.Info("payment call", zap.String("trace_id", c.TraceID), zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)),
-		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.code)),
+		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.Code)),
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
+}
+
+// released tells that a payment which was authorized has nothing at the provider any more: the sweep gave it up or refunded it.
+func (p *Payment) released(ctx context.Context, payment string) bool {
+	var at pay.Standing
+	err := p.guard.Do(ctx, func(ctx context.Context) (err error) {
+		at, err = p.provider.standing(ctx, payment)
+		return err
+	})
+	return err == nil && at.Authorized.Amount > 0 && at.Held() == 0 && at.Charged() <= 0
 }
 
 // postpone sets the time of the next try after one without a definite outcome: in 200 ms, doubling up to 2 s for an authorization,
@@ -316,7 +316,7 @@ var errLeaseLost = errors.New("another worker has the call")
 
 // complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
 // errLeaseLost; the present holder sends the request again under the same key.
-func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o outcome) error {
+func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
@@ -341,13 +341,13 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o out
 		}
 		var changes Changes
 		if Operation(c.Operation) != Refund {
-			changes = settle(locked, Operation(c.Operation), o, rec)
+			changes = Settle(locked, Operation(c.Operation), o, rec)
 		} else {
 			refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
 			if err != nil {
 				return err
 			}
-			changes = settleRefund(locked, refund, o, rec)
+			changes = SettleRefund(locked, refund, o, rec)
 		}
 		failpoint.Hit(failpoint.PaymentCallCompleted)
 		err = changes.Write(ctx, tx)

@@ -79,9 +79,9 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			o, err := p.do(t.Context(), "k-1", Authorize, "p", order.Money{Amount: 1, Currency: "EUR"}, "pm_ok")
-			got := "done " + o.reference
-			if o.code != "" {
-				got = string(o.code)
+			got := "done " + o.Reference
+			if o.Code != "" {
+				got = string(o.Code)
 			}
 			if doubt, ok := errors.AsType[doubtError](err); ok {
 				got = "in doubt " + string(doubt.code)

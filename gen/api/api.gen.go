@@ -883,6 +883,131 @@ type ProductList struct {
 // Examples: Desk lamp Aurora
 type ProductName = string
 
+// ProviderCallback An event of the payment provider. It may have more properties than these.
+type ProviderCallback struct {
+	// ID The provider's id of the event, the same in each repetition: an event is taken once.
+	ID string `json:"id"`
+
+	// Operation The operation that has its outcome.
+	Operation ProviderOperation `json:"operation"`
+
+	// Type The kind of event, such as `operation.settled`.
+	Type string `json:"type"`
+}
+
+// ProviderOperation The operation that has its outcome.
+type ProviderOperation struct {
+	// Key The key under which it was requested.
+	Key string `json:"key"`
+
+	// Kind Such as `authorize`; null if the key was cancelled before any request.
+	Kind *string `json:"kind,omitempty"`
+
+	// Payment The id of the payment, by which the gateway named it; null as `kind`.
+	Payment *string `json:"payment,omitempty"`
+
+	// Status The outcome, such as `succeeded`.
+	Status string `json:"status"`
+}
+
+// Quote What an order would cost now. Nothing is held for it.
+type Quote struct {
+	// Available Whether all lines can be sold now.
+	Available bool `json:"available"`
+
+	// CouponCode The coupon of the request.
+	CouponCode *string `json:"coupon_code"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+
+	// Discount What the coupon takes off the subtotal.
+	Discount Money `json:"discount"`
+
+	// Lines What would be ordered, in the order of the request.
+	Lines []QuoteLine `json:"lines"`
+
+	// Shipping What shipping costs.
+	Shipping Money `json:"shipping"`
+
+	// Subtotal The sum of the lines.
+	Subtotal Money `json:"subtotal"`
+
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer would pay: subtotal - discount + shipping + tax.
+	Total Money `json:"total"`
+}
+
+// QuoteLine A product at its present price.
+type QuoteLine struct {
+	// Available Whether that many can be sold now.
+	Available bool `json:"available"`
+
+	// Discount The line's part of the discount.
+	Discount Money `json:"discount"`
+
+	// Name The product's present name.
+	Name string `json:"name"`
+
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// Total The price of all pieces, before the discount.
+	Total Money `json:"total"`
+
+	// UnitPrice The price of one piece.
+	UnitPrice Money `json:"unit_price"`
+}
+
+// QuoteOrder An order to price.
+type QuoteOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+
+	// CustomerRef Your id of the customer. Left out, a coupon's limit per customer does not count.
+	//
+	// Examples: LAMP-0001
+	CustomerRef *ClientID `json:"customer_ref,omitempty"`
+
+	// Lines What would be ordered. A sku stands in one line only.
+	Lines []QuoteOrderLine `json:"lines"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
+}
+
+// QuoteOrderLine A product and how many of it.
+type QuoteOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+}
+
 // Refund A refund as it stands.
 type Refund struct {
 	// Amount What is given back.
@@ -1278,6 +1403,11 @@ type ListProductsParams struct {
 	Q *string
 }
 
+// TakeProviderCallbackParams are the parameters that takeProviderCallback alone has. A nil pointer is a parameter left out.
+type TakeProviderCallbackParams struct {
+	Provider string
+}
+
 // Request is what the edge offers of a request whose parameters satisfy the contract.
 type Request interface {
 	// Parameter returns a decoded parameter of the operation's own.
@@ -1337,6 +1467,10 @@ type Handlers[R Request, W any] interface {
 	GetProduct(ctx context.Context, r R) (W, error)
 	// UpdateProduct is PATCH /v1/products/{sku}.
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
+	// TakeProviderCallback is POST /v1/provider-callbacks/{provider}.
+	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
+	// QuoteOrder is POST /v1/quotes.
+	QuoteOrder(ctx context.Context, r R, body QuoteOrder) (W, error)
 	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
@@ -1461,6 +1595,24 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return w, err
 			}
 			return h.UpdateProduct(ctx, r, body)
+		},
+		"takeProviderCallback": func(ctx context.Context, r R) (w W, err error) {
+			var p TakeProviderCallbackParams
+			if value, given := r.Parameter("provider"); given {
+				p.Provider = string(value)
+			}
+			var body ProviderCallback
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.TakeProviderCallback(ctx, r, p, body)
+		},
+		"quoteOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body QuoteOrder
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.QuoteOrder(ctx, r, body)
 		},
 		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
 			var body DeliverShipment

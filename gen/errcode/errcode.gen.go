@@ -23,6 +23,8 @@ const (
 	AUTH004 Code = "AUTH_004"
 	// AUTH005: The API key lacks a scope that this operation needs (403).
 	AUTH005 Code = "AUTH_005"
+	// AUTH007: The signature of the callback is not valid (401).
+	AUTH007 Code = "AUTH_007"
 	// CAT001: There is no such product (404).
 	CAT001 Code = "CAT_001"
 	// CAT002: A product with this sku exists already (409).
@@ -175,6 +177,8 @@ var infos = []Info{
 		"Somebody of your account revoked the key. Use another one.", ""},
 	{AUTH005, 403, false, "Scope missing", "The API key lacks a scope that this operation needs", "API 密钥缺少执行此操作所需的权限",
 		"The contract names the scope of each operation. Use a key that has it.", ""},
+	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
+		"The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
@@ -204,7 +208,7 @@ var infos = []Info{
 	{INV001, 404, false, "No stock record", "There is no stock record for this sku", "该 SKU 没有库存记录",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{INV002, 409, true, "Not enough stock", "There is not enough stock", "库存不足",
-		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
+		"`skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
 	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",

@@ -172,21 +172,27 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 
 const InsertStock = `-- name: InsertStock :execrows
 
-INSERT INTO stock (account, mode, sku)
-SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[])
+INSERT INTO stock (account, mode, sku, updated_at)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::timestamptz[])
 ON CONFLICT (account, mode, sku) DO NOTHING
 `
 
 type InsertStockParams struct {
-	Accounts []int32
-	Modes    []string
-	Skus     []string
+	Accounts   []int32
+	Modes      []string
+	Skus       []string
+	UpdatedAts []time.Time
 }
 
 // Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 // Stock without pieces. Fewer rows than elements: somebody inserted one of them first.
 func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) (int64, error) {
-	result, err := q.db.Exec(ctx, InsertStock, arg.Accounts, arg.Modes, arg.Skus)
+	result, err := q.db.Exec(ctx, InsertStock,
+		arg.Accounts,
+		arg.Modes,
+		arg.Skus,
+		arg.UpdatedAts,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -357,10 +363,11 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 const MoveStock = `-- name: MoveStock :execrows
 UPDATE stock s
 SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
-    rev = s.rev + 1, updated_at = now()
+    rev = s.rev + 1, updated_at = GREATEST(s.updated_at, m.at, CASE WHEN m.reserving THEN now() END)
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku,
              unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved, unnest($6::bigint[]) AS low_at,
-             unnest($7::bigint[]) AS version, unnest($8::bytea[]) AS head_hash) m
+             unnest($7::bigint[]) AS version, unnest($8::bytea[]) AS head_hash,
+             unnest($9::timestamptz[]) AS at, unnest($10::boolean[]) AS reserving) m
 WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
   AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
 `
@@ -374,9 +381,12 @@ type MoveStockParams struct {
 	LowAts         []int64
 	Versions       []int64
 	HeadHashes     [][]byte
+	Ats            []time.Time
+	Reserving      []bool
 }
 
-// Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table.
+// Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table. updated_at is the time of
+// the sku's last event or of its last reservation, which is now(), so that it can be rebuilt from them.
 func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, error) {
 	result, err := q.db.Exec(ctx, MoveStock,
 		arg.Accounts,
@@ -387,11 +397,59 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 		arg.LowAts,
 		arg.Versions,
 		arg.HeadHashes,
+		arg.Ats,
+		arg.Reserving,
 	)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const ReadStock = `-- name: ReadStock :many
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+`
+
+type ReadStockParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type ReadStockRow struct {
+	Account  int32
+	Mode     string
+	Sku      string
+	OnHand   int64
+	Reserved int64
+}
+
+func (q *Queries) ReadStock(ctx context.Context, arg ReadStockParams) ([]ReadStockRow, error) {
+	rows, err := q.db.Query(ctx, ReadStock, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadStockRow
+	for rows.Next() {
+		var i ReadStockRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.OnHand,
+			&i.Reserved,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const RearmReservations = `-- name: RearmReservations :execrows
@@ -449,7 +507,7 @@ func (q *Queries) StockOf(ctx context.Context, arg StockOfParams) ([]StockOfRow,
 }
 
 const UpdateReservations = `-- name: UpdateReservations :execrows
-UPDATE stock_reservations r SET status = m.status, updated_at = now()
+UPDATE stock_reservations r SET status = m.status, updated_at = GREATEST(r.updated_at, now())
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
 WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status

@@ -9,6 +9,17 @@ import (
 	"context"
 )
 
+const CacheGeneration = `-- name: CacheGeneration :one
+SELECT generation FROM cache_generation WHERE id
+`
+
+func (q *Queries) CacheGeneration(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CacheGeneration)
+	var generation int64
+	err := row.Scan(&generation)
+	return generation, err
+}
+
 const EnsurePartitions = `-- name: EnsurePartitions :exec
 SELECT ensure_partitions()
 `

@@ -69,6 +69,7 @@ var subcommands = []subcommand{
 	{"parked retry", "[ID]", "sends parked messages again: one and those that wait behind it, those of an order, or all", retryParked},
 	{"parked drop", "ID", "deletes a parked message, which is never handled then; asks first", dropParked},
 	{"verify", "", "looks whether orders, stock, payments and messages fit together; changes nothing", verifyAll},
+	{"replay", "", "rebuilds orders, payments, refunds, shipments and stock from their events, while orders come in", withoutFlags(replayAll)},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/busdb"
@@ -43,9 +44,11 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	reads    *pgxpool.Pool                   // of the primary, read-only
-	replicas []*pgxpool.Pool                 // read-only
-	redis    *redis.Client                   // nil without Redis
+	caches   atomic.Int64    // their generation
+	reads    *pgxpool.Pool   // of the primary, read-only
+	replicas []*pgxpool.Pool // read-only
+	redis    *redis.Client   // nil without Redis
+	soldOut  *inventory.SoldOut
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
 	stop     func()                          // ends the background work
@@ -60,6 +63,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
+		soldOut: inventory.NewSoldOut(time.Now),
 	}
 	defer func() {
 		if err != nil {
@@ -76,6 +80,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		return nil, fmt.Errorf("the primary does not have the schema of this version, run `ordergate migrate`: %w", err)
 	}
 	if c.reads, err = pg.Connect(ctx, cfg.PrimaryURL, primaryReads, pg.ReadSession, c.checkPrimary); err != nil {
+		return nil, err
+	}
+	if err = c.readGeneration(ctx); err != nil {
 		return nil, err
 	}
 	for _, url := range cfg.ReplicaURLs {
@@ -101,7 +108,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
 		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids,
-		Timeline: c.timeline.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Timeline: c.timeline.Load, Generation: c.caches.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)
@@ -114,13 +121,44 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
 	go c.Queries.Subscribe(background)
+	go c.followGeneration(background)
 	return c, nil
+}
+
+// generationEvery is how often the generation of the caches is asked for, and how long one answer may take.
+const generationEvery = time.Second
+
+// followGeneration asks the primary every second for the generation of the caches until ctx ends. While the primary is away nobody can
+// raise it.
+func (c *Components) followGeneration(ctx context.Context) {
+	for tick := time.Tick(generationEvery); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+			_ = c.readGeneration(ctx) // what keeps the primary from answering is seen elsewhere
+		}
+	}
+}
+
+func (c *Components) readGeneration(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, generationEvery)
+	defer cancel()
+	generation, err := ordersdb.New(c.reads).CacheGeneration(ctx)
+	for seen := c.caches.Load(); err == nil && generation > seen; seen = c.caches.Load() {
+		c.caches.CompareAndSwap(seen, generation)
+	}
+	if err != nil {
+		return fmt.Errorf("read the generation of the caches: %w", err)
+	}
+	return nil
 }
 
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
+		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
+		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut,
 	})
 }
 
@@ -128,7 +166,7 @@ func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registe
 func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now), Signer: c.signer,
-		Timeline: c.timeline.Load, Origins: c.cfg.Origins, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
+		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
 	})
 }
 

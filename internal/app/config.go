@@ -91,8 +91,8 @@ func Check(c Config, subcommand string) error {
 		}
 	}
 	group, _, _ := strings.Cut(subcommand, " ")
-	running := c.PrimaryURL == "" && (is("verify") || group == "parked") // it looks at the stack of `run`
-	if !running && (is("serve", "worker", "migrate", "verify") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
+	running := c.PrimaryURL == "" && (is("verify", "replay") || group == "parked") // it looks at the stack of `run`
+	if !running && (is("serve", "worker", "migrate", "verify", "replay") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,10 +23,12 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/contracttest"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -77,7 +80,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	cancel, pay := byName("cancelOrder"), byName("payOrder")
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,6 +89,9 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		r.Header.Set("Content-Type", op.mediaType)
 		if op.keyed() {
 			r.Header.Set("Idempotency-Key", fmt.Sprintf("code-%08d", keyNumber.Add(1)))
+		}
+		if op.signed() {
+			r.Header.Set(signature.Header, signature.Sign(g.cfg.ProviderSecret, time.Now(), []byte(op.body)))
 		}
 		for i := 0; i < len(headers); i += 2 {
 			r.Header.Set(headers[i], headers[i+1])
@@ -101,6 +107,12 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		_ = json.NewDecoder(res.Body).Decode(&problem)
 		return problem.Code
 	}
+	until(t, "an order of more than was just found short is refused at once", func() bool {
+		more := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "placeOrder" })]
+		body, _ := json.Marshal(draft(firstSKU, 9999, "")) // maps always can
+		more.body = string(body)
+		return send(g.url, aliceKey, more) == "INV_002"
+	})
 	each := func(code, url, key string, which func(operation) bool, headers ...string) {
 		t.Helper()
 		var wg sync.WaitGroup
@@ -116,7 +128,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		wg.Wait()
 	}
 	all := func(operation) bool { return true }
-	closed := func(op operation) bool { return op.Security == nil || len(*op.Security) > 0 }
+	closed := func(op operation) bool { return (op.Security == nil || len(*op.Security) > 0) && !op.signed() }
 	reads := func(op operation) bool { return closed(op) && op.Method == http.MethodGet }
 
 	// Keys that are no good, a bug in every handler, a database of keys that is down, one that hangs.
@@ -128,7 +140,8 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
 			}, time.Now),
-			Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
+			ProviderSecrets: map[string]string{payment.Provider: g.cfg.ProviderSecret},
+			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 			Registry: prometheus.NewRegistry(),
 		})
 		if err != nil {
@@ -143,6 +156,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	each("AUTH_004", down, revoked, closed)
 	each("AUTH_005", down, narrow, closed)
 	each("SYS_001", down, aliceKey, closed)
+	each("SYS_001", down, aliceKey, operation.signed)
 	each("SYS_002", down, unknown, closed)
 	const lookUps = 8 // at once, of keys that are not known
 	entered, release := make(chan struct{}, lookUps), make(chan struct{})
@@ -216,9 +230,26 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
 	each("SYS_003", g.url, aliceKey, keyless)
+	var silent *pgtest.TCPProxy
+	primary := g.cfg.PrimaryURL
+	silent, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
+	beyond := g.serve(g.assemble())
+	silent.Freeze() // a quote waits for no row
+	each("SYS_003", beyond, aliceKey, func(op operation) bool { return op.OperationID == "quoteOrder" })
+	silent.Cut()
+	g.cfg.PrimaryURL = primary
 	if err = held.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+
+	g.provokeCallbackCodes(func(url, body string, headers ...string) string {
+		callback := ops[slices.IndexFunc(ops, operation.signed)]
+		callback.body = cmp.Or(body, callback.body)
+		if slices.Contains(headers, "Unknown") {
+			callback.path += "?unknown=x"
+		}
+		return send(url, aliceKey, callback, headers...)
+	})
 
 	// A COMMIT without an answer, after which another session has the key, or of a change that has none.
 	var proxy *pgtest.TCPProxy
@@ -231,7 +262,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				ready()
 				return g.cutAtCommit(proxy, func() string { return send(behind, aliceKey, op) }) == "SYS_006"
 			})
-		case keyless(op):
+		case keyless(op), op.signed():
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
 				cut := proxy.CutAfter("commit\x00")
 				if send(behind, aliceKey, op) != "SYS_006" {
@@ -266,8 +297,11 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	failing := startGateway(t, nil)
 	failing.stock(firstSKU, 1000)
 	id = failing.reserved(firstSKU)
+	failing.broken = true // its payments never end
+	failing.psp.CloseClientConnections()
+	failing.psp.Close()
 	for range 30 {
-		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_error"))
+		failing.do("POST", "/v1/orders", draft(firstSKU, 1, "pm_ok"))
 	}
 	until(t, "the provider's breaker opens", func() bool { return failing.components.providerOpen() })
 	if code := send(failing.url, aliceKey, pay); code != "PAY_008" {
@@ -276,6 +310,55 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	for _, difference := range provoked.Missing(notProvoked) {
 		t.Error(difference)
 	}
+}
+
+// provokeCallbackCodes provokes what only a provider with the secret meets. send signs the body; an empty one is that of the example.
+func (g *gateway) provokeCallbackCodes(send func(url, body string, headers ...string) string) {
+	g.t.Helper()
+	want := func(code, got string) {
+		g.t.Helper()
+		if got != code {
+			g.t.Errorf("a callback is %s, want %s", got, code)
+		}
+	}
+	want("", send(g.url, ""))
+	want("REQ_001", send(g.url, "broken"))
+	want("REQ_002", send(g.url, "{}"))
+	want("REQ_003", send(g.url, "", "Unknown", "x"))
+	want("REQ_007", send(g.url, "", "Accept", "image/png"))
+	want("REQ_008", send(g.url, strings.Repeat(" ", edge.MaxBody+1)))
+	want("REQ_009", send(g.url, "", "Content-Type", "text/plain"))
+
+	// A database that answers nothing, and one that makes all wait until they are too many.
+	proxy, url := pgtest.Proxy(g.t, g.db.PrimaryURL)
+	cfg := g.cfg
+	g.cfg.PrimaryURL = url
+	silent := g.serve(g.assemble())
+	g.cfg = cfg
+	proxy.Freeze()
+	want("SYS_003", send(silent, ""))
+	proxy.Heal()
+	ctx := context.WithoutCancel(g.t.Context())
+	tx, err := g.db.Pool.Begin(ctx)
+	must(g.t, err)
+	defer func() { _ = tx.Rollback(ctx) }()
+	_, err = tx.Exec(ctx, "LOCK TABLE provider_callbacks IN EXCLUSIVE MODE")
+	must(g.t, err)
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	until(g.t, "callbacks wait in vain, for the table and for their turn", func() bool {
+		var all sync.WaitGroup
+		for i := range 64 {
+			all.Go(func() {
+				code := send(g.url, fmt.Sprintf(`{"id":"evt_%d","type":"t","operation":{"key":"k","status":"succeeded"}}`, i))
+				mu.Lock()
+				defer mu.Unlock()
+				seen[code] = true
+			})
+		}
+		all.Wait()
+		return seen["SYS_002"] && seen["RATE_003"]
+	})
 }
 
 // lockKeys lets every command with a key wait where it stores it until unlock is called.
@@ -332,7 +415,7 @@ func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string
 	return code
 }
 
-// sampleCatalogue gives alice the catalogue of `run`, with one product that is not for sale and one that nobody can pay.
+// sampleCatalogue gives alice the coupons and the catalogue of `run`, with one product that is not for sale and one that nobody can pay.
 func (g *gateway) sampleCatalogue() {
 	g.t.Helper()
 	conn, err := g.db.Pool.Acquire(g.t.Context())
@@ -341,6 +424,9 @@ func (g *gateway) sampleCatalogue() {
 	}
 	defer conn.Release()
 	if _, err = loadCatalogue(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
+		g.t.Fatal(err)
+	}
+	if err = loadCoupons(g.t.Context(), conn.Conn(), 1); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err = conn.Exec(g.t.Context(), `UPDATE products SET active = sku <> 'BAG-0009', prices = CASE sku WHEN 'BAG-0008' THEN '{"CNY": 900000000, "EUR": 900000000}' ELSE prices END`); err != nil {
@@ -363,6 +449,14 @@ type operation struct {
 // keyed tells whether the operation takes an Idempotency-Key.
 func (op operation) keyed() bool {
 	return slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.Name == "Idempotency-Key" })
+}
+
+// signed tells whether a provider signs the operation's body.
+func (op operation) signed() bool {
+	return op.Security != nil && slices.ContainsFunc(*op.Security, func(requirement any) bool {
+		schemes, _ := requirement.(map[string]any)
+		return schemes["signature"] != nil
+	})
 }
 
 type examples struct {
@@ -478,6 +572,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		check(ops["placeOrder"], decided)
 		return true
 	})
+	check(ops["quoteOrder"], send(ops["quoteOrder"]))
 	check(ops["createProduct"], send(ops["createProduct"]))
 	change := ops["updateProduct"]
 	change.path = "/v1/products/STOOL-0001" // its example goes on from that of the creation

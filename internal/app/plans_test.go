@@ -45,6 +45,8 @@ var walks = map[string]string{
 	"CountKeys":                "`verify` says how many it looked at",
 	"CountOrders":              "`verify` says how far it is",
 	"CountParked":              "counts the parked messages, which an operator keeps few",
+	"CountRedemptions":         "`verify` says how many it looked at",
+	"CountReferences":          "`verify` says how many it looked at",
 	"CountRecentEvents":        "`verify` says how many it looked at",
 	"CountResourceEvents":      "`verify` says how far it is",
 	"CountResources":           "`verify` says how far it is",
@@ -56,6 +58,8 @@ var walks = map[string]string{
 	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
 	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
 	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
+	"OrdersWithoutRedemption":  "`verify` compares all orders that have a coupon with all redemptions, in one statement",
+	"OrdersWithoutReference":   "`verify` compares all orders that have a reference with all references, in one statement",
 	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
 	"ProductsWithoutStock":     "`verify` compares all products with their stock, in one statement",
 	"RefundsWithoutPayment":    "`verify` looks at all refunds, in one statement",
@@ -66,6 +70,7 @@ var walks = map[string]string{
 	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",
 	"StockWithoutHead":         "`verify` compares all stock with its last events, in one statement",
 	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
+	"WrongCoupons":             "`verify` compares all coupons with all redemptions, in one statement",
 	"WrongStock":               "`verify` compares all stock with all reservations and adjustments, in one statement",
 }
 
@@ -162,7 +167,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query", "../../sql/verify") {
+	for _, folder := range append(folders, "../../sql/query", "../../sql/replay", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)

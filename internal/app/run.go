@@ -30,8 +30,12 @@ import (
 
 const (
 	simulatorName = "psp" // in the stack of `run`
-	// DemoKey is accepted by `ordergate run` alone; it never stands in a database.
+	// DemoKey is accepted by `ordergate run` alone; it never stands in a database. The other demo keys are refused with AUTH_005 where
+	// they write, AUTH_003 and AUTH_004.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
+	demoReads   = "og_test_demo_reads_key_for_local_use_only"
+	demoExpired = "og_test_demo_expired_key_for_local_use_only"
+	demoRevoked = "og_test_demo_revoked_key_for_local_use_only"
 	demoAccount = "demo"
 	minFree     = 256 << 20 // bytes: the first start takes 150 MB, each server's log grows to 512 MB under load
 	maxLogSize  = 10        // MB of ordergate.log; the last two full ones are kept beside it
@@ -117,7 +121,7 @@ func run(ctx context.Context, proc process) (err error) {
 		return fmt.Errorf("cannot write the log: %w", err)
 	}
 	proc.logs = logs
-	demo := map[string]*edge.Key{DemoKey: {ID: "demo", Owner: order.Owner{Account: account, Mode: "test"}, Scopes: Scopes}}
+	demo := demoKeys(order.Owner{Account: account, Mode: "test"}, begin)
 	return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
@@ -125,12 +129,24 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error {
 			return c.serve(ctx, demo, func() {
 				api := localURL(cfg.Addr)
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, sampleCodes(), api, cfg.DataDir,
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, strings.Join([]string{demoReads, demoExpired, demoRevoked}, " "),
+					sampleCodes(), api, cfg.DataDir,
 					api, DemoKey, firstSKU)
 			})
 		})
 		return g.Wait()
 	})
+}
+
+// demoKeys has a key of each kind: one with all scopes, one with few, one that has expired, one that is revoked.
+func demoKeys(owner order.Owner, past time.Time) map[string]*edge.Key {
+	reads := slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool { return !strings.HasSuffix(scope, ":read") })
+	return map[string]*edge.Key{
+		DemoKey:     {ID: "demo", Owner: owner, Scopes: Scopes},
+		demoReads:   {ID: "demo_reads", Owner: owner, Scopes: reads},
+		demoExpired: {ID: "demo_expired", Owner: owner, Scopes: Scopes, ExpiresAt: &past},
+		demoRevoked: {ID: "demo_revoked", Owner: owner, Scopes: Scopes, RevokedAt: &past},
+	}
 }
 
 // orRunning is c, or without a primary in it: c with the primary and the provider of the stack that `ordergate run` runs in this folder.

@@ -8,10 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
@@ -35,8 +32,12 @@ func verifyAll(flags *flag.FlagSet) runner {
 			return err
 		}
 		cfg.PSPURL = cmp.Or(*provider, cfg.PSPURL)
-		progress, end := progressBar(proc.logs)
-		report, err := verifyOnce(ctx, cfg, verify.Config{Progress: progress})
+		c := verify.Config{}
+		show, end := progressBar(proc.logs)
+		if show != nil {
+			c.Progress = func(p verify.Progress) { show(progress{p.Invariant, p.Number, p.Invariants, p.LookedAt, p.Expected}) }
+		}
+		report, err := verifyOnce(ctx, cfg, c)
 		end()
 		if err != nil {
 			return err
@@ -70,42 +71,6 @@ func verifyOnce(ctx context.Context, cfg Config, c verify.Config) (verify.Report
 		c.Consumers[consumer.Topic] = append(c.Consumers[consumer.Topic], consumer.Name)
 	}
 	return verify.Run(ctx, c)
-}
-
-// progressBar shows, on a terminal, how far a run of more than a second is. end removes the bar.
-func progressBar(out io.Writer) (progress func(verify.Progress), end func()) {
-	file, ok := out.(*os.File)
-	if !ok {
-		return nil, func() {}
-	}
-	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil, func() {}
-	}
-	const clearLine = "\r\x1b[K"
-	shown, next := false, time.Now().Add(time.Second)
-	return func(p verify.Progress) {
-			if now := time.Now(); now.After(next) {
-				shown, next = true, now.Add(100*time.Millisecond)
-				fmt.Fprint(file, clearLine, bar(p))
-			}
-		}, func() {
-			if shown {
-				fmt.Fprint(file, clearLine)
-			}
-		}
-}
-
-// bar is the line of a progress: the invariants that are done, and how far the present one is if that is known.
-func bar(p verify.Progress) string {
-	const width = 30
-	part := 0.0
-	text := fmt.Sprintf("%d of %d %s: %d", p.Number, p.Invariants, p.Invariant, p.LookedAt)
-	if p.Expected > 0 {
-		part = min(1, float64(p.LookedAt)/float64(p.Expected))
-		text = fmt.Sprintf("%s of %d", text, max(p.LookedAt, p.Expected))
-	}
-	full := int(width * (float64(p.Number-1) + part) / float64(p.Invariants))
-	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "] " + text
 }
 
 // printReport writes the table of invariants, then the violations.

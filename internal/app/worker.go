@@ -16,6 +16,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
@@ -23,8 +24,8 @@ import (
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
-// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, expires reservations and
-// does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
+// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, sweeps the provider's ledger,
+// expires reservations and does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
 // go on.
 func (c *Components) work(ctx context.Context) error {
 	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.WorkerSession, c.checkPrimary)
@@ -33,7 +34,7 @@ func (c *Components) work(ctx context.Context) error {
 	}
 	defer pool.Close()
 	saga := c.Commands.Saga(pool)
-	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
+	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log, SoldOut: c.soldOut})
 	payments, err := payment.New(payment.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
 		Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
@@ -63,7 +64,7 @@ func (c *Components) work(ctx context.Context) error {
 		defer stop()
 		return c.keepRunning(ctx, relay.Run)
 	})
-	for _, run := range []func(context.Context){payments.Run, stock.Run, c.maintenance} {
+	for _, run := range []func(context.Context){payments.Run, payments.Sweep, stock.Run, c.maintenance} {
 		g.Go(func() error { return c.keepRunning(ctx, run) })
 	}
 	return g.Wait()
@@ -114,12 +115,12 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 	return nil
 }
 
-// maintenance makes the partitions of the coming months and deletes old idempotency keys and inbox rows, every minute.
+// maintenance makes the partitions of the coming months and deletes old idempotency keys, inbox rows and callbacks, every minute.
 func (c *Components) maintenance(ctx context.Context) {
 	for ctx.Err() == nil {
 		more, err := c.maintain(ctx)
 		if err != nil && ctx.Err() == nil {
-			c.tel.Log.Error("make partitions, delete old keys and messages", zap.Error(err))
+			c.tel.Log.Error("make partitions, delete old keys, messages and callbacks", zap.Error(err))
 		}
 		if more {
 			continue
@@ -140,6 +141,7 @@ func (c *Components) maintain(ctx context.Context) (more bool, err error) {
 	keys, errKeys := q.PurgeResults(ctx)
 	failpoint.Hit(failpoint.PurgeKeysDeleted)
 	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
+	callbacks, errCallbacks := paymentdb.New(c.Primary).PurgeCallbacks(ctx)
 	failpoint.Hit(failpoint.PurgeDone)
-	return keys >= 1000 || messages >= 1000, errors.Join(errPartitions, errKeys, errMessages)
+	return keys >= 1000 || messages >= 1000 || callbacks >= 1000, errors.Join(errPartitions, errKeys, errMessages, errCallbacks)
 }

@@ -69,7 +69,12 @@ func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
 				"SYS_001 SYS_002 SYS_003 SYS_005 SYS_006", "201 400 401 403 406 409 413 415 422 429 500 503 504",
 		},
 		{"/v1/things", "get", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_004 SYS_005", "200 400 401 403 406 429 500 503"},
+		{"/v1/weighed", "post", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 400 401 403 406 429 500 503 504"},
 		{"/v1/public", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
+		{
+			"/callbacks", "post", "AUTH_007 RATE_001 RATE_003 REQ_001 REQ_002 REQ_003 REQ_007 REQ_008 REQ_009 SYS_001 SYS_002 SYS_003 SYS_005 SYS_006",
+			"204 400 401 406 413 415 429 500 503 504",
+		},
 		{"/plain", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
 	} {
 		op := get(doc, "paths", c.path, c.method)

@@ -55,16 +55,20 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 		security = get(b.file(root), "security")
 	}
 	closed := security != nil && len(security.Content) > 0
+	signed := slices.ContainsFunc(children(security), func(s *yaml.Node) bool { return get(s, "signature") != nil })
 	codes := []string{"REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005"}
 	when := func(holds bool, more ...string) {
 		if holds {
 			codes = append(codes, more...)
 		}
 	}
-	when(closed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_003", "SYS_002")
+	when(closed && !signed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005")
+	when(closed, "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
-	when(closed && method != "get", "SYS_003", "SYS_006")
-	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_004", "REQ_008", "REQ_009")
+	when(closed && method != "get", "SYS_003")
+	when(closed && method != "get" && text(op, "x-read-only") != "true", "SYS_006") // nothing is committed
+	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_008", "REQ_009")
+	when(get(op, "requestBody") != nil && !signed, "REQ_004") // the body of another contract is open
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {
 		if r := text(p, "$ref"); r != "" {
 			p = b.comps["parameters"][r[strings.LastIndex(r, "/")+1:]].node

@@ -24,7 +24,7 @@ type part struct {
 	run  func(ctx context.Context, c *campaign) error // the error is all but a broken promise
 }
 
-var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}}
+var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}, {"model", model}}
 
 // size is how much a campaign does.
 type size struct {
@@ -37,12 +37,14 @@ type size struct {
 	lost      int // answers
 	lostKills int // answers that are lost with the process
 	oldKeys   int
-	orders    int // with a provider that fails
+	orders    int    // with a provider that fails
+	faults    int    // in one run of the model
+	scopes    string // of the model; empty: all
 }
 
 var (
-	full  = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000}
-	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40}
+	full  = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2}
+	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory"}
 )
 
 // campaign is one run of a part.
@@ -65,13 +67,17 @@ type row struct {
 
 // report adds a row about an installation, of which the logs are kept if the row tells of something broken.
 func (i *installation) report(r row) {
-	c := i.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if len(r.broken) > 0 {
 		i.broken = true
 		r.broken = append(r.broken, "logs are kept in "+i.dir)
 	}
+	i.c.report(r)
+}
+
+// report adds a row.
+func (c *campaign) report(r row) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.rows = append(c.rows, r)
 	c.progress("%s: %s: %s: %s", c.name, r.name, r.counts, r.verdict())
 }
@@ -109,7 +115,7 @@ func run(ctx context.Context, names []string, s size, bin string, out io.Writer,
 	for _, name := range names {
 		name, only, _ := strings.Cut(name, "/")
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) || only != "" && name != "failpoints" {
-			return fmt.Errorf("there is no part %q, there are failpoints, some of them as failpoints/relay., idempotency and provider", name)
+			return fmt.Errorf("there is no part %q, there are failpoints, some of them as failpoints/relay., idempotency, provider and model", name)
 		}
 		chosen[name] = only
 	}

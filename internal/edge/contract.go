@@ -38,12 +38,12 @@ type operation struct {
 	} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	Responses map[string]documentedResponse `json:"responses"`
 	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may return
-	RawBody   bool                          `json:"x-raw-body"`    // a signature is over the bytes: they are read; the handler decodes them
 	Stream    bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
 
 	method     string
 	path       string   // as echo writes it
-	scopes     []string // nil: public
+	scopes     []string // nil: without a key
+	signed     bool     // a provider's signature is over the bytes of the body
 	body       *jsonschema.Schema
 	mediaType  string   // of the body
 	produces   []string // lower case
@@ -104,6 +104,8 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 			at := "/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + method
 			for _, s := range o.Security {
 				o.scopes = append(o.scopes, s["bearer"]...)
+				_, signed := s["signature"]
+				o.signed = o.signed || signed
 			}
 			for i, p := range o.Parameters {
 				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
@@ -132,6 +134,9 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 				if status[0] == '2' {
 					o.produces = slices.AppendSeq(o.produces, maps.Keys(r.Content))
 				}
+				if status == "204" {
+					o.produces = append(o.produces, "application/json") // what clients accept by habit
+				}
 			}
 			o.Stream = o.Stream || slices.Contains(o.produces, "text/event-stream")
 			operations = append(operations, o)
@@ -159,10 +164,18 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return apierr.E(errcode.AUTH005)
 		}
 	}
+	if o.signed {
+		if err = r.readBody(); err != nil {
+			return err
+		}
+		if err = s.checkSignature(r); err != nil {
+			return err
+		}
+	}
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}
-	if o.body != nil && r.http.ContentLength != 0 && !o.takes(h) && (r.http.ContentLength > 0 || !r.emptyBody()) {
+	if o.body != nil && r.http.ContentLength != 0 && !o.takes(h) && (max(r.http.ContentLength, int64(len(r.raw))) > 0 || !r.emptyBody()) {
 		return apierr.E(errcode.REQ009)
 	}
 	if o.idempotent {
@@ -170,10 +183,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 	}
-	if err = s.checkParameters(r); err != nil || !o.RawBody {
-		return err
-	}
-	return r.readBody()
+	return s.checkParameters(r)
 }
 
 // takes recognizes a body of the operation's media type, in UTF-8, that need not be unpacked.

@@ -36,6 +36,8 @@ func (s *Server) problem(r *request, err error) response {
 		"X-Consistency-Token", r.problemToken, "X-Served-By", r.tier,
 	}}
 	switch {
+	case e.Code == errcode.AUTH007:
+		w.headers = append(w.headers, "Www-Authenticate", `Signature realm="ordergate"`)
 	case status == http.StatusUnauthorized:
 		w.headers = append(w.headers, "Www-Authenticate", `Bearer realm="ordergate"`)
 	case status == http.StatusUnsupportedMediaType && compressed(r.http.Header):

@@ -23,6 +23,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -524,27 +525,72 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// The bytes that a signature is over are kept as they were sent, and its handler decodes them itself.
-func TestRawBodies(t *testing.T) {
-	const contract = `{"paths":{"/callback":{"post":{"operationId":"callback","x-raw-body":true,"security":[{"bearer":["s"]}],
-		"requestBody":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["id"]}}}},"responses":{}}}}}`
+// A provider's signature over the bytes as they were sent stands in place of a key, and is checked before anything but the size.
+func TestSignedBodies(t *testing.T) {
+	const contract = `{"paths":{"/callbacks/{provider}":{"post":{"operationId":"callback","security":[{"signature":[]}],
+		"parameters":[{"name":"provider","in":"path","required":true,"schema":{"type":"string"}}],
+		"requestBody":{"required":true,"content":{"application/json":{"schema":{"type":"object","required":["id"]}}}},"responses":{"204":{}}}}}}`
+	taken := 0
 	s := smallServer(t, contract, map[string]handler{"callback": func(_ context.Context, r *request) (response, error) {
-		if !strings.HasPrefix(string(r.raw), "{ ") {
-			return response{}, apierr.E(errcode.AUTH002) // the signature is wrong
-		}
 		var body struct {
 			ID string `json:"id"`
 		}
 		_, err := r.Decode(&body)
-		return response{status: 200, headers: []string{"X-Raw", string(r.raw), "X-Id", body.ID}}, err
-	}})
-	const sent = `{ "id" : "e1" }`
-	if w := call(s, "POST", "/callback", sent); w.Code != 200 || w.Header().Get("X-Raw") != sent || w.Header().Get("X-Id") != "e1" {
-		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
-	}
-	for body, want := range map[string]string{`{"id":"e1"}`: "401 AUTH_002", `broken`: "401 AUTH_002", `{ }`: "400 REQ_002", `{ "x":`: "400 REQ_001"} {
-		if got := codeOf(call(s, "POST", "/callback", body)); got != want {
-			t.Errorf("%s: %s", body, got)
+		if err == nil && body.ID == "e1" {
+			taken++
 		}
+		return response{status: http.StatusNoContent}, err
+	}})
+	const secret, sent, header = "shared", `{ "id" : "e1", "more": 1 }`, signature.Header
+	s.cfg.ProviderSecrets = map[string]string{"psp": secret, "none": ""}
+	now := time.Now()
+	sign := func(secret, body string, at time.Time) string { return signature.Sign(secret, at, []byte(body)) }
+	good := sign(secret, sent, now)
+	for name, c := range map[string]struct {
+		path, body, signature string
+		headers               []string
+		want                  string
+	}{
+		"signed":                        {"psp", sent, good, nil, "204 "},
+		"accepts JSON":                  {"psp", sent, good, []string{"Accept", "application/json"}, "204 "},
+		"4 minutes old":                 {"psp", sent, sign(secret, sent, now.Add(-4*time.Minute)), nil, "204 "},
+		"4 minutes ahead":               {"psp", sent, sign(secret, sent, now.Add(4*time.Minute)), nil, "204 "},
+		"6 minutes old":                 {"psp", sent, sign(secret, sent, now.Add(-6*time.Minute)), nil, "401 AUTH_007"},
+		"6 minutes ahead":               {"psp", sent, sign(secret, sent, now.Add(6*time.Minute)), nil, "401 AUTH_007"},
+		"not signed":                    {"psp", sent, "", nil, "401 AUTH_007"},
+		"not signed, wrong in all":      {"psp", "broken", "", []string{"Accept", "image/png", "Content-Type", "text/plain"}, "401 AUTH_007"},
+		"rubbish":                       {"psp", sent, "t=x,v1=y", nil, "401 AUTH_007"},
+		"another secret":                {"psp", sent, sign("other", sent, now), nil, "401 AUTH_007"},
+		"other bytes of the same JSON":  {"psp", `{"id":"e1","more":1}`, good, nil, "401 AUTH_007"},
+		"no secret":                     {"none", sent, sign("", sent, now), nil, "401 AUTH_007"},
+		"no such provider":              {"other", sent, good, nil, "404 REQ_005"},
+		"signed, and not JSON":          {"psp", "broken", sign(secret, "broken", now), nil, "400 REQ_001"},
+		"signed, and nothing":           {"psp", "", sign(secret, "", now), nil, "400 REQ_001"},
+		"signed, and not by the schema": {"psp", "{}", sign(secret, "{}", now), nil, "400 REQ_002"},
+		"signed, of another type":       {"psp", sent, good, []string{"Content-Type", "text/plain"}, "415 REQ_009"},
+		"signed, wants an image":        {"psp", sent, good, []string{"Accept", "image/png"}, "406 REQ_007"},
+		"signed, too large":             {"psp", strings.Repeat(" ", MaxBody) + sent, good, nil, "413 REQ_008"},
+	} {
+		before, want := taken, 0
+		w := call(s, "POST", "/callbacks/"+c.path, c.body, append([]string{header, c.signature, "Authorization", ""}, c.headers...)...)
+		if codeOf(w) != c.want {
+			t.Errorf("%s: %s, want %s", name, codeOf(w), c.want)
+		}
+		if c.want == "204 " {
+			want = 1
+		}
+		if taken-before != want {
+			t.Errorf("%s: taken %d times", name, taken-before)
+		}
+		if w.Code == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") != `Signature realm="ordergate"` {
+			t.Errorf("%s: WWW-Authenticate is %q", name, w.Header().Get("WWW-Authenticate"))
+		}
+	}
+	chunked := httptest.NewRequest(http.MethodPost, "/callbacks/psp", io.MultiReader(strings.NewReader(sent)))
+	chunked.Header.Set(header, good)
+	chunked.Header.Set("Content-Type", "text/plain")
+	w := httptest.NewRecorder()
+	if s.ServeHTTP(w, chunked); codeOf(w) != "415 REQ_009" {
+		t.Errorf("chunked, of another type: %s", codeOf(w))
 	}
 }

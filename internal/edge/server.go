@@ -37,9 +37,11 @@ type Config struct {
 	Signer   token.Signer
 	Timeline func() uint32
 	Origins  []string // allowed by CORS
-	Log      *zap.Logger
-	Tracer   trace.Tracer
-	Registry prometheus.Registerer
+	// ProviderSecrets sign the callbacks of the payment providers that there are, by their names. An empty secret refuses all of them.
+	ProviderSecrets map[string]string
+	Log             *zap.Logger
+	Tracer          trace.Tracer
+	Registry        prometheus.Registerer
 }
 
 // Server serves the API.
@@ -157,7 +159,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 }
 
 // dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size,
-// authentication, scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
+// authentication (key or signature), scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
 // JSON, schema). The commands' and queries' bulkheads stand before their databases.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions

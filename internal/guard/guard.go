@@ -24,6 +24,7 @@ type Config struct {
 	Wait       time.Duration         // time that a further call waits for a free slot before it is refused
 	Timeout    time.Duration         // limit of a call, below 5 s: its context ends, and the caller gets SYS_003
 	Failure    func(error) bool      // tells the errors that the breaker counts; a business refusal is none
+	Uncounted  func(error) bool      // errors that say nothing of the remote part; may be nil
 	Registry   prometheus.Registerer // may be nil
 }
 
@@ -71,8 +72,8 @@ func (g *Guard) Open() bool { return g.breaker.IsOpen() && g.breaker.RemainingDe
 
 // Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
 // error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
-// RATE_003 from fn (a queue of ours), and any error after the caller cancelled ctx, say nothing of the remote part: for the breaker
-// they are neither a success nor a failure.
+// RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, and those that Uncounted names say nothing of the remote
+// part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, g.cfg.Wait); errors.Is(err, bulkhead.ErrFull) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
@@ -92,7 +93,7 @@ func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	case errors.Is(context.Cause(limited), errTimeout):
 		g.breaker.RecordFailure()
 		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
-	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003:
+	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003 || g.cfg.Uncounted != nil && g.cfg.Uncounted(err):
 		g.mu.Lock()
 		g.unused++
 		g.mu.Unlock()

@@ -29,9 +29,14 @@ var ReadSession = with("default_transaction_read_only", "on")
 // WorkerSession is the Session of the worker, which has other messages to handle than those that wait for a row.
 var WorkerSession = with("lock_timeout", "50ms")
 
-func with(name, value string) map[string]string {
+// ReplaySession is the Session of `replay`. It does not keep others from their rows for long, and its walks over whole tables take long.
+var ReplaySession = with("lock_timeout", "50ms", "statement_timeout", "1h", "jit", "off")
+
+func with(settings ...string) map[string]string {
 	s := maps.Clone(Session)
-	s[name] = value
+	for i := 0; i < len(settings); i += 2 {
+		s[settings[i]] = settings[i+1]
+	}
 	return s
 }
 

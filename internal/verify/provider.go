@@ -16,6 +16,7 @@ import (
 	"github.com/ordergate/ordergate/gen/psp"
 	"github.com/ordergate/ordergate/gen/verifydb"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
@@ -150,9 +151,17 @@ func (s *scan) checkProvider(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			c, known := calls[e.Key]
-			s.compareEntry(e, c, known)
 			if known && c.listed() {
 				listed.add(e.Key)
+			}
+			fault := s.compareEntry(e, c, known)
+			if fault == "" {
+				continue
+			}
+			if released, err := s.released(ctx, e, owners); err != nil {
+				return err
+			} else if !released {
+				s.violationf(e.Key, "%s", fault)
 			}
 		}
 		s.lookedAt(len(entries))
@@ -183,9 +192,9 @@ func (k *keySum) add(key string) {
 	k.sum += maphash.String(k.seed, key)
 }
 
-// compareEntry judges one entry of the ledger by its call, if we know one. Keys that are not ours do not concern us, unless they moved
-// money of a payment of ours.
-func (s *scan) compareEntry(e psp.LedgerEntry, c call, known bool) {
+// compareEntry judges one entry of the ledger by its call, if we know one; the fault is empty if they fit. Keys that are not ours do not
+// concern us, unless they moved money of a payment of ours.
+func (s *scan) compareEntry(e psp.LedgerEntry, c call, known bool) (fault string) {
 	succeeded := e.Status == psp.StatusSucceeded
 	payment, kind := "", ""
 	if e.Payment != nil {
@@ -198,21 +207,57 @@ func (s *scan) compareEntry(e psp.LedgerEntry, c call, known bool) {
 		_, _, oursByKey := parseKey(e.Key)
 		_, oursByPayment := order.Parse(order.PrefixPayment, payment)
 		if succeeded && (oursByKey || oursByPayment) && e.Sequence <= s.ledger.last {
-			s.violationf(e.Key, "it succeeded at the provider, and we have no such call")
+			return "it succeeded at the provider, and we have no such call"
 		}
-		return
+		return ""
 	}
 	switch {
 	case !c.Definite:
 	case succeeded != c.succeeded():
-		s.violationf(e.Key, "it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
+		return fmt.Sprintf("it %s at the provider, and the payment of %s is %s", e.Status, orderName(c.OrderID), c.Status)
 	case kind != "" && kind != c.Operation, payment != "" && payment != c.payment():
-		s.violationf(e.Key, "the provider has another operation or payment under this key")
+		return "the provider has another operation or payment under this key"
 	case e.Amount != nil && (e.Amount.Amount != c.Amount || e.Amount.Currency != c.Currency):
-		s.violationf(e.Key, "it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
+		return fmt.Sprintf("it is of %d %s at the provider, and of %d %s here", e.Amount.Amount, e.Amount.Currency, c.Amount, c.Currency)
 	case succeeded && e.Amount == nil:
-		s.violationf(e.Key, "it succeeded at the provider without an amount")
+		return "it succeeded at the provider without an amount"
 	}
+	return ""
+}
+
+// released tells that the money of an entry's payment is neither at the provider nor wanted here: the payment is failed, voided, about to
+// be, or not known, and all that the provider had of it was voided or refunded. The sweep of the ledger leaves an orphan so.
+func (s *scan) released(ctx context.Context, e psp.LedgerEntry, owners map[uint16][]order.Owner) (bool, error) {
+	if e.Payment == nil {
+		return false, nil
+	}
+	var at pay.Standing
+	for after, more := int64(0), true; more; {
+		entries, next, err := s.ledger.page(ctx, e.Payment, after, maxLedgerPage)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range entries {
+			if e.Status == psp.StatusSucceeded && e.Kind != nil && e.Amount != nil {
+				at = at.Add(string(*e.Kind), order.Money(*e.Amount))
+			}
+		}
+		if more = next != nil; more {
+			after = *next
+		}
+	}
+	if at.Held() != 0 || at.Charged() != 0 {
+		return false, nil
+	}
+	calls, err := s.callsOf(ctx, []psp.LedgerEntry{{Key: *e.Payment + "-" + authorize}, {Key: *e.Payment + "-" + void}}, owners)
+	wanted := false
+	for _, c := range calls {
+		if c.Operation == void && !c.Definite {
+			return true, err
+		}
+		wanted = wanted || c.Status != failed && c.Status != voided
+	}
+	return !wanted, err
 }
 
 // nameMissing reports the calls that the ledger does not have once. missing is how many more of them than entries there are.

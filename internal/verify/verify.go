@@ -92,6 +92,8 @@ var invariants = []invariant{
 	{"shipments", "each order shipped what its shipments have, and its fulfillment status says so", (*scan).checkShipments},
 	{"provider", "the provider's ledger and our payment calls say the same, and each call is there once", (*scan).checkProvider},
 	{"idempotency", "what an operation made in the last 48 h has exactly one key, and each key what it made", (*scan).checkIdempotency},
+	{"coupons", "a coupon's count is that of the orders that use it, and those are the orders with the coupon that did not end without a sale", (*scan).checkCoupons},
+	{"references", "each order's reference is kept for it, and no other is", (*scan).checkReferences},
 	{"messages", "each event of the last 7 days was published or waits in the outbox; what waits there is about an order, and leaves it once it was handled", (*scan).checkMessages},
 	{"saga", "each order's steps fit its status, and a step in flight has a message or call that moves it on", (*scan).checkSaga},
 }

@@ -57,8 +57,9 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
 		FulfillmentStatus: api.FulfillmentStatus(o.FulfillmentStatus), Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
 		Reference: text(string(o.Reference)), Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Subtotal), Discount: api.Money(o.Discount),
-		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total), CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
-		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
+		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total),
+		CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt,
+		CancelRequestedAt: o.CancelRequestedAt, Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
 		a.Lines[i] = api.OrderLine{

@@ -147,17 +147,25 @@ var errGap = errors.New("an event is missing")
 func Fold(ref order.Ref, events []order.Event, until func(*Payment) bool) (*Payment, error) {
 	p := &Payment{Ref: ref}
 	for _, e := range events {
-		d, err := dataOf(e, p.Head.Version, decoders)
-		if err != nil {
+		if err := p.Apply(e); err != nil {
 			return nil, err
 		}
-		p.Head = order.Head{Version: e.Version, Hash: e.Hash}
-		p.happened(e, d)
 		if until != nil && until(p) {
 			break
 		}
 	}
 	return p, nil
+}
+
+// Apply moves the payment on by its next event. It fails on an unknown type or schema version, or a gap.
+func (p *Payment) Apply(e order.Event) error {
+	d, err := dataOf(e, p.Head.Version, decoders)
+	if err != nil {
+		return err
+	}
+	p.Head = order.Head{Version: e.Version, Hash: e.Hash}
+	p.happened(e, d)
+	return nil
 }
 
 // dataOf is the payload of the event that follows a version.
@@ -168,6 +176,8 @@ func dataOf[D any](e order.Event, version int64, decoders map[string]func([]byte
 		return d, fmt.Errorf("sequence %d follows %d: %w", e.Version, version, errGap)
 	case !ok:
 		return d, fmt.Errorf("sequence %d: unknown event type %q", e.Version, e.Type)
+	case e.Schema != SchemaVersion:
+		return d, fmt.Errorf("sequence %d: %s of unknown schema version %d", e.Version, e.Type, e.Schema)
 	}
 	if d, err = decode(e.Payload); err != nil {
 		return d, fmt.Errorf("sequence %d: %s: %w", e.Version, e.Type, err)

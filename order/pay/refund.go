@@ -104,15 +104,23 @@ func (r *Refund) happened(e order.Event, d RefundData) {
 func FoldRefund(ref order.Ref, events []order.Event, until func(*Refund) bool) (*Refund, error) {
 	r := &Refund{Ref: ref}
 	for _, e := range events {
-		d, err := dataOf(e, r.Head.Version, refundDecoders)
-		if err != nil {
+		if err := r.Apply(e); err != nil {
 			return nil, err
 		}
-		r.Head = order.Head{Version: e.Version, Hash: e.Hash}
-		r.happened(e, d)
 		if until != nil && until(r) {
 			break
 		}
 	}
 	return r, nil
+}
+
+// Apply moves the refund on by its next event. It fails on an unknown type or schema version, or a gap.
+func (r *Refund) Apply(e order.Event) error {
+	d, err := dataOf(e, r.Head.Version, refundDecoders)
+	if err != nil {
+		return err
+	}
+	r.Head = order.Head{Version: e.Version, Hash: e.Hash}
+	r.happened(e, d)
+	return nil
 }

@@ -267,7 +267,8 @@ CREATE TABLE saga_steps (
 );
 
 -- The stock of a sku: on_hand is the sum of its adjustments less the confirmed reservations. version and head_hash are of its last event;
--- low_at is a copy of the product's low_stock_at, -1 if it has none.
+-- low_at is a copy of the product's low_stock_at, -1 if it has none. updated_at is the latest of the product's created_at, its events and
+-- its reservations' updated_at.
 CREATE TABLE stock (
     account    integer NOT NULL,
     mode       text NOT NULL,
@@ -339,6 +340,7 @@ CREATE TABLE payments (
     UNIQUE (order_id, attempt, account, mode),
     CONSTRAINT not_refunded_twice CHECK (refunded >= 0 AND refund_pending >= 0 AND refunded + refund_pending <= amount)
 );
+CREATE INDEX payments_by_id ON payments (id); -- the provider names a payment without its owner
 
 -- A refund of a payment or of a part of it: the fold of its events.
 CREATE TABLE refunds (
@@ -388,6 +390,40 @@ CREATE TABLE payment_calls (
 CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
 CREATE INDEX payment_calls_by_order ON payment_calls (order_id, account, mode);
+
+-- The generation of all that caches have, one row. `ordergate replay` raises it: every process forgets its entries of the one before.
+CREATE TABLE cache_generation (
+    id         boolean PRIMARY KEY DEFAULT true CHECK (id),
+    generation bigint NOT NULL CHECK (generation > 0)
+);
+INSERT INTO cache_generation (generation) VALUES (1);
+
+-- What the payment provider called us with. A callback is an observation: what it says is asked of the provider again. It is the
+-- provider's, and may be about a payment that nobody has here: then it is parked.
+CREATE TABLE provider_callbacks (
+    provider      text NOT NULL,
+    event_id      text COLLATE "C" NOT NULL,
+    operation_key text NOT NULL,
+    kind          text NOT NULL,      -- of the operation; empty: it has none
+    status        text NOT NULL,
+    payment_id    uuid,               -- null: it is about no payment of ours
+    parked        boolean NOT NULL,   -- no row in payments had its payment
+    body          text NOT NULL,      -- as it was sent
+    received_at   timestamptz NOT NULL DEFAULT now(),
+    next_at       timestamptz,        -- when its payment is compared with the provider's ledger; null: it was
+    PRIMARY KEY (provider, event_id)
+);
+CREATE INDEX provider_callbacks_due ON provider_callbacks (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX provider_callbacks_by_age ON provider_callbacks (received_at);
+
+-- How far a provider's ledger is compared with our payments.
+CREATE TABLE ledger_sweeps (
+    provider text PRIMARY KEY,
+    position bigint NOT NULL DEFAULT 0, -- entries up to this sequence are compared
+    timeline bigint NOT NULL,           -- of the database in which that was
+    next_at  timestamptz NOT NULL,      -- when a sweep is due, or the lease ends
+    fence    bigint NOT NULL DEFAULT 0
+);
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
@@ -448,6 +484,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     coupons,
     idempotency_keys,
     inbox,
+    ledger_sweeps,
     order_addresses,
     order_references,
     orders,
@@ -456,6 +493,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     payment_calls,
     payments,
     products,
+    provider_callbacks,
     refunds,
     saga_steps,
     shipments,
@@ -464,6 +502,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     stock_reservations
     TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
+GRANT SELECT, UPDATE ON cache_generation TO ordergate_app;
 GRANT SELECT ON stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
 

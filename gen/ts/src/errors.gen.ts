@@ -6,6 +6,7 @@ export const errorCodes = {
   AUTH_003: { status: 401, retryable: false, en: "The API key has expired", zh: "API 密钥已过期" },
   AUTH_004: { status: 401, retryable: false, en: "The API key has been revoked", zh: "API 密钥已被吊销" },
   AUTH_005: { status: 403, retryable: false, en: "The API key lacks a scope that this operation needs", zh: "API 密钥缺少执行此操作所需的权限" },
+  AUTH_007: { status: 401, retryable: false, en: "The signature of the callback is not valid", zh: "回调签名无效" },
   CAT_001: { status: 404, retryable: false, en: "There is no such product", zh: "商品不存在" },
   CAT_002: { status: 409, retryable: false, en: "A product with this sku exists already", zh: "该 SKU 的商品已存在" },
   CAT_003: { status: 422, retryable: false, en: "A product in the request is not for sale", zh: "所选商品已下架" },

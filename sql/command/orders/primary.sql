@@ -6,6 +6,9 @@
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_commit') AS synchronous_commit;
 
+-- name: CacheGeneration :one
+SELECT generation FROM cache_generation WHERE id;
+
 -- name: EnsurePartitions :exec
 SELECT ensure_partitions();
 

@@ -1364,6 +1364,17 @@ export type Problem400Idem001004Req001002003004 = ({
 } & ProblemReq004);
 
 /**
+ * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+ */
+export type Problem400Req001002003 = ({
+    code: 'REQ_001';
+} & ProblemReq001) | ({
+    code: 'REQ_002';
+} & ProblemReq002) | ({
+    code: 'REQ_003';
+} & ProblemReq003);
+
+/**
  * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
  */
 export type Problem400Req001002003004 = ({
@@ -1408,13 +1419,15 @@ export type Problem409Cat002Idem003 = ({
 } & ProblemIdem003);
 
 /**
- * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+ * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `INV_002` Not enough stock; `ORD_011` Reference in use
  */
-export type Problem409Cpn003Idem003Ord011 = ({
+export type Problem409Cpn003Idem003Inv002Ord011 = ({
     code: 'CPN_003';
 } & ProblemCpn003) | ({
     code: 'IDEM_003';
 } & ProblemIdem003) | ({
+    code: 'INV_002';
+} & ProblemInv002) | ({
     code: 'ORD_011';
 } & ProblemOrd011);
 
@@ -1501,6 +1514,29 @@ export type Problem422Cat003004005Cpn001002004Idem002Ord003004005008 = ({
 } & ProblemOrd008);
 
 /**
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `ORD_003` Lines not valid; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ */
+export type Problem422Cat003004005Cpn001002004Ord003005008 = ({
+    code: 'CAT_003';
+} & ProblemCat003) | ({
+    code: 'CAT_004';
+} & ProblemCat004) | ({
+    code: 'CAT_005';
+} & ProblemCat005) | ({
+    code: 'CPN_001';
+} & ProblemCpn001) | ({
+    code: 'CPN_002';
+} & ProblemCpn002) | ({
+    code: 'CPN_004';
+} & ProblemCpn004) | ({
+    code: 'ORD_003';
+} & ProblemOrd003) | ({
+    code: 'ORD_005';
+} & ProblemOrd005) | ({
+    code: 'ORD_008';
+} & ProblemOrd008);
+
+/**
  * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
  */
 export type Problem422Idem002Inv006 = ({
@@ -1561,6 +1597,17 @@ export type Problem503Rate003Sys002004005 = ({
 } & ProblemSys002) | ({
     code: 'SYS_004';
 } & ProblemSys004) | ({
+    code: 'SYS_005';
+} & ProblemSys005);
+
+/**
+ * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+ */
+export type Problem503Rate003Sys002005 = ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
     code: 'SYS_005';
 } & ProblemSys005);
 
@@ -1644,6 +1691,18 @@ export type ProblemAuth005 = Problem & {
      * Scope missing.
      */
     code: 'AUTH_005';
+};
+
+/**
+ * Bad signature
+ *
+ * The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.
+ */
+export type ProblemAuth007 = Problem & {
+    /**
+     * Bad signature.
+     */
+    code: 'AUTH_007';
 };
 
 /**
@@ -1819,6 +1878,22 @@ export type ProblemInv001 = Problem & {
      * No stock record.
      */
     code: 'INV_001';
+};
+
+/**
+ * Not enough stock
+ *
+ * `skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.
+ */
+export type ProblemInv002 = Problem & {
+    /**
+     * Not enough stock.
+     */
+    code: 'INV_002';
+    /**
+     * What is short.
+     */
+    skus: Array<ShortSku>;
 };
 
 /**
@@ -2415,6 +2490,157 @@ export type ProductList = {
 export type ProductName = string;
 
 /**
+ * An event of the payment provider. It may have more properties than these.
+ */
+export type ProviderCallback = {
+    /**
+     * The provider's id of the event, the same in each repetition: an event is taken once.
+     */
+    id: string;
+    /**
+     * The kind of event, such as `operation.settled`.
+     */
+    type: string;
+    operation: ProviderOperation;
+};
+
+/**
+ * The operation that has its outcome.
+ */
+export type ProviderOperation = {
+    /**
+     * The key under which it was requested.
+     */
+    key: string;
+    /**
+     * Such as `authorize`; null if the key was cancelled before any request.
+     */
+    kind?: string | null;
+    /**
+     * The id of the payment, by which the gateway named it; null as `kind`.
+     */
+    payment?: string | null;
+    /**
+     * The outcome, such as `succeeded`.
+     */
+    status: string;
+};
+
+/**
+ * What an order would cost now. Nothing is held for it.
+ */
+export type Quote = {
+    currency: Currency;
+    /**
+     * What would be ordered, in the order of the request.
+     */
+    lines: Array<QuoteLine>;
+    /**
+     * The sum of the lines.
+     */
+    subtotal: Money;
+    /**
+     * What the coupon takes off the subtotal.
+     */
+    discount: Money;
+    /**
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer would pay: subtotal - discount + shipping + tax.
+     */
+    total: Money;
+    /**
+     * The coupon of the request.
+     */
+    coupon_code: string | null;
+    /**
+     * Whether all lines can be sold now.
+     */
+    available: boolean;
+};
+
+/**
+ * A product at its present price.
+ */
+export type QuoteLine = {
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * The product's present name.
+     */
+    name: string;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+    /**
+     * The price of one piece.
+     */
+    unit_price: Money;
+    /**
+     * The price of all pieces, before the discount.
+     */
+    total: Money;
+    /**
+     * The line's part of the discount.
+     */
+    discount: Money;
+    /**
+     * Whether that many can be sold now.
+     */
+    available: boolean;
+};
+
+/**
+ * An order to price.
+ */
+export type QuoteOrder = {
+    currency: Currency;
+    /**
+     * Your id of the customer. Left out, a coupon's limit per customer does not count.
+     */
+    customer_ref?: ClientId;
+    /**
+     * What would be ordered. A sku stands in one line only.
+     */
+    lines: Array<QuoteOrderLine>;
+    /**
+     * A coupon that takes something off.
+     */
+    coupon_code?: ClientId;
+    /**
+     * What shipping costs. It is added to the total.
+     */
+    shipping?: Money;
+    /**
+     * Taxes, as you computed them. They are added to the total.
+     */
+    tax?: Money;
+};
+
+/**
+ * A product and how many of it.
+ */
+export type QuoteOrderLine = {
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+};
+
+/**
  * A refund as it stands.
  */
 export type Refund = {
@@ -2910,6 +3136,84 @@ export type ShipmentId2 = ShipmentId;
  */
 export type TraceId = string;
 
+export type TakeProviderCallbackData = {
+    body: ProviderCallback;
+    headers?: {
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The name of the provider. There is one, `psp`; any other is REQ_005.
+         */
+        provider: string;
+    };
+    query?: never;
+    url: '/v1/provider-callbacks/{provider}';
+};
+
+export type TakeProviderCallbackErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter
+     */
+    400: Problem400Req001002003;
+    /**
+     * `AUTH_007` Bad signature
+     */
+    401: ProblemAuth007;
+    /**
+     * `REQ_005` No such thing
+     */
+    404: ProblemReq005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down; `SYS_006` Outcome unknown
+     */
+    503: Problem503Rate003Sys002005006;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type TakeProviderCallbackError = TakeProviderCallbackErrors[keyof TakeProviderCallbackErrors];
+
+export type TakeProviderCallbackResponses = {
+    /**
+     * The callback is taken; it need not be sent again.
+     */
+    204: void;
+};
+
+export type TakeProviderCallbackResponse = TakeProviderCallbackResponses[keyof TakeProviderCallbackResponses];
+
 export type GetOpenApijsonData = {
     body?: never;
     headers?: {
@@ -3271,9 +3575,9 @@ export type PlaceOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `INV_002` Not enough stock; `ORD_011` Reference in use
      */
-    409: Problem409Cpn003Idem003Ord011;
+    409: Problem409Cpn003Idem003Inv002Ord011;
     /**
      * `REQ_008` Body too large
      */
@@ -4505,6 +4809,87 @@ export type AdjustInventoryResponses = {
 };
 
 export type AdjustInventoryResponse = AdjustInventoryResponses[keyof AdjustInventoryResponses];
+
+export type QuoteOrderData = {
+    body: QuoteOrder;
+    headers?: {
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/quotes';
+};
+
+export type QuoteOrderErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `CPN_003` Coupon used up
+     */
+    409: ProblemCpn003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `ORD_003` Lines not valid; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+     */
+    422: Problem422Cat003004005Cpn001002004Ord003005008;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002005;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type QuoteOrderError = QuoteOrderErrors[keyof QuoteOrderErrors];
+
+export type QuoteOrderResponses = {
+    /**
+     * What the order would cost now.
+     */
+    200: Quote;
+};
+
+export type QuoteOrderResponse = QuoteOrderResponses[keyof QuoteOrderResponses];
 
 export type ShipOrderData = {
     body?: ShipOrder;
