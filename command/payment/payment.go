@@ -284,7 +284,7 @@ func (p *Payment) released(ctx context.Context, payment string) bool {
 		at, err = p.provider.standing(ctx, payment)
 		return err
 	})
-	return err == nil && at.Authorized.Amount > 0 && at.Held() == 0 && at.Charged() <= 0
+	return err == nil && at.Released()
 }
 
 // postpone sets the time of the next try after one without a definite outcome: in 200 ms, doubling up to 2 s for an authorization,

@@ -78,7 +78,7 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 			id := order.ID(*r.PaymentID)
 			k := payments[id]
 			switch {
-			case may[id] && (k.final() || k.voiding):
+			case may[id] && (k.final() || k.Voiding):
 				suspects[id] = append(suspects[id], r)
 				return sweepLease
 			case may[id] && k.moves() && !r.Old:
@@ -119,7 +119,7 @@ func postpone(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.LockCa
 }
 
 // states reads what our database has of payments.
-func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]bool) (map[order.ID]known, error) {
+func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]bool) (map[order.ID]Known, error) {
 	ids := make([]uuid.UUID, 0, len(payments))
 	for id := range payments {
 		ids = append(ids, uuid.UUID(id))
@@ -128,9 +128,9 @@ func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]boo
 	if err != nil {
 		return nil, fmt.Errorf("read payments: %w", err)
 	}
-	found := make(map[order.ID]known, len(rows))
+	found := make(map[order.ID]Known, len(rows))
 	for _, r := range rows {
-		found[order.ID(r.ID)] = known{orderID: order.ID(r.OrderID), status: pay.Status(r.Status), open: r.Open, voiding: r.Voiding}
+		found[order.ID(r.ID)] = Known{OrderID: order.ID(r.OrderID), Status: pay.Status(r.Status), Open: r.Open, Voiding: r.Voiding}
 	}
 	return found, nil
 }
@@ -239,10 +239,10 @@ func (s *sweep) page(ctx context.Context, entries []psp.LedgerEntry) (open int64
 	}
 	for id := range may {
 		k := payments[id]
-		if k.open && (open == 0 || sequences[id] < open) {
+		if k.Open && (open == 0 || sequences[id] < open) {
 			open = sequences[id]
 		}
-		if !k.final() && !k.voiding {
+		if !k.final() && !k.Voiding {
 			continue
 		}
 		if err = s.save(ctx, sweepLease); err != nil { // before the request: this is still the database that counts
@@ -282,7 +282,7 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 		return false, err
 	}
 	k := payments[id]
-	op, amount := sweeps(k, at)
+	op, amount := Sweeps(k, at)
 	if op == "" {
 		return false, nil
 	}
@@ -302,11 +302,11 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 		result, log = "refused", p.cfg.Log.Error
 	}
 	p.orphans.WithLabelValues(string(op), result).Inc()
-	status, orderID := string(k.status), ""
+	status, orderID := string(k.Status), ""
 	if status == "" {
 		status = "unknown"
 	} else {
-		orderID = k.orderID.Format(order.PrefixOrder)
+		orderID = k.OrderID.Format(order.PrefixOrder)
 	}
 	log("orphan", zap.String("payment_id", payment), zap.String("order_id", orderID), zap.String("payment_status", status), zap.String("operation", string(op)),
 		zap.Int64("amount", amount.Amount), zap.String("currency", amount.Currency), zap.String("result", result), zap.String("code", string(o.Code)))

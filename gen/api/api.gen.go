@@ -350,7 +350,7 @@ type EventCause struct {
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
+	// Operation The operationId of a request, the topic of the message that the saga went on with, the operation of the provider, or the subcommand of the command line.
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`

@@ -167,7 +167,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query", "../../sql/replay", "../../sql/verify") {
+	for _, folder := range append(folders, "../../sql/export", "../../sql/query", "../../sql/replay", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)

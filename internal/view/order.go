@@ -3,6 +3,7 @@
 package view
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -94,4 +96,33 @@ func OrderBody(o *order.Order, address []byte) (Body, error) {
 		return Body{}, err
 	}
 	return Finish(a, o.Version)
+}
+
+// WithoutAddress is a stored body with null as its shipping address and the ETag of that; had is false if it has no address, and b is
+// returned. All other bytes stay as they are: a body that an earlier version stored is not rendered anew. The error is a body that is no
+// JSON object.
+func WithoutAddress(b Body) (without Body, had bool, err error) {
+	d := json.NewDecoder(bytes.NewReader(b.Bytes))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return b, false, fmt.Errorf("the body is no JSON object: %w", err)
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return b, false, fmt.Errorf("read body: %w", err)
+		}
+		var value json.RawMessage
+		if err = d.Decode(&value); err != nil {
+			return b, false, fmt.Errorf("read body: %w", err)
+		}
+		if name == "shipping_address" && string(value) != "null" {
+			end := int(d.InputOffset())
+			without = Raw(slices.Concat(b.Bytes[:end-len(value)], []byte("null"), b.Bytes[end:]))
+			if version, _, ok := strings.Cut(b.ETag, "-"); ok {
+				without.ETag = version + "-" + without.ETag[1:]
+			}
+			return without, true, nil
+		}
+	}
+	return b, false, nil
 }

@@ -213,6 +213,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (account, mode, operation, key)
 ) PARTITION BY HASH (account, operation, key);
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_by_order ON idempotency_keys (order_id) WHERE order_id IS NOT NULL; -- `ordergate erase` rewrites bodies
 
 -- The messages that are to be published, in the order of id. A row is deleted once its message is handled (lanes) or the broker has
 -- stored it (Kafka).

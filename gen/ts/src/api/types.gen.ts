@@ -335,7 +335,7 @@ export type EventCause = {
      */
     trace_id: string;
     /**
-     * The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
+     * The operationId of a request, the topic of the message that the saga went on with, the operation of the provider, or the subcommand of the command line.
      */
     operation: string;
     /**
@@ -1016,7 +1016,7 @@ export type OrderUpdatedData = {
      */
     metadata?: Metadata;
     /**
-     * The order has another shipping address or none any more. No event has an address.
+     * The order has another shipping address or none any more, also because an operator erased it. No event has an address.
      */
     shipping_address_changed?: true;
 };
