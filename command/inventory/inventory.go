@@ -59,7 +59,8 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
 // and sends a Reply for each. A command
-// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
+// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose reservation or stock another
+// transaction holds.
 // After COMMIT the skus that were short are marked as sold out; what comes back ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
@@ -71,14 +72,16 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 			return h, err
 		}
 	}
-	found, err := lockReservations(ctx, tx, pg.Column(commands, command.ref))
+	found, held, err := lockReservations(ctx, tx, pg.Column(commands, command.ref), skipLocked)
 	if err != nil {
 		return h, err
 	}
 	var items []order.Item
 	for i := range commands {
-		commands[i].items = commands[i].itemsOf(found)
-		items = append(items, commands[i].items...)
+		if !held[commands[i].ref()] {
+			commands[i].items = commands[i].itemsOf(found)
+			items = append(items, commands[i].items...)
+		}
 	}
 	b := &batch{reservations: found, refused: map[order.Item]bool{}}
 	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
@@ -95,7 +98,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	}
 	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
-		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
+		if held[c.ref()] || slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
 		} else {
 			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)

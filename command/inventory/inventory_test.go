@@ -372,3 +372,37 @@ func (f fixture) history(sku string) []order.Event {
 	}
 	return all
 }
+
+// A reservation that another transaction holds keeps only the commands of its order waiting.
+func TestAHeldReservationDelaysOnlyItsOrder(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 5)
+	heldOrder, free := ids.Mint(time.Now(), 1), ids.Mint(time.Now(), 1)
+	f.handle(reserve(heldOrder, 1), reserve(free, 1))
+	holder, err := f.cfg.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = holder.Exec(t.Context(), "SELECT FROM stock_reservations WHERE order_id = $1 FOR UPDATE", heldOrder[:]); err != nil {
+		t.Fatal(err)
+	}
+	var msgs []bus.Message
+	for _, id := range []order.ID{heldOrder, free, ids.Mint(time.Now(), 1)} {
+		m := outbox.New(TopicCommands, Cancel, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{Attempt: 1})
+		payload, _ := json.Marshal(m.Envelope)
+		msgs = append(msgs, bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload})
+	}
+	if err = pg.InTx(t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		h, err := f.Handle(t.Context(), tx, msgs, true)
+		if len(h.Blocked) != 1 || h.Blocked[0].ID != msgs[0].ID {
+			t.Errorf("%d are blocked", len(h.Blocked))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.outbox(); got != "cancelled cancelled" {
+		t.Error(got)
+	}
+}

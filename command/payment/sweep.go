@@ -12,6 +12,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/gen/psp"
+	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/order/pay"
@@ -70,7 +71,7 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 		may := candidates(pg.Column(rows, func(r paymentdb.LockCallbacksRow) hint {
 			return hint{order.ID(*r.PaymentID), Operation(r.Kind), r.Status == string(psp.StatusSucceeded)}
 		}))
-		payments, err := states(ctx, q, may)
+		payments, err := states(ctx, tx, may)
 		if err != nil {
 			return err
 		}
@@ -91,16 +92,17 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("callbacks: %w", err)
 	}
 	for id, rows := range suspects {
-		if _, err = p.inspect(ctx, id); err == nil {
-			err = p.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, failed := p.inspect(ctx, id)
+		if failed == nil {
+			failed = p.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 				return postpone(ctx, paymentdb.New(tx), rows, func(paymentdb.LockCallbacksRow) time.Duration { return never })
 			})
 		}
-		if err != nil {
-			return false, fmt.Errorf("callbacks: %w", err) // its lease ends, and it is looked at again
+		if failed != nil { // its lease ends, and it is looked at again; the others go on
+			err = errors.Join(err, fmt.Errorf("callback: %w", failed))
 		}
 	}
-	return more, nil
+	return more, err
 }
 
 // inTx runs fn in a transaction of limited time.
@@ -118,13 +120,14 @@ func postpone(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.LockCa
 	})
 }
 
-// states reads what our database has of payments.
-func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]bool) (map[order.ID]Known, error) {
+// states reads what our database has of payments. One whose row is gone although it has events is open: `ordergate replay` brings it back,
+// and nothing of it may be taken back before.
+func states(ctx context.Context, db paymentdb.DBTX, payments map[order.ID]bool) (map[order.ID]Known, error) {
 	ids := make([]uuid.UUID, 0, len(payments))
 	for id := range payments {
 		ids = append(ids, uuid.UUID(id))
 	}
-	rows, err := q.PaymentStates(ctx, ids)
+	rows, err := paymentdb.New(db).PaymentStates(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read payments: %w", err)
 	}
@@ -132,7 +135,21 @@ func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]boo
 	for _, r := range rows {
 		found[order.ID(r.ID)] = Known{OrderID: order.ID(r.OrderID), Status: pay.Status(r.Status), Open: r.Open, Voiding: r.Voiding}
 	}
-	return found, nil
+	var missing []string
+	for id := range payments {
+		if _, ok := found[id]; !ok {
+			missing = append(missing, id.Format(order.PrefixPayment))
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	recorded, err := events.PaymentsKnown(ctx, db, missing)
+	for name := range recorded {
+		id, _ := order.Parse(order.PrefixPayment, name)
+		found[id] = Known{Open: true}
+	}
+	return found, err
 }
 
 // sweepLedger compares what came to the ledger since the last sweep, if one is due and no other process does it. A lease guards it, not an
@@ -233,7 +250,7 @@ func (s *sweep) page(ctx context.Context, entries []psp.LedgerEntry) (open int64
 	may := candidates(hints)
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	payments, err := states(limited, paymentdb.New(s.cfg.Pool), may) // after the ledger: it had no request before our row was committed
+	payments, err := states(limited, s.cfg.Pool, may) // after the ledger: it had no request before our row was committed
 	if err != nil {
 		return 0, err
 	}
@@ -277,7 +294,7 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 	}
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	payments, err := states(limited, paymentdb.New(p.cfg.Pool), map[order.ID]bool{id: true})
+	payments, err := states(limited, p.cfg.Pool, map[order.ID]bool{id: true})
 	if err != nil {
 		return false, err
 	}

@@ -79,7 +79,7 @@ const (
 	ORD011 Code = "ORD_011"
 	// PAY001: There is no such payment (404).
 	PAY001 Code = "PAY_001"
-	// PAY002: The order is paid already (409).
+	// PAY002: A payment of the order stands or is under way (409).
 	PAY002 Code = "PAY_002"
 	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
@@ -233,8 +233,8 @@ var infos = []Info{
 		"`order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
 	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
 		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
-	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
-		"A payment of this order stands or is under way; nothing was charged a second time. Read its payments.", ""},
+	{PAY002, 409, false, "Payment stands", "A payment of the order stands or is under way", "订单已有付款或付款正在进行",
+		"The order is paid, or a payment of it is under way; nothing was charged a second time. Read the order to see how it ends.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
 		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
@@ -294,7 +294,7 @@ var infos = []Info{
 	{SYS005, 503, true, "Shutting down", "This instance is shutting down, please retry", "服务实例正在下线，请重试",
 		"The instance takes no new work and nothing was changed. Repeat; another one will answer.", ""},
 	{SYS006, 503, true, "Outcome unknown", "The outcome is not known yet, please retry with the same key", "结果暂时未知，请使用相同的 Idempotency-Key 重试",
-		"The change may or may not have been made. Repeat with the same key, which cannot make it twice.", ""},
+		"The change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first.", ""},
 }
 
 // Rule is what one place of a request breaks: a keyword of the contract's schema or a demand of the gateway.

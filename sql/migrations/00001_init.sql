@@ -167,6 +167,7 @@ CREATE TABLE resource_events (
     hash           bytea NOT NULL,
     PRIMARY KEY (account, mode, kind, resource, sequence)
 );
+CREATE INDEX resource_events_of_payments ON resource_events (resource) WHERE kind = 'payment' AND sequence = 1; -- by the id alone
 
 -- A shipment of an order: the fold of its events. The lock of the order's row covers it.
 CREATE TABLE shipments (

@@ -1432,7 +1432,7 @@ export type Problem409Cpn003Idem003Inv002Ord011 = ({
 } & ProblemOrd011);
 
 /**
- * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+ * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Payment stands
  */
 export type Problem409Idem003Inv003Ord002Pay002 = ({
     code: 'IDEM_003';
@@ -2055,13 +2055,13 @@ export type ProblemPay001 = Problem & {
 };
 
 /**
- * Already paid
+ * Payment stands
  *
- * A payment of this order stands or is under way; nothing was charged a second time. Read its payments.
+ * The order is paid, or a payment of it is under way; nothing was charged a second time. Read the order to see how it ends.
  */
 export type ProblemPay002 = Problem & {
     /**
-     * Already paid.
+     * Payment stands.
      */
     code: 'PAY_002';
 };
@@ -2420,7 +2420,7 @@ export type ProblemSys005 = Problem & {
 /**
  * Outcome unknown
  *
- * The change may or may not have been made. Repeat with the same key, which cannot make it twice.
+ * The change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first.
  */
 export type ProblemSys006 = Problem & {
     /**
@@ -4132,7 +4132,7 @@ export type PayOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Payment stands
      */
     409: Problem409Idem003Inv003Ord002Pay002;
     /**
