@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -92,7 +93,7 @@ type holding struct {
 // startHolding starts a gateway with a holding provider.
 func startHolding(t *testing.T, suffix string) (*gateway, holding) {
 	t.Helper()
-	released, stop := context.WithCancel(context.Background())
+	released, stop := context.WithCancel(t.Context())
 	h := holding{make(chan string, 16), stop}
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) {
 		provider(t, c, func(key string) bool {
@@ -103,7 +104,6 @@ func startHolding(t *testing.T, suffix string) (*gateway, holding) {
 			return true
 		})
 	})
-	t.Cleanup(stop)
 	return g, h
 }
 
@@ -396,7 +396,7 @@ func TestAPatchOrAShipmentMeetsACancel(t *testing.T) {
 					if a.body.Code != "" {
 						return a.body.Code
 					}
-					return fmt.Sprint(a.status)
+					return strconv.Itoa(a.status)
 				}
 				if got := said(a) + " " + said(b); got != c.answers {
 					t.Errorf("%s\n%s\n%s", got, a.raw, b.raw)
