@@ -212,7 +212,7 @@ var infos = []Info{
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
 	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",
-		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.", ""},
+		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Adjust by what `errors` allows.", ""},
 	{ORD001, 404, false, "Order not found", "There is no such order", "订单不存在",
 		"Your account has no order with this id in this mode. Check the id and the key.", ""},
 	{ORD002, 409, false, "Not allowed in this state", "The state of the order does not allow this", "订单当前状态不允许此操作",

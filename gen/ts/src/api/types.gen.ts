@@ -1911,13 +1911,14 @@ export type ProblemInv003 = Problem & {
 /**
  * Stock out of bounds
  *
- * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.
+ * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Adjust by what `errors` allows.
  */
 export type ProblemInv006 = Problem & {
     /**
      * Stock out of bounds.
      */
     code: 'INV_006';
+    errors: Faults;
 };
 
 /**
