@@ -113,7 +113,7 @@ func giveBack(p Locked, id order.ID, amount order.Money, reason string, after ti
 		PaymentID: p.ID.Format(order.PrefixPayment), OrderID: p.OrderID.Format(order.PrefixOrder), Amount: amount, Reason: order.Text(reason),
 	})
 	p.RefundPending += amount.Amount
-	p.UpdatedAt = e.At
+	p.Touch(e.At)
 	return r, Changes{
 		Payments: []*pay.Payment{p.Payment}, NewRefunds: []*pay.Refund{r}, Events: []order.ResourceEvent{e},
 		Calls: []Call{{Operation: Refund, Subject: id, Payment: p.Payment, Amount: amount.Amount, After: after, TraceID: rec.Cause.TraceID}},
@@ -233,7 +233,7 @@ func SettleRefund(p Locked, r *pay.Refund, o Outcome, rec order.Recorder) Change
 		ch.Events = append(ch.Events, r.Record(rec, pay.RefundRefused{Code: string(o.Code), DeclineReason: order.Text(o.DeclineReason)}))
 		after = retryRefund
 	}
-	p.UpdatedAt = r.UpdatedAt
+	p.Touch(r.UpdatedAt)
 	if p.RefundAll {
 		next := refundAll(p, after, rec)
 		next.Payments = nil // it is in ch

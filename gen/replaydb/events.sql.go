@@ -50,7 +50,7 @@ SELECT pg_try_advisory_lock(hashtext('ordergate replay'))::boolean AS locked
 
 // What `ordergate replay` reads of events, in pages by primary key, and how it tells others of itself. Arrays of look-ups on partitioned
 // tables come from a subselect, as in command/orders.
-// One replay at a time: the lock lasts as long as the session.
+// One replay at a time: the lock ends with UnlockReplay, or with the session.
 func (q *Queries) LockReplay(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, LockReplay)
 	var locked bool
@@ -301,4 +301,13 @@ func (q *Queries) ResourcesWithEvents(ctx context.Context, arg ResourcesWithEven
 		return nil, err
 	}
 	return items, nil
+}
+
+const UnlockReplay = `-- name: UnlockReplay :exec
+SELECT pg_advisory_unlock(hashtext('ordergate replay'))
+`
+
+func (q *Queries) UnlockReplay(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, UnlockReplay)
+	return err
 }

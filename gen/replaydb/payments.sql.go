@@ -193,7 +193,8 @@ func (q *Queries) PutRefunds(ctx context.Context, arg PutRefundsParams) error {
 const RefundSums = `-- name: RefundSums :many
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id,
        COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
-       COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending, sum(f.version)::bigint AS events
+       COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending, sum(f.version)::bigint AS events,
+       max(GREATEST(f.created_at, f.updated_at))::timestamptz AS updated_at
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
 JOIN refunds f ON f.payment_id = w.id AND (f.account, f.mode) IS NOT DISTINCT FROM (w.account, w.mode)
 GROUP BY w.account, w.mode, w.id
@@ -212,6 +213,7 @@ type RefundSumsRow struct {
 	Succeeded int64
 	Pending   int64
 	Events    int64
+	UpdatedAt time.Time
 }
 
 // The sums of the payments' refunds, and how many events those have. It must be a later statement than LockPaymentRows. Account and mode
@@ -232,6 +234,7 @@ func (q *Queries) RefundSums(ctx context.Context, arg RefundSumsParams) ([]Refun
 			&i.Succeeded,
 			&i.Pending,
 			&i.Events,
+			&i.UpdatedAt,
 		); err != nil {
 			return nil, err
 		}

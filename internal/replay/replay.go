@@ -32,7 +32,7 @@ var ErrRunning = errors.New("another replay is running on this database")
 
 // Config is what Run needs.
 type Config struct {
-	Pool     *pgxpool.Pool  // two connections at least, to the primary, with pg.ReplaySession
+	Pool     *pgxpool.Pool  // its own; two connections at least, to the primary, with pg.ReplaySession
 	PageSize int32          // histories of a page; 0: 500
 	Progress func(Progress) // is called at the beginning of each step and after each page. May be nil
 }
@@ -105,10 +105,16 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("cannot connect to the primary: %w", err)
 	}
-	defer func() { _ = lock.Hijack().Close(context.WithoutCancel(ctx)) }() // the lock ends with the session
-	if locked, err := replaydb.New(lock).LockReplay(ctx); err != nil || !locked {
+	defer lock.Release()
+	session := replaydb.New(lock)
+	if locked, err := session.LockReplay(ctx); err != nil || !locked {
 		return Report{}, cmp.Or(err, ErrRunning)
 	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = session.UnlockReplay(ctx) // a session that is lost has lost the lock, too
+	}()
 	counts, err := r.count(ctx)
 	if err != nil {
 		return Report{}, err

@@ -121,6 +121,7 @@ func addRefunds(ctx context.Context, q *replaydb.Queries, all []*history[*pay.Pa
 	for _, h := range all {
 		r := sums[h.Ref]
 		h.fold.Refunded, h.fold.RefundPending, h.moved = r.Succeeded, r.Pending, r.Events
+		h.fold.Touch(r.UpdatedAt.UTC())
 	}
 	return nil
 }

@@ -49,6 +49,14 @@ func (p *Payment) Refundable() int64 {
 	return p.Amount.Amount - p.Refunded - p.RefundPending
 }
 
+// Touch notes that a refund of the payment changed at an instant. Whatever the clocks say, UpdatedAt is the latest of the payment's last event
+// and all events of its refunds.
+func (p *Payment) Touch(at time.Time) {
+	if at.After(p.UpdatedAt) {
+		p.UpdatedAt = at
+	}
+}
+
 // Resource is the payment as its events name it.
 func (p *Payment) Resource() order.Resource {
 	return order.Resource{Owner: p.Owner, Kind: order.KindPayment, ID: p.ID.Format(order.PrefixPayment)}

@@ -318,7 +318,7 @@ FROM stock;
 
 -- A payment of an order: the fold of its events, and the sums of its refunds. order_id leads the unique key: led by (account, mode) it
 -- would cost as much as the primary key on an empty table, and a cached plan of that time would read all payments of an account. The
--- times are those of its events.
+-- times are those of its events, and updated_at is not before those of its refunds.
 CREATE TABLE payments (
     account        integer NOT NULL,
     mode           text NOT NULL,

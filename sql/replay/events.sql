@@ -2,8 +2,11 @@
 -- tables come from a subselect, as in command/orders.
 
 -- name: LockReplay :one
--- One replay at a time: the lock lasts as long as the session.
+-- One replay at a time: the lock ends with UnlockReplay, or with the session.
 SELECT pg_try_advisory_lock(hashtext('ordergate replay'))::boolean AS locked;
+
+-- name: UnlockReplay :exec
+SELECT pg_advisory_unlock(hashtext('ordergate replay'));
 
 -- name: RaiseCacheGeneration :one
 UPDATE cache_generation SET generation = generation + 1 WHERE id RETURNING generation;

@@ -11,7 +11,8 @@ ORDER BY p.id FOR UPDATE OF p;
 -- are compared in a form that no index serves, as in verify.
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id,
        COALESCE(sum(f.amount) FILTER (WHERE f.status = 'succeeded'), 0)::bigint AS succeeded,
-       COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending, sum(f.version)::bigint AS events
+       COALESCE(sum(f.amount) FILTER (WHERE f.status = 'pending'), 0)::bigint AS pending, sum(f.version)::bigint AS events,
+       max(GREATEST(f.created_at, f.updated_at))::timestamptz AS updated_at
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
 JOIN refunds f ON f.payment_id = w.id AND (f.account, f.mode) IS NOT DISTINCT FROM (w.account, w.mode)
 GROUP BY w.account, w.mode, w.id;
