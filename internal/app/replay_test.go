@@ -149,6 +149,7 @@ func (g *gateway) replayed() (written, deleted int64) {
 
 // lived starts a gateway with orders that have lived.
 func lived(t *testing.T) *gateway {
+	t.Helper()
 	g := startGateway(t, nil)
 	g.stock("A", 100)
 	g.stock("UNSOLD", 7)
@@ -225,12 +226,12 @@ func TestReplay(t *testing.T) {
 			if table == "stock" {
 				key, id = "sku", "'NONE'"
 			}
-			g.exec(fmt.Sprintf("CREATE TEMPORARY TABLE extra AS SELECT * FROM %s LIMIT 1", table))
+			g.exec(fmt.Sprintf("CREATE TEMPORARY TABLE extra AS TABLE %s LIMIT 1", table))
 			g.exec(fmt.Sprintf("UPDATE extra SET %s = %s", key, id))
 			if table == "payments" {
 				g.exec("UPDATE extra SET attempt = 99")
 			}
-			g.exec(fmt.Sprintf("INSERT INTO %s SELECT * FROM extra", table))
+			g.exec(fmt.Sprintf("INSERT INTO %s TABLE extra", table))
 			g.exec("DROP TABLE extra")
 		}
 		if written, deleted := g.replayed(); written != 0 || deleted != int64(len(rebuilt)) {
