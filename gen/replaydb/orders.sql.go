@@ -13,11 +13,13 @@ import (
 )
 
 const DeleteOrdersWithoutEvents = `-- name: DeleteOrdersWithoutEvents :execrows
-DELETE FROM orders o WHERE NOT EXISTS (SELECT FROM order_events e WHERE e.account = o.account AND e.mode = o.mode AND e.order_id = o.id)
+DELETE FROM orders WHERE (account, mode, id) IN (
+    SELECT o.account, o.mode, o.id FROM orders o WHERE NOT EXISTS (SELECT FROM order_events e WHERE e.account = o.account AND e.mode = o.mode AND e.order_id = o.id) LIMIT $1::integer
+)
 `
 
-func (q *Queries) DeleteOrdersWithoutEvents(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, DeleteOrdersWithoutEvents)
+func (q *Queries) DeleteOrdersWithoutEvents(ctx context.Context, pageSize int32) (int64, error) {
+	result, err := q.db.Exec(ctx, DeleteOrdersWithoutEvents, pageSize)
 	if err != nil {
 		return 0, err
 	}
@@ -25,12 +27,14 @@ func (q *Queries) DeleteOrdersWithoutEvents(ctx context.Context) (int64, error) 
 }
 
 const DeleteShipmentsWithoutEvents = `-- name: DeleteShipmentsWithoutEvents :execrows
-DELETE FROM shipments s WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = s.account AND e.mode = s.mode AND e.kind = 'shipment' AND e.resource = 'shp_' || replace(s.id::text, '-', ''))
+DELETE FROM shipments WHERE (account, mode, id) IN (
+    SELECT s.account, s.mode, s.id FROM shipments s WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = s.account AND e.mode = s.mode AND e.kind = 'shipment' AND e.resource = 'shp_' || replace(s.id::text, '-', '')) LIMIT $1::integer
+)
 `
 
-func (q *Queries) DeleteShipmentsWithoutEvents(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, DeleteShipmentsWithoutEvents)
+func (q *Queries) DeleteShipmentsWithoutEvents(ctx context.Context, pageSize int32) (int64, error) {
+	result, err := q.db.Exec(ctx, DeleteShipmentsWithoutEvents, pageSize)
 	if err != nil {
 		return 0, err
 	}

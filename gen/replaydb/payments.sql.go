@@ -13,12 +13,14 @@ import (
 )
 
 const DeletePaymentsWithoutEvents = `-- name: DeletePaymentsWithoutEvents :execrows
-DELETE FROM payments p WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = p.account AND e.mode = p.mode AND e.kind = 'payment' AND e.resource = 'pay_' || replace(p.id::text, '-', ''))
+DELETE FROM payments WHERE (account, mode, id) IN (
+    SELECT p.account, p.mode, p.id FROM payments p WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = p.account AND e.mode = p.mode AND e.kind = 'payment' AND e.resource = 'pay_' || replace(p.id::text, '-', '')) LIMIT $1::integer
+)
 `
 
-func (q *Queries) DeletePaymentsWithoutEvents(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, DeletePaymentsWithoutEvents)
+func (q *Queries) DeletePaymentsWithoutEvents(ctx context.Context, pageSize int32) (int64, error) {
+	result, err := q.db.Exec(ctx, DeletePaymentsWithoutEvents, pageSize)
 	if err != nil {
 		return 0, err
 	}
@@ -26,12 +28,14 @@ func (q *Queries) DeletePaymentsWithoutEvents(ctx context.Context) (int64, error
 }
 
 const DeleteRefundsWithoutEvents = `-- name: DeleteRefundsWithoutEvents :execrows
-DELETE FROM refunds r WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = r.account AND e.mode = r.mode AND e.kind = 'refund' AND e.resource = 'ref_' || replace(r.id::text, '-', ''))
+DELETE FROM refunds WHERE (account, mode, id) IN (
+    SELECT r.account, r.mode, r.id FROM refunds r WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = r.account AND e.mode = r.mode AND e.kind = 'refund' AND e.resource = 'ref_' || replace(r.id::text, '-', '')) LIMIT $1::integer
+)
 `
 
-func (q *Queries) DeleteRefundsWithoutEvents(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, DeleteRefundsWithoutEvents)
+func (q *Queries) DeleteRefundsWithoutEvents(ctx context.Context, pageSize int32) (int64, error) {
+	result, err := q.db.Exec(ctx, DeleteRefundsWithoutEvents, pageSize)
 	if err != nil {
 		return 0, err
 	}

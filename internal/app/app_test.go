@@ -115,6 +115,7 @@ func TestWrongSettings(t *testing.T) {
 		"coupons list":       every + "ORDERGATE_PRIMARY_URL",
 		"export -customer x": every + "ORDERGATE_PRIMARY_URL", "erase -customer x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET",
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
+		"replay": every + "ORDERGATE_PRIMARY_URL",
 	} {
 		var out bytes.Buffer
 		err := Main(t.Context(), strings.Fields(subcommand), nil, &out, &out)

@@ -72,6 +72,15 @@ var walks = map[string]string{
 	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
 	"WrongCoupons":             "`verify` compares all coupons with all redemptions, in one statement",
 	"WrongStock":               "`verify` compares all stock with all reservations and adjustments, in one statement",
+
+	"CountHistory":                 "`replay` says how far it is",
+	"DeleteOrdersWithoutEvents":    "`replay` looks at all orders, in one statement",
+	"DeletePaymentsWithoutEvents":  "`replay` looks at all payments, in one statement",
+	"DeleteRefundsWithoutEvents":   "`replay` looks at all refunds, in one statement",
+	"DeleteShipmentsWithoutEvents": "`replay` looks at all shipments, in one statement",
+	"OrdersWithEvents":             "`replay` walks over all events, a page at a time",
+	"ResourcesWithEvents":          "`replay` walks over all events of a kind, a page at a time",
+	"StaleStock":                   "`replay` compares all stock with its events and reservations, in one statement",
 }
 
 // planValues are parameters that are not the key of a loaded row and that a query does not accept by their type's default.
@@ -79,6 +88,8 @@ var planValues = map[string]string{
 	"InsertPayments.refunded":        "ARRAY[0]::bigint[]",
 	"InsertPayments.refund_pending":  "ARRAY[0]::bigint[]",
 	"InsertResourceEvents.sequences": "ARRAY[2]::bigint[]", // the loaded rows have the first
+	"PutPayments.refunded":           "ARRAY[0]::bigint[]",
+	"PutPayments.refund_pending":     "ARRAY[0]::bigint[]",
 	"UpdatePayments.refunded":        "ARRAY[0]::bigint[]",
 	"UpdatePayments.refund_pending":  "ARRAY[0]::bigint[]",
 }
@@ -321,6 +332,9 @@ func (p *planned) value(name, kind, n string) string {
 func (p *planned) load(t *testing.T, db *pgtest.DB) {
 	t.Helper()
 	for columns := range chunksBy(p.columns, func(c column) string { return c.table }) {
+		if columns[0].table == "cache_generation" { // it has one row
+			continue
+		}
 		var names, values []string
 		for _, c := range columns {
 			v := p.value(c.name, c.kind, "i")

@@ -226,7 +226,7 @@ func TestReplay(t *testing.T) {
 			if table == "stock" {
 				key, id = "sku", "'NONE'"
 			}
-			g.exec(fmt.Sprintf("CREATE TEMPORARY TABLE extra AS TABLE %s LIMIT 1", table))
+			g.exec(fmt.Sprintf("CREATE TABLE extra AS TABLE %s LIMIT 1", table))
 			g.exec(fmt.Sprintf("UPDATE extra SET %s = %s", key, id))
 			if table == "payments" {
 				g.exec("UPDATE extra SET attempt = 99")
@@ -421,7 +421,8 @@ func TestReplayThatIsKilled(t *testing.T) {
 	}
 	must(t, lock.Rollback(t.Context()))
 	until(t, "the lock of the dead one is free", func() bool {
-		return g.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = hashtext('ordergate replay')::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == 0
+		return g.number(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = hashtext('ordergate replay')::oid
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == 0
 	})
 	if written, _ := g.replayed(); written != 1 {
 		t.Errorf("%d rows were left", written)

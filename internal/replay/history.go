@@ -41,7 +41,7 @@ type part[F folder] struct {
 	lock   func(context.Context, *replaydb.Queries, []*history[F]) error
 	stale  func(context.Context, *replaydb.Queries, []*history[F]) (map[order.Ref]bool, error)
 	put    func(context.Context, *replaydb.Queries, []*history[F], func(version, moved int64) int64) error
-	remove func(*replaydb.Queries, context.Context) (int64, error) // rows without events
+	remove func(q *replaydb.Queries, ctx context.Context, limit int32) (int64, error) // deletes rows without events
 }
 
 // check folds all histories of the part.
@@ -52,12 +52,13 @@ func check[F folder](ctx context.Context, r *run, p part[F]) error {
 // rebuild deletes the rows that have no events, and writes those that are not what their events give.
 func rebuild[F folder](ctx context.Context, r *run, p part[F]) error {
 	r.table.Name = p.table
-	err := r.inTx(ctx, func(q *replaydb.Queries) (err error) {
-		r.table.Deleted, err = p.remove(q, ctx)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("delete rows without events: %w", err)
+	for deleted := int64(r.PageSize); deleted == int64(r.PageSize); r.table.Deleted += deleted {
+		if err := r.inTx(ctx, func(q *replaydb.Queries) (err error) {
+			deleted, err = p.remove(q, ctx, r.PageSize)
+			return err
+		}); err != nil {
+			return fmt.Errorf("delete rows without events: %w", err)
+		}
 	}
 	return walk(ctx, r, p, func(page []*history[F]) error {
 		stale, err := p.staleOf(ctx, r.queries, page)

@@ -28,7 +28,9 @@ SET shard = EXCLUDED.shard, customer_ref = EXCLUDED.customer_ref, status = EXCLU
     updated_at = EXCLUDED.updated_at, rev = GREATEST(o.rev + 1, EXCLUDED.rev);
 
 -- name: DeleteOrdersWithoutEvents :execrows
-DELETE FROM orders o WHERE NOT EXISTS (SELECT FROM order_events e WHERE e.account = o.account AND e.mode = o.mode AND e.order_id = o.id);
+DELETE FROM orders WHERE (account, mode, id) IN (
+    SELECT o.account, o.mode, o.id FROM orders o WHERE NOT EXISTS (SELECT FROM order_events e WHERE e.account = o.account AND e.mode = o.mode AND e.order_id = o.id) LIMIT @page_size::integer
+);
 
 -- name: StaleShipments :many
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
@@ -52,5 +54,7 @@ SET order_id = EXCLUDED.order_id, lines = EXCLUDED.lines, tracking = EXCLUDED.tr
     rev = GREATEST(s.rev + 1, EXCLUDED.rev);
 
 -- name: DeleteShipmentsWithoutEvents :execrows
-DELETE FROM shipments s WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = s.account AND e.mode = s.mode AND e.kind = 'shipment' AND e.resource = 'shp_' || replace(s.id::text, '-', ''));
+DELETE FROM shipments WHERE (account, mode, id) IN (
+    SELECT s.account, s.mode, s.id FROM shipments s WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = s.account AND e.mode = s.mode AND e.kind = 'shipment' AND e.resource = 'shp_' || replace(s.id::text, '-', '')) LIMIT @page_size::integer
+);

@@ -46,8 +46,10 @@ SET order_id = EXCLUDED.order_id, attempt = EXCLUDED.attempt, amount = EXCLUDED.
     created_at = EXCLUDED.created_at, updated_at = EXCLUDED.updated_at, rev = GREATEST(p.rev + 1, EXCLUDED.rev);
 
 -- name: DeletePaymentsWithoutEvents :execrows
-DELETE FROM payments p WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = p.account AND e.mode = p.mode AND e.kind = 'payment' AND e.resource = 'pay_' || replace(p.id::text, '-', ''));
+DELETE FROM payments WHERE (account, mode, id) IN (
+    SELECT p.account, p.mode, p.id FROM payments p WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = p.account AND e.mode = p.mode AND e.kind = 'payment' AND e.resource = 'pay_' || replace(p.id::text, '-', '')) LIMIT @page_size::integer
+);
 
 -- name: StaleRefunds :many
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
@@ -76,5 +78,7 @@ SET payment_id = EXCLUDED.payment_id, order_id = EXCLUDED.order_id, amount = EXC
     rev = GREATEST(r.rev + 1, EXCLUDED.rev);
 
 -- name: DeleteRefundsWithoutEvents :execrows
-DELETE FROM refunds r WHERE NOT EXISTS (SELECT FROM resource_events e
-    WHERE e.account = r.account AND e.mode = r.mode AND e.kind = 'refund' AND e.resource = 'ref_' || replace(r.id::text, '-', ''));
+DELETE FROM refunds WHERE (account, mode, id) IN (
+    SELECT r.account, r.mode, r.id FROM refunds r WHERE NOT EXISTS (SELECT FROM resource_events e
+    WHERE e.account = r.account AND e.mode = r.mode AND e.kind = 'refund' AND e.resource = 'ref_' || replace(r.id::text, '-', '')) LIMIT @page_size::integer
+);
