@@ -217,7 +217,7 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 	case r.Operation == payment.Authorize:
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:
-		c.record(rec, order.Paid{Amount: c.order.Total})
+		c.record(rec, order.Paid{PaymentID: order.Text(r.PaymentID), Amount: c.order.Total})
 	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
 	case r.Operation == payment.Refund && c.order.PaymentStatus == order.PaymentStatusPaid: // of an amount of 0 there is no refund to say so

@@ -128,3 +128,12 @@ func TestStoredOldEventsAreReadInTheirPresentForm(t *testing.T) {
 		}
 	}
 }
+
+// A payment that was captured before order.paid named it is not known.
+func TestAStoredOldPaymentHasNoID(t *testing.T) {
+	e := Event{Type: "order.paid", Version: 3, Schema: 1, Payload: []byte(`{"amount":{"amount":7998,"currency":"EUR"}}`)}
+	payload, schema, err := e.Current()
+	if string(payload) != `{"amount":{"amount":7998,"currency":"EUR"},"payment_id":null}` || schema != 2 || err != nil {
+		t.Errorf("%s %d %v", payload, schema, err)
+	}
+}

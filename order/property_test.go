@@ -103,7 +103,7 @@ func (s *saga) next(t *rapid.T, o *Order) change {
 	}
 	may(pays, record(declined...))
 	authorized := o.Status == StatusReserved && o.PaymentStatus == PaymentStatusAuthorized && !asked
-	may(authorized, record(Paid{o.Total}, Confirmed{}))
+	may(authorized, record(Paid{"pay_1", o.Total}, Confirmed{}))
 	may(authorized, record(PaymentFailed{"PAY_006", ""}, Rejected{Rejection{Code: "PAY_006"}}))
 	may(o.Status == StatusReserved && unpaid && !o.WithPayment && !asked, record(Rejected{Rejection{Code: "INV_003"}}))
 

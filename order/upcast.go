@@ -10,6 +10,7 @@ import (
 // a payload of that version into the next one's. Stored events are never rewritten: their hashes cover the stored bytes.
 var upcasters = map[string][]func(payload []byte) ([]byte, error){
 	"order.created": {createdV1},
+	"order.paid":    {paidV1},
 }
 
 // schemaVersion is the version that events of the type are written with.
@@ -29,6 +30,16 @@ func (e Event) Current() (payload []byte, schema int32, err error) {
 		}
 	}
 	return payload, schema, nil
+}
+
+// paidV1 adds the payment, which is not known.
+func paidV1(payload []byte) ([]byte, error) {
+	var d map[string]any
+	if err := json.Unmarshal(payload, &d); err != nil {
+		return nil, err
+	}
+	d["payment_id"] = nil
+	return json.Marshal(d)
 }
 
 // createdV1 adds what orders had none of: a reference, discounts, shipping and tax. It knows the first two forms and no later one, so that

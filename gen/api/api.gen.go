@@ -731,7 +731,7 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
-	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	// Reference Your own number of the order. No other order of yours may have it, also if that was rejected or cancelled: order again with another number, such as one with a suffix.
 	//
 	// Examples: LAMP-0001
 	Reference *ClientID `json:"reference,omitempty"`

@@ -230,7 +230,7 @@ var infos = []Info{
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
 	{ORD011, 409, false, "Reference in use", "Another order has this reference", "该参考号已用于其他订单",
-		"`order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
+		"`order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
 	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
 		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
 	{PAY002, 409, false, "Payment stands", "A payment of the order stands or is under way", "订单已有付款或付款正在进行",

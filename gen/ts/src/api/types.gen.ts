@@ -632,13 +632,6 @@ export type OrderAddress = {
 };
 
 /**
- * How much money moved.
- */
-export type OrderAmountData = {
-    amount: Money;
-};
-
-/**
  * Why the order is to be cancelled.
  */
 export type OrderCancelRequestedData = {
@@ -843,6 +836,17 @@ export type OrderList = {
 };
 
 /**
+ * What was charged, and by which payment.
+ */
+export type OrderPaidData = {
+    /**
+     * The payment, which can be refunded. Null in events that are older than this property.
+     */
+    payment_id: PaymentId | null;
+    amount: Money;
+};
+
+/**
  * The payment is captured.
  */
 export type OrderPaidEvent = EventBase & {
@@ -850,7 +854,7 @@ export type OrderPaidEvent = EventBase & {
      * The type of the event.
      */
     type: 'order.paid';
-    data: OrderAmountData;
+    data: OrderPaidData;
 };
 
 /**
@@ -1238,7 +1242,7 @@ export type PlaceOrder = {
      */
     coupon_code?: ClientId;
     /**
-     * Your own number of the order. No other order of yours may have it, whatever became of that.
+     * Your own number of the order. No other order of yours may have it, also if that was rejected or cancelled: order again with another number, such as one with a suffix.
      */
     reference?: ClientId;
     /**
@@ -2032,7 +2036,7 @@ export type ProblemOrd009 = Problem & {
 /**
  * Reference in use
  *
- * `order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.
+ * `order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.
  */
 export type ProblemOrd011 = Problem & {
     /**
