@@ -58,6 +58,7 @@ var ours = law{
 		"gen/couponsdb":          "pgx uuid",
 		"gen/errcode":            "",
 		"gen/eventsdb":           "pgx uuid",
+		"gen/exportdb":           "pgx uuid",
 		"gen/inventorydb":        "pgx uuid",
 		"gen/ordersdb":           "pgx uuid",
 		"gen/paymentdb":          "pgx uuid",
@@ -75,6 +76,7 @@ var ours = law{
 		"internal/edge":          "command errors gen/api gen/errcode internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
+		"internal/export":        "gen/api gen/exportdb internal/rfc3339 internal/view order order/pay pgx uuid",
 		"internal/failpoint":     "os",
 		"internal/guard":         "errors gen/errcode internal/panics failsafe prometheus",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
@@ -99,6 +101,7 @@ var ours = law{
 		".":                  "contracttest internal/devstack internal/failpoint http",
 		"command":            "internal/devstack sql",
 		"command/coupons":    "errors",
+		"command/inventory":  "rapid",
 		"command/payment":    "internal/devstack internal/psp sql",
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
@@ -108,6 +111,7 @@ var ours = law{
 		"internal/pgtest":    "redis",
 		"internal/psp":       "jsonschema yaml",
 		"internal/telemetry": "http",
+		"order":              "rapid",
 		"order/coupon":       "rapid",
 		"order/pay":          "rapid yaml",
 		"query":              "internal/devstack sql",
@@ -163,10 +167,12 @@ var ours = law{
 		"command/inventory": "stock stock_reservation_lines stock_reservations",
 		"command/orders":    "cache_generation idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
 		"command/payment":   "ledger_sweeps payment_calls payments provider_callbacks refunds",
-		"query":             "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
-		"replay":            "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
-		"verify": "idempotency_keys inbox order_events orders outbox parked_messages payment_calls payments refunds saga_steps stock " +
-			"stock_reservation_lines stock_reservations",
+		"export": "coupon_redemptions idempotency_keys order_addresses order_events orders payments refunds resource_events saga_steps " +
+			"shipments",
+		"query":  "order_addresses order_events orders payment_calls products saga_steps stock_realtime",
+		"replay": "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
+		"verify": "coupon_redemptions coupons idempotency_keys inbox order_events order_references orders outbox parked_messages payment_calls payments " +
+			"products refunds resource_events saga_steps shipments stock stock_reservation_lines stock_reservations",
 	},
 	writers: map[string]string{
 		"replay": "it makes rows anew of what their owners recorded, and tells the caches so",

@@ -4,6 +4,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -44,6 +46,7 @@ type Config struct {
 	WakePayments func()                             // tells the payment context that a call is due
 	ProviderOpen func() bool                        // tells that the provider's breaker refuses calls
 	Deadline     time.Duration                      // of an authorization
+	SoldOut      *inventory.SoldOut                 // of this process, as its inventory has it; nil: nothing is marked
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil
 }
@@ -61,6 +64,7 @@ type Commands struct {
 // for maintenance.
 func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
+	c.SoldOut = cmp.Or(c.SoldOut, inventory.NewSoldOut(c.Now))
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
 	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,

@@ -26,7 +26,7 @@ func (d deliverShipment) needs() needs { return needs{shipments: []order.Ref{d.r
 
 func (d deliverShipment) decide(l *loaded, rec order.Recorder) (effect, error) {
 	shipment, ok := l.shipments[d.ref]
-	if !ok {
+	if !ok || l.orders[order.Ref{Owner: d.ref.Owner, ID: shipment.shipment.OrderID}] == nil { // or it came after its order was looked for
 		return effect{}, apierr.E(errcode.SHP001)
 	}
 	if shipment.shipment.Status == order.ShipmentStatusDelivered {

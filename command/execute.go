@@ -277,15 +277,15 @@ var (
 
 // transact is the transaction of a batch.
 func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
-	err := limitLocks(ctx, tx, b.calls, deadline)
-	if err != nil {
+	if err := limitLocks(ctx, tx, b.calls, deadline); err != nil {
 		return err
 	}
-	if err = resolveKeys(ctx, tx, b.calls); err != nil {
+	if err := resolveKeys(ctx, tx, b.calls); err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.CommandKeysResolved)
-	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done || c.soldOut(one) })
+	var err error
 	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
 		return err
 	}
@@ -308,12 +308,20 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	b.rows.products, b.rows.stock = l.catalogue, l.stock
+	b.rows.products, b.rows.stock, b.rows.soldOut = l.catalogue, l.stock, c.cfg.SoldOut
 	for _, one := range b.undecided {
 		c.decide(one, l, b)
 	}
 	failpoint.Hit(failpoint.CommandDecided)
 	return b.rows.write(ctx, tx)
+}
+
+// soldOut refuses a call that asks for more pieces than were left a moment ago. Nothing is stored under its key, which may succeed later.
+func (c *Commands) soldOut(one *call) bool {
+	if short := c.cfg.SoldOut.Short(one.Owner, one.needs.pieces); len(short) > 0 {
+		one.finish(Result{}, apierr.E(errcode.INV002, apierr.Extra("skus", short)))
+	}
+	return one.done
 }
 
 // decide lets one call decide and adds what it writes to the batch.

@@ -24,8 +24,9 @@ import (
 
 // needs names the rows that an operation decides on. All but products are locked, in the order of these fields.
 type needs struct {
-	products  []order.Item // to be sold
-	catalogue []order.Item // to be changed
+	pieces    []inventory.Line // to be reserved later: an operation that needs more than is left is refused before anything is loaded
+	products  []order.Item     // to be sold
+	catalogue []order.Item     // to be changed
 	numbers   []number
 	payments  []order.Ref
 	orders    []order.Ref // with their saga's steps
@@ -61,7 +62,7 @@ func (n *needs) add(o needs) {
 
 // locked is how many rows are locked.
 func (n *needs) locked() int {
-	return len(n.catalogue) + len(n.payments) + len(n.orders) + len(n.stock)
+	return len(n.catalogue) + len(n.numbers) + len(n.payments) + len(n.orders) + len(n.coupons) + len(n.stock)
 }
 
 // loaded has the rows that a batch decides on. A row that does not exist is not in its map. Operations change what they find: the next one of

@@ -20,7 +20,8 @@ var faults = flag.Int("faults", 1, "in each run of TestModel")
 // scopes are what TestModel explores, each wholly.
 var scopes = map[string]scope{
 	"an order with a payment":                 {paid: true, price: 1, onHand: 3, refunds: 2},
-	"an order with a payment, and shipments":  {paid: true, price: 1, onHand: 2, refunds: 1, ships: 2},
+	"an order with a payment, and shipments":  {paid: true, price: 1, onHand: 2, cards: 1, refunds: 1, ships: 2},
+	"an order with a payment, and the sweep":  {paid: true, price: 1, onHand: 2, sweeps: 1},
 	"an order with a payment, without stock":  {paid: true, price: 1, onHand: 1, refunds: 1},
 	"a free order":                            {paid: true, onHand: 2, refunds: 1, ships: 1},
 	"an order without payment, and two cards": {price: 1, onHand: 2, cards: 2, refunds: 1},
@@ -111,7 +112,7 @@ func TestModelFinds(t *testing.T) {
 				}
 				return takeReply(c, e, apply, rec)
 			}
-		}, ruleMoney},
+		}, ruleBack},
 		"a reply that moves a step which is definite": {"an order with a payment", func(p *parties) {
 			p.reply = func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error) {
 				for _, st := range c.steps {
@@ -121,7 +122,7 @@ func TestModelFinds(t *testing.T) {
 				}
 				return takeReply(c, e, apply, rec)
 			}
-		}, ruleTable},
+		}, ruleAgain},
 		"a note of a refund that counts twice": {"an order with a payment", func(p *parties) { p.inbox = false }, ruleRefund},
 		"a refund that looks at no sum": {"an order with a payment", func(p *parties) {
 			p.client = func(op operation, l *loaded, rec order.Recorder) (effect, error) {
@@ -158,6 +159,17 @@ func TestModelFinds(t *testing.T) {
 			}
 		}, ruleMoney},
 		"a worker that writes although its lease has ended": {"an order with a payment", func(p *parties) { p.fence = false }, ruleRefund},
+		"a sweep that voids what the saga is to void": {"an order with a payment, and the sweep", func(p *parties) {
+			p.released = func(pay.Standing) bool { return false }
+		}, ruleEnds},
+		"a sweep that looks at no open call": {"an order with a payment, and the sweep", func(p *parties) {
+			p.orphan = func(k payment.Known, at pay.Standing) (payment.Operation, order.Money) {
+				if k.Open = false; k.Status == pay.StatusPending {
+					k.Status = pay.StatusFailed
+				}
+				return payment.Sweeps(k, at)
+			}
+		}, ruleSweep},
 		"a refused refund that the saga does not make up for": {"an order with a payment", func(p *parties) {
 			p.refund = func(l payment.Locked, r *pay.Refund, o payment.Outcome, rec order.Recorder) payment.Changes {
 				if o.Code != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ordergate/ordergate/command/coupons"
+	"github.com/ordergate/ordergate/command/inventory"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -14,8 +15,9 @@ import (
 
 // PlaceOrder takes an order in: in one transaction on the primary it writes the order with its first event, its address, the
 // saga's steps, the reservation command for inventory and the result under the idempotency key. The result is 202 and the
-// pending order; a repetition gets the same. It counts a use of the coupon, and keeps the reference. Refusals: CAT_003, CAT_004, CAT_005,
-// CPN_001, CPN_002, CPN_003, CPN_004, ORD_003, ORD_004, ORD_005, ORD_008, ORD_011, IDEM_002, IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
+// pending order; a repetition gets the same. It counts a use of the coupon, and keeps the reference. It locks the reference, and the coupon
+// if that has a limit. Refusals: CAT_003, CAT_004, CAT_005, CPN_001, CPN_002, CPN_003, CPN_004, ORD_003, ORD_004, ORD_005, ORD_008,
+// ORD_011, IDEM_002, IDEM_003; INV_002, which is not stored under the key, if more is asked for than a sold-out mark has left. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
 func (c *Commands) PlaceOrder(ctx context.Context, e Envelope, body api.PlaceOrder) (Result, error) {
 	return c.execute(ctx, e, body, placeOrder{e.Owner, body})
 }
@@ -44,9 +46,11 @@ func (p placeOrder) number() []number {
 }
 
 func (p placeOrder) needs() needs {
-	n := needs{products: make([]order.Item, len(p.Lines)), coupons: p.coupon(), numbers: p.number()}
-	for i := range p.Lines {
-		n.products[i] = p.item(i)
+	n := needs{
+		pieces: make([]inventory.Line, len(p.Lines)), products: make([]order.Item, len(p.Lines)), coupons: p.coupon(), numbers: p.number(),
+	}
+	for i, l := range p.Lines {
+		n.pieces[i], n.products[i] = inventory.Line{SKU: l.Sku, Quantity: int64(l.Quantity)}, p.item(i)
 	}
 	return n
 }
@@ -57,16 +61,9 @@ func (p placeOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
 			return effect{}, apierr.E(errcode.ORD011, apierr.At("/reference", errcode.RuleTaken), apierr.Extra("order_id", other.Format(order.PrefixOrder)))
 		}
 	}
-	draft := p.draft(l)
-	o, events, err := order.Place(rec.NewID(), draft, rec)
+	o, events, err := order.Place(rec.NewID(), p.draft(l), rec)
 	if err != nil {
 		return effect{}, err
-	}
-	for _, n := range p.number() { // the next call of the batch sees it
-		l.numbers[n] = o.ID
-	}
-	for _, c := range p.coupon() {
-		l.coupons[c].Use()
 	}
 	change := &orderChange{owner: p.owner, order: o, events: events}
 	if p.ShippingAddress != nil {
@@ -80,7 +77,17 @@ func (p placeOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
 	}
 	change.steps = newSteps(o, methodToken)
 	advance(change, rec)
-	return change.accepted()
+	placed, err := change.accepted()
+	if err != nil {
+		return effect{}, err
+	}
+	for _, n := range p.number() { // the next call of the batch sees it
+		l.numbers[n] = o.ID
+	}
+	for _, c := range p.coupon() {
+		l.coupons[c].Use()
+	}
+	return placed, nil
 }
 
 // draft is the request with the products and the coupon that were read.

@@ -3,10 +3,12 @@ package command
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -41,7 +43,7 @@ type applyReply func(c *orderChange, e outbox.Envelope, rec order.Recorder) (boo
 
 // handler makes each reply of a batch, no two of one order, events of its order and moves the order's saga on, all in the given
 // transaction. A reply to a step that is already definite changes nothing. With skipLocked it leaves out the replies whose order another
-// transaction holds.
+// transaction holds, and those that end an order whose coupon another one holds.
 func (s *Saga) handler(apply applyReply) bus.Handler {
 	return func(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, _ error) {
 		envelopes := make([]outbox.Envelope, len(msgs))
@@ -59,6 +61,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		}
 		failpoint.Hit(failpoint.SagaLoaded)
 		r := &rows{}
+		var decided []bus.Message // of each order of r
 		for i, e := range envelopes {
 			c, ok := l.orders[e.Ref()]
 			if !ok && skipLocked {
@@ -75,9 +78,19 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 				return h, err
 			}
 			if moved {
-				r.orders = append(r.orders, c)
+				r.orders, decided = append(r.orders, c), append(decided, msgs[i])
 			}
 		}
+		free, err := lockFreed(ctx, tx, r.orders, skipLocked)
+		if err != nil {
+			return h, err
+		}
+		for i, c := range r.orders {
+			if !free(c) {
+				h.Blocked = append(h.Blocked, decided[i])
+			}
+		}
+		r.orders = slices.DeleteFunc(r.orders, func(c *orderChange) bool { return !free(c) })
 		if len(r.orders) == 0 {
 			return h, nil
 		}
@@ -92,6 +105,25 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		}
 		return h, nil
 	}
+}
+
+// lockFreed locks the coupons that orders no longer use, after the orders. free tells whether the order may be written: with onlyFree it does
+// not wait, and an order whose coupon another transaction holds may not.
+func lockFreed(ctx context.Context, tx pgx.Tx, changes []*orderChange, onlyFree bool) (free func(*orderChange) bool, _ error) {
+	item := func(c *orderChange) coupons.Item {
+		return coupons.Item{Owner: c.owner, Code: string(c.order.CouponCode), CustomerRef: c.order.CustomerRef}
+	}
+	var items []coupons.Item
+	for _, c := range changes {
+		if c.freesCoupon() {
+			items = append(items, item(c))
+		}
+	}
+	locked, err := coupons.Lock(ctx, tx, items, onlyFree)
+	return func(c *orderChange) bool {
+		_, ok := locked[item(c)]
+		return ok || !c.freesCoupon()
+	}, err
 }
 
 // takeReply records a reply and moves the order's saga on; false: the outcome was known and nothing changes.
@@ -185,7 +217,7 @@ func applyPaymentReply(c *orderChange, e outbox.Envelope, rec order.Recorder) (b
 	case r.Operation == payment.Authorize:
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusAuthorized})
 	case r.Operation == payment.Capture:
-		c.record(rec, order.Paid{Amount: c.order.Total})
+		c.record(rec, order.Paid{PaymentID: order.Text(r.PaymentID), Amount: c.order.Total})
 	case r.Operation == payment.Void && c.order.PaymentStatus == order.PaymentStatusAuthorized: // else a refused capture has said so
 		c.record(rec, order.Updated{PaymentStatus: order.PaymentStatusNone})
 	case r.Operation == payment.Refund && c.order.PaymentStatus == order.PaymentStatusPaid: // of an amount of 0 there is no refund to say so

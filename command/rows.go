@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,6 +40,11 @@ type orderChange struct {
 
 func (c *orderChange) ref() order.Ref { return order.Ref{Owner: c.owner, ID: c.order.ID} }
 
+// freesCoupon tells whether the order has a coupon that it no longer uses: it ended without a sale.
+func (c *orderChange) freesCoupon() bool {
+	return c.order.CouponCode != "" && (c.order.Status == order.StatusRejected || c.order.Status == order.StatusCancelled)
+}
+
 // body is the order's body after the change, encoded once.
 func (c *orderChange) body() (view.Body, error) {
 	if c.encoded == nil {
@@ -75,6 +79,7 @@ type rows struct {
 	products  catalogue.Products
 	payments  payment.Changes
 	stock     inventory.Stock
+	soldOut   *inventory.SoldOut // nil if no stock is written
 	results   []resultRow
 	knownAt   uint64 // position in the log under the locks
 }
@@ -86,8 +91,8 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and some more for products, payments and stock: the log's position under the locks, then all
-// rows at once.
+// write sends everything in two round trips, and some more for products, payments, stock and coupons: the log's position under the locks,
+// then all rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
 	if err != nil {
@@ -102,6 +107,9 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	if err = r.stock.Write(ctx, tx); err != nil {
 		return err
+	}
+	if r.soldOut != nil {
+		r.soldOut.Released(r.stock)
 	}
 	failpoint.Hit(failpoint.RowsContextsWritten)
 	var placed, changed, addresses, noAddresses, numbered []*orderChange
@@ -118,13 +126,13 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 			if c.order.Reference != "" {
 				numbered = append(numbered, c)
 			}
-			if code := c.order.CouponCode; code != "" {
-				redeemed = append(redeemed, coupons.Redemption{Ref: c.ref(), Code: string(code), CustomerRef: c.order.CustomerRef})
+			if c.order.CouponCode != "" {
+				redeemed = append(redeemed, coupons.Redemption{Ref: c.ref(), Code: string(c.order.CouponCode), CustomerRef: c.order.CustomerRef})
 			}
 		case len(c.events) > 0:
 			c.rev++
 			changed = append(changed, c)
-			if c.order.CouponCode != "" && (c.order.Status == order.StatusRejected || c.order.Status == order.StatusCancelled) {
+			if c.freesCoupon() {
 				released = append(released, c.ref())
 			}
 		}
@@ -148,7 +156,10 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 		}
 		messages = append(messages, c.messages...)
 	}
-	if err = cmp.Or(coupons.Redeem(ctx, tx, redeemed), coupons.Release(ctx, tx, released)); err != nil {
+	if err = coupons.Redeem(ctx, tx, redeemed); err != nil {
+		return err
+	}
+	if err = coupons.Release(ctx, tx, released); err != nil {
 		return err
 	}
 	var shipped, moved []*shipmentChange

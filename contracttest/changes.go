@@ -263,7 +263,7 @@ func (s *suite) adjusting(ctx context.Context, _ *created) {
 	s.refused(ctx, errcode.IDEM002, c) // the key covers the path, too
 	for _, delta := range []int64{-6, -most, most} {
 		below := adjust(delta)
-		r := s.refused(ctx, errcode.INV006, below)
+		r := s.refused(ctx, errcode.INV006, below, "/delta")
 		s.replays(ctx, below, r)
 	}
 	s.refused(ctx, errcode.INV006, adjust(-6).with("Accept-Language", "zh-CN"))

@@ -3,9 +3,9 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about fourteen orders of a few pieces, under a customer_ref that no other run has,
+// or from a test of their own with Run. A run places about twenty orders of a few pieces, under a customer_ref that no other run has,
 // ships one, pays and refunds one, cancels some of them and leaves them there: orders are history. It creates one product, which is never
-// active and is left without pieces. Runs may be repeated and may overlap. The payment provider behind the address must know the tokens
+// active and is left without pieces. Where the address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the address must know the tokens
 // pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may take, up to
 // Options.Patience.
 package contracttest
@@ -100,6 +100,9 @@ var parts = []part{
 	{"changing", with((*suite).own, (*suite).changing)},
 	{"adjusting", with((*suite).own, (*suite).adjusting)},
 	{"placing", with((*suite).ordered, (*suite).placing)},
+	{"quoting", with((*suite).find, (*suite).quoting)},
+	{"coupons", with((*suite).find, (*suite).coupons)},
+	{"references", with((*suite).find, (*suite).references)},
 	{"racing", with((*suite).find, (*suite).racing)},
 	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
 	{"refused orders", with((*suite).find, (*suite).refusedOrders)},

@@ -200,6 +200,15 @@ var lies = []lie{
 		"listOrders", "/body/data", "accepted was []"),
 	answerLie("a race makes two orders", `GET /v1/orders\?customer_ref=ct-[^&]*-race$`, 200, "", swap(`"data":[`, `"data":[{"id":"ord_1"},`),
 		"listOrders", "/body/data", "accepted was [ord_"),
+	answerLie("a line has less of the discount", "POST /v1/quotes", 200, `"coupon_code":"WELCOME10"`, func(x *exchange) {
+		x.Body = regexp.MustCompile(`"discount":\{"amount":[1-9]\d*`).ReplaceAllString(x.Body, `"discount":{"amount":1`)
+	}, "quoteOrder", "/body/discount", ""),
+	answerLie("shipping is not added", toOrders, 202, `"amount":490`, swap(`"amount":490`, `"amount":0`), "placeOrder", "/body/shipping", ""),
+	answerLie("a reference is that of another order", toOrders, 409, "ORD_011", func(x *exchange) {
+		x.Body = regexp.MustCompile(`ord_[0-9a-f]{32}`).ReplaceAllString(x.Body, "ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f")
+	}, "placeOrder", "/body/order_id", "has the reference"),
+	answerLie("a quote makes an order", `GET /v1/orders\?customer_ref=ct-[^&]*-quote$`, 200, `"data":[]`, swap(`"data":[]`, `"data":[{"id":"ord_1"}]`),
+		"listOrders", "/body/data", "accepted was []"),
 	answerLie("a second card is the first attempt", toPayments, 202, `"attempt":2`, swap(`"attempt":2`, `"attempt":1`), "payOrder", "/body", "is attempt 1"),
 	answerLie("a payment is captured at another version", toPayments, 201, "", swap(`"status":"captured"`, `"status":"authorized"`),
 		"payOrder", "/body", "not the payment as captured"),

@@ -65,9 +65,10 @@ type (
 		Code          string `json:"code"`
 		DeclineReason Text   `json:"decline_reason"`
 	}
-	// Paid says that the amount is captured.
+	// Paid says that the amount is captured, and by which payment.
 	Paid struct {
-		Amount Money `json:"amount"`
+		PaymentID Text  `json:"payment_id"`
+		Amount    Money `json:"amount"`
 	}
 	// Confirmed says that the order is paid and its stock confirmed.
 	Confirmed struct{}

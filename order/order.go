@@ -172,7 +172,7 @@ func Place(id ID, d Draft, rec Recorder) (*Order, []Event, error) {
 // Price returns the lines and what they cost at an instant. A discount is rounded down to the minor unit and spread over the lines by
 // largest remainder. Refusals: ORD_003 the same sku twice, ORD_005 an amount in another currency, CAT_005 unknown sku, CAT_003 inactive,
 // CAT_004 no price in the currency, ORD_004 another price than expected, CPN_001 no such coupon, CPN_002, CPN_003, CPN_004 those of the
-// coupon, ORD_008 total above MaxTotal.
+// coupon, ORD_008 subtotal or total above MaxTotal.
 func (d Draft) Price(now time.Time) ([]Line, Amounts, error) {
 	if err := d.check(); err != nil {
 		return nil, Amounts{}, err

@@ -119,7 +119,7 @@ func anything(r *rand.Rand) Data {
 	all := []Data{
 		Updated{PaymentStatus: PaymentStatusAuthorized}, Updated{Metadata: map[string]string{}, ShippingAddressChanged: true}, Updated{Metadata: map[string]string{"a": "b"}},
 		StockReserved{rfc3339.New(noon.Add(time.Hour))}, StockRejected{[]ShortSKU{{"LAMP", 2, 1}}}, PaymentFailed{"PAY_007", "no"},
-		Paid{Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{"ref_1", Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
+		Paid{"pay_1", Money{1, "EUR"}}, Confirmed{}, CancelRequested{"x"}, Refunded{"ref_1", Money{1, "EUR"}}, Cancelled{}, Rejected{Rejection{Code: "PAY_007", DeclineReason: "no"}},
 		Shipped{"shp_1", []ShipmentLine{{"LAMP", 1}}, FulfillmentStatusPartial}, Delivered{"shp_1", FulfillmentStatusDelivered}, Completed{},
 	}
 	return all[r.IntN(len(all))]

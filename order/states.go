@@ -170,3 +170,14 @@ func (o *Order) Update(rec Recorder, metadata map[string]string, addressChanges 
 	}
 	return []Event{o.Record(rec, u)}, nil
 }
+
+// NeedsAddress tells whether pieces of the order may still have to go on their way, or are on it.
+func (o *Order) NeedsAddress() bool {
+	return !o.Status.Final() && (o.PaymentStatus != PaymentStatusRefunded || o.UnderWay > 0)
+}
+
+// EraseAddress records that the shipping address is erased, whatever the order's status: it is a right of the customer, not a change of
+// the order. The caller knows that there is one.
+func (o *Order) EraseAddress(rec Recorder) Event {
+	return o.Record(rec, Updated{ShippingAddressChanged: true})
+}

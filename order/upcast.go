@@ -2,6 +2,7 @@ package order
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -9,6 +10,7 @@ import (
 // a payload of that version into the next one's. Stored events are never rewritten: their hashes cover the stored bytes.
 var upcasters = map[string][]func(payload []byte) ([]byte, error){
 	"order.created": {createdV1},
+	"order.paid":    {paidV1},
 }
 
 // schemaVersion is the version that events of the type are written with.
@@ -30,16 +32,36 @@ func (e Event) Current() (payload []byte, schema int32, err error) {
 	return payload, schema, nil
 }
 
-// createdV1 adds what orders had none of: a reference, discounts, shipping and tax.
-func createdV1(payload []byte) ([]byte, error) {
-	var d Created
+// paidV1 adds the payment, which is not known.
+func paidV1(payload []byte) ([]byte, error) {
+	var d map[string]any
 	if err := json.Unmarshal(payload, &d); err != nil {
 		return nil, err
 	}
-	none := Money{Currency: d.Currency}
-	for i := range d.Lines {
-		d.Lines[i].Discount = none
+	d["payment_id"] = nil
+	return json.Marshal(d)
+}
+
+// createdV1 adds what orders had none of: a reference, discounts, shipping and tax. It knows the first two forms and no later one, so that
+// it stays as it is when the payload changes again.
+func createdV1(payload []byte) ([]byte, error) {
+	var d map[string]any
+	if err := json.Unmarshal(payload, &d); err != nil {
+		return nil, err
 	}
-	d.Amounts = Amounts{Subtotal: d.Total, Discount: none, Shipping: none, Tax: none, Total: d.Total}
+	lines, ok := d["lines"].([]any)
+	if !ok {
+		return nil, errors.New("it has no lines")
+	}
+	none := map[string]any{"amount": 0, "currency": d["currency"]}
+	for _, l := range lines {
+		line, ok := l.(map[string]any)
+		if !ok {
+			return nil, errors.New("a line is no object")
+		}
+		line["discount"] = none
+	}
+	d["reference"], d["coupon_code"] = nil, nil
+	d["subtotal"], d["discount"], d["shipping"], d["tax"] = d["total"], none, none, none
 	return json.Marshal(d)
 }

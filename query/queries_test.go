@@ -145,6 +145,29 @@ func TestListOrders(t *testing.T) {
 	})
 }
 
+// An event that was stored before orders had discounts is shown in the form that the contract has now.
+func TestOldEventsAreShownInTheirPresentForm(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	id := w.place(mine, time.Hour)
+	w.exec(`INSERT INTO order_events (account, mode, order_id, version, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)
+		VALUES (7, 'test', $1, 1, '0198f3c2-a4b5-7d3e-8c1f-000000000000', 'order.created', 1, '{"currency":"EUR","customer_ref":"c","lines":[{"sku":"A","name":"A","quantity":2,
+		"unit_price":{"amount":5,"currency":"EUR"}}],"total":{"amount":10,"currency":"EUR"},"with_payment":true,"metadata":{}}', 'trace', 'placeOrder', 'key_1', now(), '', '')`, id[:])
+	a, err := p.ListOrderEvents(t.Context(), mine, id, Page{Limit: 20}, anyToken)
+	list := decoded[struct {
+		Data []struct {
+			SchemaVersion int32 `json:"schema_version"`
+			Data          order.Created
+		}
+	}](t, a, err)
+	eur := func(n int64) order.Money { return order.Money{Amount: n, Currency: "EUR"} }
+	if len(list.Data) != 1 || list.Data[0].SchemaVersion != 2 || list.Data[0].Data.Amounts != (order.Amounts{Subtotal: eur(10), Discount: eur(0), Shipping: eur(0), Tax: eur(0), Total: eur(10)}) ||
+		list.Data[0].Data.Lines[0].Discount != eur(0) || !strings.Contains(string(a.Bytes), `"coupon_code":null`) {
+		t.Errorf("%s", a.Bytes)
+	}
+}
+
 func TestListOrderEvents(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -58,6 +59,20 @@ func keyParams(keys []key) couponsdb.LockCouponsParams {
 	}
 }
 
+// Read reads the items' coupons as Lock does, and locks nothing: what it counts may be otherwise when an order uses the coupon. An item
+// without a customer counts none of the uses by customers.
+func Read(ctx context.Context, tx pgx.Tx, items []Item) (Coupons, error) {
+	if len(items) == 0 {
+		return Coupons{}, nil
+	}
+	q := couponsdb.New(tx)
+	found, _, err := read(ctx, q, items)
+	if err != nil {
+		return nil, err
+	}
+	return count(ctx, q, items, found)
+}
+
 // Lock reads the items' coupons in the transaction. It locks those that have a limit, in the order of (account, mode, code), and counts
 // their uses under the lock. With onlyFree it does not wait: items whose coupon another transaction holds are left out. It has to lock
 // all coupons of a transaction at once, those of the orders that Release takes, too.
@@ -65,81 +80,86 @@ func Lock(ctx context.Context, tx pgx.Tx, items []Item, onlyFree bool) (Coupons,
 	if len(items) == 0 {
 		return Coupons{}, nil
 	}
-	q, p := couponsdb.New(tx), keyParams(pg.Column(items, func(it Item) key { return key{it.Owner, it.Code} }))
-	rows, err := q.ReadCoupons(ctx, couponsdb.ReadCouponsParams(p))
+	q := couponsdb.New(tx)
+	found, limited, err := read(ctx, q, items)
 	if err != nil {
-		return nil, fmt.Errorf("read coupons: %w", err)
+		return nil, err
 	}
-	found := make(map[key]*Coupon, len(rows)) // as no customer has used them
-	var limited []key
-	for _, r := range rows {
-		k := keyOf(r.Account, r.Mode, r.Code)
-		if r.Limited {
-			limited = append(limited, k)
-			continue
-		}
-		c := coupon.Restore(r.Code, r.Active, r.Rules)
-		if c.Rules.Limited() {
-			c.Fault = errNotLimited
-		}
-		found[k] = &Coupon{Coupon: c, total: new(int64)}
-	}
-	var counted map[Item]int64
 	if len(limited) > 0 {
-		if counted, err = lockLimited(ctx, q, limited, items, onlyFree, found); err != nil {
-			return nil, err
+		p := keyParams(limited)
+		rows, err := pg.Lock(ctx, onlyFree, q.LockCoupons, p, q.LockFreeCoupons, couponsdb.LockFreeCouponsParams(p),
+			func(r couponsdb.LockFreeCouponsRow) couponsdb.LockCouponsRow { return couponsdb.LockCouponsRow(r) })
+		if err != nil {
+			return nil, fmt.Errorf("lock coupons: %w", err)
+		}
+		for _, k := range limited { // what was read before the lock counts no longer
+			delete(found, k)
+		}
+		for _, r := range rows {
+			found[keyOf(r.Account, r.Mode, r.Code)] = &Coupon{Coupon: coupon.Restore(r.Code, r.Active, r.Rules), total: &r.Used}
 		}
 	}
-	held := map[key]bool{}
-	for _, k := range limited {
-		held[k] = onlyFree && found[k] == nil
-	}
-	coupons := make(Coupons, len(items))
-	for _, it := range items {
-		k := key{it.Owner, it.Code}
-		switch c := found[k]; {
-		case c != nil:
-			coupons[it] = &Coupon{Coupon: c.Coupon, total: c.total, byCustomer: counted[it]}
-		case !held[k]:
-			coupons[it] = nil
+	coupons, err := count(ctx, q, items, found)
+	if onlyFree {
+		for it := range coupons {
+			if k := (key{it.Owner, it.Code}); found[k] == nil && slices.Contains(limited, k) {
+				delete(coupons, it)
+			}
 		}
 	}
-	return coupons, nil
+	return coupons, err
 }
 
-// lockLimited adds the coupons with a limit to found, and returns how often their customers have used them.
-func lockLimited(ctx context.Context, q *couponsdb.Queries, limited []key, items []Item, onlyFree bool, found map[key]*Coupon) (map[Item]int64, error) {
-	p := keyParams(limited)
-	rows, err := pg.Lock(ctx, onlyFree, q.LockCoupons, p, q.LockFreeCoupons, couponsdb.LockFreeCouponsParams(p),
-		func(r couponsdb.LockFreeCouponsRow) couponsdb.LockCouponsRow { return couponsdb.LockCouponsRow(r) })
+// read reads the items' coupons, as no customer has used them, and tells which have a limit.
+func read(ctx context.Context, q *couponsdb.Queries, items []Item) (found map[key]*Coupon, limited []key, _ error) {
+	rows, err := q.ReadCoupons(ctx, couponsdb.ReadCouponsParams(keyParams(pg.Column(items, func(it Item) key { return key{it.Owner, it.Code} }))))
 	if err != nil {
-		return nil, fmt.Errorf("lock coupons: %w", err)
+		return nil, nil, fmt.Errorf("read coupons: %w", err)
 	}
-	locked := map[key]bool{}
+	found = make(map[key]*Coupon, len(rows))
 	for _, r := range rows {
-		k := keyOf(r.Account, r.Mode, r.Code)
-		locked[k], found[k] = true, &Coupon{Coupon: coupon.Restore(r.Code, r.Active, r.Rules), total: &r.Used}
+		k, c := keyOf(r.Account, r.Mode, r.Code), coupon.Restore(r.Code, r.Active, r.Rules)
+		if r.Limited {
+			limited = append(limited, k)
+		} else if c.Rules.Limited() {
+			c.Fault = errNotLimited
+		}
+		found[k] = &Coupon{Coupon: c, total: &r.Used}
 	}
+	return found, limited, nil
+}
+
+// count gives each item its coupon, with how often its customer has used it. An item without one has nil.
+func count(ctx context.Context, q *couponsdb.Queries, items []Item, found map[key]*Coupon) (Coupons, error) {
 	var users []Item
 	for _, it := range items {
-		if locked[key{it.Owner, it.Code}] {
+		if c := found[key{it.Owner, it.Code}]; c != nil && c.Rules.Limited() {
 			users = append(users, it)
 		}
 	}
-	counts, err := q.CountByCustomer(ctx, couponsdb.CountByCustomerParams{
-		Accounts:     pg.Column(users, func(it Item) int32 { return it.Account }),
-		Modes:        pg.Column(users, func(it Item) string { return it.Mode }),
-		Codes:        pg.Column(users, func(it Item) string { return it.Code }),
-		CustomerRefs: pg.Column(users, func(it Item) string { return it.CustomerRef }),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("count uses of coupons: %w", err)
+	counted := map[Item]int64{}
+	if len(users) > 0 {
+		counts, err := q.CountByCustomer(ctx, couponsdb.CountByCustomerParams{
+			Accounts:     pg.Column(users, func(it Item) int32 { return it.Account }),
+			Modes:        pg.Column(users, func(it Item) string { return it.Mode }),
+			Codes:        pg.Column(users, func(it Item) string { return it.Code }),
+			CustomerRefs: pg.Column(users, func(it Item) string { return it.CustomerRef }),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("count uses of coupons: %w", err)
+		}
+		for _, r := range counts {
+			counted[Item{order.Owner{Account: r.Account, Mode: r.Mode}, r.Code, r.CustomerRef}] = r.Uses
+		}
 	}
-	counted := make(map[Item]int64, len(counts))
-	for _, r := range counts {
-		counted[Item{order.Owner{Account: r.Account, Mode: r.Mode}, r.Code, r.CustomerRef}] = r.Uses
+	coupons := make(Coupons, len(items))
+	for _, it := range items {
+		coupons[it] = nil
+		if c := found[key{it.Owner, it.Code}]; c != nil {
+			coupons[it] = &Coupon{Coupon: c.Coupon, total: c.total, byCustomer: counted[it]}
+		}
 	}
-	return counted, nil
+	return coupons, nil
 }
 
 // Redemption is an order that uses a coupon.

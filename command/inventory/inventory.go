@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -28,13 +29,18 @@ type Config struct {
 	TTL  time.Duration // how long a reservation is held
 	Wake func()        // tells the relay that the outbox has rows
 	Log  *zap.Logger
+
+	SoldOut *SoldOut // of this process; nil: one that nobody asks
 }
 
 // Inventory is the context's operations. It is safe for concurrent use.
 type Inventory struct{ cfg Config }
 
 // New returns an Inventory.
-func New(c Config) *Inventory { return &Inventory{c} }
+func New(c Config) *Inventory {
+	c.SoldOut = cmp.Or(c.SoldOut, NewSoldOut(time.Now))
+	return &Inventory{c}
+}
 
 // Consumers are the context's subscriptions.
 func (inv *Inventory) Consumers() []bus.Consumer {
@@ -53,7 +59,9 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
 // and sends a Reply for each. A command
-// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose stock another transaction holds.
+// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose reservation or stock another
+// transaction holds.
+// After COMMIT the skus that were short are marked as sold out; what comes back ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
@@ -64,16 +72,18 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 			return h, err
 		}
 	}
-	found, err := lockReservations(ctx, tx, pg.Column(commands, command.ref))
+	found, held, err := lockReservations(ctx, tx, pg.Column(commands, command.ref), skipLocked)
 	if err != nil {
 		return h, err
 	}
 	var items []order.Item
 	for i := range commands {
-		commands[i].items = commands[i].itemsOf(found)
-		items = append(items, commands[i].items...)
+		if !held[commands[i].ref()] {
+			commands[i].items = commands[i].itemsOf(found)
+			items = append(items, commands[i].items...)
+		}
 	}
-	b := &batch{reservations: found}
+	b := &batch{reservations: found, refused: map[order.Item]bool{}}
 	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
 		return h, err
 	}
@@ -88,7 +98,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	}
 	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
-		if slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
+		if held[c.ref()] || slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
 		} else {
 			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)
@@ -96,6 +106,11 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	}
 	if err = b.stock.Write(ctx, tx); err != nil {
 		return h, err
+	}
+	inv.cfg.SoldOut.Released(b.stock)
+	seen := make([]observation, 0, len(b.refused))
+	for it := range b.refused {
+		seen = append(seen, inv.cfg.SoldOut.observe(b.stock[it]))
 	}
 	failpoint.Hit(failpoint.InventoryStockWritten)
 	if err = writeReservations(ctx, tx, b.changed); err != nil {
@@ -106,7 +121,10 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 		return h, fmt.Errorf("send replies: %w", err)
 	}
 	failpoint.Hit(failpoint.InventoryReplied)
-	h.After = inv.cfg.Wake
+	h.After = func() {
+		inv.cfg.SoldOut.mark(seen)
+		inv.cfg.Wake()
+	}
 	return h, nil
 }
 
@@ -143,6 +161,7 @@ type batch struct {
 	now          time.Time // the database's clock, read under the locks
 	changed      []*Reservation
 	replies      []outbox.Message
+	refused      map[order.Item]bool // locked levels that were short
 }
 
 // take decides one command and puts what it changes and its reply into the batch.
@@ -153,8 +172,21 @@ func (b *batch) take(c command, rec order.Recorder, ttl time.Duration) {
 	}
 	if r != nil && r.Status != r.stored {
 		b.changed = append(b.changed, r)
+		b.markShort(r, c)
 	}
 	b.replies = append(b.replies, *reply)
+}
+
+// markShort remembers the locked levels that were short for a reservation which was refused.
+func (b *batch) markShort(r *Reservation, c command) {
+	if c.Type != Reserve || r.Status != StatusRefused {
+		return
+	}
+	for _, short := range shortages(b.stock, c.ref(), c.Lines) {
+		if it := c.ref().item(Line{SKU: short.SKU}); b.stock[it] != nil {
+			b.refused[it] = true
+		}
+	}
 }
 
 func (inv *Inventory) recorder(c command, now time.Time) order.Recorder {

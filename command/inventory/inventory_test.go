@@ -3,12 +3,14 @@ package inventory
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/internal/bus"
@@ -54,16 +56,26 @@ func (f fixture) handle(commands ...sent) string {
 }
 
 func (f fixture) apply(commands ...sent) error {
+	return f.applyUntil(func() {}, commands...)
+}
+
+// applyUntil takes commands in a transaction that commits when hold returns.
+func (f fixture) applyUntil(hold func(), commands ...sent) error {
+	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		_, err := f.Handle(f.t.Context(), tx, messages(commands), false)
+		hold()
+		return err
+	})
+}
+
+func messages(commands []sent) []bus.Message {
 	msgs := make([]bus.Message, len(commands))
 	for i, c := range commands {
 		m := outbox.New(TopicCommands, c.kind, order.Ref{Owner: alice, ID: c.id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{1, c.lines})
 		payload, _ := json.Marshal(m.Envelope)
 		msgs[i] = bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
 	}
-	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
-		_, err := f.Handle(f.t.Context(), tx, msgs, false)
-		return err
-	})
+	return msgs
 }
 
 // outbox takes what was sent and returns its kinds, in order.
@@ -134,6 +146,70 @@ func TestCommandsEndAsTheyMust(t *testing.T) {
 			}
 			if got := strings.Join(replies, " "); got != test.replies || f.level("A") != test.level || f.level("B") != test.level {
 				t.Errorf("%s, A %s, B %s", got, f.level("A"), f.level("B"))
+			}
+		})
+	}
+}
+
+// TestTheFirstOfTwoCommandsAtOnceDecides: a transaction has taken one command and has not committed when another takes the second one of
+// the same reservation. It waits, and decides on what the first left. Where both make the reservation, the second fails on its key and comes
+// again, as every message does.
+func TestTheFirstOfTwoCommandsAtOnceDecides(t *testing.T) {
+	t.Parallel()
+	id := ids.Mint(time.Now(), 1)
+	r, c, x, e := reserve(id, 2), sent{kind: Confirm, id: id}, sent{kind: Cancel, id: id}, sent{kind: Expire, id: id}
+	for name, test := range map[string]struct {
+		before        []sent
+		first, second sent
+		replies       string
+		level         string
+		status        string
+	}{
+		"a cancel before its reserve refuses it":  {nil, x, r, "cancelled reserve_refused", "3 0", StatusCancelled},
+		"a cancel after its reserve frees it":     {nil, r, x, "reserved cancelled", "3 0", StatusCancelled},
+		"a reserve twice holds once":              {nil, r, r, "reserved", "3 2", StatusHeld},
+		"a confirm before the expiry takes":       {[]sent{r}, c, e, "confirmed", "1 0", StatusConfirmed},
+		"an expiry before the confirm refuses it": {[]sent{r}, e, c, "expired confirm_refused", "3 0", StatusExpired},
+		"a confirm before a cancel is given back": {[]sent{r}, c, x, "confirmed cancelled", "3 0", StatusCancelled},
+		"a cancel before the confirm refuses it":  {[]sent{r}, x, c, "cancelled confirm_refused", "3 0", StatusCancelled},
+		"an expiry before a cancel frees once":    {[]sent{r}, e, x, "expired cancelled", "3 0", StatusExpired},
+		"a cancel before the expiry frees once":   {[]sent{r}, x, e, "cancelled", "3 0", StatusCancelled},
+		"a confirm twice takes once":              {[]sent{r}, c, c, "confirmed", "1 0", StatusConfirmed},
+		"an expiry twice frees once":              {[]sent{r}, e, e, "expired", "3 0", StatusExpired},
+		"a cancel twice gives back only once":     {[]sent{r, c}, x, x, "cancelled", "3 0", StatusCancelled},
+		"an expiry after a cancel gives nothing":  {[]sent{r, c}, x, e, "cancelled", "3 0", StatusCancelled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, 3)
+			for _, before := range test.before {
+				f.handle(before)
+			}
+			taken, commit := make(chan struct{}), make(chan struct{})
+			first, second := make(chan error, 1), make(chan error, 1)
+			go func() { first <- f.applyUntil(func() { close(taken); <-commit }, test.first) }()
+			<-taken
+			go func() { second <- f.apply(test.second) }()
+			for end, waiting := time.Now().Add(20*time.Second), 0; waiting == 0; <-time.After(time.Millisecond) {
+				err := f.cfg.Pool.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&waiting)
+				if err != nil || time.Now().After(end) {
+					t.Fatal("the second does not wait for the first", err)
+				}
+			}
+			close(commit)
+			err := <-second
+			if taken, ok := errors.AsType[*pgconn.PgError](err); ok && taken.Code == "23505" && test.before == nil {
+				err = f.apply(test.second)
+			}
+			if err = errors.Join(<-first, err); err != nil {
+				t.Fatal(err)
+			}
+			var status string
+			if err := f.cfg.Pool.QueryRow(t.Context(), "SELECT status FROM stock_reservations").Scan(&status); err != nil {
+				t.Fatal(err)
+			}
+			if got := f.outbox(); got != test.replies || f.level("A") != test.level || f.level("B") != test.level || status != test.status {
+				t.Errorf("%s, %s, A %s, B %s", got, status, f.level("A"), f.level("B"))
 			}
 		})
 	}
@@ -367,4 +443,33 @@ func (f fixture) history(sku string) []order.Event {
 		f.t.Fatal(err)
 	}
 	return all
+}
+
+// A reservation that another transaction holds keeps only the commands of its order waiting.
+func TestAHeldReservationDelaysOnlyItsOrder(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 5)
+	heldOrder, free := ids.Mint(time.Now(), 1), ids.Mint(time.Now(), 1)
+	f.handle(reserve(heldOrder, 1), reserve(free, 1))
+	holder, err := f.cfg.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = holder.Exec(t.Context(), "SELECT FROM stock_reservations WHERE order_id = $1 FOR UPDATE", heldOrder[:]); err != nil {
+		t.Fatal(err)
+	}
+	msgs := messages([]sent{{kind: Cancel, id: heldOrder}, {kind: Cancel, id: free}, {kind: Cancel, id: ids.Mint(time.Now(), 1)}})
+	if err = pg.InTx(t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		h, err := f.Handle(t.Context(), tx, msgs, true)
+		if len(h.Blocked) != 1 || h.Blocked[0].ID != msgs[0].ID {
+			t.Errorf("%d are blocked", len(h.Blocked))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.outbox(); got != "cancelled cancelled" {
+		t.Error(got)
+	}
 }

@@ -36,30 +36,45 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 	return ref{order.RefOf(account, mode, orderID), attempt}
 }
 
-// lockReservations locks and reads the reservations. One that does not exist is not in the result.
-func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref) (map[ref]*Reservation, error) {
+// lockReservations locks and reads the reservations. One that does not exist is not in found. held are those that onlyFree left out because
+// another transaction has them.
+func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool) (found map[ref]*Reservation, held map[ref]bool, err error) {
 	q, p := inventorydb.New(tx), refParams(refs)
-	headers, err := q.LockReservations(ctx, p)
+	headers, err := pg.Lock(ctx, onlyFree, q.LockReservations, p, q.LockFreeReservations, inventorydb.LockFreeReservationsParams(p),
+		func(r inventorydb.LockFreeReservationsRow) inventorydb.LockReservationsRow {
+			return inventorydb.LockReservationsRow(r)
+		})
 	if err != nil {
-		return nil, fmt.Errorf("lock reservations: %w", err)
+		return nil, nil, fmt.Errorf("lock reservations: %w", err)
 	}
-	found := make(map[ref]*Reservation, len(headers))
+	found, held = make(map[ref]*Reservation, len(headers)), map[ref]bool{}
 	for _, h := range headers {
 		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
 		found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
 	}
+	if onlyFree {
+		all, err := q.ReservationsOf(ctx, inventorydb.ReservationsOfParams(p))
+		if err != nil {
+			return nil, nil, fmt.Errorf("look reservations up: %w", err)
+		}
+		for _, r := range all {
+			key := refOf(r.Account, r.Mode, r.OrderID, r.Attempt)
+			held[key] = found[key] == nil
+		}
+	}
 	if len(found) == 0 {
-		return found, nil
+		return found, held, nil
 	}
 	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
 	if err != nil {
-		return nil, fmt.Errorf("read reservation lines: %w", err)
+		return nil, nil, fmt.Errorf("read reservation lines: %w", err)
 	}
 	for _, l := range lines {
-		r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]
-		r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
+		if r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]; r != nil {
+			r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
+		}
 	}
-	return found, nil
+	return found, held, nil
 }
 
 // writeReservations inserts new reservations with their lines, and updates the others by compare-and-set on their stored status.

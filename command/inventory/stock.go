@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,10 +113,17 @@ func (l *Level) record(rec order.Recorder, eventType string, data any) {
 }
 
 // Adjust changes the pieces on hand by delta and records inventory.adjusted. INV_006: more would be taken off than can still be sold, or
-// more added than can be counted.
+// more added than can be counted. It says what can be.
 func (l *Level) Adjust(rec order.Recorder, id order.ID, delta int64, reason string) error {
-	if l.Available()+delta < 0 || l.OnHand+delta > maxOnHand {
-		return apierr.E(errcode.INV006)
+	least, most := -l.Available(), maxOnHand-l.OnHand
+	outside := func(rule errcode.Rule, bound int64) error {
+		return apierr.E(errcode.INV006, apierr.Faults(apierr.Fault{Pointer: "/delta", Rule: rule, Expected: strconv.FormatInt(bound, 10)}))
+	}
+	switch {
+	case delta < least:
+		return outside(errcode.RuleMinimum, least)
+	case delta > most:
+		return outside(errcode.RuleMaximum, most)
 	}
 	// The event of the adjustment comes before that of the low stock which it leads to.
 	l.record(rec, eventAdjusted, adjusted{id.Format(order.PrefixAdjustment), delta, reason, l.OnHand + delta, l.Reserved})
@@ -173,6 +181,20 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 		}
 	}
 	return stock, nil
+}
+
+// Available reads how many pieces of each item can still be sold, in the transaction, without locks. An item without stock is not in the
+// result.
+func Available(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]int64, error) {
+	rows, err := inventorydb.New(tx).ReadStock(ctx, inventorydb.ReadStockParams(itemParams(items)))
+	if err != nil {
+		return nil, fmt.Errorf("read stock: %w", err)
+	}
+	available := make(map[order.Item]int64, len(rows))
+	for _, r := range rows {
+		available[itemOf(r.Account, r.Mode, r.Sku)] = r.OnHand - r.Reserved
+	}
+	return available, nil
 }
 
 // lockedElsewhere are the items that have a stock row and are not in the stock that was locked without waiting.

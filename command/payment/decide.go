@@ -129,7 +129,7 @@ func refundAll(p Locked, after time.Duration, rec order.Recorder) (ch Changes) {
 	if left := p.Refundable(); left > 0 {
 		_, ch = giveBack(p, rec.NewID(), order.Money{Amount: left, Currency: p.Amount.Currency}, compensationReason, after, rec)
 	} else if p.RefundPending == 0 {
-		ch.Messages = append(ch.Messages, reply(p, Succeeded, Reply{Operation: Refund, Attempt: p.Attempt}, rec))
+		ch.Messages = append(ch.Messages, reply(p, Succeeded, Reply{Operation: Refund, Attempt: p.Attempt, PaymentID: p.ID.Format(order.PrefixPayment)}, rec))
 	}
 	return ch
 }
@@ -216,7 +216,7 @@ func Settle(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	}
 	e := p.Record(rec, data)
 	return Changes{Payments: []*pay.Payment{p.Payment}, Events: []order.ResourceEvent{e}, Messages: []outbox.Message{
-		reply(p, kind, Reply{Operation: op, Attempt: p.Attempt, Code: string(o.Code), DeclineReason: o.DeclineReason}, rec),
+		reply(p, kind, Reply{Operation: op, Attempt: p.Attempt, PaymentID: p.ID.Format(order.PrefixPayment), Code: string(o.Code), DeclineReason: o.DeclineReason}, rec),
 	}}
 }
 

@@ -41,6 +41,7 @@ type Command struct {
 type Reply struct {
 	Operation     Operation `json:"operation"`
 	Attempt       int32     `json:"attempt"`
+	PaymentID     string    `json:"payment_id"`
 	Code          string    `json:"code,omitempty"` // of Failed: PAY_003, PAY_006 or PAY_007
 	DeclineReason string    `json:"decline_reason,omitempty"`
 }

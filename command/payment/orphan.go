@@ -32,27 +32,27 @@ func candidates(hints []hint) map[order.ID]bool {
 	return may
 }
 
-// known is what our database has of a payment. The zero value is a payment that it does not have.
-type known struct {
-	orderID order.ID
-	status  pay.Status
-	open    bool // a call of it has no outcome: it will get one, and what the provider has is not yet to be judged
-	voiding bool // the open call is a void alone, which the provider did not do so far
+// Known is what our database has of a payment. The zero value is a payment that it does not have.
+type Known struct {
+	OrderID order.ID
+	Status  pay.Status
+	Open    bool // a call of it has no outcome: it will get one, and what the provider has is not yet to be judged
+	Voiding bool // the open call is a void alone, which the provider did not do so far
 }
 
 // moves tells that the payment's calls decide what becomes of its money.
-func (k known) moves() bool { return k.open && !k.voiding }
+func (k Known) moves() bool { return k.Open && !k.Voiding }
 
 // final tells that nobody here moves the money of the payment any more.
-func (k known) final() bool {
-	return k.status == "" || !k.open && (k.status == pay.StatusFailed || k.status == pay.StatusVoided)
+func (k Known) final() bool {
+	return k.Status == "" || !k.Open && (k.Status == pay.StatusFailed || k.Status == pay.StatusVoided)
 }
 
-// sweeps is the operation that takes back what the provider has of a payment and nobody here will move: "" if there is nothing. A void
+// Sweeps is the operation that takes back what the provider has of a payment and nobody here will move: "" if there is nothing. A void
 // cannot take back a capture that a failover made us forget: that is refunded, too.
-func sweeps(k known, at pay.Standing) (op Operation, amount order.Money) {
+func Sweeps(k Known, at pay.Standing) (op Operation, amount order.Money) {
 	switch {
-	case at.Charged() > 0 && (k.final() || k.voiding):
+	case at.Charged() > 0 && (k.final() || k.Voiding):
 		return Refund, order.Money{Amount: at.Charged(), Currency: at.Captured.Currency}
 	case at.Held() > 0 && k.final():
 		return Void, order.Money{Amount: at.Held(), Currency: at.Authorized.Currency}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -34,8 +35,8 @@ const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
 	// may claim the call. A callback may end the lease before: then the fence refuses the try's outcome.
 	tryLimit = 3 * time.Second
-	// concurrency bounds the concurrent requests of one process; half of it those that were tried before. So however many requests hang,
-	// a call waits for its first try no longer than one try lasts.
+	// concurrency bounds the concurrent requests of one process; half of it those that were tried before, three quarters those that were
+	// not. So however many requests hang, a call waits for its first try no longer than one try lasts, and the others go on, too.
 	concurrency = 256
 	// pollEvery bounds how late a call is seen that another process made due.
 	pollEvery = 100 * time.Millisecond
@@ -105,41 +106,47 @@ func (p *Payment) Consumers() []bus.Consumer {
 }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it opens payments and refunds and makes calls due; Run
-// calls the provider later. A command that was taken before changes nothing.
-func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, _ bool) (bus.Handled, error) {
+// calls the provider later. A command that was taken before changes nothing. With skipLocked it leaves out the commands whose payment another
+// transaction holds.
+func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, _ error) {
 	envelopes, commands, attempts := make([]outbox.Envelope, len(msgs)), make([]Command, len(msgs)), make([]attempt, len(msgs))
 	for i, m := range msgs {
 		e, err := outbox.Open(m.Payload)
 		if err != nil {
-			return bus.Handled{}, err
+			return h, err
 		}
 		if e.Type != Requested {
-			return bus.Handled{}, fmt.Errorf("unknown command %q", e.Type)
+			return h, fmt.Errorf("unknown command %q", e.Type)
 		}
 		if err = e.Decode(&commands[i]); err != nil {
-			return bus.Handled{}, err
+			return h, err
 		}
 		envelopes[i], attempts[i] = e, attempt{e.Ref(), commands[i].Attempt}
 	}
-	found, err := lockAttempts(ctx, tx, attempts)
+	found, held, err := lockAttempts(ctx, tx, attempts, skipLocked)
 	if err != nil {
-		return bus.Handled{}, err
+		return h, err
 	}
 	var changes Changes
 	for i, c := range commands {
+		if held[attempts[i]] {
+			h.Blocked = append(h.Blocked, msgs[i])
+			continue
+		}
 		var locked *Locked
 		if l, exists := found[attempts[i]]; exists {
 			locked = &l
 		}
 		ch, err := Decide(attempts[i].Ref, c, locked, p.cfg.Deadline, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
 		if err != nil {
-			return bus.Handled{}, err
+			return h, err
 		}
 		changes.Add(ch)
 	}
 	err = changes.Write(ctx, tx)
 	failpoint.Hit(failpoint.PaymentIntentWritten)
-	return bus.Handled{After: func() { p.Wake(); p.cfg.Wake() }}, err
+	h.After = func() { p.Wake(); p.cfg.Wake() }
+	return h, err
 }
 
 func (p *Payment) recorder(account int32, traceID, operation, actor string) order.Recorder {
@@ -163,12 +170,13 @@ func (p *Payment) Wake() {
 func (p *Payment) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	slots, repeated := make(chan struct{}, concurrency), make(chan struct{}, concurrency/2) // an element for each request in flight
+	// An element for each request in flight: of first tries, of repeated ones, of both.
+	first, repeated, slots := make(chan struct{}, concurrency*3/4), make(chan struct{}, concurrency/2), make(chan struct{}, concurrency)
 	rearm := time.Tick(rearmEvery)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		free := paymentdb.ClaimCallsParams{MaxCalls: int32(cap(slots) - len(slots)), MaxRepeated: int32(cap(repeated) - len(repeated))}
+		free := paymentdb.ClaimCallsParams{MaxCalls: left(slots), MaxNew: left(first), MaxRepeated: left(repeated)}
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
@@ -177,17 +185,18 @@ func (p *Payment) Run(ctx context.Context) {
 			tick.Reset(pollEvery)
 		}
 		for _, c := range claimed {
-			slots <- struct{}{}
+			kind := first
 			if c.Tries > 1 {
-				repeated <- struct{}{}
+				kind = repeated
 			}
+			slots <- struct{}{}
+			kind <- struct{}{}
 			running.Go(func() {
 				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
 					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
 				}
-				if <-slots; c.Tries > 1 {
-					<-repeated
-				}
+				<-slots
+				<-kind
 				p.Wake()
 			})
 		}
@@ -206,6 +215,9 @@ func (p *Payment) Run(ctx context.Context) {
 		}
 	}
 }
+
+// left is how many more requests may be in flight.
+func left(slots chan struct{}) int32 { return int32(cap(slots) - len(slots)) }
 
 // rearm makes the calls due that a jump of the database's clock left in the far future.
 func (p *Payment) rearm(ctx context.Context) error {
@@ -284,7 +296,7 @@ func (p *Payment) released(ctx context.Context, payment string) bool {
 		at, err = p.provider.standing(ctx, payment)
 		return err
 	})
-	return err == nil && at.Authorized.Amount > 0 && at.Held() == 0 && at.Charged() <= 0
+	return err == nil && at.Released()
 }
 
 // postpone sets the time of the next try after one without a definite outcome: in 200 ms, doubling up to 2 s for an authorization,
@@ -312,6 +324,15 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 	return err
 }
 
+// lockTries bounds how often an outcome is written again whose payment another transaction holds. A wait lasts for the pool's lock_timeout, so
+// that the last one ends within the call's lease.
+const lockTries = 30
+
+func lockNotHad(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == pg.LockNotAvailable
+}
+
 var errLeaseLost = errors.New("another worker has the call")
 
 // complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
@@ -321,7 +342,7 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 	defer cancel()
 	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
 	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
-	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
+	write := func(tx pgx.Tx) error {
 		n, err := paymentdb.New(tx).CompleteCall(ctx, paymentdb.CompleteCallParams{
 			Account: c.Account, Mode: c.Mode, Subject: c.Subject, Operation: c.Operation, Fence: c.Fence,
 		})
@@ -353,7 +374,11 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 		err = changes.Write(ctx, tx)
 		failpoint.Hit(failpoint.PaymentReplied)
 		return err
-	})
+	}
+	err := pg.InTx(ctx, p.cfg.Pool, write)
+	for try := 0; lockNotHad(err) && try < lockTries; try++ { // the outcome is known: the provider need not be asked again
+		err = pg.InTx(ctx, p.cfg.Pool, write)
+	}
 	if err == nil {
 		failpoint.Hit(failpoint.PaymentCommitted)
 		p.cfg.Wake()

@@ -332,11 +332,12 @@ func TestCallsSurviveAJumpOfTheClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open(t, p, "pm_ok", "0", "1", "2")
+	open(t, p, "pm_ok", "0", "1", "2", "3")
 	for _, statement := range []string{
 		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', deadline = deadline + interval '1 hour' WHERE trace_id = '0'",
 		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', tries = 3 WHERE trace_id = '1'",
 		"UPDATE payment_calls SET next_at = next_at + interval '30 seconds', tries = 9 WHERE trace_id = '2'", // as the longest delay sets it
+		"UPDATE payment_calls SET next_at = next_at + interval '1 hour', tries = 3, operation = 'capture', deadline = NULL WHERE trace_id = '3'",
 	} {
 		if _, err = db.Pool.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -352,8 +353,9 @@ func TestCallsSurviveAJumpOfTheClock(t *testing.T) {
 		t.Errorf("they stand still for %.0f s, and for %.0f s after that: %v", before, after, err)
 	}
 	var due string
-	if err = db.Pool.QueryRow(t.Context(), `SELECT string_agg(trace_id || ' ' || (next_at <= now()) || ' ' || (deadline <= now() + interval '1 minute'), ', '
-		ORDER BY trace_id) FROM payment_calls`).Scan(&due); err != nil || due != "0 true true, 1 true true, 2 false true" {
+	// A capture has no deadline and gets none: past one its key would be cancelled.
+	if err = db.Pool.QueryRow(t.Context(), `SELECT string_agg(trace_id || ' ' || (next_at <= now()) || ' ' || COALESCE((deadline <= now() + interval '1 minute')::text, 'none'), ', '
+		ORDER BY trace_id) FROM payment_calls`).Scan(&due); err != nil || due != "0 true true, 1 true true, 2 false true, 3 true none" {
 		t.Error(due, err)
 	}
 }
@@ -382,3 +384,89 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 	stop()
 	<-ended
 }
+
+// A payment that another transaction holds keeps only the commands of its order waiting, and an outcome that is known is written once the
+// payment is free: the provider is not asked again.
+func TestAHeldPaymentDelaysOnlyItsOrder(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		var op struct {
+			Kind    string          `json:"kind"`
+			Payment string          `json:"payment"`
+			Amount  json.RawMessage `json:"amount"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&op)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"key":%q,"kind":%q,"payment":%q,"amount":%s,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`,
+			r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], op.Kind, op.Payment, op.Amount)
+	}))
+	defer psp.Close()
+	db := pgtest.New(t)
+	pool, err := pg.Connect(t.Context(), db.PrimaryURL, 8, pg.WorkerSession, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	p, err := New(Config{Pool: pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, p, "pm_ok", "held", "free")
+	holder, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err = holder.Exec(t.Context(), "SELECT FROM payments WHERE id = (SELECT payment_id FROM payment_calls WHERE trace_id = 'held') FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	message := func(traceID string) bus.Message {
+		var id [16]byte
+		if err := db.Pool.QueryRow(t.Context(), "SELECT order_id FROM payment_calls WHERE trace_id = $1", traceID).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{Operation: Void, Attempt: 1})
+		payload, _ := json.Marshal(m.Envelope)
+		return bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
+	}
+	msgs := []bus.Message{message("held"), message("free")}
+	if err = pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		h, err := p.Handle(t.Context(), tx, msgs, true)
+		if len(h.Blocked) != 1 || h.Blocked[0].ID != msgs[0].ID {
+			t.Errorf("%d are blocked", len(h.Blocked))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := p.claim(t.Context(), paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for _, c := range claimed {
+			if c.TraceID == "held" {
+				p.try(t.Context(), c)
+			}
+		}
+	}()
+	for asked.Load() == 0 {
+		<-time.After(time.Millisecond)
+	}
+	<-time.After(3 * lockTimeout) // it has waited in vain more than once
+	if err = holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-written
+	var status string
+	if err = db.Pool.QueryRow(t.Context(), "SELECT p.status FROM payments p JOIN payment_calls c ON c.payment_id = p.id WHERE c.trace_id = 'held'").Scan(&status); err != nil || status != "authorized" || asked.Load() != 1 {
+		t.Errorf("%s after %d requests: %v", status, asked.Load(), err)
+	}
+}
+
+// lockTimeout is that of pg.WorkerSession.
+const lockTimeout = 50 * time.Millisecond

@@ -47,22 +47,36 @@ type attempt struct {
 	attempt int32
 }
 
-// lockAttempts is Lock by orders and attempts.
-func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt) (map[attempt]Locked, error) {
-	rows, err := paymentdb.New(tx).LockAttempts(ctx, paymentdb.LockAttemptsParams{
+// lockAttempts is Lock by orders and attempts. held are the payments that onlyFree left out because another transaction has them.
+func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, held map[attempt]bool, err error) {
+	q, p := paymentdb.New(tx), paymentdb.LockAttemptsParams{
 		Accounts: pg.Column(attempts, func(a attempt) int32 { return a.Account }),
 		Modes:    pg.Column(attempts, func(a attempt) string { return a.Mode }),
 		OrderIds: pg.Column(attempts, func(a attempt) uuid.UUID { return uuid.UUID(a.ID) }),
 		Attempts: pg.Column(attempts, func(a attempt) int32 { return a.attempt }),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("lock payments: %w", err)
 	}
-	found := make(map[attempt]Locked, len(rows))
+	rows, err := pg.Lock(ctx, onlyFree, q.LockAttempts, p, q.LockFreeAttempts, paymentdb.LockFreeAttemptsParams(p),
+		func(r paymentdb.LockFreeAttemptsRow) paymentdb.LockAttemptsRow { return paymentdb.LockAttemptsRow(r) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("lock payments: %w", err)
+	}
+	found, held = make(map[attempt]Locked, len(rows)), map[attempt]bool{}
 	for _, r := range rows {
 		found[attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}] = paymentOf(paymentdb.LockPaymentsRow(r))
 	}
-	return found, nil
+	if !onlyFree {
+		return found, held, nil
+	}
+	all, err := q.AttemptsOf(ctx, paymentdb.AttemptsOfParams(p))
+	if err != nil {
+		return nil, nil, fmt.Errorf("look payments up: %w", err)
+	}
+	for _, r := range all {
+		a := attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}
+		_, ours := found[a]
+		held[a] = !ours
+	}
+	return found, held, nil
 }
 
 func paymentOf(r paymentdb.LockPaymentsRow) Locked {

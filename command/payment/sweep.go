@@ -12,6 +12,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/gen/psp"
+	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/order/pay"
@@ -70,7 +71,7 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 		may := candidates(pg.Column(rows, func(r paymentdb.LockCallbacksRow) hint {
 			return hint{order.ID(*r.PaymentID), Operation(r.Kind), r.Status == string(psp.StatusSucceeded)}
 		}))
-		payments, err := states(ctx, q, may)
+		payments, err := states(ctx, tx, may)
 		if err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 			id := order.ID(*r.PaymentID)
 			k := payments[id]
 			switch {
-			case may[id] && (k.final() || k.voiding):
+			case may[id] && (k.final() || k.Voiding):
 				suspects[id] = append(suspects[id], r)
 				return sweepLease
 			case may[id] && k.moves() && !r.Old:
@@ -91,16 +92,17 @@ func (p *Payment) inspectCallbacks(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("callbacks: %w", err)
 	}
 	for id, rows := range suspects {
-		if _, err = p.inspect(ctx, id); err == nil {
-			err = p.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, failed := p.inspect(ctx, id)
+		if failed == nil {
+			failed = p.inTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 				return postpone(ctx, paymentdb.New(tx), rows, func(paymentdb.LockCallbacksRow) time.Duration { return never })
 			})
 		}
-		if err != nil {
-			return false, fmt.Errorf("callbacks: %w", err) // its lease ends, and it is looked at again
+		if failed != nil { // its lease ends, and it is looked at again; the others go on
+			err = errors.Join(err, fmt.Errorf("callback: %w", failed))
 		}
 	}
-	return more, nil
+	return more, err
 }
 
 // inTx runs fn in a transaction of limited time.
@@ -118,21 +120,36 @@ func postpone(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.LockCa
 	})
 }
 
-// states reads what our database has of payments.
-func states(ctx context.Context, q *paymentdb.Queries, payments map[order.ID]bool) (map[order.ID]known, error) {
+// states reads what our database has of payments. One whose row is gone although it has events is open: `ordergate replay` brings it back,
+// and nothing of it may be taken back before.
+func states(ctx context.Context, db paymentdb.DBTX, payments map[order.ID]bool) (map[order.ID]Known, error) {
 	ids := make([]uuid.UUID, 0, len(payments))
 	for id := range payments {
 		ids = append(ids, uuid.UUID(id))
 	}
-	rows, err := q.PaymentStates(ctx, ids)
+	rows, err := paymentdb.New(db).PaymentStates(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read payments: %w", err)
 	}
-	found := make(map[order.ID]known, len(rows))
+	found := make(map[order.ID]Known, len(rows))
 	for _, r := range rows {
-		found[order.ID(r.ID)] = known{orderID: order.ID(r.OrderID), status: pay.Status(r.Status), open: r.Open, voiding: r.Voiding}
+		found[order.ID(r.ID)] = Known{OrderID: order.ID(r.OrderID), Status: pay.Status(r.Status), Open: r.Open, Voiding: r.Voiding}
 	}
-	return found, nil
+	var missing []string
+	for id := range payments {
+		if _, ok := found[id]; !ok {
+			missing = append(missing, id.Format(order.PrefixPayment))
+		}
+	}
+	if len(missing) == 0 {
+		return found, nil
+	}
+	recorded, err := events.PaymentsKnown(ctx, db, missing)
+	for name := range recorded {
+		id, _ := order.Parse(order.PrefixPayment, name)
+		found[id] = Known{Open: true}
+	}
+	return found, err
 }
 
 // sweepLedger compares what came to the ledger since the last sweep, if one is due and no other process does it. A lease guards it, not an
@@ -233,16 +250,16 @@ func (s *sweep) page(ctx context.Context, entries []psp.LedgerEntry) (open int64
 	may := candidates(hints)
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	payments, err := states(limited, paymentdb.New(s.cfg.Pool), may) // after the ledger: it had no request before our row was committed
+	payments, err := states(limited, s.cfg.Pool, may) // after the ledger: it had no request before our row was committed
 	if err != nil {
 		return 0, err
 	}
 	for id := range may {
 		k := payments[id]
-		if k.open && (open == 0 || sequences[id] < open) {
+		if k.Open && (open == 0 || sequences[id] < open) {
 			open = sequences[id]
 		}
-		if !k.final() && !k.voiding {
+		if !k.final() && !k.Voiding {
 			continue
 		}
 		if err = s.save(ctx, sweepLease); err != nil { // before the request: this is still the database that counts
@@ -277,12 +294,12 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 	}
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	payments, err := states(limited, paymentdb.New(p.cfg.Pool), map[order.ID]bool{id: true})
+	payments, err := states(limited, p.cfg.Pool, map[order.ID]bool{id: true})
 	if err != nil {
 		return false, err
 	}
 	k := payments[id]
-	op, amount := sweeps(k, at)
+	op, amount := Sweeps(k, at)
 	if op == "" {
 		return false, nil
 	}
@@ -302,11 +319,11 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 		result, log = "refused", p.cfg.Log.Error
 	}
 	p.orphans.WithLabelValues(string(op), result).Inc()
-	status, orderID := string(k.status), ""
+	status, orderID := string(k.Status), ""
 	if status == "" {
 		status = "unknown"
 	} else {
-		orderID = k.orderID.Format(order.PrefixOrder)
+		orderID = k.OrderID.Format(order.PrefixOrder)
 	}
 	log("orphan", zap.String("payment_id", payment), zap.String("order_id", orderID), zap.String("payment_status", status), zap.String("operation", string(op)),
 		zap.Int64("amount", amount.Amount), zap.String("currency", amount.Currency), zap.String("result", result), zap.String("code", string(o.Code)))

@@ -350,7 +350,7 @@ type EventCause struct {
 	// Examples: saga
 	Actor string `json:"actor"`
 
-	// Operation The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
+	// Operation The operationId of a request, the topic of the message that the saga went on with, the operation of the provider, or the subcommand of the command line.
 	//
 	// Examples: placeOrder
 	Operation string `json:"operation"`
@@ -731,7 +731,7 @@ type PlaceOrder struct {
 	// Payment Left out, the order is reserved for 15 minutes; unless it is paid by then it is rejected with INV_003.
 	Payment *PlaceOrderPayment `json:"payment,omitempty"`
 
-	// Reference Your own number of the order. No other order of yours may have it, whatever became of that.
+	// Reference Your own number of the order. No other order of yours may have it, also if that was rejected or cancelled: order again with another number, such as one with a suffix.
 	//
 	// Examples: LAMP-0001
 	Reference *ClientID `json:"reference,omitempty"`
@@ -908,6 +908,104 @@ type ProviderOperation struct {
 
 	// Status The outcome, such as `succeeded`.
 	Status string `json:"status"`
+}
+
+// Quote What an order would cost now. Nothing is held for it.
+type Quote struct {
+	// Available Whether all lines can be sold now.
+	Available bool `json:"available"`
+
+	// CouponCode The coupon of the request.
+	CouponCode *string `json:"coupon_code"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+
+	// Discount What the coupon takes off the subtotal.
+	Discount Money `json:"discount"`
+
+	// Lines What would be ordered, in the order of the request.
+	Lines []QuoteLine `json:"lines"`
+
+	// Shipping What shipping costs.
+	Shipping Money `json:"shipping"`
+
+	// Subtotal The sum of the lines.
+	Subtotal Money `json:"subtotal"`
+
+	// Tax Taxes, as they were given.
+	Tax Money `json:"tax"`
+
+	// Total What the customer would pay: subtotal - discount + shipping + tax.
+	Total Money `json:"total"`
+}
+
+// QuoteLine A product at its present price.
+type QuoteLine struct {
+	// Available Whether that many can be sold now.
+	Available bool `json:"available"`
+
+	// Discount The line's part of the discount.
+	Discount Money `json:"discount"`
+
+	// Name The product's present name.
+	Name string `json:"name"`
+
+	// Quantity How many pieces.
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
+
+	// Total The price of all pieces, before the discount.
+	Total Money `json:"total"`
+
+	// UnitPrice The price of one piece.
+	UnitPrice Money `json:"unit_price"`
+}
+
+// QuoteOrder An order to price.
+type QuoteOrder struct {
+	// CouponCode A coupon that takes something off.
+	//
+	// Examples: LAMP-0001
+	CouponCode *ClientID `json:"coupon_code,omitempty"`
+
+	// Currency ISO 4217 code.
+	//
+	// Examples: EUR
+	Currency Currency `json:"currency"`
+
+	// CustomerRef Your id of the customer. Left out, a coupon's limit per customer does not count.
+	//
+	// Examples: LAMP-0001
+	CustomerRef *ClientID `json:"customer_ref,omitempty"`
+
+	// Lines What would be ordered. A sku stands in one line only.
+	Lines []QuoteOrderLine `json:"lines"`
+
+	// Shipping What shipping costs. It is added to the total.
+	Shipping *Money `json:"shipping,omitempty"`
+
+	// Tax Taxes, as you computed them. They are added to the total.
+	Tax *Money `json:"tax,omitempty"`
+}
+
+// QuoteOrderLine A product and how many of it.
+type QuoteOrderLine struct {
+	// Quantity How many pieces.
+	//
+	// Examples: 2
+	Quantity int32 `json:"quantity"`
+
+	// Sku The sku of the product.
+	//
+	// Examples: LAMP-0001
+	Sku ClientID `json:"sku"`
 }
 
 // Refund A refund as it stands.
@@ -1371,6 +1469,8 @@ type Handlers[R Request, W any] interface {
 	UpdateProduct(ctx context.Context, r R, body MergePatch) (W, error)
 	// TakeProviderCallback is POST /v1/provider-callbacks/{provider}.
 	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
+	// QuoteOrder is POST /v1/quotes.
+	QuoteOrder(ctx context.Context, r R, body QuoteOrder) (W, error)
 	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
@@ -1506,6 +1606,13 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				return w, err
 			}
 			return h.TakeProviderCallback(ctx, r, p, body)
+		},
+		"quoteOrder": func(ctx context.Context, r R) (w W, err error) {
+			var body QuoteOrder
+			if _, err = r.Decode(&body); err != nil {
+				return w, err
+			}
+			return h.QuoteOrder(ctx, r, body)
 		},
 		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
 			var body DeliverShipment

@@ -358,7 +358,7 @@ func (q *Queries) MoveUses(ctx context.Context, arg MoveUsesParams) error {
 }
 
 const ReadCoupons = `-- name: ReadCoupons :many
-SELECT c.account, c.mode, c.code, c.rules, c.active, c.limited FROM coupons c
+SELECT c.account, c.mode, c.code, c.rules, c.active, c.limited, c.used FROM coupons c
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS code) w
   ON c.account = w.account AND c.mode = w.mode AND c.code = w.code
 `
@@ -376,6 +376,7 @@ type ReadCouponsRow struct {
 	Rules   []byte
 	Active  bool
 	Limited bool
+	Used    int64
 }
 
 func (q *Queries) ReadCoupons(ctx context.Context, arg ReadCouponsParams) ([]ReadCouponsRow, error) {
@@ -394,6 +395,7 @@ func (q *Queries) ReadCoupons(ctx context.Context, arg ReadCouponsParams) ([]Rea
 			&i.Rules,
 			&i.Active,
 			&i.Limited,
+			&i.Used,
 		); err != nil {
 			return nil, err
 		}

@@ -79,7 +79,7 @@ const (
 	ORD011 Code = "ORD_011"
 	// PAY001: There is no such payment (404).
 	PAY001 Code = "PAY_001"
-	// PAY002: The order is paid already (409).
+	// PAY002: A payment of the order stands or is under way (409).
 	PAY002 Code = "PAY_002"
 	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
@@ -208,11 +208,11 @@ var infos = []Info{
 	{INV001, 404, false, "No stock record", "There is no stock record for this sku", "该 SKU 没有库存记录",
 		"Your account has no product with this sku. Check the sku.", ""},
 	{INV002, 409, true, "Not enough stock", "There is not enough stock", "库存不足",
-		"`skus` names what is short and how much is left. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
+		"`skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
 		"The order was not paid in time and its stock went back on sale. Place a new order.", "The order was not paid before its stock reservation expired, and the stock went back on sale. Place a new order with a new key."},
 	{INV006, 422, false, "Stock out of bounds", "The adjustment would take the stock out of its bounds", "调整后库存将超出允许范围",
-		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.", ""},
+		"More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Adjust by what `errors` allows.", ""},
 	{ORD001, 404, false, "Order not found", "There is no such order", "订单不存在",
 		"Your account has no order with this id in this mode. Check the id and the key.", ""},
 	{ORD002, 409, false, "Not allowed in this state", "The state of the order does not allow this", "订单当前状态不允许此操作",
@@ -230,11 +230,11 @@ var infos = []Info{
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
 	{ORD011, 409, false, "Reference in use", "Another order has this reference", "该参考号已用于其他订单",
-		"`order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
+		"`order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
 	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
 		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
-	{PAY002, 409, false, "Already paid", "The order is paid already", "订单已支付",
-		"A payment of this order stands or is under way; nothing was charged a second time. Read its payments.", ""},
+	{PAY002, 409, false, "Payment stands", "A payment of the order stands or is under way", "订单已有付款或付款正在进行",
+		"The order is paid, or a payment of it is under way; nothing was charged a second time. Read the order to see how it ends.", ""},
 	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
 		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
@@ -294,7 +294,7 @@ var infos = []Info{
 	{SYS005, 503, true, "Shutting down", "This instance is shutting down, please retry", "服务实例正在下线，请重试",
 		"The instance takes no new work and nothing was changed. Repeat; another one will answer.", ""},
 	{SYS006, 503, true, "Outcome unknown", "The outcome is not known yet, please retry with the same key", "结果暂时未知，请使用相同的 Idempotency-Key 重试",
-		"The change may or may not have been made. Repeat with the same key, which cannot make it twice.", ""},
+		"The change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first.", ""},
 }
 
 // Rule is what one place of a request breaks: a keyword of the contract's schema or a demand of the gateway.

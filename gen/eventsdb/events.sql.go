@@ -113,3 +113,30 @@ func (q *Queries) ListResourceEvents(ctx context.Context, arg ListResourceEvents
 	}
 	return items, nil
 }
+
+const PaymentsWithEvents = `-- name: PaymentsWithEvents :many
+SELECT e.resource FROM resource_events e
+JOIN (SELECT unnest($1::text[]) AS resource) w ON e.resource = w.resource
+WHERE e.kind = 'payment' AND e.sequence = 1
+`
+
+// Which of the payments have a first event. The owner of an id is not known.
+func (q *Queries) PaymentsWithEvents(ctx context.Context, payments []string) ([]string, error) {
+	rows, err := q.db.Query(ctx, PaymentsWithEvents, payments)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var resource string
+		if err := rows.Scan(&resource); err != nil {
+			return nil, err
+		}
+		items = append(items, resource)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

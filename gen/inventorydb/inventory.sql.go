@@ -199,6 +199,61 @@ func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const LockFreeReservations = `-- name: LockFreeReservations :many
+SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
+ORDER BY r.order_id, r.attempt FOR UPDATE OF r SKIP LOCKED
+`
+
+type LockFreeReservationsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type LockFreeReservationsRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+	Status  string
+}
+
+// LockReservations without the rows that another transaction has locked.
+func (q *Queries) LockFreeReservations(ctx context.Context, arg LockFreeReservationsParams) ([]LockFreeReservationsRow, error) {
+	rows, err := q.db.Query(ctx, LockFreeReservations,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreeReservationsRow
+	for rows.Next() {
+		var i LockFreeReservationsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Status,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const LockFreeStock = `-- name: LockFreeStock :many
 SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.head_hash FROM stock s
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
@@ -406,6 +461,52 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const ReadStock = `-- name: ReadStock :many
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
+`
+
+type ReadStockParams struct {
+	Accounts []int32
+	Modes    []string
+	Skus     []string
+}
+
+type ReadStockRow struct {
+	Account  int32
+	Mode     string
+	Sku      string
+	OnHand   int64
+	Reserved int64
+}
+
+func (q *Queries) ReadStock(ctx context.Context, arg ReadStockParams) ([]ReadStockRow, error) {
+	rows, err := q.db.Query(ctx, ReadStock, arg.Accounts, arg.Modes, arg.Skus)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReadStockRow
+	for rows.Next() {
+		var i ReadStockRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Sku,
+			&i.OnHand,
+			&i.Reserved,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RearmReservations = `-- name: RearmReservations :execrows
 UPDATE stock_reservations SET expires_at = now() + (expires_at - created_at), created_at = now()
 WHERE status = 'held' AND NOT expiring AND expires_at > now() + make_interval(secs => $1::double precision) AND created_at > now()
@@ -419,6 +520,58 @@ func (q *Queries) RearmReservations(ctx context.Context, seconds float64) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const ReservationsOf = `-- name: ReservationsOf :many
+SELECT r.account, r.mode, r.order_id, r.attempt FROM stock_reservations r
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
+`
+
+type ReservationsOfParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type ReservationsOfRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+}
+
+// Which of the reservations exist, locked or not.
+func (q *Queries) ReservationsOf(ctx context.Context, arg ReservationsOfParams) ([]ReservationsOfRow, error) {
+	rows, err := q.db.Query(ctx, ReservationsOf,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReservationsOfRow
+	for rows.Next() {
+		var i ReservationsOfRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const StockOf = `-- name: StockOf :many

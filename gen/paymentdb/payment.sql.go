@@ -12,6 +12,58 @@ import (
 	"github.com/google/uuid"
 )
 
+const AttemptsOf = `-- name: AttemptsOf :many
+SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+`
+
+type AttemptsOfParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type AttemptsOfRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+}
+
+// Which of the attempts have a payment, locked or not.
+func (q *Queries) AttemptsOf(ctx context.Context, arg AttemptsOfParams) ([]AttemptsOfRow, error) {
+	rows, err := q.db.Query(ctx, AttemptsOf,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AttemptsOfRow
+	for rows.Next() {
+		var i AttemptsOfRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const CallsHealth = `-- name: CallsHealth :one
 SELECT GREATEST(0,
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
@@ -39,7 +91,7 @@ WITH new AS (
     WHERE next_at <= now() AND tries > 0
     ORDER BY next_at LIMIT $2::integer FOR UPDATE SKIP LOCKED
 ), due AS (
-    (SELECT account, mode, subject, operation FROM new UNION ALL SELECT account, mode, subject, operation FROM repeated) LIMIT $1::integer
+    (SELECT account, mode, subject, operation FROM new UNION ALL SELECT account, mode, subject, operation FROM repeated) LIMIT $3::integer
 ), claimed AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
@@ -52,8 +104,9 @@ FROM claimed c
 `
 
 type ClaimCallsParams struct {
-	MaxCalls    int32
+	MaxNew      int32
 	MaxRepeated int32
+	MaxCalls    int32
 }
 
 type ClaimCallsRow struct {
@@ -77,7 +130,7 @@ type ClaimCallsRow struct {
 // Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
 // its end; a callback may end it before (HastenCalls). The fence refuses a late result of an earlier holder.
 func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]ClaimCallsRow, error) {
-	rows, err := q.db.Query(ctx, ClaimCalls, arg.MaxCalls, arg.MaxRepeated)
+	rows, err := q.db.Query(ctx, ClaimCalls, arg.MaxNew, arg.MaxRepeated, arg.MaxCalls)
 	if err != nil {
 		return nil, err
 	}
@@ -411,6 +464,90 @@ func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]L
 	return items, nil
 }
 
+const LockFreeAttempts = `-- name: LockFreeAttempts :many
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+`
+
+type LockFreeAttemptsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type LockFreeAttemptsRow struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	RefundAll     bool
+}
+
+// LockAttempts without the rows that another transaction has locked.
+func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsParams) ([]LockFreeAttemptsRow, error) {
+	rows, err := q.db.Query(ctx, LockFreeAttempts,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockFreeAttemptsRow
+	for rows.Next() {
+		var i LockFreeAttemptsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.ID,
+			&i.OrderID,
+			&i.Attempt,
+			&i.Amount,
+			&i.Currency,
+			&i.Status,
+			&i.Refunded,
+			&i.RefundPending,
+			&i.FailureCode,
+			&i.DeclineReason,
+			&i.Reference,
+			&i.Version,
+			&i.HeadHash,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.RefundAll,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const LockFreePayments = `-- name: LockFreePayments :many
 SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
        p.version, p.head_hash, p.created_at, p.updated_at,
@@ -614,13 +751,15 @@ WITH far AS (
     (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
 )
-UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => $1::double precision))
+UPDATE payment_calls c
+SET next_at = now(),
+    deadline = CASE WHEN c.deadline IS NOT NULL THEN LEAST(c.deadline, now() + make_interval(secs => $1::double precision)) END
 FROM far f
 WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.subject AND c.operation = f.operation
 `
 
-// Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
-// the given time away.
+// Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. The deadlines of those that
+// have one are at most the given time away.
 func (q *Queries) RearmCalls(ctx context.Context, deadlineSeconds float64) (int64, error) {
 	result, err := q.db.Exec(ctx, RearmCalls, deadlineSeconds)
 	if err != nil {

@@ -54,17 +54,6 @@ func (q *Queries) CountEvents(ctx context.Context) (int64, error) {
 	return count, err
 }
 
-const CountKeys = `-- name: CountKeys :one
-SELECT count(*) FROM idempotency_keys
-`
-
-func (q *Queries) CountKeys(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, CountKeys)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const CountOrders = `-- name: CountOrders :one
 SELECT count(*) FROM orders
 `
@@ -272,45 +261,6 @@ func (q *Queries) ExistingOrders(ctx context.Context, arg ExistingOrdersParams) 
 	return items, nil
 }
 
-const KeysWithoutOrder = `-- name: KeysWithoutOrder :many
-SELECT k.account, k.mode, k.order_id::uuid AS order_id, count(*) OVER ()::bigint AS total FROM idempotency_keys k
-WHERE k.order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.account = k.account AND o.mode = k.mode AND o.id = k.order_id)
-LIMIT $1::integer
-`
-
-type KeysWithoutOrderRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Total   int64
-}
-
-// Keys of which the result is an order that does not exist, of any operation.
-func (q *Queries) KeysWithoutOrder(ctx context.Context, pageSize int32) ([]KeysWithoutOrderRow, error) {
-	rows, err := q.db.Query(ctx, KeysWithoutOrder, pageSize)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []KeysWithoutOrderRow
-	for rows.Next() {
-		var i KeysWithoutOrderRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Total,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const OrderPage = `-- name: OrderPage :many
 SELECT account, mode, id, shard, customer_ref, status, payment_status, version, head_hash, state, created_at, updated_at FROM orders
 WHERE (account, mode, id) > ($1::integer, $2::text, $3::uuid)
@@ -377,61 +327,9 @@ func (q *Queries) OrderPage(ctx context.Context, arg OrderPageParams) ([]OrderPa
 	return items, nil
 }
 
-const OrdersWithoutOneKey = `-- name: OrdersWithoutOneKey :many
-SELECT o.account, o.mode, o.order_id, sum(o.orders)::bigint AS orders, sum(o.keys)::bigint AS keys, count(*) OVER ()::bigint AS total
-FROM (
-    SELECT account, mode, id AS order_id, 1 AS orders, 0 AS keys FROM orders
-    WHERE id >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
-    UNION ALL
-    SELECT account, mode, COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'), 0, 1 FROM idempotency_keys
-    WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299
-      AND COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
-) o
-GROUP BY o.account, o.mode, o.order_id
-HAVING sum(o.orders) = 1 AND sum(o.keys) <> 1 OR o.order_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-LIMIT $1::integer
-`
-
-type OrdersWithoutOneKeyRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Orders  int64
-	Keys    int64
-	Total   int64
-}
-
-// Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result. Both sides
-// are chosen by the time in the order's id. Keys that name no order count as those of the greatest id.
-func (q *Queries) OrdersWithoutOneKey(ctx context.Context, pageSize int32) ([]OrdersWithoutOneKeyRow, error) {
-	rows, err := q.db.Query(ctx, OrdersWithoutOneKey, pageSize)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []OrdersWithoutOneKeyRow
-	for rows.Next() {
-		var i OrdersWithoutOneKeyRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Orders,
-			&i.Keys,
-			&i.Total,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const RepeatedEventIDs = `-- name: RepeatedEventIDs :many
-SELECT id, count(*) OVER ()::bigint AS total FROM order_events GROUP BY id HAVING count(*) > 1 LIMIT $1::integer
+SELECT e.id, count(*) OVER ()::bigint AS total FROM (SELECT id FROM order_events UNION ALL SELECT id FROM resource_events) e
+GROUP BY e.id HAVING count(*) > 1 LIMIT $1::integer
 `
 
 type RepeatedEventIDsRow struct {

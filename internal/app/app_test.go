@@ -112,7 +112,8 @@ func TestWrongSettings(t *testing.T) {
 	for subcommand, want := range map[string]string{
 		"run": process + "ORDERGATE_ADDR ORDERGATE_PSP_ADDR", "serve": process + servers + "ORDERGATE_ADDR", "worker": process + servers + "ORDERGATE_PSP_URL",
 		"psp": every + "ORDERGATE_PSP_ADDR ORDERGATE_PROVIDER_SECRET ORDERGATE_PSP_CALLBACK_URL", "keys list": every + "ORDERGATE_PRIMARY_URL", "parked list": every + "ORDERGATE_PRIMARY_URL",
-		"coupons list":           every + "ORDERGATE_PRIMARY_URL",
+		"coupons list":       every + "ORDERGATE_PRIMARY_URL",
+		"export -customer x": every + "ORDERGATE_PRIMARY_URL", "erase -customer x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET",
 		"keys create -account x": every + "ORDERGATE_PRIMARY_URL ORDERGATE_SECRET", "migrate": every + "ORDERGATE_PRIMARY_URL", "verify": every + "ORDERGATE_PRIMARY_URL ORDERGATE_PSP_URL",
 		"replay": every + "ORDERGATE_PRIMARY_URL",
 	} {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/command"
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/accountsdb"
 	"github.com/ordergate/ordergate/gen/busdb"
@@ -43,10 +44,11 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	caches   atomic.Int64                    // their generation
-	reads    *pgxpool.Pool                   // of the primary, read-only
-	replicas []*pgxpool.Pool                 // read-only
-	redis    *redis.Client                   // nil without Redis
+	caches   atomic.Int64    // their generation
+	reads    *pgxpool.Pool   // of the primary, read-only
+	replicas []*pgxpool.Pool // read-only
+	redis    *redis.Client   // nil without Redis
+	soldOut  *inventory.SoldOut
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
 	stop     func()                          // ends the background work
@@ -61,6 +63,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
+		soldOut: inventory.NewSoldOut(time.Now),
 	}
 	defer func() {
 		if err != nil {
@@ -154,7 +157,8 @@ func (c *Components) readGeneration(ctx context.Context) error {
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout, Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough,
+		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
+		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut,
 	})
 }
 

@@ -91,8 +91,8 @@ func Check(c Config, subcommand string) error {
 		}
 	}
 	group, _, _ := strings.Cut(subcommand, " ")
-	running := c.PrimaryURL == "" && (is("verify", "replay") || group == "parked") // it looks at the stack of `run`
-	if !running && (is("serve", "worker", "migrate", "verify", "replay") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
+	running := c.PrimaryURL == "" && (is("verify", "replay", "export", "erase") || group == "parked" || group == "coupons") // it looks at the stack of `run`
+	if !running && (is("serve", "worker", "migrate", "verify", "replay", "export", "erase") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {
@@ -106,7 +106,7 @@ func Check(c Config, subcommand string) error {
 	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
-	if is("serve", "worker", "keys create", "keys rotate") && len(c.Secret) < minSecret {
+	if (is("serve", "worker", "keys create", "keys rotate") || is("erase") && !running) && len(c.Secret) < minSecret {
 		fault("ORDERGATE_SECRET needs %d characters at least, the same in all processes: openssl rand -hex 32", minSecret)
 	}
 	if is("serve", "worker", "psp") && c.ProviderSecret != "" && len(c.ProviderSecret) < minSecret {

@@ -107,6 +107,12 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		_ = json.NewDecoder(res.Body).Decode(&problem)
 		return problem.Code
 	}
+	until(t, "an order of more than was just found short is refused at once", func() bool {
+		more := ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == "placeOrder" })]
+		body, _ := json.Marshal(draft(firstSKU, 9999, "")) // maps always can
+		more.body = string(body)
+		return send(g.url, aliceKey, more) == "INV_002"
+	})
 	each := func(code, url, key string, which func(operation) bool, headers ...string) {
 		t.Helper()
 		var wg sync.WaitGroup
@@ -224,6 +230,14 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	keyless := func(op operation) bool { return op.Method == http.MethodPatch }
 	each("SYS_003", g.url, aliceKey, keyless)
+	var silent *pgtest.TCPProxy
+	primary := g.cfg.PrimaryURL
+	silent, g.cfg.PrimaryURL = pgtest.Proxy(t, g.db.PrimaryURL)
+	beyond := g.serve(g.assemble())
+	silent.Freeze() // a quote waits for no row
+	each("SYS_003", beyond, aliceKey, func(op operation) bool { return op.OperationID == "quoteOrder" })
+	silent.Cut()
+	g.cfg.PrimaryURL = primary
 	if err = held.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +415,7 @@ func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string
 	return code
 }
 
-// sampleCatalogue gives alice the catalogue of `run`, with one product that is not for sale and one that nobody can pay.
+// sampleCatalogue gives alice the coupons and the catalogue of `run`, with one product that is not for sale and one that nobody can pay.
 func (g *gateway) sampleCatalogue() {
 	g.t.Helper()
 	conn, err := g.db.Pool.Acquire(g.t.Context())
@@ -410,6 +424,9 @@ func (g *gateway) sampleCatalogue() {
 	}
 	defer conn.Release()
 	if _, err = loadCatalogue(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
+		g.t.Fatal(err)
+	}
+	if err = loadCoupons(g.t.Context(), conn.Conn(), 1); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err = conn.Exec(g.t.Context(), `UPDATE products SET active = sku <> 'BAG-0009', prices = CASE sku WHEN 'BAG-0008' THEN '{"CNY": 900000000, "EUR": 900000000}' ELSE prices END`); err != nil {
@@ -555,6 +572,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		check(ops["placeOrder"], decided)
 		return true
 	})
+	check(ops["quoteOrder"], send(ops["quoteOrder"]))
 	check(ops["createProduct"], send(ops["createProduct"]))
 	change := ops["updateProduct"]
 	change.path = "/v1/products/STOOL-0001" // its example goes on from that of the creation

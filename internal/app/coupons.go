@@ -49,17 +49,17 @@ func loadCoupons(ctx context.Context, conn *pgx.Conn, account int32) error {
 }
 
 // couponOwner declares -account and -mode. It returns a function that calls fn with the owner that they name, connected to the database.
-func couponOwner(flags *flag.FlagSet) func(ctx context.Context, url string, fn func(*couponsdb.Queries, order.Owner) error) error {
+func couponOwner(flags *flag.FlagSet) func(ctx context.Context, proc process, fn func(*couponsdb.Queries, order.Owner) error) error {
 	account := flags.String("account", "", "`name` of the account that the coupon belongs to")
 	mode := flags.String("mode", "test", "test or live")
-	return func(ctx context.Context, url string, fn func(*couponsdb.Queries, order.Owner) error) error {
+	return func(ctx context.Context, proc process, fn func(*couponsdb.Queries, order.Owner) error) error {
 		switch {
 		case *account == "":
 			return errors.New("-account is missing: the name of the account that the coupon belongs to")
 		case *mode != "test" && *mode != "live":
 			return errors.New("-mode must be test or live")
 		}
-		return withConn(ctx, url, func(conn *pgx.Conn) error {
+		return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 			a, err := accountsdb.New(conn).GetAccount(ctx, *account)
 			if errors.Is(err, pgx.ErrNoRows) {
 				err = fmt.Errorf("no account %q: ordergate keys create makes one", *account)
@@ -91,7 +91,7 @@ func createCoupon(flags *flag.FlagSet) runner {
 		if err != nil {
 			return err
 		}
-		return withOwner(ctx, proc.cfg.PrimaryURL, func(q *couponsdb.Queries, owner order.Owner) error {
+		return withOwner(ctx, proc, func(q *couponsdb.Queries, owner order.Owner) error {
 			n, err := q.InsertCoupons(ctx, couponsdb.InsertCouponsParams{
 				Account: owner.Account, Mode: owner.Mode, Codes: []string{c.Code}, Rules: [][]byte{stored}, Limited: []bool{rules.Limited()},
 			})
@@ -111,7 +111,7 @@ func createCoupon(flags *flag.FlagSet) runner {
 func disableCoupon(flags *flag.FlagSet) runner {
 	withOwner := couponOwner(flags)
 	return func(ctx context.Context, proc process) error {
-		return withOwner(ctx, proc.cfg.PrimaryURL, func(q *couponsdb.Queries, owner order.Owner) error {
+		return withOwner(ctx, proc, func(q *couponsdb.Queries, owner order.Owner) error {
 			code := proc.args[0]
 			n, err := q.DisableCoupon(ctx, couponsdb.DisableCouponParams{Account: owner.Account, Mode: owner.Mode, Code: code})
 			switch {
@@ -127,7 +127,7 @@ func disableCoupon(flags *flag.FlagSet) runner {
 }
 
 func listCoupons(ctx context.Context, proc process) error {
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+	return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 		accounts, err := accountsdb.New(conn).ListAccounts(ctx)
 		if err != nil {
 			return err

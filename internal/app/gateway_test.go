@@ -22,6 +22,7 @@ import (
 
 	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/inventory"
+	"github.com/ordergate/ordergate/gen/couponsdb"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -162,6 +163,16 @@ func (g *gateway) stock(sku string, onHand int64) {
 	p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 1000}
 	if err := pg.InTx(g.t.Context(), g.db.Pool, func(tx pgx.Tx) error {
 		return errors.Join(catalogue.Products{it: p}.Write(g.t.Context(), tx), inventory.Open(g.t.Context(), tx, rec, inventory.Opening{Item: it, OnHand: onHand, LowAt: -1}))
+	}); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// coupon makes a coupon of alice's.
+func (g *gateway) coupon(code, rules string, limited bool) {
+	g.t.Helper()
+	if _, err := couponsdb.New(g.db.Pool).InsertCoupons(g.t.Context(), couponsdb.InsertCouponsParams{
+		Account: 1, Mode: "test", Codes: []string{code}, Rules: [][]byte{[]byte(rules)}, Limited: []bool{limited},
 	}); err != nil {
 		g.t.Fatal(err)
 	}

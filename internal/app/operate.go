@@ -31,6 +31,15 @@ func withConn(ctx context.Context, url string, fn func(*pgx.Conn) error) error {
 	return fn(conn)
 }
 
+// withPrimary runs fn with a connection to ORDERGATE_PRIMARY_URL, or to the primary of the stack that `ordergate run` runs in this folder.
+func (proc process) withPrimary(ctx context.Context, fn func(*pgx.Conn) error) error {
+	cfg, err := proc.cfg.orRunning()
+	if err != nil {
+		return err
+	}
+	return withConn(ctx, cfg.PrimaryURL, fn)
+}
+
 func migrate(flags *flag.FlagSet) runner {
 	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
 	return func(ctx context.Context, proc process) error {

@@ -119,13 +119,9 @@ func consumerNames() (names []string) {
 	return names
 }
 
-// withParked runs fn with a connection to ORDERGATE_PRIMARY_URL, or to the primary of the stack that `ordergate run` runs in this folder.
+// withParked is withPrimary with the queries of parked messages.
 func (proc process) withParked(ctx context.Context, fn func(*pgx.Conn, *busdb.Queries) error) error {
-	cfg, err := proc.cfg.orRunning()
-	if err != nil {
-		return err
-	}
-	return withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error { return fn(conn, busdb.New(conn)) })
+	return proc.withPrimary(ctx, func(conn *pgx.Conn) error { return fn(conn, busdb.New(conn)) })
 }
 
 // listParked is `ordergate parked list`.
@@ -495,7 +491,7 @@ func dropParked(flags *flag.FlagSet) runner {
 			if queue.total > 0 {
 				fmt.Fprintf(proc.stdout, "%d later messages of the order stay parked. They were sent in the belief that this one is handled first.\n", queue.total)
 			}
-			if err = proc.confirm(ctx, *yes, "Drop it?"); err != nil {
+			if err = proc.confirm(ctx, *yes, "Drop it?", "nothing was dropped"); err != nil {
 				return err
 			}
 			dropped, err := bus.DropParked(ctx, conn, m.Consumer, m.MessageID)
@@ -518,8 +514,8 @@ func dropParked(flags *flag.FlagSet) runner {
 	}
 }
 
-// confirm asks a question and fails unless the next line of stdin is yes.
-func (proc process) confirm(ctx context.Context, yes bool, question string) error {
+// confirm asks a question and fails unless the next line of stdin is yes. refused says what did not happen then.
+func (proc process) confirm(ctx context.Context, yes bool, question, refused string) error {
 	if yes {
 		return nil
 	}
@@ -534,7 +530,7 @@ func (proc process) confirm(ctx context.Context, yes bool, question string) erro
 		return ctx.Err()
 	case line := <-answer:
 		if line != "yes" {
-			return errors.New("not confirmed: nothing was dropped (-yes does not ask)")
+			return fmt.Errorf("not confirmed: %s (-yes does not ask)", refused)
 		}
 		return nil
 	}

@@ -45,20 +45,33 @@ var walks = map[string]string{
 	"CountKeys":                "`verify` says how many it looked at",
 	"CountOrders":              "`verify` says how far it is",
 	"CountParked":              "counts the parked messages, which an operator keeps few",
+	"CountRedemptions":         "`verify` says how many it looked at",
+	"CountReferences":          "`verify` says how many it looked at",
 	"CountRecentEvents":        "`verify` says how many it looked at",
+	"CountResourceEvents":      "`verify` says how far it is",
+	"CountResources":           "`verify` says how far it is",
 	"CountStock":               "`verify` says how many it looked at",
 	"EventsWithoutOrder":       "`verify` looks at all events, in one statement",
+	"EventsWithoutResource":    "`verify` looks at all events of payments, refunds and shipments, in one statement",
 	"KeysWithoutOrder":         "`verify` looks at all keys, in one statement",
+	"KeysWithoutProduct":       "`verify` looks at all keys, in one statement",
 	"LinesWithoutReservation":  "`verify` looks at all lines, in one statement",
 	"OrdersWithMessages":       "`verify` looks through the outbox for the orders of a page, if some are in flight",
 	"OrdersWithoutOneKey":      "`verify` compares all orders of 48 h with all keys, in one statement",
+	"OrdersWithoutRedemption":  "`verify` compares all orders that have a coupon with all redemptions, in one statement",
+	"OrdersWithoutReference":   "`verify` compares all orders that have a reference with all references, in one statement",
 	"PaymentsWithoutOrder":     "`verify` looks at all payments, in one statement",
+	"ProductsWithoutStock":     "`verify` compares all products with their stock, in one statement",
 	"RefundsWithoutPayment":    "`verify` looks at all refunds, in one statement",
 	"RepeatedEventIDs":         "`verify` compares all events, in one statement",
 	"ReservationsWithoutOrder": "`verify` looks at all reservations, in one statement",
+	"ResultsWithoutOneKey":     "`verify` compares all that operations made with all keys, in one statement",
+	"ShipmentsWithoutOrder":    "`verify` looks at all shipments, in one statement",
 	"StepsWithoutOrder":        "`verify` looks at all steps, in one statement",
+	"StockWithoutHead":         "`verify` compares all stock with its last events, in one statement",
 	"UnpublishedEvents":        "`verify` compares all events of 7 days with inbox and outbox, in one statement",
-	"WrongStock":               "`verify` compares all stock with all held reservations, in one statement",
+	"WrongCoupons":             "`verify` compares all coupons with all redemptions, in one statement",
+	"WrongStock":               "`verify` compares all stock with all reservations and adjustments, in one statement",
 
 	"CountHistory":                 "`replay` says how far it is",
 	"DeleteOrdersWithoutEvents":    "`replay` looks at all orders, in one statement",
@@ -165,7 +178,7 @@ func readStatements(t *testing.T) (all []*statement) {
 	t.Helper()
 	folders, err := filepath.Glob("../../sql/command/*")
 	must(t, err)
-	for _, folder := range append(folders, "../../sql/query", "../../sql/replay", "../../sql/verify") {
+	for _, folder := range append(folders, "../../sql/export", "../../sql/query", "../../sql/replay", "../../sql/verify") {
 		declared := map[string]bool{}
 		files, err := filepath.Glob(folder + "/*.sql")
 		must(t, err)

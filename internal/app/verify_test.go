@@ -24,12 +24,21 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
+// busy is how long the load lasts beside which `ordergate verify` looks.
+const busy = 4 * time.Second
+
 // verifiable starts a gateway with an order in each state, and stops its worker. orders has their ids by how they were made.
 func verifiable(t *testing.T) (g *gateway, orders map[string]uuid.UUID) {
 	t.Helper()
 	g = startGateway(t, func(c *Config, _ *pgtest.DB) { c.PaymentTimeout, c.ReservationTTL = time.Second, 3*time.Second })
 	g.stock("A", 100)
 	g.stock("SCARCE", 1)
+	g.coupon("LIMITED", `{"percentage": 20, "total": 100}`, true)
+	discounted := func(reference, token string) map[string]any {
+		w := draft("A", 1, token)
+		w["coupon_code"], w["reference"] = "LIMITED", reference
+		return w
+	}
 	orders = map[string]uuid.UUID{}
 	var mu sync.Mutex
 	place := func(name string, body map[string]any, want string) string {
@@ -51,7 +60,8 @@ func verifiable(t *testing.T) (g *gateway, orders map[string]uuid.UUID) {
 	var wg sync.WaitGroup
 	for _, f := range []func(){
 		func() { place("confirmed", draft("A", 2, "pm_ok"), "confirmed") },
-		func() { place("declined", draft("A", 1, "pm_declined"), "rejected") },
+		func() { place("declined", discounted("PO-1", "pm_declined"), "rejected") },
+		func() { place("discounted", discounted("PO-2", "pm_ok"), "confirmed") },
 		func() { place("timed out", draft("A", 1, "pm_timeout"), "rejected") },
 		func() { place("failing", draft("A", 1, "pm_error"), "rejected") },
 		func() { place("short", draft("SCARCE", 2, "pm_ok"), "rejected") },
@@ -82,6 +92,30 @@ func verifiable(t *testing.T) (g *gateway, orders map[string]uuid.UUID) {
 	if a := g.do("POST", refunds, refund, "Prefer", "wait=10"); a.status != http.StatusCreated || a.body.Status != "succeeded" {
 		t.Errorf("refund: %s", a.raw)
 	}
+	post := func(status int, path string, body any) answer {
+		a := g.do("POST", path, body)
+		if a.status != status {
+			t.Errorf("%s: %d %s", path, a.status, a.raw)
+		}
+		return a
+	}
+	ship := func(name string, quantity int) string {
+		path := "/v1/orders/" + place(name, draft("A", 2, "pm_ok"), "confirmed") + "/shipments"
+		return post(http.StatusCreated, path, map[string]any{
+			"lines": []map[string]any{{"sku": "A", "quantity": quantity}}, "tracking": map[string]any{"carrier": "DHL", "number": "1"},
+		}).body.ID
+	}
+	ship("shipped", 2)
+	for _, id := range []string{ship("partly delivered", 1), ship("completed", 2)} {
+		post(http.StatusOK, "/v1/shipments/"+id+"/deliver", "")
+	}
+	post(http.StatusCreated, "/v1/products", map[string]any{"sku": "NEW", "name": "n", "prices": []order.Money{{Amount: 5, Currency: "EUR"}}, "low_stock_at": 4})
+	for _, delta := range []int{6, -2} { // to the threshold
+		post(http.StatusCreated, "/v1/inventory/NEW/adjustments", map[string]any{"delta": delta, "reason": `"delta":7 "id":"adj_"`})
+	}
+	if a := g.do("PATCH", "/v1/products/NEW", `{"low_stock_at":3}`, "If-Match", "*"); a.status != http.StatusOK {
+		t.Errorf("patch: %s", a.raw)
+	}
 	until(t, "an empty outbox", func() bool { return g.count("outbox") == 0 })
 	g.stopWork()
 	a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
@@ -108,6 +142,12 @@ func waiting(topic, shard, payload string) string {
 		) e`, shard, topic, payload)
 }
 
+// of chooses the events of a kind that an order has.
+func of(kind string) string {
+	return fmt.Sprintf(`kind = '%[1]s' AND resource IN (SELECT '%s_' || replace(id::text, '-', '') FROM %[1]ss WHERE order_id = $1)`, kind,
+		map[string]string{"payment": "pay", "refund": "ref", "shipment": "shp"}[kind])
+}
+
 // names of the invariants that were found violated, once each.
 func names(found []string) (all []string) {
 	for _, f := range found {
@@ -128,7 +168,7 @@ func TestVerify(t *testing.T) {
 		t.Fatalf("a healthy installation:\n%s", strings.Join(found, "\n"))
 	}
 	tables := strings.Fields(`orders order_events order_addresses idempotency_keys outbox inbox parked_messages saga_steps stock stock_reservations
-		stock_reservation_lines payments refunds payment_calls`)
+		stock_reservation_lines payments refunds payment_calls products resource_events shipments coupons coupon_redemptions order_references`)
 	exec := func(t *testing.T, sql string, args ...any) {
 		t.Helper()
 		if tag, err := g.db.Pool.Exec(t.Context(), sql, args...); err != nil || tag.RowsAffected() == 0 && !strings.Contains(sql, "TABLE") {
@@ -144,17 +184,50 @@ func TestVerify(t *testing.T) {
 		{"an event is gone", "events orders", "refunded", `WITH e AS (DELETE FROM order_events WHERE order_id = $1 AND version = 3 RETURNING *)
 			INSERT INTO order_events SELECT account, mode, order_id, 1000, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash FROM e`},
 		{"two events have one id", "events", "declined", `UPDATE order_events SET id = (SELECT id FROM order_events WHERE order_id = $1 AND version = 1) WHERE order_id = $1 AND version = 2`},
+		{"two events of an order and a payment have one id", "events resource_events", "declined", `UPDATE resource_events SET id = (SELECT id FROM order_events WHERE order_id = $1 AND version = 1) WHERE ` + of("payment") + ` AND sequence = 1`},
+		{"an event of a payment was changed", "resource_events", "confirmed", `UPDATE resource_events SET trace_id = 'x' WHERE ` + of("payment") + ` AND sequence = 2`},
+		{"an event of a shipment was changed", "resource_events", "shipped", `UPDATE resource_events SET payload = payload || ' ' WHERE ` + of("shipment")},
+		{"an event of stock is gone", "idempotency resource_events stock", "", `DELETE FROM resource_events WHERE resource = 'NEW' AND sequence = 1`},
+		{"the last event of a refund is gone", "resources", "second card", `DELETE FROM resource_events WHERE ` + of("refund") + ` AND type = 'refund.succeeded'`},
+		{"a column of a payment is not the fold", "resources", "confirmed", `UPDATE payments SET reference = 'x' WHERE order_id = $1`},
+		{"a time of a payment is not the fold", "resources", "confirmed", `UPDATE payments SET updated_at = updated_at + interval '1 microsecond' WHERE order_id = $1`},
+		{"the head of a refund is not the fold's", "resources", "refunded", `UPDATE refunds SET head_hash = 'x' WHERE order_id = $1`},
+		{"a reason is not the fold", "resources", "second card", `UPDATE refunds SET reason = 'x' WHERE order_id = $1`},
+		{"a tracking is not the fold", "resources", "shipped", `UPDATE shipments SET tracking = NULL WHERE order_id = $1`},
+		{"a delivery has no time", "resources", "completed", `UPDATE shipments SET delivered_at = NULL WHERE order_id = $1`},
+		{"a payment is gone", "payments provider resources", "confirmed", `DELETE FROM payments WHERE order_id = $1`},
+		{"a failed payment has no row", "payments resources", "declined", `DELETE FROM payments WHERE order_id = $1`},
+		{"a delivery without an event", "resources shipments", "shipped", `UPDATE shipments SET status = 'delivered' WHERE order_id = $1`},
+		{"a shipment has more pieces", "resources shipments", "partly delivered", `UPDATE shipments SET lines = '[{"sku":"A","quantity":2}]' WHERE order_id = $1`},
+		{"a shipment has another sku", "resources shipments", "shipped", `UPDATE shipments SET lines = '[{"sku":"A","quantity":2},{"sku":"B","quantity":1}]' WHERE order_id = $1`},
+		{"a shipment cannot be read", "resources shipments", "shipped", `UPDATE shipments SET lines = '"x"' WHERE order_id = $1`},
+		{"a shipment is gone", "resources shipments", "completed", `DELETE FROM shipments WHERE order_id = $1`},
+		{"a shipment is gone without a trace", "shipments", "shipped", `WITH s AS (DELETE FROM shipments WHERE order_id = $1), e AS (DELETE FROM resource_events WHERE ` + of("shipment") + `)
+			DELETE FROM idempotency_keys WHERE order_id = $1 AND operation = 'shipOrder'`},
+		{"a shipment of another order", "resources shipments", "shipped", `UPDATE shipments SET order_id = (SELECT order_id FROM shipments WHERE status = 'delivered' LIMIT 1) WHERE order_id = $1`},
+		{"a shipment without an order", "resources shipments", "", `INSERT INTO shipments (account, mode, id, order_id, lines, status, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', '[]', 'shipped', 1, '', now(), now())`},
+		{"an order forgot what it shipped", "orders shipments", "partly delivered", `UPDATE orders SET state = jsonb_set(state, '{fulfillment_status}', '"unfulfilled"') WHERE id = $1`},
+		{"an order counts another shipment", "orders shipments", "partly delivered", `UPDATE orders SET state = jsonb_set(state, '{under_way}', '1') WHERE id = $1`},
+		{"an order that is delivered goes on", "orders shipments", "completed", `UPDATE orders SET status = 'confirmed', state = jsonb_set(state, '{status}', '"confirmed"') WHERE id = $1`},
+		{"an order that shipped is cancelled", "orders reservations saga shipments", "shipped", `UPDATE orders SET status = 'cancelled', state = jsonb_set(state, '{status}', '"cancelled"') WHERE id = $1`},
+		{"an order knows of a refund that is none", "orders payments", "second card", `UPDATE orders SET state = jsonb_set(state, '{refunded}', '301') WHERE id = $1`},
+		{"pieces came from nowhere", "stock", "", `UPDATE stock SET on_hand = on_hand + 1 WHERE sku = 'A'`},
+		{"stock has another head", "stock", "", `UPDATE stock SET head_hash = 'x' WHERE sku = 'NEW'`},
+		{"stock has another version", "stock", "", `UPDATE stock SET version = 1 WHERE sku = 'SCARCE' AND version <> 1 OR sku = 'NEW'`},
+		{"stock has another threshold than its product", "stock", "", `UPDATE stock SET low_at = 4 WHERE sku = 'NEW'`},
+		{"a product has no stock", "stock", "", `INSERT INTO products (account, mode, sku, name, description, prices) VALUES (1, 'test', 'B', '', '', '{}')`},
+		{"an event of no stock", "resource_events stock", "", `INSERT INTO resource_events SELECT account, mode, kind, 'B', sequence, gen_random_uuid(), type, schema_version, payload, trace_id, '', actor, created_at, prev_hash, hash FROM resource_events WHERE resource = 'SCARCE' AND sequence = 1`},
 		{"a column is not the fold", "orders", "confirmed", `UPDATE orders SET customer_ref = 'x' WHERE id = $1`},
 		{"the state is not the fold", "orders", "short", `UPDATE orders SET state = jsonb_set(state, '{metadata}', '{"a":"b"}') WHERE id = $1`},
 		{"the head is not the fold's", "orders", "short", `UPDATE orders SET head_hash = 'x' WHERE id = $1`},
 		{"stock is reserved for nothing", "stock", "", `UPDATE stock SET reserved = reserved + 1 WHERE sku = 'A'`},
 		{"stock is held without a level", "stock", "", `DELETE FROM stock WHERE sku = 'A'`},
 		{"lines without a header", "stock", "", `INSERT INTO stock_reservation_lines VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 1, 'A', 1)`},
-		{"the reservation of a confirmed order was given back", "reservations", "confirmed", `UPDATE stock_reservations SET status = 'cancelled' WHERE order_id = $1`},
-		{"a rejected order has its pieces", "reservations", "declined", `UPDATE stock_reservations SET status = 'confirmed' WHERE order_id = $1`},
+		{"the reservation of a confirmed order was given back", "reservations stock", "confirmed", `UPDATE stock_reservations SET status = 'cancelled' WHERE order_id = $1`},
+		{"a rejected order has its pieces", "reservations stock", "declined", `UPDATE stock_reservations SET status = 'confirmed' WHERE order_id = $1`},
 		{"an expiry nobody was told of", "reservations", "reserved", `WITH r AS (UPDATE stock_reservations SET status = 'expired' WHERE order_id = $1 RETURNING account)
 			UPDATE stock SET reserved = reserved - 3 FROM r WHERE sku = 'A'`},
-		{"a reservation has fewer pieces than the order", "reservations", "confirmed", `UPDATE stock_reservation_lines SET quantity = 1 WHERE order_id = $1`},
+		{"a reservation has fewer pieces than the order", "reservations stock", "confirmed", `UPDATE stock_reservation_lines SET quantity = 1 WHERE order_id = $1`},
 		{"a reservation is gone", "reservations", "refunded", `WITH l AS (DELETE FROM stock_reservation_lines WHERE order_id = $1) DELETE FROM stock_reservations WHERE order_id = $1`},
 		{"a reservation without an order", "reservations", "", `INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 1, 'expired', now())`},
 		{"a paid order is charged nothing", "payments", "confirmed", `UPDATE payments SET refunded = amount WHERE order_id = $1`},
@@ -162,20 +235,31 @@ func TestVerify(t *testing.T) {
 		{"a part is charged", "payments", "confirmed", `UPDATE payments SET refunded = 1 WHERE order_id = $1`},
 		{"a refund waits for nobody", "payments", "confirmed", `UPDATE payments SET refund_pending = 5 WHERE order_id = $1`},
 		{"a refund was counted twice", "payments", "second card", `UPDATE payments SET refunded = 600 WHERE order_id = $1 AND attempt = 2`},
-		{"a refund is not counted", "payments", "second card", `UPDATE refunds SET status = 'succeeded' WHERE order_id = $1`},
+		{"a refund is not counted", "payments resources", "second card", `UPDATE refunds SET status = 'succeeded' WHERE order_id = $1`},
 		{"a pending refund has no call", "payments", "second card", `DELETE FROM payment_calls WHERE order_id = $1 AND operation = 'refund' AND next_at IS NOT NULL`},
-		{"a refund without a payment", "payments", "", `INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 5, 'EUR', '', 'failed', '', '', '', 1, '', now(), now())`},
-		{"the order was not told of a refund", "payments provider", "second card", `WITH c AS (UPDATE payment_calls SET next_at = NULL WHERE order_id = $1 AND operation = 'refund'),
+		{"a refund without a payment", "payments resources", "", `INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 5, 'EUR', '', 'failed', '', '', '', 1, '', now(), now())`},
+		{"the order was not told of a refund", "payments provider resources", "second card", `WITH c AS (UPDATE payment_calls SET next_at = NULL WHERE order_id = $1 AND operation = 'refund'),
 			r AS (UPDATE refunds SET status = 'succeeded' WHERE order_id = $1) UPDATE payments SET refunded = 600, refund_pending = 0 WHERE order_id = $1 AND attempt = 2`},
 		{"an outcome in doubt", "payments", "confirmed", `UPDATE payment_calls SET in_doubt = true WHERE order_id = $1 AND operation = 'capture'`},
-		{"a payment without an order", "payments", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pending', '', '', '', 1, '', now(), now())`},
+		{"a payment without an order", "payments resources", "", `INSERT INTO payments (account, mode, id, order_id, attempt, amount, currency, status, failure_code, decline_reason, reference, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', 'pending', '', '', '', 1, '', now(), now())`},
 		{"a call without an order", "payments", "", `INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id)
 			VALUES (1, 'test', gen_random_uuid(), 'capture', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', 1, 5, 'EUR', '', '')`},
-		{"the provider knows the payment by another id", "provider", "confirmed", `UPDATE payments SET id = gen_random_uuid() WHERE order_id = $1`},
+		{"the provider knows the payment by another id", "provider resources", "confirmed", `UPDATE payments SET id = gen_random_uuid() WHERE order_id = $1`},
+		{"a call is of another amount", "provider", "confirmed", `UPDATE payment_calls SET amount = 999 WHERE order_id = $1 AND operation = 'capture'`},
 		{"a key is gone", "idempotency", "confirmed", `DELETE FROM idempotency_keys WHERE order_id = $1`},
 		{"an order has two keys", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, order_id FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},
 		{"a key has no order", "idempotency", "confirmed", `INSERT INTO idempotency_keys SELECT account, mode, operation, 'another-key', request_hash, status, code, content_type, etag, location, body, NULL FROM idempotency_keys WHERE order_id = $1 AND operation = 'placeOrder'`},
 		{"a result about no order", "idempotency", "cancelled", `UPDATE idempotency_keys SET order_id = '018f0000-0000-7000-8000-000000000000' WHERE order_id = $1 AND operation = 'cancelOrder'`},
+		{"a use of a coupon too many", "coupons", "", `UPDATE coupons SET used = used + 1`},
+		{"the use of a coupon is gone", "coupons", "discounted", `WITH r AS (DELETE FROM coupon_redemptions WHERE order_id = $1) UPDATE coupons SET used = used - 1`},
+		{"a rejected order has its coupon", "coupons", "declined", `WITH r AS (INSERT INTO coupon_redemptions SELECT account, mode, 'LIMITED', id, customer_ref FROM orders WHERE id = $1)
+			UPDATE coupons SET used = used + 1`},
+		{"an order's coupon counts for another customer", "coupons", "discounted", `UPDATE coupon_redemptions SET customer_ref = 'x' WHERE order_id = $1`},
+		{"an order uses a coupon that does not exist", "coupons", "", `DELETE FROM coupons`},
+		{"a reference is free", "references", "declined", `DELETE FROM order_references WHERE order_id = $1`},
+		{"a reference is another order's", "references", "discounted", `UPDATE order_references SET order_id = gen_random_uuid() WHERE order_id = $1`},
+		{"a key of a product that is none", "idempotency", "", `UPDATE idempotency_keys SET location = '/v1/products/B' WHERE operation = 'createProduct'`},
+		{"an adjustment has another id", "idempotency", "", `UPDATE idempotency_keys SET body = convert_to(replace(convert_from(body, 'UTF8'), '"id":"adj_0', '"id":"adj_f'), 'UTF8') WHERE operation = 'adjustInventory'`},
 		{"an event was not published", "messages", "confirmed", `DELETE FROM inbox WHERE message_id = (SELECT id FROM order_events WHERE order_id = $1 AND version = 2)`},
 		{"a handled message stays", "messages", "confirmed", waiting("orders", `e.shard`, `e.payload`)},
 		{"a message for nobody", "messages", "confirmed", waiting("nobody", `e.shard`, `e.payload`)},
@@ -190,11 +274,26 @@ func TestVerify(t *testing.T) {
 		{"the command of a step is lost", "saga", "pending", `DELETE FROM outbox WHERE topic = 'inventory.commands' AND key = 'ord_' || replace($1::uuid::text, '-', '')`},
 		{"steps without an order", "saga", "", `INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', 'reserve_stock', 1, 1, false, 'done')`},
 	}
+	for _, operation := range []string{"payOrder", "refundPayment", "shipOrder", "deliverShipment", "adjustInventory"} {
+		rows := ` WHERE status < 300 AND operation = '` + operation + `'`
+		breaks = append(breaks,
+			brk{"a key of " + operation + " is gone", "idempotency", "", `DELETE FROM idempotency_keys` + rows},
+			brk{"what " + operation + " made has two keys", "idempotency", "", `INSERT INTO idempotency_keys SELECT account, mode, operation, key || '-', request_hash, status, code, content_type, etag, location, body, order_id FROM idempotency_keys` + rows},
+			brk{"a key of " + operation + " has no result", "idempotency", "", `UPDATE idempotency_keys SET location = '', body = ''` + rows},
+		)
+	}
 	phrases := map[string]string{ // of breaks that could be found for another reason
 		"a handled message stays": "was handled by all consumers and is still in the outbox", "a message for nobody": `nobody consumes topic "nobody"`,
 		"a message in another shard": "it is in shard", "a torn message": "decode envelope", "a message with another one's envelope": "its envelope is message",
 		"a cancelled order is charged": "0 are refunded and 0 wait for it, and its refunds give 1000 and 0", "a refund waits for nobody": "5 wait for it",
-		"a message about no order": "there is no such order", "the state is not the fold": "state is not what its events give: metadata",
+		"two events of an order and a payment have one id": "several events have this id", "a reason is not the fold": "reason is not what its events give",
+		"an order knows of a refund that is none": "300 of its payments are refunded, and it knows of 301", "a product has no stock": "has no stock",
+		"pieces came from nowhere": "pieces are on hand, and adjustments of 100 less", "an event of no stock": "it has events or reservations and no stock",
+		"stock has another head": "are not those of event 3", "stock has another threshold than its product": "its low_at is 4, and low_stock_at of the product 3",
+		"a time of a payment is not the fold": "updated_at is", "a shipment has another sku": "its shipments have B, which is not ordered",
+		"a shipment of another order":      "its fulfillment status is shipped, and its shipments give unfulfilled",
+		"an order counts another shipment": "1 shipments are under way by its own count, and 0 are",
+		"a message about no order":         "there is no such order", "the state is not the fold": "state is not what its events give: metadata",
 	}
 	for name := range phrases {
 		if !slices.ContainsFunc(breaks, func(b brk) bool { return b.name == name }) {
@@ -254,15 +353,39 @@ func TestVerify(t *testing.T) {
 			t.Errorf("found %v", found)
 		}
 	})
+	t.Run("events that this program cannot read", func(t *testing.T) {
+		rec := order.Recorder{NewID: func() order.ID { return order.ID(uuid.Must(uuid.NewV7())) }, Now: time.Now()}
+		for name, e := range map[string]order.ResourceEvent{
+			"version 2: refund.done of unknown schema version 9":    {Event: order.Event{Type: "refund.done", Schema: 9, Payload: []byte("{}")}},
+			"is of type payment.voided, and it is of kind refund":   {Event: order.Event{Type: "payment.voided", Schema: 1, Payload: []byte("{}")}},
+			`events cannot be folded: sequence 2: unknown event ty`: {Event: order.Event{Type: "refund.done", Schema: 1, Payload: []byte("{}")}},
+		} {
+			func() {
+				defer restore(t)
+				var resource string
+				var head order.Head
+				must(t, g.db.Pool.QueryRow(t.Context(), `SELECT 'ref_' || replace(id::text, '-', ''), version, head_hash FROM refunds WHERE status = 'pending'`).
+					Scan(&resource, &head.Version, &head.Hash))
+				next := head.Next(order.Resource{Kind: order.KindRefund, ID: resource}, rec, e.Type, e.Schema, json.RawMessage(e.Payload))
+				exec(t, `INSERT INTO resource_events VALUES (1, 'test', 'refund', $1, $2, $3, $4, $5, $6, '', '', '', $7, $8, $9)`, resource, next.Version,
+					uuid.UUID(next.Event.ID), next.Type, next.Schema, string(next.Payload), next.At, next.PrevHash, next.Hash)
+				found := g.verify(quick)
+				if got := names(found); !slices.Contains(got, "resources") || !strings.Contains(strings.Join(found, "\n"), name) {
+					t.Errorf("%q is not found: %q", name, found)
+				}
+			}()
+		}
+	})
 	t.Run("all at once", func(t *testing.T) {
 		defer restore(t)
 		for _, name := range []string{
 			"an event was changed", "a column is not the fold", "stock is reserved for nothing", "a rejected order has its pieces", "a refund waits for nobody",
 			"the provider knows the payment by another id", "a key is gone", "an event was not published", "a step runs at the end",
+			"an event of a shipment was changed", "a delivery without an event",
 		} {
 			do(t, breaks[slices.IndexFunc(breaks, func(b brk) bool { return b.name == name })])
 		}
-		if got := names(g.verify(quick)); len(got) != 9 {
+		if got := names(g.verify(quick)); len(got) != 12 {
 			t.Errorf("found %v", got)
 		}
 	})
@@ -352,27 +475,50 @@ func put(t *testing.T, g *gateway, key, body string) {
 	res.Body.Close()
 }
 
-// TestVerifyWhileOrdersComeIn: a busy installation is clean at every moment.
+// TestVerifyWhileOrdersComeIn: a busy installation is clean at every moment, whatever its clients do.
 func TestVerifyWhileOrdersComeIn(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.PaymentTimeout, c.ReservationTTL = time.Second, time.Second })
 	g.stock("A", 1000)
 	var wg sync.WaitGroup
-	end := time.Now().Add(4 * time.Second)
-	for i, token := range []string{"pm_ok", "pm_flaky", "pm_declined", "pm_error", "pm_duplicate", "pm_slow", "", "pm_ok"} {
+	end := time.Now().Add(busy)
+	for i, token := range []string{"pm_ok", "pm_flaky", "pm_declined", "pm_error", "pm_duplicate", "pm_slow", "", "", "pm_ok", "pm_ok"} {
 		wg.Go(func() {
 			for n := 0; time.Now().Before(end); n++ {
-				a := g.do("POST", "/v1/orders", draft("A", 1, token), "Prefer", fmt.Sprint("wait=", (n+i)%2))
-				if token == "" {
-					a := g.do("POST", "/v1/orders/"+a.body.ID+"/payments", `{"method_token":"pm_ok"}`, "Prefer", "wait=1")
-					g.do("POST", "/v1/payments/"+a.body.ID+"/refunds", `{"reason":"r","amount":{"amount":1,"currency":"EUR"}}`)
+				a := g.do("POST", "/v1/orders", draft("A", 2, token), "Prefer", fmt.Sprint("wait=", (n+i)%2))
+				path := "/v1/orders/" + a.body.ID
+				if a.status/100 != 2 {
+					continue
 				}
-				if a.status/100 == 2 && n%3 == 0 {
-					g.do("POST", "/v1/orders/"+a.body.ID+"/cancel", "")
+				if token == "" {
+					paid := g.do("POST", path+"/payments", `{"method_token":"pm_ok"}`, "Prefer", "wait=1")
+					for range n % 3 {
+						g.do("POST", "/v1/payments/"+paid.body.ID+"/refunds", `{"reason":"r","amount":{"amount":1,"currency":"EUR"}}`)
+					}
+				}
+				g.do("PATCH", path, `{"metadata":{"n":"1"}}`, "If-Match", "*")
+				if n%3 == 0 {
+					g.do("POST", path+"/cancel", "")
+				}
+				for range n % 3 {
+					shipment := g.do("POST", path+"/shipments", `{"lines":[{"sku":"A","quantity":1}]}`)
+					if n%2 == 0 && shipment.status == http.StatusCreated {
+						g.do("POST", "/v1/shipments/"+shipment.body.ID+"/deliver", "")
+					}
 				}
 			}
 		})
 	}
+	wg.Go(func() {
+		for n := 0; time.Now().Before(end); n++ {
+			sku := fmt.Sprint("N", n)
+			g.do("POST", "/v1/products", fmt.Sprintf(`{"sku":%q,"name":"n","prices":[{"amount":5,"currency":"EUR"}],"low_stock_at":1}`, sku))
+			g.do("PATCH", "/v1/products/A", fmt.Sprintf(`{"low_stock_at":%d}`, n%2*5000), "If-Match", "*")
+			for _, sku := range []string{sku, "A"} {
+				g.do("POST", "/v1/inventory/"+sku+"/adjustments", fmt.Sprintf(`{"delta":%d,"reason":"r"}`, 20-n%30))
+			}
+		}
+	})
 	rounds := 0
 	for ; time.Now().Before(end); rounds++ {
 		for _, v := range g.verify(verify.Config{}) {
@@ -381,6 +527,11 @@ func TestVerifyWhileOrdersComeIn(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d rounds, %d orders", rounds, g.count("orders"))
+	for _, table := range []string{"shipments WHERE status = 'delivered'", "shipments WHERE status = 'shipped'", "refunds", "orders WHERE status = 'completed'", "resource_events WHERE type = 'inventory.low'"} {
+		if g.count(table) == 0 {
+			t.Errorf("the load made no %s", table)
+		}
+	}
 }
 
 // TestVerifySubcommand: its exit status and its two forms of output.
@@ -402,7 +553,7 @@ func TestVerifySubcommand(t *testing.T) {
 		}
 		return out.String() + err.Error(), ExitStatus(err)
 	}
-	if out, status := main(); status != 0 || strings.Contains(out, "not checked") || strings.Count(out, "\n") != 10 {
+	if out, status := main(); status != 0 || strings.Contains(out, "not checked") || strings.Count(out, "\n") != 15 {
 		t.Errorf("%d %s", status, out)
 	}
 	if _, err := g.db.Pool.Exec(t.Context(), `UPDATE stock SET reserved = 1`); err != nil {

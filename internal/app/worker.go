@@ -34,7 +34,7 @@ func (c *Components) work(ctx context.Context) error {
 	}
 	defer pool.Close()
 	saga := c.Commands.Saga(pool)
-	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log})
+	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log, SoldOut: c.soldOut})
 	payments, err := payment.New(payment.Config{
 		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
 		Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,

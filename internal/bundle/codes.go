@@ -65,7 +65,8 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	when(closed && !signed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005")
 	when(closed, "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
-	when(closed && method != "get", "SYS_003", "SYS_006")
+	when(closed && method != "get", "SYS_003")
+	when(closed && method != "get" && text(op, "x-read-only") != "true", "SYS_006") // nothing is committed
 	when(get(op, "requestBody") != nil, "REQ_001", "REQ_002", "REQ_008", "REQ_009")
 	when(get(op, "requestBody") != nil && !signed, "REQ_004") // the body of another contract is open
 	for _, p := range slices.Concat(children(get(item, "parameters")), children(get(op, "parameters"))) {

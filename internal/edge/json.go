@@ -180,6 +180,8 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 			if !declares(schema, e.InstanceLocation) {
 				fault(at, errcode.RuleAdditionalProperties, "")
 			}
+		case *kind.Not:
+			fault(at, errcode.RuleNot, "")
 		default:
 			if len(e.Causes) == 0 { // the rule is the last keyword on the way to the value
 				path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)

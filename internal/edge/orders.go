@@ -12,6 +12,12 @@ func (h handlers) PlaceOrder(ctx context.Context, r *request, body api.PlaceOrde
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitPlaced)
 }
 
+// QuoteOrder returns 200 with what an order would cost now.
+func (h handlers) QuoteOrder(ctx context.Context, r *request, body api.QuoteOrder) (response, error) {
+	result, err := h.cfg.Commands.QuoteOrder(ctx, r.envelope(), body)
+	return h.commandResponse(ctx, r, result, err, nil)
+}
+
 // CancelOrder returns 202 with the recorded request to cancel or, with Prefer: wait, 200 once the order is final.
 func (h handlers) CancelOrder(ctx context.Context, r *request, body *api.CancelOrder) (response, error) {
 	if body == nil {

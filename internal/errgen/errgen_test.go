@@ -75,7 +75,7 @@ func TestTheRealRegistryKeepsItsPromises(t *testing.T) {
 			t.Errorf("%s: a 503 stores nothing, so it is retryable", e.Code)
 		}
 	}
-	const want = "IDEM_003 INV_002 ORD_009 RATE_001 RATE_003 SYS_001 SYS_002 SYS_003 SYS_004 SYS_005 SYS_006"
+	const want = "IDEM_003 INV_002 ORD_009 PAY_008 RATE_001 RATE_003 SYS_001 SYS_002 SYS_003 SYS_004 SYS_005 SYS_006"
 	if got := strings.Join(retryable, " "); got != want {
 		t.Errorf("retryable are %s, want %s", got, want)
 	}

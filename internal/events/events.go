@@ -57,3 +57,16 @@ func Read(ctx context.Context, db eventsdb.DBTX, r order.Resource) ([]order.Even
 		}
 	}), nil
 }
+
+// PaymentsKnown tells which payments, by their ids as clients see them, have events, whoever owns them.
+func PaymentsKnown(ctx context.Context, db eventsdb.DBTX, ids []string) (map[string]bool, error) {
+	rows, err := eventsdb.New(db).PaymentsWithEvents(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("look payments' events up: %w", err)
+	}
+	known := make(map[string]bool, len(rows))
+	for _, id := range rows {
+		known[id] = true
+	}
+	return known, nil
+}

@@ -70,3 +70,21 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
+
+// Snapshot runs f in a REPEATABLE READ, READ ONLY transaction: all that it reads was committed at one moment. ErrConnectionLost marks the
+// errors of the connection; every other error comes from f.
+func Snapshot(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("%w: begin: %w", ErrConnectionLost, err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx) // it wrote nothing
+	}()
+	if err = f(tx); err != nil && tx.Conn().IsClosed() {
+		err = fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	}
+	return err
+}

@@ -20,7 +20,7 @@ const (
 
 // checkPayments compares each order's payments with their calls and refunds, and what is charged with the order. In flight may be a payment
 // step that runs, of which payment did its part or not, and a refund of which the order is not told yet. Never in flight are a second charge,
-// a charge of another amount, and sums of a payment that are not those of its refunds.
+// a charge of another amount, an order that knows of more refunds than there are, and sums of a payment that are not those of its refunds.
 func (s *scan) checkPayments(ctx context.Context) error {
 	err := s.eachOrderPage(ctx, func(p orderPage) error {
 		paymentRows, err := s.PaymentsOf(ctx, verifydb.PaymentsOfParams(p.refs))
@@ -44,8 +44,10 @@ func (s *scan) checkPayments(ctx context.Context) error {
 			for _, payment := range payments[ref] {
 				refunded += payment.Refunded
 			}
-			if refunded > o.Refunded {
-				s.suspect(ref.ID, fmt.Sprintf("%d of its payments are refunded, and it knows of %d", refunded, o.Refunded))
+			if fault := fmt.Sprintf("%d of its payments are refunded, and it knows of %d", refunded, o.Refunded); refunded > o.Refunded {
+				s.suspect(ref.ID, fault)
+			} else if refunded < o.Refunded { // an order is told of what is done
+				s.violationf(orderName(ref.ID), "%s", fault)
 			}
 			faults := append(callFaults(o, payments[ref], calls[ref]), chargeFaults(o, payments[ref], inFlight || refunded > o.Refunded)...)
 			for _, fault := range faults {

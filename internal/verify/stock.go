@@ -21,7 +21,8 @@ const (
 	none      = "none" // there is no reservation
 )
 
-// checkStock compares the levels with the reservations. Nothing may be in flight: both are written in one transaction.
+// checkStock compares the levels with the reservations, the events of inventory and the products. Nothing may be in flight: a move, its
+// event and what it is for are written in one transaction.
 func (s *scan) checkStock(ctx context.Context) error {
 	n, err := s.CountStock(ctx)
 	if err != nil {
@@ -33,13 +34,50 @@ func (s *scan) checkStock(ctx context.Context) error {
 		return err
 	}
 	for i, row := range rows {
-		s.violationf(row.Sku, "of %d pieces %d are reserved, and held reservations of account %d in %s mode have %d", row.OnHand, row.Reserved,
-			row.Account, row.Mode, row.Held)
+		s.compareLevel(row)
 		if i == 0 {
 			s.addUnlisted(row.Total, len(rows))
 		}
 	}
+	heads, err := s.StockWithoutHead(ctx, maxShown)
+	if err != nil {
+		return err
+	}
+	for i, row := range heads {
+		s.violationf(row.Sku, "its version %d and head_hash are not those of event %d, its last of account %d in %s mode", row.Version, row.Last, row.Account, row.Mode)
+		if i == 0 {
+			s.addUnlisted(row.Total, len(heads))
+		}
+	}
+	products, err := s.ProductsWithoutStock(ctx, maxShown)
+	if err != nil {
+		return err
+	}
+	for i, row := range products {
+		if row.HasStock {
+			s.violationf(row.Sku, "its low_at is %d, and low_stock_at of the product %d, of account %d in %s mode", row.LowAt, row.LowStockAt, row.Account, row.Mode)
+		} else {
+			s.violationf(row.Sku, "the product of account %d in %s mode has no stock", row.Account, row.Mode)
+		}
+		if i == 0 {
+			s.addUnlisted(row.Total, len(products))
+		}
+	}
 	return orphans(ctx, s, "lines of a reservation have no header", s.LinesWithoutReservation)
+}
+
+// compareLevel reports one level, in one violation.
+func (s *scan) compareLevel(row verifydb.WrongStockRow) {
+	of := fmt.Sprintf("of account %d in %s mode", row.Account, row.Mode)
+	switch {
+	case row.Levels == 0:
+		s.violationf(row.Sku, "it has events or reservations and no stock, %s", of)
+	case row.Reserved != row.Held || row.Reserved > row.OnHand || row.Reserved < 0:
+		s.violationf(row.Sku, "of %d pieces %d are reserved, and held reservations %s have %d", row.OnHand, row.Reserved, of, row.Held)
+	default:
+		s.violationf(row.Sku, "%d pieces are on hand, and adjustments of %s less %d confirmed give another number, %s", row.OnHand, row.Adjusted,
+			row.Confirmed, of)
+	}
 }
 
 // checkReservations compares each order's reservation with its steps and lines. In flight may be: a stock step that runs, of which

@@ -1,4 +1,4 @@
-// Package verify looks whether everything that the database and the payment provider have about orders fits together. It only reads.
+// Package verify looks whether everything that the database and the payment provider have about orders and stock fits together. It only reads.
 package verify
 
 import (
@@ -82,13 +82,18 @@ type invariant struct {
 
 // invariants are checked in this order. A new one is one entry.
 var invariants = []invariant{
-	{"events", "each order's events are complete, unchanged and chained, and no two have one id", (*scan).checkEvents},
+	{"events", "each order's events are complete, unchanged and chained, and no two events of anything have one id", (*scan).checkEvents},
+	{"resource_events", "the events of each payment, refund, shipment and stock are complete, unchanged and chained", (*scan).checkResourceEvents},
 	{"orders", "each order's row is the fold of its events, and no events are without an order", (*scan).checkOrders},
-	{"stock", "the reserved pieces of a sku are those of held reservations, and no more than there are", (*scan).checkStock},
+	{"resources", "each row of a payment, refund and shipment is the fold of its events, and no events are without a row", (*scan).checkResources},
+	{"stock", "the pieces of a sku are its adjustments less what was sold; those reserved are those of held reservations", (*scan).checkStock},
 	{"reservations", "each order has the reservation that its saga says, with its lines; an order that ended without a sale holds nothing", (*scan).checkReservations},
 	{"payments", "each order is charged its total once, less its refunds, or nothing, as its payment status says", (*scan).checkPayments},
+	{"shipments", "each order shipped what its shipments have, and its fulfillment status says so", (*scan).checkShipments},
 	{"provider", "the provider's ledger and our payment calls say the same, and each call is there once", (*scan).checkProvider},
-	{"idempotency", "each order of the last 48 h was placed under exactly one key, and each key has its order", (*scan).checkIdempotency},
+	{"idempotency", "what an operation made in the last 48 h has exactly one key, and each key what it made", (*scan).checkIdempotency},
+	{"coupons", "a coupon's count is that of the orders that use it, and those are the orders with the coupon that did not end without a sale", (*scan).checkCoupons},
+	{"references", "each order's reference is kept for it, and no other is", (*scan).checkReferences},
 	{"messages", "each event of the last 7 days was published or waits in the outbox; what waits there is about an order, and leaves it once it was handled", (*scan).checkMessages},
 	{"saga", "each order's steps fit its status, and a step in flight has a message or call that moves it on", (*scan).checkSaga},
 }

@@ -3,6 +3,7 @@
 package view
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -57,8 +59,9 @@ func Order(o *order.Order, address []byte) (api.Order, error) {
 		ID: o.ID.Format(order.PrefixOrder), Status: api.OrderStatus(o.Status), PaymentStatus: api.PaymentStatus(o.PaymentStatus),
 		FulfillmentStatus: api.FulfillmentStatus(o.FulfillmentStatus), Version: o.Version, Currency: o.Currency, CustomerRef: o.CustomerRef,
 		Reference: text(string(o.Reference)), Lines: make([]api.OrderLine, len(o.Lines)), Subtotal: api.Money(o.Subtotal), Discount: api.Money(o.Discount),
-		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total), CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt, CancelRequestedAt: o.CancelRequestedAt,
-		Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
+		Shipping: api.Money(o.Shipping), Tax: api.Money(o.Tax), Total: api.Money(o.Total),
+		CouponCode: text(string(o.CouponCode)), ReservationExpiresAt: o.ReservationExpiresAt,
+		CancelRequestedAt: o.CancelRequestedAt, Metadata: api.Metadata(o.Metadata), CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt,
 	}
 	for i, l := range o.Lines {
 		a.Lines[i] = api.OrderLine{
@@ -93,4 +96,33 @@ func OrderBody(o *order.Order, address []byte) (Body, error) {
 		return Body{}, err
 	}
 	return Finish(a, o.Version)
+}
+
+// WithoutAddress is a stored body with null as its shipping address and the ETag of that; had is false if it has no address, and b is
+// returned. All other bytes stay as they are: a body that an earlier version stored is not rendered anew. The error is a body that is no
+// JSON object.
+func WithoutAddress(b Body) (without Body, had bool, err error) {
+	d := json.NewDecoder(bytes.NewReader(b.Bytes))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return b, false, fmt.Errorf("the body is no JSON object: %w", err)
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return b, false, fmt.Errorf("read body: %w", err)
+		}
+		var value json.RawMessage
+		if err = d.Decode(&value); err != nil {
+			return b, false, fmt.Errorf("read body: %w", err)
+		}
+		if name == "shipping_address" && string(value) != "null" {
+			end := int(d.InputOffset())
+			without = Raw(slices.Concat(b.Bytes[:end-len(value)], []byte("null"), b.Bytes[end:]))
+			if version, _, ok := strings.Cut(b.ETag, "-"); ok {
+				without.ETag = version + "-" + without.ETag[1:]
+			}
+			return without, true, nil
+		}
+	}
+	return b, false, nil
 }

@@ -36,3 +36,8 @@ func (s Standing) Held() int64 {
 
 // Charged is what was captured and not refunded, in minor units.
 func (s Standing) Charged() int64 { return s.Captured.Amount - s.Refunded.Amount }
+
+// Released tells that a payment which was authorized has nothing at the provider any more.
+func (s Standing) Released() bool {
+	return s.Authorized.Amount > 0 && s.Held() == 0 && s.Charged() <= 0
+}

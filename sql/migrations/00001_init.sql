@@ -167,6 +167,7 @@ CREATE TABLE resource_events (
     hash           bytea NOT NULL,
     PRIMARY KEY (account, mode, kind, resource, sequence)
 );
+CREATE INDEX resource_events_of_payments ON resource_events (resource) WHERE kind = 'payment' AND sequence = 1; -- by the id alone
 
 -- A shipment of an order: the fold of its events. The lock of the order's row covers it.
 CREATE TABLE shipments (
@@ -185,6 +186,7 @@ CREATE TABLE shipments (
     delivered_at timestamptz,
     PRIMARY KEY (account, mode, id)
 );
+CREATE INDEX shipments_by_order ON shipments (order_id, account, mode);
 
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (
@@ -212,6 +214,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (account, mode, operation, key)
 ) PARTITION BY HASH (account, operation, key);
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_by_order ON idempotency_keys (order_id) WHERE order_id IS NOT NULL; -- `ordergate erase` rewrites bodies
 
 -- The messages that are to be published, in the order of id. A row is deleted once its message is handled (lanes) or the broker has
 -- stored it (Kafka).

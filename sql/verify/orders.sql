@@ -13,7 +13,8 @@ WHERE (account, mode, order_id, version) > (@after_account::integer, @after_mode
 ORDER BY account, mode, order_id, version LIMIT @page_size::integer;
 
 -- name: RepeatedEventIDs :many
-SELECT id, count(*) OVER ()::bigint AS total FROM order_events GROUP BY id HAVING count(*) > 1 LIMIT @page_size::integer;
+SELECT e.id, count(*) OVER ()::bigint AS total FROM (SELECT id FROM order_events UNION ALL SELECT id FROM resource_events) e
+GROUP BY e.id HAVING count(*) > 1 LIMIT @page_size::integer;
 
 -- name: OrderPage :many
 SELECT account, mode, id, shard, customer_ref, status, payment_status, version, head_hash, state, created_at, updated_at FROM orders
@@ -56,28 +57,3 @@ SELECT s.account, s.mode, s.order_id, count(*) OVER ()::bigint AS total
 FROM (SELECT DISTINCT account, mode, order_id FROM saga_steps) s
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = s.account AND o.mode = s.mode AND o.id = s.order_id)
 LIMIT @page_size::integer;
-
--- name: OrdersWithoutOneKey :many
--- Orders of the last 48 hours, less a minute for clocks that differ, that do not have exactly one placeOrder key with a result. Both sides
--- are chosen by the time in the order's id. Keys that name no order count as those of the greatest id.
-SELECT o.account, o.mode, o.order_id, sum(o.orders)::bigint AS orders, sum(o.keys)::bigint AS keys, count(*) OVER ()::bigint AS total
-FROM (
-    SELECT account, mode, id AS order_id, 1 AS orders, 0 AS keys FROM orders
-    WHERE id >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
-    UNION ALL
-    SELECT account, mode, COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'), 0, 1 FROM idempotency_keys
-    WHERE operation = 'placeOrder' AND status BETWEEN 200 AND 299
-      AND COALESCE(order_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') >= uuidv7_lower_bound(now() - interval '47 hours 59 minutes')
-) o
-GROUP BY o.account, o.mode, o.order_id
-HAVING sum(o.orders) = 1 AND sum(o.keys) <> 1 OR o.order_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
-LIMIT @page_size::integer;
-
--- name: KeysWithoutOrder :many
--- Keys of which the result is an order that does not exist, of any operation.
-SELECT k.account, k.mode, k.order_id::uuid AS order_id, count(*) OVER ()::bigint AS total FROM idempotency_keys k
-WHERE k.order_id IS NOT NULL AND NOT EXISTS (SELECT FROM orders o WHERE o.account = k.account AND o.mode = k.mode AND o.id = k.order_id)
-LIMIT @page_size::integer;
-
--- name: CountKeys :one
-SELECT count(*) FROM idempotency_keys;

@@ -115,6 +115,11 @@ export class Transport {
     return this.send(operation, call, input, options, headers);
   }
 
+  /** Sends a POST that changes nothing and needs no key. */
+  async ask<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions = {}): Promise<Data<F>> {
+    return (await this.send(operation, call, input, options, () => ({})))!;
+  }
+
   /** A list, read page by page. */
   list<F extends Call>(operation: Operation, call: F, input: Input<F>, options?: ListOptions): Pager<Data<F> extends Page<infer T> ? T : never> {
     return new Pager((cursor, ifNoneMatch) => {

@@ -15,7 +15,7 @@ SELECT c.account, c.mode, c.code, c.rules, c.active,
 FROM coupons c ORDER BY c.account, c.mode, c.code;
 
 -- name: ReadCoupons :many
-SELECT c.account, c.mode, c.code, c.rules, c.active, c.limited FROM coupons c
+SELECT c.account, c.mode, c.code, c.rules, c.active, c.limited, c.used FROM coupons c
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@codes::text[]) AS code) w
   ON c.account = w.account AND c.mode = w.mode AND c.code = w.code;
 

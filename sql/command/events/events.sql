@@ -10,3 +10,9 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@kinds::text
 
 -- name: ListResourceEvents :many
 SELECT * FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = $4 ORDER BY sequence;
+
+-- name: PaymentsWithEvents :many
+-- Which of the payments have a first event. The owner of an id is not known.
+SELECT e.resource FROM resource_events e
+JOIN (SELECT unnest(@payments::text[]) AS resource) w ON e.resource = w.resource
+WHERE e.kind = 'payment' AND e.sequence = 1;

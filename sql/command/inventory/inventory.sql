@@ -13,6 +13,21 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
 ORDER BY r.order_id, r.attempt FOR UPDATE OF r;
 
+-- name: LockFreeReservations :many
+-- LockReservations without the rows that another transaction has locked.
+SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
+ORDER BY r.order_id, r.attempt FOR UPDATE OF r SKIP LOCKED;
+
+-- name: ReservationsOf :many
+-- Which of the reservations exist, locked or not.
+SELECT r.account, r.mode, r.order_id, r.attempt FROM stock_reservations r
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt;
+
 -- name: ClaimExpired :many
 -- Marks held reservations that have expired by the database's clock, without the rows that another transaction has locked. Each is
 -- returned once.
@@ -49,6 +64,11 @@ SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved, s.low_at, s.version, s.h
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku
 ORDER BY s.account, s.mode, s.sku FOR UPDATE OF s SKIP LOCKED;
+
+-- name: ReadStock :many
+SELECT s.account, s.mode, s.sku, s.on_hand, s.reserved FROM stock s
+JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
+  ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku;
 
 -- name: StockOf :many
 -- Which of the items have a stock row, locked or not.

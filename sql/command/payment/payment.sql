@@ -32,6 +32,24 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
 ORDER BY p.id FOR UPDATE OF p;
 
+-- name: LockFreeAttempts :many
+-- LockAttempts without the rows that another transaction has locked.
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
+       p.version, p.head_hash, p.created_at, p.updated_at,
+       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
+FROM payments p
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
+
+-- name: AttemptsOf :many
+-- Which of the attempts have a payment, locked or not.
+SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+             unnest(@attempts::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode);
+
 -- name: GetRefund :one
 -- The caller holds the lock of its payment.
 SELECT * FROM refunds WHERE account = $1 AND mode = $2 AND id = $3;
@@ -93,7 +111,7 @@ ON CONFLICT DO NOTHING;
 WITH new AS (
     SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries = 0
-    ORDER BY next_at LIMIT @max_calls::integer FOR UPDATE SKIP LOCKED
+    ORDER BY next_at LIMIT @max_new::integer FOR UPDATE SKIP LOCKED
 ), repeated AS (
     SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries > 0
@@ -111,8 +129,8 @@ SELECT c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.at
 FROM claimed c;
 
 -- name: RearmCalls :execrows
--- Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. Their deadlines are at most
--- the given time away.
+-- Makes the calls due whose time lies further ahead than any delay or lease: the database's clock has jumped. The deadlines of those that
+-- have one are at most the given time away.
 WITH far AS (
     (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
@@ -120,7 +138,9 @@ WITH far AS (
     (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
 )
-UPDATE payment_calls c SET next_at = now(), deadline = LEAST(c.deadline, now() + make_interval(secs => @deadline_seconds::double precision))
+UPDATE payment_calls c
+SET next_at = now(),
+    deadline = CASE WHEN c.deadline IS NOT NULL THEN LEAST(c.deadline, now() + make_interval(secs => @deadline_seconds::double precision)) END
 FROM far f
 WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.subject AND c.operation = f.operation;
 

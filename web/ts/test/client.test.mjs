@@ -61,6 +61,7 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.products.create({ sku: 'A', name: 'a', prices: [] });
   await og.products.update('a/b', {}, { ifMatch: '*' });
   await og.inventory.adjust('A', { delta: 1, reason: 'r' });
+  await og.orders.quote({ currency: 'EUR', lines: BODY.lines });
   const contract = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
   for (const [path, item] of Object.entries(contract.paths)) {
     const form = new RegExp(`^${path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}(\\?|$)`);
@@ -76,7 +77,7 @@ test('every operation of the contract has a method, which asks its address', asy
     `PATCH /v1/orders/${id}`, `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver',
     `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
-    'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments',
+    'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments', 'POST /v1/quotes',
   ]);
   const [bare, full, payment, refund] = requests.filter(({ method }) => method === 'POST');
   assert.deepEqual([bare.body, bare.headers['content-type']], ['', undefined]);
@@ -84,6 +85,25 @@ test('every operation of the contract has a method, which asks its address', asy
   assert.deepEqual([payment.body, payment.headers['idempotency-key'], payment.headers.prefer], [{ method_token: 'pm_ok' }, 'my-own-key', 'wait=3']);
   assert.deepEqual([refund.body, refund.headers.prefer], [{ reason: 'r' }, undefined]);
   assert.deepEqual(requests.filter(({ headers }) => !headers.authorization).map(({ url }) => url), ['/v1/errors', '/v1/errors/PAY_003', '/openapi.json', '/openapi.yaml']);
+});
+
+test('a quote is a POST without a key, which is repeated', async (t) => {
+  const quote = { total: { amount: 1, currency: 'EUR' }, coupon_code: 'X', available: false };
+  const { og, requests } = await setup(t, ['hang up', problem(503, 'SYS_002', true, {}, NOW), { body: quote }]);
+  assert.deepEqual(await og.orders.quote({ ...BODY, coupon_code: 'X' }, { traceId: 'mine-1' }), quote);
+  assert.equal(requests.length, 3);
+  const [{ headers, body }] = requests;
+  assert.deepEqual([headers['idempotency-key'], headers.prefer, headers['x-trace-id'], body], [undefined, undefined, 'mine-1', { ...BODY, coupon_code: 'X' }]);
+});
+
+test('a refused coupon or reference says where it stands, and of which order the reference is', async (t) => {
+  const errors = [{ pointer: '/reference', rule: 'taken', message: 'is that of another order' }];
+  const { og, requests } = await setup(t, [problem(409, 'ORD_011', false, { errors, order_id: order().id }), problem(409, 'CPN_003', false, { errors })]);
+  const taken = await thrown(og.orders.place({ ...BODY, reference: 'PO-1', coupon_code: 'X', shipping: { amount: 1, currency: 'EUR' } }));
+  assert.ok(isOrdergateError(taken, 'placeOrder') && taken.is('ORD_011'));
+  assert.deepEqual([taken.problem.order_id, taken.problem.errors[0].pointer], [order().id, '/reference']);
+  assert.ok((await thrown(og.orders.quote(BODY))).is('CPN_003'));
+  assert.equal(requests.length, 2, 'neither is repeated');
 });
 
 test('a payment that ends without a charge is thrown as what ended it, and is not repeated', async (t) => {

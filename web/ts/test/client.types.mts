@@ -61,6 +61,8 @@ export async function changes(): Promise<number> {
 }
 holds<Equal<Extract<Errors['updateProduct']['code'], 'REQ_010' | 'REQ_011' | 'IDEM_001' | 'CAT_001'>, 'REQ_010' | 'REQ_011' | 'CAT_001'>>();
 holds<Equal<Extract<Errors['adjustInventory'], { code: 'INV_006' }>['code'], 'INV_006'>>();
+holds<Equal<Extract<Errors['quoteOrder']['code'], 'CPN_001' | 'ORD_011' | 'ORD_004' | 'SYS_003' | 'SYS_006' | 'IDEM_001'>, 'CPN_001' | 'SYS_003'>>();
+holds<Equal<Extract<Errors['placeOrder'], { code: 'ORD_011' }>['order_id'], string>>();
 
 export function incomplete(problem: Errors['getOrder']): string {
   switch (problem.code) {
@@ -177,5 +179,11 @@ export async function answers(): Promise<void> {
   og.orders.place({ ...body, lines: [{ sku: 'A', quantity: '1' }] });
   // @ts-expect-error an unknown field
   og.orders.place({ ...body, coupon: 'X' });
+  og.orders.place({ ...body, coupon_code: 'X', reference: 'PO-1', shipping: { amount: 1, currency: 'EUR' }, tax: { amount: 0, currency: 'EUR' } });
+  og.orders.quote({ currency: 'EUR', lines: body.lines, coupon_code: 'X' }).then((quote) => quote.available satisfies boolean);
+  // @ts-expect-error a quote takes no reference
+  og.orders.quote({ ...body, reference: 'PO-1' });
+  // @ts-expect-error a quote has no key
+  og.orders.quote(body, { idempotencyKey: 'abcdefgh' });
   void text;
 }

@@ -2,7 +2,7 @@
 
 import { client } from './client.gen.js';
 import type { Client, ClientMeta, Options as Options2, RequestResult, TDataShape } from './client/index.js';
-import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
+import type { AdjustInventoryData, AdjustInventoryErrors, AdjustInventoryResponses, CancelOrderData, CancelOrderErrors, CancelOrderResponses, CreateProductData, CreateProductErrors, CreateProductResponses, DeliverShipmentData, DeliverShipmentErrors, DeliverShipmentResponses, GetErrorData, GetErrorErrors, GetErrorResponses, GetInventoryData, GetInventoryErrors, GetInventoryResponses, GetOpenApijsonData, GetOpenApijsonErrors, GetOpenApijsonResponses, GetOpenApiyamlData, GetOpenApiyamlErrors, GetOpenApiyamlResponses, GetOrderData, GetOrderErrors, GetOrderResponses, GetOrderSagaData, GetOrderSagaErrors, GetOrderSagaResponses, GetProductData, GetProductErrors, GetProductResponses, ListErrorsData, ListErrorsErrors, ListErrorsResponses, ListOrderEventsData, ListOrderEventsErrors, ListOrderEventsResponses, ListOrdersData, ListOrdersErrors, ListOrdersResponses, ListProductsData, ListProductsErrors, ListProductsResponses, PayOrderData, PayOrderErrors, PayOrderResponses, PlaceOrderData, PlaceOrderErrors, PlaceOrderResponses, QuoteOrderData, QuoteOrderErrors, QuoteOrderResponses, RefundPaymentData, RefundPaymentErrors, RefundPaymentResponses, ShipOrderData, ShipOrderErrors, ShipOrderResponses, TakeProviderCallbackData, TakeProviderCallbackErrors, TakeProviderCallbackResponses, UpdateOrderData, UpdateOrderErrors, UpdateOrderResponses, UpdateProductData, UpdateProductErrors, UpdateProductResponses } from './types.gen.js';
 
 export type Options<TData extends TDataShape = TDataShape, ThrowOnError extends boolean = boolean, TResponse = unknown> = Options2<TData, ThrowOnError, TResponse> & {
     /**
@@ -88,7 +88,8 @@ export const listOrders = <ThrowOnError extends boolean = false>(options?: Optio
  * cancelled, or reserved where no payment was given.
  *
  * A refusal that is known at once is an error. A later one (stock, payment) leaves an order with `status: rejected` and the
- * same code in `rejection`.
+ * same code in `rejection`. Stock that was just found short is refused at once, with INV_002: no order is made, and the same key may
+ * succeed later.
  *
  * Needs the scope `orders:write`.
  */
@@ -298,6 +299,25 @@ export const getInventory = <ThrowOnError extends boolean = false>(options: Opti
 export const adjustInventory = <ThrowOnError extends boolean = false>(options: Options<AdjustInventoryData, ThrowOnError>): RequestResult<AdjustInventoryResponses, AdjustInventoryErrors, ThrowOnError> => (options.client ?? client).post<AdjustInventoryResponses, AdjustInventoryErrors, ThrowOnError>({
     security: [{ scheme: 'bearer', type: 'http' }],
     url: '/v1/inventory/{sku}/adjustments',
+    ...options,
+    headers: {
+        'Content-Type': 'application/json',
+        ...options.headers
+    }
+});
+
+/**
+ * Quote an order
+ *
+ * Prices an order that is not placed: the products' present prices, what a coupon takes off, and whether the stock suffices now. It
+ * changes and holds nothing, and takes no key. What it says may be otherwise when the order is placed; send `expected_unit_price` then,
+ * to be refused rather than to pay another price. Where stock is short the answer is 200 with `available: false`.
+ *
+ * Needs the scope `orders:write`.
+ */
+export const quoteOrder = <ThrowOnError extends boolean = false>(options: Options<QuoteOrderData, ThrowOnError>): RequestResult<QuoteOrderResponses, QuoteOrderErrors, ThrowOnError> => (options.client ?? client).post<QuoteOrderResponses, QuoteOrderErrors, ThrowOnError>({
+    security: [{ scheme: 'bearer', type: 'http' }],
+    url: '/v1/quotes',
     ...options,
     headers: {
         'Content-Type': 'application/json',

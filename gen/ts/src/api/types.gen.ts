@@ -335,7 +335,7 @@ export type EventCause = {
      */
     trace_id: string;
     /**
-     * The operationId of a request, the topic of the message that the saga went on with, or the operation of the provider.
+     * The operationId of a request, the topic of the message that the saga went on with, the operation of the provider, or the subcommand of the command line.
      */
     operation: string;
     /**
@@ -632,13 +632,6 @@ export type OrderAddress = {
 };
 
 /**
- * How much money moved.
- */
-export type OrderAmountData = {
-    amount: Money;
-};
-
-/**
  * Why the order is to be cancelled.
  */
 export type OrderCancelRequestedData = {
@@ -843,6 +836,17 @@ export type OrderList = {
 };
 
 /**
+ * What was charged, and by which payment.
+ */
+export type OrderPaidData = {
+    /**
+     * The payment, which can be refunded. Null in events that are older than this property.
+     */
+    payment_id: PaymentId | null;
+    amount: Money;
+};
+
+/**
  * The payment is captured.
  */
 export type OrderPaidEvent = EventBase & {
@@ -850,7 +854,7 @@ export type OrderPaidEvent = EventBase & {
      * The type of the event.
      */
     type: 'order.paid';
-    data: OrderAmountData;
+    data: OrderPaidData;
 };
 
 /**
@@ -1016,7 +1020,7 @@ export type OrderUpdatedData = {
      */
     metadata?: Metadata;
     /**
-     * The order has another shipping address or none any more. No event has an address.
+     * The order has another shipping address or none any more, also because an operator erased it. No event has an address.
      */
     shipping_address_changed?: true;
 };
@@ -1238,7 +1242,7 @@ export type PlaceOrder = {
      */
     coupon_code?: ClientId;
     /**
-     * Your own number of the order. No other order of yours may have it, whatever became of that.
+     * Your own number of the order. No other order of yours may have it, also if that was rejected or cancelled: order again with another number, such as one with a suffix.
      */
     reference?: ClientId;
     /**
@@ -1419,18 +1423,20 @@ export type Problem409Cat002Idem003 = ({
 } & ProblemIdem003);
 
 /**
- * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+ * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `INV_002` Not enough stock; `ORD_011` Reference in use
  */
-export type Problem409Cpn003Idem003Ord011 = ({
+export type Problem409Cpn003Idem003Inv002Ord011 = ({
     code: 'CPN_003';
 } & ProblemCpn003) | ({
     code: 'IDEM_003';
 } & ProblemIdem003) | ({
+    code: 'INV_002';
+} & ProblemInv002) | ({
     code: 'ORD_011';
 } & ProblemOrd011);
 
 /**
- * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+ * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Payment stands
  */
 export type Problem409Idem003Inv003Ord002Pay002 = ({
     code: 'IDEM_003';
@@ -1512,6 +1518,29 @@ export type Problem422Cat003004005Cpn001002004Idem002Ord003004005008 = ({
 } & ProblemOrd008);
 
 /**
+ * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `ORD_003` Lines not valid; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+ */
+export type Problem422Cat003004005Cpn001002004Ord003005008 = ({
+    code: 'CAT_003';
+} & ProblemCat003) | ({
+    code: 'CAT_004';
+} & ProblemCat004) | ({
+    code: 'CAT_005';
+} & ProblemCat005) | ({
+    code: 'CPN_001';
+} & ProblemCpn001) | ({
+    code: 'CPN_002';
+} & ProblemCpn002) | ({
+    code: 'CPN_004';
+} & ProblemCpn004) | ({
+    code: 'ORD_003';
+} & ProblemOrd003) | ({
+    code: 'ORD_005';
+} & ProblemOrd005) | ({
+    code: 'ORD_008';
+} & ProblemOrd008);
+
+/**
  * `IDEM_002` Idempotency-Key reused; `INV_006` Stock out of bounds
  */
 export type Problem422Idem002Inv006 = ({
@@ -1572,6 +1601,17 @@ export type Problem503Rate003Sys002004005 = ({
 } & ProblemSys002) | ({
     code: 'SYS_004';
 } & ProblemSys004) | ({
+    code: 'SYS_005';
+} & ProblemSys005);
+
+/**
+ * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+ */
+export type Problem503Rate003Sys002005 = ({
+    code: 'RATE_003';
+} & ProblemRate003) | ({
+    code: 'SYS_002';
+} & ProblemSys002) | ({
     code: 'SYS_005';
 } & ProblemSys005);
 
@@ -1845,6 +1885,22 @@ export type ProblemInv001 = Problem & {
 };
 
 /**
+ * Not enough stock
+ *
+ * `skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.
+ */
+export type ProblemInv002 = Problem & {
+    /**
+     * Not enough stock.
+     */
+    code: 'INV_002';
+    /**
+     * What is short.
+     */
+    skus: Array<ShortSku>;
+};
+
+/**
  * Reservation expired
  *
  * The order was not paid in time and its stock went back on sale. Place a new order.
@@ -1859,13 +1915,14 @@ export type ProblemInv003 = Problem & {
 /**
  * Stock out of bounds
  *
- * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Read the inventory and adjust by less.
+ * More would be taken off than is on hand and not reserved, or more added than can be counted (2^53 - 1 pieces). Adjust by what `errors` allows.
  */
 export type ProblemInv006 = Problem & {
     /**
      * Stock out of bounds.
      */
     code: 'INV_006';
+    errors: Faults;
 };
 
 /**
@@ -1979,7 +2036,7 @@ export type ProblemOrd009 = Problem & {
 /**
  * Reference in use
  *
- * `order_id` is the order that has the reference. Read it: perhaps this order was placed before. Otherwise choose another reference.
+ * `order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.
  */
 export type ProblemOrd011 = Problem & {
     /**
@@ -2003,13 +2060,13 @@ export type ProblemPay001 = Problem & {
 };
 
 /**
- * Already paid
+ * Payment stands
  *
- * A payment of this order stands or is under way; nothing was charged a second time. Read its payments.
+ * The order is paid, or a payment of it is under way; nothing was charged a second time. Read the order to see how it ends.
  */
 export type ProblemPay002 = Problem & {
     /**
-     * Already paid.
+     * Payment stands.
      */
     code: 'PAY_002';
 };
@@ -2368,7 +2425,7 @@ export type ProblemSys005 = Problem & {
 /**
  * Outcome unknown
  *
- * The change may or may not have been made. Repeat with the same key, which cannot make it twice.
+ * The change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first.
  */
 export type ProblemSys006 = Problem & {
     /**
@@ -2472,6 +2529,120 @@ export type ProviderOperation = {
      * The outcome, such as `succeeded`.
      */
     status: string;
+};
+
+/**
+ * What an order would cost now. Nothing is held for it.
+ */
+export type Quote = {
+    currency: Currency;
+    /**
+     * What would be ordered, in the order of the request.
+     */
+    lines: Array<QuoteLine>;
+    /**
+     * The sum of the lines.
+     */
+    subtotal: Money;
+    /**
+     * What the coupon takes off the subtotal.
+     */
+    discount: Money;
+    /**
+     * What shipping costs.
+     */
+    shipping: Money;
+    /**
+     * Taxes, as they were given.
+     */
+    tax: Money;
+    /**
+     * What the customer would pay: subtotal - discount + shipping + tax.
+     */
+    total: Money;
+    /**
+     * The coupon of the request.
+     */
+    coupon_code: string | null;
+    /**
+     * Whether all lines can be sold now.
+     */
+    available: boolean;
+};
+
+/**
+ * A product at its present price.
+ */
+export type QuoteLine = {
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * The product's present name.
+     */
+    name: string;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
+    /**
+     * The price of one piece.
+     */
+    unit_price: Money;
+    /**
+     * The price of all pieces, before the discount.
+     */
+    total: Money;
+    /**
+     * The line's part of the discount.
+     */
+    discount: Money;
+    /**
+     * Whether that many can be sold now.
+     */
+    available: boolean;
+};
+
+/**
+ * An order to price.
+ */
+export type QuoteOrder = {
+    currency: Currency;
+    /**
+     * Your id of the customer. Left out, a coupon's limit per customer does not count.
+     */
+    customer_ref?: ClientId;
+    /**
+     * What would be ordered. A sku stands in one line only.
+     */
+    lines: Array<QuoteOrderLine>;
+    /**
+     * A coupon that takes something off.
+     */
+    coupon_code?: ClientId;
+    /**
+     * What shipping costs. It is added to the total.
+     */
+    shipping?: Money;
+    /**
+     * Taxes, as you computed them. They are added to the total.
+     */
+    tax?: Money;
+};
+
+/**
+ * A product and how many of it.
+ */
+export type QuoteOrderLine = {
+    /**
+     * The sku of the product.
+     */
+    sku: ClientId;
+    /**
+     * How many pieces.
+     */
+    quantity: number;
 };
 
 /**
@@ -3409,9 +3580,9 @@ export type PlaceOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `ORD_011` Reference in use
+     * `CPN_003` Coupon used up; `IDEM_003` Still in progress; `INV_002` Not enough stock; `ORD_011` Reference in use
      */
-    409: Problem409Cpn003Idem003Ord011;
+    409: Problem409Cpn003Idem003Inv002Ord011;
     /**
      * `REQ_008` Body too large
      */
@@ -3966,7 +4137,7 @@ export type PayOrderErrors = {
      */
     406: ProblemReq007;
     /**
-     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Already paid
+     * `IDEM_003` Still in progress; `INV_003` Reservation expired; `ORD_002` Not allowed in this state; `PAY_002` Payment stands
      */
     409: Problem409Idem003Inv003Ord002Pay002;
     /**
@@ -4643,6 +4814,87 @@ export type AdjustInventoryResponses = {
 };
 
 export type AdjustInventoryResponse = AdjustInventoryResponses[keyof AdjustInventoryResponses];
+
+export type QuoteOrderData = {
+    body: QuoteOrder;
+    headers?: {
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/v1/quotes';
+};
+
+export type QuoteOrderErrors = {
+    /**
+     * `REQ_001` Malformed JSON; `REQ_002` Body breaks the schema; `REQ_003` Bad parameter; `REQ_004` Unknown field
+     */
+    400: Problem400Req001002003004;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `CPN_003` Coupon used up
+     */
+    409: ProblemCpn003;
+    /**
+     * `REQ_008` Body too large
+     */
+    413: ProblemReq008;
+    /**
+     * `REQ_009` Media type or encoding not supported
+     */
+    415: ProblemReq009;
+    /**
+     * `CAT_003` Product not for sale; `CAT_004` No price in this currency; `CAT_005` Unknown sku; `CPN_001` Coupon not found; `CPN_002` Coupon not valid now; `CPN_004` Coupon not applicable; `ORD_003` Lines not valid; `ORD_005` Mixed currencies; `ORD_008` Order over the limit
+     */
+    422: Problem422Cat003004005Cpn001002004Ord003005008;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002005;
+    /**
+     * `SYS_003` Deadline exceeded
+     */
+    504: ProblemSys003;
+};
+
+export type QuoteOrderError = QuoteOrderErrors[keyof QuoteOrderErrors];
+
+export type QuoteOrderResponses = {
+    /**
+     * What the order would cost now.
+     */
+    200: Quote;
+};
+
+export type QuoteOrderResponse = QuoteOrderResponses[keyof QuoteOrderResponses];
 
 export type ShipOrderData = {
     body?: ShipOrder;

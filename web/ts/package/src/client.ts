@@ -2,7 +2,7 @@
 import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
-import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Refund, Saga, Shipment } from './model.js';
+import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Quote, Refund, Saga, Shipment } from './model.js';
 import type { Pager } from './pager.js';
 import {
   newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
@@ -56,6 +56,14 @@ export class Orders {
     if (!placed.rejection) return placed;
     const meta = this.transport.meta(placed);
     throw this.transport.failure('placeOrder', rejectionOf(placed, meta?.traceId ?? ''), meta, { order: placed, idempotencyKey });
+  }
+
+  /**
+   * What an order would cost now, and whether its stock suffices. Nothing is changed or held: send `expected_unit_price` when you place it, to
+   * be refused rather than to pay another price.
+   */
+  quote(order: api.QuoteOrder, options?: RequestOptions): Promise<Quote> {
+    return this.transport.ask('quoteOrder', sdk.quoteOrder, { body: order }, options);
   }
 
   get<O extends ReadOptions = {}>(id: string, options?: O) {

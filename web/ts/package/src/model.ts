@@ -8,6 +8,7 @@ export type Event = Known<api.Event> | (api.EventBase & { type: 'UNKNOWN'; data:
 type Known<E> = E extends { type: string } ? { [K in keyof E]: K extends 'type' ? E[K] : Open<E[K]> } : never;
 export type Saga = Open<api.Saga>;
 export type SagaStep = Open<api.SagaStep>;
+export type Quote = Open<api.Quote>;
 export type Payment = Open<api.Payment>;
 export type Refund = Open<api.Refund>;
 export type Shipment = Open<api.Shipment>;

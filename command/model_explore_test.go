@@ -153,6 +153,7 @@ func explore(first state) *exploration {
 	}
 	x.states = len(nodes)
 	if x.breach == nil {
+		x.depth-- // nothing new is behind the last states
 		if at := onCycle(nodes); at >= 0 {
 			found(breaks(ruleEnds, "a state comes back"), at, "")
 		}

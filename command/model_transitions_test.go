@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
@@ -15,7 +16,7 @@ import (
 	"github.com/ordergate/ordergate/order/pay"
 )
 
-// steps of the system. Those of the environment need never happen.
+// moves yields the transitions of a system.
 type moves struct {
 	*system
 	yield func(transition)
@@ -34,6 +35,7 @@ func (m moves) fault(label string, do func(n *system)) {
 	}
 }
 
+// next implements state.
 func (w *system) next(yield func(transition)) {
 	m := moves{w, yield}
 	m.deliver()
@@ -44,6 +46,7 @@ func (w *system) next(yield func(transition)) {
 	}
 	m.comeLate()
 	m.timePasses()
+	m.sweep()
 	m.clientsAsk()
 }
 
@@ -63,7 +66,9 @@ func (m moves) deliver() {
 		if first.Type != payment.Refunded || !m.inbox {
 			m.fault(first.name+", and it will come again", func(n *system) {
 				handle(n)
-				n.copies = sorted(n.copies, first, func(c message) string { return c.name })
+				copied := first
+				copied.again = true
+				n.copies = sorted(n.copies, copied, func(c message) string { return c.name })
 			})
 		}
 	}
@@ -116,11 +121,10 @@ func (m moves) try(call int) {
 		switch r.kind {
 		case payment.Authorize, payment.Capture:
 			m.answered(call, r.name+": no", func(n *system) payment.Outcome { return n.record(r, errcode.PAY007) }, false)
-		case payment.Refund: // it is requested anew
+		case payment.Refund, payment.Void: // the one is requested anew, the other tried without end
 			if m.faults > 0 {
 				m.answered(call, r.name+": no", func(n *system) payment.Outcome { n.faults--; return n.record(r, errcode.PAY007) }, true)
 			}
-		case payment.Void: // what is held can be released
 		}
 	}
 }
@@ -129,7 +133,11 @@ func (m moves) try(call int) {
 func (m moves) answered(call int, label string, answer func(n *system) payment.Outcome, environment bool) {
 	c := m.calls[call]
 	m.yield(transition{label, environment, m.change(func(n *system) {
-		o, err := n.conclude(c.Operation, c.overdue, c.lastCode, answer(n))
+		o := answer(n)
+		if o.Code != "" && c.Operation == payment.Void && n.released(n.accountOf(n.paymentAt(c.Payment.ID))) { // as try does
+			o = payment.Outcome{Reference: o.Reference}
+		}
+		o, err := n.conclude(c.Operation, c.overdue, c.lastCode, o)
 		if err != nil {
 			n.postpone(call, o.Code)
 			return
@@ -167,6 +175,47 @@ func (m moves) comeLate() {
 			if o, err := n.conclude(n.calls[a.call].Operation, a.overdue, a.lastCode, a.outcome); err == nil {
 				n.complete(a.call, a.fence, o)
 			}
+		})
+	}
+}
+
+// sweep is a look of the sweep at a payment: it reads the provider's ledger, then our database, and then takes back what is left over.
+func (m moves) sweep() {
+	switch {
+	case m.sweeping == nil && m.sweeps > 0:
+		for i := range m.payments {
+			m.maybe("the sweep reads the ledger of "+m.place(m.payments[i].ID), func(n *system) {
+				n.sweeps--
+				n.sweeping = &sweeping{payment: i, at: n.accountOf(i)}
+			})
+		}
+	case m.sweeping == nil:
+	case m.sweeping.decided.name == "":
+		m.maybe("the sweep reads the payment", func(n *system) {
+			s, p := *n.sweeping, n.payments[n.sweeping.payment]
+			k := payment.Known{OrderID: p.OrderID, Status: p.Status, Voiding: true}
+			for _, c := range n.calls {
+				if c.Payment.ID == p.ID && c.due {
+					k.Open, k.Voiding = true, k.Voiding && c.Operation == payment.Void && c.inDoubt
+				}
+			}
+			k.Voiding = k.Voiding && k.Open
+			n.sweeping = nil
+			if op, amount := n.orphan(k, s.at); op != "" {
+				name := "sweep " + string(op) + " of " + n.place(p.ID)
+				s.decided = request{key: name, payment: p.ID.Format(order.PrefixPayment), name: name, kind: op, amount: amount.Amount}
+				n.sweeping = &s
+			}
+		})
+	default:
+		m.maybe(m.sweeping.decided.name, func(n *system) {
+			if _, decided := n.known(n.sweeping.decided.key); !decided {
+				o := n.record(n.sweeping.decided, "")
+				if p := n.payments[n.sweeping.payment]; o.Code == "" && p.Status != pay.StatusFailed && p.Status != pay.StatusVoided {
+					n.fail(breaks(ruleSweep, "%s, the payment is %s", n.sweeping.decided.name, p.Status))
+				}
+			}
+			n.sweeping = nil
 		})
 	}
 }
@@ -217,7 +266,9 @@ func (m moves) clientsAsk() {
 
 func (m moves) clientShips(ofOrder func(n *system) *loaded) {
 	if m.ships > 0 {
-		for label, lines := range map[string][]api.ShipOrderLine{"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}} {
+		for label, lines := range map[string][]api.ShipOrderLine{
+			"ship all": nil, "ship a piece": {{Sku: modelItem.SKU, Quantity: 1}}, "ship two pieces": {{Sku: modelItem.SKU, Quantity: 2}},
+		} {
 			m.maybe(label, func(n *system) {
 				if n.ask(shipOrder{n.ref, api.ShipOrder{Lines: lines}}, ofOrder(n)) {
 					n.ships--
@@ -251,7 +302,7 @@ func (w *system) appendKey(b []byte) []byte {
 			}
 		}
 	}
-	number(int64(w.faults), int64(w.cards), int64(w.refunds), int64(w.ships))
+	number(int64(w.faults), int64(w.cards), int64(w.refunds), int64(w.ships), int64(w.sweeps))
 	text(string(w.state))
 	for _, st := range w.steps {
 		text(st.name)
@@ -285,7 +336,7 @@ func (w *system) appendKey(b []byte) []byte {
 	for _, c := range w.calls {
 		text(string(c.Operation))
 		text(w.place(c.Subject))
-		flag(c.due, c.overdue)
+		flag(c.due, c.overdue, c.inDoubt)
 		number(int64(c.tries), c.Amount)
 		text(c.lastCode)
 	}
@@ -305,6 +356,11 @@ func (w *system) appendKey(b []byte) []byte {
 		flag(a.fence == w.calls[a.call].fence, a.overdue)
 		text(string(a.outcome.Code))
 		text(a.lastCode)
+	}
+	text("")
+	if w.sweeping != nil {
+		number(int64(w.sweeping.payment), w.sweeping.at.Held(), w.sweeping.at.Charged())
+		text(w.sweeping.decided.name)
 	}
 	text("")
 	for _, op := range w.provider {
@@ -327,18 +383,21 @@ func (w *system) end() (string, *breach) {
 
 func (w *system) judgeEnd(o *order.Order) *breach {
 	for _, c := range w.calls {
-		if c.due {
+		switch o, known := w.known(payment.Key(c.Operation, c.Subject)); {
+		case c.due && c.Operation == payment.Void && known && o.Code != "" && w.accountOf(w.paymentAt(c.Payment.ID)).Held() > 0:
+			return nil // it waits for the provider to release the money
+		case c.due:
 			return breaks(ruleEnds, "%s of %s is tried for ever", c.Operation, w.place(c.Subject))
 		}
 	}
 	charged, given, standing := int64(0), int64(0), false
 	for i, p := range w.payments {
-		a := w.account(p.ID.Format(order.PrefixPayment))
-		charged, given = charged+a.captured, given+a.refunded
-		standing = standing || a.stands()
+		a := w.accountOf(i)
+		charged, given = charged+a.Captured.Amount, given+a.Refunded.Amount
+		standing = standing || stands(a)
 		free := p.Amount.Amount == 0 // the provider is not asked
-		if a.captured != a.refunded && p.Status != pay.StatusCaptured || p.Status == pay.StatusCaptured && a.captured != p.Amount.Amount ||
-			p.Status == pay.StatusVoided && !a.voided && !free || p.Refunded != a.refunded || p.RefundPending != 0 || p.Status == pay.StatusPending {
+		if a.Charged() != 0 && p.Status != pay.StatusCaptured || p.Status == pay.StatusCaptured && a.Captured.Amount != p.Amount.Amount ||
+			p.Status == pay.StatusVoided && !a.Voided && !free || p.Refunded != a.Refunded.Amount || p.RefundPending != 0 || p.Status == pay.StatusPending {
 			return breaks(ruleMoney, "payment %d is %s, at the provider %+v", i+1, p.Status, a)
 		}
 	}
@@ -394,6 +453,9 @@ func (w *system) judgeEnd(o *order.Order) *breach {
 		}
 		if o.Status == order.StatusRejected && (o.Rejection == nil || o.Rejection.Code == "") || o.Status == order.StatusCancelled && o.CancelRequestedAt == nil {
 			return breaks(ruleDecided, "it is %s without a reason", o.Status)
+		}
+		if w.paid && o.Status == order.StatusRejected && o.PaymentStatus == order.PaymentStatusFailed && !strings.HasPrefix(o.Rejection.Code, "PAY_") {
+			return breaks(ruleDecided, "it is rejected with %s, not with the payment's reason", o.Rejection.Code)
 		}
 	default:
 		return breaks(ruleDecided, "it stays %s", o.Status)

@@ -31,6 +31,9 @@ const (
 	ruleStep        = "no step is started or undone twice"
 	ruleTable       = "an order's events follow the table"
 	ruleFold        = "a state is the fold of its events"
+	ruleAgain       = "a reply that comes again changes nothing"
+	ruleSweep       = "the sweep takes back only what nobody here moves"
+	ruleBack        = "an order is rejected or cancelled when all is back, and confirmed when all is done"
 	ruleGuard       = "the database's guards are never met"
 	ruleHandled     = "every message can be handled"
 	ruleTaken       = "at the end stock agrees with the order"
@@ -49,6 +52,8 @@ type parties struct {
 	refund   func(p payment.Locked, r *pay.Refund, o payment.Outcome, rec order.Recorder) payment.Changes
 	reply    func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error)
 	client   func(op operation, l *loaded, rec order.Recorder) (effect, error)
+	released func(at pay.Standing) bool
+	orphan   func(k payment.Known, at pay.Standing) (payment.Operation, order.Money)
 	inbox    bool // a message is handled once
 	fence    bool // an outcome counts only under the last claim
 }
@@ -56,7 +61,7 @@ type parties struct {
 func realParties() parties {
 	return parties{
 		stock: inventory.Decide, payment: payment.Decide, plan: payment.Plan, conclude: payment.Conclude, settle: payment.Settle,
-		refund: payment.SettleRefund, reply: takeReply,
+		refund: payment.SettleRefund, reply: takeReply, orphan: payment.Sweeps, released: pay.Standing.Released,
 		client: func(op operation, l *loaded, rec order.Recorder) (effect, error) { return op.decide(l, rec) },
 		inbox:  true, fence: true,
 	}
@@ -71,6 +76,7 @@ type scope struct {
 	cards   int   // payments of an order that was placed without one
 	refunds int   // by the client
 	ships   int   // shipments
+	sweeps  int   // of the provider's ledger
 }
 
 // system is everything that a run has changed: the database's rows, the queues and the provider. It is never changed: a transition works on a copy.
@@ -103,6 +109,7 @@ type system struct {
 	stale  []staleAnswer // held by workers whose lease has ended
 
 	provider []operationRow
+	sweeping *sweeping // the sweep that looks at a payment
 
 	wrong *breach
 }
@@ -120,9 +127,9 @@ type refundRow struct {
 // callRow is a row of payment_calls.
 type callRow struct {
 	payment.Call
-	due, overdue bool
-	tries, fence int32
-	lastCode     string
+	due, overdue, inDoubt bool
+	tries, fence          int32
+	lastCode              string
 }
 
 // message is a message with its name, which has no random part.
@@ -130,6 +137,7 @@ type message struct {
 	outbox.Envelope
 	topic int
 	name  string
+	again bool // it was handled before
 }
 
 // request is one to the provider.
@@ -153,6 +161,13 @@ type staleAnswer struct {
 type operationRow struct {
 	request
 	code errcode.Code // empty: it succeeded
+}
+
+// sweeping is how far a sweep has come with a payment.
+type sweeping struct {
+	payment int
+	at      pay.Standing
+	decided request // empty: what our database has is not read yet
 }
 
 var topics = []string{inventory.TopicCommands, inventory.TopicReplies, payment.TopicCommands, payment.TopicReplies}
@@ -278,6 +293,9 @@ func (w *system) writeOrder(c *orderChange) {
 		return
 	}
 	w.ref, w.state, w.read = c.ref(), now, read
+	if len(c.events) > 0 {
+		w.judgeOrder()
+	}
 	steps := make([]step, len(c.steps))
 	for i, st := range c.steps {
 		if steps[i] = *st; st.stored && !st.moved {
@@ -290,6 +308,29 @@ func (w *system) writeOrder(c *orderChange) {
 	w.steps = steps
 	w.send(c.messages)
 	w.judgeSteps(c.messages)
+}
+
+// judgeOrder judges what the order tells: when it ends, all is back, and when it is confirmed, all is done.
+func (w *system) judgeOrder() {
+	stock, standing, charged := pick(w.reservation).Status, 0, w.read.Total.Amount == 0
+	for i := range w.payments {
+		a := w.accountOf(i)
+		if stands(a) {
+			standing++
+		}
+		charged = charged || a.Captured.Amount == w.read.Total.Amount
+	}
+	switch w.read.Status {
+	case order.StatusRejected, order.StatusCancelled:
+		if standing > 0 || stock == inventory.StatusHeld || stock == inventory.StatusConfirmed {
+			w.fail(breaks(ruleBack, "it is %s, %d payments are held or charged, its stock is %s", w.read.Status, standing, stock))
+		}
+	case order.StatusConfirmed, order.StatusCompleted:
+		if w.read.CancelRequestedAt == nil && (!charged || stock != inventory.StatusConfirmed) {
+			w.fail(breaks(ruleBack, "it is %s, charged: %t, its stock is %s", w.read.Status, charged, stock))
+		}
+	case order.StatusPending, order.StatusReserved:
+	}
 }
 
 // judgeSteps judges the commands that are sent: of each step one, and of the steps that take the same back one.
@@ -320,7 +361,7 @@ func (w *system) judgeSteps(sent []outbox.Message) {
 func (w *system) send(messages []outbox.Message) {
 	for _, m := range messages {
 		topic := slices.Index(topics, m.Topic)
-		w.queues[topic] = append(slices.Clone(w.queues[topic]), message{m.Envelope, topic, m.Type + w.withoutIDs(string(m.Data))})
+		w.queues[topic] = append(slices.Clone(w.queues[topic]), message{m.Envelope, topic, m.Type + w.withoutIDs(string(m.Data)), false})
 	}
 }
 
@@ -365,6 +406,9 @@ func (w *system) handleReply(m message, apply applyReply) {
 	moved, err := w.reply(c, m.Envelope, apply, modelRecorder())
 	if err != nil {
 		w.fail(breaks(ruleHandled, "%v", err))
+	}
+	if moved && m.again && m.Type != payment.Refunded { // the inbox drops that one
+		w.fail(breaks(ruleAgain, "%s", m.name))
 	}
 	if moved {
 		w.writeOrder(c)
@@ -546,7 +590,7 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 		return
 	}
 	w.calls = slices.Clone(w.calls)
-	w.calls[call].due = false
+	w.calls[call].due, w.calls[call].inDoubt = false, false
 	locked := w.locked(w.paymentAt(c.Payment.ID))
 	if c.Operation != payment.Refund {
 		w.writePayments(w.settle(locked, c.Operation, o, modelRecorder()))
@@ -558,38 +602,27 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 
 func (w *system) postpone(call int, code errcode.Code) {
 	w.calls = slices.Clone(w.calls)
-	w.calls[call].lastCode = string(code)
+	w.calls[call].lastCode, w.calls[call].inDoubt = string(code), true
 }
 
 // The provider.
 
-// account is what stands of a payment at the provider.
-type account struct {
-	authorized, voided bool
-	captured, refunded int64
-}
-
-func (w *system) account(of string) (a account) {
+// account is what a payment has at the provider.
+func (w *system) account(of string) (at pay.Standing) {
 	for _, op := range w.provider {
-		switch {
-		case op.payment != of || op.code != "":
-		case op.kind == payment.Authorize:
-			a.authorized = true
-		case op.kind == payment.Void:
-			a.voided = true
-		case op.kind == payment.Capture:
-			a.captured += op.amount
-		case op.kind == payment.Refund:
-			a.refunded += op.amount
+		if op.payment == of && op.code == "" {
+			at = at.Add(string(op.kind), order.Money{Amount: op.amount, Currency: "EUR"})
 		}
 	}
-	return a
+	return at
+}
+
+func (w *system) accountOf(i int) pay.Standing {
+	return w.account(w.payments[i].ID.Format(order.PrefixPayment))
 }
 
 // stands tells whether it is held or charged.
-func (a account) stands() bool {
-	return a.authorized && !a.voided && a.captured == 0 || a.captured > a.refunded
-}
+func stands(at pay.Standing) bool { return at.Held() > 0 || at.Charged() > 0 }
 
 // known is the outcome of a key, if it has one.
 func (w *system) known(key string) (payment.Outcome, bool) {
@@ -603,22 +636,11 @@ func (w *system) known(key string) (payment.Outcome, bool) {
 
 // record gives a key its outcome.
 func (w *system) record(r request, code errcode.Code) payment.Outcome {
-	a := w.account(r.payment)
-	if code != errcode.PAY003 {
-		switch r.kind {
-		case payment.Authorize:
-			if a.authorized {
-				w.fail(breaks(ruleProvider, "%s is authorized already", r.name))
-			}
-		case payment.Capture, payment.Void:
-			if !a.authorized || a.voided || a.captured > 0 {
-				w.fail(breaks(ruleProvider, "%s of %+v", r.name, a))
-			}
-		case payment.Refund:
-			if r.amount > a.captured-a.refunded {
-				w.fail(breaks(ruleRefund, "%s of %d of %+v", r.name, r.amount, a))
-			}
+	if at := w.account(r.payment); code != errcode.PAY003 && refuses(at, r) {
+		if !w.swept(r.payment) {
+			w.fail(breaks(ruleProvider, "%s of %d of %+v", r.name, r.amount, at))
 		}
+		code = errcode.PAY006
 	}
 	w.provider = append(slices.Clone(w.provider), operationRow{r, code})
 	slices.SortFunc(w.provider, func(a, b operationRow) int { return cmp.Compare(a.name, b.name) })
@@ -630,10 +652,28 @@ func (w *system) record(r request, code errcode.Code) payment.Outcome {
 	return payment.Outcome{Code: code, Reference: "ref"}
 }
 
+// refuses tells whether the payment's state does not allow the request.
+func refuses(at pay.Standing, r request) bool {
+	switch r.kind {
+	case payment.Authorize:
+		return at.Authorized.Amount > 0
+	case payment.Refund:
+		return r.amount > at.Charged()
+	case payment.Capture, payment.Void:
+	}
+	return at.Held() == 0
+}
+
+// swept tells whether a sweep takes or took something of the payment back: then others may come too late.
+func (w *system) swept(of string) bool {
+	return w.sweeping != nil && w.sweeping.decided.payment == of ||
+		slices.ContainsFunc(w.provider, func(op operationRow) bool { return op.payment == of && strings.HasPrefix(op.name, "sweep") })
+}
+
 func (w *system) judgeCharges() {
 	standing := 0
 	for i := range w.payments {
-		if w.account(w.payments[i].ID.Format(order.PrefixPayment)).stands() {
+		if stands(w.accountOf(i)) {
 			standing++
 		}
 	}

@@ -1,0 +1,116 @@
+package inventory
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/ordergate/ordergate/order"
+)
+
+const (
+	// markTime is how long a mark refuses orders at most. Stock that another process, or a hand, puts back is sold after this time.
+	markTime = time.Second
+	// markShards and maxMarks bound the memory: 16,384 marks of about 100 bytes. A sku beyond them has no mark.
+	markShards, maxMarks = 256, 64
+)
+
+// SoldOut remembers for a short time of which skus a reservation was refused in this process, and how many pieces were left then. An order
+// that asks for more need not be made. It may refuse only what would be refused anyway: a mark ends before pieces come back in this
+// process. It is safe for concurrent use.
+type SoldOut struct {
+	now    func() time.Time
+	seed   maphash.Seed
+	shards [markShards]markShard
+}
+
+// markShard has the marks of a part of the skus.
+type markShard struct {
+	mu       sync.Mutex
+	releases uint64 // how often pieces of one of these skus came back
+	marks    map[order.Item]mark
+}
+
+type mark struct {
+	left  int64
+	until time.Time
+}
+
+// NewSoldOut returns a SoldOut without marks.
+func NewSoldOut(now func() time.Time) *SoldOut { return &SoldOut{now: now, seed: maphash.MakeSeed()} }
+
+func (s *SoldOut) shard(it order.Item) *markShard {
+	return &s.shards[maphash.Comparable(s.seed, it)%markShards]
+}
+
+// Short returns the pieces of which too few were left a moment ago.
+func (s *SoldOut) Short(owner order.Owner, lines []Line) (short []order.ShortSKU) {
+	for _, l := range lines {
+		shard := s.shard(order.Item{Owner: owner, SKU: l.SKU})
+		shard.mu.Lock()
+		m, marked := shard.marks[order.Item{Owner: owner, SKU: l.SKU}]
+		shard.mu.Unlock()
+		if marked && l.Quantity > m.left && s.now().Before(m.until) {
+			short = append(short, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: m.left})
+		}
+	}
+	return short
+}
+
+// Released ends the marks of the levels of which more can be sold now. It is called before the COMMIT of the transaction that has locked
+// them: an order that comes after that COMMIT meets no mark of before, because an observation under an earlier lock sets none any more.
+func (s *SoldOut) Released(stock Stock) {
+	for it, l := range stock {
+		if l.onHandMoved <= l.reservedMoved {
+			continue
+		}
+		shard := s.shard(it)
+		shard.mu.Lock()
+		shard.releases++
+		delete(shard.marks, it)
+		shard.mu.Unlock()
+	}
+}
+
+// observation is what a transaction has seen of a sku under its lock.
+type observation struct {
+	order.Item
+	left     int64
+	releases uint64
+}
+
+// observe looks at a locked level after all of a batch is decided, and after Released.
+func (s *SoldOut) observe(l *Level) observation {
+	shard := s.shard(l.Item)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	return observation{l.Item, l.Available(), shard.releases}
+}
+
+// mark sets the marks of a transaction that is committed, but for skus of which pieces have come back since they were observed.
+func (s *SoldOut) mark(seen []observation) {
+	until := s.now().Add(markTime)
+	for _, o := range seen {
+		shard := s.shard(o.Item)
+		shard.mu.Lock()
+		if shard.releases == o.releases && shard.room(s.now()) {
+			shard.marks[o.Item] = mark{o.left, until}
+		}
+		shard.mu.Unlock()
+	}
+}
+
+// room tells whether there is room for one more mark, once those whose time is over are gone. The caller has locked the shard.
+func (s *markShard) room(now time.Time) bool {
+	if s.marks == nil {
+		s.marks = map[order.Item]mark{}
+	}
+	if len(s.marks) >= maxMarks {
+		for it, m := range s.marks {
+			if !now.Before(m.until) {
+				delete(s.marks, it)
+			}
+		}
+	}
+	return len(s.marks) < maxMarks
+}

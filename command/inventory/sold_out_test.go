@@ -1,0 +1,193 @@
+package inventory
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/internal/bus"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/order"
+)
+
+// commit takes commands as one batch. The function that it returns is what runs after the COMMIT.
+func (f fixture) commit(commands ...sent) (after func()) {
+	f.t.Helper()
+	var h bus.Handled
+	if err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) (err error) {
+		h, err = f.Handle(f.t.Context(), tx, messages(commands), false)
+		return err
+	}); err != nil {
+		f.t.Error(err)
+	}
+	return h.After
+}
+
+// adjust moves the stock of A as the operation of the API does.
+func (f fixture) adjust(delta int64) {
+	f.t.Helper()
+	if err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+		stock, err := Lock(f.t.Context(), tx, []order.Item{item("A")}, false)
+		if err != nil {
+			return err
+		}
+		if err = stock[item("A")].Adjust(testRec, testRec.NewID(), delta, "counted"); err != nil {
+			return err
+		}
+		if err = stock.Write(f.t.Context(), tx); err != nil {
+			return err
+		}
+		f.cfg.SoldOut.Released(stock)
+		return nil
+	}); err != nil {
+		f.t.Error(err)
+	}
+}
+
+// short is what is known to be short of for an order of some pieces of A.
+func (f fixture) short(quantity int64) string {
+	return fmt.Sprint(f.cfg.SoldOut.Short(alice, []Line{{"A", quantity}, {"C", 1}}))
+}
+
+func reserveA(quantity int64) sent {
+	return sent{Reserve, ids.Mint(time.Now(), 1), []Line{{"A", quantity}}}
+}
+
+func TestARefusedReservationMarksWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 3)
+	now := time.Now()
+	f.cfg.SoldOut.now = func() time.Time { return now }
+	held := reserveA(2)
+	after := f.commit(held, reserveA(2), sent{Reserve, ids.Mint(now, 1), []Line{{"B", 1}, {"GONE", 1}}})
+	if got := f.short(2); got != "[]" {
+		t.Error("marked before the COMMIT: ", got)
+	}
+	after()
+	const marked = "[{A 2 1}]"
+	if got, fits := f.short(2), f.short(1); got != marked || fits != "[]" {
+		t.Errorf("%s, and what is left: %s", got, fits)
+	}
+	if other := f.cfg.SoldOut.Short(order.Owner{Account: 2, Mode: "test"}, []Line{{"A", 2}}); other != nil {
+		t.Error("another account's sku:", other)
+	}
+	if b := f.cfg.SoldOut.Short(alice, []Line{{"B", 100}, {"GONE", 1}}); b != nil {
+		t.Error("a sku that was not short, and one without stock:", b)
+	}
+	f.commit(sent{kind: Confirm, id: held.id})() // what can be sold is as before
+	if got := f.short(2); got != marked {
+		t.Error("after a confirmation:", got)
+	}
+	now = now.Add(markTime)
+	if got := f.short(2); got != "[]" {
+		t.Error("after its time:", got)
+	}
+}
+
+func TestWhatComesBackEndsTheMark(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 2)
+	held := reserveA(2)
+	for name, back := range map[string]func(){
+		"a cancelled reservation": func() { f.commit(sent{kind: Cancel, id: held.id})() },
+		"an expired reservation":  func() { f.commit(sent{kind: Expire, id: held.id})() },
+		"a returned piece": func() {
+			f.commit(sent{kind: Confirm, id: held.id})()
+			f.commit(sent{kind: Cancel, id: held.id})()
+		},
+		"an adjustment": func() { f.adjust(1) },
+	} {
+		held = reserveA(2)
+		f.commit(held, reserveA(1))()
+		if f.short(1) == "[]" {
+			t.Fatal(name, ": it is not marked")
+		}
+		seen := f.commit(reserveA(1)) // it is refused before the piece comes back, and its COMMIT is noticed late
+		back()
+		if got := f.short(1); got != "[]" {
+			t.Error(name, ": ", got)
+		}
+		seen()
+		if got := f.short(1); got != "[]" {
+			t.Error(name, ": marked by what was seen before: ", got)
+		}
+		if name == "an adjustment" {
+			f.adjust(-1)
+			f.commit(sent{kind: Cancel, id: held.id})()
+		}
+	}
+	f.adjust(-1)
+	if got := f.short(1); got != "[]" {
+		t.Error("an adjustment that takes pieces off marks nothing:", got)
+	}
+}
+
+// TestNoMarkOutlivesARelease: while reservations are refused all the time, a piece that has come back can be ordered at once, each time.
+func TestNoMarkOutlivesARelease(t *testing.T) {
+	t.Parallel()
+	f := setup(t, 0)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					f.commit(reserveA(2))() // never more than one is there
+				}
+			}
+		})
+	}
+	marked := 0
+	for range 100 {
+		f.adjust(1)
+		for range 20 {
+			if got := f.short(1); got != "[]" {
+				t.Error("a piece is there: ", got)
+			}
+		}
+		f.adjust(-1)
+		for end := time.Now().Add(markTime); time.Now().Before(end); {
+			if f.short(1) != "[]" {
+				marked++
+				break
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if marked < 50 {
+		t.Errorf("marked only %d times of 100", marked)
+	}
+}
+
+func TestMarksAreBounded(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := NewSoldOut(func() time.Time { return now })
+	fill := func(prefix string) (marked int) {
+		for i := range 40_000 {
+			it := item(fmt.Sprint(prefix, i))
+			s.mark([]observation{s.observe(&Level{Item: it})})
+			if s.Short(alice, []Line{{it.SKU, 1}}) != nil {
+				marked++
+			}
+		}
+		return marked
+	}
+	if n := fill("A"); n != markShards*maxMarks {
+		t.Errorf("%d marks", n)
+	}
+	if n := fill("B"); n != 0 {
+		t.Errorf("%d marks more", n)
+	}
+	now = now.Add(markTime)
+	if n := fill("C"); n != markShards*maxMarks {
+		t.Errorf("%d marks once the others are over", n)
+	}
+}

@@ -1,0 +1,876 @@
+package app
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/signature"
+	"github.com/ordergate/ordergate/order"
+)
+
+// schema is one of the contract's requests. A keyword that is not here fails the test: its faults would be sent to nobody.
+type schema struct {
+	Ref                   string             `json:"$ref"`
+	Type                  oneOrMore          `json:"type"`
+	Properties            map[string]*schema `json:"properties"`
+	Required              []string           `json:"required"`
+	UnevaluatedProperties *bool              `json:"unevaluatedProperties"` //nolint:tagliatelle // JSON Schema's name
+	AdditionalProperties  *schema            `json:"additionalProperties"`  //nolint:tagliatelle // JSON Schema's name
+	PropertyNames         *schema            `json:"propertyNames"`         //nolint:tagliatelle // JSON Schema's name
+	MaxProperties         *int               `json:"maxProperties"`         //nolint:tagliatelle // JSON Schema's name
+	Items                 *schema            `json:"items"`
+	MinItems              *int               `json:"minItems"`  //nolint:tagliatelle // JSON Schema's name
+	MaxItems              *int               `json:"maxItems"`  //nolint:tagliatelle // JSON Schema's name
+	MinLength             *int               `json:"minLength"` //nolint:tagliatelle // JSON Schema's name
+	MaxLength             *int               `json:"maxLength"` //nolint:tagliatelle // JSON Schema's name
+	Pattern               string             `json:"pattern"`
+	Minimum               *int64             `json:"minimum"`
+	Maximum               *int64             `json:"maximum"`
+	Not                   *struct {
+		Const any `json:"const"`
+	} `json:"not"`
+
+	Description any   `json:"description"`
+	Examples    []any `json:"examples"`
+	Default     any   `json:"default"`
+	Format      any   `json:"format"`
+	Title       any   `json:"title"`
+}
+
+// oneOrMore is a word or a list of them.
+type oneOrMore []string
+
+func (o *oneOrMore) UnmarshalJSON(b []byte) error {
+	if b[0] == '[' {
+		return json.Unmarshal(b, (*[]string)(o))
+	}
+	*o = []string{""}
+	return json.Unmarshal(b, &(*o)[0])
+}
+
+func (s *schema) is(kind string) bool { return slices.Contains(s.Type, kind) }
+
+// freeText tells whether clients write in it what they like.
+func (s *schema) freeText() bool { return s.is("string") && s.Pattern == "" }
+
+// requests are the schemas of all request bodies, by operationId, with their references resolved.
+func requests(t *testing.T) map[string]*schema {
+	t.Helper()
+	var doc struct {
+		Paths map[string]map[string]struct {
+			OperationID string `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
+			RequestBody *struct {
+				Content map[string]struct {
+					Schema json.RawMessage `json:"schema"`
+				} `json:"content"`
+			} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
+		} `json:"paths"`
+		Components struct {
+			Schemas map[string]json.RawMessage `json:"schemas"`
+		} `json:"components"`
+	}
+	must(t, json.Unmarshal(api.OpenAPIJSON, &doc))
+	var resolve func(text json.RawMessage) *schema
+	var inside func(s *schema) *schema
+	resolve = func(text json.RawMessage) *schema {
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		s := &schema{}
+		if err := d.Decode(s); err != nil {
+			t.Fatalf("%v in the request schema %s", err, text)
+		}
+		return inside(s)
+	}
+	inside = func(s *schema) *schema {
+		if s == nil {
+			return nil
+		}
+		if name, referred := strings.CutPrefix(s.Ref, "#/components/schemas/"); referred {
+			return resolve(doc.Components.Schemas[name])
+		}
+		for name, p := range s.Properties {
+			s.Properties[name] = inside(p)
+		}
+		s.Items, s.AdditionalProperties = inside(s.Items), inside(s.AdditionalProperties)
+		return s
+	}
+	all := map[string]*schema{}
+	for _, item := range doc.Paths {
+		for _, op := range item {
+			if op.RequestBody != nil {
+				for _, content := range op.RequestBody.Content {
+					all[op.OperationID] = resolve(content.Schema)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// spot is a place in a request body: the way to it, its schema, and whether it may be left out.
+type spot struct {
+	path []string
+	*schema
+	required bool
+}
+
+func (s spot) pointer() string { return pointerTo(s.path...) }
+
+func pointerTo(path ...string) string {
+	var p strings.Builder
+	for _, name := range path {
+		p.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+	}
+	return p.String()
+}
+
+// spots walks a schema. Of a list it has the first element, of a map the key k.
+func (s *schema) spots(path []string, required bool) []spot {
+	all := []spot{{path, s, required}}
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
+		all = append(all, s.Properties[name].spots(append(slices.Clone(path), name), slices.Contains(s.Required, name))...)
+	}
+	if s.Items != nil {
+		all = append(all, s.Items.spots(append(slices.Clone(path), "0"), true)...)
+	}
+	if s.AdditionalProperties != nil {
+		all = append(all, s.AdditionalProperties.spots(append(slices.Clone(path), "k"), false)...)
+	}
+	return all
+}
+
+// sample is a value that the schema takes, with all properties: those of an example, and of the schema what that has not.
+func (s *schema) sample(example any) any {
+	switch {
+	case s.is("object"):
+		given, _ := example.(map[string]any)
+		o := map[string]any{}
+		for name, p := range s.Properties {
+			o[name] = p.sample(given[name])
+		}
+		if s.AdditionalProperties != nil {
+			o["k"] = s.AdditionalProperties.sample(nil)
+		}
+		return o
+	case s.is("array"):
+		given, _ := example.([]any)
+		return []any{s.Items.sample(append(given, nil)[0])}
+	case example != nil:
+		return example
+	case len(s.Examples) > 0:
+		return s.Examples[0]
+	case s.is("boolean"):
+		return true
+	case s.is("integer"):
+		return json.Number(strconv.FormatInt(max(*s.Minimum, 1), 10))
+	}
+	return "x1"
+}
+
+// literal stands in a body for text that json.Marshal would not write.
+type literal string
+
+// with is a copy of a body with another value at a path, or without one if the value is absent. What is missing on the way is sampled.
+func (s *schema) with(body any, path []string, value any) any {
+	if len(path) == 0 {
+		return value
+	}
+	if list, ok := body.([]any); ok {
+		list = slices.Clone(list)
+		at, _ := strconv.Atoi(path[0])
+		list[at] = s.Items.with(list[at], path[1:], value)
+		return list
+	}
+	object, ok := body.(map[string]any)
+	if !ok {
+		object, _ = s.sample(nil).(map[string]any)
+	}
+	object = maps.Clone(object)
+	if len(path) == 1 && value == absent {
+		delete(object, path[0])
+		return object
+	}
+	below := s.Properties[path[0]]
+	if below == nil {
+		below = cmp.Or(s.AdditionalProperties, &schema{})
+	}
+	present, there := object[path[0]]
+	if !there && len(path) > 1 {
+		present = below.sample(nil)
+	}
+	object[path[0]] = below.with(present, path[1:], value)
+	return object
+}
+
+var absent any = struct{}{}
+
+// at is the value at a path, and whether it is there.
+func at(body any, path []string) (any, bool) {
+	for _, name := range path {
+		switch b := body.(type) {
+		case map[string]any:
+			value, there := b[name]
+			if body = value; !there {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i >= len(b) {
+				return nil, false
+			}
+			body = b[i]
+		default:
+			return nil, false
+		}
+	}
+	return body, true
+}
+
+// write is the body's text.
+func write(body any) string {
+	var literals []string
+	var mark func(v any) any
+	mark = func(v any) any {
+		switch v := v.(type) {
+		case literal:
+			literals = append(literals, string(v))
+			return fmt.Sprintf("\uE000%d", len(literals)-1)
+		case map[string]any:
+			o := map[string]any{}
+			for name, value := range v {
+				o[name] = mark(value)
+			}
+			return o
+		case []any:
+			list := make([]any, len(v))
+			for i := range v {
+				list[i] = mark(v[i])
+			}
+			return list
+		}
+		return v
+	}
+	text, _ := json.Marshal(mark(body)) // it has only what JSON has
+	for i, l := range literals {
+		text = bytes.Replace(text, fmt.Appendf(nil, "\"\uE000%d\"", i), []byte(l), 1)
+	}
+	return string(text)
+}
+
+func read(t *testing.T, text string) (body any) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	must(t, d.Decode(&body))
+	return body
+}
+
+// fault is a value that breaks a schema at a place below it.
+type fault struct {
+	name  string
+	at    []string // below the spot
+	value any
+	code  string
+}
+
+// faults are one value of each kind that the schema of a spot refuses.
+func (s spot) faults(body any) (all []fault) {
+	refuse := func(code, name string, value any, below ...string) {
+		all = append(all, fault{name, below, value, code})
+	}
+	for kind, value := range map[string]any{
+		"string": "x", "boolean": false, "object": map[string]any{}, "array": []any{}, "integer": json.Number("1"), "number": json.Number("1.5"), "null": nil,
+	} {
+		if !s.is(kind) {
+			refuse("REQ_002", "a wrong type: "+kind, value)
+		}
+	}
+	if s.required && s.path[len(s.path)-1] != "0" {
+		refuse("REQ_002", "nothing", absent)
+	}
+	text := func(n int) string { return strings.Repeat("🏮", n) }
+	if s.MinLength != nil {
+		refuse("REQ_002", "too short", text(*s.MinLength-1))
+	}
+	if s.MaxLength != nil {
+		refuse("REQ_002", "too long", text(*s.MaxLength+1))
+	}
+	if s.Pattern != "" {
+		for _, wrong := range []string{"", " ", "x\n", text(300), "\u202ex", "%00", "'; DROP TABLE orders; --"} {
+			refuse("REQ_002", fmt.Sprintf("no match: %q", wrong), wrong)
+		}
+	}
+	if s.is("string") {
+		for _, wrong := range refusedTexts {
+			refuse("REQ_001", "a text that is none: "+strconv.Quote(wrong), literal(wrong))
+		}
+	}
+	if s.Minimum != nil {
+		refuse("REQ_002", "too small", json.Number(strconv.FormatInt(*s.Minimum-1, 10)))
+		refuse("REQ_002", "far too small", json.Number("-9223372036854775809"))
+	}
+	if s.Maximum != nil {
+		refuse("REQ_002", "too great", json.Number(strconv.FormatInt(*s.Maximum+1, 10)))
+		refuse("REQ_002", "2^63", json.Number("9223372036854775808"))
+		refuse("REQ_002", "1e300", json.Number("1e300"))
+		refuse("REQ_001", "1e400", literal("1e400"))
+	}
+	if s.Not != nil {
+		refuse("REQ_002", "what it is not", s.Not.Const)
+	}
+	list := func(n int) any {
+		present, _ := at(body, s.path)
+		return slices.Repeat(present.([]any)[:1], n)
+	}
+	if s.MinItems != nil {
+		refuse("REQ_002", "too few", list(*s.MinItems-1))
+	}
+	if s.MaxItems != nil {
+		refuse("REQ_002", "too many", list(*s.MaxItems+1))
+	}
+	if s.MaxProperties != nil {
+		many := map[string]any{}
+		for i := range *s.MaxProperties + 1 {
+			many[fmt.Sprint("k", i)] = "v"
+		}
+		refuse("REQ_002", "too many", many)
+	}
+	if s.PropertyNames != nil {
+		for _, name := range []string{"", "a b", "\u202e", strings.Repeat("k", 41), "🏮"} {
+			refuse("REQ_002", "a wrong name: "+name, "v", name)
+		}
+	}
+	if s.UnevaluatedProperties != nil && !*s.UnevaluatedProperties {
+		for _, name := range []string{"unknown", "Unknown~1/x", "ünknown", "__proto__"} {
+			refuse("REQ_004", "an unknown field: "+name, 1, name)
+		}
+	}
+	return all
+}
+
+// refusedTexts are JSON strings that stand for no text that can be stored, or are not in UTF-8.
+var refusedTexts = []string{
+	`"a\u0000b"`, `"\ud800"`, `"\udc00x"`, `"\udc00\ud800"`, `"\ud800\ud800"`, "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"a\nb\"", `"\x"`, `"\u12"`,
+}
+
+// acceptedTexts are JSON strings that come back as they were sent, each at most 16 characters.
+var acceptedTexts = []string{
+	`"梅林 Čapek"`,
+	`"🏮𝒜\ud83c\udfee"`,                   // four bytes, and the same in escapes
+	`"\u202eabc\u202c\u200f\u2067"`,      // right-to-left marks
+	`"e\u0301\u00e9\u200d\u0301\u0323"`,  // composed or not, and joined
+	`" \t\n\r\u0001\u001f\u007f\u0085 "`, // controls and blanks
+	`"\\\"\/<b>&amp;%00'"`,
+	`"\u2028\u2029\ufeff\ufffe\uffff\ufffd"`,
+	`"null"`,
+}
+
+// problem is what is said of a refusal.
+type problem struct {
+	Code   string `json:"code"`
+	Errors []struct {
+		Pointer string `json:"pointer"`
+		Rule    string `json:"rule"`
+	} `json:"errors"`
+}
+
+// at tells whether all faults are at one place.
+func (p problem) at(pointer string) bool {
+	for _, f := range p.Errors {
+		if f.Pointer != pointer {
+			return false
+		}
+	}
+	return len(p.Errors) > 0
+}
+
+func (a answer) problem() (p problem) {
+	_ = json.Unmarshal([]byte(a.raw), &p)
+	return p
+}
+
+// sender sends requests of the operations that change something, and knows what they can be sent for.
+type sender struct {
+	*gateway
+	bodies map[string]*schema
+	unique int
+}
+
+// target makes what an operation's path names, new: the nth kind of it. It is false if there is no such kind.
+func (s *sender) target(op operation, nth int) (path string, ok bool) {
+	s.t.Helper()
+	if op.signed() {
+		return strings.Replace(op.path, "{provider}", "psp", 1), nth == 0
+	}
+	confirmed := func() string {
+		a := s.do("POST", "/v1/orders", draft(firstSKU, 2, "pm_ok"), "Prefer", "wait=10")
+		if a.body.Status != "confirmed" {
+			s.t.Fatal(a.raw)
+		}
+		return a.body.ID
+	}
+	reserved := func() string {
+		return s.do("POST", "/v1/orders", draft(firstSKU, 2, ""), "Prefer", "wait=10").body.ID
+	}
+	parameters := map[string][]func() string{
+		"{order_id}":    {reserved, confirmed},
+		"{payment_id}":  {func() string { return s.pay(reserved(), "pm_ok", http.StatusCreated).body.ID }},
+		"{shipment_id}": {func() string { return s.do("POST", "/v1/orders/"+confirmed()+"/shipments", nil).body.ID }},
+		"{sku}":         {func() string { return firstSKU }},
+	}
+	path, ok = op.path, nth == 0
+	for name, makers := range parameters {
+		if strings.Contains(path, name) && nth < len(makers) {
+			path, ok = strings.Replace(path, name, makers[nth](), 1), true
+		}
+	}
+	if strings.Contains(path, "{") && ok {
+		s.t.Fatalf("%s: nothing is made for %s", op.OperationID, path)
+	}
+	return path, ok
+}
+
+// send sends a body to a path of an operation.
+func (s *sender) send(op operation, path, body string, headers ...string) answer {
+	s.t.Helper()
+	all := []string{"Content-Type", op.mediaType}
+	if op.Method == http.MethodPatch {
+		all = append(all, "If-Match", "*")
+	}
+	if op.signed() {
+		all = append(all, signature.Header, signature.Sign(s.cfg.ProviderSecret, time.Now(), []byte(body)))
+	}
+	return s.do(op.Method, path, body, append(all, headers...)...)
+}
+
+// example is the example of an operation, with ids of its own.
+func (s *sender) example(op operation) any {
+	s.t.Helper()
+	body := read(s.t, op.body)
+	s.unique++
+	for _, name := range []string{"sku", "id"} {
+		if _, there := at(body, []string{name}); there {
+			body.(map[string]any)[name] = fmt.Sprint("unique-", s.unique)
+		}
+	}
+	return body
+}
+
+// accepted sends a body to new targets until one takes it, each time with another key.
+func (s *sender) accepted(op operation, body any) (path, key string, a answer) {
+	s.t.Helper()
+	for nth := 0; ; nth++ {
+		next, ok := s.target(op, nth)
+		if !ok {
+			s.t.Errorf("%s does not take %s: %d %s", op.OperationID, write(body), a.status, a.raw)
+			return path, key, a
+		}
+		path, key = next, fmt.Sprint("accepted-", keyNumber.Add(1))
+		if a = s.send(op, path, write(body), "Prefer", "wait=10", "Idempotency-Key", key); a.status < 300 {
+			return path, key, a
+		}
+	}
+}
+
+// contents are the numbers of rows of all tables, and a hash of what is in them.
+func (g *gateway) contents(without ...string) (all map[string]string) {
+	g.t.Helper()
+	all = map[string]string{}
+	rows, err := g.db.Pool.Query(g.t.Context(), "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace")
+	must(g.t, err)
+	var tables []string
+	for rows.Next() {
+		var name string
+		must(g.t, rows.Scan(&name))
+		tables = append(tables, name)
+	}
+	must(g.t, rows.Err())
+	for _, name := range tables {
+		if slices.Contains(without, name) {
+			continue
+		}
+		var content string
+		must(g.t, g.db.Pool.QueryRow(g.t.Context(), "SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, chr(10) ORDER BY t::text)), '') FROM "+name+" t").Scan(&content))
+		all[name] = content
+	}
+	return all
+}
+
+// unchanged runs something that may change nothing.
+func (g *gateway) unchanged(what string, run func(), without ...string) {
+	g.t.Helper()
+	before := g.contents(without...)
+	run()
+	for table, content := range g.contents(without...) {
+		if content != before[table] {
+			g.t.Errorf("%s changed %s from %s to %s", what, table, before[table], content)
+		}
+	}
+}
+
+// changing are the contract's operations that change something.
+func changing(t *testing.T) (all []operation) {
+	t.Helper()
+	for _, op := range operations(t) {
+		if op.Method != http.MethodGet {
+			all = append(all, op)
+		}
+	}
+	return all
+}
+
+func startSender(t *testing.T) *sender {
+	t.Helper()
+	s := &sender{gateway: startGateway(t, nil), bodies: requests(t)}
+	s.sampleCatalogue()
+	return s
+}
+
+// TestBadBodiesAreRefusedWhereTheyAreBad: of each property of each request, every kind of wrong value has its code and points to it, and
+// all together change nothing. A new operation is covered by its schema.
+func TestBadBodiesAreRefusedWhereTheyAreBad(t *testing.T) {
+	t.Parallel()
+	s := startSender(t)
+	paths := map[string]string{}
+	for _, op := range changing(t) {
+		paths[op.OperationID], _ = s.target(op, 0)
+	}
+	s.quiet()
+	s.stopWork()
+	sent := 0
+	for _, op := range changing(t) {
+		body := s.bodies[op.OperationID]
+		if body == nil {
+			t.Errorf("%s has no body", op.OperationID)
+			continue
+		}
+		good := body.sample(read(t, op.body))
+		bad := func(name, text, code, pointer string) {
+			t.Helper()
+			sent++
+			a := s.send(op, paths[op.OperationID], text)
+			if p := a.problem(); a.status != http.StatusBadRequest || p.Code != code || !p.at(pointer) {
+				t.Errorf("%s: %s at %s: want %s: %d %s", op.OperationID, name, pointer, code, a.status, a.raw)
+			}
+		}
+		s.unchanged(op.OperationID, func() {
+			for _, spot := range body.spots(nil, false) {
+				for _, f := range spot.faults(good) {
+					path := append(slices.Clone(spot.path), f.at...)
+					if len(path) == 0 && f.value == nil && f.name == "a wrong type: null" && body.Required == nil {
+						continue // no body
+					}
+					bad(f.name, write(body.with(good, path, f.value)), f.code, pointerTo(path...))
+				}
+			}
+			text := write(good)
+			bad("cut off", text[:len(text)-1], "REQ_001", "")
+			bad("two documents", text+text, "REQ_001", "")
+			bad("no JSON", "<xml/>", "REQ_001", "")
+			bad("deep", strings.Repeat(`{"x":`, 40)+"1"+strings.Repeat("}", 40), "REQ_001", strings.Repeat("/x", 32))
+			for name := range good.(map[string]any) {
+				bad("a name twice", strings.Replace(text, "{", `{"`+name+`":null,`, 1), "REQ_001", pointerTo(name))
+			}
+			bad("a name with NUL", strings.Replace(text, "{", `{"a\u0000":1,`, 1), "REQ_001", "/a\x00")
+		})
+	}
+	t.Logf("%d requests", sent)
+}
+
+// TestTextsComeBackAsTheyWereSent: what clients write freely is answered, read and kept in events to the byte, at the greatest length, too.
+func TestTextsComeBackAsTheyWereSent(t *testing.T) {
+	t.Parallel()
+	s := startSender(t)
+	texts := 0
+	check := func(op operation, body any, sent map[string]string) {
+		t.Helper()
+		path, _, a := s.accepted(op, body)
+		if a.status >= 300 {
+			return
+		}
+		var answered any
+		if a.raw != "" {
+			answered = read(t, a.raw)
+		}
+		got := s.do("GET", cmp.Or(a.header.Get("Location"), path), nil, "X-Consistency-Token", a.header.Get("X-Consistency-Token"))
+		kept := s.kept()
+		for _, spot := range s.bodies[op.OperationID].spots(nil, false) {
+			want, there := sent[spot.pointer()]
+			if !there {
+				continue
+			}
+			texts++
+			shown, isShown := at(answered, spot.path)
+			switch {
+			case isShown && shown != want:
+				t.Errorf("%s: %s is %q, and it was sent as %q", op.OperationID, spot.pointer(), shown, want)
+			case isShown && got.status == http.StatusOK:
+				if stored, there := at(read(t, got.raw), spot.path); there && stored != want {
+					t.Errorf("%s: %s is read as %q, and it was sent as %q", op.OperationID, spot.pointer(), stored, want)
+				}
+			case !isShown && !kept[want]:
+				t.Errorf("%s: %s is answered nowhere, and no event has %q", op.OperationID, spot.pointer(), want)
+			}
+		}
+	}
+	for _, op := range changing(t) {
+		body := s.bodies[op.OperationID]
+		var free []spot
+		for _, spot := range body.spots(nil, false) {
+			if spot.freeText() {
+				free = append(free, spot)
+			}
+		}
+		if len(free) == 0 {
+			continue
+		}
+		for _, text := range acceptedTexts {
+			b, sent := s.example(op), map[string]string{}
+			for i, spot := range free {
+				written := fmt.Sprintf(`"%c%s`, 'A'+i, text[1:])
+				b = body.with(b, spot.path, literal(written))
+				var want string
+				must(t, json.Unmarshal([]byte(written), &want))
+				sent[spot.pointer()] = want
+			}
+			check(op, b, sent)
+		}
+		longest, sent := s.example(op), map[string]string{}
+		for i, spot := range free {
+			if spot.MaxLength == nil {
+				t.Errorf("%s: %s has no greatest length", op.OperationID, spot.pointer())
+				continue
+			}
+			want := strings.Repeat("🏮", *spot.MaxLength-1) + string(rune('A'+i))
+			longest, sent[spot.pointer()] = body.with(longest, spot.path, want), want
+		}
+		check(op, longest, sent)
+	}
+	t.Logf("%d texts", texts)
+	s.quiet()
+}
+
+// kept are all texts in events and in what the provider said.
+func (g *gateway) kept() map[string]bool {
+	g.t.Helper()
+	rows, err := g.db.Pool.Query(g.t.Context(), "SELECT payload FROM order_events UNION ALL SELECT payload FROM resource_events UNION ALL SELECT body FROM provider_callbacks")
+	must(g.t, err)
+	all := map[string]bool{}
+	var collect func(v any)
+	collect = func(v any) {
+		switch v := v.(type) {
+		case string:
+			all[v] = true
+		case map[string]any:
+			for _, value := range v {
+				collect(value)
+			}
+		case []any:
+			for _, value := range v {
+				collect(value)
+			}
+		}
+	}
+	for rows.Next() {
+		var text string
+		must(g.t, rows.Scan(&text))
+		collect(read(g.t, text))
+	}
+	must(g.t, rows.Err())
+	return all
+}
+
+// TestWhatIsNotYoursIsNotChanged: every operation refuses a key without its scope, an id of another account or mode, one that is made up, a
+// state that is no more, and a key that was used for another request. Nothing changes but what the keys store.
+func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
+	t.Parallel()
+	s := startSender(t)
+	const narrow, live = "og_test_without_the_scope_for_tests", "og_live_alice_key_for_tests_only"
+	type prepared struct {
+		operation
+		path  string
+		again func() answer
+	}
+	var ops []prepared
+	for _, op := range changing(t) {
+		p := prepared{operation: op}
+		if op.keyed() {
+			body := s.example(op)
+			used, key, first := s.accepted(op, body)
+			other, changed := used, body
+			if strings.Contains(op.path, "{") && op.path != "/v1/inventory/{sku}/adjustments" {
+				other, _ = s.target(op, 0) // the same body for another resource
+			} else {
+				changed = s.example(op)
+				for _, spot := range s.bodies[op.OperationID].spots(nil, false) {
+					if spot.freeText() && spot.required {
+						changed = s.bodies[op.OperationID].with(changed, spot.path, "another")
+					}
+				}
+				if op.OperationID == "placeOrder" {
+					changed = s.bodies[op.OperationID].with(changed, []string{"customer_ref"}, "another")
+				}
+			}
+			p.again = func() answer {
+				if a := s.send(op, used, write(body), "Idempotency-Key", key, "Prefer", "wait=10"); a.raw != first.raw || a.header.Get("Idempotency-Replayed") != "true" {
+					t.Errorf("%s again: %d %s", op.OperationID, a.status, a.raw)
+				}
+				return s.send(op, other, write(changed), "Idempotency-Key", key)
+			}
+		}
+		p.path, _ = s.target(op, 0)
+		ops = append(ops, p)
+	}
+	s.quiet()
+	s.stopWork()
+	keys := map[string]*edge.Key{
+		bobKey: {ID: "key_2", Owner: order.Owner{Account: 2, Mode: "test"}, Scopes: Scopes},
+		live:   {ID: "key_3", Owner: order.Owner{Account: 1, Mode: "live"}, Scopes: Scopes},
+	}
+	for _, op := range ops {
+		if op.signed() {
+			continue
+		}
+		lacking := narrow + op.OperationID
+		keys[aliceKey] = &edge.Key{ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes}
+		keys[lacking] = &edge.Key{ID: "key_4", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool {
+			return slices.Contains(op.scopes(), scope)
+		})}
+	}
+	server, err := s.assemble().API(keys)
+	must(t, err)
+	srv := httptest.NewServer(server)
+	t.Cleanup(srv.Close)
+	s.url = srv.URL
+	s.unchanged("an order of another account's product", func() {
+		a := s.do("POST", "/v1/orders", draft(firstSKU, 1, ""), "Authorization", "Bearer "+bobKey)
+		if p := a.problem(); p.Code != "CAT_005" || !p.at("/lines/0/sku") {
+			t.Errorf("an order of another account's product: %d %s", a.status, a.raw)
+		}
+	}, "idempotency_keys")
+	for _, op := range ops {
+		if op.signed() {
+			continue // TestOnlyTheProviderCallsBack
+		}
+		body := write(s.example(op.operation))
+		refused := func(what, code string, a answer, pointer string) {
+			t.Helper()
+			p := a.problem()
+			if p.Code != code || pointer != "" && (!p.at(pointer)) {
+				t.Errorf("%s: %s: want %s at %q: %d %s", op.OperationID, what, code, pointer, a.status, a.raw)
+			}
+		}
+		s.unchanged(op.OperationID, func() {
+			refused("no scope", "AUTH_005", s.send(op.operation, op.path, body, "Authorization", "Bearer "+narrow+op.OperationID), "")
+			if op.Method == http.MethodPatch {
+				refused("no state", "REQ_011", s.send(op.operation, op.path, body, "If-Match", ""), "")
+				refused("a stale state", "REQ_010", s.send(op.operation, op.path, body, "If-Match", `"1-0000000000000000"`), "")
+				refused("a weak state", "REQ_010", s.send(op.operation, op.path, body, "If-Match", `W/"1-0000000000000000"`), "")
+			}
+			refused("an unknown parameter", "REQ_003", s.send(op.operation, op.path+"?unknown=x", body), "/query/unknown")
+			if op.again != nil {
+				refused("a key that was used", "IDEM_002", op.again(), "")
+				refused("no key", "IDEM_001", s.send(op.operation, op.path, body, "Idempotency-Key", ""), "")
+				refused("a short key", "IDEM_004", s.send(op.operation, op.path, body, "Idempotency-Key", "short"), "")
+			}
+		})
+		if !strings.Contains(op.path, "{") && op.operation.path == op.path {
+			continue // it names nothing
+		}
+		s.unchanged(op.OperationID, func() {
+			want := map[string]string{"order_id": "ORD_001", "payment_id": "PAY_001", "shipment_id": "SHP_001", "sku": "CAT_001"}
+			start := strings.Index(op.operation.path, "{")
+			before, after, _ := strings.Cut(op.operation.path[start+1:], "}")
+			name := before
+			code := want[name]
+			if strings.HasPrefix(op.path, "/v1/inventory") {
+				code = "INV_001"
+			}
+			at := func(id string) string { return op.operation.path[:start] + id + after }
+			id := strings.TrimSuffix(op.path[start:], after)
+			refused("another account's", code, s.send(op.operation, op.path, body, "Authorization", "Bearer "+bobKey), "")
+			refused("of the other mode", code, s.send(op.operation, op.path, body, "Authorization", "Bearer "+live), "")
+			prefix, _, prefixed := strings.Cut(id, "_")
+			forged := "no-such-sku"
+			if prefixed {
+				forged = prefix + "_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f"
+				refused("of another kind", "REQ_003", s.send(op.operation, at("evt"+strings.TrimPrefix(id, prefix)), body), "/path/"+name)
+				refused("in capitals", "REQ_003", s.send(op.operation, at(prefix+"_"+strings.ToUpper(strings.TrimPrefix(id, prefix+"_"))+"A"), body), "/path/"+name)
+			}
+			refused("made up", code, s.send(op.operation, at(forged), body), "")
+			for _, malformed := range []string{"%00", "%E2%80%AEx", "%ED%A0%80", "%FF", "%20", strings.Repeat("x", 65), "%F0%9F%8F%AE"} {
+				refused(malformed, "REQ_003", s.send(op.operation, at(malformed), body), "/path/"+name)
+			}
+		}, "idempotency_keys")
+	}
+}
+
+// scopes are what a key needs.
+func (op operation) scopes() (all []string) {
+	for _, requirement := range *op.Security {
+		schemes, _ := requirement.(map[string]any)
+		for _, scope := range schemes["bearer"].([]any) {
+			all = append(all, scope.(string))
+		}
+	}
+	return all
+}
+
+// TestAmountsThatCannotBeAreRefused: sums above every limit, other currencies and more than there is have their code and point to the place.
+func TestAmountsThatCannotBeAreRefused(t *testing.T) {
+	t.Parallel()
+	s := startSender(t)
+	payment := s.pay(s.reserved(firstSKU), "pm_ok", http.StatusCreated).body.ID
+	confirmed := s.do("POST", "/v1/orders", draft(firstSKU, 2, "pm_ok"), "Prefer", "wait=10").body.ID
+	s.quiet()
+	s.stopWork()
+	const most = "9007199254740991"
+	line := func(sku, quantity, more string) string {
+		return `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"` + sku + `","quantity":` + quantity + more + `}]`
+	}
+	money := func(amount, currency string) string {
+		return `{"amount":` + amount + `,"currency":"` + currency + `"}`
+	}
+	one := line(firstSKU, "1", "")
+	refund, adjust, ship := "/v1/payments/"+payment+"/refunds", "/v1/inventory/"+firstSKU+"/adjustments", "/v1/orders/"+confirmed+"/shipments"
+	s.unchanged("an amount that cannot be", func() {
+		for _, c := range []struct{ name, path, body, code, pointer string }{
+			{"a line above the limit", "/v1/orders", line("BAG-0008", "10000", "") + "}", "ORD_008", "/lines/0/quantity"},
+			{"shipping above the limit", "/v1/orders", one + `,"shipping":` + money(most, "EUR") + "}", "ORD_008", "/shipping/amount"},
+			{"tax above the limit", "/v1/orders", one + `,"tax":` + money(most, "EUR") + "}", "ORD_008", "/tax/amount"},
+			{"both, and the sum would overflow", "/v1/orders", one + `,"shipping":` + money(most, "EUR") + `,"tax":` + money(most, "EUR") + "}", "ORD_008", "/shipping/amount"},
+			{"only together above the limit", "/v1/orders", one + `,"shipping":` + money("60000000000", "EUR") + `,"tax":` + money("60000000000", "EUR") + "}", "ORD_008", "/tax/amount"},
+			{"shipping in another currency", "/v1/orders", one + `,"shipping":` + money("1", "CNY") + "}", "ORD_005", "/shipping/currency"},
+			{"nothing in another currency", "/v1/orders", one + `,"tax":` + money("0", "CNY") + "}", "ORD_005", "/tax/currency"},
+			{"a price in another currency", "/v1/orders", line(firstSKU, "1", `,"expected_unit_price":`+money("1", "CNY")) + "}", "ORD_005", "/lines/0/expected_unit_price/currency"},
+			{"the greatest price that is expected", "/v1/orders", line(firstSKU, "1", `,"expected_unit_price":`+money(most, "EUR")) + "}", "ORD_004", "/lines/0/expected_unit_price"},
+			{"a coupon that is none", "/v1/orders", one + `,"coupon_code":"none"}`, "CPN_001", "/coupon_code"},
+			{"a refund of nothing", refund, `{"reason":"r","amount":` + money("0", "EUR") + "}", "REQ_002", "/amount/amount"},
+			{"a negative refund", refund, `{"reason":"r","amount":` + money("-1", "EUR") + "}", "REQ_002", "/amount/amount"},
+			{"a refund in another currency", refund, `{"reason":"r","amount":` + money("1", "CNY") + "}", "RFD_001", "/amount/currency"},
+			{"more than can be refunded", refund, `{"reason":"r","amount":` + money(most, "EUR") + "}", "RFD_001", "/amount"},
+			{"more pieces than can be", adjust, `{"reason":"r","delta":` + most + "}", "INV_006", "/delta"},
+			{"fewer pieces than can be", adjust, `{"reason":"r","delta":-` + most + "}", "INV_006", "/delta"},
+			{"more pieces than were ordered", ship, `{"lines":[{"sku":"` + firstSKU + `","quantity":3}]}`, "SHP_002", "/lines/0/quantity"},
+			{"a sku that was not ordered", ship, `{"lines":[{"sku":"MUG-0001","quantity":1}]}`, "SHP_002", "/lines/0/sku"},
+			{"a sku twice", ship, `{"lines":[{"sku":"` + firstSKU + `","quantity":1},{"sku":"` + firstSKU + `","quantity":2}]}`, "SHP_002", "/lines/1/sku"},
+		} {
+			a := s.do("POST", c.path, c.body)
+			if p := a.problem(); p.Code != c.code || !p.at(c.pointer) {
+				t.Errorf("%s: want %s at %s: %d %s", c.name, c.code, c.pointer, a.status, a.raw)
+			}
+		}
+	}, "idempotency_keys")
+}
