@@ -67,7 +67,7 @@ func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree b
 	if !onlyFree {
 		return found, held, nil
 	}
-	all, err := q.AttemptsOf(ctx, paymentdb.AttemptsOfParams(p))
+	all, err := q.ExistingAttempts(ctx, paymentdb.ExistingAttemptsParams(p))
 	if err != nil {
 		return nil, nil, fmt.Errorf("look payments up: %w", err)
 	}

@@ -12,58 +12,6 @@ import (
 	"github.com/google/uuid"
 )
 
-const AttemptsOf = `-- name: AttemptsOf :many
-SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-`
-
-type AttemptsOfParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-}
-
-type AttemptsOfRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Attempt int32
-}
-
-// Which of the attempts have a payment, locked or not.
-func (q *Queries) AttemptsOf(ctx context.Context, arg AttemptsOfParams) ([]AttemptsOfRow, error) {
-	rows, err := q.db.Query(ctx, AttemptsOf,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AttemptsOfRow
-	for rows.Next() {
-		var i AttemptsOfRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Attempt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const CallsHealth = `-- name: CallsHealth :one
 SELECT GREATEST(0,
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
@@ -191,6 +139,58 @@ func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const ExistingAttempts = `-- name: ExistingAttempts :many
+SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
+`
+
+type ExistingAttemptsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type ExistingAttemptsRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+}
+
+// Which of the attempts have a payment, locked or not.
+func (q *Queries) ExistingAttempts(ctx context.Context, arg ExistingAttemptsParams) ([]ExistingAttemptsRow, error) {
+	rows, err := q.db.Query(ctx, ExistingAttempts,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ExistingAttemptsRow
+	for rows.Next() {
+		var i ExistingAttemptsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const GetRefund = `-- name: GetRefund :one

@@ -43,7 +43,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
 
--- name: AttemptsOf :many
+-- name: ExistingAttempts :many
 -- Which of the attempts have a payment, locked or not.
 SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
