@@ -53,7 +53,7 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool)
 		found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
 	}
 	if onlyFree {
-		all, err := q.ReservationsOf(ctx, inventorydb.ReservationsOfParams(p))
+		all, err := q.ExistingReservations(ctx, inventorydb.ExistingReservationsParams(p))
 		if err != nil {
 			return nil, nil, fmt.Errorf("look reservations up: %w", err)
 		}

@@ -70,6 +70,58 @@ func (q *Queries) DatabaseNow(ctx context.Context) (time.Time, error) {
 	return now, err
 }
 
+const ExistingReservations = `-- name: ExistingReservations :many
+SELECT r.account, r.mode, r.order_id, r.attempt FROM stock_reservations r
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+             unnest($4::integer[]) AS attempt) w
+  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
+`
+
+type ExistingReservationsParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Attempts []int32
+}
+
+type ExistingReservationsRow struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Attempt int32
+}
+
+// Which of the reservations exist, locked or not.
+func (q *Queries) ExistingReservations(ctx context.Context, arg ExistingReservationsParams) ([]ExistingReservationsRow, error) {
+	rows, err := q.db.Query(ctx, ExistingReservations,
+		arg.Accounts,
+		arg.Modes,
+		arg.OrderIds,
+		arg.Attempts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ExistingReservationsRow
+	for rows.Next() {
+		var i ExistingReservationsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.OrderID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const GetReservationLines = `-- name: GetReservationLines :many
 SELECT l.account, l.mode, l.order_id, l.attempt, l.sku, l.quantity FROM stock_reservation_lines l
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
@@ -520,58 +572,6 @@ func (q *Queries) RearmReservations(ctx context.Context, seconds float64) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const ReservationsOf = `-- name: ReservationsOf :many
-SELECT r.account, r.mode, r.order_id, r.attempt FROM stock_reservations r
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt) w
-  ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
-`
-
-type ReservationsOfParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-}
-
-type ReservationsOfRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Attempt int32
-}
-
-// Which of the reservations exist, locked or not.
-func (q *Queries) ReservationsOf(ctx context.Context, arg ReservationsOfParams) ([]ReservationsOfRow, error) {
-	rows, err := q.db.Query(ctx, ReservationsOf,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ReservationsOfRow
-	for rows.Next() {
-		var i ReservationsOfRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Attempt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const StockOf = `-- name: StockOf :many

@@ -21,7 +21,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON r.account = w.account AND r.mode = w.mode AND r.order_id = w.order_id AND r.attempt = w.attempt
 ORDER BY r.order_id, r.attempt FOR UPDATE OF r SKIP LOCKED;
 
--- name: ReservationsOf :many
+-- name: ExistingReservations :many
 -- Which of the reservations exist, locked or not.
 SELECT r.account, r.mode, r.order_id, r.attempt FROM stock_reservations r
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
