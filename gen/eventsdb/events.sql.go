@@ -115,9 +115,7 @@ func (q *Queries) ListResourceEvents(ctx context.Context, arg ListResourceEvents
 }
 
 const PaymentsWithEvents = `-- name: PaymentsWithEvents :many
-SELECT e.resource FROM resource_events e
-JOIN (SELECT unnest($1::text[]) AS resource) w ON e.resource = w.resource
-WHERE e.kind = 'payment' AND e.sequence = 1
+SELECT resource FROM resource_events WHERE kind = 'payment' AND sequence = 1 AND resource = ANY ($1::text[])
 `
 
 // Which of the payments have a first event. The owner of an id is not known.

@@ -13,6 +13,4 @@ SELECT * FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND
 
 -- name: PaymentsWithEvents :many
 -- Which of the payments have a first event. The owner of an id is not known.
-SELECT e.resource FROM resource_events e
-JOIN (SELECT unnest(@payments::text[]) AS resource) w ON e.resource = w.resource
-WHERE e.kind = 'payment' AND e.sequence = 1;
+SELECT resource FROM resource_events WHERE kind = 'payment' AND sequence = 1 AND resource = ANY (@payments::text[]);
