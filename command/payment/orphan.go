@@ -45,7 +45,7 @@ func (k Known) moves() bool { return k.Open && !k.Voiding }
 
 // final tells that nobody here moves the money of the payment any more.
 func (k Known) final() bool {
-	return k.Status == "" || !k.Open && (k.Status == pay.StatusFailed || k.Status == pay.StatusVoided)
+	return !k.Open && (k.Status == "" || k.Status == pay.StatusFailed || k.Status == pay.StatusVoided)
 }
 
 // Sweeps is the operation that takes back what the provider has of a payment and nobody here will move: "" if there is nothing. A void

@@ -179,6 +179,29 @@ func TestEachOrphanIsSweptOnce(t *testing.T) {
 	}
 }
 
+// TestAPaymentWhoseRowIsGoneIsNoOrphan: its events tell that it is ours. Nothing is taken back before `ordergate replay` has made the row
+// anew; then it is judged like any other.
+func TestAPaymentWhoseRowIsGoneIsNoOrphan(t *testing.T) {
+	t.Parallel()
+	s := sweeping(t, pgtest.New(t).Pool)
+	captured, failed := s.payment(pay.StatusCaptured).Format(order.PrefixPayment), s.payment(pay.StatusFailed).Format(order.PrefixPayment)
+	s.at(captured, "authorize", "capture")
+	s.at(failed, "authorize")
+	s.exec("CREATE TABLE kept AS TABLE payments")
+	s.exec("DELETE FROM payments")
+	s.due()
+	s.must(s.sweepLedger(t.Context()))
+	if got := s.sweeps(); len(got) != 0 {
+		t.Errorf("taken back although the rows were gone: %v", got)
+	}
+	s.exec("INSERT INTO payments TABLE kept")
+	s.due()
+	s.must(s.sweepLedger(t.Context()))
+	if got := s.sweeps(); len(got) != 1 || len(got[failed]) != 1 {
+		t.Errorf("taken back: %v", got)
+	}
+}
+
 // TestAnOrphanIsCountedAndLogged: an operator sees what was taken back, and that the payment's row stays as it was.
 func TestAnOrphanIsCountedAndLogged(t *testing.T) {
 	t.Parallel()
