@@ -257,6 +257,8 @@ func (proc process) simulate(ctx context.Context, faults psp.Faults) error {
 		if err = devstack.WriteFile(file, make([]byte, 4096)); err != nil {
 			err = fmt.Errorf("cannot write in ORDERGATE_PSP_DIR: %w", devstack.DiskFull(proc.cfg.PSPDir, err))
 		} else {
+			tel.Log.Info("listening", zap.String("provider", l.Addr().String()), zap.String("ledger", proc.cfg.PSPDir),
+				zap.String("callback_url", proc.cfg.PSPCallbackURL), zap.Any("faults", faults))
 			err = errors.Join(os.Remove(file), s.Serve(ctx, l))
 		}
 		return errors.Join(err, s.Close())
