@@ -85,10 +85,11 @@ func exportCustomer(flags *flag.FlagSet) runner {
 	return func(ctx context.Context, proc process) error {
 		return proc.withCustomer(ctx, f, pg.ReadSession, func(pool *pgxpool.Pool, c export.Customer) error {
 			out := bufio.NewWriter(proc.stdout)
-			if _, err := export.Write(ctx, pool, out, c); err != nil {
-				return err
+			orders, err := export.Write(ctx, pool, out, c)
+			if err == nil && orders == 0 { // perhaps it is mistyped
+				fmt.Fprintf(proc.logs, "no order of account %s, %s mode, has the customer_ref %q\n", c.AccountName, c.Mode, c.CustomerRef)
 			}
-			return out.Flush()
+			return errors.Join(err, out.Flush())
 		})
 	}
 }
