@@ -622,7 +622,13 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 
 	w.on(w.ReplicaURL, "ALTER SYSTEM SET primary_conninfo = ''")
 	w.on(w.ReplicaURL, "SELECT pg_reload_conf()")
-	w.until(cut)
+	owner, err := pgx.Connect(t.Context(), w.ReplicaURL)
+	w.must(err)
+	defer func() { _ = owner.Close(context.WithoutCancel(t.Context())) }()
+	w.until(func() (ended bool) { // a receiver that is only between two connections would come back
+		w.must(owner.QueryRow(t.Context(), "SELECT current_setting('primary_conninfo') = '' AND (SELECT pid FROM pg_stat_get_wal_receiver()) IS NULL").Scan(&ended))
+		return ended && cut()
+	})
 	missed := w.place(mine, time.Hour)
 	if rev, tier := w.process(withoutRedis).get(mine, missed, anyToken); rev != 1 || tier != "primary" {
 		t.Errorf("what it missed: revision %d by %s", rev, tier)
@@ -636,7 +642,7 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	if rev, tier := away.get(mine, known, anyToken); rev != 1 || tier != "replica" {
 		t.Errorf("without a primary: revision %d by %s", rev, tier)
 	}
-	_, err := away.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
+	_, err = away.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	w.must(err)
 	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
 	wantCode(t, err, errcode.SYS004) // it cannot know that there is none
