@@ -3,8 +3,6 @@ package command
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -44,8 +42,7 @@ type number struct {
 
 // lockID identifies the advisory lock of a number that no order may have yet.
 func (n number) lockID() int64 {
-	sum := sha256.Sum256(fmt.Appendf(nil, "reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference))
-	return int64(binary.BigEndian.Uint64(sum[:]))
+	return lockID("reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference)
 }
 
 // add joins the needs of a batch.
