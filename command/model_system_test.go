@@ -49,7 +49,7 @@ type parties struct {
 	plan     func(amount int64, overdue bool, tries int32) (payment.Ask, payment.Outcome)
 	conclude func(op payment.Operation, overdue bool, lastCode string, o payment.Outcome) (payment.Outcome, error)
 	settle   func(p payment.Locked, op payment.Operation, o payment.Outcome, rec order.Recorder) payment.Changes
-	refund   func(p payment.Locked, r *pay.Refund, o payment.Outcome, rec order.Recorder) payment.Changes
+	refund   func(p payment.Locked, r *pay.Refund, refused int64, o payment.Outcome, rec order.Recorder) payment.Changes
 	reply    func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error)
 	client   func(op operation, l *loaded, rec order.Recorder) (effect, error)
 	released func(at pay.Standing) bool
@@ -597,7 +597,7 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 		return
 	}
 	r := *w.refunded[w.refundAt(c.Subject)].Refund
-	w.writePayments(w.refund(locked, &r, o, modelRecorder()))
+	w.writePayments(w.refund(locked, &r, 0, o, modelRecorder()))
 }
 
 func (w *system) postpone(call int, code errcode.Code) {

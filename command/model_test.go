@@ -171,11 +171,11 @@ func TestModelFinds(t *testing.T) {
 			}
 		}, ruleSweep},
 		"a refused refund that the saga does not make up for": {"an order with a payment", func(p *parties) {
-			p.refund = func(l payment.Locked, r *pay.Refund, o payment.Outcome, rec order.Recorder) payment.Changes {
+			p.refund = func(l payment.Locked, r *pay.Refund, refused int64, o payment.Outcome, rec order.Recorder) payment.Changes {
 				if o.Code != "" {
 					l.RefundAll = false
 				}
-				return payment.SettleRefund(l, r, o, rec)
+				return payment.SettleRefund(l, r, refused, o, rec)
 			}
 		}, ruleEnds},
 	} {

@@ -12,8 +12,12 @@ import (
 	"github.com/ordergate/ordergate/order/pay"
 )
 
-// retryRefund is the time before a refund that the provider refused is requested anew, under another id: a compensation never gives up.
-const retryRefund = 30 * time.Second
+// A refund that the provider refused is requested anew, under another id: a compensation never gives up. The first time it waits for
+// refusedRefundWait, then for twice as long each time, at most maxRefusedRefundWait.
+const (
+	refusedRefundWait    = 30 * time.Second
+	maxRefusedRefundWait = time.Hour
+)
 
 // Locked is a payment that the transaction holds.
 type Locked struct {
@@ -30,6 +34,7 @@ type Call struct {
 	MethodToken string        // of an Authorize
 	Deadline    time.Duration // of an Authorize; 0: none
 	After       time.Duration // when it is due
+	LastCode    errcode.Code  // of the refused refund that it makes up for
 	TraceID     string
 }
 
@@ -103,11 +108,17 @@ func GiveBack(p Locked, id order.ID, amount *order.Money, reason string, rec ord
 	if amount.Amount > left.Amount || left.Amount == 0 {
 		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount", errcode.RuleRefundable), apierr.Extra("refundable", left))
 	}
-	r, ch := giveBack(p, id, *amount, reason, 0, rec)
+	r, ch := giveBack(p, id, *amount, reason, retry{}, rec)
 	return r, ch, nil
 }
 
-func giveBack(p Locked, id order.ID, amount order.Money, reason string, after time.Duration, rec order.Recorder) (*pay.Refund, Changes) {
+// retry is a refund's delay and cause if another one was refused.
+type retry struct {
+	after time.Duration
+	code  errcode.Code
+}
+
+func giveBack(p Locked, id order.ID, amount order.Money, reason string, again retry, rec order.Recorder) (*pay.Refund, Changes) {
 	r := &pay.Refund{Ref: order.Ref{Owner: p.Owner, ID: id}}
 	e := r.Record(rec, pay.RefundMade{
 		PaymentID: p.ID.Format(order.PrefixPayment), OrderID: p.OrderID.Format(order.PrefixOrder), Amount: amount, Reason: order.Text(reason),
@@ -116,7 +127,9 @@ func giveBack(p Locked, id order.ID, amount order.Money, reason string, after ti
 	p.Touch(e.At)
 	return r, Changes{
 		Payments: []*pay.Payment{p.Payment}, NewRefunds: []*pay.Refund{r}, Events: []order.ResourceEvent{e},
-		Calls: []Call{{Operation: Refund, Subject: id, Payment: p.Payment, Amount: amount.Amount, After: after, TraceID: rec.Cause.TraceID}},
+		Calls: []Call{{
+			Operation: Refund, Subject: id, Payment: p.Payment, Amount: amount.Amount, After: again.after, LastCode: again.code, TraceID: rec.Cause.TraceID,
+		}},
 	}
 }
 
@@ -125,9 +138,9 @@ const compensationReason = "order not fulfilled"
 
 // refundAll goes on giving back all that a payment charges: it opens a refund of what is left and replies when nothing is. Refunds that
 // are under way are waited for: one that fails is made up for.
-func refundAll(p Locked, after time.Duration, rec order.Recorder) (ch Changes) {
+func refundAll(p Locked, again retry, rec order.Recorder) (ch Changes) {
 	if left := p.Refundable(); left > 0 {
-		_, ch = giveBack(p, rec.NewID(), order.Money{Amount: left, Currency: p.Amount.Currency}, compensationReason, after, rec)
+		_, ch = giveBack(p, rec.NewID(), order.Money{Amount: left, Currency: p.Amount.Currency}, compensationReason, again, rec)
 	} else if p.RefundPending == 0 {
 		ch.Messages = append(ch.Messages, reply(p, Succeeded, Reply{Operation: Refund, Attempt: p.Attempt, PaymentID: p.ID.Format(order.PrefixPayment)}, rec))
 	}
@@ -137,7 +150,7 @@ func refundAll(p Locked, after time.Duration, rec order.Recorder) (ch Changes) {
 // requestRefundAll records that the saga wants back all that a payment charges, and begins.
 func requestRefundAll(p Locked, rec order.Recorder) Changes {
 	ch := Changes{Calls: []Call{{Operation: Refund, Subject: p.ID, Payment: p.Payment, After: never, TraceID: rec.Cause.TraceID}}}
-	ch.Add(refundAll(p, 0, rec))
+	ch.Add(refundAll(p, retry{}, rec))
 	return ch
 }
 
@@ -220,22 +233,23 @@ func Settle(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	}}
 }
 
-// SettleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on.
-func SettleRefund(p Locked, r *pay.Refund, o Outcome, rec order.Recorder) Changes {
+// SettleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on. refused is how many refunds of the
+// payment were refused before.
+func SettleRefund(p Locked, r *pay.Refund, refused int64, o Outcome, rec order.Recorder) Changes {
 	ch := Changes{Payments: []*pay.Payment{p.Payment}, Refunds: []*pay.Refund{r}}
 	p.RefundPending -= r.Amount.Amount
-	after := time.Duration(0)
+	var again retry
 	if o.Code == "" {
 		p.Refunded += r.Amount.Amount
 		ch.Events = append(ch.Events, r.Record(rec, pay.RefundDone{Reference: o.Reference}))
 		ch.Messages = append(ch.Messages, reply(p, Refunded, RefundNote{RefundID: r.ID.Format(order.PrefixRefund), Amount: r.Amount}, rec))
 	} else {
 		ch.Events = append(ch.Events, r.Record(rec, pay.RefundRefused{Code: string(o.Code), DeclineReason: order.Text(o.DeclineReason)}))
-		after = retryRefund
+		again = retry{min(refusedRefundWait<<min(refused, 10), maxRefusedRefundWait), o.Code}
 	}
 	p.Touch(r.UpdatedAt)
 	if p.RefundAll {
-		next := refundAll(p, after, rec)
+		next := refundAll(p, again, rec)
 		next.Payments = nil // it is in ch
 		ch.Add(next)
 	}

@@ -65,7 +65,9 @@ type Payment struct {
 	guard    *guard.Guard
 	due      chan struct{}
 	orphans  *prometheus.CounterVec
-	lastGood atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
+
+	refusedRefunds prometheus.Counter
+	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.
@@ -76,7 +78,9 @@ func New(c Config) (*Payment, error) {
 	}
 	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), orphans: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
-	}, []string{"operation", "result"})}
+	}, []string{"operation", "result"}), refusedRefunds: promauto.With(c.Registry).NewCounter(prometheus.CounterOpts{
+		Name: "ordergate_refused_compensations_total", Help: "Refunds of orders taken back that the provider refused; each is tried anew.",
+	})}
 	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: inDoubt, Uncounted: payment.uncounted,
@@ -342,6 +346,7 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 	defer cancel()
 	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
 	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
+	compensating := false
 	write := func(tx pgx.Tx) error {
 		n, err := paymentdb.New(tx).CompleteCall(ctx, paymentdb.CompleteCallParams{
 			Account: c.Account, Mode: c.Mode, Subject: c.Subject, Operation: c.Operation, Fence: c.Fence,
@@ -368,7 +373,15 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 			if err != nil {
 				return err
 			}
-			changes = SettleRefund(locked, refund, o, rec)
+			refused := int64(0)
+			if o.Code != "" {
+				refused, err = paymentdb.New(tx).CountRefusedRefunds(ctx, paymentdb.CountRefusedRefundsParams{PaymentID: c.PaymentID, Account: c.Account, Mode: c.Mode})
+				if err != nil {
+					return fmt.Errorf("count refused refunds: %w", err)
+				}
+			}
+			compensating = locked.RefundAll
+			changes = SettleRefund(locked, refund, refused, o, rec)
 		}
 		failpoint.Hit(failpoint.PaymentCallCompleted)
 		err = changes.Write(ctx, tx)
@@ -382,6 +395,12 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 	if err == nil {
 		failpoint.Hit(failpoint.PaymentCommitted)
 		p.cfg.Wake()
+		if compensating && o.Code != "" {
+			p.refusedRefunds.Inc()
+			p.cfg.Log.Error("the provider refuses a refund that the saga needs", zap.String("trace_id", c.TraceID),
+				zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)), zap.String("payment_id", ref.ID.Format(order.PrefixPayment)),
+				zap.String("code", string(o.Code)), zap.String("decline_reason", o.DeclineReason))
+		}
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -95,14 +96,13 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 	}
 }
 
-// TestARefusedVoidIsTriedUntilItIsDone: money that a provider does not want to give back is no end of a saga. The step stays in
-// doubt, shows why, and is done when the provider changes its mind; the saga hears of it once.
-func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
-	t.Parallel()
-	var asked, willing atomic.Int32
+// refusing is a provider that refuses one kind of operation until it is willing; asked counts the requests of that kind.
+func refusing(t *testing.T, kind string) (url string, asked, willing *atomic.Int32) {
+	t.Helper()
+	asked, willing = new(atomic.Int32), new(atomic.Int32)
 	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
-		if strings.HasSuffix(key, "-void") {
+		if strings.HasSuffix(key, "-"+kind) {
 			asked.Add(1)
 			if willing.Load() == 0 {
 				w.Header().Set("Content-Type", "application/problem+json")
@@ -120,8 +120,60 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"key":%q,"kind":%q,"payment":%q,"amount":%s,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`, key, op.Kind, op.Payment, op.Amount)
 	}))
-	defer psp.Close()
-	db := pgtest.New(t)
+	t.Cleanup(psp.Close)
+	return psp.URL, asked, willing
+}
+
+// send is a command of the saga about the one payment of an order.
+func send(t *testing.T, p *Payment, of order.ID, op Operation) {
+	t.Helper()
+	m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: of}, outbox.Cause{ID: ids.Mint(time.Now(), 1), TraceID: "t", Now: time.Now()},
+		Command{Operation: op, Attempt: 1, PaymentID: ids.Mint(time.Now(), 1).Format(order.PrefixPayment), Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
+	payload, _ := json.Marshal(m.Envelope)
+	err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error {
+		_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Wake()
+}
+
+func look(t *testing.T, p *Payment, sql string) (s string) {
+	t.Helper()
+	if err := p.cfg.Pool.QueryRow(t.Context(), sql).Scan(&s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func await(t *testing.T, p *Payment, sql, want string) {
+	t.Helper()
+	for end, tick := time.Now().Add(20*time.Second), time.Tick(20*time.Millisecond); look(t, p, sql) != want; <-tick {
+		if time.Now().After(end) {
+			t.Fatalf("%s is %s, want %s", sql, look(t, p, sql), want)
+		}
+	}
+}
+
+// running has Run make the calls until the test ends.
+func running(t *testing.T, p *Payment) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
+	t.Cleanup(func() { stop(); <-ended })
+}
+
+// heard is what the saga was told, in order.
+const heard = "SELECT string_agg(COALESCE(payload::jsonb->'data'->>'operation', payload::jsonb->>'type') || COALESCE(payload::jsonb->'data'->>'code', ''), ' ' ORDER BY id) FROM outbox"
+
+// TestARefusedVoidIsTriedUntilItIsDone: money that a provider does not want to give back is no end of a saga. The step stays in
+// doubt, shows why, and is done when the provider changes its mind; the saga hears of it once.
+func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
+	t.Parallel()
+	url, asked, willing := refusing(t, "void")
 	core, logs := observer.New(zap.ErrorLevel)
 	var bugs atomic.Int32
 	now := func() time.Time {
@@ -130,66 +182,76 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 		}
 		return time.Now()
 	}
-	p, err := New(Config{Pool: db.Pool, IDs: ids, Now: now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.New(core)})
+	p, err := New(Config{Pool: pgtest.New(t).Pool, IDs: ids, Now: now, ProviderURL: url, Deadline: time.Minute, Wake: func() {}, Log: zap.New(core)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { p.Run(ctx); close(ended) }()
-	defer func() { stop(); <-ended }()
-
+	running(t, p)
 	id := ids.Mint(time.Now(), 1)
-	send := func(op Operation) {
-		t.Helper()
-		m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), TraceID: "t", Now: time.Now()},
-			Command{Operation: op, Attempt: 1, PaymentID: ids.Mint(time.Now(), 1).Format(order.PrefixPayment), Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
-		payload, _ := json.Marshal(m.Envelope)
-		err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) error {
-			_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.Wake()
-	}
-	look := func(sql string) (s string) {
-		t.Helper()
-		if err := db.Pool.QueryRow(t.Context(), sql).Scan(&s); err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	await := func(sql, want string) {
-		t.Helper()
-		for end, tick := time.Now().Add(20*time.Second), time.Tick(20*time.Millisecond); look(sql) != want; <-tick {
-			if time.Now().After(end) {
-				t.Fatalf("%s is %s, want %s", sql, look(sql), want)
-			}
-		}
-	}
 	bugs.Store(2) // Handle reads the clock first
-	send(Authorize)
-	await("SELECT status FROM payments", "authorized") // claimed again when its lease had ended
+	send(t, p, id, Authorize)
+	await(t, p, "SELECT status FROM payments", "authorized") // claimed again when its lease had ended
 	if n := logs.FilterMessage("payment call").FilterFieldKey("error").Len(); n != 1 {
 		t.Errorf("a panic is logged %d times", n)
 	}
-	send(Void)
-	await("SELECT (tries >= 3)::text FROM payment_calls WHERE operation = 'void'", "true")
-	if got := look("SELECT in_doubt || ' ' || last_code || ' ' || (next_at IS NOT NULL) FROM payment_calls WHERE operation = 'void'"); got != "true "+string(errcode.PAY006)+" true" {
+	send(t, p, id, Void)
+	await(t, p, "SELECT (tries >= 3)::text FROM payment_calls WHERE operation = 'void'", "true")
+	if got := look(t, p, "SELECT in_doubt || ' ' || last_code || ' ' || (next_at IS NOT NULL) FROM payment_calls WHERE operation = 'void'"); got != "true "+string(errcode.PAY006)+" true" {
 		t.Errorf("the refused step is %s", got)
 	}
-	if got := look("SELECT status FROM payments"); got != "authorized" {
+	if got := look(t, p, "SELECT status FROM payments"); got != "authorized" {
 		t.Errorf("the payment is %s", got)
 	}
 	willing.Store(1)
-	await("SELECT status FROM payments", "voided")
-	if got := look("SELECT string_agg(payload::jsonb->'data'->>'operation' || coalesce(payload::jsonb->'data'->>'code', ''), ' ' ORDER BY id) FROM outbox"); got != "authorize void" {
+	await(t, p, "SELECT status FROM payments", "voided")
+	if got := look(t, p, heard); got != "authorize void" {
 		t.Errorf("the saga heard %s", got)
 	}
 	if asked.Load() < 4 {
 		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+// TestARefusedRefundOfTheSagaComesAgainLaterEachTime: each one is another refund, because a provider keeps its answer to a key. An operator
+// is told of each, and a jump of the clock is not taken for the longer delays.
+func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
+	t.Parallel()
+	url, asked, willing := refusing(t, "refund")
+	core, logs := observer.New(zap.ErrorLevel)
+	p, err := New(Config{Pool: pgtest.New(t).Pool, IDs: ids, Now: time.Now, ProviderURL: url, Deadline: time.Minute, Wake: func() {}, Log: zap.New(core)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running(t, p)
+	id := ids.Mint(time.Now(), 1)
+	send(t, p, id, Authorize)
+	await(t, p, "SELECT status FROM payments", "authorized")
+	send(t, p, id, Capture)
+	await(t, p, "SELECT status FROM payments", "captured")
+	send(t, p, id, Refund)
+	for refusals, wait := range []string{"30", "60", "120", "240", "480", "960", "1920", "3600"} {
+		await(t, p, "SELECT count(*)::text FROM refunds WHERE status = 'failed'", strconv.Itoa(refusals+1))
+		if err = p.rearm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next := look(t, p, "SELECT delay || ' ' || last_code || ' ' || (next_at BETWEEN now() + make_interval(secs => delay - 5) AND now() + make_interval(secs => delay)) FROM payment_calls WHERE next_at IS NOT NULL")
+		if next != wait+" PAY_006 true" {
+			t.Errorf("after %d refusals the next refund is due %s", refusals+1, next)
+		}
+		if refusals == 7 {
+			willing.Store(1)
+		}
+		if _, err = p.cfg.Pool.Exec(t.Context(), "UPDATE payment_calls SET next_at = now() WHERE next_at IS NOT NULL"); err != nil {
+			t.Fatal(err)
+		}
+		p.Wake()
+	}
+	await(t, p, "SELECT refunded || ' ' || refund_pending FROM payments", "500 0")
+	if got := look(t, p, heard); got != "authorize capture payment.refunded refund" {
+		t.Errorf("the saga heard %s", got)
+	}
+	if n := logs.FilterMessage("the provider refuses a refund that the saga needs").Len(); n != 8 || asked.Load() != 9 {
+		t.Errorf("%d refusals of %d requests are logged", n, asked.Load())
 	}
 }
 

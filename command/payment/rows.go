@@ -219,6 +219,7 @@ func callRows(rows []Call) paymentdb.InsertCallsParams {
 		Amounts:         pg.Column(rows, func(c Call) int64 { return c.Amount }),
 		Currencies:      pg.Column(rows, func(c Call) string { return c.Payment.Amount.Currency }),
 		MethodTokens:    pg.Column(rows, func(c Call) string { return c.MethodToken }),
+		LastCodes:       pg.Column(rows, func(c Call) string { return string(c.LastCode) }),
 		TraceIds:        pg.Column(rows, func(c Call) string { return c.TraceID }),
 		AfterSeconds:    pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
 		DeadlineSeconds: pg.Column(rows, func(c Call) float64 { return c.Deadline.Seconds() }),

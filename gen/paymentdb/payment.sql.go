@@ -16,7 +16,7 @@ const CallsHealth = `-- name: CallsHealth :one
 SELECT GREATEST(0,
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at LIMIT 1)),
-    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35,
+    extract(epoch FROM (SELECT max(next_at - make_interval(secs => delay)) FROM payment_calls WHERE next_at > now() + interval '35 seconds' AND tries = 0) - now()) - 35,
     extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35
 )::double precision AS seconds
 `
@@ -44,7 +44,7 @@ WITH new AS (
     UPDATE payment_calls c SET next_at = now() + interval '5 seconds', fence = c.fence + 1, tries = c.tries + 1
     FROM due d
     WHERE c.account = d.account AND c.mode = d.mode AND c.subject = d.subject AND c.operation = d.operation
-    RETURNING c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.next_at, c.deadline, c.fence, c.in_doubt, c.last_code, c.trace_id
+    RETURNING c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.next_at, c.delay, c.deadline, c.fence, c.in_doubt, c.last_code, c.trace_id
 )
 SELECT c.account, c.mode, c.subject, c.operation, c.payment_id, c.order_id, c.attempt, c.amount, c.currency, c.method_token, c.tries, c.fence,
        c.last_code, c.trace_id, COALESCE(extract(epoch FROM c.deadline - now()), 'infinity')::double precision AS seconds_left
@@ -141,6 +141,23 @@ func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int
 	return result.RowsAffected(), nil
 }
 
+const CountRefusedRefunds = `-- name: CountRefusedRefunds :one
+SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed'
+`
+
+type CountRefusedRefundsParams struct {
+	PaymentID uuid.UUID
+	Account   int32
+	Mode      string
+}
+
+func (q *Queries) CountRefusedRefunds(ctx context.Context, arg CountRefusedRefundsParams) (int64, error) {
+	row := q.db.QueryRow(ctx, CountRefusedRefunds, arg.PaymentID, arg.Account, arg.Mode)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const ExistingAttempts = `-- name: ExistingAttempts :many
 SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
@@ -230,14 +247,14 @@ func (q *Queries) GetRefund(ctx context.Context, arg GetRefundParams) (Refund, e
 }
 
 const InsertCalls = `-- name: InsertCalls :exec
-INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id, next_at, deadline)
-SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.trace_id,
-       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
+SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
+       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, GREATEST(w.after, 0), CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS subject,
              unnest($4::text[]) AS operation, unnest($5::uuid[]) AS payment_id, unnest($6::uuid[]) AS order_id,
              unnest($7::integer[]) AS attempt, unnest($8::bigint[]) AS amount, unnest($9::text[]) AS currency,
-             unnest($10::text[]) AS method_token, unnest($11::text[]) AS trace_id,
-             unnest($12::double precision[]) AS after, unnest($13::double precision[]) AS deadline) w
+             unnest($10::text[]) AS method_token, unnest($11::text[]) AS last_code, unnest($12::text[]) AS trace_id,
+             unnest($13::double precision[]) AS after, unnest($14::double precision[]) AS deadline) w
 ON CONFLICT DO NOTHING
 `
 
@@ -252,6 +269,7 @@ type InsertCallsParams struct {
 	Amounts         []int64
 	Currencies      []string
 	MethodTokens    []string
+	LastCodes       []string
 	TraceIds        []string
 	AfterSeconds    []float64
 	DeadlineSeconds []float64
@@ -270,6 +288,7 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error 
 		arg.Amounts,
 		arg.Currencies,
 		arg.MethodTokens,
+		arg.LastCodes,
 		arg.TraceIds,
 		arg.AfterSeconds,
 		arg.DeadlineSeconds,
@@ -746,7 +765,7 @@ func (q *Queries) PostponeCall(ctx context.Context, arg PostponeCallParams) (int
 const RearmCalls = `-- name: RearmCalls :execrows
 WITH far AS (
     (SELECT account, mode, subject, operation FROM payment_calls
-     WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+     WHERE tries = 0 AND next_at > now() + interval '35 seconds' AND next_at > now() + make_interval(secs => 35 + delay) ORDER BY next_at LIMIT 1000)
     UNION ALL
     (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)

@@ -153,7 +153,7 @@ SELECT c.account, c.mode, c.subject, c.operation, c.order_id, c.tries, (c.next_a
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id,
              unnest($4::text[]) AS operation) w
 CROSS JOIN LATERAL (
-    SELECT account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, tries, next_at, deadline, fence, in_doubt, last_code, trace_id FROM payment_calls
+    SELECT account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, tries, next_at, delay, deadline, fence, in_doubt, last_code, trace_id FROM payment_calls
     WHERE account = w.account AND mode = w.mode AND subject = w.id AND payment_calls.operation = w.operation OFFSET 0
 ) c
 CROSS JOIN LATERAL (SELECT account, mode, id, order_id, attempt, amount, currency, status, refunded, refund_pending, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM payments WHERE account = c.account AND mode = c.mode AND id = c.payment_id OFFSET 0) p

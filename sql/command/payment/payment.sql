@@ -50,6 +50,9 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
              unnest(@attempts::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode);
 
+-- name: CountRefusedRefunds :one
+SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed';
+
 -- name: GetRefund :one
 -- The caller holds the lock of its payment.
 SELECT * FROM refunds WHERE account = $1 AND mode = $2 AND id = $3;
@@ -95,13 +98,13 @@ WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id;
 
 -- name: InsertCalls :exec
 -- Makes calls due after the given seconds, each once: a repetition changes nothing. Negative seconds: never, it is no request.
-INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, trace_id, next_at, deadline)
-SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.trace_id,
-       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
+SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
+       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, GREATEST(w.after, 0), CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
              unnest(@operations::text[]) AS operation, unnest(@payment_ids::uuid[]) AS payment_id, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount, unnest(@currencies::text[]) AS currency,
-             unnest(@method_tokens::text[]) AS method_token, unnest(@trace_ids::text[]) AS trace_id,
+             unnest(@method_tokens::text[]) AS method_token, unnest(@last_codes::text[]) AS last_code, unnest(@trace_ids::text[]) AS trace_id,
              unnest(@after_seconds::double precision[]) AS after, unnest(@deadline_seconds::double precision[]) AS deadline) w
 ON CONFLICT DO NOTHING;
 
@@ -133,7 +136,7 @@ FROM claimed c;
 -- have one are at most the given time away.
 WITH far AS (
     (SELECT account, mode, subject, operation FROM payment_calls
-     WHERE tries = 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
+     WHERE tries = 0 AND next_at > now() + interval '35 seconds' AND next_at > now() + make_interval(secs => 35 + delay) ORDER BY next_at LIMIT 1000)
     UNION ALL
     (SELECT account, mode, subject, operation FROM payment_calls
      WHERE tries > 0 AND next_at > now() + interval '35 seconds' ORDER BY next_at LIMIT 1000)
@@ -149,7 +152,7 @@ WHERE c.account = f.account AND c.mode = f.mode AND c.subject = f.subject AND c.
 SELECT GREATEST(0,
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at LIMIT 1)),
     extract(epoch FROM now() - (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at LIMIT 1)),
-    extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries = 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35,
+    extract(epoch FROM (SELECT max(next_at - make_interval(secs => delay)) FROM payment_calls WHERE next_at > now() + interval '35 seconds' AND tries = 0) - now()) - 35,
     extract(epoch FROM (SELECT next_at FROM payment_calls WHERE next_at IS NOT NULL AND tries > 0 ORDER BY next_at DESC LIMIT 1) - now()) - 35
 )::double precision AS seconds;
 
