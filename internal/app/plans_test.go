@@ -27,6 +27,7 @@ import (
 
 // walks are the queries that may read more than they find, each with its reason. A query that no longer does must leave the list.
 var walks = map[string]string{
+	"CallsHealth":       "passes over refunds that wait longer, because the provider refused them before",
 	"CountParkedCauses": "an operator's list of all parked messages",
 	"CountProducts":     "once, when `run` fills an empty catalogue",
 	"FindMessage":       "an operator's question about one message: the outbox holds what is not yet published",
@@ -37,6 +38,7 @@ var walks = map[string]string{
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",
+	"RearmCalls":        "passes over refunds that wait longer, because the provider refused them before",
 	"RearmReservations": "passes over reservations that were made under a longer time of life than the present one",
 
 	"CallsWithoutOrder":        "`verify` looks at all calls, in one statement",
