@@ -733,10 +733,10 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 		t.Error("an old revision is not superseded")
 	}
 
-	// A rival's commit lands just before the log's position is read.
+	// A concurrent commit lands just before the log's position is read.
 	config := b.cfg.Pool.Config()
 	rivals := true
-	config.ConnConfig.Tracer = rival(func() {
+	config.ConnConfig.Tracer = concurrentWriter(func() {
 		if _, err := db.Pool.Exec(t.Context(), "UPDATE orders SET rev = rev + 1 WHERE $1", rivals); err != nil {
 			t.Error(err)
 		}
@@ -775,29 +775,29 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 	}
 	rivals = false
 	if placed, awaited := run(); placed.Rev != 1 || awaited.Rev != 1 || written != 2 {
-		t.Errorf("without a rival: revisions %d and %d, %d states written through", placed.Rev, awaited.Rev, written)
+		t.Errorf("without a concurrent writer: revisions %d and %d, %d states written through", placed.Rev, awaited.Rev, written)
 	}
 }
 
-// rival traces the moment before the log's position is read.
-type rival func()
+// concurrentWriter traces the moment before the log's position is read.
+type concurrentWriter func()
 
-func (rival) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+func (concurrentWriter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return ctx
 }
 
-func (rival) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (concurrentWriter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func (r rival) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+func (r concurrentWriter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
 	if d.Batch.QueuedQueries[0].SQL == ordersdb.FlushLSN {
 		r()
 	}
 	return ctx
 }
 
-func (rival) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (concurrentWriter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 
-func (rival) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+func (concurrentWriter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 // TestOwnQueueingIsNotThePrimarysFailure: commands that wait for a turn longer than their budget allows are refused with RATE_003, and
 // the breaker stays closed.

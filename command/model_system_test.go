@@ -48,7 +48,7 @@ type parties struct {
 	payment  func(of order.Ref, c payment.Command, found *payment.Locked, deadline time.Duration, rec order.Recorder) (payment.Changes, error)
 	plan     func(amount int64, overdue bool, tries int32) (payment.Ask, payment.Outcome)
 	conclude func(op payment.Operation, overdue bool, lastCode string, o payment.Outcome) (payment.Outcome, error)
-	settle   func(p payment.Locked, op payment.Operation, o payment.Outcome, rec order.Recorder) payment.Changes
+	resolve  func(p payment.Locked, op payment.Operation, o payment.Outcome, rec order.Recorder) payment.Changes
 	refund   func(p payment.Locked, r *pay.Refund, refused int64, o payment.Outcome, rec order.Recorder) payment.Changes
 	reply    func(c *orderChange, e outbox.Envelope, apply applyReply, rec order.Recorder) (bool, error)
 	client   func(op operation, l *loaded, rec order.Recorder) (effect, error)
@@ -60,8 +60,8 @@ type parties struct {
 
 func realParties() parties {
 	return parties{
-		stock: inventory.Decide, payment: payment.Decide, plan: payment.Plan, conclude: payment.Conclude, settle: payment.Settle,
-		refund: payment.SettleRefund, reply: takeReply, orphan: payment.Sweeps, released: pay.Standing.Released,
+		stock: inventory.Decide, payment: payment.Decide, plan: payment.Plan, conclude: payment.Conclude, resolve: payment.Resolve,
+		refund: payment.ResolveRefund, reply: takeReply, orphan: payment.Sweeps, released: pay.Standing.Released,
 		client: func(op operation, l *loaded, rec order.Recorder) (effect, error) { return op.decide(l, rec) },
 		inbox:  true, fence: true,
 	}
@@ -593,7 +593,7 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 	w.calls[call].due, w.calls[call].inDoubt = false, false
 	locked := w.locked(w.paymentAt(c.Payment.ID))
 	if c.Operation != payment.Refund {
-		w.writePayments(w.settle(locked, c.Operation, o, modelRecorder()))
+		w.writePayments(w.resolve(locked, c.Operation, o, modelRecorder()))
 		return
 	}
 	r := *w.refunded[w.refundAt(c.Subject)].Refund

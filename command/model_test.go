@@ -175,7 +175,7 @@ func TestModelFinds(t *testing.T) {
 				if o.Code != "" {
 					l.RefundAll = false
 				}
-				return payment.SettleRefund(l, r, refused, o, rec)
+				return payment.ResolveRefund(l, r, refused, o, rec)
 			}
 		}, ruleEnds},
 	} {

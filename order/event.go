@@ -250,14 +250,14 @@ func (d Shipped) apply(o *Order, _ rfc3339.Time) {
 		}
 	}
 	o.FulfillmentStatus = d.FulfillmentStatus
-	o.UnderWay++
+	o.InTransit++
 }
 
 func (Delivered) eventType() string { return "order.delivered" }
 
 func (d Delivered) apply(o *Order, _ rfc3339.Time) {
 	o.FulfillmentStatus = d.FulfillmentStatus
-	o.UnderWay--
+	o.InTransit--
 }
 
 func (Completed) eventType() string { return "order.completed" }

@@ -82,7 +82,7 @@ type Order struct {
 	Status            Status            `json:"status"`
 	PaymentStatus     PaymentStatus     `json:"payment_status"`
 	FulfillmentStatus FulfillmentStatus `json:"fulfillment_status"`
-	UnderWay          int64             `json:"under_way,omitempty"` // shipments that have not arrived
+	InTransit         int64             `json:"in_transit,omitempty"` // shipments that have not arrived
 	Currency          string            `json:"currency"`
 	CustomerRef       string            `json:"customer_ref"`
 	Reference         Text              `json:"reference"`

@@ -63,8 +63,8 @@ func anyDraft(t *rapid.T) Draft {
 
 // saga is what stands beside an order and decides what may happen to it.
 type saga struct {
-	underWay []ID // shipments that have not arrived
-	ended    int  // attempts to pay
+	inTransit []ID // shipments that have not arrived
+	ended     int  // attempts to pay
 }
 
 // next draws one of the changes that the order allows.
@@ -117,16 +117,16 @@ func (s *saga) next(t *rapid.T, o *Order) change {
 		shipment, lines := ID{15: byte(o.Version), 14: 9}, s.lines(t, o)
 		may(lines == nil || len(lines) > 0, func(o *Order, rec Recorder) []Event {
 			_, events, err := o.Ship(rec, shipment, lines)
-			if !slices.Contains(s.underWay, shipment) {
-				s.underWay = append(s.underWay, shipment)
+			if !slices.Contains(s.inTransit, shipment) {
+				s.inTransit = append(s.inTransit, shipment)
 			}
 			return must(events, err)
 		})
 	}
-	if len(s.underWay) > 0 {
-		shipment := rapid.SampledFrom(s.underWay).Draw(t, "shipment")
+	if len(s.inTransit) > 0 {
+		shipment := rapid.SampledFrom(s.inTransit).Draw(t, "shipment")
 		may(true, func(o *Order, rec Recorder) []Event {
-			s.underWay = slices.DeleteFunc(s.underWay, func(id ID) bool { return id == shipment })
+			s.inTransit = slices.DeleteFunc(s.inTransit, func(id ID) bool { return id == shipment })
 			return o.Deliver(rec, shipment)
 		})
 	}
@@ -209,8 +209,8 @@ func TestHistories(t *testing.T) {
 					t.Fatalf("%d of %d pieces are shipped, its events tell of %d", l.Shipped, l.Quantity, shipped[l.SKU])
 				}
 			}
-			if (live.Status == StatusCompleted) != (all && len(s.underWay) == 0) || live.UnderWay != int64(len(s.underWay)) {
-				t.Fatalf("%d are under way: %+v", len(s.underWay), live)
+			if (live.Status == StatusCompleted) != (all && len(s.inTransit) == 0) || live.InTransit != int64(len(s.inTransit)) {
+				t.Fatalf("%d are under way: %+v", len(s.inTransit), live)
 			}
 			if live.Status.Final() && live.NeedsAddress() {
 				t.Fatalf("a %s order needs an address", live.Status)

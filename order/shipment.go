@@ -164,7 +164,7 @@ func errNothingLeft() error {
 // Deliver records that one of the order's shipments has arrived, and that the order is completed if it was the last one of an order of
 // which all is shipped. The caller knows that the shipment was under way.
 func (o *Order) Deliver(rec Recorder, shipment ID) []Event {
-	last := o.FulfillmentStatus == FulfillmentStatusShipped && o.UnderWay == 1
+	last := o.FulfillmentStatus == FulfillmentStatusShipped && o.InTransit == 1
 	status := o.FulfillmentStatus
 	if last {
 		status = FulfillmentStatusDelivered

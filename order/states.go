@@ -173,7 +173,7 @@ func (o *Order) Update(rec Recorder, metadata map[string]string, addressChanges 
 
 // NeedsAddress tells whether pieces of the order may still have to go on their way, or are on it.
 func (o *Order) NeedsAddress() bool {
-	return !o.Status.Final() && (o.PaymentStatus != PaymentStatusRefunded || o.UnderWay > 0)
+	return !o.Status.Final() && (o.PaymentStatus != PaymentStatusRefunded || o.InTransit > 0)
 }
 
 // EraseAddress records that the shipping address is erased, whatever the order's status: it is a right of the customer, not a change of

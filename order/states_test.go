@@ -64,7 +64,7 @@ func in(t *testing.T, st state) *Order {
 	case st.status == StatusCompleted:
 		o.FulfillmentStatus, o.Lines[0].Shipped = FulfillmentStatusDelivered, o.Lines[0].Quantity
 	case st.phase == phaseShipped:
-		o.FulfillmentStatus, o.Lines[0].Shipped, o.UnderWay = FulfillmentStatusPartial, 1, 1
+		o.FulfillmentStatus, o.Lines[0].Shipped, o.InTransit = FulfillmentStatusPartial, 1, 1
 	case st.phase == phaseCancelling:
 		o.CancelRequestedAt = &o.CreatedAt
 	}

@@ -213,8 +213,8 @@ func Conclude(op Operation, overdue bool, lastCode string, o Outcome) (Outcome, 
 	return o, nil
 }
 
-// Settle records the definite outcome of an authorization, a capture or a void, and replies.
-func Settle(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
+// Resolve records the definite outcome of an authorization, a capture or a void, and replies.
+func Resolve(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	kind := Succeeded
 	var data pay.Data
 	switch {
@@ -233,9 +233,9 @@ func Settle(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	}}
 }
 
-// SettleRefund records the definite outcome of a refund. If the saga wants everything back, it goes on. refused is how many refunds of the
+// ResolveRefund records the definite outcome of a refund. If the saga wants everything back, it goes on. refused is how many refunds of the
 // payment were refused before.
-func SettleRefund(p Locked, r *pay.Refund, refused int64, o Outcome, rec order.Recorder) Changes {
+func ResolveRefund(p Locked, r *pay.Refund, refused int64, o Outcome, rec order.Recorder) Changes {
 	ch := Changes{Payments: []*pay.Payment{p.Payment}, Refunds: []*pay.Refund{r}}
 	p.RefundPending -= r.Amount.Amount
 	var again retry

@@ -367,7 +367,7 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 		}
 		var changes Changes
 		if Operation(c.Operation) != Refund {
-			changes = Settle(locked, Operation(c.Operation), o, rec)
+			changes = Resolve(locked, Operation(c.Operation), o, rec)
 		} else {
 			refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
 			if err != nil {
@@ -381,7 +381,7 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 				}
 			}
 			compensating = locked.RefundAll
-			changes = SettleRefund(locked, refund, refused, o, rec)
+			changes = ResolveRefund(locked, refund, refused, o, rec)
 		}
 		failpoint.Hit(failpoint.PaymentCallCompleted)
 		err = changes.Write(ctx, tx)

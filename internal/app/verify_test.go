@@ -207,7 +207,7 @@ func TestVerify(t *testing.T) {
 		{"a shipment of another order", "resources shipments", "shipped", `UPDATE shipments SET order_id = (SELECT order_id FROM shipments WHERE status = 'delivered' LIMIT 1) WHERE order_id = $1`},
 		{"a shipment without an order", "resources shipments", "", `INSERT INTO shipments (account, mode, id, order_id, lines, status, version, head_hash, created_at, updated_at) VALUES (1, 'test', gen_random_uuid(), '018f0000-0000-7000-8000-000000000000', '[]', 'shipped', 1, '', now(), now())`},
 		{"an order forgot what it shipped", "orders shipments", "partly delivered", `UPDATE orders SET state = jsonb_set(state, '{fulfillment_status}', '"unfulfilled"') WHERE id = $1`},
-		{"an order counts another shipment", "orders shipments", "partly delivered", `UPDATE orders SET state = jsonb_set(state, '{under_way}', '1') WHERE id = $1`},
+		{"an order counts another shipment", "orders shipments", "partly delivered", `UPDATE orders SET state = jsonb_set(state, '{in_transit}', '1') WHERE id = $1`},
 		{"an order that is delivered goes on", "orders shipments", "completed", `UPDATE orders SET status = 'confirmed', state = jsonb_set(state, '{status}', '"confirmed"') WHERE id = $1`},
 		{"an order that shipped is cancelled", "orders reservations saga shipments", "shipped", `UPDATE orders SET status = 'cancelled', state = jsonb_set(state, '{status}', '"cancelled"') WHERE id = $1`},
 		{"an order knows of a refund that is none", "orders payments", "second card", `UPDATE orders SET state = jsonb_set(state, '{refunded}', '301') WHERE id = $1`},

@@ -33,7 +33,7 @@ func (s *scan) checkShipments(ctx context.Context) error {
 // shipmentFaults judges what an order says about its shipments.
 func shipmentFaults(o *order.Order, shipments []verifydb.ShipmentsOfRow) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	sent, underWay := map[string]int64{}, int64(0)
+	sent, inTransit := map[string]int64{}, int64(0)
 	for _, sh := range shipments {
 		var lines []order.ShipmentLine
 		if json.Unmarshal(sh.Lines, &lines) != nil {
@@ -43,7 +43,7 @@ func shipmentFaults(o *order.Order, shipments []verifydb.ShipmentsOfRow) (faults
 			sent[l.SKU] += l.Quantity
 		}
 		if sh.Status == string(order.ShipmentStatusShipped) {
-			underWay++
+			inTransit++
 		}
 	}
 	var ordered, total int64
@@ -60,14 +60,14 @@ func shipmentFaults(o *order.Order, shipments []verifydb.ShipmentsOfRow) (faults
 	for sku := range sent {
 		fault("its shipments have %s, which is not ordered", sku)
 	}
-	if underWay != o.UnderWay {
-		fault("%d shipments are under way by its own count, and %d are", o.UnderWay, underWay)
+	if inTransit != o.InTransit {
+		fault("%d shipments are under way by its own count, and %d are", o.InTransit, inTransit)
 	}
 	status := order.FulfillmentStatusPartial
 	switch {
 	case len(shipments) == 0:
 		status = order.FulfillmentStatusUnfulfilled
-	case total == ordered && underWay == 0:
+	case total == ordered && inTransit == 0:
 		status = order.FulfillmentStatusDelivered
 	case total == ordered:
 		status = order.FulfillmentStatusShipped
