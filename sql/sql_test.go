@@ -1,6 +1,12 @@
 package sql_test
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -39,5 +45,47 @@ func TestMigrateMakesThePartitionsToCome(t *testing.T) {
 	}
 	if n := partitions(); n != 3*(1+4)-1 {
 		t.Errorf("%d partitions", n)
+	}
+}
+
+// A statement that waits for a row lock sees that row as it is then, and all other rows as they were before it waited. So what is decided on
+// beside the locked rows is read by a later statement.
+func TestAStatementThatLocksReadsOneTable(t *testing.T) {
+	t.Parallel()
+	schema, err := os.ReadFile("migrations/00001_init.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := map[string]bool{}
+	for _, m := range regexp.MustCompile(`CREATE TABLE (\w+)`).FindAllStringSubmatch(string(schema), -1) {
+		tables[m[1]] = true
+	}
+	files, _ := filepath.Glob("command/*/*.sql")
+	locking := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, query := range strings.Split(string(b), "-- name: ")[1:] {
+			name, _, _ := strings.Cut(query, " ")
+			query = regexp.MustCompile(`--.*`).ReplaceAllString(query, "")
+			if !regexp.MustCompile(`\bFOR (NO KEY )?(UPDATE|SHARE)\b`).MatchString(query) {
+				continue
+			}
+			locking++
+			read := map[string]bool{}
+			for _, m := range regexp.MustCompile(`\b(FROM|JOIN|USING|UPDATE)\s+(\w+)`).FindAllStringSubmatch(query, -1) {
+				if tables[m[2]] {
+					read[m[2]] = true
+				}
+			}
+			if len(read) != 1 {
+				t.Errorf("%s: %s locks and reads %v", file, name, slices.Sorted(maps.Keys(read)))
+			}
+		}
+	}
+	if len(tables) < 20 || locking < 15 {
+		t.Errorf("%d tables and %d locking statements are known", len(tables), locking)
 	}
 }

@@ -127,13 +127,13 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, ski
 		}
 		envelopes[i], attempts[i] = e, attempt{e.Ref(), commands[i].Attempt}
 	}
-	found, held, err := lockAttempts(ctx, tx, attempts, skipLocked)
+	found, lockedElsewhere, err := lockAttempts(ctx, tx, attempts, skipLocked)
 	if err != nil {
 		return h, err
 	}
 	var changes Changes
 	for i, c := range commands {
-		if held[attempts[i]] {
+		if lockedElsewhere[attempts[i]] {
 			h.Blocked = append(h.Blocked, msgs[i])
 			continue
 		}

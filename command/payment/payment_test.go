@@ -27,6 +27,7 @@ import (
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 var (
@@ -252,6 +253,51 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	}
 	if n := logs.FilterMessage("the provider refuses a refund that the saga needs").Len(); n != 8 || asked.Load() != 9 {
 		t.Errorf("%d refusals of %d requests are logged", n, asked.Load())
+	}
+}
+
+// TestARefundsOutcomeMeetsTheCompensation: the provider's answer to a client's refund waits while the saga asks for all of the payment. It
+// knows of that when it has waited, or nobody would reply to the saga: it replies, or opens the refund that makes up for the refused one.
+func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		outcome     Outcome
+		told, calls string
+	}{
+		"that was done":    {Outcome{}, "payment.refunded refund", "0"},
+		"that was refused": {Outcome{Code: errcode.PAY006}, "", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sweeping(t, pgtest.New(t).Pool)
+			ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
+			var of order.ID
+			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+				found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+				s.must(err)
+				of = found[ref].OrderID
+				_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
+				s.must(err)
+				return ch.Write(ctx, tx)
+			}))
+			claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+			s.must(err)
+			m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: of}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{Operation: Refund, Attempt: 1})
+			payload, _ := json.Marshal(m.Envelope)
+			completed := make(chan error, 1)
+			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+				_, err := s.Handle(ctx, tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
+				go func() { completed <- s.complete(ctx, claimed[0], c.outcome) }()
+				await(t, s.Payment, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'", "1")
+				return err
+			}))
+			s.must(<-completed)
+			if told := look(t, s.Payment, "SELECT COALESCE(("+heard+"), '')"); told != c.told {
+				t.Errorf("the saga heard %q", told)
+			}
+			if calls := look(t, s.Payment, "SELECT count(*)::text FROM payment_calls WHERE next_at IS NOT NULL"); calls != c.calls {
+				t.Errorf("%s open calls", calls)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,13 +31,17 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
 	q, p := paymentdb.New(tx), refParams(payments)
 	rows, err := pg.Lock(ctx, onlyFree, q.LockPayments, p, q.LockFreePayments, paymentdb.LockFreePaymentsParams(p),
-		func(r paymentdb.LockFreePaymentsRow) paymentdb.LockPaymentsRow { return paymentdb.LockPaymentsRow(r) })
+		func(r paymentdb.Payment) paymentdb.Payment { return r })
 	if err != nil {
 		return nil, fmt.Errorf("lock payments: %w", err)
 	}
-	found := make(map[order.Ref]Locked, len(rows))
-	for _, r := range rows {
-		found[order.RefOf(r.Account, r.Mode, r.ID)] = paymentOf(r)
+	all, err := lockedOf(ctx, q, rows)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[order.Ref]Locked, len(all))
+	for _, l := range all {
+		found[l.Ref] = l
 	}
 	return found, nil
 }
@@ -47,8 +52,8 @@ type attempt struct {
 	attempt int32
 }
 
-// lockAttempts is Lock by orders and attempts. held are the payments that onlyFree left out because another transaction has them.
-func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, held map[attempt]bool, err error) {
+// lockAttempts is Lock by orders and attempts. lockedElsewhere are the payments that onlyFree left out.
+func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, lockedElsewhere map[attempt]bool, err error) {
 	q, p := paymentdb.New(tx), paymentdb.LockAttemptsParams{
 		Accounts: pg.Column(attempts, func(a attempt) int32 { return a.Account }),
 		Modes:    pg.Column(attempts, func(a attempt) string { return a.Mode }),
@@ -56,36 +61,64 @@ func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree b
 		Attempts: pg.Column(attempts, func(a attempt) int32 { return a.attempt }),
 	}
 	rows, err := pg.Lock(ctx, onlyFree, q.LockAttempts, p, q.LockFreeAttempts, paymentdb.LockFreeAttemptsParams(p),
-		func(r paymentdb.LockFreeAttemptsRow) paymentdb.LockAttemptsRow { return paymentdb.LockAttemptsRow(r) })
+		func(r paymentdb.Payment) paymentdb.Payment { return r })
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock payments: %w", err)
 	}
-	found, held = make(map[attempt]Locked, len(rows)), map[attempt]bool{}
-	for _, r := range rows {
-		found[attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}] = paymentOf(paymentdb.LockPaymentsRow(r))
+	all, err := lockedOf(ctx, q, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, lockedElsewhere = make(map[attempt]Locked, len(all)), map[attempt]bool{}
+	for _, l := range all {
+		found[attempt{order.Ref{Owner: l.Owner, ID: l.OrderID}, l.Attempt}] = l
 	}
 	if !onlyFree {
-		return found, held, nil
+		return found, lockedElsewhere, nil
 	}
-	all, err := q.ExistingAttempts(ctx, paymentdb.ExistingAttemptsParams(p))
+	existing, err := q.ExistingAttempts(ctx, paymentdb.ExistingAttemptsParams(p))
 	if err != nil {
 		return nil, nil, fmt.Errorf("look payments up: %w", err)
 	}
-	for _, r := range all {
+	for _, r := range existing {
 		a := attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}
 		_, ours := found[a]
-		held[a] = !ours
+		lockedElsewhere[a] = !ours
 	}
-	return found, held, nil
+	return found, lockedElsewhere, nil
 }
 
-func paymentOf(r paymentdb.LockPaymentsRow) Locked {
-	return Locked{RefundAll: r.RefundAll, Payment: &pay.Payment{
+// lockedOf reads what else belongs to payments that the transaction has locked.
+func lockedOf(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.Payment) ([]Locked, error) {
+	var moved []order.Ref // the others have nothing to give back
+	all := pg.Column(rows, func(r paymentdb.Payment) Locked {
+		p := paymentOf(r)
+		if p.Status != pay.StatusPending && p.Status != pay.StatusAuthorized {
+			moved = append(moved, p.Ref)
+		}
+		return Locked{Payment: p}
+	})
+	if len(moved) == 0 {
+		return all, nil
+	}
+	marked, err := q.RefundAlls(ctx, paymentdb.RefundAllsParams(refParams(moved)))
+	if err != nil {
+		return nil, fmt.Errorf("read which payments are wanted back: %w", err)
+	}
+	for _, m := range marked {
+		i := slices.IndexFunc(all, func(l Locked) bool { return l.Ref == order.RefOf(m.Account, m.Mode, m.Subject) })
+		all[i].RefundAll = true
+	}
+	return all, nil
+}
+
+func paymentOf(r paymentdb.Payment) *pay.Payment {
+	return &pay.Payment{
 		Ref: order.RefOf(r.Account, r.Mode, r.ID), OrderID: order.ID(r.OrderID), Attempt: r.Attempt, Amount: order.Money{Amount: r.Amount, Currency: r.Currency},
 		Status: pay.Status(r.Status), FailureCode: r.FailureCode, DeclineReason: r.DeclineReason, Reference: r.Reference,
 		Refunded: r.Refunded, RefundPending: r.RefundPending, Head: order.Head{Version: r.Version, Hash: r.HeadHash},
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
-	}}
+	}
 }
 
 func getRefund(ctx context.Context, tx pgx.Tx, ref order.Ref) (*pay.Refund, error) {

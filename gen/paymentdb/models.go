@@ -10,6 +10,27 @@ import (
 	"github.com/google/uuid"
 )
 
+type Payment struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	Rev           int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
 type Refund struct {
 	Account       int32
 	Mode          string

@@ -399,10 +399,7 @@ func (q *Queries) InsertRefunds(ctx context.Context, arg InsertRefundsParams) er
 }
 
 const LockAttempts = `-- name: LockAttempts :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
@@ -416,30 +413,9 @@ type LockAttemptsParams struct {
 	Attempts []int32
 }
 
-type LockAttemptsRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
-	FailureCode   string
-	DeclineReason string
-	Reference     string
-	Version       int64
-	HeadHash      []byte
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	RefundAll     bool
-}
-
 // LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
 // would look as good as the unique key that order_id leads.
-func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]LockAttemptsRow, error) {
+func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]Payment, error) {
 	rows, err := q.db.Query(ctx, LockAttempts,
 		arg.Accounts,
 		arg.Modes,
@@ -450,9 +426,9 @@ func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]L
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockAttemptsRow
+	var items []Payment
 	for rows.Next() {
-		var i LockAttemptsRow
+		var i Payment
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -469,9 +445,9 @@ func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]L
 			&i.Reference,
 			&i.Version,
 			&i.HeadHash,
+			&i.Rev,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -484,10 +460,7 @@ func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]L
 }
 
 const LockFreeAttempts = `-- name: LockFreeAttempts :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
@@ -501,29 +474,8 @@ type LockFreeAttemptsParams struct {
 	Attempts []int32
 }
 
-type LockFreeAttemptsRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
-	FailureCode   string
-	DeclineReason string
-	Reference     string
-	Version       int64
-	HeadHash      []byte
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	RefundAll     bool
-}
-
 // LockAttempts without the rows that another transaction has locked.
-func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsParams) ([]LockFreeAttemptsRow, error) {
+func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsParams) ([]Payment, error) {
 	rows, err := q.db.Query(ctx, LockFreeAttempts,
 		arg.Accounts,
 		arg.Modes,
@@ -534,9 +486,9 @@ func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsPara
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockFreeAttemptsRow
+	var items []Payment
 	for rows.Next() {
-		var i LockFreeAttemptsRow
+		var i Payment
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -553,9 +505,9 @@ func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsPara
 			&i.Reference,
 			&i.Version,
 			&i.HeadHash,
+			&i.Rev,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -568,10 +520,7 @@ func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsPara
 }
 
 const LockFreePayments = `-- name: LockFreePayments :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
@@ -583,37 +532,16 @@ type LockFreePaymentsParams struct {
 	Ids      []uuid.UUID
 }
 
-type LockFreePaymentsRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
-	FailureCode   string
-	DeclineReason string
-	Reference     string
-	Version       int64
-	HeadHash      []byte
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	RefundAll     bool
-}
-
 // LockPayments without the rows that another transaction has locked.
-func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]LockFreePaymentsRow, error) {
+func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsParams) ([]Payment, error) {
 	rows, err := q.db.Query(ctx, LockFreePayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockFreePaymentsRow
+	var items []Payment
 	for rows.Next() {
-		var i LockFreePaymentsRow
+		var i Payment
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -630,9 +558,9 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 			&i.Reference,
 			&i.Version,
 			&i.HeadHash,
+			&i.Rev,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -646,10 +574,7 @@ func (q *Queries) LockFreePayments(ctx context.Context, arg LockFreePaymentsPara
 
 const LockPayments = `-- name: LockPayments :many
 
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p
@@ -661,38 +586,17 @@ type LockPaymentsParams struct {
 	Ids      []uuid.UUID
 }
 
-type LockPaymentsRow struct {
-	Account       int32
-	Mode          string
-	ID            uuid.UUID
-	OrderID       uuid.UUID
-	Attempt       int32
-	Amount        int64
-	Currency      string
-	Status        string
-	Refunded      int64
-	RefundPending int64
-	FailureCode   string
-	DeclineReason string
-	Reference     string
-	Version       int64
-	HeadHash      []byte
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	RefundAll     bool
-}
-
 // Payments, refunds and the calls to the provider. Each query takes arrays and reads or writes a row for each element.
-// Locks payments in the order of their ids, before anything of them is updated. refund_all: the saga wants back all that it charges.
-func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]LockPaymentsRow, error) {
+// Locks payments in the order of their ids, before anything of them is updated.
+func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]Payment, error) {
 	rows, err := q.db.Query(ctx, LockPayments, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockPaymentsRow
+	var items []Payment
 	for rows.Next() {
-		var i LockPaymentsRow
+		var i Payment
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
@@ -709,9 +613,9 @@ func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]L
 			&i.Reference,
 			&i.Version,
 			&i.HeadHash,
+			&i.Rev,
 			&i.CreatedAt,
 			&i.UpdatedAt,
-			&i.RefundAll,
 		); err != nil {
 			return nil, err
 		}
@@ -785,6 +689,47 @@ func (q *Queries) RearmCalls(ctx context.Context, deadlineSeconds float64) (int6
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const RefundAlls = `-- name: RefundAlls :many
+SELECT c.account, c.mode, c.subject FROM payment_calls c
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+  ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id
+WHERE c.operation = 'refund'
+`
+
+type RefundAllsParams struct {
+	Accounts []int32
+	Modes    []string
+	Ids      []uuid.UUID
+}
+
+type RefundAllsRow struct {
+	Account int32
+	Mode    string
+	Subject uuid.UUID
+}
+
+// Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
+// all other rows as they were before it waited.
+func (q *Queries) RefundAlls(ctx context.Context, arg RefundAllsParams) ([]RefundAllsRow, error) {
+	rows, err := q.db.Query(ctx, RefundAlls, arg.Accounts, arg.Modes, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefundAllsRow
+	for rows.Next() {
+		var i RefundAllsRow
+		if err := rows.Scan(&i.Account, &i.Mode, &i.Subject); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const UpdatePayments = `-- name: UpdatePayments :execrows

@@ -1,21 +1,15 @@
 -- Payments, refunds and the calls to the provider. Each query takes arrays and reads or writes a row for each element.
 
 -- name: LockPayments :many
--- Locks payments in the order of their ids, before anything of them is updated. refund_all: the saga wants back all that it charges.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+-- Locks payments in the order of their ids, before anything of them is updated.
+SELECT p.* FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p;
 
 -- name: LockFreePayments :many
 -- LockPayments without the rows that another transaction has locked.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.* FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
@@ -23,10 +17,7 @@ ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
 -- name: LockAttempts :many
 -- LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
 -- would look as good as the unique key that order_id leads.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.* FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
@@ -34,10 +25,7 @@ ORDER BY p.id FOR UPDATE OF p;
 
 -- name: LockFreeAttempts :many
 -- LockAttempts without the rows that another transaction has locked.
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference,
-       p.version, p.head_hash, p.created_at, p.updated_at,
-       EXISTS (SELECT FROM payment_calls c WHERE c.account = p.account AND c.mode = p.mode AND c.subject = p.id AND c.operation = 'refund')::boolean AS refund_all
-FROM payments p
+SELECT p.* FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
@@ -49,6 +37,14 @@ SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt) w
   ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode);
+
+-- name: RefundAlls :many
+-- Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
+-- all other rows as they were before it waited.
+SELECT c.account, c.mode, c.subject FROM payment_calls c
+JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
+  ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id
+WHERE c.operation = 'refund';
 
 -- name: CountRefusedRefunds :one
 SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed';
