@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -130,5 +133,31 @@ func TestCancelOrderDecides(t *testing.T) {
 	}
 	if got := decided(cancelOrder{ref: order.Ref{Owner: alice}}, &loaded{}); got != "ORD_001" {
 		t.Errorf("no such order: %s", got)
+	}
+}
+
+// A method token is a secret of the customer: whatever becomes of its step, only a pending one keeps it.
+func TestATokenEndsWithItsStep(t *testing.T) {
+	rec := Envelope{Owner: alice, Operation: "test", Actor: "key_1"}.recorder(testIDs, time.Now())
+	for name, reply := range map[string]string{"started": inventory.Reserved, "skipped": inventory.ReserveRefused} {
+		t.Run(name, func(t *testing.T) {
+			o := &order.Order{ID: rec.NewID(), WithPayment: true, Status: order.StatusPending}
+			c := &orderChange{owner: alice, order: o, steps: newSteps(o, "pm_secret")}
+			advance(c, rec)
+			authorize := c.steps.find(stepAuth, 1)
+			if authorize.input != "pm_secret" {
+				t.Fatalf("the pending step has %q", authorize.input)
+			}
+			data, _ := json.Marshal(inventory.Reply{Attempt: 1, ExpiresAt: new(rfc3339.New(time.Now()))})
+			if _, err := takeReply(c, outbox.Envelope{Type: reply, Data: data}, applyStockReply, rec); err != nil {
+				t.Fatal(err)
+			}
+			if authorize.status == statusPending || authorize.input != "" || !authorize.moved {
+				t.Errorf("the %s step has %q", authorize.status, authorize.input)
+			}
+			if sent, _ := json.Marshal(pg.Column(c.messages, func(m outbox.Message) outbox.Envelope { return m.Envelope })); strings.Contains(string(sent), "pm_secret") != (name == "started") {
+				t.Errorf("%s", sent)
+			}
+		})
 	}
 }

@@ -60,7 +60,7 @@ func (c *orderChange) start(st *step, rec order.Recorder) {
 	cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}
 	c.messages = append(c.messages, outbox.New(topic, messageType, c.ref(), cause, data))
 	st.set(statusRunning, "")
-	st.started, st.input = rec.Now, "" // the payment context has the token from here on
+	st.started = rec.Now
 }
 
 func (c *orderChange) record(rec order.Recorder, d order.Data) {

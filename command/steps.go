@@ -102,14 +102,17 @@ type step struct {
 	attempt  int32
 	status   string
 	code     string // of a failed step
-	input    string // of authorize: the method token, until the step is started
+	input    string // of a pending authorize: the method token
 	started  time.Time
 	finished time.Time
 	stored   bool // the database has it
 	moved    bool // it is to be written
 }
 
-func (st *step) set(status, code string) { st.status, st.code, st.moved = status, code, true }
+// set moves the step on. Its input ends with that: it is in the command that it started, or nobody needs it.
+func (st *step) set(status, code string) {
+	st.status, st.code, st.input, st.moved = status, code, "", true
+}
 
 func (st *step) finish(status, code string, now time.Time) {
 	st.set(status, code)

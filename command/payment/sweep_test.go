@@ -86,7 +86,7 @@ func (s *swept) payment(status pay.Status) order.ID {
 	}
 	ch = Changes{Payments: []*pay.Payment{p}, Events: []order.ResourceEvent{p.Record(rec, events[status])}}
 	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error { return ch.Write(s.t.Context(), tx) }))
-	s.exec("UPDATE payment_calls SET next_at = NULL, tries = 1 WHERE subject = $1", [16]byte(id))
+	s.exec("UPDATE payment_calls SET next_at = NULL, method_token = '', tries = 1 WHERE subject = $1", [16]byte(id))
 	return id
 }
 
@@ -247,7 +247,7 @@ func TestACallWithoutAnOutcomeIsNoOrphan(t *testing.T) {
 	if got := s.sweeps(); len(got) > 0 || s.position() != 2 {
 		t.Errorf("swept %v, and the position is %d", got, s.position())
 	}
-	s.exec("UPDATE payment_calls SET next_at = NULL, in_doubt = false WHERE subject = $1", [16]byte(id))
+	s.exec("UPDATE payment_calls SET next_at = NULL, method_token = '', in_doubt = false WHERE subject = $1", [16]byte(id))
 	s.exec("UPDATE ledger_sweeps SET next_at = now()")
 	s.must(s.sweepLedger(t.Context()))
 	if got := s.sweeps(); !slices.Equal(got[payment], []string{"void succeeded"}) || s.position() != 5 {
@@ -413,7 +413,7 @@ func TestACallbackLetsTheProviderBeAsked(t *testing.T) {
 	if take("evt_3", payment, "succeeded"); next() < 15 {
 		t.Errorf("a call that was not sent is due in %.1f s", next())
 	}
-	s.exec("UPDATE payment_calls SET next_at = NULL WHERE subject = $1", [16]byte(id))
+	s.exec("UPDATE payment_calls SET next_at = NULL, method_token = '' WHERE subject = $1", [16]byte(id))
 	if take("evt_4", payment, "succeeded"); next() != -1 {
 		t.Errorf("a call with an outcome is due in %.1f s", next())
 	}
@@ -467,7 +467,7 @@ func TestACallbackHasItsPaymentSwept(t *testing.T) {
 	if got := s.sweeps(); len(got) != 1 || !slices.Equal(got[unknown], []string{"void succeeded"}) || waiting() != 2 {
 		t.Errorf("swept %v, %d callbacks wait", got, waiting())
 	}
-	s.exec("UPDATE payment_calls SET next_at = NULL")
+	s.exec("UPDATE payment_calls SET next_at = NULL, method_token = ''")
 	look()
 	if got := s.sweeps(); len(got) != 2 || !slices.Equal(got[open.Format(order.PrefixPayment)], []string{"void succeeded"}) || waiting() != 0 {
 		t.Errorf("swept %v, %d callbacks wait", got, waiting())

@@ -262,7 +262,7 @@ CREATE TABLE saga_steps (
     undo        boolean NOT NULL, -- the step compensates another one
     status      text NOT NULL CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped')),
     code        text NOT NULL DEFAULT '', -- of a failed step
-    input       text NOT NULL DEFAULT '', -- authorize: the method token, until the step is started
+    input       text NOT NULL DEFAULT '' CHECK (input = '' OR status = 'pending'), -- authorize: the method token
     started_at  timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (account, mode, order_id, step, attempt)
@@ -379,7 +379,7 @@ CREATE TABLE payment_calls (
     attempt      integer NOT NULL CHECK (attempt > 0),
     amount       bigint NOT NULL,
     currency     text NOT NULL,
-    method_token text NOT NULL,        -- of an authorization that is not definite
+    method_token text NOT NULL CHECK (method_token = '' OR next_at IS NOT NULL), -- of an authorization that is not definite
     tries        integer NOT NULL DEFAULT 0,
     next_at      timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
     delay        double precision NOT NULL DEFAULT 0, -- of its first try, in seconds
