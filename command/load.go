@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/ordergate/ordergate/command/coupons"
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/events"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/order"
@@ -147,6 +151,49 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 	}
 	batch, deferred = nextBatch(calls)
 	return batch, deferred, nil
+}
+
+// errRowGone refuses a command on a row that `ordergate replay` has yet to bring back. It is retryable, so that nothing is stored under the key.
+var errRowGone = apierr.E(errcode.SYS002, apierr.Cause(errors.New("a row is gone whose events are there")))
+
+// gone is errRowGone if an order, payment or shipment that is needed has events and was not found.
+func (l *loaded) gone(ctx context.Context, tx pgx.Tx, owner order.Owner, n needs) error {
+	var orders []uuid.UUID
+	for _, ref := range n.orders {
+		if _, ok := l.orders[ref]; !ok {
+			orders = append(orders, uuid.UUID(ref.ID))
+		}
+	}
+	if len(orders) > 0 {
+		found, err := ordersdb.New(tx).AnyOrderHasEvents(ctx, ordersdb.AnyOrderHasEventsParams{Account: owner.Account, Mode: owner.Mode, Ids: orders})
+		if err != nil {
+			return fmt.Errorf("look events up: %w", err)
+		}
+		if found {
+			return errRowGone
+		}
+	}
+	resources := map[string][]string{}
+	for _, ref := range n.payments {
+		if _, ok := l.payments[ref]; !ok {
+			resources[order.KindPayment] = append(resources[order.KindPayment], ref.ID.Format(order.PrefixPayment))
+		}
+	}
+	for _, ref := range n.shipments {
+		if _, ok := l.shipments[ref]; !ok {
+			resources[order.KindShipment] = append(resources[order.KindShipment], ref.ID.Format(order.PrefixShipment))
+		}
+	}
+	for kind, ids := range resources {
+		found, err := events.Any(ctx, tx, owner, kind, ids)
+		if err != nil {
+			return err
+		}
+		if found {
+			return errRowGone
+		}
+	}
+	return nil
 }
 
 // has tells whether everything that is needed and locked was loaded.

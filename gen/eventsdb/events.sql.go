@@ -12,6 +12,30 @@ import (
 	"github.com/google/uuid"
 )
 
+const AnyHasEvents = `-- name: AnyHasEvents :one
+SELECT EXISTS (SELECT FROM resource_events
+    WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = ANY ($4::text[]) AND sequence = 1)
+`
+
+type AnyHasEventsParams struct {
+	Account   int32
+	Mode      string
+	Kind      string
+	Resources []string
+}
+
+func (q *Queries) AnyHasEvents(ctx context.Context, arg AnyHasEventsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, AnyHasEvents,
+		arg.Account,
+		arg.Mode,
+		arg.Kind,
+		arg.Resources,
+	)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const InsertResourceEvents = `-- name: InsertResourceEvents :exec
 
 INSERT INTO resource_events (account, mode, kind, resource, sequence, id, type, schema_version, payload, trace_id, operation, actor, created_at, prev_hash, hash)

@@ -12,6 +12,23 @@ import (
 	"github.com/google/uuid"
 )
 
+const AnyOrderHasEvents = `-- name: AnyOrderHasEvents :one
+SELECT EXISTS (SELECT FROM order_events WHERE account = $1 AND mode = $2 AND order_id = ANY ($3::uuid[]) AND version = 1)
+`
+
+type AnyOrderHasEventsParams struct {
+	Account int32
+	Mode    string
+	Ids     []uuid.UUID
+}
+
+func (q *Queries) AnyOrderHasEvents(ctx context.Context, arg AnyOrderHasEventsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, AnyOrderHasEvents, arg.Account, arg.Mode, arg.Ids)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const DeleteAddresses = `-- name: DeleteAddresses :exec
 DELETE FROM order_addresses a USING (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
 WHERE a.account = w.account AND a.mode = w.mode AND a.order_id = w.id

@@ -87,9 +87,9 @@ func (q *Queries) EventsWithoutResource(ctx context.Context, pageSize int32) ([]
 }
 
 const PaymentPage = `-- name: PaymentPage :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at, ARRAY(
-    SELECT r.updated_at FROM refunds r WHERE r.payment_id = p.id AND (r.account, r.mode) IS NOT DISTINCT FROM (p.account, p.mode)
-)::timestamptz[] AS refund_times
+SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at, COALESCE((
+    SELECT max(GREATEST(r.created_at, r.updated_at)) FROM refunds r WHERE r.payment_id = p.id AND (r.account, r.mode) IS NOT DISTINCT FROM (p.account, p.mode)
+), to_timestamp(0))::timestamptz AS touched_at
 FROM payments p WHERE (p.account, p.mode, p.id) > ($1::integer, $2::text, $3::uuid)
 ORDER BY p.account, p.mode, p.id LIMIT $4::integer
 `
@@ -102,11 +102,11 @@ type PaymentPageParams struct {
 }
 
 type PaymentPageRow struct {
-	Payment     Payment
-	RefundTimes []time.Time
+	Payment   Payment
+	TouchedAt time.Time
 }
 
-// refund_times are those of the last events of its refunds, each of which moves the payment's updated_at.
+// touched_at is the latest event of its refunds, 1970 if it has none: the payment's updated_at is not before it.
 func (q *Queries) PaymentPage(ctx context.Context, arg PaymentPageParams) ([]PaymentPageRow, error) {
 	rows, err := q.db.Query(ctx, PaymentPage,
 		arg.AfterAccount,
@@ -140,7 +140,7 @@ func (q *Queries) PaymentPage(ctx context.Context, arg PaymentPageParams) ([]Pay
 			&i.Payment.Rev,
 			&i.Payment.CreatedAt,
 			&i.Payment.UpdatedAt,
-			&i.RefundTimes,
+			&i.TouchedAt,
 		); err != nil {
 			return nil, err
 		}

@@ -316,6 +316,35 @@ func TestReplay(t *testing.T) {
 			g.exec("DELETE FROM order_events WHERE order_id = $1", uuid.UUID(id))
 		}
 	})
+	t.Run("a command on a row that is gone keeps its key free until the row is back", func(t *testing.T) {
+		first := func(query string, prefix string) string {
+			var id [16]byte
+			must(t, g.db.Pool.QueryRow(t.Context(), query).Scan(&id))
+			return order.ID(id).Format(prefix)
+		}
+		commands := []struct{ path, body string }{
+			{"/v1/orders/" + first("SELECT id FROM orders WHERE status = 'reserved' LIMIT 1", order.PrefixOrder) + "/cancel", ""},
+			{"/v1/payments/" + first("SELECT id FROM payments WHERE status = 'captured' AND refunded < amount LIMIT 1", order.PrefixPayment) + "/refunds", `{"reason":"late"}`},
+			{"/v1/shipments/" + first("SELECT id FROM shipments WHERE status = 'shipped' LIMIT 1", order.PrefixShipment) + "/deliver", ""},
+		}
+		send := func(i int) answer {
+			return g.do("POST", commands[i].path, commands[i].body, "Idempotency-Key", fmt.Sprintf("while-gone-%d", i))
+		}
+		g.exec("TRUNCATE orders, payments, refunds, shipments")
+		for i, c := range commands {
+			if a := send(i); a.body.Code != "SYS_002" {
+				t.Errorf("%s: %d %s", c.path, a.status, a.raw)
+			}
+		}
+		g.replayed()
+		for i, c := range commands {
+			if a := send(i); a.status/100 != 2 {
+				t.Errorf("%s: %d %s", c.path, a.status, a.raw)
+			}
+		}
+		g.settled()
+		clean(t)
+	})
 	t.Run("an order that an earlier version placed is rebuilt", func(t *testing.T) {
 		id, rec := order.ID(uuid.Must(uuid.NewV7())), order.Recorder{NewID: func() order.ID { return order.ID(uuid.Must(uuid.NewV7())) }, Now: time.Now()}
 		e := rec.Event(id[:], 0, nil, "order.created", 1, map[string]any{

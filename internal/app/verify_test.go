@@ -191,6 +191,7 @@ func TestVerify(t *testing.T) {
 		{"the last event of a refund is gone", "resources", "second card", `DELETE FROM resource_events WHERE ` + of("refund") + ` AND type = 'refund.succeeded'`},
 		{"a column of a payment is not the fold", "resources", "confirmed", `UPDATE payments SET reference = 'x' WHERE order_id = $1`},
 		{"a time of a payment is not the fold", "resources", "confirmed", `UPDATE payments SET updated_at = updated_at + interval '1 microsecond' WHERE order_id = $1`},
+		{"a payment has the time of an earlier refund", "resources", "second card", `UPDATE payments SET updated_at = (SELECT min(created_at) FROM refunds WHERE order_id = $1) WHERE order_id = $1`},
 		{"the head of a refund is not the fold's", "resources", "refunded", `UPDATE refunds SET head_hash = 'x' WHERE order_id = $1`},
 		{"a reason is not the fold", "resources", "second card", `UPDATE refunds SET reason = 'x' WHERE order_id = $1`},
 		{"a tracking is not the fold", "resources", "shipped", `UPDATE shipments SET tracking = NULL WHERE order_id = $1`},

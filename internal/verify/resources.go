@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -118,11 +117,8 @@ func comparePayment(r verifydb.PaymentPageRow, history []order.Event) ([]string,
 	c.column("decline_reason", row.DeclineReason, p.DeclineReason)
 	c.column("reference", row.Reference, p.Reference)
 	c.head(row.Version, row.HeadHash, p.Head)
-	updated := p.UpdatedAt
-	if slices.ContainsFunc(r.RefundTimes, row.UpdatedAt.Equal) {
-		updated = row.UpdatedAt
-	}
-	c.times(row.CreatedAt, row.UpdatedAt, p.CreatedAt, updated)
+	p.Touch(r.TouchedAt.UTC())
+	c.times(row.CreatedAt, row.UpdatedAt, p.CreatedAt, p.UpdatedAt)
 	return c.faults, nil
 }
 

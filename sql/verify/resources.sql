@@ -13,10 +13,10 @@ ORDER BY account, mode, kind, resource, sequence LIMIT @page_size::integer;
 SELECT ((SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds) + (SELECT count(*) FROM shipments))::bigint AS resources;
 
 -- name: PaymentPage :many
--- refund_times are those of the last events of its refunds, each of which moves the payment's updated_at.
-SELECT sqlc.embed(p), ARRAY(
-    SELECT r.updated_at FROM refunds r WHERE r.payment_id = p.id AND (r.account, r.mode) IS NOT DISTINCT FROM (p.account, p.mode)
-)::timestamptz[] AS refund_times
+-- touched_at is the latest event of its refunds, 1970 if it has none: the payment's updated_at is not before it.
+SELECT sqlc.embed(p), COALESCE((
+    SELECT max(GREATEST(r.created_at, r.updated_at)) FROM refunds r WHERE r.payment_id = p.id AND (r.account, r.mode) IS NOT DISTINCT FROM (p.account, p.mode)
+), to_timestamp(0))::timestamptz AS touched_at
 FROM payments p WHERE (p.account, p.mode, p.id) > (@after_account::integer, @after_mode::text, @after_id::uuid)
 ORDER BY p.account, p.mode, p.id LIMIT @page_size::integer;
 

@@ -11,6 +11,10 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@kinds::text
 -- name: ListResourceEvents :many
 SELECT * FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = $4 ORDER BY sequence;
 
+-- name: AnyHasEvents :one
+SELECT EXISTS (SELECT FROM resource_events
+    WHERE account = @account AND mode = @mode AND kind = @kind AND resource = ANY (@resources::text[]) AND sequence = 1);
+
 -- name: PaymentsWithEvents :many
 -- Which of the payments have a first event. The owner of an id is not known.
 SELECT resource FROM resource_events WHERE kind = 'payment' AND sequence = 1 AND resource = ANY (@payments::text[]);

@@ -66,6 +66,9 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
 -- The history of one order.
 SELECT * FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 ORDER BY version;
 
+-- name: AnyOrderHasEvents :one
+SELECT EXISTS (SELECT FROM order_events WHERE account = @account AND mode = @mode AND order_id = ANY (@ids::uuid[]) AND version = 1);
+
 -- name: GetOrderState :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o
 LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.order_id = o.id
