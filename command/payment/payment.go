@@ -28,7 +28,6 @@ import (
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
-	"github.com/ordergate/ordergate/order/pay"
 )
 
 const (
@@ -295,11 +294,7 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 
 // released tells that a payment which was authorized has nothing at the provider any more: the sweep gave it up or refunded it.
 func (p *Payment) released(ctx context.Context, payment string) bool {
-	var at pay.Standing
-	err := p.guard.Do(ctx, func(ctx context.Context) (err error) {
-		at, err = p.provider.standing(ctx, payment)
-		return err
-	})
+	at, err := p.standing(ctx, payment)
 	return err == nil && at.Released()
 }
 

@@ -280,17 +280,26 @@ func (s *sweep) page(ctx context.Context, entries []psp.LedgerEntry) (open int64
 	return open, nil
 }
 
-// inspect asks the provider what a payment has there, and takes back what nobody here will move; swept tells that there was something. The
-// error is that it could not, or that the outcome is not known: it may be repeated. Each orphan is logged and counted once.
-func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err error) {
-	payment := id.Format(order.PrefixPayment)
-	var at pay.Standing
+// standing reads what a payment has at the provider.
+func (p *Payment) standing(ctx context.Context, payment string) (at pay.Standing, err error) {
 	err = p.guard.Do(ctx, func(ctx context.Context) (err error) {
 		at, err = p.provider.standing(ctx, payment)
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("read ledger of %s: %w", payment, err)
+		return at, fmt.Errorf("read ledger of %s: %w", payment, err)
+	}
+	return at, nil
+}
+
+// inspect asks the provider what a payment has there, and takes back what nobody here will move; swept tells that there was something. The
+// error is that it could not, or that the outcome is not known: it may be repeated. Each orphan is logged and counted, one that the provider
+// refuses to take back each time that it is met.
+func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err error) {
+	payment := id.Format(order.PrefixPayment)
+	at, err := p.standing(ctx, payment)
+	if err != nil {
+		return false, err
 	}
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
@@ -316,6 +325,12 @@ func (p *Payment) inspect(ctx context.Context, id order.ID) (swept bool, err err
 	}
 	result, log := "done", p.cfg.Log.Warn
 	if o.Code != "" { // an operator must see to it: the key has this outcome for ever
+		if at, err = p.standing(ctx, payment); err != nil {
+			return false, err
+		}
+		if op, _ := Sweeps(k, at); op == "" {
+			return false, nil // what was read before the row has gone back meanwhile, by the payment's own call
+		}
 		result, log = "refused", p.cfg.Log.Error
 	}
 	p.orphans.WithLabelValues(string(op), result).Inc()

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -504,5 +506,34 @@ func TestARefusedSweepIsAnOperatorsMatter(t *testing.T) {
 	s.must(s.sweepLedger(t.Context()))
 	if logged := s.logs.FilterMessage("orphan").FilterField(zap.String("result", "refused")).Len(); logged != 1 || s.position() != 2 {
 		t.Errorf("logged %d times, and the position is %d", logged, s.position())
+	}
+}
+
+// TestAVoidDuringTheSweepIsNoOrphan: the payment's own void succeeds after the sweep read the ledger and before it reads the row. Nothing is
+// left to take back, and no operator is called.
+func TestAVoidDuringTheSweepIsNoOrphan(t *testing.T) {
+	t.Parallel()
+	s := sweeping(t, pgtest.New(t).Pool)
+	id := s.payment(pay.StatusAuthorized)
+	payment := id.Format(order.PrefixPayment)
+	s.at(payment, "authorize")
+	var met atomic.Bool
+	simulator := s.psp.Config.Handler
+	s.psp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		before := httptest.NewRecorder()
+		simulator.ServeHTTP(before, r)
+		if !met.Swap(true) {
+			s.at(payment, "void")
+			s.exec("UPDATE payments SET status = 'voided'")
+		}
+		maps.Copy(w.Header(), before.Header())
+		w.WriteHeader(before.Code)
+		_, _ = w.Write(before.Body.Bytes())
+	})
+	if swept, err := s.inspect(t.Context(), id); swept || err != nil {
+		t.Error(swept, err)
+	}
+	if n := s.logs.FilterMessage("orphan").Len(); n != 0 {
+		t.Errorf("%d orphans are logged", n)
 	}
 }
