@@ -106,7 +106,7 @@ func lockedOf(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.Paymen
 		return nil, fmt.Errorf("read which payments are wanted back: %w", err)
 	}
 	for _, m := range marked {
-		i := slices.IndexFunc(all, func(l Locked) bool { return l.Ref == order.RefOf(m.Account, m.Mode, m.Subject) })
+		i := slices.IndexFunc(all, func(l Locked) bool { return l.Ref == order.RefOf(m.Account, m.Mode, m.ID) })
 		all[i].RefundAll = true
 	}
 	return all, nil

@@ -257,12 +257,15 @@ func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error 
 
 const PurgeInbox = `-- name: PurgeInbox :execrows
 DELETE FROM inbox i USING (
-    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') LIMIT 1000
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') AND message_id NOT IN (
+        SELECT message_id FROM outbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days')
+        UNION ALL SELECT message_id FROM parked_messages) LIMIT 1000
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id
 `
 
-// Deletes inbox rows of more than a week ago, at most 1,000 at a time: no message stays that long in an outbox.
+// Deletes inbox rows of more than a week ago, at most 1,000 at a time, but none of a message that may come again: one in the outbox, which
+// may be an old one that was retried, or a parked one.
 func (q *Queries) PurgeInbox(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, PurgeInbox)
 	if err != nil {

@@ -13,23 +13,24 @@ import (
 )
 
 const AnyHasEvents = `-- name: AnyHasEvents :one
-SELECT EXISTS (SELECT FROM resource_events
-    WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = ANY ($4::text[]) AND sequence = 1)
+SELECT EXISTS (SELECT FROM unnest($1::text[]) AS w (resource) CROSS JOIN LATERAL (
+    SELECT FROM resource_events e WHERE e.account = $2 AND e.mode = $3 AND e.kind = $4 AND e.resource = w.resource AND e.sequence = 1 OFFSET 0
+) first)
 `
 
 type AnyHasEventsParams struct {
+	Resources []string
 	Account   int32
 	Mode      string
 	Kind      string
-	Resources []string
 }
 
 func (q *Queries) AnyHasEvents(ctx context.Context, arg AnyHasEventsParams) (bool, error) {
 	row := q.db.QueryRow(ctx, AnyHasEvents,
+		arg.Resources,
 		arg.Account,
 		arg.Mode,
 		arg.Kind,
-		arg.Resources,
 	)
 	var exists bool
 	err := row.Scan(&exists)

@@ -13,17 +13,19 @@ import (
 )
 
 const AnyOrderHasEvents = `-- name: AnyOrderHasEvents :one
-SELECT EXISTS (SELECT FROM order_events WHERE account = $1 AND mode = $2 AND order_id = ANY ($3::uuid[]) AND version = 1)
+SELECT EXISTS (SELECT FROM unnest($1::uuid[]) AS w (id) CROSS JOIN LATERAL (
+    SELECT FROM order_events e WHERE e.account = $2 AND e.mode = $3 AND e.order_id = w.id AND e.version = 1 OFFSET 0
+) first)
 `
 
 type AnyOrderHasEventsParams struct {
+	Ids     []uuid.UUID
 	Account int32
 	Mode    string
-	Ids     []uuid.UUID
 }
 
 func (q *Queries) AnyOrderHasEvents(ctx context.Context, arg AnyOrderHasEventsParams) (bool, error) {
-	row := q.db.QueryRow(ctx, AnyOrderHasEvents, arg.Account, arg.Mode, arg.Ids)
+	row := q.db.QueryRow(ctx, AnyOrderHasEvents, arg.Ids, arg.Account, arg.Mode)
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err

@@ -692,10 +692,11 @@ func (q *Queries) RearmCalls(ctx context.Context, deadlineSeconds float64) (int6
 }
 
 const RefundAlls = `-- name: RefundAlls :many
-SELECT c.account, c.mode, c.subject FROM payment_calls c
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
-  ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id
-WHERE c.operation = 'refund'
+SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+CROSS JOIN LATERAL (
+    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' OFFSET 0
+) marked
 `
 
 type RefundAllsParams struct {
@@ -707,7 +708,7 @@ type RefundAllsParams struct {
 type RefundAllsRow struct {
 	Account int32
 	Mode    string
-	Subject uuid.UUID
+	ID      uuid.UUID
 }
 
 // Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
@@ -721,7 +722,7 @@ func (q *Queries) RefundAlls(ctx context.Context, arg RefundAllsParams) ([]Refun
 	var items []RefundAllsRow
 	for rows.Next() {
 		var i RefundAllsRow
-		if err := rows.Scan(&i.Account, &i.Mode, &i.Subject); err != nil {
+		if err := rows.Scan(&i.Account, &i.Mode, &i.ID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

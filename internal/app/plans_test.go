@@ -38,6 +38,7 @@ var walks = map[string]string{
 	"ListProducts":      "a substring of names has no index: a text that no product contains walks the account's catalogue",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",
 	"PrimaryHealth":     "counts the parked messages, which an operator keeps few",
+	"PurgeInbox":        "looks through the outbox and the parked messages, which are few, once a minute",
 	"RearmCalls":        "passes over refunds that wait longer, because the provider refused them before",
 	"RearmReservations": "passes over reservations that were made under a longer time of life than the present one",
 

@@ -924,3 +924,23 @@ func BenchmarkDrain(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
+
+// TestThePurgeForgetsNoMessageThatMayComeAgain: a parked message may be retried after a week. Without its inbox row a consumer that handled it
+// would do so twice.
+func TestThePurgeForgetsNoMessageThatMayComeAgain(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	if _, err := db.Pool.Exec(t.Context(), `WITH m AS (
+			SELECT what, (left(uuidv7_lower_bound(now() - age)::text, -12) || lpad(n::text, 12, '0'))::uuid AS id
+			FROM (VALUES (1, 'young', interval '6 days'), (2, 'old', '8 days'), (3, 'retried', '8 days'), (4, 'parked', '8 days')) v (n, what, age)
+		), i AS (INSERT INTO inbox SELECT what, id FROM m
+		), o AS (INSERT INTO outbox (shard, topic, key, message_id, trace_id, payload) SELECT 1, 't', 'k', id, '', '' FROM m WHERE what = 'retried')
+		INSERT INTO parked_messages (consumer, topic, key, message_id, trace_id, payload, cause) SELECT 'c', 't', 'k', id, '', '', '' FROM m WHERE what = 'parked'`); err != nil {
+		t.Fatal(err)
+	}
+	purged, err := busdb.New(db.Pool).PurgeInbox(t.Context())
+	var kept string
+	if err = errors.Join(err, db.Pool.QueryRow(t.Context(), "SELECT string_agg(consumer, ' ' ORDER BY consumer) FROM inbox").Scan(&kept)); err != nil || purged != 1 || kept != "parked retried young" {
+		t.Errorf("%d are deleted, %s are kept: %v", purged, kept, err)
+	}
+}

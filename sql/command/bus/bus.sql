@@ -63,9 +63,12 @@ SELECT fresh.message_id,
 FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id;
 
 -- name: PurgeInbox :execrows
--- Deletes inbox rows of more than a week ago, at most 1,000 at a time: no message stays that long in an outbox.
+-- Deletes inbox rows of more than a week ago, at most 1,000 at a time, but none of a message that may come again: one in the outbox, which
+-- may be an old one that was retried, or a parked one.
 DELETE FROM inbox i USING (
-    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') LIMIT 1000
+    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') AND message_id NOT IN (
+        SELECT message_id FROM outbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days')
+        UNION ALL SELECT message_id FROM parked_messages) LIMIT 1000
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id;
 

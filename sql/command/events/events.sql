@@ -12,8 +12,9 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@kinds::text
 SELECT * FROM resource_events WHERE account = $1 AND mode = $2 AND kind = $3 AND resource = $4 ORDER BY sequence;
 
 -- name: AnyHasEvents :one
-SELECT EXISTS (SELECT FROM resource_events
-    WHERE account = @account AND mode = @mode AND kind = @kind AND resource = ANY (@resources::text[]) AND sequence = 1);
+SELECT EXISTS (SELECT FROM unnest(@resources::text[]) AS w (resource) CROSS JOIN LATERAL (
+    SELECT FROM resource_events e WHERE e.account = @account AND e.mode = @mode AND e.kind = @kind AND e.resource = w.resource AND e.sequence = 1 OFFSET 0
+) first);
 
 -- name: PaymentsWithEvents :many
 -- Which of the payments have a first event. The owner of an id is not known.

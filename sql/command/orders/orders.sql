@@ -67,7 +67,9 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::
 SELECT * FROM order_events WHERE account = $1 AND mode = $2 AND order_id = $3 ORDER BY version;
 
 -- name: AnyOrderHasEvents :one
-SELECT EXISTS (SELECT FROM order_events WHERE account = @account AND mode = @mode AND order_id = ANY (@ids::uuid[]) AND version = 1);
+SELECT EXISTS (SELECT FROM unnest(@ids::uuid[]) AS w (id) CROSS JOIN LATERAL (
+    SELECT FROM order_events e WHERE e.account = @account AND e.mode = @mode AND e.order_id = w.id AND e.version = 1 OFFSET 0
+) first);
 
 -- name: GetOrderState :one
 SELECT o.version, o.rev, o.head_hash, o.state, a.address FROM orders o

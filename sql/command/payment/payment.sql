@@ -41,10 +41,11 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 -- name: RefundAlls :many
 -- Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
 -- all other rows as they were before it waited.
-SELECT c.account, c.mode, c.subject FROM payment_calls c
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
-  ON c.account = w.account AND c.mode = w.mode AND c.subject = w.id
-WHERE c.operation = 'refund';
+SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
+CROSS JOIN LATERAL (
+    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' OFFSET 0
+) marked;
 
 -- name: CountRefusedRefunds :one
 SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed';
