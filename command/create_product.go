@@ -17,11 +17,16 @@ import (
 // the COMMIT. Refusals: REQ_002 (a currency twice), CAT_002, IDEM_002, IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed),
 // SYS_006 (the outcome is not known).
 func (c *Commands) CreateProduct(ctx context.Context, e Envelope, body api.CreateProduct) (Result, error) {
-	return c.execute(ctx, e, body, createProduct{order.Item{Owner: e.Owner, SKU: body.Sku}, body})
+	prices, err := pricesOf(body.Prices)
+	if err != nil { // a fault of its form: nothing is stored under the key
+		return Result{}, err
+	}
+	return c.execute(ctx, e, body, createProduct{order.Item{Owner: e.Owner, SKU: body.Sku}, prices, body})
 }
 
 type createProduct struct {
-	item order.Item
+	item   order.Item
+	prices map[string]int64
 	api.CreateProduct
 }
 
@@ -34,13 +39,9 @@ func (c createProduct) decide(l *loaded, rec order.Recorder) (effect, error) {
 		return effect{}, apierr.E(errcode.CAT002)
 	}
 	p := catalogue.New(rec.Now)
-	p.Name, p.Active, p.LowStockAt = c.Name, c.Active == nil || *c.Active, c.LowStockAt
+	p.Name, p.Prices, p.Active, p.LowStockAt = c.Name, c.prices, c.Active == nil || *c.Active, c.LowStockAt
 	if c.Description != nil {
 		p.Description = *c.Description
-	}
-	var err error
-	if p.Prices, err = pricesOf(c.Prices); err != nil {
-		return effect{}, err
 	}
 	body, err := productBody(c.item, p)
 	if err != nil {

@@ -56,7 +56,7 @@ func patching(ifMatch, patch string) updateProduct {
 }
 
 func create(sku string) createProduct {
-	return createProduct{order.Item{Owner: alice, SKU: sku}, api.CreateProduct{Sku: sku, Name: sku, Prices: []api.Price{{Amount: 1, Currency: "EUR"}}}}
+	return createProduct{order.Item{Owner: alice, SKU: sku}, map[string]int64{"EUR": 1}, api.CreateProduct{Sku: sku, Name: sku}}
 }
 
 func TestUpdateProductDecides(t *testing.T) {

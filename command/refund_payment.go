@@ -19,7 +19,7 @@ import (
 
 // RefundPayment gives a captured payment back, or a part of it: in one transaction on the primary it writes the refund with its first
 // event and the call to the provider, and counts the amount as pending. The result is 202 and the pending refund. Refusals: PAY_001,
-// RFD_001, RFD_003, IDEM_002, IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
+// RFD_001, RFD_003, ORD_005, IDEM_002, IDEM_003. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
 func (c *Commands) RefundPayment(ctx context.Context, e Envelope, id order.ID, body api.CreateRefund) (Result, error) {
 	if !c.cfg.IDs.Genuine(id) {
 		return Result{}, apierr.E(errcode.PAY001)

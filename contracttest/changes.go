@@ -168,13 +168,16 @@ func (s *suite) changing(ctx context.Context, p *created) {
 	}
 	s.refused(ctx, errcode.REQ011, patch(`{"name":"x"}`).with("If-Match", ""))
 	s.refused(ctx, errcode.REQ011, patch(`{}`).with("If-Match", "", "Accept-Language", "zh-CN"))
-	for _, stale := range []string{`"other"`, "W/" + tag(), "nonsense", `"1", "2"`} {
+	for _, stale := range []string{`"other"`, "W/" + tag(), `"1", "2"`} {
 		r := s.refused(ctx, errcode.REQ010, patch(`{"name":"x"}`).with("If-Match", stale))
 		var current struct {
 			Version int64 `json:"current_version"`
 		}
 		decode(r, &current)
 		s.foundIf(r.problem.Code == string(errcode.REQ010) && current.Version != p.Version, r, "/body/current_version", "is %d and not %d", current.Version, p.Version)
+	}
+	for _, malformed := range []string{"nonsense", tag() + " " + tag(), `"1`, tag() + ", x", "*, *"} {
+		s.refused(ctx, errcode.REQ003, patch(`{"name":"x"}`).with("If-Match", malformed), "/header/If-Match")
 	}
 	missing := patch(`{"name":"x"}`)
 	missing.arg = "no-" + s.ref

@@ -2,7 +2,6 @@
 package order
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -182,16 +181,20 @@ func (d Draft) Price(now time.Time) ([]Line, Amounts, error) {
 		m.Currency = d.Currency
 	}
 	lines := make([]Line, len(d.Lines))
+	var refused *apierr.Error
 	for i, l := range d.Lines {
 		line, err := l.price(i, d.Currency)
-		if err != nil {
-			return nil, Amounts{}, err
+		if refused = withFaults(refused, err); refused != nil {
+			continue
 		}
 		if line.UnitPrice.Amount > MaxTotal/l.Quantity || a.Subtotal.Amount+line.Total().Amount > MaxTotal {
 			return nil, Amounts{}, apierr.E(errcode.ORD008, apierr.At(fmt.Sprintf("/lines/%d/quantity", i), errcode.RuleTotal))
 		}
 		a.Subtotal.Amount += line.Total().Amount
 		lines[i] = line
+	}
+	if refused != nil {
+		return nil, Amounts{}, refused
 	}
 	if err := d.discount(now, lines, &a.Discount); err != nil {
 		return nil, Amounts{}, err
@@ -214,30 +217,44 @@ func (d Draft) Price(now time.Time) ([]Line, Amounts, error) {
 	return lines, a, nil
 }
 
-// check refuses a sku that stands there twice, and amounts in another currency.
+// withFaults adds the faults of another refusal with the same code, so that a client sees all of them at once. The first code stands.
+func withFaults(refused, next *apierr.Error) *apierr.Error {
+	switch {
+	case refused == nil:
+		return next
+	case next != nil && next.Code == refused.Code:
+		refused.Faults = append(refused.Faults, next.Faults...)
+	}
+	return refused
+}
+
+// check refuses skus that stand there twice, and amounts in another currency.
 func (d Draft) check() error {
 	seen := make(map[string]bool, len(d.Lines))
-	currency := func(m *Money, at string) error {
+	var refused *apierr.Error
+	currency := func(m *Money, at string) {
 		if m != nil && m.Currency != d.Currency {
-			return apierr.E(errcode.ORD005, apierr.At(at+"/currency", errcode.RuleCurrency))
+			refused = withFaults(refused, apierr.E(errcode.ORD005, apierr.At(at+"/currency", errcode.RuleCurrency)))
 		}
-		return nil
 	}
 	for i, l := range d.Lines {
 		at := fmt.Sprintf("/lines/%d", i)
 		if seen[l.SKU] {
-			return apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique))
+			refused = withFaults(refused, apierr.E(errcode.ORD003, apierr.At(at+"/sku", errcode.RuleUnique)))
 		}
 		seen[l.SKU] = true
-		if err := currency(l.Expected, at+"/expected_unit_price"); err != nil {
-			return err
-		}
+		currency(l.Expected, at+"/expected_unit_price")
 	}
-	return cmp.Or(currency(d.Shipping, "/shipping"), currency(d.Tax, "/tax"))
+	currency(d.Shipping, "/shipping")
+	currency(d.Tax, "/tax")
+	if refused == nil {
+		return nil
+	}
+	return refused
 }
 
 // price is the line at the product's present price.
-func (l DraftLine) price(i int, currency string) (Line, error) {
+func (l DraftLine) price(i int, currency string) (Line, *apierr.Error) {
 	at := fmt.Sprintf("/lines/%d", i)
 	if l.Product == nil {
 		return Line{}, apierr.E(errcode.CAT005, apierr.At(at+"/sku", errcode.RuleExists))
@@ -249,7 +266,7 @@ func (l DraftLine) price(i int, currency string) (Line, error) {
 	if !ok {
 		return Line{}, apierr.E(errcode.CAT004, apierr.At(at+"/sku", errcode.RuleAvailable))
 	}
-	if l.Expected != nil && l.Expected.Amount != price {
+	if l.Expected != nil && l.Expected.Amount != price { // of several such lines the extras name the first
 		return Line{}, apierr.E(errcode.ORD004, apierr.At(at+"/expected_unit_price", errcode.RulePrice),
 			apierr.Extra("sku", l.SKU), apierr.Extra("expected", *l.Expected), apierr.Extra("actual", Money{price, currency}))
 	}

@@ -60,12 +60,30 @@ func TestPlaceRefusals(t *testing.T) {
 		{"another price than expected", []DraftLine{line(func(l *DraftLine) { l.Expected = &Money{1, "EUR"} })}, errcode.ORD004, "/lines/0/expected_unit_price"},
 		{"a total above the limit", []DraftLine{line(func(l *DraftLine) { l.Product.Prices["EUR"] = MaxTotal/2 + 1 })}, errcode.ORD008, "/lines/0/quantity"},
 		{"a price that would overflow", []DraftLine{line(func(l *DraftLine) { l.Product.Prices["EUR"], l.Quantity = 1<<62, 10000 })}, errcode.ORD008, "/lines/0/quantity"},
+		{"the same sku three times", []DraftLine{line(same), line(same), line(same)}, errcode.ORD003, "/lines/1/sku /lines/2/sku"},
+		{"two unknown skus beside an inactive one", []DraftLine{
+			line(func(l *DraftLine) { l.Product = nil }), line(func(l *DraftLine) { l.SKU, l.Product.Active = "B", false }),
+			line(func(l *DraftLine) { l.SKU, l.Product = "C", nil }),
+		}, errcode.CAT005, "/lines/0/sku /lines/2/sku"},
+		{"two expectations in another currency", []DraftLine{
+			line(func(l *DraftLine) { l.Expected = &Money{1999, "CNY"} }), line(func(l *DraftLine) { l.SKU, l.Expected = "B", &Money{1999, "CNY"} }),
+		}, errcode.ORD005, "/lines/0/expected_unit_price/currency /lines/1/expected_unit_price/currency"},
+		{"two prices that were not expected", []DraftLine{
+			line(func(l *DraftLine) { l.Expected = &Money{1, "EUR"} }), line(func(l *DraftLine) { l.SKU, l.Expected = "B", &Money{2, "EUR"} }),
+		}, errcode.ORD004, "/lines/0/expected_unit_price /lines/1/expected_unit_price"},
 	} {
 		t.Run(c.name+" is refused with "+string(c.code), func(t *testing.T) {
 			o, events, err := Place(ids.Mint(noon, 7), Draft{Currency: "EUR", Lines: c.lines}, recorder())
 			e, ok := errors.AsType[*apierr.Error](err)
-			if !ok || e.Code != c.code || len(e.Faults) != 1 || e.Faults[0].Pointer != c.pointer {
-				t.Errorf("got %v", err)
+			if !ok || e.Code != c.code {
+				t.Fatalf("got %v", err)
+			}
+			var pointers []string
+			for _, fault := range e.Faults {
+				pointers = append(pointers, fault.Pointer)
+			}
+			if got := strings.Join(pointers, " "); got != c.pointer {
+				t.Errorf("at %s", got)
 			}
 			if o != nil || events != nil {
 				t.Error("a refusal made an order")

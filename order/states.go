@@ -107,7 +107,16 @@ func (o *Order) check(c Command) error {
 
 // notAllowed is ORD_002 with where the order is and can go.
 func (o *Order) notAllowed() error {
-	return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, o.Status.row(o.phase()).next...)))
+	return apierr.E(errcode.ORD002, apierr.Extra("from", o.Status), apierr.Extra("allowed", append([]Status{}, o.next()...)))
+}
+
+// next are the statuses that can follow: those of the table. But what was shipped in part and then refunded in full stays as it is, because
+// the rest of it is not shipped any more.
+func (o *Order) next() []Status {
+	if o.PaymentStatus == PaymentStatusRefunded && o.FulfillmentStatus == FulfillmentStatusPartial {
+		return nil
+	}
+	return o.Status.row(o.phase()).next
 }
 
 // CheckPay refuses a payment of the order. Refusals: those of the table; INV_003 if its reservation has expired; ORD_002 if it is to be
@@ -147,7 +156,7 @@ func (o *Order) RequestCancel(rec Recorder, reason string, captureRunning bool) 
 // CanBecome tells whether the table has the status among those that can follow the order's. Nothing checks the saga's events: they follow the
 // table because its steps do.
 func (o *Order) CanBecome(next Status) bool {
-	return slices.Contains(o.Status.row(o.phase()).next, next)
+	return slices.Contains(o.next(), next)
 }
 
 // Update records that the metadata, if it is not nil, is replaced, and that the shipping address changes, if it does; what is equal is no

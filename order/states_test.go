@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
 )
 
 var update = flag.Bool("update", false, "write the tables of the documents")
@@ -51,6 +52,19 @@ func TestEveryCellOfTheTableIsKept(t *testing.T) {
 			if e != nil && e.Code == "ORD_002" && (e.Extras["from"] != st.status || !slices.Equal(e.Extras["allowed"].([]Status), st.next)) {
 				t.Errorf("%s, %s: %v", st.status, c, e.Extras)
 			}
+		}
+	}
+}
+
+// TestARefundedPartOfAnOrderLeadsNowhere: nothing can follow where the rest is not shipped any more.
+func TestARefundedPartOfAnOrderLeadsNowhere(t *testing.T) {
+	for shipped, want := range map[FulfillmentStatus]string{FulfillmentStatusPartial: "[]", FulfillmentStatusShipped: "[completed]"} {
+		o, _ := place(t)
+		o.Status, o.PaymentStatus, o.FulfillmentStatus = StatusConfirmed, PaymentStatusRefunded, shipped
+		_, err := o.RequestCancel(recorder(), "", false)
+		e, _ := errors.AsType[*apierr.Error](err)
+		if e == nil || e.Code != errcode.ORD002 || fmt.Sprint(e.Extras["allowed"]) != want {
+			t.Errorf("%s: %v", shipped, err)
 		}
 	}
 }

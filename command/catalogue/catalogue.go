@@ -44,14 +44,18 @@ func (p *Product) Touch(now time.Time) {
 // Written tells whether Write stores the product: it was created or changed.
 func (p *Product) Written() bool { return p.created || p.changed }
 
-// PricesOf are prices by their currencies. REQ_002: a currency stands there twice.
+// PricesOf are prices by their currencies. REQ_002: currencies stand there twice.
 func PricesOf(list []order.Money) (map[string]int64, error) {
 	prices := make(map[string]int64, len(list))
+	var faults []apierr.Fault
 	for i, m := range list {
 		if _, twice := prices[m.Currency]; twice {
-			return nil, apierr.E(errcode.REQ002, apierr.At(fmt.Sprintf("/prices/%d/currency", i), errcode.RuleUnique))
+			faults = append(faults, apierr.Fault{Pointer: fmt.Sprintf("/prices/%d/currency", i), Rule: errcode.RuleUnique})
 		}
 		prices[m.Currency] = m.Amount
+	}
+	if len(faults) > 0 {
+		return nil, apierr.E(errcode.REQ002, apierr.Faults(faults...))
 	}
 	return prices, nil
 }

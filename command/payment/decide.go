@@ -92,21 +92,22 @@ func request(p Locked, op Operation, rec order.Recorder) Changes {
 	return Changes{Calls: []Call{{Operation: op, Subject: p.ID, Payment: p.Payment, Amount: p.Amount.Amount, TraceID: rec.Cause.TraceID}}}
 }
 
-// GiveBack opens a refund of a payment, of all that is left of it if amount is nil. Refusals: RFD_003 nothing is captured; RFD_001 less is
-// left, or nothing.
+// GiveBack opens a refund of a payment, of all that is left of it if amount is nil. Refusals: RFD_003 nothing is captured; ORD_005 another
+// currency; RFD_001 less is left, or nothing.
 func GiveBack(p Locked, id order.ID, amount *order.Money, reason string, rec order.Recorder) (*pay.Refund, Changes, error) {
 	left := order.Money{Amount: p.Refundable(), Currency: p.Amount.Currency}
 	if p.Status != pay.StatusCaptured {
 		return nil, Changes{}, apierr.E(errcode.RFD003)
 	}
+	at := "/amount"
 	if amount == nil {
-		amount = &left
+		amount, at = &left, "" // the whole request asks for more than is left
 	}
 	if amount.Currency != left.Currency {
-		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount/currency", errcode.RuleCurrency), apierr.Extra("refundable", left))
+		return nil, Changes{}, apierr.E(errcode.ORD005, apierr.At("/amount/currency", errcode.RuleCurrency))
 	}
 	if amount.Amount > left.Amount || left.Amount == 0 {
-		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At("/amount", errcode.RuleRefundable), apierr.Extra("refundable", left))
+		return nil, Changes{}, apierr.E(errcode.RFD001, apierr.At(at, errcode.RuleRefundable), apierr.Extra("refundable", left))
 	}
 	r, ch := giveBack(p, id, *amount, reason, retry{}, rec)
 	return r, ch, nil

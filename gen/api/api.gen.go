@@ -485,7 +485,7 @@ type Order struct {
 
 	// PaymentStatus Where the payment of the order is.
 	//
-	// - `none`: Nothing was authorized yet.
+	// - `none`: Nothing is authorized or charged, not yet or not any more.
 	// - `authorized`: The amount is held on the payment method.
 	// - `paid`: The amount is captured.
 	// - `partially_refunded`: A part of the amount was given back.
@@ -693,7 +693,7 @@ type PaymentState string
 
 // PaymentStatus Where the payment of the order is.
 //
-// - `none`: Nothing was authorized yet.
+// - `none`: Nothing is authorized or charged, not yet or not any more.
 // - `authorized`: The amount is held on the payment method.
 // - `paid`: The amount is captured.
 // - `partially_refunded`: A part of the amount was given back.
@@ -807,7 +807,7 @@ type Problem struct {
 	// Instance The path that was asked.
 	Instance string `json:"instance"`
 
-	// Message For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
+	// Message For people; in the language of `Accept-Language`, in a stored refusal that is repeated under its key in that of the first request.
 	Message string `json:"message"`
 
 	// Retryable True: the same request with the same key may succeed later.
@@ -819,7 +819,7 @@ type Problem struct {
 	// Title The code in a few English words, always the same.
 	Title string `json:"title"`
 
-	// TraceID The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
+	// TraceID The same as `X-Trace-ID`; in a stored refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
 	// Type The address of the code's description.

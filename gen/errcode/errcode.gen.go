@@ -67,7 +67,7 @@ const (
 	ORD003 Code = "ORD_003"
 	// ORD004: A price has changed (422).
 	ORD004 Code = "ORD_004"
-	// ORD005: All amounts of an order must have its currency (422).
+	// ORD005: All amounts of an order, and of its refunds, must have its currency (422).
 	ORD005 Code = "ORD_005"
 	// ORD007: The order is cancelled already (409).
 	ORD007 Code = "ORD_007"
@@ -221,8 +221,8 @@ var infos = []Info{
 		"A sku stands in more than one line. Merge its lines.", ""},
 	{ORD004, 422, false, "Price changed", "A price has changed", "商品价格已变动",
 		"`sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.", ""},
-	{ORD005, 422, false, "Mixed currencies", "All amounts of an order must have its currency", "订单中的金额币种必须一致",
-		"An amount of the request names another currency than the order. Place one order per currency.", ""},
+	{ORD005, 422, false, "Mixed currencies", "All amounts of an order, and of its refunds, must have its currency", "订单及其退款的金额币种必须一致",
+		"An amount of the request names another currency than the order, or than the payment that is refunded. `errors` names each of them.", ""},
 	{ORD007, 409, false, "Already cancelled", "The order is cancelled already", "订单已取消",
 		"Nothing is left to do. Read the order for the state of its refund.", ""},
 	{ORD008, 422, false, "Order over the limit", "The total of the order is over the limit", "订单总额超出上限",
@@ -248,7 +248,7 @@ var infos = []Info{
 	{RATE003, 503, true, "Overloaded", "The service is busy, please retry later", "服务繁忙，请稍后重试",
 		"The request was turned away before any work, to protect those that run. Wait for Retry-After, then repeat.", ""},
 	{REQ001, 400, false, "Malformed JSON", "The request body is not valid JSON", "请求体不是有效的 JSON",
-		"The body is empty, cut off, nested more than 32 deep, names a key twice or is no JSON at all. Correct it; nothing was changed.", ""},
+		"The body is empty, cut off, nested more than 32 deep, names a key twice, has text that is not Unicode or contains NUL, or is no JSON at all. Correct it; nothing was changed.", ""},
 	{REQ002, 400, false, "Body breaks the schema", "The request body does not match the contract", "请求体不符合接口约定",
 		"Each entry of `errors` names a place and the rule that it breaks. Correct the body; nothing was changed.", ""},
 	{REQ003, 400, false, "Bad parameter", "A parameter of the request is not valid", "请求参数无效",
@@ -266,7 +266,7 @@ var infos = []Info{
 	{REQ009, 415, false, "Media type or encoding not supported", "The media type or encoding of the body is not supported", "不支持该请求体的媒体类型或编码",
 		"The Content-Type is not `application/json` in UTF-8 (of a PATCH: `application/merge-patch+json`), or the body is compressed. Send it plain, with that Content-Type.", ""},
 	{REQ010, 412, false, "Stale version", "The resource has changed since you read it", "资源在您读取之后已被修改",
-		"If-Match names an older state. Read the resource again, decide anew and send its ETag.", ""},
+		"If-Match names another state than the present one; a weak tag (`W/`) never matches. Read the resource again, decide anew and send its ETag.", ""},
 	{REQ011, 428, false, "If-Match needed", "An If-Match header is required", "缺少 If-Match 请求头",
 		"A change must name the state that it was decided on. Send the ETag that you read as If-Match.", ""},
 	{REQ012, 400, false, "Bad cursor", "The cursor is not valid", "分页游标无效",
@@ -320,7 +320,7 @@ const (
 	RuleMinItems             Rule = "minItems"             // needs at least {} items
 	RuleMinLength            Rule = "minLength"            // needs at least {} characters
 	RuleMinimum              Rule = "minimum"              // must be at least {}
-	RuleNot                  Rule = "not"                  // is a value that is not allowed
+	RuleNot                  Rule = "not"                  // must not be {}
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
@@ -373,7 +373,7 @@ var rules = map[Rule][2]string{
 	RuleMinItems:             {"needs at least {} items", "至少 {} 项"},
 	RuleMinLength:            {"needs at least {} characters", "至少 {} 个字符"},
 	RuleMinimum:              {"must be at least {}", "不能小于 {}"},
-	RuleNot:                  {"is a value that is not allowed", "是不允许的值"},
+	RuleNot:                  {"must not be {}", "不能为 {}"},
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},

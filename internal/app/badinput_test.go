@@ -777,6 +777,8 @@ func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
 			if op.Method == http.MethodPatch {
 				refused("no state", "REQ_011", s.send(op.operation, op.path, body, "If-Match", ""), "")
 				refused("a stale state", "REQ_010", s.send(op.operation, op.path, body, "If-Match", `"1-0000000000000000"`), "")
+				refused("no tag", "REQ_003", s.send(op.operation, op.path, body, "If-Match", "1-0000000000000000"), "/header/If-Match")
+				refused("a list of tags and rubbish", "REQ_003", s.send(op.operation, op.path, body, "If-Match", `"1-0000000000000000", x`), "/header/If-Match")
 				refused("a weak state", "REQ_010", s.send(op.operation, op.path, body, "If-Match", `W/"1-0000000000000000"`), "")
 			}
 			refused("an unknown parameter", "REQ_003", s.send(op.operation, op.path+"?unknown=x", body), "/query/unknown")
@@ -859,7 +861,7 @@ func TestAmountsThatCannotBeAreRefused(t *testing.T) {
 			{"a coupon that is none", "/v1/orders", one + `,"coupon_code":"none"}`, "CPN_001", "/coupon_code"},
 			{"a refund of nothing", refund, `{"reason":"r","amount":` + money("0", "EUR") + "}", "REQ_002", "/amount/amount"},
 			{"a negative refund", refund, `{"reason":"r","amount":` + money("-1", "EUR") + "}", "REQ_002", "/amount/amount"},
-			{"a refund in another currency", refund, `{"reason":"r","amount":` + money("1", "CNY") + "}", "RFD_001", "/amount/currency"},
+			{"a refund in another currency", refund, `{"reason":"r","amount":` + money("1", "CNY") + "}", "ORD_005", "/amount/currency"},
 			{"more than can be refunded", refund, `{"reason":"r","amount":` + money(most, "EUR") + "}", "RFD_001", "/amount"},
 			{"more pieces than can be", adjust, `{"reason":"r","delta":` + most + "}", "INV_006", "/delta"},
 			{"fewer pieces than can be", adjust, `{"reason":"r","delta":-` + most + "}", "INV_006", "/delta"},

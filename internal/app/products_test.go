@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -221,5 +222,22 @@ func TestAdjustmentsOfOneSkuAtOnce(t *testing.T) {
 		if len(data) != len(required) || len(required) == 0 {
 			t.Errorf("%s has %v, and the contract %v", e.Type, data, required)
 		}
+	}
+}
+
+// A fault of a product's form is found before anything is stored: the corrected body may have the same key.
+func TestACurrencyTwiceLeavesTheKeyFree(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	create := func(prices string) answer {
+		return g.do("POST", "/v1/products", `{"sku":"POT","name":"Pot","prices":[`+prices+`]}`, "Idempotency-Key", "one-and-the-same")
+	}
+	eur, cny := `{"amount":1,"currency":"EUR"}`, `{"amount":8,"currency":"CNY"}`
+	a := create(eur + "," + eur + "," + cny + "," + cny)
+	if a.body.Code != "REQ_002" || a.header.Get("X-Consistency-Token") != "" || !strings.Contains(a.raw, `"/prices/1/currency"`) || !strings.Contains(a.raw, `"/prices/3/currency"`) {
+		t.Error(a.status, a.raw)
+	}
+	if a = create(eur + "," + cny); a.status != http.StatusCreated {
+		t.Error(a.status, a.raw)
 	}
 }

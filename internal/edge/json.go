@@ -177,11 +177,15 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 				fault(at+pointer([]string{name}), errcode.RuleAdditionalProperties, "")
 			}
 		case *kind.FalseSchema: // unevaluatedProperties, which knows no property of a part of allOf that fails
-			if !declares(schema, e.InstanceLocation) {
+			if part(schema, e.InstanceLocation) == nil {
 				fault(at, errcode.RuleAdditionalProperties, "")
 			}
 		case *kind.Not:
-			fault(at, errcode.RuleNot, "")
+			expected := ""
+			if p := part(schema, e.InstanceLocation); p != nil && p.Not != nil && p.Not.Const != nil {
+				expected = fmt.Sprint(*p.Not.Const)
+			}
+			fault(at, errcode.RuleNot, expected)
 		default:
 			if len(e.Causes) == 0 { // the rule is the last keyword on the way to the value
 				path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)
@@ -200,18 +204,26 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 	return faults[:min(len(faults), maxFaults)]
 }
 
-// declares tells whether a schema, or any part of it, names the property or item at the end of a path.
-func declares(s *jsonschema.Schema, path []string) bool {
+// part is what a schema, or any part of it, says of the property or item at the end of a path; nil if it does not name it.
+func part(s *jsonschema.Schema, path []string) *jsonschema.Schema {
 	if s == nil || len(path) == 0 {
-		return s != nil
+		return s
 	}
-	if declares(s.Ref, path) || declares(s.Properties[path[0]], path[1:]) {
-		return true
+	parts := slices.Concat([]*jsonschema.Schema{s.Ref}, s.AllOf, s.AnyOf, s.OneOf)
+	if p := part(s.Properties[path[0]], path[1:]); p != nil {
+		return p
 	}
-	if _, err := strconv.Atoi(path[0]); err == nil && declares(s.Items2020, path[1:]) {
-		return true
+	if _, err := strconv.Atoi(path[0]); err == nil {
+		if p := part(s.Items2020, path[1:]); p != nil {
+			return p
+		}
 	}
-	return slices.ContainsFunc(slices.Concat(s.AllOf, s.AnyOf, s.OneOf), func(part *jsonschema.Schema) bool { return declares(part, path) })
+	for _, candidate := range parts {
+		if p := part(candidate, path); p != nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // place is a property by its name and how deep its object lies.

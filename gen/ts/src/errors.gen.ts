@@ -28,7 +28,7 @@ export const errorCodes = {
   ORD_002: { status: 409, retryable: false, en: "The state of the order does not allow this", zh: "订单当前状态不允许此操作" },
   ORD_003: { status: 422, retryable: false, en: "The lines of the order are not valid", zh: "订单明细无效" },
   ORD_004: { status: 422, retryable: false, en: "A price has changed", zh: "商品价格已变动" },
-  ORD_005: { status: 422, retryable: false, en: "All amounts of an order must have its currency", zh: "订单中的金额币种必须一致" },
+  ORD_005: { status: 422, retryable: false, en: "All amounts of an order, and of its refunds, must have its currency", zh: "订单及其退款的金额币种必须一致" },
   ORD_007: { status: 409, retryable: false, en: "The order is cancelled already", zh: "订单已取消" },
   ORD_008: { status: 422, retryable: false, en: "The total of the order is over the limit", zh: "订单总额超出上限" },
   ORD_009: { status: 409, retryable: true, en: "A step of this order is in flight, please retry", zh: "订单正在处理中，请稍后重试" },

@@ -201,7 +201,7 @@ export const payOrder = <ThrowOnError extends boolean = false>(options: Options<
  * Refund a payment
  *
  * Gives back a captured payment or a part of it, and answers 202 with the refund as `pending`. With `Prefer: wait=S` the answer is 201
- * once the provider said yes or no. A refund moves no stock: goods that come back are an adjustment of the inventory.
+ * once the provider said yes or no; the same key with `Prefer: wait=S` asks later how a refund ended. A refund moves no stock: goods that come back are an adjustment of the inventory.
  *
  * Needs the scope `refunds:write`.
  */

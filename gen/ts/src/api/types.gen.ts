@@ -1203,7 +1203,7 @@ export type PaymentState = 'pending' | 'authorized' | 'captured' | 'voided' | 'f
 /**
  * Where the payment of the order is.
  *
- * - `none`: Nothing was authorized yet.
+ * - `none`: Nothing is authorized or charged, not yet or not any more.
  * - `authorized`: The amount is held on the payment method.
  * - `paid`: The amount is captured.
  * - `partially_refunded`: A part of the amount was given back.
@@ -1337,7 +1337,7 @@ export type Problem = {
      */
     instance: string;
     /**
-     * For people; in the language of `Accept-Language`, in a refusal that is repeated under its key in that of the first request.
+     * For people; in the language of `Accept-Language`, in a stored refusal that is repeated under its key in that of the first request.
      */
     message: string;
     /**
@@ -1345,7 +1345,7 @@ export type Problem = {
      */
     retryable: boolean;
     /**
-     * The same as `X-Trace-ID`; in a refusal that is repeated under its key, that of the first request.
+     * The same as `X-Trace-ID`; in a stored refusal that is repeated under its key, that of the first request.
      */
     trace_id: string;
 };
@@ -1550,6 +1550,17 @@ export type Problem422Idem002Inv006 = ({
 } & ProblemInv006);
 
 /**
+ * `IDEM_002` Idempotency-Key reused; `ORD_005` Mixed currencies; `RFD_001` More than refundable
+ */
+export type Problem422Idem002Ord005Rfd001 = ({
+    code: 'IDEM_002';
+} & ProblemIdem002) | ({
+    code: 'ORD_005';
+} & ProblemOrd005) | ({
+    code: 'RFD_001';
+} & ProblemRfd001);
+
+/**
  * `IDEM_002` Idempotency-Key reused; `PAY_007` Payment declined
  */
 export type Problem422Idem002Pay007 = ({
@@ -1557,15 +1568,6 @@ export type Problem422Idem002Pay007 = ({
 } & ProblemIdem002) | ({
     code: 'PAY_007';
 } & ProblemPay007);
-
-/**
- * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
- */
-export type Problem422Idem002Rfd001 = ({
-    code: 'IDEM_002';
-} & ProblemIdem002) | ({
-    code: 'RFD_001';
-} & ProblemRfd001);
 
 /**
  * `IDEM_002` Idempotency-Key reused; `SHP_002` More than unshipped
@@ -1986,7 +1988,7 @@ export type ProblemOrd004 = Problem & {
 /**
  * Mixed currencies
  *
- * An amount of the request names another currency than the order. Place one order per currency.
+ * An amount of the request names another currency than the order, or than the payment that is refunded. `errors` names each of them.
  */
 export type ProblemOrd005 = Problem & {
     /**
@@ -2150,7 +2152,7 @@ export type ProblemRate003 = Problem & {
 /**
  * Malformed JSON
  *
- * The body is empty, cut off, nested more than 32 deep, names a key twice or is no JSON at all. Correct it; nothing was changed.
+ * The body is empty, cut off, nested more than 32 deep, names a key twice, has text that is not Unicode or contains NUL, or is no JSON at all. Correct it; nothing was changed.
  */
 export type ProblemReq001 = Problem & {
     /**
@@ -2250,7 +2252,7 @@ export type ProblemReq009 = Problem & {
 /**
  * Stale version
  *
- * If-Match names an older state. Read the resource again, decide anew and send its ETag.
+ * If-Match names another state than the present one; a weak tag (`W/`) never matches. Read the resource again, decide anew and send its ETag.
  */
 export type ProblemReq010 = Problem & {
     /**
@@ -3084,15 +3086,15 @@ export type Cursor = string;
 
 /**
  * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
- * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
- * `Idempotency-Replayed: true`.
+ * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+ * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
  *
  */
 export type IdempotencyKey = string;
 
 /**
  * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
- * one of a state that is no longer current with REQ_010. `*` stands for any state.
+ * one of a state that is not current with REQ_010, as is a weak tag (`W/`). `*` stands for any state.
  *
  */
 export type IfMatch = string;
@@ -3118,8 +3120,8 @@ export type OrderId2 = OrderId;
 export type PaymentId2 = PaymentId;
 
 /**
- * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
- * What is not understood is ignored.
+ * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
+ * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
  *
  */
 export type Prefer = string;
@@ -3535,14 +3537,14 @@ export type PlaceOrderData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
         /**
-         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
-         * What is not understood is ignored.
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -3711,7 +3713,7 @@ export type UpdateOrderData = {
     headers?: {
         /**
          * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
-         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         * one of a state that is not current with REQ_010, as is a weak tag (`W/`). `*` stands for any state.
          *
          */
         'If-Match'?: string;
@@ -3811,14 +3813,14 @@ export type CancelOrderData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
         /**
-         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
-         * What is not understood is ignored.
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -4083,14 +4085,14 @@ export type PayOrderData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
         /**
-         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
-         * What is not understood is ignored.
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -4194,14 +4196,14 @@ export type RefundPaymentData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
         /**
-         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or as 202 when S is over.
-         * What is not understood is ignored.
+         * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -4260,9 +4262,9 @@ export type RefundPaymentErrors = {
      */
     415: ProblemReq009;
     /**
-     * `IDEM_002` Idempotency-Key reused; `RFD_001` More than refundable
+     * `IDEM_002` Idempotency-Key reused; `ORD_005` Mixed currencies; `RFD_001` More than refundable
      */
-    422: Problem422Idem002Rfd001;
+    422: Problem422Idem002Ord005Rfd001;
     /**
      * `RATE_001` Too many requests
      */
@@ -4383,8 +4385,8 @@ export type CreateProductData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
@@ -4549,7 +4551,7 @@ export type UpdateProductData = {
     headers?: {
         /**
          * The ETag of the state that the change was decided on, from any answer that showed it. A change without it is refused with REQ_011,
-         * one of a state that is no longer current with REQ_010. `*` stands for any state.
+         * one of a state that is not current with REQ_010, as is a weak tag (`W/`). `*` stands for any state.
          *
          */
         'If-Match'?: string;
@@ -4723,8 +4725,8 @@ export type AdjustInventoryData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
@@ -4901,8 +4903,8 @@ export type ShipOrderData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
@@ -4998,8 +5000,8 @@ export type DeliverShipmentData = {
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
-         * in quotes. Kept 48 hours per account and operation. A repetition with the same body is answered with the stored answer and
-         * `Idempotency-Replayed: true`.
+         * in quotes. Kept 48 hours per account and operation. A repetition with the same body changes nothing, is answered with the stored
+         * answer and `Idempotency-Replayed: true`; with `Prefer: wait=S` with what became of it, as the first request is.
          *
          */
         'Idempotency-Key': string;
