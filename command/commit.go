@@ -93,7 +93,7 @@ func (c *Commands) resolveCommit(ctx context.Context, calls []*call, cause error
 		}
 		return q.WaitForStandbys(ctx)
 	}
-	err := c.lookUp(ctx, func() error { return pg.InTx(ctx, c.cfg.Pool, look) })
+	err := c.onLookupConn(ctx, func() error { return pg.InTx(ctx, c.cfg.Pool, look) })
 	for _, one := range calls {
 		switch {
 		case err != nil:
@@ -123,7 +123,7 @@ func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
-	if err := c.lookUp(ctx, func() error { return ordersdb.New(c.cfg.Pool).WaitForStandbys(ctx) }); err != nil {
+	if err := c.onLookupConn(ctx, func() error { return ordersdb.New(c.cfg.Pool).WaitForStandbys(ctx) }); err != nil {
 		for _, one := range known {
 			if one.err == nil {
 				one.finish(Result{}, apierr.E(errcode.SYS006, apierr.Cause(err)))
@@ -151,7 +151,7 @@ func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 		}
 		w.waiters.wake(c.order.ID)
 	}
-	for _, it := range r.products.Written() {
+	for _, it := range r.products.Changed() {
 		if p := r.products[it]; !p.Superseded {
 			if body, err := productBody(it, p); err == nil {
 				states = append(states, Committed{

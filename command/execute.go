@@ -184,7 +184,7 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 		if i := slices.IndexFunc(one.orders, func(c *orderChange) bool { return c.order.ID == one.result.OrderID }); i >= 0 && !one.orders[i].superseded {
 			one.result.Rev = one.orders[i].rev
 		}
-		if p := b.rows.products[order.Item{Owner: one.Owner, SKU: one.result.Product}]; p != nil && p.Written() && !p.Superseded {
+		if p := b.rows.products[order.Item{Owner: one.Owner, SKU: one.result.Product}]; p != nil && p.Changed() && !p.Superseded {
 			one.result.Rev = p.Rev
 		}
 	}

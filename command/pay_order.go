@@ -108,15 +108,15 @@ func (c *Commands) decidedPayment(ctx context.Context, owner order.Owner, r Resu
 	case p.Status == pay.StatusCaptured:
 		return p, nil, nil
 	case p.Status == pay.StatusFailed:
-		return p, failure(p), nil
+		return p, refusalOf(p), nil
 	case o.Status.Final(): // the payment was voided, because the order expired or was cancelled
 		return p, apierr.From(o.CheckPay(false, false)), nil
 	}
 	return nil, nil, nil
 }
 
-// failure is the refusal that ended a payment.
-func failure(p *pay.Payment) *apierr.Error {
+// refusalOf is the refusal that ended a payment.
+func refusalOf(p *pay.Payment) *apierr.Error {
 	code := errcode.Code(p.FailureCode)
 	if code == errcode.PAY007 {
 		return apierr.E(code, apierr.Extra("decline_reason", p.DeclineReason))

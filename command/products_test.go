@@ -104,14 +104,14 @@ func TestUpdateProductDecides(t *testing.T) {
 					}
 				}
 				got = strings.Join(append(words, strconv.FormatInt(catalogue.LowAt(p.LowStockAt), 10)), " ")
-			} else if p.Version != 1 || p.Name != "A" || p.Written() {
+			} else if p.Version != 1 || p.Name != "A" || p.Changed() {
 				t.Error("a refused change is written:", p)
 			}
 			if got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
-			if p.Written() != (p.Version == 2) {
-				t.Errorf("written: %v, version %d", p.Written(), p.Version)
+			if p.Changed() != (p.Version == 2) {
+				t.Errorf("written: %v, version %d", p.Changed(), p.Version)
 			}
 		})
 	}

@@ -77,7 +77,7 @@ func (c *Commands) await(ctx context.Context, r Result, within time.Duration, de
 	defer leave()
 	for {
 		result, ok := r, false
-		if err := c.lookUp(ctx, func() (err error) { result, ok, err = decided(ctx); return err }); ok && err == nil {
+		if err := c.onLookupConn(ctx, func() (err error) { result, ok, err = decided(ctx); return err }); ok && err == nil {
 			return result
 		}
 		select {
@@ -89,8 +89,8 @@ func (c *Commands) await(ctx context.Context, r Result, within time.Duration, de
 	}
 }
 
-// lookUp runs f on one of the connections that are kept for look-ups beside the commands.
-func (c *Commands) lookUp(ctx context.Context, f func() error) error {
+// onLookupConn runs f on one of the connections that are kept for look-ups beside the commands.
+func (c *Commands) onLookupConn(ctx context.Context, f func() error) error {
 	select {
 	case c.lookups <- struct{}{}:
 		defer func() { <-c.lookups }()

@@ -41,8 +41,8 @@ func (p *Product) Touch(now time.Time) {
 	p.Version, p.UpdatedAt, p.changed = p.Version+1, now.UTC().Truncate(time.Microsecond), true
 }
 
-// Written tells whether Write stores the product: it was created or changed.
-func (p *Product) Written() bool { return p.created || p.changed }
+// Changed tells whether Write stores the product: it was created or changed.
+func (p *Product) Changed() bool { return p.created || p.changed }
 
 // PricesOf are prices by their currencies. REQ_002: currencies stand there twice.
 func PricesOf(list []order.Money) (map[string]int64, error) {
@@ -63,10 +63,10 @@ func PricesOf(list []order.Money) (map[string]int64, error) {
 // Products are the locked products of a batch. One that does not exist is not in it.
 type Products map[order.Item]*Product
 
-// Written are the items whose product Write stores.
-func (ps Products) Written() (items []order.Item) {
+// Changed are the items whose product Write stores.
+func (ps Products) Changed() (items []order.Item) {
 	for it, p := range ps {
-		if p.Written() {
+		if p.Changed() {
 			items = append(items, it)
 		}
 	}
@@ -140,7 +140,7 @@ var errConflict = &pgconn.PgError{Code: "40001", Message: "product created or ch
 func (ps Products) Write(ctx context.Context, tx pgx.Tx) error {
 	q := cataloguedb.New(tx)
 	var created, changed []order.Item
-	for _, it := range ps.Written() {
+	for _, it := range ps.Changed() {
 		ps[it].Rev++
 		if ps[it].created {
 			created = append(created, it)
@@ -219,7 +219,7 @@ func LowAt(lowStockAt *int64) int64 {
 
 // QueueRevs adds to the batch a look at the products that were written, which marks those that have a later revision.
 func (ps Products) QueueRevs(batch *pgx.Batch) {
-	items := ps.Written()
+	items := ps.Changed()
 	if len(items) == 0 {
 		return
 	}

@@ -58,10 +58,9 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
-// and sends a Reply for each. A command
-// that has its outcome already gets no second reply. With skipLocked it leaves out the commands whose reservation or stock another
-// transaction holds.
-// After COMMIT the skus that were short are marked as sold out; what comes back ends their marks before it.
+// and sends a Reply for each. A command that has its outcome already gets no second reply. With skipLocked it leaves out the commands
+// whose reservation or stock another transaction holds. After COMMIT the skus that were short are marked as sold out; what comes back
+// ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.
@@ -72,13 +71,13 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 			return h, err
 		}
 	}
-	found, held, err := lockReservations(ctx, tx, pg.Column(commands, command.ref), skipLocked)
+	found, skipped, err := lockReservations(ctx, tx, pg.Column(commands, command.ref), skipLocked)
 	if err != nil {
 		return h, err
 	}
 	var items []order.Item
 	for i := range commands {
-		if !held[commands[i].ref()] {
+		if !skipped[commands[i].ref()] {
 			commands[i].items = commands[i].itemsOf(found)
 			items = append(items, commands[i].items...)
 		}
@@ -98,7 +97,7 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	}
 	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
-		if held[c.ref()] || slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
+		if skipped[c.ref()] || slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
 			h.Blocked = append(h.Blocked, msgs[i])
 		} else {
 			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)

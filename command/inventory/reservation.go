@@ -36,9 +36,9 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 	return ref{order.RefOf(account, mode, orderID), attempt}
 }
 
-// lockReservations locks and reads the reservations. One that does not exist is not in found. held are those that onlyFree left out because
+// lockReservations locks and reads the reservations. One that does not exist is not in found. skipped are those that onlyFree left out because
 // another transaction has them.
-func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool) (found map[ref]*Reservation, held map[ref]bool, err error) {
+func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool) (found map[ref]*Reservation, skipped map[ref]bool, err error) {
 	q, p := inventorydb.New(tx), refParams(refs)
 	headers, err := pg.Lock(ctx, onlyFree, q.LockReservations, p, q.LockFreeReservations, inventorydb.LockFreeReservationsParams(p),
 		func(r inventorydb.LockFreeReservationsRow) inventorydb.LockReservationsRow {
@@ -47,7 +47,7 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool)
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock reservations: %w", err)
 	}
-	found, held = make(map[ref]*Reservation, len(headers)), map[ref]bool{}
+	found, skipped = make(map[ref]*Reservation, len(headers)), map[ref]bool{}
 	for _, h := range headers {
 		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
 		found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
@@ -59,11 +59,11 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool)
 		}
 		for _, r := range all {
 			key := refOf(r.Account, r.Mode, r.OrderID, r.Attempt)
-			held[key] = found[key] == nil
+			skipped[key] = found[key] == nil
 		}
 	}
 	if len(found) == 0 {
-		return found, held, nil
+		return found, skipped, nil
 	}
 	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
 	if err != nil {
@@ -74,7 +74,7 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool)
 			r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
 		}
 	}
-	return found, held, nil
+	return found, skipped, nil
 }
 
 // writeReservations inserts new reservations with their lines, and updates the others by compare-and-set on their stored status.

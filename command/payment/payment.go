@@ -126,13 +126,13 @@ func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, ski
 		}
 		envelopes[i], attempts[i] = e, attempt{e.Ref(), commands[i].Attempt}
 	}
-	found, lockedElsewhere, err := lockAttempts(ctx, tx, attempts, skipLocked)
+	found, skipped, err := lockAttempts(ctx, tx, attempts, skipLocked)
 	if err != nil {
 		return h, err
 	}
 	var changes Changes
 	for i, c := range commands {
-		if lockedElsewhere[attempts[i]] {
+		if skipped[attempts[i]] {
 			h.Blocked = append(h.Blocked, msgs[i])
 			continue
 		}
@@ -303,8 +303,8 @@ func (p *Payment) released(ctx context.Context, payment string) bool {
 func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	code, refused := errcode.PAY003, apierr.From(cause).Code
-	sent := refused != errcode.RATE003 && refused != errcode.SYS002 // else the bulkhead or the breaker refused the call
+	code, guardCode := errcode.PAY003, apierr.From(cause).Code
+	sent := guardCode != errcode.RATE003 && guardCode != errcode.SYS002 // else the bulkhead or the breaker refused the call
 	if doubt, ok := errors.AsType[doubtError](cause); ok {
 		code = doubt.code
 	} else if !sent {

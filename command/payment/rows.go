@@ -52,8 +52,8 @@ type attempt struct {
 	attempt int32
 }
 
-// lockAttempts is Lock by orders and attempts. lockedElsewhere are the payments that onlyFree left out.
-func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, lockedElsewhere map[attempt]bool, err error) {
+// lockAttempts is Lock by orders and attempts. skipped are the payments that onlyFree left out.
+func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, skipped map[attempt]bool, err error) {
 	q, p := paymentdb.New(tx), paymentdb.LockAttemptsParams{
 		Accounts: pg.Column(attempts, func(a attempt) int32 { return a.Account }),
 		Modes:    pg.Column(attempts, func(a attempt) string { return a.Mode }),
@@ -69,12 +69,12 @@ func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree b
 	if err != nil {
 		return nil, nil, err
 	}
-	found, lockedElsewhere = make(map[attempt]Locked, len(all)), map[attempt]bool{}
+	found, skipped = make(map[attempt]Locked, len(all)), map[attempt]bool{}
 	for _, l := range all {
 		found[attempt{order.Ref{Owner: l.Owner, ID: l.OrderID}, l.Attempt}] = l
 	}
 	if !onlyFree {
-		return found, lockedElsewhere, nil
+		return found, skipped, nil
 	}
 	existing, err := q.ExistingAttempts(ctx, paymentdb.ExistingAttemptsParams(p))
 	if err != nil {
@@ -83,9 +83,9 @@ func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree b
 	for _, r := range existing {
 		a := attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}
 		_, ours := found[a]
-		lockedElsewhere[a] = !ours
+		skipped[a] = !ours
 	}
-	return found, lockedElsewhere, nil
+	return found, skipped, nil
 }
 
 // lockedOf reads what else belongs to payments that the transaction has locked.

@@ -189,7 +189,7 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 		default:
 			if len(e.Causes) == 0 { // the rule is the last keyword on the way to the value
 				path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)
-				fault(at, errcode.Rule(path[len(path)-1]), wanted(k))
+				fault(at, errcode.Rule(path[len(path)-1]), expectedBy(k))
 			}
 		}
 		for _, c := range e.Causes {
@@ -251,8 +251,8 @@ func name(v any, at []string, places map[place]string) {
 	}
 }
 
-// wanted is the contract's demand: the field Want of the kinds that have one, never the value that was sent.
-func wanted(k jsonschema.ErrorKind) string {
+// expectedBy is the contract's demand: the field Want of the kinds that have one, never the value that was sent.
+func expectedBy(k jsonschema.ErrorKind) string {
 	field := reflect.Indirect(reflect.ValueOf(k)).FieldByName("Want")
 	if !field.IsValid() {
 		return ""

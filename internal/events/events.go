@@ -60,11 +60,11 @@ func Read(ctx context.Context, db eventsdb.DBTX, r order.Resource) ([]order.Even
 
 // Any tells whether one of an owner's resources of a kind, by their ids as clients see them, has events.
 func Any(ctx context.Context, db eventsdb.DBTX, owner order.Owner, kind string, ids []string) (bool, error) {
-	any, err := eventsdb.New(db).AnyHasEvents(ctx, eventsdb.AnyHasEventsParams{Account: owner.Account, Mode: owner.Mode, Kind: kind, Resources: ids})
+	found, err := eventsdb.New(db).AnyHasEvents(ctx, eventsdb.AnyHasEventsParams{Account: owner.Account, Mode: owner.Mode, Kind: kind, Resources: ids})
 	if err != nil {
 		return false, fmt.Errorf("look events up: %w", err)
 	}
-	return any, nil
+	return found, nil
 }
 
 // PaymentsKnown tells which payments, by their ids as clients see them, have events, whoever owns them.
