@@ -132,8 +132,8 @@ func (r Result) Row() string {
 	return r.OrderID.Format(order.PrefixOrder)
 }
 
-// checkPrecondition compares If-Match with the present ETag: REQ_011 without the header, REQ_010 if it names another state. "*" names
-// any state.
+// checkPrecondition compares If-Match, which satisfies the contract, with the present ETag: REQ_011 without the header, REQ_010 if it names
+// another state. "*" alone names any state.
 func (e Envelope) checkPrecondition(etag string, version int64) error {
 	if e.IfMatch == "" {
 		return apierr.E(errcode.REQ011)

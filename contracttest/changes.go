@@ -176,7 +176,7 @@ func (s *suite) changing(ctx context.Context, p *created) {
 		decode(r, &current)
 		s.foundIf(r.problem.Code == string(errcode.REQ010) && current.Version != p.Version, r, "/body/current_version", "is %d and not %d", current.Version, p.Version)
 	}
-	for _, malformed := range []string{"nonsense", tag() + " " + tag(), `"1`, tag() + ", x", "*, *"} {
+	for _, malformed := range []string{"nonsense", tag() + " " + tag(), `"1`, tag() + ", x", "*, *", `*, "1"`, `"1", *`} {
 		s.refused(ctx, errcode.REQ003, patch(`{"name":"x"}`).with("If-Match", malformed), "/header/If-Match")
 	}
 	missing := patch(`{"name":"x"}`)

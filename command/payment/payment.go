@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,8 @@ const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
 	// may claim the call. A callback may end the lease before: then the fence refuses the try's outcome.
 	tryLimit = 3 * time.Second
+	// askLimit bounds the question whether the provider answers at all. A try and the question fit into the call's lease.
+	askLimit = 500 * time.Millisecond
 	// concurrency bounds the concurrent requests of one process; half of it those that were tried before, three quarters those that were
 	// not. So however many requests hang, a call waits for its first try no longer than one try lasts, and the others go on, too.
 	concurrency = 256
@@ -66,7 +69,10 @@ type Payment struct {
 	orphans  *prometheus.CounterVec
 
 	refusedRefunds prometheus.Counter
-	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome; at first when we began
+	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome or its ledger; at first when we began
+
+	asking     sync.Mutex
+	lastSilent time.Time // when the provider last did not give its ledger; asking guards it
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.
@@ -93,11 +99,34 @@ func inDoubt(err error) bool {
 	return doubt
 }
 
-// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while another had a definite outcome.
-// Then it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. Nor does one say
-// anything in the first moments of a process, in which failures may be quicker than what succeeds.
+// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while the provider answers another. Then
+// it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. If none had an answer lately,
+// as in a quiet hour, the provider is asked for its ledger. Nor does one say anything in the first moments of a process, in which
+// failures may be quicker than what succeeds.
 func (p *Payment) uncounted(err error) bool {
-	return inDoubt(err) && time.Since(*p.lastGood.Load()) <= tryLimit
+	return inDoubt(err) && (p.answersLately() || p.answers())
+}
+
+func (p *Payment) answersLately() bool { return time.Since(*p.lastGood.Load()) <= tryLimit }
+
+// answers asks the provider for the end of its ledger, once for all operations that fail together.
+func (p *Payment) answers() bool {
+	p.asking.Lock()
+	defer p.asking.Unlock()
+	if p.answersLately() {
+		return true
+	}
+	if time.Since(p.lastSilent) < askLimit {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
+	defer cancel()
+	if _, _, err := p.provider.ledger(ctx, nil, math.MaxInt64); err != nil {
+		p.lastSilent = time.Now()
+		return false
+	}
+	p.lastGood.Store(new(time.Now()))
+	return true
 }
 
 // ProviderOpen tells that the provider's breaker refuses calls.

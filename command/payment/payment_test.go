@@ -49,6 +49,8 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 		want        string
 	}{
 		"done":                      {200, jsonType, operation("k-1", "succeeded"), "done r-1"},
+		"with a NUL in its text":    {200, jsonType, strings.Replace(operation("k-1", "succeeded"), "r-1", `r\u0000-1`, 1), "done r-1"},
+		"with a text of 2 kB":       {200, jsonType, strings.Replace(operation("k-1", "succeeded"), "r-1", strings.Repeat("é", 1000), 1), "done " + strings.Repeat("é", 250)},
 		"declined":                  {200, jsonType, operation("k-1", "declined"), "PAY_007"},
 		"cancelled":                 {200, jsonType, operation("k-1", "cancelled"), "PAY_003"},
 		"still running":             {200, jsonType, operation("k-1", "pending"), "in doubt PAY_006"},
@@ -388,6 +390,44 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 		if f.GetName() == "ordergate_breaker_open" && f.GetMetric()[0].GetGauge().GetValue() != 0 {
 			t.Error("the breaker is open while the provider does all good payments")
 		}
+	}
+}
+
+// TestInAQuietHourTheProviderIsAsked: many authorizations hang and nothing else is asked of the provider. Its ledger tells whether it is well:
+// then a good payment is made at once, and else the breaker opens.
+func TestInAQuietHourTheProviderIsAsked(t *testing.T) {
+	for name, silent := range map[string]bool{"and gives its ledger": false, "and is silent": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := sweeping(t, pgtest.New(t).Pool)
+			simulator := s.psp.Config.Handler
+			s.psp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if silent {
+					_, _ = io.Copy(io.Discard, r.Body) // else nobody hears that the client leaves
+					<-r.Context().Done()
+					return
+				}
+				simulator.ServeHTTP(w, r)
+			})
+			s.lastGood.Store(new(time.Now().Add(-time.Hour)))
+			running(t, s.Payment)
+			open(t, s.Payment, "pm_timeout", slices.Repeat([]string{"t"}, 40)...)
+			s.Wake()
+			await(t, s.Payment, "SELECT (count(*) = 40)::text FROM payment_calls WHERE in_doubt", "true")
+			if s.ProviderOpen() != silent {
+				t.Fatalf("the breaker is open: %t", s.ProviderOpen())
+			}
+			if silent {
+				return
+			}
+			begin := time.Now()
+			open(t, s.Payment, "pm_ok", "t")
+			s.Wake()
+			await(t, s.Payment, "SELECT count(*)::text FROM payments WHERE status = 'authorized'", "1")
+			if took := time.Since(begin); took > tryLimit {
+				t.Errorf("a good payment took %v", took)
+			}
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -117,6 +118,16 @@ func (p *provider) standing(ctx context.Context, payment string) (s pay.Standing
 	return s, nil
 }
 
+// maxText bounds what is kept of a text of the provider's, in bytes.
+const maxText = 500
+
+// cleaned is a text of the provider's as we can store it: without NUL, which PostgreSQL does not take, and cut. An outcome that cannot be
+// written would leave its order waiting for ever.
+func cleaned(s string) string {
+	s = strings.ReplaceAll(s, "\x00", "")
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "")
+}
+
 // definite is the outcome that a response shows, if it is definite and about the key.
 func definite(key string, status int, op *psp.Operation) (Outcome, error) {
 	if status != http.StatusOK || op == nil {
@@ -125,9 +136,9 @@ func definite(key string, status int, op *psp.Operation) (Outcome, error) {
 	if op.Key != key { // for example a late second response on the same connection
 		return Outcome{}, doubtError{errcode.PAY006, errors.New("the provider responded under another key")}
 	}
-	o := Outcome{Reference: op.Reference}
+	o := Outcome{Reference: cleaned(op.Reference)}
 	if op.DeclineReason != nil {
-		o.DeclineReason = *op.DeclineReason
+		o.DeclineReason = cleaned(*op.DeclineReason)
 	}
 	switch op.Status {
 	case psp.StatusSucceeded:

@@ -2013,7 +2013,7 @@ export type ProblemOrd007 = Problem & {
 /**
  * Order over the limit
  *
- * One order may cost at most 100 000 000 000 minor units of its currency. Split it.
+ * One order may cost at most 100 000 000 000 minor units of its currency, before its discount, too. Split it.
  */
 export type ProblemOrd008 = Problem & {
     /**
@@ -2152,7 +2152,7 @@ export type ProblemRate003 = Problem & {
 /**
  * Malformed JSON
  *
- * The body is empty, cut off, nested more than 32 deep, names a key twice, has text that is not Unicode or contains NUL, or is no JSON at all. Correct it; nothing was changed.
+ * The body is empty, cut off or not sent within 20 s, nested more than 32 deep, names a key twice, has text that is not Unicode or contains NUL, or is no JSON at all. Correct it; nothing was changed.
  */
 export type ProblemReq001 = Problem & {
     /**
