@@ -25,12 +25,12 @@ func (e Envelope) hash(canonical []byte) [32]byte {
 
 // lockID identifies the key's advisory lock.
 func (e Envelope) lockID() int64 {
-	return lockID("%d\x00%s\x00%s\x00%s", e.Owner.Account, e.Owner.Mode, e.Operation, e.Key)
+	return advisoryLock("%d\x00%s\x00%s\x00%s", e.Owner.Account, e.Owner.Mode, e.Operation, e.Key)
 }
 
-// lockID identifies the advisory lock of a name that has no row to lock yet: the first 64 bits of its SHA-256. All gateways of a database
+// advisoryLock identifies the advisory lock of a name that has no row to lock yet: the first 64 bits of its SHA-256. All gateways of a database
 // must agree on it.
-func lockID(format string, parts ...any) int64 {
+func advisoryLock(format string, parts ...any) int64 {
 	sum := sha256.Sum256(fmt.Appendf(nil, format, parts...))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }

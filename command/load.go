@@ -46,7 +46,7 @@ type number struct {
 
 // lockID identifies the advisory lock of a number that no order may have yet.
 func (n number) lockID() int64 {
-	return lockID("reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference)
+	return advisoryLock("reference\x00%d\x00%s\x00%s", n.Account, n.Mode, n.reference)
 }
 
 // add joins the needs of a batch.

@@ -17,7 +17,8 @@ import (
 // saga's steps, the reservation command for inventory and the result under the idempotency key. The result is 202 and the
 // pending order; a repetition gets the same. It counts a use of the coupon, and keeps the reference. It locks the reference, and the coupon
 // if that has a limit. Refusals: CAT_003, CAT_004, CAT_005, CPN_001, CPN_002, CPN_003, CPN_004, ORD_003, ORD_004, ORD_005, ORD_008,
-// ORD_011, IDEM_002, IDEM_003; INV_002, which is not stored under the key, if more is asked for than a sold-out mark has left. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
+// ORD_011, IDEM_002, IDEM_003; INV_002, which is not stored under the key, if more is asked for than a sold-out mark has left. Failures:
+// SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
 func (c *Commands) PlaceOrder(ctx context.Context, e Envelope, body api.PlaceOrder) (Result, error) {
 	return c.execute(ctx, e, body, placeOrder{e.Owner, body})
 }

@@ -115,7 +115,7 @@ func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]Claim
 
 const CompleteCall = `-- name: CompleteCall :execrows
 UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
-WHERE account = $1 AND mode = $2 AND subject = $3 AND operation = $4 AND fence = $5
+WHERE account = $1 AND mode = $2 AND subject = $3 AND operation = $4 AND fence = $5 AND next_at IS NOT NULL
 `
 
 type CompleteCallParams struct {
@@ -126,7 +126,7 @@ type CompleteCallParams struct {
 	Fence     int64
 }
 
-// Ends a call that has a definite outcome: it is not due any more, and the token is forgotten.
+// Ends a call that has a definite outcome, once: it is not due any more, and the token is forgotten.
 func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int64, error) {
 	result, err := q.db.Exec(ctx, CompleteCall,
 		arg.Account,

@@ -164,6 +164,6 @@ SET next_at = now() + make_interval(secs => @seconds::double precision),
 WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence;
 
 -- name: CompleteCall :execrows
--- Ends a call that has a definite outcome: it is not due any more, and the token is forgotten.
+-- Ends a call that has a definite outcome, once: it is not due any more, and the token is forgotten.
 UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
-WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence;
+WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence AND next_at IS NOT NULL;
