@@ -221,7 +221,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 		w.must(err)
 		rev, _ := writer.write(mine, id)
 		w.must(reader.redis.put(t.Context(), false, old))
-		if e, err := reader.redis.get(t.Context(), k); err != nil || e.Rev != rev {
+		if e, err := reader.redis.get(t.Context(), k); err != nil || e == nil || e.Rev != rev {
 			t.Fatalf("Redis has %+v, %v, not revision %d", e, err, rev)
 		}
 		// and the other way round: what the LRU has stays too
@@ -244,7 +244,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 				}
 				w.must(p.redis.put(t.Context(), false, &e))
 			}
-			if e, err := p.redis.get(t.Context(), k); err != nil || e.Rev != best.Rev || e.KnownAt != best.KnownAt {
+			if e, err := p.redis.get(t.Context(), k); err != nil || e == nil || e.Rev != best.Rev || e.KnownAt != best.KnownAt {
 				t.Fatalf("Redis has %+v, %v, not %+v", e, err, best)
 			}
 		}
@@ -557,7 +557,7 @@ func TestEnsureRev(t *testing.T) {
 		other.get(mine, id, anyToken)
 		rev, _, _, _ := w.update(mine, id) // and dies
 		w.must(p.EnsureRev(t.Context(), mine, id, rev))
-		if e, err := p.redis.get(t.Context(), k); err != nil || e.Rev != rev {
+		if e, err := p.redis.get(t.Context(), k); err != nil || e == nil || e.Rev != rev {
 			t.Errorf("Redis has %+v, %v", e, err)
 		}
 		w.until(func() bool { return other.entry(k).minRev.Load() == rev })
