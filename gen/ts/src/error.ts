@@ -111,12 +111,12 @@ export function networkProblem(url: URL, cause: unknown): NetworkProblem {
 
 /** The refusal that a rejected order stands for. It is not retryable: under its key the order is what it is. */
 export function rejectionOf(order: Order, traceId: string): Refusal<Rejection> {
-  const { code, message, skus, decline_reason } = order.rejection!;
+  const { code, title, message, detail, skus, decline_reason } = order.rejection!;
   const problem = {
     type: code === 'UNKNOWN' ? 'about:blank' : `/v1/errors/${code}`,
-    title: message,
+    title,
     status: errorStatus[code] ?? 409,
-    detail: message,
+    detail,
     instance: `/v1/orders/${order.id}`,
     message,
     retryable: false,

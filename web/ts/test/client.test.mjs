@@ -336,7 +336,39 @@ test('the message names the first fault', async (t) => {
   assert.equal((await thrown(og.orders.place(BODY))).message, 'REQ_001 no (is required) [trace id trace-1]');
 });
 
+test('a time to wait that the server would ignore is refused before anything is sent', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  const waits = [
+    (options) => og.orders.place(BODY, options), (options) => og.orders.cancel('ord_', options), (options) => og.orders.cancel('ord_', { reason: 'r' }, options),
+    (options) => og.orders.pay('ord_', { method_token: 'pm' }, options), (options) => og.payments.refund('pay_1', { reason: 'r' }, options),
+  ];
+  for (const wait of waits) {
+    for (const waitSeconds of [1.5, 11, -1, NaN, Infinity]) {
+      const error = await thrown(wait({ waitSeconds }));
+      assert.ok(error instanceof RangeError);
+      assert.equal(error.message, `waitSeconds must be a whole number from 0 to 10; it is ${waitSeconds}`);
+    }
+    for (const waitSeconds of ['5', null, true]) assert.ok((await thrown(wait({ waitSeconds }))) instanceof TypeError);
+  }
+  assert.equal(requests.length, 0);
+  for (const waitSeconds of [0, undefined, 1, 10]) await og.orders.place(BODY, { waitSeconds });
+  assert.deepEqual(requests.map(({ headers }) => headers.prefer), [undefined, undefined, 'wait=1', 'wait=10']);
+});
+
+test('a change that names no state is refused before anything is sent', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  for (const options of [undefined, null, {}, { ifMatch: undefined }, { ifMatch: null }, { ifMatch: '' }]) {
+    for (const change of [() => og.orders.update('ord_', {}, options), () => og.products.update('A', {}, options)]) {
+      const error = await thrown(change());
+      assert.ok(error instanceof TypeError);
+      assert.match(error.message, /^ifMatch is required: /);
+    }
+  }
+  assert.equal(requests.length, 0);
+});
+
 test('an address that cannot be one is refused at once', () => {
+  assert.throws(() => createOrdergate(), /^Error: baseUrl must be like .* it is undefined$/);
   for (const baseUrl of [undefined, null, '', 'localhost:8080', '127.0.0.1:8080', '//h', 'ftp://h', 'http://', 'http://h/v1', 'https://h/v1/', 'http://h?a=b']) {
     assert.throws(() => createOrdergate({ baseUrl, apiKey: 'k' }), /^Error: baseUrl must be like http:\/\/127\.0\.0\.1:8080, without \/v1; it is /, baseUrl);
   }
@@ -368,15 +400,17 @@ test("what is not Ordergate's is UNKNOWN", async (t) => {
 
 test('an order that ends rejected is thrown as the refusal that it would have been', async (t) => {
   const skus = [{ sku: 'A', requested: 2, available: 1 }];
-  const short = order({ status: 'rejected', rejection: { code: 'INV_002', message: 'There is not enough stock', skus, decline_reason: null } });
-  const declined = order({ status: 'rejected', rejection: { code: 'PAY_007', message: 'Declined', skus: null, decline_reason: 'insufficient_funds' } });
-  const newer = order({ status: 'rejected', rejection: { code: 'PAY_099', message: 'Something new', skus: null, decline_reason: null } });
+  const rejected = (rejection) => order({ status: 'rejected', rejection: { title: 'A title', detail: 'A detail', retryable: false, skus: null, decline_reason: null, ...rejection } });
+  const short = rejected({ code: 'INV_002', title: 'Not enough stock', message: 'There is not enough stock', detail: 'Order fewer.', skus });
+  const declined = rejected({ code: 'PAY_007', message: 'Declined', decline_reason: 'insufficient_funds' });
+  const newer = rejected({ code: 'PAY_099', title: 'Newer', message: 'Something new', detail: 'Do something.' });
   const { og, requests } = await setup(t, [short, declined, newer].map((body) => ({ status: 201, body })));
 
   const first = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
   assert.ok(isOrdergateError(first, 'placeOrder') && first.is('INV_002'));
   assert.deepEqual(first.problem.skus, skus);
   assert.deepEqual([first.status, first.message, first.traceId], [409, 'INV_002 There is not enough stock [trace id trace-1]', 'trace-1']);
+  assert.deepEqual([first.problem.title, first.problem.detail], ['Not enough stock', 'Order fewer.']);
   assert.equal(first.retryable, false, 'under its key the order is what it is');
   assert.deepEqual(first.order, short);
   assert.equal(first.idempotencyKey, requests[0].headers['idempotency-key']);
@@ -387,6 +421,7 @@ test('an order that ends rejected is thrown as the refusal that it would have be
 
   const third = await thrown(og.orders.place(BODY, { waitSeconds: 5 }));
   assert.deepEqual([third.code, third.problem.message, third.order.rejection.code], ['UNKNOWN', 'Something new', 'UNKNOWN']);
+  assert.deepEqual([third.problem.title, third.problem.detail], ['Newer', 'Do something.']);
 
   assert.deepEqual(requests.length, 3, 'none was repeated');
   assert.equal((await og.orders.cancel('ord_')).status, 'rejected', 'only placing throws it');

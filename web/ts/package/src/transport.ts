@@ -49,7 +49,7 @@ export interface WriteOptions extends RequestOptions {
 }
 
 export interface WaitOptions extends WriteOptions {
-  /** Be answered once the order, the payment or the refund is decided, or after so many seconds (whole ones, at most 10). */
+  /** Be answered once the order, the payment or the refund is decided, or after so many seconds: whole ones, at most 10. 0 or left out: at once. */
   waitSeconds?: number;
 }
 
@@ -93,9 +93,10 @@ export class Transport {
   private tokenSeen = 0;
 
   constructor(private readonly config: Config) {
+    const baseUrl = addressOf(config?.baseUrl);
     const { apiKey, fetch } = config;
     this.client = createClient({
-      baseUrl: addressOf(config.baseUrl),
+      baseUrl,
       auth: typeof apiKey === 'function' ? () => apiKey() : apiKey,
       headers: { 'Accept-Language': config.language },
       ...(fetch && { fetch: (request) => fetch(request as Request) }),
@@ -131,7 +132,7 @@ export class Transport {
   /** Sends a POST, each try with the same key. */
   async write<F extends Call>(operation: Operation, call: F, input: Input<F>, options: WaitOptions = {}): Promise<Data<F>> {
     const key = options.idempotencyKey ?? newKey();
-    const headers = { 'Idempotency-Key': key, Prefer: options.waitSeconds === undefined ? undefined : `wait=${options.waitSeconds}` };
+    const headers = { 'Idempotency-Key': key, Prefer: preferOf(options.waitSeconds) };
     return (await this.send(operation, call, input, options, () => headers, key))!;
   }
 
@@ -140,6 +141,7 @@ export class Transport {
    * changed.
    */
   async change<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ChangeOptions): Promise<Data<F>> {
+    if (!options?.ifMatch) throw new TypeError("ifMatch is required: the ETag of the state that the change was decided on (og.meta(answer).etag), or '*' for any state");
     const headers = { 'If-Match': options.ifMatch };
     return (await this.send(operation, call, input, options, () => headers, undefined, options.ifMatch === '*'))!;
   }
@@ -224,6 +226,15 @@ function addressOf(baseUrl: string): string {
   const address = String(baseUrl).replace(/\/+$/, '');
   if (/^https?:\/\/[^\s/?#][^\s?#]*$/i.test(address) && !/\/v1$/i.test(address)) return address;
   throw new Error(`baseUrl must be like http://127.0.0.1:8080, without /v1; it is ${JSON.stringify(baseUrl)}`);
+}
+
+// The value of Prefer. The server ignores what it does not understand, so that a wrong value would not wait at all.
+function preferOf(waitSeconds: unknown): string | undefined {
+  if (waitSeconds === undefined || waitSeconds === 0) return undefined;
+  const message = `waitSeconds must be a whole number from 0 to 10; it is ${String(waitSeconds)}`;
+  if (typeof waitSeconds !== 'number') throw new TypeError(message);
+  if (!Number.isInteger(waitSeconds) || waitSeconds < 0 || waitSeconds > 10) throw new RangeError(message);
+  return `wait=${waitSeconds}`;
 }
 
 // How many ms to wait before the request is sent again; undefined: not at all. IDEM_003 is the only 409 among what is repeated.
