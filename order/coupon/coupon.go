@@ -92,10 +92,32 @@ func Apply(c Coupon, b Basket, u Uses) ([]int64, error) {
 // form is the contract's form of ids that a client chooses.
 var form = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 
-// Check tells what keeps the coupon from being made: a code of another form than the contract's, or rules that do not fit together.
+// The states of a coupon, as people read them.
+const (
+	active   = "active"
+	disabled = "disabled"
+	notYet   = "not yet" // its window has not begun
+	over     = "over"
+)
+
+// State says for people whether the coupon can be used at an instant, as far as that depends on no order.
+func (c Coupon) State(now time.Time) string {
+	if !c.Active {
+		return disabled
+	}
+	for _, rule := range c.Rules {
+		if w, is := rule.(window); is {
+			return w.state(now)
+		}
+	}
+	return active
+}
+
+// Check tells what keeps the coupon from being made: a code of another form than the contract's, or rules that do not fit together. A stored
+// coupon with two currencies applies to nothing (CPN_004).
 func (c Coupon) Check() error {
 	if !form.MatchString(c.Code) {
 		return fmt.Errorf("a code has 1 to 64 letters, digits, '.', '_' or '-' and does not begin with a dot; %q has not", c.Code)
 	}
-	return c.Rules.check()
+	return cmp.Or(c.Rules.check(), c.Rules.checkCurrency())
 }

@@ -159,6 +159,19 @@ func TestRulesThatAreRefused(t *testing.T) {
 			t.Errorf("%q: %v", code, err)
 		}
 	}
+	for rules, want := range map[string]string{
+		`{"fixed": {"amount": 500, "currency": "EUR"}, "minimum": {"amount": 400, "currency": "USD"}}`: "a coupon has one currency, not fixed=500EUR and minimum=400USD",
+		`{"fixed": {"amount": 500, "currency": "EUR"}, "minimum": {"amount": 400, "currency": "EUR"}}`: "",
+		`{"percentage": 10, "minimum": {"amount": 400, "currency": "USD"}}`:                            "",
+	} {
+		got := ""
+		if err := (Coupon{Code: "A", Rules: rulesOf(t, rules)}).Check(); err != nil { // that it can be read keeps a stored one from failing orders
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", rules, got, want)
+		}
+	}
 	if (Coupon{Code: "A"}).Check() == nil {
 		t.Error("a coupon without rules is made")
 	}
@@ -210,6 +223,27 @@ func TestEveryRuleKeepsItsTextAndItsJSON(t *testing.T) {
 			if read := rulesOf(t, string(stored)); read.String() != rules.String() || !strings.Contains(read.String(), k.Name+"="+text) {
 				t.Errorf("%s became %s became %s", text, stored, read)
 			}
+		}
+	}
+}
+
+// TestState: an operator reads what keeps a coupon from being used now.
+func TestState(t *testing.T) {
+	for _, c := range []struct {
+		rules    string
+		inactive bool
+		want     string
+	}{
+		{`{"percentage": 1}`, false, active},
+		{`{"percentage": 1}`, true, disabled},
+		{`{"percentage": 1, "window": {"from": "2027-03-01T12:00:00Z", "until": "2027-03-01T12:00:01Z"}}`, false, active},
+		{`{"percentage": 1, "window": {"from": "2027-03-01T12:00:00.000001Z"}}`, false, notYet},
+		{`{"percentage": 1, "window": {"until": "2027-03-01T12:00:00Z"}}`, false, over},
+		{`{"percentage": 1, "window": {"until": "2027-03-01T12:00:00Z"}}`, true, disabled},
+		{`torn`, false, active}, // its rules are listed as what they are
+	} {
+		if got := Restore("A", !c.inactive, []byte(c.rules)).State(noon); got != c.want {
+			t.Errorf("%s: %s, want %s", c.rules, got, c.want)
 		}
 	}
 }

@@ -25,13 +25,15 @@ func parseMoney(text string) (m money, err error) {
 
 func (m money) String() string { return fmt.Sprintf("%d%s", m.Amount, m.Currency) }
 
-var currency = regexp.MustCompile(`^[A-Z]{3}$`)
+func (m money) currency() string { return m.Currency }
+
+var currencyForm = regexp.MustCompile(`^[A-Z]{3}$`)
 
 func (m money) check() error {
 	switch {
 	case m.Amount < 1:
 		return errPositive
-	case !currency.MatchString(m.Currency):
+	case !currencyForm.MatchString(m.Currency):
 		return errors.New("needs a currency of three capital letters, as 500EUR")
 	}
 	return nil

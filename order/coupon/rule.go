@@ -141,6 +141,23 @@ func (r Rules) check() error {
 	return fmt.Errorf("a coupon has one discount, not %s", strings.Join(present, " and "))
 }
 
+// checkCurrency refuses rules of two currencies: no order has both.
+func (r Rules) checkCurrency() error {
+	var of string // the first rule with a currency, as an operator writes it
+	var currency string
+	for _, name := range slices.Sorted(maps.Keys(r)) {
+		m, is := r[name].(interface{ currency() string })
+		switch {
+		case !is:
+		case currency == "":
+			of, currency = name+"="+r[name].String(), m.currency()
+		case m.currency() != currency:
+			return fmt.Errorf("a coupon has one currency, not %s and %s=%s", of, name, r[name])
+		}
+	}
+	return nil
+}
+
 // Limited tells whether what the coupon gives depends on how often it was used.
 func (r Rules) Limited() bool { return slices.ContainsFunc(slices.Collect(maps.Values(r)), is[limit]) }
 

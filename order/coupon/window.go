@@ -62,8 +62,19 @@ func (w window) check() error {
 }
 
 func (w window) refuse(b Basket) errcode.Code {
-	if w.From != nil && b.Now.Before(w.From.Time) || w.Until != nil && !b.Now.Before(w.Until.Time) {
+	if w.state(b.Now) != active {
 		return notValidNow
 	}
 	return applies
+}
+
+// state says where an instant is.
+func (w window) state(now time.Time) string {
+	switch {
+	case w.From != nil && now.Before(w.From.Time):
+		return notYet
+	case w.Until != nil && !now.Before(w.Until.Time):
+		return over
+	}
+	return active
 }
