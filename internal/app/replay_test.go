@@ -259,6 +259,16 @@ func TestReplay(t *testing.T) {
 		if err != nil || !strings.Contains(out.String(), fmt.Sprintf("generation %d", g.number("SELECT generation FROM cache_generation"))) || logs.Len() > 0 {
 			t.Errorf("%v\n%s\n%s", err, &out, &logs)
 		}
+		stock := ""
+		for line := range strings.Lines(out.String()) {
+			if strings.HasPrefix(line, "stock ") {
+				stock = strings.Join(strings.Fields(line), " ")
+			}
+		}
+		if want := fmt.Sprintf("stock %d %d 0 0", g.number("SELECT count(DISTINCT (account, mode, resource)) FROM resource_events WHERE kind = 'inventory'"),
+			g.number("SELECT count(*) FROM resource_events WHERE kind = 'inventory'")); stock != want || g.count("stock") < 2 {
+			t.Errorf("%q, want %q", stock, want)
+		}
 		g.asKept(false)
 	})
 	g.broken = true // from here on

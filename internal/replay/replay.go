@@ -55,8 +55,8 @@ type Report struct {
 // Table says what a Run did to a table.
 type Table struct {
 	Name      string
-	Histories int64 // of rows that there must be; of stock: rows that were wrong
-	Events    int64
+	Histories int64 // that were folded: of rows that there must be
+	Events    int64 // in them
 	Written   int64 // rows that were missing or differed
 	Deleted   int64 // rows that nothing says of
 }
@@ -93,6 +93,7 @@ type run struct {
 	generation int64             // revs of this run are above all that were given out before
 	progress   Progress
 	table      Table // that the present step writes
+	stock      Table // what checkStock looked at
 }
 
 // Run rebuilds all rows. It may be repeated at any time, also after it was killed: a row that is right is not touched. ErrRunning: another

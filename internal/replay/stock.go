@@ -20,6 +20,7 @@ func (r *run) checkStock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.stock = r.table
 	rows, err := r.queries.StaleStock(ctx, replaydb.StaleStockParams{Impossible: true, PageSize: 1})
 	if err == nil && len(rows) > 0 {
 		err = fmt.Errorf("%s: its adjustments and reservations give %d pieces, of which %d are reserved", rows[0].Sku, rows[0].OnHand, rows[0].Reserved)
@@ -30,16 +31,16 @@ func (r *run) checkStock(ctx context.Context) error {
 // rebuildStock corrects the rows that are not what follows for them, until there are none. Sums over all reservations of a sku take too
 // long under the lock of a row that sells. So the rows are compared in one snapshot, and under their locks get what they lacked there.
 func (r *run) rebuildStock(ctx context.Context) error {
-	r.table.Name = "stock"
-	for round := 1; ; round++ {
+	r.table = Table{Name: "stock", Histories: r.stock.Histories, Events: r.stock.Events}
+	for round, corrected := 1, 0; ; round++ {
 		rows, err := r.queries.StaleStock(ctx, replaydb.StaleStockParams{PageSize: r.PageSize})
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		if round > maxRounds+int(r.table.Histories/int64(r.PageSize)) {
+		if round > maxRounds+corrected/int(r.PageSize) {
 			return fmt.Errorf("%s moves faster than it is corrected", rows[0].Sku)
 		}
-		r.table.Histories += int64(len(rows))
+		corrected += len(rows)
 		if err = r.inTx(ctx, func(q *replaydb.Queries) error { return r.correct(ctx, q, rows) }); err != nil {
 			return err
 		}
