@@ -8,6 +8,21 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
+// TestDemoKeysHaveIDs: cause.actor names a demo key by an id, as any key, which is the same at every start.
+func TestDemoKeysHaveIDs(t *testing.T) {
+	first, second := demoKeys(order.Owner{Account: 1, Mode: "test"}, time.Now()), demoKeys(order.Owner{Account: 2, Mode: "test"}, time.Now())
+	ids := map[string]bool{}
+	for text, key := range first {
+		if _, err := keyID(key.ID); err != nil || second[text].ID != key.ID {
+			t.Errorf("%s: %v, then %s", text, err, second[text].ID)
+		}
+		ids[key.ID] = true
+	}
+	if len(ids) != 4 {
+		t.Errorf("%d ids", len(ids))
+	}
+}
+
 // The demo keys show what each kind of key is answered with.
 func TestDemoKeysOfEachKind(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	_ "embed" // banner.txt
 	"encoding/hex"
 	"errors"
@@ -141,12 +142,17 @@ func run(ctx context.Context, proc process) (err error) {
 // demoKeys has a key of each kind: one with all scopes, one with few, one that has expired, one that is revoked.
 func demoKeys(owner order.Owner, past time.Time) map[string]*edge.Key {
 	reads := slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool { return !strings.HasSuffix(scope, ":read") })
-	return map[string]*edge.Key{
-		DemoKey:     {ID: "demo", Owner: owner, Scopes: Scopes},
-		demoReads:   {ID: "demo_reads", Owner: owner, Scopes: reads},
-		demoExpired: {ID: "demo_expired", Owner: owner, Scopes: Scopes, ExpiresAt: &past},
-		demoRevoked: {ID: "demo_revoked", Owner: owner, Scopes: Scopes, RevokedAt: &past},
+	keys := map[string]*edge.Key{
+		DemoKey:     {Scopes: Scopes},
+		demoReads:   {Scopes: reads},
+		demoExpired: {Scopes: Scopes, ExpiresAt: &past},
+		demoRevoked: {Scopes: Scopes, RevokedAt: &past},
 	}
+	for text, key := range keys {
+		hash := sha256.Sum256([]byte(text)) // a key in the database has an id of its own; these have the same one at every start
+		key.ID, key.Owner = order.ID(hash[:16]).Format(order.PrefixKey), owner
+	}
+	return keys
 }
 
 // orRunning is c, or without a primary in it: c with the primary and the provider of the stack that `ordergate run` runs in this folder.
