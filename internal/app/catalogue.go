@@ -37,23 +37,34 @@ type sample struct {
 	} `json:"series"`
 }
 
-// loadCatalogue gives an account the sample products and their stock in its test mode, once, and returns how many products it has:
-// 216, each article in each series. The stock comes by adjustments, as all stock does.
-func loadCatalogue(ctx context.Context, conn *pgx.Conn, ids order.IDs, account int32) (int64, error) {
-	q, owner := cataloguedb.New(conn), order.Owner{Account: account, Mode: "test"}
-	inTest := cataloguedb.CountProductsParams{Account: account, Mode: owner.Mode}
-	n, err := q.CountProducts(ctx, inTest)
-	if err != nil || n > 0 {
-		return n, err
+// loadSample gives an account the sample products with their stock, 216, each article in each series, and the sample coupons, in its test
+// mode and in one transaction. An account that has products is left alone.
+func loadSample(ctx context.Context, conn *pgx.Conn, ids order.IDs, account int32) (s sampled, err error) {
+	s.account = account
+	owner := order.Owner{Account: account, Mode: "test"}
+	if s.products, err = cataloguedb.New(conn).CountProducts(ctx, cataloguedb.CountProductsParams{Account: account, Mode: owner.Mode}); err != nil {
+		return s, err
 	}
+	if s.products == 0 {
+		if s.loaded, err = writeSample(ctx, conn, ids, owner); err != nil {
+			return s, err
+		}
+		s.products = s.loaded
+	}
+	s.coupons, err = activeSamples(ctx, conn, owner)
+	return s, err
+}
+
+// writeSample returns how many products it wrote. The stock comes by adjustments, as all stock does.
+func writeSample(ctx context.Context, conn *pgx.Conn, ids order.IDs, owner order.Owner) (int64, error) {
 	var all sample
-	if err = json.Unmarshal(catalogueJSON, &all); err != nil {
+	if err := json.Unmarshal(catalogueJSON, &all); err != nil {
 		return 0, fmt.Errorf("decode catalogue.json: %w", err)
 	}
 	rec := order.Recorder{
-		NewID: func() order.ID { return ids.Mint(time.Now(), account) },
+		NewID: func() order.ID { return ids.Mint(time.Now(), owner.Account) },
 		Now:   time.Now(),
-		Cause: order.Cause{TraceID: ids.Mint(time.Now(), account).Format(""), Operation: "sample", Actor: "operator"},
+		Cause: order.Cause{TraceID: ids.Mint(time.Now(), owner.Account).Format(""), Operation: "sample", Actor: "operator"},
 	}
 	products, openings := catalogue.Products{}, []inventory.Opening{}
 	for _, a := range all.Articles {
@@ -66,15 +77,15 @@ func loadCatalogue(ctx context.Context, conn *pgx.Conn, ids order.IDs, account i
 			openings = append(openings, inventory.Opening{Item: it, OnHand: a.Stock + int64(i)*7, LowAt: catalogue.LowAt(a.LowStockAt)})
 		}
 	}
-	if err = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
+	return int64(len(products)), pg.InTx(ctx, conn, func(tx pgx.Tx) error {
 		if err := products.Write(ctx, tx); err != nil {
 			return err
 		}
-		return inventory.Open(ctx, tx, rec, openings...)
-	}); err != nil {
-		return 0, err
-	}
-	return q.CountProducts(ctx, inTest)
+		if err := inventory.Open(ctx, tx, rec, openings...); err != nil {
+			return err
+		}
+		return writeCoupons(ctx, tx, owner)
+	})
 }
 
 // samplePrices are the prices of a product that costs so many euro cents: in whole yuan, in tens of yen, which has no minor unit, and in

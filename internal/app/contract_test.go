@@ -423,10 +423,7 @@ func (g *gateway) sampleCatalogue() {
 		g.t.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err = loadCatalogue(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
-		g.t.Fatal(err)
-	}
-	if err = loadCoupons(g.t.Context(), conn.Conn(), 1); err != nil {
+	if _, err = loadSample(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err = conn.Exec(g.t.Context(), `UPDATE products SET active = sku <> 'BAG-0009', prices = CASE sku WHEN 'BAG-0008' THEN '{"CNY": 900000000, "EUR": 900000000}' ELSE prices END`); err != nil {

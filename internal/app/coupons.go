@@ -1,13 +1,16 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,7 +20,7 @@ import (
 	"github.com/ordergate/ordergate/order/coupon"
 )
 
-// sampleCoupons are given to an account that has the sample catalogue.
+// sampleCoupons are given to an account with the sample products.
 var sampleCoupons = []struct{ code, rules string }{
 	{"WELCOME10", `{"percentage": 10}`},
 	{"FIVEOFF", `{"fixed": {"amount": 500, "currency": "EUR"}, "minimum": {"amount": 2000, "currency": "EUR"}}`},
@@ -26,17 +29,12 @@ var sampleCoupons = []struct{ code, rules string }{
 	{"EXPIRED", `{"percentage": 50, "window": {"until": "2026-01-01T00:00:00Z"}}`},
 }
 
-func sampleCodes() string {
-	codes := make([]string, len(sampleCoupons))
-	for i, c := range sampleCoupons {
-		codes[i] = c.code
-	}
-	return strings.Join(codes, ", ")
-}
+// couponCodes lists the coupons for people.
+func (s sampled) couponCodes() string { return cmp.Or(strings.Join(s.coupons, ", "), "none") }
 
-// loadCoupons gives an account the sample coupons in its test mode that it has not.
-func loadCoupons(ctx context.Context, conn *pgx.Conn, account int32) error {
-	p := couponsdb.InsertCouponsParams{Account: account, Mode: "test"}
+// writeCoupons gives an owner the sample coupons of which it has no code.
+func writeCoupons(ctx context.Context, tx pgx.Tx, owner order.Owner) error {
+	p := couponsdb.InsertCouponsParams{Account: owner.Account, Mode: owner.Mode}
 	for _, c := range sampleCoupons {
 		rules, err := coupon.ParseRules([]byte(c.rules))
 		if err != nil {
@@ -44,8 +42,23 @@ func loadCoupons(ctx context.Context, conn *pgx.Conn, account int32) error {
 		}
 		p.Codes, p.Rules, p.Limited = append(p.Codes, c.code), append(p.Rules, []byte(c.rules)), append(p.Limited, rules.Limited())
 	}
-	_, err := couponsdb.New(conn).InsertCoupons(ctx, p)
+	_, err := couponsdb.New(tx).InsertCoupons(ctx, p)
 	return err
+}
+
+// activeSamples returns the codes of the sample coupons that an owner has and has not disabled, in their order.
+func activeSamples(ctx context.Context, conn *pgx.Conn, owner order.Owner) (codes []string, err error) {
+	var p couponsdb.ReadCouponsParams
+	for _, c := range sampleCoupons {
+		p.Accounts, p.Modes, p.Codes = append(p.Accounts, owner.Account), append(p.Modes, owner.Mode), append(p.Codes, c.code)
+	}
+	rows, err := couponsdb.New(conn).ReadCoupons(ctx, p)
+	for _, c := range sampleCoupons {
+		if slices.ContainsFunc(rows, func(r couponsdb.ReadCouponsRow) bool { return r.Code == c.code && r.Active }) {
+			codes = append(codes, c.code)
+		}
+	}
+	return codes, err
 }
 
 // couponOwner declares -account and -mode. It returns a function that calls fn with the owner that they name, connected to the database.
@@ -140,18 +153,15 @@ func listCoupons(ctx context.Context, proc process) error {
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
+		w, now := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0), time.Now()
 		fmt.Fprintln(w, "CODE\tACCOUNT\tMODE\tSTATE\tUSES\tRULES")
 		for _, r := range rows {
-			c, state := coupon.Restore(r.Code, r.Active, r.Rules), "active"
-			if !c.Active {
-				state = "disabled"
-			}
+			c := coupon.Restore(r.Code, r.Active, r.Rules)
 			rules := c.Rules.String()
 			if c.Fault != nil {
 				rules = "cannot be read: " + c.Fault.Error()
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", r.Code, names[r.Account], r.Mode, state, r.Uses, rules)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", r.Code, names[r.Account], r.Mode, c.State(now), r.Uses, rules)
 		}
 		return w.Flush()
 	})

@@ -124,8 +124,12 @@ func (proc process) erase(ctx context.Context, commands *command.Commands, c exp
 	if there.Orders == 0 {
 		return nil
 	}
-	fmt.Fprintln(proc.stdout, "The addresses are erased for ever, also from the results that are stored under idempotency keys. Backups and archived logs have them still.")
-	if force {
+	if there.Addresses == 0 {
+		fmt.Fprintln(proc.stdout, "Results that are stored under idempotency keys may have an earlier address, for 48 h. It is erased for ever. Backups and archived logs have it still.")
+	} else {
+		fmt.Fprintln(proc.stdout, "The addresses are erased for ever, also from the results that are stored under idempotency keys. Backups and archived logs have them still.")
+	}
+	if force && there.Addresses > 0 {
 		fmt.Fprintln(proc.stdout, "Orders that are still to be shipped lose theirs, too.")
 	}
 	if err = proc.confirm(ctx, yes, "Erase them?", "nothing was erased"); err != nil {
@@ -151,7 +155,7 @@ func (proc process) erase(ctx context.Context, commands *command.Commands, c exp
 		}
 		log.Warn("erase", zap.String("outcome", outcome), zap.Int64("orders", done.LookedAt), zap.Int64("addresses", done.Addresses), zap.Int64("results", done.Results),
 			zap.Int("kept", len(done.Kept)))
-		fmt.Fprintf(proc.stdout, "erased %d addresses, and those in %d stored results, of %d orders. Trace id of their events: %s\n", done.Addresses, done.Results, done.LookedAt, e.TraceID)
+		fmt.Fprintln(proc.stdout, erasedText(done, e.TraceID))
 		if err != nil {
 			return fmt.Errorf("%w\nWhat is erased stays erased. Run it again: it goes on with the rest", err)
 		}
@@ -167,4 +171,15 @@ func (proc process) erase(ctx context.Context, commands *command.Commands, c exp
 		}
 		return nil
 	})
+}
+
+// erasedText says what was erased, and in the case of events how they are found. Only an order that had an address has an event.
+func erasedText(done command.Erased, traceID string) string {
+	switch {
+	case done.Addresses > 0:
+		return fmt.Sprintf("erased %d addresses, and those in %d stored results, of %d orders. Trace id of their events: %s", done.Addresses, done.Results, done.LookedAt, traceID)
+	case done.Results > 0:
+		return fmt.Sprintf("erased the addresses in %d stored results of %d orders; no order changed, and no event was written", done.Results, done.LookedAt)
+	}
+	return fmt.Sprintf("erased nothing in %d orders and their stored results; no event was written", done.LookedAt)
 }

@@ -267,8 +267,17 @@ func TestErase(t *testing.T) {
 
 	all := g.count("order_events")
 	if out, _, ok = g.run("", "erase", "-customer", "c-1", "-account", "alice", "-yes", "-force"); !ok || !strings.Contains(out, "5 orders, 0 with a shipping address") ||
-		!strings.Contains(out, "erased 0 addresses, and those in 0 stored results, of 5 orders") || g.count("order_events") != all || all != events+4+1 {
+		!strings.Contains(out, "erased nothing in 5 orders and their stored results; no event was written") || containsAny(out, []string{"The addresses are erased", "Trace id", "lose theirs"}) ||
+		g.count("order_events") != all || all != events+4+1 {
 		t.Errorf("again: %d events, then %d: %s", all, g.count("order_events"), out)
+	}
+	moved := g.place("c-3", "", "key-moved-3", "Prefer", "wait=10").body.ID
+	if a := g.do("PATCH", "/v1/orders/"+moved, `{"shipping_address":null}`, "If-Match", "*"); a.status != http.StatusOK {
+		t.Fatal(a.raw)
+	}
+	if out, _, ok = g.run("", "erase", "-customer", "c-3", "-account", "alice", "-yes"); !ok || !strings.Contains(out, "1 orders, 0 with a shipping address") ||
+		!strings.Contains(out, "may have an earlier address") || !strings.Contains(out, "erased the addresses in 1 stored results of 1 orders; no order changed, and no event was written") {
+		t.Errorf("an earlier address: %s", out)
 	}
 }
 

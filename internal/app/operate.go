@@ -41,37 +41,50 @@ func (proc process) withPrimary(ctx context.Context, fn func(*pgx.Conn) error) e
 }
 
 func migrate(flags *flag.FlagSet) runner {
-	sample := flags.String("sample", "", "`account` that gets a sample catalogue in its test mode; made if there is none")
+	account := flags.String("sample", "", "`account` that gets sample products and coupons in its test mode, unless it has products; made if there is none")
 	return func(ctx context.Context, proc process) error {
-		if *sample != "" && len(proc.cfg.Secret) < minSecret {
+		if *account != "" && len(proc.cfg.Secret) < minSecret {
 			return fmt.Errorf("-sample: ORDERGATE_SECRET needs %d characters at least: ids in the stock's events are made with it", minSecret)
 		}
 		if err := sql.Migrate(ctx, proc.cfg.PrimaryURL); err != nil {
 			return err
 		}
 		fmt.Fprintln(proc.stdout, "schema is up to date, version", sql.Version())
-		if *sample == "" {
+		if *account == "" {
 			return nil
 		}
-		_, n, err := sampleAccount(ctx, proc.cfg, *sample)
-		fmt.Fprintf(proc.stdout, "account %s has the sample catalogue of %d products\n", *sample, n)
+		s, err := sampleAccount(ctx, proc.cfg, *account)
+		if err != nil {
+			return err
+		}
+		if s.loaded == 0 {
+			_, err = fmt.Fprintf(proc.stdout, "account %s has products already (%d): it was left alone\n", *account, s.products)
+			return err
+		}
+		_, err = fmt.Fprintf(proc.stdout, "account %s: loaded %d sample products; its sample coupons: %s\n", *account, s.loaded, s.couponCodes())
 		return err
 	}
 }
 
-// sampleAccount returns the number of an account, and the number of products in its sample catalogue. Both are made if missing, and so are
-// the sample coupons.
-func sampleAccount(ctx context.Context, cfg Config, name string) (account int32, products int64, err error) {
+// sampled is what sampleAccount found or made, in the account's test mode.
+type sampled struct {
+	account  int32
+	loaded   int64    // products: all of the sample, or none because the account had products
+	products int64    // that the account has now
+	coupons  []string // codes of the sample coupons that it has now and that are not disabled
+}
+
+// sampleAccount gives an account, which is made if there is none, the sample products and coupons, unless it has products.
+func sampleAccount(ctx context.Context, cfg Config, name string) (s sampled, err error) {
 	err = withConn(ctx, cfg.PrimaryURL, func(conn *pgx.Conn) error {
-		if account, err = accountOf(ctx, accountsdb.New(conn), name); err != nil {
+		account, err := accountOf(ctx, accountsdb.New(conn), name)
+		if err != nil {
 			return err
 		}
-		if products, err = loadCatalogue(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account); err != nil {
-			return err
-		}
-		return loadCoupons(ctx, conn, account)
+		s, err = loadSample(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account)
+		return err
 	})
-	return account, products, err
+	return s, err
 }
 
 // Scopes are all that a key can be given.
@@ -123,6 +136,8 @@ func createKey(flags *flag.FlagSet) runner {
 	}
 }
 
+// revokeKey is `ordergate keys revoke`. Processes remember a key (edge.Authenticator), so that it ends a little later. Repeating it does no
+// harm.
 func revokeKey(ctx context.Context, proc process) error {
 	id, err := keyID(proc.args[0])
 	if err != nil {
@@ -130,9 +145,14 @@ func revokeKey(ctx context.Context, proc process) error {
 	}
 	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
 		n, err := accountsdb.New(conn).RevokeKey(ctx, id)
-		if err == nil && n == 0 {
-			err = errors.New("no such key")
+		switch {
+		case err != nil:
+			return fmt.Errorf("revoke key: %w", err)
+		case n == 0:
+			return noKey(id)
 		}
+		_, err = fmt.Fprintf(proc.stdout, "key %s is revoked: it is refused within 5 s, and within a minute by a process that the primary does not answer\n",
+			order.ID(id).Format(order.PrefixKey))
 		return err
 	})
 }
@@ -151,6 +171,9 @@ func rotateKey(flags *flag.FlagSet) runner {
 		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
 			q := accountsdb.New(conn)
 			old, err := q.GetKey(ctx, id)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return noKey(id)
+			}
 			if err != nil {
 				return fmt.Errorf("read key: %w", err)
 			}
@@ -174,6 +197,10 @@ func keyID(text string) (uuid.UUID, error) {
 		return uuid.UUID{}, fmt.Errorf("%q is not the id of a key: ordergate keys list", text)
 	}
 	return uuid.UUID(id), nil
+}
+
+func noKey(id uuid.UUID) error {
+	return fmt.Errorf("no key %s: ordergate keys list", order.ID(id).Format(order.PrefixKey))
 }
 
 // insertKey makes a key of 256 random bits and prints it.

@@ -111,18 +111,18 @@ func run(ctx context.Context, proc process) (err error) {
 	if err = sql.Migrate(ctx, cfg.PrimaryURL); err != nil {
 		return err
 	}
-	account, products, err := sampleAccount(ctx, *cfg, demoAccount)
+	sample, err := sampleAccount(ctx, *cfg, demoAccount)
 	if err != nil {
 		return err
 	}
-	say(fmt.Sprintf("the catalogue has %d products", products))
+	say(fmt.Sprintf("the catalogue has %d products", sample.products))
 	logs := &lumberjack.Logger{Filename: filepath.Join(cfg.DataDir, "ordergate.log"), MaxSize: maxLogSize, MaxBackups: 2}
 	defer func() { _ = logs.Close() }()
 	if _, err = fmt.Fprintf(logs, `{"level":"info","time":"%s","msg":"starting"}`+"\n", begin.UTC().Format(time.RFC3339Nano)); err != nil {
 		return fmt.Errorf("cannot write the log: %w", err)
 	}
 	proc.logs = logs
-	demo := demoKeys(order.Owner{Account: account, Mode: "test"}, begin)
+	demo := demoKeys(order.Owner{Account: sample.account, Mode: "test"}, begin)
 	return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
@@ -131,7 +131,7 @@ func run(ctx context.Context, proc process) (err error) {
 			return c.serve(ctx, demo, func() {
 				api := localURL(cfg.Addr)
 				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, strings.Join([]string{demoReads, demoExpired, demoRevoked}, " "),
-					sampleCodes(), api, cfg.DataDir,
+					sample.couponCodes(), api, cfg.DataDir,
 					api, DemoKey, firstSKU)
 			})
 		})

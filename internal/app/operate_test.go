@@ -1,0 +1,69 @@
+package app
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+)
+
+// TestSample: `migrate -sample` says what it did, and leaves an account alone that has products.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	run := commandLine(t, Config{PrimaryURL: db.PrimaryURL, Secret: strings.Repeat("s", minSecret)})
+	said := func(want string) {
+		t.Helper()
+		out, err := run("migrate -sample fresh")
+		must(t, err)
+		if _, line, _ := strings.Cut(out, "\n"); line != want+"\n" {
+			t.Errorf("%q, want %q", line, want)
+		}
+	}
+	count := func(table string) (n int) {
+		t.Helper()
+		must(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n))
+		return n
+	}
+	_, err := db.Pool.Exec(t.Context(), `INSERT INTO accounts (id, name) VALUES (1, 'fresh')`)
+	must(t, err)
+	_, err = db.Pool.Exec(t.Context(), `INSERT INTO products (account, mode, sku, name, description, active, prices) VALUES (1, 'test', 'OWN', 'own', '', true, '{}')`)
+	must(t, err)
+	said("account fresh has products already (1): it was left alone")
+	if products, coupons := count("products"), count("coupons"); products != 1 || coupons != 0 {
+		t.Errorf("%d products, %d coupons", products, coupons)
+	}
+	_, err = db.Pool.Exec(t.Context(), `DELETE FROM products`)
+	must(t, err)
+	said("account fresh: loaded 216 sample products; its sample coupons: WELCOME10, FIVEOFF, ONCE, LIMITED, EXPIRED")
+	said("account fresh has products already (216): it was left alone")
+}
+
+// TestKeys: an operator makes, rotates and revokes keys, and reads what happened to which.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	run := commandLine(t, Config{PrimaryURL: db.PrimaryURL, Secret: strings.Repeat("s", minSecret)})
+	made, err := run("keys create -account demo")
+	must(t, err)
+	id := strings.Fields(made)[1]
+	const unknown = "key_0198f3c2a4b57d3e8c1f2a3b4c5d6e81"
+	for _, c := range []struct{ line, want string }{
+		{"keys rotate " + id + " -overlap 1h", "id   key_"},
+		{"keys revoke " + id, "key " + id + " is revoked: it is refused within 5 s, and within a minute by a process that the primary does not answer\n"},
+		{"keys revoke " + id, "key " + id + " is revoked"},
+		{"keys rotate " + id, "the key is no longer valid: create another one"},
+		{"keys revoke " + unknown, "no key " + unknown + ": ordergate keys list"},
+		{"keys rotate " + unknown, "no key " + unknown + ": ordergate keys list"},
+		{"keys revoke demo", `"demo" is not the id of a key: ordergate keys list`},
+		{"keys rotate demo", `"demo" is not the id of a key: ordergate keys list`},
+	} {
+		out, err := run(c.line)
+		if err != nil {
+			out += err.Error()
+		}
+		if !strings.HasPrefix(out, c.want) {
+			t.Errorf("%s: %q, want %q", c.line, out, c.want)
+		}
+	}
+}
