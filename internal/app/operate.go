@@ -227,11 +227,13 @@ func listKeys(ctx context.Context, proc process) error {
 		fmt.Fprintln(w, "ID\tACCOUNT\tMODE\tNAME\tSCOPES\tSTATE")
 		for _, k := range rows {
 			state := "valid"
-			if k.ExpiresAt != nil {
-				state = "until " + k.ExpiresAt.UTC().Format(time.RFC3339)
-			}
-			if k.RevokedAt != nil {
+			switch {
+			case k.RevokedAt != nil:
 				state = "revoked " + k.RevokedAt.UTC().Format(time.RFC3339)
+			case k.ExpiresAt != nil && !k.ExpiresAt.After(time.Now()):
+				state = "expired " + k.ExpiresAt.UTC().Format(time.RFC3339)
+			case k.ExpiresAt != nil:
+				state = "until " + k.ExpiresAt.UTC().Format(time.RFC3339)
 			}
 			id, scopes := order.ID(k.ID).Format(order.PrefixKey), strings.Join(k.Scopes, ",")
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", id, k.AccountName, k.Mode, k.Name, scopes, state)

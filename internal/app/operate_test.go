@@ -66,4 +66,18 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.line, out, c.want)
 		}
 	}
+	for _, valid := range []string{"1h", "1ns"} {
+		_, err = run("keys create -account demo -valid " + valid)
+		must(t, err)
+	}
+	list, err := run("keys list")
+	must(t, err)
+	var states []string
+	for line := range strings.Lines(list) {
+		fields := strings.Fields(line)
+		states = append(states, fields[len(fields)-2])
+	}
+	if got := strings.Join(states[1:], " "); strings.Count(got, "revoked") != 1 || strings.Count(got, "until") != 1 || strings.Count(got, "expired") != 1 || len(states) != 5 {
+		t.Errorf("%s\n%s", got, list)
+	}
 }
