@@ -51,7 +51,7 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 		}
 	}
 	s.foundIf(g.main.Sku == "", reply{call: call{op: "listProducts"}}, "",
-		"nothing can be ordered: no active product of %d has a price and %d pieces in stock", len(g.all), enough)
+		"nothing can be ordered: none of %d products is active and has a price and %d pieces in stock", len(g.all), enough)
 	return g, g.main.Sku != ""
 }
 

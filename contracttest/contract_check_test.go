@@ -153,6 +153,13 @@ func TestAFindingSaysWhereAndWhat(t *testing.T) {
 	if got, want := f.String(), "reading: getOrder 200 /body/total: missing  [GET /v1/orders/ord_1, trace id ct-1]"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	f.TraceID = "" // a declared operation, of which no answer is known
+	if got, want := f.String(), "reading: getOrder 200 /body/total: missing  [GET /v1/orders/ord_1]"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got, want := (Finding{Part: "products", Operation: "listProducts", Message: "nothing"}).String(), "products: listProducts: nothing"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
 }
 
 func TestNobodyAnswers(t *testing.T) {

@@ -3,11 +3,12 @@
 //
 //	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
 //
-// or from a test of their own with Run. A run places about twenty orders of a few pieces, under a customer_ref that no other run has,
-// ships one, pays and refunds one, cancels some of them and leaves them there: orders are history. It creates one product, which is never
-// active and is left without pieces. Where the address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the address must know the tokens
-// pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may take, up to
-// Options.Patience.
+// or from a test of their own with Run. The account of the key needs an active product with a price and 20 pieces in stock. A run places
+// about twenty orders of a few pieces, under a customer_ref that no other run has, ships one, pays and refunds one, cancels some of them and
+// leaves them there: orders are history. It creates one product, which is never active and is left without pieces. Where the address has the
+// coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the address must know
+// the tokens pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may
+// take, up to Options.Patience.
 package contracttest
 
 import (
@@ -41,10 +42,18 @@ type Finding struct {
 	TraceID   string // names the answer in the logs of the address
 }
 
-// String tells a finding in one line.
+// String tells a finding in one line, without what it has not: one about several answers has no request, status or trace id.
 func (f Finding) String() string {
-	return fmt.Sprintf("%s: %s %d %s: %s  [%s, trace id %s]",
-		f.Part, cmp.Or(f.Operation, "no operation"), f.Status, cmp.Or(f.Pointer, "-"), f.Message, f.Request, f.TraceID)
+	where, from := cmp.Or(f.Operation, "no operation"), ""
+	if f.Request != "" {
+		where += fmt.Sprintf(" %d %s", f.Status, cmp.Or(f.Pointer, "-"))
+		from = "  [" + f.Request
+		if f.TraceID != "" {
+			from += ", trace id " + f.TraceID
+		}
+		from += "]"
+	}
+	return fmt.Sprintf("%s: %s: %s%s", f.Part, where, f.Message, from)
 }
 
 // Run tests the address against the contract that this package was built with; each finding is an error of t.

@@ -145,8 +145,8 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 	s.foundIf(!slices.Equal(allow, body.Allowed), r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)
 }
 
-// admission: every operation that is not public wants a key that is known, and each serves its own media types alone. What only a provider
-// may send wants its signature before all else.
+// admission: every operation that is not public wants a key that is known, and each serves its own media types alone. An operation that only a
+// provider may send wants its signature before all else.
 func (s *suite) admission(ctx context.Context) {
 	for _, id := range sortedKeys(s.contract.operations) {
 		if s.contract.operations[id].signed {

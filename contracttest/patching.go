@@ -10,7 +10,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// patching: a merge patch of the state that it was decided on is applied, any other is refused and changes nothing. What it changes is
+// patching: a merge patch of the state that it was decided on is applied, any other is refused and changes nothing. The change is
 // read at once, and no event has the address.
 func (s *suite) patching(ctx context.Context, g *goods) {
 	w := s.draft(g, "")

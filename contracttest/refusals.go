@@ -161,7 +161,7 @@ func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	}
 }
 
-// overLimit orders as much as one order can name. What is over the limit is ORD_008, what is not is rejected for want of stock.
+// overLimit orders as much as one order can name. More than the limit is ORD_008, and the rest is rejected for want of stock.
 func (s *suite) overLimit(ctx context.Context, g *goods, ref string) {
 	const most = 10_000
 	if g.stock >= most {
