@@ -158,7 +158,7 @@ func names(found []string) (all []string) {
 	return slices.Compact(all)
 }
 
-// TestVerify: a healthy installation is clean, whatever became of its orders. What is broken by hand is found by the invariant that it
+// TestVerify: a healthy installation is clean, whatever became of its orders. Damage by hand is found by the invariant that it
 // breaks and by no other, and none hides another.
 func TestVerify(t *testing.T) {
 	t.Parallel()
@@ -435,12 +435,15 @@ func TestVerify(t *testing.T) {
 	})
 	t.Run("money that moved at the provider without us", func(t *testing.T) {
 		var id uuid.UUID
-		if err := g.db.Pool.QueryRow(t.Context(), `SELECT id FROM payments WHERE order_id = $1`, orders["confirmed"]).Scan(&id); err != nil {
+		var all int64
+		if err := g.db.Pool.QueryRow(t.Context(), `SELECT id, amount FROM payments WHERE order_id = $1`, orders["confirmed"]).Scan(&id, &all); err != nil {
 			t.Fatal(err)
 		}
-		payment := order.ID(id).Format(order.PrefixPayment)
-		for i, key := range []string{payment + "-refund", "by-hand"} {
-			put(t, g, key, fmt.Sprintf(`{"kind":"refund","payment":%q,"amount":{"amount":%d,"currency":"EUR"}}`, payment, 1000))
+		payment, lost := order.ID(id).Format(order.PrefixPayment), order.NewIDs([]byte("k")).Mint(time.Now(), 1).Format(order.PrefixRefund)
+		// The last one is as a failover leaves it that loses a refund: nothing is charged any more, of a payment that is wanted.
+		for i, key := range []string{payment + "-refund", "by-hand", lost + "-refund"} {
+			amount := []int64{900, 900, all - 1800}[i]
+			put(t, g, key, fmt.Sprintf(`{"kind":"refund","payment":%q,"amount":{"amount":%d,"currency":"EUR"}}`, payment, amount))
 			found := g.verify(quick)
 			if got := names(found); !slices.Equal(got, []string{"provider"}) || len(found) != i+1 ||
 				!strings.Contains(found[i], key+" it succeeded at the provider, and we have no such call") {
