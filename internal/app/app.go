@@ -70,7 +70,7 @@ var subcommands = []subcommand{
 	{"parked drop", "ID", "deletes a parked message, which is never handled then; asks first", dropParked},
 	{"verify", "", "looks whether orders, stock, payments and messages fit together; changes nothing", verifyAll},
 	{"replay", "", "rebuilds orders, payments, refunds, shipments and stock from their events, while orders come in", withoutFlags(replayAll)},
-	{"export", "", "writes all that is kept of a customer to stdout, as JSON; changes nothing", exportCustomer},
+	{"export", "", "writes what is kept of a customer to stdout, as JSON; changes nothing", exportCustomer},
 	{"erase", "", "erases the shipping addresses of a customer's orders; asks first", eraseCustomer},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},

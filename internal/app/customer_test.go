@@ -409,7 +409,7 @@ func same(t *testing.T, what string, got, want []byte) {
 	}
 }
 
-// TestExport: all that is kept of a customer, and of nobody else, in the forms in which the API shows it.
+// TestExport: what is kept of a customer, and of nobody else, in the forms in which the API shows it.
 func TestExport(t *testing.T) {
 	t.Parallel()
 	g := startCustomers(t)

@@ -1,4 +1,5 @@
-// Package export writes down all that is kept of a customer, in the forms of the contract. It only reads.
+// Package export writes down what is kept of a customer, in the forms of the contract. It only reads. docs/privacy.md says what it leaves
+// out.
 package export
 
 import (
@@ -29,7 +30,7 @@ type Customer struct {
 	CustomerRef string
 }
 
-// Order is all that is kept of an order. docs/privacy.md describes it.
+// Order is an order with all that belongs to it. docs/privacy.md describes it.
 type Order struct {
 	Order            api.Order         `json:"order"` // with its shipping address
 	Events           []Event           `json:"events"`
@@ -145,7 +146,7 @@ func (r reader) writeOrders(ctx context.Context, out io.Writer) (n int, err erro
 	return n, nil
 }
 
-// order reads all that is kept of one order.
+// order reads one order with all that belongs to it.
 func (r reader) order(ctx context.Context, row exportdb.ExportOrdersRow) (o Order, err error) {
 	state, err := order.Restore(order.ID(row.ID), row.Version, row.HeadHash, row.State)
 	if err != nil {
