@@ -25,7 +25,7 @@ type law struct {
 	// imports has a line a package: the packages of ours that it may import ("*" is all), then the libraries. tests adds to it for the
 	// package's tests, which may also import the package itself, internal/pgtest and os.
 	imports, tests map[string]string
-	// libraries has the paths behind the names. What is not here and no line names by its path may not be imported. The standard
+	// libraries has the paths behind the names. A library that is not here, and that no line names by its path, may not be imported. The standard
 	// library is free, but for what is here.
 	libraries map[string]string
 	// pure packages and files only compute: of the standard library they may import computes, and they read no clock.

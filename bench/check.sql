@@ -1,4 +1,4 @@
--- What must be zero after a run. pgbench's orders have no reservations, and keys that begin with pgbench-.
+-- Each of these must be zero after a run. pgbench's orders have no reservations, and keys that begin with pgbench-.
 SELECT 'pieces of stock too many or too few', COALESCE(sum(abs($3::bigint - s.on_hand - COALESCE(t.taken, 0)) + abs(s.reserved - COALESCE(t.held, 0))), 0)::bigint
 FROM stock s LEFT JOIN (
     SELECT l.sku, sum(l.quantity) FILTER (WHERE r.status = 'confirmed') AS taken, sum(l.quantity) FILTER (WHERE r.status = 'held') AS held

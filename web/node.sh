@@ -4,7 +4,7 @@
 #
 #   PATH="$(sh web/node.sh):$PATH" npm --prefix web/ts test
 #
-# What is in PATH is taken if it is new enough. Else on Debian and Ubuntu npm comes by apt (with sudo, unless root), on macOS
+# The Node in PATH is taken if it is new enough. Else on Debian and Ubuntu npm comes by apt (with sudo, unless root), on macOS
 # Node by Homebrew. Where the system's Node is too old (Debian's is 18) npm fetches one, and an npm to match, into web/.node.
 set -eu
 cd "$(dirname "$0")"

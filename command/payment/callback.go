@@ -33,8 +33,8 @@ const (
 )
 
 // TakeCallback stores a callback, in the given transaction, and lets the provider be asked: the payment's calls that were sent and have no
-// outcome become due, and Sweep looks at the payment. What the callback says changes nothing else. It may come in any order and any number
-// of times, and be about anything.
+// outcome become due, and Sweep looks at the payment. The callback changes nothing else, whatever it says. It may come in any order and any
+// number of times, and be about anything.
 func TakeCallback(ctx context.Context, tx pgx.Tx, ids order.IDs, c Callback) (CallbackResult, error) {
 	q := paymentdb.New(tx)
 	id, _ := ownPayment(ids, &c.Payment)

@@ -182,7 +182,7 @@ func (s *schema) sample(example any) any {
 // literal stands in a body for text that json.Marshal would not write.
 type literal string
 
-// with is a copy of a body with another value at a path, or without one if the value is absent. What is missing on the way is sampled.
+// with is a copy of a body with another value at a path, or without one if the value is absent. A part that is missing on the way is sampled.
 func (s *schema) with(body any, path []string, value any) any {
 	if len(path) == 0 {
 		return value

@@ -484,7 +484,7 @@ func TestAnOrderOfNothingIsPaidAndRefunded(t *testing.T) {
 	}
 }
 
-// What another account has can neither be paid nor refunded.
+// Orders and payments of another account can neither be paid nor refunded.
 func TestOtherAccountsPayAndRefundNothing(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)

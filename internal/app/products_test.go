@@ -106,7 +106,7 @@ func TestOrdersFollowTheCatalogue(t *testing.T) {
 	if a := g.do("POST", "/v1/orders", draft("POT", 1, "pm_ok")); a.body.Code != "CAT_003" {
 		t.Error(a.raw)
 	}
-	// The reservations took it from four pieces to two: it is low. What is held cannot be taken off.
+	// The reservations took it from four pieces to two: it is low. Held pieces cannot be taken off.
 	if n := g.count("resource_events WHERE resource = 'POT' AND type = 'inventory.low'"); n != 1 {
 		t.Errorf("%d events of low stock", n)
 	}
@@ -118,7 +118,7 @@ func TestOrdersFollowTheCatalogue(t *testing.T) {
 	}
 }
 
-// What belongs to another account is not there, and a key without the scope may change nothing.
+// Products of another account are not there, and a key without the scope may change nothing.
 func TestForeignProductsAreNotThere(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)

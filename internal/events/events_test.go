@@ -57,7 +57,7 @@ func TestEventsAreAppendOnly(t *testing.T) {
 	}
 }
 
-// What is read is what was appended, in its order and to the byte, of that resource alone; an append that fails leaves nothing.
+// The events that are read are those that were appended, in their order and to the byte, of that resource alone; an append that fails leaves nothing.
 func TestEventsAreReadAsTheyWereAppended(t *testing.T) {
 	t.Parallel()
 	pool, err := pg.Connect(t.Context(), pgtest.New(t).PrimaryURL, 4, pg.Session, nil)

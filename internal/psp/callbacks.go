@@ -88,7 +88,7 @@ func (c *callbacks) push(b callback) {
 	}
 }
 
-// run sends what waits until ctx ends, then cuts the running tries off and returns. What waits then is lost.
+// run sends what waits until ctx ends, then cuts the running tries off and returns. The callbacks that wait then are lost.
 func (c *callbacks) run(ctx context.Context) {
 	defer close(c.ended)
 	defer c.client.CloseIdleConnections()

@@ -31,8 +31,8 @@ const faultNames = "timeout, error, double, late, callback-lost, callback-double
 // maxDelay bounds CallbackDelay.
 const maxDelay = time.Hour
 
-// ParseFaults reads a list such as "timeout=0.2,callback-lost=0.1,callback-delay=2s". What it does not name does not fail; an empty text
-// names nothing. The error says what is wrong with which entry.
+// ParseFaults reads a list such as "timeout=0.2,callback-lost=0.1,callback-delay=2s". Nothing else fails; an empty text names
+// nothing. The error says what is wrong with which entry.
 func ParseFaults(text string) (Faults, error) {
 	var f Faults
 	shares := map[string]*float64{

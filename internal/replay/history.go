@@ -70,7 +70,7 @@ func rebuild[F folder](ctx context.Context, r *run, p part[F]) error {
 			if err := p.lock(ctx, q, stale); err != nil {
 				return err
 			}
-			// Nothing new can happen to them now. What did happen since they were folded is in no earlier statement's snapshot.
+			// Nothing new can happen to them now. The events since they were folded are in no earlier statement's snapshot.
 			if _, err := advance(ctx, q, p, stale); err != nil {
 				return err
 			}

@@ -142,7 +142,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 			report.Tables = append(report.Tables, r.table)
 		}
 	}
-	// What a cache read while rows were rebuilt is of the generation before.
+	// An entry that a cache read while rows were rebuilt is of the generation before.
 	if report.Generation, err = r.queries.RaiseCacheGeneration(ctx); err != nil {
 		return Report{}, fmt.Errorf("all is rebuilt, but caches may have entries of before for 10 s: raise their generation: %w", err)
 	}

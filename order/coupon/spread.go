@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// spread divides an amount, which is at most the sum of the lines, among them in proportion. Each gets the whole part of its share. What
-// is left goes, one each, to the lines with the largest remainders.
+// spread divides an amount, which is at most the sum of the lines, among them in proportion. Each gets the whole part of its share. The
+// units that are left go, one each, to the lines with the largest remainders.
 func spread(amount int64, lines []int64) []int64 {
 	parts := make([]int64, len(lines))
 	sum := Basket{Lines: lines}.Subtotal()

@@ -1,4 +1,4 @@
-// What hey-api makes of the contract: types, one function per operation, and the fetch client that they call.
+// hey-api makes this of the contract: types, one function per operation, and the fetch client that they call.
 export default {
   input: '../../gen/api/codegen.json',
   output: { path: '../../gen/ts/src/api', entryFile: false, module: { extension: '.js' } },

@@ -14,7 +14,7 @@ const { schemas } = contract.components;
 const named = (ref) => ref.slice(ref.lastIndexOf('/') + 1);
 const table = {};
 
-// What stands behind a property: a list of values, the name of an object's schema, or nothing of interest.
+// The rule of a property: a list of values, the name of an object's schema, or nothing of interest.
 function rule(schema, where) {
   if (schema.$ref) return follow(named(schema.$ref));
   if (schema['x-extensible-enum']) return schema['x-extensible-enum'];

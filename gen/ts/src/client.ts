@@ -8,7 +8,7 @@ import {
   newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
 } from './transport.js';
 
-/** What a read promises: null too if it is asked with `ifNoneMatch`. */
+/** The promise of a read: null too if it is asked with `ifNoneMatch`. */
 export type Answer<T, O extends ReadOptions> = Promise<O extends { ifNoneMatch: string } ? T | null : T>;
 
 /** Makes a client. It holds no connection; keep one per API key. */
@@ -59,7 +59,7 @@ export class Orders {
   }
 
   /**
-   * What an order would cost now, and whether its stock suffices. Nothing is changed or held: send `expected_unit_price` when you place it, to
+   * Says what an order would cost now, and whether its stock suffices. Nothing is changed or held: send `expected_unit_price` when you place it, to
    * be refused rather than to pay another price.
    */
   quote(order: api.QuoteOrder, options?: RequestOptions): Promise<Quote> {
@@ -105,7 +105,7 @@ export class Orders {
     return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
   }
 
-  /** What happened to an order, the oldest first. */
+  /** The events of an order, the oldest first. */
   events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
     return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
   }
@@ -163,7 +163,7 @@ export class Products {
 export class InventoryLevels {
   constructor(private readonly transport: Transport) {}
 
-  /** What of a sku can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
+  /** The pieces of a sku that can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
   get<O extends ReadOptions = {}>(sku: string, options?: O) {
     return this.transport.read('getInventory', sdk.getInventory, { path: { sku } }, options) as Answer<Inventory, O>;
   }

@@ -5,12 +5,12 @@ import { open, type Open } from './open.js';
 import { errorStatus, type Operations } from './tables.gen.js';
 
 /** A refusal that this package has no type for: a code that is newer than it, or an answer that is not Ordergate's, such as a proxy's. */
-export type UnknownProblem = api.Problem & { code: 'UNKNOWN'; /** What the answer said, or the rejected order. */ body: unknown };
+export type UnknownProblem = api.Problem & { code: 'UNKNOWN'; /** The body of the answer, or the rejected order. */ body: unknown };
 
-/** No answer, or none that could be read, after all tries. `cause` says why. What was asked for may have happened: repeat it with `idempotencyKey`. */
+/** No answer, or none that could be read, after all tries. `cause` says why. The operation may have happened: repeat it with `idempotencyKey`. */
 export type NetworkProblem = api.Problem & { code: 'NETWORK' };
 
-// What a refusal carries beside its code may hold open enumerations; the code itself is exact.
+// The properties of a refusal beside its code may hold open enumerations; the code itself is exact.
 type Refusal<P> = UnknownProblem | NetworkProblem | (P extends { code: string } ? { [K in keyof P]: K extends 'code' ? P[K] : Open<P[K]> } : never);
 
 // A rejected order is thrown as the refusal that it would have been, had it been known at once.
@@ -23,7 +23,7 @@ type RejectionExtras = {
 };
 
 export type Operation = keyof Operations;
-/** What each operation can throw, by its operationId. An operation that makes an order (201) throws its rejection, too. */
+/** The problems that each operation can throw, by its operationId. An operation that makes an order (201) throws its rejection, too. */
 export type Errors = {
   [O in Operation]: Refusal<Operations[O]['refusals'] | (Operations[O]['answers'] extends { 201: api.Order } ? Rejection : never)>;
 };

@@ -9,7 +9,7 @@ const BODY = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity:
 const NOW = { 'Retry-After': '0' };
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** What the promise is rejected with. */
+/** The error that the promise is rejected with. */
 async function thrown(promise) {
   const value = await promise.then((answer) => assert.fail(`answered ${JSON.stringify(answer)}`), (error) => error);
   if (value instanceof assert.AssertionError) throw value;

@@ -24,7 +24,7 @@ export function advice(problem: Errors['cancelOrder']): string {
   }
 }
 
-// What ends a payment is among the refusals of paying; a refund is answered.
+// The codes that end a payment are among the refusals of paying; a refund is answered.
 holds<Equal<Extract<Errors['payOrder']['code'], 'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>,
   'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>>();
 holds<Equal<Extract<Errors['refundPayment']['code'], `PAY_${string}` | `RFD_${string}`>, 'PAY_001' | 'RFD_001' | 'RFD_003'>>();

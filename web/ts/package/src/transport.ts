@@ -58,7 +58,7 @@ export interface ChangeOptions extends RequestOptions {
   ifMatch: string;
 }
 
-/** What stood around an answer. */
+/** The status of an answer, and what its headers say. */
 export interface Meta {
   status: number;
   traceId: string;
@@ -75,7 +75,7 @@ export interface Meta {
 
 /** A function of api/sdk.gen.ts, as far as it matters here. */
 type Call = (options: any) => Promise<{ data?: unknown; error?: unknown; request?: Request; response?: Response }>;
-/** What the operation takes, but for headers; `parseAs` if its answer is not JSON. */
+/** The input of the operation, but for headers; `parseAs` if its answer is not JSON. */
 type Input<F extends Call> = Pick<NonNullable<Parameters<F>[0]>, 'body' | 'parseAs' | 'path' | 'query'>;
 type Data<F extends Call> = Open<NonNullable<Awaited<ReturnType<F>>['data']>>;
 type HeaderValues = Record<string, string | undefined>;
@@ -244,7 +244,7 @@ function pauseOf(problem: AnyProblem, response: Response | undefined, retries: n
   const asked = Number(response?.headers.get('Retry-After') ?? NaN);
   if (asked > LONGEST_PAUSE) return undefined;
   const random = Math.random();
-  // What the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
+  // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
   return asked >= 0 ? asked * 1000 + random * 100 : FIRST_PAUSE * 2 ** retries * (1 - random / 2);
 }
 
