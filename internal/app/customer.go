@@ -125,7 +125,7 @@ func (proc process) erase(ctx context.Context, commands *command.Commands, c exp
 		return nil
 	}
 	if there.Addresses == 0 {
-		fmt.Fprintln(proc.stdout, "Results that are stored under idempotency keys may have an earlier address, for 48 h. It is erased for ever. Backups and archived logs have it still.")
+		fmt.Fprintln(proc.stdout, "No order has an address. Results that are stored under idempotency keys for 48 h may have an earlier one, which is erased for ever. Backups and archived logs may have it still.")
 	} else {
 		fmt.Fprintln(proc.stdout, "The addresses are erased for ever, also from the results that are stored under idempotency keys. Backups and archived logs have them still.")
 	}
