@@ -17,6 +17,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -161,8 +163,14 @@ func (s subcommand) synopsis(flags *flag.FlagSet) string {
 	return strings.Join(words, " ")
 }
 
-// parse reads flags and arguments in any order.
+// parse reads flags and arguments in any order. An argument with a control character, or that is no UTF-8, cannot be what is meant, and
+// PostgreSQL would refuse it in the middle of the work.
 func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []string, err error) {
+	for _, arg := range args {
+		if !utf8.ValidString(arg) || strings.ContainsFunc(arg, unicode.IsControl) {
+			return nil, fmt.Errorf("ordergate %s does not take %q: an argument is UTF-8 without control characters", s.name, arg)
+		}
+	}
 	for err = flags.Parse(args); err == nil && flags.NArg() > 0; err = flags.Parse(flags.Args()[1:]) {
 		positional = append(positional, flags.Arg(0))
 	}

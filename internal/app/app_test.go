@@ -61,6 +61,11 @@ func TestHelp(t *testing.T) {
 	if out, err := main(); err != nil || strings.Count(out, "\n  ordergate ") != len(subcommands) {
 		t.Errorf("usage: %v %q", err, out)
 	}
+	for _, customer := range []string{"a\xff", "a\x00", "a\nb"} {
+		if _, err := main("export", "-customer", customer); err == nil || !strings.Contains(err.Error(), "UTF-8 without control characters") {
+			t.Errorf("%q: %v", customer, err)
+		}
+	}
 	for args, want := range map[string]string{
 		"nonsense": "no subcommand", "nonsense -h": "no subcommand", "keys": "no subcommand \"keys\", there are\n  ordergate keys create", "keys nonsense -h": "ordergate keys list",
 		"keys revoke": "needs KEY_ID", "probe a b": `does not take "b"`, "keys list -overlap 1h": "-overlap",

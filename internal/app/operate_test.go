@@ -55,6 +55,9 @@ func TestKeys(t *testing.T) {
 		{"keys rotate " + id, "the key is no longer valid: create another one"},
 		{"keys revoke " + unknown, "no key " + unknown + ": ordergate keys list"},
 		{"keys rotate " + unknown, "no key " + unknown + ": ordergate keys list"},
+		{"keys create -account -x", "the name of an account has"},
+		{"keys create -account " + strings.Repeat("a", 65), "the name of an account has"},
+		{"keys create -account demo -name " + strings.Repeat("a", 201), "-name has at most 200 bytes"},
 		{"keys revoke demo", `"demo" is not the id of a key: ordergate keys list`},
 		{"keys rotate demo", `"demo" is not the id of a key: ordergate keys list`},
 	} {

@@ -125,7 +125,7 @@ func TestHistoriesOfPayments(t *testing.T) {
 		}.check(t, live, data)
 		ends[live.Status]++
 	})
-	if len(ends) != 5 {
+	if !testing.Short() && len(ends) != 5 { // short: too few histories for each course
 		t.Errorf("not every course was taken: %v", ends)
 	}
 }
@@ -152,7 +152,7 @@ func TestHistoriesOfRefunds(t *testing.T) {
 		}.check(t, live, data)
 		ends[live.Status]++
 	})
-	if len(ends) != 3 {
+	if !testing.Short() && len(ends) != 3 {
 		t.Errorf("not every course was taken: %v", ends)
 	}
 }
