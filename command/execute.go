@@ -310,7 +310,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	}
 	b.rows.products, b.rows.stock, b.rows.soldOut = l.catalogue, l.stock, c.cfg.SoldOut
 	for _, one := range b.undecided {
-		switch err := l.gone(ctx, tx, one.Owner, one.needs); {
+		switch err := l.gone(ctx, tx, one.needs); {
 		case errors.Is(err, errRowGone):
 			one.finish(Result{}, err)
 		case err != nil:

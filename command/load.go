@@ -156,16 +156,12 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 // errRowGone refuses a command on a row that `ordergate replay` has yet to bring back. It is retryable, so that nothing is stored under the key.
 var errRowGone = apierr.E(errcode.SYS002, apierr.Cause(errors.New("a row is gone whose events are there")))
 
-// gone is errRowGone if an order, payment or shipment that is needed has events and was not found.
-func (l *loaded) gone(ctx context.Context, tx pgx.Tx, owner order.Owner, n needs) error {
-	var orders []uuid.UUID
-	for _, ref := range n.orders {
-		if _, ok := l.orders[ref]; !ok {
-			orders = append(orders, uuid.UUID(ref.ID))
-		}
-	}
-	if len(orders) > 0 {
-		found, err := ordersdb.New(tx).AnyOrderHasEvents(ctx, ordersdb.AnyOrderHasEventsParams{Account: owner.Account, Mode: owner.Mode, Ids: orders})
+// gone is errRowGone if an order, payment or shipment that is needed, each by the same owner, has events and was not found.
+func (l *loaded) gone(ctx context.Context, tx pgx.Tx, n needs) error {
+	if missing := without(n.orders, l.orders); len(missing) > 0 {
+		found, err := ordersdb.New(tx).AnyOrderHasEvents(ctx, ordersdb.AnyOrderHasEventsParams{
+			Account: missing[0].Account, Mode: missing[0].Mode, Ids: pg.Column(missing, func(r order.Ref) uuid.UUID { return uuid.UUID(r.ID) }),
+		})
 		if err != nil {
 			return fmt.Errorf("look events up: %w", err)
 		}
@@ -173,19 +169,15 @@ func (l *loaded) gone(ctx context.Context, tx pgx.Tx, owner order.Owner, n needs
 			return errRowGone
 		}
 	}
-	resources := map[string][]string{}
-	for _, ref := range n.payments {
-		if _, ok := l.payments[ref]; !ok {
-			resources[order.KindPayment] = append(resources[order.KindPayment], ref.ID.Format(order.PrefixPayment))
+	for _, r := range []struct {
+		kind, prefix string
+		missing      []order.Ref
+	}{{order.KindPayment, order.PrefixPayment, without(n.payments, l.payments)}, {order.KindShipment, order.PrefixShipment, without(n.shipments, l.shipments)}} {
+		if len(r.missing) == 0 {
+			continue
 		}
-	}
-	for _, ref := range n.shipments {
-		if _, ok := l.shipments[ref]; !ok {
-			resources[order.KindShipment] = append(resources[order.KindShipment], ref.ID.Format(order.PrefixShipment))
-		}
-	}
-	for kind, ids := range resources {
-		found, err := events.Any(ctx, tx, owner, kind, ids)
+		names := pg.Column(r.missing, func(ref order.Ref) string { return ref.ID.Format(r.prefix) })
+		found, err := events.Any(ctx, tx, r.missing[0].Owner, r.kind, names)
 		if err != nil {
 			return err
 		}
@@ -194,6 +186,11 @@ func (l *loaded) gone(ctx context.Context, tx pgx.Tx, owner order.Owner, n needs
 		}
 	}
 	return nil
+}
+
+// without are the keys that were not loaded.
+func without[K comparable, V any](keys []K, loaded map[K]V) []K {
+	return slices.DeleteFunc(slices.Clone(keys), func(k K) bool { _, ok := loaded[k]; return ok })
 }
 
 // has tells whether everything that is needed and locked was loaded.
