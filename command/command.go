@@ -138,8 +138,11 @@ func (e Envelope) checkPrecondition(etag string, version int64) error {
 	if e.IfMatch == "" {
 		return apierr.E(errcode.REQ011)
 	}
-	for tag := range strings.SplitSeq(e.IfMatch, ",") {
-		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag { // a weak tag never matches (RFC 9110, 13.1.1)
+	if e.IfMatch == "*" {
+		return nil
+	}
+	for tag := range strings.SplitSeq(e.IfMatch, ",") { // our tags have no comma; a weak one never matches (RFC 9110, 13.1.1)
+		if strings.TrimSpace(tag) == etag {
 			return nil
 		}
 	}

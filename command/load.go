@@ -156,7 +156,8 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 // errRowGone refuses a command on a row that `ordergate replay` has yet to bring back. It is retryable, so that nothing is stored under the key.
 var errRowGone = apierr.E(errcode.SYS002, apierr.Cause(errors.New("a row is gone whose events are there")))
 
-// gone is errRowGone if an order, payment or shipment that is needed, each by the same owner, has events and was not found.
+// gone is errRowGone if an order, payment or shipment that is needed, each by the same owner, has events and was not found, or the stock of a
+// product.
 func (l *loaded) gone(ctx context.Context, tx pgx.Tx, n needs) error {
 	if missing := without(n.orders, l.orders); len(missing) > 0 {
 		found, err := ordersdb.New(tx).AnyOrderHasEvents(ctx, ordersdb.AnyOrderHasEventsParams{
@@ -185,7 +186,15 @@ func (l *loaded) gone(ctx context.Context, tx pgx.Tx, n needs) error {
 			return errRowGone
 		}
 	}
-	return nil
+	missing := without(n.stock, l.stock)
+	if len(missing) == 0 {
+		return nil
+	}
+	products, err := catalogue.Read(ctx, tx, missing)
+	if err == nil && len(products) > 0 {
+		err = errRowGone
+	}
+	return err
 }
 
 // without are the keys that were not loaded.

@@ -168,7 +168,7 @@ func (s *suite) changing(ctx context.Context, p *created) {
 	}
 	s.refused(ctx, errcode.REQ011, patch(`{"name":"x"}`).with("If-Match", ""))
 	s.refused(ctx, errcode.REQ011, patch(`{}`).with("If-Match", "", "Accept-Language", "zh-CN"))
-	for _, stale := range []string{`"other"`, "W/" + tag(), `"1", "2"`} {
+	for _, stale := range []string{`"other"`, "W/" + tag(), `"1", "2"`, `"a,*,b"`, `W/",*,"`} {
 		r := s.refused(ctx, errcode.REQ010, patch(`{"name":"x"}`).with("If-Match", stale))
 		var current struct {
 			Version int64 `json:"current_version"`

@@ -134,6 +134,12 @@ func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	}
 	currency, sku, price := g.price.Currency, g.main.Sku, g.price
 	bad(errcode.CAT005, currency, "/lines/1/sku", line(sku), line("no-"+s.ref))
+	unknown := make([]map[string]any, 25) // the first 20 are named
+	for i := range unknown {
+		unknown[i] = line(fmt.Sprintf("no-%d-%s", i, s.ref))
+	}
+	r := bad(errcode.CAT005, currency, "/lines/19/sku", unknown...)
+	s.foundIf(r.problem.Code == string(errcode.CAT005) && len(r.problem.Errors) != 20, r, "/body/errors", "names %d places, and the first 20 are wrong", len(r.problem.Errors))
 	// 1.0 is an integer to JSON Schema: it is the sku that is wrong here.
 	bad(errcode.CAT005, currency, "/lines/0/sku", map[string]any{"sku": "no-" + s.ref, "quantity": json.RawMessage("1.0")})
 	bad(errcode.CAT004, unpriced(g.main), "/lines/0/sku", line(sku))
@@ -141,7 +147,7 @@ func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	foreign := api.Money{Amount: price.Amount, Currency: unpriced(g.main)}
 	bad(errcode.ORD005, currency, "/lines/0/expected_unit_price/currency", line(sku, foreign))
 	dearer := api.Money{Amount: price.Amount + 1, Currency: currency}
-	r := bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
+	r = bad(errcode.ORD004, currency, "/lines/0/expected_unit_price", line(sku, dearer))
 	var changed struct {
 		Sku              string
 		Expected, Actual api.Money

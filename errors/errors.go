@@ -26,6 +26,9 @@ type Fault struct {
 	Expected string // the contract's demand there, or the byte offset, if the rule's message names it
 }
 
+// MaxFaults is how many faults a client sees: the first ones. openapi/errors.yaml says so.
+const MaxFaults = 20
+
 // Option adds to an Error.
 type Option func(*Error)
 
@@ -104,8 +107,9 @@ func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 	}
 	p := maps.Collect(maps.All(e.Extras))
 	if len(e.Faults) > 0 {
-		faults := make([]map[string]string, len(e.Faults))
-		for i, f := range e.Faults {
+		first := e.Faults[:min(len(e.Faults), MaxFaults)]
+		faults := make([]map[string]string, len(first))
+		for i, f := range first {
 			faults[i] = map[string]string{"pointer": f.Pointer, "rule": string(f.Rule), "message": f.Rule.Message(about.Chinese, f.Expected)}
 		}
 		p["errors"] = faults

@@ -48,7 +48,7 @@ func TestMigrateMakesThePartitionsToCome(t *testing.T) {
 	}
 }
 
-// A statement that waits for a row lock sees that row as it is then, and all other rows as they were before it waited. So what is decided on
+// A SELECT that waits for a row lock sees that row as it is then, and all other rows as they were before it waited. So what is decided on
 // beside the locked rows is read by a later statement.
 func TestAStatementThatLocksReadsOneTable(t *testing.T) {
 	t.Parallel()

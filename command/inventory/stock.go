@@ -212,6 +212,23 @@ func lockedElsewhere(ctx context.Context, tx pgx.Tx, items []order.Item, stock S
 	return locked, nil
 }
 
+// addGone adds the items that have no stock row, although they have events: their commands wait until the row is back.
+func addGone(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock, to map[order.Item]bool) error {
+	for _, it := range items {
+		if stock[it] != nil || to[it] {
+			continue
+		}
+		recorded, err := events.Any(ctx, tx, it.Owner, order.KindInventory, []string{it.SKU})
+		if err != nil {
+			return err
+		}
+		if recorded {
+			to[it] = true
+		}
+	}
+	return nil
+}
+
 // errConflict: another writer made a stock row between our reading and our writing. The command is decided again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "stock row made by another transaction"}
 

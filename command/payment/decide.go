@@ -234,8 +234,8 @@ func Resolve(p Locked, op Operation, o Outcome, rec order.Recorder) Changes {
 	}}
 }
 
-// ResolveRefund records the definite outcome of a refund. If the saga wants everything back, it goes on. refused is how many refunds of the
-// payment were refused before.
+// ResolveRefund records the definite outcome of a refund. If the saga wants everything back, it goes on. refused is how many of
+// the saga's refunds of the payment were refused before.
 func ResolveRefund(p Locked, r *pay.Refund, refused int64, o Outcome, rec order.Recorder) Changes {
 	ch := Changes{Payments: []*pay.Payment{p.Payment}, Refunds: []*pay.Refund{r}}
 	p.RefundPending -= r.Amount.Amount

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +34,8 @@ const (
 	// tryLimit bounds one request to the provider. It is below the 5 s of a call's lease, so that a try has ended when another worker
 	// may claim the call. A callback may end the lease before: then the fence refuses the try's outcome.
 	tryLimit = 3 * time.Second
-	// askLimit bounds the question whether the provider answers at all. A try and the question fit into the call's lease.
-	askLimit = 500 * time.Millisecond
+	// askLimit bounds the question whether the provider answers at all, with a new connection. A try and the question fit into the call's lease.
+	askLimit = time.Second
 	// concurrency bounds the concurrent requests of one process; half of it those that were tried before, three quarters those that were
 	// not. So however many requests hang, a call waits for its first try no longer than one try lasts, and the others go on, too.
 	concurrency = 256
@@ -99,12 +98,13 @@ func inDoubt(err error) bool {
 	return doubt
 }
 
-// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while the provider answers another. Then
-// it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. If none had an answer lately,
-// as in a quiet hour, the provider is asked for its ledger. Nor does one say anything in the first moments of a process, in which
-// failures may be quicker than what succeeds.
+// uncounted tells the breaker which operation in doubt says nothing of the provider: one that ran while another had a definite outcome. Then
+// it is the operation, such as a card, that fails, and the breaker must not keep the others from their tries. If none had one lately, as in a
+// quiet hour, one without any response is uncounted, too, if the provider gives its ledger. Nor does one say anything in the first
+// moments of a process, in which failures may be quicker than what succeeds.
 func (p *Payment) uncounted(err error) bool {
-	return inDoubt(err) && (p.answersLately() || p.answers())
+	doubt, is := errors.AsType[doubtError](err)
+	return is && (p.answersLately() || doubt.code == errcode.PAY003 && p.answers())
 }
 
 func (p *Payment) answersLately() bool { return time.Since(*p.lastGood.Load()) <= tryLimit }
@@ -121,7 +121,7 @@ func (p *Payment) answers() bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()
-	if _, _, err := p.provider.ledger(ctx, nil, math.MaxInt64); err != nil {
+	if _, _, err := p.provider.ledger(ctx, nil, 1<<53-1); err != nil {
 		p.lastSilent = time.Now()
 		return false
 	}
@@ -399,7 +399,9 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 			}
 			refused := int64(0)
 			if o.Code != "" {
-				refused, err = paymentdb.New(tx).CountRefusedRefunds(ctx, paymentdb.CountRefusedRefundsParams{PaymentID: c.PaymentID, Account: c.Account, Mode: c.Mode})
+				refused, err = paymentdb.New(tx).CountRefusedRefunds(ctx, paymentdb.CountRefusedRefundsParams{
+					PaymentID: c.PaymentID, Account: c.Account, Mode: c.Mode, Reason: compensationReason,
+				})
 				if err != nil {
 					return fmt.Errorf("count refused refunds: %w", err)
 				}

@@ -50,7 +50,7 @@ func TestOnlyADefiniteAnswerIsOne(t *testing.T) {
 	}{
 		"done":                      {200, jsonType, operation("k-1", "succeeded"), "done r-1"},
 		"with a NUL in its text":    {200, jsonType, strings.Replace(operation("k-1", "succeeded"), "r-1", `r\u0000-1`, 1), "done r-1"},
-		"with a text of 2 kB":       {200, jsonType, strings.Replace(operation("k-1", "succeeded"), "r-1", strings.Repeat("é", 1000), 1), "done " + strings.Repeat("é", 250)},
+		"with a text of 2 kB":       {200, jsonType, strings.Replace(operation("k-1", "succeeded"), "r-1", "a"+strings.Repeat("é", 1000), 1), "done a" + strings.Repeat("é", 249)},
 		"declined":                  {200, jsonType, operation("k-1", "declined"), "PAY_007"},
 		"cancelled":                 {200, jsonType, operation("k-1", "cancelled"), "PAY_003"},
 		"still running":             {200, jsonType, operation("k-1", "pending"), "in doubt PAY_006"},
@@ -231,9 +231,22 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	await(t, p, "SELECT status FROM payments", "authorized")
 	send(t, p, id, Capture)
 	await(t, p, "SELECT status FROM payments", "captured")
+	s := &swept{Payment: p, t: t, pool: p.cfg.Pool}
+	for range 2 { // those of clients do not count
+		s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			a := attempt{order.Ref{Owner: alice, ID: id}, 1}
+			found, _, err := lockAttempts(t.Context(), tx, []attempt{a}, false)
+			s.must(err)
+			_, ch, err := GiveBack(found[a], ids.Mint(time.Now(), 1), nil, "client", p.recorder(1, "t", "test", "test"))
+			s.must(err)
+			return ch.Write(t.Context(), tx)
+		}))
+		p.Wake()
+		await(t, p, "SELECT refund_pending::text FROM payments", "0")
+	}
 	send(t, p, id, Refund)
 	for refusals, wait := range []string{"30", "60", "120", "240", "480", "960", "1920", "3600"} {
-		await(t, p, "SELECT count(*)::text FROM refunds WHERE status = 'failed'", strconv.Itoa(refusals+1))
+		await(t, p, "SELECT count(*)::text FROM refunds WHERE status = 'failed' AND reason <> 'client'", strconv.Itoa(refusals+1))
 		if err = p.rearm(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -253,7 +266,7 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	if got := look(t, p, heard); got != "authorize capture payment.refunded refund" {
 		t.Errorf("the saga heard %s", got)
 	}
-	if n := logs.FilterMessage("the provider refuses a refund that the saga needs").Len(); n != 8 || asked.Load() != 9 {
+	if n := logs.FilterMessage("the provider refuses a refund that the saga needs").Len(); n != 8 || asked.Load() != 2+9 {
 		t.Errorf("%d refusals of %d requests are logged", n, asked.Load())
 	}
 }
@@ -393,16 +406,23 @@ func TestHangingPaymentsDelayNoOther(t *testing.T) {
 	}
 }
 
-// TestInAQuietHourTheProviderIsAsked: many authorizations hang and nothing else is asked of the provider. Its ledger tells whether it is well:
-// then a good payment is made at once, and else the breaker opens.
+// TestInAQuietHourTheProviderIsAsked: many authorizations have no response and nothing else is asked of the provider. Its ledger tells whether
+// it is well: then a good payment is made at once. The breaker opens of a provider that is silent, and of one that fails at each operation.
 func TestInAQuietHourTheProviderIsAsked(t *testing.T) {
-	for name, silent := range map[string]bool{"and gives its ledger": false, "and is silent": true} {
+	for name, c := range map[string]struct {
+		token        string
+		silent, open bool
+	}{
+		"and gives its ledger":          {"pm_timeout", false, false},
+		"and is silent":                 {"pm_timeout", true, true},
+		"and fails, but for its ledger": {"pm_error", false, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := sweeping(t, pgtest.New(t).Pool)
 			simulator := s.psp.Config.Handler
 			s.psp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if silent {
+				if c.silent {
 					_, _ = io.Copy(io.Discard, r.Body) // else nobody hears that the client leaves
 					<-r.Context().Done()
 					return
@@ -411,13 +431,13 @@ func TestInAQuietHourTheProviderIsAsked(t *testing.T) {
 			})
 			s.lastGood.Store(new(time.Now().Add(-time.Hour)))
 			running(t, s.Payment)
-			open(t, s.Payment, "pm_timeout", slices.Repeat([]string{"t"}, 40)...)
+			open(t, s.Payment, c.token, slices.Repeat([]string{"t"}, 40)...)
 			s.Wake()
-			await(t, s.Payment, "SELECT (count(*) = 40)::text FROM payment_calls WHERE in_doubt", "true")
-			if s.ProviderOpen() != silent {
+			await(t, s.Payment, "SELECT (count(*) = 40)::text FROM payment_calls WHERE last_code <> ''", "true")
+			if s.ProviderOpen() != c.open {
 				t.Fatalf("the breaker is open: %t", s.ProviderOpen())
 			}
-			if silent {
+			if c.open {
 				return
 			}
 			begin := time.Now()

@@ -257,9 +257,9 @@ func (q *Queries) ParkMessage(ctx context.Context, arg ParkMessageParams) error 
 
 const PurgeInbox = `-- name: PurgeInbox :execrows
 DELETE FROM inbox i USING (
-    SELECT consumer, message_id FROM inbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days') AND message_id NOT IN (
-        SELECT message_id FROM outbox WHERE message_id < uuidv7_lower_bound(now() - interval '7 days')
-        UNION ALL SELECT message_id FROM parked_messages) LIMIT 1000
+    SELECT n.consumer, n.message_id FROM inbox n WHERE n.message_id < uuidv7_lower_bound(now() - interval '7 days')
+      AND NOT EXISTS (SELECT FROM outbox o WHERE o.message_id = n.message_id)
+      AND NOT EXISTS (SELECT FROM parked_messages p WHERE p.message_id = n.message_id) LIMIT 1000
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id
 `

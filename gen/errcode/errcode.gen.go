@@ -220,7 +220,7 @@ var infos = []Info{
 	{ORD003, 422, false, "Lines not valid", "The lines of the order are not valid", "订单明细无效",
 		"A sku stands in more than one line. Merge its lines.", ""},
 	{ORD004, 422, false, "Price changed", "A price has changed", "商品价格已变动",
-		"`sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.", ""},
+		"`sku` now costs `actual`, not the `expected` of your request; of several such lines, which `errors` names, it is the first. Ask your customer, then send the new prices with a new key.", ""},
 	{ORD005, 422, false, "Mixed currencies", "All amounts of an order, and of its refunds, must have its currency", "订单及其退款的金额币种必须一致",
 		"An amount of the request names another currency than the order, or than the payment that is refunded. `errors` names each of them.", ""},
 	{ORD007, 409, false, "Already cancelled", "The order is cancelled already", "订单已取消",

@@ -142,17 +142,23 @@ func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int
 }
 
 const CountRefusedRefunds = `-- name: CountRefusedRefunds :one
-SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed'
+SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND reason = $4 AND status = 'failed'
 `
 
 type CountRefusedRefundsParams struct {
 	PaymentID uuid.UUID
 	Account   int32
 	Mode      string
+	Reason    string
 }
 
 func (q *Queries) CountRefusedRefunds(ctx context.Context, arg CountRefusedRefundsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, CountRefusedRefunds, arg.PaymentID, arg.Account, arg.Mode)
+	row := q.db.QueryRow(ctx, CountRefusedRefunds,
+		arg.PaymentID,
+		arg.Account,
+		arg.Mode,
+		arg.Reason,
+	)
 	var count int64
 	err := row.Scan(&count)
 	return count, err
@@ -629,11 +635,11 @@ func (q *Queries) LockPayments(ctx context.Context, arg LockPaymentsParams) ([]P
 
 const PostponeCall = `-- name: PostponeCall :execrows
 UPDATE payment_calls
-SET next_at = now() + make_interval(secs => $1::double precision),
+SET next_at = now() + make_interval(secs => $1::double precision), delay = 0,
     tries = tries - CASE WHEN $2::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT $2::boolean,
     last_code = CASE WHEN $2::boolean AND last_code <> '' THEN last_code ELSE $3::text END
-WHERE account = $4 AND mode = $5 AND subject = $6 AND operation = $7 AND fence = $8
+WHERE account = $4 AND mode = $5 AND subject = $6 AND operation = $7 AND fence = $8 AND next_at IS NOT NULL
 `
 
 type PostponeCallParams struct {

@@ -54,7 +54,7 @@ LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_
 LEFT JOIN LATERAL (
     SELECT pc.tries, pc.in_doubt, pc.last_code, pc.next_at FROM payment_calls pc
     WHERE pc.account = s.account AND pc.mode = s.mode AND pc.order_id = s.order_id AND pc.operation = s.step AND pc.attempt = s.attempt
-    ORDER BY pc.next_at IS NULL, pc.tries DESC LIMIT 1
+    ORDER BY pc.next_at IS NULL, pc.tries DESC, pc.subject DESC LIMIT 1
 ) c ON true
 WHERE o.account = $1 AND o.mode = $2 AND o.id = (SELECT $3::uuid) ORDER BY s.position, s.attempt
 `
@@ -77,7 +77,7 @@ type GetSagaRow struct {
 	FinishedAt *time.Time
 }
 
-// The saga's steps with payment's calls. Several refunds may serve one step: an open one is shown, else the one that took the most tries.
+// The saga's steps with payment's calls. Several refunds may serve one step: an open one is shown, else the one that took the most tries, the last of equals.
 // An order without steps is one row of nulls, no order is no row.
 func (q *Queries) GetSaga(ctx context.Context, arg GetSagaParams) ([]GetSagaRow, error) {
 	rows, err := q.db.Query(ctx, GetSaga, arg.Account, arg.Mode, arg.ID)

@@ -874,5 +874,8 @@ func TestAmountsThatCannotBeAreRefused(t *testing.T) {
 				t.Errorf("%s: want %s at %s: %d %s", c.name, c.code, c.pointer, a.status, a.raw)
 			}
 		}
+		if a := s.do("POST", adjust, `{"reason":"r","delta":0}`); !strings.Contains(a.raw, "must not be 0") {
+			t.Error(a.status, a.raw)
+		}
 	}, "idempotency_keys")
 }

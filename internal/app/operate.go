@@ -44,9 +44,6 @@ func (proc process) withPrimary(ctx context.Context, fn func(*pgx.Conn) error) e
 func migrate(flags *flag.FlagSet) runner {
 	account := flags.String("sample", "", "`account` that gets sample products and coupons in its test mode, unless it has products; made if there is none")
 	return func(ctx context.Context, proc process) error {
-		if *account != "" && !accountName.MatchString(*account) {
-			return errAccountName
-		}
 		if *account != "" && len(proc.cfg.Secret) < minSecret {
 			return fmt.Errorf("-sample: ORDERGATE_SECRET needs %d characters at least: ids in the stock's events are made with it", minSecret)
 		}
@@ -102,10 +99,13 @@ var (
 	errAccountName = errors.New("the name of an account has 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or digit")
 )
 
-// accountOf finds an account by its name or makes it.
+// accountOf finds an account by its name or makes it. One that is made has a name of the form.
 func accountOf(ctx context.Context, q *accountsdb.Queries, name string) (int32, error) {
 	a, err := q.GetAccount(ctx, name)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if !accountName.MatchString(name) {
+			return 0, errAccountName
+		}
 		return q.NextAccount(ctx, name)
 	}
 	return a.ID, err
@@ -128,8 +128,6 @@ func createKey(flags *flag.FlagSet) runner {
 		switch {
 		case *account == "":
 			return errors.New("-account is missing: the name of the account that the key belongs to")
-		case !accountName.MatchString(*account):
-			return errAccountName
 		case len(*name) > 200:
 			return errors.New("-name has at most 200 bytes")
 		case *mode != "test" && *mode != "live":

@@ -335,12 +335,17 @@ func TestReplay(t *testing.T) {
 		commands := []struct{ path, body string }{
 			{"/v1/orders/" + first("SELECT id FROM orders WHERE status = 'reserved' LIMIT 1", order.PrefixOrder) + "/cancel", ""},
 			{"/v1/payments/" + first("SELECT id FROM payments WHERE status = 'captured' AND refunded < amount LIMIT 1", order.PrefixPayment) + "/refunds", `{"reason":"late"}`},
+			{"/v1/inventory/A/adjustments", `{"delta":1,"reason":"found"}`},
 			{"/v1/shipments/" + first("SELECT id FROM shipments WHERE status = 'shipped' LIMIT 1", order.PrefixShipment) + "/deliver", ""},
 		}
 		send := func(i int) answer {
 			return g.do("POST", commands[i].path, commands[i].body, "Idempotency-Key", fmt.Sprintf("while-gone-%d", i))
 		}
-		g.exec("TRUNCATE orders, payments, refunds, shipments")
+		g.exec("TRUNCATE orders, payments, refunds, shipments, stock")
+		placed := g.do("POST", "/v1/orders", draft("A", 1, ""), "Prefer", "wait=1")
+		if placed.body.Status != "pending" {
+			t.Errorf("an order of stock that is gone: %d %s", placed.status, placed.raw)
+		}
 		for i, c := range commands {
 			if a := send(i); a.body.Code != "SYS_002" {
 				t.Errorf("%s: %d %s", c.path, a.status, a.raw)
@@ -353,6 +358,9 @@ func TestReplay(t *testing.T) {
 			}
 		}
 		g.settled()
+		if a := g.do("GET", "/v1/orders/"+placed.body.ID, nil); a.body.Status != "reserved" {
+			t.Errorf("once its stock is back: %d %s", a.status, a.raw)
+		}
 		clean(t)
 	})
 	t.Run("an order that an earlier version placed is rebuilt", func(t *testing.T) {

@@ -282,7 +282,7 @@ func (s *Server) checkParameters(r *request) error {
 	}
 	if len(faults) > 0 {
 		slices.SortFunc(faults, func(a, b apierr.Fault) int { return strings.Compare(a.Pointer, b.Pointer) })
-		return apierr.E(errcode.REQ003, apierr.Faults(faults[:min(len(faults), maxFaults)]...))
+		return apierr.E(errcode.REQ003, apierr.Faults(faults[:min(len(faults), apierr.MaxFaults)]...))
 	}
 	return nil
 }

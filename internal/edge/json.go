@@ -24,8 +24,7 @@ import (
 )
 
 const (
-	maxDepth  = 32 // of nested objects and arrays
-	maxFaults = 20 // in one response
+	maxDepth = 32 // of nested objects and arrays
 )
 
 // readJSON parses strictly, before validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
@@ -201,7 +200,7 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
 	})
 	faults = slices.Compact(faults)
-	return faults[:min(len(faults), maxFaults)]
+	return faults[:min(len(faults), apierr.MaxFaults)]
 }
 
 // part is what a schema, or any part of it, says of the property or item at the end of a path; nil if it does not name it.

@@ -24,7 +24,9 @@ type Config struct {
 	Wait       time.Duration         // time that a further call waits for a free slot before it is refused
 	Timeout    time.Duration         // limit of a call, below 5 s: its context ends, and the caller gets SYS_003
 	Failure    func(error) bool      // tells the errors that the breaker counts; a business refusal is none
-	Uncounted  func(error) bool      // errors that say nothing of the remote part; may be nil
+	// Uncounted tells the errors that say nothing of the remote part. It may ask that part, as long as that and Timeout together are below 5 s: it
+	// is called after the call, within its slot and permit. It may be nil.
+	Uncounted func(error) bool
 	Registry   prometheus.Registerer // may be nil
 }
 

@@ -114,10 +114,10 @@ func (c Coupon) State(now time.Time) string {
 }
 
 // Check tells what keeps the coupon from being made: a code of another form than the contract's, or rules that do not fit together. A stored
-// coupon with two currencies applies to nothing (CPN_004).
+// coupon with two currencies applies to nothing (CPN_004), and one with an amount beyond the contract's takes all off.
 func (c Coupon) Check() error {
 	if !form.MatchString(c.Code) {
 		return fmt.Errorf("a code has 1 to 64 letters, digits, '.', '_' or '-' and does not begin with a dot; %q has not", c.Code)
 	}
-	return cmp.Or(c.Rules.check(), c.Rules.checkCurrency())
+	return cmp.Or(c.Rules.check(), c.Rules.checkMoney())
 }

@@ -141,17 +141,19 @@ func (r Rules) check() error {
 	return fmt.Errorf("a coupon has one discount, not %s", strings.Join(present, " and "))
 }
 
-// checkCurrency refuses rules of two currencies: no order has both.
-func (r Rules) checkCurrency() error {
+// checkMoney refuses rules of two currencies, because no order has both, and amounts beyond the contract's.
+func (r Rules) checkMoney() error {
 	var of string // the first rule with a currency, as an operator writes it
 	var currency string
 	for _, name := range slices.Sorted(maps.Keys(r)) {
-		m, is := r[name].(interface{ currency() string })
+		m, is := r[name].(interface{ asMoney() money })
 		switch {
 		case !is:
+		case m.asMoney().Amount > maxAmount:
+			return fmt.Errorf("%s is at most %d", name, int64(maxAmount))
 		case currency == "":
-			of, currency = name+"="+r[name].String(), m.currency()
-		case m.currency() != currency:
+			of, currency = name+"="+r[name].String(), m.asMoney().Currency
+		case m.asMoney().Currency != currency:
 			return fmt.Errorf("a coupon has one currency, not %s and %s=%s", of, name, r[name])
 		}
 	}

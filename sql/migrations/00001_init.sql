@@ -382,7 +382,7 @@ CREATE TABLE payment_calls (
     method_token text NOT NULL CHECK (method_token = '' OR next_at IS NOT NULL), -- of an authorization that is not definite
     tries        integer NOT NULL DEFAULT 0,
     next_at      timestamptz,          -- when the call is due, or the lease ends; null: the outcome is definite
-    delay        double precision NOT NULL DEFAULT 0, -- of its first try, in seconds
+    delay        double precision NOT NULL DEFAULT 0, -- of its first try, in seconds; 0 once it was tried
     deadline     timestamptz,          -- past it the key is cancelled at the provider
     fence        bigint NOT NULL DEFAULT 0,
     in_doubt     boolean NOT NULL DEFAULT false, -- a try had no definite outcome

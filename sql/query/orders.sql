@@ -27,7 +27,7 @@ WHERE account = @account AND mode = @mode AND order_id = @order_id AND version >
 ORDER BY version LIMIT @page;
 
 -- name: GetSaga :many
--- The saga's steps with payment's calls. Several refunds may serve one step: an open one is shown, else the one that took the most tries.
+-- The saga's steps with payment's calls. Several refunds may serve one step: an open one is shown, else the one that took the most tries, the last of equals.
 -- An order without steps is one row of nulls, no order is no row.
 SELECT s.step, s.attempt, COALESCE(s.undo, false)::boolean AS undo, COALESCE(CASE WHEN s.status = 'running' AND c.in_doubt THEN 'in_doubt' ELSE s.status END, '')::text AS status,
   COALESCE(c.tries, CASE WHEN s.started_at IS NULL THEN 0 ELSE 1 END)::integer AS tries, COALESCE(NULLIF(s.code, ''), c.last_code, '')::text AS last_code,
@@ -37,6 +37,6 @@ LEFT JOIN saga_steps s ON s.account = o.account AND s.mode = o.mode AND s.order_
 LEFT JOIN LATERAL (
     SELECT pc.tries, pc.in_doubt, pc.last_code, pc.next_at FROM payment_calls pc
     WHERE pc.account = s.account AND pc.mode = s.mode AND pc.order_id = s.order_id AND pc.operation = s.step AND pc.attempt = s.attempt
-    ORDER BY pc.next_at IS NULL, pc.tries DESC LIMIT 1
+    ORDER BY pc.next_at IS NULL, pc.tries DESC, pc.subject DESC LIMIT 1
 ) c ON true
 WHERE o.account = @account AND o.mode = @mode AND o.id = (SELECT @id::uuid) ORDER BY s.position, s.attempt;

@@ -48,7 +48,7 @@ CROSS JOIN LATERAL (
 ) marked;
 
 -- name: CountRefusedRefunds :one
-SELECT count(*) FROM refunds WHERE payment_id = $1 AND account = $2 AND mode = $3 AND status = 'failed';
+SELECT count(*) FROM refunds WHERE payment_id = @payment_id AND account = @account AND mode = @mode AND reason = @reason AND status = 'failed';
 
 -- name: GetRefund :one
 -- The caller holds the lock of its payment.
@@ -157,11 +157,11 @@ SELECT GREATEST(0,
 -- Sets the time of the next try, after one without a definite outcome. unsent: no request was made, so that this was no try and leaves
 -- no doubt.
 UPDATE payment_calls
-SET next_at = now() + make_interval(secs => @seconds::double precision),
+SET next_at = now() + make_interval(secs => @seconds::double precision), delay = 0,
     tries = tries - CASE WHEN @unsent::boolean THEN 1 ELSE 0 END,
     in_doubt = in_doubt OR NOT @unsent::boolean,
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
-WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence;
+WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence AND next_at IS NOT NULL;
 
 -- name: CompleteCall :execrows
 -- Ends a call that has a definite outcome, once: it is not due any more, and the token is forgotten.

@@ -1951,7 +1951,7 @@ export type ProblemOrd002 = Problem & {
     code: 'ORD_002';
     from: OrderStatus;
     /**
-     * The states that can follow; empty at the end.
+     * The states that can follow; empty at the end, and of an order that was shipped in part and then refunded in full.
      */
     allowed: Array<OrderStatus>;
 };
@@ -1972,7 +1972,7 @@ export type ProblemOrd003 = Problem & {
 /**
  * Price changed
  *
- * `sku` now costs `actual`, not the `expected` of your request. Ask your customer, then send the new price with a new key.
+ * `sku` now costs `actual`, not the `expected` of your request; of several such lines, which `errors` names, it is the first. Ask your customer, then send the new prices with a new key.
  */
 export type ProblemOrd004 = Problem & {
     /**
