@@ -19,15 +19,15 @@ import (
 
 // Config is a Guard's configuration. The breaker's thresholds are the same for every remote part; New has them.
 type Config struct {
-	Name       string                // of the remote part, for metrics
-	Concurrent uint                  // most concurrent calls; a further call is refused with RATE_003
-	Wait       time.Duration         // time that a further call waits for a free slot before it is refused
-	Timeout    time.Duration         // limit of a call, below 5 s: its context ends, and the caller gets SYS_003
-	Failure    func(error) bool      // tells the errors that the breaker counts; a business refusal is none
+	Name       string           // of the remote part, for metrics
+	Concurrent uint             // most concurrent calls; a further call is refused with RATE_003
+	Wait       time.Duration    // time that a further call waits for a free slot before it is refused
+	Timeout    time.Duration    // limit of a call, below 5 s: its context ends, and the caller gets SYS_003
+	Failure    func(error) bool // tells the errors that the breaker counts; a business refusal is none
 	// Uncounted tells the errors that say nothing of the remote part. It may ask that part, as long as that and Timeout together are below 5 s: it
 	// is called after the call, within its slot and permit. It may be nil.
 	Uncounted func(error) bool
-	Registry   prometheus.Registerer // may be nil
+	Registry  prometheus.Registerer // may be nil
 }
 
 // openFor is how long the breaker stays open. Every timeout is shorter, so no call that began before it opened ends among the probes.
