@@ -186,7 +186,9 @@ func (l *loaded) gone(ctx context.Context, tx pgx.Tx, n needs) error {
 			return errRowGone
 		}
 	}
-	missing := without(n.stock, l.stock)
+	missing := slices.DeleteFunc(without(n.stock, l.stock), func(it order.Item) bool { // that of a product that is being created is not there yet
+		return slices.Contains(n.catalogue, it) && l.catalogue[it] == nil
+	})
 	if len(missing) == 0 {
 		return nil
 	}

@@ -187,7 +187,7 @@ func (q *Queries) ExportOrders(ctx context.Context, arg ExportOrdersParams) ([]E
 
 const ExportResults = `-- name: ExportResults :many
 SELECT operation, key, status, content_type, etag, location, body, created_at FROM idempotency_keys
-WHERE order_id = $1::uuid AND account = $2 AND mode = $3 ORDER BY created_at, operation, key
+WHERE order_id = $1::uuid AND (account, mode) IS NOT DISTINCT FROM ($2::integer, $3::text) ORDER BY created_at, operation, key
 `
 
 type ExportResultsParams struct {

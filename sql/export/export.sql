@@ -37,4 +37,4 @@ SELECT code, customer_ref, created_at FROM coupon_redemptions WHERE account = @a
 
 -- name: ExportResults :many
 SELECT operation, key, status, content_type, etag, location, body, created_at FROM idempotency_keys
-WHERE order_id = @order_id::uuid AND account = @account AND mode = @mode ORDER BY created_at, operation, key;
+WHERE order_id = @order_id::uuid AND (account, mode) IS NOT DISTINCT FROM (@account::integer, @mode::text) ORDER BY created_at, operation, key;
