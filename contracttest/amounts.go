@@ -258,6 +258,10 @@ func (s *suite) references(ctx context.Context, g *goods) {
 		s.only(ctx, ref, p.ID)
 	}
 	taken()
+	s.walk(ctx, "listOrders", "", values("reference", ref), []string{p.ID})
+	s.walk(ctx, "listOrders", "", values("reference", ref, "customer_ref", s.ref), nil)
+	s.walk(ctx, "listOrders", "", values("reference", "no-"+ref), nil)
+	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("reference", "PO 1")}, "/query/reference")
 	s.refused(ctx, errcode.ORD011, call{op: "placeOrder", idem: ref + "-zh", body: body(nil)}.with("Accept-Language", "zh-CN"))
 	s.replays(ctx, first, p.accepted) // its own key is no other order
 	if c, ok := s.decide(ctx, call{op: "cancelOrder", arg: p.ID, idem: ref + "-cancel"}, http.StatusOK); ok {

@@ -285,8 +285,11 @@ func (p place) checkContent(contentType string, body []byte) []fault {
 	return declared.at("schema").check("/body", value)
 }
 
-// readBody reads JSON, or YAML that is JSON in another notation.
+// readBody reads JSON, or YAML that is JSON in another notation. Text is a string.
 func readBody(media string, body []byte) (any, error) {
+	if strings.HasPrefix(media, "text/") {
+		return string(body), nil
+	}
 	if !strings.HasSuffix(media, "json") {
 		var value any
 		err := yaml.Unmarshal(body, &value)

@@ -124,5 +124,7 @@ var parts = []part{
 	{"reading", with((*suite).ordered, (*suite).reading)},
 	{"listing", with((*suite).ordered, (*suite).listing)},
 	{"events", with((*suite).ordered, (*suite).events)},
+	{"stream", with((*suite).ordered, (*suite).stream)},
+	{"then", with((*suite).ordered, (*suite).then)},
 	{"saga", with((*suite).ordered, (*suite).saga)},
 }

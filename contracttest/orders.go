@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -511,10 +513,97 @@ func (s *suite) events(ctx context.Context, p *placed) {
 	}
 }
 
+// then: an order is shown as it was at each version, and at each instant; what was not is refused.
+func (s *suite) then(ctx context.Context, p *placed) {
+	o, r := s.await(ctx, p, api.OrderStatusConfirmed)
+	at := func(query ...string) call { return call{op: "getOrder", arg: p.ID, query: values(query...)} }
+	var was, before api.Order
+	for v := int64(1); v <= o.Version; v++ {
+		got, ok := s.get(ctx, &was, at("version", strconv.FormatInt(v, 10)), http.StatusOK)
+		if !ok {
+			return
+		}
+		s.foundIf(was.ID != p.ID || was.Version != v || was.UpdatedAt.Before(before.UpdatedAt.Time) || was.Total != p.Total, got, "/body", "is version %d, and %d was asked for", was.Version, v)
+		s.unchanged(ctx, at("version", strconv.FormatInt(v, 10)), got)
+		switch v {
+		case 1:
+			s.foundIf(was.Status != "pending", got, "/body/status", "of a new order is %q", was.Status)
+		case o.Version:
+			s.foundIf(!bytes.Equal(got.body, r.body), got, "/body", "of the last version is not the order")
+		}
+		before = was
+	}
+	same := func(instant time.Time, version int64) {
+		got, ok := s.get(ctx, &was, at("as_of", instant.Format(time.RFC3339Nano)), http.StatusOK)
+		s.foundIf(ok && was.Version != version, got, "/body/version", "is %d at %v, and not %d", was.Version, instant, version)
+	}
+	same(o.UpdatedAt.Time, o.Version)
+	same(o.UpdatedAt.Add(time.Microsecond), o.Version)
+	s.get(ctx, &was, at("as_of", o.CreatedAt.Format(time.RFC3339Nano)), http.StatusOK)
+	s.refused(ctx, errcode.ORD010, at("as_of", o.CreatedAt.Add(-time.Microsecond).Format(time.RFC3339Nano)))
+	s.refused(ctx, errcode.ORD010, at("as_of", "0001-01-01T00:00:00Z"))
+	s.refused(ctx, errcode.ORD010, at("version", strconv.FormatInt(o.Version+1, 10)))
+	s.refused(ctx, errcode.ORD010, at("version", "9007199254740991").with("Accept-Language", "zh-CN"))
+	for _, bad := range []string{"0", "-1", "1.5", "one", "9007199254740992", ""} {
+		s.refused(ctx, errcode.REQ003, at("version", bad), "/query/version")
+	}
+	s.refused(ctx, errcode.REQ003, at("as_of", "yesterday"), "/query/as_of")
+	s.refused(ctx, errcode.REQ003, at("as_of", "9999-01-01T00:00:00Z"), "/query/as_of")
+	s.refused(ctx, errcode.REQ003, at("as_of", o.CreatedAt.Format(time.RFC3339Nano), "version", "1"), "/query/as_of")
+	for _, then := range [][]string{{"version", "1"}, {"as_of", o.UpdatedAt.Format(time.RFC3339Nano)}} {
+		c := at(then...)
+		s.badToken(ctx, c)
+		c.arg = forge(p.ID)
+		s.refused(ctx, errcode.ORD001, c)
+	}
+}
+
+// stream: a final order is followed from any of its events to the end at once, and from the last one there is nothing to follow.
+func (s *suite) stream(ctx context.Context, _ *placed) {
+	p, ok := s.refusal(ctx)
+	if !ok {
+		return
+	}
+	var list struct{ Data []json.RawMessage }
+	if _, ok = s.get(ctx, &list, call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}, http.StatusOK); !ok {
+		return
+	}
+	follow := func(last string) call { return call{op: "streamOrder", arg: p.ID}.with("Last-Event-ID", last) }
+	for after := range list.Data {
+		last := strconv.Itoa(after)
+		if after == 0 {
+			last = ""
+		}
+		r, ok := s.get(ctx, nil, follow(last), http.StatusOK)
+		var want strings.Builder
+		for i, data := range list.Data[after:] {
+			var e event
+			_ = json.Unmarshal(data, &e)
+			fmt.Fprintf(&want, "id: %d\nevent: %s\ndata: %s\n\n", after+i+1, e.Type, data)
+		}
+		want.WriteString("event: end\ndata: {\"reason\":\"terminal\"}\n\n")
+		got := comments.ReplaceAllString(string(r.body), "")
+		s.foundIf(ok && got != want.String(), r, "/body", "after %q is %q, and the events are %q", last, got, want.String())
+	}
+	s.get(ctx, nil, follow(strconv.Itoa(len(list.Data))), http.StatusNoContent)
+	s.get(ctx, nil, follow("9999999999999999"), http.StatusNoContent)
+	for _, bad := range []string{"one", "-1", "01", "1.5", "10000000000000000"} {
+		s.refused(ctx, errcode.REQ003, follow(bad), "/header/Last-Event-ID")
+	}
+	s.refused(ctx, errcode.REQ007, follow("").with("Accept", "application/json"))
+	s.badToken(ctx, follow(""))
+	s.refused(ctx, errcode.REQ003, call{op: "streamOrder", arg: "ord_1"}, "/path/order_id")
+	s.refused(ctx, errcode.ORD001, call{op: "streamOrder", arg: forge(p.ID)})
+	s.refused(ctx, errcode.ORD001, call{op: "streamOrder", arg: forge(p.ID)}.with("Accept-Language", "zh-CN"))
+}
+
+// comments of a stream of server-sent events.
+var comments = regexp.MustCompile(`(?m)^:.*\n\n`)
+
 // event is an entry of the contract's EventList, whatever its type.
 type event struct {
 	api.EventBase
-	Type string
+	Type string `json:"type"`
 }
 
 // saga: the steps of an order that is confirmed are done, of one that is rejected they say what failed.

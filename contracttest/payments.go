@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -294,17 +297,96 @@ func (s *suite) refunding(ctx context.Context, p *payment) {
 	foreign := refundOf(p.ID, "foreign", &api.Money{Amount: 1, Currency: "XTS"})
 	s.replays(ctx, foreign, s.refused(ctx, errcode.ORD005, foreign, "/amount/currency"))
 
-	s.givesBack(ctx, p, part, 1)
+	first := s.givesBack(ctx, p, part, 1)
 	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "partially_refunded")
 	other := part
 	other.body = map[string]any{"reason": "another"}
 	s.refused(ctx, errcode.IDEM002, other)
 	exceeds(refundOf(p.ID, "more-than-left", of(total)), total-1, "/amount")
-	s.givesBack(ctx, p, refundOf(p.ID, "rest", nil), total-1)
+	refunds := []string{first, s.givesBack(ctx, p, refundOf(p.ID, "rest", nil), total-1)}
 	s.orderShows(ctx, p.OrderID, api.OrderStatusConfirmed, "refunded")
 	exceeds(refundOf(p.ID, "nothing-left", nil), 0, "")
 	exceeds(refundOf(p.ID, "one-too-many", of(1)), 0, "/amount")
 	s.captures(ctx, p, p.Amount) // it is shown as it was captured
+	s.paymentsRead(ctx, p)
+	s.refundsRead(ctx, p, refunds)
+}
+
+// paymentsRead: a payment is read as it stands, and stands in the lists of its order and of its instant.
+func (s *suite) paymentsRead(ctx context.Context, p *payment) {
+	var now api.Payment
+	r, ok := s.readable(ctx, "getPayment", p.ID, "payment_id", errcode.PAY001, &now)
+	s.foundIf(ok && (now.ID != p.ID || now.OrderID != p.OrderID || now.Status != "captured" || now.Amount != p.Amount || now.Refunded != p.Amount ||
+		now.Version != 3 || !now.CreatedAt.Equal(p.CreatedAt.Time)), r, "/body", "is %q, refunded %d, version %d, of a payment refunded in full", now.Status, now.Refunded.Amount, now.Version)
+	if s.refusedCard.ID != "" {
+		s.readable(ctx, "getPayment", s.refusedCard.ID, "payment_id", errcode.PAY001, &now)
+		s.foundIf(now.Status != "failed" || now.Failure == nil || now.Failure.Code != string(errcode.PAY007), r, "/body/failure", "of a declined card is not PAY_007")
+		cursor := s.walk(ctx, "listOrderPayments", p.OrderID, values("limit", "1"), []string{s.refusedCard.ID, p.ID})
+		s.badPages(ctx, "listOrderPayments", p.OrderID, cursor, nil)
+	}
+	s.ofNoOrder(ctx, "listOrderPayments", p.OrderID)
+	if d, ok := s.refusal(ctx); ok {
+		s.refused(ctx, errcode.REQ012, call{op: "listOrderPayments", arg: d.ID, query: values("cursor", "made-up")})
+	}
+	s.listedByTime(ctx, "listPayments", p.ID, p.CreatedAt.Time, nil)
+	s.badPages(ctx, "listPayments", "", "", nil)
+	s.refused(ctx, errcode.REQ003, call{op: "listPayments", query: values("created_to", "soon")}, "/query/created_to")
+	s.badToken(ctx, call{op: "listPayments"})
+}
+
+// refundsRead: a payment's refunds, which were made in this order, are read one by one, and listed the newest first.
+func (s *suite) refundsRead(ctx context.Context, p *payment, ids []string) {
+	if slices.Contains(ids, "") {
+		return
+	}
+	for _, id := range ids {
+		var now api.Refund
+		r, ok := s.readable(ctx, "getRefund", id, "refund_id", errcode.RFD002, &now)
+		s.foundIf(ok && (now.ID != id || now.PaymentID != p.ID || now.OrderID != p.OrderID || now.Status != "succeeded" || now.Version != 2),
+			r, "/body", "is %q, version %d, and not the refund as it succeeded", now.Status, now.Version)
+		s.listedByTime(ctx, "listRefunds", id, now.CreatedAt.Time, values("payment_id", p.ID))
+	}
+	want := slices.Clone(ids)
+	slices.Reverse(want)
+	cursor := s.walk(ctx, "listRefunds", "", values("payment_id", p.ID, "limit", "1"), want)
+	s.badPages(ctx, "listRefunds", "", cursor, values("payment_id", s.refusedCard.ID))
+	s.refused(ctx, errcode.REQ003, call{op: "listRefunds", query: values("payment_id", "pay_1")}, "/query/payment_id")
+	s.badToken(ctx, call{op: "listRefunds"})
+}
+
+// readable reads a resource at its address; a made-up id is not there.
+func (s *suite) readable(ctx context.Context, op, id, param string, unknown errcode.Code, out any) (reply, bool) {
+	c := call{op: op, arg: id}
+	r, ok := s.get(ctx, out, c, http.StatusOK)
+	if ok {
+		s.unchanged(ctx, c, r)
+	}
+	s.refused(ctx, unknown, call{op: op, arg: forge(id)})
+	s.refused(ctx, errcode.REQ003, call{op: op, arg: id[:4] + "1"}, "/path/"+param)
+	s.badToken(ctx, c)
+	return r, ok
+}
+
+// ofNoOrder: the list of what belongs to an order is refused for an order that is not there, and stays the same while nothing changes.
+func (s *suite) ofNoOrder(ctx context.Context, op, orderID string) {
+	s.refused(ctx, errcode.ORD001, call{op: op, arg: forge(orderID)})
+	s.refused(ctx, errcode.REQ003, call{op: op, arg: "ord_1"}, "/path/order_id")
+	s.badToken(ctx, call{op: op, arg: orderID})
+	if r, ok := s.get(ctx, nil, call{op: op, arg: orderID}, http.StatusOK); ok {
+		s.unchanged(ctx, call{op: op, arg: orderID}, r)
+	}
+}
+
+// listedByTime: a list has what was made in the millisecond between its bounds, and no longer when they end before it.
+func (s *suite) listedByTime(ctx context.Context, op, id string, at time.Time, filter map[string][]string) {
+	at = at.Truncate(time.Millisecond)
+	for from, want := range map[time.Time]bool{at: true, at.Add(-time.Second): false} {
+		c := call{op: op, query: values("limit", "100", "created_from", from.Format(time.RFC3339Nano), "created_to", from.Add(time.Millisecond).Format(time.RFC3339Nano))}
+		maps.Copy(c.query, filter)
+		r, ok := s.get(ctx, nil, c, http.StatusOK)
+		got, _ := page(r)
+		s.foundIf(ok && slices.Contains(got, id) != want, r, "/body/data", "has %s: %t, in the millisecond from %v", id, !want, from)
+	}
 }
 
 // badRefunds are bodies of a refund that the contract refuses.
@@ -329,12 +411,12 @@ func badRefunds(currency string) map[string]errcode.Code {
 	return bad
 }
 
-// givesBack refunds an amount, which is pending at first and then given back.
-func (s *suite) givesBack(ctx context.Context, p *payment, c call, amount int64) {
+// givesBack refunds an amount, which is pending at first and then given back, and returns the refund's id.
+func (s *suite) givesBack(ctx context.Context, p *payment, c call, amount int64) (id string) {
 	r := &refund{call: c}
 	var ok bool
 	if r.accepted, ok = s.get(ctx, &r.Refund, c, http.StatusAccepted); !ok {
-		return
+		return ""
 	}
 	at, want := r.accepted.header.Get("Location"), "/v1/refunds/"+r.ID
 	s.foundIf(at != want, r.accepted, "/header/Location", "is %q and not %q", at, want)
@@ -351,4 +433,5 @@ func (s *suite) givesBack(ctx context.Context, p *payment, c call, amount int64)
 		got, "/body", "is %q of %d, and not the refund of %d as succeeded", done.Status, done.Amount.Amount, amount)
 	s.foundIf(ok && bytes.Equal(got.body, r.accepted.body), got, "/body", "is that of the pending refund")
 	s.replays(ctx, c, r.accepted) // without Prefer it is the stored 202 for ever
+	return r.ID
 }

@@ -60,6 +60,7 @@ func (s *suite) shipping(ctx context.Context, g *goods) {
 	s.refused(ctx, errcode.SHP002, call{op: "shipOrder", arg: p.ID, idem: s.ref + "-more"}, "/lines")
 	s.foundState(s.refused(ctx, errcode.ORD002, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-completed"}), "completed")
 
+	s.shipmentsRead(ctx, p, []string{first.ID, second.ID})
 	var list struct{ Data []event }
 	if r, ok = s.get(ctx, &list, call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}, http.StatusOK); ok {
 		types := make([]string, len(list.Data))
@@ -69,6 +70,19 @@ func (s *suite) shipping(ctx context.Context, g *goods) {
 		end := "order.confirmed order.shipped order.delivered order.shipped order.delivered order.completed"
 		s.foundIf(!strings.HasSuffix(strings.Join(types, " "), end), r, "/body/data", "is %v and does not end with %s", types, end)
 	}
+}
+
+// shipmentsRead: an order's shipments, which have arrived, are read one by one, and listed the first one first.
+func (s *suite) shipmentsRead(ctx context.Context, p *placed, ids []string) {
+	for _, id := range ids {
+		var now api.Shipment
+		r, ok := s.readable(ctx, "getShipment", id, "shipment_id", errcode.SHP001, &now)
+		s.foundIf(ok && (now.ID != id || now.OrderID != p.ID || now.Status != "delivered" || now.Version != 2 || now.DeliveredAt == nil),
+			r, "/body", "is %q, version %d, and not the shipment as it arrived", now.Status, now.Version)
+	}
+	cursor := s.walk(ctx, "listOrderShipments", p.ID, values("limit", "1"), ids)
+	s.badPages(ctx, "listOrderShipments", p.ID, cursor, nil)
+	s.ofNoOrder(ctx, "listOrderShipments", p.ID)
 }
 
 // unshippable: an order that is not paid is not shipped, nor is one that is cancelled.

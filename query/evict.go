@@ -52,7 +52,7 @@ func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (taken bo
 		if !taken {
 			q.addPending(e.of, e.Rev)
 		}
-		q.cfg.OnChange(e.Key, e.Rev)
+		q.changed(e.of, e.Rev)
 	}
 	return taken
 }
@@ -91,6 +91,12 @@ func (q *Queries) bumpMinRev(k key, rev int64) {
 			s.minRev.CompareAndSwap(old, rev)
 		}
 	}
+	q.changed(k, rev)
+}
+
+// changed tells those who wait for a change of the row.
+func (q *Queries) changed(k key, rev int64) {
+	q.watchers.wake(k)
 	q.cfg.OnChange(k.name(), rev)
 }
 

@@ -28,15 +28,17 @@ func (q *Queries) ListOrderEvents(ctx context.Context, owner order.Owner, id ord
 			})
 		},
 		position: func(row querydb.ListOrderEventsRow) string { return strconv.FormatInt(row.Version, 10) },
-		item: func(row querydb.ListOrderEventsRow) (event, error) {
-			data, schema, err := order.Event{Type: row.Type, Version: row.Version, Schema: row.SchemaVersion, Payload: []byte(row.Payload)}.Current()
-			return event{Type: row.Type, Data: data, EventBase: api.EventBase{
-				ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
-				SchemaVersion: schema, CreatedAt: rfc3339.New(row.CreatedAt),
-				Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
-			}}, err
-		},
+		item:     func(row querydb.ListOrderEventsRow) (event, error) { return eventOf(id, row) },
 	}, page)
+}
+
+func eventOf(id order.ID, row querydb.ListOrderEventsRow) (event, error) {
+	data, schema, err := order.Event{Type: row.Type, Version: row.Version, Schema: row.SchemaVersion, Payload: []byte(row.Payload)}.Current()
+	return event{Type: row.Type, Data: data, EventBase: api.EventBase{
+		ID: order.ID(row.ID).Format(order.PrefixEvent), Sequence: row.Version, Resource: id.Format(order.PrefixOrder),
+		SchemaVersion: schema, CreatedAt: rfc3339.New(row.CreatedAt),
+		Cause: api.EventCause{TraceID: row.TraceID, Operation: row.Operation, Actor: row.Actor},
+	}}, err
 }
 
 // event is the contract's Event with the payload in its present form.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -18,17 +19,12 @@ import (
 // one of this owner and these filters.
 func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListOrdersParams, page Page, t token.Token) (View, error) {
 	p := querydb.ListOrdersParams{
-		Account: owner.Account, Mode: owner.Mode, Status: string(orZero(f.Status)), CustomerRef: orZero(f.CustomerRef), Before: uuid.Max,
+		Account: owner.Account, Mode: owner.Mode, Status: string(orZero(f.Status)), CustomerRef: orZero(f.CustomerRef), Reference: orZero(f.Reference),
 	}
-	if f.CreatedFrom != nil {
-		p.FromID = smallestID(f.CreatedFrom.Time)
-	}
-	if f.CreatedTo != nil {
-		p.Before = smallestID(f.CreatedTo.Time)
-	}
+	p.FromID, p.Before = idRange(f.CreatedFrom, f.CreatedTo)
 	return servePage(ctx, q, list[querydb.ListOrdersRow, api.Order]{
 		request: request{operation: "listOrders", token: t},
-		owner:   owner, filters: []string{p.Status, p.CustomerRef, p.FromID.String(), p.Before.String()},
+		owner:   owner, filters: []string{p.Status, p.CustomerRef, p.Reference, p.FromID.String(), p.Before.String()},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListOrdersRow, error) {
 			p := p
 			p.Page = limit
@@ -44,6 +40,18 @@ func (q *Queries) ListOrders(ctx context.Context, owner order.Owner, f api.ListO
 			return view.Order(o, row.Address)
 		},
 	}, page)
+}
+
+// idRange has the ids that were made from one instant to before another; nil is no bound.
+func idRange(from, to *rfc3339.Time) (least, before uuid.UUID) {
+	before = uuid.Max
+	if from != nil {
+		least = smallestID(from.Time)
+	}
+	if to != nil {
+		before = smallestID(to.Time)
+	}
+	return least, before
 }
 
 // smallestID is the smallest UUIDv7 of a millisecond. Before and after the times that an id can tell it is the least and the greatest

@@ -73,6 +73,7 @@ type Queries struct {
 	replicas      []*server
 	nextReplica   atomic.Uint32
 	newest        atomic.Uint32 // the highest timeline that a server reported
+	watchers      watchers
 
 	served *prometheus.CounterVec
 	loads  prometheus.ObserverVec
@@ -83,7 +84,7 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg: c,
+		cfg: c, watchers: watchers{by: map[key][]chan struct{}{}},
 		served: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
 		}, []string{"query", "tier"}),

@@ -6,6 +6,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -680,6 +681,15 @@ type PaymentFailure struct {
 // Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
 type PaymentID = string
 
+// PaymentList A page of payments.
+type PaymentList struct {
+	// Data The payments.
+	Data []Payment `json:"data"`
+
+	// NextCursor The `cursor` of the next page, null on the last.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // PaymentState Where the payment is.
 //
 // - `pending`: The provider has not yet said yes or no.
@@ -1056,6 +1066,15 @@ type Refund struct {
 // Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
 type RefundID = string
 
+// RefundList A page of refunds.
+type RefundList struct {
+	// Data The refunds.
+	Data []Refund `json:"data"`
+
+	// NextCursor The `cursor` of the next page, null on the last.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // RefundState Where the refund is.
 //
 // - `pending`: The provider has not yet said yes or no.
@@ -1290,6 +1309,15 @@ type ShipmentLine struct {
 	Sku ClientID `json:"sku"`
 }
 
+// ShipmentList A page of shipments.
+type ShipmentList struct {
+	// Data The shipments.
+	Data []Shipment `json:"data"`
+
+	// NextCursor The `cursor` of the next page, null on the last.
+	NextCursor *NextCursor `json:"next_cursor"`
+}
+
 // ShipmentStatus Where the shipment is.
 //
 // - `shipped`: It is on its way.
@@ -1369,6 +1397,11 @@ type PaymentIDParameter = PaymentID
 // Prefer defines model for Prefer.
 type Prefer = string
 
+// RefundIDParameter The id of a refund. The gateway gives it.
+//
+// Examples: ref_0198f3c2a4b57d3e8c1f2a3b4c5d6ea0
+type RefundIDParameter = RefundID
+
 // SKU An id of your choice. It does not begin with a dot, so that it can stand in an address.
 //
 // Examples: LAMP-0001
@@ -1394,6 +1427,24 @@ type ListOrdersParamsStatus string
 type ListOrdersParams struct {
 	Status      *ListOrdersParamsStatus
 	CustomerRef *ClientID
+	Reference   *ClientID
+	CreatedFrom *rfc3339.Time
+	CreatedTo   *rfc3339.Time
+}
+
+// GetOrderParams are the parameters that getOrder alone has. A nil pointer is a parameter left out.
+type GetOrderParams struct {
+	Version *int64
+	AsOf    *rfc3339.Time
+}
+
+// StreamOrderParams are the parameters that streamOrder alone has. A nil pointer is a parameter left out.
+type StreamOrderParams struct {
+	LastEventID *string
+}
+
+// ListPaymentsParams are the parameters that listPayments alone has. A nil pointer is a parameter left out.
+type ListPaymentsParams struct {
 	CreatedFrom *rfc3339.Time
 	CreatedTo   *rfc3339.Time
 }
@@ -1406,6 +1457,13 @@ type ListProductsParams struct {
 // TakeProviderCallbackParams are the parameters that takeProviderCallback alone has. A nil pointer is a parameter left out.
 type TakeProviderCallbackParams struct {
 	Provider string
+}
+
+// ListRefundsParams are the parameters that listRefunds alone has. A nil pointer is a parameter left out.
+type ListRefundsParams struct {
+	PaymentID   *PaymentID
+	CreatedFrom *rfc3339.Time
+	CreatedTo   *rfc3339.Time
 }
 
 // Request is what the edge offers of a request whose parameters satisfy the contract.
@@ -1444,19 +1502,29 @@ type Handlers[R Request, W any] interface {
 	// PlaceOrder is POST /v1/orders.
 	PlaceOrder(ctx context.Context, r R, body PlaceOrder) (W, error)
 	// GetOrder is GET /v1/orders/{order_id}.
-	GetOrder(ctx context.Context, r R) (W, error)
+	GetOrder(ctx context.Context, r R, p GetOrderParams) (W, error)
 	// UpdateOrder is PATCH /v1/orders/{order_id}.
 	UpdateOrder(ctx context.Context, r R, body MergePatch) (W, error)
 	// CancelOrder is POST /v1/orders/{order_id}/cancel.
 	CancelOrder(ctx context.Context, r R, body *CancelOrder) (W, error)
 	// ListOrderEvents is GET /v1/orders/{order_id}/events.
 	ListOrderEvents(ctx context.Context, r R) (W, error)
+	// ListOrderPayments is GET /v1/orders/{order_id}/payments.
+	ListOrderPayments(ctx context.Context, r R) (W, error)
 	// PayOrder is POST /v1/orders/{order_id}/payments.
 	PayOrder(ctx context.Context, r R, body PayOrder) (W, error)
 	// GetOrderSaga is GET /v1/orders/{order_id}/saga.
 	GetOrderSaga(ctx context.Context, r R) (W, error)
+	// ListOrderShipments is GET /v1/orders/{order_id}/shipments.
+	ListOrderShipments(ctx context.Context, r R) (W, error)
 	// ShipOrder is POST /v1/orders/{order_id}/shipments.
 	ShipOrder(ctx context.Context, r R, body *ShipOrder) (W, error)
+	// StreamOrder is GET /v1/orders/{order_id}/stream.
+	StreamOrder(ctx context.Context, r R, p StreamOrderParams) (W, error)
+	// ListPayments is GET /v1/payments.
+	ListPayments(ctx context.Context, r R, p ListPaymentsParams) (W, error)
+	// GetPayment is GET /v1/payments/{payment_id}.
+	GetPayment(ctx context.Context, r R) (W, error)
 	// RefundPayment is POST /v1/payments/{payment_id}/refunds.
 	RefundPayment(ctx context.Context, r R, body CreateRefund) (W, error)
 	// ListProducts is GET /v1/products.
@@ -1471,6 +1539,12 @@ type Handlers[R Request, W any] interface {
 	TakeProviderCallback(ctx context.Context, r R, p TakeProviderCallbackParams, body ProviderCallback) (W, error)
 	// QuoteOrder is POST /v1/quotes.
 	QuoteOrder(ctx context.Context, r R, body QuoteOrder) (W, error)
+	// ListRefunds is GET /v1/refunds.
+	ListRefunds(ctx context.Context, r R, p ListRefundsParams) (W, error)
+	// GetRefund is GET /v1/refunds/{refund_id}.
+	GetRefund(ctx context.Context, r R) (W, error)
+	// GetShipment is GET /v1/shipments/{shipment_id}.
+	GetShipment(ctx context.Context, r R) (W, error)
 	// DeliverShipment is POST /v1/shipments/{shipment_id}/deliver.
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
@@ -1506,6 +1580,10 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 				p.CustomerRef = new(ClientID)
 				*p.CustomerRef = ClientID(value)
 			}
+			if value, given := r.Parameter("reference"); given {
+				p.Reference = new(ClientID)
+				*p.Reference = ClientID(value)
+			}
 			if value, given := r.Parameter("created_from"); given {
 				p.CreatedFrom = new(rfc3339.Time)
 				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
@@ -1527,7 +1605,24 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.PlaceOrder(ctx, r, body)
 		},
-		"getOrder": h.GetOrder,
+		"getOrder": func(ctx context.Context, r R) (w W, err error) {
+			var p GetOrderParams
+			if value, given := r.Parameter("version"); given {
+				p.Version = new(int64)
+				number, err := strconv.ParseInt(value, 10, 64)
+				if err != nil {
+					return w, InvalidParameter("/query/version")
+				}
+				*p.Version = int64(number)
+			}
+			if value, given := r.Parameter("as_of"); given {
+				p.AsOf = new(rfc3339.Time)
+				if p.AsOf.UnmarshalText([]byte(value)) != nil {
+					return w, InvalidParameter("/query/as_of")
+				}
+			}
+			return h.GetOrder(ctx, r, p)
+		},
 		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body MergePatch
 			if _, err = r.Decode(&body); err != nil {
@@ -1546,7 +1641,8 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.CancelOrder(ctx, r, &body)
 		},
-		"listOrderEvents": h.ListOrderEvents,
+		"listOrderEvents":   h.ListOrderEvents,
+		"listOrderPayments": h.ListOrderPayments,
 		"payOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body PayOrder
 			if _, err = r.Decode(&body); err != nil {
@@ -1554,7 +1650,8 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.PayOrder(ctx, r, body)
 		},
-		"getOrderSaga": h.GetOrderSaga,
+		"getOrderSaga":       h.GetOrderSaga,
+		"listOrderShipments": h.ListOrderShipments,
 		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
 			var body ShipOrder
 			given, err := r.Decode(&body)
@@ -1566,6 +1663,31 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.ShipOrder(ctx, r, &body)
 		},
+		"streamOrder": func(ctx context.Context, r R) (w W, err error) {
+			var p StreamOrderParams
+			if value, given := r.Parameter("Last-Event-ID"); given {
+				p.LastEventID = new(string)
+				*p.LastEventID = string(value)
+			}
+			return h.StreamOrder(ctx, r, p)
+		},
+		"listPayments": func(ctx context.Context, r R) (w W, err error) {
+			var p ListPaymentsParams
+			if value, given := r.Parameter("created_from"); given {
+				p.CreatedFrom = new(rfc3339.Time)
+				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
+					return w, InvalidParameter("/query/created_from")
+				}
+			}
+			if value, given := r.Parameter("created_to"); given {
+				p.CreatedTo = new(rfc3339.Time)
+				if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
+					return w, InvalidParameter("/query/created_to")
+				}
+			}
+			return h.ListPayments(ctx, r, p)
+		},
+		"getPayment": h.GetPayment,
 		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
 			var body CreateRefund
 			if _, err = r.Decode(&body); err != nil {
@@ -1614,6 +1736,28 @@ func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Cont
 			}
 			return h.QuoteOrder(ctx, r, body)
 		},
+		"listRefunds": func(ctx context.Context, r R) (w W, err error) {
+			var p ListRefundsParams
+			if value, given := r.Parameter("payment_id"); given {
+				p.PaymentID = new(PaymentID)
+				*p.PaymentID = PaymentID(value)
+			}
+			if value, given := r.Parameter("created_from"); given {
+				p.CreatedFrom = new(rfc3339.Time)
+				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
+					return w, InvalidParameter("/query/created_from")
+				}
+			}
+			if value, given := r.Parameter("created_to"); given {
+				p.CreatedTo = new(rfc3339.Time)
+				if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
+					return w, InvalidParameter("/query/created_to")
+				}
+			}
+			return h.ListRefunds(ctx, r, p)
+		},
+		"getRefund":   h.GetRefund,
+		"getShipment": h.GetShipment,
 		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
 			var body DeliverShipment
 			given, err := r.Decode(&body)

@@ -75,6 +75,8 @@ const (
 	ORD008 Code = "ORD_008"
 	// ORD009: A step of this order is in flight, please retry (409, retryable).
 	ORD009 Code = "ORD_009"
+	// ORD010: The order has no such version (404).
+	ORD010 Code = "ORD_010"
 	// ORD011: Another order has this reference (409).
 	ORD011 Code = "ORD_011"
 	// PAY001: There is no such payment (404).
@@ -119,6 +121,8 @@ const (
 	REQ012 Code = "REQ_012"
 	// RFD001: The amount exceeds what can be refunded (422).
 	RFD001 Code = "RFD_001"
+	// RFD002: There is no such refund (404).
+	RFD002 Code = "RFD_002"
 	// RFD003: Nothing has been captured that could be refunded (409).
 	RFD003 Code = "RFD_003"
 	// SHP001: There is no such shipment (404).
@@ -229,6 +233,8 @@ var infos = []Info{
 		"One order may cost at most 100 000 000 000 minor units of its currency, before its discount, too. Split it.", ""},
 	{ORD009, 409, true, "Step in flight", "A step of this order is in flight, please retry", "订单正在处理中，请稍后重试",
 		"Its payment is being captured at this moment. Repeat in a few seconds with the same key.", ""},
+	{ORD010, 404, false, "No such version", "The order has no such version", "订单没有该版本",
+		"The version is higher than the current one, or the order did not exist at that time. Read it without them.", ""},
 	{ORD011, 409, false, "Reference in use", "Another order has this reference", "该参考号已用于其他订单",
 		"`order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.", ""},
 	{PAY001, 404, false, "Payment not found", "There is no such payment", "支付记录不存在",
@@ -273,6 +279,8 @@ var infos = []Info{
 		"The cursor was altered or belongs to another list or filter. Start again without a cursor.", ""},
 	{RFD001, 422, false, "More than refundable", "The amount exceeds what can be refunded", "退款金额超过可退金额",
 		"Refunds together cannot exceed what was captured. Ask for at most `refundable`.", ""},
+	{RFD002, 404, false, "Refund not found", "There is no such refund", "退款记录不存在",
+		"Your account has no refund with this id in this mode. Check the id and the key.", ""},
 	{RFD003, 409, false, "Nothing captured", "Nothing has been captured that could be refunded", "该支付尚未扣款，无法退款",
 		"The payment is not captured, or not any more. Cancel the order to release an authorization.", ""},
 	{SHP001, 404, false, "Shipment not found", "There is no such shipment", "发货记录不存在",
@@ -303,6 +311,7 @@ type Rule string
 const (
 	RuleActive               Rule = "active"               // is not for sale
 	RuleAdditionalProperties Rule = "additionalProperties" // is not known here
+	RuleAlone                Rule = "alone"                // must not stand beside {}
 	RuleAvailable            Rule = "available"            // has no price in the currency of the order
 	RuleComplete             Rule = "complete"             // ends too early
 	RuleConst                Rule = "const"                // is not the one value that is allowed
@@ -325,6 +334,7 @@ const (
 	RuleOnce                 Rule = "once"                 // may be given once
 	RuleOneDocument          Rule = "oneDocument"          // must be one JSON document
 	RuleOrdered              Rule = "ordered"              // is not a sku of the order
+	RulePast                 Rule = "past"                 // must not be in the future
 	RulePattern              Rule = "pattern"              // must match {}
 	RulePrice                Rule = "price"                // is not the present price
 	RuleRefundable           Rule = "refundable"           // exceeds what is left of the payment
@@ -356,6 +366,7 @@ func (r Rule) Message(chinese bool, expected string) string {
 var rules = map[Rule][2]string{
 	RuleActive:               {"is not for sale", "商品已下架"},
 	RuleAdditionalProperties: {"is not known here", "是未知字段"},
+	RuleAlone:                {"must not stand beside {}", "不能与 {} 同时使用"},
 	RuleAvailable:            {"has no price in the currency of the order", "没有该订单币种的价格"},
 	RuleComplete:             {"ends too early", "内容不完整"},
 	RuleConst:                {"is not the one value that is allowed", "不是唯一允许的值"},
@@ -378,6 +389,7 @@ var rules = map[Rule][2]string{
 	RuleOnce:                 {"may be given once", "只能出现一次"},
 	RuleOneDocument:          {"must be one JSON document", "只能是一个 JSON 文档"},
 	RuleOrdered:              {"is not a sku of the order", "不是该订单中的 SKU"},
+	RulePast:                 {"must not be in the future", "不能晚于当前时间"},
 	RulePattern:              {"must match {}", "必须匹配 {}"},
 	RulePrice:                {"is not the present price", "与当前价格不一致"},
 	RuleRefundable:           {"exceeds what is left of the payment", "超过该支付的可退余额"},

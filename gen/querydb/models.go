@@ -3,3 +3,66 @@
 //   sqlc v1.31.1
 
 package querydb
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+type Payment struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	OrderID       uuid.UUID
+	Attempt       int32
+	Amount        int64
+	Currency      string
+	Status        string
+	Refunded      int64
+	RefundPending int64
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	Rev           int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
+type Refund struct {
+	Account       int32
+	Mode          string
+	ID            uuid.UUID
+	PaymentID     uuid.UUID
+	OrderID       uuid.UUID
+	Amount        int64
+	Currency      string
+	Reason        string
+	Status        string
+	FailureCode   string
+	DeclineReason string
+	Reference     string
+	Version       int64
+	HeadHash      []byte
+	Rev           int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
+type Shipment struct {
+	Account     int32
+	Mode        string
+	ID          uuid.UUID
+	OrderID     uuid.UUID
+	Lines       []byte
+	Tracking    []byte
+	Status      string
+	Version     int64
+	Rev         int64
+	HeadHash    []byte
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	DeliveredAt *time.Time
+}

@@ -175,14 +175,21 @@ const ListOrders = `-- name: ListOrders :many
 SELECT o.id, o.version, o.rev, o.head_hash, o.state,
   (SELECT a.address FROM order_addresses a WHERE a.account = o.account AND a.mode = o.mode AND a.order_id = o.id) AS address
 FROM (
-  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $1::text = '' AND $2::text = ''
-    AND x.account = $3 AND x.mode = $4 AND x.id < $5::uuid AND x.id >= $6::uuid ORDER BY x.id DESC LIMIT $7)
+  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $1::text = '' AND $2::text = '' AND $3::text = ''
+    AND x.account = $4 AND x.mode = $5 AND x.id < $6::uuid AND x.id >= $7::uuid ORDER BY x.id DESC LIMIT $8)
   UNION ALL
-  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $1::text <> '' AND $2::text = '' AND x.status = $1::text
-    AND x.account = $3 AND x.mode = $4 AND x.id < $5::uuid AND x.id >= $6::uuid ORDER BY x.id DESC LIMIT $7)
+  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $1::text <> '' AND $2::text = '' AND $3::text = '' AND x.status = $1::text
+    AND x.account = $4 AND x.mode = $5 AND x.id < $6::uuid AND x.id >= $7::uuid ORDER BY x.id DESC LIMIT $8)
   UNION ALL
-  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $2::text <> '' AND ($1::text = '' OR x.status = $1::text) AND x.customer_ref = $2::text
-    AND x.account = $3 AND x.mode = $4 AND x.id < $5::uuid AND x.id >= $6::uuid ORDER BY x.id DESC LIMIT $7)
+  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM orders x WHERE $2::text <> '' AND $3::text = '' AND ($1::text = '' OR x.status = $1::text) AND x.customer_ref = $2::text
+    AND x.account = $4 AND x.mode = $5 AND x.id < $6::uuid AND x.id >= $7::uuid ORDER BY x.id DESC LIMIT $8)
+  UNION ALL
+  (SELECT x.account, x.mode, x.id, x.shard, x.customer_ref, x.status, x.payment_status, x.version, x.rev, x.head_hash, x.state, x.created_at, x.updated_at FROM order_references r CROSS JOIN LATERAL (
+      SELECT account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at FROM orders y WHERE y.account = r.account AND y.mode = r.mode AND y.id = r.order_id OFFSET 0
+    ) x
+    WHERE $3::text <> '' AND r.account = $4 AND r.mode = $5 AND r.reference = $3::text
+    AND ($1::text = '' OR x.status = $1::text) AND ($2::text = '' OR x.customer_ref = $2::text)
+    AND x.id < $6::uuid AND x.id >= $7::uuid)
 ) AS o
 ORDER BY o.id DESC
 `
@@ -190,6 +197,7 @@ ORDER BY o.id DESC
 type ListOrdersParams struct {
 	Status      string
 	CustomerRef string
+	Reference   string
 	Account     int32
 	Mode        string
 	Before      uuid.UUID
@@ -206,13 +214,14 @@ type ListOrdersRow struct {
 	Address  []byte
 }
 
-// The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means
-// any. One branch runs, on its own index: a cached plan in which both filters are optional walks all orders of the account to find one.
+// The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status, customer or reference
+// means any. One branch runs, on its own index: a cached plan in which all filters are optional walks all orders of the account to find one.
 // A cached join may walk all addresses; the subselect looks them up.
 func (q *Queries) ListOrders(ctx context.Context, arg ListOrdersParams) ([]ListOrdersRow, error) {
 	rows, err := q.db.Query(ctx, ListOrders,
 		arg.Status,
 		arg.CustomerRef,
+		arg.Reference,
 		arg.Account,
 		arg.Mode,
 		arg.Before,
@@ -232,6 +241,66 @@ func (q *Queries) ListOrders(ctx context.Context, arg ListOrdersParams) ([]ListO
 			&i.Rev,
 			&i.HeadHash,
 			&i.State,
+			&i.Address,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const OrderHistory = `-- name: OrderHistory :many
+SELECT e.version, e.type, e.schema_version, e.payload, e.created_at, e.hash,
+  (SELECT a.address FROM order_addresses a WHERE a.account = $1 AND a.mode = $2 AND a.order_id = $3) AS address
+FROM order_events e WHERE e.account = $1 AND e.mode = $2 AND e.order_id = $3 AND e.version > $4
+ORDER BY e.version LIMIT $5
+`
+
+type OrderHistoryParams struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	After   int64
+	Page    int32
+}
+
+type OrderHistoryRow struct {
+	Version       int64
+	Type          string
+	SchemaVersion int32
+	Payload       string
+	CreatedAt     time.Time
+	Hash          []byte
+	Address       []byte
+}
+
+// A page of an order's events after a version, each with the order's present address.
+func (q *Queries) OrderHistory(ctx context.Context, arg OrderHistoryParams) ([]OrderHistoryRow, error) {
+	rows, err := q.db.Query(ctx, OrderHistory,
+		arg.Account,
+		arg.Mode,
+		arg.OrderID,
+		arg.After,
+		arg.Page,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OrderHistoryRow
+	for rows.Next() {
+		var i OrderHistoryRow
+		if err := rows.Scan(
+			&i.Version,
+			&i.Type,
+			&i.SchemaVersion,
+			&i.Payload,
+			&i.CreatedAt,
+			&i.Hash,
 			&i.Address,
 		); err != nil {
 			return nil, err

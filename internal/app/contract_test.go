@@ -73,14 +73,14 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 		id = g.reserved(firstSKU)
 	}
 	ready()
-	shipment := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment) // of nobody
+	shipment, refund := g.components.ids.Mint(time.Now(), 1).Format(order.PrefixShipment), g.components.ids.Mint(time.Now(), 1).Format(order.PrefixRefund) // of nobody
 	ops := operations(t)
 	byName := func(id string) operation {
 		return ops[slices.IndexFunc(ops, func(op operation) bool { return op.OperationID == id })]
 	}
 	cancel, pay := byName("cancelOrder"), byName("payOrder")
 	send := func(url, key string, op operation, headers ...string) string {
-		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
+		r, err := http.NewRequestWithContext(t.Context(), op.Method, url+strings.NewReplacer("{order_id}", id, "{payment_id}", paymentID, "{shipment_id}", shipment, "{refund_id}", refund, "{sku}", firstSKU, "{code}", "PAY_003", "{provider}", "psp").Replace(op.path), strings.NewReader(op.body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -511,7 +511,7 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
-	var id, shipment, paymentID string
+	var id, shipment, paymentID, refundID string
 	send := func(op operation, leaveOut ...string) answer {
 		path, query, headers := op.path, url.Values{}, []string{}
 		if op.body != "" {
@@ -525,6 +525,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 				path = strings.Replace(path, "{payment_id}", paymentID, 1)
 			case p.Name == "shipment_id":
 				path = strings.Replace(path, "{shipment_id}", shipment, 1)
+			case p.Name == "refund_id":
+				path = strings.Replace(path, "{refund_id}", refundID, 1)
 			case p.Example == nil || slices.Contains(leaveOut, p.Name):
 			case p.In == "path":
 				path = strings.Replace(path, "{"+p.Name+"}", value, 1)
@@ -575,17 +577,21 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	change.path = "/v1/products/STOOL-0001" // its example goes on from that of the creation
 	check(ops["updateProduct"], send(change))
 	check(ops["adjustInventory"], send(ops["adjustInventory"]))
-	for _, op := range ops {
-		if op.Method != http.MethodGet {
-			continue
-		}
-		if a := send(op, "If-None-Match", "created_from", "created_to"); a.status == http.StatusOK {
+	later := []string{"getPayment", "listOrderPayments", "listPayments", "getRefund", "listRefunds", "getShipment", "listOrderShipments", "streamOrder"}
+	read := func(op operation) {
+		t.Helper()
+		if a := send(op, "If-None-Match", "created_from", "created_to", "reference", "version"); a.status == http.StatusOK {
 			check(op, a)
 		} else {
 			t.Errorf("%s: %d %s", op.OperationID, a.status, a.raw)
 		}
 		if a := send(op); a.status != http.StatusOK {
 			t.Errorf("%s with all examples: %d %s", op.OperationID, a.status, a.raw)
+		}
+	}
+	for _, op := range ops {
+		if op.Method == http.MethodGet && !slices.Contains(later, op.OperationID) {
+			read(op)
 		}
 	}
 	for _, op := range []operation{ops["payOrder"], ops["refundPayment"]} {
@@ -605,6 +611,13 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 			check(op, decided)
 			if op.OperationID == "payOrder" {
 				paymentID = decided.body.ID
+				read(ops["getPayment"])
+				read(ops["listOrderPayments"])
+				read(ops["listPayments"])
+			} else {
+				refundID = decided.body.ID
+				read(ops["getRefund"])
+				read(ops["listRefunds"])
 			}
 			return true
 		})
@@ -620,6 +633,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	shipped := send(ops["shipOrder"])
 	shipment = shipped.body.ID
 	check(ops["shipOrder"], shipped)
+	read(ops["getShipment"])
+	read(ops["listOrderShipments"])
 	check(ops["deliverShipment"], send(ops["deliverShipment"]))
 	until(t, "an order is cancelled", func() bool {
 		id = send(ops["placeOrder"]).body.ID
@@ -629,6 +644,22 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 		}
 		return a.status == http.StatusOK
 	})
+	a := send(ops["streamOrder"]) // to its end
+	if example := ops["streamOrder"].Responses["200"].Content["text/event-stream"].Example; a.status != http.StatusOK || shapeOf(a.raw) != shapeOf(strings.NewReplacer(`\n`, "\n", `\"`, `"`).Replace(strings.Trim(string(example), `"`))) {
+		t.Errorf("%d %s\n%s", a.status, shapeOf(a.raw), example)
+	}
+}
+
+// shapeOf says which lines a stream of server-sent events has, each once.
+func shapeOf(stream string) string {
+	var names []string
+	for line := range strings.Lines(stream) {
+		name, _, _ := strings.Cut(line, ":")
+		if name = strings.TrimSpace(name); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
 }
 
 // made are the values that differ from run to run.

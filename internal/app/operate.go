@@ -90,8 +90,8 @@ func sampleAccount(ctx context.Context, cfg Config, name string) (s sampled, err
 
 // Scopes are all that a key can be given.
 var Scopes = []string{
-	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:write", "refunds:write",
-	"shipments:write",
+	"catalog:read", "catalog:write", "inventory:read", "inventory:write", "orders:read", "orders:write", "payments:read", "payments:write",
+	"refunds:read", "refunds:write", "shipments:read", "shipments:write",
 }
 
 var (

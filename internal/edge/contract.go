@@ -134,7 +134,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 				if status[0] == '2' {
 					o.produces = slices.AppendSeq(o.produces, maps.Keys(r.Content))
 				}
-				if status == "204" {
+				if status == "204" && len(o.Responses["200"].Content) == 0 {
 					o.produces = append(o.produces, "application/json") // what clients accept by habit
 				}
 			}

@@ -18,7 +18,7 @@ import (
 type metrics struct {
 	requests, streams *prometheus.HistogramVec
 	refusals          *prometheus.CounterVec
-	waiting           prometheus.Gauge
+	waiting, open     prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) metrics {
@@ -36,6 +36,9 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		}, []string{"code"}),
 		waiting: to.NewGauge(prometheus.GaugeOpts{
 			Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided.",
+		}),
+		open: to.NewGauge(prometheus.GaugeOpts{
+			Name: "ordergate_streams", Help: "Streams that are open.",
 		}),
 	}
 }

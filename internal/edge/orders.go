@@ -2,8 +2,12 @@ package edge
 
 import (
 	"context"
+	"time"
 
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/query"
 )
 
 // PlaceOrder returns 202 with the accepted order or, with Prefer: wait, 201 as soon as the saga decided it.
@@ -33,8 +37,18 @@ func (h handlers) UpdateOrder(ctx context.Context, r *request, patch api.MergePa
 	return h.commandResponse(ctx, r, result, err, nil)
 }
 
-// GetOrder returns an order from the first tier that is fresh enough.
-func (h handlers) GetOrder(ctx context.Context, r *request) (response, error) {
+// GetOrder returns an order from the first tier that is fresh enough, or as it was. REQ_003: an instant in the future, or beside a version.
+func (h handlers) GetOrder(ctx context.Context, r *request, p api.GetOrderParams) (response, error) {
+	switch {
+	case p.Version != nil && p.AsOf != nil:
+		return response{}, apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query/as_of", Rule: errcode.RuleAlone, Expected: "version"}))
+	case p.AsOf != nil && p.AsOf.After(time.Now()):
+		return response{}, apierr.E(errcode.REQ003, apierr.At("/query/as_of", errcode.RulePast))
+	case p.Version != nil:
+		return r.queryResponse(h.cfg.Queries.GetOrderThen(ctx, r.key.Owner, r.orderID, query.Then{Version: *p.Version}, r.token))
+	case p.AsOf != nil:
+		return r.queryResponse(h.cfg.Queries.GetOrderThen(ctx, r.key.Owner, r.orderID, query.Then{AsOf: p.AsOf.Time}, r.token))
+	}
 	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token))
 }
 

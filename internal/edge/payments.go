@@ -18,3 +18,28 @@ func (h handlers) RefundPayment(ctx context.Context, r *request, body api.Create
 	result, err := h.cfg.Commands.RefundPayment(ctx, r.envelope(), r.id(order.PrefixPayment, "payment_id"), body)
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitRefunded)
 }
+
+// GetPayment returns a payment from a database that is fresh enough.
+func (h handlers) GetPayment(ctx context.Context, r *request) (response, error) {
+	return r.queryResponse(h.cfg.Queries.GetPayment(ctx, r.key.Owner, r.id(order.PrefixPayment, "payment_id"), r.token))
+}
+
+// ListPayments returns a page of payments.
+func (h handlers) ListPayments(ctx context.Context, r *request, p api.ListPaymentsParams) (response, error) {
+	return r.queryResponse(h.cfg.Queries.ListPayments(ctx, r.key.Owner, p, r.page, r.token))
+}
+
+// ListOrderPayments returns a page of an order's payments.
+func (h handlers) ListOrderPayments(ctx context.Context, r *request) (response, error) {
+	return r.queryResponse(h.cfg.Queries.ListOrderPayments(ctx, r.key.Owner, r.orderID, r.page, r.token))
+}
+
+// GetRefund returns a refund from a database that is fresh enough.
+func (h handlers) GetRefund(ctx context.Context, r *request) (response, error) {
+	return r.queryResponse(h.cfg.Queries.GetRefund(ctx, r.key.Owner, r.id(order.PrefixRefund, "refund_id"), r.token))
+}
+
+// ListRefunds returns a page of refunds.
+func (h handlers) ListRefunds(ctx context.Context, r *request, p api.ListRefundsParams) (response, error) {
+	return r.queryResponse(h.cfg.Queries.ListRefunds(ctx, r.key.Owner, p, r.page, r.token))
+}

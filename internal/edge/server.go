@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -53,6 +54,7 @@ type Server struct {
 	exposed    string           // names of headers that browsers may read
 	documents  map[string]response
 	metrics    metrics
+	streams    atomic.Int64    // that are open
 	stopping   context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
 	stop       context.CancelFunc
 	undeclared func(operation string, code errcode.Code) // tests only: a code left that the contract does not list

@@ -5,8 +5,8 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// ShipmentBody is the finished body of a shipment as a client sees it.
-func ShipmentBody(s *order.Shipment) (Body, error) {
+// Shipment is a shipment as clients see it.
+func Shipment(s *order.Shipment) api.Shipment {
 	a := api.Shipment{
 		ID: s.ID.Format(order.PrefixShipment), OrderID: s.OrderID.Format(order.PrefixOrder), Lines: make([]api.ShipmentLine, len(s.Lines)),
 		Status: api.ShipmentStatus(s.Status), Version: s.Version, CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt, DeliveredAt: s.DeliveredAt,
@@ -20,5 +20,8 @@ func ShipmentBody(s *order.Shipment) (Body, error) {
 			a.Tracking.URL = (*string)(&t.URL)
 		}
 	}
-	return Finish(a, s.Version)
+	return a
 }
+
+// ShipmentBody is the finished body of a shipment.
+func ShipmentBody(s *order.Shipment) (Body, error) { return Finish(Shipment(s), s.Version) }

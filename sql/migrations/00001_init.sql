@@ -186,7 +186,7 @@ CREATE TABLE shipments (
     delivered_at timestamptz,
     PRIMARY KEY (account, mode, id)
 );
-CREATE INDEX shipments_by_order ON shipments (order_id, account, mode);
+CREATE INDEX shipments_by_order ON shipments (order_id, account, mode, id);
 
 -- Personal data stands beside the events, so that it can be erased.
 CREATE TABLE order_addresses (

@@ -4,20 +4,27 @@ LEFT JOIN order_addresses a ON a.account = o.account AND a.mode = o.mode AND a.o
 WHERE o.account = @account AND o.mode = @mode AND o.id = @id;
 
 -- name: ListOrders :many
--- The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status or customer means
--- any. One branch runs, on its own index: a cached plan in which both filters are optional walks all orders of the account to find one.
+-- The newest orders come first: a UUIDv7 sorts by time. Ids are below before and not below from_id; an empty status, customer or reference
+-- means any. One branch runs, on its own index: a cached plan in which all filters are optional walks all orders of the account to find one.
 -- A cached join may walk all addresses; the subselect looks them up.
 SELECT o.id, o.version, o.rev, o.head_hash, o.state,
   (SELECT a.address FROM order_addresses a WHERE a.account = o.account AND a.mode = o.mode AND a.order_id = o.id) AS address
 FROM (
-  (SELECT x.* FROM orders x WHERE @status::text = '' AND @customer_ref::text = ''
+  (SELECT x.* FROM orders x WHERE @status::text = '' AND @customer_ref::text = '' AND @reference::text = ''
     AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
   UNION ALL
-  (SELECT x.* FROM orders x WHERE @status::text <> '' AND @customer_ref::text = '' AND x.status = @status::text
+  (SELECT x.* FROM orders x WHERE @status::text <> '' AND @customer_ref::text = '' AND @reference::text = '' AND x.status = @status::text
     AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
   UNION ALL
-  (SELECT x.* FROM orders x WHERE @customer_ref::text <> '' AND (@status::text = '' OR x.status = @status::text) AND x.customer_ref = @customer_ref::text
+  (SELECT x.* FROM orders x WHERE @customer_ref::text <> '' AND @reference::text = '' AND (@status::text = '' OR x.status = @status::text) AND x.customer_ref = @customer_ref::text
     AND x.account = @account AND x.mode = @mode AND x.id < @before::uuid AND x.id >= @from_id::uuid ORDER BY x.id DESC LIMIT @page)
+  UNION ALL
+  (SELECT x.* FROM order_references r CROSS JOIN LATERAL (
+      SELECT * FROM orders y WHERE y.account = r.account AND y.mode = r.mode AND y.id = r.order_id OFFSET 0
+    ) x
+    WHERE @reference::text <> '' AND r.account = @account AND r.mode = @mode AND r.reference = @reference::text
+    AND (@status::text = '' OR x.status = @status::text) AND (@customer_ref::text = '' OR x.customer_ref = @customer_ref::text)
+    AND x.id < @before::uuid AND x.id >= @from_id::uuid)
 ) AS o
 ORDER BY o.id DESC;
 
@@ -25,6 +32,13 @@ ORDER BY o.id DESC;
 SELECT id, version, type, schema_version, payload, trace_id, operation, actor, created_at FROM order_events
 WHERE account = @account AND mode = @mode AND order_id = @order_id AND version > @after
 ORDER BY version LIMIT @page;
+
+-- name: OrderHistory :many
+-- A page of an order's events after a version, each with the order's present address.
+SELECT e.version, e.type, e.schema_version, e.payload, e.created_at, e.hash,
+  (SELECT a.address FROM order_addresses a WHERE a.account = @account AND a.mode = @mode AND a.order_id = @order_id) AS address
+FROM order_events e WHERE e.account = @account AND e.mode = @mode AND e.order_id = @order_id AND e.version > @after
+ORDER BY e.version LIMIT @page;
 
 -- name: GetSaga :many
 -- The saga's steps with payment's calls. Several refunds may serve one step: an open one is shown, else the one that took the most tries, the last of equals.

@@ -3,9 +3,11 @@ import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
 import { rejectionOf } from './error.js';
 import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Quote, Refund, Saga, Shipment } from './model.js';
+import { openAnswer } from './open.js';
 import type { Pager } from './pager.js';
+import { messages } from './stream.js';
 import {
-  newKey, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
+  newKey, pauseBefore, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
 } from './transport.js';
 
 /** The promise of a read: null too if it is asked with `ifNoneMatch`. */
@@ -20,6 +22,7 @@ export class Ordergate {
   private readonly transport: Transport;
   readonly orders: Orders;
   readonly payments: Payments;
+  readonly refunds: Refunds;
   readonly shipments: Shipments;
   readonly products: Products;
   readonly inventory: InventoryLevels;
@@ -30,6 +33,7 @@ export class Ordergate {
     this.transport = new Transport(config);
     this.orders = new Orders(this.transport);
     this.payments = new Payments(this.transport);
+    this.refunds = new Refunds(this.transport);
     this.shipments = new Shipments(this.transport);
     this.products = new Products(this.transport);
     this.inventory = new InventoryLevels(this.transport);
@@ -66,8 +70,10 @@ export class Orders {
     return this.transport.ask('quoteOrder', sdk.quoteOrder, { body: order }, options);
   }
 
-  get<O extends ReadOptions = {}>(id: string, options?: O) {
-    return this.transport.read('getOrder', sdk.getOrder, { path: { order_id: id } }, options) as Answer<Order, O>;
+  /** The order as it stands or, with `version` or `as_of`, as it was then. */
+  get<O extends ReadOptions & NonNullable<api.GetOrderData['query']> = {}>(id: string, options?: O) {
+    const { version, as_of, ...rest } = options ?? ({} as O);
+    return this.transport.read('getOrder', sdk.getOrder, { path: { order_id: id }, query: { version, as_of } }, rest) as Answer<Order, O>;
   }
 
   /** The newest first. */
@@ -105,9 +111,46 @@ export class Orders {
     return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
   }
 
+  /** The payments of an order, the first attempt first. */
+  payments(id: string, query?: api.ListOrderPaymentsData['query'], options?: ListOptions): Pager<Payment> {
+    return this.transport.list('listOrderPayments', sdk.listOrderPayments, { path: { order_id: id }, query }, options);
+  }
+
+  /** The shipments of an order, the first one first. */
+  shipments(id: string, query?: api.ListOrderShipmentsData['query'], options?: ListOptions): Pager<Shipment> {
+    return this.transport.list('listOrderShipments', sdk.listOrderShipments, { path: { order_id: id }, query }, options);
+  }
+
   /** The events of an order, the oldest first. */
   events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
     return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
+  }
+
+  /**
+   * The events of an order as they happen, after the one with the sequence `after`, or all. It ends when the order is final and nothing is
+   * left. A stream that the server ends or that is lost is opened again where it stopped; a refusal is thrown, and so is the abort of `signal`.
+   */
+  async *watch(id: string, options: RequestOptions & { after?: number } = {}): AsyncGenerator<Event, void, undefined> {
+    let last = options.after === undefined ? undefined : String(options.after);
+    for (let lost = 0; ; ) {
+      const body = await this.transport.stream('streamOrder', '/v1/orders/{order_id}/stream', { order_id: id }, last, options);
+      if (!body) return;
+      let reason: string | undefined;
+      for await (const { id: sequence, event, data } of messages(body, options.signal)) {
+        if (event === 'end') {
+          reason = JSON.parse(data).reason;
+          break;
+        }
+        const page = { data: [JSON.parse(data)] };
+        openAnswer('listOrderEvents', page);
+        last = sequence;
+        lost = 0;
+        yield page.data[0];
+      }
+      if (reason === 'terminal') return;
+      options.signal?.throwIfAborted();
+      if (reason === undefined) await pauseBefore(lost++, options.signal);
+    }
   }
 
   /** How far an order is: reserving, paying, compensating. */
@@ -119,6 +162,15 @@ export class Orders {
 export class Payments {
   constructor(private readonly transport: Transport) {}
 
+  get<O extends ReadOptions = {}>(id: string, options?: O) {
+    return this.transport.read('getPayment', sdk.getPayment, { path: { payment_id: id } }, options) as Answer<Payment, O>;
+  }
+
+  /** The newest first. */
+  list(query?: api.ListPaymentsData['query'], options?: ListOptions): Pager<Payment> {
+    return this.transport.list('listPayments', sdk.listPayments, { query }, options);
+  }
+
   /**
    * Gives a captured payment back: `amount`, or all that is left of it. With `waitSeconds` the refund comes back `succeeded` or `failed`
    * (`failure` says why; nothing is thrown), or still `pending` when the time is over.
@@ -128,8 +180,25 @@ export class Payments {
   }
 }
 
+export class Refunds {
+  constructor(private readonly transport: Transport) {}
+
+  get<O extends ReadOptions = {}>(id: string, options?: O) {
+    return this.transport.read('getRefund', sdk.getRefund, { path: { refund_id: id } }, options) as Answer<Refund, O>;
+  }
+
+  /** The newest first, of one payment if the query names it. `payments.refund` makes one. */
+  list(query?: api.ListRefundsData['query'], options?: ListOptions): Pager<Refund> {
+    return this.transport.list('listRefunds', sdk.listRefunds, { query }, options);
+  }
+}
+
 export class Shipments {
   constructor(private readonly transport: Transport) {}
+
+  get<O extends ReadOptions = {}>(id: string, options?: O) {
+    return this.transport.read('getShipment', sdk.getShipment, { path: { shipment_id: id } }, options) as Answer<Shipment, O>;
+  }
 
   /** Records that the shipment has arrived. The last one completes its order. */
   deliver(id: string, options: WriteOptions = {}): Promise<Shipment> {

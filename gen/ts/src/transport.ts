@@ -116,6 +116,13 @@ export class Transport {
     return this.send(operation, call, input, options, headers);
   }
 
+  /** Opens a stream of server-sent events, after the one with the given id. Null: nothing is left, and nothing will come. */
+  stream(operation: Operation, url: string, path: Record<string, string>, lastId: string | undefined, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
+    const call = (given: any) => this.client.get({ ...given, url, security: [{ scheme: 'bearer', type: 'http' }] });
+    const headers = () => ({ 'Last-Event-ID': lastId, 'X-Consistency-Token': this.freshToken() });
+    return this.send(operation, call as Call, { path, parseAs: 'stream' } as any, options, headers) as Promise<any>;
+  }
+
   /** Sends a POST that changes nothing and needs no key. */
   async ask<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions = {}): Promise<Data<F>> {
     return (await this.send(operation, call, input, options, () => ({})))!;
@@ -247,6 +254,9 @@ function pauseOf(problem: AnyProblem, response: Response | undefined, retries: n
   // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
   return asked >= 0 ? asked * 1000 + random * 100 : FIRST_PAUSE * 2 ** retries * (1 - random / 2);
 }
+
+/** Waits before a lost stream is opened again. */
+export const pauseBefore = (retries: number, signal?: AbortSignal) => sleep(FIRST_PAUSE * 2 ** Math.min(retries, 6) * (1 - Math.random() / 2), signal);
 
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

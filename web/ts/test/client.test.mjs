@@ -16,6 +16,36 @@ async function thrown(promise) {
   return value;
 }
 
+/** A stream of server-sent events as the server sends it. */
+const stream = (...messages) => ({ headers: { 'Content-Type': 'text/event-stream' }, body: `:\n\n${messages.join('')}` });
+const event = (sequence, type = 'order.updated') => `id: ${sequence}\nevent: ${type}\ndata: ${JSON.stringify({ id: `evt_${sequence}`, type, sequence, data: {} })}\n\n`;
+const end = (reason) => `event: end\ndata: {"reason":"${reason}"}\n\n`;
+
+test('an order is followed over several streams, each after the last event, until it is final', async (t) => {
+  const { og, requests } = await setup(t, [
+    stream(event(1, 'order.created'), event(2), end('reconnect')), problem(503, 'SYS_005', true, {}, NOW), stream(event(3)), 'hang up', stream(event(4), end('terminal')),
+  ]);
+  const seen = [];
+  for await (const { sequence } of og.orders.watch('ord_1')) seen.push(sequence);
+  assert.deepEqual(seen, [1, 2, 3, 4]);
+  assert.deepEqual(requests.map(({ headers }) => headers['last-event-id']), [undefined, '2', '2', '3', '3']);
+});
+
+test('a stream of which nothing is left ends at once, and a refusal is thrown', async (t) => {
+  const { og } = await setup(t, [{ status: 204 }, problem(404, 'ORD_001')]);
+  assert.deepEqual(await og.orders.watch('ord_1', { after: 7 }).next(), { done: true, value: undefined });
+  assert.equal((await thrown(og.orders.watch('ord_1').next())).code, 'ORD_001');
+});
+
+test('following an order ends with the signal', async (t) => {
+  const { og } = await setup(t, [async () => stream(event(1))]);
+  const stop = new AbortController();
+  const events = og.orders.watch('ord_1', { signal: stop.signal });
+  assert.equal((await events.next()).value.sequence, 1);
+  stop.abort(new Error('enough'));
+  assert.equal((await thrown(events.next())).message, 'enough');
+});
+
 test('an order is placed with credentials, a new key and the wish to wait', async (t) => {
   const { og, requests } = await setup(t, [{ status: 201, body: order() }], { language: 'zh-CN' });
   const placed = await og.orders.place(BODY, { waitSeconds: 5, traceId: 'mine-1' });
@@ -36,7 +66,7 @@ test('an order is placed with credentials, a new key and the wish to wait', asyn
 
 test('every operation of the contract has a method, which asks its address', async (t) => {
   const list = { data: [], next_cursor: null };
-  const { og, requests } = await setup(t, [({ url }) => ({ body: /(orders|events|products|errors)(\?.*)?$/.test(url) ? list : {} })]);
+  const { og, requests } = await setup(t, [({ url }) => /stream$/.test(url) ? { status: 204 } : ({ body: /(orders|events|payments|refunds|shipments|products|errors)(\?.*)?$/.test(url) ? list : {} })]);
   const id = order().id;
   await og.orders.get(id);
   await og.orders.list({ status: 'confirmed', created_from: '2026-11-01T00:00:00+01:00' }).page();
@@ -50,6 +80,16 @@ test('every operation of the contract has a method, which asks its address', asy
   await og.shipments.deliver('shp_1');
   await og.orders.events(id, { limit: 5 }).page();
   await og.orders.saga(id);
+  await og.orders.get(id, { version: 2 });
+  await og.orders.get(id, { as_of: '2026-11-01T00:00:00Z', ifNoneMatch: '"1-0"' });
+  await og.orders.watch(id, { after: 2 }).next();
+  await og.orders.payments(id, { limit: 5 }).page();
+  await og.orders.shipments(id).page();
+  await og.payments.list({ created_from: '2026-11-01T00:00:00Z' }).page();
+  await og.payments.get('pay_1');
+  await og.refunds.list({ payment_id: 'pay_1' }).page();
+  await og.refunds.get('ref_1');
+  await og.shipments.get('shp_1');
   await og.products.list({ q: 'lamp & co' }).page();
   await og.products.get('a/b');
   await og.inventory.get('A');
@@ -76,6 +116,9 @@ test('every operation of the contract has a method, which asks its address', asy
     `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/cancel`, `POST /v1/orders/${id}/payments`, 'POST /v1/payments/pay_1/refunds',
     `PATCH /v1/orders/${id}`, `POST /v1/orders/${id}/shipments`, `POST /v1/orders/${id}/shipments`, 'POST /v1/shipments/shp_1/deliver',
     `GET /v1/orders/${id}/events?limit=5`, `GET /v1/orders/${id}/saga`,
+    `GET /v1/orders/${id}?version=2`, `GET /v1/orders/${id}?as_of=2026-11-01T00%3A00%3A00Z`, `GET /v1/orders/${id}/stream`, `GET /v1/orders/${id}/payments?limit=5`,
+    `GET /v1/orders/${id}/shipments`, 'GET /v1/payments?created_from=2026-11-01T00%3A00%3A00Z', 'GET /v1/payments/pay_1',
+    'GET /v1/refunds?payment_id=pay_1', 'GET /v1/refunds/ref_1', 'GET /v1/shipments/shp_1',
     'GET /v1/products?q=lamp%20%26%20co', 'GET /v1/products/a%2Fb', 'GET /v1/inventory/A', 'GET /v1/errors', 'GET /v1/errors/PAY_003', 'GET /openapi.json',
     'GET /openapi.yaml', 'POST /v1/orders', 'POST /v1/products', 'PATCH /v1/products/a%2Fb', 'POST /v1/inventory/A/adjustments', 'POST /v1/quotes',
   ]);

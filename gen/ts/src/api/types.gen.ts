@@ -1180,6 +1180,17 @@ export type PaymentFailureData = {
 export type PaymentId = string;
 
 /**
+ * A page of payments.
+ */
+export type PaymentList = {
+    /**
+     * The payments.
+     */
+    data: Array<Payment>;
+    next_cursor: NextCursor;
+};
+
+/**
  * The provider's word for it.
  */
 export type PaymentReferenceData = {
@@ -1412,6 +1423,15 @@ export type Problem401Auth001002003004 = ({
 } & ProblemAuth003) | ({
     code: 'AUTH_004';
 } & ProblemAuth004);
+
+/**
+ * `ORD_001` Order not found; `ORD_010` No such version
+ */
+export type Problem404Ord001010 = ({
+    code: 'ORD_001';
+} & ProblemOrd001) | ({
+    code: 'ORD_010';
+} & ProblemOrd010);
 
 /**
  * `CAT_002` Product exists; `IDEM_003` Still in progress
@@ -2036,6 +2056,18 @@ export type ProblemOrd009 = Problem & {
 };
 
 /**
+ * No such version
+ *
+ * The version is higher than the current one, or the order did not exist at that time. Read it without them.
+ */
+export type ProblemOrd010 = Problem & {
+    /**
+     * No such version.
+     */
+    code: 'ORD_010';
+};
+
+/**
  * Reference in use
  *
  * `order_id` is the order that has the reference, whatever became of it. Read it: perhaps this order was placed before. Otherwise choose another reference.
@@ -2301,6 +2333,18 @@ export type ProblemRfd001 = Problem & {
     code: 'RFD_001';
     errors: Faults;
     refundable: Money;
+};
+
+/**
+ * Refund not found
+ *
+ * Your account has no refund with this id in this mode. Check the id and the key.
+ */
+export type ProblemRfd002 = Problem & {
+    /**
+     * Refund not found.
+     */
+    code: 'RFD_002';
 };
 
 /**
@@ -2731,6 +2775,17 @@ export type RefundFailedEvent = EventBase & {
 export type RefundId = string;
 
 /**
+ * A page of refunds.
+ */
+export type RefundList = {
+    /**
+     * The refunds.
+     */
+    data: Array<Refund>;
+    next_cursor: NextCursor;
+};
+
+/**
  * Where the refund is.
  *
  * - `pending`: The provider has not yet said yes or no.
@@ -2987,6 +3042,17 @@ export type ShipmentLine = {
 };
 
 /**
+ * A page of shipments.
+ */
+export type ShipmentList = {
+    /**
+     * The shipments.
+     */
+    data: Array<Shipment>;
+    next_cursor: NextCursor;
+};
+
+/**
  * Where the shipment is.
  *
  * - `shipped`: It is on its way.
@@ -3125,6 +3191,11 @@ export type PaymentId2 = PaymentId;
  *
  */
 export type Prefer = string;
+
+/**
+ * The id of the refund. The gateway gives it.
+ */
+export type RefundId2 = RefundId;
 
 /**
  * The sku of the product.
@@ -3471,6 +3542,10 @@ export type ListOrdersData = {
          */
         customer_ref?: ClientId;
         /**
+         * Only the order with this number of yours.
+         */
+        reference?: ClientId;
+        /**
          * Not placed before this instant (millisecond precision).
          */
         created_from?: string;
@@ -3658,7 +3733,16 @@ export type GetOrderData = {
          */
         order_id: OrderId;
     };
-    query?: never;
+    query?: {
+        /**
+         * The order after the event with this sequence.
+         */
+        version?: number;
+        /**
+         * The order at this instant, which is not in the future. It stands alone, without `version`.
+         */
+        as_of?: string;
+    };
     url: '/v1/orders/{order_id}';
 };
 
@@ -3676,9 +3760,9 @@ export type GetOrderErrors = {
      */
     403: ProblemAuth005;
     /**
-     * `ORD_001` Order not found
+     * `ORD_001` Order not found; `ORD_010` No such version
      */
-    404: ProblemOrd001;
+    404: Problem404Ord001010;
     /**
      * `REQ_007` Not acceptable
      */
@@ -4080,6 +4164,175 @@ export type GetOrderSagaResponses = {
 
 export type GetOrderSagaResponse = GetOrderSagaResponses[keyof GetOrderSagaResponses];
 
+export type StreamOrderData = {
+    body?: never;
+    headers?: {
+        /**
+         * The `id` of the last event that you have. Left out, the stream begins with the first one.
+         */
+        'Last-Event-ID'?: string;
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: never;
+    url: '/v1/orders/{order_id}/stream';
+};
+
+export type StreamOrderErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type StreamOrderError = StreamOrderErrors[keyof StreamOrderErrors];
+
+export type StreamOrderResponses = {
+    /**
+     * Server-sent events.
+     */
+    200: string;
+    /**
+     * The order is final, and you have all its events.
+     */
+    204: void;
+};
+
+export type StreamOrderResponse = StreamOrderResponses[keyof StreamOrderResponses];
+
+export type ListOrderPaymentsData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: {
+        /**
+         * How many entries a page has at most.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
+         */
+        cursor?: string;
+    };
+    url: '/v1/orders/{order_id}/payments';
+};
+
+export type ListOrderPaymentsErrors = {
+    /**
+     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+     */
+    400: Problem400Req003012;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type ListOrderPaymentsError = ListOrderPaymentsErrors[keyof ListOrderPaymentsErrors];
+
+export type ListOrderPaymentsResponses = {
+    /**
+     * A page of payments.
+     */
+    200: PaymentList;
+};
+
+export type ListOrderPaymentsResponse = ListOrderPaymentsResponses[keyof ListOrderPaymentsResponses];
+
 export type PayOrderData = {
     body: PayOrder;
     headers: {
@@ -4191,6 +4444,170 @@ export type PayOrderResponses = {
 
 export type PayOrderResponse = PayOrderResponses[keyof PayOrderResponses];
 
+export type ListPaymentsData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Not opened before this instant (millisecond precision).
+         */
+        created_from?: string;
+        /**
+         * Opened before this instant (millisecond precision).
+         */
+        created_to?: string;
+        /**
+         * How many entries a page has at most.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
+         */
+        cursor?: string;
+    };
+    url: '/v1/payments';
+};
+
+export type ListPaymentsErrors = {
+    /**
+     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+     */
+    400: Problem400Req003012;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type ListPaymentsError = ListPaymentsErrors[keyof ListPaymentsErrors];
+
+export type ListPaymentsResponses = {
+    /**
+     * A page of payments.
+     */
+    200: PaymentList;
+};
+
+export type ListPaymentsResponse = ListPaymentsResponses[keyof ListPaymentsResponses];
+
+export type GetPaymentData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the payment. The gateway gives it.
+         */
+        payment_id: PaymentId;
+    };
+    query?: never;
+    url: '/v1/payments/{payment_id}';
+};
+
+export type GetPaymentErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `PAY_001` Payment not found
+     */
+    404: ProblemPay001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type GetPaymentError = GetPaymentErrors[keyof GetPaymentErrors];
+
+export type GetPaymentResponses = {
+    /**
+     * The payment.
+     */
+    200: Payment;
+};
+
+export type GetPaymentResponse = GetPaymentResponses[keyof GetPaymentResponses];
+
 export type RefundPaymentData = {
     body: CreateRefund;
     headers: {
@@ -4297,6 +4714,174 @@ export type RefundPaymentResponses = {
 };
 
 export type RefundPaymentResponse = RefundPaymentResponses[keyof RefundPaymentResponses];
+
+export type ListRefundsData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path?: never;
+    query?: {
+        /**
+         * Only refunds of this payment.
+         */
+        payment_id?: PaymentId;
+        /**
+         * Not opened before this instant (millisecond precision).
+         */
+        created_from?: string;
+        /**
+         * Opened before this instant (millisecond precision).
+         */
+        created_to?: string;
+        /**
+         * How many entries a page has at most.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
+         */
+        cursor?: string;
+    };
+    url: '/v1/refunds';
+};
+
+export type ListRefundsErrors = {
+    /**
+     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+     */
+    400: Problem400Req003012;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type ListRefundsError = ListRefundsErrors[keyof ListRefundsErrors];
+
+export type ListRefundsResponses = {
+    /**
+     * A page of refunds.
+     */
+    200: RefundList;
+};
+
+export type ListRefundsResponse = ListRefundsResponses[keyof ListRefundsResponses];
+
+export type GetRefundData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the refund. The gateway gives it.
+         */
+        refund_id: RefundId;
+    };
+    query?: never;
+    url: '/v1/refunds/{refund_id}';
+};
+
+export type GetRefundErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `RFD_002` Refund not found
+     */
+    404: ProblemRfd002;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type GetRefundError = GetRefundErrors[keyof GetRefundErrors];
+
+export type GetRefundResponses = {
+    /**
+     * The refund.
+     */
+    200: Refund;
+};
+
+export type GetRefundResponse = GetRefundResponses[keyof GetRefundResponses];
 
 export type ListProductsData = {
     body?: never;
@@ -4898,6 +5483,93 @@ export type QuoteOrderResponses = {
 
 export type QuoteOrderResponse = QuoteOrderResponses[keyof QuoteOrderResponses];
 
+export type ListOrderShipmentsData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the order. The gateway gives it.
+         */
+        order_id: OrderId;
+    };
+    query?: {
+        /**
+         * How many entries a page has at most.
+         */
+        limit?: number;
+        /**
+         * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
+         */
+        cursor?: string;
+    };
+    url: '/v1/orders/{order_id}/shipments';
+};
+
+export type ListOrderShipmentsErrors = {
+    /**
+     * `REQ_003` Bad parameter; `REQ_012` Bad cursor
+     */
+    400: Problem400Req003012;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `ORD_001` Order not found
+     */
+    404: ProblemOrd001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type ListOrderShipmentsError = ListOrderShipmentsErrors[keyof ListOrderShipmentsErrors];
+
+export type ListOrderShipmentsResponses = {
+    /**
+     * A page of shipments.
+     */
+    200: ShipmentList;
+};
+
+export type ListOrderShipmentsResponse = ListOrderShipmentsResponses[keyof ListOrderShipmentsResponses];
+
 export type ShipOrderData = {
     body?: ShipOrder;
     headers: {
@@ -4994,6 +5666,84 @@ export type ShipOrderResponses = {
 };
 
 export type ShipOrderResponse = ShipOrderResponses[keyof ShipOrderResponses];
+
+export type GetShipmentData = {
+    body?: never;
+    headers?: {
+        /**
+         * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
+         */
+        'X-Consistency-Token'?: string;
+        /**
+         * ETags that you hold. If the current one is among them the answer is 304 without a body.
+         */
+        'If-None-Match'?: string;
+        /**
+         * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
+         * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
+         *
+         */
+        'X-Trace-ID'?: string;
+        /**
+         * The language of error messages, `en` or `zh-CN`.
+         */
+        'Accept-Language'?: string;
+    };
+    path: {
+        /**
+         * The id of the shipment. The gateway gives it.
+         */
+        shipment_id: ShipmentId;
+    };
+    query?: never;
+    url: '/v1/shipments/{shipment_id}';
+};
+
+export type GetShipmentErrors = {
+    /**
+     * `REQ_003` Bad parameter
+     */
+    400: ProblemReq003;
+    /**
+     * `AUTH_001` API key missing; `AUTH_002` API key unknown; `AUTH_003` API key expired; `AUTH_004` API key revoked
+     */
+    401: Problem401Auth001002003004;
+    /**
+     * `AUTH_005` Scope missing
+     */
+    403: ProblemAuth005;
+    /**
+     * `SHP_001` Shipment not found
+     */
+    404: ProblemShp001;
+    /**
+     * `REQ_007` Not acceptable
+     */
+    406: ProblemReq007;
+    /**
+     * `RATE_001` Too many requests
+     */
+    429: ProblemRate001;
+    /**
+     * `SYS_001` Internal error
+     */
+    500: ProblemSys001;
+    /**
+     * `RATE_003` Overloaded; `SYS_002` Dependency down; `SYS_004` Consistency not reached; `SYS_005` Shutting down
+     */
+    503: Problem503Rate003Sys002004005;
+};
+
+export type GetShipmentError = GetShipmentErrors[keyof GetShipmentErrors];
+
+export type GetShipmentResponses = {
+    /**
+     * The shipment.
+     */
+    200: Shipment;
+};
+
+export type GetShipmentResponse = GetShipmentResponses[keyof GetShipmentResponses];
 
 export type DeliverShipmentData = {
     body?: DeliverShipment;

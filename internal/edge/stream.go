@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/query"
+)
+
+const (
+	streamFor   = 60 * time.Second // then the client asks again, perhaps another instance
+	heartbeat   = 15 * time.Second // a proxy may end a connection that is silent for longer
+	writeWithin = 10 * time.Second // a client that does not read for so long is gone
+	retryAfter  = time.Second      // after a failed read
+	maxStreams  = 10_000           // of one process
+)
+
+var errTooManyStreams = errors.New("too many streams are open")
+
+// StreamOrder sends an order's events as they happen, until the order is final, 60 s are over or the instance stops. RATE_003: this
+// instance has too many streams.
+func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrderParams) (response, error) {
+	changed, leave := h.cfg.Queries.Watch(r.key.Owner, r.orderID)
+	defer leave()
+	var after int64
+	if p.LastEventID != nil {
+		after, _ = strconv.ParseInt(*p.LastEventID, 10, 64) // it satisfies the contract
+	}
+	news, err := h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, r.token)
+	if err != nil {
+		r.problemToken = news.Token
+		return response{}, err
+	}
+	headers := []string{
+		"Cache-Control", "private, no-cache", "X-Consistency-Token", news.Token, "Content-Type", "text/event-stream", "X-Accel-Buffering", "no", // of nginx
+	}
+	if news.Final && len(news.Events) == 0 {
+		return response{status: http.StatusNoContent, headers: headers[:4]}, nil
+	}
+	defer h.streams.Add(-1)
+	if h.streams.Add(1) > maxStreams {
+		return response{}, apierr.E(errcode.RATE003, apierr.Cause(errTooManyStreams))
+	}
+	h.metrics.open.Inc()
+	defer h.metrics.open.Dec()
+	response{status: http.StatusOK, headers: headers}.write(r)
+	s := stream{r: r, conn: http.NewResponseController(r.response.Writer)}
+	s.comment()
+	end, beat := time.NewTimer(streamFor), time.NewTicker(heartbeat)
+	defer end.Stop()
+	defer beat.Stop()
+	for s.err == nil {
+		for _, e := range news.Events {
+			s.event(e)
+			after = e.Sequence
+		}
+		if news.Final {
+			s.end("terminal")
+			break
+		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(retryAfter)
+		}
+		if !news.More || err != nil {
+			select {
+			case <-ctx.Done():
+				return response{}, nil
+			case <-h.stopping.Done():
+				s.end("draining")
+				return response{}, nil
+			case <-end.C:
+				s.end("reconnect")
+				return response{}, nil
+			case <-beat.C: // a change that nobody told of is found, too
+				s.comment()
+			case <-changed:
+			case <-again:
+			}
+		}
+		t, _ := h.cfg.Signer.Parse(news.Token)
+		var next query.News
+		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, t); err == nil {
+			news = next
+		} else {
+			news.Events = nil
+		}
+	}
+	return response{}, nil
+}
+
+// stream writes server-sent events. Its err is that of the first write that failed: the client is gone.
+type stream struct {
+	r    *request
+	conn *http.ResponseController
+	err  error
+}
+
+func (s *stream) comment() { s.send(":\n\n") }
+
+func (s *stream) event(e query.StreamEvent) {
+	s.send(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Sequence, e.Type, e.Data)) // JSON has no line breaks
+}
+
+func (s *stream) end(reason string) {
+	s.send(fmt.Sprintf("event: end\ndata: {\"reason\":%q}\n\n", reason))
+}
+
+func (s *stream) send(text string) {
+	if s.err != nil {
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(writeWithin)) // a test's recorder has none
+	if _, s.err = s.r.response.Write([]byte(text)); s.err == nil {
+		s.err = s.conn.Flush()
+	}
+}

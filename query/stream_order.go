@@ -1,0 +1,123 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// News are the events of an order after a sequence.
+type News struct {
+	Events []StreamEvent
+	Final  bool   // the order is final, and no event is left
+	More   bool   // events are left
+	Token  string // X-Consistency-Token
+}
+
+// StreamEvent is an event of an order as a stream has it.
+type StreamEvent struct {
+	Sequence int64
+	Type     string
+	Data     []byte // the contract's Event
+}
+
+// newsPage is how many events one News has at most.
+const newsPage = 100
+
+// EventsAfter returns the events of an order after a sequence, the oldest first, up to the state of the order that GetOrder shows for the token.
+// ORD_001: the owner has no such order.
+func (q *Queries) EventsAfter(ctx context.Context, owner order.Owner, id order.ID, after int64, t token.Token) (News, error) {
+	v, err := q.GetOrder(ctx, owner, id, t)
+	news := News{Token: v.Token}
+	if err != nil {
+		return news, err
+	}
+	var shown struct {
+		Status  order.Status `json:"status"`
+		Version int64        `json:"version"`
+	}
+	if err = json.Unmarshal(v.Bytes, &shown); err != nil {
+		return news, err
+	}
+	if shown.Version > after {
+		if news.Events, err = q.eventsAfter(ctx, owner, id, after, v.Token); err != nil {
+			return news, err
+		}
+	}
+	if n := len(news.Events); n > 0 {
+		after = news.Events[n-1].Sequence
+	}
+	news.More, news.Final = shown.Version > after && len(news.Events) > 0, shown.Status.Final() && shown.Version <= after
+	return news, nil
+}
+
+// eventsAfter reads events from a database that is as new as the token of the order.
+func (q *Queries) eventsAfter(ctx context.Context, owner order.Owner, id order.ID, after int64, of string) ([]StreamEvent, error) {
+	t, _ := q.cfg.Signer.Parse(of) // we have signed it
+	var rows []querydb.ListOrderEventsRow
+	_, err := q.fromDatabase(ctx, requirement{token: t, minRev: q.minRev(id)}, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		var err error
+		rows, err = db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{
+			Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: after, Page: newsPage,
+		})
+		return found{1, func() (view.Body, error) { return view.Body{}, nil }}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	events := make([]StreamEvent, len(rows))
+	for i, row := range rows {
+		e, err := eventOf(id, row)
+		if err != nil {
+			return nil, err
+		}
+		if events[i].Data, err = json.Marshal(e); err != nil {
+			return nil, err
+		}
+		events[i].Sequence, events[i].Type = row.Version, row.Type
+	}
+	return events, nil
+}
+
+// watchers are the streams of this process that wait for a change of a row.
+type watchers struct {
+	mu sync.Mutex
+	by map[key][]chan struct{}
+}
+
+// Watch returns a channel that has an element when the order has changed, as far as this process hears of it, since the channel was last empty.
+// leave ends it and must be called.
+func (q *Queries) Watch(owner order.Owner, id order.ID) (changed <-chan struct{}, leave func()) {
+	k, c := orders.row(owner, id, ""), make(chan struct{}, 1)
+	w := &q.watchers
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.by[k] = append(w.by[k], c)
+	return c, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.by[k] = slices.DeleteFunc(w.by[k], func(other chan struct{}) bool { return other == c })
+		if len(w.by[k]) == 0 {
+			delete(w.by, k)
+		}
+	}
+}
+
+func (w *watchers) wake(k key) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.by[k] {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
