@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -134,10 +135,12 @@ func (s *suite) products(ctx context.Context, g *goods) {
 	s.badToken(ctx, call{op: "getProduct", arg: g.main.Sku})
 }
 
-// search: q finds a product by its sku and by a part of its name, in any case.
+// search: q finds a product by its sku and by the words of its name, in any case and order.
 func (s *suite) search(ctx context.Context, p api.Product) {
-	for _, q := range []string{p.Sku, strings.ToLower(p.Sku), strings.ToUpper(p.Name)} {
-		if len(q) > 64 {
+	words := strings.Fields(p.Name)
+	slices.Reverse(words)
+	for _, q := range []string{p.Sku, strings.ToLower(p.Sku), strings.ToUpper(p.Name), strings.Join(words, "  ") + " " + p.Sku} {
+		if utf8.RuneCountInString(q) > 64 {
 			continue
 		}
 		var page api.ProductList
@@ -148,8 +151,10 @@ func (s *suite) search(ctx context.Context, p api.Product) {
 		found := false
 		for _, hit := range page.Data {
 			found = found || hit.Sku == p.Sku
-			s.foundIf(!strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(q)),
-				r, "/body/data", "has %q, which does not contain %q", hit.Sku, q)
+			for word := range strings.FieldsSeq(q) {
+				s.foundIf(!strings.Contains(strings.ToLower(hit.Sku+"\n"+hit.Name), strings.ToLower(word)),
+					r, "/body/data", "has %q, which does not contain %q", hit.Sku, word)
+			}
 		}
 		s.foundIf(!found && page.NextCursor == nil, r, "/body/data", "lacks %s", p.Sku)
 	}

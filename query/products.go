@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -30,10 +31,10 @@ func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error)
 	}}, err
 }
 
-// ListProducts returns a page of products in the order of their skus: those whose sku or name contains the text q. REQ_012: the
-// cursor is not one of this owner and text.
+// ListProducts returns a page of products in the order of their skus: those whose sku and name have each word of the text q, in any case. A word
+// of one character must begin one of theirs. REQ_012: the cursor is not one of this owner and text.
 func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.ListProductsParams, page Page, t token.Token) (View, error) {
-	text := orZero(f.Q)
+	text := strings.Join(strings.Fields(orZero(f.Q)), " ")
 	return servePage(ctx, q, list[querydb.ListProductsRow, api.Product]{
 		request: request{operation: "listProducts", token: t},
 		owner:   owner, filters: []string{text},

@@ -259,7 +259,9 @@ func TestProducts(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	p := w.process(withoutReplicas)
-	for sku, name := range map[string]string{"LAMP-1": "Desk lamp", "LAMP-2": "Floor LAMP", "a.b_c": "100% wool", "SOFA": "Bed with lamp"} {
+	for sku, name := range map[string]string{
+		"LAMP-1": "Desk lamp", "LAMP-2": "Floor LAMP", "a.b_c": "100% wool", "SOFA": "Bed with lamp", "cn-1": "北欧 台灯", "cn-2": "台式电脑", "cn-3": "灯台", "cn-4": "灯台灯", "ÜB-1": "Über Straße",
+	} {
 		w.product(mine, sku, name)
 	}
 	w.product(otherOwner, "LAMP-0", "Desk lamp")
@@ -279,7 +281,14 @@ func TestProducts(t *testing.T) {
 			cursor = *list.NextCursor
 		}
 	}
-	for q, want := range map[string]string{"": "LAMP-1 LAMP-2 SOFA a.b_c", "lamp": "LAMP-1 LAMP-2 SOFA", "%": "a.b_c", "_c": "a.b_c", "none": ""} {
+	for q, want := range map[string]string{
+		"": "LAMP-1 LAMP-2 SOFA a.b_c cn-1 cn-2 cn-3 cn-4 ÜB-1", " \u3000": "LAMP-1 LAMP-2 SOFA a.b_c cn-1 cn-2 cn-3 cn-4 ÜB-1",
+		"lamp": "LAMP-1 LAMP-2 SOFA", "LaMp": "LAMP-1 LAMP-2 SOFA", "0%": "a.b_c", "_c": "a.b_c", "none": "",
+		"lamp desk": "LAMP-1", "  desk   la ": "LAMP-1", "lamp-2 floor": "LAMP-2", "desk floor": "", "eskla": "", "mp l": "LAMP-1 LAMP-2 SOFA",
+		"l": "LAMP-1 LAMP-2 SOFA", "s": "SOFA ÜB-1", "%": "", "1": "a.b_c", "k": "",
+		"台灯": "cn-1 cn-4", "台": "cn-1 cn-2", "灯": "cn-3 cn-4", "电脑": "cn-2", "台灯 北欧": "cn-1", "灯台": "cn-3 cn-4", "über": "ÜB-1", "STRASSE": "", "straße": "ÜB-1",
+		"台灯台": "", // its pairs all stand in a name, and it does not
+	} {
 		for _, limit := range []int{1, 2, 100} {
 			if got := strings.Join(skus(q, limit), " "); got != want {
 				t.Errorf("%q by %d: %s, want %s", q, limit, got, want)

@@ -68,6 +68,29 @@ CREATE TABLE products (
     PRIMARY KEY (account, mode, sku)
 );
 
+-- What a search finds a product by: of each word of its sku and name, in lower case, all pairs of neighbouring characters, and the first
+-- character after a '^'. Pairs find Chinese words, too, which no space divides. Each has its owner before it, so that the index needs no other
+-- column: a plan that was made on an empty table would take one by the owner alone.
+-- +goose StatementBegin
+CREATE FUNCTION search_grams(account integer, mode text, words text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT COALESCE(array_agg(DISTINCT account || mode || ' ' || gram), '{}') FROM (
+        SELECT substr(word, i, 2) AS gram FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word, generate_series(1, length(word) - 1) AS i
+        UNION ALL SELECT '^' || left(word, 1) FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE word <> ''
+    ) AS grams
+$$;
+-- +goose StatementEnd
+
+-- What all must be among those for a search: of a word of one character that it begins one, of longer ones their pairs.
+-- +goose StatementBegin
+CREATE FUNCTION query_grams(account integer, mode text, words text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT COALESCE(array_agg(DISTINCT account || mode || ' ' || gram), '{}') FROM (
+        SELECT substr(word, i, 2) AS gram FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word, generate_series(1, length(word) - 1) AS i
+        UNION ALL SELECT '^' || word FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE length(word) = 1
+    ) AS grams
+$$;
+-- +goose StatementEnd
+CREATE INDEX products_by_words ON products USING gin (search_grams(account, mode, sku || ' ' || name));
+
 -- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
 -- would not know.
 CREATE TABLE coupons (

@@ -4908,7 +4908,9 @@ export type ListProductsData = {
     path?: never;
     query?: {
         /**
-         * Only products whose sku or name contains this text, in any case.
+         * Only products whose sku or name has each word of this text, in any case: a word of two characters or more anywhere in it, one of a
+         * single character at the beginning of a word. Chinese words need no spaces.
+         *
          */
         q?: string;
         /**
