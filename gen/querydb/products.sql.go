@@ -88,16 +88,11 @@ func (q *Queries) GetProduct(ctx context.Context, arg GetProductParams) (GetProd
 
 const ListProducts = `-- name: ListProducts :many
 SELECT p.sku, p.name, p.description, p.prices, p.active, p.low_stock_at, p.version, p.rev, p.created_at, p.updated_at FROM (
-  (SELECT x.account, x.mode, x.sku, x.name, x.description, x.prices, x.active, x.low_stock_at, x.version, x.rev, x.created_at, x.updated_at FROM products x WHERE $1::text = '' AND x.account = $2::integer AND x.mode = $3::text AND x.sku > $4::text ORDER BY x.sku LIMIT $5)
+  (SELECT x.account, x.mode, x.sku, x.name, x.description, x.prices, x.active, x.low_stock_at, x.version, x.rev, x.created_at, x.updated_at FROM products x WHERE $1::text = '' AND x.account = $2 AND x.mode = $3 AND x.sku > $4 ORDER BY x.sku LIMIT $5)
   UNION ALL
-  (SELECT x.account, x.mode, x.sku, x.name, x.description, x.prices, x.active, x.low_stock_at, x.version, x.rev, x.created_at, x.updated_at FROM (
-      SELECT account, mode, sku, name, description, prices, active, low_stock_at, version, rev, created_at, updated_at FROM products WHERE $1::text <> ''
-      AND search_grams(account, mode, sku || ' ' || name) @> query_grams($2::integer, $3::text, $1::text) OFFSET 0
-    ) AS x
-    WHERE x.account = $2::integer AND x.mode = $3::text AND x.sku > $4::text AND NOT EXISTS (
-      SELECT FROM regexp_split_to_table(lower($1::text), '\s+') AS word
-      WHERE length(word) > 1 AND strpos(lower((x.sku || ' ' || x.name) COLLATE "default"), word) = 0)
-    ORDER BY x.sku LIMIT $5)
+  (SELECT x.account, x.mode, x.sku, x.name, x.description, x.prices, x.active, x.low_stock_at, x.version, x.rev, x.created_at, x.updated_at FROM search_products($2, $3, $1::text, $4, $5::integer) AS found
+   CROSS JOIN LATERAL (SELECT account, mode, sku, name, description, prices, active, low_stock_at, version, rev, created_at, updated_at FROM products y WHERE y.account = $2 AND y.mode = $3 AND y.sku = found OFFSET 0) AS x
+   WHERE $1::text <> '')
 ) AS p
 ORDER BY p.sku
 `
@@ -123,8 +118,7 @@ type ListProductsRow struct {
 	UpdatedAt   time.Time
 }
 
-// Products in the order of their skus, after the given sku. One branch runs: all of them, or those of which sku and name have every word of the
-// text. Their pairs of characters are looked up in the index; that the pairs stand in one word is looked at then.
+// Products in the order of their skus, after the given sku. One branch runs: all of them, or those that a search finds.
 func (q *Queries) ListProducts(ctx context.Context, arg ListProductsParams) ([]ListProductsRow, error) {
 	rows, err := q.db.Query(ctx, ListProducts,
 		arg.Q,

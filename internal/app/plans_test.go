@@ -33,7 +33,6 @@ var walks = map[string]string{
 	"FindMessage":       "an operator's question about one message: the outbox holds what is not yet published",
 	"ListAccounts":      "an operator's list of coupons names their accounts",
 	"ListCoupons":       "an operator's list of all coupons, with their uses",
-	"ListProducts":      "looks a search up by its pairs of characters, which many products of the account may have",
 	"ListKeys":          "an operator's list of all keys",
 	"ListParked":        "an operator's list of all parked messages",
 	"OutboxPage":        "passes over the shards of other relays, in an outbox that holds what is not yet published",

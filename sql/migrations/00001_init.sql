@@ -91,6 +91,21 @@ $$;
 -- +goose StatementEnd
 CREATE INDEX products_by_words ON products USING gin (search_grams(account, mode, sku || ' ' || name));
 
+-- A page of the skus, after one, of the products whose sku and name have every word of a text. Their pairs are looked up in the index, which is
+-- read by a bitmap alone: our sessions have that off. Then it is looked at whether the pairs of a word stand together.
+-- +goose StatementBegin
+CREATE FUNCTION search_products(account integer, mode text, words text, after text, page integer) RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 20 SET enable_bitmapscan = on AS $$
+    SELECT x.sku FROM (
+        SELECT * FROM products p WHERE search_grams(p.account, p.mode, p.sku || ' ' || p.name) @> query_grams($1, $2, $3) OFFSET 0
+    ) AS x
+    WHERE x.account = $1 AND x.mode = $2 AND x.sku > $4 COLLATE "C" AND NOT EXISTS (
+        SELECT FROM regexp_split_to_table(lower($3 COLLATE "default"), '\s+') AS word
+        WHERE length(word) > 1 AND strpos(lower((x.sku || ' ' || x.name) COLLATE "default"), word) = 0)
+    ORDER BY x.sku LIMIT $5
+$$;
+-- +goose StatementEnd
+
 -- A coupon. rules are JSON of the package order/coupon, which alone knows what they mean. known_rules lets no rule in that the program
 -- would not know.
 CREATE TABLE coupons (
