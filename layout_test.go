@@ -43,7 +43,7 @@ var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
 		"bench":                  "command command/inventory gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
-		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/failpoint internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view order order/pay otel pgx prometheus uuid",
+		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/failpoint internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view internal/waiters order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
 		"command/inventory":      "errors gen/errcode gen/inventorydb internal/bus internal/events internal/failpoint internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
@@ -91,10 +91,11 @@ var ours = law{
 		"internal/token":         "",
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order order/pay http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
+		"internal/waiters":       "",
 		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
 		"order/pay":              "order",
-		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 order order/pay lru otel pgx prometheus redis singleflight uuid zap",
+		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 internal/waiters order order/pay lru otel pgx prometheus redis singleflight uuid zap",
 		"sql":                    "database/sql goose pgx",
 	},
 	tests: map[string]string{

@@ -20,6 +20,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/internal/waiters"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -77,7 +78,7 @@ func New(c Config) *Commands {
 // writer has the dependencies and metrics that Commands and Saga share.
 type writer struct {
 	cfg     Config
-	waiters *waiters
+	waiters *waiters.Waiters[order.ID] // requests of this process that wait for a change of an order
 	events  *prometheus.CounterVec
 	steps   *prometheus.HistogramVec
 }
@@ -85,7 +86,7 @@ type writer struct {
 func newWriter(c Config) writer {
 	m := promauto.With(c.Registry)
 	return writer{
-		cfg: c, waiters: &waiters{by: map[order.ID][]chan struct{}{}},
+		cfg: c, waiters: &waiters.Waiters[order.ID]{},
 		events: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_order_events_total", Help: "Events of orders by type: how many orders came and how they ended.",
 		}, []string{"type"}),

@@ -149,7 +149,7 @@ func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 				Owner: c.owner, Key: c.order.ID.Format(order.PrefixOrder), Rev: c.rev, KnownAt: r.knownAt, LSN: lsn, Body: body,
 			})
 		}
-		w.waiters.wake(c.order.ID)
+		w.waiters.Wake(c.order.ID)
 	}
 	for _, it := range r.products.Changed() {
 		if p := r.products[it]; !p.Superseded {

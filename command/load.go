@@ -200,23 +200,19 @@ func (l *loaded) gone(ctx context.Context, tx pgx.Tx, n needs) error {
 }
 
 // without are the keys that were not loaded.
-func without[K comparable, V any](keys []K, loaded map[K]V) []K {
-	return slices.DeleteFunc(slices.Clone(keys), func(k K) bool { _, ok := loaded[k]; return ok })
+func without[M ~map[K]V, K comparable, V any](keys []K, loaded M) (missing []K) {
+	for _, k := range keys {
+		if _, ok := loaded[k]; !ok {
+			missing = append(missing, k)
+		}
+	}
+	return missing
 }
 
 // has tells whether everything that is needed and locked was loaded.
 func (l *loaded) has(n needs) bool {
-	return hasAll(l.catalogue, n.catalogue) && hasAll(l.numbers, n.numbers) && hasAll(l.payments, n.payments) && hasAll(l.orders, n.orders) &&
-		hasAll(l.coupons, n.coupons) && hasAll(l.stock, n.stock)
-}
-
-func hasAll[M ~map[K]V, K comparable, V any](loaded M, keys []K) bool {
-	for _, k := range keys {
-		if _, ok := loaded[k]; !ok {
-			return false
-		}
-	}
-	return true
+	return len(without(n.catalogue, l.catalogue)) == 0 && len(without(n.numbers, l.numbers)) == 0 && len(without(n.payments, l.payments)) == 0 &&
+		len(without(n.orders, l.orders)) == 0 && len(without(n.coupons, l.coupons)) == 0 && len(without(n.stock, l.stock)) == 0
 }
 
 // lockNumbers locks numbers that orders have or are to have, in the order of their locks, and finds the orders that have them.

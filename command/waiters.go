@@ -2,8 +2,6 @@ package command
 
 import (
 	"context"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,40 +14,8 @@ import (
 // pollEvery bounds how late a waiter hears of a decision if its wake-up was lost.
 const pollEvery = 500 * time.Millisecond
 
-// waiters are the requests of this process that wait for a change of an order.
-type waiters struct {
-	mu sync.Mutex
-	by map[order.ID][]chan struct{}
-}
-
-func (w *waiters) join(id order.ID) (woken chan struct{}, leave func()) {
-	woken = make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.by[id] = append(w.by[id], woken)
-	return woken, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.by[id] = slices.DeleteFunc(w.by[id], func(c chan struct{}) bool { return c == woken })
-		if len(w.by[id]) == 0 {
-			delete(w.by, id)
-		}
-	}
-}
-
-func (w *waiters) wake(id order.ID) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, woken := range w.by[id] {
-		select {
-		case woken <- struct{}{}:
-		default:
-		}
-	}
-}
-
 // Changed wakes the requests that wait for the order; for changes that other processes made.
-func (c *Commands) Changed(id order.ID) { c.waiters.wake(id) }
+func (c *Commands) Changed(id order.ID) { c.waiters.Wake(id) }
 
 // AwaitPlaced turns the 202 of a placed order into 201 as soon as the saga decided it, within the given time; else it gives
 // the 202 back. The 201 shows the order at the version that decided it, so that its bytes are the same until its address changes, which no event has.
@@ -73,7 +39,7 @@ func (c *Commands) await(ctx context.Context, r Result, within time.Duration, de
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	woken, leave := c.waiters.join(r.OrderID)
+	woken, leave := c.waiters.Join(r.OrderID)
 	defer leave()
 	for {
 		result, ok := r, false

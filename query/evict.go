@@ -96,7 +96,7 @@ func (q *Queries) bumpMinRev(k key, rev int64) {
 
 // changed tells those who wait for a change of the row.
 func (q *Queries) changed(k key, rev int64) {
-	q.watchers.wake(k)
+	q.watchers.Wake(k)
 	q.cfg.OnChange(k.name(), rev)
 }
 

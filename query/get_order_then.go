@@ -44,13 +44,10 @@ func (q *Queries) GetOrderThen(ctx context.Context, owner order.Owner, id order.
 func (q *Queries) fold(ctx context.Context, owner order.Owner, id order.ID, then Then, r requirement) (*Entry, error) {
 	o, address := &order.Order{ID: id}, []byte(nil)
 	for {
-		var rows []querydb.OrderHistoryRow
-		e, err := q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
-			var err error
-			rows, err = db.OrderHistory(ctx, querydb.OrderHistoryParams{
+		rows, e, err := readRows(ctx, q, r, func(ctx context.Context, db *querydb.Queries) ([]querydb.OrderHistoryRow, error) {
+			return db.OrderHistory(ctx, querydb.OrderHistoryParams{
 				Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: o.Version, Page: historyPage,
 			})
-			return found{1, func() (view.Body, error) { return view.Body{}, nil }}, err
 		})
 		if err != nil {
 			return nil, err

@@ -24,6 +24,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/internal/waiters"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -72,8 +73,8 @@ type Queries struct {
 	primary       *server
 	replicas      []*server
 	nextReplica   atomic.Uint32
-	newest        atomic.Uint32 // the highest timeline that a server reported
-	watchers      watchers
+	newest        atomic.Uint32        // the highest timeline that a server reported
+	watchers      waiters.Waiters[key] // streams, of a row
 
 	served *prometheus.CounterVec
 	loads  prometheus.ObserverVec
@@ -84,7 +85,7 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg: c, watchers: watchers{by: map[key][]chan struct{}{}},
+		cfg: c,
 		served: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
 		}, []string{"query", "tier"}),

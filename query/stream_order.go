@@ -3,14 +3,11 @@ package query
 import (
 	"context"
 	"encoding/json"
-	"slices"
-	"sync"
 
 	"github.com/google/uuid"
 
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -62,13 +59,10 @@ func (q *Queries) EventsAfter(ctx context.Context, owner order.Owner, id order.I
 // eventsAfter reads events from a database that is as new as the token of the order.
 func (q *Queries) eventsAfter(ctx context.Context, owner order.Owner, id order.ID, after int64, of string) ([]StreamEvent, error) {
 	t, _ := q.cfg.Signer.Parse(of) // we have signed it
-	var rows []querydb.ListOrderEventsRow
-	_, err := q.fromDatabase(ctx, requirement{token: t, minRev: q.minRev(id)}, func(ctx context.Context, db *querydb.Queries) (found, error) {
-		var err error
-		rows, err = db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{
+	rows, _, err := readRows(ctx, q, requirement{token: t, minRev: q.minRev(id)}, func(ctx context.Context, db *querydb.Queries) ([]querydb.ListOrderEventsRow, error) {
+		return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{
 			Account: owner.Account, Mode: owner.Mode, OrderID: uuid.UUID(id), After: after, Page: newsPage,
 		})
-		return found{1, func() (view.Body, error) { return view.Body{}, nil }}, err
 	})
 	if err != nil {
 		return nil, err
@@ -87,37 +81,8 @@ func (q *Queries) eventsAfter(ctx context.Context, owner order.Owner, id order.I
 	return events, nil
 }
 
-// watchers are the streams of this process that wait for a change of a row.
-type watchers struct {
-	mu sync.Mutex
-	by map[key][]chan struct{}
-}
-
 // Watch returns a channel that has an element when the order has changed, as far as this process hears of it, since the channel was last empty.
 // leave ends it and must be called.
 func (q *Queries) Watch(owner order.Owner, id order.ID) (changed <-chan struct{}, leave func()) {
-	k, c := orders.row(owner, id, ""), make(chan struct{}, 1)
-	w := &q.watchers
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.by[k] = append(w.by[k], c)
-	return c, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.by[k] = slices.DeleteFunc(w.by[k], func(other chan struct{}) bool { return other == c })
-		if len(w.by[k]) == 0 {
-			delete(w.by, k)
-		}
-	}
-}
-
-func (w *watchers) wake(k key) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range w.by[k] {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
+	return q.watchers.Join(orders.row(owner, id, ""))
 }

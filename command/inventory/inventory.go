@@ -59,8 +59,8 @@ func (c command) ref() ref { return ref{c.Ref(), c.Attempt} }
 // Handle takes a batch of commands, no two of one order. In the given transaction it decides them one by one in their order, so
 // that only a command that does not fit is refused, writes one UPDATE for each distinct sku with the events of those that are low now,
 // and sends a Reply for each. A command that has its outcome already gets no second reply. With skipLocked it leaves out the commands
-// whose reservation or stock another transaction holds, and always those whose stock `ordergate replay` has yet to bring back. After COMMIT the skus that were short are marked as sold out; what comes back
-// ends their marks before it.
+// whose reservation or stock another transaction holds, and always those whose stock `ordergate replay` has yet to bring back. After COMMIT
+// the skus that were short are marked as sold out; what comes back ends their marks before it.
 //
 // Reserve holds all lines or none. A Cancel that comes first leaves a tombstone, which refuses the Reserve. Confirm takes held
 // pieces out of the stock; Cancel releases held pieces and gives confirmed ones back; Expire releases held pieces.

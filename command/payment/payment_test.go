@@ -557,27 +557,15 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 // payment is free: the provider is not asked again.
 func TestAHeldPaymentDelaysOnlyItsOrder(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int32
-	psp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Add(1)
-		var op struct {
-			Kind    string          `json:"kind"`
-			Payment string          `json:"payment"`
-			Amount  json.RawMessage `json:"amount"`
-		}
-		_ = json.NewDecoder(r.Body).Decode(&op)
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"key":%q,"kind":%q,"payment":%q,"amount":%s,"status":"succeeded","reference":"r","created_at":"2026-01-01T00:00:00Z"}`,
-			r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], op.Kind, op.Payment, op.Amount)
-	}))
-	defer psp.Close()
+	url, asked, willing := refusing(t, "authorize")
+	willing.Store(1)
 	db := pgtest.New(t)
 	pool, err := pg.Connect(t.Context(), db.PrimaryURL, 8, pg.WorkerSession, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	p, err := New(Config{Pool: pool, IDs: ids, Now: time.Now, ProviderURL: psp.URL, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	p, err := New(Config{Pool: pool, IDs: ids, Now: time.Now, ProviderURL: url, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

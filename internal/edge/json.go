@@ -23,9 +23,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-const (
-	maxDepth = 32 // of nested objects and arrays
-)
+const maxDepth = 32 // of nested objects and arrays
 
 // readJSON parses strictly, before validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
 // number beyond a float64, at most maxDepth deep. Everything else is REQ_001 with a pointer to the place. No bytes at all are io.EOF.

@@ -65,11 +65,11 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 			s.end("terminal")
 			break
 		}
-		var again <-chan time.Time
-		if err != nil {
-			again = time.After(retryAfter)
-		}
-		if !news.More || err != nil {
+		if !news.More {
+			var again <-chan time.Time
+			if err != nil {
+				again = time.After(retryAfter)
+			}
 			select {
 			case <-ctx.Done():
 				return response{}, nil
@@ -87,11 +87,10 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 		}
 		t, _ := h.cfg.Signer.Parse(news.Token)
 		var next query.News
-		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, t); err == nil {
-			news = next
-		} else {
-			news.Events = nil
+		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, t); err != nil {
+			next = query.News{Token: news.Token}
 		}
+		news = next
 	}
 	return response{}, nil
 }
