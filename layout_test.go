@@ -95,7 +95,7 @@ var ours = law{
 		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
 		"order/pay":              "order",
-		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 internal/waiters order order/pay lru otel pgx prometheus redis singleflight uuid zap",
+		"query":                  "errors gen/api gen/errcode gen/querydb internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 internal/waiters order order/pay bloom lru otel pgx prometheus redis singleflight uuid zap",
 		"sql":                    "database/sql goose pgx",
 	},
 	tests: map[string]string{
@@ -131,6 +131,7 @@ var ours = law{
 		"jsonschema":   "github.com/santhosh-tekuri/jsonschema",
 		"kin":          "github.com/getkin/kin-openapi",
 		"lumberjack":   "gopkg.in/natefinch/lumberjack.v2",
+		"bloom":        "github.com/bits-and-blooms/bloom",
 		"lru":          "github.com/hashicorp/golang-lru",
 		"oapi":         "github.com/oapi-codegen",
 		"os":           "os",
@@ -170,7 +171,7 @@ var ours = law{
 		"command/payment":   "ledger_sweeps payment_calls payments provider_callbacks refunds",
 		"export": "coupon_redemptions idempotency_keys order_addresses order_events orders payments refunds resource_events saga_steps " +
 			"shipments",
-		"query":  "order_addresses order_events order_references orders payment_calls payments products refunds saga_steps shipments stock_realtime",
+		"query":  "cache_generation order_addresses order_events order_references orders payment_calls payments products refunds saga_steps shipments stock_realtime",
 		"replay": "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
 		"verify": "coupon_redemptions coupons idempotency_keys inbox order_events order_references orders outbox parked_messages payment_calls payments " +
 			"products refunds resource_events saga_steps shipments stock stock_reservation_lines stock_reservations",

@@ -69,7 +69,7 @@ type epoch struct {
 func (e *Entry) epoch() epoch { return epoch{e.Timeline, e.Generation} }
 
 // epoch is the latest that this process knows.
-func (q *Queries) epoch() epoch { return epoch{q.timeline(), q.cfg.Generation()} }
+func (q *Queries) epoch() epoch { return epoch{q.timeline(), q.generation.Load()} }
 
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
@@ -135,7 +135,11 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 			}
 		}
 	}
-	return q.serve(ctx, request{r.operation, t, k.id, r.notFound}, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
+	asked := request{operation: r.operation, token: t, id: k.id, notFound: r.notFound}
+	if k.kind == products {
+		asked.product = k
+	}
+	return q.serve(ctx, asked, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
 }
 
 // load asks the tiers below the LRU, once for all callers of the same key. A caller whose requirement the shared entry does not

@@ -238,7 +238,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 			k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
 			var best Entry
 			for range 8 {
-				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Generation: 1, Token: "t", LoadedAt: w.now()}
+				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Token: "t", LoadedAt: w.now()}
 				if e.newer(&best) {
 					best = e
 				}
@@ -252,7 +252,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 }
 
 func (w *world) name(p *process, k key) string {
-	name, err := p.redis.name(context.Background(), epoch{1, 1}, k)
+	name, err := p.redis.name(context.Background(), p.epoch(), k)
 	w.must(err)
 	return name
 }

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -94,8 +93,11 @@ func (q *Queries) bumpMinRev(k key, rev int64) {
 	q.changed(k, rev)
 }
 
-// changed tells those who wait for a change of the row.
+// changed tells those who wait for a change of the row, and the filter of skus that it is there.
 func (q *Queries) changed(k key, rev int64) {
+	if k.kind == products {
+		q.skus.Load().add(k)
+	}
 	q.watchers.Wake(k)
 	q.cfg.OnChange(k.name(), rev)
 }
@@ -139,11 +141,7 @@ func (q *Queries) listen(ctx context.Context) error {
 			q.redis.master.Store(nil)
 			q.lru.Purge()
 		case *redis.Message:
-			var rev int64
-			var owner order.Owner
-			var name string
-			_, err = fmt.Sscan(m.Payload, &rev, &owner.Account, &owner.Mode, &name)
-			if k, ok := parseKey(owner, name); ok && err == nil {
+			if k, rev, ok := parseChange(m.Payload); ok {
 				q.bumpMinRev(k, rev)
 			}
 		}

@@ -60,7 +60,7 @@ func product(row querydb.ListProductsRow) (api.Product, error) {
 
 // GetInventory returns how much of a sku can still be sold, for display. INV_001: the owner has no stock record of it.
 func (q *Queries) GetInventory(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	r := request{operation: "getInventory", token: t, notFound: errcode.INV001}
+	r := request{operation: "getInventory", token: t, product: products.row(owner, order.ID{}, sku), notFound: errcode.INV001}
 	return q.serveUncached(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
 		row, err := db.GetInventory(ctx, querydb.GetInventoryParams{Account: owner.Account, Mode: owner.Mode, Sku: sku})
 		return found{row.Rev, func() (view.Body, error) {

@@ -1,7 +1,7 @@
 // Package query is the read side. It reads from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
 // state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
-// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go replaces the entries of changed rows, and
-// list.go pages the lists, which are not cached.
+// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go and feed.go replace the entries of changed rows,
+// skus.go knows which skus there are, and list.go pages the lists, which are not cached.
 package query
 
 import (
@@ -38,7 +38,7 @@ type Config struct {
 	Cursors     token.Signer    // of the cursors of lists
 	IDs         order.IDs
 	Timeline    func() uint32               // the primary's, as far as this process knows
-	Generation  func() int64                // of all caches, as far as this process knows; never falls
+	Generation  int64                       // of all caches, as the primary has it now
 	LRUSize     int                         // entries
 	OnChange    func(key string, rev int64) // called for every change of a row that this process hears of, at least once; must not block
 	Now         func() time.Time
@@ -51,11 +51,13 @@ type Config struct {
 type View struct {
 	view.Body
 	Token string // X-Consistency-Token
-	Tier  string // X-Served-By: lru, redis, replica or primary. empty: a forged id was refused without a look-up
+	Tier  string // X-Served-By: lru, redis, replica or primary. empty: an id that was never given out, or a sku that there is not, without a look-up
 	Age   int    // whole seconds since a database was read, or written
 }
 
 const tierLRU, tierRedis, tierReplica, tierPrimary = "lru", "redis", "replica", "primary"
+
+const tierFilter = "filter" // for metrics
 
 // Queries are the read side's operations. Safe for concurrent use. Every query may refuse with SYS_002 (no database can be read),
 // SYS_004 (a database can be read, but not in a state as new as the token) and RATE_003 (too many reads wait for a database), all
@@ -66,6 +68,9 @@ type Queries struct {
 	slotMu        sync.Mutex // held while a key gets its place in the LRU
 	lruTimeline   atomic.Uint32
 	lruGeneration atomic.Int64
+	generation    atomic.Int64 // of all caches, as far as this process knows; never falls
+	heardAt       atomic.Int64 // when the last mark of the change feed that came back was sent, in ns
+	skus          atomic.Pointer[skuFilter]
 	flights       singleflight.Group
 	redis         *redisTier // nil without Redis
 	pendingWrites *lru.Cache[key, int64]
@@ -81,7 +86,7 @@ type Queries struct {
 	behind prometheus.Counter
 }
 
-// New returns a Queries. Subscribe must run beside it.
+// New returns a Queries. Follow and Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
@@ -97,6 +102,9 @@ func New(c Config) (*Queries, error) {
 			Name: "ordergate_replica_behind_total", Help: "Reads for which a replica was not fresh enough.",
 		}),
 	}
+	m.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ordergate_change_feed_seconds", Help: "Age of the last mark that came back on the change feed.",
+	}, func() float64 { return c.Now().Sub(time.Unix(0, q.heardAt.Load())).Seconds() })
 	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
 		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
@@ -105,7 +113,9 @@ func New(c Config) (*Queries, error) {
 		q.redis = newRedisTier(c, q.epoch)
 	}
 	q.lruTimeline.Store(c.Timeline())
-	q.lruGeneration.Store(c.Generation())
+	q.lruGeneration.Store(c.Generation)
+	q.generation.Store(c.Generation)
+	q.heardAt.Store(c.Now().UnixNano())
 	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
 	var err error
 	q.lru, err = lru.New2Q[key, *lruEntry](c.LRUSize)
@@ -117,14 +127,21 @@ type request struct {
 	operation string       // operationId
 	token     token.Token  // the response is at least as new
 	id        order.ID     // of the resource; zero: it has no id of ours
+	product   key          // without which there is no resource; zero: it needs none
 	notFound  errcode.Code // if there is no such resource; empty: there always is one
 }
 
 // serve returns the View of the entry that load reads. A forged id is refused without a look-up: its token demands nothing, because
-// nothing was read.
+// nothing was read. So is a sku that there is not; its token is that of the change feed.
 func (q *Queries) serve(ctx context.Context, r request, load func(context.Context) (*Entry, error)) (View, error) {
 	if !r.id.IsZero() && !q.cfg.IDs.Genuine(r.id) {
 		return View{Token: q.cfg.Signer.Sign(token.Token{})}, apierr.E(r.notFound)
+	}
+	if r.product != (key{}) {
+		if answer, lacks := q.skus.Load().lacks(r.product, r.token, q.epoch(), q.cfg.Now()); lacks {
+			q.served.WithLabelValues(r.operation, tierFilter).Inc()
+			return View{Token: answer}, apierr.E(r.notFound)
+		}
 	}
 	ctx, span := q.cfg.Tracer.Start(ctx, "query "+r.operation)
 	defer span.End()

@@ -85,7 +85,7 @@ func (w *world) process(change ...func(*Config)) *process {
 	registry := prometheus.NewRegistry()
 	c := Config{
 		Primary: w.pool(w.PrimaryURL), Replicas: []*pgxpool.Pool{w.pool(w.ReplicaURL)}, Redis: w.redisClient(w.RedisURL), RedisPrefix: w.RedisPrefix,
-		Signer: w.signer, Cursors: token.NewSigner([]byte("cursors")), IDs: w.ids, Timeline: func() uint32 { return 1 }, Generation: func() int64 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
+		Signer: w.signer, Cursors: token.NewSigner([]byte("cursors")), IDs: w.ids, Timeline: func() uint32 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
 		OnChange: func(string, int64) {}, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 	}
 	for _, f := range change {

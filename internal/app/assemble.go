@@ -44,7 +44,6 @@ type Components struct {
 	ids      order.IDs
 	signer   token.Signer
 	timeline atomic.Uint32
-	caches   atomic.Int64    // their generation
 	reads    *pgxpool.Pool   // of the primary, read-only
 	replicas []*pgxpool.Pool // read-only
 	redis    *redis.Client   // nil without Redis
@@ -82,8 +81,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	if c.reads, err = pg.Connect(ctx, cfg.PrimaryURL, primaryReads, pg.ReadSession, c.checkPrimary); err != nil {
 		return nil, err
 	}
-	if err = c.readGeneration(ctx); err != nil {
-		return nil, err
+	generation, err := ordersdb.New(c.Primary).CacheGeneration(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the generation of the caches: %w", err)
 	}
 	for _, url := range cfg.ReplicaURLs {
 		replica, err := pg.Connect(ctx, url, cfg.MaxConnections, pg.ReadSession, nil)
@@ -108,7 +108,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
 		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids,
-		Timeline: c.timeline.Load, Generation: c.caches.Load, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)
@@ -121,37 +121,8 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
 	go c.Queries.Subscribe(background)
-	go c.followGeneration(background)
+	go c.Queries.Follow(background)
 	return c, nil
-}
-
-// generationEvery is how often the generation of the caches is asked for, and how long one answer may take.
-const generationEvery = time.Second
-
-// followGeneration asks the primary every second for the generation of the caches until ctx ends. While the primary is away nobody can
-// raise it.
-func (c *Components) followGeneration(ctx context.Context) {
-	for tick := time.Tick(generationEvery); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick:
-			_ = c.readGeneration(ctx) // what keeps the primary from answering is seen elsewhere
-		}
-	}
-}
-
-func (c *Components) readGeneration(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, generationEvery)
-	defer cancel()
-	generation, err := ordersdb.New(c.reads).CacheGeneration(ctx)
-	for seen := c.caches.Load(); err == nil && generation > seen; seen = c.caches.Load() {
-		c.caches.CompareAndSwap(seen, generation)
-	}
-	if err != nil {
-		return fmt.Errorf("read the generation of the caches: %w", err)
-	}
-	return nil
 }
 
 // NewCommands makes a write side on a pool, without metrics if there is no registry.

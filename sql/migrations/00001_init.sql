@@ -439,6 +439,100 @@ CREATE TABLE cache_generation (
 );
 INSERT INTO cache_generation (generation) VALUES (1);
 
+-- The change feed: what caches must know and our own path does not tell them. Every process listens on the channel ordergate_changes. A
+-- message is `REV ACCOUNT MODE NAME` of a row, as tokens name it, or `flush GENERATION`. Our own path sends none but of a new product.
+
+-- +goose StatementBegin
+CREATE FUNCTION tell_generation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('ordergate_changes', 'flush ' || NEW.generation);
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER tell_generation AFTER UPDATE ON cache_generation FOR EACH ROW EXECUTE FUNCTION tell_generation();
+
+-- Begins a new generation of the caches at COMMIT, once in a transaction. A setting of the transaction counts what it has told: past 100 all
+-- is told.
+-- +goose StatementBegin
+CREATE FUNCTION flush_caches() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF COALESCE(NULLIF(current_setting('ordergate.told', true), ''), '0')::integer <= 100 THEN
+        UPDATE cache_generation SET generation = generation + 1;
+        PERFORM set_config('ordergate.told', '101', true);
+    END IF;
+END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION flush_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM flush_caches();
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+-- A row that is changed by hand gets a new rev. A row that is cached is told of, by the prefix of its name in TG_ARGV: the first 100 of a
+-- transaction one by one, then by a flush. A row that is gone has no rev, so it takes a flush, too.
+-- +goose StatementBegin
+CREATE FUNCTION changed_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    told integer := COALESCE(NULLIF(current_setting('ordergate.told', true), ''), '0');
+    name text;
+    gone boolean := TG_OP = 'DELETE';
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        NEW.rev := GREATEST(NEW.rev, OLD.rev + 1);
+    END IF;
+    IF TG_NARGS = 0 OR told > 100 THEN
+        RETURN COALESCE(NEW, OLD);
+    END IF;
+    IF TG_ARGV[0] = 'prd_' THEN
+        name := NEW.sku;
+        gone := gone OR TG_OP = 'UPDATE' AND (OLD.account, OLD.mode, OLD.sku) <> (NEW.account, NEW.mode, NEW.sku);
+    ELSE
+        name := replace(NEW.id::text, '-', '');
+        gone := gone OR TG_OP = 'UPDATE' AND (OLD.account, OLD.mode, OLD.id) <> (NEW.account, NEW.mode, NEW.id);
+    END IF;
+    IF gone OR told = 100 THEN
+        PERFORM flush_caches();
+    ELSE
+        PERFORM pg_notify('ordergate_changes', concat_ws(' ', NEW.rev, NEW.account, NEW.mode, TG_ARGV[0] || name));
+        PERFORM set_config('ordergate.told', (told + 1)::text, true);
+    END IF;
+    RETURN COALESCE(NEW, OLD);
+END $$;
+-- +goose StatementEnd
+
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand('ord_');
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON products FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand('prd_');
+CREATE TRIGGER by_hand BEFORE UPDATE ON payments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE UPDATE ON refunds FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE UPDATE ON shipments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE UPDATE ON stock FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+-- An order is shown with its address, whose table has no rev.
+CREATE TRIGGER by_hand AFTER INSERT OR UPDATE OR DELETE ON order_addresses FOR EACH STATEMENT WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION flush_by_hand();
+CREATE TRIGGER truncated AFTER TRUNCATE ON order_addresses FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
+CREATE TRIGGER truncated AFTER TRUNCATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
+CREATE TRIGGER truncated AFTER TRUNCATE ON products FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
+
+-- The skus that there are must be known before one can be said not to be.
+-- +goose StatementBegin
+CREATE FUNCTION tell_product() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('ordergate_changes', concat_ws(' ', NEW.rev, NEW.account, NEW.mode, 'prd_' || NEW.sku));
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER tell_product AFTER INSERT ON products FOR EACH ROW WHEN (current_user = 'ordergate_app') EXECUTE FUNCTION tell_product();
+
+-- LISTEN takes no parameter.
+-- +goose StatementBegin
+CREATE FUNCTION listen(channel text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('LISTEN %I', channel);
+END $$;
+-- +goose StatementEnd
+
 -- What the payment provider called us with. A callback is an observation: what it says is asked of the provider again. It is the
 -- provider's, and may be about a payment that nobody has here: then it is parked.
 CREATE TABLE provider_callbacks (
@@ -468,6 +562,7 @@ CREATE TABLE ledger_sweeps (
 
 -- The default partitions store rows of months without a partition, so that no row is refused for the lack of one.
 CREATE TABLE orders_default PARTITION OF orders DEFAULT;
+CREATE TRIGGER truncated AFTER TRUNCATE ON orders_default FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TABLE order_events_default PARTITION OF order_events DEFAULT;
 CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
 
@@ -512,6 +607,9 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE %I >= %L AND %I < %L)', parent || '_default', key, lower, key, upper) INTO occupied;
             CONTINUE WHEN occupied;
             EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', name, parent, lower, upper);
+            IF parent = 'orders' THEN -- it has the triggers of rows, and none of statements
+                EXECUTE format('CREATE TRIGGER truncated AFTER TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand()', name);
+            END IF;
         END LOOP;
     END LOOP;
 END $$;

@@ -1,0 +1,339 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/order"
+)
+
+// follow runs Follow and returns once it listens and all skus are known.
+func (p *process) follow() {
+	p.w.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); p.Follow(ctx) }()
+	p.w.Cleanup(func() { cancel(); <-done })
+	p.w.until(p.knowsSKUs)
+}
+
+// knowsSKUs tells whether a sku that there is not needs no look-up.
+func (p *process) knowsSKUs() bool {
+	_, lacks := p.skus.Load().lacks(products.row(mine, order.ID{}, "none"), anyToken, p.epoch(), p.cfg.Now())
+	return lacks
+}
+
+// timeless stops the process's clock, so that no entry of its LRU grows old.
+func (w *world) timeless(c *Config) {
+	now := w.now()
+	c.Now = func() time.Time { return now }
+}
+
+// name is the name that a process shows of a product; empty: there is none.
+func (p *process) productName(sku string) string {
+	v, err := p.GetProduct(context.Background(), mine, sku, anyToken)
+	if err != nil {
+		wantCode(p.w, err, errcode.CAT001)
+		return ""
+	}
+	return decoded[struct{ Name string }](p.w.TB.(*testing.T), v, err).Name
+}
+
+// asProgram runs a statement as our own path does.
+func (w *world) asProgram(statement string, args ...any) {
+	w.Helper()
+	w.must(pgx.BeginFunc(context.Background(), w.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(context.Background(), "SET LOCAL role = "+pg.Session["role"]); err != nil {
+			return err
+		}
+		_, err := tx.Exec(context.Background(), statement, args...)
+		return err
+	}))
+}
+
+// A change by hand reaches every cache. The clocks stand still, so that it is no entry's age that brings it.
+func TestAChangeByHandReachesEveryCache(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	here, there := w.process(w.timeless), w.process(w.timeless, withoutRedis)
+	here.subscribe()
+	here.follow()
+	there.follow()
+	both := []*process{here, there}
+	id := w.place(mine, time.Hour)
+	w.product(mine, "CUP", "cup")
+	w.product(mine, "PLATE", "plate")
+	w.synced(w.ReplicaURL)
+	shown := func(p *process) string {
+		rev, _ := p.get(mine, id, anyToken)
+		return fmt.Sprintf("%s %s %d", p.productName("CUP"), p.productName("PLATE"), rev)
+	}
+	want := func(after, state string) {
+		t.Helper()
+		for _, p := range both {
+			for deadline, tick := time.Now().Add(10*time.Second), time.Tick(5*time.Millisecond); shown(p) != state; <-tick {
+				if time.Now().After(deadline) {
+					t.Fatalf("after %s: %q, not %q", after, shown(p), state)
+				}
+			}
+		}
+	}
+	var partition string
+	w.must(w.Pool.QueryRow(t.Context(), `SELECT tableoid::regclass::text FROM orders`).Scan(&partition))
+	want("the beginning", "cup plate 1")
+	setOrder := func(table string, rev int64) {
+		t.Helper()
+		w.exec(`UPDATE `+table+` SET state = jsonb_set(state, '{metadata,rev}', to_jsonb($1::text)), version = $2`, strconv.FormatInt(rev, 10), rev)
+	}
+	for _, c := range []struct {
+		what  string
+		do    func()
+		state string
+	}{
+		{"a product", func() { w.exec(`UPDATE products SET name = 'mug' WHERE sku = 'CUP'`) }, "mug plate 1"},
+		{"an order", func() { setOrder("orders", 2) }, "mug plate 2"},
+		{"an order's partition", func() { setOrder(partition, 3) }, "mug plate 3"},
+		{"a new name", func() { w.exec(`UPDATE products SET sku = 'SAUCER' WHERE sku = 'PLATE'`) }, "mug  3"},
+		{"an insert", func() { w.product(mine, "PLATE", "plate") }, "mug plate 3"},
+		{"a delete", func() { w.exec(`DELETE FROM products WHERE sku = 'CUP'`) }, " plate 3"},
+		{"many rows", func() {
+			w.exec(`INSERT INTO products (account, mode, sku, name, description, prices) SELECT 7, 'test', 'P' || n, '', '', '{}' FROM generate_series(1, 20000) AS n`)
+			w.exec(`UPDATE products SET name = 'all'`)
+		}, " all 3"},
+		{"many rows, one of them inserted", func() {
+			w.exec(`WITH many AS (UPDATE products SET name = 'every' RETURNING 1)
+				INSERT INTO products (account, mode, sku, name, description, prices) SELECT 7, 'test', 'CUP', 'cup ' || count(*), '', '{}' FROM many`)
+		}, "cup 20002 every 3"},
+		{"TRUNCATE", func() { w.exec(`TRUNCATE products`) }, "  3"},
+	} {
+		c.do()
+		w.synced(w.ReplicaURL)
+		want(c.what, c.state)
+	}
+	for what, do := range map[string]func(){
+		"TRUNCATE of a partition": func() { w.exec(`TRUNCATE ` + partition) }, "TRUNCATE of the default partition": func() { w.exec(`TRUNCATE orders_default`) },
+		"TRUNCATE of addresses": func() { w.exec(`TRUNCATE order_addresses`) }, "an address": func() { w.exec(`DELETE FROM order_addresses`) },
+		"TRUNCATE of orders": func() { w.exec(`TRUNCATE orders`) },
+	} {
+		before := here.generation.Load()
+		do()
+		for _, p := range both {
+			w.until(func() bool { return p.generation.Load() > before })
+		}
+		if here.generation.Load() != before+1 {
+			t.Errorf("%s: generation %d after %d", what, here.generation.Load(), before)
+		}
+	}
+}
+
+// Redis has what was changed by hand, for processes that have no entry of it.
+func TestAChangeByHandReachesRedis(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	p.subscribe()
+	p.follow()
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p.get(mine, id, anyToken)
+	k := orders.row(mine, id, "")
+	if e, err := p.redis.get(t.Context(), k); err != nil || e.Rev != 1 {
+		t.Fatalf("%v %v", e, err)
+	}
+	w.exec(`UPDATE orders SET customer_ref = 'x'`)
+	w.until(func() bool {
+		e, err := p.redis.get(t.Context(), k)
+		return err == nil && e != nil && e.Rev == 2
+	})
+}
+
+// TestWhatTheFeedSays: each row of a small change, a flush of a big one, nothing of our own path but a new product; and revs rise by hand.
+func TestWhatTheFeedSays(t *testing.T) {
+	t.Parallel()
+	w, ctx := setup(t), t.Context()
+	c, err := pgx.Connect(ctx, w.PrimaryURL)
+	w.must(err)
+	defer c.Close(ctx)
+	w.execOn(c, `LISTEN ordergate_changes`)
+	heard := func() (all []string) {
+		t.Helper()
+		w.exec(`NOTIFY ordergate_changes, 'end'`)
+		for {
+			n, err := c.WaitForNotification(ctx)
+			w.must(err)
+			if n.Payload == "end" {
+				return all
+			}
+			all = append(all, n.Payload)
+		}
+	}
+	want := func(what string, messages ...string) {
+		t.Helper()
+		if got := heard(); strings.Join(got, ", ") != strings.Join(messages, ", ") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	id := w.place(mine, time.Hour)
+	name := id.Format(order.PrefixOrder)
+	want("an order is inserted", "1 7 test "+name)
+	w.product(mine, "CUP", "cup")
+	want("a product is inserted", "1 7 test prd_CUP")
+	w.exec(`UPDATE products SET name = 'mug'; UPDATE products SET rev = 7; UPDATE products SET rev = 5; UPDATE orders SET rev = 3`)
+	want("updates", "2 7 test prd_CUP", "7 7 test prd_CUP", "8 7 test prd_CUP", "3 7 test "+name)
+	w.asProgram(`UPDATE orders SET rev = rev + 1`)
+	w.asProgram(`UPDATE products SET rev = rev + 1`)
+	w.asProgram(`UPDATE stock SET rev = rev`)
+	want("our own updates")
+	w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'OURS', '', '', '{}')`)
+	want("our own product", "1 7 test prd_OURS")
+	w.exec(`INSERT INTO stock (account, mode, sku) VALUES (7, 'test', 'CUP')`)
+	w.exec(`UPDATE stock SET on_hand = 4`)
+	want("stock, which no cache has")
+	var rev int64
+	w.must(w.Pool.QueryRow(ctx, `SELECT rev FROM stock`).Scan(&rev))
+	if rev != 2 {
+		t.Errorf("stock has rev %d", rev)
+	}
+	w.exec(`INSERT INTO products (account, mode, sku, name, description, prices) SELECT 7, 'test', 'P' || n, '', '', '{}' FROM generate_series(1, 100) AS n`)
+	if got := heard(); len(got) != 100 || got[99] != "1 7 test prd_P100" {
+		t.Errorf("100 rows: %d messages, %q", len(got), got)
+	}
+	begin := time.Now()
+	w.exec(`UPDATE products SET name = 'all'; DELETE FROM products; TRUNCATE products`)
+	if got := heard(); len(got) != 101 || got[100] != "flush 2" {
+		t.Errorf("all rows: %d messages, the last is %q", len(got), got[len(got)-1])
+	}
+	t.Logf("102 rows took %v", time.Since(begin))
+	w.exec(`BEGIN; DELETE FROM orders; SAVEPOINT x; UPDATE orders SET rev = 0; ROLLBACK TO x; COMMIT`)
+	want("a delete", "flush 3")
+	w.exec(`BEGIN; SAVEPOINT x; TRUNCATE orders; ROLLBACK TO x; INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'LATE', '', '', '{}'); COMMIT`)
+	want("an insert after a flush that was taken back", "1 7 test prd_LATE")
+}
+
+// A process that did not hear of a change by hand has no entry of before once it listens again.
+func TestAFeedThatComesBackEmptiesTheLRU(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	proxy, url := pgtest.Proxy(t, w.PrimaryURL)
+	p := w.process(w.timeless, withoutRedis, func(c *Config) { c.Primary = w.pool(url) })
+	p.follow()
+	w.product(mine, "CUP", "cup")
+	w.synced(w.ReplicaURL)
+	w.until(func() bool { return p.productName("CUP") == "cup" })
+	proxy.Cut()
+	w.exec(`UPDATE products SET name = 'mug'`)
+	w.synced(w.ReplicaURL)
+	if name := p.productName("CUP"); name != "cup" {
+		t.Errorf("%q: the LRU has it", name)
+	}
+	proxy.Heal()
+	w.until(func() bool { return p.productName("CUP") == "mug" })
+}
+
+// A sku that there is not costs no look-up, once all skus are known.
+func TestUnknownSKUsReachNoDatabase(t *testing.T) {
+	t.Parallel()
+	w, ctx := setup(t), t.Context()
+	w.product(mine, "OLD", "old")
+	proxy, url := pgtest.Proxy(t, w.PrimaryURL)
+	p := w.process(withoutRedis, func(c *Config) { c.Primary = w.pool(url) })
+	ask := func(sku string) (tier string) {
+		t.Helper()
+		v, err := p.GetProduct(ctx, mine, sku, anyToken)
+		wantCode(t, err, errcode.CAT001)
+		if _, err = p.GetInventory(ctx, mine, sku, anyToken); err == nil {
+			t.Error("there is an inventory")
+		}
+		return v.Tier
+	}
+	w.synced(w.ReplicaURL)
+	if tier := ask("NONE-0"); tier == "" {
+		t.Error("a filter that knows nothing has refused it")
+	}
+	p.follow()
+	if name := p.productName("OLD"); name != "old" {
+		t.Errorf("a product that was there before is %q", name)
+	}
+	before := p.loads(tierReplica) + p.loads(tierPrimary)
+	for n := range 1000 {
+		w.until(p.knowsSKUs)
+		ask(fmt.Sprintf("NONE-%d", n))
+	}
+	if loads := p.loads(tierReplica) + p.loads(tierPrimary) - before; loads > 10 {
+		t.Errorf("%d look-ups of 1,000 unknown skus", loads)
+	}
+	// A product of another process is there for whoever has its token, though the feed is late, and soon for all.
+	for n, late := 0, false; !late; n++ {
+		w.until(p.knowsSKUs)
+		sku := fmt.Sprintf("NEW-%d", n)
+		v, err := p.GetProduct(ctx, mine, sku, anyToken)
+		wantCode(t, err, errcode.CAT001)
+		proxy.Freeze()
+		w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', $1, 'new', '', '{}')`, sku)
+		written := w.tokenOf(v)
+		w.must(w.Pool.QueryRow(ctx, `SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&written.LSN))
+		w.synced(w.ReplicaURL)
+		if _, err = p.GetProduct(ctx, mine, sku, written); err != nil {
+			t.Errorf("with its token: %v", err)
+		}
+		late = p.knowsSKUs() // the filter did go on
+		proxy.Heal()
+	}
+	w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'NEXT', 'next', '', '{}')`)
+	w.synced(w.ReplicaURL)
+	w.until(func() bool { return p.productName("NEXT") == "next" })
+	// Without the feed nothing is said not to be.
+	proxy.Cut()
+	w.advance(filterFresh)
+	if p.knowsSKUs() {
+		t.Error("a filter without a feed goes on")
+	}
+	if tier := ask("NONE-X"); tier != tierReplica {
+		t.Errorf("%q has it looked up", tier)
+	}
+	proxy.Heal()
+	w.until(p.knowsSKUs)
+}
+
+func TestSKUFilter(t *testing.T) {
+	t.Parallel()
+	sku := func(n int) key { return products.row(mine, order.ID{}, strconv.Itoa(n)) }
+	var none *skuFilter
+	none.add(sku(1))
+	if none.usable(1) || none.size() != leastSKUs {
+		t.Error("no filter is one")
+	}
+	f := newSKUFilter(1, 1000)
+	for n := range 1000 {
+		f.add(sku(n), sku(n))
+	}
+	if !f.usable(1) || f.usable(2) || f.added < 990 {
+		t.Errorf("%d of 1,000 added", f.added)
+	}
+	hits := 0
+	for n := range 100_000 {
+		if known := f.bits.TestString(sku(n).String()); n < 1000 && !known {
+			t.Fatalf("%d is lost", n)
+		} else if known {
+			hits++
+		}
+	}
+	if hits > 1000+300 {
+		t.Errorf("%d of 99,000 skus that there are not are taken for some", hits-1000)
+	}
+	for n := range 1100 {
+		f.add(sku(n))
+	}
+	if f.usable(1) {
+		t.Error("a filter that is too small is kept")
+	}
+}
