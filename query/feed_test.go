@@ -100,6 +100,8 @@ func TestAChangeByHandReachesEveryCache(t *testing.T) {
 		state string
 	}{
 		{"a product", func() { w.exec(`UPDATE products SET name = 'mug' WHERE sku = 'CUP'`) }, "mug plate 1"},
+		{"a product whose writer died", func() { w.asProgram(`UPDATE products SET name = 'tray', rev = rev + 1 WHERE sku = 'PLATE'`) }, "mug tray 1"},
+		{"a product again", func() { w.asProgram(`UPDATE products SET name = 'plate', rev = rev + 1 WHERE sku = 'PLATE'`) }, "mug plate 1"},
 		{"an order", func() { setOrder("orders", 2) }, "mug plate 2"},
 		{"an order's partition", func() { setOrder(partition, 3) }, "mug plate 3"},
 		{"a new name", func() { w.exec(`UPDATE products SET sku = 'SAUCER' WHERE sku = 'PLATE'`) }, "mug  3"},
@@ -190,11 +192,11 @@ func TestWhatTheFeedSays(t *testing.T) {
 	w.exec(`UPDATE products SET name = 'mug'; UPDATE products SET rev = 7; UPDATE products SET rev = 5; UPDATE orders SET rev = 3`)
 	want("updates", "2 7 test prd_CUP", "7 7 test prd_CUP", "8 7 test prd_CUP", "3 7 test "+name)
 	w.asProgram(`UPDATE orders SET rev = rev + 1`)
-	w.asProgram(`UPDATE products SET rev = rev + 1`)
 	w.asProgram(`UPDATE stock SET rev = rev`)
 	want("our own updates")
 	w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'OURS', '', '', '{}')`)
-	want("our own product", "1 7 test prd_OURS")
+	w.asProgram(`UPDATE products SET rev = rev + 1 WHERE sku = 'OURS'`)
+	want("our own product", "1 7 test prd_OURS", "2 7 test prd_OURS")
 	w.exec(`INSERT INTO stock (account, mode, sku) VALUES (7, 'test', 'CUP')`)
 	w.exec(`UPDATE stock SET on_hand = 4`)
 	want("stock, which no cache has")

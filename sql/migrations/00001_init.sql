@@ -440,7 +440,7 @@ CREATE TABLE cache_generation (
 INSERT INTO cache_generation (generation) VALUES (1);
 
 -- The change feed: what caches must know and our own path does not tell them. Every process listens on the channel ordergate_changes. A
--- message is `REV ACCOUNT MODE NAME` of a row, as tokens name it, or `flush GENERATION`. Our own path sends none but of a new product.
+-- message is `REV ACCOUNT MODE NAME` of a row, as tokens name it, or `flush GENERATION`. Our own path sends none but of products.
 
 -- +goose StatementBegin
 CREATE FUNCTION tell_generation() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -515,7 +515,8 @@ CREATE TRIGGER truncated AFTER TRUNCATE ON order_addresses FOR EACH STATEMENT EX
 CREATE TRIGGER truncated AFTER TRUNCATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON products FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 
--- The skus that there are must be known before one can be said not to be.
+-- The skus that there are must be known before one can be said not to be. And a product has no message in the outbox that would tell the
+-- caches what its writer has not, because it died.
 -- +goose StatementBegin
 CREATE FUNCTION tell_product() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -523,7 +524,7 @@ BEGIN
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER tell_product AFTER INSERT ON products FOR EACH ROW WHEN (current_user = 'ordergate_app') EXECUTE FUNCTION tell_product();
+CREATE TRIGGER tell_product AFTER INSERT OR UPDATE ON products FOR EACH ROW WHEN (current_user = 'ordergate_app') EXECUTE FUNCTION tell_product();
 
 -- LISTEN takes no parameter.
 -- +goose StatementBegin
