@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,15 +30,17 @@ var errTimeline = errors.New("query: the server is on an older timeline, or no p
 
 // server is a database that is read from.
 type server struct {
-	pool  *pgxpool.Pool
-	tier  string
-	guard *guard.Guard
+	pool      *pgxpool.Pool
+	tier      string
+	name      string // in metrics
+	guard     *guard.Guard
+	watermark atomic.Pointer[watermark] // of a replica; nil until it is measured
 }
 
 // newServer guards a pool. As many reads run at once as the pool has connections, so that a wait for one never counts as the server's
 // failure.
 func newServer(pool *pgxpool.Pool, tier, name string, registry prometheus.Registerer) *server {
-	return &server{pool: pool, tier: tier, guard: guard.New(guard.Config{
+	return &server{pool: pool, tier: tier, name: name, guard: guard.New(guard.Config{
 		Name: name, Concurrent: uint(pool.Config().MaxConns), Wait: queueFor, Timeout: readTimeout, Failure: broken, Registry: registry,
 	})}
 }
@@ -64,7 +67,7 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	if !otherTimeline && !r.primary && r.token.LSN != token.NoPosition {
 		var e *Entry
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
-			if e, disconnected = q.askReplicas(ctx, r.of, get); e != nil && r.satisfiedBy(e) {
+			if e, disconnected = q.askReplicas(ctx, r, get); e != nil && r.satisfiedBy(e) {
 				return e, nil
 			}
 			lagging := e != nil && !e.satisfies(r.token)
@@ -92,11 +95,10 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	return nil, toClientError(errors.New("query: not as new as the token"), true)
 }
 
-// askReplicas asks the replicas in turn until a connected one has an entry. The entry of a disconnected one is returned beside.
-func (q *Queries) askReplicas(ctx context.Context, of key, get fetch) (e, disconnected *Entry) {
-	for range q.replicas {
-		next := q.replicas[int(q.nextReplica.Add(1)%uint32(len(q.replicas)))]
-		e, err := q.ask(ctx, next, of, get)
+// askReplicas asks the chosen replicas until a connected one has an entry. The entry of a disconnected one is returned beside.
+func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry) {
+	for _, next := range q.choose(r.token) {
+		e, err := q.ask(ctx, next, r.of, get)
 		switch {
 		case err == nil && e.disconnected:
 			disconnected = e

@@ -634,8 +634,8 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 		t.Errorf("what it missed: revision %d by %s", rev, tier)
 	}
 	w.until(func() bool {
-		lag, err := querydb.New(replica).ReplicaLag(t.Context())
-		return err == nil && lag > 0.5
+		row, err := querydb.New(replica).Watermark(t.Context())
+		return err == nil && row.Disconnected && row.Lag > 0.5
 	})
 
 	away := w.process(withoutRedis, func(c *Config) { c.Primary = w.pool("postgres://ordergate@127.0.0.1:1/ordergate") })

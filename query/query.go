@@ -1,7 +1,7 @@
 // Package query is the read side. It reads from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
 // state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
-// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, evict.go and feed.go replace the entries of changed rows,
-// skus.go knows which skus there are, and list.go pages the lists, which are not cached.
+// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, replicas.go chooses the replica, evict.go and feed.go
+// replace the entries of changed rows, skus.go knows which skus there are, and list.go pages the lists, which are not cached.
 package query
 
 import (
@@ -31,7 +31,7 @@ import (
 // Config has the dependencies and settings of a Queries.
 type Config struct {
 	Primary     *pgxpool.Pool   // for reads alone: as many reads run at once as it has connections. So for each replica
-	Replicas    []*pgxpool.Pool // asked in turn; none: the primary is read
+	Replicas    []*pgxpool.Pool // those that FollowReplicas finds fresh are asked in turn; none: the primary is read
 	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
 	RedisPrefix string          // of every key and channel
 	Signer      token.Signer    // of consistency tokens
@@ -86,7 +86,7 @@ type Queries struct {
 	behind prometheus.Counter
 }
 
-// New returns a Queries. Follow and Subscribe must run beside it.
+// New returns a Queries. Follow, FollowReplicas and Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
@@ -109,6 +109,7 @@ func New(c Config) (*Queries, error) {
 	for i, pool := range c.Replicas {
 		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
 	}
+	q.registerUse(c.Metrics)
 	if c.Redis != nil {
 		q.redis = newRedisTier(c, q.epoch)
 	}

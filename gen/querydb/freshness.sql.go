@@ -41,3 +41,40 @@ func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 	)
 	return i, err
 }
+
+const Watermark = `-- name: Watermark :one
+SELECT p.standby, p.lsn, p.timeline, p.disconnected,
+  CASE WHEN NOT p.standby OR NOT p.disconnected AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
+       ELSE extract(epoch FROM clock_timestamp() - COALESCE(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END::double precision AS lag
+FROM (SELECT standby::boolean AS standby,
+    COALESCE(CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,
+    (CASE WHEN standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
+          ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
+    (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
+      - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
+  FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver) AS p
+`
+
+type WatermarkRow struct {
+	Standby      bool
+	Lsn          int64
+	Timeline     int64
+	Disconnected bool
+	Lag          float64
+}
+
+// Position, and lag: the seconds that a standby is behind. It is 0 if it receives and has replayed all that it received, else the age of
+// the last transaction that it replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result
+// is the time since its start, which the lag exceeds.
+func (q *Queries) Watermark(ctx context.Context) (WatermarkRow, error) {
+	row := q.db.QueryRow(ctx, Watermark)
+	var i WatermarkRow
+	err := row.Scan(
+		&i.Standby,
+		&i.Lsn,
+		&i.Timeline,
+		&i.Disconnected,
+		&i.Lag,
+	)
+	return i, err
+}

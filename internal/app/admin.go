@@ -16,7 +16,6 @@ import (
 
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/paymentdb"
-	"github.com/ordergate/ordergate/gen/querydb"
 )
 
 const (
@@ -33,7 +32,7 @@ type health struct {
 	Faults        []string  `json:"faults"`
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
 	CallSeconds   float64   `json:"payment_call_seconds"`
-	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it cannot be reached
+	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it does not answer
 	Parked        int64     `json:"parked_messages"`
 }
 
@@ -70,7 +69,7 @@ func (c *Components) admin(ctx context.Context, stopping func() error, worker bo
 	return nil
 }
 
-// health asks all servers; worker adds the faults of a worker.
+// health asks the primary, and knows how far each replica was when it was last measured; worker adds the faults of a worker.
 func (c *Components) health(ctx context.Context, stopping func() error, worker bool) health {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -81,8 +80,8 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 		Status: "ready", Faults: []string{}, OutboxSeconds: primary.OutboxSeconds, CallSeconds: calls, LagSeconds: []float64{}, Parked: primary.Parked,
 	}
 	fresh := len(c.replicas) == 0
-	for _, replica := range c.replicas {
-		lag, err := querydb.New(replica).ReplicaLag(ctx)
+	for i := range c.replicas {
+		lag, err := c.Queries.ReplicaLag(i)
 		if err != nil {
 			lag = -1
 		}
@@ -127,11 +126,11 @@ func (c *Components) registerHealth(ctx context.Context) {
 		Name: "ordergate_payment_call_seconds", Help: "How long a payment call stands still; NaN: the primary does not answer.",
 	}
 	gauge(calls, math.NaN(), paymentdb.New(c.Primary).CallsHealth)
-	for i, replica := range c.replicas {
+	for i := range c.replicas {
 		lag := prometheus.GaugeOpts{
 			Name: "ordergate_replica_lag_seconds", Help: "How far a replica is behind; +Inf: it does not answer.",
 			ConstLabels: prometheus.Labels{"replica": fmt.Sprintf("replica_%d", i+1)}, // in the order of the configuration, as for breakers
 		}
-		gauge(lag, math.Inf(1), querydb.New(replica).ReplicaLag)
+		gauge(lag, math.Inf(1), func(context.Context) (float64, error) { return c.Queries.ReplicaLag(i) })
 	}
 }

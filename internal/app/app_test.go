@@ -258,6 +258,10 @@ func TestHealthMetrics(t *testing.T) {
 	})
 	g.stock("A", 10)
 	g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
+	until(t, "the replica is measured", func() bool {
+		_, err := g.components.Queries.ReplicaLag(0)
+		return err == nil && len(g.components.Queries.Replicas()) == 1
+	})
 	families, err := g.components.tel.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -283,5 +287,11 @@ func TestHealthMetrics(t *testing.T) {
 	}
 	if lag := got["ordergate_replica_lag_seconds replica_2"]; !math.IsInf(lag, 1) {
 		t.Error("lag of a replica that does not answer:", lag)
+	}
+	if used := got["ordergate_replica_used replica_1"]; used != 1 {
+		t.Error("the replica is used:", used)
+	}
+	if used, ok := got["ordergate_replica_used replica_2"]; used != 0 || !ok {
+		t.Error("a replica that does not answer is used:", used, ok)
 	}
 }

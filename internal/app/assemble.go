@@ -122,6 +122,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.registerHealth(background)
 	go c.Queries.Subscribe(background)
 	go c.Queries.Follow(background)
+	go c.Queries.FollowReplicas(background)
 	return c, nil
 }
 

@@ -72,6 +72,9 @@ func New(c Config) *Guard {
 // Open tells that calls are refused now. It lets probes pass: once the breaker's time is over it is false.
 func (g *Guard) Open() bool { return g.breaker.IsOpen() && g.breaker.RemainingDelay() > 0 }
 
+// CloseBreaker lets calls pass at once. It is for a caller that has found out in another way that the remote part is well.
+func (g *Guard) CloseBreaker() { g.breaker.Close() }
+
 // Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
 // error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
 // RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, and those that Uncounted names say nothing of the remote

@@ -250,3 +250,24 @@ func TestACallWaitsForASlot(t *testing.T) {
 		}
 	})
 }
+
+func TestABreakerThatIsClosedByItsOwner(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, metric := setup(t)
+		open(t, g)
+		g.CloseBreaker()
+		if metric() != 0 || g.Open() {
+			t.Error("it is open")
+		}
+		for range 19 { // what it counted before is forgotten
+			if refused := call(t, g, errDown); refused != "" {
+				t.Fatal("a call is refused with", refused)
+			}
+		}
+		open := call(t, g, errDown) == "" && call(t, g, nil) == errcode.SYS002
+		if !open {
+			t.Error("it does not open again")
+		}
+	})
+}

@@ -10,3 +10,18 @@ SELECT standby::boolean AS standby,
   (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
     - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
 FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver;
+
+-- name: Watermark :one
+-- Position, and lag: the seconds that a standby is behind. It is 0 if it receives and has replayed all that it received, else the age of
+-- the last transaction that it replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result
+-- is the time since its start, which the lag exceeds.
+SELECT p.standby, p.lsn, p.timeline, p.disconnected,
+  CASE WHEN NOT p.standby OR NOT p.disconnected AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
+       ELSE extract(epoch FROM clock_timestamp() - COALESCE(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END::double precision AS lag
+FROM (SELECT standby::boolean AS standby,
+    COALESCE(CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,
+    (CASE WHEN standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
+          ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
+    (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
+      - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
+  FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver) AS p;
