@@ -20,16 +20,19 @@ import (
 
 const (
 	maxClockOffset = 5 * time.Second  // between us and the primary
-	maxReplicaLag  = 10 * time.Second // without a single replica below it reads would all fall on the primary
+	maxReplicaLag  = 10 * time.Second // without a single replica below it most reads fall on the primary
 	maxOutboxAge   = 30 * time.Second // something is not being published
 	maxCallAge     = 30 * time.Second // a payment call stands still
 	healthTimeout  = 2 * time.Second  // of all queries for /readyz, and of each for /metrics
+
+	redisHealthTimeout = 500 * time.Millisecond // of Redis's answer for /readyz: a silent cache keeps no probe waiting for long
 )
 
 // health is the body of /readyz.
 type health struct {
-	Status        string    `json:"status"` // ready or not ready
-	Faults        []string  `json:"faults"`
+	Status        string    `json:"status"`   // ready, degraded or not ready
+	Faults        []string  `json:"faults"`   // the process cannot do its work: no balancer should send to it
+	Degraded      []string  `json:"degraded"` // it does its work with less help: to take it out would help nobody
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
 	CallSeconds   float64   `json:"payment_call_seconds"`
 	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it does not answer
@@ -46,15 +49,7 @@ func (c *Components) admin(ctx context.Context, stopping func() error, worker bo
 	c.tel.Log.Info("listening", zap.String("admin", l.Addr().String()))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		h := c.health(r.Context(), stopping, worker)
-		w.Header().Set("Content-Type", "application/json")
-		if len(h.Faults) > 0 {
-			h.Status = "not ready"
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_ = json.NewEncoder(w).Encode(h)
-	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { c.readyz(w, r, stopping, worker) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.tel.Registry, promhttp.HandlerOpts{}))
 	mux.Handle("/debug/pprof/", http.DefaultServeMux)
 	srv := &http.Server{
@@ -69,15 +64,32 @@ func (c *Components) admin(ctx context.Context, stopping func() error, worker bo
 	return nil
 }
 
-// health asks the primary, and knows how far each replica was when it was last measured; worker adds the faults of a worker.
+func (c *Components) readyz(w http.ResponseWriter, r *http.Request, stopping func() error, worker bool) {
+	h := c.health(r.Context(), stopping, worker)
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case len(h.Faults) > 0:
+		h.Status = "not ready"
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case len(h.Degraded) > 0:
+		h.Status = "degraded"
+	}
+	if err := json.NewEncoder(w).Encode(h); err != nil {
+		c.tel.Log.Warn("answer /readyz", zap.Error(err))
+	}
+}
+
+// health asks the primary and Redis, and knows how far each replica was when it was last measured; worker adds the faults of a worker.
 func (c *Components) health(ctx context.Context, stopping func() error, worker bool) health {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
+	redis := make(chan error, 1)
+	go func() { redis <- c.pingRedis(ctx) }()
 	primary, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 	offset := time.Since(primary.Now).Abs()
 	calls, _ := paymentdb.New(c.Primary).CallsHealth(ctx) // after an error the primary does not answer
 	h := health{
-		Status: "ready", Faults: []string{}, OutboxSeconds: primary.OutboxSeconds, CallSeconds: calls, LagSeconds: []float64{}, Parked: primary.Parked,
+		Status: "ready", Faults: []string{}, Degraded: []string{}, OutboxSeconds: primary.OutboxSeconds, CallSeconds: calls, LagSeconds: []float64{}, Parked: primary.Parked,
 	}
 	fresh := len(c.replicas) == 0
 	for i := range c.replicas {
@@ -97,9 +109,23 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	fault(err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's")
 	fault(worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published")
 	fault(worker && calls > maxCallAge.Seconds(), "payment calls stand still")
-	fault(!fresh, "no replica is less than 10 s behind")
 	fault(stopping() != nil, "stopping")
+	if !fresh {
+		h.Degraded = append(h.Degraded, "no replica is less than 10 s behind")
+	}
+	if <-redis != nil {
+		h.Degraded = append(h.Degraded, "redis does not answer")
+	}
 	return h
+}
+
+func (c *Components) pingRedis(ctx context.Context) error {
+	if c.redis == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, redisHealthTimeout)
+	defer cancel()
+	return c.redis.Ping(ctx).Err()
 }
 
 // registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read until ctx ends.
