@@ -136,8 +136,13 @@ func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registe
 
 // API makes the server of the API. static are API keys that are valid beside the database's.
 func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
+	var onReplica func(context.Context, []byte) (*edge.Key, error)
+	if len(c.replicas) > 0 {
+		onReplica = c.findKeyOnReplica
+	}
 	return edge.New(edge.Config{
-		Commands: c.Commands, Queries: c.Queries, Auth: edge.NewAuthenticator(c.findKey, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now), Signer: c.signer,
+		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
+		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
 	})
 }
@@ -216,7 +221,22 @@ func (c *Components) writeThrough(ctx context.Context, states []command.Committe
 
 // findKey looks an API key up on the primary; nil: there is none.
 func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error) {
-	row, err := accountsdb.New(c.Primary).FindKey(ctx, hash)
+	return findKeyOn(ctx, c.Primary, hash)
+}
+
+// findKeyOnReplica looks an API key up on the replica that a read would ask, and if that fails on the next one; nil: it has none.
+func (c *Components) findKeyOnReplica(ctx context.Context, hash []byte) (key *edge.Key, err error) {
+	err = errors.New("no replica can be asked")
+	for _, replica := range c.Queries.Replicas() {
+		if key, err = findKeyOn(ctx, replica, hash); err == nil {
+			break
+		}
+	}
+	return key, err
+}
+
+func findKeyOn(ctx context.Context, pool *pgxpool.Pool, hash []byte) (*edge.Key, error) {
+	row, err := accountsdb.New(pool).FindKey(ctx, hash)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

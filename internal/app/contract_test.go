@@ -136,7 +136,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	const narrow, expired, revoked, unknown = "og_test_narrow_key_for_tests", "og_test_expired_key_for_tests", "og_test_revoked_key_for_tests", "og_test_unknown_key_for_tests"
 	broken := func(find func(context.Context, []byte) (*edge.Key, error)) string {
 		s, err := edge.New(edge.Config{
-			Auth: edge.NewAuthenticator(find, 8, map[string]*edge.Key{
+			Auth: edge.NewAuthenticator(find, nil, 8, map[string]*edge.Key{
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
 			}, time.Now),

@@ -2,8 +2,10 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -67,4 +69,48 @@ func TestNoTierIsRequired(t *testing.T) {
 	}
 	redis.Cut() // else the end would wait for them
 	replica.Cut()
+}
+
+// TestAKeyThatNobodyUsedWhileThePrimaryIsAway: its first request is answered by a replica, which knows the key as well.
+func TestAKeyThatNobodyUsedWhileThePrimaryIsAway(t *testing.T) {
+	t.Parallel()
+	for name, harm := range map[string]func(*pgtest.TCPProxy){"cut": (*pgtest.TCPProxy).Cut, "silent": (*pgtest.TCPProxy).Freeze} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var primary *pgtest.TCPProxy
+			g := startGateway(t, func(c *Config, db *pgtest.DB) { primary, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
+			g.stopWork()
+			run := commandLine(t, Config{PrimaryURL: g.db.PrimaryURL, Secret: g.cfg.Secret})
+			made, err := run("keys create -account 1")
+			must(t, err)
+			fields := strings.Fields(made)
+			key := fields[slices.IndexFunc(fields, func(s string) bool { return strings.HasPrefix(s, "og_") })]
+			until(t, "the replica has the key", func() bool {
+				var n int
+				must(t, g.components.replicas[0].QueryRow(t.Context(), "SELECT count(*) FROM api_keys").Scan(&n))
+				return n == 1
+			})
+			harm(primary)
+			defer primary.Cut() // else the end would wait for it
+			for i := range 30 {
+				a := g.do("GET", "/v1/orders", nil, "Authorization", "Bearer "+key)
+				for tries := 0; a.status == 503 && tries < 5; tries++ { // a busy machine may refuse
+					a = g.do("GET", "/v1/orders", nil, "Authorization", "Bearer "+key)
+				}
+				if a.status != 200 || a.header.Get("X-Served-By") != "replica" {
+					t.Errorf("%d by %s: %s", a.status, a.header.Get("X-Served-By"), a.raw)
+				}
+				if a = g.do("GET", "/v1/orders", nil, "Authorization", fmt.Sprintf("Bearer og_test_made_up_key_%04d", i)); a.body.Code != "SYS_002" {
+					t.Errorf("a made-up key: %d %s", a.status, a.raw)
+				}
+			}
+			if code, h := g.readyz(); code != 503 || !slices.Contains(h.Faults, "the primary does not answer") || len(h.Degraded) > 0 {
+				t.Errorf("%d %+v", code, h)
+			}
+			primary.Heal()
+			until(t, "a made-up key is refused", func() bool {
+				return g.do("GET", "/v1/orders", nil, "Authorization", "Bearer og_test_made_up_key_last").body.Code == "AUTH_002"
+			})
+		})
+	}
 }

@@ -162,7 +162,7 @@ func revokeKey(ctx context.Context, proc process) error {
 		case n == 0:
 			return noKey(id)
 		}
-		_, err = fmt.Fprintf(proc.stdout, "key %s is revoked: it is refused within 5 s, and within a minute by a process that the primary does not answer\n",
+		_, err = fmt.Fprintf(proc.stdout, "key %s is revoked: it is refused within 5 s, and by a process that the primary does not answer within a minute, or once its replicas know of it\n",
 			order.ID(id).Format(order.PrefixKey))
 		return err
 	})

@@ -50,7 +50,7 @@ func TestKeys(t *testing.T) {
 	const unknown = "key_0198f3c2a4b57d3e8c1f2a3b4c5d6e81"
 	for _, c := range []struct{ line, want string }{
 		{"keys rotate " + id + " -overlap 1h", "id   key_"},
-		{"keys revoke " + id, "key " + id + " is revoked: it is refused within 5 s, and within a minute by a process that the primary does not answer\n"},
+		{"keys revoke " + id, "key " + id + " is revoked: it is refused within 5 s, and by a process that the primary does not answer within a minute, or once its replicas know of it\n"},
 		{"keys revoke " + id, "key " + id + " is revoked"},
 		{"keys rotate " + id, "the key is no longer valid: create another one"},
 		{"keys revoke " + unknown, "no key " + unknown + ": ordergate keys list"},

@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -30,45 +31,53 @@ var anonymous Key
 
 const (
 	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
-	keyUsable  = time.Minute     // age of a cached key that is still accepted while the database is away
-	keyRetry   = time.Second     // time between two look-ups of a key while the database is away
+	keyUsable  = time.Minute     // age of a cached key that is still accepted without a question while the primary is away
+	keyRetry   = time.Second     // time between two look-ups of a key while the primary is away
 	keysCached = 10_000
 )
 
 // Authenticator finds the API key of a request.
 type Authenticator struct {
-	find   func(ctx context.Context, hash []byte) (*Key, error) // nil: no such key
-	static map[[32]byte]*Key
-	now    func() time.Time
-	good   lookUps // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
-	others lookUps
-	flight singleflight.Group
+	find      finder
+	onReplica finder // nil: there is none
+	static    map[[32]byte]*Key
+	now       func() time.Time
+	good      lookUps // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
+	others    lookUps
+	flight    singleflight.Group
 }
+
+// finder looks a key up by its hash; nil: there is none.
+type finder = func(ctx context.Context, hash []byte) (*Key, error)
 
 // lookUps caches the results of look-ups and bounds how many run at once.
 type lookUps struct {
 	*lru.Cache[[32]byte, *foundKey]
-	guard *guard.Guard
+	guard    *guard.Guard
+	replicas *guard.Guard
 }
 
 type foundKey struct {
 	key   *Key // nil: there is none
 	at    time.Time
-	retry atomic.Pointer[time.Time] // the database failed, and is not asked again before
+	retry atomic.Pointer[time.Time] // the primary failed, and is not asked again before
 }
 
+// errNotOnReplica: the key may have been made when the replica received nothing any more.
+var errNotOnReplica = errors.New("edge: the primary is away, and a replica does not have the key")
+
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. As many look-ups as each run at once of
-// keys that were good, and of others. static are keys that are valid without a look-up, by their text.
-func NewAuthenticator(
-	find func(context.Context, []byte) (*Key, error), each uint, static map[string]*Key, now func() time.Time,
-) *Authenticator {
+// keys that were good, and of others. While find fails, a key that no request of the last minute had is looked up with onReplica, which may
+// be nil. static are keys that are valid without a look-up, by their text.
+func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key, now func() time.Time) *Authenticator {
+	guarded := func(name string, wait, timeout time.Duration) *guard.Guard {
+		return guard.New(guard.Config{Name: name, Concurrent: each, Wait: wait, Timeout: timeout, Failure: func(error) bool { return true }})
+	}
 	lookUpsOf := func(name string) lookUps {
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
-		return lookUps{cache, guard.New(guard.Config{
-			Name: name, Concurrent: each, Wait: 200 * time.Millisecond, Timeout: 300 * time.Millisecond, Failure: func(error) bool { return true },
-		})}
+		return lookUps{cache, guarded(name, 200*time.Millisecond, 300*time.Millisecond), guarded(name+" on replicas", 100*time.Millisecond, 200*time.Millisecond)}
 	}
-	a := &Authenticator{find: find, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
+	a := &Authenticator{find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
 	for text, key := range static {
 		a.static[sha256.Sum256([]byte(text))] = key
 	}
@@ -103,8 +112,9 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 	return key, nil
 }
 
-// lookUp asks the database once for all requests with the same key. As many look-ups run at once for keys that were good as for others;
-// further ones wait for their turn. While the database fails, a key that was good a minute ago still is.
+// lookUp asks the primary once for all requests with the same key. As many look-ups run at once for keys that were good as for others;
+// further ones wait for their turn. While the primary fails, a key that was good a minute ago still is, and any other is looked up on a
+// replica.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
@@ -120,13 +130,14 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 		if age < keyFresh || age < keyUsable && retry != nil && a.now().Before(*retry) {
 			return known.key, nil
 		}
-		if retry != nil { // the database was away: one request asks again, the others go on
+		if retry != nil { // the primary was away: one request asks again, the others go on
 			known.retry.Store(new(a.now().Add(keyRetry)))
 		}
 	}
 	found, err, _ := a.flight.Do(string(hash[:]), func() (key any, err error) {
 		latest := &foundKey{at: a.now()}
-		err = from.guard.Do(context.WithoutCancel(ctx), func(ctx context.Context) (err error) {
+		ctx := context.WithoutCancel(ctx)
+		err = from.guard.Do(ctx, func(ctx context.Context) (err error) {
 			latest.key, err = a.find(ctx, hash[:])
 			return err
 		})
@@ -134,8 +145,21 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 		case err != nil && good && a.now().Sub(known.at) < keyUsable:
 			known.retry.Store(new(a.now().Add(keyRetry)))
 			return known.key, nil
-		case err != nil:
+		case err != nil && good && known.key.RevokedAt != nil: // for ever, whatever a replica knows of it
+			return known.key, nil
+		case err != nil && (a.onReplica == nil || apierr.From(err).Code == errcode.RATE003): // a queue of ours says nothing of the primary
 			return nil, err
+		case err != nil:
+			if err = from.replicas.Do(ctx, func(ctx context.Context) (err error) {
+				latest.key, err = a.onReplica(ctx, hash[:])
+				return err
+			}); err == nil && latest.key == nil {
+				err = errNotOnReplica
+			}
+			if err != nil {
+				return nil, err
+			}
+			a.good.Add(hash, latest)
 		case latest.key == nil:
 			a.others.Add(hash, latest)
 			a.good.Remove(hash)

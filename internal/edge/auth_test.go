@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,7 +28,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, 8, nil, time.Now)
+		}, nil, 8, nil, time.Now)
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -51,7 +52,7 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 			return nil, errors.New("away")
 		}
 		return &Key{ID: "key_1"}, nil
-	}, 8, nil, func() time.Time { return now })
+	}, nil, 8, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
 		if _, err := a.authenticate(t.Context(), key); err != nil || asked != 1 {
@@ -86,7 +87,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 			<-goOn
 		}
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
-	}, 8, nil, func() time.Time { return time.Unix(now.Load(), 0) })
+	}, nil, 8, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
 	if _, err := a.authenticate(t.Context(), as(key)); err != nil {
 		t.Fatal(err)
@@ -104,4 +105,123 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	<-asking
 	close(goOn)
 	all.Wait()
+}
+
+// While the primary is away a key that is not cached is looked up on a replica. What a replica does not have may be there all the same.
+func TestKeysOnAReplica(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	past := now.Add(-time.Hour)
+	unheard := &Key{ID: "key_3"} // its revocation has not come to the replica
+	primary := map[string]*Key{"good": {ID: "key_1"}, "revoked": {ID: "key_3", RevokedAt: &past}}
+	replica := map[string]*Key{"good": {ID: "key_1"}, "expired": {ID: "key_2", ExpiresAt: &past}, "gone": {ID: "key_4", RevokedAt: &past}, "revoked": unheard, "unused": {ID: "key_5"}}
+	key := func(name string) string { return fmt.Sprintf("og_test_%s_key_for_this_test", name) }
+	find := func(keys map[string]*Key, asked *int, away *error) finder {
+		byHash := map[[32]byte]*Key{}
+		for name, k := range keys {
+			byHash[sha256.Sum256([]byte(key(name)))] = k
+		}
+		return func(_ context.Context, hash []byte) (*Key, error) {
+			*asked++
+			if *away != nil {
+				return nil, *away
+			}
+			return byHash[[32]byte(hash)], nil
+		}
+	}
+	var onPrimary, onReplica int
+	var primaryAway, replicaAway error
+	a := NewAuthenticator(find(primary, &onPrimary, &primaryAway), find(replica, &onReplica, &replicaAway), 8, nil, func() time.Time { return now })
+	want := func(name string, code errcode.Code, primary, replica int) {
+		t.Helper()
+		onPrimary, onReplica = 0, 0
+		_, err := a.authenticate(t.Context(), as(key(name)))
+		if code == "" && err != nil || code != "" && (err == nil || apierr.From(err).Code != code) {
+			t.Errorf("%s: %v, want %q", name, err, code)
+		}
+		if onPrimary != primary || onReplica != replica {
+			t.Errorf("%s: the primary was asked %d times, a replica %d times", name, onPrimary, onReplica)
+		}
+	}
+	want("good", "", 1, 0)
+	want("revoked", errcode.AUTH004, 1, 0)
+	want("made-up", errcode.AUTH002, 1, 0)
+
+	primaryAway = errors.New("away")
+	now = now.Add(keyFresh)
+	want("good", "", 1, 0) // it was there within the minute
+	want("unused", "", 1, 1)
+	want("unused", "", 0, 0)
+	want("expired", errcode.AUTH003, 1, 1)
+	want("gone", errcode.AUTH004, 1, 1)
+	want("made-up", errcode.SYS002, 1, 1)
+	want("made-up", errcode.SYS002, 1, 1)
+	now = now.Add(keyUsable)
+	want("good", "", 1, 1)
+	want("good", "", 0, 0)
+	want("revoked", errcode.AUTH004, 1, 0) // it was told so by the primary
+	want("unused", "", 1, 1)
+
+	now = now.Add(keyUsable)
+	replicaAway = errors.New("away")
+	want("good", errcode.SYS002, 1, 1)
+	for range 30 {
+		_, _ = a.authenticate(t.Context(), as(key("good")))
+	}
+	primaryAway, replicaAway = nil, nil
+	want("good", errcode.SYS002, 0, 0) // both breakers are open
+}
+
+// The replica is asked at once while the primary's breaker is open, and a flood of made-up keys keeps no key out that was good.
+func TestMadeUpKeysLeaveTheReplicaToGoodOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		good := sha256.Sum256([]byte("og_test_a_good_key_for_this_test"))
+		a := NewAuthenticator(func(ctx context.Context, hash []byte) (*Key, error) {
+			if away.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return &Key{ID: "key_1"}, nil
+		}, func(_ context.Context, hash []byte) (*Key, error) {
+			<-time.After(50 * time.Millisecond) // the database's time
+			if [32]byte(hash) == good {
+				return &Key{ID: "key_1"}, nil
+			}
+			return nil, nil
+		}, 2, nil, time.Now)
+		ask := func(key string) (time.Duration, error) {
+			begin := time.Now()
+			_, err := a.authenticate(t.Context(), as(key))
+			return time.Since(begin), err
+		}
+		if _, err := ask("og_test_a_good_key_for_this_test"); err != nil {
+			t.Fatal(err)
+		}
+		away.Store(true)
+		<-time.After(keyUsable)
+		for i := range 20 {
+			if _, err := ask(fmt.Sprintf("og_test_made_up_key_number_%04d", i)); apierr.From(err).Code != errcode.SYS002 {
+				t.Error(err)
+			}
+		}
+		if took, err := ask("og_test_made_up_key_number_last"); took != 50*time.Millisecond || apierr.From(err).Code != errcode.SYS002 {
+			t.Errorf("the primary's breaker is open, and it took %v: %v", took, err)
+		}
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				_, err := ask(fmt.Sprintf("og_test_more_made_up_keys_%04d", i))
+				if code := apierr.From(err).Code; code != errcode.SYS002 && code != errcode.RATE003 {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if _, err := ask("og_test_a_good_key_for_this_test"); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+	})
 }

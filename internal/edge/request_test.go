@@ -36,7 +36,7 @@ func smallServer(t *testing.T, contract string, handlers map[string]handler, ori
 	s := newServer(Config{
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Origins: origins,
 		Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(),
-		Auth: NewAuthenticator(nil, 8, map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"s"}}}, time.Now),
+		Auth: NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"s"}}}, time.Now),
 	})
 	if err := s.register([]byte(contract), handlers); err != nil {
 		t.Fatal(err)
