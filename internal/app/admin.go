@@ -40,7 +40,8 @@ type health struct {
 }
 
 // admin answers operators on a listener of its own until ctx ends: /livez, /readyz, /metrics, /debug/pprof. stopping has an error once
-// the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken.
+// the process has begun to stop. An old outbox is a fault of workers only: without one orders can still be taken. So is a primary that is
+// away while replicas serve reads.
 func (c *Components) admin(ctx context.Context, stopping func() error, worker bool) error {
 	l, err := listen(ctx, "ORDERGATE_ADMIN_ADDR", c.cfg.AdminAddr)
 	if err != nil {
@@ -91,25 +92,29 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	h := health{
 		Status: "ready", Faults: []string{}, Degraded: []string{}, OutboxSeconds: primary.OutboxSeconds, CallSeconds: calls, LagSeconds: []float64{}, Parked: primary.Parked,
 	}
-	fresh := len(c.replicas) == 0
+	fresh, reads := len(c.replicas) == 0, false // reads: they go on without the primary
 	for i := range c.replicas {
 		lag, err := c.Queries.ReplicaLag(i)
 		if err != nil {
 			lag = -1
 		}
 		h.LagSeconds = append(h.LagSeconds, lag)
-		fresh = fresh || err == nil && lag < maxReplicaLag.Seconds()
+		fresh, reads = fresh || err == nil && lag < maxReplicaLag.Seconds(), reads || err == nil
 	}
 	fault := func(is bool, text string) {
 		if is {
 			h.Faults = append(h.Faults, text)
 		}
 	}
-	fault(err != nil, "the primary does not answer")
+	const noPrimary = "the primary does not answer"
+	fault(err != nil && (worker || !reads), noPrimary)
 	fault(err == nil && offset > maxClockOffset, "the clock is more than 5 s off the database's")
 	fault(worker && primary.OutboxSeconds > maxOutboxAge.Seconds(), "the outbox is not being published")
 	fault(worker && calls > maxCallAge.Seconds(), "payment calls stand still")
 	fault(stopping() != nil, "stopping")
+	if err != nil && !worker && reads {
+		h.Degraded = append(h.Degraded, noPrimary)
+	}
 	if !fresh {
 		h.Degraded = append(h.Degraded, "no replica is less than 10 s behind")
 	}

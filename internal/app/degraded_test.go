@@ -11,11 +11,11 @@ import (
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
-// readyz asks for the health of a worker.
-func (g *gateway) readyz() (status int, h health) {
+// readyz asks for the health of a worker, or of an API alone.
+func (g *gateway) readyz(worker bool) (status int, h health) {
 	g.t.Helper()
 	w := httptest.NewRecorder()
-	g.components.readyz(w, httptest.NewRequest("GET", "/readyz", nil), func() error { return nil }, true)
+	g.components.readyz(w, httptest.NewRequest("GET", "/readyz", nil), func() error { return nil }, worker)
 	must(g.t, json.Unmarshal(w.Body.Bytes(), &h))
 	return w.Code, h
 }
@@ -24,7 +24,7 @@ func (g *gateway) readyz() (status int, h health) {
 func (g *gateway) awaitReady(status string, degraded ...string) {
 	g.t.Helper()
 	until(g.t, status, func() bool {
-		code, h := g.readyz()
+		code, h := g.readyz(true)
 		if code != 200 || len(h.Faults) > 0 {
 			g.t.Fatalf("%d %+v", code, h)
 		}
@@ -77,8 +77,11 @@ func TestAKeyThatNobodyUsedWhileThePrimaryIsAway(t *testing.T) {
 	for name, harm := range map[string]func(*pgtest.TCPProxy){"cut": (*pgtest.TCPProxy).Cut, "silent": (*pgtest.TCPProxy).Freeze} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var primary *pgtest.TCPProxy
-			g := startGateway(t, func(c *Config, db *pgtest.DB) { primary, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
+			var primary, replica *pgtest.TCPProxy
+			g := startGateway(t, func(c *Config, db *pgtest.DB) {
+				primary, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL)
+				replica, c.ReplicaURLs[0] = pgtest.Proxy(t, db.ReplicaURL)
+			})
 			g.stopWork()
 			run := commandLine(t, Config{PrimaryURL: g.db.PrimaryURL, Secret: g.cfg.Secret})
 			made, err := run("keys create -account 1")
@@ -104,9 +107,18 @@ func TestAKeyThatNobodyUsedWhileThePrimaryIsAway(t *testing.T) {
 					t.Errorf("a made-up key: %d %s", a.status, a.raw)
 				}
 			}
-			if code, h := g.readyz(); code != 503 || !slices.Contains(h.Faults, "the primary does not answer") || len(h.Degraded) > 0 {
-				t.Errorf("%d %+v", code, h)
+			const noPrimary = "the primary does not answer"
+			if code, h := g.readyz(true); code != 503 || !slices.Contains(h.Faults, noPrimary) {
+				t.Errorf("a worker: %d %+v", code, h)
 			}
+			if code, h := g.readyz(false); code != 200 || len(h.Faults) > 0 || !slices.Contains(h.Degraded, noPrimary) {
+				t.Errorf("an API: %d %+v", code, h)
+			}
+			replica.Cut()
+			until(t, "nobody can be read", func() bool {
+				code, h := g.readyz(false)
+				return code == 503 && slices.Contains(h.Faults, noPrimary)
+			})
 			primary.Heal()
 			until(t, "a made-up key is refused", func() bool {
 				return g.do("GET", "/v1/orders", nil, "Authorization", "Bearer og_test_made_up_key_last").body.Code == "AUTH_002"
