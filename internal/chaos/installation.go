@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,15 +45,18 @@ type installation struct {
 	dir      string // logs and the simulator's ledger
 	broken   bool   // dir is kept
 	database string
-	primary  string // URL of the database
-	api, psp string // addresses
-	admin    map[string]string
+	primary  string            // URL of the database
+	replica  string            // URL of it on a replica that the API reads from; empty: it reads from the primary
+	api, psp string            // addresses
+	apis     []string          // of all processes of the API: requests go to them in turn
+	turn     atomic.Uint32     // of apis
+	admin    map[string]string // addresses, by the processes' names
 	env      []string
 	key      string // API key
 	client   *http.Client
 
 	mu        sync.Mutex
-	processes map[string]*process // by subcommand
+	processes map[string]*process // by name: the subcommand, or what startAs was given
 }
 
 // process is a running subcommand.
@@ -66,7 +70,7 @@ type process struct {
 func (c *campaign) install(ctx context.Context, program string, paymentTime time.Duration, psp ...string) (_ *installation, err error) {
 	i := &installation{
 		c: c, database: "chaos_" + strings.ToLower(rand.Text()[:12]), processes: map[string]*process{},
-		client: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}},
+		client: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1024}},
 	}
 	defer func() {
 		if err != nil {
@@ -95,7 +99,7 @@ func (c *campaign) install(ctx context.Context, program string, paymentTime time
 	if err != nil {
 		return nil, err
 	}
-	i.api, i.psp = addresses[0], addresses[1]
+	i.api, i.psp, i.apis = addresses[0], addresses[1], addresses[:1]
 	i.env = append(slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "ORDERGATE_") }),
 		"ORDERGATE_PRIMARY_URL="+i.primary, "ORDERGATE_REDIS_URL="+c.redisURL, "ORDERGATE_REDIS_PREFIX="+i.database+":",
 		"ORDERGATE_SECRET="+strings.Repeat("7", 64), "ORDERGATE_ADDR="+i.api, "ORDERGATE_PSP_URL=http://"+i.psp, "ORDERGATE_PSP_ADDR="+i.psp,
@@ -148,13 +152,7 @@ func (i *installation) onServer(ctx context.Context, statement string) error {
 
 // inDatabase runs a statement as superuser and returns its first value.
 func (i *installation) inDatabase(ctx context.Context, statement string, args ...any) (value int64, err error) {
-	conn, err := pgx.Connect(ctx, i.primary)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = conn.QueryRow(ctx, statement, args...).Scan(&value)
-	return value, err
+	return valueOf(ctx, i.primary, statement, args...)
 }
 
 // output runs a subcommand to its end.
@@ -170,13 +168,18 @@ func (i *installation) output(ctx context.Context, args ...string) (string, erro
 
 // start starts a subcommand with further settings, and does not wait until it is ready.
 func (i *installation) start(args []string, env ...string) error {
-	logs, err := os.OpenFile(filepath.Join(i.dir, args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return i.startAs(args[0], args, env...)
+}
+
+// startAs starts a subcommand under a name of its own, beside others of its kind.
+func (i *installation) startAs(name string, args []string, env ...string) error {
+	logs, err := os.OpenFile(filepath.Join(i.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer logs.Close() // the process has it, too
 	p := &process{cmd: exec.Command(i.program, args...), ended: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(append(slices.Clip(i.env), "ORDERGATE_ADMIN_ADDR="+cmp.Or(i.admin[args[0]], "127.0.0.1:0")), env...), logs, logs
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append(append(slices.Clip(i.env), "ORDERGATE_ADMIN_ADDR="+cmp.Or(i.admin[name], "127.0.0.1:0")), env...), logs, logs
 	if err = p.cmd.Start(); err != nil {
 		return err
 	}
@@ -186,7 +189,7 @@ func (i *installation) start(args []string, env ...string) error {
 	}()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.processes[args[0]] = p
+	i.processes[name] = p
 	return nil
 }
 
@@ -330,9 +333,14 @@ func (r response) undecided() bool {
 	return r.status == 0 || r.status >= 500 || r.status == http.StatusTooManyRequests || r.status == http.StatusConflict && r.code() == "IDEM_003"
 }
 
-// send sends one request. A failure of the connection is status 0.
+// send sends one request to the API's processes in turn. A failure of the connection is status 0.
 func (i *installation) send(ctx context.Context, method, path, key, body string, wait bool) response {
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+i.api+path, strings.NewReader(body))
+	return i.sendTo(ctx, i.apis[int(i.turn.Add(1))%len(i.apis)], method, path, key, body, wait)
+}
+
+// sendTo is send to one process.
+func (i *installation) sendTo(ctx context.Context, addr, method, path, key, body string, wait bool) response {
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, strings.NewReader(body))
 	if err != nil {
 		return response{body: []byte(err.Error())}
 	}

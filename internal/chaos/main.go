@@ -24,7 +24,7 @@ type part struct {
 	run  func(ctx context.Context, c *campaign) error // the error is all but a broken promise
 }
 
-var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}, {"model", model}}
+var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}, {"model", model}, {"replica-lag", replicaLag}}
 
 // size is how much a campaign does.
 type size struct {
@@ -40,11 +40,14 @@ type size struct {
 	orders    int    // with a provider that fails
 	faults    int    // in one run of the model
 	scopes    string // of the model; empty: all
+	sale
 }
 
 var (
-	full  = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2}
-	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory"}
+	full = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2,
+		sale: sale{pieces: 100, buyers: 1000}}
+	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory",
+		sale: sale{pieces: 20, buyers: 100}}
 )
 
 // campaign is one run of a part.
@@ -52,6 +55,8 @@ type campaign struct {
 	size
 	bin                  string // folder of the programs
 	primaryURL, redisURL string // of the stack
+	replicaURL           string
+	laggingURL           string // of a replica that applies what it receives 2 s later
 	progress             func(format string, a ...any)
 	name, only           string     // of the part; the beginning of the cases that are run
 	mu                   sync.Mutex // of rows
@@ -105,9 +110,17 @@ func main() {
 
 var errBroken = errors.New("a promise was broken")
 
+func partNames() (names []string) {
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
 // run runs the named parts, or all, on the stack of the environment, and prints their table to out.
 func run(ctx context.Context, names []string, s size, bin string, out io.Writer, progress func(string, ...any)) error {
 	primary, redis := os.Getenv("ORDERGATE_TEST_PRIMARY"), os.Getenv("ORDERGATE_TEST_REDIS")
+	replica, lagging := os.Getenv("ORDERGATE_TEST_REPLICA"), os.Getenv("ORDERGATE_TEST_LAGGING")
 	if primary == "" || redis == "" {
 		return errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make chaos`")
 	}
@@ -115,7 +128,7 @@ func run(ctx context.Context, names []string, s size, bin string, out io.Writer,
 	for _, name := range names {
 		name, only, _ := strings.Cut(name, "/")
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) || only != "" && name != "failpoints" {
-			return fmt.Errorf("there is no part %q, there are failpoints, some of them as failpoints/relay., idempotency, provider and model", name)
+			return fmt.Errorf("there is no part %q: there are %s, and as failpoints/relay. some of the failpoints", name, strings.Join(partNames(), ", "))
 		}
 		chosen[name] = only
 	}
@@ -128,7 +141,7 @@ func run(ctx context.Context, names []string, s size, bin string, out io.Writer,
 		if len(names) > 0 && !is {
 			continue
 		}
-		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, progress: progress, name: p.name, only: only}
+		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, replicaURL: replica, laggingURL: lagging, progress: progress, name: p.name, only: only}
 		if err := p.run(ctx, c); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", p.name, err))
 			c.rows = append(c.rows, row{name: "-", counts: "could not run to its end", broken: []string{err.Error()}})

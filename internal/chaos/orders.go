@@ -14,6 +14,9 @@ type order struct {
 	ID              string  `json:"id"`
 	Status          string  `json:"status"`
 	CancelRequested *string `json:"cancel_requested_at"`
+	Rejection       struct {
+		Code string `json:"code"`
+	} `json:"rejection"`
 }
 
 // final tells whether nothing more will happen to an order that has a payment.
