@@ -15,7 +15,7 @@ const second = "serve2"
 // countKeys counts the API keys, which are the last that install writes.
 const countKeys = `SELECT count(*) FROM api_keys`
 
-// twoServers replaces the API's process by two that read from a replica, once it has what install wrote.
+// twoServers replaces the API's process by two that read from a replica, once it has what install wrote. They log what went wrong alone.
 func (i *installation) twoServers(ctx context.Context, replicaURL string) error {
 	u, err := url.Parse(replicaURL)
 	if err != nil {
@@ -33,7 +33,7 @@ func (i *installation) twoServers(ctx context.Context, replicaURL string) error 
 	i.apis, i.admin[second] = []string{i.api, addresses[0]}, addresses[1]
 	i.kill("serve")
 	for n, name := range []string{"serve", second} {
-		if err = i.startAs(name, []string{"serve"}, "ORDERGATE_REPLICA_URLS="+i.replica, "ORDERGATE_ADDR="+i.apis[n]); err != nil {
+		if err = i.startAs(name, []string{"serve"}, "ORDERGATE_REPLICA_URLS="+i.replica, "ORDERGATE_ADDR="+i.apis[n], "ORDERGATE_LOG_LEVEL=warn"); err != nil {
 			return err
 		}
 	}
