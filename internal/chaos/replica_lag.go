@@ -16,7 +16,7 @@ import (
 // sale is how much the part replica-lag does.
 type sale struct {
 	pieces int // of the product
-	buyers int // who come at one instant
+	buyers int // nine in ten come at one instant, the others when the last piece is gone
 }
 
 const (
@@ -92,8 +92,8 @@ func (i *installation) shown(ctx context.Context) (available int, err error) {
 // outcomes are what the buyers saw and were told.
 type outcomes struct {
 	mu       sync.Mutex
-	gone     time.Time      // of the first refusal: from then on there was no piece
-	stale    int            // reads after it that showed pieces
+	gone     time.Time      // from then on there was no piece, as the primary or a refusal said
+	stale    int            // reads that began later and showed pieces
 	told     map[string]int // answers: confirmed, or the code of the refusal
 	failures []string
 }
@@ -135,10 +135,17 @@ func (o *outcomes) add(outcome, failure string) {
 		o.failures = append(o.failures, failure)
 		return
 	}
-	if outcome == soldOut && o.gone.IsZero() {
-		o.gone = time.Now()
+	if outcome == soldOut {
+		o.noteGone()
 	}
 	o.told[outcome]++
+}
+
+// noteGone notes when the last piece was gone. The caller holds mu.
+func (o *outcomes) noteGone() {
+	if o.gone.IsZero() {
+		o.gone = time.Now()
+	}
 }
 
 // orderPiece orders one piece and waits until it is decided: confirmed, or the code that it was refused with.
@@ -165,11 +172,26 @@ func (i *installation) orderPiece(ctx context.Context, key string) (outcome, fai
 
 // What the primary says about the sale. Confirmed pieces have left the stock.
 const (
+	countLeft     = `SELECT on_hand - reserved FROM stock WHERE sku = $1`
 	countSold     = `SELECT count(*) FROM orders WHERE customer_ref = $1 AND status = 'confirmed'`
 	countTaken    = `SELECT COALESCE(sum(l.quantity), 0)::bigint FROM stock_reservation_lines l JOIN stock_reservations r USING (account, mode, order_id, attempt) WHERE l.sku = $1 AND r.status IN ('held', 'confirmed')`
 	countOnHand   = `SELECT on_hand FROM stock WHERE sku = $1`
 	countReserved = `SELECT reserved FROM stock WHERE sku = $1`
 )
+
+// awaitSoldOut waits until the primary has no piece left.
+func (i *installation) awaitSoldOut(ctx context.Context) error {
+	for end := time.Now().Add(time.Minute); ; {
+		left, err := i.inDatabase(ctx, countLeft, soldSKU)
+		if err == nil && left == 0 {
+			return nil
+		}
+		if time.Now().After(end) || ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err, fmt.Errorf("%d pieces are left", left))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
 
 // flashSale has all buyers look and order at one instant, and compares what they were told with the primary and the provider.
 func (i *installation) flashSale(ctx context.Context) (r row, err error) {
@@ -183,14 +205,25 @@ func (i *installation) flashSale(ctx context.Context) (r row, err error) {
 	}
 	o := &outcomes{told: map[string]int{}}
 	var buyers sync.WaitGroup
-	start := make(chan struct{})
+	start, late := make(chan struct{}), make(chan struct{})
 	for n := range i.c.buyers {
 		buyers.Go(func() {
+			if n%10 == 0 {
+				<-late
+			}
 			<-start
 			i.buy(ctx, n, o)
 		})
 	}
 	close(start)
+	if err = i.awaitSoldOut(ctx); err != nil {
+		r.broken = append(r.broken, err.Error())
+	} else {
+		o.mu.Lock()
+		o.noteGone()
+		o.mu.Unlock()
+	}
+	close(late)
 	buyers.Wait()
 	caughtUp, err := i.awaitShown(ctx, 0, o.gone)
 	if err != nil {
@@ -214,7 +247,7 @@ func (i *installation) flashSale(ctx context.Context) (r row, err error) {
 	}
 	sold, refused, pieces := o.told["confirmed"], o.told[soldOut], int64(i.c.pieces)
 	oversold := max(0, at["sold"]-pieces)
-	r.counts = fmt.Sprintf("%d pieces, %d buyers, reads %.1f s behind: sold %d, oversold %d, %d orders refused with %s; %d reads showed pieces that were gone, until %.1f s after the first refusal",
+	r.counts = fmt.Sprintf("%d pieces, %d buyers, reads %.1f s behind: sold %d, oversold %d, %d orders refused with %s; %d reads showed pieces that were gone, until %.1f s after",
 		pieces, i.c.buyers, lag.Seconds(), at["sold"], oversold, refused, soldOut, o.stale, caughtUp.Seconds())
 	if at["sold"] != pieces || at["taken"] != pieces || int64(sold) != pieces || int64(charged) != pieces || at["on hand"] != 0 || at["reserved"] != 0 {
 		r.broken = append(r.broken, fmt.Sprintf("of %d pieces buyers were told of %d, %d orders are confirmed, %d pieces are taken, %d charged; %d are on hand, %d of them reserved",
