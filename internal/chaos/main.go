@@ -46,9 +46,9 @@ type size struct {
 
 var (
 	full = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2,
-		sale: sale{pieces: 100, buyers: 1000}, attack: attack{forged: 100_000, crowd: 1000, rounds: 5, sustain: 25 * time.Second, keys: 5000, herd: 256, hot: 500, scan: 100_000}}
+		sale: sale{pieces: 100, buyers: 1000}, attack: attack{forged: 100_000, skus: 100_000, crowd: 1000, rounds: 5, sustain: 25 * time.Second, keys: 5000, herd: 256, hot: 500, scan: 100_000}}
 	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory",
-		sale: sale{pieces: 20, buyers: 100}, attack: attack{forged: 4000, crowd: 200, rounds: 3, sustain: 2 * time.Second, keys: 300, herd: 32, hot: 50, scan: 2000}}
+		sale: sale{pieces: 20, buyers: 100}, attack: attack{forged: 4000, skus: 4000, crowd: 200, rounds: 3, sustain: 2 * time.Second, keys: 300, herd: 32, hot: 50, scan: 2000}}
 )
 
 // campaign is one run of a part.
