@@ -156,16 +156,27 @@ func (i *installation) loads(ctx context.Context) (l loads, err error) {
 		if answer.status != http.StatusOK {
 			return l, fmt.Errorf("metrics of %s: %v", name, answer)
 		}
-		for _, line := range loadCount.FindAllStringSubmatch(string(answer.body), -1) {
-			n, err := strconv.ParseFloat(line[2], 64) // a million is 1e+06
-			if err != nil {
-				return l, err
-			}
-			if line[1] == "replica" {
-				l.replica += int(n)
-			} else {
-				l.primary += int(n)
-			}
+		counted, err := loadsIn(answer.body)
+		if err != nil {
+			return l, err
+		}
+		l.replica += counted.replica
+		l.primary += counted.primary
+	}
+	return l, nil
+}
+
+// loadsIn reads them in /metrics of one process.
+func loadsIn(metrics []byte) (l loads, err error) {
+	for _, line := range loadCount.FindAllSubmatch(metrics, -1) {
+		n, err := strconv.ParseFloat(string(line[2]), 64) // a million is 1e+06
+		if err != nil {
+			return l, err
+		}
+		if string(line[1]) == "replica" {
+			l.replica += int(n)
+		} else {
+			l.primary += int(n)
 		}
 	}
 	return l, nil
