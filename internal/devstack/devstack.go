@@ -407,6 +407,15 @@ func listen(port int) (l net.Listener, _ int, err error) {
 	return nil, 0, err
 }
 
+// FreePort returns a loopback port for a server, which was free a moment ago.
+func FreePort() (int, error) {
+	l, port, err := listen(0)
+	if err != nil {
+		return 0, err
+	}
+	return port, l.Close()
+}
+
 // startRedis starts Redis. Its configuration goes through standard input, which keeps the password out of the process list.
 func (s *Stack) startRedis(ctx context.Context) (*child, error) {
 	var program string

@@ -58,6 +58,16 @@ func TestWithoutAStackATestFailsAndSaysWhy(t *testing.T) {
 	New(failing{t})
 }
 
+func TestWithoutRedisServerATestFailsAndSaysWhy(t *testing.T) {
+	t.Setenv("PATH", "")
+	defer func() {
+		if said := recover(); said != "this test needs redis-server: install Redis" {
+			t.Errorf("said %v", said)
+		}
+	}()
+	NewRedis(failing{t})
+}
+
 func TestDatabaseIsDroppedWithItsConnections(t *testing.T) {
 	t.Parallel()
 	var left *pgx.Conn
