@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/pgtest"
@@ -252,9 +251,10 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 }
 
 func (w *world) name(p *process, k key) string {
-	name, err := p.redis.name(context.Background(), p.epoch(), k)
+	w.Helper()
+	master, err := p.redis.client.named(context.Background())
 	w.must(err)
-	return name
+	return p.redis.name(*master, p.epoch(), k)
 }
 
 func TestEntriesInRedisLiveTenSeconds(t *testing.T) {
@@ -528,12 +528,10 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	client := w.redisClient(w.RedisURL)
 	w.must(client.Do(t.Context(), "ACL", "SETUSER", w.RedisPrefix, "on", ">secret", "~*", "&*", "+@read", "+info", "+ping").Err())
 	t.Cleanup(func() { client.Do(context.WithoutCancel(t.Context()), "ACL", "DELUSER", w.RedisPrefix) })
-	options, err := redis.ParseURL(w.RedisURL)
+	reading, err := url.Parse(w.RedisURL)
 	w.must(err)
-	options.Username, options.Password, options.ContextTimeoutEnabled = w.RedisPrefix, "secret", true
-	reading := redis.NewClient(options)
-	t.Cleanup(func() { _ = reading.Close() })
-	p.redis.client = reading
+	reading.User = url.UserPassword(w.RedisPrefix, "secret")
+	p.redis.client = w.redisClient(reading.String())
 	p.flushPending(t.Context())
 	if n := p.loads("primary"); n != 1 || p.pendingWrites.Len() != 100 {
 		t.Errorf("%d reads of the primary, %d pending writes", n, p.pendingWrites.Len())
@@ -592,7 +590,7 @@ func TestAnotherRedisMasterIsAnotherGeneration(t *testing.T) {
 	p := w.process()
 	p.get(mine, id, anyToken)
 	promoted := "promoted"
-	p.redis.master.Store(&promoted)
+	p.redis.client.master.Store(&promoted)
 	p.lru.Purge()
 	if _, tier := p.get(mine, id, anyToken); tier != "replica" {
 		t.Errorf("served by %s: what the lost master said is still believed", tier)

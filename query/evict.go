@@ -111,6 +111,9 @@ func (q *Queries) Subscribe(ctx context.Context) {
 	go func() {
 		for ctx.Err() == nil {
 			pause(ctx, time.Second)
+			if !q.redis.client.cluster {
+				_ = q.redis.refresh(ctx) // a Redis that is away is seen by those who need it
+			}
 			q.flushPending(ctx)
 		}
 	}()
@@ -122,11 +125,12 @@ func (q *Queries) Subscribe(ctx context.Context) {
 	}
 }
 
-// listen receives from one connection until it breaks. A silent one is pinged.
+// listen receives from one connection until it breaks, or until the master is another one. A silent connection is pinged.
 func (q *Queries) listen(ctx context.Context) error {
 	sub := q.redis.client.Subscribe(ctx, q.redis.channel())
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
 	defer func() { stop(); _ = sub.Close() }()
+	var master *string
 	for silent := 0; ; {
 		message, err := sub.ReceiveTimeout(ctx, time.Second)
 		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && silent < 3 {
@@ -138,7 +142,7 @@ func (q *Queries) listen(ctx context.Context) error {
 		}
 		switch m := message.(type) {
 		case *redis.Subscription: // earlier messages are lost
-			q.redis.master.Store(nil)
+			master = q.redis.client.master.Load()
 			q.lru.Purge()
 		case *redis.Message:
 			if k, rev, ok := parseChange(m.Payload); ok {
@@ -147,6 +151,9 @@ func (q *Queries) listen(ctx context.Context) error {
 		}
 		if message != nil {
 			silent = 0
+		}
+		if master != nil && q.redis.client.master.Load() != master { // an old master may live on, unheard
+			return errOtherMaster
 		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
@@ -32,7 +31,7 @@ import (
 type Config struct {
 	Primary     *pgxpool.Pool   // for reads alone: as many reads run at once as it has connections. So for each replica
 	Replicas    []*pgxpool.Pool // those that FollowReplicas finds fresh are asked in turn; none: the primary is read
-	Redis       *redis.Client   // nil: no such tier. It needs ContextTimeoutEnabled, else a silent Redis costs the driver's own time-outs
+	Redis       *Redis          // nil: no such tier
 	RedisPrefix string          // of every key and channel
 	Signer      token.Signer    // of consistency tokens
 	Cursors     token.Signer    // of the cursors of lists

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,20 +27,139 @@ const (
 	pollEvery    = 5 * time.Millisecond
 )
 
+// RedisSchemes are the URLs that OpenRedis takes: of a single Redis, of a Cluster, and of Sentinels.
+var RedisSchemes = []string{"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
+
+// clusterReload is the age from which a Cluster's slots are asked for again: a dead master tells nobody of its successor.
+const clusterReload = time.Second
+
+// Redis is the client of a single Redis, of the master that Sentinels name, or of a Cluster. It knows the data that a name in Redis is
+// of: restarted with old data, or replaced by its replica, a master has another replication id.
+type Redis struct {
+	redis.UniversalClient
+	cluster bool
+	master  atomic.Pointer[string] // the master's replication id; nil: not known. Another id is another pointer
+}
+
+var (
+	errNotMaster   = errors.New("redis: not a master")
+	errOtherMaster = errors.New("redis: the master has changed meanwhile")
+	errReplicas    = errors.New("redis: replicas would be read, which may be behind")
+)
+
+// OpenRedis makes a client, which connects when it is used. The schemes with a plus take several nodes, ?addr=host:port&addr=host:port, and
+// Sentinels need ?master_name=. The error may hold the password.
+func OpenRedis(address string) (*Redis, error) {
+	open, err := parseRedis(address)
+	if err != nil {
+		return nil, err
+	}
+	return open(), nil
+}
+
+// CheckRedis returns the error that OpenRedis would return.
+func CheckRedis(address string) error {
+	_, err := parseRedis(address)
+	return err
+}
+
+func parseRedis(address string) (open func() *Redis, err error) {
+	scheme, rest, _ := strings.Cut(address, "://")
+	scheme, kind, _ := strings.Cut(scheme, "+")
+	r := &Redis{cluster: kind == "cluster"}
+	onConnect := func(ctx context.Context, c *redis.Conn) error { return r.identify(ctx, c) }
+	switch address = scheme + "://" + rest; kind {
+	case "":
+		o, err := redis.ParseURL(address)
+		if err != nil {
+			return nil, err
+		}
+		o.ContextTimeoutEnabled, o.OnConnect = true, onConnect
+		open = func() *Redis { r.UniversalClient = redis.NewClient(o); return r }
+	case "cluster":
+		o, err := redis.ParseClusterURL(address)
+		if err != nil {
+			return nil, err
+		}
+		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return nil, errReplicas
+		}
+		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval = true, clusterReload
+		r.master.Store(new("cluster")) // each of its masters has an id of its own, and another node may have a key's slot tomorrow
+		open = func() *Redis { r.UniversalClient = redis.NewClusterClient(o); return r }
+	case "sentinel":
+		o, err := redis.ParseFailoverURL(address)
+		switch {
+		case err != nil:
+			return nil, err
+		case o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly:
+			return nil, errReplicas
+		case o.MasterName == "":
+			return nil, errors.New("redis: no master_name")
+		}
+		o.ContextTimeoutEnabled, o.OnConnect = true, onConnect
+		open = func() *Redis { r.UniversalClient = redis.NewFailoverClient(o); return r }
+	default:
+		return nil, fmt.Errorf("redis: scheme %s+%s", scheme, kind)
+	}
+	return open, nil
+}
+
+// identify reads the id of the master behind a connection. The driver calls it for every new connection, before that is used, and a
+// restart or a failover ends all connections: no command reaches a master whose id is not known. Of two connections that are made at the
+// same time the id that was read later stays. A replica, which an old master becomes after a failover, is refused.
+func (r *Redis) identify(ctx context.Context, c redis.Cmdable) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	for {
+		known := r.master.Load()
+		info, err := c.InfoMap(ctx, "replication").Result()
+		if err != nil {
+			return err
+		}
+		replication := info["Replication"]
+		role, id := replication["role"], replication["master_replid"]
+		switch {
+		case role == "": // a Sentinel, which has no data
+			return nil
+		case role != "master":
+			r.master.CompareAndSwap(known, nil)
+			return errNotMaster
+		case known != nil && *known == id, r.master.CompareAndSwap(known, &id):
+			return nil
+		}
+	}
+}
+
+// named returns the id of the master that names in Redis are of now.
+func (r *Redis) named(ctx context.Context) (*string, error) {
+	if r.master.Load() == nil {
+		if err := r.identify(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	if master := r.master.Load(); master != nil {
+		return master, nil
+	}
+	return nil, errNotMaster
+}
+
 // redisTier is the cache that all processes share. It may lose everything at any time.
 type redisTier struct {
-	client  *redis.Client
+	client  *Redis
 	prefix  string
 	epoch   func() epoch
 	guard   *guard.Guard
-	master  atomic.Pointer[string] // the master's replication id; nil: to be asked for
 	corrupt prometheus.Counter
 }
 
 func newRedisTier(c Config, now func() epoch) *redisTier {
 	return &redisTier{
 		client: c.Redis, prefix: c.RedisPrefix, epoch: now,
-		guard: guard.New(guard.Config{Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics}),
+		guard: guard.New(guard.Config{
+			Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics,
+			Uncounted: func(err error) bool { return errors.Is(err, errOtherMaster) },
+		}),
 		corrupt: promauto.With(c.Metrics).NewCounter(prometheus.CounterOpts{
 			Name: "ordergate_cache_corrupt_total", Help: "Entries in Redis whose checksum did not match. They are read from a database instead.",
 		}),
@@ -47,8 +167,8 @@ func newRedisTier(c Config, now func() epoch) *redisTier {
 }
 
 // setIfNewer compares the first 16 bytes of the values: an entry replaces those of a lower revision, and of its own revision those
-// known at a lower position.
-const setIfNewer = `
+// known at a lower position. It names one key, so that a Cluster may have its keys anywhere.
+var setIfNewer = redis.NewScript(`
 local old = redis.call('GETRANGE', KEYS[1], 0, 15)
 if #old == 16 then
   local rev, at = struct.unpack('>I8I8', old)
@@ -56,7 +176,7 @@ if #old == 16 then
   if rev > newRev or rev == newRev and at > newAt then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`
+return 1`)
 
 // fromRedis looks a key up in Redis. If it is not there, one process loads it and the others wait up to lockWait for its entry.
 // nil without an error: the caller loads it. An error: Redis cannot be used now.
@@ -76,19 +196,31 @@ func (q *Queries) fromRedis(ctx context.Context, k key) (e *Entry, err error) {
 	return e, err
 }
 
+// do calls f with the master that names are of. If that was replaced meanwhile, f may have found an entry of before, or stored one under
+// a name that nobody asks for: the error is errOtherMaster.
+func (c *redisTier) do(ctx context.Context, f func(ctx context.Context, master string) error) error {
+	return c.guard.Do(ctx, func(ctx context.Context) error {
+		master, err := c.client.named(ctx)
+		if err != nil {
+			return err
+		}
+		if err = f(ctx, *master); err == nil && c.client.master.Load() != master {
+			err = errOtherMaster
+		}
+		return err
+	})
+}
+
+// refresh asks for the master's id again. It also changes without a restart: when a first replica comes, and long after the last one
+// left. Processes with different ids would not see each other's entries.
+func (c *redisTier) refresh(ctx context.Context) error {
+	return c.guard.Do(ctx, func(ctx context.Context) error { return c.client.identify(ctx, c.client) })
+}
+
 // name is a key's name in Redis. It names the format, the epoch and the master: an entry in another format, of another timeline or
 // generation, or of a master that may have lost writes since, is not found.
-func (c *redisTier) name(ctx context.Context, of epoch, k key) (string, error) {
-	master := c.master.Load()
-	if master == nil {
-		info, err := c.client.InfoMap(ctx, "replication").Result()
-		if err != nil {
-			return "", err
-		}
-		master = new(info["Replication"]["master_replid"])
-		c.master.Store(master)
-	}
-	return fmt.Sprintf("%scache4:{%08x:%d:%.8s:%s}", c.prefix, of.timeline, of.generation, *master, k), nil
+func (c *redisTier) name(master string, of epoch, k key) string {
+	return fmt.Sprintf("%scache4:{%08x:%d:%.8s:%s}", c.prefix, of.timeline, of.generation, master, k)
 }
 
 func (c *redisTier) channel() string { return c.prefix + "changes" }
@@ -96,11 +228,8 @@ func (c *redisTier) channel() string { return c.prefix + "changes" }
 // get returns nil if the key has no entry, or one that is corrupt.
 func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	now := c.epoch()
-	err = c.guard.Do(ctx, func(ctx context.Context) error {
-		name, err := c.name(ctx, now, k)
-		if err != nil {
-			return err
-		}
+	err = c.do(ctx, func(ctx context.Context, master string) error {
+		name := c.name(master, now, k)
 		b, err := c.client.Get(ctx, name).Bytes()
 		if errors.Is(err, redis.Nil) {
 			return nil
@@ -118,35 +247,36 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 }
 
 func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {
-	err = c.guard.Do(ctx, func(ctx context.Context) error {
-		name, err := c.name(ctx, c.epoch(), k)
-		if err == nil {
-			locked, err = c.client.SetNX(ctx, name+":lock", "", lockFor).Result()
-		}
+	err = c.do(ctx, func(ctx context.Context, master string) (err error) {
+		locked, err = c.client.SetNX(ctx, c.name(master, c.epoch(), k)+":lock", "", lockFor).Result()
 		return err
 	})
 	return locked, err
 }
 
-// put stores the entries where nothing newer is. publish tells every process of them.
+// put stores the entries where nothing newer is. publish tells every process of them. Repeating it is safe: a Redis that does not have the
+// script is sent all again with its text.
 func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) error {
-	return c.guard.Do(ctx, func(ctx context.Context) error {
-		pipe := c.client.Pipeline()
-		for _, e := range entries {
-			name, err := c.name(ctx, e.epoch(), e.of)
-			if err != nil {
-				return err
+	return c.do(ctx, func(ctx context.Context, master string) error {
+		send := func(eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) error {
+			pipe := c.client.Pipeline() // a Cluster's goes to each node that has one of the keys
+			for _, e := range entries {
+				name, ttl := c.name(master, e.epoch(), e.of), redisFor
+				if e.Rev == 0 {
+					ttl = missFor
+				}
+				eval(ctx, pipe, []string{name}, e.encoded(name), ttl.Milliseconds())
+				if publish {
+					pipe.Publish(ctx, c.channel(), fmt.Sprintf("%d %s", e.Rev, e.of))
+				}
 			}
-			ttl := redisFor
-			if e.Rev == 0 {
-				ttl = missFor
-			}
-			pipe.Eval(ctx, setIfNewer, []string{name}, e.encoded(name), ttl.Milliseconds())
-			if publish {
-				pipe.Publish(ctx, c.channel(), fmt.Sprintf("%d %s", e.Rev, e.of))
-			}
+			_, err := pipe.Exec(ctx)
+			return err
 		}
-		_, err := pipe.Exec(ctx)
+		err := send(setIfNewer.EvalSha)
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			err = send(setIfNewer.Eval)
+		}
 		return err
 	})
 }

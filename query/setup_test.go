@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 
@@ -69,12 +68,10 @@ func (w *world) pool(url string) *pgxpool.Pool {
 	return pool
 }
 
-func (w *world) redisClient(url string) *redis.Client {
+func (w *world) redisClient(url string) *Redis {
 	w.Helper()
-	options, err := redis.ParseURL(url)
+	client, err := OpenRedis(url)
 	w.must(err)
-	options.ContextTimeoutEnabled = true
-	client := redis.NewClient(options)
 	w.Cleanup(func() { _ = client.Close() })
 	return client
 }

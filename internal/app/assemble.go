@@ -46,7 +46,7 @@ type Components struct {
 	timeline atomic.Uint32
 	reads    *pgxpool.Pool   // of the primary, read-only
 	replicas []*pgxpool.Pool // read-only
-	redis    *redis.Client   // nil without Redis
+	redis    *query.Redis    // nil without Redis
 	soldOut  *inventory.SoldOut
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
@@ -93,15 +93,11 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		c.replicas = append(c.replicas, replica)
 	}
 	if cfg.RedisURL != "" {
-		options, err := redis.ParseURL(cfg.RedisURL)
-		if err != nil {
+		redis.SetLogger(redisLog{tel.Log})
+		if c.redis, err = query.OpenRedis(cfg.RedisURL); err != nil {
 			return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
 		}
-		options.ContextTimeoutEnabled = true
-		redis.SetLogger(redisLog{tel.Log})
-		client := redis.NewClient(options)
-		c.redis = client
-		if err = redisotel.InstrumentTracing(client, redisotel.WithDBStatement(false)); err != nil {
+		if err = redisotel.InstrumentTracing(c.redis.UniversalClient, redisotel.WithDBStatement(false)); err != nil {
 			return nil, err
 		}
 	}

@@ -15,10 +15,10 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ordergate/ordergate/internal/telemetry"
+	"github.com/ordergate/ordergate/query"
 )
 
 // Config is everything that can be set, read once from the environment. Durations are Go's ("30s").
@@ -27,7 +27,7 @@ type Config struct {
 	AdminAddr      string        `env:"ORDERGATE_ADMIN_ADDR" envDefault:"127.0.0.1:8081"` // of /livez, /readyz, /metrics, /debug/pprof
 	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // as a member of ordergate_app; migrate: the owner
 	ReplicaURLs    []string      `env:"ORDERGATE_REPLICA_URLS" mask:"true"`               // comma separated; none: reads go to the primary
-	RedisURL       string        `env:"ORDERGATE_REDIS_URL" mask:"true"`                  // redis://...; none: that tier is left out
+	RedisURL       string        `env:"ORDERGATE_REDIS_URL" mask:"true"`                  // of one Redis, a Cluster or Sentinels; none: that tier is left out
 	RedisPrefix    string        `env:"ORDERGATE_REDIS_PREFIX" envDefault:"og:"`          // of every key and channel
 	PSPURL         string        `env:"ORDERGATE_PSP_URL" mask:"true"`                    // the payment provider
 	Secret         string        `env:"ORDERGATE_SECRET" mask:"true"`                     // signs ids, tokens and cursors; never changes
@@ -84,7 +84,7 @@ func Check(c Config, subcommand string) error {
 		case err == nil && schemes[0] == "postgres":
 			_, err = pgxpool.ParseConfig(value)
 		case err == nil && schemes[0] == "redis":
-			_, err = redis.ParseURL(value)
+			err = query.CheckRedis(value)
 		}
 		if err != nil || !slices.Contains(schemes, u.Scheme) || schemes[0] == "http" && u.Host == "" { // err may hold the password
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
@@ -100,7 +100,7 @@ func Check(c Config, subcommand string) error {
 			need("ORDERGATE_REPLICA_URLS", r, "postgres", "postgresql")
 		}
 		if c.RedisURL != "" {
-			need("ORDERGATE_REDIS_URL", c.RedisURL, "redis", "rediss")
+			need("ORDERGATE_REDIS_URL", c.RedisURL, query.RedisSchemes...)
 		}
 	}
 	if is("worker") || is("verify") && c.PSPURL != "" {
