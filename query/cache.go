@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -14,13 +15,17 @@ import (
 	"github.com/ordergate/ordergate/internal/view"
 )
 
-// The greatest ages of an entry. Without a token a read is at most staleAfter behind the tier below the LRU.
+// The greatest ages of an entry. Without a token a read is at most staleAfter behind the tier below the LRU. Each entry ends a little
+// earlier, by spread: those that were filled together do not end together.
 const (
 	refreshAfter = 1500 * time.Millisecond // one caller loads the entry anew while the others still get it
 	staleAfter   = 2 * time.Second         // every caller waits for the load
 	missFor      = time.Second             // a 404, in every tier
 	redisFor     = 10 * time.Second        // TTL in Redis. A reader without a token sees a lost invalidation for at most this long
 )
+
+// spread is a time from four fifths of most to most.
+func spread(most time.Duration) time.Duration { return most - rand.N(most/5) } //nolint:gosec // no secret
 
 // Entry is the finished response of one row, and the state of the database that it shows.
 type Entry struct {
@@ -35,7 +40,7 @@ type Entry struct {
 	of           key
 	tier         string                    // that it was read from
 	encode       func() (view.Body, error) // makes the body; nil once it is made
-	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer
+	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer, or a little before
 	disconnected bool                      // read from a replica that receives nothing: not for other processes
 	noLSN        bool                      // its token has no position: not for other clients
 }
@@ -95,12 +100,13 @@ func (q *Queries) entry(k key) *lruEntry {
 
 // store replaces the value by an entry, unless the value is newer, and returns the newer of them.
 func (s *lruEntry) store(e *Entry, now time.Time) *Entry {
+	checked := now.Add(spread(refreshAfter) - refreshAfter)
 	for {
 		old, newest, next := s.value.Load(), e, *e
 		if old != nil && old.newer(e) {
 			newest, next = &next, *old
 		}
-		next.tier, next.checked = tierLRU, now
+		next.tier, next.checked = tierLRU, checked
 		if s.value.CompareAndSwap(old, &next) {
 			return newest
 		}

@@ -265,7 +265,7 @@ func (c *redisTier) put(ctx context.Context, publish bool, entries ...*Entry) er
 				if e.Rev == 0 {
 					ttl = missFor
 				}
-				eval(ctx, pipe, []string{name}, e.encoded(name), ttl.Milliseconds())
+				eval(ctx, pipe, []string{name}, e.encoded(name), spread(ttl).Milliseconds())
 				if publish {
 					pipe.Publish(ctx, c.channel(), fmt.Sprintf("%d %s", e.Rev, e.of))
 				}

@@ -75,7 +75,6 @@ func (w *world) tiersWork(writer, reader, listener *process, ids []order.ID) {
 	})
 	entries := make([]Entry, len(ids)) // one pipeline
 	for i, id := range ids {
-		listener.get(mine, id, anyToken)
 		rev, knownAt, lsn, body := w.update(mine, id)
 		entries[i] = newEntry(writer, mine, id, rev, knownAt, lsn, body)
 	}
@@ -83,8 +82,25 @@ func (w *world) tiersWork(writer, reader, listener *process, ids []order.ID) {
 	writer.flushed()
 	for i, id := range ids {
 		reader.sees(id, entries[i].Rev)
-		w.until(func() bool { return listener.entry(orders.row(mine, id, "")).minRev.Load() == entries[i].Rev })
 	}
+	w.until(func() bool { // a listener whose channel has just come back hears it the next time
+		for _, id := range ids {
+			listener.get(mine, id, anyToken)
+		}
+		writer.WriteThrough(w.Context(), entries...)
+		heard := 0
+		for tries := 0; tries < 20 && heard < len(ids); tries++ {
+			<-time.After(10 * time.Millisecond)
+			heard = 0
+			for i, id := range ids {
+				if listener.entry(orders.row(mine, id, "")).minRev.Load() == entries[i].Rev {
+					heard++
+				}
+			}
+		}
+		return heard == len(ids)
+	})
+	writer.flushed()
 	other := w.place(mine, time.Hour)
 	if _, tier := reader.fromBelow(other); tier != tierPrimary {
 		w.Errorf("served by %s", tier)
@@ -174,6 +190,40 @@ func TestAScriptThatRedisLostIsSentAgain(t *testing.T) {
 		t.Errorf("%d writes are pending", n)
 	}
 	reader.sees(id, rev)
+}
+
+func TestEntriesThatWereFilledTogetherEndApart(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	var entries []*Entry
+	for range 200 {
+		k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
+		entries = append(entries, &Entry{of: k, Rev: 1, Timeline: p.epoch().timeline, Generation: p.epoch().generation, LoadedAt: w.now()})
+	}
+	now := w.now()
+	w.must(p.redis.put(t.Context(), false, entries...))
+	ends := map[int64]int{} // by 200 ms
+	first, last := redisFor, time.Duration(0)
+	for _, e := range entries {
+		ttl := p.cfg.Redis.PTTL(t.Context(), w.name(p, e.of)).Val()
+		ends[ttl.Milliseconds()/200]++
+		first, last = min(first, ttl), max(last, ttl)
+		if checked := p.entry(e.of).store(e, now); checked == nil {
+			t.Fatal("not stored")
+		}
+		if age := now.Sub(p.entry(e.of).value.Load().checked); age < 0 || age > refreshAfter/5 {
+			t.Fatalf("in the LRU it begins at age %v", age)
+		}
+	}
+	if took := w.now().Sub(now); first < redisFor*4/5-took || last > redisFor || last-first < time.Second {
+		t.Errorf("they live from %v to %v", first, last)
+	}
+	for _, n := range ends {
+		if n > 60 {
+			t.Errorf("%d of 200 end in the same 200 ms", n)
+		}
+	}
 }
 
 // A master of a Cluster is killed while clients read and write. Then a second one, whose replica lacks the last write.
