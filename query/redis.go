@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -29,6 +30,10 @@ const (
 
 // RedisSchemes are the URLs that OpenRedis takes: of a single Redis, of a Cluster, and of Sentinels.
 var RedisSchemes = []string{"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
+
+// redisConnections is the greatest number of connections to one node, without ?pool_size=. The driver's own is 10 a core: on two cores a herd on
+// many keys waited for them longer than redisTimeout, and went past Redis to the databases.
+const redisConnections = 128
 
 // clusterReload is the age from which a Cluster's slots are asked for again: a dead master tells nobody of its successor.
 const clusterReload = time.Second
@@ -74,7 +79,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.ContextTimeoutEnabled, o.OnConnect = true, onConnect
+		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(o.PoolSize, redisConnections)
 		open = func() *Redis { r.UniversalClient = redis.NewClient(o); return r }
 	case "cluster":
 		o, err := redis.ParseClusterURL(address)
@@ -84,7 +89,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
 			return nil, errReplicas
 		}
-		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval = true, clusterReload
+		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval, o.PoolSize = true, clusterReload, cmp.Or(o.PoolSize, redisConnections)
 		r.master.Store(new("cluster")) // each of its masters has an id of its own, and another node may have a key's slot tomorrow
 		open = func() *Redis { r.UniversalClient = redis.NewClusterClient(o); return r }
 	case "sentinel":
@@ -97,7 +102,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		case o.MasterName == "":
 			return nil, errors.New("redis: no master_name")
 		}
-		o.ContextTimeoutEnabled, o.OnConnect = true, onConnect
+		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(o.PoolSize, redisConnections)
 		open = func() *Redis { r.UniversalClient = redis.NewFailoverClient(o); return r }
 	default:
 		return nil, fmt.Errorf("redis: scheme %s+%s", scheme, kind)

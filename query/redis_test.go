@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 )
@@ -22,6 +24,28 @@ func TestRedisURLs(t *testing.T) {
 	} {
 		if err := CheckRedis(address); (err == nil) != good {
 			t.Errorf("%s: %v", address, err)
+		}
+	}
+	size := func(address string) int {
+		r, err := OpenRedis(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		switch client := r.UniversalClient.(type) {
+		case *redis.Client:
+			return client.Options().PoolSize
+		case *redis.ClusterClient:
+			return client.Options().PoolSize
+		}
+		return 0
+	}
+	for address, want := range map[string]int{
+		"redis://h:1": 128, "redis://h:1?pool_size=5": 5, "redis+cluster://h:1": 128, "redis+cluster://h:1?pool_size=5": 5,
+		"redis+sentinel://h:1?master_name=m": 128, "redis+sentinel://h:1?master_name=m&pool_size=5": 5,
+	} {
+		if got := size(address); got != want {
+			t.Errorf("%s has %d connections", address, got)
 		}
 	}
 }
