@@ -583,6 +583,12 @@ func (s *suite) stream(ctx context.Context, _ *placed) {
 		}
 		want.WriteString("event: end\ndata: {\"reason\":\"terminal\"}\n\n")
 		got := comments.ReplaceAllString(string(r.body), "")
+		if token := streamToken.FindStringSubmatch(got); token != nil {
+			got = strings.Replace(got, token[0], "", 1)
+			s.get(ctx, nil, call{op: "getOrder", arg: p.ID}.with("X-Consistency-Token", token[1]), http.StatusOK)
+		} else {
+			s.foundIf(ok, r, "/body", "it does not begin with a token")
+		}
 		s.foundIf(ok && got != want.String(), r, "/body", "after %q is %q, and the events are %q", last, got, want.String())
 	}
 	s.get(ctx, nil, follow(strconv.Itoa(len(list.Data))), http.StatusNoContent)
@@ -599,6 +605,9 @@ func (s *suite) stream(ctx context.Context, _ *placed) {
 
 // comments of a stream of server-sent events.
 var comments = regexp.MustCompile(`(?m)^:.*\n\n`)
+
+// streamToken is the message that stands before the events of a stream.
+var streamToken = regexp.MustCompile(`\Aevent: token\ndata: \{"token":"([^"]+)"\}\n\n`)
 
 // event is an entry of the contract's EventList, whatever its type.
 type event struct {

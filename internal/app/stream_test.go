@@ -22,6 +22,7 @@ type message struct {
 		Sequence int64  `json:"sequence"`
 		Type     string `json:"type"`
 		Reason   string `json:"reason"`
+		Token    string `json:"token"`
 	}
 }
 
@@ -31,6 +32,7 @@ type opened struct {
 	res   *http.Response
 	lines *bufio.Scanner
 	leave context.CancelFunc
+	token string // the last one
 }
 
 func (g *gateway) open(url, orderID, lastID string, headers ...string) *opened {
@@ -48,16 +50,18 @@ func (g *gateway) open(url, orderID, lastID string, headers ...string) *opened {
 	res, err := http.DefaultClient.Do(r)
 	must(g.t, err)
 	g.t.Cleanup(func() { leave(); _ = res.Body.Close() })
-	return &opened{g, res, bufio.NewScanner(res.Body), leave}
+	return &opened{g, res, bufio.NewScanner(res.Body), leave, ""}
 }
 
-// next is the next message; its event is empty at the end.
+// next is the next message but for tokens; its event is empty at the end.
 func (o *opened) next() (m message) {
 	o.g.t.Helper()
 	for o.lines.Scan() {
 		line := o.lines.Text()
 		name, value, _ := strings.Cut(line, ": ")
 		switch {
+		case line == "" && m.event == "token":
+			o.token, m = m.data.Token, message{}
 		case line == "" && m.event != "":
 			return m
 		case name == "id":
@@ -124,6 +128,39 @@ func TestAStreamFollowsAnOrderToItsEnd(t *testing.T) {
 		if s := g.open(g.url, placed.body.ID, last); s.res.StatusCode != http.StatusNoContent || s.res.Header.Get("X-Consistency-Token") == "" {
 			t.Errorf("after %s: %s", last, s.res.Status)
 		}
+	}
+}
+
+// A read with the token of a stream shows what its events have told, on an instance whose replica is 2 s behind and which hears of nothing.
+func TestAReadIsAsNewAsTheStream(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 10)
+	near := g.cfg
+	g.cfg.ReplicaURLs, g.cfg.RedisURL = []string{g.db.LaggingURL(t)}, ""
+	deaf := g.at(g.serve(g.assemble()))
+	g.cfg = near
+	placed := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
+	path := "/v1/orders/" + placed.body.ID
+	version := func(token string) int64 {
+		var o struct {
+			Version int64 `json:"version"`
+		}
+		a := deaf.do("GET", path, nil, "X-Consistency-Token", token)
+		must(t, json.Unmarshal([]byte(a.raw), &o))
+		return o.Version
+	}
+	s, seen := g.open(g.url, placed.body.ID, ""), int64(0)
+	for m := s.next(); m.event != "order.confirmed"; m = s.next() {
+		if seen = m.data.Sequence; s.token == "" {
+			t.Fatal("an event without a token")
+		}
+		if v := version(s.token); v < seen {
+			t.Errorf("version %d after event %d", v, seen)
+		}
+	}
+	if seen < 2 {
+		t.Errorf("%d events", seen)
 	}
 }
 

@@ -57,6 +57,9 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 	defer end.Stop()
 	defer beat.Stop()
 	for s.err == nil {
+		if len(news.Events) > 0 {
+			s.token(news.Token)
+		}
 		for _, e := range news.Events {
 			s.event(e)
 			after = e.Sequence
@@ -85,10 +88,9 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 			case <-again:
 			}
 		}
-		t, _ := h.cfg.Signer.Parse(news.Token)
 		var next query.News
-		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, t); err != nil {
-			next = query.News{Token: news.Token}
+		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, news.Seen); err != nil {
+			next = query.News{Seen: news.Seen}
 		}
 		news = next
 	}
@@ -103,6 +105,11 @@ type stream struct {
 }
 
 func (s *stream) comment() { s.send(":\n\n") }
+
+// token covers the events that follow it: a read with it shows nothing older. It has no id, so that it is no event to go on after.
+func (s *stream) token(token string) {
+	s.send(fmt.Sprintf("event: token\ndata: {\"token\":%q}\n\n", token))
+}
 
 func (s *stream) event(e query.StreamEvent) {
 	s.send(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Sequence, e.Type, e.Data)) // JSON has no line breaks

@@ -206,10 +206,7 @@ export class Transport {
   private remember(response: Response): Meta {
     const { status, headers } = response;
     const token = headers.get('X-Consistency-Token');
-    if (token !== null && token >= (this.freshToken() ?? '')) {
-      this.token = token;
-      this.tokenSeen = Date.now();
-    }
+    if (token !== null) this.rememberToken(token);
     const age = headers.get('Age');
     return {
       status,
@@ -221,6 +218,13 @@ export class Transport {
       replayed: headers.get('Idempotency-Replayed') === 'true',
       headers,
     };
+  }
+
+  /** The greatest token of the last seconds is the latest. */
+  rememberToken(token: string): void {
+    if (token < (this.freshToken() ?? '')) return;
+    this.token = token;
+    this.tokenSeen = Date.now();
   }
 
   private freshToken(): string | undefined {

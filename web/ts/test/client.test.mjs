@@ -31,6 +31,17 @@ test('an order is followed over several streams, each after the last event, unti
   assert.deepEqual(requests.map(({ headers }) => headers['last-event-id']), [undefined, '2', '2', '3', '3']);
 });
 
+test('what is read after an event of a stream is as new as the event', async (t) => {
+  const token = (text) => `event: token\ndata: {"token":"${text}"}\n\n`;
+  const { og, requests } = await setup(t, [stream(token('1.07'), event(1), token('1.05'), event(2), end('terminal')), { body: order() }]);
+  const events = og.orders.watch('ord_1');
+  assert.equal((await events.next()).value.sequence, 1);
+  assert.equal((await events.next()).value.sequence, 2);
+  assert.equal((await events.next()).done, true);
+  await og.orders.get('ord_1');
+  assert.equal(requests[1].headers['x-consistency-token'], '1.07', 'the greatest');
+});
+
 test('a stream of which nothing is left ends at once, and a refusal is thrown', async (t) => {
   const { og } = await setup(t, [{ status: 204 }, problem(404, 'ORD_001')]);
   assert.deepEqual(await og.orders.watch('ord_1', { after: 7 }).next(), { done: true, value: undefined });

@@ -183,7 +183,8 @@ export const getOrderSaga = <ThrowOnError extends boolean = false>(options: Opti
  * Follow an order
  *
  * The events of the order as they happen, as a stream of server-sent events: `id` is the event's `sequence`, `event` its `type`, `data` the event
- * as it stands in the list of events. A comment comes at once and every 15 s. The stream ends with an event `end` whose data is
+ * as it stands in the list of events. Before the events that came together stands a message `token` without `id`, whose data is
+ * `{"token": ...}`: a read with it as `X-Consistency-Token` is as new as they are. A comment comes at once and every 15 s. The stream ends with an event `end` whose data is
  * `{"reason": ...}`: `terminal` when the order is final and nothing is left, `reconnect` after 60 s, `draining` when this instance
  * stops. After the last two, ask again with the last `id` as `Last-Event-ID`, as browsers do by themselves. If the order is final and
  * has no later event, the answer is 204.

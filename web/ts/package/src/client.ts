@@ -129,6 +129,7 @@ export class Orders {
   /**
    * The events of an order as they happen, after the one with the sequence `after`, or all. It ends when the order is final and nothing is
    * left. A stream that the server ends or that is lost is opened again where it stopped; a refusal is thrown, and so is the abort of `signal`.
+   * What this client reads after an event is as new as the event.
    */
   async *watch(id: string, options: RequestOptions & { after?: number } = {}): AsyncGenerator<Event, void, undefined> {
     let last = options.after === undefined ? undefined : String(options.after);
@@ -140,6 +141,10 @@ export class Orders {
         if (event === 'end') {
           reason = JSON.parse(data).reason;
           break;
+        }
+        if (event === 'token') {
+          this.transport.rememberToken(JSON.parse(data).token);
+          continue;
         }
         const page = { data: [JSON.parse(data)] };
         openAnswer('listOrderEvents', page);
