@@ -239,7 +239,10 @@ func (i *installation) verify(ctx context.Context) string {
 	return ""
 }
 
-// freeAddresses are addresses that nobody listens on. They lie below the ranges from which systems draw the ports of outgoing connections,
+// handedOut has the addresses that freeAddresses returned: whoever was given one may not listen on it yet.
+var handedOut sync.Map
+
+// freeAddresses are addresses that nobody listens on, and that nobody else of this process was given. They lie below the ranges from which systems draw the ports of outgoing connections,
 // so that none of those takes one while a process is restarted.
 func freeAddresses(n int) (addresses []string, err error) {
 	for try := 0; len(addresses) < n; try++ {
@@ -252,7 +255,9 @@ func freeAddresses(n int) (addresses []string, err error) {
 			continue
 		}
 		defer l.Close() // all are held until the last is found
-		addresses = append(addresses, addr)
+		if _, is := handedOut.LoadOrStore(addr, true); !is {
+			addresses = append(addresses, addr)
+		}
 	}
 	return addresses, nil
 }
