@@ -200,9 +200,6 @@ func (g *gateway) mixed(ctx context.Context) error {
 	r.counts = fmt.Sprintf("%d writes (%d tries repeated, %d resolved by a refusal), %d reads with a token, %d without, %d lists (%d with a token), %d streams with %d events, %d refused for a moment; %v; a read without a token was %.1f s behind at most; all shown at the end after %.1f s; %d of %d operations decide, %v",
 		h.writes.Load(), h.retried.Load(), h.resolved.Load(), h.withToken.Load(), h.plain.Load(), h.lists.Load(), h.listsWithToken.Load(), h.streams.Load(), h.events.Load(),
 		h.refused.Load(), &f, v.oldest.Seconds(), took.Seconds(), v.decisive, v.operations, v)
-	if n := h.unseen.Load(); n > 0 {
-		r.counts += fmt.Sprintf("; %d reads were older than an event of a stream, which has no token", n)
-	}
 	g.report(r)
 	return nil
 }

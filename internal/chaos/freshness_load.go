@@ -41,7 +41,7 @@ type history struct {
 	tiers  map[string]map[string]int // reads of the background, by kind and by the tier that answered
 	shared []knowledge               // tokens of writes of all groups
 
-	writes, retried, resolved, plain, withToken, lists, listsWithToken, streams, events, refused, unseen atomic.Int64
+	writes, retried, resolved, plain, withToken, lists, listsWithToken, streams, events, refused atomic.Int64
 }
 
 // group is a customer.
@@ -505,7 +505,11 @@ func (c *client) stream(ctx context.Context, o *tracked, process int, last int64
 	c.k.see(res.Header.Get("X-Consistency-Token"), 0)
 	c.t.hand(c.k)
 	opened := time.Now()
+	token := ""
 	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		if text, is := strings.CutPrefix(lines.Text(), `data: {"token":"`); is {
+			token = strings.TrimSuffix(text, `"}`)
+		}
 		text, is := strings.CutPrefix(lines.Text(), "id: ")
 		if !is {
 			continue
@@ -517,10 +521,14 @@ func (c *client) stream(ctx context.Context, o *tracked, process int, last int64
 		last = version
 		h.events.Add(1)
 		o.add(op{version: version, to: h.now(), what: fmt.Sprintf("stream of process %d", process)}) // it was there by now
-		if version > must && c.random.IntN(4) == 0 {                                                 // an event has no token: this is counted, and breaks nothing
-			if got, _ := c.read(ctx, o, 1-process, true); got > 0 && got < version {
-				h.unseen.Add(1)
-			}
+		if token == "" {
+			h.breaksf("a stream of %s by process %d has version %d before a token", o.id, process, version)
+		}
+		c.k.see(token, 0)
+		c.k.seen[o.index] = max(c.k.seen[o.index], version) // the token covers it
+		c.t.hand(c.k)
+		if c.random.IntN(4) == 0 {
+			c.read(ctx, o, 1-process, true)
 		}
 	}
 	if last < must && time.Since(opened) > slack {
