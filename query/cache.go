@@ -41,6 +41,8 @@ type Entry struct {
 	tier         string                    // that it was read from
 	encode       func() (view.Body, error) // makes the body; nil once it is made
 	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer, or a little before
+	durable      uint64                    // read from a database: its position before the statement, which KnownAt may not have reached
+	unseen       bool                      // read from a primary on which a commit up to durable waits for a standby: nobody sees it there
 	disconnected bool                      // read from a replica that receives nothing: not for other processes
 	noLSN        bool                      // its token has no position: not for other clients
 }

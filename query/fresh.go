@@ -80,25 +80,39 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 			q.behind.Inc()
 		}
 	}
-	e, err := q.ask(ctx, q.primary, r.of, get)
+	e, err := q.askPrimary(ctx, r, get)
 	if err != nil {
 		if broken(err) && disconnected != nil && disconnected.Rev > 0 && r.satisfiedBy(disconnected) {
 			return disconnected, nil
 		}
 		return nil, toClientError(err, behind || disconnected != nil)
 	}
-	visible := *e
-	visible.KnownAt++ // a commit at that very position is durable, but nobody can have seen it yet
-	if r.token.LSN == token.NoPosition || r.token.Timeline < e.Timeline || visible.satisfies(r.token) {
+	t := r.token
+	older := t.Key != "" && t.Key == e.Key && e.Rev < t.Rev || e.unseen && len(q.replicas) > 0 // where there are none, nobody has shown it
+	if t.LSN == token.NoPosition || t.Timeline < e.Timeline || e.satisfies(t) || t.Timeline == e.Timeline && e.durable >= t.LSN && !older {
 		return e, nil
 	}
 	return nil, toClientError(errors.New("query: not as new as the token"), true)
 }
 
+// askPrimary asks the primary. A commit that a replica has shown may be durable there, and not yet seen: while that can be, it is asked again,
+// for up to catchUp.
+func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*Entry, error) {
+	for deadline := time.Now().Add(catchUp); ; pause(ctx, invisibleFor) {
+		e, err := q.ask(ctx, q.primary, r, get)
+		if err != nil || r.token.Timeline != e.Timeline || e.durable < r.token.LSN || time.Now().After(deadline) {
+			return e, err
+		}
+		if e.satisfies(r.token) || e.KnownAt+1 >= r.token.LSN { // no two commits are one byte apart
+			return e, nil
+		}
+	}
+}
+
 // askReplicas asks the chosen replicas until a connected one has an entry. The entry of a disconnected one is returned beside.
 func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry) {
 	for _, next := range q.choose(r.token) {
-		e, err := q.ask(ctx, next, r.of, get)
+		e, err := q.ask(ctx, next, r, get)
 		switch {
 		case err == nil && e.disconnected:
 			disconnected = e
@@ -121,10 +135,12 @@ func refusedAtOnce(err error) bool {
 // statement is in the entry; nothing in the entry is later than the position after it. On a primary the last commit before the
 // statement may be durable and not yet visible. If the position moved, the row is read again: the token names its revision only if
 // that was still the latest at the token's position.
-func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry, error) {
+func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) (*Entry, error) {
+	of, t := r.of, r.token
 	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
 	known := q.epoch()
-	p, f, latest := &positionedQuery{pool: s.pool}, found{}, true
+	visible, since := q.visible.upTo(known.timeline), time.Now()
+	p, f, latest := &positionedQuery{pool: s.pool, transactions: s.tier == tierPrimary && t.LSN > visible}, found{}, true
 	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
 		if err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
@@ -145,14 +161,18 @@ func (q *Queries) ask(ctx context.Context, s *server, of key, get fetch) (*Entry
 		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: known.generation, LoadedAt: q.cfg.Now(),
 		encode: f.encode, disconnected: p.before.Disconnected,
 	}
-	if !p.before.Standby {
-		e.KnownAt--
+	if e.durable = e.KnownAt; !p.before.Standby {
+		e.KnownAt = visible
+		if p.transactions {
+			seen, waits := q.visible.note(timeline, e.durable, parseTransactions(p.open), since, time.Now())
+			e.KnownAt, e.unseen = max(visible, seen), waits
+		}
 	}
-	t := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
+	next := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
 	if latest {
-		t.Key, t.Rev = e.Key, e.Rev
+		next.Key, next.Rev = e.Key, e.Rev
 	}
-	e.Token = q.cfg.Signer.Sign(t)
+	e.Token = q.cfg.Signer.Sign(next)
 	return e, nil
 }
 
@@ -186,22 +206,30 @@ func broken(err error) bool {
 	return err != nil && !errors.Is(err, context.Canceled) && apierr.From(err).Code != errcode.RATE003
 }
 
-// positionedQuery runs one statement between two queries of the server's position, in one round trip. All three are one implicit
+// positionedQuery runs one statement between two queries of the server's position, in one round trip. All are one implicit
 // transaction, but at READ COMMITTED each sees what was committed when it began. It implements querydb.DBTX.
 type positionedQuery struct {
 	pool          *pgxpool.Pool
+	transactions  bool // open ones are asked for, too, after the first position
 	results       pgx.BatchResults
 	before, after querydb.PositionRow
+	open          []string
 	err           error
 }
 
 func (p *positionedQuery) send(ctx context.Context, sql string, args []any) {
 	batch := &pgx.Batch{}
 	batch.Queue(querydb.Position)
+	if p.transactions {
+		batch.Queue(querydb.OpenTransactions)
+	}
 	batch.Queue(sql, args...)
 	batch.Queue(querydb.Position)
 	p.results = p.pool.SendBatch(ctx, batch)
 	p.err = p.scan(&p.before)
+	if p.transactions && p.err == nil {
+		p.err = p.results.QueryRow().Scan(&p.open)
+	}
 }
 
 func (p *positionedQuery) scan(at *querydb.PositionRow) error {

@@ -387,7 +387,7 @@ func TestASecondLookThatFailsCostsTheTokenItsRow(t *testing.T) {
 	p, between := w.stopsBetweenPositions()
 	looks := 0
 	between(func() {
-		e, err := p.ask(t.Context(), p.primary, k, func(ctx context.Context, db *querydb.Queries) (found, error) {
+		e, err := p.ask(t.Context(), p.primary, requirement{of: k}, func(ctx context.Context, db *querydb.Queries) (found, error) {
 			if looks++; looks > 1 {
 				return found{}, errors.New("lost")
 			}
@@ -473,6 +473,68 @@ func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
 	w.must(c.QueryRow(t.Context(), "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").Scan(&lsn))
 	if rev, tier := p.get(mine, id, token.Token{Timeline: 1, LSN: lsn}); rev != 2 || tier != "primary" {
 		t.Errorf("revision %d by %s, with the position after the COMMIT of 2", rev, tier)
+	}
+}
+
+// A replica shows a commit that waits for a synchronous standby, which the primary shows to nobody. The replica's token is refused there until
+// the commit is over; another read goes on.
+func TestACommitThatAReplicaShowsFirst(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	proxy, cut := pgtest.Proxy(t, w.ReplicaURL)
+	replicated, alone := w.process(withoutRedis), w.process(withoutReplicas, withoutRedis)
+	lost := w.process(withoutRedis, func(c *Config) { c.Replicas = []*pgxpool.Pool{w.pool(cut)} })
+	proxy.Cut()
+	w.on(w.PrimaryURL, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	w.on(w.PrimaryURL, "SELECT pg_reload_conf()")
+	w.until(func() bool {
+		var names string
+		w.must(w.Pool.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&names))
+		return names == "nobody"
+	})
+	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
+	w.must(err)
+	defer c.Close(t.Context())
+	committed := make(chan error)
+	go func() {
+		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		committed <- err
+	}()
+	var row, position token.Token
+	w.until(func() bool {
+		v, err := replicated.GetOrder(t.Context(), mine, id, anyToken)
+		w.must(err)
+		replicated.lru.Purge()
+		row = w.tokenOf(v)
+		return revOf(t, v) == 2
+	})
+	position = token.Token{Timeline: row.Timeline, LSN: row.LSN}
+	for what, read := range map[string]func() error{
+		"the row's token": func() error { _, err := alone.GetOrder(t.Context(), mine, id, row); return err },
+		"a position, where a replica has shown it": func() error {
+			_, err := lost.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 5}, position)
+			return err
+		},
+	} {
+		if err := read(); err == nil || apierr.From(err).Code != errcode.SYS004 {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if rev, tier := alone.get(mine, id, anyToken); rev != 1 || tier != tierPrimary {
+		t.Errorf("without a token: revision %d by %s", rev, tier)
+	}
+	if rev, tier := replicated.get(mine, id, position); rev != 2 || tier != tierReplica {
+		t.Errorf("where the replica is: revision %d by %s", rev, tier)
+	}
+	w.on(w.PrimaryURL, "ALTER SYSTEM RESET synchronous_standby_names")
+	w.on(w.PrimaryURL, "SELECT pg_reload_conf()")
+	w.must(<-committed)
+	for _, p := range []*process{alone, lost} {
+		if rev, tier := p.get(mine, id, position); rev != 2 || tier != tierPrimary {
+			t.Errorf("afterwards: revision %d by %s", rev, tier)
+		}
 	}
 }
 
@@ -817,7 +879,7 @@ func TestAQueryThatWritesIsRefusedByPostgreSQL(t *testing.T) {
 			return f, q.QueryRow(ctx, `INSERT INTO inbox (consumer, message_id) VALUES ('c', gen_random_uuid()) RETURNING consumer`).Scan(new(string))
 		}
 		for range 30 {
-			_, err := p.ask(t.Context(), s, key{}, writing)
+			_, err := p.ask(t.Context(), s, requirement{}, writing)
 			if refused, ok := errors.AsType[*pgconn.PgError](err); !ok || refused.Code != pg.ReadOnlyTransaction {
 				t.Fatalf("%s: %v", s.tier, err)
 			}

@@ -77,6 +77,7 @@ type Queries struct {
 	primary       *server
 	replicas      []*server
 	nextReplica   atomic.Uint32
+	visible       visible              // of the primary
 	newest        atomic.Uint32        // the highest timeline that a server reported
 	watchers      waiters.Waiters[key] // streams, of a row
 

@@ -9,6 +9,19 @@ import (
 	"context"
 )
 
+const OpenTransactions = `-- name: OpenTransactions :one
+SELECT open_transactions()::text[] AS xids
+`
+
+// The transactions that have written and are not over. One of them may be durable already, and shown by a standby: statements here see it once it
+// is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
+func (q *Queries) OpenTransactions(ctx context.Context) ([]string, error) {
+	row := q.db.QueryRow(ctx, OpenTransactions)
+	var xids []string
+	err := row.Scan(&xids)
+	return xids, err
+}
+
 const Position = `-- name: Position :one
 SELECT standby::boolean AS standby,
   COALESCE(CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,

@@ -141,13 +141,17 @@ func (s *ownStack) cutChannel(ctx context.Context, d time.Duration) (cut int64) 
 	return cut
 }
 
+// setStandbys names the synchronous standby, or none, and returns once that is so.
+func (s *ownStack) setStandbys(ctx context.Context, name string) error {
+	state := map[bool]string{true: "sync", false: "async"}[name != ""]
+	return errors.Join(execute(ctx, s.primary, "ALTER SYSTEM SET synchronous_standby_names = '"+name+"'", "SELECT pg_reload_conf()"),
+		s.awaitValue(ctx, s.primary, "SELECT sync_state FROM pg_stat_replication WHERE application_name = '"+standby+"'", state))
+}
+
 // promote stops the primary, makes the synchronous standby the new one, and has the lagging replica follow it.
 func (s *ownStack) promote(ctx context.Context) (stopped time.Time, err error) {
 	old, next := s.primary, s.ReplicaURLs[0]
-	if err = execute(ctx, old, "ALTER SYSTEM SET synchronous_standby_names = '"+standby+"'", "SELECT pg_reload_conf()"); err != nil {
-		return stopped, err
-	}
-	if err = s.awaitValue(ctx, old, "SELECT sync_state FROM pg_stat_replication WHERE application_name = '"+standby+"'", "sync"); err != nil {
+	if err = s.setStandbys(ctx, standby); err != nil {
 		return stopped, err
 	}
 	<-time.After(2 * time.Second) // of writes that wait for the standby

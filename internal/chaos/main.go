@@ -50,11 +50,11 @@ var (
 	full = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2,
 		sale: sale{pieces: 100, buyers: 1000}, attack: attack{forged: 100_000, skus: 100_000, crowd: 1000, rounds: 5, sustain: 25 * time.Second, keys: 5000, herd: 256, hot: 500, scan: 100_000},
 		fresh: fresh{tokenPairs: 20_000, groups: 40, clientsEach: 2, pace: 120 * time.Millisecond, calm: time.Minute, restarts: 3, between: 25 * time.Second,
-			promotion: 25 * time.Second, bugTime: 40 * time.Second}}
+			promotion: 25 * time.Second, tokens: 20 * time.Second, bugTime: 40 * time.Second}}
 	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory",
 		sale: sale{pieces: 20, buyers: 100}, attack: attack{forged: 4000, skus: 4000, crowd: 200, rounds: 3, sustain: 2 * time.Second, keys: 300, herd: 32, hot: 50, scan: 2000},
 		fresh: fresh{tokenPairs: 300, groups: 8, clientsEach: 2, pace: 25 * time.Millisecond, calm: 5 * time.Second, restarts: 1, between: 2 * time.Second,
-			promotion: 3 * time.Second, bugTime: 20 * time.Second}}
+			promotion: 3 * time.Second, tokens: 4 * time.Second, bugTime: 20 * time.Second}}
 )
 
 // campaign is one run of a part.

@@ -526,6 +526,14 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER tell_product AFTER INSERT OR UPDATE ON products FOR EACH ROW WHEN (current_user = 'ordergate_app') EXECUTE FUNCTION tell_product();
 
+-- For sql/query/freshness.sql.
+-- +goose StatementBegin
+CREATE FUNCTION open_transactions() RETURNS text[] LANGUAGE sql AS $$
+    SELECT CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN ARRAY(
+        SELECT a.backend_xid || CASE a.wait_event WHEN 'SyncRep' THEN ' SyncRep' ELSE '' END FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL) END
+$$;
+-- +goose StatementEnd
+
 -- LISTEN takes no parameter.
 -- +goose StatementBegin
 CREATE FUNCTION listen(channel text) RETURNS void LANGUAGE plpgsql AS $$

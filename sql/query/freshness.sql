@@ -25,3 +25,8 @@ FROM (SELECT standby::boolean AS standby,
     (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
       - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
   FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver) AS p;
+
+-- name: OpenTransactions :one
+-- The transactions that have written and are not over. One of them may be durable already, and shown by a standby: statements here see it once it
+-- is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
+SELECT open_transactions()::text[] AS xids;
