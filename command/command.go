@@ -30,11 +30,13 @@ const Budget = 800 * time.Millisecond
 // Committed is a new state of a row, ready to be served: it is written through the caches after its COMMIT.
 type Committed struct {
 	order.Owner
-	Key     string // as tokens name the row
-	Rev     int64
-	KnownAt uint64 // position in the log read under the row's lock: no commit before it can be missing here
-	LSN     uint64 // flush position after the COMMIT, for the consistency token, or token.NoPosition
-	Body    view.Body
+	Key        string // as tokens name the row
+	Rev        int64
+	KnownAt    uint64 // position in the log read under the row's lock: no commit before it can be missing here
+	Timeline   uint32 // of that log
+	Generation int64  // of the caches, read with it: this is of none that began later
+	LSN        uint64 // flush position after the COMMIT, for the consistency token, or token.NoPosition
+	Body       view.Body
 }
 
 // Config has the dependencies of Commands.

@@ -14,6 +14,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -132,6 +133,12 @@ func (c *Commands) finishKnown(ctx context.Context, b *batch, committed bool) {
 	}
 }
 
+func (r *rows) committed(owner order.Owner, key string, rev int64, lsn uint64, body view.Body) Committed {
+	return Committed{
+		Owner: owner, Key: key, Rev: rev, KnownAt: uint64(r.log.Lsn), Timeline: uint32(r.log.Timeline), Generation: r.log.Generation, LSN: lsn, Body: body,
+	}
+}
+
 // afterCommit wakes the relay, hands the new states to the caches and counts. It fails nothing: what it misses of an order is repaired by
 // the order's messages; a product that it misses expires.
 func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
@@ -145,18 +152,14 @@ func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 			continue
 		}
 		if body, err := c.body(); err == nil && !c.superseded { // a later writer has written something newer through
-			states = append(states, Committed{
-				Owner: c.owner, Key: c.order.ID.Format(order.PrefixOrder), Rev: c.rev, KnownAt: r.knownAt, LSN: lsn, Body: body,
-			})
+			states = append(states, r.committed(c.owner, c.order.ID.Format(order.PrefixOrder), c.rev, lsn, body))
 		}
 		w.waiters.Wake(c.order.ID)
 	}
 	for _, it := range r.products.Changed() {
 		if p := r.products[it]; !p.Superseded {
 			if body, err := productBody(it, p); err == nil {
-				states = append(states, Committed{
-					Owner: it.Owner, Key: order.PrefixProduct + it.SKU, Rev: p.Rev, KnownAt: r.knownAt, LSN: lsn, Body: body,
-				})
+				states = append(states, r.committed(it.Owner, order.PrefixProduct+it.SKU, p.Rev, lsn, body))
 			}
 		}
 	}

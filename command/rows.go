@@ -81,7 +81,7 @@ type rows struct {
 	stock     inventory.Stock
 	soldOut   *inventory.SoldOut // nil if no stock is written
 	results   []resultRow
-	knownAt   uint64 // position in the log under the locks
+	log       ordersdb.LogStateRow // under the locks
 }
 
 // store puts a result under the call's key.
@@ -94,11 +94,10 @@ var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under i
 // write sends everything in two round trips, and some more for products, payments, stock and coupons: the log's position under the locks,
 // then all rows at once.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
-	lsn, err := ordersdb.New(tx).FlushLSN(ctx)
-	if err != nil {
+	var err error
+	if r.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
-	r.knownAt = uint64(lsn)
 	if err = r.payments.Write(ctx, tx); err != nil {
 		return err
 	}

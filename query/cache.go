@@ -31,11 +31,11 @@ func spread(most time.Duration) time.Duration { return most - rand.N(most/5) } /
 type Entry struct {
 	Body         view.Body
 	Token        string // X-Consistency-Token
-	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for lists and rows that are not cached
+	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for lists, rows that are not cached, and of a generation before
 	Rev          int64  // counts the row's changes; 0: there is no row
 	KnownAt      uint64 // no commit up to this position of the log can be missing
 	Timeline     uint32 // of that log
-	Generation   int64  // of the caches, when the load began
+	Generation   int64  // of the caches, as the database had it that this was read from, or committed to
 	LoadedAt     time.Time
 	of           key
 	tier         string                    // that it was read from
@@ -144,7 +144,7 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 		}
 	}
 	asked := request{operation: r.operation, token: t, id: k.id, notFound: r.notFound}
-	if k.kind == products {
+	if !r.ownIDs {
 		asked.product = k
 	}
 	return q.serve(ctx, asked, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
@@ -191,6 +191,9 @@ func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (
 		r.behind = e != nil && !e.satisfies(r.token) || v != nil && !v.satisfies(r.token)
 		if e, err = q.fromDatabase(ctx, r, r.of.read); err != nil {
 			return nil, err
+		}
+		if e.tier == tierPrimary && e.Rev < r.minRev { // the row that had the revision is gone
+			s.minRev.CompareAndSwap(r.minRev, e.Rev)
 		}
 		if healthy && !e.disconnected { // a Redis that has just failed is not tried again
 			_ = q.redis.put(ctx, false, e)

@@ -14,15 +14,25 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// NewEntry is the entry of a row that was just committed, by its name in tokens. knownAt is the log's position read under the row's lock,
-// lsn the one after COMMIT, or token.NoPosition. ok is false for a row that is not cached.
-func (q *Queries) NewEntry(owner order.Owner, name string, rev int64, knownAt, lsn uint64, body view.Body) (e Entry, ok bool) {
-	k, ok := parseKey(owner, name)
-	now := q.epoch()
-	t := token.Token{Timeline: now.timeline, LSN: lsn, Key: name, Rev: rev}
+// Committed is the state of a row that was just committed, as the command side tells of it.
+type Committed struct {
+	order.Owner
+	Key        string // as tokens name the row
+	Rev        int64
+	KnownAt    uint64 // position in the log read under the row's lock
+	Timeline   uint32 // of that log
+	Generation int64  // of the caches, read with it
+	LSN        uint64 // position after COMMIT, or token.NoPosition
+	Body       view.Body
+}
+
+// NewEntry is the entry of a state. ok is false for a row that is not cached.
+func (q *Queries) NewEntry(c Committed) (e Entry, ok bool) {
+	k, ok := parseKey(c.Owner, c.Key)
+	t := token.Token{Timeline: c.Timeline, LSN: c.LSN, Key: c.Key, Rev: c.Rev}
 	return Entry{
-		Body: body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: rev, KnownAt: knownAt, Timeline: t.Timeline, Generation: now.generation, LoadedAt: q.cfg.Now(),
-		of: k, noLSN: lsn == token.NoPosition,
+		Body: c.Body, Token: q.cfg.Signer.Sign(t), Key: c.Key, Rev: c.Rev, KnownAt: c.KnownAt, Timeline: c.Timeline, Generation: c.Generation,
+		LoadedAt: q.cfg.Now(), of: k, noLSN: c.LSN == token.NoPosition,
 	}, ok
 }
 

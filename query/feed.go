@@ -95,7 +95,7 @@ func (q *Queries) sendMark(ctx context.Context, db *querydb.Queries, marks strin
 	if err != nil {
 		return mark, err
 	}
-	q.noteGeneration(mark.Generation)
+	q.noteGeneration(uint32(mark.Timeline), mark.Generation)
 	if old := q.skus.Load(); !old.usable(q.generation.Load()) {
 		f := newSKUFilter(q.generation.Load(), old.size())
 		q.skus.Store(f)
@@ -108,7 +108,7 @@ func (q *Queries) sendMark(ctx context.Context, db *querydb.Queries, marks strin
 func (q *Queries) hear(message *pgconn.Notification) {
 	if text, ok := strings.CutPrefix(message.Payload, "flush "); ok {
 		if generation, err := strconv.ParseInt(text, 10, 64); err == nil {
-			q.noteGeneration(generation)
+			q.noteGeneration(q.timeline(), generation)
 		}
 	} else if k, rev, ok := parseChange(message.Payload); ok {
 		q.bumpMinRev(k, rev)
@@ -127,9 +127,18 @@ func parseChange(text string) (k key, rev int64, ok bool) {
 	return k, rev, ok
 }
 
-// noteGeneration keeps the highest generation of the caches.
-func (q *Queries) noteGeneration(generation int64) {
-	for old := q.generation.Load(); generation > old; old = q.generation.Load() {
-		q.generation.CompareAndSwap(old, generation)
+// noteGeneration keeps the highest generation of the caches, of the highest timeline: a failover may have lost the last ones.
+func (q *Queries) noteGeneration(timeline uint32, generation int64) {
+	if timeline == q.generationOf.Load() && generation == q.generation.Load() {
+		return
+	}
+	q.generationMu.Lock()
+	defer q.generationMu.Unlock()
+	switch of := q.generationOf.Load(); {
+	case timeline > of:
+		q.generationOf.Store(timeline)
+		q.generation.Store(generation)
+	case timeline == of:
+		q.generation.Store(max(generation, q.generation.Load()))
 	}
 }

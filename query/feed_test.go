@@ -13,6 +13,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -46,6 +47,12 @@ func (p *process) productName(sku string) string {
 		return ""
 	}
 	return decoded[struct{ Name string }](p.w.TB.(*testing.T), v, err).Name
+}
+
+func (w *world) flushLSN() (lsn uint64) {
+	w.Helper()
+	w.must(w.Pool.QueryRow(w.Context(), `SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint`).Scan(&lsn))
+	return lsn
 }
 
 // asProgram runs a statement as our own path does.
@@ -135,6 +142,101 @@ func TestAChangeByHandReachesEveryCache(t *testing.T) {
 			t.Errorf("%s: generation %d after %d", what, here.generation.Load(), before)
 		}
 	}
+}
+
+// A row that was deleted by hand is shown by a replica that is behind. Once that has the DELETE, so has everybody, and a token that covers it sees
+// it at once.
+func TestADeleteByHandOnALaggingReplica(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(w.behind)
+	p.subscribe()
+	p.follow()
+	id := w.place(mine, time.Hour)
+	w.update(mine, id)
+	w.product(mine, "CUP", "old")
+	w.exec(`UPDATE products SET name = 'older'`)
+	w.synced(w.LaggingURL(t))
+	p.get(mine, id, anyToken)
+	before := p.generation.Load()
+	w.exec(`DELETE FROM orders; DELETE FROM products`)
+	deleted := token.Token{Timeline: 1, LSN: w.flushLSN()}
+	w.until(func() bool { return p.generation.Load() > before })
+	if rev, _ := p.get(mine, id, anyToken); rev != 2 {
+		t.Fatalf("revision %d: the replica does have the DELETE", rev)
+	}
+	if name := p.productName("CUP"); name != "older" {
+		t.Fatalf("%q: the replica does have the DELETE", name)
+	}
+	_, err := p.GetOrder(t.Context(), mine, id, deleted)
+	wantCode(t, err, errcode.ORD001)
+	w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'CUP', 'new', '', '{}')`)
+	v, err := p.GetProduct(t.Context(), mine, "CUP", token.Token{Timeline: 1, LSN: w.flushLSN(), Key: "prd_CUP", Rev: 1})
+	if name := decoded[struct{ Name string }](t, v, err).Name; name != "new" {
+		t.Errorf("with the token of the new product: %q by %s", name, v.Tier)
+	}
+	w.synced(w.LaggingURL(t))
+	w.until(func() bool {
+		w.advance(staleAfter)
+		v, err := p.GetOrder(t.Context(), mine, id, anyToken)
+		return err != nil && v.Tier != "" && p.productName("CUP") == "new"
+	})
+}
+
+// The token of a miss names no revision, which any entry would satisfy.
+func TestTheTokenOfAMiss(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	here, there := w.process(withoutRedis, withoutReplicas), w.process(withoutRedis, withoutReplicas)
+	there.get(mine, id, anyToken)
+	w.exec(`DELETE FROM orders`)
+	v, err := here.GetOrder(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	_, err = there.GetOrder(t.Context(), mine, id, w.tokenOf(v))
+	wantCode(t, err, errcode.ORD001)
+}
+
+// A revision that was told of, and whose row is gone, sends one read to the primary and not each.
+func TestARevisionThatIsNoMore(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	p.follow()
+	id := w.place(mine, time.Hour)
+	p.get(mine, id, anyToken)
+	generation := p.generation.Load()
+	w.exec(`DELETE FROM orders`)
+	w.until(func() bool { return p.generation.Load() > generation })
+	_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
+	p.bumpMinRev(orders.row(mine, id, ""), 7)
+	before := p.loads(tierPrimary)
+	for range 50 {
+		_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+		wantCode(t, err, errcode.ORD001)
+	}
+	if n := p.loads(tierPrimary) - before; n > 3 {
+		t.Errorf("%d of 50 reads of a row that is gone went to the primary", n)
+	}
+}
+
+// A state that is written through after a flush was heard of is of the generation before.
+func TestAWriteThroughAfterAFlush(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process()
+	p.follow()
+	id := w.place(mine, time.Hour)
+	rev, knownAt, lsn, body := w.update(mine, id)
+	late := newEntry(p, mine, id, rev, knownAt, lsn, body)
+	before := p.generation.Load()
+	w.exec(`DELETE FROM orders`)
+	w.until(func() bool { return p.generation.Load() > before })
+	w.synced(w.ReplicaURL)
+	p.WriteThrough(t.Context(), late)
+	_, err := p.GetOrder(t.Context(), mine, id, anyToken)
+	wantCode(t, err, errcode.ORD001)
 }
 
 // Redis has what was changed by hand, for processes that have no entry of it.

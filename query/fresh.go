@@ -158,8 +158,11 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 		return nil, errTimeline
 	}
 	e := &Entry{
-		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: known.generation, LoadedAt: q.cfg.Now(),
+		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: p.before.Generation, LoadedAt: q.cfg.Now(),
 		encode: f.encode, disconnected: p.before.Disconnected,
+	}
+	if q.noteGeneration(timeline, e.Generation); e.Generation < known.generation { // a replica that does not have the flush yet: no cache takes the entry,
+		e.Key = "" // and its revision proves nothing: the row may be another one since
 	}
 	if e.durable = e.KnownAt; !p.before.Standby {
 		e.KnownAt = visible
@@ -169,7 +172,7 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 		}
 	}
 	next := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
-	if latest {
+	if latest && e.Rev > 0 { // any revision satisfies a token with none
 		next.Key, next.Rev = e.Key, e.Rev
 	}
 	e.Token = q.cfg.Signer.Sign(next)
@@ -233,7 +236,7 @@ func (p *positionedQuery) send(ctx context.Context, sql string, args []any) {
 }
 
 func (p *positionedQuery) scan(at *querydb.PositionRow) error {
-	return p.results.QueryRow().Scan(&at.Standby, &at.Lsn, &at.Timeline, &at.Disconnected)
+	return p.results.QueryRow().Scan(&at.Standby, &at.Lsn, &at.Timeline, &at.Disconnected, &at.Generation)
 }
 
 // Query implements querydb.DBTX.

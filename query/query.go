@@ -67,8 +67,10 @@ type Queries struct {
 	slotMu        sync.Mutex // held while a key gets its place in the LRU
 	lruTimeline   atomic.Uint32
 	lruGeneration atomic.Int64
-	generation    atomic.Int64 // of all caches, as far as this process knows; never falls
-	heardAt       atomic.Int64 // when the last mark of the change feed that came back was sent, in ns
+	generation    atomic.Int64  // of all caches, as far as this process knows; never falls on one timeline
+	generationOf  atomic.Uint32 // the timeline
+	generationMu  sync.Mutex    // of writers of both
+	heardAt       atomic.Int64  // when the last mark of the change feed that came back was sent, in ns
 	skus          atomic.Pointer[skuFilter]
 	flights       singleflight.Group
 	redis         *redisTier // nil without Redis
@@ -116,6 +118,7 @@ func New(c Config) (*Queries, error) {
 	q.lruTimeline.Store(c.Timeline())
 	q.lruGeneration.Store(c.Generation)
 	q.generation.Store(c.Generation)
+	q.generationOf.Store(c.Timeline())
 	q.heardAt.Store(c.Now().UnixNano())
 	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
 	var err error

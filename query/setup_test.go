@@ -82,7 +82,7 @@ func (w *world) process(change ...func(*Config)) *process {
 	registry := prometheus.NewRegistry()
 	c := Config{
 		Primary: w.pool(w.PrimaryURL), Replicas: []*pgxpool.Pool{w.pool(w.ReplicaURL)}, Redis: w.redisClient(w.RedisURL), RedisPrefix: w.RedisPrefix,
-		Signer: w.signer, Cursors: token.NewSigner([]byte("cursors")), IDs: w.ids, Timeline: func() uint32 { return 1 }, LRUSize: 1000, Now: w.now, Metrics: registry,
+		Signer: w.signer, Cursors: token.NewSigner([]byte("cursors")), IDs: w.ids, Timeline: func() uint32 { return 1 }, Generation: 1, LRUSize: 1000, Now: w.now, Metrics: registry,
 		OnChange: func(string, int64) {}, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 	}
 	for _, f := range change {
@@ -240,7 +240,7 @@ func (w *world) update(owner order.Owner, id order.ID) (rev int64, knownAt, lsn 
 
 // newEntry is the entry of an order.
 func newEntry(p *process, owner order.Owner, id order.ID, rev int64, knownAt, lsn uint64, body view.Body) Entry {
-	e, _ := p.NewEntry(owner, id.Format(order.PrefixOrder), rev, knownAt, lsn, body)
+	e, _ := p.NewEntry(Committed{Owner: owner, Key: id.Format(order.PrefixOrder), Rev: rev, KnownAt: knownAt, Timeline: 1, Generation: p.generation.Load(), LSN: lsn, Body: body})
 	return e
 }
 

@@ -41,6 +41,25 @@ func (q *Queries) FlushLSN(ctx context.Context) (int64, error) {
 	return lsn, err
 }
 
+const LogState = `-- name: LogState :one
+SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn, ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint AS timeline,
+  g.generation FROM cache_generation g WHERE g.id
+`
+
+type LogStateRow struct {
+	Lsn        int64
+	Timeline   int64
+	Generation int64
+}
+
+// FlushLSN, with the timeline of that log and the generation of the caches: of an entry that shows what is read or written behind it.
+func (q *Queries) LogState(ctx context.Context) (LogStateRow, error) {
+	row := q.db.QueryRow(ctx, LogState)
+	var i LogStateRow
+	err := row.Scan(&i.Lsn, &i.Timeline, &i.Generation)
+	return i, err
+}
+
 const Timeline = `-- name: Timeline :one
 
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline,

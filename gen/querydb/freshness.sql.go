@@ -28,7 +28,8 @@ SELECT standby::boolean AS standby,
   (CASE WHEN standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
         ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
   (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
-    - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
+    - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected,
+  (SELECT g.generation FROM cache_generation g WHERE g.id)::bigint AS generation
 FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver
 `
 
@@ -37,12 +38,14 @@ type PositionRow struct {
 	Lsn          int64
 	Timeline     int64
 	Disconnected bool
+	Generation   int64
 }
 
 // lsn: the position of this server in the log, in bytes from its start: for a standby the position that it has replayed, for a primary
 // the position that is durable. timeline: a standby that receives nothing, or may not tell, reports the timeline of its last restart point,
 // which may be older and is never newer. disconnected: a standby that receives nothing does not advance, for however long. A receiver asks
-// for a sign of life after half of wal_receiver_timeout, so a receiver that heard nothing for all of it has lost its primary.
+// for a sign of life after half of wal_receiver_timeout, so a receiver that heard nothing for all of it has lost its primary. generation: of the
+// caches, as this server has it.
 func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 	row := q.db.QueryRow(ctx, Position)
 	var i PositionRow
@@ -51,6 +54,7 @@ func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 		&i.Lsn,
 		&i.Timeline,
 		&i.Disconnected,
+		&i.Generation,
 	)
 	return i, err
 }

@@ -204,7 +204,7 @@ func (c *Components) writeThrough(ctx context.Context, states []command.Committe
 	if err := panics.Catch(func() error {
 		entries := make([]query.Entry, 0, len(states))
 		for _, s := range states {
-			if e, ok := c.Queries.NewEntry(s.Owner, s.Key, s.Rev, s.KnownAt, s.LSN, s.Body); ok {
+			if e, ok := c.Queries.NewEntry(query.Committed(s)); ok {
 				entries = append(entries, e)
 			}
 		}

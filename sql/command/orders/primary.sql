@@ -20,3 +20,8 @@ SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logi
 -- name: FlushLSN :one
 -- The position up to which the log of this primary is durable, in bytes from its start.
 SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn;
+
+-- name: LogState :one
+-- FlushLSN, with the timeline of that log and the generation of the caches: of an entry that shows what is read or written behind it.
+SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS lsn, ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint AS timeline,
+  g.generation FROM cache_generation g WHERE g.id;
