@@ -37,3 +37,30 @@ func TestTheTokenOfAStreamCoversItsEvents(t *testing.T) {
 		t.Errorf("%+v, %v", again, err)
 	}
 }
+
+// A long history comes in pages, so that a stream whose client does not read holds little.
+func TestALongHistoryComesInPages(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	const versions = 2*newsPage + 5
+	id := w.changed(mine, time.Hour, versions)
+	pages, after, more := 0, int64(0), true
+	for ; more; pages++ {
+		news, err := p.EventsAfter(t.Context(), mine, id, after, anyToken)
+		w.must(err)
+		if len(news.Events) > newsPage {
+			t.Errorf("%d events at once", len(news.Events))
+		}
+		for _, e := range news.Events {
+			if e.Sequence != after+1 {
+				t.Errorf("event %d comes after %d", e.Sequence, after)
+			}
+			after = e.Sequence
+		}
+		more = news.More
+	}
+	if pages != 3 || after != versions {
+		t.Errorf("%d pages, the last event is %d", pages, after)
+	}
+}

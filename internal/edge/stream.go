@@ -60,9 +60,9 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 		if len(news.Events) > 0 {
 			s.token(news.Token)
 		}
-		for _, e := range news.Events {
+		for i, e := range news.Events {
 			s.event(e)
-			after = e.Sequence
+			after, news.Events[i].Data = e.Sequence, nil
 		}
 		if news.Final {
 			s.end("terminal")
