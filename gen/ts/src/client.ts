@@ -128,13 +128,15 @@ export class Orders {
 
   /**
    * The events of an order as they happen, after the one with the sequence `after`, or all. It ends when the order is final and nothing is
-   * left. A stream that the server ends or that is lost is opened again where it stopped; a refusal is thrown, and so is the abort of `signal`.
-   * What this client reads after an event is as new as the event.
+   * left. A stream that the server ends or that is lost is opened again where it stopped: no event is left out or comes twice. It is tried for a
+   * minute, with pauses of up to 5 s, while nothing answers or the answer says that it may succeed later, such as a 503. After that, and if the
+   * first stream cannot be opened by the retries that every request has, the error is thrown. So are any other refusal and the abort of `signal`,
+   * at once. A read of this client after an event is as new as the event.
    */
   async *watch(id: string, options: RequestOptions & { after?: number } = {}): AsyncGenerator<Event, void, undefined> {
     let last = options.after === undefined ? undefined : String(options.after);
-    for (let lost = 0; ; ) {
-      const body = await this.transport.stream('streamOrder', '/v1/orders/{order_id}/stream', { order_id: id }, last, options);
+    for (let lost = 0, opened = false; ; opened = true) {
+      const body = await this.transport.stream('streamOrder', '/v1/orders/{order_id}/stream', { order_id: id }, last, opened, options);
       if (!body) return;
       let reason: string | undefined;
       for await (const { id: sequence, event, data } of messages(body, options.signal)) {

@@ -3,23 +3,12 @@ import { readFileSync } from 'node:fs';
 import { test as run } from 'node:test';
 import { createOrdergate, isOrdergateError } from '@ordergate/client';
 import { order, problem, setup } from './server.mjs';
+import { end, event, stream, thrown } from './stream.mjs';
 
 const test = (name, body) => run(name, { timeout: 8_000 }, body);
 const BODY = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
 const NOW = { 'Retry-After': '0' };
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
-
-/** The error that the promise is rejected with. */
-async function thrown(promise) {
-  const value = await promise.then((answer) => assert.fail(`answered ${JSON.stringify(answer)}`), (error) => error);
-  if (value instanceof assert.AssertionError) throw value;
-  return value;
-}
-
-/** A stream of server-sent events as the server sends it. */
-const stream = (...messages) => ({ headers: { 'Content-Type': 'text/event-stream' }, body: `:\n\n${messages.join('')}` });
-const event = (sequence, type = 'order.updated') => `id: ${sequence}\nevent: ${type}\ndata: ${JSON.stringify({ id: `evt_${sequence}`, type, sequence, data: {} })}\n\n`;
-const end = (reason) => `event: end\ndata: {"reason":"${reason}"}\n\n`;
 
 test('an order is followed over several streams, each after the last event, until it is final', async (t) => {
   const { og, requests } = await setup(t, [

@@ -6,8 +6,11 @@ import { Pager, type Page } from './pager.js';
 
 /** How long a consistency token is sent with reads, in ms. By then every copy of the data has caught up. */
 const TOKEN_LIFE = 5_000;
-/** The first pause before a retry in ms; it doubles with each, and each is cut by up to a half at random. */
+/** The first and the longest pause before a retry in ms; it doubles with each, and each is cut by up to a half at random. */
 const FIRST_PAUSE = 250;
+const LONGEST_BACKOFF = 5_000;
+/** For how long the retries go on that reopen a lost stream, in ms: a server is restarted meanwhile, or another one takes its place. */
+const OUTAGE = 60_000;
 /** A Retry-After above this many seconds is left to the caller. */
 const LONGEST_PAUSE = 30;
 
@@ -116,11 +119,15 @@ export class Transport {
     return this.send(operation, call, input, options, headers);
   }
 
-  /** Opens a stream of server-sent events, after the one with the given id. Null: nothing is left, and nothing will come. */
-  stream(operation: Operation, url: string, path: Record<string, string>, lastId: string | undefined, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
+  /**
+   * Opens a stream of server-sent events, after the one with the given id. Null: nothing is left, and nothing will come. A stream that was open
+   * before (`reopened`) is tried for OUTAGE, whatever `maxRetries` is.
+   */
+  stream(operation: Operation, url: string, path: Record<string, string>, lastId: string | undefined, reopened: boolean, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
     const call = (given: any) => this.client.get({ ...given, url, security: [{ scheme: 'bearer', type: 'http' }] });
     const headers = () => ({ 'Last-Event-ID': lastId, 'X-Consistency-Token': this.freshToken() });
-    return this.send(operation, call as Call, { path, parseAs: 'stream' } as any, options, headers) as Promise<any>;
+    const until = reopened ? Date.now() + OUTAGE : undefined;
+    return this.send(operation, call as Call, { path, parseAs: 'stream' } as any, options, headers, undefined, true, until) as Promise<any>;
   }
 
   /** Sends a POST that changes nothing and needs no key. */
@@ -160,7 +167,7 @@ export class Transport {
     return error;
   }
 
-  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string, repeatable = true) {
+  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string, repeatable = true, until?: number) {
     const { maxRetries = 3 } = this.config;
     for (let retries = 0; ; retries++) {
       const { data, error, request, response } = await this.once(call, input, options, headers());
@@ -178,7 +185,8 @@ export class Transport {
       const problem = refused ? problemOf(error, response.status, url.pathname, meta!.traceId) : networkProblem(url, error);
       const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
       const pause = unsure && !repeatable ? undefined : pauseOf(problem, response, retries);
-      if (retries >= maxRetries || pause === undefined) {
+      const over = until === undefined ? retries >= maxRetries : Date.now() >= until;
+      if (over || pause === undefined) {
         throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });
       }
       await sleep(pause, options.signal);
@@ -254,13 +262,14 @@ function pauseOf(problem: AnyProblem, response: Response | undefined, retries: n
   if (!(code === 'NETWORK' || (retryable && (code === 'IDEM_003' || status === 429 || status >= 500)))) return undefined;
   const asked = Number(response?.headers.get('Retry-After') ?? NaN);
   if (asked > LONGEST_PAUSE) return undefined;
-  const random = Math.random();
   // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
-  return asked >= 0 ? asked * 1000 + random * 100 : FIRST_PAUSE * 2 ** retries * (1 - random / 2);
+  return asked >= 0 ? asked * 1000 + Math.random() * 100 : backoff(retries);
 }
 
+const backoff = (retries: number) => Math.min(FIRST_PAUSE * 2 ** retries, LONGEST_BACKOFF) * (1 - Math.random() / 2);
+
 /** Waits before a lost stream is opened again. */
-export const pauseBefore = (retries: number, signal?: AbortSignal) => sleep(FIRST_PAUSE * 2 ** Math.min(retries, 6) * (1 - Math.random() / 2), signal);
+export const pauseBefore = (retries: number, signal?: AbortSignal) => sleep(backoff(retries), signal);
 
 function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
