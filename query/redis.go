@@ -8,7 +8,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,11 +53,10 @@ type Redis struct {
 var (
 	errNotMaster   = errors.New("redis: not a master")
 	errOtherMaster = errors.New("redis: the master has changed meanwhile")
-	errReplicas    = errors.New("redis: replicas would be read, which may be behind")
 )
 
 // OpenRedis makes a client, which connects when it is used. The schemes with a plus take several nodes, ?addr=host:port&addr=host:port, and
-// Sentinels need ?master_name=. The error may hold the password.
+// Sentinels need ?master_name=.
 func OpenRedis(address string) (*Redis, error) {
 	open, err := parseRedis(address)
 	if err != nil {
@@ -62,7 +65,7 @@ func OpenRedis(address string) (*Redis, error) {
 	return open(), nil
 }
 
-// CheckRedis returns the error that OpenRedis would return.
+// CheckRedis returns the error that OpenRedis would return. It names the part or the parameter that is wrong, and repeats no value of the URL.
 func CheckRedis(address string) error {
 	_, err := parseRedis(address)
 	return err
@@ -70,44 +73,109 @@ func CheckRedis(address string) error {
 
 func parseRedis(address string) (open func() *Redis, err error) {
 	scheme, rest, _ := strings.Cut(address, "://")
+	if !slices.Contains(RedisSchemes, scheme) {
+		return nil, fmt.Errorf("the scheme must be one of %s", strings.Join(RedisSchemes, ", "))
+	}
+	u, err := url.Parse(address)
+	if err != nil { // its text has the URL
+		return nil, errors.New("it is not a URL: a port is a number, and other characters than letters, digits and -._~ in the credentials are percent-encoded")
+	}
 	scheme, kind, _ := strings.Cut(scheme, "+")
+	if err := checkRedisURL(u, kind); err != nil {
+		return nil, err
+	}
 	r := &Redis{cluster: kind == "cluster"}
 	onConnect := func(ctx context.Context, c *redis.Conn) error { return r.identify(ctx, c) }
+	size := 0
 	switch address = scheme + "://" + rest; kind {
 	case "":
 		o, err := redis.ParseURL(address)
 		if err != nil {
-			return nil, err
+			return nil, wrongParameter(u, scheme, func(a string) error { _, err := redis.ParseURL(a); return err })
 		}
-		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(o.PoolSize, redisConnections)
+		size = o.PoolSize
+		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(size, redisConnections)
 		open = func() *Redis { r.UniversalClient = redis.NewClient(o); return r }
 	case "cluster":
 		o, err := redis.ParseClusterURL(address)
 		if err != nil {
-			return nil, err
+			return nil, wrongParameter(u, scheme, func(a string) error { _, err := redis.ParseClusterURL(a); return err })
 		}
-		if o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return nil, errReplicas
-		}
-		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval, o.PoolSize = true, clusterReload, cmp.Or(o.PoolSize, redisConnections)
+		size = o.PoolSize
+		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval, o.PoolSize = true, clusterReload, cmp.Or(size, redisConnections)
 		r.master.Store(new("cluster")) // each of its masters has an id of its own, and another node may have a key's slot tomorrow
 		open = func() *Redis { r.UniversalClient = redis.NewClusterClient(o); return r }
 	case "sentinel":
 		o, err := redis.ParseFailoverURL(address)
-		switch {
-		case err != nil:
-			return nil, err
-		case o.ReplicaOnly || o.RouteByLatency || o.RouteRandomly:
-			return nil, errReplicas
-		case o.MasterName == "":
-			return nil, errors.New("redis: no master_name")
+		if err != nil {
+			return nil, wrongParameter(u, scheme, func(a string) error { _, err := redis.ParseFailoverURL(a); return err })
 		}
-		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(o.PoolSize, redisConnections)
+		size = o.PoolSize
+		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(size, redisConnections)
 		open = func() *Redis { r.UniversalClient = redis.NewFailoverClient(o); return r }
-	default:
-		return nil, fmt.Errorf("redis: scheme %s+%s", scheme, kind)
+	}
+	if size < 0 { // the driver would panic
+		return nil, errors.New("the parameter pool_size must be greater than 0")
 	}
 	return open, nil
+}
+
+// ofReplicas are the driver's parameters that would read replicas, which may be behind.
+var ofReplicas = []string{"read_only", "replica_only", "route_by_latency", "route_randomly"}
+
+// checkRedisURL checks what the driver does not, or not with a message that can be shown.
+func checkRedisURL(u *url.URL, kind string) error {
+	parameters, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errors.New("its parameters are not of the form name=value&name=value")
+	}
+	if port := u.Port(); port != "" && !isPort(port) {
+		return errors.New("its port is not a number from 1 to 65535")
+	}
+	for _, addr := range parameters["addr"] {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || !isPort(port) {
+			return errors.New("each parameter addr must be host:port, with a port from 1 to 65535")
+		}
+	}
+	switch database := strings.Trim(u.Path, "/"); {
+	case kind == "cluster" && database != "" && database != "0":
+		return errors.New("a Cluster has the database 0 alone, and its URL names another one")
+	case database != "":
+		if n, err := strconv.Atoi(database); err != nil || n < 0 {
+			return errors.New("its path must be the number of a database, such as /0")
+		}
+	}
+	for _, name := range ofReplicas {
+		if on := parameters.Get(name); on != "" && on != "0" && on != "false" {
+			return fmt.Errorf("the parameter %s is refused: replicas may be behind", name)
+		}
+	}
+	if kind == "sentinel" && parameters.Get("master_name") == "" {
+		return errors.New("the parameter master_name is missing, which Sentinels need")
+	}
+	return nil
+}
+
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
+}
+
+// wrongParameter names the parameter that the driver refuses. A name that it does not know is not repeated: it may be a piece of a password
+// with a ? in it.
+func wrongParameter(u *url.URL, scheme string, parse func(address string) error) error {
+	parameters := u.Query()
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		err := parse(scheme + "://host?" + url.Values{name: parameters[name]}.Encode())
+		switch known := slices.Contains([]string{"addr", "master_name", "db"}, name) || slices.Contains(ofReplicas, name); {
+		case err == nil:
+		case !strings.Contains(err.Error(), "unexpected option"):
+			return fmt.Errorf("the parameter %s does not have a value of its type", name)
+		case known:
+			return fmt.Errorf("the parameter %s is not one of this scheme", name)
+		}
+	}
+	return errors.New("it has a parameter that is not known")
 }
 
 // identify reads the id of the master behind a connection. The driver calls it for every new connection, before that is used, and a

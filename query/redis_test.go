@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,9 +22,36 @@ func TestRedisURLs(t *testing.T) {
 		"": false, "redis://h/x": false, "http://h": false, "redis+ring://h": false, "redis+cluster://h?addr=i": false, "redis+cluster://h?master_name=m": false,
 		"redis+sentinel://h:1": false, "redis+cluster://h?read_only=true": false, "redis+cluster://h?route_randomly=true": false,
 		"redis+sentinel://h?master_name=m&replica_only=true": false, "redis+sentinel://h?master_name=m&route_by_latency=true": false,
+		"redis+cluster://h/0": true, "redis+cluster://h?read_only=false": true, "redis://[::1]:1/2?pool_size=5": true,
 	} {
 		if err := CheckRedis(address); (err == nil) != good {
 			t.Errorf("%s: %v", address, err)
+		}
+	}
+	for address, reason := range map[string]string{
+		"redis+sentinel://u:secret@h:1?addr=secret:2":                  "master_name",
+		"redis+sentinel://u:secret@h:1?master_name=secret&db=secret":   "parameter db",
+		"redis+cluster://u:secret@h:1?read_only=secret":                "parameter read_only is refused",
+		"redis+sentinel://secret?master_name=secret&replica_only=true": "parameter replica_only is refused",
+		"redis+cluster://u:secret@h?addr=secret":                       "parameter addr must be host:port",
+		"redis+cluster://u:secret@h?addr=secret:65536":                 "parameter addr must be host:port",
+		"redis+cluster://u:secret@h?master_name=secret":                "parameter master_name is not one of this scheme",
+		"redis+cluster://u:secret@h/1":                                 "database 0 alone",
+		"redis://u:secret@h/secret":                                    "number of a database",
+		"redis://u:secret@h/-1":                                        "number of a database",
+		"redis://u:secret@h:65536/0":                                   "port is not a number from 1 to 65535",
+		"redis://u:secret@h:0/0":                                       "port is not a number from 1 to 65535",
+		"redis://u:secret@h:secret/0":                                  "a port is a number",
+		"redis://u:sec#ret/secret@h:1/0":                               "a port is a number",
+		"redis+ring://u:secret@h":                                      "redis, rediss, redis+cluster, rediss+cluster, redis+sentinel, rediss+sentinel",
+		"secret":                                                       "the scheme must be one of",
+		"redis://u:secret@h?pool_size=secret":                          "parameter pool_size does not have a value of its type",
+		"redis+cluster://h?pool_size=-1":                               "parameter pool_size must be greater than 0",
+		"redis://u:secret@h?secret=1":                                  "a parameter that is not known",
+		"redis://u:secret@h?pool_size=%":                               "name=value&name=value",
+	} {
+		if err := CheckRedis(address); err == nil || !strings.Contains(err.Error(), reason) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, and not %s", address, err, reason)
 		}
 	}
 	size := func(address string) int {

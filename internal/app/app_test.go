@@ -142,10 +142,12 @@ func TestRedisSettings(t *testing.T) {
 	for value, good := range map[string]bool{
 		"redis://:password@h/1": true, "rediss+cluster://:password@h?addr=i:1": true, "redis+sentinel://h?addr=i:1&master_name=m&password=password": true,
 		"redis+ring://:password@h": false, "redis+cluster://:password@h?addr=password": false, "redis+sentinel://:password@h": false, "redis://:password@h/x": false,
+		"redis+cluster://:password@h/1": false, "redis://:password@h:65536": false, "redis://:password@h:x": false, "redis://:password@h?password=1": false,
 	} {
 		c := Config{RedisURL: value}
 		err := Check(c, "serve")
-		if err == nil || strings.Contains(err.Error(), "cannot parse ORDERGATE_REDIS_URL") == good || strings.Contains(err.Error(), "password") {
+		refused := err != nil && strings.Contains(err.Error(), "cannot parse ORDERGATE_REDIS_URL: ") && strings.Contains(err.Error(), "docs/running.md")
+		if err == nil || refused == good || strings.Contains(err.Error(), "password") {
 			t.Errorf("%s: %v", value, err)
 		}
 		if client, err := query.OpenRedis(value); good && errors.Join(err, redisotel.InstrumentTracing(client.UniversalClient)) != nil {

@@ -81,10 +81,13 @@ func Check(c Config, subcommand string) error {
 		case value == "":
 			fault("%s is not set: a %s URL", name, strings.Join(schemes, " or "))
 			return
+		case schemes[0] == "redis":
+			if err := query.CheckRedis(value); err != nil {
+				fault("cannot parse %s: %w. Its forms stand in docs/running.md", name, err)
+			}
+			return
 		case err == nil && schemes[0] == "postgres":
 			_, err = pgxpool.ParseConfig(value)
-		case err == nil && schemes[0] == "redis":
-			err = query.CheckRedis(value)
 		}
 		if err != nil || !slices.Contains(schemes, u.Scheme) || schemes[0] == "http" && u.Host == "" { // err may hold the password
 			fault("cannot parse %s: its form (a %s URL), a parameter or a file that it names is wrong", name, strings.Join(schemes, " or "))
