@@ -460,6 +460,9 @@ func (s *suite) listing(ctx context.Context, p *placed) {
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("status", "lost")}, "/query/status")
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("customer_ref", "not a ref")}, "/query/customer_ref")
 	s.refused(ctx, errcode.REQ003, call{op: "listOrders", query: values("created_from", "yesterday")}, "/query/created_from")
+	for _, op := range []string{"listOrders", "listPayments", "listRefunds"} {
+		s.refused(ctx, errcode.REQ003, call{op: op, query: values("created_from", "2026-11-02T00:00:00Z", "created_to", "2026-11-01T00:00:00Z")}, "/query/created_to")
+	}
 	s.badToken(ctx, call{op: "listOrders"})
 }
 

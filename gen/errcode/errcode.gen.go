@@ -184,15 +184,15 @@ var infos = []Info{
 	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
 		"The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",
-		"Your account has no product with this sku. Check the sku.", ""},
+		"Your account has no product with this sku in this mode. Check the sku and the key.", ""},
 	{CAT002, 409, false, "Product exists", "A product with this sku exists already", "该 SKU 的商品已存在",
-		"Skus are unique in an account. Change the product instead, or choose another sku.", ""},
+		"Skus are unique in an account and mode. Change the product instead, or choose another sku.", ""},
 	{CAT003, 422, false, "Product not for sale", "A product in the request is not for sale", "所选商品已下架",
 		"At least one line names an inactive product. Remove it.", ""},
 	{CAT004, 422, false, "No price in this currency", "A product in the request has no price in this currency", "所选商品没有该币种的价格",
 		"At least one line names a product that is not sold in the order's currency. Choose another currency or remove it.", ""},
 	{CAT005, 422, false, "Unknown sku", "A sku in the request is not known", "请求中包含不存在的 SKU",
-		"At least one line names a sku that your account does not have. Check the skus.", ""},
+		"At least one line names a sku that your account does not have in this mode. Check the skus and the key.", ""},
 	{CPN001, 422, false, "Coupon not found", "There is no such coupon", "优惠券不存在",
 		"The code is mistyped or not yours. Leave it out or correct it.", ""},
 	{CPN002, 422, false, "Coupon not valid now", "The coupon has expired or is not active", "优惠券已过期或未启用",
@@ -210,7 +210,7 @@ var infos = []Info{
 	{IDEM004, 400, false, "Malformed Idempotency-Key", "The Idempotency-Key is not valid", "Idempotency-Key 格式无效",
 		"A key has 8 to 255 visible ASCII characters and stands in one header line, plain or in quotes.", ""},
 	{INV001, 404, false, "No stock record", "There is no stock record for this sku", "该 SKU 没有库存记录",
-		"Your account has no product with this sku. Check the sku.", ""},
+		"Your account has no product with this sku in this mode. Check the sku and the key.", ""},
 	{INV002, 409, true, "Not enough stock", "There is not enough stock", "库存不足",
 		"`skus` names what is short and how much was left a moment ago. No order is made. Order less, or repeat later when stock may be back.", "Less than ordered was in stock when the order's turn came; `skus` tells of which product. Nothing is held and nothing was charged. Order less with a new key."},
 	{INV003, 409, false, "Reservation expired", "The stock reservation has expired", "库存预留已过期",
@@ -326,8 +326,8 @@ const (
 	RuleMaxLength            Rule = "maxLength"            // takes at most {} characters
 	RuleMaxProperties        Rule = "maxProperties"        // takes at most {} properties
 	RuleMaximum              Rule = "maximum"              // must be at most {}
-	RuleMinItems             Rule = "minItems"             // needs at least {} items
-	RuleMinLength            Rule = "minLength"            // needs at least {} characters
+	RuleMinItems             Rule = "minItems"             // needs {} or more items
+	RuleMinLength            Rule = "minLength"            // needs {} or more characters
 	RuleMinimum              Rule = "minimum"              // must be at least {}
 	RuleNot                  Rule = "not"                  // must not be {}
 	RuleNumber               Rule = "number"               // is a number beyond what can be represented
@@ -381,8 +381,8 @@ var rules = map[Rule][2]string{
 	RuleMaxLength:            {"takes at most {} characters", "最多 {} 个字符"},
 	RuleMaxProperties:        {"takes at most {} properties", "最多 {} 个属性"},
 	RuleMaximum:              {"must be at most {}", "不能大于 {}"},
-	RuleMinItems:             {"needs at least {} items", "至少 {} 项"},
-	RuleMinLength:            {"needs at least {} characters", "至少 {} 个字符"},
+	RuleMinItems:             {"needs {} or more items", "至少 {} 项"},
+	RuleMinLength:            {"needs {} or more characters", "至少 {} 个字符"},
 	RuleMinimum:              {"must be at least {}", "不能小于 {}"},
 	RuleNot:                  {"must not be {}", "不能为 {}"},
 	RuleNumber:               {"is a number beyond what can be represented", "数字超出可表示的范围"},

@@ -19,7 +19,7 @@ const traceHeader = "headers.yaml#/TraceID"
 var awaited = []string{"INV_003", "PAY_003", "PAY_006", "PAY_007"}
 
 // problemHeaders returns the headers of a problem. A refusal that is decided on stored data has a consistency token, and may be kept
-// under a key, or waited for.
+// under a key, or waited for. A read that finds nothing names the tier that said so.
 func problemHeaders(status int, codes []string) *yaml.Node {
 	headers := mapping("X-Trace-ID", traceHeader)
 	waited := slices.ContainsFunc(codes, func(code string) bool { return slices.Contains(awaited, code) })
@@ -34,6 +34,9 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 	case status == 415:
 		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")
 		set(headers, "Accept-Patch", registry+"#/headers/AcceptPatch")
+	}
+	if status == 404 && !slices.Equal(codes, []string{"REQ_005"}) {
+		set(headers, "X-Served-By", registry+"#/headers/ServedByOfRefusal")
 	}
 	if waited {
 		set(headers, "Preference-Applied", "headers.yaml#/PreferenceApplied")

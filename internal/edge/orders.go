@@ -7,6 +7,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -52,9 +53,20 @@ func (h handlers) GetOrder(ctx context.Context, r *request, p api.GetOrderParams
 	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token))
 }
 
-// ListOrders returns a page from a replica that is fresh enough.
+// ListOrders returns a page from a replica that is fresh enough. REQ_003: it ends before it begins.
 func (h handlers) ListOrders(ctx context.Context, r *request, p api.ListOrdersParams) (response, error) {
+	if err := checkPeriod(p.CreatedFrom, p.CreatedTo); err != nil {
+		return response{}, err
+	}
 	return r.queryResponse(h.cfg.Queries.ListOrders(ctx, r.key.Owner, p, r.page, r.token))
+}
+
+// checkPeriod returns REQ_003 if a list is asked for from one instant to an earlier one. It is empty from an instant to the same one.
+func checkPeriod(from, to *rfc3339.Time) error {
+	if from != nil && to != nil && to.Before(from.Time) {
+		return apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query/created_to", Rule: errcode.RuleMinimum, Expected: "created_from"}))
+	}
+	return nil
 }
 
 // ListOrderEvents returns a page of an order's history.

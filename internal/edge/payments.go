@@ -24,8 +24,11 @@ func (h handlers) GetPayment(ctx context.Context, r *request) (response, error) 
 	return r.queryResponse(h.cfg.Queries.GetPayment(ctx, r.key.Owner, r.id(order.PrefixPayment, "payment_id"), r.token))
 }
 
-// ListPayments returns a page of payments.
+// ListPayments returns a page of payments. REQ_003: it ends before it begins.
 func (h handlers) ListPayments(ctx context.Context, r *request, p api.ListPaymentsParams) (response, error) {
+	if err := checkPeriod(p.CreatedFrom, p.CreatedTo); err != nil {
+		return response{}, err
+	}
 	return r.queryResponse(h.cfg.Queries.ListPayments(ctx, r.key.Owner, p, r.page, r.token))
 }
 
@@ -39,7 +42,10 @@ func (h handlers) GetRefund(ctx context.Context, r *request) (response, error) {
 	return r.queryResponse(h.cfg.Queries.GetRefund(ctx, r.key.Owner, r.id(order.PrefixRefund, "refund_id"), r.token))
 }
 
-// ListRefunds returns a page of refunds.
+// ListRefunds returns a page of refunds. REQ_003: it ends before it begins.
 func (h handlers) ListRefunds(ctx context.Context, r *request, p api.ListRefundsParams) (response, error) {
+	if err := checkPeriod(p.CreatedFrom, p.CreatedTo); err != nil {
+		return response{}, err
+	}
 	return r.queryResponse(h.cfg.Queries.ListRefunds(ctx, r.key.Owner, p, r.page, r.token))
 }

@@ -186,8 +186,10 @@ export const getOrderSaga = <ThrowOnError extends boolean = false>(options: Opti
  * as it stands in the list of events. Before the events that came together stands a message `token` without `id`, whose data is
  * `{"token": ...}`: a read with it as `X-Consistency-Token` is as new as they are. A comment comes at once and every 15 s. The stream ends with an event `end` whose data is
  * `{"reason": ...}`: `terminal` when the order is final and nothing is left, `reconnect` after 60 s, `draining` when this instance
- * stops. After the last two, ask again with the last `id` as `Last-Event-ID`, as browsers do by themselves. If the order is final and
- * has no later event, the answer is 204.
+ * stops. After the last two, ask again with the last `id` as `Last-Event-ID`. If the order is final and has no later event, the answer is 204.
+ *
+ * The `EventSource` of browsers asks again by itself, but cannot send `Authorization`. Use `fetch`, or `orders.watch` of the TypeScript client,
+ * which asks again, too.
  *
  * Needs the scope `orders:read`.
  */

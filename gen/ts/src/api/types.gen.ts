@@ -1734,7 +1734,7 @@ export type ProblemAuth007 = Problem & {
 /**
  * Product not found
  *
- * Your account has no product with this sku. Check the sku.
+ * Your account has no product with this sku in this mode. Check the sku and the key.
  */
 export type ProblemCat001 = Problem & {
     /**
@@ -1746,7 +1746,7 @@ export type ProblemCat001 = Problem & {
 /**
  * Product exists
  *
- * Skus are unique in an account. Change the product instead, or choose another sku.
+ * Skus are unique in an account and mode. Change the product instead, or choose another sku.
  */
 export type ProblemCat002 = Problem & {
     /**
@@ -1784,7 +1784,7 @@ export type ProblemCat004 = Problem & {
 /**
  * Unknown sku
  *
- * At least one line names a sku that your account does not have. Check the skus.
+ * At least one line names a sku that your account does not have in this mode. Check the skus and the key.
  */
 export type ProblemCat005 = Problem & {
     /**
@@ -1897,7 +1897,7 @@ export type ProblemIdem004 = Problem & {
 /**
  * No stock record
  *
- * Your account has no product with this sku. Check the sku.
+ * Your account has no product with this sku in this mode. Check the sku and the key.
  */
 export type ProblemInv001 = Problem & {
     /**
@@ -3546,11 +3546,11 @@ export type ListOrdersData = {
          */
         reference?: ClientId;
         /**
-         * Not placed before this instant (millisecond precision).
+         * Not placed before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
         created_from?: string;
         /**
-         * Placed before this instant (millisecond precision).
+         * Placed before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
         created_to?: string;
         /**
@@ -3739,7 +3739,7 @@ export type GetOrderData = {
          */
         version?: number;
         /**
-         * The order at this instant, which is not in the future. It stands alone, without `version`.
+         * The order at this instant, which is not in the future. It stands alone, without `version`. In a URL the `+` of an offset is `%2B`.
          */
         as_of?: string;
     };
@@ -4168,7 +4168,9 @@ export type StreamOrderData = {
     body?: never;
     headers?: {
         /**
-         * The `id` of the last event that you have. Left out, the stream begins with the first one.
+         * The `id` of the last event that you have. Left out, the stream begins with the first one. With a number above that of the last event the
+         * stream of an open order waits, and leaves out the events up to that number.
+         *
          */
         'Last-Event-ID'?: string;
         /**
@@ -4469,11 +4471,11 @@ export type ListPaymentsData = {
     path?: never;
     query?: {
         /**
-         * Not opened before this instant (millisecond precision).
+         * Not opened before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
         created_from?: string;
         /**
-         * Opened before this instant (millisecond precision).
+         * Opened before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
         created_to?: string;
         /**
@@ -4744,11 +4746,11 @@ export type ListRefundsData = {
          */
         payment_id?: PaymentId;
         /**
-         * Not opened before this instant (millisecond precision).
+         * Not opened before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
         created_from?: string;
         /**
-         * Opened before this instant (millisecond precision).
+         * Opened before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
         created_to?: string;
         /**
