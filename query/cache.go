@@ -15,13 +15,13 @@ import (
 	"github.com/ordergate/ordergate/internal/view"
 )
 
-// The greatest ages of an entry. Without a token a read is at most staleAfter behind the tier below the LRU. Each entry ends a little
+// The greatest ages of an entry. Without a token a read is at most staleAfter behind the tier below the LRU (docs/caching.md). Each entry ends a little
 // earlier, by spread: those that were filled together do not end together.
 const (
 	refreshAfter = 1500 * time.Millisecond // one caller loads the entry anew while the others still get it
 	staleAfter   = 2 * time.Second         // every caller waits for the load
 	missFor      = time.Second             // a 404, in every tier
-	redisFor     = 10 * time.Second        // TTL in Redis. A reader without a token sees a lost invalidation for at most this long
+	redisFor     = 10 * time.Second        // TTL in Redis. After a lost invalidation a read without a token is at most redisFor + staleAfter behind
 )
 
 // spread is a time from four fifths of most to most.

@@ -169,7 +169,7 @@ func (q *Queries) listen(ctx context.Context) error {
 }
 
 // maxPending bounds the writes that are remembered for a Redis that did not take them. If one is forgotten, then or with the
-// process, readers without a token see the state before it until that expires: for at most 10 s.
+// process, readers without a token see the state before it until that expires: for at most redisFor + staleAfter.
 const maxPending = 20_000
 
 // addPending remembers the highest revision that Redis did not take.

@@ -1,7 +1,8 @@
 // Package query is the read side. It reads from an in-process LRU, then Redis, then a replica, then the primary, and never shows a
-// state that is older than the caller's consistency token. A query has one file. resource.go lists the rows that are cached, cache.go
-// asks the tiers in their order, redis.go and fresh.go are the tiers below the LRU, replicas.go chooses the replica, evict.go and feed.go
-// replace the entries of changed rows, skus.go knows which skus there are, and list.go pages the lists, which are not cached.
+// state that is older than the caller's consistency token. Orders have a file a query, products, payments with their refunds, and shipments
+// a file each. resource.go lists the rows that are cached, cache.go asks the tiers in their order, redis.go and fresh.go are the tiers
+// below the LRU, replicas.go chooses the replica, evict.go and feed.go replace the entries of changed rows, skus.go knows which skus there
+// are, and list.go pages the lists, which are not cached.
 package query
 
 import (

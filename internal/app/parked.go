@@ -45,7 +45,7 @@ var lostWith = map[string]string{
 	"payment":        "The provider is not asked and the order gets no reply: it stays as it is.",
 	"saga.inventory": "The order never hears what became of its stock: it stays as it is, and the stock as inventory left it.",
 	"saga.payment":   "The order never hears what became of its payment: it stays as it is, and the money where the provider has it.",
-	"projection":     "Nothing is lost but time: a cache may show the order as it was before, for 10 s at most.",
+	"projection":     "Nothing is lost but time: a cache may show the order as it was before, for 12 s at most.",
 }
 
 // parkedMessage is a parked message as the subcommands show it. Type and the fields behind it are of the envelope, and empty if the

@@ -144,7 +144,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	}
 	// An entry that a cache read while rows were rebuilt is of the generation before.
 	if report.Generation, err = r.queries.RaiseCacheGeneration(ctx); err != nil {
-		return Report{}, fmt.Errorf("all is rebuilt, but caches may have entries of before for 10 s: raise their generation: %w", err)
+		return Report{}, fmt.Errorf("all is rebuilt, but caches may have entries of before for 12 s: raise their generation: %w", err)
 	}
 	return report, nil
 }
