@@ -809,7 +809,7 @@ type Price struct {
 // Prices One price per currency, at least one.
 type Prices = []Price
 
-// Problem What every refusal carries, whatever its code (RFC 9457).
+// Problem The part of a refusal that is the same for all codes (RFC 9457).
 type Problem struct {
 	// Detail What happened and what to do, in English: the description of the code.
 	Detail string `json:"detail"`

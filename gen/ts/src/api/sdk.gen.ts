@@ -63,7 +63,7 @@ export const listErrors = <ThrowOnError extends boolean = false>(options?: Optio
 /**
  * One error code
  *
- * What a code means and what to do. The `type` of a problem is this address.
+ * The meaning of a code and its remedy. The `type` of a problem is this address.
  */
 export const getError = <ThrowOnError extends boolean = false>(options: Options<GetErrorData, ThrowOnError>): RequestResult<GetErrorResponses, GetErrorErrors, ThrowOnError> => (options.client ?? client).get<GetErrorResponses, GetErrorErrors, ThrowOnError>({ url: '/v1/errors/{code}', ...options });
 
@@ -138,8 +138,8 @@ export const updateOrder = <ThrowOnError extends boolean = false>(options: Optio
 /**
  * Cancel an order
  *
- * Records the cancellation and answers 202. What was reserved is then released, what was authorized voided, what was captured
- * refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
+ * Records the cancellation and answers 202. Reserved stock is then released, an authorized payment voided, a captured
+ * one refunded in full; at the end the order is `cancelled`. With `Prefer: wait=S` the answer is 200 once it is.
  *
  * Needs the scope `orders:write`.
  */
@@ -363,7 +363,7 @@ export const updateProduct = <ThrowOnError extends boolean = false>(options: Opt
 });
 
 /**
- * What of a sku can still be sold
+ * Get the stock of a sku
  *
  * For display. Whether an order gets its pieces is decided when it is placed.
  *
@@ -396,7 +396,7 @@ export const adjustInventory = <ThrowOnError extends boolean = false>(options: O
  * Quote an order
  *
  * Prices an order that is not placed: the products' present prices, what a coupon takes off, and whether the stock suffices now. It
- * changes and holds nothing, and takes no key. What it says may be otherwise when the order is placed; send `expected_unit_price` then,
+ * changes and holds nothing, and takes no key. Its content may be otherwise when the order is placed; send `expected_unit_price` then,
  * to be refused rather than to pay another price. Where stock is short the answer is 200 with `available: false`.
  *
  * Needs the scope `orders:write`.

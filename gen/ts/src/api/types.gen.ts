@@ -1324,7 +1324,7 @@ export type Price = {
 export type Prices = Array<Price>;
 
 /**
- * What every refusal carries, whatever its code (RFC 9457).
+ * The part of a refusal that is the same for all codes (RFC 9457).
  */
 export type Problem = {
     /**
@@ -1917,7 +1917,7 @@ export type ProblemInv002 = Problem & {
      */
     code: 'INV_002';
     /**
-     * What is short.
+     * The skus that are short.
      */
     skus: Array<ShortSku>;
 };
@@ -3187,7 +3187,7 @@ export type PaymentId2 = PaymentId;
 
 /**
  * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
- * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
+ * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
  *
  */
 export type Prefer = string;
@@ -3619,7 +3619,7 @@ export type PlaceOrderData = {
         'Idempotency-Key': string;
         /**
          * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
-         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -3904,7 +3904,7 @@ export type CancelOrderData = {
         'Idempotency-Key': string;
         /**
          * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
-         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -4347,7 +4347,7 @@ export type PayOrderData = {
         'Idempotency-Key': string;
         /**
          * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
-         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -4622,7 +4622,7 @@ export type RefundPaymentData = {
         'Idempotency-Key': string;
         /**
          * `wait=S` (RFC 7240, S at most 10 seconds): the answer is given as soon as the order is decided, or the payment or refund has its outcome,
-         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. What is not understood is ignored.
+         * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
         Prefer?: string;
@@ -5480,7 +5480,7 @@ export type QuoteOrderError = QuoteOrderErrors[keyof QuoteOrderErrors];
 
 export type QuoteOrderResponses = {
     /**
-     * What the order would cost now.
+     * The price of the order now.
      */
     200: Quote;
 };
