@@ -538,10 +538,22 @@ func TestACommitThatAReplicaShowsFirst(t *testing.T) {
 	}
 }
 
-// Positions of entries and tokens are compared with the positions at which each revision was committed.
+// Positions of entries and tokens are compared with the positions at which each revision was committed, whatever isolation the database has by
+// default.
 func TestPositionsStandAroundTheRead(t *testing.T) {
 	t.Parallel()
+	for _, isolation := range []string{"read committed", "repeatable read"} {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			positionsStandAroundTheRead(t, isolation)
+		})
+	}
+}
+
+func positionsStandAroundTheRead(t *testing.T, isolation string) {
+	t.Helper()
 	w := setup(t)
+	w.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ' || quote_literal('` + isolation + `'), current_database()); END $$`)
 	id := w.place(mine, time.Hour)
 	w.synced(w.ReplicaURL)
 	var visible [100_000]atomic.Uint64 // by revision: the position right after its COMMIT

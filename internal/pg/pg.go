@@ -15,13 +15,15 @@ import (
 // Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most, and wait 300 ms
 // for a lock. A query is planned once a connection, for any parameters: all our queries look rows up or walk an index, and a plan that was made
 // while a table was empty must do so when it is full (TestEveryCachedPlanIsAnIndexLookUp). None is compiled: a plan that needs what is off
-// has a cost at which PostgreSQL would compile it for 140 ms, each time. The server ends a session that is idle in a transaction for 5 s;
+// has a cost at which PostgreSQL would compile it for 140 ms, each time. Whatever the database's default is, a statement sees what was committed
+// when it began: the positions of a read stand around it in one transaction. The server ends a session that is idle in a transaction for 5 s;
 // the relay sets more.
 var Session = map[string]string{
 	"role": "ordergate_app", "timezone": "UTC", "lock_timeout": "300ms", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
-	"plan_cache_mode": "force_generic_plan",
-	"jit":             "off",
-	"enable_seqscan":  "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	"default_transaction_isolation": "read committed",
+	"plan_cache_mode":               "force_generic_plan",
+	"jit":                           "off",
+	"enable_seqscan":                "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 }
 
 // ReadSession is the Session of the read side: PostgreSQL refuses every write with ReadOnlyTransaction.
