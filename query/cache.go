@@ -121,6 +121,7 @@ type requirement struct {
 	of      key   // the row; zero if it is not cached
 	minRev  int64 // an entry below this revision is known to be old
 	primary bool  // only the primary may be read
+	costly  bool  // that of a request
 	behind  bool  // a cache has an entry that is only not as new as the token
 }
 

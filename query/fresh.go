@@ -24,6 +24,8 @@ const (
 	readTimeout = 300 * time.Millisecond // of one read of one server
 	catchUp     = 60 * time.Millisecond  // a replica may take this long to reach a token before the primary is asked
 	queueFor    = 100 * time.Millisecond // a read waits this long for a connection to one server
+	costlyFor   = time.Second            // limit of a costly read
+	costlyReads = 4                      // that run at once in a process
 )
 
 var errTimeline = errors.New("query: the server is on an older timeline, or no primary")
@@ -67,8 +69,12 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	if !otherTimeline && !r.primary && r.token.LSN != token.NoPosition {
 		var e *Entry
 		for deadline := time.Now().Add(catchUp); ; pause(ctx, pollEvery) {
-			if e, disconnected = q.askReplicas(ctx, r, get); e != nil && r.satisfiedBy(e) {
+			var err error
+			if e, disconnected, err = q.askReplicas(ctx, r, get); e != nil && r.satisfiedBy(e) {
 				return e, nil
+			}
+			if r.costly && err != nil && apierr.From(err).Code == errcode.RATE003 {
+				return nil, err // it would cost the primary as much
 			}
 			lagging := e != nil && !e.satisfies(r.token)
 			behind = behind || lagging
@@ -109,20 +115,21 @@ func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*En
 	}
 }
 
-// askReplicas asks the chosen replicas until a connected one has an entry. The entry of a disconnected one is returned beside.
-func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry) {
+// askReplicas asks the chosen replicas until a connected one has an entry, or fails in a way that takes time: that is the error. The entry of
+// a disconnected one is returned beside.
+func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry, err error) {
 	for _, next := range q.choose(r.token) {
 		e, err := q.ask(ctx, next, r, get)
 		switch {
 		case err == nil && e.disconnected:
 			disconnected = e
 		case err == nil:
-			return e, disconnected
+			return e, disconnected, nil
 		case !refusedAtOnce(err):
-			return nil, disconnected // a slow server has cost enough time: the primary is next
+			return nil, disconnected, err // a slow server has cost enough time: the primary is next
 		}
 	}
-	return nil, disconnected
+	return nil, disconnected, nil
 }
 
 // refusedAtOnce tells failures that took no time, an open breaker among them: the next server may be asked.
@@ -141,7 +148,13 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 	known := q.epoch()
 	visible, since := q.visible.upTo(known.timeline), time.Now()
 	p, f, latest := &positionedQuery{pool: s.pool, transactions: s.tier == tierPrimary && t.LSN > visible}, found{}, true
-	err := s.guard.Do(ctx, func(ctx context.Context) (err error) {
+	do := s.guard.Do
+	if r.costly {
+		do = func(ctx context.Context, fn func(context.Context) error) error {
+			return s.guard.DoCostly(ctx, costlyFor, fn)
+		}
+	}
+	err := do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
 		if err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
 			again, failed := (&positionedQuery{pool: s.pool}).fetch(ctx, get)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -102,5 +104,59 @@ func TestListsAreStableUnderWrites(t *testing.T) {
 	}
 	if written < 10 {
 		t.Errorf("%d writes were tried beside", written)
+	}
+}
+
+// A search that takes long is refused, and costs others nothing: no breaker opens, the primary is not asked, too, and few run at once.
+func TestASlowSearchIsNobodyElsesTrouble(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(otherOwner, time.Hour)
+	w.exec(`CREATE OR REPLACE FUNCTION search_products(account integer, mode text, words text, after text, page integer) RETURNS SETOF text
+		LANGUAGE plpgsql STABLE ROWS 20 AS $$ BEGIN PERFORM pg_sleep(CASE words WHEN 'slow' THEN 5 ELSE 0.5 END); END $$`)
+	w.synced(w.ReplicaURL)
+	p := w.process(withoutRedis)
+	search := func(text string) error {
+		_, err := p.ListProducts(t.Context(), mine, api.ListProductsParams{Q: &text}, Page{Limit: 20}, anyToken)
+		return err
+	}
+	if err := search("half a second"); err != nil {
+		t.Errorf("a search of half a second: %v", err)
+	}
+	before := p.loads(tierPrimary)
+	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 20 {
+		all.Go(func() {
+			for range 3 {
+				begin, err := time.Now(), search("slow")
+				wantCode(t, err, errcode.RATE003)
+				if took := time.Since(begin); took > costlyFor+queueFor+time.Second {
+					t.Errorf("a search was refused after %v", took)
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for ctx.Err() == nil {
+			p.lru.Purge()
+			if _, err := p.GetOrder(t.Context(), otherOwner, id, anyToken); err != nil {
+				t.Errorf("an order of another account: %v", err)
+			}
+			pause(ctx, 20*time.Millisecond)
+		}
+	})
+	for range 25 {
+		pause(ctx, 100*time.Millisecond)
+		if p.breakerOpen("replica_1") || p.breakerOpen("primary_reads") {
+			t.Error("a breaker is open")
+		}
+	}
+	running := 0
+	w.must(w.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%search_products%' AND pid <> pg_backend_pid()`).Scan(&running))
+	cancel()
+	all.Wait()
+	if n := p.loads(tierPrimary) - before; n > 0 || running > 0 {
+		t.Errorf("%d searches asked the primary, %d run there", n, running)
 	}
 }

@@ -32,11 +32,11 @@ func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error)
 }
 
 // ListProducts returns a page of products in the order of their skus: those whose sku and name have each word of the text q, in any case. A word
-// of one character must begin one of theirs. REQ_012: the cursor is not one of this owner and text.
+// of one character must begin one of theirs. REQ_012: the cursor is not one of this owner and text. RATE_003: the search took too long, too.
 func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.ListProductsParams, page Page, t token.Token) (View, error) {
 	text := strings.Join(strings.Fields(orZero(f.Q)), " ")
 	return servePage(ctx, q, list[querydb.ListProductsRow, api.Product]{
-		request: request{operation: "listProducts", token: t},
+		request: request{operation: "listProducts", token: t, costly: text != ""},
 		owner:   owner, filters: []string{text},
 		rows: func(ctx context.Context, db *querydb.Queries, after string, limit int32) ([]querydb.ListProductsRow, error) {
 			return db.ListProducts(ctx, querydb.ListProductsParams{Account: owner.Account, Mode: owner.Mode, After: after, Q: text, Page: limit})

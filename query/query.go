@@ -79,6 +79,7 @@ type Queries struct {
 	pendingMu     sync.Mutex // held while a pending revision is raised
 	primary       *server
 	replicas      []*server
+	costly        chan struct{} // has one for each costly read that runs
 	nextReplica   atomic.Uint32
 	visible       visible              // of the primary
 	newest        atomic.Uint32        // the highest timeline that a server reported
@@ -93,7 +94,7 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg: c,
+		cfg: c, costly: make(chan struct{}, costlyReads),
 		served: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
 		}, []string{"query", "tier"}),
@@ -134,6 +135,7 @@ type request struct {
 	id        order.ID     // of the resource; zero: it has no id of ours
 	product   key          // without which there is no resource; zero: it needs none
 	notFound  errcode.Code // if there is no such resource; empty: there always is one
+	costly    bool         // may take long on a database that is well: it has few places and no second try, and opens no breaker. RATE_003: it took 1 s
 }
 
 // serve returns the View of the entry that load reads. A forged id is refused without a look-up: its token demands nothing, because
@@ -160,7 +162,17 @@ func (q *Queries) serve(ctx context.Context, r request, load func(context.Contex
 // serveUncached serves from a database a response that is not cached.
 func (q *Queries) serveUncached(ctx context.Context, r request, get fetch) (View, error) {
 	return q.serve(ctx, r, func(ctx context.Context) (*Entry, error) {
-		return q.fromDatabase(ctx, requirement{token: r.token, minRev: q.minRev(r.id)}, get)
+		if r.costly {
+			select {
+			case q.costly <- struct{}{}:
+				defer func() { <-q.costly }()
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(queueFor):
+				return nil, apierr.E(errcode.RATE003)
+			}
+		}
+		return q.fromDatabase(ctx, requirement{token: r.token, minRev: q.minRev(r.id), costly: r.costly}, get)
 	})
 }
 

@@ -80,6 +80,22 @@ func (g *Guard) CloseBreaker() { g.breaker.Close() }
 // RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, and those that Uncounted names say nothing of the remote
 // part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
+	return g.do(ctx, g.cfg.Timeout, fn, func() error {
+		g.breaker.RecordFailure()
+		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
+	})
+}
+
+// DoCostly is Do for a call that may take long on a remote part that is well. Its limit, below 5 s, is its own, and past it the call is refused
+// with RATE_003: for the breaker that is neither a success nor a failure.
+func (g *Guard) DoCostly(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
+	return g.do(ctx, limit, fn, func() error {
+		g.leavePermit()
+		return apierr.E(errcode.RATE003, apierr.Cause(errTimeout))
+	})
+}
+
+func (g *Guard) do(ctx context.Context, limit time.Duration, fn func(context.Context) error, late func() error) error {
 	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, g.cfg.Wait); errors.Is(err, bulkhead.ErrFull) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
 	} else if err != nil {
@@ -89,25 +105,29 @@ func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	if !g.tryAcquirePermit() {
 		return apierr.E(errcode.SYS002, apierr.Cause(circuitbreaker.ErrOpen))
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, g.cfg.Timeout, errTimeout)
+	limited, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()
 	err := panics.Catch(func() error { return fn(limited) })
 	switch {
 	case err == nil:
 		g.breaker.RecordSuccess()
 	case errors.Is(context.Cause(limited), errTimeout):
-		g.breaker.RecordFailure()
-		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
+		return late()
 	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003 || g.cfg.Uncounted != nil && g.cfg.Uncounted(err):
-		g.mu.Lock()
-		g.unused++
-		g.mu.Unlock()
+		g.leavePermit()
 	case g.cfg.Failure(err):
 		g.breaker.RecordFailure()
 	default:
 		g.breaker.RecordSuccess()
 	}
 	return err
+}
+
+// leavePermit is for a call of which nothing is recorded.
+func (g *Guard) leavePermit() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unused++
 }
 
 // tryAcquirePermit asks the breaker whether a call may pass. A half-open breaker counts a permit as in use until a success or a failure

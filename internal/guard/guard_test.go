@@ -65,6 +65,14 @@ func cancelled(t *testing.T, g *Guard) (refused bool) {
 	return refused
 }
 
+// late makes a costly call that does not end within its limit.
+func late(t *testing.T, g *Guard) (refused bool) {
+	t.Helper()
+	refused = true
+	_ = g.DoCostly(t.Context(), time.Millisecond, func(ctx context.Context) error { refused = false; <-ctx.Done(); return errDown })
+	return refused
+}
+
 // open opens the breaker with as few failures as can.
 func open(t *testing.T, g *Guard) {
 	t.Helper()
@@ -174,8 +182,9 @@ func TestATimeoutIsAFailure(t *testing.T) {
 // A call that ends in a queue of ours, or with its caller, is neither a success nor a failure of the remote part.
 func TestWhatSaysNothingOfTheRemotePartIsNotCounted(t *testing.T) {
 	for name, c := range map[string]func(*testing.T, *Guard) (refused bool){
-		"RATE_003 from within": queued,
-		"the caller cancelled": cancelled,
+		"RATE_003 from within":  queued,
+		"the caller cancelled":  cancelled,
+		"a costly call is late": late,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("by a closed breaker", func(t *testing.T) {
@@ -268,6 +277,28 @@ func TestABreakerThatIsClosedByItsOwner(t *testing.T) {
 		open := call(t, g, errDown) == "" && call(t, g, nil) == errcode.SYS002
 		if !open {
 			t.Error("it does not open again")
+		}
+	})
+}
+
+// A costly call has a limit of its own, also a longer one.
+func TestACostlyCallIsRefusedAtItsOwnLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, _ := setup(t)
+		for takes, code := range map[time.Duration]errcode.Code{1500 * time.Millisecond: "", 3 * time.Second: errcode.RATE003} {
+			begin := time.Now()
+			err := g.DoCostly(t.Context(), 2*time.Second, func(ctx context.Context) error {
+				select {
+				case <-time.After(takes):
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			})
+			if took := time.Since(begin); took != min(takes, 2*time.Second) || err == nil && code != "" || err != nil && apierr.From(err).Code != code {
+				t.Errorf("a call of %v ends after %v with %v", takes, took, err)
+			}
 		}
 	})
 }
