@@ -130,7 +130,9 @@ func TestAChangeByHandReachesEveryCache(t *testing.T) {
 	}
 	for what, do := range map[string]func(){
 		"TRUNCATE of a partition": func() { w.exec(`TRUNCATE ` + partition) }, "TRUNCATE of the default partition": func() { w.exec(`TRUNCATE orders_default`) },
-		"TRUNCATE of addresses": func() { w.exec(`TRUNCATE order_addresses`) }, "an address": func() { w.exec(`DELETE FROM order_addresses`) },
+		"TRUNCATE of addresses": func() { w.exec(`TRUNCATE order_addresses`) }, "an address": func() {
+			w.exec(`INSERT INTO order_addresses (account, mode, order_id, address) VALUES (7, 'test', $1, '{}')`, id[:])
+		},
 		"TRUNCATE of orders": func() { w.exec(`TRUNCATE orders`) },
 	} {
 		before := here.generation.Load()
@@ -406,6 +408,106 @@ func TestUnknownSKUsReachNoDatabase(t *testing.T) {
 	}
 	proxy.Heal()
 	w.until(p.knowsSKUs)
+}
+
+// A commit that is visible before it is flushed lies behind the tokens of the reads that saw it. A change by hand, and one of a product, waits for the
+// flush whatever its session says, and a stricter setting stays.
+func TestNoChangeIsSeenBeforeItIsFlushed(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.product(mine, "CUP", "cup")
+	w.exec(`INSERT INTO stock (account, mode, sku) VALUES (7, 'test', 'CUP')`)
+	w.synced(w.ReplicaURL)
+	primary, near := w.process(withoutRedis, withoutReplicas), w.process(withoutRedis)
+	near.get(mine, id, anyToken)
+	stale := 0
+	for n := range 50 {
+		w.exec(fmt.Sprintf(`BEGIN; SET LOCAL synchronous_commit = off; UPDATE orders SET version = %d, state = jsonb_set(state, '{metadata,rev}', '"%[1]d"'); COMMIT`, n+2))
+		primary.lru.Purge()
+		near.lru.Purge()
+		v, err := primary.GetOrder(t.Context(), mine, id, anyToken)
+		w.must(err)
+		if rev, _ := near.get(mine, id, w.tokenOf(v)); rev < revOf(t, v) {
+			stale++
+		}
+	}
+	if stale > 0 {
+		t.Errorf("%d of 50 reads with the token of a read showed an older state", stale)
+	}
+	for _, statement := range []string{
+		`UPDATE orders SET version = version`, `UPDATE products SET name = 'mug'`, `INSERT INTO stock (account, mode, sku) VALUES (7, 'test', 'MUG')`,
+		`DELETE FROM stock`, `SELECT flush_caches()`, `TRUNCATE order_addresses`,
+		`SET LOCAL role = ordergate_app; UPDATE products SET name = 'cup'`,
+	} {
+		for before, want := range map[string]string{"off": "on", "local": "local", "remote_apply": "remote_apply"} {
+			tx, err := w.Pool.Begin(t.Context())
+			w.must(err)
+			_, err = tx.Exec(t.Context(), `SET LOCAL synchronous_commit = `+before+`; `+statement)
+			w.must(err)
+			var after string
+			w.must(tx.QueryRow(t.Context(), `SELECT current_setting('synchronous_commit')`).Scan(&after))
+			w.must(tx.Rollback(t.Context()))
+			if after != want {
+				t.Errorf("%s with %s commits with %s", statement, before, after)
+			}
+		}
+	}
+}
+
+// The output of pg_dump begins with an empty search_path. Statements by hand that touch no row flush nothing.
+func TestTriggersNeedNoSearchPath(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.exec(`INSERT INTO order_addresses (account, mode, order_id, address) VALUES (7, 'test', $1, '{}')`, id[:])
+	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
+	w.must(err)
+	defer c.Close(t.Context())
+	w.execOn(c, `SELECT pg_catalog.set_config('search_path', '', false)`)
+	generation := func() (n int64) {
+		w.must(w.Pool.QueryRow(t.Context(), `SELECT generation FROM cache_generation`).Scan(&n))
+		return n
+	}
+	var partition string
+	w.must(w.Pool.QueryRow(t.Context(), `SELECT tableoid::regclass::text FROM orders`).Scan(&partition))
+	rows := &strings.Builder{}
+	for n := range 200 {
+		fmt.Fprintf(rows, "7\ttest\tP%d\tname\t\t{}\n", n)
+	}
+	for _, s := range []struct {
+		statement string
+		flushes   int64
+	}{
+		{`COPY public.products (account, mode, sku, name, description, prices) FROM STDIN`, 1},
+		{`UPDATE public.products SET name = 'x' WHERE sku < 'P11'`, 0},
+		{`DELETE FROM public.products WHERE sku = 'P1'`, 1},
+		{`DELETE FROM public.products WHERE false`, 0},
+		{`TRUNCATE public.products`, 1},
+		{`UPDATE public.order_addresses SET address = '[]' WHERE false`, 0},
+		{`DELETE FROM public.order_addresses WHERE false`, 0},
+		{`UPDATE public.order_addresses SET address = '[]'`, 1},
+		{`DELETE FROM public.order_addresses`, 1},
+		{`UPDATE public.` + partition + ` SET version = 2`, 0},
+		{`DELETE FROM public.` + partition, 1},
+		{`TRUNCATE public.` + partition, 1},
+		{`SELECT public.flush_caches()`, 1},
+	} {
+		before := generation()
+		if strings.HasPrefix(s.statement, "COPY") {
+			_, err = c.PgConn().CopyFrom(t.Context(), strings.NewReader(rows.String()), s.statement)
+		} else {
+			_, err = c.Exec(t.Context(), s.statement)
+		}
+		if n := generation() - before; err != nil || n != s.flushes {
+			t.Errorf("%s: %d flushes, %v", s.statement, n, err)
+		}
+	}
+	var left int
+	w.must(w.Pool.QueryRow(t.Context(), `SELECT count(*) FROM order_addresses`).Scan(&left))
+	if left != 0 {
+		t.Errorf("%d addresses were not deleted", left)
+	}
 }
 
 func TestSKUFilter(t *testing.T) {

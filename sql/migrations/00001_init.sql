@@ -440,7 +440,12 @@ CREATE TABLE cache_generation (
 INSERT INTO cache_generation (generation) VALUES (1);
 
 -- The change feed: what caches must know and our own path does not tell them. Every process listens on the channel ordergate_changes. A
--- message is `REV ACCOUNT MODE NAME` of a row, as tokens name it, or `flush GENERATION`. Our own path sends none but of products.
+-- message is `REV ACCOUNT MODE NAME` of a row, as tokens name it, or `flush GENERATION`. Our own path sends none but of products. Any role may
+-- NOTIFY, so a message is a hint: the row of cache_generation says which generation it is.
+--
+-- The functions are called with any search_path (that of pg_dump's output is empty), and name no object of ours without its schema. A commit
+-- that is visible before it is flushed lies behind the tokens of the reads that saw it, so synchronous_commit = off ends with the first change of a
+-- transaction. Stricter settings stay.
 
 -- +goose StatementBegin
 CREATE FUNCTION tell_generation() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -456,6 +461,9 @@ CREATE TRIGGER tell_generation AFTER UPDATE ON cache_generation FOR EACH ROW EXE
 -- +goose StatementBegin
 CREATE FUNCTION flush_caches() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     IF COALESCE(NULLIF(current_setting('ordergate.told', true), ''), '0')::integer <= 100 THEN
         UPDATE cache_generation SET generation = generation + 1;
         PERFORM set_config('ordergate.told', '101', true);
@@ -464,15 +472,16 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION flush_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION flush_by_hand() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM flush_caches();
-    RETURN NULL;
+    RETURN COALESCE(NEW, OLD);
 END $$;
 -- +goose StatementEnd
 
 -- A row that is changed by hand gets a new rev. A row that is cached is told of, by the prefix of its name in TG_ARGV: the first 100 of a
--- transaction one by one, then by a flush. A row that is gone has no rev, so it takes a flush, too.
+-- transaction one by one, then by a flush. A row that is gone has no rev, so it takes a flush, too. Each table stands in the schema of the
+-- functions: a search_path of the function itself would be set for each row.
 -- +goose StatementBegin
 CREATE FUNCTION changed_by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -482,6 +491,9 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         NEW.rev := GREATEST(NEW.rev, OLD.rev + 1);
+    END IF;
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     IF TG_NARGS = 0 OR told > 100 THEN
         RETURN COALESCE(NEW, OLD);
@@ -494,7 +506,7 @@ BEGIN
         gone := gone OR TG_OP = 'UPDATE' AND (OLD.account, OLD.mode, OLD.id) <> (NEW.account, NEW.mode, NEW.id);
     END IF;
     IF gone OR told = 100 THEN
-        PERFORM flush_caches();
+        EXECUTE format('SELECT %I.flush_caches()', TG_TABLE_SCHEMA);
     ELSE
         PERFORM pg_notify('ordergate_changes', concat_ws(' ', NEW.rev, NEW.account, NEW.mode, TG_ARGV[0] || name));
         PERFORM set_config('ordergate.told', (told + 1)::text, true);
@@ -505,12 +517,12 @@ END $$;
 
 CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON orders FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand('ord_');
 CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON products FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand('prd_');
-CREATE TRIGGER by_hand BEFORE UPDATE ON payments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
-CREATE TRIGGER by_hand BEFORE UPDATE ON refunds FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
-CREATE TRIGGER by_hand BEFORE UPDATE ON shipments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
-CREATE TRIGGER by_hand BEFORE UPDATE ON stock FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON payments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON refunds FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON shipments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON stock FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
 -- An order is shown with its address, whose table has no rev.
-CREATE TRIGGER by_hand AFTER INSERT OR UPDATE OR DELETE ON order_addresses FOR EACH STATEMENT WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION flush_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON order_addresses FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON order_addresses FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON products FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
@@ -520,6 +532,9 @@ CREATE TRIGGER truncated AFTER TRUNCATE ON products FOR EACH STATEMENT EXECUTE F
 -- +goose StatementBegin
 CREATE FUNCTION tell_product() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
     PERFORM pg_notify('ordergate_changes', concat_ws(' ', NEW.rev, NEW.account, NEW.mode, 'prd_' || NEW.sku));
     RETURN NULL;
 END $$;
