@@ -9,37 +9,41 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/order"
 )
 
-// markEvery is how often a mark is sent through the change feed, and how long its statement may take.
-const markEvery = time.Second
+const (
+	markEvery = time.Second            // how often a mark is sent through the change feed, and how long its statement may take
+	markPause = 200 * time.Millisecond // a mark that a message asks for is sent this long after the last one at the earliest
+)
 
-// Follow hears of changes that our own path does not tell of, from the primary's change feed, until ctx ends: rows that were changed by
+// FollowChanges applies changes that our own path does not tell of, from the primary's change feed, until ctx ends: rows that were changed by
 // hand, and new generations of the caches. It knows each second which skus there are. While the primary is away nothing changes; what was
 // missed meanwhile is in no LRU afterwards, and in Redis until it expires.
-func (q *Queries) Follow(ctx context.Context) {
+func (q *Queries) FollowChanges(ctx context.Context) {
 	for ctx.Err() == nil {
-		if err := q.follow(ctx); err != nil && ctx.Err() == nil {
+		if err := q.followChanges(ctx); err != nil && ctx.Err() == nil {
 			q.cfg.Log.Warn("change feed lost", zap.Error(err))
 			pause(ctx, 100*time.Millisecond)
 		}
 	}
 }
 
-// follow listens on a connection of its own until it breaks. A silent one breaks at the next mark.
-func (q *Queries) follow(ctx context.Context) error {
+// followChanges listens on a connection of its own until it breaks. A silent one breaks at the next mark. The connection is a new one, as the
+// idle ones of the pool are silent, too. The scan of skus that it began ends with it.
+func (q *Queries) followChanges(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	limited, cancel := context.WithTimeout(ctx, markEvery)
 	defer cancel()
-	pooled, err := q.primary.pool.Acquire(limited)
+	conn, err := connect(limited, q.primary.pool.Config())
 	if err != nil {
 		return err
 	}
-	conn := pooled.Hijack()
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
 		defer cancel()
@@ -58,7 +62,7 @@ func (q *Queries) follow(ctx context.Context) error {
 			return err
 		}
 		reached := func() {
-			q.heardAt.Store(at.UnixNano())
+			q.markedAt.Store(at.UnixNano())
 			q.skus.Load().reached(mark, q.cfg.Signer, at)
 		}
 		if err = q.receive(ctx, conn, marks, strconv.Itoa(n), reached); err != nil {
@@ -68,8 +72,23 @@ func (q *Queries) follow(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// receive acts on messages until the next mark is due, and calls reached once the one that was sent is back.
+// connect makes a connection as a pool does, beside it.
+func connect(ctx context.Context, pool *pgxpool.Config) (*pgx.Conn, error) {
+	pool.ConnConfig.Tracer = nil // nobody waits for it
+	conn, err := pgx.ConnectConfig(ctx, pool.ConnConfig)
+	if err != nil || pool.AfterConnect == nil {
+		return conn, err
+	}
+	if err = pool.AfterConnect(ctx, conn); err != nil {
+		_ = conn.Close(ctx)
+	}
+	return conn, err
+}
+
+// receive acts on messages until the next mark is due, and calls reached once the one that was sent is back. After a flush the next mark is due
+// at once, as it reads the generation. The messages of a flood ask for five marks a second together.
 func (q *Queries) receive(ctx context.Context, conn *pgx.Conn, marks, sent string, reached func()) error {
+	soon, back, flushed := time.Now().Add(markPause), false, false
 	next, cancel := context.WithTimeout(ctx, markEvery)
 	defer cancel()
 	for {
@@ -79,15 +98,24 @@ func (q *Queries) receive(ctx context.Context, conn *pgx.Conn, marks, sent strin
 			return nil
 		case err != nil:
 			return err
-		case message.Channel != marks:
-			q.hear(message)
-		case message.Payload == sent:
-			reached()
+		case message.Channel == marks:
+			if message.Payload == sent {
+				reached()
+				back = true
+			}
+		case strings.HasPrefix(message.Payload, "flush"):
+			flushed = true
+		default:
+			q.apply(message.Payload)
+		}
+		if back && flushed {
+			time.AfterFunc(time.Until(soon), cancel)
+			flushed = false
 		}
 	}
 }
 
-// sendMark sends the nth mark, and begins to read all skus if they are not known.
+// sendMark sends the nth mark, and begins to read all skus if that is due.
 func (q *Queries) sendMark(ctx context.Context, db *querydb.Queries, marks string, n int) (querydb.MarkFeedRow, error) {
 	limited, cancel := context.WithTimeout(ctx, markEvery)
 	defer cancel()
@@ -104,13 +132,9 @@ func (q *Queries) sendMark(ctx context.Context, db *querydb.Queries, marks strin
 	return mark, nil
 }
 
-// hear acts on a message of the feed.
-func (q *Queries) hear(message *pgconn.Notification) {
-	if text, ok := strings.CutPrefix(message.Payload, "flush "); ok {
-		if generation, err := strconv.ParseInt(text, 10, 64); err == nil {
-			q.noteGeneration(q.timeline(), generation)
-		}
-	} else if k, rev, ok := parseChange(message.Payload); ok {
+// apply acts on a message of a row. It is a hint, as anybody may send one: the row is read, and a revision that it does not have binds nobody.
+func (q *Queries) apply(message string) {
+	if k, rev, ok := parseChange(message); ok {
 		q.bumpMinRev(k, rev)
 		q.addPending(k, rev) // Redis has the row as it was, if its writer does not write through
 	}

@@ -3,12 +3,16 @@ package query
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -17,12 +21,12 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// follow runs Follow and returns once it listens and all skus are known.
+// follow runs FollowChanges and returns once it listens and all skus are known.
 func (p *process) follow() {
 	p.w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); p.Follow(ctx) }()
+	go func() { defer close(done); p.FollowChanges(ctx) }()
 	p.w.Cleanup(func() { cancel(); <-done })
 	p.w.until(p.knowsSKUs)
 }
@@ -508,6 +512,92 @@ func TestTriggersNeedNoSearchPath(t *testing.T) {
 	if left != 0 {
 		t.Errorf("%d addresses were not deleted", left)
 	}
+}
+
+// The connections that a pool has when a path falls silent are silent, too. The feed makes a new one.
+func TestAFeedWhosePathFallsSilentIsBackSoon(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	silent, silentURL := pgtest.Proxy(t, w.PrimaryURL)
+	u, err := url.Parse(silentURL)
+	w.must(err)
+	direct, err := url.Parse(w.PrimaryURL)
+	w.must(err)
+	var moved atomic.Bool
+	c := w.pool(silentURL).Config()
+	c.MaxConns = 16
+	c.ConnConfig.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		addr := u.Host
+		if moved.Load() {
+			addr = direct.Host
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	var checked atomic.Int32
+	c.AfterConnect = func(context.Context, *pgx.Conn) error { checked.Add(1); return nil }
+	pool, err := pgxpool.NewWithConfig(t.Context(), c)
+	w.must(err)
+	t.Cleanup(func() { silent.Cut(); pool.Close() })
+	p := w.process(withoutRedis, withoutReplicas, func(c *Config) { c.Primary = pool })
+	p.follow()
+	held := make([]*pgxpool.Conn, c.MaxConns)
+	for i := range held {
+		held[i], err = pool.Acquire(t.Context())
+		w.must(err)
+	}
+	for _, conn := range held {
+		conn.Release()
+	}
+	w.until(func() bool { return pool.Stat().IdleConns() == c.MaxConns })
+	before, checks, acquired := p.generation.Load(), checked.Load(), pool.Stat().AcquireCount()
+	moved.Store(true)
+	silent.Freeze()
+	w.exec(`TRUNCATE products`)
+	begin := time.Now()
+	w.until(func() bool { return p.generation.Load() > before })
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the generation is known after %v", took)
+	} else {
+		t.Logf("the generation is known after %v", took)
+	}
+	if pool.Stat().AcquireCount() > acquired {
+		t.Error("the feed took a connection from the pool")
+	}
+	if checked.Load() == checks {
+		t.Error("the new connection was not checked")
+	}
+}
+
+// Any role may NOTIFY, so the row says which generation it is, and a flood of messages asks for few marks.
+func TestAMessageOfAnybodyIsAHint(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis, withoutReplicas)
+	p.follow()
+	before := p.generation.Load()
+	w.asProgram(`SELECT pg_notify('ordergate_changes', 'flush 9223372036854775807')`)
+	w.asProgram(`SELECT pg_notify('ordergate_changes', 'flush ' || n) FROM generate_series(1, 1000) AS n`)
+	w.product(mine, "CUP", "cup")
+	begin := time.Now()
+	w.exec(`DELETE FROM products`)
+	w.until(func() bool { return p.generation.Load() > before })
+	if took := time.Since(begin); took > 900*time.Millisecond {
+		t.Errorf("a flush is known after %v", took)
+	} else {
+		t.Logf("a flush is known after %v", took)
+	}
+	if n := p.generation.Load(); n != before+1 {
+		t.Errorf("generation %d after %d", n, before)
+	}
+	marks := map[int64]bool{}
+	for begin, n := time.Now(), 0; time.Since(begin) < 2*time.Second; n++ {
+		w.asProgram(`SELECT pg_notify('ordergate_changes', 'flush ' || $1::integer)`, n)
+		marks[p.markedAt.Load()] = true
+	}
+	if len(marks) < 3 || len(marks) > 12 {
+		t.Errorf("%d marks in 2 s", len(marks))
+	}
+	t.Logf("%d marks in 2 s", len(marks))
 }
 
 func TestSKUFilter(t *testing.T) {

@@ -71,7 +71,7 @@ type Queries struct {
 	generation    atomic.Int64  // of all caches, as far as this process knows; never falls on one timeline
 	generationOf  atomic.Uint32 // the timeline
 	generationMu  sync.Mutex    // of writers of both
-	heardAt       atomic.Int64  // when the last mark of the change feed that came back was sent, in ns
+	markedAt      atomic.Int64  // when the last mark of the change feed that came back was sent, in ns
 	skus          atomic.Pointer[skuFilter]
 	flights       singleflight.Group
 	redis         *redisTier // nil without Redis
@@ -90,7 +90,7 @@ type Queries struct {
 	behind prometheus.Counter
 }
 
-// New returns a Queries. Follow, FollowReplicas and Subscribe must run beside it.
+// New returns a Queries. FollowChanges, FollowReplicas and Subscribe must run beside it.
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
@@ -108,7 +108,7 @@ func New(c Config) (*Queries, error) {
 	}
 	m.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ordergate_change_feed_seconds", Help: "Age of the last mark that came back on the change feed.",
-	}, func() float64 { return c.Now().Sub(time.Unix(0, q.heardAt.Load())).Seconds() })
+	}, func() float64 { return c.Now().Sub(time.Unix(0, q.markedAt.Load())).Seconds() })
 	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
 		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
@@ -121,7 +121,7 @@ func New(c Config) (*Queries, error) {
 	q.lruGeneration.Store(c.Generation)
 	q.generation.Store(c.Generation)
 	q.generationOf.Store(c.Timeline())
-	q.heardAt.Store(c.Now().UnixNano())
+	q.markedAt.Store(c.Now().UnixNano())
 	q.pendingWrites, _ = lru.New[key, int64](maxPending) // fails for a size below one alone
 	var err error
 	q.lru, err = lru.New2Q[key, *lruEntry](c.LRUSize)

@@ -117,7 +117,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
 	go c.Queries.Subscribe(background)
-	go c.Queries.Follow(background)
+	go c.Queries.FollowChanges(background)
 	go c.Queries.FollowReplicas(background)
 	return c, nil
 }
