@@ -124,11 +124,7 @@ func (q *Queries) sendMark(ctx context.Context, db *querydb.Queries, marks strin
 		return mark, err
 	}
 	q.noteGeneration(uint32(mark.Timeline), mark.Generation)
-	if old := q.skus.Load(); !old.usable(q.generation.Load()) {
-		f := newSKUFilter(q.generation.Load(), old.size())
-		q.skus.Store(f)
-		go q.readSKUs(ctx, f, mark)
-	}
+	q.refreshSKUs(ctx, mark)
 	return mark, nil
 }
 

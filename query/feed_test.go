@@ -11,10 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bits-and-blooms/bloom/v3"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/token"
@@ -600,19 +602,95 @@ func TestAMessageOfAnybodyIsAHint(t *testing.T) {
 	t.Logf("%d marks in 2 s", len(marks))
 }
 
+// Rows that came without triggers are told by nobody. They are found when all skus are read anew; until then the filter of before serves.
+func TestSKUsThatNobodyToldAreFound(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis, withoutReplicas)
+	p.follow()
+	w.exec(`BEGIN; SET LOCAL session_replication_role = replica; INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'CUP', 'cup', '', '{}'); COMMIT`)
+	f := p.skus.Load()
+	w.advance(skusFor)
+	w.until(func() bool { return p.productName("CUP") == "cup" })
+	w.until(func() bool { return p.skus.Load() != f && p.knowsSKUs() })
+}
+
+// A filter that is read anew leaves no gap, whether it ends well or not, and one of another generation serves nobody.
+func TestAFilterServesUntilTheNextIsComplete(t *testing.T) {
+	t.Parallel()
+	signer, now := token.NewSigner([]byte("tokens")), time.Now()
+	sku := func(n int) key { return products.row(mine, order.ID{}, strconv.Itoa(n)) }
+	lacks := func(f *skuFilter, n int, generation int64) bool {
+		_, lacks := f.lacks(sku(n), anyToken, epoch{1, generation}, now)
+		return lacks
+	}
+	mark := querydb.MarkFeedRow{Timeline: 1, Lsn: 7, Generation: 1}
+	old := newSKUFilter(1, nil, now)
+	old.complete = true
+	next := newSKUFilter(1, old, now)
+	next.reached(mark, signer, now)
+	next.add(sku(1))
+	if !lacks(next, 2, 1) || lacks(next, 1, 1) {
+		t.Error("the filter of before does not serve, or has not what came since")
+	}
+	next.failed = true
+	third := newSKUFilter(1, next, now)
+	if !lacks(third, 2, 1) || next.usable(1, now) {
+		t.Error("a reading that failed ends the filter of before")
+	}
+	if !third.usable(1, now) || third.usable(2, now) {
+		t.Error("a filter that is being read is replaced, or one of another generation is not")
+	}
+	if other := newSKUFilter(2, third, now); lacks(other, 2, 2) || lacks(other, 2, 1) || lacks(third, 2, 2) {
+		t.Error("a filter of another generation serves")
+	}
+	if old.usable(1, now.Add(skusFor)) {
+		t.Error("a filter is never read anew")
+	}
+}
+
+// A script that deletes row by row does not have all skus read for each, and a reading that was replaced ends.
+func TestFlushesDoNotReadAllSKUsEach(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutRedis, withoutReplicas)
+	p.follow()
+	w.exec(`INSERT INTO products (account, mode, sku, name, description, prices) SELECT 7, 'test', 'P' || n, '', '', '{}' FROM generate_series(1, 15) AS n`)
+	filters := map[*skuFilter]bool{}
+	begin := time.Now()
+	for n := range 15 {
+		before := p.generation.Load()
+		w.exec(`DELETE FROM products WHERE sku = $1`, fmt.Sprintf("P%d", n+1))
+		w.until(func() bool { return p.generation.Load() > before })
+		filters[p.skus.Load()] = true
+	}
+	if most := 2 + int(time.Since(begin)/skusPause); len(filters) > most {
+		t.Errorf("%d readings in %v", len(filters), time.Since(begin))
+	}
+	w.until(p.knowsSKUs)
+	replaced := newSKUFilter(p.generation.Load(), nil, w.now())
+	before := p.loads(tierPrimary)
+	p.readSKUs(t.Context(), replaced, querydb.MarkFeedRow{Timeline: 1})
+	if n := p.loads(tierPrimary) - before; n > 0 || replaced.complete {
+		t.Errorf("a filter that was replaced is read on: %d loads", n)
+	}
+}
+
 func TestSKUFilter(t *testing.T) {
 	t.Parallel()
 	sku := func(n int) key { return products.row(mine, order.ID{}, strconv.Itoa(n)) }
+	now := time.Now()
 	var none *skuFilter
 	none.add(sku(1))
-	if none.usable(1) || none.size() != leastSKUs {
+	if none.usable(1, now) || none.size() != leastSKUs {
 		t.Error("no filter is one")
 	}
-	f := newSKUFilter(1, 1000)
+	f := newSKUFilter(1, nil, now)
+	f.capacity, f.bits, f.complete = 1000, bloom.NewWithEstimates(1000, falseSKUs), true
 	for n := range 1000 {
 		f.add(sku(n), sku(n))
 	}
-	if !f.usable(1) || f.usable(2) || f.added < 990 {
+	if !f.usable(1, now) || f.usable(2, now) || f.added < 990 {
 		t.Errorf("%d of 1,000 added", f.added)
 	}
 	hits := 0
@@ -629,7 +707,7 @@ func TestSKUFilter(t *testing.T) {
 	for n := range 1100 {
 		f.add(sku(n))
 	}
-	if f.usable(1) {
+	if f.usable(1, now) {
 		t.Error("a filter that is too small is kept")
 	}
 }

@@ -73,6 +73,7 @@ type Queries struct {
 	generationMu  sync.Mutex    // of writers of both
 	markedAt      atomic.Int64  // when the last mark of the change feed that came back was sent, in ns
 	skus          atomic.Pointer[skuFilter]
+	skusReadAt    time.Time // when the last reading of all skus began; of FollowChanges alone
 	flights       singleflight.Group
 	redis         *redisTier // nil without Redis
 	pendingWrites *lru.Cache[key, int64]
