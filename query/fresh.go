@@ -135,7 +135,10 @@ func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e,
 // refusedAtOnce tells failures that took no time, an open breaker among them: the next server may be asked.
 func refusedAtOnce(err error) bool {
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
-	return ok && !errors.Is(unreachable, context.DeadlineExceeded) || errors.Is(err, errTimeline) || apierr.From(err).Code == errcode.SYS002
+	if ok {
+		return !errors.Is(unreachable, context.DeadlineExceeded)
+	}
+	return errors.Is(err, errTimeline) || errors.Is(err, ErrPromoted) || errors.Is(err, errAhead) || apierr.From(err).Code == errcode.SYS002
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
@@ -166,9 +169,11 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 		return nil, err
 	}
 	timeline := uint32(p.before.Timeline)
-	q.noteTimeline(timeline)
-	if timeline < known.timeline || s.tier == tierPrimary && p.before.Standby {
-		return nil, errTimeline
+	if err = q.believe(s, p.before.Standby, timeline); err == nil && timeline < known.timeline {
+		err = errTimeline
+	}
+	if err != nil {
+		return nil, err
 	}
 	e := &Entry{
 		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: p.before.Generation, LoadedAt: q.cfg.Now(),
@@ -195,7 +200,7 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 // timeline is the highest that this process knows.
 func (q *Queries) timeline() uint32 { return max(q.cfg.Timeline(), q.newest.Load()) }
 
-// noteTimeline keeps the highest timeline that a server reported.
+// noteTimeline keeps the highest timeline.
 func (q *Queries) noteTimeline(timeline uint32) {
 	for old := q.newest.Load(); timeline > old; old = q.newest.Load() {
 		q.newest.CompareAndSwap(old, timeline)

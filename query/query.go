@@ -83,7 +83,8 @@ type Queries struct {
 	costly        chan struct{} // has one for each costly read that runs
 	nextReplica   atomic.Uint32
 	visible       visible              // of the primary
-	newest        atomic.Uint32        // the highest timeline that a server reported
+	newest        atomic.Uint32        // the highest timeline that a server reported and that was believed
+	primaryAt     atomic.Int64         // when a read last had an answer of the primary, in ns
 	watchers      waiters.Waiters[key] // streams, of a row
 
 	served *prometheus.CounterVec

@@ -3,6 +3,7 @@ package query
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,7 +25,13 @@ const (
 	reconnectFor = time.Second            // a replica that is back is noticed after this time at the latest
 	measuredFor  = 2 * time.Second        // a measurement that is older says nothing: the loop stands still
 	lagLimit     = time.Second            // a replica that is further behind than another one waits until the others refuse
+	primaryFor   = 3 * time.Second        // so long after an answer of the primary no standby knows of a failover that we do not
 )
+
+// ErrPromoted is of a replica that is a primary on a timeline which the primary does not have: it was promoted, perhaps by mistake.
+var ErrPromoted = errors.New("query: it is a primary of its own, on a timeline that our primary does not have")
+
+var errAhead = errors.New("query: it is on a timeline that our primary does not have")
 
 // watermark is what the last measurement of a replica found. Reads do not trust it: each reads the replica's position beside its row.
 type watermark struct {
@@ -32,7 +39,7 @@ type watermark struct {
 
 	at     time.Time
 	before int64 // the position that the replica had lagLimit earlier
-	err    error // it could not be measured
+	err    error // it could not be measured, or is not believed
 }
 
 // place says when a replica is asked.
@@ -69,17 +76,17 @@ func (q *Queries) followReplica(ctx context.Context, s *server) {
 		w := watermark{at: time.Now(), err: err}
 		if err == nil {
 			w = m.note(row, w.at)
-			q.noteTimeline(uint32(w.Timeline))
+			w.err = q.believe(s, w.Standby, uint32(w.Timeline))
 		}
 		if reconnected {
 			s.guard.CloseBreaker() // it opened while the server was away
 		}
 		s.watermark.Store(&w)
 		switch {
-		case err != nil && last.err == nil:
-			q.cfg.Log.Warn("a replica does not answer and is left out", zap.String("replica", s.name), zap.Error(err))
-		case err == nil && last.err != nil:
-			q.cfg.Log.Info("a replica answers again", zap.String("replica", s.name))
+		case w.err != nil && last.err == nil:
+			q.cfg.Log.Warn("a replica is left out", zap.String("replica", s.name), zap.Error(w.err))
+		case w.err == nil && last.err != nil:
+			q.cfg.Log.Info("a replica is used again", zap.String("replica", s.name))
 		}
 		last = w
 		select {
@@ -214,6 +221,25 @@ func (q *Queries) usable(w *watermark) bool {
 	return w.err == nil && time.Since(w.at) < measuredFor && uint32(w.Timeline) >= q.timeline()
 }
 
+// believe keeps the highest timeline of those that servers report. The primary decides: a replica's word for a higher one does not count while
+// the primary answers, nor ever that of a replica which is a primary itself, because one that is promoted by mistake would else end all
+// reads. After a failover our connections to the primary end, and the next one raises the timeline; until then a standby's word counts.
+func (q *Queries) believe(s *server, standby bool, timeline uint32) error {
+	known := q.timeline()
+	switch {
+	case s.tier == tierPrimary && (standby || timeline < known):
+		return errTimeline
+	case s.tier == tierPrimary:
+		q.primaryAt.Store(q.cfg.Now().UnixNano())
+	case timeline > known && !standby:
+		return ErrPromoted
+	case timeline > known && q.cfg.Now().UnixNano()-max(q.primaryAt.Load(), q.heardAt.Load()) < primaryFor.Nanoseconds():
+		return errAhead
+	}
+	q.noteTimeline(timeline)
+	return nil
+}
+
 // Replicas lists the pools of the replicas that are not left out, in the order in which a read asks them.
 func (q *Queries) Replicas() []*pgxpool.Pool {
 	chosen := q.choose(token.Token{})
@@ -224,17 +250,19 @@ func (q *Queries) Replicas() []*pgxpool.Pool {
 	return pools
 }
 
-// ReplicaLag is how many seconds a replica was behind when it was last measured, by its number in the configuration. The error tells why
-// that is not known.
-func (q *Queries) ReplicaLag(i int) (seconds float64, err error) {
+// ReplicaLag is how many seconds a replica was behind when it was last measured, by its number in the configuration. receives: it gets what
+// the primary writes. The error tells why it is left out: no read asks it.
+func (q *Queries) ReplicaLag(i int) (seconds float64, receives bool, err error) {
 	w := q.replicas[i].watermark.Load()
 	switch {
 	case w == nil || time.Since(w.at) >= measuredFor:
-		return 0, fmt.Errorf("query: %s is not measured", q.replicas[i].name)
+		return 0, false, fmt.Errorf("query: %s is not measured", q.replicas[i].name)
 	case w.err != nil:
-		return 0, w.err
+		return 0, false, w.err
+	case !q.usable(w):
+		return 0, false, errTimeline
 	}
-	return w.Lag, nil
+	return w.Lag, !w.Disconnected, nil
 }
 
 // registerUse makes a metric of each replica's place.

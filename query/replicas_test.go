@@ -247,6 +247,87 @@ func TestFollowReplicasEnds(t *testing.T) {
 	<-done
 }
 
+// A replica is promoted by mistake. The primary lives and takes writes: its word counts.
+func TestAReplicaThatIsPromotedByMistake(t *testing.T) {
+	t.Parallel()
+	w := ownServers(t, devstack.Replica{Name: "other"})
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	w.synced(w.otherReplica)
+	wrong, good := w.pool(w.ReplicaURL), w.pool(w.otherReplica)
+	alone, both := w.followed(wrong), w.followed(wrong, good)
+	unmeasured := w.process(withoutRedis, func(c *Config) { c.Replicas = []*pgxpool.Pool{w.pool(w.ReplicaURL)} })
+	w.on(w.ReplicaURL, "SELECT pg_promote()")
+	w.until(func() bool {
+		_, _, err := alone.ReplicaLag(0)
+		_, _, other := both.ReplicaLag(0)
+		return errors.Is(err, ErrPromoted) && errors.Is(other, ErrPromoted)
+	})
+	w.on(w.ReplicaURL, "UPDATE orders SET rev = 9, version = 9, state = jsonb_set(state, '{metadata,rev}', '\"9\"')")
+	before := asked(wrong)
+	for _, c := range []struct {
+		p    *process
+		tier string
+	}{{alone, tierPrimary}, {both, tierReplica}, {unmeasured, tierPrimary}} {
+		rev, _, lsn, _ := w.update(mine, id)
+		w.synced(w.otherReplica)
+		for range 20 {
+			for _, tok := range []token.Token{anyToken, {Timeline: 1, LSN: lsn}} {
+				c.p.lru.Purge()
+				if got, tier := c.p.get(mine, id, tok); got != rev || tier != c.tier {
+					t.Errorf("token %+v: revision %d by %s, want %d by %s", tok, got, tier, rev, c.tier)
+				}
+			}
+		}
+		if n := c.p.timeline(); n != 1 {
+			t.Errorf("timeline %d", n)
+		}
+	}
+	if n := asked(wrong) - before; n > 0 {
+		t.Errorf("it was asked %d times", n)
+	}
+	if _, receives, err := both.ReplicaLag(1); err != nil || !receives {
+		t.Errorf("the good one: %v", err)
+	}
+
+	t.Run("the primary's own word for the timeline counts", func(t *testing.T) {
+		after := w.process(withoutRedis, func(c *Config) { c.Primary, c.Replicas = w.pool(w.ReplicaURL), []*pgxpool.Pool{wrong} })
+		if rev, tier := after.get(mine, id, token.Token{Timeline: 2, LSN: 1}); rev != 9 || tier != tierPrimary || after.timeline() != 2 {
+			t.Errorf("revision %d by %s, timeline %d", rev, tier, after.timeline())
+		}
+		after.lru.Purge()
+		if rev, tier := after.get(mine, id, anyToken); rev != 9 || tier != tierReplica {
+			t.Errorf("revision %d by %s", rev, tier)
+		}
+	})
+}
+
+// After a failover replicas follow the new primary before we have reached it. While our primary answers it decides.
+func TestAStandbyThatIsAhead(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	q := &Queries{cfg: Config{Timeline: func() uint32 { return 1 }, Now: func() time.Time { return now }}}
+	q.heardAt.Store(now.UnixNano())
+	replica, primary := &server{tier: tierReplica}, &server{tier: tierPrimary}
+	want := func(what string, err, want error, timeline uint32) {
+		t.Helper()
+		if !errors.Is(err, want) || q.timeline() != timeline {
+			t.Errorf("%s: %v, timeline %d, want %v and %d", what, err, q.timeline(), want, timeline)
+		}
+	}
+	want("the feed of the primary goes on", q.believe(replica, true, 2), errAhead, 1)
+	now = now.Add(primaryFor)
+	want("reads of the primary go on", q.believe(primary, false, 1), nil, 1)
+	now = now.Add(primaryFor - 1)
+	want("reads of the primary went on", q.believe(replica, true, 2), errAhead, 1)
+	now = now.Add(1)
+	want("the primary is silent, and a replica is a primary", q.believe(replica, false, 2), ErrPromoted, 1)
+	want("the primary is silent", q.believe(replica, true, 2), nil, 2)
+	want("the lost primary is back", q.believe(primary, false, 1), errTimeline, 2)
+	want("the new one is reached", q.believe(primary, false, 3), nil, 3)
+	want("a standby is no primary", q.believe(primary, true, 4), errTimeline, 3)
+}
+
 // A replica that receives nothing is asked when no other is left and the primary is away.
 func TestADisconnectedReplicaIsAskedLast(t *testing.T) {
 	t.Parallel()

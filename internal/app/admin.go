@@ -16,6 +16,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/paymentdb"
+	"github.com/ordergate/ordergate/query"
 )
 
 const (
@@ -35,7 +36,7 @@ type health struct {
 	Degraded      []string  `json:"degraded"` // it does its work with less help: to take it out would help nobody
 	OutboxSeconds float64   `json:"outbox_age_seconds"`
 	CallSeconds   float64   `json:"payment_call_seconds"`
-	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it does not answer
+	LagSeconds    []float64 `json:"replica_lag_seconds"` // -1: it is left out
 	Parked        int64     `json:"parked_messages"`
 }
 
@@ -94,12 +95,15 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	}
 	fresh, reads := len(c.replicas) == 0, false // reads: they go on without the primary
 	for i := range c.replicas {
-		lag, err := c.Queries.ReplicaLag(i)
+		lag, receives, err := c.Queries.ReplicaLag(i)
 		if err != nil {
 			lag = -1
 		}
+		if errors.Is(err, query.ErrPromoted) {
+			h.Degraded = append(h.Degraded, fmt.Sprintf("replica_%d is a primary of its own", i+1))
+		}
 		h.LagSeconds = append(h.LagSeconds, lag)
-		fresh, reads = fresh || err == nil && lag < maxReplicaLag.Seconds(), reads || err == nil
+		fresh, reads = fresh || receives && lag < maxReplicaLag.Seconds(), reads || err == nil
 	}
 	fault := func(is bool, text string) {
 		if is {
@@ -159,9 +163,12 @@ func (c *Components) registerHealth(ctx context.Context) {
 	gauge(calls, math.NaN(), paymentdb.New(c.Primary).CallsHealth)
 	for i := range c.replicas {
 		lag := prometheus.GaugeOpts{
-			Name: "ordergate_replica_lag_seconds", Help: "How far a replica is behind; +Inf: it does not answer.",
+			Name: "ordergate_replica_lag_seconds", Help: "How far a replica is behind; +Inf: it does not answer, or is not on the primary's timeline.",
 			ConstLabels: prometheus.Labels{"replica": fmt.Sprintf("replica_%d", i+1)}, // in the order of the configuration, as for breakers
 		}
-		gauge(lag, math.Inf(1), func(context.Context) (float64, error) { return c.Queries.ReplicaLag(i) })
+		gauge(lag, math.Inf(1), func(context.Context) (float64, error) {
+			seconds, _, err := c.Queries.ReplicaLag(i)
+			return seconds, err
+		})
 	}
 }

@@ -280,7 +280,7 @@ func TestHealthMetrics(t *testing.T) {
 	g.stock("A", 10)
 	g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"))
 	until(t, "the replica is measured", func() bool {
-		_, err := g.components.Queries.ReplicaLag(0)
+		_, _, err := g.components.Queries.ReplicaLag(0)
 		return err == nil && len(g.components.Queries.Replicas()) == 1
 	})
 	families, err := g.components.tel.Registry.Gather()

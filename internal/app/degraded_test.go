@@ -1,14 +1,20 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/sql"
 )
 
 // readyz asks for the health of a worker, or of an API alone.
@@ -69,6 +75,52 @@ func TestNoTierIsRequired(t *testing.T) {
 	}
 	redis.Cut() // else the end would wait for them
 	replica.Cut()
+}
+
+// TestAReplicaThatIsPromotedIsSeen: reads go on from the primary, and an operator is told why.
+func TestAReplicaThatIsPromotedIsSeen(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
+	dir, err := devstack.Scratch(t.Context())
+	must(t, err)
+	stack, err := devstack.Start(t.Context(), devstack.Config{Dir: dir, Replicas: []devstack.Replica{{Name: "replica"}}})
+	must(t, err)
+	ctx := context.WithoutCancel(t.Context())
+	t.Cleanup(func() { _, _ = stack.Stop(ctx), devstack.Remove(ctx, dir) })
+	must(t, sql.Migrate(t.Context(), stack.PrimaryURL))
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.PrimaryURL, c.ReplicaURLs = stack.PrimaryURL, stack.ReplicaURLs })
+	g.broken = true // the database is another one than that which would be verified
+	g.awaitReady("ready")
+	c, err := pgx.Connect(t.Context(), stack.ReplicaURLs[0])
+	must(t, err)
+	_, err = c.Exec(t.Context(), "SELECT pg_promote()")
+	must(t, errors.Join(err, c.Close(ctx)))
+	g.awaitReady("degraded", "replica_1 is a primary of its own", "no replica is less than 10 s behind")
+	if a := g.do("GET", "/v1/orders", nil); a.status != 200 || a.header.Get("X-Served-By") != "primary" {
+		t.Errorf("%d by %s: %s", a.status, a.header.Get("X-Served-By"), a.raw)
+	}
+}
+
+// TestAReplicaThatMayNotBeReadServesNoReads: it answers, on a timeline that a failover has ended.
+func TestAReplicaThatMayNotBeReadServesNoReads(t *testing.T) {
+	t.Parallel()
+	var primary *pgtest.TCPProxy
+	g := startGateway(t, func(c *Config, db *pgtest.DB) { primary, c.PrimaryURL = pgtest.Proxy(t, db.PrimaryURL) })
+	g.broken = true
+	g.stopWork()
+	g.awaitReady("ready")
+	g.components.timeline.Store(9)
+	until(t, "it is left out", func() bool {
+		_, h := g.readyz(false)
+		return slices.Contains(h.Degraded, "no replica is less than 10 s behind") && h.LagSeconds[0] == -1
+	})
+	primary.Cut()
+	until(t, "nobody can be read", func() bool {
+		code, h := g.readyz(false)
+		return code == 503 && slices.Contains(h.Faults, "the primary does not answer")
+	})
 }
 
 // TestAKeyThatNobodyUsedWhileThePrimaryIsAway: its first request is answered by a replica, which knows the key as well.
