@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -118,7 +119,9 @@ func (q *Queries) Subscribe(ctx context.Context) {
 	if q.redis == nil {
 		return
 	}
-	go func() {
+	var flushing sync.WaitGroup
+	defer flushing.Wait()
+	flushing.Go(func() {
 		for ctx.Err() == nil {
 			pause(ctx, time.Second)
 			if !q.redis.client.cluster {
@@ -126,17 +129,35 @@ func (q *Queries) Subscribe(ctx context.Context) {
 			}
 			q.flushPending(ctx)
 		}
-	}()
+	})
+	lost, wait := false, listenAgain
 	for ctx.Err() == nil {
-		if err := q.listen(ctx); err != nil && ctx.Err() == nil {
-			q.cfg.Log.Warn("cache channel lost", zap.Error(err))
-			pause(ctx, 100*time.Millisecond)
+		err := q.listen(ctx, func() {
+			if wait = listenAgain; lost {
+				q.cfg.Log.Info("the cache channel of Redis is back")
+			}
+			lost = false
+		})
+		if err == nil || ctx.Err() != nil {
+			continue
 		}
+		if !lost {
+			q.cfg.Log.Warn("the cache channel of Redis is lost", zap.Error(err))
+		}
+		lost = true
+		pause(ctx, wait)
+		wait = min(2*wait, listenLatest)
 	}
 }
 
-// listen receives from one connection until it breaks, or until the master is another one. A silent connection is pinged.
-func (q *Queries) listen(ctx context.Context) error {
+const (
+	listenAgain  = 100 * time.Millisecond // after a lost channel; twice as long after each try
+	listenLatest = time.Second
+)
+
+// listen receives from one connection until it breaks, or until the master is another one, and calls listens when it does. A silent
+// connection is pinged.
+func (q *Queries) listen(ctx context.Context, listens func()) error {
 	sub := q.redis.client.Subscribe(ctx, q.redis.channel())
 	stop := context.AfterFunc(ctx, func() { _ = sub.Close() })
 	defer func() { stop(); _ = sub.Close() }()
@@ -154,6 +175,7 @@ func (q *Queries) listen(ctx context.Context) error {
 		case *redis.Subscription: // earlier messages are lost
 			master = q.redis.client.master.Load()
 			q.lru.Purge()
+			listens()
 		case *redis.Message:
 			if k, rev, ok := parseChange(m.Payload); ok {
 				q.bumpMinRev(k, rev)

@@ -273,8 +273,9 @@ func secretFor(secret, purpose string) []byte {
 	return mac.Sum(nil)
 }
 
+// redisLog takes what the driver says of its connections and of the master that Sentinels name. Failures are logged by those who meet them.
 type redisLog struct{ log *zap.Logger }
 
 func (l redisLog) Printf(_ context.Context, format string, a ...any) {
-	l.log.Warn("redis", zap.String("message", fmt.Sprintf(format, a...)))
+	l.log.Info("redis", zap.String("message", fmt.Sprintf(format, a...)))
 }
