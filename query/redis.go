@@ -26,18 +26,19 @@ import (
 )
 
 const (
-	redisTimeout = 50 * time.Millisecond  // of one round trip
-	lockFor      = 100 * time.Millisecond // a process that loads a key has this long before another one does
-	lockWait     = 50 * time.Millisecond  // the other processes wait this long for its entry
-	pollEvery    = 5 * time.Millisecond
+	redisTimeout  = 50 * time.Millisecond  // of one round trip
+	redisQueueFor = 50 * time.Millisecond  // a command waits this long for one of our connections, then the databases are asked
+	lockFor       = 100 * time.Millisecond // a process that loads a key has this long before another one does
+	lockWait      = 50 * time.Millisecond  // the other processes wait this long for its entry
+	pollEvery     = 5 * time.Millisecond
 )
 
 // RedisSchemes are the URLs that OpenRedis takes: of a single Redis, of a Cluster, and of Sentinels.
 var RedisSchemes = []string{"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
 
-// redisConnections is the greatest number of connections to one node, without ?pool_size=. The driver's own is 10 a core: on two cores a herd on
-// many keys waited for them longer than redisTimeout, and went past Redis to the databases.
-const redisConnections = 128
+// redisConnections is the greatest number of connections to one node, without ?pool_size=, and that of commands at once. Those of a cold client
+// are made within the commands' time: on two cores 32 always were, of 128 often none, so that a herd opened the breaker of a healthy Redis.
+const redisConnections = 32
 
 // clusterReload is the age from which a Cluster's slots are asked for again: a dead master tells nobody of its successor.
 const clusterReload = time.Second
@@ -46,14 +47,22 @@ const clusterReload = time.Second
 // of: restarted with old data, or replaced by its replica, a master has another replication id.
 type Redis struct {
 	redis.UniversalClient
-	cluster bool
-	master  atomic.Pointer[string] // the master's replication id; nil: not known. Another id is another pointer
+	cluster     bool
+	sentinel    bool                   // Sentinels are asked, too, by connections of the same kind
+	connections uint                   // as many commands run at once: a wait for a connection never counts as Redis's failure
+	master      atomic.Pointer[string] // the master's replication id; nil: not known. Another id is another pointer
 }
 
 var (
 	errNotMaster   = errors.New("redis: not a master")
 	errOtherMaster = errors.New("redis: the master has changed meanwhile")
 )
+
+// OtherKindError is of a URL whose scheme is for another kind of Redis than the server that it names. It wraps nothing: the driver unwraps the
+// errors of new connections.
+type OtherKindError string
+
+func (e OtherKindError) Error() string { return "ORDERGATE_REDIS_URL names " + string(e) }
 
 // OpenRedis makes a client, which connects when it is used. The schemes with a plus take several nodes, ?addr=host:port&addr=host:port, and
 // Sentinels need ?master_name=.
@@ -95,6 +104,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		}
 		size = o.PoolSize
 		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(size, redisConnections)
+		r.connections = uint(o.PoolSize)
 		open = func() *Redis { r.UniversalClient = redis.NewClient(o); return r }
 	case "cluster":
 		o, err := redis.ParseClusterURL(address)
@@ -103,6 +113,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		}
 		size = o.PoolSize
 		o.ContextTimeoutEnabled, o.ClusterStateReloadInterval, o.PoolSize = true, clusterReload, cmp.Or(size, redisConnections)
+		o.OnConnect, r.connections = r.checkNode, uint(o.PoolSize)
 		r.master.Store(new("cluster")) // each of its masters has an id of its own, and another node may have a key's slot tomorrow
 		open = func() *Redis { r.UniversalClient = redis.NewClusterClient(o); return r }
 	case "sentinel":
@@ -112,6 +123,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 		}
 		size = o.PoolSize
 		o.ContextTimeoutEnabled, o.OnConnect, o.PoolSize = true, onConnect, cmp.Or(size, redisConnections)
+		r.sentinel, r.connections = true, uint(o.PoolSize)
 		open = func() *Redis { r.UniversalClient = redis.NewFailoverClient(o); return r }
 	}
 	if size < 0 { // the driver would panic
@@ -186,15 +198,18 @@ func (r *Redis) identify(ctx context.Context, c redis.Cmdable) error {
 	defer cancel()
 	for {
 		known := r.master.Load()
-		info, err := c.InfoMap(ctx, "replication").Result()
+		mode, replication, err := r.info(ctx, c)
 		if err != nil {
 			return err
 		}
-		replication := info["Replication"]
 		role, id := replication["role"], replication["master_replid"]
 		switch {
-		case role == "": // a Sentinel, which has no data
+		case mode == "sentinel" && r.sentinel: // it has no data
 			return nil
+		case mode == "sentinel":
+			return OtherKindError("a Sentinel: use redis+sentinel://")
+		case mode == "cluster":
+			return OtherKindError("a node of a Cluster: use redis+cluster://")
 		case role != "master":
 			r.master.CompareAndSwap(known, nil)
 			return errNotMaster
@@ -202,6 +217,38 @@ func (r *Redis) identify(ctx context.Context, c redis.Cmdable) error {
 			return nil
 		}
 	}
+}
+
+// info asks a server which kind of Redis it is (redis_mode), and for its replication.
+func (r *Redis) info(ctx context.Context, c redis.Cmdable) (mode string, replication map[string]string, err error) {
+	var server, of *redis.InfoCmd
+	_, err = c.Pipelined(ctx, func(p redis.Pipeliner) error { // a server before 7.0 takes one section at a time
+		server, of = p.InfoMap(ctx, "server"), p.InfoMap(ctx, "replication")
+		return nil
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	return server.Item("Server", "redis_mode"), of.Val()["Replication"], nil
+}
+
+// checkNode refuses a connection to a server that is no node of a Cluster. The driver calls it for every new connection of a Cluster's.
+func (r *Redis) checkNode(ctx context.Context, c *redis.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	mode, _, err := r.info(ctx, c)
+	if err == nil && mode != "cluster" {
+		err = OtherKindError("no Cluster: use redis:// or redis+sentinel://")
+	}
+	return err
+}
+
+// Check proves that Redis answers with data: it reads a key that nobody writes. OtherKindError: the URL is of another kind of Redis.
+func (r *Redis) Check(ctx context.Context, prefix string) error {
+	if err := r.Get(ctx, prefix+"check").Err(); !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return nil
 }
 
 // named returns the id of the master that names in Redis are of now.
@@ -230,7 +277,7 @@ func newRedisTier(c Config, now func() epoch) *redisTier {
 	return &redisTier{
 		client: c.Redis, prefix: c.RedisPrefix, epoch: now,
 		guard: guard.New(guard.Config{
-			Name: "redis", Concurrent: 1000, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics,
+			Name: "redis", Concurrent: c.Redis.connections, Wait: redisQueueFor, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics,
 			Uncounted: func(err error) bool { return errors.Is(err, errOtherMaster) },
 		}),
 		corrupt: promauto.With(c.Metrics).NewCounter(prometheus.CounterOpts{
@@ -262,7 +309,7 @@ func (q *Queries) fromRedis(ctx context.Context, k key) (e *Entry, err error) {
 		return e, err
 	}
 	locked, err := q.redis.lock(ctx, k)
-	for wait := lockWait; e == nil && err == nil && !locked && wait > 0; wait -= pollEvery {
+	for end := time.Now().Add(lockWait); e == nil && err == nil && !locked && time.Now().Before(end); {
 		pause(ctx, pollEvery)
 		e, err = q.redis.get(ctx, k)
 	}

@@ -1,15 +1,23 @@
 package query
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 )
@@ -69,13 +77,170 @@ func TestRedisURLs(t *testing.T) {
 		return 0
 	}
 	for address, want := range map[string]int{
-		"redis://h:1": 128, "redis://h:1?pool_size=5": 5, "redis+cluster://h:1": 128, "redis+cluster://h:1?pool_size=5": 5,
-		"redis+sentinel://h:1?master_name=m": 128, "redis+sentinel://h:1?master_name=m&pool_size=5": 5,
+		"redis://h:1": 32, "redis://h:1?pool_size=5": 5, "redis+cluster://h:1": 32, "redis+cluster://h:1?pool_size=5": 5,
+		"redis+sentinel://h:1?master_name=m": 32, "redis+sentinel://h:1?master_name=m&pool_size=5": 5,
 	} {
 		if got := size(address); got != want {
 			t.Errorf("%s has %d connections", address, got)
 		}
 	}
+}
+
+// A herd of cold processes waits for connections that are being made, which says nothing of Redis. A caller that gets none in time asks the
+// databases.
+func TestAHerdOnAColdClientLeavesTheBreakerClosed(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	const herd = 900
+	var answered, full, failed atomic.Int64
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for range herd {
+		k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
+		all.Go(func() {
+			<-start
+			switch _, err := p.redis.get(t.Context(), k); {
+			case err == nil:
+				answered.Add(1)
+			case apierr.From(err).Code == errcode.RATE003:
+				full.Add(1)
+			default:
+				failed.Add(1)
+			}
+		})
+	}
+	close(start)
+	all.Wait()
+	t.Logf("%d answered, %d had no place, %d failed", answered.Load(), full.Load(), failed.Load())
+	if p.breakerOpen("redis") || p.redis.guard.Open() {
+		t.Error("the breaker of a healthy Redis is open")
+	}
+	if size := p.cfg.Redis.PoolStats().TotalConns; size > redisConnections {
+		t.Errorf("%d connections", size)
+	}
+}
+
+func TestWithoutAPlaceInTheQueueForRedisTheDatabasesAreAsked(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas, func(c *Config) { c.Redis = w.redisClient(w.RedisURL + "?pool_size=1") })
+	id := w.place(mine, time.Hour)
+	held, entered := make(chan struct{}), make(chan struct{})
+	var holder sync.WaitGroup
+	p.redis.guard = guard.New(guard.Config{Concurrent: 1, Wait: redisQueueFor, Timeout: 4 * time.Second, Failure: broken})
+	holder.Go(func() {
+		_ = p.redis.guard.Do(t.Context(), func(context.Context) error { close(entered); <-held; return nil })
+	})
+	<-entered
+	for range 25 {
+		if rev, tier := p.fromBelow(id); rev != 1 || tier != tierPrimary {
+			t.Errorf("revision %d by %s", rev, tier)
+		}
+	}
+	if p.redis.guard.Open() {
+		t.Error("the breaker is open")
+	}
+	close(held)
+	holder.Wait()
+}
+
+// slow is a Redis whose GET takes a while, and counts them.
+type slow struct {
+	redis.Hook
+	gets atomic.Int64
+}
+
+func (s *slow) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s *slow) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "get" {
+			s.gets.Add(1)
+			pause(ctx, 4*redisTimeout/5)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (s *slow) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// The lock's holder does not fill the key. The others wait for lockWait, however long each of their looks takes.
+func TestTheWaitForALockEnds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	k, slow := orders.row(mine, w.place(mine, time.Hour), ""), &slow{}
+	w.must(p.cfg.Redis.SetNX(t.Context(), w.name(p, k)+":lock", "", time.Minute).Err())
+	p.cfg.Redis.AddHook(slow)
+	p.get(mine, k.id, anyToken)
+	if n := slow.gets.Load(); n > 3 {
+		t.Errorf("Redis was asked %d times", n)
+	}
+}
+
+// A URL of another kind of Redis than the server is refused with a word that says so, by the check of /readyz and in the log, which is told once.
+func TestAnotherKindOfRedisIsNamed(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	cluster, sentinel, single := pgtest.NewRedisCluster(t), pgtest.NewRedisSentinel(t), pgtest.NewRedis(t)
+	for name, c := range map[string]struct{ url, want string }{
+		"a node of a Cluster":    {cluster.Nodes[0].URL(), "a node of a Cluster: use redis+cluster://"},
+		"a Sentinel":             {sentinel.Sentinels[0].URL(), "a Sentinel: use redis+sentinel://"},
+		"a Cluster of one Redis": {strings.Replace(single.URL(), "redis", "redis+cluster", 1), "no Cluster: use redis:// or redis+sentinel://"},
+		"what the URL promises":  {single.URL(), ""},
+		"a Cluster, as promised": {cluster.URL, ""},
+		"Sentinels, as promised": {sentinel.URL, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seen, logs := observer.New(zap.InfoLevel)
+			p := w.process(withoutReplicas, func(config *Config) { config.Redis, config.Log = w.redisClient(c.url), zap.New(seen) })
+			if c.want == "" {
+				w.until(func() bool { return p.cfg.Redis.Check(t.Context(), "") == nil })
+				return
+			}
+			err := p.cfg.Redis.Check(t.Context(), "")
+			if other, ok := errors.AsType[OtherKindError](err); !ok || string(other) != c.want {
+				t.Errorf("the check: %v", err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			defer cancel()
+			p.Subscribe(ctx)
+			if lines := logs.All(); len(lines) != 1 || !strings.HasSuffix(fmt.Sprint(lines[0].ContextMap()["error"]), c.want) {
+				t.Errorf("the log: %+v", lines)
+			}
+			if rev, tier := p.fromBelow(id); rev != 1 || tier != tierPrimary {
+				t.Errorf("revision %d by %s", rev, tier)
+			}
+		})
+	}
+}
+
+func TestTheLogSaysOnceThatTheChannelIsLostAndBack(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	seen, logs := observer.New(zap.InfoLevel)
+	proxy, p := w.behindProxy(func(c *Config) { c.Log = zap.New(seen) })
+	p.subscribe()
+	said := func() (all []string) {
+		for _, l := range logs.All() {
+			all = append(all, l.Message)
+		}
+		return all
+	}
+	proxy.Cut()
+	w.until(func() bool { return len(said()) > 0 })
+	<-time.After(time.Second) // several tries
+	proxy.Heal()
+	p.entry(key{})
+	w.until(func() bool { return p.lru.Len() == 0 })
+	w.until(func() bool {
+		return slices.Equal(said(), []string{"the cache channel of Redis is lost", "the cache channel of Redis is back"})
+	})
 }
 
 // onRedis is a process on another Redis than that of all tests. It reads the primary, so that an old state can only come from a cache.

@@ -86,7 +86,7 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	redis := make(chan error, 1)
-	go func() { redis <- c.pingRedis(ctx) }()
+	go func() { redis <- c.checkRedis(ctx) }()
 	primary, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 	offset := time.Since(primary.Now).Abs()
 	calls, _ := paymentdb.New(c.Primary).CallsHealth(ctx) // after an error the primary does not answer
@@ -122,19 +122,22 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	if !fresh {
 		h.Degraded = append(h.Degraded, "no replica is less than 10 s behind")
 	}
-	if <-redis != nil {
+	err = <-redis
+	if other, ok := errors.AsType[query.OtherKindError](err); ok {
+		h.Degraded = append(h.Degraded, other.Error())
+	} else if err != nil {
 		h.Degraded = append(h.Degraded, "redis does not answer")
 	}
 	return h
 }
 
-func (c *Components) pingRedis(ctx context.Context) error {
+func (c *Components) checkRedis(ctx context.Context) error {
 	if c.redis == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, redisHealthTimeout)
 	defer cancel()
-	return c.redis.Ping(ctx).Err()
+	return c.redis.Check(ctx, c.cfg.RedisPrefix)
 }
 
 // registerHealth makes the figures of /readyz metrics, which are asked for whenever /metrics is read until ctx ends.
