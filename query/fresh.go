@@ -91,7 +91,7 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 		if broken(err) && disconnected != nil && disconnected.Rev > 0 && r.satisfiedBy(disconnected) {
 			return disconnected, nil
 		}
-		return nil, toClientError(err, behind || disconnected != nil)
+		return nil, toClientError(err, behind || disconnected != nil && r.token != (token.Token{}))
 	}
 	t := r.token
 	older := t.Key != "" && t.Key == e.Key && e.Rev < t.Rev || e.unseen && len(q.replicas) > 0 // where there are none, nobody has shown it

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/devstack"
@@ -673,7 +674,7 @@ func TestAReplicaThatFollowsTheLostPrimary(t *testing.T) {
 func TestAReplicaWithoutAStream(t *testing.T) {
 	t.Parallel()
 	w := ownServers(t)
-	known := w.place(mine, time.Hour)
+	known, history := w.place(mine, time.Hour), w.changed(mine, time.Hour, historyPage+2)
 	w.synced(w.ReplicaURL)
 	replica := w.pool(w.ReplicaURL)
 	cut := func() bool {
@@ -718,14 +719,26 @@ func TestAReplicaWithoutAStream(t *testing.T) {
 	}
 	_, err = away.ListOrders(t.Context(), mine, orderFilter{}, Page{Limit: 1}, anyToken)
 	w.must(err)
-	_, err = away.GetOrder(t.Context(), mine, missed, anyToken)
-	wantCode(t, err, errcode.SYS004) // it cannot know that there is none
-	_, err = away.ListOrderEvents(t.Context(), mine, missed, Page{Limit: 1}, anyToken)
-	wantCode(t, err, errcode.SYS004)
-	_, err = away.GetSaga(t.Context(), mine, missed, anyToken)
-	wantCode(t, err, errcode.SYS004)
-	_, err = away.GetInventory(t.Context(), mine, "MISSED", anyToken)
-	wantCode(t, err, errcode.SYS004)
+	for tok, code := range map[token.Token]errcode.Code{anyToken: errcode.SYS002, {Timeline: 1, LSN: 1}: errcode.SYS004} { // it cannot know that there is none
+		_, err = away.GetOrder(t.Context(), mine, missed, tok)
+		wantCode(t, err, code)
+		_, err = away.ListOrderEvents(t.Context(), mine, missed, Page{Limit: 1}, tok)
+		wantCode(t, err, code)
+		_, err = away.GetSaga(t.Context(), mine, missed, tok)
+		wantCode(t, err, code)
+		_, err = away.GetInventory(t.Context(), mine, "MISSED", tok)
+		wantCode(t, err, code)
+	}
+	for _, version := range []int64{1, historyPage, historyPage + 2} {
+		v, err := away.GetOrderThen(t.Context(), mine, history, Then{Version: version}, anyToken)
+		if o := decoded[api.Order](t, v, err); o.Version != version || v.Tier != tierReplica {
+			t.Errorf("version %d by %s, want %d", o.Version, v.Tier, version)
+		}
+	}
+	_, err = away.GetOrderThen(t.Context(), mine, history, Then{Version: historyPage + 3}, anyToken) // it may be there
+	wantCode(t, err, errcode.SYS002)
+	_, err = away.GetOrderThen(t.Context(), mine, history, Then{AsOf: w.now()}, anyToken)
+	wantCode(t, err, errcode.SYS002)
 	away.lru.Purge()
 	_, err = away.GetOrder(t.Context(), mine, known, token.Token{Timeline: 1, LSN: 1 << 60})
 	wantCode(t, err, errcode.SYS004)

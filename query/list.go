@@ -73,12 +73,12 @@ func servePageOf[R, I any](ctx context.Context, q *Queries, l list[R, I], page P
 	return servePage(ctx, q, l, page)
 }
 
-// readRows reads rows that are part of a response, with the entry that says how new they are. Its Rev is 1, its body is the caller's.
+// readRows reads rows that are part of a response, with the entry that says how new they are. Its Rev is 1, its body is the caller's. The rows are
+// those of the entry, whichever server was asked after it in vain.
 func readRows[R any](ctx context.Context, q *Queries, r requirement, read func(context.Context, *querydb.Queries) ([]R, error)) (rows []R, e *Entry, err error) {
 	e, err = q.fromDatabase(ctx, r, func(ctx context.Context, db *querydb.Queries) (found, error) {
-		var err error
-		rows, err = read(ctx, db)
-		return found{1, func() (view.Body, error) { return view.Body{}, nil }}, err
+		these, err := read(ctx, db)
+		return found{1, func() (view.Body, error) { rows = these; return view.Body{}, nil }}, err
 	})
 	return rows, e, err
 }
