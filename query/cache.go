@@ -123,6 +123,7 @@ type requirement struct {
 	primary bool  // only the primary may be read
 	costly  bool  // that of a request
 	behind  bool  // a cache has an entry that is only not as new as the token
+	atOnce  bool  // a server that is full refuses at once: another one is left
 }
 
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.satisfies(r.token) }

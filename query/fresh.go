@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -115,30 +116,32 @@ func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*En
 	}
 }
 
-// askReplicas asks the chosen replicas until a connected one has an entry, or fails in a way that takes time: that is the error. The entry of
-// a disconnected one is returned beside.
+// askReplicas asks the chosen replicas until a connected one has an entry, or fails in a way that takes time: that is the error. One that is
+// full is waited for only if no other one is left. The entry of a disconnected one is returned beside.
 func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry, err error) {
-	for _, next := range q.choose(r.token) {
+	chosen := q.choose(r.token)
+	for i, next := range chosen {
+		r.atOnce = i+1 < len(chosen) && chosen[i+1].receives()
 		e, err := q.ask(ctx, next, r, get)
 		switch {
 		case err == nil && e.disconnected:
 			disconnected = e
 		case err == nil:
 			return e, disconnected, nil
-		case !refusedAtOnce(err):
+		case !refusedAtOnce(err) || r.costly && apierr.From(err).Code == errcode.RATE003:
 			return nil, disconnected, err // a slow server has cost enough time: the primary is next
 		}
 	}
 	return nil, disconnected, nil
 }
 
-// refusedAtOnce tells failures that took no time, an open breaker among them: the next server may be asked.
+// refusedAtOnce tells failures that took no time, an open breaker and a full server among them: the next server may be asked.
 func refusedAtOnce(err error) bool {
 	unreachable, ok := errors.AsType[*pgconn.ConnectError](err)
 	if ok {
 		return !errors.Is(unreachable, context.DeadlineExceeded)
 	}
-	return errors.Is(err, errTimeline) || errors.Is(err, ErrPromoted) || errors.Is(err, errAhead) || apierr.From(err).Code == errcode.SYS002
+	return errors.Is(err, errTimeline) || errors.Is(err, ErrPromoted) || errors.Is(err, errAhead) || slices.Contains([]errcode.Code{errcode.SYS002, errcode.RATE003}, apierr.From(err).Code)
 }
 
 // ask fetches from one server and notes the server's position before and after the statement. A commit that was replayed before the
@@ -152,10 +155,13 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 	visible, since := q.visible.upTo(known.timeline), time.Now()
 	p, f, latest := &positionedQuery{pool: s.pool, transactions: s.tier == tierPrimary && t.LSN > visible}, found{}, true
 	do := s.guard.Do
-	if r.costly {
+	switch {
+	case r.costly:
 		do = func(ctx context.Context, fn func(context.Context) error) error {
 			return s.guard.DoCostly(ctx, costlyFor, fn)
 		}
+	case r.atOnce:
+		do = s.guard.Try
 	}
 	err := do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)

@@ -216,6 +216,12 @@ func (q *Queries) place(s *server, t token.Token) place {
 	return inTurn
 }
 
+// receives tells that a replica was not found to be disconnected.
+func (s *server) receives() bool {
+	w := s.watermark.Load()
+	return w == nil || !w.Disconnected
+}
+
 // usable tells that a replica was measured just now, on the present timeline.
 func (q *Queries) usable(w *watermark) bool {
 	return w.err == nil && time.Since(w.at) < measuredFor && uint32(w.Timeline) >= q.timeline()
@@ -233,7 +239,7 @@ func (q *Queries) believe(s *server, standby bool, timeline uint32) error {
 		q.primaryAt.Store(q.cfg.Now().UnixNano())
 	case timeline > known && !standby:
 		return ErrPromoted
-	case timeline > known && q.cfg.Now().UnixNano()-max(q.primaryAt.Load(), q.heardAt.Load()) < primaryFor.Nanoseconds():
+	case timeline > known && q.cfg.Now().UnixNano()-max(q.primaryAt.Load(), q.markedAt.Load()) < primaryFor.Nanoseconds():
 		return errAhead
 	}
 	q.noteTimeline(timeline)

@@ -15,6 +15,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/devstack"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -164,6 +165,44 @@ func TestAReplicaThatIsGoneIsLeftOutAndComesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of two replicas one is full: the other one is asked, without a wait, and the primary is not.
+func TestAFullReplicaLeavesReadsToTheOther(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
+	p := w.process(withoutRedis, func(c *Config) { c.Replicas = append(c.Replicas, w.pool(w.ReplicaURL)) })
+	held := make(chan struct{})
+	var holders sync.WaitGroup
+	full := p.replicas[0]
+	full.guard = guard.New(guard.Config{Concurrent: 2, Wait: queueFor, Timeout: 4 * time.Second, Failure: broken})
+	for range 2 {
+		entered := make(chan struct{})
+		holders.Go(func() {
+			_ = full.guard.Do(t.Context(), func(context.Context) error { close(entered); <-held; return nil })
+		})
+		<-entered
+	}
+	for range 20 {
+		p.lru.Purge()
+		if _, tier := p.get(mine, id, anyToken); tier != tierReplica {
+			t.Errorf("served by %s", tier)
+		}
+	}
+	if n := p.loads(tierPrimary); n > 0 {
+		t.Errorf("the primary was asked %d times", n)
+	}
+	t.Run("one that is alone is waited for", func(t *testing.T) {
+		p.replicas = p.replicas[:1]
+		time.AfterFunc(queueFor/4, func() { close(held) })
+		p.lru.Purge()
+		if _, tier := p.get(mine, id, anyToken); tier != tierReplica {
+			t.Errorf("served by %s", tier)
+		}
+	})
+	holders.Wait()
 }
 
 // The primary serves as many reads at once as its own bulkhead has places, and turns the others away.

@@ -80,23 +80,31 @@ func (g *Guard) CloseBreaker() { g.breaker.Close() }
 // RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, and those that Uncounted names say nothing of the remote
 // part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
-	return g.do(ctx, g.cfg.Timeout, fn, func() error {
-		g.breaker.RecordFailure()
-		return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
-	})
+	return g.do(ctx, g.cfg.Wait, g.cfg.Timeout, fn, g.late)
+}
+
+// Try is Do without the wait for a free slot: it is for a caller that may ask another part instead.
+func (g *Guard) Try(ctx context.Context, fn func(context.Context) error) error {
+	return g.do(ctx, 0, g.cfg.Timeout, fn, g.late)
 }
 
 // DoCostly is Do for a call that may take long on a remote part that is well. Its limit, below 5 s, is its own, and past it the call is refused
 // with RATE_003: for the breaker that is neither a success nor a failure.
 func (g *Guard) DoCostly(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
-	return g.do(ctx, limit, fn, func() error {
+	return g.do(ctx, g.cfg.Wait, limit, fn, func() error {
 		g.leavePermit()
 		return apierr.E(errcode.RATE003, apierr.Cause(errTimeout))
 	})
 }
 
-func (g *Guard) do(ctx context.Context, limit time.Duration, fn func(context.Context) error, late func() error) error {
-	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, g.cfg.Wait); errors.Is(err, bulkhead.ErrFull) {
+// late is a call whose time is over.
+func (g *Guard) late() error {
+	g.breaker.RecordFailure()
+	return apierr.E(errcode.SYS003, apierr.Cause(errTimeout))
+}
+
+func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(context.Context) error, late func() error) error {
+	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, wait); errors.Is(err, bulkhead.ErrFull) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
 	} else if err != nil {
 		return err

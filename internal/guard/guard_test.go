@@ -253,6 +253,10 @@ func TestACallWaitsForASlot(t *testing.T) {
 		if refused := call(t, g, nil); refused != errcode.RATE003 {
 			t.Errorf("after its wait it is refused with %q", refused)
 		}
+		begin := time.Now()
+		if err := g.Try(t.Context(), func(context.Context) error { return nil }); apierr.From(err).Code != errcode.RATE003 || time.Since(begin) > 0 {
+			t.Errorf("one that does not wait is refused after %v with %v", time.Since(begin), err)
+		}
 		time.AfterFunc(time.Second/2, func() { close(end) })
 		if refused := call(t, g, nil); refused != "" {
 			t.Errorf("beside a call that ends in time it is refused with %s", refused)
