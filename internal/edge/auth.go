@@ -30,9 +30,10 @@ type Key struct {
 var anonymous Key
 
 const (
-	keyFresh   = 5 * time.Second // a revoked key is refused after this at the latest
-	keyUsable  = time.Minute     // age of a cached key that is still accepted without a question while the primary is away
-	keyRetry   = time.Second     // time between two look-ups of a key while the primary is away
+	keyFresh   = 5 * time.Second  // a revoked key is refused after this at the latest
+	keyQueued  = 10 * time.Second // likewise while our own queue for look-ups is full: then it is refused with RATE_003
+	keyUsable  = time.Minute      // age of a cached key that is still accepted without a question while the primary is away
+	keyRetry   = time.Second      // time between two look-ups of a key while the primary is away
 	keysCached = 10_000
 )
 
@@ -113,8 +114,8 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 }
 
 // lookUp asks the primary once for all requests with the same key. As many look-ups run at once for keys that were good as for others;
-// further ones wait for their turn. While the primary fails, a key that was good a minute ago still is, and any other is looked up on a
-// replica.
+// further ones wait for their turn. A key that has waited in vain is as good as it was for 10 s. While the primary fails, a key that was good
+// a minute ago still is, and any other is looked up on a replica.
 func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
@@ -141,13 +142,19 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 			latest.key, err = a.find(ctx, hash[:])
 			return err
 		})
+		queued := apierr.From(err).Code == errcode.RATE003 // it says nothing of the primary
+		if queued && known != nil {
+			known.retry.Store(nil)
+		}
 		switch {
-		case err != nil && good && a.now().Sub(known.at) < keyUsable:
+		case queued && good && a.now().Sub(known.at) < keyQueued:
+			return known.key, nil
+		case err != nil && !queued && good && a.now().Sub(known.at) < keyUsable:
 			known.retry.Store(new(a.now().Add(keyRetry)))
 			return known.key, nil
 		case err != nil && good && known.key.RevokedAt != nil: // for ever, whatever a replica knows of it
 			return known.key, nil
-		case err != nil && (a.onReplica == nil || apierr.From(err).Code == errcode.RATE003): // a queue of ours says nothing of the primary
+		case err != nil && (a.onReplica == nil || queued):
 			return nil, err
 		case err != nil:
 			if err = from.replicas.Do(ctx, func(ctx context.Context) (err error) {

@@ -75,6 +75,52 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 	}
 }
 
+// A burst of our own keeps no key out that was good a moment ago, and does not make a revoked one good for longer than 10 s.
+func TestKeysWhileOurQueueIsFull(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var blocked atomic.Bool
+		asked := sha256.Sum256([]byte("og_test_the_key_of_this_test"))
+		a := NewAuthenticator(func(ctx context.Context, hash []byte) (*Key, error) {
+			if blocked.Load() && [32]byte(hash) != asked {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			if blocked.Load() {
+				t.Error("there was a place")
+			}
+			return &Key{ID: "key_1"}, nil
+		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, time.Now)
+		ask := func(key string) error { _, err := a.authenticate(t.Context(), as(key)); return err }
+		const key, other = "og_test_the_key_of_this_test", "og_test_another_key_of_this_test"
+		for _, k := range []string{key, other} {
+			if err := ask(k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := time.Now()
+		for _, c := range []struct {
+			after time.Duration
+			code  errcode.Code
+		}{{keyFresh, ""}, {keyQueued, errcode.RATE003}, {keyUsable / 2, errcode.RATE003}} {
+			blocked.Store(true)
+			<-time.After(c.after - time.Since(begin))
+			var all sync.WaitGroup
+			all.Go(func() { _ = ask(other) })
+			synctest.Wait()
+			err := ask(key)
+			if c.code == "" && err != nil || c.code != "" && (err == nil || apierr.From(err).Code != c.code) {
+				t.Errorf("after %v: %v", c.after, err)
+			}
+			all.Wait()
+		}
+		blocked.Store(false)
+		if err := ask(key); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // However long a key was not used, a request that comes while it is looked up waits for the result: it may be revoked by now.
 func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	t.Parallel()
