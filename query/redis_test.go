@@ -243,6 +243,43 @@ func TestTheLogSaysOnceThatTheChannelIsLostAndBack(t *testing.T) {
 	})
 }
 
+// blocked is a Redis whose GET waits.
+type blocked struct {
+	slow
+	entered, goOn chan struct{}
+}
+
+func (b *blocked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "get" {
+			close(b.entered)
+			<-b.goOn
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// The connections are closed after Subscribe has returned.
+func TestSubscribeReturnsAfterItsFlush(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	b := &blocked{entered: make(chan struct{}), goOn: make(chan struct{})}
+	p.cfg.Redis.AddHook(b)
+	p.addPending(orders.row(mine, w.place(mine, time.Hour), ""), 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wentOn atomic.Bool
+	done := make(chan struct{})
+	go func() { defer close(done); p.Subscribe(ctx) }()
+	<-b.entered
+	cancel()
+	time.AfterFunc(100*time.Millisecond, func() { wentOn.Store(true); close(b.goOn) })
+	if <-done; !wentOn.Load() {
+		t.Error("it returned before")
+	}
+}
+
 // onRedis is a process on another Redis than that of all tests. It reads the primary, so that an old state can only come from a cache.
 func (w *world) onRedis(url string) *process {
 	w.Helper()

@@ -246,14 +246,21 @@ func (q *Queries) believe(s *server, standby bool, timeline uint32) error {
 	return nil
 }
 
-// Replicas lists the pools of the replicas that are not left out, in the order in which a read asks them.
-func (q *Queries) Replicas() []*pgxpool.Pool {
+// AskReplica calls ask with the pool of a replica that is not left out, as a read would, and after a failure with that of the next one. It takes
+// one of the places that reads have.
+func (q *Queries) AskReplica(ctx context.Context, ask func(context.Context, *pgxpool.Pool) error) (err error) {
+	err = errors.New("query: no replica can be asked")
 	chosen := q.choose(token.Token{})
-	pools := make([]*pgxpool.Pool, 0, len(chosen))
-	for _, s := range chosen {
-		pools = append(pools, s.pool)
+	for i, s := range chosen {
+		do := s.guard.Do
+		if i+1 < len(chosen) {
+			do = s.guard.Try
+		}
+		if err = do(ctx, func(ctx context.Context) error { return ask(ctx, s.pool) }); err == nil {
+			return nil
+		}
 	}
-	return pools
+	return err
 }
 
 // ReplicaLag is how many seconds a replica was behind when it was last measured, by its number in the configuration. receives: it gets what

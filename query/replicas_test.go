@@ -346,7 +346,7 @@ func TestAStandbyThatIsAhead(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	q := &Queries{cfg: Config{Timeline: func() uint32 { return 1 }, Now: func() time.Time { return now }}}
-	q.heardAt.Store(now.UnixNano())
+	q.markedAt.Store(now.UnixNano())
 	replica, primary := &server{tier: tierReplica}, &server{tier: tierPrimary}
 	want := func(what string, err, want error, timeline uint32) {
 		t.Helper()

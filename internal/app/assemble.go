@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,8 @@ type Components struct {
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
 	stop     func()                          // ends the background work
+
+	followers sync.WaitGroup // of the background work that uses the connections
 }
 
 // primaryReads is how many connections to the primary reads have.
@@ -116,9 +119,9 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	}
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
-	go c.Queries.Subscribe(background)
-	go c.Queries.FollowChanges(background)
-	go c.Queries.FollowReplicas(background)
+	for _, follow := range []func(context.Context){c.Queries.Subscribe, c.Queries.FollowChanges, c.Queries.FollowReplicas} {
+		c.followers.Go(func() { follow(background) })
+	}
 	return c, nil
 }
 
@@ -167,9 +170,10 @@ func listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Close ends the background work and closes all connections.
+// Close ends the background work, waits for its end and closes all connections.
 func (c *Components) Close() {
 	c.stop()
+	c.followers.Wait()
 	for _, pool := range append(c.replicas, c.reads, c.Primary) {
 		if pool != nil {
 			pool.Close()
@@ -222,12 +226,10 @@ func (c *Components) findKey(ctx context.Context, hash []byte) (*edge.Key, error
 
 // findKeyOnReplica looks an API key up on the replica that a read would ask, and if that fails on the next one; nil: it has none.
 func (c *Components) findKeyOnReplica(ctx context.Context, hash []byte) (key *edge.Key, err error) {
-	err = errors.New("no replica can be asked")
-	for _, replica := range c.Queries.Replicas() {
-		if key, err = findKeyOn(ctx, replica, hash); err == nil {
-			break
-		}
-	}
+	err = c.Queries.AskReplica(ctx, func(ctx context.Context, replica *pgxpool.Pool) (err error) {
+		key, err = findKeyOn(ctx, replica, hash)
+		return err
+	})
 	return key, err
 }
 
