@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -310,5 +311,24 @@ func TestManyBadNames(t *testing.T) {
 	a := call(s, "POST", "/v1/orders", `{"currency":"EUR","customer_ref":"c","a b":0,"metadata":{"a b":"x"},"lines":[{"sku":"A","quantity":1}]}`)
 	if !strings.Contains(a.Body.String(), `"pointer":"/metadata/a b"`) {
 		t.Errorf("%s", a.Body)
+	}
+}
+
+// A process that stops refuses requests until balancers have noticed: that is no error of ours, unlike a panic.
+func TestADrainIsNoErrorInTheLog(t *testing.T) {
+	t.Parallel()
+	s := deadServer(t)
+	core, logs := observer.New(zap.InfoLevel)
+	s.cfg.Log = zap.New(core)
+	if w := call(s, "POST", "/v1/orders", goodOrder); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("without a database: %d", w.Code)
+	}
+	s.stop()
+	if w := call(s, "POST", "/v1/orders", goodOrder); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "SYS_005") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	lines := logs.FilterMessage("request").All()
+	if len(lines) != 2 || lines[0].Level != zap.ErrorLevel || lines[1].Level != zap.InfoLevel {
+		t.Errorf("%+v", lines)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -69,7 +70,7 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 		s.metrics.refusals.WithLabelValues(string(r.code)).Inc()
 	}
 	level := zap.InfoLevel
-	if outcome >= "500" && outcome < "600" {
+	if outcome >= "500" && outcome < "600" && r.code != errcode.SYS005 { // each stop of a process refuses some
 		level = zap.ErrorLevel
 	}
 	e := s.cfg.Log.Check(level, "request")
