@@ -135,13 +135,15 @@ func TestServedByIsTrueForEachTier(t *testing.T) {
 		}
 		return a
 	}
-	one, other := w.process(), w.process()
+	begin := time.Now()
+	standsStill := func(c *Config) { c.Now = func() time.Time { return begin.Add(time.Duration(w.forward.Load())) } } // ages are whole seconds
+	one, other := w.process(standsStill), w.process(standsStill)
 	views := []View{check(one, "replica", 0), check(one, "lru", 0), check(other, "redis", 0), check(other, "lru", 0)}
 	w.advance(1200 * time.Millisecond)
 	views = append(views, check(one, "lru", 1))
 	w.advance(4 * time.Second)
 	views = append(views, check(one, "redis", 5), check(one, "lru", 5)) // the database was read then
-	views = append(views, check(w.process(withoutRedis), "replica", 0), check(w.process(func(c *Config) { c.Redis, c.Replicas = nil, nil }), "primary", 0))
+	views = append(views, check(w.process(standsStill, withoutRedis), "replica", 0), check(w.process(standsStill, withoutRedis, withoutReplicas), "primary", 0))
 	for _, a := range views[1:] {
 		if string(a.Bytes) != string(views[0].Bytes) || a.ETag != views[0].ETag || a.ETag == "" || a.Token == "" {
 			t.Errorf("the tiers differ: %s %s", a.ETag, a.Bytes)

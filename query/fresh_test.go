@@ -883,11 +883,13 @@ func TestTimelines(t *testing.T) {
 			t.Errorf("served by %s", tier)
 		}
 		known.Store(2)
-		_, err := p.GetOrder(t.Context(), mine, id, anyToken)
-		if err == nil { // by the replica, which cannot say its timeline
-			if e, _ := p.redis.get(t.Context(), orders.row(mine, id, "")); e == nil || e.Timeline != 2 {
-				t.Errorf("Redis has %+v", e)
-			}
+		_, err := p.GetOrder(t.Context(), mine, id, anyToken) // all servers are on timeline 1
+		wantCode(t, err, errcode.SYS002)
+		if e, err := p.redis.get(t.Context(), orders.row(mine, id, "")); e != nil || err != nil {
+			t.Errorf("Redis has %+v: %v", e, err)
+		}
+		if e := p.entry(orders.row(mine, id, "")).value.Load(); e != nil {
+			t.Errorf("the LRU has %+v", e)
 		}
 	})
 }
