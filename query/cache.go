@@ -124,6 +124,8 @@ type requirement struct {
 	costly  bool  // that of a request
 	behind  bool  // a cache has an entry that is only not as new as the token
 	atOnce  bool  // a server that is full refuses at once: another one is left
+
+	countedAs string // in the metric of loads; empty: as the tier
 }
 
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.satisfies(r.token) }

@@ -150,7 +150,9 @@ func refusedAtOnce(err error) bool {
 // that was still the latest at the token's position.
 func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) (*Entry, error) {
 	of, t := r.of, r.token
-	defer func(begin time.Time) { q.loads.WithLabelValues(s.tier).Observe(time.Since(begin).Seconds()) }(time.Now())
+	defer func(begin time.Time) {
+		q.loads.WithLabelValues(cmp.Or(r.countedAs, s.tier)).Observe(time.Since(begin).Seconds())
+	}(time.Now())
 	known := q.epoch()
 	visible, since := q.visible.upTo(known.timeline), time.Now()
 	p, f, latest := &positionedQuery{pool: s.pool, transactions: s.tier == tierPrimary && t.LSN > visible}, found{}, true

@@ -31,6 +31,24 @@ func TestTallyJudges(t *testing.T) {
 	}
 }
 
+// TestLoadedOnceJudges: each round counts, not the best one.
+func TestLoadedOnceJudges(t *testing.T) {
+	for name, c := range map[string]struct {
+		each   []int
+		broken bool
+	}{
+		"once each":                      {[]int{1, 1, 1, 1, 1}, false},
+		"a slow holder of the lock":      {[]int{1, 2, 1, 1, 2}, false},
+		"no lock":                        {[]int{1, 2, 2, 2, 2}, true},
+		"a round that a cache answered":  {[]int{1, 1, 0, 1, 1}, true},
+		"more loads than processes once": {[]int{1, 1, 3, 1, 1}, true},
+	} {
+		if got := loadedOnce(c.each, 2); (len(got) > 0) != c.broken {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestForgedID: it has the form of an id that was just given out, and no two are the same.
 func TestForgedID(t *testing.T) {
 	now, before := forgedID(), time.Now().UnixMilli()
