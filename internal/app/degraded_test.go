@@ -77,6 +77,17 @@ func TestNoTierIsRequired(t *testing.T) {
 	replica.Cut()
 }
 
+// TestAnotherKindOfRedisIsSeen: the tier is missing, and an operator is told which scheme the URL needs.
+func TestAnotherKindOfRedisIsSeen(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.RedisURL = pgtest.NewRedisCluster(t).Nodes[0].URL() })
+	g.stock("A", 10)
+	g.awaitReady("degraded", "ORDERGATE_REDIS_URL names a node of a Cluster: use redis+cluster://")
+	if a := g.do("GET", "/v1/products/A", nil); a.status != 200 {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+}
+
 // TestAReplicaThatIsPromotedIsSeen: reads go on from the primary, and an operator is told why.
 func TestAReplicaThatIsPromotedIsSeen(t *testing.T) {
 	t.Parallel()
