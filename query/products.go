@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -34,7 +35,7 @@ func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error)
 // ListProducts returns a page of products in the order of their skus: those whose sku and name have each word of the text q, in any case. A word
 // of one character must begin one of theirs. REQ_012: the cursor is not one of this owner and text. RATE_003: the search took too long, too.
 func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.ListProductsParams, page Page, t token.Token) (View, error) {
-	text := strings.Join(strings.Fields(orZero(f.Q)), " ")
+	text := strings.Join(strings.FieldsFunc(orZero(f.Q), isBlank), " ")
 	return servePage(ctx, q, list[querydb.ListProductsRow, api.Product]{
 		request: request{operation: "listProducts", token: t, costly: text != ""},
 		owner:   owner, filters: []string{text},
@@ -44,6 +45,11 @@ func (q *Queries) ListProducts(ctx context.Context, owner order.Owner, f api.Lis
 		position: func(row querydb.ListProductsRow) string { return row.Sku },
 		item:     product,
 	}, page)
+}
+
+// isBlank tells what divides words, as PostgreSQL's \s does: no-break spaces do not.
+func isBlank(r rune) bool {
+	return unicode.IsSpace(r) && r != '\u00a0' && r != '\u2007' && r != '\u202f'
 }
 
 // product is a product as clients see it.

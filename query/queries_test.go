@@ -304,6 +304,28 @@ func TestProducts(t *testing.T) {
 	wantCode(t, err, errcode.CAT001)
 }
 
+// The first character of a word is no pair of others, and a no-break space is a part of its word, in names and in texts.
+func TestWordsOfASearch(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	p := w.process(withoutReplicas)
+	w.product(mine, "A", "^Cup")
+	w.product(mine, "B", "x\u00a0y cup")
+	w.product(mine, "C", "wide\u3000cup")
+	for text, want := range map[string]string{
+		"c": "B C", "^": "A", "^c": "A", "u": "", "x\u00a0y": "B", "y": "", "x": "B", "\u00a0": "", "\u3000cup": "A B C", "wide cup": "C", "  ": "A B C", "\u0085": "A B C",
+	} {
+		v, err := p.ListProducts(t.Context(), mine, api.ListProductsParams{Q: &text}, Page{Limit: 10}, anyToken)
+		var skus []string
+		for _, is := range decoded[struct{ Data []api.Product }](t, v, err).Data {
+			skus = append(skus, is.Sku)
+		}
+		if got := strings.Join(skus, " "); got != want {
+			t.Errorf("%q finds %q, not %q", text, got, want)
+		}
+	}
+}
+
 func TestGetInventory(t *testing.T) {
 	t.Parallel()
 	w := setup(t)

@@ -69,13 +69,13 @@ CREATE TABLE products (
 );
 
 -- What a search finds a product by: of each word of its sku and name, in lower case, all pairs of neighbouring characters, and the first
--- character after a '^'. Pairs find Chinese words, too, which no space divides. Each has its owner before it, so that the index needs no other
+-- character after a blank, which no word has. Pairs find Chinese words, too, which no space divides. Each has its owner before it, so that the index needs no other
 -- column: a plan that was made on an empty table would take one by the owner alone.
 -- +goose StatementBegin
 CREATE FUNCTION search_grams(account integer, mode text, words text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT COALESCE(array_agg(DISTINCT account || mode || ' ' || gram), '{}') FROM (
         SELECT substr(word, i, 2) AS gram FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word, generate_series(1, length(word) - 1) AS i
-        UNION ALL SELECT '^' || left(word, 1) FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE word <> ''
+        UNION ALL SELECT ' ' || left(word, 1) FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE word <> ''
     ) AS grams
 $$;
 -- +goose StatementEnd
@@ -85,7 +85,7 @@ $$;
 CREATE FUNCTION query_grams(account integer, mode text, words text) RETURNS text[] LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT COALESCE(array_agg(DISTINCT account || mode || ' ' || gram), '{}') FROM (
         SELECT substr(word, i, 2) AS gram FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word, generate_series(1, length(word) - 1) AS i
-        UNION ALL SELECT '^' || word FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE length(word) = 1
+        UNION ALL SELECT ' ' || word FROM regexp_split_to_table(lower(words COLLATE "default"), '\s+') AS word WHERE length(word) = 1
     ) AS grams
 $$;
 -- +goose StatementEnd
