@@ -490,10 +490,14 @@ func TestACommitThatAReplicaShowsFirst(t *testing.T) {
 	proxy.Cut()
 	w.on(w.PrimaryURL, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
 	w.on(w.PrimaryURL, "SELECT pg_reload_conf()")
-	w.until(func() bool {
-		var names string
-		w.must(w.Pool.QueryRow(t.Context(), "SHOW synchronous_standby_names").Scan(&names))
-		return names == "nobody"
+	w.until(func() bool { // the checkpointer tells the others of the setting, and nothing says when it has
+		c, err := pgx.Connect(t.Context(), w.PrimaryURL)
+		w.must(err)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err = c.Exec(ctx, "SELECT pg_logical_emit_message(true, 'probe', '')")
+		_ = c.Close(ctx)
+		return err != nil
 	})
 	c, err := pgx.Connect(t.Context(), w.PrimaryURL)
 	w.must(err)
