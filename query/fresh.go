@@ -95,7 +95,9 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 		return nil, toClientError(err, behind || disconnected != nil && r.token != (token.Token{}))
 	}
 	t := r.token
-	older := t.Key != "" && t.Key == e.Key && e.Rev < t.Rev || e.unseen && len(q.replicas) > 0 // where there are none, nobody has shown it
+	// An order below the token's revision is older: no other owner has one of its id, and none is not an older one. Where there are no replicas,
+	// nobody has shown what is not seen here.
+	older := !e.of.id.IsZero() && t.Key == e.Key && 0 < e.Rev && e.Rev < t.Rev || e.unseen && len(q.replicas) > 0
 	if t.LSN == token.NoPosition || t.Timeline < e.Timeline || e.satisfies(t) || t.Timeline == e.Timeline && e.durable >= t.LSN && !older {
 		return e, nil
 	}

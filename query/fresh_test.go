@@ -527,6 +527,8 @@ func TestACommitThatAReplicaShowsFirst(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	_, err = alone.GetOrder(t.Context(), otherOwner, id, row)
+	wantCode(t, err, errcode.ORD001)
 	if rev, tier := alone.get(mine, id, anyToken); rev != 1 || tier != tierPrimary {
 		t.Errorf("without a token: revision %d by %s", rev, tier)
 	}

@@ -69,11 +69,18 @@ func TestALaggingReplicaIsReadFromOnlyIfAllLagAlike(t *testing.T) {
 	p := w.followed(late, near)
 	w.writes(id)
 	w.until(func() bool { return slices.Equal(p.places(), []place{lagging, inTurn}) })
-	before, fresh := asked(late), asked(near)
-	for range 200 {
+	fresh, counted := asked(near), 0
+	for range 300 {
 		p.lru.Purge()
+		chosen := slices.Equal(p.places(), []place{lagging, inTurn}) // a busy machine may leave out the near one for a moment
+		before := asked(late)
 		if _, tier := p.get(mine, id, anyToken); tier != "replica" {
 			t.Errorf("served by %s", tier)
+		}
+		if n := asked(late) - before; chosen && slices.Equal(p.places(), []place{lagging, inTurn}) {
+			if counted++; n > 0 {
+				t.Errorf("the lagging replica was asked %d times", n)
+			}
 		}
 	}
 	tiers := map[string]int{}
@@ -86,8 +93,8 @@ func TestALaggingReplicaIsReadFromOnlyIfAllLagAlike(t *testing.T) {
 		}
 		tiers[tier]++
 	}
-	if n := asked(late) - before; n > 0 || asked(near)-fresh < 200 {
-		t.Errorf("the lagging replica was asked %d times, the other one %d times", n, asked(near)-fresh)
+	if n := asked(near) - fresh; counted < 100 || n < 100 {
+		t.Errorf("%d reads count, the near replica was asked %d times", counted, n)
 	}
 	if t.Logf("reads with the token of a write: %v", tiers); tiers["replica"] < 25 {
 		t.Errorf("with the token of a write: %v", tiers)
