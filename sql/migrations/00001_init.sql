@@ -545,7 +545,7 @@ CREATE TRIGGER tell_product AFTER INSERT OR UPDATE ON products FOR EACH ROW WHEN
 -- +goose StatementBegin
 CREATE FUNCTION open_transactions() RETURNS text[] LANGUAGE sql AS $$
     SELECT CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN ARRAY(
-        SELECT a.backend_xid || CASE a.wait_event WHEN 'SyncRep' THEN ' SyncRep' ELSE '' END FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL) END
+        SELECT a.backend_xid || CASE a.wait_event WHEN 'SyncRep' THEN ' SyncRep' ELSE '' END FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.datname = current_database()) END
 $$;
 -- +goose StatementEnd
 
