@@ -42,6 +42,7 @@ type Entry struct {
 	encode       func() (view.Body, error) // makes the body; nil once it is made
 	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer, or a little before
 	durable      uint64                    // read from a database: its position before the statement, which KnownAt may not have reached
+	answers      uint64                    // a token's position that it was accepted for, although it could not be proven to have reached it
 	unseen       bool                      // read from a primary on which a commit up to durable waits for a standby: nobody sees it there
 	disconnected bool                      // read from a replica that receives nothing: not for other processes
 	noLSN        bool                      // its token has no position: not for other clients
@@ -130,6 +131,12 @@ type requirement struct {
 
 func (r requirement) satisfiedBy(e *Entry) bool { return e.Rev >= r.minRev && e.satisfies(r.token) }
 
+// sharedBy tells whether an entry that was loaded for another caller will do: a load for this one would accept it, too.
+func (r requirement) sharedBy(e *Entry) bool {
+	accepted := e.Rev >= r.minRev && e.Timeline == r.token.Timeline && e.answers >= r.token.LSN && (r.token.Key != e.Key || e.Rev >= r.token.Rev)
+	return accepted || r.satisfiedBy(e)
+}
+
 // get serves one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no such row the
 // error is the resource's notFound, at once for a forged id.
 func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
@@ -179,7 +186,7 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 			return nil, ctx.Err()
 		case f := <-flight:
 			e, _ := f.Val.(*Entry)
-			if mine || f.Err == nil && r.satisfiedBy(e) || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
+			if mine || f.Err == nil && r.sharedBy(e) || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
 				return e, f.Err // an error is that of all callers; only SYS_004 depends on a caller's token
 			}
 		}

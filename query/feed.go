@@ -61,9 +61,11 @@ func (q *Queries) followChanges(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		reached := func() {
+		reached := func(all bool) {
 			q.markedAt.Store(at.UnixNano())
-			q.skus.Load().reached(mark, q.cfg.Signer, at)
+			if all {
+				q.skus.Load().reached(mark, q.cfg.Signer, at)
+			}
 		}
 		if err = q.receive(ctx, conn, marks, strconv.Itoa(n), reached); err != nil {
 			return err
@@ -85,9 +87,10 @@ func connect(ctx context.Context, pool *pgxpool.Config) (*pgx.Conn, error) {
 	return conn, err
 }
 
-// receive acts on messages until the next mark is due, and calls reached once the one that was sent is back. After a flush the next mark is due
+// receive acts on messages until the next mark is due, and calls reached once the one that was sent is back: not for all changes, if a flush came
+// before it, of which the mark's generation may not know yet. After a flush the next mark is due
 // at once, as it reads the generation. The messages of a flood ask for five marks a second together.
-func (q *Queries) receive(ctx context.Context, conn *pgx.Conn, marks, sent string, reached func()) error {
+func (q *Queries) receive(ctx context.Context, conn *pgx.Conn, marks, sent string, reached func(all bool)) error {
 	soon, back, flushed := time.Now().Add(markPause), false, false
 	next, cancel := context.WithTimeout(ctx, markEvery)
 	defer cancel()
@@ -100,7 +103,7 @@ func (q *Queries) receive(ctx context.Context, conn *pgx.Conn, marks, sent strin
 			return err
 		case message.Channel == marks:
 			if message.Payload == sent {
-				reached()
+				reached(!flushed)
 				back = true
 			}
 		case strings.HasPrefix(message.Payload, "flush"):

@@ -98,7 +98,11 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	// An order below the token's revision is older: no other owner has one of its id, and none is not an older one. Where there are no replicas,
 	// nobody has shown what is not seen here.
 	older := !e.of.id.IsZero() && t.Key == e.Key && 0 < e.Rev && e.Rev < t.Rev || e.unseen && len(q.replicas) > 0
-	if t.LSN == token.NoPosition || t.Timeline < e.Timeline || e.satisfies(t) || t.Timeline == e.Timeline && e.durable >= t.LSN && !older {
+	if t.LSN == token.NoPosition || t.Timeline < e.Timeline || e.satisfies(t) {
+		return e, nil
+	}
+	if t.Timeline == e.Timeline && e.durable >= t.LSN && !older {
+		e.answers = t.LSN
 		return e, nil
 	}
 	return nil, toClientError(errors.New("query: not as new as the token"), true)
@@ -123,14 +127,14 @@ func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*En
 func (q *Queries) askReplicas(ctx context.Context, r requirement, get fetch) (e, disconnected *Entry, err error) {
 	chosen := q.choose(r.token)
 	for i, next := range chosen {
-		r.atOnce = i+1 < len(chosen) && chosen[i+1].receives()
+		r.atOnce = i+1 < len(chosen) && q.place(chosen[i+1], r.token) <= behindToken
 		e, err := q.ask(ctx, next, r, get)
 		switch {
 		case err == nil && e.disconnected:
 			disconnected = e
 		case err == nil:
 			return e, disconnected, nil
-		case !refusedAtOnce(err) || r.costly && apierr.From(err).Code == errcode.RATE003:
+		case !refusedAtOnce(err) || (r.costly || !r.atOnce) && apierr.From(err).Code == errcode.RATE003:
 			return nil, disconnected, err // a slow server has cost enough time: the primary is next
 		}
 	}
@@ -192,11 +196,16 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 	if q.noteGeneration(timeline, e.Generation); e.Generation < known.generation { // a replica that does not have the flush yet: no cache takes the entry,
 		e.Key = "" // and its revision proves nothing: the row may be another one since
 	}
+	if timeline != known.timeline || s.tier != tierPrimary {
+		visible = 0 // it is of another log
+	}
 	if e.durable = e.KnownAt; !p.before.Standby {
-		e.KnownAt = visible
-		if p.transactions {
-			seen, waits := q.visible.note(timeline, e.durable, parseTransactions(p.open), since, time.Now())
+		switch e.KnownAt = visible; {
+		case p.transactions:
+			seen, waits := q.visible.note(timeline, e.durable, t.LSN, parseTransactions(p.open), since, time.Now())
 			e.KnownAt, e.unseen = max(visible, seen), waits
+		case s.tier == tierPrimary && q.visible.isUntold():
+			e.KnownAt = e.durable - 1
 		}
 	}
 	next := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}

@@ -216,12 +216,6 @@ func (q *Queries) place(s *server, t token.Token) place {
 	return inTurn
 }
 
-// receives tells that a replica was not found to be disconnected.
-func (s *server) receives() bool {
-	w := s.watermark.Load()
-	return w == nil || !w.Disconnected
-}
-
 // usable tells that a replica was measured just now, on the present timeline.
 func (q *Queries) usable(w *watermark) bool {
 	return w.err == nil && time.Since(w.at) < measuredFor && uint32(w.Timeline) >= q.timeline()

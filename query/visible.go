@@ -22,6 +22,7 @@ type visible struct {
 	timeline uint32
 	lsn      uint64
 	noted    []position // above lsn, in the order in which they were noted
+	untold   bool       // it is not known which transactions are open
 }
 
 // position is one of the log, with the transactions that were open after it was reached.
@@ -59,13 +60,15 @@ func parseTransactions(xids []string) transactions {
 }
 
 // note adds the transactions that were open after the log was durable up to a position, both asked for since a time. seen is the position up to
-// which a statement that was sent behind that question sees every commit. waits tells that one above it waits for a synchronous standby.
-func (v *visible) note(timeline uint32, lsn uint64, t transactions, since, now time.Time) (seen uint64, waits bool) {
+// which a statement that was sent behind that question sees every commit. waits tells that a commit up to want may wait for a synchronous
+// standby: its transaction was open whenever want had been reached.
+func (v *visible) note(timeline uint32, lsn, want uint64, t transactions, since, now time.Time) (seen uint64, waits bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	switch {
-	case !t.told:
+	if v.untold = !t.told; v.untold {
 		return lsn - 1, false
+	}
+	switch {
 	case timeline < v.timeline:
 		return 0, false
 	case timeline > v.timeline:
@@ -74,16 +77,33 @@ func (v *visible) note(timeline uint32, lsn uint64, t transactions, since, now t
 	if len(t.open) == 0 {
 		seen = lsn
 	}
-	for _, p := range v.noted { // of one that was noted since, a transaction may have begun since, too
+	waiting := t.waiting
+	for _, p := range v.noted {
+		if !p.at.Before(since) { // a transaction of its may have begun since, too
+			continue
+		}
 		stillOpen := func(xid string) bool {
 			return slices.Contains(t.waiting, xid) || slices.Contains(t.open, xid) && now.Sub(p.at) <= openFor
 		}
-		if p.at.Before(since) && !slices.ContainsFunc(p.open, stillOpen) {
+		if !slices.ContainsFunc(p.open, stillOpen) {
 			seen = max(seen, p.lsn)
+		}
+		if p.lsn >= want {
+			waiting = slices.DeleteFunc(slices.Clone(waiting), func(xid string) bool { return !slices.Contains(p.open, xid) })
 		}
 	}
 	v.lsn = max(v.lsn, seen)
-	v.noted = slices.DeleteFunc(append(v.noted, position{lsn, t.open, now}), func(p position) bool { return p.lsn <= v.lsn })
-	v.noted = v.noted[max(0, len(v.noted)-maxNoted):]
-	return seen, len(t.waiting) > 0
+	v.noted = slices.DeleteFunc(v.noted, func(p position) bool { return p.lsn <= v.lsn })
+	if n := len(v.noted); lsn > v.lsn && (n < maxNoted/2 || now.Sub(v.noted[n-1].at) >= openFor*2/maxNoted) { // the oldest must live for openFor
+		v.noted = append(v.noted, position{lsn, t.open, now})
+		v.noted = v.noted[max(0, len(v.noted)-maxNoted):]
+	}
+	return seen, len(waiting) > 0
+}
+
+// isUntold tells that this role is not told which transactions are open.
+func (v *visible) isUntold() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.untold
 }

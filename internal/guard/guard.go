@@ -119,6 +119,8 @@ func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(conte
 	switch {
 	case err == nil:
 		g.breaker.RecordSuccess()
+	case errors.Is(context.Cause(ctx), errTimeout): // the time of a guard around this one is over
+		g.leavePermit()
 	case errors.Is(context.Cause(limited), errTimeout):
 		return late()
 	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003 || g.cfg.Uncounted != nil && g.cfg.Uncounted(err):

@@ -306,3 +306,18 @@ func TestACostlyCallIsRefusedAtItsOwnLimit(t *testing.T) {
 		}
 	})
 }
+
+// The time of a guard around another one says nothing of the inner one's part.
+func TestTheTimeOfAnOuterGuard(t *testing.T) {
+	t.Parallel()
+	outer := New(Config{Name: "outer", Concurrent: 1, Timeout: 5 * time.Millisecond, Failure: func(error) bool { return true }})
+	inner := New(Config{Name: "inner", Concurrent: 1, Timeout: time.Second, Failure: func(error) bool { return true }})
+	for range 30 {
+		_ = outer.Do(t.Context(), func(ctx context.Context) error {
+			return inner.Do(ctx, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		})
+	}
+	if inner.Open() || !outer.Open() {
+		t.Errorf("open: inner %v, outer %v", inner.Open(), outer.Open())
+	}
+}

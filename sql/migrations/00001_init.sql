@@ -479,6 +479,18 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- An address is covered by the lock of its order: a command that has read it has the lock until it has told the caches what it read.
+-- +goose StatementBegin
+CREATE FUNCTION address_by_hand() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+    changed order_addresses := COALESCE(NEW, OLD);
+BEGIN
+    PERFORM FROM orders o WHERE o.account = changed.account AND o.mode = changed.mode AND o.id = changed.order_id FOR UPDATE;
+    PERFORM flush_caches();
+    RETURN COALESCE(NEW, OLD);
+END $$;
+-- +goose StatementEnd
+
 -- A row that is changed by hand gets a new rev. A row that is cached is told of, by the prefix of its name in TG_ARGV: the first 100 of a
 -- transaction one by one, then by a flush. A row that is gone has no rev, so it takes a flush, too. Each table stands in the schema of the
 -- functions: a search_path of the function itself would be set for each row.
@@ -522,7 +534,7 @@ CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON refunds FOR EACH ROW
 CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON shipments FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
 CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON stock FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION changed_by_hand();
 -- An order is shown with its address, whose table has no rev.
-CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON order_addresses FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION flush_by_hand();
+CREATE TRIGGER by_hand BEFORE INSERT OR UPDATE OR DELETE ON order_addresses FOR EACH ROW WHEN (current_user <> 'ordergate_app') EXECUTE FUNCTION address_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON order_addresses FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
 CREATE TRIGGER truncated AFTER TRUNCATE ON products FOR EACH STATEMENT EXECUTE FUNCTION flush_by_hand();
