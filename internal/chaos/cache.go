@@ -66,11 +66,6 @@ func cache(ctx context.Context, c *campaign) (err error) {
 			return err
 		}
 	}
-	for _, addr := range i.apis {
-		if err = i.awaitFilter(ctx, addr); err != nil {
-			return err
-		}
-	}
 	var gone time.Time
 	for _, each := range []func(context.Context) (row, error){
 		i.scanned,
@@ -192,11 +187,16 @@ func (i *installation) awaitFilter(ctx context.Context, addr string) error {
 	}
 }
 
-// unknownSKUs asks for skus that nobody has made. A process knows them by a filter that is good for 2 s after a sign of the change feed, which
-// comes each second. On a machine that is too busy for that all of them reach a database, so there is another try.
+// unknownSKUs asks for skus that nobody has made. A process knows them by a filter, which it reads anew 5 s after the one before at the earliest:
+// many products were just made by hand. The filter is good for 2 s after a sign of the change feed, which comes each second. On a machine that is too busy for that all of them reach a database, so there is another try.
 func (i *installation) unknownSKUs(ctx context.Context) (r row, err error) {
 	var failed []string
 	for range 3 {
+		for _, addr := range i.apis {
+			if err = i.awaitFilter(ctx, addr); err != nil {
+				return r, err
+			}
+		}
 		path := func(k int) string { return fmt.Sprintf(skuPaths[k%len(skuPaths)], "NO-"+rand.Text()) }
 		if r, err = i.absent(ctx, "skus that never were", i.c.skus, path); err != nil || len(r.broken) == 0 {
 			break
