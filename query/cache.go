@@ -68,7 +68,7 @@ func (e *Entry) newer(than *Entry) bool {
 }
 
 // epoch is what the entries of a cache have in common: another timeline may have lost commits that they show, and another generation
-// means that rows were rebuilt (`ordergate replay`), of which no change tells.
+// means that rows were rebuilt (`ordergate replay`), or that more were changed by hand than are told of one by one.
 type epoch struct {
 	timeline   uint32
 	generation int64

@@ -44,11 +44,7 @@ func (q *Queries) followChanges(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
-		defer cancel()
-		_ = conn.Close(ctx)
-	}()
+	defer disconnect(ctx, conn)
 	marks, db := "ordergate_marks_"+strings.ToLower(rand.Text()), querydb.New(conn)
 	if err = db.Listen(limited, marks); err != nil {
 		return err
@@ -85,6 +81,13 @@ func connect(ctx context.Context, pool *pgxpool.Config) (*pgx.Conn, error) {
 		_ = conn.Close(ctx)
 	}
 	return conn, err
+}
+
+// disconnect closes a connection, also if ctx has ended. A silent server is not waited for.
+func disconnect(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
+	defer cancel()
+	_ = conn.Close(ctx)
 }
 
 // receive acts on messages until the next mark is due, and calls reached once the one that was sent is back: not for all changes, if a flush came

@@ -64,8 +64,7 @@ func (q *Queries) FollowReplicas(ctx context.Context) {
 }
 
 func (q *Queries) followReplica(ctx context.Context, s *server) {
-	m := meter{config: s.pool.Config().ConnConfig}
-	m.config.Tracer = nil // nobody waits for it
+	m := meter{config: s.pool.Config()}
 	defer m.close(ctx)
 	var last watermark
 	for tick := time.Tick(measureEvery); ; {
@@ -99,7 +98,7 @@ func (q *Queries) followReplica(ctx context.Context, s *server) {
 
 // meter measures one replica.
 type meter struct {
-	config   *pgx.ConnConfig
+	config   *pgxpool.Config
 	conn     *pgx.Conn   // nil: it could not be measured
 	history  []watermark // those of the last lagLimit, and one before
 	caughtUp time.Time   // when it last had replayed all that it received
@@ -131,9 +130,9 @@ func (m *meter) note(row querydb.WatermarkRow, at time.Time) watermark {
 func (m *meter) measure(ctx context.Context) (row querydb.WatermarkRow, reconnected bool, err error) {
 	kept := m.conn != nil
 	if !kept {
-		connect, cancel := context.WithTimeout(ctx, reconnectFor)
+		limited, cancel := context.WithTimeout(ctx, reconnectFor)
 		defer cancel()
-		if m.conn, err = pgx.ConnectConfig(connect, m.config); err != nil {
+		if m.conn, err = connect(limited, m.config); err != nil {
 			m.conn = nil
 			return row, false, err
 		}
@@ -152,9 +151,7 @@ func (m *meter) measure(ctx context.Context) (row querydb.WatermarkRow, reconnec
 
 func (m *meter) close(ctx context.Context) {
 	if m.conn != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
-		defer cancel()
-		_ = m.conn.Close(ctx)
+		disconnect(ctx, m.conn)
 		m.conn = nil
 	}
 }

@@ -23,14 +23,9 @@ func (q *Queries) OpenTransactions(ctx context.Context) ([]string, error) {
 }
 
 const Position = `-- name: Position :one
-SELECT standby::boolean AS standby,
-  COALESCE(CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,
-  (CASE WHEN standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
-        ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
-  (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
-    - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected,
+SELECT p.standby::boolean AS standby, p.lsn::bigint AS lsn, p.timeline::bigint AS timeline, p.disconnected::boolean AS disconnected,
   (SELECT g.generation FROM cache_generation g WHERE g.id)::bigint AS generation
-FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver
+FROM server_position p
 `
 
 type PositionRow struct {
@@ -41,11 +36,7 @@ type PositionRow struct {
 	Generation   int64
 }
 
-// lsn: the position of this server in the log, in bytes from its start: for a standby the position that it has replayed, for a primary
-// the position that is durable. timeline: a standby that receives nothing, or may not tell, reports the timeline of its last restart point,
-// which may be older and is never newer. disconnected: a standby that receives nothing does not advance, for however long. A receiver asks
-// for a sign of life after half of wal_receiver_timeout, so a receiver that heard nothing for all of it has lost its primary. generation: of the
-// caches, as this server has it.
+// Where this server stands (server_position), and the generation of the caches, as it has it.
 func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 	row := q.db.QueryRow(ctx, Position)
 	var i PositionRow
@@ -60,16 +51,10 @@ func (q *Queries) Position(ctx context.Context) (PositionRow, error) {
 }
 
 const Watermark = `-- name: Watermark :one
-SELECT p.standby, p.lsn, p.timeline, p.disconnected,
+SELECT p.standby::boolean AS standby, p.lsn::bigint AS lsn, p.timeline::bigint AS timeline, p.disconnected::boolean AS disconnected,
   CASE WHEN NOT p.standby OR NOT p.disconnected AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn() THEN 0
        ELSE extract(epoch FROM clock_timestamp() - COALESCE(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END::double precision AS lag
-FROM (SELECT standby::boolean AS standby,
-    COALESCE(CASE WHEN standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,
-    (CASE WHEN standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
-          ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
-    (standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
-      - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
-  FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver) AS p
+FROM server_position p
 `
 
 type WatermarkRow struct {
@@ -80,8 +65,8 @@ type WatermarkRow struct {
 	Lag          float64
 }
 
-// Position, and lag: the seconds that a standby is behind. It is 0 if it receives and has replayed all that it received, else the age of
-// the last transaction that it replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result
+// Where this server stands, and lag: the seconds that a standby is behind. It is 0 if it receives and has replayed all that it received, else the
+// age of the last transaction that it replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result
 // is the time since its start, which the lag exceeds.
 func (q *Queries) Watermark(ctx context.Context) (WatermarkRow, error) {
 	row := q.db.QueryRow(ctx, Watermark)

@@ -553,6 +553,19 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER tell_product AFTER INSERT OR UPDATE ON products FOR EACH ROW WHEN (current_user = 'ordergate_app') EXECUTE FUNCTION tell_product();
 
+-- Where this server stands. lsn: its position in the log, in bytes from its start: for a standby the one that it has replayed, for a primary the
+-- one that is durable. timeline: a standby that receives nothing, or may not tell, reports the timeline of its last restart point, which may be
+-- older and is never newer. disconnected: a standby that receives nothing does not advance, for however long. A receiver asks for a sign of life
+-- after half of wal_receiver_timeout, so a receiver that heard nothing for all of it has lost its primary.
+CREATE VIEW server_position AS
+SELECT server.standby::boolean AS standby,
+  COALESCE(CASE WHEN server.standby THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn,
+  (CASE WHEN server.standby THEN COALESCE(receiver.received_tli, (SELECT c.timeline_id FROM pg_control_checkpoint() AS c))
+        ELSE ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::bigint END)::bigint AS timeline,
+  (server.standby AND (receiver.pid IS NULL OR receiver.status <> 'streaming' OR receiver.last_msg_receipt_time < clock_timestamp()
+    - NULLIF(current_setting('wal_receiver_timeout')::interval, '0')) IS TRUE)::boolean AS disconnected
+FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver() AS receiver;
+
 -- For sql/query/freshness.sql.
 -- +goose StatementBegin
 CREATE FUNCTION open_transactions() RETURNS text[] LANGUAGE sql AS $$
@@ -678,7 +691,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     TO ordergate_app;
 GRANT SELECT, INSERT ON order_events, resource_events TO ordergate_app;
 GRANT SELECT, UPDATE ON cache_generation TO ordergate_app;
-GRANT SELECT ON stock_realtime TO ordergate_app;
+GRANT SELECT ON server_position, stock_realtime TO ordergate_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ordergate_app;
 
 -- +goose Down
