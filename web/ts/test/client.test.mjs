@@ -540,3 +540,31 @@ test('a fetch of yours is used', async (t) => {
   assert.match(seen[0], /\/v1\/orders\/ord_$/);
   assert.equal(requests.length, 0);
 });
+
+test('hooks see every try, never the key, and break nothing', async (t) => {
+  const seen = [];
+  const hook = (name) => (event) => {
+    seen.push([name, event]);
+    throw new Error('a broken hook');
+  };
+  const hooks = { onRequest: hook('request'), onResponse: hook('response'), onRetry: async (event) => hook('retry')(event) };
+  const headers = { 'X-Served-By': 'redis', Age: '2' };
+  const { og } = await setup(t, ['hang up', problem(503, 'SYS_002', true, {}, NOW), { status: 201, body: order(), headers }, problem(404, 'ORD_001')], hooks);
+  await og.orders.place(BODY, { idempotencyKey: 'my-own-key' });
+  assert.deepEqual(seen.map(([name, { attempt }]) => `${name} ${attempt}`), [
+    'request 1', 'response 1', 'retry 1', 'request 2', 'response 2', 'retry 2', 'request 3', 'response 3',
+  ]);
+  const [first] = seen[0].slice(1);
+  assert.deepEqual([first.operation, first.method, first.path, first.body], ['placeOrder', 'POST', '/v1/orders', BODY]);
+  assert.match(first.url, /^http:\/\/127\.0\.0\.1:\d+\/v1\/orders$/);
+  assert.equal(first.headers['idempotency-key'], 'my-own-key');
+  assert.ok(!JSON.stringify(seen).includes('og_test_key'), 'the key is in no event');
+  const responses = seen.filter(([name]) => name === 'response').map(([, event]) => event);
+  assert.deepEqual(responses.map(({ status, problem }) => [status, problem?.code ?? null]), [[0, 'NETWORK'], [503, 'SYS_002'], [201, null]]);
+  assert.deepEqual([responses[0].meta, responses[2].meta.servedBy, responses[2].meta.age, responses[2].meta.traceId], [null, 'redis', 2, 'trace-1']);
+  assert.ok(responses.every(({ durationMs }) => durationMs > 0 && durationMs < 5_000));
+  assert.equal(seen.find(([name, { attempt }]) => name === 'retry' && attempt === 2)[1].pauseMs < 200, true);
+  await thrown(og.orders.get('ord_', { traceId: 'mine-1' }));
+  const [, last] = seen.at(-1);
+  assert.deepEqual([last.method, last.path, last.status, last.problem.code, last.headers['x-trace-id']], ['GET', '/v1/orders/ord_', 404, 'ORD_001', 'mine-1']);
+});

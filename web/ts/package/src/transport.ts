@@ -27,6 +27,47 @@ export interface Config {
   maxRetries?: number;
   /** How long one try may take, in ms; 30,000. */
   timeoutMs?: number;
+  /** Called before each try. What a hook throws is ignored, as is its promise. No hook is ever given the API key. */
+  onRequest?: (request: RequestEvent) => void;
+  /** Called after each try, when its answer was read, also if there was none. */
+  onResponse?: (response: ResponseEvent) => void;
+  /** Called before the pause that goes before another try. */
+  onRetry?: (retry: RetryEvent) => void;
+}
+
+/** One try, as it is sent. */
+export interface RequestEvent {
+  /** The operationId, such as `placeOrder`. */
+  operation: Operation;
+  method: string;
+  /** Path and query, such as `/v1/orders?limit=5`. */
+  path: string;
+  /** The whole address. */
+  url: string;
+  /** By their names in small letters; without `authorization`. */
+  headers: Readonly<Record<string, string>>;
+  /** What you gave, or undefined. It may hold an address of a person: think before you log it. */
+  body: unknown;
+  /** 1, and one more with each retry. */
+  attempt: number;
+}
+
+/** One try, and what came of it. */
+export interface ResponseEvent extends RequestEvent {
+  /** 0 if nothing answered. */
+  status: number;
+  /** From the first byte that was sent to the last that was read; of a stream, to its headers. */
+  durationMs: number;
+  /** What the headers say; null if nothing answered. */
+  meta: Meta | null;
+  /** The refusal, or the answer that did not come; null if all is well. */
+  problem: AnyProblem | null;
+}
+
+/** A try that is followed by another. */
+export interface RetryEvent extends ResponseEvent {
+  /** How long the client waits before. */
+  pauseMs: number;
 }
 
 export interface RequestOptions {
@@ -97,12 +138,11 @@ export class Transport {
 
   constructor(private readonly config: Config) {
     const baseUrl = addressOf(config?.baseUrl);
-    const { apiKey, fetch } = config;
+    const { apiKey } = config;
     this.client = createClient({
       baseUrl,
       auth: typeof apiKey === 'function' ? () => apiKey() : apiKey,
       headers: { 'Accept-Language': config.language },
-      ...(fetch && { fetch: (request) => fetch(request as Request) }),
     });
   }
 
@@ -170,10 +210,28 @@ export class Transport {
   private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string, repeatable = true, until?: number) {
     const { maxRetries = 3 } = this.config;
     for (let retries = 0; ; retries++) {
-      const { data, error, request, response } = await this.once(call, input, options, headers());
+      let begun = 0;
+      let event: RequestEvent | undefined;
+      const observe = (request: Request) => {
+        const { authorization: _, ...shown } = Object.fromEntries(request.headers);
+        const url = new URL(request.url);
+        event = { operation, method: request.method, path: url.pathname + url.search, url: request.url, headers: shown, body: (input as { body?: unknown }).body, attempt: retries + 1 };
+        begun = performance.now();
+        notify(this.config.onRequest, event);
+      };
+      const { data, error, request, response } = await this.once(call, input, options, headers(), observe);
       const meta = response && this.remember(response);
-      if (response?.status === 304) return null;
+      const answered = (problem: AnyProblem | null): ResponseEvent => {
+        const all = { ...event!, status: response?.status ?? 0, durationMs: performance.now() - begun, meta: meta ?? null, problem };
+        notify(this.config.onResponse, all);
+        return all;
+      };
+      if (response?.status === 304) {
+        answered(null);
+        return null;
+      }
       if (response?.ok && error === undefined) {
+        answered(null);
         openAnswer(operation, data);
         if (typeof data === 'object' && data !== null) this.metas.set(data, meta!);
         return data as Data<F>;
@@ -183,26 +241,30 @@ export class Transport {
       const url = new URL(request.url);
       const refused = response && !response.ok && !(error instanceof Error);
       const problem = refused ? problemOf(error, response.status, url.pathname, meta!.traceId) : networkProblem(url, error);
+      const ended = answered(problem);
       const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
       const pause = unsure && !repeatable ? undefined : pauseOf(problem, response, retries);
       const over = until === undefined ? retries >= maxRetries : Date.now() >= until;
       if (over || pause === undefined) {
         throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });
       }
+      notify(this.config.onRetry, { ...ended, pauseMs: pause });
       await sleep(pause, options.signal);
     }
   }
 
   // One try. The caller's abort is thrown; everything else comes back as hey-api puts it: without a response, nothing answered.
-  private async once(call: Call, input: object, { signal, traceId }: RequestOptions, headers: HeaderValues) {
+  private async once(call: Call, input: object, { signal, traceId }: RequestOptions, headers: HeaderValues, observe: (request: Request) => void) {
     const { timeoutMs = 30_000 } = this.config;
     signal?.throwIfAborted();
     const stop = new AbortController();
     const timer = setTimeout(() => stop.abort(new DOMException(`No answer within ${timeoutMs} ms`, 'TimeoutError')), timeoutMs);
     const abort = () => stop.abort(signal!.reason);
     signal?.addEventListener('abort', abort);
+    const send = this.config.fetch ?? globalThis.fetch;
+    const fetch = (request: Request) => (observe(request), send(request));
     try {
-      const result = await call({ parseAs: 'json', ...input, client: this.client, headers: { ...headers, 'X-Trace-ID': traceId }, signal: stop.signal });
+      const result = await call({ parseAs: 'json', ...input, client: this.client, fetch, headers: { ...headers, 'X-Trace-ID': traceId }, signal: stop.signal });
       if (result.error !== undefined) signal?.throwIfAborted();
       return result;
     } finally {
@@ -238,6 +300,13 @@ export class Transport {
   private freshToken(): string | undefined {
     return this.token && Date.now() - this.tokenSeen < TOKEN_LIFE ? this.token : undefined;
   }
+}
+
+// Calls a hook, which can break nothing: neither by throwing nor by a promise that is rejected.
+function notify<E>(hook: ((event: E) => unknown) | undefined, event: E): void {
+  try {
+    Promise.resolve(hook?.(event)).catch(() => {});
+  } catch {}
 }
 
 // The address without a slash at its end. Throws what would only fail, or be answered by nothing, at the first request.
