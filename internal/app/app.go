@@ -52,7 +52,7 @@ type process struct {
 var subcommands = []subcommand{
 	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
 	{"serve", "", "the API", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, func() {}) })
+		return proc.withComponents(ctx, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, "", func() {}) })
 	})},
 	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
 		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })

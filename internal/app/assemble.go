@@ -146,10 +146,14 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	})
 }
 
-// serve answers the API until ctx ends and calls listening when it can be reached. static are API keys that are valid beside the
-// database's.
-func (c *Components) serve(ctx context.Context, static map[string]*edge.Key, listening func()) error {
+// serve answers the API and its pages until ctx ends and calls listening when it can be reached. static are API keys that are valid beside
+// the database's, pageKey is the one of them that the pages may use ("": none).
+func (c *Components) serve(ctx context.Context, static map[string]*edge.Key, pageKey string, listening func()) error {
 	server, err := c.API(static)
+	if err != nil {
+		return err
+	}
+	pages, err := c.pages(server, pageKey)
 	if err != nil {
 		return err
 	}
@@ -159,7 +163,7 @@ func (c *Components) serve(ctx context.Context, static map[string]*edge.Key, lis
 	}
 	c.tel.Log.Info("listening", zap.String("api", l.Addr().String()))
 	listening()
-	return server.Serve(ctx, l, c.cfg.DrainDelay)
+	return server.Serve(ctx, l, pages, c.cfg.DrainDelay)
 }
 
 func listen(ctx context.Context, name, addr string) (net.Listener, error) {

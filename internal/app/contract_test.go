@@ -189,7 +189,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	g.background(func(context.Context) error { return stopping.Serve(ctx, l, 5*time.Second) })
+	g.background(func(context.Context) error { return stopping.Serve(ctx, l, stopping, 5*time.Second) })
 	until(t, "the server stops", func() bool { return send("http://"+l.Addr().String(), aliceKey, cancel) == "SYS_005" })
 	each("SYS_005", "http://"+l.Addr().String(), aliceKey, all)
 

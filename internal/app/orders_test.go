@@ -484,7 +484,7 @@ func TestStopsGracefully(t *testing.T) {
 	g.url = "http://" + l.Addr().String()
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(ctx, l, time.Second) }()
+	go func() { stopped <- server.Serve(ctx, l, server, time.Second) }()
 
 	slow := make(chan answer, 1)
 	go func() { slow <- g.do("POST", "/v1/orders", draft("A", 1, "pm_slow"), "Prefer", "wait=10") }() // 2.5 s

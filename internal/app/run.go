@@ -128,7 +128,7 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error { return c.work(ctx) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
 		g.Go(func() error {
-			return c.serve(ctx, demo, func() {
+			return c.serve(ctx, demo, DemoKey, func() {
 				api := localURL(cfg.Addr)
 				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, strings.Join([]string{demoReads, demoExpired, demoRevoked}, " "),
 					sample.couponCodes(), api, cfg.DataDir,

@@ -210,7 +210,7 @@ func TestAStoppingInstanceEndsItsStreams(t *testing.T) {
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(ctx, l, 10*time.Millisecond) }()
+	go func() { stopped <- server.Serve(ctx, l, server, 10*time.Millisecond) }()
 	s := g.open("http://"+l.Addr().String(), id, "")
 	first := []string{s.next().event, s.next().event}
 	stop()

@@ -206,11 +206,11 @@ func (s *Server) allowOrigin(r *request) bool {
 	return true
 }
 
-// Serve serves requests until ctx ends, once. Then waiting requests (Prefer: wait) get their response at once, new ones are refused
+// Serve serves requests until ctx ends, once, by a handler that stands in front of s, or s itself. Then waiting requests (Prefer: wait) get their response at once, new ones are refused
 // with SYS_005 for the given time, so that balancers notice, and running ones are finished, within 15 s.
-func (s *Server) Serve(ctx context.Context, l net.Listener, delay time.Duration) error {
+func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
-		Handler:           s,
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       20 * time.Second, // above maxWait: at its end net/http takes a waiting client for gone
 		WriteTimeout:      30 * time.Second,

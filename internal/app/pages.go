@@ -1,0 +1,31 @@
+package app
+
+import (
+	"io/fs"
+	"net/http"
+
+	"github.com/ordergate/ordergate/gen/portal"
+	"github.com/ordergate/ordergate/internal/site"
+)
+
+// pages puts the portal in front of the API. key is the API key that the pages are told, "" for none: in production they never hold one.
+func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
+	trees := map[string]fs.FS{"/docs": portal.Files}
+	mounts := map[string]fs.FS{}
+	for mount, files := range trees {
+		tree, err := fs.Sub(files, "dist")
+		if err != nil {
+			return nil, err
+		}
+		mounts[mount] = tree
+	}
+	return site.New(site.Config{
+		Mounts: mounts, Documents: map[string]any{"/docs/config.json": pageSettings{key}},
+		API: api, Log: c.tel.Log, Registry: c.tel.Registry,
+	})
+}
+
+// pageSettings are what an installation tells its pages.
+type pageSettings struct {
+	APIKey string `json:"api_key"` // for trying; "": the reader has one
+}
