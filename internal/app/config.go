@@ -23,6 +23,7 @@ import (
 
 // Config is everything that can be set, read once from the environment. Durations are Go's ("30s").
 type Config struct {
+	Env            string        `env:"ORDERGATE_ENV" envDefault:"production"`            // production or development: how loudly it fails, and whether it may fail on purpose
 	Addr           string        `env:"ORDERGATE_ADDR" envDefault:"127.0.0.1:8080"`       // of the API
 	AdminAddr      string        `env:"ORDERGATE_ADMIN_ADDR" envDefault:"127.0.0.1:8081"` // of /livez, /readyz, /metrics, /debug/pprof
 	PrimaryURL     string        `env:"ORDERGATE_PRIMARY_URL" mask:"true"`                // as a member of ordergate_app; migrate: the owner
@@ -66,6 +67,9 @@ func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 	}
 	return c, err
 }
+
+// The values of ORDERGATE_ENV.
+const production, development = "production", "development"
 
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64
@@ -122,6 +126,9 @@ func Check(c Config, subcommand string) error {
 		}
 	}
 	if is("run", "serve", "worker") {
+		if c.Env != production && c.Env != development {
+			fault("ORDERGATE_ENV must be %s or %s", production, development)
+		}
 		for _, o := range c.Origins { // of another form, it would never equal what a browser sends
 			u, err := url.Parse(o)
 			if o != "*" && (err != nil || u.Host == "" || strings.Contains(o, "*") || o != u.Scheme+"://"+strings.ToLower(u.Host) ||

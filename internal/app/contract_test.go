@@ -142,7 +142,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 			}, time.Now),
 			ProviderSecrets: map[string]string{payment.Provider: g.cfg.ProviderSecret},
 			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
-			Registry: prometheus.NewRegistry(),
+			Registry: prometheus.NewRegistry(), Strict: true,
 		})
 		if err != nil {
 			t.Fatal(err)

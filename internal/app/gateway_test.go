@@ -68,7 +68,7 @@ func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
 	}
 	g.cfg.PrimaryURL, g.cfg.ReplicaURLs, g.cfg.RedisURL, g.cfg.RedisPrefix = g.db.PrimaryURL, []string{g.db.ReplicaURL}, g.db.RedisURL, g.db.RedisPrefix
 	g.cfg.PSPURL, g.cfg.Secret, g.cfg.MaxConnections, g.cfg.PaymentTimeout = g.psp.URL, fmt.Sprintf("%064d", 7), 16, 4*time.Second
-	g.cfg.ProviderSecret = fmt.Sprintf("%064d", 8)
+	g.cfg.ProviderSecret, g.cfg.Env = fmt.Sprintf("%064d", 8), development
 	if change != nil {
 		change(&g.cfg, g.db)
 	}
@@ -115,12 +115,24 @@ func (g *gateway) verify(c verify.Config) (found []string) {
 
 func (g *gateway) assemble() *Components {
 	g.t.Helper()
-	tel := &telemetry.Telemetry{Log: zap.NewNop(), Tracer: otel.Tracer("ordergate"), Registry: prometheus.NewRegistry()}
+	registry := prometheus.NewRegistry()
+	tel := &telemetry.Telemetry{Log: zap.NewNop(), Tracer: otel.Tracer("ordergate"), Registry: registry}
 	c, err := Assemble(g.t.Context(), g.cfg, tel)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(c.Close)
+	g.t.Cleanup(func() {
+		families, err := registry.Gather()
+		if err != nil {
+			g.t.Error(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "ordergate_undeclared_answers_total" {
+				g.t.Errorf("answers that the contract does not list: %v", f.GetMetric())
+			}
+		}
+	})
 	return c
 }
 

@@ -44,6 +44,7 @@ const (
 
 // defaults are the settings of a subcommand that differ from those of a production process.
 var defaults = map[string]map[string]string{"run": {
+	"ORDERGATE_ENV":             development,
 	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
 }}

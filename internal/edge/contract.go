@@ -42,6 +42,7 @@ type operation struct {
 
 	method     string
 	path       string   // as echo writes it
+	statuses   []int    // of answers that are no refusals
 	scopes     []string // nil: without a key
 	signed     bool     // a provider's signature is over the bytes of the body
 	body       *jsonschema.Schema
@@ -71,11 +72,11 @@ var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempote
 // contractURL names the contract to the schema compiler; a bare name would be a file in the working folder.
 const contractURL = "mem:///contract"
 
-// compile reads a bundled contract: its operations and the names of all response headers.
-func compile(bundle []byte) (operations []*operation, headers []string, err error) {
+// compile reads a bundled contract: its operations, the names of all response headers, and the codes of addresses and methods that it does not have.
+func compile(bundle []byte) (operations []*operation, headers []string, elsewhere []errcode.Code, err error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bundle))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read contract: %w", err)
+		return nil, nil, nil, fmt.Errorf("read contract: %w", err)
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
@@ -86,6 +87,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		return nil
 	}})
 	var spec struct {
+		Codes      []errcode.Code                   `json:"x-error-codes"`
 		Paths      map[string]map[string]*operation `json:"paths"`
 		Components struct {
 			Parameters map[string]parameter          `json:"parameters"`
@@ -93,7 +95,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 		} `json:"components"`
 	}
 	if err = errors.Join(c.AddResource(contractURL, doc), json.Unmarshal(bundle, &spec)); err != nil {
-		return nil, nil, fmt.Errorf("read contract: %w", err)
+		return nil, nil, nil, fmt.Errorf("read contract: %w", err)
 	}
 	schema := func(pointer string) (*jsonschema.Schema, error) {
 		return c.Compile(contractURL + "#" + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(pointer)) // as a URL's fragment
@@ -113,7 +115,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 					schemaAt, p = p.Ref[1:]+"/schema", spec.Components.Parameters[name]
 				}
 				if p.compiled, err = schema(schemaAt); err != nil {
-					return nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
+					return nil, nil, nil, fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
 				}
 				o.Parameters[i] = p
 				o.idempotent = o.idempotent || p.Name == "Idempotency-Key"
@@ -121,16 +123,19 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 			if o.RequestBody != nil {
 				mediaTypes := slices.Collect(maps.Keys(o.RequestBody.Content))
 				if len(mediaTypes) != 1 {
-					return nil, nil, fmt.Errorf("%s: body: %d media types instead of one", o.ID, len(mediaTypes))
+					return nil, nil, nil, fmt.Errorf("%s: body: %d media types instead of one", o.ID, len(mediaTypes))
 				}
 				o.mediaType = mediaTypes[0]
 				if o.body, err = schema(at + "/requestBody/content/" + strings.ReplaceAll(o.mediaType, "/", "~1") + "/schema"); err != nil {
-					return nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
+					return nil, nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
 				}
 			}
 			o.produces = []string{"application/problem+json"} // no client is refused for accepting that alone
 			for status, r := range o.Responses {
 				headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
+				if n, err := strconv.Atoi(status); err == nil && n < http.StatusBadRequest {
+					o.statuses = append(o.statuses, n)
+				}
 				if status[0] == '2' {
 					o.produces = slices.AppendSeq(o.produces, maps.Keys(r.Content))
 				}
@@ -145,7 +150,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, err erro
 	for _, r := range spec.Components.Responses {
 		headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
 	}
-	return operations, headers, nil
+	return operations, headers, spec.Codes, nil
 }
 
 // checkRequest checks everything of a request but its body, in the contract's order, and stores the headers and parameters in it.

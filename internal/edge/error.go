@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -27,9 +26,6 @@ func toClientError(err error) *apierr.Error {
 // problem is the response to every request that ends in an error.
 func (s *Server) problem(r *request, err error) response {
 	e := toClientError(err)
-	if r.op != nil && !slices.Contains(r.op.Codes, e.Code) && s.undeclared != nil {
-		s.undeclared(r.op.ID, e.Code)
-	}
 	r.code, r.cause = e.Code, e.Cause
 	status, body := e.Problem(r.problemContext())
 	w := response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}, headers: []string{

@@ -51,23 +51,49 @@ func deadServer(t *testing.T, configure ...func(*pgxpool.Config)) *Server {
 	tracer := noop.NewTracerProvider().Tracer("")
 	ids := order.NewIDs([]byte("k"))
 	static := map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"orders:write"}}}
+	registry := prometheus.NewRegistry()
 	s, err := New(Config{
 		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
 		}, nil, 8, static, time.Now),
-		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: registry,
+		Strict: true,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.undeclared = func(operation string, code errcode.Code) {
-		if operation == "throw" || operation == "panic" {
-			return
+	t.Cleanup(func() {
+		for answer := range undeclaredIn(t, registry) {
+			if !strings.HasPrefix(answer, "throw ") {
+				t.Errorf("%s was answered, which the contract does not list", answer)
+			}
 		}
-		t.Errorf("%s returned %s, which the contract does not list", operation, code)
-	}
+	})
 	return s
+}
+
+// undeclaredIn counts the answers that the contract does not list, by operation, status and code.
+func undeclaredIn(t *testing.T, registry prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "ordergate_undeclared_answers_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			counts[labels["operation"]+" "+labels["status"]+" "+labels["code"]] = m.GetCounter().GetValue()
+		}
+	}
+	return counts
 }
 
 func call(s http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {
@@ -103,8 +129,9 @@ func TestEveryKindOfFailure(t *testing.T) {
 		"code-without-a-name": apierr.E("NO_999"),
 	}
 	thrower := []byte(`{"paths":{
-		"/throw/{what}":{"get":{"operationId":"throw","parameters":[{"name":"what","in":"path","required":true,"schema":{"type":"string"}}],"responses":{}}},
-		"/panic":{"get":{"operationId":"panic","responses":{}}}}}`)
+		"/throw/{what}":{"get":{"operationId":"throw","parameters":[{"name":"what","in":"path","required":true,"schema":{"type":"string"}}],"responses":{},
+			"x-error-codes":["ORD_001","INV_002","SYS_001","REQ_003","SYS_003"]}},
+		"/panic":{"get":{"operationId":"panic","responses":{},"x-error-codes":["SYS_001"]}}}}`)
 	if err := s.register(thrower, map[string]handler{
 		"throw": func(_ context.Context, r *request) (response, error) {
 			what, _ := r.Parameter("what")
@@ -280,7 +307,7 @@ func TestContractCompilesInAnyFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	if _, _, err := compile(api.OpenAPIJSON); err != nil {
+	if _, _, _, err := compile(api.OpenAPIJSON); err != nil {
 		t.Error(err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 type metrics struct {
 	requests, streams *prometheus.HistogramVec
 	refusals          *prometheus.CounterVec
+	undeclared        *prometheus.CounterVec
 	waiting, open     prometheus.Gauge
 }
 
@@ -35,6 +36,9 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		refusals: to.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_refusals_total", Help: "Requests that ended in an error, by its code.",
 		}, []string{"code"}),
+		undeclared: to.NewCounterVec(prometheus.CounterOpts{
+			Name: "ordergate_undeclared_answers_total", Help: "Answers that the contract does not list: a mistake of ours.",
+		}, []string{"operation", "status", "code"}),
 		waiting: to.NewGauge(prometheus.GaugeOpts{
 			Name: "ordergate_waiting_requests", Help: "Requests with Prefer: wait that wait for their order to be decided.",
 		}),
@@ -71,6 +75,9 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 	}
 	level := zap.InfoLevel
 	if outcome >= "500" && outcome < "600" && r.code != errcode.SYS005 { // each stop of a process refuses some
+		level = zap.ErrorLevel
+	}
+	if r.cause != nil && errors.Is(r.cause, errUndeclared) {
 		level = zap.ErrorLevel
 	}
 	e := s.cfg.Log.Check(level, "request")

@@ -214,7 +214,7 @@ func TestAPatchIsAMergePatch(t *testing.T) {
 		t.Error(got)
 	}
 	two := `{"paths":{"/":{"post":{"operationId":"two","requestBody":{"content":{"application/json":{"schema":{}},"text/plain":{"schema":{}}}},"responses":{}}}}}`
-	if _, _, err := compile([]byte(two)); err == nil || !strings.Contains(err.Error(), "2 media types") {
+	if _, _, _, err := compile([]byte(two)); err == nil || !strings.Contains(err.Error(), "2 media types") {
 		t.Errorf("a body of two media types is compiled: %v", err)
 	}
 }

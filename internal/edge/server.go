@@ -43,21 +43,23 @@ type Config struct {
 	Log             *zap.Logger
 	Tracer          trace.Tracer
 	Registry        prometheus.Registerer
+	// Strict refuses an answer that the contract does not list with SYS_001. Else it goes out. It is logged and counted either way.
+	Strict bool
 }
 
 // Server serves the API.
 type Server struct {
-	cfg        Config
-	paths      *echo.Echo       // finds the route of a path, no more
-	routes     map[string]route // by path, as echo writes it
-	preflight  []string         // the headers of every response to a CORS preflight
-	exposed    string           // names of headers that browsers may read
-	documents  map[string]response
-	metrics    metrics
-	streams    atomic.Int64    // that are open
-	stopping   context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
-	stop       context.CancelFunc
-	undeclared func(operation string, code errcode.Code) // tests only: a code left that the contract does not list
+	cfg       Config
+	paths     *echo.Echo       // finds the route of a path, no more
+	routes    map[string]route // by path, as echo writes it
+	elsewhere operation        // has the answers to addresses and methods that the contract does not have
+	preflight []string         // the headers of every response to a CORS preflight
+	exposed   string           // names of headers that browsers may read
+	documents map[string]response
+	metrics   metrics
+	streams   atomic.Int64    // that are open
+	stopping  context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
+	stop      context.CancelFunc
 }
 
 // handler handles a request of one operation that satisfies the contract.
@@ -85,10 +87,11 @@ func newServer(c Config) *Server {
 // register routes the operations of a contract, each to the handler of its operationId. Browsers of allowed origins may use
 // all methods and headers that the contract names, and send those of the tracing standards.
 func (s *Server) register(contract []byte, handlers map[string]handler) error {
-	operations, headers, err := compile(contract)
+	operations, headers, codes, err := compile(contract)
 	if err != nil {
 		return fmt.Errorf("compile contract: %w", err)
 	}
+	s.elsewhere = operation{ID: "none", Codes: append(codes, s.elsewhere.Codes...), statuses: []int{http.StatusNoContent}} // of OPTIONS
 	methods := []string{http.MethodHead}
 	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
 		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
@@ -153,9 +156,9 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	switch {
 	case r.response.Committed: // by a stream, which writes its own response
 	case err != nil:
-		s.problem(r, err).write(r)
+		s.send(r, s.problem(r, err))
 	default:
-		w.write(r)
+		s.send(r, w)
 	}
 	s.observe(ctx, r, span, time.Since(begin))
 }

@@ -50,7 +50,9 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 	}
 	h.metrics.open.Inc()
 	defer h.metrics.open.Dec()
-	response{status: http.StatusOK, headers: headers}.write(r)
+	if !h.send(r, response{status: http.StatusOK, headers: headers}) {
+		return response{}, nil
+	}
 	s := stream{r: r, conn: http.NewResponseController(r.response.Writer)}
 	s.comment()
 	end, beat := time.NewTimer(streamFor), time.NewTicker(heartbeat)

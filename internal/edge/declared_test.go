@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ordergate/ordergate/command"
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
+)
+
+// TestOnlyDeclaredAnswers: an answer that the contract does not list for its operation is refused by a strict server, and counted and logged by
+// every server.
+func TestOnlyDeclaredAnswers(t *testing.T) {
+	contract := []byte(`{"x-error-codes":["REQ_005"],"paths":{"/answer/{what}":{"get":{"operationId":"answer",
+		"parameters":[{"name":"what","in":"path","required":true,"schema":{"type":"string"}}],
+		"responses":{"200":{},"304":{}},"x-error-codes":["ORD_001","ORD_007","SYS_001"]}}}}`)
+	stored := func(status int, code errcode.Code) command.Result {
+		return command.Result{Status: status, Code: code, ContentType: "application/problem+json", Replayed: true}
+	}
+	for _, c := range []struct {
+		what       string
+		status     int
+		undeclared string // as it is counted; empty: it is listed
+	}{
+		{"200", 200, ""},
+		{"304", 304, ""},
+		{"ORD_001", 404, ""},
+		{"stored ORD_007", 409, ""},
+		{"stream", 200, ""},
+		{"201", 201, "answer 201 "},
+		{"204", 204, "answer 204 "},
+		{"409", 409, "answer 409 "}, // a refusal without a code
+		{"nothing", 500, "answer 0 "},
+		{"ORD_002", 409, "answer 409 ORD_002"},
+		{"stored 201", 201, "answer 201 "},
+		{"stored ORD_002", 409, "answer 409 ORD_002"},
+		{"stored ORD_007 as 200", 200, "answer 200 ORD_007"},
+		{"stream as 202", 202, "answer 202 "},
+	} {
+		for _, strict := range []bool{true, false} {
+			t.Run(c.what, func(t *testing.T) {
+				core, logged := observer.New(zap.InfoLevel)
+				registry := prometheus.NewRegistry()
+				s := newServer(Config{
+					Log: zap.New(core), Tracer: noop.NewTracerProvider().Tracer(""), Registry: registry, Strict: strict,
+					Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 },
+				})
+				if err := s.register(contract, map[string]handler{"answer": func(ctx context.Context, r *request) (response, error) {
+					plain := map[string]int{"200": 200, "201": 201, "204": 204, "304": 304, "409": 409}
+					results := map[string]command.Result{
+						"stored 201": stored(201, ""), "stored ORD_002": stored(409, errcode.ORD002), "stored ORD_007": stored(409, errcode.ORD007),
+						"stored ORD_007 as 200": stored(200, errcode.ORD007),
+					}
+					streams := map[string]int{"stream": 200, "stream as 202": 202}
+					if status, ok := streams[c.what]; ok {
+						if s.send(r, response{status: status, headers: []string{"Content-Type", "text/event-stream"}}) {
+							_, _ = r.response.Write([]byte(":\n\n"))
+						}
+						return response{}, nil
+					}
+					if result, ok := results[c.what]; ok {
+						return s.commandResponse(ctx, r, result, nil, nil)
+					}
+					if status := plain[c.what]; status > 0 || c.what == "nothing" {
+						return response{status: status}, nil
+					}
+					return response{}, apierr.E(errcode.Code(c.what))
+				}}); err != nil {
+					t.Fatal(err)
+				}
+				w := call(s, http.MethodGet, "/answer/x", "")
+				status := c.status
+				if c.undeclared != "" && strict {
+					status = 500
+				}
+				if body := w.Body.String(); w.Code != status || status == 500 && !strings.Contains(body, `"code":"SYS_001"`) || strings.Contains(body, "edge:") {
+					t.Errorf("strict %v: %d %s", strict, w.Code, body)
+				}
+				counts, text := undeclaredIn(t, registry), ""
+				for _, e := range logged.All() {
+					text += e.Level.String() + " "
+					for _, f := range e.Context {
+						if err, ok := f.Interface.(error); ok && f.Key == "error" {
+							text += err.Error()
+						}
+					}
+				}
+				switch {
+				case c.undeclared == "":
+					if len(counts) > 0 || !strings.HasPrefix(text, "info") {
+						t.Errorf("strict %v: %v %s", strict, counts, text)
+					}
+				case counts[c.undeclared] != 1 || len(counts) != 1 || logged.Len() != 1 || !strings.HasPrefix(text, "error ") ||
+					!strings.Contains(text, strings.TrimPrefix(c.undeclared, "answer")+" of answer"):
+					t.Errorf("strict %v: %v %s", strict, counts, text)
+				}
+			})
+		}
+	}
+	s := newServer(Config{Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Strict: true})
+	if err := s.register(contract, map[string]handler{"answer": func(context.Context, *request) (response, error) { return response{}, nil }}); err != nil {
+		t.Fatal(err)
+	}
+	for method, status := range map[string]int{http.MethodGet: 404, http.MethodDelete: 404} {
+		if w := call(s, method, "/nowhere", ""); w.Code != status {
+			t.Errorf("%s of an unknown address: %d", method, w.Code)
+		}
+	}
+	if w := call(s, http.MethodDelete, "/answer/x", ""); w.Code != 500 { // REQ_006 is not listed here
+		t.Errorf("an unlisted refusal of the router: %d", w.Code)
+	}
+	if w := call(s, http.MethodOptions, "/answer/x", ""); w.Code != 204 {
+		t.Errorf("OPTIONS: %d", w.Code)
+	}
+}
