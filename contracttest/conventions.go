@@ -49,7 +49,7 @@ func (s *suite) checkProblem(r reply) {
 		differs("trace_id", p.TraceID, r.header.Get("X-Trace-ID"))
 	}
 	differs("instance", p.Instance, r.sent.URL.EscapedPath())
-	differs("type", p.Type, "/v1/errors/"+p.Code)
+	differs("type", p.Type, "/docs/errors/"+p.Code)
 	if s.registry == nil {
 		return // while it is read
 	}

@@ -114,7 +114,7 @@ func (e *Error) Problem(about ProblemContext) (status int, body []byte) {
 		}
 		p["errors"] = faults
 	}
-	p["code"], p["type"], p["title"], p["status"] = info.Code, "/v1/errors/"+string(info.Code), info.Title, info.Status
+	p["code"], p["type"], p["title"], p["status"] = info.Code, "/docs/errors/"+string(info.Code), info.Title, info.Status
 	p["message"], p["detail"], p["instance"] = message, info.Description, about.Instance
 	p["retryable"], p["trace_id"] = info.Retryable, about.TraceID
 	body, err := json.Marshal(p)

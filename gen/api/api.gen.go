@@ -832,7 +832,7 @@ type Problem struct {
 	// TraceID The same as `X-Trace-ID`; in a stored refusal that is repeated under its key, that of the first request.
 	TraceID string `json:"trace_id"`
 
-	// Type The address of the code's description.
+	// Type The address of the code's page, `/docs/errors/` and the code: cause, remedy, example.
 	Type string `json:"type"`
 }
 

@@ -220,7 +220,7 @@ func (b *bundler) problem(code string) string {
 
 func example(code string, info *yaml.Node) *yaml.Node {
 	status, _ := strconv.Atoi(text(info, "status")) // operation has read it
-	n := mapping("type", "/v1/errors/"+code, "title", text(info, "title"), "status", status, "detail", text(info, "description"),
+	n := mapping("type", "/docs/errors/"+code, "title", text(info, "title"), "status", status, "detail", text(info, "description"),
 		"instance", "/v1/orders", "code", code, "message", text(info, "message", "en"), "retryable", text(info, "retryable") == "true",
 		"trace_id", "checkout-7c9e6679")
 	for extra, value := range pairs(get(info, "example")) {

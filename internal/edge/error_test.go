@@ -223,7 +223,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 			if h.Get("Content-Type") != "application/problem+json" || h.Get("X-Trace-ID") == "" || p.TraceID != h.Get("X-Trace-ID") {
 				t.Errorf("headers %v, trace id %s", h, p.TraceID)
 			}
-			if p.Message == "" || p.Detail == "" || p.Title == "" || p.Type != "/v1/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
+			if p.Message == "" || p.Detail == "" || p.Title == "" || p.Type != "/docs/errors/"+p.Code || p.Retryable == nil || p.Instance == "" {
 				t.Errorf("incomplete: %s", c.response.Body)
 			}
 			if c.pointer != "" && !strings.Contains(fmt.Sprint(p.Errors), "{"+c.pointer+"}") {

@@ -113,7 +113,7 @@ export function networkProblem(url: URL, cause: unknown): NetworkProblem {
 export function rejectionOf(order: Order, traceId: string): Refusal<Rejection> {
   const { code, title, message, detail, skus, decline_reason } = order.rejection!;
   const problem = {
-    type: code === 'UNKNOWN' ? 'about:blank' : `/v1/errors/${code}`,
+    type: code === 'UNKNOWN' ? 'about:blank' : `/docs/errors/${code}`,
     title,
     status: errorStatus[code] ?? 409,
     detail,

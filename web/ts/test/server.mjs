@@ -40,5 +40,5 @@ export const order = (changes = {}) => ({
 export const problem = (status, code, retryable = false, extras = {}, headers = {}) => ({
   status,
   headers: { 'Content-Type': 'application/problem+json', ...headers },
-  body: { type: `/v1/errors/${code}`, title: code, status, detail: 'no', instance: '/x', message: 'no', retryable, trace_id: 'trace-1', code, ...extras },
+  body: { type: `/docs/errors/${code}`, title: code, status, detail: 'no', instance: '/x', message: 'no', retryable, trace_id: 'trace-1', code, ...extras },
 });

@@ -1328,7 +1328,7 @@ export type Prices = Array<Price>;
  */
 export type Problem = {
     /**
-     * The address of the code's description.
+     * The address of the code's page, `/docs/errors/` and the code: cause, remedy, example.
      */
     type: string;
     /**
