@@ -55,7 +55,7 @@ type state struct {
 	commands cells
 }
 
-// states is the one table of an order's life cycle. It decides, and docs/saga.md shows it.
+// states is the one table of an order's life cycle. It decides, and the guide of orders shows it.
 var states = []state{
 	{StatusPending, "", []Status{StatusReserved, StatusRejected, StatusCancelled}, cells{Cancel: allowed, Pay: errcode.ORD002, Ship: errcode.SHP003, PatchAddress: allowed, PatchMetadata: allowed}},
 	{StatusPending, phaseCancelling, []Status{StatusReserved, StatusCancelled}, cells{Cancel: allowed, Pay: errcode.ORD002, Ship: errcode.ORD002, PatchAddress: allowed, PatchMetadata: allowed}},

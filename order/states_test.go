@@ -101,7 +101,7 @@ func TestEventsFollowTheTable(t *testing.T) {
 
 // TestTheTableStandsInTheDocuments: with -update it is written there.
 func TestTheTableStandsInTheDocuments(t *testing.T) {
-	const file, begin, end = "../docs/saga.md", "<!-- states: written by go test ./order -update -->\n", "<!-- states end -->\n"
+	const file, begin, end = "../openapi/guides/12-orders.md", "<!-- states: written by go test ./order -update -->\n", "<!-- states end -->\n"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

@@ -145,7 +145,7 @@ func TestBundleIsOneDocumentThatKeepsEverything(t *testing.T) {
 
 func TestFaultsOfTheContractAreNamed(t *testing.T) {
 	t.Parallel()
-	things, root, thing := "paths/things.yaml", root, "schemas/thing.yaml"
+	things, root, thing, first := "paths/things.yaml", root, "schemas/thing.yaml", "guides/01-first-steps.md"
 	for name, c := range map[string]struct{ file, old, replacement, want string }{
 		"unknown code":                {things, "[INV_002]", "[INV_999]", "post /v1/things: x-error-codes: INV_999 is not in errors.yaml"},
 		"code that comes by itself":   {things, "[INV_002]", "[SYS_001]", "SYS_001 stands twice or is added by the bundler"},
@@ -174,6 +174,13 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 		"scope that nobody needs":     {root, "things.}", "things., 'things:read': See.}", "no operation needs things:read"},
 		"closed in the old way":       {thing, "unevaluatedProperties", "additionalProperties", "additionalProperties: false"},
 		"two titles alike":            {registry, "title: Not enough stock", "title: Internal error", `"Internal error" is also`},
+		"guide without a title":       {first, "# First steps", "First steps", "guides/01-first-steps.md: is no guide"},
+		"guide with two titles":       {first, "## Have a key!", "# Have a key!", `the heading "Have a key!" stands twice, or is a second title`},
+		"guide that is not there":     {first, "02-paging", "03-paging", "guides: first-steps: there is no 03-paging.md"},
+		"heading that is not there":   {first, "#second-page", "#third-page", "the link to /docs/guides/paging#third-page leads nowhere"},
+		"code that is not there":      {first, "errors/INV_002", "errors/INV_999", "the link to /docs/errors/INV_999 leads nowhere"},
+		"link out of the document":    {first, "https://www.rfc-editor.org/rfc/rfc9457", "../docs/errors.md", "the link to ../docs/errors.md leads nowhere"},
+		"link of a description":       {things, "/docs/guides/paging", "/docs/guides/pages", "/paths//v1/things/get: the link to /docs/guides/pages leads nowhere"},
 		"title of another's name":     {thing, "description: Where it is.", "description: Where it is.\n  title: thing", `"Thing" is also the name or title of State`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -196,6 +203,22 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 				t.Error("something was written all the same")
 			}
 		})
+	}
+}
+
+// TestGuidesBecomeTheDescription: headings go one level down, but not in code, and links between guides become addresses.
+func TestGuidesBecomeTheDescription(t *testing.T) {
+	t.Parallel()
+	doc, err := bundle(fixture(t, "", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "A fixture.\n\n" +
+		"## First steps\n\nGo on with [the second page](/docs/guides/paging#second-page), [INV_002](/docs/errors/INV_002), [a key](/docs/guides/first-steps#have-a-key)\n" +
+		"or [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).\n\n### Have a key!\n\n```sh\n# [no link](nowhere)\n```\n\n" +
+		"## Paging\n\n### Second page\n"
+	if got := text(doc, "info", "description"); got != want {
+		t.Errorf("%q, want\n%q", got, want)
 	}
 }
 

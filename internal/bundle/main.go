@@ -1,9 +1,9 @@
-// Command bundle joins the split contract of a folder into one document, expands its error codes, and writes it as
-// openapi.json and openapi.yaml (equal in content, what is served), bundle.gen.go (embeds both) and codegen.json: the copy
+// Command bundle joins the split contract of a folder into one document, expands its error codes, appends the guides to its description, and
+// writes it as openapi.json and openapi.yaml (equal in content, what is served), bundle.gen.go (embeds both) and codegen.json: the copy
 // for code generators, in which the open enums of answers (x-extensible-enum) are closed.
 //
-// It writes nothing unless every $ref resolves, no two components share a name or title, none is unused, everything is described, and
-// kin-openapi accepts the result with its examples. Equal input gives equal bytes.
+// It writes nothing unless every $ref resolves, no two components share a name or title, none is unused, everything is described, every link of a
+// description leads somewhere, and kin-openapi accepts the result with its examples. Equal input gives equal bytes.
 package main
 
 import (
@@ -72,7 +72,7 @@ func run(in, out string) error {
 
 // bundle returns the joined document of a folder.
 func bundle(dir string) (*yaml.Node, error) {
-	b := bundler{dir: os.DirFS(dir), files: map[string]*yaml.Node{}, used: map[string]bool{}, comps: map[string]map[string]component{}}
+	b := bundler{dir: os.DirFS(dir), files: map[string]*yaml.Node{}, used: map[string]bool{}, comps: map[string]map[string]component{}, guides: map[string][]string{}}
 	doc := b.file(root)
 	paths, components := section(doc, "paths"), section(doc, "components")
 	for kind := range pairs(components) {
@@ -83,6 +83,7 @@ func bundle(dir string) (*yaml.Node, error) {
 	b.localise(root, doc)
 	b.mergePaths(paths)
 	b.mergeWebhooks(doc)
+	b.describe(doc)
 	if len(b.faults) == 0 {
 		b.expand(doc)
 		b.unused()

@@ -25,7 +25,8 @@ type bundler struct {
 	used  map[string]bool                 // targets
 	comps map[string]map[string]component // by kind and name
 
-	faults []error // all that was found; after a fault its place is left as it is
+	guides map[string][]string // name -> the anchors of its headings
+	faults []error             // all that was found; after a fault its place is left as it is
 }
 
 type component struct {

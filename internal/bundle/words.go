@@ -15,7 +15,7 @@ var mustBeDescribed = []string{"schemas", "properties", "parameters", "headers",
 var punctuation = regexp.MustCompile(`[^\pL\p{Nd}]`)
 
 // complete writes into descriptions what stands in lists: the values of open enumerations and the scopes. It refuses a place without a
-// description, a scope that is unknown or that no operation needs, schemas whose names or titles generators would take for one, and
+// description, a link that leads nowhere, a scope that is unknown or that no operation needs, schemas whose names or titles generators would take for one, and
 // additionalProperties: false, after which some generated clients send what is refused.
 func (b *bundler) complete(doc *yaml.Node) {
 	scheme := get(doc, "components", "securitySchemes", "bearer")
@@ -36,6 +36,7 @@ func (b *bundler) complete(doc *yaml.Node) {
 			}
 			set(n, "x-extensible-enum", names)
 		}
+		b.checkLinks(at, text(n, "description"))
 		if text(n, "additionalProperties") == "false" {
 			b.faultf("%s: additionalProperties: false; unevaluatedProperties says the same and generators need it", at)
 		}
