@@ -135,12 +135,14 @@ func (c *contract) closeObjects(node any) (err error) {
 	return err
 }
 
-// closeValue closes a schema, unless it refers to one that is closed already.
+// closeValue closes a schema that names a type or other schemas, unless it refers to one that is closed already. One that does neither, such as
+// that of a document in YAML, allows all values.
 func (c *contract) closeValue(schema any) {
 	s, _ := schema.(map[string]any)
 	ref, _ := s["$ref"].(string)
 	target, _ := c.target(ref).node.(map[string]any)
-	if len(s) > 0 && target["unevaluatedProperties"] == nil {
+	says := slices.ContainsFunc([]string{"$ref", "type", "properties", "allOf", "anyOf", "oneOf"}, func(k string) bool { return s[k] != nil })
+	if says && target["unevaluatedProperties"] == nil {
 		s["unevaluatedProperties"] = false
 	}
 }

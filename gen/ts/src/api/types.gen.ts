@@ -3379,12 +3379,10 @@ export type GetOpenApiyamlError = GetOpenApiyamlErrors[keyof GetOpenApiyamlError
 
 export type GetOpenApiyamlResponses = {
     /**
-     * The whole contract in one document.
+     * An OpenAPI document.
      */
-    200: Document;
+    200: unknown;
 };
-
-export type GetOpenApiyamlResponse = GetOpenApiyamlResponses[keyof GetOpenApiyamlResponses];
 
 export type ListErrorsData = {
     body?: never;
