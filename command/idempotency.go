@@ -13,6 +13,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -54,7 +55,7 @@ func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {
 	}
 	var ours []*call
 	for i, c := range calls {
-		if locked[i] {
+		if locked[i] && faults.In(ctx) != faults.InProgress {
 			ours = append(ours, c)
 		} else {
 			c.finish(Result{}, apierr.E(errcode.IDEM003))

@@ -15,7 +15,7 @@ import (
 	"github.com/ordergate/ordergate/order/pay"
 )
 
-var faults = flag.Int("faults", 1, "in each run of TestModel")
+var maxFaults = flag.Int("faults", 1, "in each run of TestModel")
 
 // scopes are what TestModel explores, each wholly.
 var scopes = map[string]scope{
@@ -34,7 +34,7 @@ func TestModel(t *testing.T) {
 	ends, explored := map[string]bool{}, 0
 	for name, s := range scopes {
 		t.Run(name, func(t *testing.T) {
-			s.faults = *faults
+			s.faults = *maxFaults
 			x := explore(newSystem(s, realParties()))
 			for end := range x.ends {
 				ends[end] = true

@@ -14,6 +14,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/order/pay"
@@ -28,7 +29,7 @@ func (c *Commands) PayOrder(ctx context.Context, e Envelope, id order.ID, body a
 		return Result{}, apierr.E(errcode.ORD001)
 	}
 	e.Subject = id.Format(order.PrefixOrder)
-	return c.execute(ctx, e, body, payOrder{order.Ref{Owner: e.Owner, ID: id}, body, c.cfg.Deadline, c.cfg.ProviderOpen()})
+	return c.execute(ctx, e, body, payOrder{order.Ref{Owner: e.Owner, ID: id}, body, c.cfg.Deadline, c.cfg.ProviderOpen() || faults.In(ctx) == faults.ProviderAway})
 }
 
 // paymentPath is where a payment is, before its id.

@@ -51,9 +51,7 @@ type process struct {
 
 var subcommands = []subcommand{
 	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
-	{"serve", "", "the API", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, false, func(ctx context.Context, c *Components) error { return c.serve(ctx, nil, "", func() {}) })
-	})},
+	{"serve", "", "the API", serve},
 	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
 		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
 	})},
@@ -76,6 +74,20 @@ var subcommands = []subcommand{
 	{"erase", "", "erases the shipping addresses of a customer's orders; asks first", eraseCustomer},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},
+}
+
+// serve is `ordergate serve`.
+func serve(flags *flag.FlagSet) runner {
+	faults := flags.Bool("faults", false, "requests of test keys may ask for failures (docs/running.md); never in production")
+	return func(ctx context.Context, proc process) error {
+		if *faults && proc.cfg.Env == production {
+			return errors.New("-faults lets requests fail on purpose: it is refused in production, set ORDERGATE_ENV=development")
+		}
+		return proc.withComponents(ctx, false, func(ctx context.Context, c *Components) error {
+			c.faults = *faults
+			return c.serve(ctx, nil, "", func() {})
+		})
+	}
 }
 
 func withoutFlags(run runner) func(*flag.FlagSet) runner {

@@ -78,6 +78,24 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestNoFaultsInProduction: a production process that would let clients make requests fail does not start.
+func TestNoFaultsInProduction(t *testing.T) {
+	for name, value := range map[string]string{
+		"ORDERGATE_PRIMARY_URL": "postgres://nobody@127.0.0.1:1/none", "ORDERGATE_SECRET": strings.Repeat("0", minSecret), "ORDERGATE_ENV": "",
+		"ORDERGATE_ADMIN_ADDR": "127.0.0.1:0",
+	} {
+		t.Setenv(name, value)
+	}
+	var out bytes.Buffer
+	if err := Main(t.Context(), []string{"serve", "-faults"}, nil, &out, &out); err == nil || !strings.Contains(err.Error(), "refused in production") || out.Len() > 0 {
+		t.Errorf("%v %s", err, &out)
+	}
+	t.Setenv("ORDERGATE_ENV", development)
+	if err := Main(t.Context(), []string{"serve", "-faults"}, nil, &out, &out); err == nil || !strings.Contains(err.Error(), "cannot connect to the primary") {
+		t.Errorf("%v %s", err, &out)
+	}
+}
+
 // TestUnparsableSettings: the message names the variables, all of them.
 func TestUnparsableSettings(t *testing.T) {
 	c, err := ReadConfig([]string{"ORDERGATE_PAYMENT_TIMEOUT=x", "ORDERGATE_PRIMARY_CONNECTIONS=y"}, nil)

@@ -121,6 +121,7 @@ func (g *gateway) assemble() *Components {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	c.faults = true // for requests that ask for one
 	g.t.Cleanup(c.Close)
 	g.t.Cleanup(func() {
 		families, err := registry.Gather()

@@ -125,6 +125,7 @@ func run(ctx context.Context, proc process) (err error) {
 	proc.logs = logs
 	demo := demoKeys(order.Owner{Account: sample.account, Mode: "test"}, begin)
 	return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error {
+		c.faults = cfg.Env == development
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })

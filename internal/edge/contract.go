@@ -177,6 +177,11 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 	}
+	if s.cfg.Faults {
+		if err = s.readFault(ctx, r); err != nil {
+			return err
+		}
+	}
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}

@@ -85,23 +85,23 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 				if body := w.Body.String(); w.Code != status || status == 500 && !strings.Contains(body, `"code":"SYS_001"`) || strings.Contains(body, "edge:") {
 					t.Errorf("strict %v: %d %s", strict, w.Code, body)
 				}
-				counts, text := undeclaredIn(t, registry), ""
+				counts, text := undeclaredIn(t, registry), strings.Builder{}
 				for _, e := range logged.All() {
-					text += e.Level.String() + " "
+					text.WriteString(e.Level.String() + " ")
 					for _, f := range e.Context {
 						if err, ok := f.Interface.(error); ok && f.Key == "error" {
-							text += err.Error()
+							text.WriteString(err.Error())
 						}
 					}
 				}
 				switch {
 				case c.undeclared == "":
-					if len(counts) > 0 || !strings.HasPrefix(text, "info") {
-						t.Errorf("strict %v: %v %s", strict, counts, text)
+					if len(counts) > 0 || !strings.HasPrefix(text.String(), "info") {
+						t.Errorf("strict %v: %v %s", strict, counts, text.String())
 					}
-				case counts[c.undeclared] != 1 || len(counts) != 1 || logged.Len() != 1 || !strings.HasPrefix(text, "error ") ||
-					!strings.Contains(text, strings.TrimPrefix(c.undeclared, "answer")+" of answer"):
-					t.Errorf("strict %v: %v %s", strict, counts, text)
+				case counts[c.undeclared] != 1 || len(counts) != 1 || logged.Len() != 1 || !strings.HasPrefix(text.String(), "error ") ||
+					!strings.Contains(text.String(), strings.TrimPrefix(c.undeclared, "answer")+" of answer"):
+					t.Errorf("strict %v: %v %s", strict, counts, text.String())
 				}
 			})
 		}

@@ -22,6 +22,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/query"
@@ -50,6 +51,7 @@ type request struct {
 	raw            []byte            // the body as it was sent; nil: not yet read
 	bodyRead       bool              // to its end
 
+	fault        faults.Name // that it asked to meet
 	tier         string
 	problemToken string // the consistency token of a refusal
 	code         errcode.Code

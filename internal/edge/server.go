@@ -45,6 +45,8 @@ type Config struct {
 	Registry        prometheus.Registerer
 	// Strict refuses an answer that the contract does not list with SYS_001. Else it goes out. It is logged and counted either way.
 	Strict bool
+	// Faults lets requests of test keys meet the failure that their header names (faults.Header). Else the header is ignored.
+	Faults bool
 }
 
 // Server serves the API.
@@ -172,8 +174,7 @@ func (s *Server) dispatch(ctx context.Context, r *request) (w response, err erro
 	case s.allowOrigin(r) && options && r.http.Header.Get("Access-Control-Request-Method") != "": // it needs no key
 		return response{status: http.StatusNoContent, headers: s.preflight}, nil
 	case s.stopping.Err() != nil:
-		r.response.Header().Set("Connection", "close")
-		return w, apierr.E(errcode.SYS005)
+		return w, drain(r)
 	case r.route == nil:
 		return w, apierr.E(errcode.REQ005)
 	case r.op == nil:
@@ -192,7 +193,16 @@ func (s *Server) dispatch(ctx context.Context, r *request) (w response, err erro
 		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
 		_ = conn.SetWriteDeadline(time.Time{})
 	}
+	if r.fault != "" {
+		ctx = s.withFault(ctx, r)
+	}
 	return r.op.handle(ctx, r)
+}
+
+// drain is the refusal of a process that stops.
+func drain(r *request) error {
+	r.response.Header().Set("Connection", "close")
+	return apierr.E(errcode.SYS005)
 }
 
 // allowOrigin sets the CORS headers of a response and tells whether the origin is allowed.

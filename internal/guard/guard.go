@@ -14,6 +14,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/panics"
 )
 
@@ -77,8 +78,8 @@ func (g *Guard) CloseBreaker() { g.breaker.Close() }
 
 // Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
 // error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
-// RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, and those that Uncounted names say nothing of the remote
-// part: for the breaker they are neither a success nor a failure.
+// RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, failures on purpose, and those that Uncounted names say nothing of
+// the remote part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
 	return g.do(ctx, g.cfg.Wait, g.cfg.Timeout, fn, g.late)
 }
@@ -104,6 +105,13 @@ func (g *Guard) late() error {
 }
 
 func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(context.Context) error, late func() error) error {
+	switch faults.In(ctx) {
+	case faults.QueueFull:
+		return apierr.E(errcode.RATE003, apierr.Cause(errors.Join(faults.Err, bulkhead.ErrFull)))
+	case faults.PrimaryAway:
+		return apierr.E(errcode.SYS002, apierr.Cause(errors.Join(faults.Err, circuitbreaker.ErrOpen)))
+	default:
+	}
 	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, wait); errors.Is(err, bulkhead.ErrFull) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
 	} else if err != nil {
@@ -123,7 +131,7 @@ func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(conte
 		g.leavePermit()
 	case errors.Is(context.Cause(limited), errTimeout):
 		return late()
-	case errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003 || g.cfg.Uncounted != nil && g.cfg.Uncounted(err):
+	case errors.Is(err, faults.Err) || errors.Is(ctx.Err(), context.Canceled) || apierr.From(err).Code == errcode.RATE003 || g.cfg.Uncounted != nil && g.cfg.Uncounted(err):
 		g.leavePermit()
 	case g.cfg.Failure(err):
 		g.breaker.RecordFailure()

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/panics"
 )
 
@@ -319,5 +321,25 @@ func TestTheTimeOfAnOuterGuard(t *testing.T) {
 	}
 	if inner.Open() || !outer.Open() {
 		t.Errorf("open: inner %v, outer %v", inner.Open(), outer.Open())
+	}
+}
+
+// TestFailuresOnPurpose: they are refused as the guard refuses, or counted as neither success nor failure, so that no breaker opens.
+func TestFailuresOnPurpose(t *testing.T) {
+	g := New(Config{Name: "part", Concurrent: 1, Timeout: time.Second, Failure: func(error) bool { return true }, Registry: prometheus.NewRegistry()})
+	for range 50 {
+		for name, code := range map[faults.Name]errcode.Code{faults.PrimaryAway: errcode.SYS002, faults.QueueFull: errcode.RATE003} {
+			called := false
+			err := g.Do(faults.With(t.Context(), name), func(context.Context) error { called = true; return nil })
+			if apierr.From(err).Code != code || called {
+				t.Fatalf("%s: %v, called %v", name, err, called)
+			}
+		}
+		if err := g.Do(faults.With(t.Context(), faults.Deadline), func(context.Context) error { return fmt.Errorf("deep: %w", faults.Err) }); !errors.Is(err, faults.Err) {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Do(t.Context(), func(context.Context) error { return nil }); err != nil || g.Open() {
+		t.Errorf("after them: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ordergate/ordergate/internal/faults"
 )
 
 var (
@@ -49,7 +52,7 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	if tx.Conn().IsClosed() {
 		return fmt.Errorf("%w: before COMMIT", ErrConnectionLost)
 	}
-	if err = ctx.Err(); err != nil {
+	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
 		return fmt.Errorf("%w: before COMMIT: %w", ErrConnectionLost, err)
 	}
 	// The caller's deadline may not cut COMMIT short: it has at least commitTime.
@@ -60,7 +63,7 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		ctx, cancel = context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
 		defer cancel()
 	}
-	err = tx.Commit(ctx)
+	err = commit(ctx, tx)
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case err == nil:
@@ -69,6 +72,26 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// commit commits, or loses the COMMIT or its answer on purpose.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	switch faults.In(ctx) {
+	case faults.CommitUnknown:
+		return cmp.Or(tx.Commit(ctx), faults.Err)
+	case faults.CommitLost:
+		return cmp.Or(tx.Rollback(ctx), faults.Err)
+	default:
+		return tx.Commit(ctx)
+	}
+}
+
+// late is the error of a transaction whose time is over before its COMMIT, on purpose.
+func late(ctx context.Context) error {
+	if faults.In(ctx) == faults.Deadline {
+		return errors.Join(faults.Err, context.DeadlineExceeded)
+	}
+	return nil
 }
 
 // Snapshot runs f in a REPEATABLE READ, READ ONLY transaction: all that it reads was committed at one moment. ErrConnectionLost marks the
@@ -83,7 +106,10 @@ func Snapshot(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		defer cancel()
 		_ = tx.Rollback(ctx) // it wrote nothing
 	}()
-	if err = f(tx); err != nil && tx.Conn().IsClosed() {
+	if err = f(tx); err == nil {
+		return late(ctx)
+	}
+	if tx.Conn().IsClosed() {
 		err = fmt.Errorf("%w: %w", ErrConnectionLost, err)
 	}
 	return err
