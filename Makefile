@@ -31,7 +31,7 @@ test:
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
 test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
-	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/ts --silent test
+	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test
 endif
 
 .PHONY: unit
@@ -66,7 +66,7 @@ check-gen: ## regenerate gen/ from nothing and fail on any difference
 lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/ts run --silent lint:contract
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint
 
 .PHONY: tidy
 tidy: ## fail unless go.mod and tools.mod list what is used, and no more
