@@ -54,7 +54,7 @@ gen: ## generate everything in gen/ from openapi/, sql/ and web/
 	$(TOOL) oapi-codegen -config openapi/api.codegen.yaml gen/api/codegen.json
 	$(TOOL) oapi-codegen -config openapi/psp.codegen.yaml openapi/psp.yaml
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/generate.sh && PATH="$$node:$$PATH" npm --prefix web/portal run --silent build
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/generate.sh && PATH="$$node:$$PATH" npm --prefix web/portal run --silent build && PATH="$$node:$$PATH" npm --prefix web/console run --silent build
 
 .PHONY: check-gen
 check-gen: ## regenerate gen/ from nothing and fail on any difference

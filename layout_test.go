@@ -62,6 +62,7 @@ var ours = law{
 		"gen/inventorydb":        "pgx uuid",
 		"gen/ordersdb":           "pgx uuid",
 		"gen/paymentdb":          "pgx uuid",
+		"gen/console":            "",
 		"gen/portal":             "",
 		"gen/psp":                "echo http oapi",
 		"gen/querydb":            "pgx uuid",

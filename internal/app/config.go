@@ -43,6 +43,7 @@ type Config struct {
 	DrainDelay     time.Duration `env:"ORDERGATE_DRAIN_DELAY" envDefault:"2s"`            // from a failing /readyz to the end of listening
 	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
+	Console        *bool         `env:"ORDERGATE_CONSOLE"`                                // whether /console is served; nil: in development
 	Failpoints     string        `env:"ORDERGATE_FAILPOINTS"`                             // where it fails on purpose, if it is built to
 }
 
@@ -70,6 +71,14 @@ func ReadConfig(environ []string, defaults map[string]string) (Config, error) {
 
 // The values of ORDERGATE_ENV.
 const production, development = "production", "development"
+
+// showsConsole: the console is a demo. In production it is there if it is asked for.
+func (c Config) showsConsole() bool {
+	if c.Console != nil {
+		return *c.Console
+	}
+	return c.Env == development
+}
 
 // minSecret is 256 bits in hex, the strength of the HMACs made with it.
 const minSecret = 64

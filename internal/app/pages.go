@@ -4,13 +4,23 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/ordergate/ordergate/gen/console"
 	"github.com/ordergate/ordergate/gen/portal"
 	"github.com/ordergate/ordergate/internal/site"
 )
 
-// pages puts the portal in front of the API. key is the API key that the pages are told, "" for none: in production they never hold one.
+// pages puts the portal and, if it is to be shown, the console in front of the API. key is the API key that the pages are told in
+// development, "" for none: in production they never hold one.
 func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
+	if c.cfg.Env != development {
+		key = ""
+	}
 	trees := map[string]fs.FS{"/docs": portal.Files}
+	documents := map[string]any{"/docs/config.json": pageSettings{key}}
+	if c.cfg.showsConsole() {
+		trees["/console"] = console.Files
+		documents["/console/config.json"] = pageSettings{key}
+	}
 	mounts := map[string]fs.FS{}
 	for mount, files := range trees {
 		tree, err := fs.Sub(files, "dist")
@@ -20,8 +30,7 @@ func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
 		mounts[mount] = tree
 	}
 	return site.New(site.Config{
-		Mounts: mounts, Documents: map[string]any{"/docs/config.json": pageSettings{key}},
-		API: api, Log: c.tel.Log, Registry: c.tel.Registry,
+		Mounts: mounts, Documents: documents, API: api, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 }
 

@@ -131,10 +131,11 @@ func run(ctx context.Context, proc process) (err error) {
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
 		g.Go(func() error {
 			return c.serve(ctx, demo, DemoKey, func() {
-				api := localURL(cfg.Addr)
-				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), api, localURL(cfg.AdminAddr), cfg.PSPURL, DemoKey, strings.Join([]string{demoReads, demoExpired, demoRevoked}, " "),
-					sample.couponCodes(), api, cfg.DataDir,
-					api, DemoKey, firstSKU)
+				api, console := localURL(cfg.Addr), "off (ORDERGATE_CONSOLE)"
+				if cfg.showsConsole() {
+					console = api + "/console"
+				}
+				fmt.Fprintf(out, banner, time.Since(begin).Seconds(), console, api, api, localURL(cfg.AdminAddr), DemoKey, cfg.PSPURL, cfg.DataDir, api, DemoKey, firstSKU)
 			})
 		})
 		return g.Wait()

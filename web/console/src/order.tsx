@@ -1,0 +1,167 @@
+// The second pane: the order, its saga as it goes, and what can be done with it.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { SagaStep } from '@ordergate/client';
+import { link } from './api.js';
+import { Badge, Code, Copy, duration, major, Mark, minor, money, Prose, Refusal, short, time } from './parts.js';
+import { cards, markOf, paymentWord, parcelWord, rowsOf, sentence, stateOf, statusWord, stepLabel, type Action, type Verdict } from './rules.js';
+import * as s from './state.js';
+
+export function OrderPane() {
+  const pane = useRef<HTMLElement>(null);
+  // Where the panes stand below each other, an order that was just placed is brought before the eyes.
+  useEffect(() => {
+    if (s.placings.value > 0 && matchMedia('(max-width: 719px)').matches) pane.current!.scrollIntoView();
+  }, [s.placings.value]);
+  return (
+    <section class="pane order" ref={pane} aria-labelledby="order-title">
+      <header>
+        <h2 id="order-title">Order</h2>
+        {s.orderId.value && <Copy text={() => s.orderId.value!} label="Copy the order's id"><code>{short(s.orderId.value)}</code></Copy>}
+        <span class="gap" />
+        {s.served.value && <Badge {...s.served.value} />}
+      </header>
+      <div class="scroll body" tabIndex={0} role="region" aria-label="Order details">
+        <Head />
+        <Notice />
+        <Steps />
+        <Actions />
+      </div>
+    </section>
+  );
+}
+
+function Head() {
+  const order = s.order.value;
+  if (!order) {
+    return (
+      <div class="head">
+        <p class="state quiet"><Mark of="waiting" size={20} />{s.orderId.value && !s.problem.value ? 'Reading the order' : 'No order yet'}</p>
+        <p class="facts">{s.orderId.value && !s.problem.value ? short(s.orderId.value) : 'Choose how the payment will end, and watch.'}</p>
+      </div>
+    );
+  }
+  const { mark, word } = stateOf(order, s.saga.value);
+  return (
+    <div class="head" data-status={order.status}>
+      <p class="state"><Mark of={mark} size={20} />{word}<strong class="number">{money(order.total.amount, order.currency)}</strong></p>
+      <p class="facts">{time(order.created_at)} · version {order.version} · {paymentWord(order)} · {parcelWord(order)}</p>
+    </div>
+  );
+}
+
+// One place, always as high, for what is to be said: a refusal, why the order was rejected, or what happens now.
+function Notice() {
+  const order = s.order.value;
+  const rejection = order?.rejection;
+  return (
+    <div class="notice">
+      {s.problem.value ? <Refusal of={s.problem.value}>
+          <button type="button" class="link" onClick={() => (s.order.value || !s.orderId.value ? (s.problem.value = null) : s.follow(s.orderId.value, true))}>{s.order.value || !s.orderId.value ? 'Dismiss' : 'Try again'}</button>
+        </Refusal>
+        : rejection ? (
+          <div class="refusal">
+            <p class="what"><Mark of="failed" /><Code of={rejection.code} /> <strong>{rejection.message}</strong></p>
+            <p><Prose>{rejection.detail}</Prose>{rejection.decline_reason && <> It said <code>{rejection.decline_reason}</code>.</>}
+              {rejection.skus?.map((k) => <> <code>{k.sku}</code>: {k.requested} ordered, {k.available} there.</>)}</p>
+            <p class="trace"><Trace /></p>
+          </div>
+        ) : <p class="now">{order ? sentence({ order, saga: s.saga.value, payments: s.payments.value, shipments: s.shipments.value }) : 'Its steps appear below, live, as the gateway takes them.'}</p>}
+    </div>
+  );
+}
+
+function Trace() {
+  const id = s.events.value[0]?.cause.trace_id;
+  return id ? <Copy text={() => id} label="Copy the trace id">trace <code>{id}</code></Copy> : null;
+}
+
+function took(step: SagaStep): string | null {
+  if (!step.started_at) return null;
+  const end = step.finished_at ? Date.parse(step.finished_at) : s.now.value;
+  return duration(end - Date.parse(step.started_at));
+}
+
+function detailOf(step: SagaStep | null): string {
+  if (!step) return '';
+  const parts = [statusWord(step)];
+  const ms = took(step);
+  if (ms && step.status !== 'skipped') parts.push(ms);
+  if (step.tries > 1) parts.push(`${step.tries} tries`);
+  return parts.join(' · ');
+}
+
+function Steps() {
+  const rows = rowsOf(s.saga.value);
+  const back = rows.some((row) => row.back);
+  return (
+    <div class="saga">
+      <h3>Saga{back && <span class="lane">taken back</span>}</h3>
+      <ol>
+        {rows.map((row, index) => {
+          const mark = markOf(row.forward, false);
+          const upward = row.back !== null || (back && rows.slice(0, index).some((r) => r.back));
+          const first = rows.findLastIndex((r) => r.back || r.forward?.status === 'failed');
+          const code = row.forward?.last_error?.code;
+          return (
+            <li key={`${row.name}${row.forward?.attempt ?? 1}`} class={`step ${mark}${row.forward?.status === 'skipped' ? ' skipped' : ''}`} data-step={row.name} data-status={row.forward?.status ?? 'none'}>
+              <span class="node"><Mark of={mark} /></span>
+              <span class="text">
+                <span class="name">{row.label}</span>
+                <span class="detail">{row.forward ? detailOf(row.forward) : 'not planned yet'}{code && <> · <Code of={code} /></>}</span>
+              </span>
+              <span class={`return${back && index <= first && (row.back || upward) ? ' lit' : ''}`}>
+                {row.back && (
+                  <span class="undo" data-step={row.back.name} data-status={row.back.status}>
+                    <span class="node"><Mark of={markOf(row.back, true)} /></span>
+                    <span class="text">
+                      <span class="name">{stepLabel(row.back.name)}</span>
+                      <span class="detail">{detailOf(row.back)}{row.back.last_error && <> · <Code of={row.back.last_error.code} /></>}</span>
+                    </span>
+                  </span>
+                )}
+              </span>
+            </li>
+          );
+        })}
+      </ol>
+    </div>
+  );
+}
+
+function Actions() {
+  const verdicts = s.allowed.value;
+  const [card, setCard] = useState('pm_ok');
+  const currency = s.order.value?.currency ?? 'EUR';
+  const left = s.leftToRefund.value;
+  const [amount, setAmount] = useState('');
+  useEffect(() => setAmount(left > 0 ? major(left, currency) : ''), [left, currency]);
+  const wanted = minor(amount, currency);
+  return (
+    <div class="actions" role="group" aria-label="Actions">
+      <Act name="pay" label={s.payments.value.length ? 'Pay again' : 'Pay'} verdict={verdicts?.pay} run={() => s.pay(card)}>
+        <select aria-label="Card" value={card} onChange={(e) => setCard(e.currentTarget.value)}>
+          {cards.map((c) => <option key={c.token} value={c.token}>{c.name}</option>)}
+        </select>
+      </Act>
+      <Act name="cancel" label="Cancel" verdict={verdicts?.cancel} run={s.cancel} />
+      <Act name="ship" label="Ship" verdict={verdicts?.ship} run={s.ship} />
+      <Act name="deliver" label="Deliver" verdict={verdicts?.deliver} run={s.deliver} />
+      <Act name="refund" label="Refund" verdict={verdicts?.refund} run={() => s.refund(wanted)} bad={!(wanted > 0)}>
+        <input class="amount number" inputMode="decimal" aria-label={`Amount to refund, in ${currency}`} value={amount} onInput={(e) => setAmount(e.currentTarget.value)} />
+        <span class="why">of {money(left, currency)}</span>
+      </Act>
+    </div>
+  );
+}
+
+function Act({ name, label, verdict, run, bad = false, children }: { name: Action; label: string; verdict: Verdict | undefined; run: () => unknown; bad?: boolean; children?: preact.ComponentChildren }) {
+  const off = !verdict?.allowed || bad || s.busy.value !== null || !link.value.up;
+  return (
+    <div class="act" data-action={name}>
+      <button type="button" aria-disabled={off} aria-describedby={`why-${name}`} aria-busy={s.busy.value === name} class={name === 'cancel' ? 'danger' : ''} onClick={() => { if (!off) void run(); }}>{label}</button>
+      {verdict?.allowed && children ? <span class="with" id={`why-${name}`}>{children}</span> : (
+        <span class="why" id={`why-${name}`}>{verdict ? <>{verdict.code && <><Code of={verdict.code} /> </>}{verdict.why}</> : 'There is no order.'}</span>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,113 @@
+// What all panes are made of.
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { ComponentChildren } from 'preact';
+import type { Mark as MarkName } from './rules.js';
+import type { Problem } from './state.js';
+
+const digits = (currency: string) => formatOf(currency).resolvedOptions().maximumFractionDigits ?? 2;
+const formats = new Map<string, Intl.NumberFormat>();
+function formatOf(currency: string): Intl.NumberFormat {
+  let format = formats.get(currency);
+  if (!format) formats.set(currency, (format = new Intl.NumberFormat('en', { style: 'currency', currency })));
+  return format;
+}
+export const money = (amount: number, currency: string) => formatOf(currency).format(amount / 10 ** digits(currency));
+/** Minor units as a number to type, and back; NaN if it is none. */
+export const major = (amount: number, currency: string) => (amount / 10 ** digits(currency)).toFixed(digits(currency));
+export const minor = (text: string, currency: string) => (/^\d+([.,]\d+)?$/.test(text.trim()) ? Math.round(Number(text.trim().replace(',', '.')) * 10 ** digits(currency)) : NaN);
+
+/** How long something took, in four characters or so. */
+export function duration(ms: number): string {
+  if (ms < 0) return '0 ms';
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+export const time = (at: string | number) => clock.format(new Date(at));
+
+/** The head and the tail of an id. */
+export const short = (id: string) => (id.length > 16 ? `${id.slice(0, 4)}…${id.slice(-6)}` : id);
+
+const shapes: Record<MarkName, ComponentChildren> = {
+  waiting: <circle cx="8" cy="8" r="5" fill="none" stroke="currentColor" stroke-width="1.5" />,
+  running: <><circle class="ring" cx="8" cy="8" r="6.5" fill="none" stroke="currentColor" stroke-width="1.5" /><circle cx="8" cy="8" r="3" fill="currentColor" /></>,
+  done: <><circle cx="8" cy="8" r="7" fill="currentColor" /><path class="inner" d="m4.8 8.2 2.2 2.3 4.2-4.7" /></>,
+  failed: <><circle cx="8" cy="8" r="7" fill="currentColor" /><path class="inner" d="m5.3 5.3 5.4 5.4m0-5.4-5.4 5.4" /></>,
+  undone: <><circle cx="8" cy="8" r="7" fill="currentColor" /><path class="inner" d="M11.5 8H5m2.6-3L4.6 8l3 3" /></>,
+};
+
+/** A state by shape and colour; the word stands beside it. */
+export function Mark({ of, size = 16 }: { of: MarkName; size?: number }) {
+  return <svg class={`mark ${of}`} width={size} height={size} viewBox="0 0 16 16" aria-hidden="true">{shapes[of]}</svg>;
+}
+
+/** An error code, which leads to its page. */
+export function Code({ of }: { of: string }) {
+  return of === 'NETWORK' || of === 'UNKNOWN' ? <code class="code">{of}</code> : <a class="code" href={`/docs/errors/${of}`} target="_blank" rel="noopener">{of}</a>;
+}
+
+export function Badge({ by, age }: { by: string; age: number }) {
+  return <span class="badge" title={`Read from ${by}, ${age} s old then`}><span class="sr">Served by </span>{by} · {age} s</span>;
+}
+
+/** A button that copies, and says so. */
+export function Copy({ text, children, label }: { text: () => string; children: ComponentChildren; label: string }) {
+  const [copied, setCopied] = useState<boolean | null>(null);
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
+  useEffect(() => () => clearTimeout(timer.current), []);
+  const copy = async () => {
+    let done = true;
+    try {
+      await navigator.clipboard.writeText(text());
+    } catch {
+      done = false;
+    }
+    setCopied(done);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => setCopied(null), 1500);
+  };
+  return (
+    <button type="button" class="link copy" aria-label={copied === null ? label : copied ? 'Copied' : 'Cannot copy here'} onClick={copy} data-state={copied === null ? undefined : copied ? 'copied' : 'failed'}>
+      <span class="face"><CopyIcon />{children}</span>
+      {copied !== null && <span class="told" aria-hidden="true">{copied ? 'copied' : 'not here'}</span>}
+    </button>
+  );
+}
+
+const CopyIcon = () => <svg width="11" height="12" viewBox="0 0 11 12" aria-hidden="true"><path d="M3.5 3V1.2h6.3v7.3H8M1.2 3.5h6.3v7.3H1.2z" fill="none" stroke="currentColor" stroke-width="1.2" stroke-linejoin="round" /></svg>;
+
+/** A text of the registry, whose `names` are code. */
+export function Prose({ children }: { children: string }) {
+  return <>{children.split('`').map((part, i) => (i % 2 ? <code key={i}>{part}</code> : part))}</>;
+}
+
+/** A refusal: what happened, what to do, whom to ask. */
+export function Refusal({ of, children }: { of: Problem; children?: ComponentChildren }) {
+  return (
+    <div class="refusal" role="alert">
+      <p class="what"><Mark of="failed" /><Code of={of.code} /> <strong>{of.message}</strong></p>
+      <p><Prose>{of.remedy}</Prose></p>
+      <p class="trace">
+        {of.traceId && <Copy text={() => of.traceId} label="Copy the trace id">trace <code>{of.traceId}</code></Copy>}
+        {children}
+      </p>
+    </div>
+  );
+}
+
+/** Keeps its element's class `changed` for as long as a change of `value` is to be seen. The first value is no change. */
+export function useChanged(value: unknown): string {
+  const before = useRef(value);
+  const [changed, setChanged] = useState(false);
+  useEffect(() => {
+    const first = before.current === undefined;
+    if (before.current === value) return undefined;
+    before.current = value;
+    if (first) return undefined;
+    setChanged(true);
+    const timer = setTimeout(() => setChanged(false), 900);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return changed ? ' changed' : '';
+}

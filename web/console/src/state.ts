@@ -1,0 +1,421 @@
+// What the page shows, and how it comes there. Components read the signals and call the functions; nothing else changes a signal.
+import { batch, computed, signal } from '@preact/signals';
+import { isOrdergateError, type Event, type Order, type Payment, type Product, type Saga, type Shipment } from '@ordergate/client';
+import { freshToken, link, og, quiet, untokened, useKey } from './api.js';
+import { refundable, stateOf, stepLabel, unshipped, verdicts, type Action, type Outcome } from './rules.js';
+
+/** A refusal as it is shown. */
+export interface Problem {
+  code: string;
+  message: string;
+  remedy: string;
+  traceId: string;
+}
+
+export function problemOf(error: unknown): Problem {
+  if (!isOrdergateError(error)) return { code: 'NETWORK', message: error instanceof Error ? error.message : String(error), remedy: 'Reload the page.', traceId: '' };
+  const { code, message, detail, trace_id } = error.problem;
+  if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'Nothing is lost: what was taken in goes on without this page. It is tried again by itself.', traceId: '' };
+  return { code, message, remedy: detail, traceId: trace_id };
+}
+
+/** What screen readers are told. */
+export const announcement = signal('');
+const announce = (text: string) => { announcement.value = text; };
+
+/** The time, for what counts. It moves ten times a second while something runs, else once. */
+export const now = signal(Date.now());
+
+// ---- the key
+
+export const access = signal<'unknown' | 'asked' | 'given'>('unknown');
+export const keyProblem = signal<Problem | null>(null);
+
+/** Asks the installation for a key for its page. In production there is none to be had: the reader types one in. */
+export async function start(): Promise<void> {
+  let key = '';
+  try {
+    const response = await fetch('/console/config.json', { cache: 'no-store' });
+    if (response.ok) key = ((await response.json()) as { api_key?: string }).api_key ?? '';
+  } catch {
+    // The form says what is wrong as soon as a key is tried.
+  }
+  if (key) enter(key, true);
+  else access.value = 'asked';
+  setInterval(() => { now.value = Date.now(); }, 1000);
+  setInterval(() => { if (running.value) now.value = Date.now(); }, 100);
+  setInterval(lookAround, 5000);
+  addEventListener('hashchange', () => follow(idOfAddress()));
+}
+
+/** Takes a key that was typed in, if the gateway knows it. */
+export async function tryKey(key: string): Promise<void> {
+  useKey(key, false);
+  try {
+    await og.products.list({ limit: 1 }).page();
+    enter(key, false);
+  } catch (error) {
+    keyProblem.value = problemOf(error);
+  }
+}
+
+function enter(key: string, isPublic: boolean): void {
+  useKey(key, isPublic);
+  batch(() => {
+    access.value = 'given';
+    keyProblem.value = null;
+  });
+  void search('');
+  follow(idOfAddress());
+}
+
+// ---- the catalogue
+
+export const products = signal<Product[]>([]);
+export const cursor = signal<string | null>(null);
+export const catalogue = signal<'loading' | 'ready' | 'failed'>('loading');
+export const catalogueProblem = signal<Problem | null>(null);
+export const query = signal('');
+export const currencies = ['EUR', 'CNY', 'JPY', 'KWD'];
+export const currency = signal('EUR');
+
+/** What can still be sold, by sku. */
+export const stock = signal<ReadonlyMap<string, number>>(new Map());
+
+/** Skus that can be seen at this moment. */
+export const visible = new Set<string>();
+
+let searching = new AbortController();
+export async function search(q: string): Promise<void> {
+  searching.abort();
+  const { signal: aborted } = (searching = new AbortController());
+  batch(() => {
+    query.value = q;
+    catalogue.value = 'loading';
+  });
+  try {
+    const page = await og.products.list({ limit: 24, ...(q.trim() && { q: q.trim() }) }, { signal: aborted }).page();
+    const first = catalogueProblem.value === null && basket.value.size === 0 && products.value.length === 0;
+    batch(() => {
+      products.value = page.data;
+      cursor.value = page.next_cursor;
+      catalogue.value = 'ready';
+      catalogueProblem.value = null;
+      // So that the first order is one click away.
+      if (first && page.data[0]) basket.value = new Map([[page.data[0].sku, { product: page.data[0], quantity: 1 }]]);
+    });
+    announce(`${page.data.length}${page.next_cursor ? ' and more' : ''} products`);
+    void readStock(page.data.slice(0, 10).map((p) => p.sku));
+  } catch (error) {
+    if (aborted.aborted) return;
+    batch(() => {
+      catalogue.value = 'failed';
+      catalogueProblem.value = problemOf(error);
+    });
+  }
+}
+
+export async function more(): Promise<void> {
+  const at = cursor.value;
+  if (!at) return;
+  const q = query.value.trim();
+  try {
+    const page = await og.products.list({ limit: 24, cursor: at, ...(q && { q }) }).page();
+    if (cursor.value !== at) return;
+    batch(() => {
+      products.value = [...products.value, ...page.data];
+      cursor.value = page.next_cursor;
+    });
+  } catch (error) {
+    catalogueProblem.value = problemOf(error);
+  }
+}
+
+export async function readStock(skus: Iterable<string>): Promise<void> {
+  await Promise.all([...new Set(skus)].map(async (sku) => {
+    try {
+      const { available } = await quiet.inventory.get(sku, freshToken());
+      if (stock.value.get(sku) !== available) stock.value = new Map(stock.value).set(sku, available);
+    } catch {
+      // The number stays as it was; the next look comes in 5 s.
+    }
+  }));
+}
+
+// The stock that is seen, of others' orders too; and whether a gateway that was away is back.
+async function lookAround(): Promise<void> {
+  if (access.value !== 'given' || document.visibilityState !== 'visible' || !navigator.onLine) return;
+  const wasUp = link.value.up;
+  await readStock([...visible, ...basket.value.keys()].slice(0, 24));
+  if (!wasUp && link.value.up) recover();
+}
+
+function recover(): void {
+  announce('The gateway answers again.');
+  if (catalogue.value === 'failed') void search(query.value);
+  follow(orderId.value, true);
+}
+addEventListener('online', () => void lookAround());
+
+// ---- the basket
+
+export interface Line { product: Product; quantity: number }
+export const basket = signal<ReadonlyMap<string, Line>>(new Map());
+export const priceOf = (product: Product) => product.prices.find((p) => p.currency === currency.value) ?? null;
+export const total = computed(() => [...basket.value.values()].reduce((sum, { product, quantity }) => sum + (priceOf(product)?.amount ?? 0) * quantity, 0));
+
+export function put(product: Product, quantity: number): void {
+  const next = new Map(basket.value);
+  if (quantity < 1) next.delete(product.sku);
+  else next.set(product.sku, { product, quantity: Math.min(quantity, 10_000) });
+  basket.value = next;
+  announce(quantity < 1 ? `${product.name} taken out` : `${product.name}: ${quantity} in the basket`);
+}
+
+// ---- the order
+
+export const orderId = signal<string | null>(null);
+export const order = signal<Order | null>(null);
+export const saga = signal<Saga | null>(null);
+export const events = signal<Event[]>([]);
+export const payments = signal<Payment[]>([]);
+export const shipments = signal<Shipment[]>([]);
+/** The tier that answered the last read of the order, and how old its answer was then, in s. */
+export const served = signal<{ by: string; age: number } | null>(null);
+/** Why the order cannot be shown, or what was refused last. */
+export const problem = signal<Problem | null>(null);
+/** What was asked for and is not answered yet. */
+export const busy = signal<string | null>(null);
+/** How many orders were placed here. */
+export const placings = signal(0);
+/** Whether the stream of the order is open. */
+export const live = signal(false);
+
+const running = computed(() => saga.value !== null && saga.value.state !== 'done');
+
+const idOfAddress = () => /^#(ord_[0-9a-f]{32})$/.exec(location.hash)?.[1] ?? null;
+
+let following = new AbortController();
+
+/** Shows an order, by its id in the address, and follows it: each event of its stream brings the order and its saga anew. */
+export function follow(id: string | null, again = false): void {
+  if (id === orderId.value && !again && id !== null) return;
+  following.abort();
+  following = new AbortController();
+  reading = null;
+  batch(() => {
+    if (id !== orderId.value) {
+      order.value = saga.value = served.value = null;
+      events.value = [];
+      payments.value = [];
+      shipments.value = [];
+      snapshots.value = new Map();
+      selected.value = null;
+    }
+    orderId.value = id;
+    problem.value = null;
+  });
+  if ((idOfAddress() ?? null) !== id) history.pushState(null, '', id ? `#${id}` : location.pathname);
+  if (id) void watch(id, following.signal);
+}
+
+async function watch(id: string, signal: AbortSignal): Promise<void> {
+  await refresh(id, signal);
+  if (order.value === null) return;
+  try {
+    live.value = true;
+    const after = events.value.at(-1)?.sequence;
+    for await (const event of og.orders.watch(id, { signal, ...(after !== undefined && { after }) })) {
+      if (event.sequence > (events.value.at(-1)?.sequence ?? 0)) events.value = [...events.value, event];
+      if (/stock|cancelled|rejected|confirmed/.test(event.type)) void readStock(order.value.lines.map((l) => l.sku));
+      void refresh(id, signal);
+    }
+  } catch (error) {
+    if (!signal.aborted && link.value.up) problem.value = problemOf(error);
+  } finally {
+    if (!signal.aborted) live.value = false;
+  }
+}
+
+interface Reading { again: boolean; done: Promise<void> }
+let reading: Reading | null = null;
+
+/** Reads the order and all that belongs to it. What changes meanwhile is read once more, together. */
+function refresh(id: string, signal: AbortSignal): Promise<void> {
+  if (reading) {
+    reading.again = true;
+    return reading.done;
+  }
+  const mine: Reading = { again: true, done: Promise.resolve() };
+  reading = mine;
+  mine.done = (async () => {
+    while (mine.again && !signal.aborted) {
+      mine.again = false;
+      await read(id, signal);
+    }
+    if (reading === mine) reading = null;
+  })();
+  return mine.done;
+}
+
+async function read(id: string, signal: AbortSignal): Promise<void> {
+  try {
+    const [o, s, p, sh] = await Promise.all([
+      og.orders.get(id, { signal }), og.orders.saga(id, { signal }), og.orders.payments(id, {}, { signal }).page(), og.orders.shipments(id, {}, { signal }).page(),
+    ]);
+    if (signal.aborted || id !== orderId.value) return;
+    const before = order.value && stateOf(order.value, saga.value).word;
+    batch(() => {
+      takeSaga(s);
+      order.value = o;
+      const meta = og.meta(o);
+      served.value = meta?.servedBy ? { by: meta.servedBy, age: meta.age ?? 0 } : null;
+      payments.value = p.data;
+      shipments.value = sh.data;
+    });
+    const { word } = stateOf(o, s);
+    if (word !== before) announce(`The order is ${word.toLowerCase()}.`);
+    if (s.state !== 'done') setTimeout(() => void readSaga(id, signal), 400);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (order.value === null || link.value.up) problem.value = problemOf(error);
+  }
+}
+
+function takeSaga(next: Saga): void {
+  for (const step of next.steps) {
+    const before = saga.value?.steps.find((s) => s.name === step.name && s.attempt === step.attempt);
+    if (before && before.status !== step.status && step.status !== 'skipped') announce(`${stepLabel(step.name)}: ${step.status.replace('_', ' ')}`);
+  }
+  saga.value = next;
+}
+
+// Between two events nothing tells of a try: it is looked at while a step is under way.
+let sagaTimer: ReturnType<typeof setTimeout> | undefined;
+async function readSaga(id: string, signal: AbortSignal): Promise<void> {
+  clearTimeout(sagaTimer);
+  if (signal.aborted || saga.value?.state === 'done') return;
+  try {
+    if (link.value.up) {
+      const next = await quiet.orders.saga(id, { signal, ...freshToken() });
+      if (signal.aborted) return;
+      takeSaga(next);
+      if (next.state === 'done') {
+        void refresh(id, signal);
+        return;
+      }
+    }
+  } catch {
+    // The next look tells.
+  }
+  sagaTimer = setTimeout(() => void readSaga(id, signal), 400);
+}
+
+/** Sends what a button asks for. A refusal is shown; afterwards the order is read in any case. */
+async function act(name: string, call: (id: string) => Promise<unknown>): Promise<void> {
+  const id = orderId.value;
+  if (busy.value || !id) return;
+  batch(() => {
+    busy.value = name;
+    problem.value = null;
+  });
+  const { signal } = following;
+  try {
+    await call(id);
+  } catch (error) {
+    if (!signal.aborted) problem.value = problemOf(error);
+  }
+  busy.value = null;
+  if (signal.aborted) return;
+  if (!live.value) {
+    // A final order's stream has ended, but a refund still adds an event to it.
+    const shown = problem.value;
+    follow(id, true);
+    problem.value = shown;
+  } else {
+    await refresh(id, signal);
+  }
+}
+
+export async function place(outcome: Outcome): Promise<void> {
+  if (busy.value || basket.value.size === 0) return;
+  batch(() => {
+    busy.value = outcome.id;
+    problem.value = null;
+  });
+  try {
+    const lines = [...basket.value.values()].map(({ product, quantity }) => ({ sku: product.sku, quantity }));
+    if (outcome.id === 'out-of-stock') {
+      const { available } = await og.inventory.get(lines[0]!.sku);
+      lines[0]!.quantity = available + 1;
+    }
+    const placed = await og.orders.place({
+      currency: currency.value, customer_ref: 'console', lines, ...(outcome.token && { payment: { method_token: outcome.token } }),
+    });
+    announce('The order is placed.');
+    follow(placed.id);
+    placings.value++;
+  } catch (error) {
+    problem.value = problemOf(error);
+  }
+  busy.value = null;
+}
+
+export const cancel = () => act('cancel', (id) => og.orders.cancel(id, { reason: 'Cancelled in the console' }));
+export const pay = (token: string) => act('pay', (id) => og.orders.pay(id, { method_token: token }));
+export const ship = () => act('ship', (id) => og.orders.ship(id));
+
+export const deliver = () => act('deliver', async () => {
+  const shipment = shipments.value.find((s) => s.status !== 'delivered');
+  if (shipment) await og.shipments.deliver(shipment.id);
+});
+
+export const refund = (amount: number) => act('refund', async () => {
+  const found = refundable(payments.value);
+  if (!found) return;
+  const { currency: of } = found.payment.amount;
+  await og.payments.refund(found.payment.id, { reason: 'Refunded in the console', amount: { amount, currency: of } }, { waitSeconds: 10 });
+});
+
+/** Whether each action is allowed now, or why not. */
+export const allowed = computed(() => {
+  const o = order.value;
+  if (!o) return null;
+  const known = { order: o, saga: saga.value, payments: payments.value, shipments: shipments.value };
+  return Object.fromEntries(Object.entries(verdicts).map(([name, verdict]) => [name, verdict(known)])) as Record<Action, ReturnType<(typeof verdicts)[Action]>>;
+});
+
+export const leftToShip = computed(() => (order.value ? unshipped(order.value, shipments.value) : 0));
+export const leftToRefund = computed(() => refundable(payments.value)?.left ?? 0);
+
+// ---- time travel
+
+/** The order after each of its events that was looked at. A past state never changes. */
+export const snapshots = signal<ReadonlyMap<number, Order>>(new Map());
+/** The version that is looked at; null: always the latest. */
+export const selected = signal<number | null>(null);
+export const snapshotProblem = signal<Problem | null>(null);
+
+export async function look(id: string, version: number): Promise<void> {
+  for (const v of [version, version - 1]) {
+    if (v < 1 || snapshots.value.has(v)) continue;
+    try {
+      const state = await og.orders.get(id, { version: v });
+      if (id !== orderId.value) return;
+      snapshotProblem.value = null;
+      snapshots.value = new Map(snapshots.value).set(v, state);
+    } catch (error) {
+      snapshotProblem.value = problemOf(error);
+    }
+  }
+}
+
+/** For the tab of consistency: reads the order with the token that is held, and without one. */
+export async function readTwice(id: string): Promise<void> {
+  try {
+    await og.orders.get(id, freshToken());
+    await untokened().orders.get(id);
+  } catch (error) {
+    problem.value = problemOf(error);
+  }
+}
