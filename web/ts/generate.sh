@@ -15,5 +15,5 @@ sh install.sh
 find $out -mindepth 1 -maxdepth 1 ! -name src ! -name dist ! -name node_modules -exec rm -rf {} +
 find $out/src -mindepth 1 -maxdepth 1 ! -name errors.gen.ts -exec rm -rf {} +
 node_modules/.bin/openapi-ts --silent
-node tables.mjs ../../gen/api/openapi.json $out/src
+node operations.mjs ../../gen/api/openapi.json $out/src
 cp -R package/. $out/

@@ -2,16 +2,19 @@
 import type * as api from './api/types.gen.js';
 import type { Order } from './model.js';
 import { open, type Open } from './open.js';
-import { errorStatus, type Operations } from './tables.gen.js';
+import { problems, statuses, type Operations } from './operations.gen.js';
 
-/** A refusal that this package has no type for: a code that is newer than it, or an answer that is not Ordergate's, such as a proxy's. */
+/** An answer that this package has no type for: a code that is newer than it, or what is not Ordergate's, such as a proxy's page. */
 export type UnknownProblem = api.Problem & { code: 'UNKNOWN'; /** The body of the answer, or the rejected order. */ body: unknown };
 
 /** No answer, or none that could be read, after all tries. `cause` says why. The operation may have happened: repeat it with `idempotencyKey`. */
 export type NetworkProblem = api.Problem & { code: 'NETWORK' };
 
+/** Your `signal` was aborted; `cause` is its reason. The operation may have happened: repeat it with `idempotencyKey`. */
+export type AbortedProblem = api.Problem & { code: 'ABORTED' };
+
 // The properties of a refusal beside its code may hold open enumerations; the code itself is exact.
-type Refusal<P> = UnknownProblem | NetworkProblem | (P extends { code: string } ? { [K in keyof P]: K extends 'code' ? P[K] : Open<P[K]> } : never);
+type Refusal<P> = UnknownProblem | NetworkProblem | AbortedProblem | (P extends { code: string } ? { [K in keyof P]: K extends 'code' ? P[K] : Open<P[K]> } : never);
 
 // A rejected order is thrown as the refusal that it would have been, had it been known at once.
 type Rejection = {
@@ -35,9 +38,12 @@ export interface ErrorDetails {
   cause?: unknown;
 }
 
+// By what an error is known to another copy of this package, in this realm or another one: the registry of symbols is one.
+const BRAND = Symbol.for('@ordergate/client.error');
+
 /**
- * Everything that an operation can throw but the reason of your own AbortSignal. `E` is what its `problem` may be. `message` is for logs:
- * code, sentence, first fault, trace id. The sentence alone, in the client's language, is `problem.message`.
+ * Everything that an operation throws, once its arguments are right. `E` is what its `problem` may be. `message` is for logs: code, sentence,
+ * first fault, trace id. The sentence alone, in the client's language, is `problem.message`.
  */
 export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
   override readonly name = 'OrdergateError';
@@ -80,50 +86,65 @@ function describe(problem: AnyProblem): string {
   return `${problem.code} ${problem.message}${place ?? ''}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
 }
 
-/** Whether this was thrown by the client; with an operationId, by that operation, which types `code` and `problem`. */
+Object.defineProperty(OrdergateError.prototype, BRAND, { value: true });
+
+/**
+ * Whether this was thrown by the client; with an operationId, by that operation, which types `code` and `problem`. It knows the errors of
+ * another copy of this package too, also of another realm, such as a frame.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await og.orders.cancel(id);
+ * } catch (error) {
+ *   if (!isOrdergateError(error, 'cancelOrder')) throw error;
+ *   if (error.is('ORD_002')) console.log(error.problem.from);
+ * }
+ * ```
+ */
 export function isOrdergateError(error: unknown): error is OrdergateError;
 export function isOrdergateError<O extends Operation>(error: unknown, operation: O): error is OrdergateError<Errors[O]>;
 export function isOrdergateError(error: unknown, operation?: Operation): boolean {
-  // By name: a process can hold this package twice, as an ES module and as CommonJS.
-  return error instanceof Error && error.name === 'OrdergateError' && (!operation || (error as OrdergateError).operation === operation);
+  return (error as { [BRAND]?: true } | null | undefined)?.[BRAND] === true && (!operation || (error as OrdergateError).operation === operation);
 }
 
 /** The refusal that an answer's body is. Anything but a problem with a known code becomes UNKNOWN. */
-export function problemOf(body: unknown, status: number, instance: string, traceId: string): AnyProblem {
-  const found = (typeof body === 'object' && body !== null ? body : {}) as Partial<api.Problem> & { code?: string };
-  if (found.code !== undefined && Object.hasOwn(errorStatus, found.code)) {
-    open('Problem' + found.code, found);
+export function problemOf(body: unknown, status: number, instance: string, trace_id: string): AnyProblem {
+  const found = (typeof body === 'object' && body) as Partial<api.Problem> & { code?: string };
+  const { code, message } = found;
+  if (statusOf(String(code)) && typeof message === 'string') {
+    open(problems[code!], found);
     return found as AnyProblem;
   }
-  const message = found.message ?? `HTTP status ${status}`;
   // 502, 503 and 504 without a word of Ordergate's come from what stands before it.
-  const retryable = found.retryable ?? (status === 429 || (status >= 502 && status <= 504));
-  return { type: 'about:blank', title: message, detail: message, instance, trace_id: traceId, ...found, message, status, retryable, code: 'UNKNOWN', body };
+  const retryable = status === 429 || (status >= 502 && status <= 504);
+  return { ...ownProblem('UNKNOWN', message ?? `HTTP status ${status}`, instance, { trace_id, retryable }), ...found, status, code: 'UNKNOWN', body } as UnknownProblem;
 }
 
-/** The problem of a request that got no answer. */
-export function networkProblem(url: URL, cause: unknown): NetworkProblem {
-  const reason = cause instanceof Error ? (cause.cause instanceof Error && cause.cause.message) || cause.message : '';
-  const message = `No answer from ${url.origin}${reason && `: ${reason}`}`;
-  const instance = url.pathname;
-  return { type: 'about:blank', title: 'No answer', status: 0, detail: message, instance, message, retryable: true, trace_id: '', code: 'NETWORK' };
+/** A problem of the client's own. */
+export function ownProblem<C extends 'UNKNOWN' | 'NETWORK' | 'ABORTED'>(code: C, message: string, instance: string, more?: Partial<UnknownProblem>) {
+  const problem = { type: 'about:blank', title: message, status: 0, detail: message, instance, message, retryable: true, trace_id: '', ...more, code };
+  return problem as api.Problem & { code: C; body: unknown };
 }
 
 /** The refusal that a rejected order stands for. It is not retryable: under its key the order is what it is. */
 export function rejectionOf(order: Order, traceId: string): Refusal<Rejection> {
-  const { code, title, message, detail, skus, decline_reason } = order.rejection!;
-  const problem = {
-    type: code === 'UNKNOWN' ? 'about:blank' : `/docs/errors/${code}`,
-    title,
-    status: errorStatus[code] ?? 409,
-    detail,
+  const { code, skus, decline_reason, ...texts } = order.rejection!;
+  const known = code !== 'UNKNOWN';
+  return {
+    ...texts,
+    code,
+    type: known ? `/docs/errors/${code}` : 'about:blank',
+    status: statusOf(code) || 409,
     instance: `/v1/orders/${order.id}`,
-    message,
-    retryable: false,
     trace_id: traceId,
-  };
-  if (code === 'INV_002') return { ...problem, code, skus: skus ?? [] };
-  if (code === 'PAY_007') return { ...problem, code, decline_reason: decline_reason ?? '' };
-  if (code === 'UNKNOWN') return { ...problem, code, body: order };
-  return { ...problem, code };
+    ...(known ? { ...(skus && { skus }), ...(decline_reason && { decline_reason }) } : { body: order }),
+  } as Refusal<Rejection>;
+}
+
+// The status of a code of the registry; 0 or NaN of any other.
+function statusOf(code: string): number {
+  const [group, number] = code.split('_');
+  const end = 3 * Number(number);
+  return Number(String(statuses[group!]).slice(end - 3, end));
 }

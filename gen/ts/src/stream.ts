@@ -1,6 +1,7 @@
 // Server-sent events, read from the body of an answer.
+import { inTime } from './transport.js';
 
-/** A message of a stream: an event of the contract, or `end`. */
+/** A message of a stream: an event of the contract, `token` or `end`. A comment is a message with nothing in it. */
 export interface Message {
   id: string;
   event: string;
@@ -10,42 +11,28 @@ export interface Message {
 /** A stream is silent for longer than two of the server's comments, which come every 15 s: its connection is lost. */
 const SILENCE = 40_000;
 
-/** The messages of a stream until it ends, is silent for too long, or `signal` aborts, which is thrown. */
+/** The messages of a stream until it ends, is silent for too long, or `signal` aborts. A message that is cut off is left out. */
 export async function* messages(body: ReadableStream<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Message, void, undefined> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
-  const abort = () => void reader.cancel().catch(() => {});
-  signal?.addEventListener('abort', abort, { once: true });
   try {
     for (let text = ''; ; ) {
-      const { done, value } = await inTime(reader);
-      signal?.throwIfAborted();
+      const { done, value } = await inTime(SILENCE, signal, () => reader.read());
       if (done) return;
-      const parts = (text + decoder.decode(value, { stream: true })).split('\n\n');
+      const parts = (text + decoder.decode(value, { stream: true })).replaceAll('\r\n', '\n').split('\n\n');
       text = parts.pop()!;
       for (const part of parts) {
         const message = { id: '', event: '', data: '' };
         for (const line of part.split('\n')) {
           const [, name, content] = /^(id|event|data): ?(.*)$/.exec(line) ?? [];
-          if (name) message[name as keyof Message] = content!;
+          if (name) message[name as keyof Message] += content!;
         }
-        if (message.event) yield message;
+        yield message;
       }
     }
+  } catch {
+    // it is lost: it was reset, silent for too long, or aborted
   } finally {
-    signal?.removeEventListener('abort', abort);
-    abort();
-  }
-}
-
-async function inTime(reader: ReadableStreamDefaultReader<Uint8Array>) {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<{ done: true; value: undefined }>((resolve) => {
-    timer = setTimeout(() => resolve({ done: true, value: undefined }), SILENCE);
-  });
-  try {
-    return await Promise.race([reader.read().catch(() => ({ done: true as const, value: undefined })), silence]);
-  } finally {
-    clearTimeout(timer);
+    reader.cancel().catch(() => {});
   }
 }

@@ -1,5 +1,5 @@
 // Compiled, never run: what must compile, and what must not.
-import { createOrdergate, isOrdergateError, type Errors, type Money, type Order, type Payment, type Refund } from '@ordergate/client';
+import { createOrdergate, isOrdergateError, money, type Errors, type Money, type Order, type Payment, type ReadOptions, type Refund } from '@ordergate/client';
 
 const og = createOrdergate({ baseUrl: '', apiKey: () => Promise.resolve('og_test_x'), language: 'zh-CN' });
 const body = { currency: 'EUR', customer_ref: 'c', lines: [{ sku: 'A', quantity: 1 }] };
@@ -19,7 +19,7 @@ export function advice(problem: Errors['cancelOrder']): string {
     case 'AUTH_001': case 'AUTH_002': case 'AUTH_003': case 'AUTH_004': case 'AUTH_005':
     case 'RATE_001': case 'RATE_003':
     case 'SYS_001': case 'SYS_002': case 'SYS_003': case 'SYS_005': case 'SYS_006':
-    case 'UNKNOWN': case 'NETWORK':
+    case 'UNKNOWN': case 'NETWORK': case 'ABORTED':
       return problem.message;
   }
 }
@@ -29,7 +29,7 @@ holds<Equal<Extract<Errors['payOrder']['code'], 'PAY_002' | 'PAY_003' | 'PAY_006
   'PAY_002' | 'PAY_003' | 'PAY_006' | 'PAY_007' | 'PAY_008' | 'INV_003'>>();
 holds<Equal<Extract<Errors['refundPayment']['code'], `PAY_${string}` | `RFD_${string}`>, 'PAY_001' | 'RFD_001' | 'RFD_003'>>();
 
-export async function money(): Promise<void> {
+export async function payments(): Promise<void> {
   const payment = await og.orders.pay('ord_', { method_token: 'pm' }, { waitSeconds: 5 });
   holds<Equal<typeof payment, Payment>>();
   holds<Equal<Payment['status'], 'pending' | 'authorized' | 'captured' | 'voided' | 'failed' | 'UNKNOWN'>>();
@@ -75,7 +75,7 @@ export function incomplete(problem: Errors['getOrder']): string {
 }
 
 // Public operations have refusals, too, and only placing an order throws its rejection.
-holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK'>>();
+holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK' | 'ABORTED'>>();
 holds<Equal<Extract<Errors['placeOrder']['code'], 'PAY_003' | 'CAT_001'>, 'PAY_003'>>();
 holds<Equal<Extract<Errors['shipOrder']['code'], 'SHP_002' | 'SHP_003' | 'SHP_004' | 'PAY_003'>, 'SHP_002' | 'SHP_003'>>();
 
@@ -187,3 +187,50 @@ export async function answers(): Promise<void> {
   og.orders.quote(body, { idempotencyKey: 'abcdefgh' });
   void text;
 }
+
+// Null can come wherever an ETag may be sent, and only there.
+export async function nulls(cache: Map<string, { etag: string }>): Promise<void> {
+  const maybe = await og.orders.get('ord_', { ifNoneMatch: cache.get('ord_')?.etag });
+  holds<Equal<typeof maybe, Order | null>>();
+  const never = await og.orders.get('ord_', { ifNoneMatch: undefined, version: 1 });
+  holds<Equal<typeof never, Order>>();
+  const options: ReadOptions = {};
+  holds<Equal<Awaited<ReturnType<typeof read>>, Order | null>>();
+  async function read() {
+    return og.orders.get('ord_', options);
+  }
+  const [payment, refund, shipment, product, level, saga, code, json, yaml, page] = await Promise.all([
+    og.payments.get('1', options), og.refunds.get('1', options), og.shipments.get('1', options), og.products.get('1', options), og.inventory.get('1', options),
+    og.orders.saga('1', options), og.errors.get('1', options), og.contract.json(options), og.contract.yaml(options), og.orders.list().page(options),
+  ]);
+  holds<Equal<null extends typeof payment & typeof refund & typeof shipment & typeof product & typeof level ? true : false, true>>();
+  holds<Equal<null extends typeof saga & typeof code & typeof json & typeof yaml & typeof page ? true : false, true>>();
+  // @ts-expect-error a slip
+  await og.orders.get('ord_', { ifNonMatch: '"1"' });
+}
+
+// What is undefined is left out, under exactOptionalPropertyTypes too.
+export async function leftOut(signal: AbortSignal | undefined, method: { method_token: string } | undefined, cursor: string | null): Promise<void> {
+  const options = { signal, traceId: undefined, timeoutMs: undefined, maxRetries: undefined, headers: undefined, fetch: undefined };
+  await og.orders.place({ ...body, payment: method, coupon_code: undefined, metadata: undefined }, { ...options, idempotencyKey: undefined, waitSeconds: undefined });
+  og.orders.list({ cursor, status: undefined, limit: undefined }, { ...options, consistencyToken: undefined });
+  og.orders.list({ cursor: null });
+  await og.orders.get('ord_', { ...options, version: undefined });
+  await og.orders.settled('ord_', { signal });
+  og.orders.watch('ord_', { signal, after: undefined });
+  await og.orders.cancel('ord_', { reason: undefined, signal });
+  createOrdergate({ baseUrl: '', apiKey: '', language: undefined, onRequest: undefined, onResponse: undefined, onRetry: undefined, ...options });
+}
+
+// Hooks are typed, and may be asynchronous. Options stand for one request, too.
+createOrdergate({
+  baseUrl: '', apiKey: '', fetch: globalThis.fetch, headers: { 'X-App': 'shop' },
+  onRequest: ({ operation, method, path, headers, attempt }) => `${operation} ${method} ${path} ${headers['x-trace-id']} ${attempt}`,
+  onResponse: async ({ status, durationMs, meta, problem }) => `${status} ${durationMs} ${meta?.servedBy} ${meta?.age} ${meta?.traceId} ${meta?.rateLimit?.remaining} ${problem?.code}`,
+  onRetry: ({ pauseMs }) => pauseMs.toFixed(),
+});
+og.orders.get('ord_', { headers: { 'X-App': 'shop' }, timeoutMs: 500, maxRetries: 0, fetch: (url: string, init: RequestInit) => fetch(url, init) });
+
+const amount: Money = money.fromMajor('19.99', 'EUR');
+holds<Equal<ReturnType<typeof money.format>, string>>();
+void amount;

@@ -21,7 +21,7 @@ export type Address = {
     /**
      * More of the address, such as care of or a floor.
      */
-    line2?: string | null;
+    line2?: string | null | undefined;
     /**
      * The city.
      */
@@ -29,7 +29,7 @@ export type Address = {
     /**
      * The state, province or region.
      */
-    region?: string | null;
+    region?: string | null | undefined;
     /**
      * The postal code.
      */
@@ -41,7 +41,7 @@ export type Address = {
     /**
      * Where the carrier can call.
      */
-    phone?: string | null;
+    phone?: string | null | undefined;
 };
 
 /**
@@ -51,35 +51,35 @@ export type AddressPatch = {
     /**
      * Who receives it.
      */
-    name?: string;
+    name?: string | undefined;
     /**
      * Street and number.
      */
-    line1?: string;
+    line1?: string | undefined;
     /**
      * More of the address, such as care of or a floor.
      */
-    line2?: string | null;
+    line2?: string | null | undefined;
     /**
      * The city.
      */
-    city?: string;
+    city?: string | undefined;
     /**
      * The state, province or region.
      */
-    region?: string | null;
+    region?: string | null | undefined;
     /**
      * The postal code.
      */
-    postal_code?: string;
+    postal_code?: string | undefined;
     /**
      * ISO 3166-1 alpha-2.
      */
-    country?: string;
+    country?: string | undefined;
     /**
      * Where the carrier can call.
      */
-    phone?: string | null;
+    phone?: string | null | undefined;
 } | null;
 
 /**
@@ -143,7 +143,7 @@ export type CancelOrder = {
     /**
      * Why. It is kept in the order's events.
      */
-    reason?: string;
+    reason?: string | undefined;
 };
 
 /**
@@ -160,13 +160,13 @@ export type CreateProduct = {
      */
     sku: ClientId;
     name: ProductName;
-    description?: ProductDescription;
+    description?: ProductDescription | undefined;
     prices: Prices;
     /**
      * Only active products can be ordered.
      */
-    active?: boolean;
-    low_stock_at?: LowStockAt;
+    active?: boolean | undefined;
+    low_stock_at?: LowStockAt | undefined;
 };
 
 /**
@@ -176,7 +176,7 @@ export type CreateRefund = {
     /**
      * How much to give back. Left out, all that is left of the payment.
      */
-    amount?: PositiveMoney;
+    amount?: PositiveMoney | undefined;
     /**
      * Why. It is kept in the refund's events.
      */
@@ -1014,15 +1014,15 @@ export type OrderStockReservedEvent = EventBase & {
  * What changed. A property that is not there has not changed.
  */
 export type OrderUpdatedData = {
-    payment_status?: PaymentStatus;
+    payment_status?: PaymentStatus | undefined;
     /**
      * All metadata as they are now.
      */
-    metadata?: Metadata;
+    metadata?: Metadata | undefined;
     /**
      * The order has another shipping address or none any more, also because an operator erased it. No event has an address.
      */
-    shipping_address_changed?: true;
+    shipping_address_changed?: true | undefined;
 };
 
 /**
@@ -1247,25 +1247,25 @@ export type PlaceOrder = {
      * What is ordered. A sku stands in one line only.
      */
     lines: Array<PlaceOrderLine>;
-    payment?: PlaceOrderPayment;
+    payment?: PlaceOrderPayment | undefined;
     /**
      * A coupon that takes something off.
      */
-    coupon_code?: ClientId;
+    coupon_code?: ClientId | undefined;
     /**
      * Your own number of the order. No other order of yours may have it, also if that was rejected or cancelled: order again with another number, such as one with a suffix.
      */
-    reference?: ClientId;
+    reference?: ClientId | undefined;
     /**
      * What shipping costs. It is added to the total.
      */
-    shipping?: Money;
+    shipping?: Money | undefined;
     /**
      * Taxes, as you computed them. They are added to the total.
      */
-    tax?: Money;
-    shipping_address?: Address;
-    metadata?: Metadata;
+    tax?: Money | undefined;
+    shipping_address?: Address | undefined;
+    metadata?: Metadata | undefined;
 };
 
 /**
@@ -1283,7 +1283,7 @@ export type PlaceOrderLine = {
     /**
      * If given and no longer the price, the order is refused with ORD_004.
      */
-    expected_unit_price?: Money;
+    expected_unit_price?: Money | undefined;
 };
 
 /**
@@ -2566,11 +2566,11 @@ export type ProviderOperation = {
     /**
      * Such as `authorize`; null if the key was cancelled before any request.
      */
-    kind?: string | null;
+    kind?: string | null | undefined;
     /**
      * The id of the payment, by which the gateway named it; null as `kind`.
      */
-    payment?: string | null;
+    payment?: string | null | undefined;
     /**
      * The outcome, such as `succeeded`.
      */
@@ -2658,7 +2658,7 @@ export type QuoteOrder = {
     /**
      * Your id of the customer. Left out, a coupon's limit per customer does not count.
      */
-    customer_ref?: ClientId;
+    customer_ref?: ClientId | undefined;
     /**
      * What would be ordered. A sku stands in one line only.
      */
@@ -2666,15 +2666,15 @@ export type QuoteOrder = {
     /**
      * A coupon that takes something off.
      */
-    coupon_code?: ClientId;
+    coupon_code?: ClientId | undefined;
     /**
      * What shipping costs. It is added to the total.
      */
-    shipping?: Money;
+    shipping?: Money | undefined;
     /**
      * Taxes, as you computed them. They are added to the total.
      */
-    tax?: Money;
+    tax?: Money | undefined;
 };
 
 /**
@@ -2922,8 +2922,8 @@ export type ShipOrder = {
     /**
      * What is in the shipment, all that is unshipped if it is left out. A sku stands in one line only.
      */
-    lines?: Array<ShipOrderLine>;
-    tracking?: ShipOrderTracking;
+    lines?: Array<ShipOrderLine> | undefined;
+    tracking?: ShipOrderTracking | undefined;
 };
 
 /**
@@ -2955,7 +2955,7 @@ export type ShipOrderTracking = {
     /**
      * Where the customer can follow it.
      */
-    url?: string;
+    url?: string | undefined;
 };
 
 /**
@@ -3115,8 +3115,8 @@ export type Tracking = {
  *
  */
 export type UpdateOrder = {
-    metadata?: MetadataPatch;
-    shipping_address?: AddressPatch;
+    metadata?: MetadataPatch | undefined;
+    shipping_address?: AddressPatch | undefined;
 };
 
 /**
@@ -3125,14 +3125,14 @@ export type UpdateOrder = {
  *
  */
 export type UpdateProduct = {
-    name?: ProductName;
-    description?: ProductDescription;
-    prices?: Prices;
+    name?: ProductName | undefined;
+    description?: ProductDescription | undefined;
+    prices?: Prices | undefined;
     /**
      * Only active products can be ordered.
      */
-    active?: boolean;
-    low_stock_at?: LowStockAt;
+    active?: boolean | undefined;
+    low_stock_at?: LowStockAt | undefined;
 };
 
 /**
@@ -3222,11 +3222,11 @@ export type TakeProviderCallbackData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -3298,7 +3298,7 @@ export type GetOpenApijsonData = {
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -3345,7 +3345,7 @@ export type GetOpenApiyamlData = {
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -3392,15 +3392,15 @@ export type ListErrorsData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -3449,15 +3449,15 @@ export type GetErrorData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
     };
     path: {
         /**
@@ -3513,52 +3513,52 @@ export type ListOrdersData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: {
         /**
          * Only orders with this status.
          */
-        status?: 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled';
+        status?: 'pending' | 'reserved' | 'confirmed' | 'completed' | 'rejected' | 'cancelled' | undefined;
         /**
          * Only orders of this customer.
          */
-        customer_ref?: ClientId;
+        customer_ref?: ClientId | undefined;
         /**
          * Only the order with this number of yours.
          */
-        reference?: ClientId;
+        reference?: ClientId | undefined;
         /**
          * Not placed before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
-        created_from?: string;
+        created_from?: string | undefined;
         /**
          * Placed before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
-        created_to?: string;
+        created_to?: string | undefined;
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/orders';
 };
@@ -3620,17 +3620,17 @@ export type PlaceOrderData = {
          * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
-        Prefer?: string;
+        Prefer?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -3709,21 +3709,21 @@ export type GetOrderData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -3735,11 +3735,11 @@ export type GetOrderData = {
         /**
          * The order after the event with this sequence.
          */
-        version?: number;
+        version?: number | undefined;
         /**
          * The order at this instant, which is not in the future. It stands alone, without `version`. In a URL the `+` of an offset is `%2B`.
          */
-        as_of?: string;
+        as_of?: string | undefined;
     };
     url: '/v1/orders/{order_id}';
 };
@@ -3798,17 +3798,17 @@ export type UpdateOrderData = {
          * one of a state that is not current with REQ_010, as is a weak tag (`W/`). `*` stands for any state.
          *
          */
-        'If-Match'?: string;
+        'If-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -3891,7 +3891,7 @@ export type UpdateOrderResponses = {
 export type UpdateOrderResponse = UpdateOrderResponses[keyof UpdateOrderResponses];
 
 export type CancelOrderData = {
-    body?: CancelOrder;
+    body?: CancelOrder | undefined;
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
@@ -3905,17 +3905,17 @@ export type CancelOrderData = {
          * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
-        Prefer?: string;
+        Prefer?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4003,21 +4003,21 @@ export type ListOrderEventsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4029,11 +4029,11 @@ export type ListOrderEventsData = {
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/orders/{order_id}/events';
 };
@@ -4090,21 +4090,21 @@ export type GetOrderSagaData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4170,21 +4170,21 @@ export type StreamOrderData = {
          * stream of an open order waits, and leaves out the events up to that number.
          *
          */
-        'Last-Event-ID'?: string;
+        'Last-Event-ID'?: string | undefined;
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4252,21 +4252,21 @@ export type ListOrderPaymentsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4278,11 +4278,11 @@ export type ListOrderPaymentsData = {
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/orders/{order_id}/payments';
 };
@@ -4348,17 +4348,17 @@ export type PayOrderData = {
          * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
-        Prefer?: string;
+        Prefer?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4450,40 +4450,40 @@ export type ListPaymentsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: {
         /**
          * Not opened before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
-        created_from?: string;
+        created_from?: string | undefined;
         /**
          * Opened before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
-        created_to?: string;
+        created_to?: string | undefined;
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/payments';
 };
@@ -4536,21 +4536,21 @@ export type GetPaymentData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4623,17 +4623,17 @@ export type RefundPaymentData = {
          * or as 202 when S is over. A repetition under the same `Idempotency-Key` may ask for it, too. A preference that is not understood is ignored.
          *
          */
-        Prefer?: string;
+        Prefer?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4721,44 +4721,44 @@ export type ListRefundsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: {
         /**
          * Only refunds of this payment.
          */
-        payment_id?: PaymentId;
+        payment_id?: PaymentId | undefined;
         /**
          * Not opened before this instant (millisecond precision). In a URL the `+` of an offset is `%2B`.
          */
-        created_from?: string;
+        created_from?: string | undefined;
         /**
          * Opened before this instant (millisecond precision), which is not before `created_from`. In a URL the `+` of an offset is `%2B`.
          */
-        created_to?: string;
+        created_to?: string | undefined;
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/refunds';
 };
@@ -4811,21 +4811,21 @@ export type GetRefundData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -4889,21 +4889,21 @@ export type ListProductsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: {
@@ -4912,15 +4912,15 @@ export type ListProductsData = {
          * single character at the beginning of a word. Chinese words need no spaces.
          *
          */
-        q?: string;
+        q?: string | undefined;
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/products';
 };
@@ -4982,11 +4982,11 @@ export type CreateProductData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -5061,21 +5061,21 @@ export type GetProductData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5141,17 +5141,17 @@ export type UpdateProductData = {
          * one of a state that is not current with REQ_010, as is a weak tag (`W/`). `*` stands for any state.
          *
          */
-        'If-Match'?: string;
+        'If-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5235,21 +5235,21 @@ export type GetInventoryData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5322,11 +5322,11 @@ export type AdjustInventoryData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5412,11 +5412,11 @@ export type QuoteOrderData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path?: never;
     query?: never;
@@ -5491,21 +5491,21 @@ export type ListOrderShipmentsData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5517,11 +5517,11 @@ export type ListOrderShipmentsData = {
         /**
          * How many entries a page has at most.
          */
-        limit?: number;
+        limit?: number | undefined;
         /**
          * The `next_cursor` of the page before, with the same filters. It is signed and cannot be made up.
          */
-        cursor?: string;
+        cursor?: string | undefined;
     };
     url: '/v1/orders/{order_id}/shipments';
 };
@@ -5573,7 +5573,7 @@ export type ListOrderShipmentsResponses = {
 export type ListOrderShipmentsResponse = ListOrderShipmentsResponses[keyof ListOrderShipmentsResponses];
 
 export type ShipOrderData = {
-    body?: ShipOrder;
+    body?: ShipOrder | undefined;
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
@@ -5587,11 +5587,11 @@ export type ShipOrderData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5675,21 +5675,21 @@ export type GetShipmentData = {
         /**
          * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
          */
-        'X-Consistency-Token'?: string;
+        'X-Consistency-Token'?: string | undefined;
         /**
          * ETags that you hold. If the current one is among them the answer is 304 without a body.
          */
-        'If-None-Match'?: string;
+        'If-None-Match'?: string | undefined;
         /**
          * An id of yours for this request, returned on the answer and written to the logs: 1 to 64 letters, digits and hyphens. Anything else
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**
@@ -5748,7 +5748,7 @@ export type GetShipmentResponses = {
 export type GetShipmentResponse = GetShipmentResponses[keyof GetShipmentResponses];
 
 export type DeliverShipmentData = {
-    body?: DeliverShipment;
+    body?: DeliverShipment | undefined;
     headers: {
         /**
          * A key of your choice, unique per intended change, best a new UUID: 8 to 255 visible ASCII characters without quotes, or the same
@@ -5762,11 +5762,11 @@ export type DeliverShipmentData = {
          * is ignored. Without it `uber-trace-id`, then `traceparent`, then a new UUID is used.
          *
          */
-        'X-Trace-ID'?: string;
+        'X-Trace-ID'?: string | undefined;
         /**
          * The language of error messages, `en` or `zh-CN`.
          */
-        'Accept-Language'?: string;
+        'Accept-Language'?: string | undefined;
     };
     path: {
         /**

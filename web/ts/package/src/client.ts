@@ -1,21 +1,49 @@
 // The client's face: one method per operation of the contract.
-import * as sdk from './api/sdk.gen.js';
 import type * as api from './api/types.gen.js';
-import { rejectionOf } from './error.js';
+import { ownProblem, rejectionOf } from './error.js';
 import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Quote, Refund, Saga, Shipment } from './model.js';
-import { openAnswer } from './open.js';
+import { open } from './open.js';
+import * as operations from './operations.gen.js';
 import type { Pager } from './pager.js';
 import { messages } from './stream.js';
 import {
-  newKey, pauseBefore, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WriteOptions,
+  newKey, pauseBefore, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WatchOptions,
+  type WriteOptions,
 } from './transport.js';
 
-/** The promise of a read: null too if it is asked with `ifNoneMatch`. */
-export type Answer<T, O extends ReadOptions> = Promise<O extends { ifNoneMatch: string } ? T | null : T>;
+/** So many streams in a row may end without a word: their pauses are a minute. */
+const MUTE = 16;
 
-/** Makes a client. It holds no connection; keep one per API key. */
+// A read without `ifNoneMatch` is never null.
+type Always<O extends ReadOptions = ReadOptions> = Omit<O, 'ifNoneMatch'> & { ifNoneMatch?: undefined };
+type AtVersion = ReadOptions & NonNullable<api.GetOrderData['query']>;
+/** A filter of a list. `cursor` may be null, as the `next_cursor` of a page is: the list begins at its first page. */
+type Query<D extends { query?: object | undefined }> = Omit<NonNullable<D['query']>, 'cursor'> & { cursor?: string | null | undefined };
+
+/**
+ * Makes a client. It holds no connection; keep one per API key.
+ *
+ * @example
+ * ```ts
+ * const og = createOrdergate({ baseUrl: 'https://orders.example.com', apiKey: 'og_test_...' });
+ * ```
+ */
 export function createOrdergate(config: Config): Ordergate {
   return new Ordergate(config);
+}
+
+/**
+ * What the parts of a client share. With it a program that is to be small takes only the parts that it uses; `createOrdergate` has them all.
+ *
+ * @example
+ * ```ts
+ * const transport = createTransport({ baseUrl: 'https://orders.example.com', apiKey: 'og_test_...' });
+ * const og = { orders: new Orders(transport) };
+ * await og.orders.get('ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f');
+ * ```
+ */
+export function createTransport(config: Config): Transport {
+  return new Transport(config);
 }
 
 export class Ordergate {
@@ -41,7 +69,15 @@ export class Ordergate {
     this.contract = new Contract(this.transport);
   }
 
-  /** The status and headers of an answer that this client gave (an order, a page, ...) or of an error that it threw. */
+  /**
+   * The status and headers of an answer that this client gave (an order, a page, ...) or of an error that it threw.
+   *
+   * @example
+   * ```ts
+   * const order = await og.orders.get(id);
+   * console.log(og.meta(order)?.servedBy, og.meta(order)?.age);
+   * ```
+   */
   meta(answer: object): Meta | undefined {
     return this.transport.meta(answer);
   }
@@ -52,78 +88,171 @@ export class Orders {
 
   /**
    * Places an order. With `waitSeconds` it comes back decided (confirmed, or reserved where no payment was given), or still
-   * pending when the time is over. A refusal is thrown, and so is an order that ended rejected, which then stands in `error.order`.
+   * pending when the time is over: `settled` waits on. A refusal is thrown, and so is an order that ended rejected, which then stands in `error.order`.
+   *
+   * @example
+   * ```ts
+   * const order = await og.orders.place(
+   *   { currency: 'EUR', customer_ref: 'customer-42', lines: [{ sku: 'LAMP-0001', quantity: 1 }], payment: { method_token: 'pm_ok' } },
+   *   { waitSeconds: 10 },
+   * );
+   * ```
    */
   async place(order: api.PlaceOrder, options: WaitOptions = {}): Promise<Order> {
     const idempotencyKey = options.idempotencyKey ?? newKey();
-    const placed = await this.transport.write('placeOrder', sdk.placeOrder, { body: order }, { ...options, idempotencyKey });
-    if (!placed.rejection) return placed;
-    const meta = this.transport.meta(placed);
-    throw this.transport.failure('placeOrder', rejectionOf(placed, meta?.traceId ?? ''), meta, { order: placed, idempotencyKey });
+    return this.unlessRejected(await this.transport.write(operations.placeOrder, [], order, { ...options, idempotencyKey }), idempotencyKey);
   }
 
   /**
    * Says what an order would cost now, and whether its stock suffices. Nothing is changed or held: send `expected_unit_price` when you place it, to
    * be refused rather than to pay another price.
+   *
+   * @example
+   * ```ts
+   * const quote = await og.orders.quote({ currency: 'EUR', lines: [{ sku: 'LAMP-0001', quantity: 2 }] });
+   * console.log(quote.total.amount, quote.available);
+   * ```
    */
   quote(order: api.QuoteOrder, options?: RequestOptions): Promise<Quote> {
-    return this.transport.ask('quoteOrder', sdk.quoteOrder, { body: order }, options);
+    return this.transport.ask(operations.quoteOrder, order, options);
   }
 
-  /** The order as it stands or, with `version` or `as_of`, as it was then. */
-  get<O extends ReadOptions & NonNullable<api.GetOrderData['query']> = {}>(id: string, options?: O) {
-    const { version, as_of, ...rest } = options ?? ({} as O);
-    return this.transport.read('getOrder', sdk.getOrder, { path: { order_id: id }, query: { version, as_of } }, rest) as Answer<Order, O>;
+  /**
+   * The order as it stands or, with `version` or `as_of`, as it was then.
+   *
+   * @example
+   * ```ts
+   * const now = await og.orders.get(id);
+   * const first = await og.orders.get(id, { version: 1 });
+   * ```
+   */
+  get(id: string, options?: Always<AtVersion>): Promise<Order>;
+  get(id: string, options: AtVersion): Promise<Order | null>;
+  get(id: string, { version, as_of, ...options }: AtVersion = {}): Promise<Order | null> {
+    return this.transport.read(operations.getOrder, [id], { version, as_of }, options);
   }
 
-  /** The newest first. */
-  list(query?: api.ListOrdersData['query'], options?: ListOptions): Pager<Order> {
-    return this.transport.list('listOrders', sdk.listOrders, { query }, options);
+  /**
+   * The orders, the newest first.
+   *
+   * @example
+   * ```ts
+   * for await (const order of og.orders.list({ customer_ref: 'customer-42' })) console.log(order.id, order.status);
+   * ```
+   */
+  list(query?: Query<api.ListOrdersData>, options?: ListOptions): Pager<Order> {
+    return this.transport.list(operations.listOrders, [], query, options);
+  }
+
+  /**
+   * Waits for as long as it takes until nothing is under way for the order: it was placed without a wait or one that was too short, a payment is
+   * running, or a cancellation. An order that ended rejected is thrown, as `place` throws it. `signal` bounds the wait.
+   *
+   * @example
+   * ```ts
+   * const settled = await og.orders.settled(id, { signal: AbortSignal.timeout(60_000) });
+   * console.log(settled.status);
+   * ```
+   */
+  async settled(id: string, options: RequestOptions = {}): Promise<Order> {
+    for (let attempt = 1; ; attempt++) {
+      const saga = await this.saga(id, options);
+      if (saga.state === 'done') {
+        const order = await this.get(id, options);
+        if (order.status !== 'pending') return this.unlessRejected(order);
+      }
+      await pauseBefore(Math.min(attempt, 3), options.signal);
+    }
   }
 
   /**
    * Records the cancellation. With `waitSeconds` the order comes back once it is cancelled and refunded, or when the time is over. The
    * options may stand beside the `reason` or, as with every other method, in an object of their own.
+   *
+   * @example
+   * ```ts
+   * const order = await og.orders.cancel(id, { reason: 'Ordered twice' }, { waitSeconds: 10 });
+   * ```
    */
   cancel(id: string, reasonAndOptions: api.CancelOrder & WaitOptions = {}, options: WaitOptions = {}): Promise<Order> {
-    const { signal, traceId, idempotencyKey, waitSeconds, ...given } = reasonAndOptions;
-    const body = Object.keys(given).length ? given : undefined;
-    const all = { signal, traceId, idempotencyKey, waitSeconds, ...options };
-    return this.transport.write('cancelOrder', sdk.cancelOrder, { path: { order_id: id }, body }, all);
+    const { reason, ...beside } = reasonAndOptions;
+    const body: Record<keyof api.CancelOrder, unknown> | undefined = reason === undefined ? undefined : { reason };
+    return this.transport.write(operations.cancelOrder, [id], body, { ...beside, ...options });
   }
 
   /**
    * Pays an order that was placed without payment. With `waitSeconds` the payment comes back captured, or still `pending` or `authorized`
    * when the time is over; a payment that ended without a charge is thrown: after `PAY_007`, `PAY_003` or `PAY_006` the order still waits,
    * and another method may follow under a new key.
+   *
+   * @example
+   * ```ts
+   * const payment = await og.orders.pay(id, { method_token: 'pm_ok' }, { waitSeconds: 10 });
+   * ```
    */
   pay(id: string, payment: api.PayOrder, options: WaitOptions = {}): Promise<Payment> {
-    return this.transport.write('payOrder', sdk.payOrder, { path: { order_id: id }, body: payment }, options);
+    return this.transport.write(operations.payOrder, [id], payment, options);
   }
 
-  /** Changes what the patch names, and removes what is null in it: the metadata, and until the first shipment the address. */
+  /**
+   * Changes what the patch names, and removes what is null in it: the metadata, and until the first shipment the address.
+   *
+   * @example
+   * ```ts
+   * const order = await og.orders.get(id);
+   * await og.orders.update(id, { metadata: { gift: 'yes' } }, { ifMatch: og.meta(order)!.etag! });
+   * ```
+   */
   update(id: string, patch: api.UpdateOrder, options: ChangeOptions): Promise<Order> {
-    return this.transport.change('updateOrder', sdk.updateOrder, { path: { order_id: id }, body: patch }, options);
+    return this.transport.change(operations.updateOrder, [id], patch, options);
   }
 
-  /** Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them. */
+  /**
+   * Records that pieces of a confirmed order are on their way, all that is unshipped unless `lines` names them.
+   *
+   * @example
+   * ```ts
+   * await og.orders.ship(id, { lines: [{ sku: 'LAMP-0001', quantity: 1 }], tracking: { carrier: 'DHL', number: '123' } });
+   * ```
+   */
   ship(id: string, shipment?: api.ShipOrder, options: WriteOptions = {}): Promise<Shipment> {
-    return this.transport.write('shipOrder', sdk.shipOrder, { path: { order_id: id }, body: shipment }, options);
+    return this.transport.write(operations.shipOrder, [id], shipment, options);
   }
 
-  /** The payments of an order, the first attempt first. */
-  payments(id: string, query?: api.ListOrderPaymentsData['query'], options?: ListOptions): Pager<Payment> {
-    return this.transport.list('listOrderPayments', sdk.listOrderPayments, { path: { order_id: id }, query }, options);
+  /**
+   * The payments of an order, the first attempt first.
+   *
+   * @example
+   * ```ts
+   * for await (const payment of og.orders.payments(id)) console.log(payment.attempt, payment.status);
+   * ```
+   */
+  payments(id: string, query?: Query<api.ListOrderPaymentsData>, options?: ListOptions): Pager<Payment> {
+    return this.transport.list(operations.listOrderPayments, [id], query, options);
   }
 
-  /** The shipments of an order, the first one first. */
-  shipments(id: string, query?: api.ListOrderShipmentsData['query'], options?: ListOptions): Pager<Shipment> {
-    return this.transport.list('listOrderShipments', sdk.listOrderShipments, { path: { order_id: id }, query }, options);
+  /**
+   * The shipments of an order, the first one first.
+   *
+   * @example
+   * ```ts
+   * for await (const shipment of og.orders.shipments(id)) console.log(shipment.status);
+   * ```
+   */
+  shipments(id: string, query?: Query<api.ListOrderShipmentsData>, options?: ListOptions): Pager<Shipment> {
+    return this.transport.list(operations.listOrderShipments, [id], query, options);
   }
 
-  /** The events of an order, the oldest first. */
-  events(id: string, query?: api.ListOrderEventsData['query'], options?: ListOptions): Pager<Event> {
-    return this.transport.list('listOrderEvents', sdk.listOrderEvents, { path: { order_id: id }, query }, options);
+  /**
+   * The events of an order, the oldest first.
+   *
+   * @example
+   * ```ts
+   * for await (const event of og.orders.events(id)) console.log(event.sequence, event.type);
+   * ```
+   */
+  events(id: string, query?: Query<api.ListOrderEventsData>, options?: ListOptions): Pager<Event> {
+    return this.transport.list(operations.listOrderEvents, [id], query, options);
   }
 
   /**
@@ -132,121 +261,264 @@ export class Orders {
    * minute, with pauses of up to 5 s, while nothing answers or the answer says that it may succeed later, such as a 503. After that, and if the
    * first stream cannot be opened by the retries that every request has, the error is thrown. So are any other refusal and the abort of `signal`,
    * at once. A read of this client after an event is as new as the event.
+   *
+   * @example
+   * ```ts
+   * for await (const event of og.orders.watch(id)) {
+   *   console.log(event.sequence, event.type);
+   *   if (event.type === 'order.confirmed') break;
+   * }
+   * ```
    */
-  async *watch(id: string, options: RequestOptions & { after?: number } = {}): AsyncGenerator<Event, void, undefined> {
-    let last = options.after === undefined ? undefined : String(options.after);
+  async *watch(id: string, options: WatchOptions = {}): AsyncGenerator<Event, void, undefined> {
+    const spec = operations.streamOrder;
+    let last = options.after;
     for (let lost = 0, opened = false; ; opened = true) {
-      const body = await this.transport.stream('streamOrder', '/v1/orders/{order_id}/stream', { order_id: id }, last, opened, options);
+      const body = await this.transport.stream(spec, [id], last, opened, options);
       if (!body) return;
       let reason: string | undefined;
+      let heard = false;
       for await (const { id: sequence, event, data } of messages(body, options.signal)) {
+        heard = true;
+        const message = event && parse(data);
+        if (message == null) break; // rubbish: the stream counts as lost
         if (event === 'end') {
-          reason = JSON.parse(data).reason;
+          reason = message.reason;
           break;
         }
-        if (event === 'token') {
-          this.transport.rememberToken(JSON.parse(data).token);
-          continue;
-        }
-        const page = { data: [JSON.parse(data)] };
-        openAnswer('listOrderEvents', page);
-        last = sequence;
+        if (event === 'token') this.transport.rememberToken(message.token);
+        if (!sequence || Number(sequence) <= (last ?? 0)) continue;
+        open(spec.enums, message);
+        last = Number(sequence);
         lost = 0;
-        yield page.data[0];
+        yield message;
       }
       if (reason === 'terminal') return;
-      options.signal?.throwIfAborted();
-      if (reason === undefined) await pauseBefore(lost++, options.signal);
+      if (reason === undefined) {
+        if (++lost > MUTE && !heard) throw this.transport.failure(spec.id, ownProblem('NETWORK', 'The stream ends again and again without a word', spec.path));
+        await pauseBefore(lost, options.signal);
+      }
     }
   }
 
-  /** How far an order is: reserving, paying, compensating. */
-  saga<O extends ReadOptions = {}>(id: string, options?: O) {
-    return this.transport.read('getOrderSaga', sdk.getOrderSaga, { path: { order_id: id } }, options) as Answer<Saga, O>;
+  /**
+   * How far an order is: reserving, paying, compensating.
+   *
+   * @example
+   * ```ts
+   * const saga = await og.orders.saga(id);
+   * console.log(saga.state, saga.steps.map((step) => `${step.name} ${step.status}`));
+   * ```
+   */
+  saga(id: string, options?: Always): Promise<Saga>;
+  saga(id: string, options: ReadOptions): Promise<Saga | null>;
+  saga(id: string, options?: ReadOptions): Promise<Saga | null> {
+    return this.transport.read(operations.getOrderSaga, [id], undefined, options);
+  }
+
+  // A rejected order is thrown as the refusal that it would have been.
+  private unlessRejected(order: Order, idempotencyKey?: string): Order {
+    if (!order.rejection) return order;
+    const meta = this.transport.meta(order);
+    throw this.transport.failure('placeOrder', rejectionOf(order, meta?.traceId ?? ''), meta, { order, idempotencyKey });
+  }
+}
+
+function parse(text: string): any {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
   }
 }
 
 export class Payments {
   constructor(private readonly transport: Transport) {}
 
-  get<O extends ReadOptions = {}>(id: string, options?: O) {
-    return this.transport.read('getPayment', sdk.getPayment, { path: { payment_id: id } }, options) as Answer<Payment, O>;
+  /**
+   * A payment.
+   *
+   * @example
+   * ```ts
+   * const payment = await og.payments.get('pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f');
+   * ```
+   */
+  get(id: string, options?: Always): Promise<Payment>;
+  get(id: string, options: ReadOptions): Promise<Payment | null>;
+  get(id: string, options?: ReadOptions): Promise<Payment | null> {
+    return this.transport.read(operations.getPayment, [id], undefined, options);
   }
 
-  /** The newest first. */
-  list(query?: api.ListPaymentsData['query'], options?: ListOptions): Pager<Payment> {
-    return this.transport.list('listPayments', sdk.listPayments, { query }, options);
+  /**
+   * The payments of all orders, the newest first.
+   *
+   * @example
+   * ```ts
+   * for await (const payment of og.payments.list({ created_from: '2026-11-01T00:00:00Z' })) console.log(payment.id);
+   * ```
+   */
+  list(query?: Query<api.ListPaymentsData>, options?: ListOptions): Pager<Payment> {
+    return this.transport.list(operations.listPayments, [], query, options);
   }
 
   /**
    * Gives a captured payment back: `amount`, or all that is left of it. With `waitSeconds` the refund comes back `succeeded` or `failed`
    * (`failure` says why; nothing is thrown), or still `pending` when the time is over.
+   *
+   * @example
+   * ```ts
+   * const refund = await og.payments.refund(payment.id, { reason: 'Arrived broken' }, { waitSeconds: 10 });
+   * if (refund.status === 'failed') console.log(refund.failure?.message);
+   * ```
    */
   refund(id: string, refund: api.CreateRefund, options: WaitOptions = {}): Promise<Refund> {
-    return this.transport.write('refundPayment', sdk.refundPayment, { path: { payment_id: id }, body: refund }, options);
+    return this.transport.write(operations.refundPayment, [id], refund, options);
   }
 }
 
 export class Refunds {
   constructor(private readonly transport: Transport) {}
 
-  get<O extends ReadOptions = {}>(id: string, options?: O) {
-    return this.transport.read('getRefund', sdk.getRefund, { path: { refund_id: id } }, options) as Answer<Refund, O>;
+  /**
+   * A refund.
+   *
+   * @example
+   * ```ts
+   * const refund = await og.refunds.get('ref_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f');
+   * ```
+   */
+  get(id: string, options?: Always): Promise<Refund>;
+  get(id: string, options: ReadOptions): Promise<Refund | null>;
+  get(id: string, options?: ReadOptions): Promise<Refund | null> {
+    return this.transport.read(operations.getRefund, [id], undefined, options);
   }
 
-  /** The newest first, of one payment if the query names it. `payments.refund` makes one. */
-  list(query?: api.ListRefundsData['query'], options?: ListOptions): Pager<Refund> {
-    return this.transport.list('listRefunds', sdk.listRefunds, { query }, options);
+  /**
+   * The refunds, the newest first, of one payment if the query names it. `payments.refund` makes one.
+   *
+   * @example
+   * ```ts
+   * for await (const refund of og.refunds.list({ payment_id: payment.id })) console.log(refund.status);
+   * ```
+   */
+  list(query?: Query<api.ListRefundsData>, options?: ListOptions): Pager<Refund> {
+    return this.transport.list(operations.listRefunds, [], query, options);
   }
 }
 
 export class Shipments {
   constructor(private readonly transport: Transport) {}
 
-  get<O extends ReadOptions = {}>(id: string, options?: O) {
-    return this.transport.read('getShipment', sdk.getShipment, { path: { shipment_id: id } }, options) as Answer<Shipment, O>;
+  /**
+   * A shipment.
+   *
+   * @example
+   * ```ts
+   * const shipment = await og.shipments.get('shp_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f');
+   * ```
+   */
+  get(id: string, options?: Always): Promise<Shipment>;
+  get(id: string, options: ReadOptions): Promise<Shipment | null>;
+  get(id: string, options?: ReadOptions): Promise<Shipment | null> {
+    return this.transport.read(operations.getShipment, [id], undefined, options);
   }
 
-  /** Records that the shipment has arrived. The last one completes its order. */
+  /**
+   * Records that the shipment has arrived. The last one completes its order.
+   *
+   * @example
+   * ```ts
+   * const shipment = await og.orders.ship(id);
+   * await og.shipments.deliver(shipment.id);
+   * ```
+   */
   deliver(id: string, options: WriteOptions = {}): Promise<Shipment> {
-    return this.transport.write('deliverShipment', sdk.deliverShipment, { path: { shipment_id: id } }, options);
+    return this.transport.write(operations.deliverShipment, [id], undefined, options);
   }
 }
 
 export class Products {
   constructor(private readonly transport: Transport) {}
 
-  get<O extends ReadOptions = {}>(sku: string, options?: O) {
-    return this.transport.read('getProduct', sdk.getProduct, { path: { sku } }, options) as Answer<Product, O>;
+  /**
+   * A product.
+   *
+   * @example
+   * ```ts
+   * const product = await og.products.get('LAMP-0001');
+   * ```
+   */
+  get(sku: string, options?: Always): Promise<Product>;
+  get(sku: string, options: ReadOptions): Promise<Product | null>;
+  get(sku: string, options?: ReadOptions): Promise<Product | null> {
+    return this.transport.read(operations.getProduct, [sku], undefined, options);
   }
 
-  /** In the order of their skus. */
-  list(query?: api.ListProductsData['query'], options?: ListOptions): Pager<Product> {
-    return this.transport.list('listProducts', sdk.listProducts, { query }, options);
+  /**
+   * The products, in the order of their skus.
+   *
+   * @example
+   * ```ts
+   * for await (const product of og.products.list({ q: 'desk lamp' })) console.log(product.sku, product.name);
+   * ```
+   */
+  list(query?: Query<api.ListProductsData>, options?: ListOptions): Pager<Product> {
+    return this.transport.list(operations.listProducts, [], query, options);
   }
 
-  /** Creates a product. Its stock begins with no pieces: `inventory.adjust` adds them. */
+  /**
+   * Creates a product. Its stock begins with no pieces: `inventory.adjust` adds them.
+   *
+   * @example
+   * ```ts
+   * await og.products.create({ sku: 'TABLE-0001', name: 'Side table', prices: [money.fromMajor('89.00', 'EUR')] });
+   * ```
+   */
   create(product: api.CreateProduct, options?: WriteOptions): Promise<Product> {
-    return this.transport.write('createProduct', sdk.createProduct, { body: product }, options);
+    return this.transport.write(operations.createProduct, [], product, options);
   }
 
-  /** Changes what the patch names, if the product is still in the state of `ifMatch`; REQ_010 tells that it is not. */
+  /**
+   * Changes what the patch names, if the product is still in the state of `ifMatch`; REQ_010 tells that it is not.
+   *
+   * @example
+   * ```ts
+   * const product = await og.products.get('LAMP-0001');
+   * await og.products.update(product.sku, { active: false }, { ifMatch: og.meta(product)!.etag! });
+   * ```
+   */
   update(sku: string, patch: api.UpdateProduct, options: ChangeOptions): Promise<Product> {
-    return this.transport.change('updateProduct', sdk.updateProduct, { path: { sku }, body: patch }, options);
+    return this.transport.change(operations.updateProduct, [sku], patch, options);
   }
 }
 
 export class InventoryLevels {
   constructor(private readonly transport: Transport) {}
 
-  /** The pieces of a sku that can still be sold. For display: whether an order gets its pieces is decided when it is placed. */
-  get<O extends ReadOptions = {}>(sku: string, options?: O) {
-    return this.transport.read('getInventory', sdk.getInventory, { path: { sku } }, options) as Answer<Inventory, O>;
+  /**
+   * The pieces of a sku that can still be sold. For display: whether an order gets its pieces is decided when it is placed.
+   *
+   * @example
+   * ```ts
+   * const { available } = await og.inventory.get('LAMP-0001');
+   * ```
+   */
+  get(sku: string, options?: Always): Promise<Inventory>;
+  get(sku: string, options: ReadOptions): Promise<Inventory | null>;
+  get(sku: string, options?: ReadOptions): Promise<Inventory | null> {
+    return this.transport.read(operations.getInventory, [sku], undefined, options);
   }
 
-  /** Adds pieces that came or, with a minus, takes off pieces that went. */
+  /**
+   * Adds pieces that came or, with a minus, takes off pieces that went.
+   *
+   * @example
+   * ```ts
+   * await og.inventory.adjust('LAMP-0001', { delta: 12, reason: 'delivery 4711' });
+   * ```
+   */
   adjust(sku: string, adjustment: api.AdjustInventory, options?: WriteOptions): Promise<Adjustment> {
-    return this.transport.write('adjustInventory', sdk.adjustInventory, { path: { sku }, body: adjustment }, options);
+    return this.transport.write(operations.adjustInventory, [sku], adjustment, options);
   }
 }
 
@@ -254,12 +526,30 @@ export class InventoryLevels {
 export class ErrorCodes {
   constructor(private readonly transport: Transport) {}
 
-  get<O extends ReadOptions = {}>(code: string, options?: O) {
-    return this.transport.read('getError', sdk.getError, { path: { code } }, options) as Answer<ErrorDescription, O>;
+  /**
+   * What a code means, and its remedy.
+   *
+   * @example
+   * ```ts
+   * const { message, description } = await og.errors.get('PAY_003');
+   * ```
+   */
+  get(code: string, options?: Always): Promise<ErrorDescription>;
+  get(code: string, options: ReadOptions): Promise<ErrorDescription | null>;
+  get(code: string, options?: ReadOptions): Promise<ErrorDescription | null> {
+    return this.transport.read(operations.getError, [code], undefined, options);
   }
 
+  /**
+   * All codes.
+   *
+   * @example
+   * ```ts
+   * for await (const { code, status } of og.errors.list()) console.log(code, status);
+   * ```
+   */
   list(options?: RequestOptions): Pager<ErrorDescription> {
-    return this.transport.list('listErrors', sdk.listErrors, {}, options);
+    return this.transport.list(operations.listErrors, [], undefined, options);
   }
 }
 
@@ -267,11 +557,31 @@ export class ErrorCodes {
 export class Contract {
   constructor(private readonly transport: Transport) {}
 
-  json<O extends ReadOptions = {}>(options?: O) {
-    return this.transport.read('getOpenAPIJSON', sdk.getOpenApijson, {}, options) as Answer<Record<string, unknown>, O>;
+  /**
+   * The document as an object.
+   *
+   * @example
+   * ```ts
+   * const contract = await og.contract.json();
+   * ```
+   */
+  json(options?: Always): Promise<Record<string, unknown>>;
+  json(options: ReadOptions): Promise<Record<string, unknown> | null>;
+  json(options?: ReadOptions): Promise<Record<string, unknown> | null> {
+    return this.transport.read(operations.getOpenAPIJSON, [], undefined, options);
   }
 
-  yaml<O extends ReadOptions = {}>(options?: O) {
-    return this.transport.read('getOpenAPIYAML', sdk.getOpenApiyaml, { parseAs: 'text' }, options) as Answer<string, O>;
+  /**
+   * The document as text.
+   *
+   * @example
+   * ```ts
+   * const text: string = await og.contract.yaml();
+   * ```
+   */
+  yaml(options?: Always): Promise<string>;
+  yaml(options: ReadOptions): Promise<string | null>;
+  yaml(options?: ReadOptions): Promise<string | null> {
+    return this.transport.read(operations.getOpenAPIYAML, [], undefined, options) as unknown as Promise<string | null>;
   }
 }

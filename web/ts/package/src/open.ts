@@ -1,5 +1,4 @@
 // Enumerations of answers may grow. A value that this package does not know becomes 'UNKNOWN', in the type and in the data.
-import { answers, openEnums } from './tables.gen.js';
 
 /** T, in which each enumeration has 'UNKNOWN' as a further value. */
 export type Open<T> = unknown extends T
@@ -12,23 +11,23 @@ export type Open<T> = unknown extends T
       ? T
       : { [K in keyof T]: Open<T[K]> };
 
-/** Replaces, in place, what the contract does not know in this operation's answer. */
-export function openAnswer(operation: string, data: unknown): void {
-  open(answers[operation] ?? '', data);
+/** The open enumerations of a schema: property -> the values that it had when this was generated, or the object in which to look further. */
+export interface Enums {
+  readonly [property: string]: readonly string[] | Enums;
 }
 
-/** The same for a value of the schema of this name. */
-export function open(schema: string, value: unknown): void {
-  if (Array.isArray(value)) return value.forEach((item) => open(schema, item));
+/** Replaces, in place, the values that are not among the known ones. */
+export function open(enums: Enums | undefined, value: unknown): void {
+  if (Array.isArray(value)) return value.forEach((item) => open(enums, item));
   if (typeof value !== 'object' || value === null) return;
   const object = value as Record<string, unknown>;
-  for (const [property, rule] of Object.entries(openEnums[schema] ?? {})) {
+  for (const [property, rule] of Object.entries(enums ?? {})) {
     const found = object[property];
-    if (typeof rule === 'string') open(rule, found);
-    else object[property] = Array.isArray(found) ? found.map((item) => known(item, rule)) : known(found, rule);
+    if (!Array.isArray(rule)) open(rule as Enums, found);
+    else if (found) object[property] = Array.isArray(found) ? found.map((item) => known(item, rule)) : known(found, rule);
   }
 }
 
-function known(value: unknown, values: string[]): unknown {
+function known(value: unknown, values: readonly string[]): unknown {
   return typeof value !== 'string' || values.includes(value) ? value : 'UNKNOWN';
 }

@@ -1,7 +1,7 @@
-// Every request goes through here: credentials, idempotency key, consistency token, retries, and what is thrown.
-import { createClient, type Client } from './api/client/index.js';
-import { OrdergateError, networkProblem, problemOf, type AnyProblem, type ErrorDetails, type Operation } from './error.js';
-import { openAnswer, type Open } from './open.js';
+// Every request goes through here: credentials, idempotency key, consistency token, retries, hooks, and what is thrown.
+import { OrdergateError, ownProblem, problemOf, type AnyProblem, type ErrorDetails, type Operation } from './error.js';
+import { open, type Enums, type Open } from './open.js';
+import type { Operations } from './operations.gen.js';
 import { Pager, type Page } from './pager.js';
 
 /** How long a consistency token is sent with reads, in ms. By then every copy of the data has caught up. */
@@ -11,28 +11,40 @@ const FIRST_PAUSE = 250;
 const LONGEST_BACKOFF = 5_000;
 /** For how long the retries go on that reopen a lost stream, in ms: a server is restarted meanwhile, or another one takes its place. */
 const OUTAGE = 60_000;
-/** A Retry-After above this many seconds is left to the caller. */
-const LONGEST_PAUSE = 30;
+/** A Retry-After above this many ms is left to the caller. */
+const LONGEST_PAUSE = 30_000;
+/** What a try needs beside the time that the server waits, in ms: a server that waited to the end must still be heard. */
+const MARGIN = 500;
+/** The longest time that a timer can be set to, in ms. One that is longer would end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
-export interface Config {
+const STREAM = 'text/event-stream';
+
+/** What may stand in the client's config and, for one request, in the options of a method. */
+export interface CommonOptions {
+  /** Used instead of the global `fetch`. */
+  fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
+  /** Sent with the request; those that the client sets itself, such as `Authorization`, stay its own. Of the config and of a method both are sent. */
+  headers?: Record<string, string | undefined> | undefined;
+  /** How often a request is repeated at most; 3. */
+  maxRetries?: number | undefined;
+  /** How long one try may take, in ms; 30,000. `Infinity`: for as long as it takes. */
+  timeoutMs?: number | undefined;
+}
+
+export interface Config extends CommonOptions {
   /** The gateway's address, such as `https://orders.example.com`, without `/v1`. */
   baseUrl: string;
   /** `og_test_...` or `og_live_...`. A function is asked before every try, so that keys can be rotated. */
   apiKey: string | (() => string | Promise<string>);
-  /** Used instead of the global `fetch`. It is called with one `Request`. */
-  fetch?: (request: Request) => Promise<Response>;
   /** Of error messages. */
-  language?: 'en' | 'zh-CN';
-  /** How often a request is repeated at most; 3. */
-  maxRetries?: number;
-  /** How long one try may take, in ms; 30,000. */
-  timeoutMs?: number;
+  language?: 'en' | 'zh-CN' | undefined;
   /** Called before each try. What a hook throws is ignored, as is its promise. No hook is ever given the API key. */
-  onRequest?: (request: RequestEvent) => void;
+  onRequest?: ((request: RequestEvent) => unknown) | undefined;
   /** Called after each try, when its answer was read, also if there was none. */
-  onResponse?: (response: ResponseEvent) => void;
+  onResponse?: ((response: ResponseEvent) => unknown) | undefined;
   /** Called before the pause that goes before another try. */
-  onRetry?: (retry: RetryEvent) => void;
+  onRetry?: ((retry: RetryEvent) => unknown) | undefined;
 }
 
 /** One try, as it is sent. */
@@ -44,9 +56,9 @@ export interface RequestEvent {
   path: string;
   /** The whole address. */
   url: string;
-  /** By their names in small letters; without `authorization`. */
+  /** By their names in small letters; without `authorization` and `cookie`. */
   headers: Readonly<Record<string, string>>;
-  /** What you gave, or undefined. It may hold an address of a person: think before you log it. */
+  /** What you gave, or undefined. It may hold a person's address: think before you log it. */
   body: unknown;
   /** 1, and one more with each retry. */
   attempt: number;
@@ -70,36 +82,56 @@ export interface RetryEvent extends ResponseEvent {
   pauseMs: number;
 }
 
-export interface RequestOptions {
-  /** Ends the request and its retries; its reason is what is thrown. */
-  signal?: AbortSignal;
+export interface RequestOptions extends CommonOptions {
+  /** Ends the request and its retries: an OrdergateError `ABORTED` is thrown, whose `cause` is the signal's reason. */
+  signal?: AbortSignal | undefined;
   /** An id of yours for this request, 1 to 64 letters, digits and `-`. */
-  traceId?: string;
+  traceId?: string | undefined;
 }
 
 export interface ListOptions extends RequestOptions {
   /** Sent instead of the token that the client remembers: to see what another process wrote. */
-  consistencyToken?: string;
+  consistencyToken?: string | undefined;
 }
 
 export interface ReadOptions extends ListOptions {
   /** An ETag that you hold (`meta(order).etag`). If it is still the current one the answer is null. */
-  ifNoneMatch?: string;
+  ifNoneMatch?: string | undefined;
+}
+
+export interface WatchOptions extends RequestOptions {
+  /** The sequence of the last event that you have; the stream begins behind it. */
+  after?: number | undefined;
 }
 
 export interface WriteOptions extends RequestOptions {
   /** One per intended change; a new UUID if left out. Kept over the client's own retries. */
-  idempotencyKey?: string;
+  idempotencyKey?: string | undefined;
 }
 
 export interface WaitOptions extends WriteOptions {
-  /** Be answered once the order, the payment or the refund is decided, or after so many seconds: whole ones, at most 10. 0 or left out: at once. */
-  waitSeconds?: number;
+  /**
+   * Be answered once the order, the payment or the refund is decided, or after so many seconds: whole ones, at most 10, and no more than a try
+   * may take (`timeoutMs`). 0 or left out: at once.
+   */
+  waitSeconds?: number | undefined;
 }
 
 export interface ChangeOptions extends RequestOptions {
   /** The ETag of the state that the change was decided on (`meta(order).etag`); `*` stands for any state. */
   ifMatch: string;
+}
+
+/** What a key may still ask for. */
+export interface RateLimit {
+  /** The requests of a window. */
+  limit: number;
+  /** Those that are left of it. */
+  remaining: number;
+  /** In so many seconds there are more. */
+  resetSeconds: number;
+  /** The length of a window. */
+  windowSeconds: number;
 }
 
 /** The status of an answer, and what its headers say. */
@@ -114,163 +146,194 @@ export interface Meta {
   consistencyToken: string | null;
   /** Whether this is the stored answer of an earlier request with the same key. */
   replayed: boolean;
+  /** Null if the key has no limit, or the operation needs no key. */
+  rateLimit: RateLimit | null;
   headers: Headers;
 }
 
-/** A function of api/sdk.gen.ts, as far as it matters here. */
-type Call = (options: any) => Promise<{ data?: unknown; error?: unknown; request?: Request; response?: Response }>;
-/** The input of the operation, but for headers; `parseAs` if its answer is not JSON. */
-type Input<F extends Call> = Pick<NonNullable<Parameters<F>[0]>, 'body' | 'parseAs' | 'path' | 'query'>;
-type Data<F extends Call> = Open<NonNullable<Awaited<ReturnType<F>>['data']>>;
-type HeaderValues = Record<string, string | undefined>;
-
-/** A new Idempotency-Key. Older Nodes, and pages that are not served by https or from localhost, have no `crypto.randomUUID`. */
-export function newKey(): string {
-  if (!globalThis.crypto?.randomUUID) throw new Error('@ordergate/client needs Node 20 or later, or a page served by https; else give an idempotencyKey');
-  return crypto.randomUUID();
+/** An operation of the contract, as far as it matters here; operations.gen.ts has them all. */
+export interface Spec<O extends Operation> {
+  id: O;
+  /** GET if left out. */
+  method?: 'POST' | 'PATCH';
+  path: string;
+  /** It needs no API key. */
+  open?: true;
+  /** The media type of its answer, if that is not JSON. */
+  type?: string;
+  /** A property that each document of its answer has; `id` if left out, empty if there is none. */
+  has?: string;
+  enums?: Enums;
 }
 
+type Answers<O extends Operation> = Operations[O]['answers'];
+/** The answer of an operation. */
+export type Data<O extends Operation> = Open<NonNullable<Answers<O>[keyof Answers<O>]>>;
+type HeaderValues = Record<string, string | undefined>;
+type Query = object | undefined;
+
+interface Request {
+  query?: Query;
+  body?: unknown;
+  /** Made anew for each try. */
+  headers: () => HeaderValues;
+  idempotencyKey?: string | undefined;
+  /** False: a try whose outcome is not known is not repeated. */
+  repeatable?: boolean;
+  /** Tries end at this time, whatever `maxRetries` is. */
+  until?: number | undefined;
+}
+
+/** A new Idempotency-Key: a UUIDv4. `crypto.randomUUID` is missing in pages that are not served by https or from localhost. */
+export const newKey = () =>
+  '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (c) => (Number(c) ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (Number(c) / 4)))).toString(16));
+
+/** What all methods of a client share: its config, and the consistency token. */
 export class Transport {
-  private readonly client: Client;
+  private readonly baseUrl: string;
   private readonly metas = new WeakMap<object, Meta>();
   private token = '';
   private tokenSeen = 0;
 
   constructor(private readonly config: Config) {
-    const baseUrl = addressOf(config?.baseUrl);
-    const { apiKey } = config;
-    this.client = createClient({
-      baseUrl,
-      auth: typeof apiKey === 'function' ? () => apiKey() : apiKey,
-      headers: { 'Accept-Language': config.language },
-    });
+    this.baseUrl = addressOf(config?.baseUrl);
+    check(config);
+    if (typeof config.apiKey === 'string') bearer(config.apiKey);
   }
 
+  /**
+   * The status and headers of an answer that this client gave (an order, a page, ...) or of an error that it threw.
+   *
+   * @example
+   * ```ts
+   * const order = await og.orders.get(id);
+   * console.log(og.meta(order)?.servedBy, og.meta(order)?.age);
+   * ```
+   */
   meta(answer: object): Meta | undefined {
     return this.metas.get(answer);
   }
 
   /** Sends a request that changes nothing. Null: what `ifNoneMatch` names is still the current answer. */
-  read<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ReadOptions = {}): Promise<Data<F> | null> {
+  read<O extends Operation>(spec: Spec<O>, ids: string[], query: Query, options: ReadOptions = {}): Promise<Data<O> | null> {
     const headers = () => ({
       'If-None-Match': options.ifNoneMatch,
       'X-Consistency-Token': options.consistencyToken ?? this.freshToken(),
     });
-    return this.send(operation, call, input, options, headers);
+    return this.send(spec, ids, { query, headers }, options);
   }
 
   /**
    * Opens a stream of server-sent events, after the one with the given id. Null: nothing is left, and nothing will come. A stream that was open
    * before (`reopened`) is tried for OUTAGE, whatever `maxRetries` is.
    */
-  stream(operation: Operation, url: string, path: Record<string, string>, lastId: string | undefined, reopened: boolean, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
-    const call = (given: any) => this.client.get({ ...given, url, security: [{ scheme: 'bearer', type: 'http' }] });
-    const headers = () => ({ 'Last-Event-ID': lastId, 'X-Consistency-Token': this.freshToken() });
-    const until = reopened ? Date.now() + OUTAGE : undefined;
-    return this.send(operation, call as Call, { path, parseAs: 'stream' } as any, options, headers, undefined, true, until) as Promise<any>;
+  stream(spec: Spec<Operation>, ids: string[], lastId: number | undefined, reopened: boolean, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
+    const headers = () => ({ 'Last-Event-ID': lastId === undefined ? undefined : String(lastId), 'X-Consistency-Token': this.freshToken() });
+    return this.send(spec, ids, { headers, until: reopened ? Date.now() + OUTAGE : undefined }, options) as Promise<any>;
   }
 
   /** Sends a POST that changes nothing and needs no key. */
-  async ask<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions = {}): Promise<Data<F>> {
-    return (await this.send(operation, call, input, options, () => ({})))!;
+  async ask<O extends Operation>(spec: Spec<O>, body: unknown, options: RequestOptions = {}): Promise<Data<O>> {
+    return (await this.send(spec, [], { body, headers: () => ({}) }, options))!;
   }
 
   /** A list, read page by page. */
-  list<F extends Call>(operation: Operation, call: F, input: Input<F>, options?: ListOptions): Pager<Data<F> extends Page<infer T> ? T : never> {
-    return new Pager((cursor, ifNoneMatch) => {
-      const at = cursor === undefined ? input : { ...input, query: { ...input.query, cursor } };
-      return this.read(operation, call, at, { ...options, ifNoneMatch }) as Promise<any>;
-    });
+  list<O extends Operation>(spec: Spec<O>, ids: string[], query: Query, options: ListOptions = {}): Pager<Data<O> extends Page<infer T> ? T : never> {
+    return new Pager(
+      (cursor, ifNoneMatch) => this.read(spec, ids, cursor === undefined ? query : { ...query, cursor }, { ...options, ifNoneMatch }) as Promise<any>,
+      () => this.failure(spec.id, ownProblem('UNKNOWN', 'The list gave a cursor twice: it has no end', spec.path, { retryable: false })),
+    );
   }
 
   /** Sends a POST, each try with the same key. */
-  async write<F extends Call>(operation: Operation, call: F, input: Input<F>, options: WaitOptions = {}): Promise<Data<F>> {
-    const key = options.idempotencyKey ?? newKey();
-    const headers = { 'Idempotency-Key': key, Prefer: preferOf(options.waitSeconds) };
-    return (await this.send(operation, call, input, options, () => headers, key))!;
+  async write<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: WaitOptions = {}): Promise<Data<O>> {
+    const idempotencyKey = options.idempotencyKey ?? newKey();
+    const headers = { 'Idempotency-Key': idempotencyKey, Prefer: preferOf(options.waitSeconds, options.timeoutMs ?? this.config.timeoutMs) };
+    return (await this.send(spec, ids, { body, headers: () => headers, idempotencyKey }, options))!;
   }
 
   /**
    * Sends a PATCH. A try whose outcome is not known is not repeated under an ETag: the second one would be refused for what the first one
    * changed.
    */
-  async change<F extends Call>(operation: Operation, call: F, input: Input<F>, options: ChangeOptions): Promise<Data<F>> {
-    if (!options?.ifMatch) throw new TypeError("ifMatch is required: the ETag of the state that the change was decided on (og.meta(answer).etag), or '*' for any state");
+  async change<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: ChangeOptions): Promise<Data<O>> {
+    if (!options?.ifMatch) refuse('ifMatch', "the ETag of the state that you decided on (og.meta(answer).etag), or '*' for any", options?.ifMatch);
     const headers = { 'If-Match': options.ifMatch };
-    return (await this.send(operation, call, input, options, () => headers, undefined, options.ifMatch === '*'))!;
+    return (await this.send(spec, ids, { body, headers: () => headers, repeatable: options.ifMatch === '*' }, options))!;
   }
 
   /** The error to throw; `meta` can be asked of it later. */
-  failure(operation: Operation, problem: AnyProblem, meta: Meta | undefined, more: ErrorDetails): OrdergateError {
+  failure(operation: Operation, problem: AnyProblem, meta?: Meta, more: ErrorDetails = {}): OrdergateError {
     const error = new OrdergateError(operation, problem, more);
     if (meta) this.metas.set(error, meta);
     return error;
   }
 
-  private async send<F extends Call>(operation: Operation, call: F, input: Input<F>, options: RequestOptions, headers: () => HeaderValues, idempotencyKey?: string, repeatable = true, until?: number) {
-    const { maxRetries = 3 } = this.config;
-    for (let retries = 0; ; retries++) {
+  private async send<O extends Operation>(spec: Spec<O>, ids: string[], request: Request, options: RequestOptions): Promise<Data<O> | null> {
+    check(options);
+    const { signal } = options;
+    const { idempotencyKey, repeatable = true, until } = request;
+    const maxRetries = options.maxRetries ?? this.config.maxRetries ?? 3;
+    const timeoutMs = options.timeoutMs ?? this.config.timeoutMs ?? 30_000;
+    const fetch = options.fetch ?? this.config.fetch ?? globalThis.fetch;
+    const { method = 'GET' } = spec;
+    const path = pathOf(spec.path, ids, request.query);
+    const url = this.baseUrl + path;
+    for (let attempt = 1; ; attempt++) {
+      const headers = this.headers(spec, request, options);
+      const event: RequestEvent = { operation: spec.id, method, path, url, headers: shown(headers), body: request.body, attempt };
+      let response: Response | undefined;
+      let data: Data<O> | null = null;
+      let problem: AnyProblem | null;
+      let cause: unknown;
       let begun = 0;
-      let event: RequestEvent | undefined;
-      const observe = (request: Request) => {
-        const { authorization: _, ...shown } = Object.fromEntries(request.headers);
-        const url = new URL(request.url);
-        event = { operation, method: request.method, path: url.pathname + url.search, url: request.url, headers: shown, body: (input as { body?: unknown }).body, attempt: retries + 1 };
-        begun = performance.now();
-        notify(this.config.onRequest, event);
-      };
-      const { data, error, request, response } = await this.once(call, input, options, headers(), observe);
-      const meta = response && this.remember(response);
-      const answered = (problem: AnyProblem | null): ResponseEvent => {
-        const all = { ...event!, status: response?.status ?? 0, durationMs: performance.now() - begun, meta: meta ?? null, problem };
-        notify(this.config.onResponse, all);
-        return all;
-      };
-      if (response?.status === 304) {
-        answered(null);
-        return null;
+      try {
+        const { apiKey } = this.config;
+        [data, problem] = await inTime(timeoutMs, signal, async (signal) => {
+          const key = spec.open ? undefined : await (typeof apiKey === 'function' ? apiKey() : apiKey);
+          if (key) headers.set('Authorization', bearer(key));
+          notify(this.config.onRequest, event);
+          begun = performance.now();
+          response = await fetch(url, {
+            method,
+            headers,
+            signal,
+            // A redirection would turn a POST into a GET, and is no answer of Ordergate's.
+            redirect: 'manual',
+            body: JSON.stringify(request.body),
+          });
+          return judge(spec, response, path);
+        });
+      } catch (error) {
+        cause = error;
+        problem = signal?.aborted ? ownProblem('ABORTED', 'The request was aborted', path) : ownProblem('NETWORK', noAnswer(this.baseUrl, error), path);
       }
-      if (response?.ok && error === undefined) {
-        answered(null);
-        openAnswer(operation, data);
+      const meta = response && this.remember(response);
+      const ended: ResponseEvent = { ...event, status: response?.status ?? 0, durationMs: begun && performance.now() - begun, meta: meta ?? null, problem };
+      if (begun) notify(this.config.onResponse, ended);
+      if (!problem) {
+        open(spec.enums, data);
         if (typeof data === 'object' && data !== null) this.metas.set(data, meta!);
-        return data as Data<F>;
+        return data;
       }
 
-      if (!request) throw error; // it could not even be made: a bad address, a header value that is none, no key
-      const url = new URL(request.url);
-      const refused = response && !response.ok && !(error instanceof Error);
-      const problem = refused ? problemOf(error, response.status, url.pathname, meta!.traceId) : networkProblem(url, error);
-      const ended = answered(problem);
       const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
-      const pause = unsure && !repeatable ? undefined : pauseOf(problem, response, retries);
-      const over = until === undefined ? retries >= maxRetries : Date.now() >= until;
-      if (over || pause === undefined) {
-        throw this.failure(operation, problem, meta, { idempotencyKey, cause: problem.code === 'NETWORK' ? error : undefined });
-      }
-      notify(this.config.onRetry, { ...ended, pauseMs: pause });
-      await sleep(pause, options.signal);
+      const pauseMs = unsure && !repeatable ? undefined : pauseOf(problem, response, attempt);
+      const over = until === undefined ? attempt > maxRetries : Date.now() >= until;
+      if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, { idempotencyKey, cause });
+      notify(this.config.onRetry, { ...ended, pauseMs });
+      await sleep(pauseMs, signal); // an abort ends it, and is thrown by the next try
     }
   }
 
-  // One try. The caller's abort is thrown; everything else comes back as hey-api puts it: without a response, nothing answered.
-  private async once(call: Call, input: object, { signal, traceId }: RequestOptions, headers: HeaderValues, observe: (request: Request) => void) {
-    const { timeoutMs = 30_000 } = this.config;
-    signal?.throwIfAborted();
-    const stop = new AbortController();
-    const timer = setTimeout(() => stop.abort(new DOMException(`No answer within ${timeoutMs} ms`, 'TimeoutError')), timeoutMs);
-    const abort = () => stop.abort(signal!.reason);
-    signal?.addEventListener('abort', abort);
-    const send = this.config.fetch ?? globalThis.fetch;
-    const fetch = (request: Request) => (observe(request), send(request));
-    try {
-      const result = await call({ parseAs: 'json', ...input, client: this.client, fetch, headers: { ...headers, 'X-Trace-ID': traceId }, signal: stop.signal });
-      if (result.error !== undefined) signal?.throwIfAborted();
-      return result;
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', abort);
-    }
+  private headers(spec: Spec<Operation>, request: Request, options: RequestOptions): Headers {
+    const headers = new Headers();
+    const all: HeaderValues[] = [
+      this.config.headers ?? {}, options.headers ?? {}, { 'Accept-Language': this.config.language, 'X-Trace-ID': options.traceId },
+      request.body === undefined ? {} : { 'Content-Type': spec.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' }, request.headers(),
+    ];
+    for (const values of all) for (const [name, value] of Object.entries(values)) if (value !== undefined) headers.set(name, value);
+    return headers;
   }
 
   private remember(response: Response): Meta {
@@ -286,6 +349,7 @@ export class Transport {
       age: age === null ? null : Number(age),
       consistencyToken: token,
       replayed: headers.get('Idempotency-Replayed') === 'true',
+      rateLimit: rateLimitOf(headers),
       headers,
     };
   }
@@ -302,6 +366,54 @@ export class Transport {
   }
 }
 
+// The answer, or the problem that it is instead. What breaks off is thrown.
+async function judge<O extends Operation>(spec: Spec<O>, response: Response, path: string): Promise<[Data<O> | null, AnyProblem | null]> {
+  const { status, ok, headers } = response;
+  const media = headers.get('Content-Type') ?? 'no media type';
+  const trace_id = headers.get('X-Trace-ID') ?? '';
+  const wrong = (what: string, body: unknown): [null, AnyProblem] =>
+    [null, ownProblem('UNKNOWN', `The answer is none of ${spec.id}: ${what}. Is baseUrl the gateway's?`, path, { status, trace_id, retryable: false, body })];
+  if (status === 304 || (status === 204 && spec.type)) return [null, null];
+  if (response.type === 'opaqueredirect' || (status >= 300 && status < 400)) return wrong(`HTTP status ${status}, a redirection to ${headers.get('Location') ?? 'another address'}`, '');
+  const declared = ok && spec.type !== undefined && media.startsWith(spec.type);
+  if (declared && spec.type === STREAM && response.body) return [response.body as unknown as Data<O>, null];
+
+  const text = await response.text();
+  if (declared && text) return [text as Data<O>, null];
+  let body: unknown = text;
+  try {
+    body = JSON.parse(text);
+  } catch (error) {
+    if (ok && text && /json/i.test(media)) throw error; // half a document
+  }
+  if (!ok) return [null, problemOf(body, status, path, trace_id)];
+  const { has = 'id' } = spec;
+  const document = !spec.type && typeof body === 'object' && body && (has ? (body as Record<string, unknown>)[has] : body);
+  if (!document || (has === 'data' && !Array.isArray(document))) return wrong(`HTTP status ${status}, ${text ? media : 'without a body'}`, body);
+  return [body as Data<O>, null];
+}
+
+/** Does the work with a signal that aborts after so many ms, and as yours does. It ends then even if the work does not listen. */
+export async function inTime<T>(ms: number, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  signal?.throwIfAborted();
+  const stop = new AbortController();
+  const abort = () => stop.abort(signal!.reason);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    return await Promise.race([
+      new Promise<never>((_, reject) => {
+        stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
+        signal?.addEventListener('abort', abort);
+        if (ms <= LONGEST_TIMER) timer = setTimeout(() => stop.abort(new DOMException(`No answer within ${ms} ms`, 'TimeoutError')), ms);
+      }),
+      work(stop.signal),
+    ]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
 // Calls a hook, which can break nothing: neither by throwing nor by a promise that is rejected.
 function notify<E>(hook: ((event: E) => unknown) | undefined, event: E): void {
   try {
@@ -309,47 +421,83 @@ function notify<E>(hook: ((event: E) => unknown) | undefined, event: E): void {
   } catch {}
 }
 
+function shown(headers: Headers): Record<string, string> {
+  const { authorization, cookie, ...rest } = Object.fromEntries(headers as unknown as Iterable<[string, string]>);
+  return rest;
+}
+
+/** Refuses an argument that could not do what it says. */
+function refuse(name: string, rule: string, value: unknown): never {
+  throw new TypeError(`${name} must be ${rule}; it is ${typeof value === 'string' ? JSON.stringify(value) : String(value)}`);
+}
+
 // The address without a slash at its end. Throws what would only fail, or be answered by nothing, at the first request.
 function addressOf(baseUrl: string): string {
   const address = String(baseUrl).replace(/\/+$/, '');
-  if (/^https?:\/\/[^\s/?#][^\s?#]*$/i.test(address) && !/\/v1$/i.test(address)) return address;
-  throw new Error(`baseUrl must be like http://127.0.0.1:8080, without /v1; it is ${JSON.stringify(baseUrl)}`);
+  return /^https?:\/\/[^\s/?#][^\s?#]*$/i.test(address) && !/\/v1$/i.test(address) ? address : refuse('baseUrl', 'like http://127.0.0.1:8080, without /v1', baseUrl);
+}
+
+function check({ maxRetries = 0, timeoutMs = 1 }: CommonOptions): void {
+  if (!(timeoutMs > 0)) refuse('timeoutMs', 'above 0, or Infinity for no time-out', timeoutMs);
+  if (!(maxRetries >= 0)) refuse('maxRetries', 'a number from 0', maxRetries);
+}
+
+// A key that is none would be refused by Headers, with the key in the message.
+function bearer(key: string): string {
+  return /^[!-~]*$/.test(key) ? `Bearer ${key}` : refuse('apiKey', 'visible characters without a space', 'another one');
+}
+
+function pathOf(template: string, ids: string[], query: Query): string {
+  let i = 0;
+  const path = template.replace(/\{(\w+)\}/g, (_, name) => {
+    const id = ids[i++];
+    // Nothing, and one or two dots, would ask another address.
+    return typeof id !== 'string' || /^\.{0,2}$/.test(id) ? refuse(name, 'an id', id) : encodeURIComponent(id);
+  });
+  const given = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null);
+  return path + given.map(([name, value], i) => `${i ? '&' : '?'}${name}=${encodeURIComponent(String(value))}`).join('');
 }
 
 // The value of Prefer. The server ignores what it does not understand, so that a wrong value would not wait at all.
-function preferOf(waitSeconds: unknown): string | undefined {
+function preferOf(waitSeconds: unknown, timeoutMs = Infinity): string | undefined {
   if (waitSeconds === undefined || waitSeconds === 0) return undefined;
-  const message = `waitSeconds must be a whole number from 0 to 10; it is ${String(waitSeconds)}`;
-  if (typeof waitSeconds !== 'number') throw new TypeError(message);
-  if (!Number.isInteger(waitSeconds) || waitSeconds < 0 || waitSeconds > 10) throw new RangeError(message);
-  return `wait=${waitSeconds}`;
+  const known = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].find((seconds) => seconds === waitSeconds) ?? refuse('waitSeconds', 'a whole number from 0 to 10', waitSeconds);
+  const seconds = Math.min(known, Math.floor((timeoutMs - MARGIN) / 1000));
+  return seconds > 0 ? `wait=${seconds}` : undefined;
+}
+
+// Why nothing answered. A page is told nothing but that it failed, by a rule of browsers.
+function noAnswer(baseUrl: string, error: unknown): string {
+  const reason = error instanceof Error ? (error.cause instanceof Error && error.cause.message) || error.message : '';
+  const page: string | undefined = (globalThis as { location?: { origin: string } }).location?.origin;
+  const cors = page && !baseUrl.startsWith(page) ? `. If the gateway is up: is ${page} in its ORDERGATE_ORIGINS (CORS)?` : '';
+  return `No answer from ${baseUrl}${reason && `: ${reason}`}${cors}`;
+}
+
+// The first policy of the two headers, which are lists of the IETF draft.
+function rateLimitOf(headers: Headers): RateLimit | null {
+  const number = (header: string, name: string) => Number(headers.get(header)?.match(`^[^,]*;\\s*${name}=(\\d+)`)?.[1] ?? NaN);
+  const remaining = number('RateLimit', 'r');
+  if (!(remaining >= 0)) return null;
+  return { limit: number('RateLimit-Policy', 'q'), remaining, resetSeconds: number('RateLimit', 't'), windowSeconds: number('RateLimit-Policy', 'w') };
 }
 
 // How many ms to wait before the request is sent again; undefined: not at all. IDEM_003 is the only 409 among what is repeated.
-function pauseOf(problem: AnyProblem, response: Response | undefined, retries: number): number | undefined {
+function pauseOf(problem: AnyProblem, response: Response | undefined, attempt: number): number | undefined {
   const { code, status, retryable } = problem;
   if (!(code === 'NETWORK' || (retryable && (code === 'IDEM_003' || status === 429 || status >= 500)))) return undefined;
-  const asked = Number(response?.headers.get('Retry-After') ?? NaN);
+  const headers = response?.headers;
+  const after = headers?.get('Retry-After') ?? '';
+  // Seconds, or a date: that of the server's clock, if it says so.
+  const asked = /^\d+$/.test(after) ? Number(after) * 1000 : Math.max(Date.parse(after) - (Date.parse(headers?.get('Date') ?? '') || Date.now()), 0);
   if (asked > LONGEST_PAUSE) return undefined;
   // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
-  return asked >= 0 ? asked * 1000 + Math.random() * 100 : backoff(retries);
+  return asked >= 0 ? asked + Math.random() * 100 : backoff(attempt);
 }
 
-const backoff = (retries: number) => Math.min(FIRST_PAUSE * 2 ** retries, LONGEST_BACKOFF) * (1 - Math.random() / 2);
+const backoff = (attempt: number) => Math.min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_BACKOFF) * (1 - Math.random() / 2);
 
-/** Waits before a lost stream is opened again. */
-export const pauseBefore = (retries: number, signal?: AbortSignal) => sleep(backoff(retries), signal);
+/** Waits before the next try, or until the signal aborts. */
+export const pauseBefore = (attempt: number, signal?: AbortSignal) => sleep(backoff(attempt), signal);
 
-function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const abort = () => {
-      clearTimeout(timer);
-      reject(signal!.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', abort);
-      resolve();
-    }, ms);
-    signal?.addEventListener('abort', abort, { once: true });
-  });
-}
+const sleep = (ms: number, signal?: AbortSignal) => inTime(ms, signal, () => new Promise(() => {})).catch(() => {});
