@@ -16,10 +16,11 @@ func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
 		key = ""
 	}
 	trees := map[string]fs.FS{"/docs": portal.Files}
-	documents := map[string]any{"/docs/config.json": pageSettings{key}}
-	if c.cfg.showsConsole() {
+	settings := pageSettings{APIKey: key, Console: c.cfg.showsConsole()}
+	documents := map[string]any{"/docs/config.json": settings}
+	if settings.Console {
 		trees["/console"] = console.Files
-		documents["/console/config.json"] = pageSettings{key}
+		documents["/console/config.json"] = settings
 	}
 	mounts := map[string]fs.FS{}
 	for mount, files := range trees {
@@ -30,11 +31,13 @@ func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
 		mounts[mount] = tree
 	}
 	return site.New(site.Config{
-		Mounts: mounts, Documents: documents, API: api, Log: c.tel.Log, Registry: c.tel.Registry,
+		Mounts: mounts, Styles: map[string]string{"/docs/reference": portal.ReferenceStyles},
+		Documents: documents, API: api, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 }
 
 // pageSettings are what an installation tells its pages.
 type pageSettings struct {
-	APIKey string `json:"api_key"` // for trying; "": the reader has one
+	APIKey  string `json:"api_key"` // for trying; "": the reader has one
+	Console bool   `json:"console"` // there is one
 }

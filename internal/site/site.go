@@ -32,9 +32,12 @@ type Config struct {
 	// Documents are what this installation tells its pages: values for JSON, by their path below a mount, as in "/docs/config.json".
 	// They are not stored by anybody.
 	Documents map[string]any
-	API       http.Handler // answers all that is not below a mount
-	Log       *zap.Logger
-	Registry  prometheus.Registerer
+	// Styles are the sources of style elements, as hashes, of pages whose scripts make some, by the path of the page. Such a page may have
+	// style attributes, too.
+	Styles   map[string]string
+	API      http.Handler // answers all that is not below a mount
+	Log      *zap.Logger
+	Registry prometheus.Registerer
 }
 
 // Site is the handler of pages and API.
@@ -65,8 +68,17 @@ const (
 )
 
 // strict is the policy of all pages: nothing from elsewhere, no inline script or style, no frame around them.
-const strict = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; " +
-	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const strict = "style-src 'self'; " + common
+
+// common is the part of the policy that is the same for all pages.
+const common = "default-src 'none'; script-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// styled is the policy of a page whose scripts write styles. A style, unlike a script, can neither read nor send anything here: img-src and
+// font-src are ours alone. Browsers that do not tell elements from attributes take the first directive.
+func styled(sources string) string {
+	return "style-src 'self' 'unsafe-inline'; style-src-elem 'self' " + sources + "; style-src-attr 'unsafe-inline'; " + common
+}
 
 // New reads all pages. The error is a tree that cannot be read, or a document that is no JSON or below no mount.
 func New(c Config) (*Site, error) {
@@ -83,6 +95,13 @@ func New(c Config) (*Site, error) {
 			return nil, fmt.Errorf("read the pages of %s: %w", mount, err)
 		}
 		s.mounts[mount] = pages
+	}
+	for name, sources := range c.Styles {
+		p := s.mounts[mountOf(name)][name]
+		if p == nil {
+			return nil, fmt.Errorf("there is no page %s", name)
+		}
+		p.policy = styled(sources)
 	}
 	for name, value := range c.Documents {
 		pages := s.mounts[mountOf(name)]
@@ -229,11 +248,10 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.Set("Content-Type", p.contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body))) // ServeContent leaves it out of an encoded one
+	h.Set("Content-Length", strconv.Itoa(len(body))) // ServeContent leaves it out of what is compressed
 	h.Set("Content-Security-Policy", p.policy)
 	h.Set("Cache-Control", p.cacheControl)
 	h.Set("Etag", strconv.Quote(etag))
-	r.Header.Del("Range") // a part of a page is of no use, and its length would be wrong
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }
 

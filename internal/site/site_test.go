@@ -113,6 +113,29 @@ func TestEveryPageIsProtected(t *testing.T) {
 	}
 }
 
+// A page whose script makes style elements is as strict with scripts as the others, and takes those elements alone.
+func TestAPageWithStylesOfItsScript(t *testing.T) {
+	t.Parallel()
+	config := Config{
+		Mounts: map[string]fs.FS{"/docs": tree(map[string]string{"reference.html": "<h1>reference</h1>"})}, Styles: map[string]string{"/docs/reference": "'sha256-x'"},
+		Log: zap.NewNop(), Registry: prometheus.NewRegistry(),
+	}
+	s, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := call(s, "GET", "/docs/reference").Header().Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none';", "script-src 'self';", "style-src-elem 'self' 'sha256-x';", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) {
+			t.Errorf("%s is not in %s", want, policy)
+		}
+	}
+	config.Styles, config.Registry = map[string]string{"/docs/other": ""}, prometheus.NewRegistry()
+	if _, err = New(config); err == nil {
+		t.Error("there is no page /docs/other")
+	}
+}
+
 func TestPagesAreOnlyRead(t *testing.T) {
 	t.Parallel()
 	s, _ := setup(t)
@@ -149,8 +172,11 @@ func TestPagesAreCached(t *testing.T) {
 	if w := call(s, "GET", "/docs", "If-None-Match", `"other"`); w.Code != http.StatusOK {
 		t.Errorf("unknown: %d", w.Code)
 	}
-	if w := call(s, "GET", "/docs", "Range", "bytes=0-3"); w.Code != http.StatusOK || w.Body.Len() != 14 {
-		t.Errorf("a range: %d %q", w.Code, w.Body)
+	for _, encoding := range []string{"identity", "gzip"} {
+		if w := call(s, "GET", "/docs/assets/app-0123abcd.js", "Range", "bytes=0-3", "Accept-Encoding", encoding); w.Code != http.StatusPartialContent ||
+			w.Body.Len() != 4 || w.Header().Get("Content-Length") != "4" {
+			t.Errorf("a range of %s: %d %q %v", encoding, w.Code, w.Body, w.Header())
+		}
 	}
 }
 
