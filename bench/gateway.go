@@ -60,7 +60,7 @@ func start(ctx context.Context) *gateway {
 		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp,
 		"ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
 	var out []byte
-	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench"}} {
+	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench", "-rate", "0"}} {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env, cmd.Stderr = g.env, os.Stderr
 		out = try(cmd.Output())

@@ -30,16 +30,18 @@ func (q *Queries) ExpireKey(ctx context.Context, arg ExpireKeyParams) (int64, er
 }
 
 const FindKey = `-- name: FindKey :one
-SELECT id, account, mode, scopes, expires_at, revoked_at FROM api_keys WHERE hash = $1
+SELECT id, account, mode, scopes, expires_at, revoked_at, rate, rate_window FROM api_keys WHERE hash = $1
 `
 
 type FindKeyRow struct {
-	ID        uuid.UUID
-	Account   int32
-	Mode      string
-	Scopes    []string
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
+	ID         uuid.UUID
+	Account    int32
+	Mode       string
+	Scopes     []string
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+	Rate       int32
+	RateWindow int32
 }
 
 func (q *Queries) FindKey(ctx context.Context, hash []byte) (FindKeyRow, error) {
@@ -52,6 +54,8 @@ func (q *Queries) FindKey(ctx context.Context, hash []byte) (FindKeyRow, error) 
 		&i.Scopes,
 		&i.ExpiresAt,
 		&i.RevokedAt,
+		&i.Rate,
+		&i.RateWindow,
 	)
 	return i, err
 }
@@ -70,7 +74,7 @@ func (q *Queries) GetAccount(ctx context.Context, name string) (Account, error) 
 }
 
 const GetKey = `-- name: GetKey :one
-SELECT id, account, mode, name, hash, scopes, expires_at, revoked_at, created_at FROM api_keys WHERE id = $1
+SELECT id, account, mode, name, hash, scopes, expires_at, revoked_at, rate, rate_window, created_at FROM api_keys WHERE id = $1
 `
 
 func (q *Queries) GetKey(ctx context.Context, id uuid.UUID) (ApiKey, error) {
@@ -85,23 +89,27 @@ func (q *Queries) GetKey(ctx context.Context, id uuid.UUID) (ApiKey, error) {
 		&i.Scopes,
 		&i.ExpiresAt,
 		&i.RevokedAt,
+		&i.Rate,
+		&i.RateWindow,
 		&i.CreatedAt,
 	)
 	return i, err
 }
 
 const InsertKey = `-- name: InsertKey :exec
-INSERT INTO api_keys (id, account, mode, name, hash, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO api_keys (id, account, mode, name, hash, scopes, expires_at, rate, rate_window) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 `
 
 type InsertKeyParams struct {
-	ID        uuid.UUID
-	Account   int32
-	Mode      string
-	Name      string
-	Hash      []byte
-	Scopes    []string
-	ExpiresAt *time.Time
+	ID         uuid.UUID
+	Account    int32
+	Mode       string
+	Name       string
+	Hash       []byte
+	Scopes     []string
+	ExpiresAt  *time.Time
+	Rate       int32
+	RateWindow int32
 }
 
 func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
@@ -113,8 +121,28 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 		arg.Hash,
 		arg.Scopes,
 		arg.ExpiresAt,
+		arg.Rate,
+		arg.RateWindow,
 	)
 	return err
+}
+
+const LimitKey = `-- name: LimitKey :execrows
+UPDATE api_keys SET rate = $1, rate_window = $2 WHERE id = $3
+`
+
+type LimitKeyParams struct {
+	Rate       int32
+	RateWindow int32
+	ID         uuid.UUID
+}
+
+func (q *Queries) LimitKey(ctx context.Context, arg LimitKeyParams) (int64, error) {
+	result, err := q.db.Exec(ctx, LimitKey, arg.Rate, arg.RateWindow, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const ListAccounts = `-- name: ListAccounts :many
@@ -147,7 +175,7 @@ func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
 }
 
 const ListKeys = `-- name: ListKeys :many
-SELECT k.id, k.mode, k.name, k.scopes, k.expires_at, k.revoked_at, k.created_at, a.name AS account_name
+SELECT k.id, k.mode, k.name, k.scopes, k.expires_at, k.revoked_at, k.rate, k.rate_window, k.created_at, a.name AS account_name
 FROM api_keys k JOIN accounts a ON a.id = k.account ORDER BY k.created_at, k.id
 `
 
@@ -158,6 +186,8 @@ type ListKeysRow struct {
 	Scopes      []string
 	ExpiresAt   *time.Time
 	RevokedAt   *time.Time
+	Rate        int32
+	RateWindow  int32
 	CreatedAt   time.Time
 	AccountName string
 }
@@ -178,6 +208,8 @@ func (q *Queries) ListKeys(ctx context.Context) ([]ListKeysRow, error) {
 			&i.Scopes,
 			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.Rate,
+			&i.RateWindow,
 			&i.CreatedAt,
 			&i.AccountName,
 		); err != nil {

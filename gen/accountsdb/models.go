@@ -17,13 +17,15 @@ type Account struct {
 }
 
 type ApiKey struct {
-	ID        uuid.UUID
-	Account   int32
-	Mode      string
-	Name      string
-	Hash      []byte
-	Scopes    []string
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
-	CreatedAt time.Time
+	ID         uuid.UUID
+	Account    int32
+	Mode       string
+	Name       string
+	Hash       []byte
+	Scopes     []string
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+	Rate       int32
+	RateWindow int32
+	CreatedAt  time.Time
 }

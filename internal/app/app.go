@@ -59,6 +59,7 @@ var subcommands = []subcommand{
 	{"psp", "", "the payment provider simulator", simulate},
 	{"keys create", "", "makes an API key and prints its text, once", createKey},
 	{"keys list", "", "lists the API keys", withoutFlags(listKeys)},
+	{"keys limit", "KEY_ID", "changes how many requests an API key may make, within seconds", limitKey},
 	{"keys revoke", "KEY_ID", "ends an API key, within seconds", withoutFlags(revokeKey)},
 	{"keys rotate", "KEY_ID", "makes a new API key in place of one that goes on for a while", rotateKey},
 	{"coupons create", "CODE", "makes a coupon with one discount, and conditions and limits of its use", createCoupon},

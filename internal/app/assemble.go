@@ -249,7 +249,7 @@ func findKeyOn(ctx context.Context, pool *pgxpool.Pool, hash []byte) (*edge.Key,
 	}
 	return &edge.Key{
 		ID: order.ID(row.ID).Format(order.PrefixKey), Owner: order.Owner{Account: row.Account, Mode: row.Mode}, Scopes: row.Scopes,
-		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt,
+		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt, Limit: edge.Limit{Requests: int64(row.Rate), Window: time.Duration(row.RateWindow) * time.Second},
 	}, nil
 }
 

@@ -118,7 +118,8 @@ func createKey(flags *flag.FlagSet) runner {
 	name := flags.String("name", "", "`text` that you recognize the key by")
 	scopes := flags.String("scopes", strings.Join(Scopes, ","), "comma separated")
 	valid := flags.Duration("valid", 0, "how long it is valid, as 720h; 0: without end")
-	return func(ctx context.Context, proc process) error {
+	limit := limitFlags(flags, 100)
+	return func(ctx context.Context, proc process) (err error) {
 		p := accountsdb.InsertKeyParams{Mode: *mode, Name: *name, Scopes: strings.Split(*scopes, ",")}
 		for _, s := range p.Scopes {
 			if !slices.Contains(Scopes, s) {
@@ -137,12 +138,66 @@ func createKey(flags *flag.FlagSet) runner {
 		case *valid > 0:
 			p.ExpiresAt = new(time.Now().Add(*valid).UTC())
 		}
+		if p.Rate, p.RateWindow, err = limit(); err != nil {
+			return err
+		}
 		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) (err error) {
 			q := accountsdb.New(conn)
 			if p.Account, err = accountOf(ctx, q, *account); err != nil {
 				return err
 			}
 			return proc.insertKey(ctx, q, p)
+		})
+	}
+}
+
+// limitFlags declares the flags of a key's limit, as the columns have it.
+func limitFlags(flags *flag.FlagSet, rate int) func() (requests, seconds int32, err error) {
+	flags.IntVar(&rate, "rate", rate, "requests in a `window`, in each process; 0: no limit")
+	window := flags.Duration("window", time.Second, "of the rate, in whole seconds, as 1m")
+	return func() (int32, int32, error) {
+		switch {
+		case rate < 0 || rate > 1_000_000:
+			return 0, 0, errors.New("-rate must be given, from 0 (no limit) to 1000000")
+		case *window < time.Second || *window > 24*time.Hour || *window%time.Second != 0:
+			return 0, 0, errors.New("-window must be whole seconds, from 1s to 24h")
+		case rate == 0:
+			return 0, 0, nil
+		}
+		return int32(rate), int32(*window / time.Second), nil
+	}
+}
+
+// limitText shows a limit as it is kept.
+func limitText(rate, window int32) string {
+	if rate == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d/%s", rate, time.Duration(window)*time.Second)
+}
+
+// limitKey is `ordergate keys limit`. Processes remember a key, so that the new limit holds a little later, for a full bucket. Repeating it does no harm.
+func limitKey(flags *flag.FlagSet) runner {
+	limit := limitFlags(flags, -1)
+	return func(ctx context.Context, proc process) error {
+		id, err := keyID(proc.args[0])
+		if err != nil {
+			return err
+		}
+		p := accountsdb.LimitKeyParams{ID: id}
+		if p.Rate, p.RateWindow, err = limit(); err != nil {
+			return err
+		}
+		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+			n, err := accountsdb.New(conn).LimitKey(ctx, p)
+			switch {
+			case err != nil:
+				return fmt.Errorf("limit key: %w", err)
+			case n == 0:
+				return noKey(id)
+			}
+			_, err = fmt.Fprintf(proc.stdout, "key %s has the limit %s, within 5 s\n", order.ID(id).Format(order.PrefixKey), limitText(p.Rate, p.RateWindow))
+			return err
 		})
 	}
 }
@@ -192,7 +247,7 @@ func rotateKey(flags *flag.FlagSet) runner {
 				return errors.New("the key is no longer valid: create another one")
 			}
 			if err = proc.insertKey(ctx, q, accountsdb.InsertKeyParams{
-				Account: old.Account, Mode: old.Mode, Name: old.Name, Scopes: old.Scopes, ExpiresAt: old.ExpiresAt,
+				Account: old.Account, Mode: old.Mode, Name: old.Name, Scopes: old.Scopes, ExpiresAt: old.ExpiresAt, Rate: old.Rate, RateWindow: old.RateWindow,
 			}); err != nil {
 				return err
 			}
@@ -235,7 +290,7 @@ func listKeys(ctx context.Context, proc process) error {
 			return err
 		}
 		w := tabwriter.NewWriter(proc.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tACCOUNT\tMODE\tNAME\tSCOPES\tSTATE")
+		fmt.Fprintln(w, "ID\tACCOUNT\tMODE\tNAME\tSCOPES\tLIMIT\tSTATE")
 		for _, k := range rows {
 			state := "valid"
 			switch {
@@ -247,7 +302,7 @@ func listKeys(ctx context.Context, proc process) error {
 				state = "until " + k.ExpiresAt.UTC().Format(time.RFC3339)
 			}
 			id, scopes := order.ID(k.ID).Format(order.PrefixKey), strings.Join(k.Scopes, ",")
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", id, k.AccountName, k.Mode, k.Name, scopes, state)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", id, k.AccountName, k.Mode, k.Name, scopes, limitText(k.Rate, k.RateWindow), state)
 		}
 		return w.Flush()
 	})

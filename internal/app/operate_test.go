@@ -50,6 +50,16 @@ func TestKeys(t *testing.T) {
 	const unknown = "key_0198f3c2a4b57d3e8c1f2a3b4c5d6e81"
 	for _, c := range []struct{ line, want string }{
 		{"keys rotate " + id + " -overlap 1h", "id   key_"},
+		{"keys limit " + id + " -rate 5 -window 1m", "key " + id + " has the limit 5/1m0s, within 5 s\n"},
+		{"keys rotate " + id, "id   key_"}, // it keeps the limit
+		{"keys limit " + id + " -rate 0", "key " + id + " has the limit none, within 5 s\n"},
+		{"keys limit " + id, "-rate must be given, from 0 (no limit) to 1000000"},
+		{"keys limit " + id + " -rate 1000001", "-rate must be given, from 0 (no limit) to 1000000"},
+		{"keys limit " + id + " -rate 5 -window 1500ms", "-window must be whole seconds"},
+		{"keys limit " + id + " -rate 5 -window 25h", "-window must be whole seconds"},
+		{"keys limit " + unknown + " -rate 1", "no key " + unknown + ": ordergate keys list"},
+		{"keys create -account demo -rate 0", "id   key_"},
+		{"keys create -account demo -rate -1", "-rate must be given, from 0 (no limit) to 1000000"},
 		{"keys revoke " + id, "key " + id + " is revoked: it is refused within 5 s, and by a process that the primary does not answer within a minute, or once its replicas know of it\n"},
 		{"keys revoke " + id, "key " + id + " is revoked"},
 		{"keys rotate " + id, "the key is no longer valid: create another one"},
@@ -75,12 +85,15 @@ func TestKeys(t *testing.T) {
 	}
 	list, err := run("keys list")
 	must(t, err)
-	var states []string
+	var states, limits []string
 	for line := range strings.Lines(list) {
 		fields := strings.Fields(line)
-		states = append(states, fields[len(fields)-2])
+		states, limits = append(states, fields[len(fields)-2]), append(limits, fields[4])
 	}
-	if got := strings.Join(states[1:], " "); strings.Count(got, "revoked") != 1 || strings.Count(got, "until") != 1 || strings.Count(got, "expired") != 1 || len(states) != 5 {
+	if got := strings.Join(states[1:], " "); strings.Count(got, "revoked") != 1 || strings.Count(got, "until") != 2 || strings.Count(got, "expired") != 1 || len(states) != 7 {
 		t.Errorf("%s\n%s", got, list)
+	}
+	if got := strings.Join(limits[1:], " "); got != "none 100/1s 5/1m0s none 100/1s 100/1s" {
+		t.Errorf("limits %s\n%s", got, list)
 	}
 }

@@ -42,6 +42,9 @@ const (
 	maxLogSize  = 10        // MB of ordergate.log; the last two full ones are kept beside it
 )
 
+// demoLimit shows its headers, and stands in nobody's way: a loop of one client on this machine makes some thousand requests a second.
+var demoLimit = edge.Limit{Requests: 10_000, Window: time.Second}
+
 // defaults are the settings of a subcommand that differ from those of a production process.
 var defaults = map[string]map[string]string{"run": {
 	"ORDERGATE_ENV":             development,
@@ -146,8 +149,8 @@ func run(ctx context.Context, proc process) (err error) {
 func demoKeys(owner order.Owner, past time.Time) map[string]*edge.Key {
 	reads := slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool { return !strings.HasSuffix(scope, ":read") })
 	keys := map[string]*edge.Key{
-		DemoKey:     {Scopes: Scopes},
-		demoReads:   {Scopes: reads},
+		DemoKey:     {Scopes: Scopes, Limit: demoLimit},
+		demoReads:   {Scopes: reads, Limit: demoLimit},
 		demoExpired: {Scopes: Scopes, ExpiresAt: &past},
 		demoRevoked: {Scopes: Scopes, RevokedAt: &past},
 	}

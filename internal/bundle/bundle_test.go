@@ -70,12 +70,12 @@ func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
 		},
 		{"/v1/things", "get", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_004 SYS_005", "200 400 401 403 406 429 500 503"},
 		{"/v1/weighed", "post", auth + "RATE_001 RATE_003 REQ_003 REQ_007 SYS_001 SYS_002 SYS_003 SYS_005", "200 400 401 403 406 429 500 503 504"},
-		{"/v1/public", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
+		{"/v1/public", "get", "REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 500 503"},
 		{
-			"/callbacks", "post", "AUTH_007 RATE_001 RATE_003 REQ_001 REQ_002 REQ_003 REQ_007 REQ_008 REQ_009 SYS_001 SYS_002 SYS_003 SYS_005 SYS_006",
-			"204 400 401 406 413 415 429 500 503 504",
+			"/callbacks", "post", "AUTH_007 RATE_003 REQ_001 REQ_002 REQ_003 REQ_007 REQ_008 REQ_009 SYS_001 SYS_002 SYS_003 SYS_005 SYS_006",
+			"204 400 401 406 413 415 500 503 504",
 		},
-		{"/plain", "get", "RATE_001 REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 429 500 503"},
+		{"/plain", "get", "REQ_003 REQ_007 SYS_001 SYS_005", "200 400 406 500 503"},
 	} {
 		op := get(doc, "paths", c.path, c.method)
 		var codes, statuses []string
@@ -90,6 +90,30 @@ func TestCodesAndStatusesFollowFromTheOperation(t *testing.T) {
 		}
 		if got := strings.Join(statuses, " "); got != c.statuses {
 			t.Errorf("%s %s: statuses %s, want %s", c.method, c.path, got, c.statuses)
+		}
+	}
+}
+
+// TestAnswersTellOfAKeysLimit: all answers of an operation that needs a key have the headers, but 401; no others have.
+func TestAnswersTellOfAKeysLimit(t *testing.T) {
+	t.Parallel()
+	doc, err := bundle(fixture(t, "", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, item := range pairs(get(doc, "paths")) {
+		for method, op := range pairs(item) {
+			keyed := slices.Contains([]string{"/v1/things", "/v1/weighed"}, path)
+			for status, response := range pairs(get(op, "responses")) {
+				if to := text(response, "$ref"); to != "" {
+					response = get(doc, strings.Split(strings.TrimPrefix(to, "#/"), "/")...)
+				}
+				for _, name := range []string{"RateLimit", "RateLimit-Policy"} {
+					if got := get(response, "headers", name) != nil; got != (keyed && status != "401") {
+						t.Errorf("%s %s %s: %s: %v", method, path, status, name, got)
+					}
+				}
+			}
 		}
 	}
 }

@@ -15,6 +15,15 @@ var methods = []string{"get", "put", "post", "delete", "options", "head", "patch
 
 const traceHeader = "headers.yaml#/TraceID"
 
+// overLimit is the code of the operations whose requests count for the limit of an API key.
+const overLimit = "RATE_001"
+
+// addLimit adds the headers that tell of a key's limit.
+func (b *bundler) addLimit(headers *yaml.Node) {
+	set(headers, "RateLimit-Policy", ref(b.component(root, "headers.yaml#/RateLimitPolicy")))
+	set(headers, "RateLimit", ref(b.component(root, "headers.yaml#/RateLimit")))
+}
+
 // awaited are the codes that end a payment. They are the answer to a request that waited for its outcome.
 var awaited = []string{"INV_003", "PAY_003", "PAY_006", "PAY_007"}
 
@@ -59,13 +68,13 @@ func (b *bundler) common(method string, item, op *yaml.Node) []string {
 	}
 	closed := security != nil && len(security.Content) > 0
 	signed := slices.ContainsFunc(children(security), func(s *yaml.Node) bool { return get(s, "signature") != nil })
-	codes := []string{"REQ_003", "REQ_007", "RATE_001", "SYS_001", "SYS_005"}
+	codes := []string{"REQ_003", "REQ_007", "SYS_001", "SYS_005"}
 	when := func(holds bool, more ...string) {
 		if holds {
 			codes = append(codes, more...)
 		}
 	}
-	when(closed && !signed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005")
+	when(closed && !signed, "AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", overLimit)
 	when(closed, "RATE_003", "SYS_002")
 	when(closed && method == "get", "SYS_004")
 	when(closed && method != "get", "SYS_003")
@@ -133,9 +142,13 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 		byStatus[status] = append(byStatus[status], code)
 	}
 	responses := get(op, "responses")
-	for status := range pairs(responses) {
+	limited := slices.Contains(codes, overLimit)
+	for status, response := range pairs(responses) {
 		if status >= "4" {
 			b.faultf("%s: response %s is written by hand", where, status)
+		}
+		if limited {
+			b.addLimit(section(response, "headers"))
 		}
 	}
 	if responses == nil {
@@ -143,7 +156,7 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 		return
 	}
 	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
-		set(responses, strconv.Itoa(status), ref(b.refusal(status, byStatus[status])))
+		set(responses, strconv.Itoa(status), ref(b.refusal(status, byStatus[status], limited)))
 	}
 	set(op, "x-error-codes", codes)
 }
@@ -161,12 +174,16 @@ func setName(status int, codes []string) string {
 	return name
 }
 
-// refusal returns the address of the response for a set of codes of one status; operations with the same set share it. Its schema is a
-// named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
-func (b *bundler) refusal(status int, codes []string) string {
+// refusal returns the address of the response for a set of codes of one status; operations with the same set share it, if for both or for neither
+// a key's limit counts. Its schema is a named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
+func (b *bundler) refusal(status int, codes []string, limited bool) string {
 	name := setName(status, codes)
-	address := "#/components/responses/Refusal" + name
-	if b.comps["responses"]["Refusal"+name].target == generated {
+	own := "Refusal" + name
+	if !limited {
+		own += "_Keyless"
+	}
+	address := "#/components/responses/" + own
+	if b.comps["responses"][own].target == generated {
 		return address
 	}
 	var oneOf []*yaml.Node
@@ -181,16 +198,21 @@ func (b *bundler) refusal(status int, codes []string) string {
 	}
 	schema, description := oneOf[0], strings.Join(titles, "; ")
 	if len(codes) > 1 {
-		b.add("schemas", "Problem"+name, generated, mapping("description", description, "oneOf", oneOf,
-			"discriminator", mapping("propertyName", "code", "mapping", byCode)))
+		if b.comps["schemas"]["Problem"+name].target != generated {
+			b.add("schemas", "Problem"+name, generated, mapping("description", description, "oneOf", oneOf,
+				"discriminator", mapping("propertyName", "code", "mapping", byCode)))
+		}
 		schema = ref("#/components/schemas/Problem" + name)
 	}
 	headers := problemHeaders(status, codes)
 	for _, target := range pairs(headers) {
 		*target = *ref(b.component(root, target.Value))
 	}
+	if limited && status != 401 { // before that no key is known
+		b.addLimit(headers)
+	}
 	content := mapping("application/problem+json", mapping("schema", schema, "examples", examples))
-	b.add("responses", "Refusal"+name, generated, mapping("description", description, "headers", headers, "content", content))
+	b.add("responses", own, generated, mapping("description", description, "headers", headers, "content", content))
 	return address
 }
 

@@ -269,7 +269,7 @@ func (s *ownStack) deploy(ctx context.Context, c *campaign, program string, env 
 	if _, err = owner.output(ctx, "migrate", "-sample", account); err != nil {
 		return nil, err
 	}
-	out, err := owner.output(ctx, "keys", "create", "-account", account)
+	out, err := owner.output(ctx, "keys", "create", "-rate", "0", "-account", account)
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func (c *campaign) install(ctx context.Context, program string, paymentTime time
 	if _, err = i.output(ctx, "migrate", "-sample", account); err != nil {
 		return nil, err
 	}
-	out, err := i.output(ctx, "keys", "create", "-account", account)
+	out, err := i.output(ctx, "keys", "create", "-rate", "0", "-account", account)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,9 @@ type Key struct {
 	Scopes    []string
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
+	Limit     Limit // in each process
+
+	limiter *limiter // of this process; nil: there is no limit
 }
 
 var anonymous Key
@@ -43,6 +46,7 @@ type Authenticator struct {
 	onReplica finder // nil: there is none
 	static    map[[32]byte]*Key
 	now       func() time.Time
+	start     time.Time
 	good      lookUps // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
 	others    lookUps
 	flight    singleflight.Group
@@ -78,11 +82,26 @@ func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key,
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
 		return lookUps{cache, guarded(name, 200*time.Millisecond, 300*time.Millisecond), guarded(name+" on replicas", 100*time.Millisecond, 200*time.Millisecond)}
 	}
-	a := &Authenticator{find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
+	a := &Authenticator{find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
 	for text, key := range static {
-		a.static[sha256.Sum256([]byte(text))] = key
+		own := *key
+		own.limiter = newLimiter(key.Limit)
+		a.static[sha256.Sum256([]byte(text))] = &own
 	}
 	return a
+}
+
+// sinceStart is the clock of the limiters.
+func (a *Authenticator) sinceStart() time.Duration { return a.now().Sub(a.start) }
+
+// keep caches a key that was found. Its bucket goes on as it was, unless the limit is another one now.
+func (a *Authenticator) keep(hash [32]byte, found *foundKey) {
+	if old, ok := a.good.Peek(hash); ok && old.key.Limit == found.key.Limit {
+		found.key.limiter = old.key.limiter
+	} else {
+		found.key.limiter = newLimiter(found.key.Limit)
+	}
+	a.good.Add(hash, found)
 }
 
 var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
@@ -166,12 +185,12 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error)
 			if err != nil {
 				return nil, err
 			}
-			a.good.Add(hash, latest)
+			a.keep(hash, latest)
 		case latest.key == nil:
 			a.others.Add(hash, latest)
 			a.good.Remove(hash)
 		default:
-			a.good.Add(hash, latest)
+			a.keep(hash, latest)
 		}
 		return latest.key, nil
 	})

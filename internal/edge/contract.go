@@ -165,8 +165,12 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 		r.key = key
+		limited := s.countRequest(r)
 		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
 			return apierr.E(errcode.AUTH005)
+		}
+		if limited != nil {
+			return limited
 		}
 	}
 	if o.signed {

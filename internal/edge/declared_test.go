@@ -17,6 +17,9 @@ import (
 	"github.com/ordergate/ordergate/internal/token"
 )
 
+// undeclaredAnswers is the metric of them: code, operation, status.
+const undeclaredAnswers = "ordergate_undeclared_answers_total"
+
 // TestOnlyDeclaredAnswers: an answer that the contract does not list for its operation is refused by a strict server, and counted and logged by
 // every server.
 func TestOnlyDeclaredAnswers(t *testing.T) {
@@ -29,29 +32,28 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 	for _, c := range []struct {
 		what       string
 		status     int
-		undeclared string // as it is counted; empty: it is listed
+		undeclared string // status and code; empty: it is listed
 	}{
 		{"200", 200, ""},
 		{"304", 304, ""},
 		{"ORD_001", 404, ""},
 		{"stored ORD_007", 409, ""},
 		{"stream", 200, ""},
-		{"201", 201, "answer 201 "},
-		{"204", 204, "answer 204 "},
-		{"409", 409, "answer 409 "}, // a refusal without a code
-		{"nothing", 500, "answer 0 "},
-		{"ORD_002", 409, "answer 409 ORD_002"},
-		{"stored 201", 201, "answer 201 "},
-		{"stored ORD_002", 409, "answer 409 ORD_002"},
-		{"stored ORD_007 as 200", 200, "answer 200 ORD_007"},
-		{"stream as 202", 202, "answer 202 "},
+		{"201", 201, "201 "},
+		{"204", 204, "204 "},
+		{"409", 409, "409 "}, // a refusal without a code
+		{"nothing", 500, "0 "},
+		{"ORD_002", 409, "409 ORD_002"},
+		{"stored 201", 201, "201 "},
+		{"stored ORD_002", 409, "409 ORD_002"},
+		{"stored ORD_007 as 200", 200, "200 ORD_007"},
+		{"stream as 202", 202, "202 "},
 	} {
 		for _, strict := range []bool{true, false} {
 			t.Run(c.what, func(t *testing.T) {
 				core, logged := observer.New(zap.InfoLevel)
-				registry := prometheus.NewRegistry()
 				s := newServer(Config{
-					Log: zap.New(core), Tracer: noop.NewTracerProvider().Tracer(""), Registry: registry, Strict: strict,
+					Log: zap.New(core), Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Strict: strict,
 					Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 },
 				})
 				if err := s.register(contract, map[string]handler{"answer": func(ctx context.Context, r *request) (response, error) {
@@ -78,14 +80,15 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					t.Fatal(err)
 				}
 				w := call(s, http.MethodGet, "/answer/x", "")
-				status := c.status
+				want := c.status
 				if c.undeclared != "" && strict {
-					status = 500
+					want = 500
 				}
-				if body := w.Body.String(); w.Code != status || status == 500 && !strings.Contains(body, `"code":"SYS_001"`) || strings.Contains(body, "edge:") {
+				if body := w.Body.String(); w.Code != want || want == 500 && !strings.Contains(body, `"code":"SYS_001"`) || strings.Contains(body, "edge:") {
 					t.Errorf("strict %v: %d %s", strict, w.Code, body)
 				}
-				counts, text := undeclaredIn(t, registry), strings.Builder{}
+				status, code, _ := strings.Cut(c.undeclared, " ")
+				counts, text := samples(t, s, undeclaredAnswers), strings.Builder{}
 				for _, e := range logged.All() {
 					text.WriteString(e.Level.String() + " ")
 					for _, f := range e.Context {
@@ -99,8 +102,8 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					if len(counts) > 0 || !strings.HasPrefix(text.String(), "info") {
 						t.Errorf("strict %v: %v %s", strict, counts, text.String())
 					}
-				case counts[c.undeclared] != 1 || len(counts) != 1 || logged.Len() != 1 || !strings.HasPrefix(text.String(), "error ") ||
-					!strings.Contains(text.String(), strings.TrimPrefix(c.undeclared, "answer")+" of answer"):
+				case counts[code+" answer "+status] != 1 || len(counts) != 1 || logged.Len() != 1 || !strings.HasPrefix(text.String(), "error ") ||
+					!strings.Contains(text.String(), c.undeclared+" of answer"):
 					t.Errorf("strict %v: %v %s", strict, counts, text.String())
 				}
 			})

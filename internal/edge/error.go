@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -41,7 +42,7 @@ func (s *Server) problem(r *request, err error) response {
 	case status == http.StatusUnsupportedMediaType && r.op.method == http.MethodPatch:
 		w.headers = append(w.headers, "Accept-Patch", r.op.mediaType)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || e.Code == errcode.IDEM003:
-		w.headers = append(w.headers, "Retry-After", "1")
+		w.headers = append(w.headers, "Retry-After", strconv.FormatInt(max(1, r.retryAfter), 10))
 	}
 	return w
 }

@@ -51,49 +51,25 @@ func deadServer(t *testing.T, configure ...func(*pgxpool.Config)) *Server {
 	tracer := noop.NewTracerProvider().Tracer("")
 	ids := order.NewIDs([]byte("k"))
 	static := map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"orders:write"}}}
-	registry := prometheus.NewRegistry()
 	s, err := New(Config{
 		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
 		}, nil, 8, static, time.Now),
-		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: registry,
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
 		Strict: true,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for answer := range undeclaredIn(t, registry) {
-			if !strings.HasPrefix(answer, "throw ") {
-				t.Errorf("%s was answered, which the contract does not list", answer)
+		for answer := range samples(t, s, undeclaredAnswers) {
+			if !strings.Contains(answer, " throw ") {
+				t.Errorf("the contract does not list %s, which was answered", answer)
 			}
 		}
 	})
 	return s
-}
-
-// undeclaredIn counts the answers that the contract does not list, by operation, status and code.
-func undeclaredIn(t *testing.T, registry prometheus.Gatherer) map[string]float64 {
-	t.Helper()
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	counts := map[string]float64{}
-	for _, f := range families {
-		if f.GetName() != "ordergate_undeclared_answers_total" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			labels := map[string]string{}
-			for _, l := range m.GetLabel() {
-				labels[l.GetName()] = l.GetValue()
-			}
-			counts[labels["operation"]+" "+labels["status"]+" "+labels["code"]] = m.GetCounter().GetValue()
-		}
-	}
-	return counts
 }
 
 func call(s http.Handler, method, path, body string, headers ...string) *httptest.ResponseRecorder {

@@ -1,9 +1,11 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -34,7 +36,8 @@ func (s *Server) readFault(ctx context.Context, r *request) error {
 	case asked == faults.Draining:
 		return drain(r)
 	case asked == faults.Rate && r.op.scopes != nil:
-		return apierr.E(errcode.RATE001)
+		l := cmp.Or(key.limiter, newLimiter(Limit{Requests: 1, Window: time.Second})) // a key without a limit has this one
+		return r.limited(l, state{full: l.Window, wait: l.interval})
 	}
 	r.fault = asked
 	return nil

@@ -54,6 +54,7 @@ type request struct {
 	fault        faults.Name // that it asked to meet
 	tier         string
 	problemToken string // the consistency token of a refusal
+	retryAfter   int64  // seconds; 0: the least
 	code         errcode.Code
 	cause        error // of an error response, for the log
 }

@@ -41,15 +41,18 @@ CREATE TABLE accounts (
 
 -- Of a key only the SHA-256 is stored.
 CREATE TABLE api_keys (
-    id         uuid PRIMARY KEY,
-    account    integer NOT NULL REFERENCES accounts,
-    mode       text NOT NULL CHECK (mode IN ('test', 'live')),
-    name       text NOT NULL,
-    hash       bytea NOT NULL UNIQUE,
-    scopes     text[] NOT NULL,
-    expires_at timestamptz,
-    revoked_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now()
+    id          uuid PRIMARY KEY,
+    account     integer NOT NULL REFERENCES accounts,
+    mode        text NOT NULL CHECK (mode IN ('test', 'live')),
+    name        text NOT NULL,
+    hash        bytea NOT NULL UNIQUE,
+    scopes      text[] NOT NULL,
+    expires_at  timestamptz,
+    revoked_at  timestamptz,
+    rate        integer NOT NULL DEFAULT 0 CHECK (rate BETWEEN 0 AND 1000000), -- requests in a window; 0: no limit
+    rate_window integer NOT NULL DEFAULT 0 CHECK (rate_window BETWEEN 0 AND 86400), -- seconds
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK (rate = 0 OR rate_window > 0)
 );
 
 CREATE TABLE products (

@@ -3264,10 +3264,6 @@ export type TakeProviderCallbackErrors = {
      */
     415: ProblemReq009;
     /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
-    /**
      * `SYS_001` Internal error
      */
     500: ProblemSys001;
@@ -3315,10 +3311,6 @@ export type GetOpenApijsonErrors = {
      */
     406: ProblemReq007;
     /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
-    /**
      * `SYS_001` Internal error
      */
     500: ProblemSys001;
@@ -3361,10 +3353,6 @@ export type GetOpenApiyamlErrors = {
      * `REQ_007` Not acceptable
      */
     406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
     /**
      * `SYS_001` Internal error
      */
@@ -3416,10 +3404,6 @@ export type ListErrorsErrors = {
      * `REQ_007` Not acceptable
      */
     406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
     /**
      * `SYS_001` Internal error
      */
@@ -3482,10 +3466,6 @@ export type GetErrorErrors = {
      * `REQ_007` Not acceptable
      */
     406: ProblemReq007;
-    /**
-     * `RATE_001` Too many requests
-     */
-    429: ProblemRate001;
     /**
      * `SYS_001` Internal error
      */

@@ -1,0 +1,283 @@
+package edge
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace/noop"
+	"go.uber.org/zap"
+
+	apierr "github.com/ordergate/ordergate/errors"
+	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/internal/view"
+	"github.com/ordergate/ordergate/order"
+)
+
+// TestABucketEmptiesAndFillsAgain: a full bucket has the whole limit, each interval gives one back, and never is there more than the limit.
+func TestABucketEmptiesAndFillsAgain(t *testing.T) {
+	const ms = time.Millisecond
+	l := newLimiter(Limit{Requests: 4, Window: 2 * time.Second}) // one each 500 ms
+	for i, c := range []struct {
+		at, full, wait time.Duration
+		left           int64
+	}{
+		{0, 500 * ms, 0, 3},
+		{0, 1000 * ms, 0, 2},
+		{0, 1500 * ms, 0, 1},
+		{0, 2000 * ms, 0, 0},
+		{0, 2000 * ms, 500 * ms, 0},
+		{499 * ms, 1501 * ms, 1 * ms, 0}, // refusals cost nothing
+		{500 * ms, 2000 * ms, 0, 0},
+		{1250 * ms, 1750 * ms, 0, 0}, // half a token is left over
+		{1500 * ms, 2000 * ms, 0, 0},
+		{time.Hour, 500 * ms, 0, 3},
+	} {
+		if s := l.take(c.at); s != (state{left: c.left, full: c.full, wait: c.wait}) {
+			t.Errorf("%d: at %v: %+v", i, c.at, s)
+		}
+	}
+	if newLimiter(Limit{Window: time.Second}) != nil {
+		t.Error("no requests are a limit")
+	}
+	for _, q := range []int64{3, 7, 999, 1_000_000} { // an interval that is no whole number of ns
+		l, n := newLimiter(Limit{Requests: q, Window: time.Second}), int64(0)
+		for l.take(0).wait == 0 {
+			n++
+		}
+		if n != q {
+			t.Errorf("%d of %d at once", n, q)
+		}
+		for at := time.Duration(0); at < time.Second; at += l.interval / 2 {
+			if l.take(at).wait == 0 {
+				n++
+			}
+		}
+		if n > 2*q || n < 2*q-2 {
+			t.Errorf("%d of %d in the first second", n, 2*q)
+		}
+	}
+}
+
+// TestABucketUnderManyCallers: however many take at once while the time goes on, no more than the limit and what came back is given out, and no
+// less if they take enough.
+func TestABucketUnderManyCallers(t *testing.T) {
+	t.Parallel()
+	const callers, tries = 32, 5000
+	for _, limit := range []Limit{{100, time.Second}, {7, time.Minute}, {50_000, time.Second}} {
+		l := newLimiter(limit)
+		var now, given atomic.Int64
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				for range tries {
+					if l.take(time.Duration(now.Add(int64(limit.Window)/(callers*tries)))).wait == 0 { // one window in all
+						given.Add(1)
+					}
+				}
+			})
+		}
+		all.Wait()
+		most := limit.Requests + now.Load()/int64(l.interval)
+		least := min(most-1, callers*tries) // an instant that was read before another's
+		if n := given.Load(); n > most || n < least-callers {
+			t.Errorf("%d per %v: %d of %d were given", limit.Requests, limit.Window, n, most)
+		}
+	}
+}
+
+func TestABucketAllocatesNothing(t *testing.T) {
+	l := newLimiter(Limit{Requests: 100, Window: time.Second})
+	if n := testing.AllocsPerRun(1000, func() { l.take(0) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	l, start := newLimiter(Limit{Requests: 1_000_000, Window: time.Second}), time.Now()
+	b.Run("alone", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.take(time.Since(start))
+		}
+	})
+	b.Run("by all", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(p *testing.PB) {
+			for p.Next() {
+				l.take(time.Since(start))
+			}
+		})
+	})
+}
+
+// limits is a server whose keys have the limits of a map, as a database would.
+type limits struct {
+	*Server
+
+	now    time.Time
+	limit  map[string]Limit // by the id that stands in the key's text
+	scopes []string
+}
+
+func newLimits(t *testing.T) *limits {
+	t.Helper()
+	l := &limits{now: time.Unix(1e9, 0), limit: map[string]Limit{"100": {100, time.Second}, "2": {2, time.Minute}, "none": {}}, scopes: []string{"s"}}
+	hashes := map[string]string{}
+	for id := range l.limit {
+		hash := sha256.Sum256([]byte("og_test_a_key_with_the_limit_" + id))
+		hashes[string(hash[:])] = id
+	}
+	l.Server = newServer(Config{
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Strict: true, Faults: true,
+		Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Origins: []string{"*"},
+		Auth: NewAuthenticator(func(_ context.Context, hash []byte) (*Key, error) {
+			id, ok := hashes[string(hash)]
+			if !ok {
+				return nil, nil
+			}
+			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id]}, nil
+		}, nil, 8, nil, func() time.Time { return l.now }),
+	})
+	contract := `{"paths":{
+		"/thing":{"get":{"operationId":"getThing","security":[{"bearer":["s"]}],"x-error-codes":["ORD_001","RATE_001","AUTH_002","AUTH_005","REQ_003","REQ_007"],
+			"parameters":[{"name":"lost","in":"query","schema":{"type":"string"}},{"name":"If-None-Match","in":"header","schema":{"type":"string"}}],
+			"responses":{"200":{"content":{"application/json":{}},"headers":{"RateLimit":{},"RateLimit-Policy":{}}},"304":{}}}},
+		"/stream":{"get":{"operationId":"getStream","x-stream":true,"security":[{"bearer":["s"]}],"x-error-codes":["RATE_001"],"responses":{"200":{}}}},
+		"/public":{"get":{"operationId":"getPublic","security":[],"x-error-codes":["REQ_003"],"responses":{"200":{}}}}}}`
+	stream := func(_ context.Context, r *request) (response, error) {
+		l.send(r, response{status: 200, headers: []string{"Content-Type", "text/event-stream"}})
+		return response{}, nil
+	}
+	if err := l.register([]byte(contract), map[string]handler{
+		"getThing": func(_ context.Context, r *request) (response, error) {
+			if _, lost := r.Parameter("lost"); lost {
+				return response{}, apierr.E(errcode.ORD001)
+			}
+			return r.notModified(response{status: 200, contentType: "application/json", body: view.Body{ETag: `"1"`, Bytes: []byte("{}")}}), nil
+		},
+		"getStream": stream,
+		"getPublic": func(context.Context, *request) (response, error) { return response{status: 200}, nil },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// get asks as the key with a limit.
+func (l *limits) get(id, path string, headers ...string) *httptest.ResponseRecorder {
+	return call(l, http.MethodGet, path, "", append([]string{"Authorization", "Bearer og_test_a_key_with_the_limit_" + id}, headers...)...)
+}
+
+// TestEveryAnswerOfAKeyTellsOfItsLimit: answers of all kinds have the headers; those of keys without a limit and of public operations have none.
+func TestEveryAnswerOfAKeyTellsOfItsLimit(t *testing.T) {
+	l := newLimits(t)
+	const policy = `"default";q=100;w=1`
+	for i, c := range []struct {
+		path    string
+		status  int
+		headers []string
+	}{
+		{"/thing", 200, nil},
+		{"/thing", 304, []string{"If-None-Match", `"1"`}},
+		{"/thing?lost=1", 404, nil},
+		{"/thing?unknown=1", 400, nil},
+		{"/thing", 406, []string{"Accept", "image/png"}},
+		{"/stream", 200, nil},
+	} {
+		w := l.get("100", c.path, c.headers...)
+		h := w.Header()
+		if want := fmt.Sprintf(`"default";r=%d;t=1`, 99-i); w.Code != c.status || h.Get("RateLimit-Policy") != policy || h.Get("RateLimit") != want || h.Get("Retry-After") != "" {
+			t.Errorf("%s: %d %v, want %s", c.path, w.Code, h, want)
+		}
+		for _, w := range []*httptest.ResponseRecorder{l.get("none", c.path, c.headers...), l.get("100", "/public"), l.get("unknown", "/thing"), l.get("100", "/nowhere")} {
+			if h := w.Header(); h.Get("RateLimit-Policy")+h.Get("RateLimit") != "" {
+				t.Errorf("%s: %d %v", c.path, w.Code, h)
+			}
+		}
+	}
+	if w := l.get("100", "/thing", "Origin", "https://shop.example"); w.Header().Get("Access-Control-Expose-Headers") != "Allow, RateLimit, RateLimit-Policy, Vary" {
+		t.Errorf("a page cannot read them: %v", w.Header())
+	}
+}
+
+// TestOverTheLimit: RATE_001 comes after the key and its scopes, before all other checks, with the seconds to wait. Refused requests cost nothing.
+func TestOverTheLimit(t *testing.T) {
+	l := newLimits(t)
+	for range 2 {
+		if w := l.get("2", "/thing"); w.Code != 200 {
+			t.Fatal(w.Code, w.Body)
+		}
+	}
+	for range 3 {
+		w := l.get("2", "/thing?unknown=1", "Accept", "image/png")
+		h := w.Header()
+		if codeOf(w) != "429 RATE_001" || h.Get("Retry-After") != "30" || h.Get("RateLimit") != `"default";r=0;t=60` || h.Get("RateLimit-Policy") != `"default";q=2;w=60` {
+			t.Errorf("%s %v", codeOf(w), h)
+		}
+	}
+	l.now = l.now.Add(29*time.Second + 100*time.Millisecond)
+	l.limit["2"] = Limit{2, time.Minute}
+	if w := l.get("2", "/stream"); codeOf(w) != "429 RATE_001" || w.Header().Get("Retry-After") != "1" { // never 0, and the bucket outlives the look-up of the key
+		t.Errorf("%s %v", codeOf(w), w.Header())
+	}
+	if w := l.get("100", "/thing"); w.Code != 200 {
+		t.Errorf("another key: %d", w.Code)
+	}
+	l.now = l.now.Add(time.Second)
+	if w := l.get("2", "/stream"); w.Code != 200 || w.Header().Get("RateLimit") != `"default";r=0;t=60` {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	l.scopes = nil
+	l.now = l.now.Add(keyFresh)
+	if w := l.get("2", "/thing"); codeOf(w) != "403 AUTH_005" || w.Header().Get("RateLimit") == "" {
+		t.Errorf("without the scope: %s %v", codeOf(w), w.Header())
+	}
+	if w := l.get("none", "/public", faults.Header, string(faults.Rate)); w.Code != 200 {
+		t.Errorf("a public operation has no limit: %s", codeOf(w))
+	}
+}
+
+// TestAChangedLimitIsFollowed once the key is looked up again.
+func TestAChangedLimitIsFollowed(t *testing.T) {
+	l := newLimits(t)
+	for range 3 {
+		l.get("2", "/thing")
+	}
+	l.limit["2"] = Limit{100, time.Second}
+	if w := l.get("2", "/thing"); w.Code != 429 {
+		t.Fatal(w.Code)
+	}
+	l.now = l.now.Add(keyFresh)
+	if w := l.get("2", "/thing"); w.Code != 200 || w.Header().Get("RateLimit") != `"default";r=99;t=1` {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	l.limit["2"], l.now = Limit{}, l.now.Add(keyFresh)
+	if w := l.get("2", "/thing"); w.Code != 200 || w.Header().Get("RateLimit") != "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}
+
+// TestALimitThatCountsAsUsedUp: the failure on purpose has the headers of the key's limit, or of one that stands in for it.
+func TestALimitThatCountsAsUsedUp(t *testing.T) {
+	l := newLimits(t)
+	for id, policy := range map[string]string{"100": `"default";q=100;w=1`, "2": `"default";q=2;w=60`, "none": `"default";q=1;w=1`} {
+		w := l.get(id, "/thing", faults.Header, string(faults.Rate))
+		h := w.Header()
+		if codeOf(w) != "429 RATE_001" || h.Get("RateLimit-Policy") != policy || h.Get("Retry-After") == "" || h.Get("RateLimit")[:14] != `"default";r=0;` {
+			t.Errorf("%s: %s %v", id, codeOf(w), h)
+		}
+		if w = l.get(id, "/thing"); w.Code != 200 {
+			t.Errorf("%s: the next is %s", id, codeOf(w))
+		}
+	}
+}
