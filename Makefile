@@ -31,7 +31,8 @@ test:
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
 test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
-	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test
+	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && \
+	QUICK=1 URL= KEY= node web/generators/run.mjs
 endif
 
 .PHONY: unit
@@ -82,6 +83,10 @@ vuln: ## fail on a known vulnerability that our code reaches
 .PHONY: contract
 contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
 	@go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+
+.PHONY: generators
+generators: $(if $(URL),,build) ## make clients with nine generators and run them; QUICK=1: three, ONLY=ogen: one, URL=... KEY=...: elsewhere
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) QUICK=$(QUICK) URL=$(URL) KEY=$(KEY) node web/generators/run.mjs
 
 .PHONY: bench
 bench: build ## print ratios against limits measured beside them, and write bench/results/

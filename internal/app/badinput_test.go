@@ -72,7 +72,8 @@ func requests(t *testing.T) map[string]*schema {
 		Paths map[string]map[string]struct {
 			OperationID string `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
 			RequestBody *struct {
-				Content map[string]struct {
+				Required bool `json:"required"`
+				Content  map[string]struct {
 					Schema json.RawMessage `json:"schema"`
 				} `json:"content"`
 			} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
@@ -112,6 +113,9 @@ func requests(t *testing.T) map[string]*schema {
 			if op.RequestBody != nil {
 				for _, content := range op.RequestBody.Content {
 					all[op.OperationID] = resolve(content.Schema)
+					if !op.RequestBody.Required {
+						all[op.OperationID].Type = append(all[op.OperationID].Type, "null")
+					}
 				}
 			}
 		}

@@ -166,8 +166,8 @@ func (r *request) Parameter(name string) (value string, given bool) {
 	return value, given
 }
 
-// Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out
-// or be empty; null is a value of another type. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
+// Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
+// be empty or be null, which several generated clients send for one that is left out. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
 		if err = r.readBody(); err != nil {
@@ -177,7 +177,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	v, err := readJSON(r.raw)
 	none := errors.Is(err, io.EOF)
 	switch {
-	case !r.op.RequestBody.Required && none:
+	case !r.op.RequestBody.Required && (none || err == nil && v == nil):
 		return false, nil
 	case none:
 		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))

@@ -3871,6 +3871,9 @@ export type UpdateOrderResponses = {
 export type UpdateOrderResponse = UpdateOrderResponses[keyof UpdateOrderResponses];
 
 export type CancelOrderData = {
+    /**
+     * It may be left out. `null`, which several generated clients send then, is the same.
+     */
     body?: CancelOrder | undefined;
     headers: {
         /**
@@ -5553,6 +5556,9 @@ export type ListOrderShipmentsResponses = {
 export type ListOrderShipmentsResponse = ListOrderShipmentsResponses[keyof ListOrderShipmentsResponses];
 
 export type ShipOrderData = {
+    /**
+     * It may be left out. `null`, which several generated clients send then, is the same.
+     */
     body?: ShipOrder | undefined;
     headers: {
         /**
@@ -5728,6 +5734,9 @@ export type GetShipmentResponses = {
 export type GetShipmentResponse = GetShipmentResponses[keyof GetShipmentResponses];
 
 export type DeliverShipmentData = {
+    /**
+     * It may be left out. `null`, which several generated clients send then, is the same.
+     */
     body?: DeliverShipment | undefined;
     headers: {
         /**
