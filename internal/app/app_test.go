@@ -198,7 +198,7 @@ func TestSimulatorSettings(t *testing.T) {
 // TestOrigins: an origin that no browser sends is refused, because CORS would fail without a word.
 func TestOrigins(t *testing.T) {
 	for value, good := range map[string]bool{
-		"": true, "*": true, "http://localhost:3000": true, "https://shop.example,http://[::1]:3000": true, "capacitor://localhost": true,
+		"": true, "*": true, "localhost": true, "https://shop.example,localhost": true, "http://localhost:3000": true, "https://shop.example,http://[::1]:3000": true, "capacitor://localhost": true,
 		"localhost:3000": false, "http://localhost:3000/": false, "https://shop.example,https://shop.example/x": false, "https://Shop.example": false,
 		"HTTPS://shop.example": false, "https://shop.example:443": false, "http://shop.example:80": false, "shop.example": false, "null": false,
 		"https://": false, "https://shop.example, https://other.example": false, "https://user@shop.example": false, "https://*.shop.example": false,

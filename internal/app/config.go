@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/query"
 )
@@ -140,9 +141,9 @@ func Check(c Config, subcommand string) error {
 		}
 		for _, o := range c.Origins { // of another form, it would never equal what a browser sends
 			u, err := url.Parse(o)
-			if o != "*" && (err != nil || u.Host == "" || strings.Contains(o, "*") || o != u.Scheme+"://"+strings.ToLower(u.Host) ||
+			if o != "*" && o != edge.Localhost && (err != nil || u.Host == "" || strings.Contains(o, "*") || o != u.Scheme+"://"+strings.ToLower(u.Host) ||
 				slices.Contains([]string{"http:80", "https:443"}, u.Scheme+":"+u.Port())) {
-				fault("ORDERGATE_ORIGINS: %q must be scheme://host or scheme://host:port, in small letters and without the usual port, or *", o)
+				fault("ORDERGATE_ORIGINS: %q must be scheme://host or scheme://host:port, in small letters and without the usual port, or %s, or *", o, edge.Localhost)
 			}
 		}
 		if c.PaymentTimeout < time.Second || c.ReservationTTL < time.Second {

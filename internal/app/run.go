@@ -50,6 +50,7 @@ var defaults = map[string]map[string]string{"run": {
 	"ORDERGATE_ENV":             development,
 	"ORDERGATE_PAYMENT_TIMEOUT": "8s", // so that a newcomer sees its end
 	"ORDERGATE_DRAIN_DELAY":     "0s", // nobody balances here
+	"ORDERGATE_ORIGINS":         edge.Localhost,
 }}
 
 // run is `ordergate run`: it starts the servers and the payment simulator as child processes, and is API and worker on them itself.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -211,12 +212,22 @@ func (s *Server) allowOrigin(r *request) bool {
 	if len(s.cfg.Origins) > 0 {
 		h.Set("Vary", "Origin") // also where none came: a cache must not give this response to a browser
 	}
-	if origin == "" || !slices.Contains(s.cfg.Origins, origin) && !slices.Contains(s.cfg.Origins, "*") {
+	if origin == "" || !slices.ContainsFunc(s.cfg.Origins, func(allowed string) bool {
+		return allowed == origin || allowed == "*" || allowed == Localhost && ofThisMachine(origin)
+	}) {
 		return false
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Expose-Headers", s.exposed)
 	return true
+}
+
+// Localhost among the allowed origins stands for every page that this machine serves to itself, at any port.
+const Localhost = "localhost"
+
+func ofThisMachine(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
 }
 
 // Serve serves requests until ctx ends, once, by a handler that stands in front of s, or s itself. Then waiting requests (Prefer: wait) get their response at once, new ones are refused

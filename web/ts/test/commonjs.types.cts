@@ -1,4 +1,5 @@
 // Compiled, never run: the types of the CommonJS build.
 import ordergate = require('@ordergate/client');
 
-export const order: Promise<ordergate.Order> = ordergate.createOrdergate({ baseUrl: '', apiKey: '' }).orders.get('ord_');
+const order: Promise<ordergate.Order> = ordergate.createOrdergate({ baseUrl: '', apiKey: '' }).orders.get('ord_');
+export = order;

@@ -26,8 +26,9 @@ export async function setup(t, answers, config = {}) {
     server.closeAllConnections();
     server.close();
   });
-  const og = createOrdergate({ baseUrl: `http://127.0.0.1:${server.address().port}/`, apiKey: 'og_test_key', ...config });
-  return { og, requests };
+  const baseUrl = `http://127.0.0.1:${server.address().port}`;
+  const og = createOrdergate({ baseUrl: `${baseUrl}/`, apiKey: 'og_test_key', ...config });
+  return { og, requests, baseUrl };
 }
 
 export const order = (changes = {}) => ({
