@@ -185,13 +185,8 @@ func TestRun(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	t.Run("the TypeScript client works", func(t *testing.T) {
-		npm := exec.Command("npm", "--prefix", "web/ts", "run", "--silent", "e2e")
-		npm.Env = append(os.Environ(), "ORDERGATE_URL="+p.url, "ORDERGATE_KEY="+demoKey)
-		if out, err := npm.CombinedOutput(); err != nil {
-			t.Errorf("%v (npm comes with make ts; sh web/node.sh names its folder)\n%s", err, out)
-		}
-	})
+	t.Run("the TypeScript client works", func(t *testing.T) { p.npm(t, "web/ts", "e2e") })
+	t.Run("the portal works in a browser", func(t *testing.T) { p.npm(t, "web/portal", "test") })
 	t.Run("servers that are killed come back", p.survives)
 	before := p.listed()
 	p.end(syscall.SIGINT)
@@ -200,6 +195,16 @@ func TestRun(t *testing.T) {
 	t.Logf("the second start took %v", time.Since(begin))
 	p.keeps(before)
 	p.end(syscall.SIGINT)
+}
+
+// npm runs a script of a folder of web/ against the program.
+func (p *program) npm(t *testing.T, folder, script string) {
+	t.Helper()
+	npm := exec.Command("npm", "--prefix", folder, "run", "--silent", script)
+	npm.Env = append(os.Environ(), "ORDERGATE_URL="+p.url, "ORDERGATE_KEY="+demoKey)
+	if out, err := npm.CombinedOutput(); err != nil {
+		t.Errorf("%v (npm comes with make ts; sh web/node.sh names its folder)\n%s", err, out)
+	}
 }
 
 // listed is a list of orders, which the servers may not give at once after they were killed.

@@ -9,6 +9,3 @@ import "embed"
 //
 //go:embed all:dist
 var Files embed.FS
-
-// ReferenceStyles are the hashes of the style elements that the script of /docs/reference makes.
-const ReferenceStyles = "'sha256-QpRH++jfSE25E/ku5JwG+oucjRD32SqdyuYxGFVNDSA=' 'sha256-l/2OpPg0d+2VLTLgwjf5mQo2CYwHDEqdj5TjbfEyVJI=' 'sha256-T13Uev3xCax2N28XaoAE8DOzQZKvPp7ZQVAi1iRREjo='"

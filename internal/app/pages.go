@@ -31,7 +31,7 @@ func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
 		mounts[mount] = tree
 	}
 	return site.New(site.Config{
-		Mounts: mounts, Styles: map[string]string{"/docs/reference": portal.ReferenceStyles},
+		Mounts: mounts, Styled: []string{"/docs/reference"},
 		Documents: documents, API: api, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 }

@@ -14,7 +14,6 @@ const read = (name) => readFileSync(here(name), 'utf8');
 const contract = JSON.parse(read('../../gen/api/openapi.json'));
 const registry = parse(read('../../openapi/errors.yaml'));
 const texts = parse(read('codes.yaml'));
-const styles = JSON.parse(read('reference-styles.json'));
 
 rmSync(out, { recursive: true, force: true });
 function write(name, content) {
@@ -63,10 +62,15 @@ function example(c) {
     ?? { type: `/docs/errors/${c.name}`, title: c.title, status: c.status, detail: c.description, instance: '/v1/orders', code: c.name, message: c.message.en, retryable: c.retryable ?? false, trace_id: 'checkout-7c9e6679', ...c.example };
   const operation = c.operations.find((o) => o.operationId === 'placeOrder') ?? c.operations[0];
   if (!operation) return { ...found, instance: '/v1/order' };
-  const parameters = (operation.parameters ?? []).map((p) => (p.$ref ? p.$ref.split('/').slice(1).reduce((node, key) => node[key], contract) : p));
-  return { ...found, instance: operation.path.replace(/\{(\w+)\}/g, (_, name) => example1(parameters.find((p) => p.name === name)) ?? name) };
+  const parameters = [...(operation.parameters ?? []), ...(contract.paths[operation.path].parameters ?? [])].map(resolve);
+  return { ...found, instance: operation.path.replace(/\{(\w+)\}/g, (_, name) => {
+    const p = parameters.find((parameter) => parameter.name === name);
+    const value = p?.example ?? Object.values(p?.examples ?? {})[0]?.value ?? resolve(p?.schema)?.example ?? resolve(p?.schema)?.examples?.[0];
+    if (value === undefined) throw new Error(`${operation.operationId}: the parameter ${name} has no example`);
+    return value;
+  }) };
 }
-const example1 = (p) => p?.example ?? p?.schema?.example ?? Object.values(p?.examples ?? {})[0]?.value;
+const resolve = (node) => (node?.$ref ? resolve(node.$ref.split('/').slice(1).reduce((from, key) => from[key], contract)) : node);
 
 const statusNames = { 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 406: 'Not Acceptable', 409: 'Conflict', 410: 'Gone', 412: 'Precondition Failed', 413: 'Content Too Large', 415: 'Unsupported Media Type', 422: 'Unprocessable Content', 428: 'Precondition Required', 429: 'Too Many Requests', 500: 'Internal Server Error', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout' };
 const families = { REQ: 'Requests', IDEM: 'Idempotency', AUTH: 'Authentication', RATE: 'Limits', CAT: 'Products', INV: 'Stock', ORD: 'Orders', PAY: 'Payments', RFD: 'Refunds', SHP: 'Shipments', CPN: 'Coupons', SYS: 'The service' };
@@ -102,7 +106,7 @@ function navigation(current) {
     + group('More', [changelog && item('/docs/changelog', 'Changes of the contract'), item('/openapi.json', 'openapi.json'), item('/openapi.yaml', 'openapi.yaml')].filter(Boolean));
 }
 
-/** Writes a page. at: its address; main: its content; contents: the sections to list beside it. */
+/** Writes a page. at: its address; main: its content; contents: the sections to list beside it; wide: its script draws the rest, with the landmarks main and header. */
 function page(at, { title, description, main, contents = [], wide = false, scripts = [], body = '' }) {
   const top = (href, label) => `<a href="${href}"${at === href || (href !== '/docs' && at.startsWith(href)) ? ' aria-current="true"' : ''}>${label}</a>`;
   const beside = contents.length > 1
@@ -122,18 +126,16 @@ ${[assets.script, ...scripts].map((src) => `<script src="${src}" defer></script>
 </head>
 <body${body}>
 <a class="skip" href="#main">Skip to the content</a>
-<header class="top"><div class="bar">
+<${wide ? 'section aria-label="Ordergate"' : 'header'} class="top"><div class="bar">
 <button type="button" class="icon menu" aria-expanded="false" aria-controls="navigation" aria-label="Contents">${bars}</button>
 <a class="brand" href="/docs"><img src="${assets.icon}" alt="" width="24" height="24">Ordergate</a>
 <nav class="tops" aria-label="Parts">${guides.length ? top(`/docs/guides/${guides[0].name}`, 'Guides').replace(' aria-current="true"', at.startsWith('/docs/guides') ? ' aria-current="true"' : '') : ''}${top('/docs/reference', 'Reference')}${top('/docs/errors', 'Errors')}<a href="/console" data-console hidden>Console</a></nav>
 <button type="button" class="find" aria-haspopup="dialog" hidden>${lens}<span>Search</span><kbd>/</kbd></button>
 <button type="button" class="icon theme" aria-label="Dark colours" aria-pressed="false" hidden>${sun}</button>
-</div></header>
+</div></${wide ? 'section' : 'header'}>
 <div class="page${wide ? ' wide' : ''}">
 <nav class="side" id="navigation" aria-label="Contents">${navigation(at)}</nav>
-<main id="main" tabindex="-1">
-${main}
-</main>
+${wide ? `<div id="main" tabindex="-1">${main}</div>` : `<main id="main" tabindex="-1">\n${main}\n</main>`}
 ${beside}
 </div>
 </body>
@@ -260,7 +262,7 @@ ${everywhere ? `<p>${everywhere}</p>` : ''}${c.operations.length > 8 ? `<details
 page('/docs/reference', {
   title: 'Reference', description: 'All operations, to read and to try.', wide: true, body: ' class="reference"',
   scripts: [asset('scalar.js', read('node_modules/@scalar/api-reference/dist/browser/standalone.js')), asset('reference.js', read('reference.js'))],
-  main: '<h1 class="sr">Reference</h1><div id="reference"></div><noscript><p>The reference needs JavaScript. The same contract is at <a href="/openapi.json">openapi.json</a>.</p></noscript>',
+  main: '<div id="reference"></div><noscript><p>The reference needs JavaScript. The same contract is at <a href="/openapi.json">openapi.json</a>.</p></noscript>',
 });
 write('dist/licenses.txt', read('licenses.txt'));
 
@@ -289,7 +291,4 @@ import "embed"
 //
 //go:embed all:dist
 var Files embed.FS
-
-// ReferenceStyles are the hashes of the style elements that the script of /docs/reference makes.
-const ReferenceStyles = "${styles.hashes.map((hash) => `'sha256-${hash}'`).join(' ')}"
 `);

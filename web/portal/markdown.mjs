@@ -20,14 +20,16 @@ export const placeholder = 'og_test_your_key';
 const demoKey = /og_test_demo_key_for_local_use_only|og_test_your_key/g;
 
 export const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]);
-export const slug = (text) => text.toLowerCase().replace(/<[^>]*>|&\w+;/g, '').replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '');
+
+/** The anchor that GitHub gives a heading. */
+export const slug = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, '').trim().replace(/\s/g, '-');
 
 /** A block of code, with a button to copy it once the script runs. What the installation knows is marked. */
 export function code(text, language, label) {
   const name = languages[language] ?? language;
   const html = hljs.getLanguage(name) ? hljs.highlight(text, { language: name }).value : escape(text);
   const marked = html.replaceAll(address, `<span data-address>${address}</span>`).replace(demoKey, `<span data-key>${placeholder}</span>`);
-  return `<div class="code"><pre tabindex="0"${label ? ` aria-label="${escape(label)}"` : ' aria-label="Code"'} role="region"><code>${marked.trimEnd()}</code></pre></div>\n`;
+  return `<div class="code"><pre tabindex="0"${label ? ` aria-label="${escape(label)}"` : ' aria-label="Code"'} role="group"><code>${marked.trimEnd()}</code></pre></div>\n`;
 }
 
 let pictures = 0;
@@ -36,7 +38,7 @@ let pictures = 0;
 export function picture(source) {
   const id = `picture-${++pictures}`;
   const label = source.trim().split('\n').map((line) => line.trim()).join('; ');
-  return `<figure class="picture" tabindex="0" role="region" aria-label="Picture">${renderMermaidSVG(source, { font: 'system-ui' })
+  return `<figure class="picture" tabindex="0" role="group" aria-label="Picture">${renderMermaidSVG(source, { font: 'system-ui' })
     .replace(/<style>[\s\S]*?<\/style>\s*/, '')
     .replace(/<svg ([^>]*?) style="[^"]*">/, (_, rest) => `<svg ${rest} role="img" aria-label="${escape(label)}">`)
     .replace(/ style="[^"]*"/g, '')
@@ -82,11 +84,8 @@ export function render(markdown, { link = (href) => href, isCode = () => false }
       },
       table({ header, rows }) {
         const row = (cells, tag) => `<tr>${cells.map((cell) => `<${tag}>${this.parser.parseInline(cell.tokens)}</${tag}>`).join('')}</tr>\n`;
-        return `<div class="scroll" tabindex="0" role="region" aria-label="Table"><table><thead>${row(header, 'th')}</thead><tbody>${rows.map((cells) => row(cells, 'td')).join('')}</tbody></table></div>\n`;
+        return `<div class="scroll" tabindex="0" role="group" aria-label="Table"><table><thead>${row(header, 'th')}</thead><tbody>${rows.map((cells) => row(cells, 'td')).join('')}</tbody></table></div>\n`;
       },
-    },
-    walkTokens(token) {
-      if (token.type === 'codespan' || token.type !== 'heading' || !token.text) return;
     },
   });
   const tokens = marked.lexer(markdown);

@@ -101,6 +101,9 @@
     block.append(button);
   }
 
+  // A picture that is wider than the screen is shown by its middle.
+  for (const picture of $$('.picture')) picture.scrollLeft = (picture.scrollWidth - picture.clientWidth) / 2;
+
   // --- The section that is read ---
   const beside = new Map($$('.contents a').map((a) => [a.getAttribute('href').slice(1), a]));
   if (beside.size) {
@@ -217,6 +220,7 @@
     if (event.key === 'ArrowDown') select(selected + 1);
     else if (event.key === 'ArrowUp') select(selected - 1);
     else if (event.key === 'Enter') go($$('[role=option]', list)[selected]);
+    else if (event.key === 'Escape') dialog.close(); // a browser empties the field first
     else return;
     event.preventDefault();
   });

@@ -1,7 +1,8 @@
 // Draws the contract of this installation, with its key filled in.
 (async () => {
   const [contract, { api_key: token }] = await Promise.all([fetch('/openapi.json').then((response) => response.json()), window.portal.config]);
-  contract.info.description = `${contract.info.description.split(/^# /m)[0]}\n\nThe [guides](/docs) say how to work with it.`; // they have pages of their own
+  const [about] = contract.info.description.split(/\n\s*\n/);
+  contract.info.description = `${about}\n\nThe [guides](/docs) say how to work with it.`; // they have pages of their own
   window.Scalar.createApiReference('#reference', {
     content: contract,
     authentication: { preferredSecurityScheme: 'bearer', securitySchemes: { bearer: { token } } },
