@@ -32,6 +32,7 @@ test:
 else
 test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && \
+	npm --prefix web/console --silent test && \
 	QUICK=1 URL= KEY= node web/generators/run.mjs
 endif
 
@@ -62,6 +63,10 @@ check-gen: ## regenerate gen/ from nothing and fail on any difference
 	rm -rf gen
 	$(MAKE) gen
 	@test -z "$$(git status --porcelain gen)" || { git status --porcelain gen; git --no-pager diff --stat gen; echo "gen/ is not what the contract, the SQL and web/ give: run make gen and commit"; exit 1; }
+
+.PHONY: screenshots
+screenshots: build ## take the pictures of the README anew, into docs/images
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/console run --silent screenshots
 
 .PHONY: lint
 lint: ## golangci-lint, the layout test and the contract's lint

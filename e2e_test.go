@@ -172,6 +172,9 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)
 	p.start()
+	if !regexp.MustCompile(`\n +Console +` + p.url + `/console\n +Portal +` + p.url + `/docs\n +API +` + p.url + ` `).MatchString(p.said()) {
+		t.Errorf("console, portal and API are not printed in this order:\n%s", p.said())
+	}
 	printed := regexp.MustCompile(`(?s)curl -i .*\}'`).FindString(p.said())
 	out, err := exec.Command("sh", "-c", strings.Replace(printed, "curl -i", "curl -sS -i", 1)).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "201 Created") || !strings.Contains(string(out), `"status":"confirmed"`) {

@@ -56,23 +56,24 @@ let calling = 0;
 const shown = ['Idempotency-Key', 'Content-Type', 'Prefer', 'If-None-Match', 'Last-Event-ID'];
 
 function recorder(background: boolean) {
-  return async (request: Request): Promise<Response> => {
-    const url = new URL(request.url);
+  return async (address: string, init: RequestInit): Promise<Response> => {
+    const url = new URL(address);
+    const given = new Headers(init.headers);
     const headers: Record<string, string> = {};
     for (const name of shown) {
-      const value = request.headers.get(name);
+      const value = given.get(name);
       if (value !== null) headers[name] = value;
     }
-    const sentToken = request.headers.get('X-Consistency-Token');
+    const sentToken = given.get('X-Consistency-Token');
     if (sentToken) hold(sentToken);
     const call: Call = {
-      id: ++calling, at: Date.now(), method: request.method, path: url.pathname + url.search, status: 0, ms: null, servedBy: null, age: null, traceId: '',
-      code: null, background, stream: url.pathname.endsWith('/stream'), headers, body: request.body ? await request.clone().text() : null, sentToken, token: null,
+      id: ++calling, at: Date.now(), method: init.method ?? 'GET', path: url.pathname + url.search, status: 0, ms: null, servedBy: null, age: null, traceId: '',
+      code: null, background, stream: url.pathname.endsWith('/stream'), headers, body: typeof init.body === 'string' ? init.body : null, sentToken, token: null,
     };
     put(call);
     const begin = performance.now();
     try {
-      const response = await fetch(request);
+      const response = await fetch(address, init);
       const age = response.headers.get('Age');
       const refused = response.headers.get('Content-Type')?.startsWith('application/problem+json');
       const ended = {
@@ -86,7 +87,7 @@ function recorder(background: boolean) {
       return response;
     } catch (error) {
       put({ ...call, ms: performance.now() - begin });
-      if (!request.signal.aborted || (request.signal.reason as Error | undefined)?.name === 'TimeoutError') setLink(false);
+      if (!init.signal?.aborted || (init.signal.reason as Error | undefined)?.name === 'TimeoutError') setLink(false);
       throw error;
     }
   };

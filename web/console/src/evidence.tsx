@@ -66,6 +66,14 @@ function Events() {
   useEffect(() => {
     if (id && version > 0) void s.look(id, version);
   }, [id, version]);
+  const timeline = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const row = timeline.current?.querySelector<HTMLElement>('[aria-current]');
+    if (!row) return;
+    const { offsetTop, offsetHeight } = row;
+    const list = timeline.current!;
+    list.scrollTop = Math.min(Math.max(list.scrollTop, offsetTop + offsetHeight - list.clientHeight), offsetTop);
+  }, [version, last]);
   const event = events.find((e) => e.sequence === version);
   const choose = (v: number) => { s.selected.value = v >= last ? null : Math.max(1, v); };
   const now = flat(s.snapshots.value.get(version));
@@ -85,7 +93,7 @@ function Events() {
         <input id="version" type="range" min="1" max={Math.max(1, last)} value={version} disabled={last < 2}
           aria-valuetext={event ? `Version ${version}, ${event.type}` : undefined} onInput={(e) => choose(Number(e.currentTarget.value))} />
       </div>
-      <div class="scroll timeline" tabIndex={0} role="region" aria-label="Timeline">
+      <div class="scroll timeline" ref={timeline} tabIndex={0} role="region" aria-label="Timeline">
         {events.length === 0 ? <p class="empty">{id ? 'Its events appear here.' : 'No order is shown. Place one, and each of its events appears here as it happens.'}</p> : (
           <ol>
             {events.map((e) => (
@@ -139,9 +147,10 @@ function Requests() {
   );
 }
 
-const middle = (path: string) => path.replace(/([a-z]{3}_)[0-9a-f]{26}([0-9a-f]{6})/g, '$1…$2');
+const middle = (path: string) => path.replace(/([a-z]{3}_)[0-9a-f]{28}([0-9a-f]{4})/g, '$1…$2');
 
 function Request({ call }: { call: Call }) {
+  const what = `${call.method} ${middle(call.path)}`;
   const mark = call.ms === null ? 'running' : call.status === 0 || call.status >= 500 ? 'failed' : call.status >= 400 ? 'undone' : 'done';
   return (
     <li data-path={call.path} data-method={call.method}>
@@ -155,9 +164,9 @@ function Request({ call }: { call: Call }) {
         {call.servedBy ? <Badge by={call.servedBy} age={call.age ?? 0} /> : <span class="badge plain">{call.stream ? 'stream' : call.method === 'GET' ? '–' : 'decided'}</span>}
         {call.code && <Code of={call.code} />}
         <span class="gap" />
-        {call.traceId && <Copy text={() => call.traceId} label={`Copy the trace id of ${call.method} ${middle(call.path)}`}>trace {call.traceId.slice(0, 8)}</Copy>}
-        <Copy text={() => asCurl(call)} label={`Copy ${call.method} ${middle(call.path)} as curl`}>curl</Copy>
-        <Copy text={() => asTypeScript(call)} label={`Copy ${call.method} ${middle(call.path)} as TypeScript`}>TypeScript</Copy>
+        {call.traceId && <Copy text={() => call.traceId} what={`of ${what}`}>trace {call.traceId.slice(0, 8)}</Copy>}
+        <Copy text={() => asCurl(call)} what={`of ${what}`}>curl</Copy>
+        <Copy text={() => asTypeScript(call)} what={`of ${what}`}>TypeScript</Copy>
       </p>
     </li>
   );
@@ -191,7 +200,7 @@ function Consistency() {
             <div><dt>Row, rev</dt><dd><code>{parsed?.row ? `${middle(parsed.row)}, ${parsed.rev}` : 'none'}</code></dd></div>
             <div><dt>Sent with reads</dt><dd class="number">{remains > 0 ? `for ${(remains / 1000).toFixed(0)} s more` : 'no more: 5 s are over'}</dd></div>
           </dl>
-          <p class="trace"><Copy text={() => token.token} label="Copy the token">copy the token</Copy></p>
+          <p class="trace"><Copy text={() => token.token} what="">the token</Copy></p>
         </>
       ) : <p class="empty">No answer has given one yet.</p>}
       <p class="now">It says what this page has seen. A tier answers if it has reached the position, or holds that row at that rev or later; else the next one is asked. Nothing older is ever shown.</p>

@@ -77,8 +77,8 @@ function KeyForm() {
 function App() {
   return (
     <>
-      <a class="skip" href="#outcomes" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('.tile:not(:disabled)')?.focus(); }}>To the outcomes</a>
       <header class="bar">
+        {s.access.value === 'given' && <a class="skip" href="#outcomes" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('.tile:not(:disabled)')?.focus(); }}>To the outcomes</a>}
         <div>
           <h1><svg width="20" height="20" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" fill="currentColor" /><path class="inner" d="M8 24V12a8 8 0 0 1 16 0v12" /><circle class="inner-fill" cx="16" cy="20" r="3.5" /></svg>Ordergate <span>console</span></h1>
           <Connection />

@@ -16,7 +16,7 @@ export function OrderPane() {
     <section class="pane order" ref={pane} aria-labelledby="order-title">
       <header>
         <h2 id="order-title">Order</h2>
-        {s.orderId.value && <Copy text={() => s.orderId.value!} label="Copy the order's id"><code>{short(s.orderId.value)}</code></Copy>}
+        {s.orderId.value && <Copy text={() => s.orderId.value!} what="the order's id"><code>{short(s.orderId.value)}</code></Copy>}
         <span class="gap" />
         {s.served.value && <Badge {...s.served.value} />}
       </header>
@@ -35,8 +35,8 @@ function Head() {
   if (!order) {
     return (
       <div class="head">
-        <p class="state quiet"><Mark of="waiting" size={20} />{s.orderId.value && !s.problem.value ? 'Reading the order' : 'No order yet'}</p>
-        <p class="facts">{s.orderId.value && !s.problem.value ? short(s.orderId.value) : 'Choose how the payment will end, and watch.'}</p>
+        <p class="state quiet"><Mark of="waiting" size={20} />{s.orderId.value && !s.problem.value ? 'Reading the order' : s.orderId.value ? 'Not to be shown' : 'No order yet'}</p>
+        <p class="facts">{s.orderId.value ? short(s.orderId.value) : 'Place one with the outcome that you want to see.'}</p>
       </div>
     );
   }
@@ -72,7 +72,7 @@ function Notice() {
 
 function Trace() {
   const id = s.events.value[0]?.cause.trace_id;
-  return id ? <Copy text={() => id} label="Copy the trace id">trace <code>{id}</code></Copy> : null;
+  return id ? <Copy text={() => id} what="id">trace <code>{id}</code></Copy> : null;
 }
 
 function took(step: SagaStep): string | null {
@@ -92,24 +92,24 @@ function detailOf(step: SagaStep | null): string {
 
 function Steps() {
   const rows = rowsOf(s.saga.value);
-  const back = rows.some((row) => row.back);
+  // The way back goes up from the last step that something came of to the first one that was taken back.
+  const top = rows.findIndex((row) => row.back);
+  const bottom = rows.findLastIndex((row) => row.back || row.forward?.status === 'failed');
   return (
     <div class="saga">
-      <h3>Saga{back && <span class="lane">taken back</span>}</h3>
+      <h3>Saga{top >= 0 && <span class="lane">taken back</span>}</h3>
       <ol>
         {rows.map((row, index) => {
           const mark = markOf(row.forward, false);
-          const upward = row.back !== null || (back && rows.slice(0, index).some((r) => r.back));
-          const first = rows.findLastIndex((r) => r.back || r.forward?.status === 'failed');
           const code = row.forward?.last_error?.code;
           return (
             <li key={`${row.name}${row.forward?.attempt ?? 1}`} class={`step ${mark}${row.forward?.status === 'skipped' ? ' skipped' : ''}`} data-step={row.name} data-status={row.forward?.status ?? 'none'}>
               <span class="node"><Mark of={mark} /></span>
               <span class="text">
-                <span class="name">{row.label}</span>
-                <span class="detail">{row.forward ? detailOf(row.forward) : 'not planned yet'}{code && <> · <Code of={code} /></>}</span>
+                <span class="name">{row.label}{code && <> <Code of={code} /></>}</span>
+                <span class="detail">{row.forward ? detailOf(row.forward) : 'not planned yet'}</span>
               </span>
-              <span class={`return${back && index <= first && (row.back || upward) ? ' lit' : ''}`}>
+              <span class={`return${top >= 0 && index >= top && index < bottom ? ' lit' : ''}`}>
                 {row.back && (
                   <span class="undo" data-step={row.back.name} data-status={row.back.status}>
                     <span class="node"><Mark of={markOf(row.back, true)} /></span>

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
 import type { Mark as MarkName } from './rules.js';
-import type { Problem } from './state.js';
+import { announce, type Problem } from './state.js';
 
 const digits = (currency: string) => formatOf(currency).resolvedOptions().maximumFractionDigits ?? 2;
 const formats = new Map<string, Intl.NumberFormat>();
@@ -51,8 +51,8 @@ export function Badge({ by, age }: { by: string; age: number }) {
   return <span class="badge" title={`Read from ${by}, ${age} s old then`}><span class="sr">Served by </span>{by} · {age} s</span>;
 }
 
-/** A button that copies, and says so. */
-export function Copy({ text, children, label }: { text: () => string; children: ComponentChildren; label: string }) {
+/** A button that copies, and says so. `what` ends its name for those who do not see where it stands. */
+export function Copy({ text, children, what }: { text: () => string; children: ComponentChildren; what: string }) {
   const [copied, setCopied] = useState<boolean | null>(null);
   const timer = useRef<ReturnType<typeof setTimeout>>(undefined);
   useEffect(() => () => clearTimeout(timer.current), []);
@@ -61,15 +61,16 @@ export function Copy({ text, children, label }: { text: () => string; children: 
     try {
       await navigator.clipboard.writeText(text());
     } catch {
-      done = false;
+      done = false; // no https, or not allowed
     }
     setCopied(done);
+    announce(done ? 'Copied.' : 'It cannot be copied here.');
     clearTimeout(timer.current);
     timer.current = setTimeout(() => setCopied(null), 1500);
   };
   return (
-    <button type="button" class="link copy" aria-label={copied === null ? label : copied ? 'Copied' : 'Cannot copy here'} onClick={copy} data-state={copied === null ? undefined : copied ? 'copied' : 'failed'}>
-      <span class="face"><CopyIcon />{children}</span>
+    <button type="button" class="link copy" onClick={copy} data-state={copied === null ? undefined : copied ? 'copied' : 'failed'}>
+      <span class="face"><CopyIcon /><span class="sr">Copy </span>{children}<span class="sr"> {what}</span></span>
       {copied !== null && <span class="told" aria-hidden="true">{copied ? 'copied' : 'not here'}</span>}
     </button>
   );
@@ -89,7 +90,7 @@ export function Refusal({ of, children }: { of: Problem; children?: ComponentChi
       <p class="what"><Mark of="failed" /><Code of={of.code} /> <strong>{of.message}</strong></p>
       <p><Prose>{of.remedy}</Prose></p>
       <p class="trace">
-        {of.traceId && <Copy text={() => of.traceId} label="Copy the trace id">trace <code>{of.traceId}</code></Copy>}
+        {of.traceId && <Copy text={() => of.traceId} what="id">trace <code>{of.traceId}</code></Copy>}
         {children}
       </p>
     </div>

@@ -98,7 +98,7 @@ function Row({ product }: { product: Product }) {
         </span>
       </td>
       <td class="number">
-        <button type="button" class="square" disabled={!price} aria-label={`Add ${product.name}`} onClick={() => s.put(product, inBasket + 1)}>{inBasket ? <span class="count">{inBasket}</span> : <Plus />}</button>
+        <button type="button" class="square" disabled={!price} aria-label={`Add ${product.name}${inBasket ? ` to the ${inBasket} in the basket` : ''}`} onClick={() => s.put(product, inBasket + 1)}>{inBasket ? <span class="count">{inBasket}</span> : <Plus />}</button>
       </td>
     </tr>
   );
@@ -136,7 +136,7 @@ function Basket() {
 function Outcomes() {
   const off = s.basket.value.size === 0 || !link.value.up;
   return (
-    <div class="outcomes" role="group" aria-labelledby="outcomes-title">
+    <div class="outcomes" id="outcomes" role="group" aria-labelledby="outcomes-title">
       <h3 id="outcomes-title">Place the order with this outcome</h3>
       <div class="tiles">
         {outcomes.map((o) => (

@@ -21,7 +21,7 @@ export function problemOf(error: unknown): Problem {
 
 /** What screen readers are told. */
 export const announcement = signal('');
-const announce = (text: string) => { announcement.value = text; };
+export const announce = (text: string): void => { announcement.value = text; };
 
 /** The time, for what counts. It moves ten times a second while something runs, else once. */
 export const now = signal(Date.now());

@@ -1,0 +1,383 @@
+// Works the console in Chromium against the real binary.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, before, suite, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { startBrowser, startGateway } from './gateway.mjs';
+
+const key = 'og_test_demo_key_for_local_use_only';
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+let gateway, browser;
+
+before(async () => {
+  [gateway, browser] = await Promise.all([startGateway(), startBrowser()]);
+});
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+});
+
+/**
+ * A console in a context of its own. What a page must never do is found at the end: an error in its console, a violation of its policy, a request
+ * to elsewhere. `refused`: the test provokes statuses from 400 on, which Chromium puts into the console as well.
+ */
+async function open(t, { refused = false, address = '/console', ready = '.catalogue [data-sku]', ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  context.setDefaultTimeout(20_000);
+  const faults = [];
+  context.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type()) && !(refused && message.text().startsWith('Failed to load resource'))) faults.push(message.text());
+  });
+  context.on('weberror', (error) => faults.push(String(error.error())));
+  context.on('request', (request) => {
+    if (!request.url().startsWith(gateway.url)) faults.push(`a request to ${request.url()}`);
+  });
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(faults, []);
+  });
+  const page = await context.newPage();
+  await page.goto(gateway.url + address);
+  if (ready) await page.waitForSelector(ready);
+  return page;
+}
+
+const status = (page, ...of) => page.waitForSelector(of.map((s) => `.head[data-status=${s}]`).join());
+const place = async (page, outcome, ...ends) => {
+  await page.click(`[data-outcome=${outcome}]`);
+  if (ends.length) await status(page, ...ends);
+};
+const act = (page, action) => page.click(`[data-action=${action}] button[aria-disabled=false]`);
+const steps = (page) => page.$$eval('[data-step]', (all) => Object.fromEntries(all.filter((e) => e.dataset.status !== 'none').map((e) => [e.dataset.step, e.dataset.status])));
+const idOf = (page) => new URL(page.url()).hash.slice(1);
+const api = (method, path, body) => fetch(gateway.url + path, {
+  method, headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() }, body: body && JSON.stringify(body),
+});
+const only = async (page, q) => {
+  await page.fill('.search', q);
+  await page.waitForFunction((text) => [...document.querySelectorAll('.catalogue [data-sku]')].every((row) => row.dataset.sku.startsWith(text)), q.toUpperCase());
+  await page.click('.basket [aria-label$=" less"]');
+  await page.click('.catalogue [data-sku] button');
+};
+
+
+const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+/** Fails if axe finds anything, and of the dark theme if its contrast is too low. */
+async function accessible(page) {
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe);
+    const { violations } = await page.evaluate((runOnly) => window.axe.run(document, { runOnly }), colorScheme === 'light' ? rules : ['color-contrast']);
+    assert.deepEqual(violations.map((v) => [v.id, v.nodes.slice(0, 3).map((n) => `${n.html} ${n.failureSummary}`)]), [], colorScheme);
+  }
+}
+
+suite('console', { concurrency: 3 }, () => {
+  test('an order ends as its button says', { concurrency: 4 }, async (t) => {
+    const forward = { reserve_stock: 'done', authorize: 'done', confirm_stock: 'done', capture: 'done' };
+    const back = { reserve_stock: 'done', authorize: 'failed', confirm_stock: 'skipped', capture: 'skipped', cancel_reservation: 'done' };
+    const ends = {
+      approve: ['confirmed', null, forward], decline: ['rejected', 'PAY_007', back], timeout: ['rejected', 'PAY_003', back], 'timeout-charged': ['confirmed', null, forward],
+      error: ['rejected', 'PAY_006', back], slow: ['confirmed', null, forward], later: ['reserved', null, { reserve_stock: 'done' }],
+      'out-of-stock': ['rejected', 'INV_002', { reserve_stock: 'failed', authorize: 'skipped', confirm_stock: 'skipped', capture: 'skipped' }],
+    };
+    await Promise.all(Object.entries(ends).map(([outcome, [end, code, saga]]) => t.test(outcome, async (t) => {
+        const page = await open(t);
+        if (outcome === 'out-of-stock') await only(page, 'kettle');
+        await page.click(`[data-outcome=${outcome}]`);
+        if (outcome === 'slow' || outcome === 'timeout') {
+          await page.waitForSelector('.step[data-step=authorize][data-status=running]');
+          assert.match(await page.textContent('.step[data-step=authorize] .detail'), /running · [\d.]+ m?s/);
+        }
+        if (outcome === 'error') await page.waitForFunction(() => /in doubt · .* tries/.test(document.querySelector('.step[data-step=authorize] .detail').textContent));
+        await status(page, end);
+        await page.waitForFunction((last) => document.querySelector(`[data-step=${last}]:not([data-status=pending], [data-status=running])`), Object.keys(saga).at(-1));
+        assert.deepEqual(await steps(page), saga);
+        assert.equal(await page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
+        assert.equal((await page.$$('.undo')).length, saga.cancel_reservation ? 1 : 0);
+        if (code) assert.equal(await page.getAttribute('.notice .refusal a', 'href'), `/docs/errors/${code}`);
+      })));
+  });
+
+  test('the stock goes down before the eyes, and comes back', async (t) => {
+    const page = await open(t);
+    await only(page, 'lamp');
+    const stock = () => page.$eval('[data-sku=LAMP-0001] .stock', (e) => Number(e.textContent));
+    const before = await stock();
+    await place(page, 'approve', 'confirmed');
+    await page.waitForFunction((n) => Number(document.querySelector('[data-sku=LAMP-0001] .stock').textContent) === n, before - 1);
+    await act(page, 'cancel');
+    await status(page, 'cancelled');
+    await page.waitForFunction((n) => Number(document.querySelector('[data-sku=LAMP-0001] .stock').textContent) === n, before);
+    assert.deepEqual(await steps(page), { reserve_stock: 'done', cancel_reservation: 'done', authorize: 'done', confirm_stock: 'done', capture: 'done', refund: 'done' });
+  });
+
+  test('an order is shipped, delivered and refunded in part', async (t) => {
+    const page = await open(t);
+    await place(page, 'approve', 'confirmed');
+    await act(page, 'ship');
+    await page.waitForSelector('.facts:has-text("· shipped")');
+    await act(page, 'deliver');
+    await status(page, 'completed');
+    await page.fill('.amount', '10');
+    await act(page, 'refund');
+    await page.waitForSelector('.facts:has-text("refunded in part")');
+    await page.waitForSelector('.timeline code:has-text("order.refunded")');
+    await page.waitForSelector('.with .why:has-text("of €89.99")');
+  });
+
+  test('an order that waits is paid with another card after a decline', async (t) => {
+    const page = await open(t);
+    await place(page, 'later', 'reserved');
+    await page.selectOption('[aria-label=Card]', 'pm_declined');
+    await act(page, 'pay');
+    await page.waitForSelector('.step[data-step=authorize][data-status=failed]');
+    assert.match(await page.textContent('.notice'), /try another card/);
+    await page.selectOption('[aria-label=Card]', 'pm_ok');
+    await page.click('[data-action=pay] button[aria-disabled=false]:has-text("Pay again")');
+    await status(page, 'confirmed');
+    assert.match(await page.textContent('.saga'), /Authorize, card 1.*Authorize, card 2/s);
+  });
+
+  test('a disabled action names the code that the gateway answers', async (t) => {
+    const page = await open(t);
+    const seen = new Set();
+    const compare = async (state) => {
+      await page.waitForFunction(() => document.querySelectorAll('.act button[aria-busy=true]').length === 0);
+      const shown = await page.$$eval('.act', (all) => Object.fromEntries(all.map((e) => [e.dataset.action, e.querySelector('button').ariaDisabled === 'true' ? e.querySelector('.why a')?.textContent ?? 'none' : 'allowed'])));
+      const id = idOf(page);
+      const [payment] = (await (await api('GET', `/v1/orders/${id}/payments`)).json()).data;
+      const shipments = (await (await api('GET', `/v1/orders/${id}/shipments`)).json()).data;
+      const none = (prefix) => `${prefix}_${'0'.repeat(32)}`;
+      const requests = {
+        cancel: [`/v1/orders/${id}/cancel`], pay: [`/v1/orders/${id}/payments`, { method_token: 'pm_ok' }], ship: [`/v1/orders/${id}/shipments`],
+        deliver: [`/v1/shipments/${shipments[0]?.id ?? none('shp')}/deliver`], refund: [`/v1/payments/${payment?.id ?? none('pay')}/refunds`, { reason: 'a test' }],
+      };
+      for (const [action, [path, body]] of Object.entries(requests)) {
+        if (shown[action] === 'allowed') continue;
+        const { code } = await (await api('POST', path, body)).json();
+        assert.equal(shown[action], code, `${action} of an order that is ${state}`);
+        seen.add(code);
+      }
+    };
+    await place(page, 'later', 'reserved');
+    await page.waitForSelector('.state:has-text("Waits")');
+    await compare('reserved');
+    await place(page, 'decline', 'rejected');
+    await page.waitForSelector('.undo[data-status=done]');
+    await compare('rejected');
+    await place(page, 'approve', 'confirmed');
+    await compare('confirmed');
+    await act(page, 'ship');
+    await page.waitForSelector('.facts:has-text("· shipped")');
+    await compare('shipped');
+    await act(page, 'deliver');
+    await status(page, 'completed');
+    await page.waitForSelector('[data-action=deliver] .why a:has-text("SHP_004")');
+    await compare('completed');
+    await act(page, 'refund');
+    await page.waitForSelector('.facts:has-text("· refunded")');
+    await page.waitForSelector('[data-action=refund] .why a:has-text("RFD_001")');
+    await compare('refunded');
+    await place(page, 'later', 'reserved');
+    await act(page, 'cancel');
+    await status(page, 'cancelled');
+    await compare('cancelled');
+    assert.deepEqual([...seen].sort(), ['ORD_002', 'ORD_007', 'PAY_001', 'PAY_002', 'RFD_001', 'RFD_003', 'SHP_001', 'SHP_002', 'SHP_003', 'SHP_004']);
+  });
+
+  test('time travel shows an earlier version and its difference; a reload keeps the order', async (t) => {
+    const page = await open(t);
+    await place(page, 'decline', 'rejected');
+    await page.waitForSelector('.timeline [data-sequence="4"]');
+    await page.focus('#version');
+    await page.keyboard.press('ArrowLeft');
+    await page.keyboard.press('ArrowLeft');
+    await page.waitForSelector('.states caption:has-text("from version 1")');
+    assert.deepEqual(await page.$$eval('.states .differs th', (all) => all.map((e) => e.textContent)), ['status', 'version', 'reservation_expires_at', 'updated_at']);
+    assert.equal(await page.textContent('.states tr:has(th:text-is("status")) td'), 'pending reserved');
+    assert.equal(await page.getAttribute('#version', 'aria-valuetext'), 'Version 2, order.stock_reserved');
+    await page.click('.timeline [data-sequence="1"]');
+    await page.waitForSelector('.states caption:has-text("as it was placed")');
+
+    const id = idOf(page);
+    await page.reload();
+    await status(page, 'rejected');
+    assert.equal(idOf(page), id);
+    await page.waitForSelector('.timeline [data-sequence="4"]');
+    await place(page, 'approve', 'confirmed');
+    await page.goBack();
+    await status(page, 'rejected');
+  });
+
+  test('requests show tier, age and trace id, and are copied as they can be run', async (t) => {
+    const page = await open(t, { permissions: ['clipboard-read', 'clipboard-write'] });
+    await place(page, 'approve', 'confirmed');
+    await page.click('#tab-Requests');
+    const row = `.requests li[data-method=GET][data-path="/v1/orders/${idOf(page)}"]`;
+    assert.match(await page.textContent(`${row} .badge`), /(lru|redis|replica|primary) · \d+ s$/);
+    const copy = async (selector) => {
+      await page.click(selector);
+      await page.waitForSelector(`${selector}[data-state=copied]`);
+      return page.evaluate(() => navigator.clipboard.readText());
+    };
+    assert.match(await copy(`${row} >> nth=0 >> .copy:has-text("trace")`), /^[0-9a-f-]{36}$/);
+    const order = '.requests li[data-method=POST] >> ';
+    const curl = await copy(`${order}.copy:has-text("curl")`);
+    assert.match(execFileSync('sh', ['-c', `${curl} -s`], { encoding: 'utf8' }), /^HTTP\/1.1 202 .*"id":"ord_/s);
+    const typescript = (await copy(`${order}.copy:has-text("TypeScript")`)).replace('@ordergate/client', new URL('../../../gen/ts/dist/esm/index.js', import.meta.url).href);
+    assert.match(execFileSync(process.execPath, ['--input-type=module', '-e', typescript], { encoding: 'utf8' }), /id: 'ord_[0-9a-f]{32}'/);
+
+    await page.click('#tab-Consistency');
+    await page.click('.consistency button:has-text("with the token, and without")');
+    await page.waitForSelector('.reads tr:has-text("without")');
+    await page.waitForSelector('.reads tr:has-text("with the token")');
+    assert.match(await page.textContent('.consistency dl'), /Position[0-9A-F]+\/[0-9A-F]+/);
+  });
+
+  test('a key that is typed in is in the memory alone', async (t) => {
+    const page = await open(t, { refused: true, ready: null, address: '/docs/config.json' });
+    await page.route('**/console/config.json', (route) => route.fulfill({ json: { api_key: '' } }));
+    await page.goto(`${gateway.url}/console`);
+    await page.fill('.ask input', 'og_test_wrong');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.ask .refusal a:has-text("AUTH_002")');
+    await accessible(page);
+    await page.fill('.ask input', key);
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.catalogue [data-sku]');
+    await place(page, 'approve', 'confirmed');
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.click('#tab-Requests');
+    await page.click('.requests li[data-method=POST] .copy:has-text("curl")');
+    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /Bearer \$ORDERGATE_KEY/);
+    const kept = await page.evaluate(() => JSON.stringify([localStorage, sessionStorage, document.cookie, location.href, document.documentElement.outerHTML]));
+    assert.ok(!kept.includes(key));
+    await page.reload();
+    await page.waitForSelector('.ask');
+  });
+
+  test('offline is said, nothing can be sent, and it goes on by itself', async (t) => {
+    const page = await open(t, { refused: true });
+    await place(page, 'later', 'reserved');
+    await page.waitForSelector('[data-action=cancel] button[aria-disabled=false]');
+    await page.context().setOffline(true);
+    await page.waitForSelector('.offline p');
+    assert.equal(await page.textContent('.connection'), 'Offline');
+    assert.ok(await page.isDisabled('[data-outcome=approve]'));
+    assert.equal(await page.getAttribute('[data-action=cancel] button', 'aria-disabled'), 'true');
+    await accessible(page);
+    await api('POST', `/v1/orders/${idOf(page)}/cancel`);
+    await page.context().setOffline(false);
+    await status(page, 'cancelled');
+    await page.waitForSelector('.offline p', { state: 'detached' });
+  });
+
+  test('an error shows code, message, remedy and trace id', async (t) => {
+    const page = await open(t, { refused: true, address: `/console#ord_${'0'.repeat(32)}` });
+    await page.waitForSelector('.notice .refusal a[href="/docs/errors/ORD_001"]');
+    assert.match(await page.textContent('.notice .refusal'), /ORD_001 There is no such order.*Check the id.*trace [0-9a-f-]{36}/s);
+    await accessible(page);
+    await page.fill('.search', 'no product is called so');
+    await page.waitForSelector('.catalogue .empty');
+  });
+
+  test('axe finds nothing', async (t) => {
+    const page = await open(t);
+    await accessible(page);
+    await place(page, 'decline', 'rejected');
+    await page.waitForSelector('.states .differs');
+    for (const tab of ['Events', 'Requests', 'Consistency']) {
+      await page.click(`#tab-${tab}`);
+      await accessible(page);
+    }
+    await place(page, 'approve', 'confirmed');
+    await page.setViewportSize({ width: 390, height: 844 });
+    await accessible(page);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
+  });
+
+  test('everything can be done by keyboard, and the focus is seen', async (t) => {
+    const page = await open(t);
+    const press = (name) => page.keyboard.press(name);
+    const focused = () => page.evaluate(() => {
+      const e = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(e);
+      return { name: e.ariaLabel ?? e.textContent, is: e.dataset.outcome ?? e.closest('[data-action]')?.dataset.action ?? e.id, seen: outlineStyle === 'solid' && parseFloat(outlineWidth) >= 2, body: e === document.body };
+    });
+    const tabTo = async (is, by = 'Tab') => {
+      for (let i = 0; i < 120; i++) {
+        await press(by);
+        const now = await focused();
+        if (!now.body) assert.ok(now.seen, `the focus on ${now.name} is seen`);
+        if (now.is === is) return;
+      }
+      assert.fail(`${is} is not reached by ${by}`);
+    };
+    await press('Tab');
+    assert.equal((await focused()).name, 'To the outcomes');
+    await press('Enter');
+    assert.equal((await focused()).is, 'approve');
+    await press('Enter');
+    await status(page, 'confirmed');
+    assert.equal((await focused()).is, 'approve'); // the focus stays
+    await page.waitForFunction(() => /confirmed/.test(document.querySelector('[aria-live]').textContent));
+    await tabTo('ship');
+    await press('Space');
+    await page.waitForSelector('.facts:has-text("· shipped")');
+    await tabTo('deliver');
+    await press('Enter');
+    await status(page, 'completed');
+    await tabTo('tab-Events');
+    await press('ArrowRight');
+    assert.equal((await focused()).is, 'tab-Requests');
+    await press('End');
+    assert.equal((await focused()).is, 'tab-Consistency');
+    await press('Home');
+    await tabTo('version');
+    await press('Home');
+    await page.waitForSelector('.states caption:has-text("as it was placed")');
+    await tabTo('later', 'Shift+Tab');
+    await press('Enter');
+    await status(page, 'reserved');
+    await tabTo('cancel');
+    await press('Enter');
+    await status(page, 'cancelled');
+  });
+
+  test('nothing jumps, and nothing moves for those who want it so', async (t) => {
+    const page = await open(t, { reducedMotion: 'reduce' });
+    const boxes = () => page.$$eval('.pane, .saga, .actions, .basket, .outcomes, .timeline, .states, .notice', (all) => all.map((e) => [e.className, e.getBoundingClientRect().top, e.getBoundingClientRect().height]));
+    const empty = await boxes();
+    await page.click('[data-outcome=slow]');
+    await page.waitForSelector('.step[data-status=running]');
+    assert.deepEqual(await boxes(), empty);
+    assert.deepEqual(await page.evaluate(() => document.getAnimations().length), 0);
+    await status(page, 'confirmed');
+    assert.deepEqual(await boxes(), empty);
+    await place(page, 'decline', 'rejected');
+    await page.waitForSelector('.undo');
+    assert.deepEqual(await boxes(), empty);
+  });
+
+  test('the switch overrides the theme of the system', async (t) => {
+    const page = await open(t, { colorScheme: 'light' });
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const light = await ground();
+    await page.click('.theme');
+    const dark = await ground();
+    assert.notEqual(dark, light);
+    await page.reload();
+    assert.equal(await ground(), dark);
+    assert.equal(await page.getAttribute('.theme', 'aria-checked'), 'true');
+  });
+
+  test('all of it is less than 100 kB gzipped', () => {
+    const folder = new URL('../../../gen/console/dist/', import.meta.url);
+    const bytes = readdirSync(folder).reduce((sum, name) => sum + gzipSync(readFileSync(new URL(name, folder))).length, 0);
+    console.log(`# ${(bytes / 1000).toFixed(1)} kB`);
+    assert.ok(bytes < 100_000, `${bytes} bytes`);
+  });
+});
