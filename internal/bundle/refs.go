@@ -35,7 +35,7 @@ type component struct {
 }
 
 // kinds are the sections of components, in the order in which they are written.
-var kinds = []string{"schemas", "responses", "parameters", "examples", "requestBodies", "headers"}
+var kinds = []string{"schemas", "responses", "parameters", "examples", "requestBodies", "headers", "links"}
 
 // A component's kind is the folder or file that it stands in: schemas/order.yaml#/Order, parameters.yaml#/Limit,
 // errors.yaml#/headers/Allow.

@@ -59,6 +59,13 @@ const breaks = {
     (d) => (d.paths['/v1/orders'].get.parameters = d.paths['/v1/orders'].get.parameters.filter((p) => p.$ref !== '#/components/parameters/Cursor')),
     (d) => { d.components.schemas.RefundList.properties.total = { type: 'string', description: 'A count.' }; d.components.schemas.RefundList.required.push('total'); },
   ],
+  'links-fit': [
+    (d) => (d.components.links.OrderSaga.operationId = 'getSaga'),
+    (d) => (d.components.links.Order.parameters = {}),
+    (d) => (d.components.links.OrderPayment.parameters.payment_id = '$response.body#/id'),
+    (d) => (d.components.links.OrderOf.parameters.order_id = '$response.body#/order'),
+    (d) => delete d.paths['/v1/orders/{order_id}'].patch.responses['200'].content['application/json'],
+  ],
   'operation-id': [
     (d) => (d.paths['/v1/orders'].get.operationId = 'orders_list'),
     (d) => (d.paths['/v1/orders'].get.operationId = 'findOrders'),
@@ -90,6 +97,24 @@ test("Redocly's own rules are on", async () => {
   doc.paths['/v1/orders'].get.operationId = 'placeOrder';
   delete doc.components.securitySchemes.signature;
   assert.deepEqual(rulesOf(await lint(JSON.stringify(doc), ours)).sort(), ['operation-operationId-unique', 'ordergate/operation-id', 'security-defined']);
+});
+
+test('an example that breaks its schema is found', async () => {
+  const at = (d) => ({ operation: d.paths['/v1/orders'].post, schemas: d.components.schemas });
+  for (const [change, rule] of [
+    [(d) => (at(d).operation.requestBody.content['application/json'].example.lines[0].quantity = 0), 'no-invalid-media-type-examples'],
+    [(d) => (at(d).operation.responses['201'].content['application/json'].example.version = '5'), 'no-invalid-media-type-examples'],
+    [(d) => delete d.webhooks['order.paid'].post.requestBody.content['application/json'].example.data.amount, 'no-invalid-media-type-examples'],
+    [(d) => (d.components.parameters.Limit.example = 1000), 'no-invalid-parameter-examples'],
+    [(d) => (d.components.schemas.OrderID.examples = ['ord_1']), 'no-invalid-schema-examples'],
+  ]) {
+    const doc = JSON.parse(bundle);
+    change(doc);
+    assert.deepEqual(rulesOf(await lint(JSON.stringify(doc), ours)), [rule], change.toString());
+  }
+  const doc = JSON.parse(bundle);
+  doc.components.headers.Age.example = 'one';
+  assert.deepEqual([...new Set((await spectral(JSON.stringify(doc))).map(({ code }) => code))], ['oas3-valid-media-example']);
 });
 
 test('a finding in the sources names their file', async () => {

@@ -204,6 +204,33 @@ const rules = {
       }
     },
   }),
+  // A link that does not fit is worse than none: tools follow links blindly.
+  'links-fit': () => ({
+    Root(root, { report, location, resolve }) {
+      const deref = (node) => (node?.$ref ? resolve(node).node : node);
+      const operations = Object.entries(root.paths).flatMap(([path, item]) => Object.entries(item).filter(([, op]) => op.responses)
+        .map(([method, op]) => ({ path, method, op, parameters: (op.parameters ?? []).map(deref) })));
+      for (const { path, method, op } of operations) {
+        for (const [status, ref] of Object.entries(op.responses)) {
+          const response = deref(ref);
+          const properties = deref(response.content?.['application/json']?.schema)?.properties ?? {};
+          for (const [name, link] of Object.entries(response.links ?? {}).map(([name, link]) => [name, deref(link)])) {
+            const fault = (message) => report({ message: `${name}: ${message}`, location: location.child(['paths', path, method, 'responses', status]) });
+            const target = operations.find((other) => other.op.operationId === link.operationId);
+            if (!target || link.operationId !== name) { fault('A link has the name of its operation.'); continue; }
+            const given = Object.entries(link.parameters);
+            for (const parameter of target.parameters.filter((p) => p.in === 'path')) if (!(parameter.name in link.parameters)) fault(`${parameter.name} is not given.`);
+            for (const [parameter, expression] of given) {
+              const [, property] = /^\$response\.body#\/(\w+)$/.exec(expression) ?? [];
+              const [, header] = /^\$response\.header\.([\w-]+)$/.exec(expression) ?? [];
+              if (!target.parameters.some((p) => p.name === parameter)) fault(`${link.operationId} has no ${parameter}.`);
+              if (!(property in properties) && !(header in (response.headers ?? {}))) fault(`The answer has no ${expression}.`);
+            }
+          }
+        }
+      }
+    },
+  }),
   // Generators make the names of functions of it: a verb, then what it is about.
   'operation-id': () => ({
     PathItem(item, { report, location }) {
