@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test as run } from 'node:test';
-import { createOrdergate, isOrdergateError } from '@ordergate/client';
+import { createOrdergate, createTransport, isOrdergateError, Orders, Products } from '@ordergate/client';
 import { order, problem, setup } from './server.mjs';
 import { end, event, stream, thrown } from './stream.mjs';
 
@@ -572,4 +572,128 @@ test('hooks see every try, never the key, and break nothing', async (t) => {
   await thrown(og.orders.get('ord_', { traceId: 'mine-1' }));
   const [, last] = seen.at(-1);
   assert.deepEqual([last.method, last.path, last.status, last.problem.code, last.headers['x-trace-id']], ['GET', '/v1/orders/ord_', 404, 'ORD_001', 'mine-1']);
+});
+
+test('no hook sees the key, wherever it was given', async (t) => {
+  const seen = [];
+  const hook = (event) => seen.push(event);
+  const { og } = await setup(t, [{ body: order() }], { apiKey: async () => 'og_test_secret', headers: { Cookie: 'og_test_secret' }, onRequest: hook, onResponse: hook });
+  await og.orders.get('ord_', { headers: { authorization: 'og_test_secret', 'X-App': 'shop' } });
+  assert.equal(seen.length, 2);
+  assert.ok(!JSON.stringify(seen).includes('og_test_secret'));
+  assert.equal(seen[0].headers['x-app'], 'shop');
+});
+
+test('a key that is none is told without the key', async (t) => {
+  assert.throws(() => createOrdergate({ baseUrl: 'http://h', apiKey: 'og_test_secret\n' }), (error) => error instanceof TypeError && !error.message.includes('secret'));
+  const { og, requests } = await setup(t, [{ body: order() }], { apiKey: () => 'og_test_secret 2', maxRetries: 0 });
+  const error = await thrown(og.orders.place(BODY, { idempotencyKey: 'my-own-key' }));
+  assert.deepEqual([error.code, error.idempotencyKey, error.message.includes('secret'), requests.length], ['NETWORK', 'my-own-key', false, 0]);
+});
+
+test('options stand in the config or for one request', async (t) => {
+  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 60, maxRetries: 0, headers: { 'X-App': 'shop', 'X-Page': 'basket' } });
+  await thrown(og.orders.get('ord_', { headers: { 'X-Page': 'order', 'X-Left-Out': undefined }, maxRetries: 1 }));
+  assert.equal(requests.length, 2);
+  const { headers } = requests[0];
+  assert.deepEqual([headers['x-app'], headers['x-page'], headers['x-left-out'], headers.authorization], ['shop', 'order', undefined, 'Bearer og_test_key']);
+  const seen = [];
+  const fetch = async (url, init) => (seen.push([url, init.method]), Response.json(order()));
+  await og.orders.get('ord_', { fetch, timeoutMs: undefined, maxRetries: undefined });
+  assert.match(seen[0].join(), /\/v1\/orders\/ord_,GET$/);
+  assert.equal(requests.length, 2);
+});
+
+test('a time-out of any length is kept to, and nonsense is refused', async (t) => {
+  for (const timeoutMs of [Infinity, 3e9, 2 ** 31]) {
+    const { og } = await setup(t, [() => new Promise((resolve) => setTimeout(resolve, 50, { body: order() }))], { timeoutMs, maxRetries: 0 });
+    assert.equal((await og.orders.get('ord_')).status, 'confirmed', `${timeoutMs}`);
+  }
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  for (const bad of [{ timeoutMs: NaN }, { timeoutMs: 0 }, { timeoutMs: -1 }, { timeoutMs: '30s' }, { maxRetries: -1 }, { maxRetries: NaN }, { maxRetries: 'x' }]) {
+    assert.throws(() => createOrdergate({ baseUrl: 'http://h', apiKey: 'k', ...bad }), TypeError);
+    assert.ok((await thrown(og.orders.get('ord_', bad))) instanceof TypeError);
+  }
+  assert.equal(requests.length, 0);
+});
+
+test('a wait is no longer than a try may take', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order({ status: 'pending' }) }]);
+  for (const timeoutMs of [1_500, 1_499, 4_700, 10_500, Infinity]) await og.orders.place(BODY, { waitSeconds: 10, timeoutMs });
+  assert.deepEqual(requests.map(({ headers }) => headers.prefer), ['wait=1', undefined, 'wait=4', 'wait=10', 'wait=10']);
+});
+
+test('an id that would ask another address is refused', async (t) => {
+  const { og, requests } = await setup(t, [{ body: order() }]);
+  for (const id of ['', '.', '..', undefined, null, 5]) assert.ok((await thrown(og.orders.get(id))) instanceof TypeError, `${id}`);
+  assert.equal(requests.length, 0);
+  await og.orders.get('a?b#c/../d');
+  assert.equal(requests[0].url, '/v1/orders/a%3Fb%23c%2F..%2Fd');
+});
+
+test('meta tells what the rate limit leaves', async (t) => {
+  const limits = (policy, state) => ({ body: order(), headers: { 'RateLimit-Policy': policy, RateLimit: state } });
+  const { og } = await setup(t, [
+    limits('"default";q=100;w=60', '"default";r=0;t=12'), limits('"burst";w=1;q=5,"day";q=1000;w=86400', '"burst"; r=4; t=1, "day"; r=7; t=9'), { body: order(), headers: { RateLimit: 'rubbish' } }, { body: order() },
+  ]);
+  const limit = async () => og.meta(await og.orders.get('ord_')).rateLimit;
+  assert.deepEqual(await limit(), { limit: 100, remaining: 0, resetSeconds: 12, windowSeconds: 60 });
+  assert.deepEqual(await limit(), { limit: 5, remaining: 4, resetSeconds: 1, windowSeconds: 1 });
+  assert.deepEqual([await limit(), await limit()], [null, null]);
+});
+
+test('a key is a UUID in a page without https, too', async (t) => {
+  const { og, requests } = await setup(t, [{ status: 201, body: order() }]);
+  t.mock.method(crypto, 'randomUUID', () => assert.fail('pages that are not secure have none'));
+  for (let i = 0; i < 50; i++) await og.orders.place(BODY);
+  const keys = requests.map(({ headers }) => headers['idempotency-key']);
+  assert.equal(new Set(keys).size, 50);
+  for (const key of keys) assert.match(key, UUID);
+});
+
+test('an order is waited for until nothing is under way, and a rejection is thrown as place throws it', async (t) => {
+  const saga = (state) => ({ body: { order_id: 'ord_1', state, steps: [] } });
+  const rejection = { code: 'PAY_007', title: 't', message: 'm', detail: 'd', retryable: false, skus: null, decline_reason: 'stolen' };
+  const { og, requests } = await setup(t, [
+    saga('running'), saga('done'), { body: order({ status: 'pending' }) }, saga('compensating'), saga('done'), { body: order({ status: 'rejected', rejection }) }, saga('done'), { body: order() }, saga('running'),
+  ]);
+  const error = await thrown(og.orders.settled('ord_1'));
+  assert.ok(isOrdergateError(error, 'placeOrder') && error.is('PAY_007'));
+  assert.deepEqual([error.problem.decline_reason, error.order.status, error.idempotencyKey], ['stolen', 'rejected', null]);
+  assert.equal(requests.length, 6);
+  assert.equal((await og.orders.settled('ord_1', { traceId: 'mine-1' })).status, 'confirmed');
+  assert.deepEqual(requests.slice(6).map(({ headers }) => headers['x-trace-id']), ['mine-1', 'mine-1']);
+  const late = await thrown(og.orders.settled('ord_1', { signal: AbortSignal.timeout(300) }));
+  assert.deepEqual([late.code, late.cause.name], ['ABORTED', 'TimeoutError']);
+});
+
+test('a stream that ends again and again without a word is given up', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let opened = 0;
+  const fetch = async () => (opened++, new Response('', { headers: { 'Content-Type': 'text/event-stream' } }));
+  const og = createOrdergate({ baseUrl: 'http://h', apiKey: 'k', fetch });
+  let open = true;
+  const ended = thrown(og.orders.watch('ord_1').next()).finally(() => { open = false; });
+  while (open) await new Promise(setImmediate), t.mock.timers.tick(100);
+  const error = await ended;
+  assert.ok(isOrdergateError(error, 'streamOrder') && error.is('NETWORK'));
+  assert.ok(opened > 10 && opened < 20, `${opened} streams`);
+});
+
+test('leaving the loop closes the stream', async () => {
+  let cancelled = false;
+  const body = new ReadableStream({ start: (c) => c.enqueue(new TextEncoder().encode(`:\n\n${event(1)}${event(2)}`)), cancel: () => { cancelled = true; } });
+  const og = createOrdergate({ baseUrl: 'http://h', apiKey: 'k', fetch: async () => new Response(body, { headers: { 'Content-Type': 'text/event-stream' } }) });
+  for await (const { sequence } of og.orders.watch('ord_1')) if (sequence === 1) break;
+  assert.ok(cancelled);
+});
+
+test('the parts that share a transport share its token and its meta', async (t) => {
+  const { baseUrl, requests } = await setup(t, [{ body: { ...order(), sku: 'A' }, headers: { 'X-Consistency-Token': '1.05' } }]);
+  const transport = createTransport({ baseUrl, apiKey: 'k' });
+  const og = { orders: new Orders(transport), products: new Products(transport) };
+  const read = await og.orders.get('ord_');
+  await og.products.get('A');
+  assert.equal(transport.meta(read).consistencyToken, '1.05');
+  assert.equal(requests[1].headers['x-consistency-token'], '1.05');
 });

@@ -384,7 +384,7 @@ async function judge<O extends Operation>(spec: Spec<O>, response: Response, pat
   try {
     body = JSON.parse(text);
   } catch (error) {
-    if (ok && text && /json/i.test(media)) throw error; // half a document
+    if (ok && /json/i.test(media) && headers.get('Content-Length') !== '0') throw error; // half a document, or its body was lost
   }
   if (!ok) return [null, problemOf(body, status, path, trace_id)];
   const { has = 'id' } = spec;

@@ -119,6 +119,48 @@ for (const [build, { createOrdergate, isOrdergateError }] of Object.entries({ 'E
     assert.deepEqual([error.status, error.order.status, error.order.rejection.code], [422, 'rejected', 'PAY_007']);
   });
 
+  test(`${build}: a rejection has the texts of the registry, remedy included, at once and later`, async () => {
+    const { rejection } = await og.errors.get('PAY_007');
+    const now = await refused('placeOrder', og.orders.place({ ...body, payment: { method_token: 'pm_declined' } }, { waitSeconds: 10 }));
+    const placed = await og.orders.place({ ...body, payment: { method_token: 'pm_declined' } });
+    assert.equal(placed.status, 'pending');
+    const later = await refused('placeOrder', og.orders.settled(placed.id, { signal: AbortSignal.timeout(30_000) }));
+    for (const { problem } of [now, later]) {
+      assert.deepEqual([problem.detail, problem.retryable], [rejection.description, false], JSON.stringify(rejection));
+      assert.notEqual(problem.detail, problem.message);
+    }
+    const { instance: one, trace_id: a, ...first } = now.problem;
+    const { instance: two, trace_id: b, ...second } = later.problem;
+    assert.deepEqual(second, first);
+  });
+
+  test(`${build}: an order is waited for through payment, cancellation and refund`, async () => {
+    const bounded = () => ({ signal: AbortSignal.timeout(30_000) });
+    const { id } = await og.orders.place(body);
+    assert.equal((await og.orders.settled(id, bounded())).status, 'reserved');
+    await og.orders.pay(id, { method_token: 'pm_slow' });
+    assert.deepEqual(await og.orders.settled(id, bounded()).then(({ status, payment_status }) => [status, payment_status]), ['confirmed', 'paid']);
+    await og.orders.cancel(id);
+    assert.deepEqual(await og.orders.settled(id, bounded()).then(({ status, payment_status }) => [status, payment_status]), ['cancelled', 'refunded']);
+    const { id: timesOut } = await og.orders.place({ ...body, payment: { method_token: 'pm_timeout' } });
+    assert.ok((await refused('placeOrder', og.orders.settled(timesOut, bounded()))).is('PAY_003'));
+  });
+
+  test(`${build}: an order is watched to its end`, async () => {
+    const { id } = await og.orders.place({ ...body, payment: { method_token: 'pm_declined' } });
+    const types = [];
+    for await (const { type } of og.orders.watch(id)) types.push(type);
+    assert.deepEqual([types[0], types.at(-1)], ['order.created', 'order.rejected']);
+    assert.equal((await og.orders.get(id)).version, types.length);
+  });
+
+  test(`${build}: a wait that is cut short gives the pending order back`, async () => {
+    const begun = performance.now();
+    const placed = await og.orders.place({ ...body, payment: { method_token: 'pm_timeout' } }, { waitSeconds: 10, timeoutMs: 2_600 });
+    assert.equal(placed.status, 'pending');
+    assert.ok(performance.now() - begun < 5_000);
+  });
+
   test(`${build}: ORD_001, CAT_005, IDEM_002`, async () => {
     const missing = await refused('getOrder', og.orders.get(NOBODY));
     assert.deepEqual([missing.code, missing.status, missing.retryable], ['ORD_001', 404, false]);
