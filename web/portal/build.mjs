@@ -99,7 +99,7 @@ const bars = '<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"
 function navigation(current) {
   const item = (href, label) => `<li><a href="${href}"${href === current ? ' aria-current="page"' : ''}>${escape(label)}</a></li>`;
   const group = (title, items) => (items.length ? `<h2>${title}</h2><ul>${items.join('')}</ul>` : '');
-  return group('Start', [item('/docs', 'First order')])
+  return group('Start', [item('/docs', 'First order'), '<li data-console hidden><a href="/console">Console</a></li>'])
     + group('Guides', guides.map((g) => item(`/docs/guides/${g.name}`, g.title)))
     + group('Reference', [item('/docs/reference', 'All operations'), ...tags.filter((t) => t.operations.length).map((t) => item(`/docs/reference#tag/${slug(t.name)}`, t.name))])
     + group('Errors', [item('/docs/errors', 'All codes')])
@@ -217,8 +217,6 @@ if (changelog) {
 
 // --- Errors ---
 
-const again = (c) => (c.retryable ? '<span class="state retry">retryable: same request, same key, later</span>' : '<span class="state final">not retryable</span>');
-
 page('/docs/errors', {
   title: 'Error codes', description: 'All codes, each with its cause and its remedy.', contents: Object.entries(families).filter(([f]) => codes.some((c) => c.name.startsWith(`${f}_`))).map(([f, title]) => ({ id: f.toLowerCase(), title })),
   main: `<h1>Error codes</h1>
@@ -230,7 +228,7 @@ ${Object.entries(families).map(([family, title]) => [family, title, codes.filter
 
 codes.forEach((c, i) => {
   const problem = example(c);
-  const language = (lang, name, t) => `<section lang="${lang}" aria-label="${name}"><p class="message">${escape(t.message)}</p>
+  const language = (lang, name, t) => `<section lang="${lang}" aria-label="${name}"><p class="message">${escape(t.message)}</p>${t.note ? `<p class="note">${t.note}</p>` : ''}
 ${t.cause ? `<h2>${t.words[0]}</h2><p>${inline(t.cause, isCode)}</p>` : ''}
 ${t.remedy ? `<h2>${t.words[1]}</h2><p>${inline(t.remedy, isCode)}</p>` : ''}
 ${t.rejection ? `<h2>${t.words[2]}</h2><p>${inline(t.rejection, isCode)}</p>` : ''}</section>`;
@@ -243,10 +241,10 @@ ${t.rejection ? `<h2>${t.words[2]}</h2><p>${inline(t.rejection, isCode)}</p>` : 
     title: `${c.name} ${c.title}`, description: c.description,
     main: `<p class="crumbs"><a href="/docs/errors">Error codes</a> / ${families[c.name.split('_')[0]] ?? ''}</p>
 <h1><code>${c.name}</code> ${escape(c.title)}</h1>
-<p class="marks"><span class="state">HTTP ${c.status} ${statusNames[c.status] ?? ''}</span>${again(c)}${c.rejection ? '<span class="state">also the rejection of an order</span>' : ''}</p>
+<p class="marks"><span class="state">HTTP ${c.status} ${statusNames[c.status] ?? ''}</span>${c.retryable ? '<span class="state retry">retryable</span>' : '<span class="state final">not retryable</span>'}${c.rejection ? '<span class="state">also a rejection</span>' : ''}</p>
 <div class="languages">
-${language('en', 'English', { message: c.message.en, cause: c.cause, remedy: c.remedy, rejection: c.rejection?.description, words: ['Cause', 'Remedy', 'As the rejection of an order'] })}
-${language('zh-CN', '中文', { message: c.message['zh-CN'], ...c.zh, words: ['原因', '处理方法', '作为订单的拒绝原因'] })}
+${language('en', 'English', { message: c.message.en, note: `HTTP ${c.status}, ${c.retryable ? 'retryable: the same request with the same key, later' : 'not retryable'}${c.rejection ? '; also the rejection of an order' : ''}`, cause: c.cause, remedy: c.remedy, rejection: c.rejection?.description, words: ['Cause', 'Remedy', 'As the rejection of an order'] })}
+${language('zh-CN', '中文', { message: c.message['zh-CN'], ...c.zh, note: `HTTP ${c.status}，${c.retryable ? '可重试：稍后用同一个键发送同一请求' : '不可重试'}${c.rejection ? '；也可能是订单的拒绝原因' : ''}`, words: ['原因', '处理方法', '作为订单的拒绝原因'] })}
 </div>
 <section aria-labelledby="example"><h2 id="example">An answer</h2>
 ${code(`HTTP/1.1 ${c.status} ${statusNames[c.status] ?? ''}\nContent-Type: application/problem+json\n${retryAfter ? 'Retry-After: 1\n' : ''}\n${JSON.stringify(problem, null, 2)}`, 'http', 'An answer with this code')}

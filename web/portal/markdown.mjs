@@ -104,7 +104,7 @@ export function render(markdown, { link = (href) => href, isCode = () => false }
 }
 
 /** The words of Markdown without its signs. */
-export const plain = (text) => text.replace(/<!--[\s\S]*?-->/g, '').replace(/```[\s\S]*?```/g, '').replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/[`*|]/g, ' ').replace(/(\s|^)[-#]+\s/g, ' ').replace(/\s+/g, ' ').trim();
+export const plain = (text) => text.replace(/<!--[\s\S]*?-->/g, '').replace(/```[\s\S]*?```/g, '').replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\|[\s:|-]*/g, ' ').replace(/[`*]/g, '').replace(/(\s|^)[-#]+\s/g, ' ').replace(/\s+/g, ' ').trim();
 
 /** Markdown of one sentence or two, for texts of the registry. */
 export const inline = (text, isCode = () => false) => escape(text).replace(/`([^`]+)`/g, (_, word) => (isCode(word) ? `<a class="errorcode" href="/docs/errors/${word}"><code>${word}</code></a>` : `<code>${word}</code>`));

@@ -180,6 +180,17 @@ test('the reference sends a request with the key, and shows its 200', async (t) 
   assert.deepEqual(wrong, []);
 });
 
+test('the reference places an order with a key of its own', async (t) => {
+  const { page, wrong } = await open(t, '/docs/reference#tag/orders/POST/v1/orders');
+  await page.getByRole('button', { name: /^Test Request.*post \/v1\/orders\)/ }).first().click();
+  const answered = page.waitForResponse((response) => response.url().endsWith('/v1/orders') && response.request().method() === 'POST');
+  await page.getByRole('button', { name: /^Send/ }).first().click();
+  const response = await answered;
+  assert.equal(response.status(), 201, await response.text());
+  assert.equal((await response.json()).status, 'confirmed');
+  assert.deepEqual(wrong, []);
+});
+
 test('the reference opens at the operation of an address', async (t) => {
   const { page } = await open(t, '/docs/reference#tag/orders/POST/v1/orders/{order_id}/cancel');
   await page.getByRole('heading', { name: 'Cancel an order' }).first().waitFor();
