@@ -53,6 +53,7 @@ ts: ## build the TypeScript client into gen/ts/dist
 gen: ## generate everything in gen/ from openapi/, sql/ and web/
 	go run ./internal/errgen
 	go run ./internal/bundle
+	go run ./internal/breaking changelog
 	$(TOOL) oapi-codegen -config openapi/api.codegen.yaml gen/api/codegen.json
 	$(TOOL) oapi-codegen -config openapi/psp.codegen.yaml openapi/psp.yaml
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
@@ -72,6 +73,7 @@ screenshots: build ## take the pictures of the README anew, into docs/images
 lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
+	@$(MAKE) --no-print-directory breaking
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint
 
 .PHONY: tidy
@@ -88,6 +90,18 @@ vuln: ## fail on a known vulnerability that our code reaches
 .PHONY: contract
 contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
 	@go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+
+.PHONY: breaking
+breaking: ## fail if the contract breaks clients of the newest released one
+	@go run ./internal/breaking
+
+.PHONY: changelog
+changelog: ## write openapi/CHANGELOG.md, the changes of the contract
+	@go run ./internal/breaking changelog
+
+.PHONY: release-contract
+release-contract: ## keep the contract in openapi/released/, under its version
+	@go run ./internal/breaking release
 
 .PHONY: generators
 generators: $(if $(URL),,build) ## make clients with nine generators and run them; QUICK=1: three, ONLY=ogen: one, URL=... KEY=...: elsewhere

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// render writes the contract's changelog, the newest changes first.
+func render(releases []*document, contract *document, now time.Time) (string, error) {
+	var b strings.Builder
+	b.WriteString("# Changes of the contract\n\nWhat a client can notice, operation by operation. `make changelog` writes this file from `openapi/released/` and the present\ncontract.\n")
+	if len(releases) == 0 {
+		fmt.Fprintf(&b, "\nNo version is released yet. The present one is %s.\n", contract.version)
+		return b.String(), nil
+	}
+	newest := releases[len(releases)-1]
+	if !reflect.DeepEqual(newest.raw, contract.raw) {
+		if err := section(&b, "Unreleased", newest, contract, now); err != nil {
+			return "", err
+		}
+	}
+	for i, d := range slices.Backward(releases) {
+		if i == 0 {
+			fmt.Fprintf(&b, "\n## %s\n\nThe first release: %d operations.\n", d.version, len(d.operations)-webhooks(d))
+			break
+		}
+		if err := section(&b, d.version, releases[i-1], d, now); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+func webhooks(d *document) (n int) {
+	for key := range d.operations {
+		if strings.HasPrefix(key, "GET "+webhook) {
+			n++
+		}
+	}
+	return n
+}
+
+// section writes the changes between two contracts by their kind.
+func section(b *strings.Builder, title string, before, after *document, now time.Time) error {
+	found, err := changes(before, after, now)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "\n## %s\n", title)
+	if len(found) == 0 {
+		b.WriteString("\nWords and examples alone.\n")
+	}
+	for _, kind := range []string{"added", "changed", "deprecated", "removed"} {
+		heading := "\n### " + strings.ToUpper(kind[:1]) + kind[1:] + "\n\n"
+		for _, c := range found {
+			if c.kind != kind {
+				continue
+			}
+			where, breaks := "The contract", ""
+			if c.where != "" {
+				where = "`" + c.where + "`"
+			}
+			if c.breaks {
+				breaks = " **This may break clients.**"
+			}
+			fmt.Fprintf(b, "%s- %s: %s.%s\n", heading, where, c.text, breaks)
+			heading = ""
+		}
+	}
+	return nil
+}

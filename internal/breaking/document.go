@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/oasdiff/oasdiff/flatten/allof"
+	"github.com/oasdiff/oasdiff/load"
+)
+
+// webhook is the path under which a webhook is compared.
+const webhook = "/webhook "
+
+// document is a bundled contract in the form in which two are compared. Clients see from it the same as from the bundle, but:
+//
+//   - a webhook is a GET that answers the event: the event goes to the client, and oasdiff takes what is sent to it for a request of the client's;
+//   - a union with a discriminator is an object with a property for each of its values, so that a code or a type of event that goes is a required
+//     property that goes, and a new one is a property more. A refusal with one code is a union of one.
+type document struct {
+	version    string
+	raw        map[string]any
+	spec       *load.SpecInfo
+	operations map[string]map[string]any // by "GET /v1/orders"
+}
+
+func parse(text []byte) (*document, error) {
+	var raw map[string]any
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, err
+	}
+	d := &document{raw: raw, operations: map[string]map[string]any{}}
+	d.version, _ = object(raw["info"])["version"].(string)
+	paths := object(raw["paths"])
+	if d.version == "" || len(paths) == 0 {
+		return nil, errors.New("has no info.version or no paths")
+	}
+	for name, item := range object(raw["webhooks"]) {
+		for _, op := range object(item) {
+			event := object(object(op)["requestBody"])["content"]
+			paths[webhook+name] = map[string]any{"get": map[string]any{
+				"responses": map[string]any{"200": map[string]any{"description": name, "content": event}}}}
+		}
+	}
+	delete(raw, "webhooks")
+	for path, item := range paths {
+		for method, op := range object(item) {
+			if op, ok := op.(map[string]any); ok && method != "parameters" {
+				d.operations[strings.ToUpper(method)+" "+path] = op
+			}
+		}
+	}
+	for _, r := range object(object(raw["components"])["responses"]) {
+		for media, content := range object(object(r)["content"]) {
+			ref, _ := object(object(content)["schema"])["$ref"].(string)
+			if code, one := strings.CutPrefix(ref, "#/components/schemas/Problem"); one && media == "application/problem+json" && !strings.ContainsAny(code[:1], "0123456789") {
+				object(content)["schema"] = byValue(map[string]any{code: ref})
+			}
+		}
+	}
+	simplify(raw)
+
+	text, err := json.Marshal(raw)
+	if err != nil {
+		return nil, err
+	}
+	t, err := openapi3.NewLoader().LoadFromData(text)
+	if err != nil {
+		return nil, err
+	}
+	if t, err = allof.MergeSpec(t); err != nil {
+		return nil, err
+	}
+	d.spec = &load.SpecInfo{Spec: t, Version: d.version}
+	return d, nil
+}
+
+func object(v any) map[string]any {
+	o, _ := v.(map[string]any)
+	return o
+}
+
+// simplify rewrites the unions below a node.
+func simplify(node any) {
+	switch n := node.(type) {
+	case []any:
+		for _, child := range n {
+			simplify(child)
+		}
+	case map[string]any:
+		if mapping := object(object(n["discriminator"])["mapping"]); len(mapping) > 0 {
+			maps.Copy(n, byValue(mapping))
+			delete(n, "oneOf")
+			delete(n, "discriminator")
+		}
+		for name, child := range n {
+			if name != "example" && name != "examples" {
+				simplify(child)
+			}
+		}
+	}
+}
+
+// byValue is a union as an object: each value of the discriminator is a required property.
+func byValue(mapping map[string]any) map[string]any {
+	properties, required := map[string]any{}, make([]any, 0, len(mapping))
+	for _, value := range slices.Sorted(maps.Keys(mapping)) {
+		properties[value] = map[string]any{"$ref": mapping[value]}
+		required = append(required, value)
+	}
+	return map[string]any{"type": "object", "properties": properties, "required": required}
+}
