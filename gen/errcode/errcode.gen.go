@@ -180,7 +180,7 @@ var infos = []Info{
 	{AUTH004, 401, false, "API key revoked", "The API key has been revoked", "API 密钥已被吊销",
 		"Somebody of your account revoked the key. Use another one.", ""},
 	{AUTH005, 403, false, "Scope missing", "The API key lacks a scope that this operation needs", "API 密钥缺少执行此操作所需的权限",
-		"The contract names the scope of each operation. Use a key that has it.", ""},
+		"The operation needs what `required_scopes` names. Use a key that has it.", ""},
 	{AUTH007, 401, false, "Bad signature", "The signature of the callback is not valid", "回调签名无效",
 		"The signature is missing, more than five minutes off our clock, or not made with the shared secret over exactly these bytes. Sign the bytes that you send, at the time at which you send them.", ""},
 	{CAT001, 404, false, "Product not found", "There is no such product", "商品不存在",

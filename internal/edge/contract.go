@@ -167,7 +167,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 		r.key = key
 		limited := s.countRequest(r)
 		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
-			return apierr.E(errcode.AUTH005)
+			return apierr.E(errcode.AUTH005, apierr.Extra("required_scopes", o.scopes))
 		}
 		if limited != nil {
 			return limited

@@ -90,6 +90,13 @@ func call(s http.Handler, method, path, body string, headers ...string) *httptes
 
 const goodOrder = `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"A","quantity":1}]}`
 
+// TestAMissingScopeIsNamed: the refusal says which scopes the operation needs.
+func TestAMissingScopeIsNamed(t *testing.T) {
+	if w := call(deadServer(t), "GET", "/v1/products", ""); w.Code != 403 || !strings.Contains(w.Body.String(), `"required_scopes":["catalog:read"]`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 // TestEveryKindOfFailure sends every kind of failure through the one renderer and reads the body.
 func TestEveryKindOfFailure(t *testing.T) {
 	s := deadServer(t)

@@ -1710,13 +1710,17 @@ export type ProblemAuth004 = Problem & {
 /**
  * Scope missing
  *
- * The contract names the scope of each operation. Use a key that has it.
+ * The operation needs what `required_scopes` names. Use a key that has it.
  */
 export type ProblemAuth005 = Problem & {
     /**
      * Scope missing.
      */
     code: 'AUTH_005';
+    /**
+     * The scopes that this operation needs.
+     */
+    required_scopes: Array<string>;
 };
 
 /**
