@@ -86,7 +86,8 @@ const changelog = existsSync(here('../../openapi/CHANGELOG.md')) ? render(read('
 // --- The frame of a page ---
 
 const assets = {
-  style: asset('portal.css', read('style.css')),
+  frame: asset('frame.css', read('frame.css')),
+  content: asset('content.css', read('content.css')),
   theme: asset('theme.js', read('theme.js')),
   script: asset('portal.js', read('script.js')),
   icon: asset('icon.svg', read('icon.svg')),
@@ -120,7 +121,7 @@ function page(at, { title, description, main, contents = [], wide = false, scrip
 <meta name="description" content="${escape(description)}">
 <title>${escape(title)} · Ordergate</title>
 <link rel="icon" href="${assets.icon}" type="image/svg+xml">
-<link rel="stylesheet" href="${assets.style}">
+${[assets.frame, ...(wide ? [] : [assets.content])].map((href) => `<link rel="stylesheet" href="${href}">`).join('\n')}
 <script src="${assets.theme}"></script>
 ${[assets.script, ...scripts].map((src) => `<script src="${src}" defer></script>`).join('\n')}
 </head>
@@ -274,6 +275,7 @@ page('/docs/404', {
 const entries = [
   ...guides.flatMap((g) => g.sections.map((s) => ({ kind: 'Guide', title: s.level === 1 ? g.title : `${g.title}: ${s.title}`, url: `/docs/guides/${g.name}${s.id && `#${s.id}`}`, text: s.text.trim() }))),
   ...operations.map((o) => ({ kind: 'Operation', title: o.summary, url: o.href, text: `${o.method} ${o.path} ${o.operationId} ${o.tag} ${firstSentence(o.description ?? '')}` })),
+  ...Object.entries(contract.webhooks ?? {}).map(([name, { post }]) => ({ kind: 'Event', title: name, url: `/docs/reference#tag/${slug(post.tags?.[0] ?? 'webhooks')}/webhook/POST/${name.replaceAll('_', '-')}`, text: `${post.summary} ${firstSentence(post.description ?? '')}` })),
   ...codes.map((c) => ({ kind: 'Code', title: `${c.name} ${c.title}`, url: `/docs/errors/${c.name}`, text: `${c.status} ${c.message.en} ${c.message['zh-CN']} ${c.description} ${c.zh.cause}` })),
 ];
 write('dist/search.json', `${JSON.stringify(entries)}\n`);
