@@ -33,7 +33,7 @@ else
 test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && \
 	npm --prefix web/console --silent test && \
-	QUICK=1 URL= KEY= node web/generators/run.mjs
+	npm --prefix web/mock --silent test && URL= KEY= node web/flows/run.mjs && QUICK=1 URL= KEY= node web/generators/run.mjs
 endif
 
 .PHONY: unit
@@ -74,7 +74,7 @@ lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
 	@$(MAKE) --no-print-directory breaking
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint && PATH="$$node:$$PATH" node web/flows/run.mjs --lint
 
 .PHONY: tidy
 tidy: ## fail unless go.mod and tools.mod list what is used, and no more
@@ -90,6 +90,14 @@ vuln: ## fail on a known vulnerability that our code reaches
 .PHONY: contract
 contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
 	@go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+
+.PHONY: flows
+flows: $(if $(URL),,build) ## run the flows of openapi/flows; ONLY=pay-later: one, URL=... KEY=...: elsewhere
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) URL=$(URL) KEY=$(KEY) node web/flows/run.mjs
+
+.PHONY: mock
+mock: ## serve the contract from its examples, without a gateway: make mock PORT=4010
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" PORT=$(or $(PORT),4010) node web/mock/run.mjs
 
 .PHONY: breaking
 breaking: ## fail if the contract breaks clients of the newest released one
