@@ -7,7 +7,7 @@ import * as operations from './operations.gen.js';
 import type { Pager } from './pager.js';
 import { messages } from './stream.js';
 import {
-  newKey, pauseBefore, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WatchOptions,
+  newKey, parse, pauseBefore, Transport, type ChangeOptions, type Config, type ListOptions, type Meta, type ReadOptions, type RequestOptions, type WaitOptions, type WatchOptions,
   type WriteOptions,
 } from './transport.js';
 
@@ -321,14 +321,6 @@ export class Orders {
     if (!order.rejection) return order;
     const meta = this.transport.meta(order);
     throw this.transport.failure('placeOrder', rejectionOf(order, meta?.traceId ?? ''), meta, { order, idempotencyKey });
-  }
-}
-
-function parse(text: string): any {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 

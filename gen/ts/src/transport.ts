@@ -257,7 +257,7 @@ export class Transport {
    * changed.
    */
   async change<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: ChangeOptions): Promise<Data<O>> {
-    if (!options?.ifMatch) refuse('ifMatch', "the ETag of the state that you decided on (og.meta(answer).etag), or '*' for any", options?.ifMatch);
+    if (!options?.ifMatch) refuse('ifMatch', "an ETag (og.meta(answer).etag), or '*' for any state", options?.ifMatch);
     const headers = { 'If-Match': options.ifMatch };
     return (await this.send(spec, ids, { body, headers: () => headers, repeatable: options.ifMatch === '*' }, options))!;
   }
@@ -285,7 +285,7 @@ export class Transport {
       let response: Response | undefined;
       let data: Data<O> | null = null;
       let problem: AnyProblem | null;
-      let cause: unknown;
+      const more: ErrorDetails = { idempotencyKey };
       let begun = 0;
       try {
         const { apiKey } = this.config;
@@ -305,7 +305,7 @@ export class Transport {
           return judge(spec, response, path);
         });
       } catch (error) {
-        cause = error;
+        more.cause = error;
         problem = signal?.aborted ? ownProblem('ABORTED', 'The request was aborted', path) : ownProblem('NETWORK', noAnswer(this.baseUrl, error), path);
       }
       const meta = response && this.remember(response);
@@ -320,7 +320,7 @@ export class Transport {
       const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
       const pauseMs = unsure && !repeatable ? undefined : pauseOf(problem, response, attempt);
       const over = until === undefined ? attempt > maxRetries : Date.now() >= until;
-      if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, { idempotencyKey, cause });
+      if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, more);
       notify(this.config.onRetry, { ...ended, pauseMs });
       await sleep(pauseMs, signal); // an abort ends it, and is thrown by the next try
     }
@@ -328,11 +328,14 @@ export class Transport {
 
   private headers(spec: Spec<Operation>, request: Request, options: RequestOptions): Headers {
     const headers = new Headers();
-    const all: HeaderValues[] = [
-      this.config.headers ?? {}, options.headers ?? {}, { 'Accept-Language': this.config.language, 'X-Trace-ID': options.traceId },
-      request.body === undefined ? {} : { 'Content-Type': spec.method === 'PATCH' ? 'application/merge-patch+json' : 'application/json' }, request.headers(),
+    const all = [
+      this.config.headers, options.headers, {
+        'Accept-Language': this.config.language,
+        'X-Trace-ID': options.traceId,
+        'Content-Type': request.body === undefined ? undefined : `application/${spec.method === 'PATCH' ? 'merge-patch+' : ''}json`,
+      }, request.headers(),
     ];
-    for (const values of all) for (const [name, value] of Object.entries(values)) if (value !== undefined) headers.set(name, value);
+    for (const values of all) for (const [name, value] of Object.entries(values ?? {})) if (value !== undefined) headers.set(name, value);
     return headers;
   }
 
@@ -366,7 +369,7 @@ export class Transport {
   }
 }
 
-// The answer, or the problem that it is instead. What breaks off is thrown.
+// The answer, or the problem that it is instead. What breaks off is thrown. A page is told nothing of a redirection, not even its status.
 async function judge<O extends Operation>(spec: Spec<O>, response: Response, path: string): Promise<[Data<O> | null, AnyProblem | null]> {
   const { status, ok, headers } = response;
   const media = headers.get('Content-Type') ?? 'no media type';
@@ -374,23 +377,29 @@ async function judge<O extends Operation>(spec: Spec<O>, response: Response, pat
   const wrong = (what: string, body: unknown): [null, AnyProblem] =>
     [null, ownProblem('UNKNOWN', `The answer is none of ${spec.id}: ${what}. Is baseUrl the gateway's?`, path, { status, trace_id, retryable: false, body })];
   if (status === 304 || (status === 204 && spec.type)) return [null, null];
-  if (response.type === 'opaqueredirect' || (status >= 300 && status < 400)) return wrong(`HTTP status ${status}, a redirection to ${headers.get('Location') ?? 'another address'}`, '');
+  if (!status || (status >= 300 && status < 400)) return wrong(`HTTP status ${status}, a redirection to ${headers.get('Location') ?? 'another address'}`, '');
   const declared = ok && spec.type !== undefined && media.startsWith(spec.type);
   if (declared && spec.type === STREAM && response.body) return [response.body as unknown as Data<O>, null];
 
   const text = await response.text();
   if (declared && text) return [text as Data<O>, null];
-  let body: unknown = text;
-  try {
-    body = JSON.parse(text);
-  } catch (error) {
-    if (ok && /json/i.test(media) && headers.get('Content-Length') !== '0') throw error; // half a document, or its body was lost
-  }
+  const parsed = parse(text);
+  if (ok && parsed === undefined && /json/i.test(media) && headers.get('Content-Length') !== '0') throw new Error('the document breaks off');
+  const body = parsed ?? text;
   if (!ok) return [null, problemOf(body, status, path, trace_id)];
   const { has = 'id' } = spec;
   const document = !spec.type && typeof body === 'object' && body && (has ? (body as Record<string, unknown>)[has] : body);
   if (!document || (has === 'data' && !Array.isArray(document))) return wrong(`HTTP status ${status}, ${text ? media : 'without a body'}`, body);
   return [body as Data<O>, null];
+}
+
+/** The value of a JSON text, undefined if it is none. */
+export function parse(text: string): any {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Does the work with a signal that aborts after so many ms, and as yours does. It ends then even if the work does not listen. */

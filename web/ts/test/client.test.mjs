@@ -409,7 +409,7 @@ test('a change that names no state is refused before anything is sent', async (t
     for (const change of [() => og.orders.update('ord_', {}, options), () => og.products.update('A', {}, options)]) {
       const error = await thrown(change());
       assert.ok(error instanceof TypeError);
-      assert.match(error.message, /^ifMatch must be the ETag /);
+      assert.match(error.message, /^ifMatch must be an ETag /);
     }
   }
   assert.equal(requests.length, 0);

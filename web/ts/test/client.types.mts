@@ -75,7 +75,7 @@ export function incomplete(problem: Errors['getOrder']): string {
 }
 
 // Public operations have refusals, too, and only placing an order throws its rejection.
-holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'RATE_001' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK' | 'ABORTED'>>();
+holds<Equal<Errors['getOpenAPIYAML']['code'], 'REQ_003' | 'REQ_007' | 'SYS_001' | 'SYS_005' | 'UNKNOWN' | 'NETWORK' | 'ABORTED'>>();
 holds<Equal<Extract<Errors['placeOrder']['code'], 'PAY_003' | 'CAT_001'>, 'PAY_003'>>();
 holds<Equal<Extract<Errors['shipOrder']['code'], 'SHP_002' | 'SHP_003' | 'SHP_004' | 'PAY_003'>, 'SHP_002' | 'SHP_003'>>();
 

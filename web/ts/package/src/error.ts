@@ -65,7 +65,7 @@ export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
     readonly problem: E,
     more: ErrorDetails = {},
   ) {
-    super(describe(problem), more.cause === undefined ? undefined : { cause: more.cause });
+    super(describe(problem), more); // of it, an Error takes the cause
     this.code = problem.code;
     this.status = problem.status;
     this.retryable = problem.retryable;
@@ -117,7 +117,7 @@ export function problemOf(body: unknown, status: number, instance: string, trace
     return found as AnyProblem;
   }
   // 502, 503 and 504 without a word of Ordergate's come from what stands before it.
-  const retryable = status === 429 || (status >= 502 && status <= 504);
+  const retryable = [429, 502, 503, 504].includes(status);
   return { ...ownProblem('UNKNOWN', message ?? `HTTP status ${status}`, instance, { trace_id, retryable }), ...found, status, code: 'UNKNOWN', body } as UnknownProblem;
 }
 
