@@ -115,6 +115,6 @@ export function freshToken(): { consistencyToken: string } | undefined {
 const config = { baseUrl: location.origin, apiKey: () => key, language: 'en' as const };
 export const og: Ordergate = createOrdergate({ ...config, fetch: recorder(false) });
 /** For what the page reads by itself. It tries once: the next look comes anyway. */
-export const quiet: Ordergate = createOrdergate({ ...config, fetch: recorder(true), maxRetries: 0, timeoutMs: 5000 });
+export const quiet: Ordergate = createOrdergate({ ...config, fetch: recorder(true), maxRetries: 0, timeoutMs: 15_000 });
 /** A client that has seen nothing yet, and so sends no token. */
 export const untokened = (): Ordergate => createOrdergate({ ...config, fetch: recorder(false), maxRetries: 0 });

@@ -164,7 +164,7 @@ function Request({ call }: { call: Call }) {
         {call.servedBy ? <Badge by={call.servedBy} age={call.age ?? 0} /> : <span class="badge plain">{call.stream ? 'stream' : call.method === 'GET' ? '–' : 'decided'}</span>}
         {call.code && <Code of={call.code} />}
         <span class="gap" />
-        {call.traceId && <Copy text={() => call.traceId} what={`of ${what}`}>trace {call.traceId.slice(0, 8)}</Copy>}
+        {call.traceId && <Copy text={() => call.traceId} what={`of ${what}`}><span class="word">trace </span>{call.traceId.slice(0, 8)}</Copy>}
         <Copy text={() => asCurl(call)} what={`of ${what}`}>curl</Copy>
         <Copy text={() => asTypeScript(call)} what={`of ${what}`}>TypeScript</Copy>
       </p>

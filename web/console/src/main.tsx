@@ -84,11 +84,11 @@ function App() {
           <Connection />
           <nav aria-label="Documentation"><a href="/docs">Docs</a><a href="/openapi.json">Contract</a></nav>
           <Theme />
+          <p class="sr" role="status" aria-live="polite">{s.announcement.value}</p>
         </div>
       </header>
       {s.access.value === 'asked' ? <KeyForm /> : <main class="panes"><Shop /><OrderPane /><Evidence /></main>}
       <Offline />
-      <p class="sr" role="status" aria-live="polite">{s.announcement.value}</p>
     </>
   );
 }

@@ -44,7 +44,7 @@ export function Mark({ of, size = 16 }: { of: MarkName; size?: number }) {
 
 /** An error code, which leads to its page. */
 export function Code({ of }: { of: string }) {
-  return of === 'NETWORK' || of === 'UNKNOWN' ? <code class="code">{of}</code> : <a class="code" href={`/docs/errors/${of}`} target="_blank" rel="noopener">{of}</a>;
+  return !/^[A-Z]+_[0-9]{3}$/.test(of) ? <code class="code">{of}</code> : <a class="code" href={`/docs/errors/${of}`} target="_blank" rel="noopener">{of}</a>;
 }
 
 export function Badge({ by, age }: { by: string; age: number }) {

@@ -48,8 +48,12 @@ export async function start(): Promise<void> {
   addEventListener('hashchange', () => follow(idOfAddress()));
 }
 
-/** Takes a key that was typed in, if the gateway knows it. */
+/** Takes a key that was typed in, if the gateway knows it. Orders of a live key would be real. */
 export async function tryKey(key: string): Promise<void> {
+  if (key.startsWith('og_live_')) {
+    keyProblem.value = { code: 'og_live_', message: 'This is a live key', remedy: 'Orders placed with it would be real. Enter a test key, which begins with og_test_.', traceId: '' };
+    return;
+  }
   useKey(key, false);
   try {
     await og.products.list({ limit: 1 }).page();
@@ -220,6 +224,7 @@ export function follow(id: string | null, again = false): void {
 }
 
 async function watch(id: string, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
   await refresh(id, signal);
   if (order.value === null) return;
   try {
@@ -231,7 +236,9 @@ async function watch(id: string, signal: AbortSignal): Promise<void> {
       void refresh(id, signal);
     }
   } catch (error) {
-    if (!signal.aborted && link.value.up) problem.value = problemOf(error);
+    if (signal.aborted) return;
+    if (link.value.up) problem.value = readProblem = problemOf(error);
+    if (isOrdergateError(error) && error.retryable) setTimeout(() => void watch(id, signal), 3000);
   } finally {
     if (!signal.aborted) live.value = false;
   }
@@ -266,6 +273,7 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
     if (signal.aborted || id !== orderId.value) return;
     const before = order.value && stateOf(order.value, saga.value).word;
     batch(() => {
+      if (problem.value === readProblem) problem.value = null;
       takeSaga(s);
       order.value = o;
       const meta = og.meta(o);
@@ -278,9 +286,13 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
     if (s.state !== 'done') setTimeout(() => void readSaga(id, signal), 400);
   } catch (error) {
     if (signal.aborted) return;
-    if (order.value === null || link.value.up) problem.value = problemOf(error);
+    if (order.value === null || link.value.up) problem.value = readProblem = problemOf(error);
+    if (isOrdergateError(error) && error.retryable && link.value.up) setTimeout(() => void (order.value ? refresh : watch)(id, signal), 3000);
   }
 }
+
+/** Why the order could not be read. It is gone as soon as the order is read. */
+let readProblem: Problem | null = null;
 
 function takeSaga(next: Saga): void {
   for (const step of next.steps) {
