@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +119,28 @@ func TestTheTableStandsInTheDocuments(t *testing.T) {
 		}
 	} else if string(text) != want {
 		t.Errorf("%s has another table: go test ./order -update", file)
+	}
+}
+
+// TestThePictureIsTheTable: the picture of the guide has each way from one status to another, and no other.
+func TestThePictureIsTheTable(t *testing.T) {
+	text, err := os.ReadFile("../openapi/guides/12-orders.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var picture, table []string
+	for _, arrow := range regexp.MustCompile(`(?m)^  (\w+) --> (\w+): `).FindAllStringSubmatch(string(text), -1) {
+		picture = append(picture, arrow[1]+" "+arrow[2])
+	}
+	for _, st := range states {
+		for _, next := range st.next {
+			table = append(table, string(st.status+" "+next))
+		}
+	}
+	slices.Sort(picture)
+	slices.Sort(table)
+	if table = slices.Compact(table); !slices.Equal(picture, table) {
+		t.Errorf("the picture has\n%q, and the table\n%q", picture, table)
 	}
 }
 
