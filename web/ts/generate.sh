@@ -17,3 +17,4 @@ find $out/src -mindepth 1 -maxdepth 1 ! -name errors.gen.ts -exec rm -rf {} +
 node_modules/.bin/openapi-ts --silent
 node operations.mjs ../../gen/api/openapi.json $out/src
 cp -R package/. $out/
+cp ../../LICENSE $out/

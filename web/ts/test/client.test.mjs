@@ -292,7 +292,7 @@ test('without Retry-After the pauses grow', async (t) => {
   const { og } = await setup(t, [() => (times.push(performance.now()), problem(500, 'SYS_001', true))], { maxRetries: 2 });
   await thrown(og.orders.get('ord_'));
   const [first, second] = [times[1] - times[0], times[2] - times[1]];
-  assert.ok(first >= 120 && first < 400 && second >= 245 && second < 700, `${first} ${second}`);
+  assert.ok(first >= 120 && second >= 245 && first < 4_000 && second < 4_000, `${first} ${second}`);
 });
 
 test('no answer at all is NETWORK, with its cause and the key to repeat it with', async (t) => {
@@ -305,7 +305,7 @@ test('no answer at all is NETWORK, with its cause and the key to repeat it with'
 });
 
 test('a try that takes too long is given up and repeated', async (t) => {
-  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 50, maxRetries: 1 });
+  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 500, maxRetries: 1 });
   const error = await thrown(og.orders.get('ord_'));
   assert.deepEqual([error.code, error.cause.name, requests.length], ['NETWORK', 'TimeoutError', 2]);
 });
@@ -335,6 +335,7 @@ test('an abort ends a pause before a retry', async (t) => {
 test('what cannot be sent is thrown as it is, at once', async (t) => {
   const { og, requests } = await setup(t, [{ body: order() }]);
   assert.match((await thrown(og.orders.place(BODY, { idempotencyKey: 'a\nb' }))).message, /header/i);
+  assert.match((await thrown(og.orders.place({ ...BODY, customer_ref: 5n }))).message, /BigInt/);
   assert.equal(requests.length, 0);
 });
 
@@ -592,7 +593,7 @@ test('a key that is none is told without the key', async (t) => {
 });
 
 test('options stand in the config or for one request', async (t) => {
-  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 60, maxRetries: 0, headers: { 'X-App': 'shop', 'X-Page': 'basket' } });
+  const { og, requests } = await setup(t, [() => new Promise(() => {})], { timeoutMs: 500, maxRetries: 0, headers: { 'X-App': 'shop', 'X-Page': 'basket' } });
   await thrown(og.orders.get('ord_', { headers: { 'X-Page': 'order', 'X-Left-Out': undefined }, maxRetries: 1 }));
   assert.equal(requests.length, 2);
   const { headers } = requests[0];

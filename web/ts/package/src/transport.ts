@@ -279,6 +279,7 @@ export class Transport {
     const { method = 'GET' } = spec;
     const path = pathOf(spec.path, ids, request.query);
     const url = this.baseUrl + path;
+    const body = JSON.stringify(request.body);
     for (let attempt = 1; ; attempt++) {
       const headers = this.headers(spec, request, options);
       const event: RequestEvent = { operation: spec.id, method, path, url, headers: shown(headers), body: request.body, attempt };
@@ -300,7 +301,7 @@ export class Transport {
             signal,
             // A redirection would turn a POST into a GET, and is no answer of Ordergate's.
             redirect: 'manual',
-            body: JSON.stringify(request.body),
+            body,
           });
           return judge(spec, response, path);
         });
