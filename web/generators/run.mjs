@@ -130,7 +130,7 @@ async function main() {
   const response = await fetch(`${url}/openapi.json`);
   if (!response.ok) throw new Error(`${url}/openapi.json: ${response.status}`);
   const contract = await response.text();
-  const env = { ...process.env, URL: url, KEY: key, GOFLAGS: '-mod=mod', GOWORK: 'off', CGO_ENABLED: '0', NO_COLOR: '1' };
+  const env = { ...process.env, URL: url, KEY: key, GOFLAGS: '-mod=readonly', GOWORK: 'off', CGO_ENABLED: '0', NO_COLOR: '1' };
   env.JAR = join(work, `openapi-generator-cli-${jar}.jar`);
   if (chosen.some((g) => g.version === jar)) {
     await shell(`${mvn}:copy -Dartifact=org.openapitools:openapi-generator-cli:${jar} -DoutputDirectory="${work}"`, work, env);
