@@ -282,7 +282,7 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
       shipments.value = sh.data;
     });
     const { word } = stateOf(o, s);
-    if (word !== before) announce(`The order is ${word.toLowerCase()}.`);
+    if (word !== before) announce(`The order is ${word.toLowerCase()}${o.rejection ? `: ${o.rejection.message}` : ''}.`);
     if (s.state !== 'done') setTimeout(() => void readSaga(id, signal), 400);
   } catch (error) {
     if (signal.aborted) return;

@@ -315,7 +315,10 @@ suite('console', { concurrency: 3 }, () => {
     await place(page, 'approve', 'confirmed');
     await page.setViewportSize({ width: 390, height: 844 });
     await accessible(page);
-    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
+    for (const width of [390, 320, 768, 1100]) {
+      await page.setViewportSize({ width, height: 844 });
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+    }
     await page.setViewportSize({ width: 1440, height: 900 });
     assert.equal(await page.evaluate(() => document.documentElement.scrollHeight), 900);
   });
