@@ -34,11 +34,23 @@ export function code(text, language, label) {
 
 let pictures = 0;
 
+/** Lets an edge that runs along the upper side of its node, to its middle, end where it meets that side: so its arrow points at the node. */
+function enterFromAbove(svg) {
+  const nodes = new Map([...svg.matchAll(/data-id="([^"]*)"[^>]*>\s*<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"/g)].map(([, id, ...box]) => [id, box.map(Number)]));
+  return svg.replace(/data-to="([^"]*)"([^>]*?)points="([^"]*)"/g, (_, to, between, points) => {
+    const [x, y, width] = nodes.get(to) ?? [];
+    const all = points.split(' ').map((point) => point.split(',').map(Number));
+    const meets = ([px, py]) => Math.abs(py - y) < 1 && px > x && px < x + width;
+    while (all.length > 2 && meets(all.at(-1)) && meets(all.at(-2))) all.pop();
+    return `data-to="${to}"${between}points="${all.join(' ')}"`;
+  });
+}
+
 /** A Mermaid picture, drawn here. Its colours come from the page, its words are the alternative text. */
 export function picture(source) {
   const id = `picture-${++pictures}`;
   const label = source.trim().split('\n').map((line) => line.trim()).join('; ');
-  return `<figure class="picture" tabindex="0" role="group" aria-label="Picture">${renderMermaidSVG(source, { font: 'system-ui' })
+  return `<figure class="picture" tabindex="0" role="group" aria-label="Picture">${enterFromAbove(renderMermaidSVG(source, { font: 'system-ui' }))
     .replace(/<style>[\s\S]*?<\/style>\s*/, '')
     .replace(/<svg ([^>]*?) style="[^"]*">/, (_, rest) => `<svg ${rest} role="img" aria-label="${escape(label)}">`)
     .replace(/ style="[^"]*"/g, '')
