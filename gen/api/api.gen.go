@@ -896,27 +896,39 @@ type ProductName = string
 // ProviderCallback An event of the payment provider. It may have more properties than these.
 type ProviderCallback struct {
 	// ID The provider's id of the event, the same in each repetition: an event is taken once.
+	//
+	// Examples: evt_5f0c1c8f7d7b43f2a8f1b0c7c2f4e9d1
 	ID string `json:"id"`
 
 	// Operation The operation that has its outcome.
 	Operation ProviderOperation `json:"operation"`
 
 	// Type The kind of event, such as `operation.settled`.
+	//
+	// Examples: operation.settled
 	Type string `json:"type"`
 }
 
 // ProviderOperation The operation that has its outcome.
 type ProviderOperation struct {
 	// Key The key under which it was requested.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90-authorize
 	Key string `json:"key"`
 
 	// Kind Such as `authorize`; null if the key was cancelled before any request.
+	//
+	// Examples: authorize
 	Kind *string `json:"kind,omitempty"`
 
 	// Payment The id of the payment, by which the gateway named it; null as `kind`.
+	//
+	// Examples: pay_0198f3c2a4b57d3e8c1f2a3b4c5d6e90
 	Payment *string `json:"payment,omitempty"`
 
 	// Status The outcome, such as `succeeded`.
+	//
+	// Examples: succeeded
 	Status string `json:"status"`
 }
 

@@ -186,7 +186,8 @@ func TestExamplesAreWhatIsAnswered(t *testing.T) {
 	for _, want := range messagesOf(example) {
 		i := slices.IndexFunc(messages, func(m map[string]any) bool { return unlike(want, m, "") == "" })
 		if i < 0 {
-			t.Fatalf("no message of the stream, or none at its place, is like that of the example, %v:\n%s", want, stream.raw)
+			t.Errorf("no message of the stream, or none at its place, is like that of the example, %v:\n%s", want, stream.raw)
+			break
 		}
 		messages = messages[i+1:]
 	}

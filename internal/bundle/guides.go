@@ -45,7 +45,7 @@ func (b *bundler) describe(doc *yaml.Node) {
 
 // guide returns the text of a guide as it stands in the document, and notes the anchors of its headings.
 func (b *bundler) guide(name, content string) string {
-	lines, fenced := strings.Split(strings.TrimSpace(content), "\n"), false
+	lines, fenced := slices.DeleteFunc(strings.Split(strings.TrimSpace(content), "\n"), isComment), false
 	for i, line := range lines {
 		if strings.HasPrefix(strings.TrimSpace(line), "```") {
 			fenced = !fenced
@@ -78,6 +78,9 @@ func (b *bundler) guide(name, content string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// isComment tells whether a line is for those who write a guide alone.
+func isComment(line string) bool { return strings.HasPrefix(line, "<!--") }
 
 // checkLinks refuses links of a description to guides, headings and codes that there are not, and links that lead nowhere from the document.
 func (b *bundler) checkLinks(at, description string) {

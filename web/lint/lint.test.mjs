@@ -46,6 +46,12 @@ const breaks = {
     (d) => (d.components.parameters.Cursor.schema.examples = ['abc']),
     (d) => (d.components.headers.ConsistencyToken.example = '1.0'),
   ],
+  'requests-have-examples': [
+    (d) => delete d.components.schemas.PayOrder.properties.method_token.examples,
+    (d) => delete d.components.schemas.AddressPatch.properties.line2.examples,
+    (d) => delete d.components.parameters.Prefer.example,
+    (d) => delete d.components.schemas.OrderID.examples,
+  ],
   'answer-headers': [
     (d) => delete d.paths['/v1/orders/{order_id}'].get.responses['200'].headers.Age,
     (d) => delete d.paths['/v1/orders'].post.responses['201'].headers.Location,

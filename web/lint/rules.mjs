@@ -168,6 +168,24 @@ const rules = {
       Header: (header, ctx) => check(String(ctx.key), header, ctx),
     };
   },
+  // Readers, mocks and testers begin with an example. What has none would be refused, or stands beside a parameter that it must not stand beside.
+  'requests-have-examples': () => {
+    const given = (schema) => ['example', 'examples', 'default', 'const', 'enum'].some((keyword) => keyword in schema);
+    const check = ({ report }) => (schema, location) => {
+      if (types(schema).some((type) => ['string', 'integer', 'number', 'boolean'].includes(type)) && !given(schema)) {
+        report({ message: 'A value that can be sent has an example.', location });
+      }
+    };
+    const properties = (visit) => (schema, location) => { if (!location.pointer.endsWith('/additionalProperties')) visit(schema, location); };
+    return {
+      Operation: { RequestBody: (body, ctx, { Operation: op }) => op.security?.length !== 0 && bodies(body, ctx, properties(check(ctx))) },
+      Parameter(parameter, ctx) {
+        if (parameter.example !== undefined || signed.includes(parameter.name) || parameter.name === 'as_of') return; // as_of and version: REQ_003
+        const { node, location } = parameter.schema.$ref ? ctx.resolve(parameter.schema) : { node: parameter.schema, location: ctx.location };
+        check(ctx)(node, location);
+      },
+    };
+  },
   // A client may rely on a header that is always there, and knows which are not.
   'answer-headers': () => ({
     PathItem(item, { report, location, resolve }) {
