@@ -141,9 +141,7 @@ func (b *bundler) mergePaths(paths *yaml.Node) {
 func (b *bundler) unused() {
 	names, _ := fs.Glob(b.dir, "schemas/*.yaml") // fails only for a malformed pattern
 	for _, name := range names {
-		if !strings.HasPrefix(name, "flows/") { // documents of their own
-			b.file(name)
-		}
+		b.file(name)
 	}
 	for _, file := range slices.Sorted(maps.Keys(b.files)) {
 		for key := range pairs(b.files[file]) {
