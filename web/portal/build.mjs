@@ -142,6 +142,7 @@ ${beside}
 </body>
 </html>
 `;
+  if (/<a\b[^>]*>(?:(?!<\/a>)[\s\S])*?<a\b/.test(html)) throw new Error(`${at} has a link in a link`);
   write(`dist${at === '/docs' ? '/index' : at.slice('/docs'.length)}.html`, html);
 }
 

@@ -66,6 +66,7 @@ export function render(markdown, { link = (href) => href, isCode = () => false }
   const sections = [{ id: '', title: '', level: 1, text: '' }];
   const used = new Set();
   let title = '';
+  let inLink = false; // where a code is no link of its own
   const marked = new Marked({
     gfm: true,
     renderer: {
@@ -86,10 +87,13 @@ export function render(markdown, { link = (href) => href, isCode = () => false }
         return lang === 'mermaid' ? picture(text) : code(text, lang ?? '');
       },
       codespan({ text }) {
-        return isCode(text) ? `<a class="errorcode" href="/docs/errors/${text}"><code>${text}</code></a>` : `<code>${escape(text)}</code>`;
+        return isCode(text) && !inLink ? `<a class="errorcode" href="/docs/errors/${text}"><code>${text}</code></a>` : `<code>${escape(text)}</code>`;
       },
       link({ href, tokens }) {
-        return `<a href="${escape(link(href))}">${this.parser.parseInline(tokens)}</a>`;
+        inLink = true;
+        const html = `<a href="${escape(link(href))}">${this.parser.parseInline(tokens)}</a>`;
+        inLink = false;
+        return html;
       },
       html({ text }) {
         return text.startsWith('<!--') ? '' : escape(text);

@@ -42,7 +42,7 @@ async function go(page, path) {
   if (path.startsWith('/docs/reference')) await page.waitForSelector('#reference h1, #reference h2');
 }
 
-const kinds = ['/docs', '/docs/guides/quick-start', '/docs/guides/orders', '/docs/errors', '/docs/errors/PAY_003', '/docs/errors/SYS_001', '/docs/reference', '/docs/none'];
+const kinds = ['/docs', '/docs/guides/errors', '/docs/guides/orders', '/docs/errors', '/docs/errors/PAY_003', '/docs/errors/SYS_001', '/docs/reference', '/docs/none'];
 
 for (const colorScheme of ['light', 'dark']) {
   test(`every kind of page is in order: ${colorScheme}`, async (t) => {
