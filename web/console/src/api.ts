@@ -86,8 +86,13 @@ function recorder(background: boolean) {
       setLink(true);
       return response;
     } catch (error) {
-      put({ ...call, ms: performance.now() - begin });
-      if (!init.signal?.aborted || (init.signal.reason as Error | undefined)?.name === 'TimeoutError') setLink(false);
+      const timedOut = (init.signal?.reason as Error | undefined)?.name === 'TimeoutError';
+      if (init.signal?.aborted && !timedOut) {
+        calls.value = calls.value.filter((c) => c.id !== call.id); // nobody waits for it any more
+      } else {
+        put({ ...call, ms: performance.now() - begin });
+        setLink(false);
+      }
       throw error;
     }
   };

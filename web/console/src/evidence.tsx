@@ -1,8 +1,8 @@
 // The third pane: what proves it. Events with time travel, requests, consistency.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useRef } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import type { Order } from '@ordergate/client';
-import { calls, freshToken, held, TOKEN_LIFE, type Call } from './api.js';
+import { calls, held, TOKEN_LIFE, type Call } from './api.js';
 import { asCurl, asTypeScript } from './copy.js';
 import { Badge, Code, Copy, duration, Mark, Refusal, time } from './parts.js';
 import * as s from './state.js';
@@ -233,8 +233,6 @@ function Consistency() {
 
 function Reads({ id }: { id: string | null }) {
   const reads = calls.value.filter((c) => id && c.method === 'GET' && c.path === `/v1/orders/${id}` && c.servedBy).slice(0, 8);
-  const [, setSeen] = useState(0);
-  useEffect(() => setSeen(reads.length), [reads.length]);
   return (
     <table class="reads">
       <caption>{reads.length ? 'The last reads of this order' : id ? 'No read of this order yet.' : 'There is no order to read.'}</caption>
@@ -252,5 +250,3 @@ function Reads({ id }: { id: string | null }) {
     </table>
   );
 }
-
-export { freshToken };

@@ -53,11 +53,16 @@ function Head() {
 function Notice() {
   const order = s.order.value;
   const rejection = order?.rejection;
+  const shown = s.problem.value;
   return (
     <div class="notice">
-      {s.problem.value ? <Refusal of={s.problem.value}>
-          <button type="button" class="link" onClick={() => (s.order.value || !s.orderId.value ? (s.problem.value = null) : s.follow(s.orderId.value, true))}>{s.order.value || !s.orderId.value ? 'Dismiss' : 'Try again'}</button>
+      {shown ? (
+        <Refusal of={shown}>
+          {shown.again && <button type="button" class="link" onClick={shown.again}>Send again under its key</button>}
+          {order || !s.orderId.value ? <button type="button" class="link" onClick={() => { s.problem.value = null; }}>Dismiss</button>
+            : <button type="button" class="link" onClick={() => s.follow(s.orderId.value, true)}>Try again</button>}
         </Refusal>
+      )
         : rejection ? (
           <div class="refusal">
             <p class="what"><Mark of="failed" /><Code of={rejection.code} /> <strong>{rejection.message}</strong></p>

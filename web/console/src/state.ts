@@ -1,8 +1,8 @@
 // What the page shows, and how it comes there. Components read the signals and call the functions; nothing else changes a signal.
-import { batch, computed, signal } from '@preact/signals';
+import { batch, computed, effect, signal, untracked } from '@preact/signals';
 import { isOrdergateError, type Event, type Order, type Payment, type Product, type Saga, type Shipment } from '@ordergate/client';
 import { freshToken, link, og, quiet, untokened, useKey } from './api.js';
-import { refundable, stateOf, stepLabel, unshipped, verdicts, type Action, type Outcome } from './rules.js';
+import { refundable, stateOf, stepLabel, verdicts, type Action, type Outcome } from './rules.js';
 
 /** A refusal as it is shown. */
 export interface Problem {
@@ -10,12 +10,14 @@ export interface Problem {
   message: string;
   remedy: string;
   traceId: string;
+  /** Sends it again under its key. */
+  again?: () => void;
 }
 
-export function problemOf(error: unknown): Problem {
+function problemOf(error: unknown): Problem {
   if (!isOrdergateError(error)) return { code: 'NETWORK', message: error instanceof Error ? error.message : String(error), remedy: 'Reload the page.', traceId: '' };
   const { code, message, detail, trace_id } = error.problem;
-  if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'Nothing is lost: what was taken in goes on without this page. It is tried again by itself.', traceId: '' };
+  if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'What was taken in goes on without this page. What was sent may have been taken in: sent again under its key, it happens once.', traceId: '' };
   return { code, message, remedy: detail, traceId: trace_id };
 }
 
@@ -45,6 +47,12 @@ export async function start(): Promise<void> {
   setInterval(() => { now.value = Date.now(); }, 1000);
   setInterval(() => { if (running.value) now.value = Date.now(); }, 100);
   setInterval(lookAround, 5000);
+  let wasUp = true;
+  effect(() => {
+    const { up } = link.value;
+    if (up && !wasUp) untracked(recover);
+    wasUp = up;
+  });
   addEventListener('hashchange', () => follow(idOfAddress()));
 }
 
@@ -146,12 +154,10 @@ export async function readStock(skus: Iterable<string>): Promise<void> {
   }));
 }
 
-// The stock that is seen, of others' orders too; and whether a gateway that was away is back.
+// The stock that is seen goes down by others' orders, too. It also finds that a gateway that was away is back.
 async function lookAround(): Promise<void> {
   if (access.value !== 'given' || document.visibilityState !== 'visible' || !navigator.onLine) return;
-  const wasUp = link.value.up;
   await readStock([...visible, ...basket.value.keys()].slice(0, 24));
-  if (!wasUp && link.value.up) recover();
 }
 
 function recover(): void {
@@ -163,7 +169,7 @@ addEventListener('online', () => void lookAround());
 
 // ---- the basket
 
-export interface Line { product: Product; quantity: number }
+interface Line { product: Product; quantity: number }
 export const basket = signal<ReadonlyMap<string, Line>>(new Map());
 export const priceOf = (product: Product) => product.prices.find((p) => p.currency === currency.value) ?? null;
 export const total = computed(() => [...basket.value.values()].reduce((sum, { product, quantity }) => sum + (priceOf(product)?.amount ?? 0) * quantity, 0));
@@ -323,71 +329,67 @@ async function readSaga(id: string, signal: AbortSignal): Promise<void> {
   sagaTimer = setTimeout(() => void readSaga(id, signal), 400);
 }
 
-/** Sends what a button asks for. A refusal is shown; afterwards the order is read in any case. */
-async function act(name: string, call: (id: string) => Promise<unknown>): Promise<void> {
-  const id = orderId.value;
-  if (busy.value || !id) return;
+type Options = { idempotencyKey?: string };
+
+/**
+ * Sends what a button asks for. A refusal is shown. What has no answer, or may succeed later, can be sent again under its key: it happens once,
+ * however often that is done.
+ */
+async function send(name: string, call: (options: Options) => Promise<void>, options: Options = {}): Promise<void> {
+  if (busy.value) return;
+  const shown = orderId.value;
   batch(() => {
     busy.value = name;
     problem.value = null;
   });
-  const { signal } = following;
   try {
-    await call(id);
+    await call(options);
   } catch (error) {
-    if (!signal.aborted) problem.value = problemOf(error);
+    const idempotencyKey = isOrdergateError(error) && error.retryable ? error.idempotencyKey : null;
+    if (orderId.value === shown) problem.value = { ...problemOf(error), ...(idempotencyKey && { again: () => void send(name, call, { idempotencyKey }) }) };
   }
   busy.value = null;
-  if (signal.aborted) return;
-  if (!live.value) {
-    // A final order's stream has ended, but a refund still adds an event to it.
-    const shown = problem.value;
-    follow(id, true);
-    problem.value = shown;
-  } else {
-    await refresh(id, signal);
-  }
 }
 
-export async function place(outcome: Outcome): Promise<void> {
-  if (busy.value || basket.value.size === 0) return;
-  batch(() => {
-    busy.value = outcome.id;
-    problem.value = null;
-  });
-  try {
-    const lines = [...basket.value.values()].map(({ product, quantity }) => ({ sku: product.sku, quantity }));
-    if (outcome.id === 'out-of-stock') {
-      const { available } = await og.inventory.get(lines[0]!.sku);
-      lines[0]!.quantity = available + 1;
-    }
-    const placed = await og.orders.place({
-      currency: currency.value, customer_ref: 'console', lines, ...(outcome.token && { payment: { method_token: outcome.token } }),
-    });
+export const place = (outcome: Outcome) => {
+  const lines = [...basket.value.values()].map(({ product, quantity }) => ({ sku: product.sku, quantity }));
+  const draft = { currency: currency.value, customer_ref: 'console', lines, ...(outcome.token && { payment: { method_token: outcome.token } }) };
+  return send(outcome.id, async (options) => {
+    if (outcome.id === 'out-of-stock' && !options.idempotencyKey) lines[0]!.quantity = (await og.inventory.get(lines[0]!.sku)).available + 1;
+    const placed = await og.orders.place(draft, options);
     announce('The order is placed.');
     follow(placed.id);
     placings.value++;
-  } catch (error) {
-    problem.value = problemOf(error);
-  }
-  busy.value = null;
-}
+  });
+};
 
-export const cancel = () => act('cancel', (id) => og.orders.cancel(id, { reason: 'Cancelled in the console' }));
-export const pay = (token: string) => act('pay', (id) => og.orders.pay(id, { method_token: token }));
-export const ship = () => act('ship', (id) => og.orders.ship(id));
+/** Sends a command about the order that is shown, and reads the order afterwards in any case. */
+const act = (name: Action, call: (id: string, options: Options) => Promise<unknown>) => {
+  const id = orderId.value;
+  return id === null ? undefined : send(name, async (options) => {
+    try {
+      await call(id, options);
+    } finally {
+      // A final order's stream has ended, but a refund still adds an event to it.
+      if (id === orderId.value) void (live.value ? refresh(id, following.signal) : follow(id, true));
+    }
+  });
+};
 
-export const deliver = () => act('deliver', async () => {
+export const cancel = () => act('cancel', (id, options) => og.orders.cancel(id, { reason: 'Cancelled in the console' }, options));
+export const pay = (token: string) => act('pay', (id, options) => og.orders.pay(id, { method_token: token }, options));
+export const ship = () => act('ship', (id, options) => og.orders.ship(id, undefined, options));
+
+export const deliver = () => {
   const shipment = shipments.value.find((s) => s.status !== 'delivered');
-  if (shipment) await og.shipments.deliver(shipment.id);
-});
+  return shipment && act('deliver', (_, options) => og.shipments.deliver(shipment.id, options));
+};
 
-export const refund = (amount: number) => act('refund', async () => {
-  const found = refundable(payments.value);
-  if (!found) return;
-  const { currency: of } = found.payment.amount;
-  await og.payments.refund(found.payment.id, { reason: 'Refunded in the console', amount: { amount, currency: of } }, { waitSeconds: 10 });
-});
+export const refund = (amount: number) => {
+  const payment = refundable(payments.value)?.payment;
+  const body = payment && { reason: 'Refunded in the console', amount: { amount, currency: payment.amount.currency } };
+  return payment && act('refund', (_, options) => og.payments.refund(payment.id, body!, { ...options, waitSeconds: 10 }));
+};
 
 /** Whether each action is allowed now, or why not. */
 export const allowed = computed(() => {
@@ -397,7 +399,6 @@ export const allowed = computed(() => {
   return Object.fromEntries(Object.entries(verdicts).map(([name, verdict]) => [name, verdict(known)])) as Record<Action, ReturnType<(typeof verdicts)[Action]>>;
 });
 
-export const leftToShip = computed(() => (order.value ? unshipped(order.value, shipments.value) : 0));
 export const leftToRefund = computed(() => refundable(payments.value)?.left ?? 0);
 
 // ---- time travel

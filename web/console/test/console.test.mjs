@@ -28,9 +28,9 @@ async function open(t, { refused = false, address = '/console', ready = '.catalo
   context.setDefaultTimeout(60_000); // for a machine that is full of other work
   const faults = [];
   context.on('console', (message) => {
-    const answer = /^Failed to load resource: .* status of (\d+)/.exec(message.text())?.[1];
+    const [load, answer] = /^Failed to load resource(?:.* status of (\d+))?/.exec(message.text()) ?? [];
     // A machine that is full of other work answers 503 or 504 at times, and the client repeats it.
-    if (['error', 'warning'].includes(message.type()) && !(answer && (refused || answer === '503' || answer === '504'))) faults.push(message.text());
+    if (['error', 'warning'].includes(message.type()) && !(load && (refused || answer === '503' || answer === '504'))) faults.push(message.text());
   });
   context.on('weberror', (error) => faults.push(String(error.error())));
   context.on('request', (request) => {
@@ -280,6 +280,23 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.offline p', { state: 'detached' });
   });
 
+  test('an order whose answer is lost is sent again under its key, and is one order', async (t) => {
+    const page = await open(t, { refused: true });
+    const placed = [];
+    await page.route('**/v1/orders', async (route) => {
+      const answer = await route.fetch();
+      placed.push((await answer.json()).id);
+      await route.abort();
+    });
+    await page.click('[data-outcome=approve]');
+    await page.waitForSelector('.notice .refusal:has-text("NETWORK")');
+    await page.unroute('**/v1/orders');
+    const [answer] = await Promise.all([page.waitForResponse('**/v1/orders'), page.click('button:has-text("Send again under its key")')]);
+    assert.equal(answer.headers()['idempotency-replayed'], 'true');
+    await status(page, 'confirmed');
+    assert.deepEqual([...new Set(placed)], [idOf(page)]);
+  });
+
   test('what fails for a while is said and read again', async (t) => {
     const page = await open(t, { refused: true });
     await place(page, 'later', 'reserved');
@@ -336,7 +353,7 @@ suite('console', { concurrency: 3 }, () => {
         await press(by);
         const now = await focused();
         if (!now.body) assert.ok(now.seen, `the focus on ${now.name} is seen`);
-        if (now.is === is) return;
+        if (now.is === is) return page.waitForFunction(() => document.activeElement.ariaDisabled !== 'true');
       }
       assert.fail(`${is} is not reached by ${by}`);
     };
