@@ -88,8 +88,8 @@ vuln: ## fail on a known vulnerability that our code reaches
 	echo "$$out"; exit $$status
 
 .PHONY: contract
-contract: ## test any address against the contract: make contract URL=http://... KEY=og_...
-	@go test -tags contract -count=1 -v -run TestContract ./contracttest -args -url=$(URL) -key=$(KEY)
+contract: build ## test any address against the contract: make contract URL=http://... KEY=og_... ARGS="--junit report.xml"
+	@bin/ordergate contract --url '$(URL)' --key '$(KEY)' $(ARGS)
 
 .PHONY: flows
 flows: $(if $(URL),,build) ## run the flows of openapi/flows; ONLY=pay-later: one, URL=... KEY=...: elsewhere

@@ -12,31 +12,47 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed.
+// suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed; only the fuzzing sends
+// several at once.
 type suite struct {
 	Options
 	contract *contract
+	bodies   map[string]*Schema // of requests, by operationId
+	among    []string           // tags and operationIds that the operations are chosen by; none: all are
 	part     string
-	findings []Finding
 	begin    time.Time
-	requests int
-	dead     bool              // the address is not ours, or the key is not accepted
-	token    string            // the greatest consistency token seen
-	tags     map[string][]byte // address and ETag -> the bytes that it stood for
 	provoked *Provoked
-	orders   map[string]bool          // that were placed
 	registry map[string]api.ErrorCode // as the address publishes it, by code
 	fixtures
+
+	mu       sync.Mutex // guards what follows
+	findings []Finding
+	kinds    map[string]int // findings of a kind at a place
+	hidden   int
+	requests int
+	dead     bool            // the address is not ours, or the key is not accepted
+	reason   string          // why the run, or a part of it, could not be
+	lacking  string          // why the part has asked nothing
+	token    string          // the greatest consistency token seen
+	orders   map[string]bool // that were placed
+	results  []PartResult
+	coverage Coverage
+	faultily map[string]bool // the faults that the address obeys
+	away     int             // requests in turn that were waited out in vain
+	fresh    int             // counts harmless requests
+	facts    facts
 }
 
 func newSuite(o Options) (*suite, error) {
@@ -50,6 +66,10 @@ func newSuite(o Options) (*suite, error) {
 	o.HTTP = &client
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
 	o.ref = cmp.Or(o.ref, "ct-"+strings.ToLower(rand.Text()[:12]))
+	o.Seed = newSeed(o.Seed)
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.Contract == nil {
 		o.Contract = api.OpenAPIJSON
 	}
@@ -57,38 +77,64 @@ func newSuite(o Options) (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
+	bodies, err := RequestBodies(o.Contract)
+	if err != nil {
+		return nil, err
+	}
 	provoked := &Provoked{contract: c, next: client.Transport, seen: map[string]bool{}}
 	client.Transport = provoked
-	return &suite{Options: o, contract: c, begin: time.Now(), tags: map[string][]byte{}, provoked: provoked, orders: map[string]bool{}}, nil
+	s := &suite{
+		Options: o, contract: c, bodies: bodies, begin: o.now(), provoked: provoked, kinds: map[string]int{}, orders: map[string]bool{},
+		facts: newFacts(),
+	}
+	return s, s.checkOnly()
 }
 
-// run runs one part and returns what it found.
-func (s *suite) run(ctx context.Context, p part) []Finding {
-	s.part = p.name
-	before := len(s.findings)
+// run runs one part and keeps how it ended. One that asked nothing did not pass: it was skipped.
+func (s *suite) run(ctx context.Context, p part) PartResult {
+	s.part, s.lacking = p.name, ""
+	begin, requests, findings := time.Now(), s.requests, len(s.findings)
 	if s.registry == nil {
 		s.readRegistry(ctx)
+		requests = s.requests
 	}
 	if !s.dead {
 		p.run(s, ctx)
 	}
-	return s.findings[before:]
+	result := PartResult{
+		Name: p.name, Result: passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
+	}
+	switch {
+	case result.Findings > 0:
+		result.Result = failed
+	case ctx.Err() != nil:
+		result.Result, result.Reason = skipped, errInterrupted.Error()
+	case result.Requests == 0 || s.lacking != "":
+		result.Result, result.Reason = skipped, cmp.Or(s.lacking, s.reason, "there was nothing to ask")
+	}
+	s.results = append(s.results, result)
+	if s.Progress != nil {
+		fmt.Fprintf(s.Progress, "%-18s %-8s %5d requests %7.1f s  %s\n", p.name, result.Result, result.Requests, result.Seconds, result.Reason)
+		for _, f := range s.findings[findings:] {
+			fmt.Fprintln(s.Progress, "  ", f)
+		}
+	}
+	return result
 }
 
-// summary says how much was asked, and how many operations list each code that they did not answer.
-func (s *suite) summary() string {
-	operations := map[string]int{}
-	for _, missing := range s.provoked.Missing(nil) {
-		operations[strings.Fields(missing)[1]]++
-	}
-	return fmt.Sprintf("%d requests and %d orders in %v under customer_ref %s. Never answered, which is no fault (code:operations that list it): %s",
-		s.requests, len(s.orders), time.Since(s.begin).Round(time.Millisecond), s.ref, strings.TrimPrefix(fmt.Sprint(operations), "map"))
+// skip says why a part asks nothing.
+func (s *suite) skip(format string, args ...any) { s.lacking = fmt.Sprintf(format, args...) }
+
+// cannot says what the account lacks, so that a part cannot be: the run has not proven what it should.
+func (s *suite) cannot(format string, args ...any) {
+	s.skip(format, args...)
+	s.reason = cmp.Or(s.reason, s.lacking)
 }
 
 // call is one request.
 type call struct {
 	op           string // operationId; empty: method and path are outside of the contract
-	method, path string
+	method, path string // beside an operationId the method is HEAD or nothing
 	arg          string // of the path
 	query        url.Values
 	idem         string            // Idempotency-Key
@@ -96,6 +142,7 @@ type call struct {
 	body         any               // []byte as it is, else encoded as JSON
 	chunked      bool              // the body's length is not announced
 	deferred     bool              // the body is sent only once the server asks for it
+	fault        bool              // it is provoked: its answer is taken as it comes
 }
 
 // with is the call with more headers, given as names and values in turn.
@@ -122,6 +169,10 @@ type reply struct {
 	header  http.Header
 	body    []byte
 	problem problem // of a refusal
+	took    time.Duration
+	seq     int    // how much was known when it was sent
+	token   string // the greatest one that was known when it was sent
+	again   bool   // its Idempotency-Key was sent before
 }
 
 // problem is the body of a refusal.
@@ -131,12 +182,51 @@ type problem struct {
 	Errors []api.Fault `json:"errors"`
 }
 
+// sameKind is how many findings of one kind at one place are kept: the next ones say nothing new.
+const sameKind = 5
+
 // foundf notes a finding about an answer.
 func (s *suite) foundf(r reply, pointer, format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message := fmt.Sprintf(format, args...)
+	kind := fmt.Sprint(s.part, " ", r.call.op, " ", r.status, " ", places.ReplaceAllString(pointer, "/*"), " ", message[:min(len(message), 24)])
+	if s.kinds[kind]++; s.kinds[kind] > sameKind {
+		s.hidden++
+		return
+	}
 	s.findings = append(s.findings, Finding{
 		Part: s.part, Operation: r.call.op, Request: r.request, Status: r.status, Pointer: pointer, TraceID: r.traceID,
-		Message: fmt.Sprintf(format, args...),
+		Message: message, Repeat: r.curl(),
 	})
+}
+
+// places are the indexes in a pointer.
+var places = regexp.MustCompile(`/[0-9]+`)
+
+// curl sends the request again, without its trace id. A long body is left out.
+func (r reply) curl() string {
+	if r.sent == nil {
+		return ""
+	}
+	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+	line := "curl -i -X " + r.sent.Method + " " + quote(r.sent.URL.String())
+	for _, name := range sortedKeys(r.sent.Header) {
+		value := r.sent.Header.Get(name)
+		switch {
+		case name == "Authorization" && strings.HasPrefix(value, "Bearer og_"):
+			line += ` -H "Authorization: Bearer $KEY"`
+		case name != "User-Agent" && name != "X-Trace-Id" && name != "Expect":
+			line += " -H " + quote(name+": "+value)
+		}
+	}
+	if len(r.content) > 2000 || !utf8.Valid(r.content) || bytes.ContainsRune(r.content, 0) {
+		return line + fmt.Sprintf(" # and a body of %d bytes", len(r.content))
+	}
+	if r.content != nil {
+		line += " --data-binary " + quote(string(r.content))
+	}
+	return line
 }
 
 // foundIf notes a finding if the condition holds.
@@ -146,18 +236,35 @@ func (s *suite) foundIf(wrong bool, r reply, pointer, format string, args ...any
 	}
 }
 
-// send sends a request and holds the answer against the contract. A refusal for want of capacity is waited out as it asks.
+// send sends a request and holds the answer against the contract. A refusal for want of capacity, or of requests that the key may still
+// send, is waited out as it asks.
 func (s *suite) send(ctx context.Context, c call) (reply, bool) {
-	for try := 1; ; try++ {
+	for end := time.Now().Add(s.Patience); ; {
 		r := s.together(ctx, 1, c)[0]
-		if try == 5 || r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable {
+		wait, asked := r.retryAfter()
+		if c.fault || !asked {
+			s.away = 0
 			return r, r.err == nil
 		}
-		seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
-		if err != nil || !pause(ctx, min(time.Duration(seconds)*time.Second, 5*time.Second)) {
+		if s.dead || time.Now().Add(wait).After(end) || !pause(ctx, wait) {
+			if s.away++; s.away == maxAway && ctx.Err() == nil {
+				s.dead, s.reason = true, fmt.Sprintf("the address answered %d again and again (%s)", r.status, r.problem.Code)
+			}
 			return r, r.err == nil
 		}
 	}
+}
+
+// maxAway is how many requests in turn are waited out in vain, each as long as the suite's patience, before the run ends.
+const maxAway = 2
+
+// retryAfter tells how long the address asks to wait before the same request is sent again, if it does.
+func (r reply) retryAfter() (time.Duration, bool) {
+	if r.status != http.StatusTooManyRequests && r.status != http.StatusServiceUnavailable {
+		return 0, false
+	}
+	seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
+	return time.Duration(max(seconds, 0)) * time.Second, err == nil
 }
 
 // together sends a request several times at once.
@@ -167,6 +274,7 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 	for i := range replies {
 		r := &replies[i]
 		if *r = s.prepare(ctx, c); r.err == nil {
+			r.again = r.again || times > 1
 			flying.Go(func() { r.exchange(s.HTTP) })
 		}
 	}
@@ -178,15 +286,17 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 }
 
 func (s *suite) prepare(ctx context.Context, c call) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.requests++
-	r := reply{call: c, traceID: s.ref + "-" + strconv.Itoa(s.requests)}
+	r := reply{call: c, traceID: s.ref + "-" + strconv.Itoa(s.requests), token: s.token, seq: s.facts.seq}
 	method, path := c.method, c.path
 	if c.op != "" {
 		if r.op = s.contract.operations[c.op]; r.op == nil {
 			r.err = errors.New("the contract has no such operation")
 			return r
 		}
-		method, path = r.op.method, templated.ReplaceAllLiteralString(r.op.path, url.PathEscape(c.arg))
+		method, path = cmp.Or(c.method, r.op.method), templated.ReplaceAllLiteralString(r.op.path, url.PathEscape(c.arg))
 	}
 	if len(c.query) > 0 {
 		path += "?" + c.query.Encode()
@@ -204,18 +314,26 @@ func (s *suite) prepare(ctx context.Context, c call) reply {
 	}
 	if r.sent, r.err = http.NewRequestWithContext(ctx, method, s.BaseURL+path, reader); r.err == nil {
 		s.headers(r.sent.Header, r.op, c, r.traceID)
+		r.again = s.facts.sending(r)
 	}
 	return r
 }
 
+// maxAnswer is more bytes than any answer has.
+const maxAnswer = 32 << 20
+
 func (r *reply) exchange(client *http.Client) {
+	begin := time.Now()
 	response, err := client.Do(r.sent)
 	if err == nil {
 		r.status, r.header = response.StatusCode, response.Header
-		r.body, err = io.ReadAll(response.Body)
+		r.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 		_ = response.Body.Close()
+		if len(r.body) > maxAnswer {
+			err = fmt.Errorf("its answer is longer than %d bytes", maxAnswer)
+		}
 	}
-	if err != nil {
+	if r.took = time.Since(begin); err != nil {
 		r.err = fmt.Errorf("no answer: %w", err)
 	}
 }
@@ -223,12 +341,17 @@ func (r *reply) exchange(client *http.Client) {
 // judge holds an answer against everything that holds for all.
 func (s *suite) judge(r *reply) {
 	if r.err != nil {
-		s.foundf(*r, "", "%v", r.err)
+		if r.sent == nil || r.sent.Context().Err() == nil {
+			s.foundf(*r, "", "%v", r.err)
+		}
 		return
 	}
-	if r.status >= 400 {
+	if r.status >= 400 && r.sent.Method != http.MethodHead {
 		err := json.Unmarshal(r.body, &r.problem)
 		s.foundIf(err != nil, *r, "/body", "is not a problem document: %v", err)
+	}
+	if r.sent.Method == http.MethodHead {
+		return // the part that sends it compares it with GET
 	}
 	if r.op != nil {
 		for _, f := range r.op.check(r.status, r.header, r.body) {
@@ -239,6 +362,7 @@ func (s *suite) judge(r *reply) {
 		s.checkStray(*r)
 	}
 	s.checkConventions(*r)
+	s.checkFacts(*r)
 }
 
 // headers sets what every request has, then what the call wants otherwise.
@@ -329,12 +453,15 @@ func (s *suite) unchanged(ctx context.Context, c call, held reply) {
 }
 
 // poll repeats until done, and notes a finding if it is not in time.
-func (s *suite) poll(ctx context.Context, patience time.Duration, about reply, what string, done func() bool) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *suite) poll(outer context.Context, patience time.Duration, about reply, what string, done func() bool) {
+	ctx, cancel := context.WithTimeout(outer, patience)
 	defer cancel()
 	for wait := 5 * time.Millisecond; !done(); wait = min(2*wait, 250*time.Millisecond) {
+		if s.hurries {
+			wait = time.Millisecond
+		}
 		if !pause(ctx, wait) {
-			s.foundf(about, "", "not seen within %v: %s", patience, what)
+			s.foundIf(outer.Err() == nil, about, "", "not seen within %v: %s", patience, what)
 			return
 		}
 	}

@@ -27,6 +27,7 @@ type contract struct {
 	document   any // as it was given, for comparison with what an address publishes
 	closed     any // the same with its objects closed
 	operations map[string]*operation
+	headers    map[string]bool // that any answer declares, spelled as net/http does
 
 	mu       sync.Mutex // guards the compiler
 	compiler *jsonschema.Compiler
@@ -59,7 +60,7 @@ type fault struct {
 // readContract compiles a bundled contract. Objects of answers are closed on the way: a property that the contract does not name
 // is a fault, although the published schemas leave room for later ones.
 func readContract(bundle []byte) (*contract, error) {
-	c := &contract{operations: map[string]*operation{}, compiler: jsonschema.NewCompiler()}
+	c := &contract{operations: map[string]*operation{}, headers: map[string]bool{}, compiler: jsonschema.NewCompiler()}
 	c.compiler.AssertFormat()
 	c.compiler.RegisterFormat(&jsonschema.Format{Name: "int32", Validate: isInt32})
 	err := errors.Join(json.Unmarshal(bundle, &c.document), json.Unmarshal(bundle, &c.closed))
@@ -89,6 +90,11 @@ func readContract(bundle []byte) (*contract, error) {
 				}
 			}
 			c.operations[o.id] = o
+			for _, response := range op.at("responses").children() {
+				for name := range response.at("headers").children() {
+					c.headers[http.CanonicalHeaderKey(name)] = true
+				}
+			}
 		}
 	}
 	return c, nil
@@ -122,6 +128,17 @@ func (c *contract) closeObjects(node any) (err error) {
 		switch name {
 		case "example", "examples", "const", "enum", "default":
 			continue
+		case "x-extensible-enum": // what this version of the contract can answer
+			if values, ok := child.(map[string]any); ok {
+				enum := []any{}
+				for value := range values {
+					enum = append(enum, value)
+				}
+				if types, several := object["type"].([]any); several && slices.Contains(types, any("null")) {
+					enum = append(enum, nil)
+				}
+				object["enum"] = enum
+			}
 		case "properties":
 			properties, _ := child.(map[string]any)
 			for _, p := range properties {
@@ -229,6 +246,11 @@ func (o *operation) check(status int, header http.Header, body []byte) []fault {
 	for _, name := range sortedKeys(headers) {
 		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name))...)
 	}
+	for name := range header {
+		if o.contract.headers[name] && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
+			faults = append(faults, fault{"/header/" + name, fmt.Sprintf("is there, and the contract does not name it for %d", status)})
+		}
+	}
 	return append(faults, declared.checkContent(header.Get("Content-Type"), body)...)
 }
 
@@ -239,7 +261,8 @@ func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
 		values := map[string][]string{"path": {arg}, "query": r.URL.Query()[p.text("name")], "header": r.Header.Values(p.text("name"))}
 		faults = append(faults, p.checkText(p.text("name"), values[p.text("in")])...)
 	}
-	if wanted := o.at("requestBody"); len(body) > 0 || wanted.at("required").node == true {
+	wanted := o.at("requestBody")
+	if required := wanted.at("required").node == true; required || len(body) > 0 && string(bytes.TrimSpace(body)) != "null" {
 		faults = append(faults, wanted.checkContent(r.Header.Get("Content-Type"), body)...)
 	}
 	texts := make([]string, len(faults))
@@ -260,12 +283,15 @@ func (p place) checkText(at string, values []string) []fault {
 	}
 	var value any = values[0]
 	if p.text("schema", "type") == "integer" {
-		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(values[0])); err == nil {
-			value = number
+		if digits.MatchString(values[0]) {
+			value = json.Number(values[0])
 		}
 	}
 	return p.at("schema").check(at, value)
 }
+
+// digits is an integer as a text.
+var digits = regexp.MustCompile(`^-?[0-9]+$`)
 
 // checkContent holds a body against the content that is declared: its media type, its syntax, its schema.
 func (p place) checkContent(contentType string, body []byte) []fault {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 )
 
 var (
@@ -54,11 +55,12 @@ func record(ctx context.Context, o Options) (*tape, []Finding, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	recorder := &tape{Ref: s.ref, next: s.HTTP.Transport}
+	recorder := &tape{tapeHead: tapeHead{Ref: s.ref, Began: s.begin.UTC()}, next: s.HTTP.Transport}
 	s.HTTP.Transport = recorder
-	for _, p := range parts {
+	for _, p := range flows {
 		s.run(ctx, p)
 	}
+	recorder.Ended = time.Now().UTC()
 	return recorder, s.findings, nil
 }
 
@@ -67,7 +69,7 @@ func (t *tape) save(file string) error {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
 	lines.SetEscapeHTML(false)
-	_ = lines.Encode(t.Ref) // to memory
+	_ = lines.Encode(t.tapeHead) // to memory
 	for _, x := range t.Exchanges {
 		_ = lines.Encode(x)
 	}

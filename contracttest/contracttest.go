@@ -1,22 +1,26 @@
 // Package contracttest is a black-box suite: it asks an address everything that the contract promises and holds every answer
-// against the contract. Anybody may run it against any address with nothing but an API key:
+// against the contract and against what the address said before. Anybody may run it against any address with nothing but an API key:
 //
-//	go test -tags contract ./contracttest -run TestContract -url=https://... -key=og_test_...
+//	ordergate contract --url https://... --key og_test_...
 //
-// or from a test of their own with Run. The account of the key needs an active product with a price and 20 pieces in stock. A run places
-// about twenty orders of a few pieces, under a customer_ref that no other run has, ships one, pays and refunds one, cancels some of them and
-// leaves them there: orders are history. It creates one product, which is never active and is left without pieces. Where the address has the
-// coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the address must know
-// the tokens pm_ok and pm_declined, as the simulator does. It may know pm_timeout and pm_error: then a run takes as long as a payment may
-// take, up to Options.Patience.
+// or from a program with Check, or from a test with Run. The account of the key needs an active product with a price and 20 pieces in
+// stock. A run places some forty orders of a few pieces, under customer_refs that no other run has, ships one, pays and refunds one, cancels
+// some of them and leaves them there: orders are history. It creates one product, which is never active and is left without pieces. Where the
+// address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the
+// address must know the tokens pm_ok and pm_declined, as the simulator does. It may know pm_slow, pm_timeout and pm_error: then a run takes
+// as long as a payment may take, up to Options.Patience.
 package contracttest
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/http"
-	"testing"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -28,18 +32,32 @@ type Options struct {
 	HTTP     *http.Client  // nil: one that gives up on an answer after 30 s; redirects are never followed
 	Patience time.Duration // how long the suite polls for what must happen; 0: 30 s
 
-	ref string // of the run; empty: a new one
+	// What some refusals need. Without them these refusals are not proven, which is no fault of the address.
+	NarrowKeys     []string // keys that lack scopes: each operation is refused to one of them
+	ExpiredKey     string
+	RevokedKey     string
+	ProviderSecret string // that signs the payment provider's callbacks
+
+	Only     []string  // tags of the contract, names of parts or operationIds; empty: everything
+	Requests int       // that the fuzzing sends; 0: none
+	Seed     uint64    // of the fuzzing: the same one sends the same requests, but for ids; 0: a new one
+	Progress io.Writer // gets a line a part while the run goes on; nil: nobody
+
+	ref     string           // of the run; empty: a new one
+	now     func() time.Time // nil: time.Now
+	hurries bool             // polls without waiting: what is asked cannot change meanwhile
 }
 
 // Finding is one place where the address and the contract differ.
 type Finding struct {
-	Part      string // of the suite
-	Operation string // the operationId; empty where the contract has no operation
-	Request   string // method and address
-	Status    int    // of the answer; 0: there was none
-	Pointer   string // what is wrong: /status, /header/NAME, /body and a JSON pointer, /request, or empty for what several answers show
-	Message   string
-	TraceID   string // names the answer in the logs of the address
+	Part      string `json:"part"`                // of the suite
+	Operation string `json:"operation,omitempty"` // the operationId; empty where the contract has no operation
+	Request   string `json:"request,omitempty"`   // method and address
+	Status    int    `json:"status,omitempty"`    // of the answer; 0: there was none
+	Pointer   string `json:"pointer,omitempty"`   // what is wrong: /status, /header/NAME, /body and a JSON pointer, /request, or empty for what several answers show
+	Message   string `json:"message"`
+	TraceID   string `json:"trace_id,omitempty"` // names the answer in the logs of the address
+	Repeat    string `json:"repeat,omitempty"`   // a curl that sends the request again; $KEY stands for the key
 }
 
 // String tells a finding in one line, without what it has not: one about several answers has no request, status or trace id.
@@ -56,39 +74,76 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s%s", f.Part, where, f.Message, from)
 }
 
-// Run tests the address against the contract that this package was built with; each finding is an error of t.
-func Run(t *testing.T, baseURL, key string) {
-	t.Helper()
-	RunWith(t, Options{BaseURL: baseURL, Key: key})
+// Check tests the address and reports what it found. It ends early when ctx does, with what it has found until then. An error says that
+// nothing could be asked: the options are wrong. Report.Verdict tells whether the address passed.
+func Check(ctx context.Context, o Options) (*Report, error) {
+	s, err := newSuite(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range s.selected() {
+		if s.dead || ctx.Err() != nil {
+			break
+		}
+		s.run(ctx, p)
+	}
+	return s.report(ctx.Err() != nil), nil
 }
 
-// RunWith is Run with another contract or HTTP client.
-func RunWith(t *testing.T, o Options) {
+// tests is what *testing.T has: the package needs no package testing, so that a program may import it.
+type tests[T any] interface {
+	Helper()
+	Context() context.Context
+	Error(args ...any)
+	Fatal(args ...any)
+	Log(args ...any)
+	Skip(args ...any)
+	Run(name string, test func(T)) bool
+}
+
+// Run tests the address against the contract that this package was built with; each finding is an error of t, a *testing.T.
+func Run[T tests[T]](t T, baseURL, key string) {
+	t.Helper()
+	RunWith(t, Options{BaseURL: baseURL, Key: key, Requests: 500})
+}
+
+// RunWith is Run with other options. It returns the report.
+func RunWith[T tests[T]](t T, o Options) *Report {
 	t.Helper()
 	s, err := newSuite(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range parts {
+	for _, p := range s.selected() {
 		if s.dead {
-			return // it said why
+			break // it said why
 		}
-		t.Run(p.name, func(t *testing.T) {
-			for _, f := range s.run(t.Context(), p) {
+		t.Run(p.name, func(t T) {
+			result := s.run(t.Context(), p)
+			for _, f := range s.findings[len(s.findings)-result.Findings:] {
 				t.Error(f)
+			}
+			if result.Result == skipped {
+				t.Skip(result.Reason)
 			}
 		})
 	}
-	t.Log(s.summary())
+	r := s.report(false)
+	if r.Verdict == couldNotRun {
+		t.Error(r.Reason)
+	}
+	t.Log(r.String())
+	return r
 }
 
 // part is a section of the suite. Each part finds or makes what it needs, so that it can run alone.
 type part struct {
 	name string
+	tags string // of the contract, between blanks, or "*": it goes through the operations that were chosen
 	run  func(*suite, context.Context)
 }
 
-// with runs a part with what find gives, if there is any: why there is none is a finding already.
+// with runs a part with what find gives, if there is any: else find said why there is none.
 func with[T any](find func(*suite, context.Context) (T, bool), run func(*suite, context.Context, T)) func(*suite, context.Context) {
 	return func(s *suite, ctx context.Context) {
 		if needed, ok := find(s, ctx); ok {
@@ -97,34 +152,117 @@ func with[T any](find func(*suite, context.Context) (T, bool), run func(*suite, 
 	}
 }
 
-var parts = []part{
-	{"key", (*suite).key},
-	{"document", (*suite).document},
-	{"error registry", (*suite).errorRegistry},
-	{"addresses", (*suite).addresses},
-	{"admission", (*suite).admission},
-	{"products", with((*suite).find, (*suite).products)},
-	{"inventory", with((*suite).find, (*suite).inventory)},
-	{"creating", with((*suite).own, (*suite).creating)},
-	{"changing", with((*suite).own, (*suite).changing)},
-	{"adjusting", with((*suite).own, (*suite).adjusting)},
-	{"placing", with((*suite).ordered, (*suite).placing)},
-	{"quoting", with((*suite).find, (*suite).quoting)},
-	{"coupons", with((*suite).find, (*suite).coupons)},
-	{"references", with((*suite).find, (*suite).references)},
-	{"racing", with((*suite).find, (*suite).racing)},
-	{"refused requests", with((*suite).find, (*suite).refusedRequests)},
-	{"refused orders", with((*suite).find, (*suite).refusedOrders)},
-	{"rejected orders", with((*suite).refusal, (*suite).rejectedOrders)},
-	{"patching", with((*suite).find, (*suite).patching)},
-	{"shipping", with((*suite).find, (*suite).shipping)},
-	{"cancelling", with((*suite).find, (*suite).cancelling)},
-	{"paying", with((*suite).find, (*suite).paying)},
-	{"refunding", with((*suite).charged, (*suite).refunding)},
-	{"reading", with((*suite).ordered, (*suite).reading)},
-	{"listing", with((*suite).ordered, (*suite).listing)},
-	{"events", with((*suite).ordered, (*suite).events)},
-	{"stream", with((*suite).ordered, (*suite).stream)},
-	{"then", with((*suite).ordered, (*suite).then)},
-	{"saga", with((*suite).ordered, (*suite).saga)},
+// flows are the parts that tell a story, in their order. A recorded run has these.
+var flows = []part{
+	{"key", "", (*suite).key},
+	{"document", "Contract", (*suite).document},
+	{"error registry", "Contract", (*suite).errorRegistry},
+	{"addresses", "", (*suite).addresses},
+	{"admission", "*", (*suite).admission},
+	{"products", "Products", with((*suite).find, (*suite).products)},
+	{"inventory", "Inventory", with((*suite).find, (*suite).inventory)},
+	{"creating", "Products", with((*suite).own, (*suite).creating)},
+	{"changing", "Products", with((*suite).own, (*suite).changing)},
+	{"adjusting", "Inventory", with((*suite).own, (*suite).adjusting)},
+	{"placing", "Orders", with((*suite).ordered, (*suite).placing)},
+	{"quoting", "Orders", with((*suite).find, (*suite).quoting)},
+	{"coupons", "Orders", with((*suite).find, (*suite).coupons)},
+	{"references", "Orders", with((*suite).find, (*suite).references)},
+	{"racing", "Orders", with((*suite).find, (*suite).racing)},
+	{"refused requests", "Orders", with((*suite).find, (*suite).refusedRequests)},
+	{"refused orders", "Orders", with((*suite).find, (*suite).refusedOrders)},
+	{"rejected orders", "Orders", with((*suite).refusal, (*suite).rejectedOrders)},
+	{"patching", "Orders", with((*suite).find, (*suite).patching)},
+	{"shipping", "Shipments", with((*suite).find, (*suite).shipping)},
+	{"cancelling", "Orders", with((*suite).find, (*suite).cancelling)},
+	{"paying", "Payments", with((*suite).find, (*suite).paying)},
+	{"refunding", "Payments", with((*suite).charged, (*suite).refunding)},
+	{"reading", "Orders", with((*suite).ordered, (*suite).reading)},
+	{"listing", "Orders Payments", with((*suite).ordered, (*suite).listing)},
+	{"events", "Orders", with((*suite).ordered, (*suite).events)},
+	{"stream", "Orders", with((*suite).ordered, (*suite).stream)},
+	{"then", "Orders", with((*suite).ordered, (*suite).then)},
+	{"saga", "Orders", with((*suite).ordered, (*suite).saga)},
+	{"relations", "Orders Payments Shipments", with((*suite).ordered, (*suite).relations)},
+	{"heads", "*", with((*suite).ordered, (*suite).heads)},
+}
+
+// derived are the parts that the contract's schemas and lists make.
+var derived = []part{
+	{"wrong parameters", "*", (*suite).wrongParameters},
+	{"wrong bodies", "*", (*suite).wrongBodies},
+	{"bounds", "*", (*suite).bounds},
+	{"links", "*", (*suite).links},
+	{"other keys", "*", (*suite).otherKeys},
+	{"callbacks", "Callbacks", (*suite).signedCallbacks},
+	{"slow payments", "Orders Payments", with((*suite).find, (*suite).slowPayments)},
+	{"faults", "*", (*suite).faults},
+	{"fuzzing", "*", (*suite).fuzz},
+}
+
+// selected are the parts that Options.Only names; all if it names none. The first ones are of every run: they find out whether there is
+// anything to test.
+func (s *suite) selected() []part {
+	all := slices.Concat(flows, derived)
+	if len(s.Only) == 0 {
+		return all
+	}
+	return slices.DeleteFunc(all, func(p part) bool {
+		tags := strings.Fields(strings.ToLower(p.tags))
+		return p.name != "key" && !slices.ContainsFunc(s.Only, func(word string) bool {
+			return word == partWord(p.name) || slices.Contains(tags, word) || p.tags == "*" && slices.Contains(s.among, word)
+		})
+	})
+}
+
+// partWord is how Options.Only names a part.
+func partWord(name string) string { return strings.ReplaceAll(strings.ToLower(name), " ", "-") }
+
+// checkOnly makes the words of Options.Only comparable, and refuses one that names nothing.
+func (s *suite) checkOnly() error {
+	var tags, ids []string
+	for id, op := range s.contract.operations {
+		ids = append(ids, strings.ToLower(id))
+		for _, tag := range op.at("tags").texts() {
+			tags = append(tags, strings.ToLower(tag))
+		}
+	}
+	var names []string
+	for _, p := range slices.Concat(flows, derived) {
+		names = append(names, partWord(p.name))
+	}
+	slices.Sort(tags)
+	s.Only = slices.Clone(s.Only)
+	for i, word := range s.Only {
+		word = partWord(strings.TrimSpace(word))
+		if s.Only[i] = word; !slices.Contains(tags, word) && !slices.Contains(names, word) && !slices.Contains(ids, word) {
+			return fmt.Errorf("nothing is called %q: there are the tags %s, the parts %s, and the operationIds of the contract",
+				word, strings.Join(slices.Compact(tags), ", "), strings.Join(names, ", "))
+		}
+		if !slices.Contains(names, word) || slices.Contains(tags, word) {
+			s.among = append(s.among, word)
+		}
+	}
+	return nil
+}
+
+// chosen tells whether the parts that go through all operations take this one.
+func (s *suite) chosen(op *operation) bool {
+	return len(s.among) == 0 || slices.ContainsFunc(s.among, func(word string) bool {
+		return word == strings.ToLower(op.id) || slices.ContainsFunc(op.at("tags").texts(), func(tag string) bool { return strings.ToLower(tag) == word })
+	})
+}
+
+// operationIDs are those of the operations that were chosen, sorted.
+func (s *suite) operationIDs() []string {
+	return slices.DeleteFunc(sortedKeys(s.contract.operations), func(id string) bool { return !s.chosen(s.contract.operations[id]) })
+}
+
+var errInterrupted = errors.New("it was interrupted")
+
+func newSeed(seed uint64) uint64 {
+	for seed == 0 {
+		seed = rand.Uint64N(1_000_000_000)
+	}
+	return seed
 }

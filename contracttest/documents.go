@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -36,8 +37,9 @@ func (s *suite) readRegistry(ctx context.Context) {
 	var list api.ErrorCodeList
 	r, _ := s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
 	if s.dead = r.sent != nil && len(list.Data) == 0 && !slices.Contains(r.op.codes, r.problem.Code); s.dead {
-		s.findings = nil
-		s.foundf(r, "", "there is no Ordergate at %s: %v", s.BaseURL, cmp.Or(r.err, errors.New("it has no registry of error codes")))
+		s.findings, s.hidden = nil, 0
+		s.reason = fmt.Sprintf("there is no Ordergate at %s: %v", s.BaseURL, cmp.Or(r.err, errors.New("it has no registry of error codes")))
+		s.foundf(r, "", "%s", s.reason)
 	}
 	s.registry = map[string]api.ErrorCode{}
 	for _, e := range list.Data {
@@ -148,7 +150,7 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 // admission: every operation that is not public wants a key that is known, and each serves its own media types alone. An operation that only a
 // provider may send wants its signature before all else.
 func (s *suite) admission(ctx context.Context) {
-	for _, id := range sortedKeys(s.contract.operations) {
+	for _, id := range s.operationIDs() {
 		if s.contract.operations[id].signed {
 			s.callbacks(ctx, call{op: id, arg: "psp", body: map[string]any{}})
 			continue
@@ -192,6 +194,8 @@ func (s *suite) callbacks(ctx context.Context, c call) {
 // key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
-	s.dead = ok && r.status == http.StatusUnauthorized
-	s.foundIf(s.dead, r, "/status", "the key is not accepted (%s)", r.problem.Code)
+	if s.dead = ok && r.status == http.StatusUnauthorized; s.dead {
+		s.reason = fmt.Sprintf("the key is not accepted (%s)", r.problem.Code)
+		s.foundf(r, "/status", "%s", s.reason)
+	}
 }

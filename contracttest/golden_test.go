@@ -41,7 +41,7 @@ func load(file string) (*tape, error) {
 	}
 	t := &tape{}
 	lines := json.NewDecoder(bytes.NewReader(text))
-	if err = lines.Decode(&t.Ref); err != nil {
+	if err = lines.Decode(&t.tapeHead); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	for lines.More() {

@@ -25,8 +25,9 @@ type fixtures struct {
 	confirmed   *placed
 	declined    *placed
 	product     *created
-	paid        *payment // captured, of an order that was placed without payment
-	refusedCard *payment // of the same order, before it: a declined card
+	paid        *payment           // captured, of an order that was placed without payment
+	refusedCard *payment           // of the same order, before it: a declined card
+	idle        map[string]*placed // orders that wait for their payment
 }
 
 // placed is an order that the suite placed.

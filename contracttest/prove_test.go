@@ -20,12 +20,17 @@ func (t *tape) play(ctx context.Context, o Options, enough func(Finding) bool) (
 	defer server.Close()
 	s, err := newSuite(Options{
 		BaseURL: server.URL, Key: "og_test_of_the_tape_alone", Contract: o.Contract, Patience: o.Patience, ref: t.Ref,
+		now: func() time.Time { return t.Ended }, hurries: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range parts {
-		if slices.ContainsFunc(s.run(ctx, p), enough) {
+	s.begin, s.facts.synced = t.Began, true
+	for _, p := range flows {
+		if p.name == "document" && o.Patience > 0 && o.Contract == nil {
+			continue // it takes longer than all others, and no answer lies about it
+		}
+		if s.run(ctx, p); slices.ContainsFunc(s.findings, enough) {
 			break
 		}
 	}
@@ -144,7 +149,7 @@ const (
 )
 
 var (
-	text    = map[string]any{"type": "string"}
+	aText   = map[string]any{"type": "string"}
 	letters = map[string]any{"required": true, "schema": map[string]any{"type": "string", "pattern": "^[a-z]+$"}}
 )
 
@@ -161,8 +166,8 @@ var lies = []lie{
 		"getOrder", "", "ZZZ_001"),
 	contractLie("a problem has another code", "/components/schemas/ProblemCAT_001/allOf/1/properties/code/const", "CAT_999",
 		"getProduct", "/body/code", ""),
-	contractLie("a property has another type", "/components/schemas/Product/properties/active", text, "listProducts", "/body/data/0/active", ""),
-	contractLie("another media type", "/paths/~1openapi.yaml/get/responses/200/content", map[string]any{"text/plain": map[string]any{"schema": text}},
+	contractLie("a property has another type", "/components/schemas/Product/properties/active", aText, "listProducts", "/body/data/0/active", ""),
+	contractLie("another media type", "/paths/~1openapi.yaml/get/responses/200/content", map[string]any{"text/plain": map[string]any{"schema": aText}},
 		"getOpenAPIYAML", "/header/Content-Type", ""),
 	contractLie("requests need more", "/components/schemas/PlaceOrder/required", []any{"coupon_code"}, "placeOrder", "/request", "was served"),
 	contractLie("requests may be worse", "/components/schemas/PlaceOrderLine/properties/quantity/minimum", nil,

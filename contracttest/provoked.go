@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -19,7 +20,14 @@ type Provoked struct {
 	contract *contract
 	next     http.RoundTripper
 	mu       sync.Mutex
-	seen     map[string]bool // operationId and code
+	seen     map[string]bool // operationId and code, or status if nothing was refused
+}
+
+// has tells whether an operation answered a code, or a status if there is none.
+func (p *Provoked) has(id string, status int, code string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen[id+" "+cmp.Or(code, strconv.Itoa(status))]
 }
 
 // NewProvoked notes what passes through next (nil: http.DefaultTransport), by the contract that this package was built with.
@@ -34,18 +42,23 @@ func NewProvoked(next http.RoundTripper) (*Provoked, error) {
 // RoundTrip implements http.RoundTripper.
 func (p *Provoked) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := cmp.Or(p.next, http.DefaultTransport).RoundTrip(r)
-	if err != nil || response.StatusCode < 400 {
+	if err != nil {
 		return response, err
 	}
-	body, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	var refusal problem
-	_ = json.Unmarshal(body, &refusal) // another body has no code
+	what := strconv.Itoa(response.StatusCode)
+	if response.StatusCode >= 400 {
+		var body []byte
+		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+		_ = response.Body.Close()
+		response.Body = io.NopCloser(bytes.NewReader(body))
+		var refusal problem
+		_ = json.Unmarshal(body, &refusal) // another body has no code
+		what = refusal.Code
+	}
 	for id, op := range p.contract.operations {
 		if op.method == r.Method && op.address.MatchString(r.URL.EscapedPath()) {
 			p.mu.Lock()
-			p.seen[id+" "+refusal.Code] = true
+			p.seen[id+" "+what] = true
 			p.mu.Unlock()
 		}
 	}

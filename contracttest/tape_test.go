@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
 )
@@ -16,12 +17,19 @@ import (
 // tape is a run's requests and answers in their order. As an http.RoundTripper it records what passes; as an http.Handler it
 // answers a run with the same ref in the same way.
 type tape struct {
-	Ref       string
+	tapeHead
 	Exchanges []exchange
 
 	next   http.RoundTripper // while it records
 	mu     sync.Mutex
 	played map[string]int // how many answers of an address were given
+}
+
+// tapeHead says of which run a tape is.
+type tapeHead struct {
+	Ref   string    `json:"ref"`
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended"`
 }
 
 // exchange is one answer with what tells its request from others. The request's own trace id is written as traceMark.
@@ -122,7 +130,7 @@ func (t *tape) answer(request string) *exchange {
 
 // copy is the same tape, rewound, whose exchanges can be changed.
 func (t *tape) copy() *tape {
-	c := &tape{Ref: t.Ref, Exchanges: slices.Clone(t.Exchanges)}
+	c := &tape{tapeHead: t.tapeHead, Exchanges: slices.Clone(t.Exchanges)}
 	for i := range c.Exchanges {
 		c.Exchanges[i].Header = maps.Clone(c.Exchanges[i].Header)
 	}

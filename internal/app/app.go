@@ -73,6 +73,7 @@ var subcommands = []subcommand{
 	{"replay", "", "rebuilds orders, payments, refunds, shipments and stock from their events, while orders come in", withoutFlags(replayAll)},
 	{"export", "", "writes what is kept of a customer to stdout, as JSON; changes nothing", exportCustomer},
 	{"erase", "", "erases the shipping addresses of a customer's orders; asks first", eraseCustomer},
+	{"contract", "", "tests any address against the contract: no Go needed. Exit status 0 passed, 1 failed, 2 could not run", testContract},
 	{"probe", "URL", "succeeds if a GET of the URL is answered 200 within 3 s, for health checks", withoutFlags(probe)},
 	{"version", "", "prints what was built", withoutFlags(version)},
 }
@@ -133,23 +134,26 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		err = run(ctx, process{cfg, positional, stdin, stdout, stderr})
 	}
 	err = sub.failure(err)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(err, errCannotVerify) {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil && ExitStatus(err) == 1 {
 		err = nil // it was asked to stop
 	}
 	return err
 }
 
-// failure marks the errors of `verify` that are no violations: it did not see that all is well.
+// failure marks the errors of `verify` and `contract` that are no violations: they did not see that all is well.
 func (s subcommand) failure(err error) error {
 	if err != nil && s.name == "verify" && !errors.Is(err, errViolations) {
 		err = fmt.Errorf("%w: %w", errCannotVerify, err)
 	}
+	if err != nil && s.name == "contract" && !errors.Is(err, errBroken) && !errors.Is(err, errContract) {
+		err = fmt.Errorf("%w: %w", errContract, err)
+	}
 	return err
 }
 
-// ExitStatus is the status of a process that ends with an error of Main: 2 if `verify` could not look, else 1.
+// ExitStatus is the status of a process that ends with an error of Main: 2 if `verify` could not look or `contract` not run, else 1.
 func ExitStatus(err error) int {
-	if errors.Is(err, errCannotVerify) {
+	if errors.Is(err, errCannotVerify) || errors.Is(err, errContract) {
 		return 2
 	}
 	return 1

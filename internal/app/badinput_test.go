@@ -1,277 +1,22 @@
 package app
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ordergate/ordergate/contracttest"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/order"
 )
-
-// schema is one of the contract's requests. A keyword that is not here fails the test: its faults would be sent to nobody.
-type schema struct {
-	Ref                   string             `json:"$ref"`
-	Type                  oneOrMore          `json:"type"`
-	Properties            map[string]*schema `json:"properties"`
-	Required              []string           `json:"required"`
-	UnevaluatedProperties *bool              `json:"unevaluatedProperties"` //nolint:tagliatelle // JSON Schema's name
-	AdditionalProperties  *schema            `json:"additionalProperties"`  //nolint:tagliatelle // JSON Schema's name
-	PropertyNames         *schema            `json:"propertyNames"`         //nolint:tagliatelle // JSON Schema's name
-	MaxProperties         *int               `json:"maxProperties"`         //nolint:tagliatelle // JSON Schema's name
-	Items                 *schema            `json:"items"`
-	MinItems              *int               `json:"minItems"`  //nolint:tagliatelle // JSON Schema's name
-	MaxItems              *int               `json:"maxItems"`  //nolint:tagliatelle // JSON Schema's name
-	MinLength             *int               `json:"minLength"` //nolint:tagliatelle // JSON Schema's name
-	MaxLength             *int               `json:"maxLength"` //nolint:tagliatelle // JSON Schema's name
-	Pattern               string             `json:"pattern"`
-	Minimum               *int64             `json:"minimum"`
-	Maximum               *int64             `json:"maximum"`
-	Not                   *struct {
-		Const any `json:"const"`
-	} `json:"not"`
-
-	Description any   `json:"description"`
-	Examples    []any `json:"examples"`
-	Default     any   `json:"default"`
-	Format      any   `json:"format"`
-	Title       any   `json:"title"`
-}
-
-// oneOrMore is a word or a list of them.
-type oneOrMore []string
-
-func (o *oneOrMore) UnmarshalJSON(b []byte) error {
-	if b[0] == '[' {
-		return json.Unmarshal(b, (*[]string)(o))
-	}
-	*o = []string{""}
-	return json.Unmarshal(b, &(*o)[0])
-}
-
-func (s *schema) is(kind string) bool { return slices.Contains(s.Type, kind) }
-
-// freeText tells whether clients write in it what they like.
-func (s *schema) freeText() bool { return s.is("string") && s.Pattern == "" }
-
-// requests are the schemas of all request bodies, by operationId, with their references resolved.
-func requests(t *testing.T) map[string]*schema {
-	t.Helper()
-	var doc struct {
-		Paths map[string]map[string]struct {
-			OperationID string `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
-			RequestBody *struct {
-				Required bool `json:"required"`
-				Content  map[string]struct {
-					Schema json.RawMessage `json:"schema"`
-				} `json:"content"`
-			} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
-		} `json:"paths"`
-		Components struct {
-			Schemas map[string]json.RawMessage `json:"schemas"`
-		} `json:"components"`
-	}
-	must(t, json.Unmarshal(api.OpenAPIJSON, &doc))
-	var resolve func(text json.RawMessage) *schema
-	var inside func(s *schema) *schema
-	resolve = func(text json.RawMessage) *schema {
-		d := json.NewDecoder(bytes.NewReader(text))
-		d.DisallowUnknownFields()
-		s := &schema{}
-		if err := d.Decode(s); err != nil {
-			t.Fatalf("%v in the request schema %s", err, text)
-		}
-		return inside(s)
-	}
-	inside = func(s *schema) *schema {
-		if s == nil {
-			return nil
-		}
-		if name, referred := strings.CutPrefix(s.Ref, "#/components/schemas/"); referred {
-			return resolve(doc.Components.Schemas[name])
-		}
-		for name, p := range s.Properties {
-			s.Properties[name] = inside(p)
-		}
-		s.Items, s.AdditionalProperties = inside(s.Items), inside(s.AdditionalProperties)
-		return s
-	}
-	all := map[string]*schema{}
-	for _, item := range doc.Paths {
-		for _, op := range item {
-			if op.RequestBody != nil {
-				for _, content := range op.RequestBody.Content {
-					all[op.OperationID] = resolve(content.Schema)
-					if !op.RequestBody.Required {
-						all[op.OperationID].Type = append(all[op.OperationID].Type, "null")
-					}
-				}
-			}
-		}
-	}
-	return all
-}
-
-// spot is a place in a request body: the way to it, its schema, and whether it may be left out.
-type spot struct {
-	path []string
-	*schema
-	required bool
-}
-
-func (s spot) pointer() string { return pointerTo(s.path...) }
-
-func pointerTo(path ...string) string {
-	var p strings.Builder
-	for _, name := range path {
-		p.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
-	}
-	return p.String()
-}
-
-// spots walks a schema. Of a list it has the first element, of a map the key k.
-func (s *schema) spots(path []string, required bool) []spot {
-	all := []spot{{path, s, required}}
-	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
-		all = append(all, s.Properties[name].spots(append(slices.Clone(path), name), slices.Contains(s.Required, name))...)
-	}
-	if s.Items != nil {
-		all = append(all, s.Items.spots(append(slices.Clone(path), "0"), true)...)
-	}
-	if s.AdditionalProperties != nil {
-		all = append(all, s.AdditionalProperties.spots(append(slices.Clone(path), "k"), false)...)
-	}
-	return all
-}
-
-// sample is a value that the schema takes, with all properties: those of an example, and of the schema what that has not.
-func (s *schema) sample(example any) any {
-	switch {
-	case s.is("object"):
-		given, _ := example.(map[string]any)
-		o := map[string]any{}
-		for name, p := range s.Properties {
-			o[name] = p.sample(given[name])
-		}
-		if s.AdditionalProperties != nil {
-			o["k"] = s.AdditionalProperties.sample(nil)
-		}
-		return o
-	case s.is("array"):
-		given, _ := example.([]any)
-		return []any{s.Items.sample(append(given, nil)[0])}
-	case example != nil:
-		return example
-	case len(s.Examples) > 0:
-		return s.Examples[0]
-	case s.is("boolean"):
-		return true
-	case s.is("integer"):
-		return json.Number(strconv.FormatInt(max(*s.Minimum, 1), 10))
-	}
-	return "x1"
-}
-
-// literal stands in a body for text that json.Marshal would not write.
-type literal string
-
-// with is a copy of a body with another value at a path, or without one if the value is absent. A part that is missing on the way is sampled.
-func (s *schema) with(body any, path []string, value any) any {
-	if len(path) == 0 {
-		return value
-	}
-	if list, ok := body.([]any); ok {
-		list = slices.Clone(list)
-		at, _ := strconv.Atoi(path[0])
-		list[at] = s.Items.with(list[at], path[1:], value)
-		return list
-	}
-	object, ok := body.(map[string]any)
-	if !ok {
-		object, _ = s.sample(nil).(map[string]any)
-	}
-	object = maps.Clone(object)
-	if len(path) == 1 && value == absent {
-		delete(object, path[0])
-		return object
-	}
-	below := s.Properties[path[0]]
-	if below == nil {
-		below = cmp.Or(s.AdditionalProperties, &schema{})
-	}
-	present, there := object[path[0]]
-	if !there && len(path) > 1 {
-		present = below.sample(nil)
-	}
-	object[path[0]] = below.with(present, path[1:], value)
-	return object
-}
-
-var absent any = struct{}{}
-
-// at is the value at a path, and whether it is there.
-func at(body any, path []string) (any, bool) {
-	for _, name := range path {
-		switch b := body.(type) {
-		case map[string]any:
-			value, there := b[name]
-			if body = value; !there {
-				return nil, false
-			}
-		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i >= len(b) {
-				return nil, false
-			}
-			body = b[i]
-		default:
-			return nil, false
-		}
-	}
-	return body, true
-}
-
-// write is the body's text.
-func write(body any) string {
-	var literals []string
-	var mark func(v any) any
-	mark = func(v any) any {
-		switch v := v.(type) {
-		case literal:
-			literals = append(literals, string(v))
-			return fmt.Sprintf("\uE000%d", len(literals)-1)
-		case map[string]any:
-			o := map[string]any{}
-			for name, value := range v {
-				o[name] = mark(value)
-			}
-			return o
-		case []any:
-			list := make([]any, len(v))
-			for i := range v {
-				list[i] = mark(v[i])
-			}
-			return list
-		}
-		return v
-	}
-	text, _ := json.Marshal(mark(body)) // it has only what JSON has
-	for i, l := range literals {
-		text = bytes.Replace(text, fmt.Appendf(nil, "\"\uE000%d\"", i), []byte(l), 1)
-	}
-	return string(text)
-}
 
 func read(t *testing.T, text string) (body any) {
 	t.Helper()
@@ -279,94 +24,6 @@ func read(t *testing.T, text string) (body any) {
 	d.UseNumber()
 	must(t, d.Decode(&body))
 	return body
-}
-
-// fault is a value that breaks a schema at a place below it.
-type fault struct {
-	name  string
-	at    []string // below the spot
-	value any
-	code  string
-}
-
-// faults are one value of each kind that the schema of a spot refuses.
-func (s spot) faults(body any) (all []fault) {
-	refuse := func(code, name string, value any, below ...string) {
-		all = append(all, fault{name, below, value, code})
-	}
-	for kind, value := range map[string]any{
-		"string": "x", "boolean": false, "object": map[string]any{}, "array": []any{}, "integer": json.Number("1"), "number": json.Number("1.5"), "null": nil,
-	} {
-		if !s.is(kind) {
-			refuse("REQ_002", "a wrong type: "+kind, value)
-		}
-	}
-	if s.required && s.path[len(s.path)-1] != "0" {
-		refuse("REQ_002", "nothing", absent)
-	}
-	text := func(n int) string { return strings.Repeat("🏮", n) }
-	if s.MinLength != nil {
-		refuse("REQ_002", "too short", text(*s.MinLength-1))
-	}
-	if s.MaxLength != nil {
-		refuse("REQ_002", "too long", text(*s.MaxLength+1))
-	}
-	if s.Pattern != "" {
-		for _, wrong := range []string{"", " ", "x\n", text(300), "\u202ex", "%00", "'; DROP TABLE orders; --"} {
-			refuse("REQ_002", fmt.Sprintf("no match: %q", wrong), wrong)
-		}
-	}
-	if s.is("string") {
-		for _, wrong := range refusedTexts {
-			refuse("REQ_001", "a text that is none: "+strconv.Quote(wrong), literal(wrong))
-		}
-	}
-	if s.Minimum != nil {
-		refuse("REQ_002", "too small", json.Number(strconv.FormatInt(*s.Minimum-1, 10)))
-		refuse("REQ_002", "far too small", json.Number("-9223372036854775809"))
-	}
-	if s.Maximum != nil {
-		refuse("REQ_002", "too great", json.Number(strconv.FormatInt(*s.Maximum+1, 10)))
-		refuse("REQ_002", "2^63", json.Number("9223372036854775808"))
-		refuse("REQ_002", "1e300", json.Number("1e300"))
-		refuse("REQ_001", "1e400", literal("1e400"))
-	}
-	if s.Not != nil {
-		refuse("REQ_002", "what it is not", s.Not.Const)
-	}
-	list := func(n int) any {
-		present, _ := at(body, s.path)
-		return slices.Repeat(present.([]any)[:1], n)
-	}
-	if s.MinItems != nil {
-		refuse("REQ_002", "too few", list(*s.MinItems-1))
-	}
-	if s.MaxItems != nil {
-		refuse("REQ_002", "too many", list(*s.MaxItems+1))
-	}
-	if s.MaxProperties != nil {
-		many := map[string]any{}
-		for i := range *s.MaxProperties + 1 {
-			many[fmt.Sprint("k", i)] = "v"
-		}
-		refuse("REQ_002", "too many", many)
-	}
-	if s.PropertyNames != nil {
-		for _, name := range []string{"", "a b", "\u202e", strings.Repeat("k", 41), "🏮"} {
-			refuse("REQ_002", "a wrong name: "+name, "v", name)
-		}
-	}
-	if s.UnevaluatedProperties != nil && !*s.UnevaluatedProperties {
-		for _, name := range []string{"unknown", "Unknown~1/x", "ünknown", "__proto__"} {
-			refuse("REQ_004", "an unknown field: "+name, 1, name)
-		}
-	}
-	return all
-}
-
-// refusedTexts are JSON strings that stand for no text that can be stored, or are not in UTF-8.
-var refusedTexts = []string{
-	`"a\u0000b"`, `"\ud800"`, `"\udc00x"`, `"\udc00\ud800"`, `"\ud800\ud800"`, "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"a\nb\"", `"\x"`, `"\u12"`,
 }
 
 // acceptedTexts are JSON strings that come back as they were sent, each at most 16 characters.
@@ -408,7 +65,7 @@ func (a answer) problem() (p problem) {
 // sender sends requests of the operations that change something, and knows what they can be sent for.
 type sender struct {
 	*gateway
-	bodies map[string]*schema
+	bodies map[string]*contracttest.Schema
 	unique int
 }
 
@@ -465,7 +122,7 @@ func (s *sender) example(op operation) any {
 	body := read(s.t, op.body)
 	s.unique++
 	for _, name := range []string{"sku", "id"} {
-		if _, there := at(body, []string{name}); there {
+		if _, there := contracttest.At(body, name); there {
 			body.(map[string]any)[name] = fmt.Sprint("unique-", s.unique)
 		}
 	}
@@ -478,11 +135,11 @@ func (s *sender) accepted(op operation, body any) (path, key string, a answer) {
 	for nth := 0; ; nth++ {
 		next, ok := s.target(op, nth)
 		if !ok {
-			s.t.Errorf("%s does not take %s: %d %s", op.OperationID, write(body), a.status, a.raw)
+			s.t.Errorf("%s does not take %s: %d %s", op.OperationID, contracttest.Write(body), a.status, a.raw)
 			return path, key, a
 		}
 		path, key = next, fmt.Sprint("accepted-", keyNumber.Add(1))
-		if a = s.send(op, path, write(body), "Prefer", "wait=10", "Idempotency-Key", key); a.status < 300 {
+		if a = s.send(op, path, contracttest.Write(body), "Prefer", "wait=10", "Idempotency-Key", key); a.status < 300 {
 			return path, key, a
 		}
 	}
@@ -537,7 +194,9 @@ func changing(t *testing.T) (all []operation) {
 
 func startSender(t *testing.T) *sender {
 	t.Helper()
-	s := &sender{gateway: startGateway(t, nil), bodies: requests(t)}
+	bodies, err := contracttest.RequestBodies(api.OpenAPIJSON)
+	must(t, err)
+	s := &sender{gateway: startGateway(t, nil), bodies: bodies}
 	s.sampleCatalogue()
 	return s
 }
@@ -560,34 +219,14 @@ func TestBadBodiesAreRefusedWhereTheyAreBad(t *testing.T) {
 			t.Errorf("%s has no body", op.OperationID)
 			continue
 		}
-		good := body.sample(read(t, op.body))
-		bad := func(name, text, code, pointer string) {
-			t.Helper()
-			sent++
-			a := s.send(op, paths[op.OperationID], text)
-			if p := a.problem(); a.status != http.StatusBadRequest || p.Code != code || !p.at(pointer) {
-				t.Errorf("%s: %s at %s: want %s: %d %s", op.OperationID, name, pointer, code, a.status, a.raw)
-			}
-		}
 		s.unchanged(op.OperationID, func() {
-			for _, spot := range body.spots(nil, false) {
-				for _, f := range spot.faults(good) {
-					path := append(slices.Clone(spot.path), f.at...)
-					if len(path) == 0 && f.value == nil && f.name == "a wrong type: null" && body.Required == nil {
-						continue // no body
-					}
-					bad(f.name, write(body.with(good, path, f.value)), f.code, pointerTo(path...))
+			for _, wrong := range body.WrongBodies(body.Sample(read(t, op.body))) {
+				sent++
+				a := s.send(op, paths[op.OperationID], wrong.Text)
+				if p := a.problem(); a.status != http.StatusBadRequest || p.Code != wrong.Code || !p.at(wrong.Pointer) {
+					t.Errorf("%s: %s at %s: want %s: %d %s", op.OperationID, wrong.Name, wrong.Pointer, wrong.Code, a.status, a.raw)
 				}
 			}
-			text := write(good)
-			bad("cut off", text[:len(text)-1], "REQ_001", "")
-			bad("two documents", text+text, "REQ_001", "")
-			bad("no JSON", "<xml/>", "REQ_001", "")
-			bad("deep", strings.Repeat(`{"x":`, 40)+"1"+strings.Repeat("}", 40), "REQ_001", strings.Repeat("/x", 32))
-			for name := range good.(map[string]any) {
-				bad("a name twice", strings.Replace(text, "{", `{"`+name+`":null,`, 1), "REQ_001", pointerTo(name))
-			}
-			bad("a name with NUL", strings.Replace(text, "{", `{"a\u0000":1,`, 1), "REQ_001", "/a\x00")
 		})
 	}
 	t.Logf("%d requests", sent)
@@ -610,30 +249,30 @@ func TestTextsComeBackAsTheyWereSent(t *testing.T) {
 		}
 		got := s.do("GET", cmp.Or(a.header.Get("Location"), path), nil, "X-Consistency-Token", a.header.Get("X-Consistency-Token"))
 		kept := s.kept()
-		for _, spot := range s.bodies[op.OperationID].spots(nil, false) {
-			want, there := sent[spot.pointer()]
+		for _, spot := range s.bodies[op.OperationID].Spots() {
+			want, there := sent[spot.Pointer()]
 			if !there {
 				continue
 			}
 			texts++
-			shown, isShown := at(answered, spot.path)
+			shown, isShown := contracttest.At(answered, spot.Path...)
 			switch {
 			case isShown && shown != want:
-				t.Errorf("%s: %s is %q, and it was sent as %q", op.OperationID, spot.pointer(), shown, want)
+				t.Errorf("%s: %s is %q, and it was sent as %q", op.OperationID, spot.Pointer(), shown, want)
 			case isShown && got.status == http.StatusOK:
-				if stored, there := at(read(t, got.raw), spot.path); there && stored != want {
-					t.Errorf("%s: %s is read as %q, and it was sent as %q", op.OperationID, spot.pointer(), stored, want)
+				if stored, there := contracttest.At(read(t, got.raw), spot.Path...); there && stored != want {
+					t.Errorf("%s: %s is read as %q, and it was sent as %q", op.OperationID, spot.Pointer(), stored, want)
 				}
 			case !isShown && !kept[want]:
-				t.Errorf("%s: %s is answered nowhere, and no event has %q", op.OperationID, spot.pointer(), want)
+				t.Errorf("%s: %s is answered nowhere, and no event has %q", op.OperationID, spot.Pointer(), want)
 			}
 		}
 	}
 	for _, op := range changing(t) {
 		body := s.bodies[op.OperationID]
-		var free []spot
-		for _, spot := range body.spots(nil, false) {
-			if spot.freeText() {
+		var free []contracttest.Spot
+		for _, spot := range body.Spots() {
+			if spot.FreeText() {
 				free = append(free, spot)
 			}
 		}
@@ -644,21 +283,21 @@ func TestTextsComeBackAsTheyWereSent(t *testing.T) {
 			b, sent := s.example(op), map[string]string{}
 			for i, spot := range free {
 				written := fmt.Sprintf(`"%c%s`, 'A'+i, text[1:])
-				b = body.with(b, spot.path, literal(written))
+				b = body.With(b, spot.Path, contracttest.Literal(written))
 				var want string
 				must(t, json.Unmarshal([]byte(written), &want))
-				sent[spot.pointer()] = want
+				sent[spot.Pointer()] = want
 			}
 			check(op, b, sent)
 		}
 		longest, sent := s.example(op), map[string]string{}
 		for i, spot := range free {
 			if spot.MaxLength == nil {
-				t.Errorf("%s: %s has no greatest length", op.OperationID, spot.pointer())
+				t.Errorf("%s: %s has no greatest length", op.OperationID, spot.Pointer())
 				continue
 			}
 			want := strings.Repeat("🏮", *spot.MaxLength-1) + string(rune('A'+i))
-			longest, sent[spot.pointer()] = body.with(longest, spot.path, want), want
+			longest, sent[spot.Pointer()] = body.With(longest, spot.Path, want), want
 		}
 		check(op, longest, sent)
 	}
@@ -718,20 +357,20 @@ func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
 				other, _ = s.target(op, 0) // the same body for another resource
 			} else {
 				changed = s.example(op)
-				for _, spot := range s.bodies[op.OperationID].spots(nil, false) {
-					if spot.freeText() && spot.required {
-						changed = s.bodies[op.OperationID].with(changed, spot.path, "another")
+				for _, spot := range s.bodies[op.OperationID].Spots() {
+					if spot.FreeText() && spot.Required {
+						changed = s.bodies[op.OperationID].With(changed, spot.Path, "another")
 					}
 				}
 				if op.OperationID == "placeOrder" {
-					changed = s.bodies[op.OperationID].with(changed, []string{"customer_ref"}, "another")
+					changed = s.bodies[op.OperationID].With(changed, []string{"customer_ref"}, "another")
 				}
 			}
 			p.again = func() answer {
-				if a := s.send(op, used, write(body), "Idempotency-Key", key, "Prefer", "wait=10"); a.raw != first.raw || a.header.Get("Idempotency-Replayed") != "true" {
+				if a := s.send(op, used, contracttest.Write(body), "Idempotency-Key", key, "Prefer", "wait=10"); a.raw != first.raw || a.header.Get("Idempotency-Replayed") != "true" {
 					t.Errorf("%s again: %d %s", op.OperationID, a.status, a.raw)
 				}
-				return s.send(op, other, write(changed), "Idempotency-Key", key)
+				return s.send(op, other, contracttest.Write(changed), "Idempotency-Key", key)
 			}
 		}
 		p.path, _ = s.target(op, 0)
@@ -768,7 +407,7 @@ func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
 		if op.signed() {
 			continue // TestOnlyTheProviderCallsBack
 		}
-		body := write(s.example(op.operation))
+		body := contracttest.Write(s.example(op.operation))
 		refused := func(what, code string, a answer, pointer string) {
 			t.Helper()
 			p := a.problem()

@@ -18,7 +18,7 @@ func TestDemoKeysHaveIDs(t *testing.T) {
 		}
 		ids[key.ID] = true
 	}
-	if len(ids) != 4 {
+	if len(ids) != 5 {
 		t.Errorf("%d ids", len(ids))
 	}
 }
@@ -34,7 +34,7 @@ func TestDemoKeysOfEachKind(t *testing.T) {
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
 	for key, want := range map[string][2]string{
-		DemoKey: {"", "CAT_005"}, demoReads: {"", "AUTH_005"}, demoExpired: {"AUTH_003", "AUTH_003"}, demoRevoked: {"AUTH_004", "AUTH_004"},
+		DemoKey: {"", "CAT_005"}, demoReads: {"", "AUTH_005"}, demoWrites: {"AUTH_005", "CAT_005"}, demoExpired: {"AUTH_003", "AUTH_003"}, demoRevoked: {"AUTH_004", "AUTH_004"},
 	} {
 		read := g.at(server.URL).do("GET", "/v1/orders", nil, "Authorization", "Bearer "+key)
 		write := g.at(server.URL).do("POST", "/v1/orders", draft("NONE", 1, ""), "Authorization", "Bearer "+key)

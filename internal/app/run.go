@@ -32,9 +32,10 @@ import (
 const (
 	simulatorName = "psp" // in the stack of `run`
 	// DemoKey is accepted by `ordergate run` alone; it never stands in a database. The other demo keys are refused with AUTH_005 where
-	// they write, AUTH_003 and AUTH_004.
+	// they write, where they read, AUTH_003 and AUTH_004.
 	DemoKey     = "og_test_demo_key_for_local_use_only"
 	demoReads   = "og_test_demo_reads_key_for_local_use_only"
+	demoWrites  = "og_test_demo_writes_key_for_local_use_only"
 	demoExpired = "og_test_demo_expired_key_for_local_use_only"
 	demoRevoked = "og_test_demo_revoked_key_for_local_use_only"
 	demoAccount = "demo"
@@ -146,12 +147,14 @@ func run(ctx context.Context, proc process) (err error) {
 	})
 }
 
-// demoKeys has a key of each kind: one with all scopes, one with few, one that has expired, one that is revoked.
+// demoKeys has a key of each kind: one with all scopes, one that reads alone, one that writes alone, one that has expired, one that is revoked.
 func demoKeys(owner order.Owner, past time.Time) map[string]*edge.Key {
 	reads := slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool { return !strings.HasSuffix(scope, ":read") })
+	writes := slices.DeleteFunc(slices.Clone(Scopes), func(scope string) bool { return strings.HasSuffix(scope, ":read") })
 	keys := map[string]*edge.Key{
 		DemoKey:     {Scopes: Scopes, Limit: demoLimit},
 		demoReads:   {Scopes: reads, Limit: demoLimit},
+		demoWrites:  {Scopes: writes, Limit: demoLimit},
 		demoExpired: {Scopes: Scopes, ExpiresAt: &past},
 		demoRevoked: {Scopes: Scopes, RevokedAt: &past},
 	}

@@ -38,7 +38,8 @@ func problemHeaders(status int, codes []string) *yaml.Node {
 	case waited, slices.Contains([]int{404, 409, 422}, status) && !slices.Equal(codes, []string{"REQ_005"}):
 		set(headers, "Idempotency-Replayed", "headers.yaml#/IdempotencyReplayed")
 		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
-	case status == 412, status == 428:
+	case status == 412, status == 428, slices.Contains(codes, "PAY_008"), // it is decided on the order
+		status == 400 && slices.Contains(codes, "REQ_004") && !slices.Contains(codes, "IDEM_001"): // what a patch makes of the resource is REQ_002, too
 		set(headers, "X-Consistency-Token", registry+"#/headers/ConsistencyTokenOfRefusal")
 	case status == 415:
 		set(headers, "Accept-Encoding", registry+"#/headers/AcceptEncoding")

@@ -281,7 +281,7 @@ func (s *Server) checkParameters(r *request) error {
 		default:
 			var v any = value
 			if p.Schema["type"] == "integer" {
-				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				if n, err := strconv.ParseInt(value, 10, 64); err == nil && value[0] != '+' {
 					v = n
 				}
 			}

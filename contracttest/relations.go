@@ -1,0 +1,447 @@
+package contracttest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+)
+
+// maxRelated bounds the orders whose relations are looked at.
+const maxRelated = 60
+
+// relations: of each order of the run, its events give it at every version, and its payments, refunds and shipments are those that its events
+// tell of.
+func (s *suite) relations(ctx context.Context, _ *placed) {
+	s.refusal(ctx)
+	ids := sortedKeys(s.orders)
+	for _, id := range ids[:min(len(ids), maxRelated)] {
+		if ctx.Err() != nil {
+			return
+		}
+		s.related(ctx, id)
+	}
+}
+
+// object is a JSON object of an answer, with its numbers as they were written.
+type object = map[string]any
+
+// readObject reads a resource.
+func (s *suite) readObject(ctx context.Context, c call) (object, reply, bool) {
+	r, ok := s.get(ctx, nil, c, http.StatusOK)
+	var o object
+	d := json.NewDecoder(bytes.NewReader(r.body))
+	d.UseNumber()
+	ok = ok && d.Decode(&o) == nil
+	return o, r, ok
+}
+
+// readAll reads a list to its end.
+func (s *suite) readAll(ctx context.Context, c call) (entries []object, last reply, ok bool) {
+	c.query.Set("limit", "100")
+	for range 20 {
+		o, r, ok := s.readObject(ctx, c)
+		if last = r; !ok {
+			return nil, r, false
+		}
+		data, _ := o["data"].([]any)
+		for _, entry := range data {
+			e, _ := entry.(object)
+			entries = append(entries, e)
+		}
+		next, more := o["next_cursor"].(string)
+		if !more {
+			return entries, r, true
+		}
+		c.query.Set("cursor", next)
+	}
+	return entries, last, true
+}
+
+func text(o object, name string) string { t, _ := o[name].(string); return t }
+
+func number(o object, name string) int64 {
+	n, _ := o[name].(json.Number)
+	i, _ := strconv.ParseInt(n.String(), 10, 64)
+	return i
+}
+
+// related looks at one order. While its saga goes on, what belongs to it may change between two reads: it is looked at again then.
+func (s *suite) related(ctx context.Context, id string) {
+	var o object
+	var events, payments, shipments []object
+	var r, rEvents, rPayments, rShipments reply
+	var ok bool
+	s.poll(ctx, s.Patience, reply{call: call{op: "getOrder"}}, "an order that stays as it is while it is read", func() bool {
+		if o, r, ok = s.readObject(ctx, call{op: "getOrder", arg: id}); !ok {
+			return true
+		}
+		var ok2, ok3, ok4 bool
+		events, rEvents, ok2 = s.readAll(ctx, call{op: "listOrderEvents", arg: id, query: url.Values{}})
+		payments, rPayments, ok3 = s.readAll(ctx, call{op: "listOrderPayments", arg: id, query: url.Values{}})
+		shipments, rShipments, ok4 = s.readAll(ctx, call{op: "listOrderShipments", arg: id, query: url.Values{}})
+		if ok = ok2 && ok3 && ok4; !ok {
+			return true
+		}
+		saga, _, sagaOK := s.readObject(ctx, call{op: "getOrderSaga", arg: id})
+		after, _, afterOK := s.readObject(ctx, call{op: "getOrder", arg: id})
+		ok = sagaOK && afterOK
+		waits := text(o, "status") == "reserved" && !slices.ContainsFunc(payments, func(p object) bool { return text(p, "status") != "failed" && text(p, "status") != "voided" })
+		return !ok || reflect.DeepEqual(o["version"], after["version"]) && (saga["state"] == "done" || waits)
+	})
+	if !ok {
+		return
+	}
+	folded := s.fold(ctx, id, o, events, rEvents)
+	for _, name := range sortedKeys(folded) {
+		s.foundIf(!reflect.DeepEqual(folded[name], o[name]), r, "/body/"+name, "is %s, and the events give %s", short(string(encode(o[name]))), short(string(encode(folded[name]))))
+	}
+	s.paymentsFit(ctx, o, events, payments, rPayments)
+	s.shipmentsFit(o, events, shipments, rShipments)
+}
+
+// fold makes an order of its events, as far as they say it, and compares it at each version with what the address shows of it then.
+func (s *suite) fold(ctx context.Context, id string, o object, events []object, r reply) object {
+	folded := object{"rejection": nil, "reservation_expires_at": nil, "cancel_requested_at": nil}
+	wrong := func(is bool, i int, at, format string, args ...any) {
+		s.foundIf(is, r, "/body/data/"+strconv.Itoa(i)+at, format, args...)
+	}
+	s.foundIf(int64(len(events)) != number(o, "version"), r, "/body/data", "has %d events of an order at version %d", len(events), number(o, "version"))
+	var refunded int64
+	before := ""
+	for i, e := range events {
+		data, _ := e["data"].(object)
+		at := text(e, "created_at")
+		wrong(number(e, "sequence") != int64(i+1) || text(e, "resource") != id, i, "/sequence", "is %d of %q, in place %d of the events of %s", number(e, "sequence"), text(e, "resource"), i+1, id)
+		wrong(at < before, i, "/created_at", "is %s, before that of the event before it", at)
+		wrong(i > 0 && text(e, "type") == "order.created", i, "/type", "is order.created, again")
+		before = at
+		switch text(e, "type") {
+		case "order.created":
+			for _, name := range []string{"currency", "customer_ref", "reference", "subtotal", "discount", "shipping", "tax", "total", "coupon_code", "metadata"} {
+				folded[name] = data[name]
+			}
+			lines, _ := data["lines"].([]any)
+			made := []any{}
+			for _, l := range lines {
+				line, _ := l.(object)
+				price, currency, _ := amount(line["unit_price"])
+				full := object{"total": object{"amount": json.Number(fmt.Sprint(price * number(line, "quantity"))), "currency": currency}}
+				for name, value := range line {
+					full[name] = value
+				}
+				made = append(made, full)
+			}
+			folded["lines"], folded["created_at"] = made, at
+			folded["status"], folded["payment_status"], folded["fulfillment_status"] = "pending", "none", "unfulfilled"
+		case "order.updated":
+			for _, name := range []string{"payment_status", "metadata"} {
+				if value, there := data[name]; there {
+					folded[name] = value
+				}
+			}
+		case "order.stock_reserved":
+			folded["status"], folded["reservation_expires_at"] = "reserved", data["expires_at"]
+			wrong(text(data, "expires_at") <= at, i, "/data/expires_at", "is %s, not after %s", text(data, "expires_at"), at)
+		case "order.paid":
+			folded["payment_status"] = "paid"
+			wrong(!reflect.DeepEqual(data["amount"], folded["total"]), i, "/data/amount", "is %v, and the order costs %v", data["amount"], folded["total"])
+		case "order.payment_failed":
+			folded["payment_status"] = "failed"
+			wrong(s.registry[text(data, "code")].Code == "", i, "/data/code", "%q is not in the registry", text(data, "code"))
+		case "order.confirmed":
+			folded["status"], folded["reservation_expires_at"] = "confirmed", nil
+		case "order.cancel_requested":
+			folded["cancel_requested_at"] = at
+		case "order.cancelled":
+			folded["status"], folded["reservation_expires_at"] = "cancelled", nil
+		case "order.refunded":
+			n, _, _ := amount(data["amount"])
+			total, _, _ := amount(folded["total"])
+			folded["payment_status"] = "partially_refunded"
+			if refunded += n; refunded >= total {
+				folded["payment_status"] = "refunded"
+			}
+		case "order.shipped", "order.delivered":
+			folded["fulfillment_status"] = data["fulfillment_status"]
+		case "order.completed":
+			folded["status"] = "completed"
+		case "order.rejected":
+			folded["status"], folded["reservation_expires_at"] = "rejected", nil
+			e := s.registry[text(data, "code")]
+			folded["rejection"] = object{"code": data["code"], "skus": data["skus"], "decline_reason": data["decline_reason"], "retryable": false, "title": e.Title, "message": e.Message.En}
+			if e.Rejection != nil {
+				folded["rejection"].(object)["detail"] = e.Rejection.Description //nolint:forcetypeassert // made in the line before
+			}
+		case "order.stock_rejected":
+		default:
+			wrong(true, i, "/type", "%q is not an event of an order", text(e, "type"))
+		}
+		folded["updated_at"], folded["version"] = at, e["sequence"]
+		if i+1 == len(events) || i > 2 {
+			continue // the last one is the order itself
+		}
+		then, rThen, ok := s.readObject(ctx, call{op: "getOrder", arg: id, query: values("version", strconv.Itoa(i+1))})
+		for _, name := range sortedKeys(folded) {
+			s.foundIf(ok && !reflect.DeepEqual(folded[name], then[name]), rThen, "/body/"+name, "of version %d is %s, and the events give %s",
+				i+1, short(string(encode(then[name]))), short(string(encode(folded[name]))))
+		}
+	}
+	return folded
+}
+
+// paymentsFit: the payments of an order are its attempts, and one at most holds its money; events and refunds tell the same.
+func (s *suite) paymentsFit(ctx context.Context, o object, events, payments []object, r reply) {
+	wrong := func(is bool, i int, at, format string, args ...any) {
+		s.foundIf(is, r, "/body/data/"+strconv.Itoa(i)+at, format, args...)
+	}
+	total, _, _ := amount(o["total"])
+	captured, last := -1, "none"
+	var back int64
+	for i, p := range payments {
+		wrong(number(p, "attempt") != int64(i+1), i, "/attempt", "is %d in place %d", number(p, "attempt"), i+1)
+		n, _, _ := amount(p["amount"])
+		wrong(n != total, i, "/amount", "is %d, and the order costs %d", n, total)
+		wrong((text(p, "status") == "failed") != (p["failure"] != nil), i, "/failure", "is %v of a payment that is %s", p["failure"], text(p, "status"))
+		if last = text(p, "status"); last == "captured" {
+			wrong(captured >= 0, i, "/status", "is captured, and so is another payment of the order")
+			captured = i
+			back, _, _ = amount(p["refunded"])
+			s.refundsFit(ctx, p, events)
+		}
+		one, rOne, ok := s.readObject(ctx, call{op: "getPayment", arg: text(p, "id")})
+		s.foundIf(ok && !reflect.DeepEqual(one, p), rOne, "/body", "is not what listOrderPayments shows of %s", text(p, "id"))
+	}
+	status := text(o, "payment_status")
+	fits := map[string]bool{
+		"none": captured < 0, "authorized": captured < 0 && last == "authorized", "paid": captured >= 0 && back == 0,
+		"partially_refunded": captured >= 0 && back > 0 && back < total, "refunded": captured >= 0 && back == total, "failed": captured < 0,
+	}
+	s.foundIf(!fits[status], r, "/body/data", "do not go with an order whose payment_status is %q: %d of %d are captured, the last one is %s, %d of %d was given back",
+		status, captured+1, len(payments), last, back, total)
+	for _, e := range events {
+		data, _ := e["data"].(object)
+		id := text(data, "payment_id")
+		s.foundIf(text(e, "type") == "order.paid" && id != "" && (captured < 0 || text(payments[captured], "id") != id), r, "/body/data",
+			"has no captured payment %s, and the event %s tells of it", id, text(e, "id"))
+	}
+}
+
+// refundsFit: the refunds of a payment are what it says that was given back.
+func (s *suite) refundsFit(ctx context.Context, p object, events []object) {
+	refunds, r, ok := s.readAll(ctx, call{op: "listRefunds", query: values("payment_id", text(p, "id"))})
+	if !ok {
+		return
+	}
+	told := map[string]string{}
+	for _, e := range events {
+		if data, _ := e["data"].(object); text(e, "type") == "order.refunded" {
+			told[text(data, "refund_id")] = string(encode(data["amount"]))
+		}
+	}
+	back, _, _ := amount(p["refunded"])
+	var sum int64
+	for i, f := range refunds {
+		if text(f, "status") == "succeeded" {
+			n, _, _ := amount(f["amount"])
+			sum += n
+			tells := told[text(f, "id")]
+			s.foundIf(tells != string(encode(f["amount"])), r, "/body/data/"+strconv.Itoa(i)+"/amount", "is %s, and the order's events tell of %q", encode(f["amount"]), tells)
+			delete(told, text(f, "id"))
+		}
+	}
+	s.foundIf(sum != back, r, "/body/data", "gave %d back, and the payment says %d", sum, back)
+	s.foundIf(len(told) > 0, r, "/body/data", "lacks %v, of which the order's events tell", sortedKeys(told))
+}
+
+// shipmentsFit: what was shipped is what was ordered, and the order says how far it is.
+func (s *suite) shipmentsFit(o object, events, shipments []object, r reply) {
+	left, pieces := map[string]int64{}, int64(0)
+	lines, _ := o["lines"].([]any)
+	for _, l := range lines {
+		line, _ := l.(object)
+		left[text(line, "sku")] += number(line, "quantity")
+		pieces += number(line, "quantity")
+	}
+	var shipped, delivered int64
+	for i, shipment := range shipments {
+		lines, _ := shipment["lines"].([]any)
+		for _, l := range lines {
+			line, _ := l.(object)
+			left[text(line, "sku")] -= number(line, "quantity")
+			shipped += number(line, "quantity")
+			s.foundIf(left[text(line, "sku")] < 0, r, fmt.Sprintf("/body/data/%d/lines", i), "have more of %s than was ordered", text(line, "sku"))
+		}
+		arrived := text(shipment, "status") == "delivered"
+		s.foundIf(arrived != (shipment["delivered_at"] != nil), r, fmt.Sprintf("/body/data/%d/delivered_at", i), "is %v of a shipment that is %s", shipment["delivered_at"], text(shipment, "status"))
+		if arrived {
+			delivered++
+		}
+		told := slices.ContainsFunc(events, func(e object) bool {
+			data, _ := e["data"].(object)
+			return text(e, "type") == "order.shipped" && text(data, "shipment_id") == text(shipment, "id") && reflect.DeepEqual(data["lines"], shipment["lines"])
+		})
+		s.foundIf(!told, r, "/body/data/"+strconv.Itoa(i), "no event of the order tells of %s with these lines", text(shipment, "id"))
+	}
+	want := "unfulfilled"
+	switch {
+	case shipped > 0 && shipped < pieces:
+		want = "partial"
+	case shipped == pieces && delivered == int64(len(shipments)):
+		want = "delivered"
+	case shipped == pieces:
+		want = "shipped"
+	}
+	s.foundIf(text(o, "fulfillment_status") != want, r, "/body/data", "have %d of %d pieces, %d of %d shipments have arrived, and the order says %q", shipped, pieces, delivered, len(shipments), text(o, "fulfillment_status"))
+}
+
+// heads: HEAD answers what GET does, without the body; and no answer that has none by HTTP brings one.
+func (s *suite) heads(ctx context.Context, p *placed) {
+	s.await(ctx, p, api.OrderStatusConfirmed)
+	for _, id := range s.operationIDs() {
+		op := s.contract.operations[id]
+		if op.method != http.MethodGet || id == "streamOrder" {
+			continue
+		}
+		c := call{op: id, arg: s.present(ctx, op)}
+		got, ok := s.send(ctx, c)
+		if !ok || c.arg == "" && op.pathParameter() != "" {
+			continue
+		}
+		c.method = http.MethodHead
+		head, ok := s.send(ctx, c)
+		if !ok {
+			continue
+		}
+		s.foundIf(head.status != got.status, head, "/status", "of HEAD is not that of GET, %d", got.status)
+		s.foundIf(len(head.body) > 0, head, "/body", "of HEAD has %d bytes", len(head.body))
+		for _, name := range []string{"Content-Type", "ETag", "Cache-Control"} {
+			s.foundIf(head.header.Get(name) != got.header.Get(name), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
+		}
+		for _, name := range []string{"X-Trace-Id", "X-Consistency-Token", "X-Served-By", "Age"} {
+			s.foundIf((head.header.Get(name) == "") != (got.header.Get(name) == ""), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
+		}
+		if tag := got.header.Get("ETag"); tag != "" && got.status == http.StatusOK {
+			c.method = ""
+			s.unchanged(ctx, c, got)
+			s.bodiless(ctx, c.with("If-None-Match", tag))
+		}
+	}
+}
+
+// present is a value of the parameter in an operation's path that is there; empty if the run has none.
+func (s *suite) present(ctx context.Context, op *operation) string {
+	switch op.pathParameter() {
+	case "sku":
+		if g, ok := s.find(ctx); ok {
+			return g.main.Sku
+		}
+	case "code":
+		return "REQ_001"
+	case "order_id":
+		if p, ok := s.ordered(ctx); ok {
+			return p.ID
+		}
+	}
+	prefix := map[string]string{"payment_id": "pay_", "refund_id": "ref_", "shipment_id": "shp_"}[op.pathParameter()]
+	for _, name := range sortedKeys(s.facts.things) {
+		if prefix != "" && strings.HasPrefix(name, prefix) && s.facts.things[name].own {
+			return name
+		}
+	}
+	return ""
+}
+
+// bodiless sends a request over a connection of its own and looks at every byte that comes: a client of HTTP would not show a body where there
+// can be none.
+func (s *suite) bodiless(ctx context.Context, c call) {
+	r := s.prepare(ctx, c)
+	if r.err != nil || s.HTTP.Timeout == 0 && ctx.Err() != nil {
+		return
+	}
+	address := r.sent.URL.Host
+	if r.sent.URL.Port() == "" {
+		address = net.JoinHostPort(r.sent.URL.Hostname(), map[string]string{"http": "80", "https": "443"}[r.sent.URL.Scheme])
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return // by way of a proxy, perhaps
+	}
+	defer func() { _ = conn.Close() }()
+	if r.sent.URL.Scheme == "https" {
+		conn = tls.Client(conn, &tls.Config{ServerName: r.sent.URL.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	}
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	r.sent.Close = true
+	if err = r.sent.Write(conn); err != nil {
+		return
+	}
+	all, err := io.ReadAll(io.LimitReader(conn, 1<<20))
+	head, body, whole := bytes.Cut(all, []byte("\r\n\r\n"))
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	if fields := strings.Fields(string(line)); len(fields) > 1 {
+		r.status, _ = strconv.Atoi(fields[1])
+	}
+	if err != nil || !whole || r.status != http.StatusNotModified && r.status != http.StatusNoContent {
+		return
+	}
+	s.foundIf(len(body) > 0, r, "/body", "a %d has %d bytes behind its headers: %s", r.status, len(body), short(string(body)))
+}
+
+// links: every address that an answer names leads somewhere: the kinds of problems, and what was made.
+func (s *suite) links(ctx context.Context) {
+	for _, address := range sortedKeys(s.facts.types) {
+		if r, ok := s.follow(ctx, address); ok {
+			s.foundIf(r.status != http.StatusOK || len(r.body) == 0, r, "/status", "is not 200, and the type of a problem leads there")
+		}
+	}
+	places := sortedKeys(s.facts.places)
+	for _, address := range places[:min(len(places), maxRelated)] {
+		if r, ok := s.follow(ctx, address); ok {
+			var o struct{ ID, Sku string }
+			decode(r, &o)
+			id := s.facts.places[address]
+			s.foundIf(r.status != http.StatusOK || cmp.Or(o.ID, o.Sku) != id && !strings.HasPrefix(id, "adj_"), r, "/status", "a Location leads there, to %s, and it is %q", id, cmp.Or(o.ID, o.Sku))
+		}
+	}
+}
+
+// follow asks for an address that an answer named, relative to this one.
+func (s *suite) follow(ctx context.Context, address string) (reply, bool) {
+	base, _ := url.Parse(s.BaseURL)
+	to, err := base.Parse(address)
+	if err != nil || to.Host != base.Host {
+		s.foundf(reply{call: call{method: http.MethodGet, path: address}}, "", "%q is not an address here", address)
+		return reply{}, false
+	}
+	for id, op := range s.contract.operations {
+		if op.method == http.MethodGet && op.address.MatchString(to.EscapedPath()) && op.pathParameter() != "" && strings.HasPrefix(op.path, "/v1/") {
+			arg, _ := url.PathUnescape(to.EscapedPath()[strings.LastIndex(to.EscapedPath(), "/")+1:])
+			return s.send(ctx, call{op: id, arg: arg})
+		}
+	}
+	// A page for people, which no operation of the contract answers.
+	r := s.prepare(ctx, call{method: http.MethodGet, path: to.RequestURI(), header: map[string]string{"Authorization": ""}})
+	if r.err == nil {
+		r.exchange(s.HTTP)
+	}
+	if r.err != nil {
+		s.foundf(r, "", "%v", r.err)
+	}
+	return r, r.err == nil
+}

@@ -1,0 +1,330 @@
+package contracttest
+
+import (
+	"cmp"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a part and a run can end with.
+const (
+	passed      = "passed"
+	failed      = "failed"
+	skipped     = "skipped"
+	couldNotRun = "could not run"
+)
+
+// Report is what a run found, and what it covered.
+type Report struct {
+	URL         string       `json:"url"`
+	Contract    string       `json:"contract_version"` // that the suite was built with
+	CustomerRef string       `json:"customer_ref"`     // with which those of the run's orders begin
+	Seed        uint64       `json:"seed"`
+	StartedAt   time.Time    `json:"started_at"`
+	Seconds     float64      `json:"seconds"`
+	Verdict     string       `json:"verdict"` // passed, failed, or could not run
+	Reason      string       `json:"reason,omitempty"`
+	Requests    int          `json:"requests"`
+	Orders      int          `json:"orders"` // that the run placed
+	Coverage    Coverage     `json:"coverage"`
+	Parts       []PartResult `json:"parts"`
+	Findings    []Finding    `json:"findings"`
+	Hidden      int          `json:"hidden_findings"` // more like those, of the same kind at the same place
+	Matrix      []Triple     `json:"matrix"`
+}
+
+// Coverage counts what was asked.
+type Coverage struct {
+	Operations int            `json:"operations"` // that the contract has
+	Answered   int            `json:"answered"`   // operations that were answered with a status below 400
+	Matrix     map[string]int `json:"matrix"`     // by the state of the triples
+	Parameters int            `json:"wrong_parameters"`
+	Bodies     int            `json:"wrong_bodies"`
+	Bounds     int            `json:"bounds"`
+	Fuzzed     int            `json:"fuzzed"`
+}
+
+// PartResult is the end of a part.
+type PartResult struct {
+	Name     string  `json:"name"`
+	Result   string  `json:"result"` // passed, failed or skipped
+	Reason   string  `json:"reason,omitempty"`
+	Requests int     `json:"requests"`
+	Findings int     `json:"findings"`
+	Seconds  float64 `json:"seconds"`
+}
+
+// report is what is known now.
+func (s *suite) report(interrupted bool) *Report {
+	version, _ := s.contract.at("info", "version").node.(string)
+	r := &Report{
+		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: passed,
+		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Matrix: s.matrix(), Coverage: s.coverage,
+	}
+	r.Coverage.Matrix = map[string]int{}
+	answered := map[string]bool{}
+	for _, t := range r.Matrix {
+		r.Coverage.Matrix[t.State]++
+		answered[t.Operation] = answered[t.Operation] || t.State == Proven && t.Status < 400
+	}
+	for _, yes := range answered {
+		if r.Coverage.Operations++; yes {
+			r.Coverage.Answered++
+		}
+	}
+	switch {
+	case s.dead:
+		r.Verdict, r.Reason = couldNotRun, s.reason
+	case len(s.findings) > 0:
+		r.Verdict = failed
+	case interrupted:
+		r.Verdict, r.Reason = couldNotRun, errInterrupted.Error()
+	case s.reason != "":
+		r.Verdict, r.Reason = couldNotRun, s.reason
+	}
+	return r
+}
+
+// Code is the status of a process that ends with the report: 0 passed, 1 failed, 2 could not run.
+func (r *Report) Code() int {
+	return map[string]int{passed: 0, failed: 1, couldNotRun: 2}[r.Verdict]
+}
+
+// String is ten lines that tell what was covered and what not, the verdict last.
+func (r *Report) String() string {
+	ended := map[string]int{}
+	var skips []string
+	for _, p := range r.Parts {
+		if ended[p.Result]++; p.Result == skipped {
+			skips = append(skips, p.Name+" ("+p.Reason+")")
+		}
+	}
+	m := r.Coverage.Matrix
+	total := 0
+	for _, n := range m {
+		total += n
+	}
+	verdict := map[string]string{passed: "PASSED", failed: "FAILED", couldNotRun: "COULD NOT RUN"}[r.Verdict]
+	if r.Reason != "" {
+		verdict += ": " + r.Reason
+	}
+	more := ""
+	if r.Hidden > 0 {
+		more = fmt.Sprintf(" (and %d more of the same kinds)", r.Hidden)
+	}
+	return strings.Join([]string{
+		fmt.Sprintf("operations  %d of %d were served", r.Coverage.Answered, r.Coverage.Operations),
+		fmt.Sprintf("matrix      %d of %d (operation, status, code) proven, %d need faults, %d need another key, %d not proven", m[Proven], total, m[NeedsFaults], m[NeedsKey], m[NotProven]),
+		fmt.Sprintf("negatives   %d wrong parameters, %d wrong bodies, each with its code and pointer; %d values on a bound", r.Coverage.Parameters, r.Coverage.Bodies, r.Coverage.Bounds),
+		fmt.Sprintf("fuzzing     %d requests", r.Coverage.Fuzzed),
+		fmt.Sprintf("parts       %d passed, %d failed, %d skipped", ended[passed], ended[failed], ended[skipped]),
+		"skipped     " + cmp.Or(strings.Join(skips, "; "), "nothing"),
+		fmt.Sprintf("findings    %d%s", len(r.Findings), more),
+		fmt.Sprintf("sent        %d requests and %d orders in %.0f s, customer_ref %s", r.Requests, r.Orders, r.Seconds, r.CustomerRef),
+		fmt.Sprintf("repeat      --url %s --seed %d --requests %d", r.URL, r.Seed, r.Coverage.Fuzzed),
+		"verdict     " + verdict,
+	}, "\n")
+}
+
+// JSON writes the report for a machine.
+func (r *Report) JSON(w io.Writer) error {
+	out := *r
+	out.Findings = append([]Finding{}, out.Findings...) // a list, never null
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(out)
+}
+
+type junitSuites struct {
+	XMLName  xml.Name     `xml:"testsuites"`
+	Name     string       `xml:"name,attr"`
+	Tests    int          `xml:"tests,attr"`
+	Failures int          `xml:"failures,attr"`
+	Skipped  int          `xml:"skipped,attr"`
+	Time     string       `xml:"time,attr"`
+	Suites   []junitSuite `xml:"testsuite"`
+}
+
+type junitSuite struct {
+	Name      string          `xml:"name,attr"`
+	Tests     int             `xml:"tests,attr"`
+	Failures  int             `xml:"failures,attr"`
+	Errors    int             `xml:"errors,attr"`
+	Skipped   int             `xml:"skipped,attr"`
+	Time      string          `xml:"time,attr"`
+	Timestamp string          `xml:"timestamp,attr"`
+	Props     []junitProperty `xml:"properties>property,omitempty"`
+	Cases     []junitCase     `xml:"testcase"`
+	Output    string          `xml:"system-out,omitempty"`
+}
+
+type junitProperty struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
+}
+
+type junitCase struct {
+	Class   string       `xml:"classname,attr"`
+	Name    string       `xml:"name,attr"`
+	Time    string       `xml:"time,attr"`
+	Failure *junitDetail `xml:"failure,omitempty"`
+	Error   *junitDetail `xml:"error,omitempty"`
+	Skipped *junitDetail `xml:"skipped,omitempty"`
+}
+
+type junitDetail struct {
+	Message string `xml:"message,attr"`
+	Text    string `xml:",chardata"`
+}
+
+// JUnit writes the report as CI systems read it: a test case a part and one for each entry of the matrix, which is skipped if it is not
+// proven.
+func (r *Report) JUnit(w io.Writer) error {
+	at, seconds := r.StartedAt.Format("2006-01-02T15:04:05"), func(s float64) string { return fmt.Sprintf("%.3f", s) }
+	parts := junitSuite{Name: "contract", Time: seconds(r.Seconds), Timestamp: at, Output: r.String(), Props: []junitProperty{
+		{"url", r.URL}, {"seed", fmt.Sprint(r.Seed)}, {"customer_ref", r.CustomerRef}, {"contract_version", r.Contract},
+	}}
+	for _, p := range r.Parts {
+		c := junitCase{Class: "contract.parts", Name: p.Name, Time: seconds(p.Seconds)}
+		var texts []string
+		for _, f := range r.Findings {
+			if f.Part == p.Name {
+				texts = append(texts, f.String())
+			}
+		}
+		switch {
+		case p.Result == skipped:
+			c.Skipped = &junitDetail{Message: p.Reason}
+			parts.Skipped++
+		case len(texts) > 0:
+			c.Failure = &junitDetail{Message: texts[0], Text: strings.Join(texts, "\n")}
+			parts.Failures++
+		}
+		parts.Cases = append(parts.Cases, c)
+	}
+	if r.Verdict == couldNotRun {
+		parts.Cases = append(parts.Cases, junitCase{Class: "contract", Name: "the run", Time: "0.000", Error: &junitDetail{Message: r.Reason}})
+		parts.Errors++
+	}
+	matrix := junitSuite{Name: "matrix", Time: "0.000", Timestamp: at}
+	for _, t := range r.Matrix {
+		c := junitCase{Class: "contract.matrix." + t.Operation, Name: strings.TrimSpace(fmt.Sprint(t.Status, " ", t.Code)), Time: "0.000"}
+		if t.State != Proven {
+			c.Skipped = &junitDetail{Message: t.State}
+			matrix.Skipped++
+		}
+		matrix.Cases = append(matrix.Cases, c)
+	}
+	parts.Tests, matrix.Tests = len(parts.Cases), len(matrix.Cases)
+	all := junitSuites{
+		Name: "ordergate contract", Tests: parts.Tests + matrix.Tests, Failures: parts.Failures, Skipped: parts.Skipped + matrix.Skipped,
+		Time: seconds(r.Seconds), Suites: []junitSuite{parts, matrix},
+	}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return err
+	}
+	e := xml.NewEncoder(w)
+	e.Indent("", "  ")
+	if err := e.Encode(all); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
+
+// The states of a Triple.
+const (
+	Proven      = "proven"
+	NeedsFaults = "needs faults"      // the address does not obey X-Ordergate-Fault, or not of this name there
+	NeedsKey    = "needs another key" // that was not given
+	NotProven   = "not proven"
+)
+
+// Triple is an answer that the contract lists for an operation. The code is empty where nothing is refused.
+type Triple struct {
+	Operation string `json:"operation"`
+	Status    int    `json:"status"`
+	Code      string `json:"code,omitempty"`
+	State     string `json:"state"`
+	Why       string `json:"why,omitempty"` // it is not proven
+}
+
+// infrastructure are the codes that need a fault: a black box cannot take a database away.
+var infrastructure = []string{"RATE_001", "RATE_003", "SYS_001", "SYS_002", "SYS_003", "SYS_004", "SYS_005", "SYS_006", "PAY_008", "IDEM_003"}
+
+// matrix is what the contract lists for the operations that were chosen, and what of it was answered.
+func (s *suite) matrix() []Triple {
+	var all []Triple
+	for _, id := range s.operationIDs() {
+		op := s.contract.operations[id]
+		add := func(status int, code string) {
+			t := Triple{Operation: id, Status: status, Code: code, State: NotProven}
+			switch {
+			case s.provoked.has(id, status, code):
+				t.State = Proven
+			case slices.Contains(infrastructure, code):
+				t.State = NeedsFaults
+			case code == "AUTH_003" || code == "AUTH_004" || code == "AUTH_005" || op.signed:
+				t.State = NeedsKey
+			}
+			if t.State != Proven {
+				t.Why = s.whyNot(op, code)
+			}
+			all = append(all, t)
+		}
+		for status := range op.at("responses").children() {
+			if n := 0; status < "400" {
+				_, _ = fmt.Sscan(status, &n)
+				add(n, "")
+			}
+		}
+		for _, code := range op.codes {
+			add(s.statusOf(code), code)
+		}
+	}
+	slices.SortFunc(all, func(a, b Triple) int {
+		return cmp.Or(cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Status, b.Status), cmp.Compare(a.Code, b.Code))
+	})
+	return all
+}
+
+// PrintMatrix writes the matrix as a table, a line an operation.
+func (r *Report) PrintMatrix(w io.Writer) {
+	byOperation := map[string][]Triple{}
+	for _, t := range r.Matrix {
+		byOperation[t.Operation] = append(byOperation[t.Operation], t)
+	}
+	name := func(t Triple) string { return cmp.Or(t.Code, fmt.Sprint(t.Status)) }
+	for _, id := range sortedKeys(byOperation) {
+		n := 0
+		for _, t := range byOperation[id] {
+			if t.State == Proven {
+				n++
+			}
+		}
+		fmt.Fprintf(w, "%-22s %3d of %3d proven\n", id, n, len(byOperation[id]))
+		for _, state := range []string{Proven, NeedsFaults, NeedsKey, NotProven} {
+			var names []string
+			why := map[string]bool{}
+			for _, t := range byOperation[id] {
+				if t.State == state {
+					names = append(names, name(t))
+					why[t.Why] = t.Why != ""
+				}
+			}
+			if len(names) > 0 {
+				text := strings.Join(names, " ")
+				if reasons := strings.Join(slices.DeleteFunc(sortedKeys(why), func(w string) bool { return w == "" }), "; "); reasons != "" {
+					text += "  (" + reasons + ")"
+				}
+				fmt.Fprintf(w, "  %-18s %s\n", state, text)
+			}
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ordergate/ordergate/contracttest"
+)
+
+// errContract marks what keeps `contract` from a verdict, errBroken that the address breaks the contract.
+var (
+	errContract = errors.New("the contract's tests could not run")
+	errBroken   = errors.New("the address does not keep the contract")
+)
+
+// testContract is `ordergate contract`: the suite of package contracttest against any address. Progress goes to stderr, the report to stdout.
+func testContract(flags *flag.FlagSet) runner {
+	var o contracttest.Options
+	var narrow, only, junit string
+	var asJSON, matrix, live bool
+	flags.StringVar(&o.BaseURL, "url", "", "the `address` to test, such as http://127.0.0.1:8080")
+	flags.StringVar(&o.Key, "key", "", "an API `key` with all scopes, best of test mode; else ORDERGATE_KEY")
+	flags.StringVar(&junit, "junit", "", "writes a JUnit report into a `file`, for CI")
+	flags.BoolVar(&asJSON, "json", false, "prints the whole report as JSON, in place of the ten lines")
+	flags.BoolVar(&matrix, "matrix", false, "prints which (operation, status, code) were proven, and why others were not")
+	flags.StringVar(&only, "only", "", "`tags` of the contract (Orders), parts (placing, fuzzing) or operationIds, with commas between them")
+	flags.Uint64Var(&o.Seed, "seed", 0, "of the fuzzing: the same one sends the same requests; 0: a new one, which the report names")
+	flags.IntVar(&o.Requests, "requests", 20_000, "of the fuzzing; 0: none")
+	flags.DurationVar(&o.Patience, "patience", 30*time.Second, "how long to wait for what must happen; with 16m a reservation runs out, too")
+	flags.StringVar(&narrow, "narrow-key", demoReads+","+demoWrites, "`keys` that lack scopes, with commas between them")
+	flags.StringVar(&o.ExpiredKey, "expired-key", demoExpired, "a `key` that has expired")
+	flags.StringVar(&o.RevokedKey, "revoked-key", demoRevoked, "a `key` that was revoked")
+	flags.StringVar(&o.ProviderSecret, "provider-secret", "", "the `secret` that signs the payment provider's callbacks; else ORDERGATE_PROVIDER_SECRET. ordergate run keeps it in provider-secret, in its data folder")
+	flags.BoolVar(&live, "live", false, "takes a key of live mode: the orders, charges and refunds are real")
+	return func(ctx context.Context, proc process) error {
+		o.Key = cmp.Or(o.Key, os.Getenv("ORDERGATE_KEY"))
+		o.ProviderSecret = cmp.Or(o.ProviderSecret, os.Getenv("ORDERGATE_PROVIDER_SECRET"))
+		switch {
+		case o.BaseURL == "" || o.Key == "":
+			return fmt.Errorf("%w: it needs --url and --key", errContract)
+		case strings.HasPrefix(o.Key, "og_live_") && !live:
+			return fmt.Errorf("%w: the key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
+		case o.Requests < 0:
+			return fmt.Errorf("%w: --requests is at least 0", errContract)
+		}
+		o.NarrowKeys, o.Only, o.Progress = fields(narrow), fields(only), proc.logs
+		report, err := contracttest.Check(ctx, o)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errContract, err)
+		}
+		return errors.Join(writeReport(proc.stdout, report, junit, asJSON, matrix), verdict(report))
+	}
+}
+
+// fields are the words of a list with commas.
+func fields(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func writeReport(stdout io.Writer, report *contracttest.Report, junit string, asJSON, matrix bool) (err error) {
+	if junit != "" {
+		file, e := os.Create(junit)
+		if e == nil {
+			e = errors.Join(report.JUnit(file), file.Close())
+		}
+		if e != nil {
+			err = fmt.Errorf("cannot write the JUnit report: %w", e)
+		}
+	}
+	if asJSON {
+		return errors.Join(err, report.JSON(stdout))
+	}
+	if matrix {
+		report.PrintMatrix(stdout)
+		fmt.Fprintln(stdout)
+	}
+	for _, f := range report.Findings {
+		fmt.Fprintln(stdout, f)
+		if f.Repeat != "" {
+			fmt.Fprintln(stdout, "   ", f.Repeat)
+		}
+	}
+	if len(report.Findings) > 0 {
+		fmt.Fprintln(stdout)
+	}
+	_, e := fmt.Fprintln(stdout, report)
+	return errors.Join(err, e)
+}
+
+// verdict is the error that a report ends the process with.
+func verdict(report *contracttest.Report) error {
+	switch report.Code() {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%w: %d findings", errBroken, len(report.Findings)+report.Hidden)
+	}
+	return fmt.Errorf("%w: %s", errContract, report.Reason)
+}
