@@ -205,6 +205,7 @@ func TestFaultsOfTheContractAreNamed(t *testing.T) {
 		"code that is not there":      {first, "errors/INV_002", "errors/INV_999", "the link to /docs/errors/INV_999 leads nowhere"},
 		"link out of the document":    {first, "https://www.rfc-editor.org/rfc/rfc9457", "../docs/errors.md", "the link to ../docs/errors.md leads nowhere"},
 		"link of a description":       {things, "/docs/guides/paging", "/docs/guides/pages", "/paths//v1/things/get: the link to /docs/guides/pages leads nowhere"},
+		"end of a comment":            {first, "# [no", "s/*/[no", "/info: */ and \"\"\" end the comments of generated code"},
 		"title of another's name":     {thing, "description: Where it is.", "description: Where it is.\n  title: thing", `"Thing" is also the name or title of State`},
 	} {
 		t.Run(name, func(t *testing.T) {

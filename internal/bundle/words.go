@@ -15,8 +15,9 @@ var mustBeDescribed = []string{"schemas", "properties", "parameters", "headers",
 var punctuation = regexp.MustCompile(`[^\pL\p{Nd}]`)
 
 // complete writes into descriptions what stands in lists: the values of open enumerations and the scopes. It refuses a place without a
-// description, a link that leads nowhere, a scope that is unknown or that no operation needs, schemas whose names or titles generators would take for one, and
-// additionalProperties: false, after which some generated clients send what is refused.
+// description, a link that leads nowhere, what would end a comment of generated code, a scope that is unknown or that no operation needs,
+// schemas whose names or titles generators would take for one, and additionalProperties: false, after which some generated clients send what
+// is refused.
 func (b *bundler) complete(doc *yaml.Node) {
 	scheme := get(doc, "components", "securitySchemes", "bearer")
 	scopes, needed, names := get(scheme, "x-scopes"), map[string]bool{}, map[string]string{}
@@ -36,7 +37,11 @@ func (b *bundler) complete(doc *yaml.Node) {
 			}
 			set(n, "x-extensible-enum", names)
 		}
-		b.checkLinks(at, text(n, "description"))
+		description := text(n, "description")
+		b.checkLinks(at, description)
+		if strings.Contains(description, "*/") || strings.Contains(description, `"""`) {
+			b.faultf("%s: */ and \"\"\" end the comments of generated code", at)
+		}
 		if text(n, "additionalProperties") == "false" {
 			b.faultf("%s: additionalProperties: false; unevaluatedProperties says the same and generators need it", at)
 		}
