@@ -180,9 +180,9 @@ func TestRun(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "201 Created") || !strings.Contains(string(out), `"status":"confirmed"`) {
 		t.Errorf("the printed curl: %v\n%s", err, out)
 	}
-	t.Run("the contract holds", func(t *testing.T) { contracttest.Run(t, p.url, demoKey) })
+	t.Run("the contract holds", p.keepsTheContract)
 	t.Run("the contract's tests notice lies", func(t *testing.T) {
-		out, err := exec.Command("go", "test", "-tags", "contract", "-count=1", "-run", "TestProveItFails", "./contracttest",
+		out, err := exec.Command("go", "test", "-tags", "contract", "-count=1", "-run", "TestAProxyThatLiesIsFound", "./contracttest",
 			"-args", "-url="+p.url, "-key="+demoKey).CombinedOutput()
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
@@ -207,6 +207,25 @@ func (p *program) npm(t *testing.T, folder, script string) {
 	npm.Env = append(os.Environ(), "ORDERGATE_URL="+p.url, "ORDERGATE_KEY="+demoKey)
 	if out, err := npm.CombinedOutput(); err != nil {
 		t.Errorf("%v (npm comes with make ts; sh web/node.sh names its folder)\n%s", err, out)
+	}
+}
+
+// keepsTheContract runs the suite with all keys. Whatever the contract lists must have been answered, but for what depends on the moment or
+// takes a quarter of an hour.
+func (p *program) keepsTheContract(t *testing.T) {
+	secret, err := os.ReadFile(filepath.Join(p.dir, "provider-secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := func(kind string) string { return "og_test_demo_" + kind + "_key_for_local_use_only" }
+	report := contracttest.RunWith(t, contracttest.Options{
+		BaseURL: p.url, Key: demoKey, Requests: 500, NarrowKeys: []string{key("reads"), key("writes")}, ExpiredKey: key("expired"), RevokedKey: key("revoked"),
+		ProviderSecret: strings.TrimSpace(string(secret)),
+	})
+	for _, triple := range report.Matrix {
+		if triple.State != contracttest.Proven && triple.Code != "INV_003" && triple.Code != "ORD_009" {
+			t.Errorf("%s %d %s: %s %s", triple.Operation, triple.Status, triple.Code, triple.State, triple.Why)
+		}
 	}
 }
 
