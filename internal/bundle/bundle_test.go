@@ -167,12 +167,37 @@ func TestBundleIsOneDocumentThatKeepsEverything(t *testing.T) {
 	}
 }
 
+// TestADeprecatedOperationSaysItsEnd: all its responses have the headers, and the others' responses stay without.
+func TestADeprecatedOperationSaysItsEnd(t *testing.T) {
+	t.Parallel()
+	doc, err := bundle(fixture(t, "paths/things.yaml", "    operationId: makeThing",
+		"    operationId: makeThing\n    deprecated: true\n    x-deprecated-since: 2026-01-01\n    x-sunset: 2026-12-31"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, deprecated := range map[string]bool{"post": true, "get": false} {
+		for status, response := range pairs(get(doc, "paths", "/v1/things", method, "responses")) {
+			if to := text(response, "$ref"); to != "" {
+				response = get(doc, strings.Split(to, "/")[1:]...)
+			}
+			for _, name := range []string{"Deprecation", "Sunset"} {
+				if is := get(response, "headers", name) != nil; is != deprecated {
+					t.Errorf("%s %s: %s is there: %v", method, status, name, is)
+				}
+			}
+		}
+	}
+}
+
 func TestFaultsOfTheContractAreNamed(t *testing.T) {
 	t.Parallel()
 	things, root, thing, first := "paths/things.yaml", root, "schemas/thing.yaml", "guides/01-first-steps.md"
 	for name, c := range map[string]struct{ file, old, replacement, want string }{
 		"unknown code":                {things, "[INV_002]", "[INV_999]", "post /v1/things: x-error-codes: INV_999 is not in errors.yaml"},
 		"code that comes by itself":   {things, "[INV_002]", "[SYS_001]", "SYS_001 stands twice or is added by the bundler"},
+		"deprecated for ever":         {things, "    operationId: makeThing", "    operationId: makeThing\n    deprecated: true\n    x-deprecated-since: 2026-01-01", "post /v1/things: x-sunset is a date"},
+		"a sunset of what stays":      {things, "    operationId: makeThing", "    operationId: makeThing\n    x-sunset: 2026-12-31", "post /v1/things: x-sunset is a date"},
+		"a sunset that is no date":    {things, "    operationId: makeThing", "    operationId: makeThing\n    deprecated: true\n    x-deprecated-since: 2026-01-01\n    x-sunset: soon", "post /v1/things: x-sunset is a date"},
 		"code twice":                  {things, "[INV_002]", "[INV_002, INV_002]", "INV_002 stands twice"},
 		"refusal by hand":             {things, "{'201'", "{'409': {description: No.}, '201'", "response 409 is written by hand"},
 		"collision of two files":      {"parameters.yaml", "{type: string}", "{$ref: 'schemas/b.yaml#/Thing'}", "schemas/Thing is both schemas/"},

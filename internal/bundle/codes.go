@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -18,10 +19,42 @@ const traceHeader = "headers.yaml#/TraceID"
 // overLimit is the code of the operations whose requests count for the limit of an API key.
 const overLimit = "RATE_001"
 
-// addLimit adds the headers that tell of a key's limit.
-func (b *bundler) addLimit(headers *yaml.Node) {
-	set(headers, "RateLimit-Policy", ref(b.component(root, "headers.yaml#/RateLimitPolicy")))
-	set(headers, "RateLimit", ref(b.component(root, "headers.yaml#/RateLimit")))
+// traits are what an operation adds to the headers of all its responses: those of a key's limit, those of its end.
+type traits struct{ limited, deprecated bool }
+
+// suffix tells responses apart that have the same codes and other headers.
+func (t traits) suffix() (s string) {
+	if !t.limited {
+		s = "_Keyless"
+	}
+	if t.deprecated {
+		s += "_Deprecated"
+	}
+	return s
+}
+
+// addHeaders adds the headers of the traits to those of a response.
+func (b *bundler) addHeaders(headers *yaml.Node, t traits, status string) {
+	add := func(name, target string) { set(headers, name, ref(b.component(root, target))) }
+	if t.limited && status != "401" { // before that no key is known
+		add("RateLimit-Policy", "headers.yaml#/RateLimitPolicy")
+		add("RateLimit", "headers.yaml#/RateLimit")
+	}
+	if t.deprecated {
+		add("Deprecation", registry+"#/headers/Deprecation")
+		add("Sunset", registry+"#/headers/Sunset")
+	}
+}
+
+// deprecated tells whether an operation will go. It needs both dates then, and has none else.
+func (b *bundler) deprecated(where string, op *yaml.Node) bool {
+	deprecated := text(op, "deprecated") == "true"
+	for _, name := range []string{"x-deprecated-since", "x-sunset"} {
+		if _, err := time.Parse(time.DateOnly, text(op, name)); deprecated != (err == nil) || !deprecated && get(op, name) != nil {
+			b.faultf("%s: %s is a date as 2027-12-31 where deprecated is true, and nowhere else", where, name)
+		}
+	}
+	return deprecated
 }
 
 // awaited are the codes that end a payment. They are the answer to a request that waited for its outcome.
@@ -143,13 +176,13 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 		byStatus[status] = append(byStatus[status], code)
 	}
 	responses := get(op, "responses")
-	limited := slices.Contains(codes, overLimit)
+	t := traits{limited: slices.Contains(codes, overLimit), deprecated: b.deprecated(where, op)}
 	for status, response := range pairs(responses) {
 		if status >= "4" {
 			b.faultf("%s: response %s is written by hand", where, status)
 		}
-		if limited {
-			b.addLimit(section(response, "headers"))
+		if t.limited || t.deprecated {
+			b.addHeaders(section(response, "headers"), t, status)
 		}
 	}
 	if responses == nil {
@@ -157,7 +190,7 @@ func (b *bundler) operation(where string, codes []string, op *yaml.Node) {
 		return
 	}
 	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
-		set(responses, strconv.Itoa(status), ref(b.refusal(status, byStatus[status], limited)))
+		set(responses, strconv.Itoa(status), ref(b.refusal(status, byStatus[status], t)))
 	}
 	set(op, "x-error-codes", codes)
 }
@@ -175,14 +208,10 @@ func setName(status int, codes []string) string {
 	return name
 }
 
-// refusal returns the address of the response for a set of codes of one status; operations with the same set share it, if for both or for neither
-// a key's limit counts. Its schema is a named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
-func (b *bundler) refusal(status int, codes []string, limited bool) string {
+// refusal returns the address of the response for a set of codes of one status; operations with the same set and traits share it. Its schema is a named oneOf whose discriminator maps every code: other forms lose the types in one generator or another.
+func (b *bundler) refusal(status int, codes []string, t traits) string {
 	name := setName(status, codes)
-	own := "Refusal" + name
-	if !limited {
-		own += "_Keyless"
-	}
+	own := "Refusal" + name + t.suffix()
 	address := "#/components/responses/" + own
 	if b.comps["responses"][own].target == generated {
 		return address
@@ -209,9 +238,7 @@ func (b *bundler) refusal(status int, codes []string, limited bool) string {
 	for _, target := range pairs(headers) {
 		*target = *ref(b.component(root, target.Value))
 	}
-	if limited && status != 401 { // before that no key is known
-		b.addLimit(headers)
-	}
+	b.addHeaders(headers, t, strconv.Itoa(status))
 	content := mapping("application/problem+json", mapping("schema", schema, "examples", examples))
 	b.add("responses", own, generated, mapping("description", description, "headers", headers, "content", content))
 	return address

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/munnerz/goautoneg"
@@ -39,6 +40,8 @@ type operation struct {
 	Responses map[string]documentedResponse `json:"responses"`
 	Codes     []errcode.Code                `json:"x-error-codes"` // all that it may return
 	Stream    bool                          `json:"x-stream"`      // or it produces text/event-stream: it lives as long as its client
+	Since     string                        `json:"x-deprecated-since"`
+	Sunset    string                        `json:"x-sunset"`
 
 	method     string
 	path       string   // as echo writes it
@@ -49,6 +52,7 @@ type operation struct {
 	mediaType  string   // of the body
 	produces   []string // lower case
 	idempotent bool
+	end        map[string]string // headers of all answers of an operation that is deprecated
 	handle     handler
 }
 
@@ -130,6 +134,11 @@ func compile(bundle []byte) (operations []*operation, headers []string, elsewher
 					return nil, nil, nil, fmt.Errorf("%s: body: %w", o.ID, err)
 				}
 			}
+			if o.Sunset != "" {
+				if o.end, err = endOf(o.Since, o.Sunset); err != nil {
+					return nil, nil, nil, fmt.Errorf("%s: %w", o.ID, err)
+				}
+			}
 			o.produces = []string{"application/problem+json"} // no client is refused for accepting that alone
 			for status, r := range o.Responses {
 				headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
@@ -151,6 +160,19 @@ func compile(bundle []byte) (operations []*operation, headers []string, elsewher
 		headers = slices.AppendSeq(headers, maps.Keys(r.Headers))
 	}
 	return operations, headers, spec.Codes, nil
+}
+
+// endOf returns the headers of an operation that is deprecated since the beginning of a day (RFC 9745) and may be gone after another (RFC 8594),
+// both in UTC.
+func endOf(since, sunset string) (map[string]string, error) {
+	from, err := time.Parse(time.DateOnly, since)
+	to, err2 := time.Parse(time.DateOnly, sunset)
+	if err = errors.Join(err, err2); err != nil {
+		return nil, fmt.Errorf("cannot parse x-deprecated-since or x-sunset: %w", err)
+	}
+	return map[string]string{
+		"Deprecation": "@" + strconv.FormatInt(from.Unix(), 10), "Sunset": to.AddDate(0, 0, 1).Add(-time.Second).Format(http.TimeFormat),
+	}, nil
 }
 
 // checkRequest checks everything of a request but its body, in the contract's order, and stores the headers and parameters in it.

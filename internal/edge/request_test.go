@@ -603,3 +603,34 @@ func TestSignedBodies(t *testing.T) {
 		t.Errorf("chunked, of another type: %s", codeOf(w))
 	}
 }
+
+// TestADeprecatedOperationSaysItsEnd: each of its answers does, refusals too; other operations' do not. A browser may read it.
+func TestADeprecatedOperationSaysItsEnd(t *testing.T) {
+	s := newServer(Config{
+		Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Strict: true, Origins: []string{"*"},
+		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 },
+	})
+	contract := `{"paths":{"/old":{"get":{"operationId":"old","deprecated":true,"x-deprecated-since":"2027-01-01","x-sunset":"2027-12-31",
+		"responses":{"200":{"headers":{"Deprecation":{},"Sunset":{}}}},"x-error-codes":["REQ_003"]}},
+		"/new":{"get":{"operationId":"new","responses":{"200":{}},"x-error-codes":["REQ_003"]}}}}`
+	ok := func(context.Context, *request) (response, error) { return response{status: 200}, nil }
+	if err := s.register([]byte(contract), map[string]handler{"old": ok, "new": ok}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][2]string{
+		"/old": {"@1798761600", "Fri, 31 Dec 2027 23:59:59 GMT"}, "/old?x=1": {"@1798761600", "Fri, 31 Dec 2027 23:59:59 GMT"}, "/new": {}, "/new?x=1": {},
+	} {
+		h := call(s, http.MethodGet, path, "", "Origin", "https://shop.example").Header()
+		if got := [2]string{h.Get("Deprecation"), h.Get("Sunset")}; got != want {
+			t.Errorf("%s: %q", path, got)
+		}
+		if !strings.Contains(h.Get("Access-Control-Expose-Headers"), "Sunset") {
+			t.Errorf("%s: a page cannot read it: %v", path, h)
+		}
+	}
+	for _, c := range []string{`"x-sunset":"soon","x-deprecated-since":"2027-01-01"`, `"x-sunset":"2027-12-31"`} {
+		if _, _, _, err := compile([]byte(`{"paths":{"/old":{"get":{"operationId":"old",` + c + `,"responses":{"200":{}}}}}}`)); err == nil {
+			t.Errorf("%s: compiles", c)
+		}
+	}
+}

@@ -147,6 +147,11 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	r := newRequest(hr.Context(), c)
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
+	if r.op != nil {
+		for name, value := range r.op.end {
+			r.response.Header().Set(name, value)
+		}
+	}
 	ctx := hr.Context()
 	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
 		ctx = context.WithoutCancel(ctx)
