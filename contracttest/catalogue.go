@@ -37,7 +37,7 @@ const (
 func (s *suite) find(ctx context.Context) (*goods, bool) {
 	if s.goods != nil {
 		if s.goods.main.Sku == "" {
-			s.skip("nothing can be ordered")
+			s.skipf("nothing can be ordered")
 		}
 		return s.goods, s.goods.main.Sku != ""
 	}
@@ -55,7 +55,7 @@ func (s *suite) find(ctx context.Context) (*goods, bool) {
 		}
 	}
 	if g.main.Sku == "" {
-		s.cannot("nothing can be ordered: none of %d products is active and has a price and %d pieces in stock", len(g.all), enough)
+		s.cannotf("nothing can be ordered: none of %d products is active and has a price and %d pieces in stock", len(g.all), enough)
 	}
 	return g, g.main.Sku != ""
 }

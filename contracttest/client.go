@@ -122,12 +122,12 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	return result
 }
 
-// skip says why a part asks nothing.
-func (s *suite) skip(format string, args ...any) { s.lacking = fmt.Sprintf(format, args...) }
+// skipf says why a part asks nothing.
+func (s *suite) skipf(format string, args ...any) { s.lacking = fmt.Sprintf(format, args...) }
 
-// cannot says what the account lacks, so that a part cannot be: the run has not proven what it should.
-func (s *suite) cannot(format string, args ...any) {
-	s.skip(format, args...)
+// cannotf says what the account lacks, so that a part cannot be: the run has not proven what it should.
+func (s *suite) cannotf(format string, args ...any) {
+	s.skipf(format, args...)
 	s.reason = cmp.Or(s.reason, s.lacking)
 }
 
@@ -157,7 +157,7 @@ func (c call) with(headers ...string) call {
 }
 
 // reply is a request with the answer to it.
-type reply struct {
+type reply struct { //nolint:recvcheck // exchange alone changes it
 	call    call
 	op      *operation // nil outside of the contract
 	request string     // method and address

@@ -129,14 +129,17 @@ func (c *contract) closeObjects(node any) (err error) {
 		case "example", "examples", "const", "enum", "default":
 			continue
 		case "x-extensible-enum": // what this version of the contract can answer
-			if values, ok := child.(map[string]any); ok {
-				enum := []any{}
+			enum, _ := child.([]any)
+			if values, described := child.(map[string]any); described {
 				for value := range values {
 					enum = append(enum, value)
 				}
-				if types, several := object["type"].([]any); several && slices.Contains(types, any("null")) {
-					enum = append(enum, nil)
-				}
+			}
+			enum = slices.Clone(enum)
+			if types, several := object["type"].([]any); several && slices.Contains(types, any("null")) {
+				enum = append(enum, nil)
+			}
+			if len(enum) > 0 {
 				object["enum"] = enum
 			}
 		case "properties":
@@ -247,7 +250,7 @@ func (o *operation) check(status int, header http.Header, body []byte) []fault {
 		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name))...)
 	}
 	for name := range header {
-		if o.contract.headers[name] && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
+		if o.headers[name] && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
 			faults = append(faults, fault{"/header/" + name, fmt.Sprintf("is there, and the contract does not name it for %d", status)})
 		}
 	}

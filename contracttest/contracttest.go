@@ -87,7 +87,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 		}
 		s.run(ctx, p)
 	}
-	return s.report(ctx.Err() != nil), nil
+	return s.report(ctx.Err() != nil), nil //nolint:nilerr // the report says that it was interrupted
 }
 
 // tests is what *testing.T has: the package needs no package testing, so that a program may import it.
@@ -220,15 +220,17 @@ func partWord(name string) string { return strings.ReplaceAll(strings.ToLower(na
 
 // checkOnly makes the words of Options.Only comparable, and refuses one that names nothing.
 func (s *suite) checkOnly() error {
-	var tags, ids []string
+	var tags []string
+	ids := make([]string, 0, len(s.contract.operations))
 	for id, op := range s.contract.operations {
 		ids = append(ids, strings.ToLower(id))
 		for _, tag := range op.at("tags").texts() {
 			tags = append(tags, strings.ToLower(tag))
 		}
 	}
-	var names []string
-	for _, p := range slices.Concat(flows, derived) {
+	all := slices.Concat(flows, derived)
+	names := make([]string, 0, len(all))
+	for _, p := range all {
 		names = append(names, partWord(p.name))
 	}
 	slices.Sort(tags)
@@ -262,7 +264,7 @@ var errInterrupted = errors.New("it was interrupted")
 
 func newSeed(seed uint64) uint64 {
 	for seed == 0 {
-		seed = rand.Uint64N(1_000_000_000)
+		seed = rand.Uint64N(1_000_000_000) //nolint:gosec // it is no secret
 	}
 	return seed
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -121,7 +122,7 @@ func (s *suite) wrongBodies(ctx context.Context) {
 func (s *suite) bounds(ctx context.Context) {
 	form := []string{"REQ_001", "REQ_002", "REQ_003", "REQ_004", "IDEM_001", "IDEM_004"}
 	if _, ok := s.own(ctx); !ok { // what is created must be there already
-		s.skip("the run's product could not be created")
+		s.skipf("the run's product could not be created")
 		return
 	}
 	for _, id := range s.operationIDs() {
@@ -227,7 +228,7 @@ func candidates(p place) (all []string) {
 		all = []string{"x", "1.5", "0x1", "1e1", " 1", "99999999999999999999", "-99999999999999999999", "+1", "１"}
 		for _, name := range []string{"minimum", "maximum"} {
 			if n, ok := number(name); ok {
-				all = append(all, fmt.Sprint(n-1), fmt.Sprint(n), fmt.Sprint(n+1))
+				all = append(all, strconv.FormatInt(n-1, 10), strconv.FormatInt(n, 10), strconv.FormatInt(n+1, 10))
 			}
 		}
 		return append(all, "")
@@ -264,11 +265,11 @@ func candidates(p place) (all []string) {
 // otherKeys: a key that has expired, one that was revoked and one without the scope are refused by each operation.
 func (s *suite) otherKeys(ctx context.Context) {
 	if s.ExpiredKey == "" && s.RevokedKey == "" && len(s.NarrowKeys) == 0 {
-		s.skip("no other key was given: --expired-key, --revoked-key, --narrow-key")
+		s.skipf("no other key was given: --expired-key, --revoked-key, --narrow-key")
 		return
 	}
 	if r, _ := s.send(ctx, call{op: "listOrders"}.with("Authorization", "Bearer "+cmp.Or(s.ExpiredKey, s.RevokedKey, s.NarrowKeys[0]))); r.problem.Code == string(errcode.AUTH002) {
-		s.skip("the address does not know the other keys: --expired-key, --revoked-key, --narrow-key")
+		s.skipf("the address does not know the other keys: --expired-key, --revoked-key, --narrow-key")
 		return
 	}
 	for _, id := range s.operationIDs() {
@@ -295,7 +296,7 @@ func (s *suite) otherKeys(ctx context.Context) {
 func (s *suite) signedCallbacks(ctx context.Context) {
 	op := s.contract.operations["takeProviderCallback"]
 	if s.ProviderSecret == "" || op == nil {
-		s.skip("the provider's secret was not given: --provider-secret")
+		s.skipf("the provider's secret was not given: --provider-secret")
 		return
 	}
 	good := s.harmless(op)
@@ -308,7 +309,7 @@ func (s *suite) signedCallbacks(ctx context.Context) {
 	signed := func(body any) func(*call) { return func(c *call) { c.body = body; *c = s.signed(*c) } }
 	r := send(signed(good.body))
 	if r.problem.Code == string(errcode.AUTH007) {
-		s.skip("the address does not know the provider's secret: --provider-secret")
+		s.skipf("the address does not know the provider's secret: --provider-secret")
 		return
 	}
 	s.foundIf(r.status != http.StatusNoContent, r, "/status", "of a message that is signed is not 204%s", why(r))
@@ -336,7 +337,10 @@ func (s *suite) signedCallbacks(ctx context.Context) {
 // slowPayments: an order whose payment is being captured cannot be cancelled, and one whose reservation ran out cannot be paid. The first
 // needs a provider that knows the simulator's pm_slow, the second patience.
 func (s *suite) slowPayments(ctx context.Context, g *goods) {
-	for n := 0; n < 4 && s.cancelWhileCaptured(ctx, g, n); n++ {
+	for n := range 4 {
+		if !s.cancelWhileCaptured(ctx, g, n) {
+			break
+		}
 	}
 	p, ok := s.unpaid(ctx, g, "expires", 1)
 	if !ok || p.ReservationExpiresAt == nil {

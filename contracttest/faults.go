@@ -29,7 +29,7 @@ func (s *suite) faults(ctx context.Context) {
 		return r
 	}
 	if r := ask(call{op: "listProducts"}, "panic"); r.problem.Code != string(errcode.SYS001) {
-		s.skip("the address obeys no %s, as `ordergate run` and `serve -faults` do to test keys", faultHeader)
+		s.skipf("the address obeys no %s, as `ordergate run` and `serve -faults` do to test keys", faultHeader)
 		return
 	}
 	s.faultily = map[string]bool{"panic": true}

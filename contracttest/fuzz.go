@@ -27,7 +27,7 @@ const (
 // customer_ref of the run, and no product of it is ever active.
 func (s *suite) fuzz(ctx context.Context) {
 	if s.Requests <= 0 {
-		s.skip("no requests were asked for: --requests")
+		s.skipf("no requests were asked for: --requests")
 		return
 	}
 	f := &fuzzer{suite: s, ids: map[string][]string{}}
@@ -37,7 +37,7 @@ func (s *suite) fuzz(ctx context.Context) {
 		}
 	}
 	if len(f.operations) == 0 {
-		s.skip("none of the operations that were chosen can be asked by a client")
+		s.skipf("none of the operations that were chosen can be asked by a client")
 		return
 	}
 	f.collect(ctx)
@@ -238,7 +238,7 @@ func (f *fuzzer) body(rng *rand.Rand, op *operation, schema *Schema, c *call) {
 			}
 		}
 	}
-	var wrong any = good
+	wrong := good
 	if rng.IntN(3) == 0 {
 		spot := pick(rng, schema.Spots())
 		if _, there := At(good, spot.Path...); there || len(spot.Path) == 0 {

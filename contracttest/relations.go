@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -139,10 +140,8 @@ func (s *suite) fold(ctx context.Context, id string, o object, events []object, 
 			for _, l := range lines {
 				line, _ := l.(object)
 				price, currency, _ := amount(line["unit_price"])
-				full := object{"total": object{"amount": json.Number(fmt.Sprint(price * number(line, "quantity"))), "currency": currency}}
-				for name, value := range line {
-					full[name] = value
-				}
+				full := object{"total": object{"amount": json.Number(strconv.FormatInt(price*number(line, "quantity"), 10)), "currency": currency}}
+				maps.Copy(full, line)
 				made = append(made, full)
 			}
 			folded["lines"], folded["created_at"] = made, at

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -188,7 +189,7 @@ type junitDetail struct {
 func (r *Report) JUnit(w io.Writer) error {
 	at, seconds := r.StartedAt.Format("2006-01-02T15:04:05"), func(s float64) string { return fmt.Sprintf("%.3f", s) }
 	parts := junitSuite{Name: "contract", Time: seconds(r.Seconds), Timestamp: at, Output: r.String(), Props: []junitProperty{
-		{"url", r.URL}, {"seed", fmt.Sprint(r.Seed)}, {"customer_ref", r.CustomerRef}, {"contract_version", r.Contract},
+		{"url", r.URL}, {"seed", strconv.FormatUint(r.Seed, 10)}, {"customer_ref", r.CustomerRef}, {"contract_version", r.Contract},
 	}}
 	for _, p := range r.Parts {
 		c := junitCase{Class: "contract.parts", Name: p.Name, Time: seconds(p.Seconds)}
@@ -300,7 +301,7 @@ func (r *Report) PrintMatrix(w io.Writer) {
 	for _, t := range r.Matrix {
 		byOperation[t.Operation] = append(byOperation[t.Operation], t)
 	}
-	name := func(t Triple) string { return cmp.Or(t.Code, fmt.Sprint(t.Status)) }
+	name := func(t Triple) string { return cmp.Or(t.Code, strconv.Itoa(t.Status)) }
 	for _, id := range sortedKeys(byOperation) {
 		n := 0
 		for _, t := range byOperation[id] {

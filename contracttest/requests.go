@@ -277,7 +277,7 @@ func Write(body any) string {
 		}
 		return v
 	}
-	text, _ := json.Marshal(mark(body)) // it has only what JSON has
+	text := encode(mark(body))
 	for i, l := range literals {
 		text = bytes.Replace(text, fmt.Appendf(nil, "\"\uE000%d\"", i), []byte(l), 1)
 	}
