@@ -38,6 +38,9 @@ type Options struct {
 	RevokedKey     string
 	ProviderSecret string // that signs the payment provider's callbacks
 
+	// NoPages says that the address has the API alone, without the pages for people that the types of problems lead to.
+	NoPages bool
+
 	Only     []string  // tags of the contract, names of parts or operationIds; empty: everything
 	Requests int       // that the fuzzing sends; 0: none
 	Seed     uint64    // of the fuzzing: the same one sends the same requests, but for ids; 0: a new one
