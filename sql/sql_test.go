@@ -1,6 +1,7 @@
 package sql_test
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -45,6 +46,33 @@ func TestMigrateMakesThePartitionsToCome(t *testing.T) {
 	}
 	if n := partitions(); n != 3*(1+4)-1 {
 		t.Errorf("%d partitions", n)
+	}
+}
+
+// TestADatabaseOfAnotherBuildIsLeftAlone: one whose schema came from other files is refused before anything is changed, and one that this build
+// made is migrated again at will.
+func TestADatabaseOfAnotherBuildIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	for _, c := range []struct {
+		statement string
+		refused   bool
+	}{
+		{"SELECT", false},
+		{"DELETE FROM migration_files", false}, // the process died before it could note them
+		{"UPDATE migration_files SET sha256 = 'other'", true},
+		{"DROP TABLE migration_files", true}, // it was made before there was the table
+	} {
+		if _, err := db.Pool.Exec(t.Context(), c.statement); err != nil {
+			t.Fatal(err)
+		}
+		if err := sql.Migrate(t.Context(), db.PrimaryURL); errors.Is(err, sql.ErrOtherBuild) != c.refused || !c.refused && err != nil {
+			t.Errorf("after %s: %v", c.statement, err)
+		}
+	}
+	var noted bool
+	if err := db.Pool.QueryRow(t.Context(), "SELECT to_regclass('migration_files') IS NOT NULL").Scan(&noted); err != nil || noted {
+		t.Errorf("a database that was refused has the table: %v %v", noted, err)
 	}
 }
 
