@@ -16,14 +16,13 @@ import (
 
 // goods are the products that the suite orders.
 type goods struct {
-	all      []api.Product // read so far
-	next     *string       // the cursor of the next page
-	main     api.Product   // active, with a price and enough stock
-	price    api.Money     // its first
-	side     *api.Product  // another one, priced in the same currency; nil: there is none
-	sidePay  api.Money
-	stock    int64 // of main, when it was found
-	inactive *api.Product
+	all     []api.Product // read so far
+	next    *string       // the cursor of the next page
+	main    api.Product   // active, with a price and enough stock
+	price   api.Money     // its first
+	side    *api.Product  // another one, priced in the same currency; nil: there is none
+	sidePay api.Money
+	stock   int64 // of main, when it was found
 }
 
 const (
@@ -76,12 +75,8 @@ func (s *suite) readOn(ctx context.Context) bool {
 // consider takes a product as the main or the side one if that is missing and enough of it is in stock.
 func (s *suite) consider(ctx context.Context, p api.Product) {
 	g := s.goods
-	if !p.Active {
-		g.inactive = &p
-		return
-	}
 	price, ok := sold(p, g.price.Currency)
-	if !ok || g.side != nil {
+	if !p.Active || !ok || g.side != nil {
 		return
 	}
 	var stock api.Inventory

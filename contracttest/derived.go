@@ -404,7 +404,6 @@ var reasons = map[string]string{
 	"ORD_009": "the provider does not know pm_slow",
 	"PAY_003": "the provider does not know pm_timeout, or a payment may take longer than --patience",
 	"PAY_006": "the provider does not know pm_error, or a payment may take longer than --patience",
-	"CAT_003": "the account has no inactive product with a price",
 	"CPN_002": "the account has no coupon EXPIRED", "CPN_003": "the account has no coupon ONCE", "CPN_004": "the account has no coupon FIVEOFF",
 	"ORD_008": "nothing is so dear that one order can be above the limit",
 }

@@ -155,10 +155,8 @@ func (s *suite) refusedOrders(ctx context.Context, g *goods) {
 	decode(r, &changed)
 	s.foundIf(r.status != 0 && (changed.Sku != sku || changed.Expected != dearer || changed.Actual != price),
 		r, "/body/actual", "the problem does not say which price was expected and which holds")
-	if g.inactive != nil {
-		if m, ok := sold(*g.inactive, ""); ok {
-			bad(errcode.CAT003, m.Currency, "/lines/0/sku", line(g.inactive.Sku))
-		}
+	if own, ok := s.own(ctx); ok { // it is never active
+		bad(errcode.CAT003, "EUR", "/lines/0/sku", line(own.Sku))
 	}
 	s.overLimit(ctx, g, ref)
 	good := s.draft(g, "pm_ok")
