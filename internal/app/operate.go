@@ -196,7 +196,7 @@ func limitKey(flags *flag.FlagSet) runner {
 			case n == 0:
 				return noKey(id)
 			}
-			_, err = fmt.Fprintf(proc.stdout, "key %s has the limit %s, within 5 s\n", order.ID(id).Format(order.PrefixKey), limitText(p.Rate, p.RateWindow))
+			_, err = fmt.Fprintf(proc.stdout, "key %s has the limit %s: within 5 s, and in a process that the primary does not answer within a minute\n", order.ID(id).Format(order.PrefixKey), limitText(p.Rate, p.RateWindow))
 			return err
 		})
 	}

@@ -50,9 +50,9 @@ func TestKeys(t *testing.T) {
 	const unknown = "key_0198f3c2a4b57d3e8c1f2a3b4c5d6e81"
 	for _, c := range []struct{ line, want string }{
 		{"keys rotate " + id + " -overlap 1h", "id   key_"},
-		{"keys limit " + id + " -rate 5 -window 1m", "key " + id + " has the limit 5/1m0s, within 5 s\n"},
+		{"keys limit " + id + " -rate 5 -window 1m", "key " + id + " has the limit 5/1m0s: within 5 s, and in a process that the primary does not answer within a minute\n"},
 		{"keys rotate " + id, "id   key_"}, // it keeps the limit
-		{"keys limit " + id + " -rate 0", "key " + id + " has the limit none, within 5 s\n"},
+		{"keys limit " + id + " -rate 0", "key " + id + " has the limit none: within 5 s, and in a process that the primary does not answer within a minute\n"},
 		{"keys limit " + id, "-rate must be given, from 0 (no limit) to 1000000"},
 		{"keys limit " + id + " -rate 1000001", "-rate must be given, from 0 (no limit) to 1000000"},
 		{"keys limit " + id + " -rate 5 -window 1500ms", "-window must be whole seconds"},

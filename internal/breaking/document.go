@@ -56,7 +56,7 @@ func parse(text []byte) (*document, error) {
 	for _, r := range object(object(raw["components"])["responses"]) {
 		for media, content := range object(object(r)["content"]) {
 			ref, _ := object(object(content)["schema"])["$ref"].(string)
-			if code, one := strings.CutPrefix(ref, "#/components/schemas/Problem"); one && media == "application/problem+json" && !strings.ContainsAny(code[:1], "0123456789") {
+			if code, one := strings.CutPrefix(ref, "#/components/schemas/Problem"); one && media == "application/problem+json" && code != "" && !strings.ContainsAny(code[:1], "0123456789") {
 				object(content)["schema"] = byValue(map[string]any{code: ref})
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,11 +119,16 @@ func readReleases(dir string) ([]*document, error) {
 		if filepath.Base(name) != d.version+".json" {
 			return nil, fmt.Errorf("%s: its info.version is %s: %w", name, d.version, fs.ErrInvalid)
 		}
+		if !releaseName.MatchString(d.version) {
+			return nil, fmt.Errorf("%s: a released version is major.minor.patch: %w", name, fs.ErrInvalid)
+		}
 		all = append(all, d)
 	}
 	slices.SortFunc(all, func(a, b *document) int { return compareVersions(a.version, b.version) })
 	return all, err
 }
+
+var releaseName = regexp.MustCompile(`^\d+\.\d+\.\d+$`)
 
 // compareVersions compares major.minor.patch by number.
 func compareVersions(a, b string) int {

@@ -76,6 +76,9 @@ var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempote
 // contractURL names the contract to the schema compiler; a bare name would be a file in the working folder.
 const contractURL = "mem:///contract"
 
+// errNoScope: an operation needs a key and names no scope. Served as if it were public, it would be open to all.
+var errNoScope = errors.New("it needs a key, and names no scope")
+
 // compile reads a bundled contract: its operations, the names of all response headers, and the codes of addresses and methods that it does not have.
 func compile(bundle []byte) (operations []*operation, headers []string, elsewhere []errcode.Code, err error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(bundle))
@@ -91,6 +94,7 @@ func compile(bundle []byte) (operations []*operation, headers []string, elsewher
 		return nil
 	}})
 	var spec struct {
+		Security   []map[string][]string            `json:"security"`
 		Codes      []errcode.Code                   `json:"x-error-codes"`
 		Paths      map[string]map[string]*operation `json:"paths"`
 		Components struct {
@@ -112,6 +116,9 @@ func compile(bundle []byte) (operations []*operation, headers []string, elsewher
 				o.scopes = append(o.scopes, s["bearer"]...)
 				_, signed := s["signature"]
 				o.signed = o.signed || signed
+			}
+			if public := len(o.Security) == 0 && (o.Security != nil || len(spec.Security) == 0); !public && !o.signed && o.scopes == nil {
+				return nil, nil, nil, fmt.Errorf("%s: %w", o.ID, errNoScope)
 			}
 			for i, p := range o.Parameters {
 				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)

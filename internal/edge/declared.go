@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) send(r *request, w response) (sent bool) {
 		s.metrics.undeclared.WithLabelValues(op.ID, strconv.Itoa(w.status), string(r.code)).Inc()
 		r.cause = errors.Join(fmt.Errorf("%w %d %s of %s", errUndeclared, w.status, r.code, op.ID), r.cause)
 		if sent = !s.cfg.Strict && w.status != 0; !sent { // 0: a handler forgot its response
-			w = s.problem(r, r.cause)
+			w = s.problem(r, apierr.E(errcode.SYS001, apierr.Cause(r.cause)))
 		}
 	}
 	w.write(r)

@@ -44,6 +44,8 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 		{"409", 409, "409 "}, // a refusal without a code
 		{"nothing", 500, "0 "},
 		{"ORD_002", 409, "409 ORD_002"},
+		{"time is over", 504, "504 SYS_003"},
+		{"SYS_002 for another refusal", 503, "503 SYS_002"},
 		{"stored 201", 201, "201 "},
 		{"stored ORD_002", 409, "409 ORD_002"},
 		{"stored ORD_007 as 200", 200, "200 ORD_007"},
@@ -74,6 +76,13 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					}
 					if status := plain[c.what]; status > 0 || c.what == "nothing" {
 						return response{status: status}, nil
+					}
+					causes := map[string]error{
+						"time is over":                context.DeadlineExceeded,
+						"SYS_002 for another refusal": apierr.E(errcode.SYS002, apierr.Cause(apierr.E(errcode.RATE003))),
+					}
+					if cause := causes[c.what]; cause != nil {
+						return response{}, cause
 					}
 					return response{}, apierr.E(errcode.Code(c.what))
 				}}); err != nil {

@@ -634,3 +634,16 @@ func TestADeprecatedOperationSaysItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestAnOperationIsNeverOpenByOversight: one that needs a key and names no scope is no contract, whether it says so itself or the whole contract does.
+func TestAnOperationIsNeverOpenByOversight(t *testing.T) {
+	for contract, open := range map[string]bool{
+		`{"security":[{"bearer":[]}],"paths":{"/a":{"get":{"operationId":"a","responses":{"200":{}}}}}}`:               false,
+		`{"paths":{"/a":{"get":{"operationId":"a","security":[{"bearer":[]}],"responses":{"200":{}}}}}}`:               false,
+		`{"security":[{"bearer":[]}],"paths":{"/a":{"get":{"operationId":"a","security":[],"responses":{"200":{}}}}}}`: true,
+	} {
+		if _, _, _, err := compile([]byte(contract)); open != (err == nil) {
+			t.Errorf("%s: %v", contract, err)
+		}
+	}
+}

@@ -171,9 +171,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	s.observe(ctx, r, span, time.Since(begin))
 }
 
-// dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size,
-// authentication (key or signature), scope, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict
-// JSON, schema). The commands' and queries' bulkheads stand before their databases.
+// dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
+// the key's limit, a failure on purpose, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict JSON, schema). The commands' and queries' bulkheads stand before their databases.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions
 	switch {
@@ -235,8 +234,9 @@ func ofThisMachine(origin string) bool {
 	return err == nil && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
 }
 
-// Serve serves requests until ctx ends, once, by a handler that stands in front of s, or s itself. Then waiting requests (Prefer: wait) get their response at once, new ones are refused
-// with SYS_005 for the given time, so that balancers notice, and running ones are finished, within 15 s.
+// Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
+// get their response at once, new ones are refused with SYS_005 for the given time, so that balancers notice, and running ones are finished,
+// within 15 s.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
 		Handler:           handler,

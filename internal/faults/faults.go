@@ -5,7 +5,6 @@ package faults
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 )
 
 // Header names the failure that a request asks for.
@@ -37,20 +36,13 @@ var Err = errors.New("failure on purpose")
 
 type contextKey struct{}
 
-// asked is true once a request of this process asked for a failure. Until then In costs no look into the context.
-var asked atomic.Bool
-
 // With lets all that is done under the context meet a failure.
 func With(ctx context.Context, name Name) context.Context {
-	asked.Store(true)
 	return context.WithValue(ctx, contextKey{}, name)
 }
 
 // In is the failure that what is done under the context meets; empty: none.
 func In(ctx context.Context) Name {
-	if !asked.Load() {
-		return ""
-	}
 	name, _ := ctx.Value(contextKey{}).(Name)
 	return name
 }
