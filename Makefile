@@ -31,9 +31,9 @@ test:
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
 test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
-	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) go test ./... && npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && \
-	npm --prefix web/console --silent test && \
-	npm --prefix web/mock --silent test && URL= KEY= node web/flows/run.mjs && QUICK=1 URL= KEY= node web/generators/run.mjs
+	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) sh -c 'go test $$(go list ./... | sed 1d) && go test -count=1 .' && \
+	npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && npm --prefix web/console --silent test && npm --prefix web/mock --silent test && \
+	URL= KEY= npm --prefix web/flows --silent start && QUICK=1 URL= KEY= node web/generators/run.mjs
 endif
 
 .PHONY: unit
@@ -74,7 +74,7 @@ lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
 	go test -run TestLayout .
 	@$(MAKE) --no-print-directory breaking
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint && PATH="$$node:$$PATH" node web/flows/run.mjs --lint
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint && PATH="$$node:$$PATH" npm --prefix web/flows run --silent lint
 
 .PHONY: tidy
 tidy: ## fail unless go.mod and tools.mod list what is used, and no more
@@ -93,11 +93,11 @@ contract: build ## test any address against the contract: make contract URL=http
 
 .PHONY: flows
 flows: $(if $(URL),,build) ## run the flows of openapi/flows; ONLY=pay-later: one, URL=... KEY=...: elsewhere
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) URL=$(URL) KEY=$(KEY) node web/flows/run.mjs
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) URL=$(URL) KEY=$(KEY) npm --prefix web/flows --silent start
 
 .PHONY: mock
 mock: ## serve the contract from its examples, without a gateway: make mock PORT=4010
-	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" PORT=$(or $(PORT),4010) node web/mock/run.mjs
+	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" PORT=$(or $(PORT),4010) npm --prefix web/mock --silent start
 
 .PHONY: breaking
 breaking: ## fail if the contract breaks clients of the newest released one

@@ -34,6 +34,14 @@ func TestSomeTests(t *testing.T) {
 	}
 }
 
+// TestNoStaleTests: the root package, whose tests run npm, is not taken from Go's cache, which does not know the files that npm reads.
+func TestNoStaleTests(t *testing.T) {
+	out, err := runMake(t, ".", "-n", "test")
+	if err != nil || !strings.Contains(out, "go test -count=1 .'") || strings.Contains(out, "go test ./...") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestFirstBuild: the first build says how far it is and when it is done, and that it downloads only if it does.
 func TestFirstBuild(t *testing.T) {
 	for name, c := range map[string]struct{ goProgram, want string }{

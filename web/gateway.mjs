@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const binary = new URL('../bin/ordergate', import.meta.url).pathname;
+const binary = join(import.meta.dirname, '../bin/ordergate');
 
 /** A TCP port of this machine that was free a moment ago. */
 export function freePort() {

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 out=../../gen/console
 [ -f ../../gen/ts/src/index.ts ] || { echo "build.sh: gen/ts/src is missing; make gen writes it before this" >&2; exit 1; }
-sh install.sh
+sh ../install.sh .
 node_modules/.bin/tsc -p .
 rm -rf $out
 node_modules/.bin/vite build --logLevel warn --outDir $out/dist --emptyOutDir

@@ -2,27 +2,31 @@
 // contract, too: against the gateway of URL and KEY, or one of its own.
 //
 //   make flows [ONLY=pay-later] [URL=http://... KEY=og_test_...]
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { gateway } from '../gateway.mjs';
-import { install } from '../install.mjs';
 
-const here = new URL('.', import.meta.url).pathname;
+const here = import.meta.dirname;
 const folder = join(here, '../../openapi/flows');
 const { ONLY: only } = process.env;
 const flows = readdirSync(folder).filter((name) => name.endsWith('.arazzo.yaml') && (!only || name === `${only}.arazzo.yaml`));
 if (flows.length === 0) throw new Error(`openapi/flows has no ${only}.arazzo.yaml`);
-const bin = install(here);
 
-// redocly runs the program, which tells its maker nothing.
+// redocly runs the program, which tells its maker nothing, and returns { status, stdout, stderr }.
 function redocly(...words) {
   const env = { ...process.env, REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' };
-  return spawnSync(join(bin, 'redocly'), words, { cwd: folder, env, encoding: 'utf8' });
+  return new Promise((resolve, reject) => {
+    const child = spawn(join(here, 'node_modules/.bin/redocly'), words, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const said = { stdout: '', stderr: '' };
+    for (const name of ['stdout', 'stderr']) child[name].setEncoding('utf8').on('data', (chunk) => (said[name] += chunk));
+    child.on('error', reject);
+    child.on('close', (status) => resolve({ status, ...said }));
+  });
 }
 
-const lint = redocly('lint', '--extends=recommended-strict', '--format=stylish', ...flows);
+const lint = await redocly('lint', '--extends=recommended-strict', '--format=stylish', ...flows);
 if (lint.status !== 0) {
   console.error(lint.stdout + lint.stderr);
   process.exit(1);
@@ -32,8 +36,12 @@ if (process.argv.includes('--lint')) {
   process.exit(0);
 }
 const { url, key, stop } = await gateway();
-const run = redocly('respect', ...flows, '-S', `ordergate=${url}`, '-i', `key=${key}`, '-i', `run=${randomUUID()}`);
-await stop();
+let run;
+try {
+  run = await redocly('respect', ...flows, '-S', `ordergate=${url}`, '-i', `key=${key}`, '-i', `run=${randomUUID()}`);
+} finally {
+  await stop();
+}
 console.log(run.stdout.trim());
 if (run.status !== 0) console.error(run.stderr);
 const failed = flows.filter((name) => !run.stdout.includes(`✓ ${name} `));

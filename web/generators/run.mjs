@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gateway } from '../gateway.mjs';
 
-const here = new URL('.', import.meta.url).pathname;
+const here = import.meta.dirname;
 const guide = join(here, '../../openapi/guides/18-generators.md');
 const jar = '7.17.0'; // of openapi-generator
 const mvn = 'mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1';

@@ -5,13 +5,12 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { end, freePort } from '../gateway.mjs';
-import { install } from '../install.mjs';
 
-const here = new URL('.', import.meta.url).pathname;
+const here = import.meta.dirname;
 
 /** Starts Prism and returns { url, stop, ended }. */
 export async function mock(port) {
-  const child = spawn(join(install(here), 'prism'), ['mock', '--port', String(port), join(here, '../../gen/api/openapi.yaml')], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(join(here, 'node_modules/.bin/prism'), ['mock', '--port', String(port), join(here, '../../gen/api/openapi.yaml')], { stdio: ['ignore', 'pipe', 'pipe'] });
   process.on('exit', () => child.kill('SIGKILL'));
   const ended = once(child, 'exit');
   let said = '';
@@ -28,7 +27,7 @@ export async function mock(port) {
   return { url: `http://127.0.0.1:${port}`, stop: () => end(child), ended };
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) {
+if (process.argv[1] === import.meta.filename) {
   const { url, ended } = await mock(process.env.PORT || (await freePort()));
   console.log(`The contract is served from its examples. Any API key will do; Ctrl-C stops it.
 

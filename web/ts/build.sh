@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 out=../../gen/ts
-sh install.sh
+sh ../install.sh .
 rm -rf $out/dist
 node_modules/.bin/tsc -p $out/tsconfig.json
 node_modules/.bin/tsc -p $out/tsconfig.cjs.json

@@ -10,7 +10,7 @@ out=../../gen/ts
 for input in ../../gen/api/codegen.json ../../gen/api/openapi.json $out/src/errors.gen.ts; do
   [ -f "$input" ] || { echo "generate.sh: ${input#../../} is missing; make gen writes it before this" >&2; exit 1; }
 done
-sh install.sh
+sh ../install.sh .
 
 find $out -mindepth 1 -maxdepth 1 ! -name src ! -name dist ! -name node_modules -exec rm -rf {} +
 find $out/src -mindepth 1 -maxdepth 1 ! -name errors.gen.ts -exec rm -rf {} +
