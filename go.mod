@@ -2,6 +2,8 @@ module github.com/ordergate/ordergate
 
 go 1.26.0
 
+ignore node_modules // of web/; a package there has Go files
+
 require (
 	github.com/ThreeDotsLabs/watermill v1.5.2
 	github.com/anishathalye/porcupine v1.3.1

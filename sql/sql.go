@@ -20,7 +20,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrOtherBuild: the database was migrated with files that this build has with other contents. It is left as it is.
+// ErrOtherBuild says that the database was migrated with files that this build has with other contents. It is left as it is.
 var ErrOtherBuild = errors.New("the database was made by another build, whose schema does not fit this one. A database of `ordergate run` can be " +
 	"begun anew: remove the folder that it prints as Data")
 
