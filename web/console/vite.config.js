@@ -6,6 +6,7 @@ const gateway = process.env.ORDERGATE_URL ?? 'http://127.0.0.1:8080';
 
 export default defineConfig({
   base: '/console/',
+  publicDir: '../shared/public',
   resolve: { alias: { '@ordergate/client': fileURLToPath(new URL('../../gen/ts/src/index.ts', import.meta.url)) } },
   server: { proxy: { '/v1': gateway, '/docs': gateway, '/console/config.json': gateway } },
   build: {

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { gzipSync } from 'fflate';
 
-/** The archive of a built package: package.json, README.md and what its `files` names. Equal files give equal bytes. */
+/** The archive of a built package: package.json, README.md, LICENSE and what its `files` names. Equal files give equal bytes. */
 export function clientArchive(dir) {
   const { files } = JSON.parse(readFileSync(`${dir}/package.json`, 'utf8'));
   const names = [];
@@ -11,7 +11,7 @@ export function clientArchive(dir) {
     if (statSync(`${dir}/${name}`).isDirectory()) for (const child of readdirSync(`${dir}/${name}`).sort()) collect(`${name}/${child}`);
     else names.push(name);
   };
-  for (const name of ['package.json', 'README.md', ...files]) collect(name);
+  for (const name of ['package.json', 'README.md', 'LICENSE', ...files]) collect(name);
   const blocks = names.flatMap((name) => {
     const content = readFileSync(`${dir}/${name}`);
     return [header(`package/${name}`, content.length), content, Buffer.alloc(-content.length & 511)];

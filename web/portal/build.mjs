@@ -1,12 +1,14 @@
-// Makes gen/portal, the pages of /docs, anew: equal input gives equal bytes. It reads the contract (gen/api), the registry of codes, the guides
-// and what stands in this folder.
+// Makes gen/portal, the pages of /docs, anew: equal input gives equal bytes. It reads the contract (gen/api), the registry of codes, the guides,
+// what stands in this folder, and what it shares with the console (web/shared).
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { STATUS_CODES } from 'node:http';
 import { dirname, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { address, code, escape, inline, placeholder, render, slug } from './markdown.mjs';
 import { clientArchive } from './archive.mjs';
+import { licenses } from './licenses.mjs';
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const out = here('../../gen/portal/');
@@ -36,11 +38,14 @@ const operations = Object.entries(contract.paths).flatMap(([path, item]) => Obje
   .map(([method, operation]) => ({ method: method.toUpperCase(), path, ...operation, tag: operation.tags[0], href: `/docs/reference#tag/${slug(operation.tags[0])}/${method.toUpperCase()}${path}` })));
 const tags = contract.tags.map((tag) => ({ ...tag, operations: operations.filter((operation) => operation.tag === tag.name) }));
 
+const families = { REQ: 'Requests', IDEM: 'Idempotency', AUTH: 'Authentication', RATE: 'Limits', CAT: 'Products', INV: 'Stock', ORD: 'Orders', PAY: 'Payments', RFD: 'Refunds', SHP: 'Shipments', CPN: 'Coupons', SYS: 'The service' };
 const codes = Object.entries(registry.codes).filter(([, info]) => !info.reserved).map(([name, info]) => {
   const { remedy, zh } = texts[name] ?? {};
   if (!zh?.cause || !zh.remedy || (info.rejection && !zh.rejection)) throw new Error(`web/portal/codes.yaml: ${name} needs zh.cause, zh.remedy${info.rejection ? ', zh.rejection' : ''}`);
   const [cause, rest] = split(name, info.description, remedy);
-  return { name, ...info, cause, remedy: rest, zh, operations: operations.filter((operation) => operation['x-error-codes'].includes(name)) };
+  const [prefix] = name.split('_');
+  if (!families[prefix]) throw new Error(`web/portal/build.mjs: families has no title for ${prefix}, the family of ${name}`);
+  return { name, family: prefix, ...info, cause, remedy: rest, zh, operations: operations.filter((operation) => operation['x-error-codes'].includes(name)) };
 }).sort((a, b) => (a.name < b.name ? -1 : 1));
 for (const name of Object.keys(texts)) if (!codes.some((c) => c.name === name)) throw new Error(`web/portal/codes.yaml: openapi/errors.yaml has no ${name}`);
 const isCode = (word) => codes.some((c) => c.name === word);
@@ -72,25 +77,26 @@ function example(c) {
 }
 const resolve = (node) => (node?.$ref ? resolve(node.$ref.split('/').slice(1).reduce((from, key) => from[key], contract)) : node);
 
-const statusNames = { 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found', 405: 'Method Not Allowed', 406: 'Not Acceptable', 409: 'Conflict', 410: 'Gone', 412: 'Precondition Failed', 413: 'Content Too Large', 415: 'Unsupported Media Type', 422: 'Unprocessable Content', 428: 'Precondition Required', 429: 'Too Many Requests', 500: 'Internal Server Error', 502: 'Bad Gateway', 503: 'Service Unavailable', 504: 'Gateway Timeout' };
-const families = { REQ: 'Requests', IDEM: 'Idempotency', AUTH: 'Authentication', RATE: 'Limits', CAT: 'Products', INV: 'Stock', ORD: 'Orders', PAY: 'Payments', RFD: 'Refunds', SHP: 'Shipments', CPN: 'Coupons', SYS: 'The service' };
 
-const guideFiles = existsSync(here('../../openapi/guides')) ? readdirSync(here('../../openapi/guides')).filter((name) => name.endsWith('.md')).sort() : [];
+const guideFiles = readdirSync(here('../../openapi/guides')).filter((name) => name.endsWith('.md')).sort();
 const guideName = (file) => file.replace(/^\d+-/, '').replace(/\.md$/, '');
+const lines = parse(read('guides.yaml'));
 const guides = guideFiles.map((file) => ({
-  file, name: guideName(file),
+  file, name: guideName(file), line: lines[guideName(file)],
   ...render(read(`../../openapi/guides/${file}`), { isCode, link: (href) => href.replace(/^(?:\.\/)?([\w-]+)\.md(#.*)?$/, (_, to, hash) => `/docs/guides/${guideName(`${to}.md`)}${hash ?? ''}`) }),
 }));
-const changelog = existsSync(here('../../openapi/CHANGELOG.md')) ? render(read('../../openapi/CHANGELOG.md'), { isCode }) : null;
+for (const g of guides) if (!g.line) throw new Error(`web/portal/guides.yaml has no line for ${g.name}`);
+for (const name of Object.keys(lines)) if (!guides.some((g) => g.name === name)) throw new Error(`web/portal/guides.yaml: openapi/guides has no ${name}`);
+const changelog = render(read('../../openapi/CHANGELOG.md'), { isCode });
 
 // --- The frame of a page ---
 
 const assets = {
-  frame: asset('frame.css', read('frame.css')),
+  frame: asset('frame.css', read('../shared/tokens.css') + read('frame.css')),
   content: asset('content.css', read('content.css')),
-  theme: asset('theme.js', read('theme.js')),
+  theme: asset('theme.js', read('../shared/public/theme.js')),
   script: asset('portal.js', read('script.js')),
-  icon: asset('icon.svg', read('icon.svg')),
+  icon: asset('icon.svg', read('../shared/public/icon.svg')),
 };
 
 const sun = '<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><path d="M10 2.5v2M10 15.5v2M2.5 10h2M15.5 10h2M4.7 4.7l1.4 1.4M13.9 13.9l1.4 1.4M15.3 4.7l-1.4 1.4M6.1 13.9l-1.4 1.4" stroke="currentColor" stroke-width="1.5" stroke-linecap="round"/><circle cx="10" cy="10" r="3.2" fill="none" stroke="currentColor" stroke-width="1.5"/></svg>';
@@ -104,7 +110,7 @@ function navigation(current) {
     + group('Guides', guides.map((g) => item(`/docs/guides/${g.name}`, g.title)))
     + group('Reference', [item('/docs/reference', 'All operations'), ...tags.filter((t) => t.operations.length).map((t) => item(`/docs/reference#tag/${slug(t.name)}`, t.name))])
     + group('Errors', [item('/docs/errors', 'All codes')])
-    + group('More', [changelog && item('/docs/changelog', 'Changes of the contract'), item('/openapi.json', 'openapi.json'), item('/openapi.yaml', 'openapi.yaml')].filter(Boolean));
+    + group('More', [item('/docs/changelog', 'Changes of the contract'), item('/openapi.json', 'openapi.json'), item('/openapi.yaml', 'openapi.yaml')]);
 }
 
 /** Writes a page. at: its address; main: its content; contents: the sections to list beside it; wide: its script draws the rest, with the landmarks main and header. */
@@ -130,7 +136,7 @@ ${[assets.script, ...scripts].map((src) => `<script src="${src}" defer></script>
 <${wide ? 'section aria-label="Ordergate"' : 'header'} class="top"><div class="bar">
 <button type="button" class="icon menu" aria-expanded="false" aria-controls="navigation" aria-label="Contents">${bars}</button>
 <a class="brand" href="/docs"><img src="${assets.icon}" alt="" width="24" height="24">Ordergate</a>
-<nav class="tops" aria-label="Parts">${guides.length ? top(`/docs/guides/${guides[0].name}`, 'Guides').replace(' aria-current="true"', at.startsWith('/docs/guides') ? ' aria-current="true"' : '') : ''}${top('/docs/reference', 'Reference')}${top('/docs/errors', 'Errors')}<a href="/console" data-console hidden>Console</a></nav>
+<nav class="tops" aria-label="Parts">${top(`/docs/guides/${guides[0].name}`, 'Guides').replace(' aria-current="true"', at.startsWith('/docs/guides') ? ' aria-current="true"' : '')}${top('/docs/reference', 'Reference')}${top('/docs/errors', 'Errors')}<a href="/console" data-console hidden>Console</a></nav>
 <button type="button" class="find" aria-haspopup="dialog" hidden>${lens}<span>Search</span><kbd>/</kbd></button>
 <button type="button" class="icon theme" aria-label="Dark colours" aria-pressed="false" hidden>${sun}</button>
 </div></${wide ? 'section' : 'header'}>
@@ -139,6 +145,7 @@ ${[assets.script, ...scripts].map((src) => `<script src="${src}" defer></script>
 ${wide ? `<div id="main" tabindex="-1">${main}</div>` : `<main id="main" tabindex="-1">\n${main}\n</main>`}
 ${beside}
 </div>
+<footer class="foot"><a href="/docs/licenses.txt">Licences of the reference's parts</a></footer>
 </body>
 </html>
 `;
@@ -189,7 +196,7 @@ ${samples.map((s) => `<div role="tabpanel" id="panel-${s.id}" aria-labelledby="t
 </div>
 <p>Next: <a href="/docs/reference">read it, cancel it, refund it</a>, or <a href="/console" data-console hidden>watch it in the console</a><span data-no-console>look at <a href="/docs/errors">what can be refused</a></span>.</p>
 </section>
-${guides.length ? `<section aria-labelledby="guides"><h2 id="guides">Guides</h2><ul class="cards">${guides.map((g) => `<li><a href="/docs/guides/${g.name}"><strong>${escape(g.title)}</strong><span>${escape(firstSentence(g.lead))}</span></a></li>`).join('')}</ul></section>` : ''}
+<section aria-labelledby="guides"><h2 id="guides">Guides</h2><ul class="cards">${guides.map((g) => `<li><a href="/docs/guides/${g.name}"><strong>${escape(g.title)}</strong><span>${escape(g.line)}</span></a></li>`).join('')}</ul></section>
 <section aria-labelledby="operations"><h2 id="operations">Operations</h2>
 ${tags.filter((t) => t.operations.length).map((t) => `<h3>${escape(t.name)}</h3><p class="muted">${inline(firstSentence(t.description.trim()))}</p><ul class="operations">${t.operations.map((o) => `<li>${operationLink(o)}</li>`).join('')}</ul>`).join('\n')}
 </section>`,
@@ -205,27 +212,26 @@ function firstSentence(text) {
 guides.forEach((g, i) => {
   const beside = (guide, rel, label) => (guide ? `<a rel="${rel}" href="/docs/guides/${guide.name}"><span>${label}</span>${escape(guide.title)}</a>` : '<span></span>');
   page(`/docs/guides/${g.name}`, {
-    title: g.title, description: g.lead || g.title, contents: g.sections.filter((s) => s.level === 2),
+    title: g.title, description: g.line, contents: g.sections.filter((s) => s.level === 2),
     main: `<article><h1>${escape(g.title)}</h1>\n${g.html}</article>\n<nav class="next" aria-label="Other guides">${beside(guides[i - 1], 'prev', 'Before')}${beside(guides[i + 1], 'next', 'Next')}</nav>`,
   });
 });
 
-if (changelog) {
-  page('/docs/changelog', {
-    title: 'Changes of the contract', description: 'What each version of the contract changed.', contents: changelog.sections.filter((s) => s.level === 2),
-    main: `<article><h1>${escape(changelog.title || 'Changes of the contract')}</h1>\n${changelog.html}</article>`,
-  });
-}
+page('/docs/changelog', {
+  title: 'Changes of the contract', description: 'What each version of the contract changed.', contents: changelog.sections.filter((s) => s.level === 2),
+  main: `<article><h1>${escape(changelog.title || 'Changes of the contract')}</h1>\n${changelog.html}</article>`,
+});
 
 // --- Errors ---
 
+const byFamily = Object.entries(families).map(([family, title]) => ({ id: family.toLowerCase(), title, codes: codes.filter((c) => c.family === family) })).filter((f) => f.codes.length);
 page('/docs/errors', {
-  title: 'Error codes', description: 'All codes, each with its cause and its remedy.', contents: Object.entries(families).filter(([f]) => codes.some((c) => c.name.startsWith(`${f}_`))).map(([f, title]) => ({ id: f.toLowerCase(), title })),
+  title: 'Error codes', description: 'All codes, each with its cause and its remedy.', contents: byFamily,
   main: `<h1>Error codes</h1>
 <p>Every refusal is one body, <code>application/problem+json</code>, with one of these ${codes.length} codes. Its <code>type</code> is the address of the code's page.
-Decide by <code>code</code>, never by the texts. ${guides.some((g) => g.name === 'errors') ? 'The <a href="/docs/guides/errors">guide to errors</a> says which to repeat, and how.' : ''}</p>
-${Object.entries(families).map(([family, title]) => [family, title, codes.filter((c) => c.name.startsWith(`${family}_`))]).filter(([, , list]) => list.length).map(([family, title, list]) => `<h2 id="${family.toLowerCase()}">${title}</h2>
-<ul class="codes">${list.map((c) => `<li><a href="/docs/errors/${c.name}"><code>${c.name}</code><span class="status">${c.status}</span><span>${escape(c.title)}</span><span lang="zh-CN" class="muted">${escape(c.message['zh-CN'])}</span></a></li>`).join('')}</ul>`).join('\n')}`,
+Decide by <code>code</code>, never by the texts. The <a href="/docs/guides/errors">guide to errors</a> says which to repeat, and how.</p>
+${byFamily.map((f) => `<h2 id="${f.id}">${f.title}</h2>
+<ul class="codes">${f.codes.map((c) => `<li><a href="/docs/errors/${c.name}"><code>${c.name}</code><span class="status">${c.status}</span><span>${escape(c.title)}</span><span lang="zh-CN" class="muted">${escape(c.message['zh-CN'])}</span></a></li>`).join('')}</ul>`).join('\n')}`,
 });
 
 codes.forEach((c, i) => {
@@ -241,15 +247,15 @@ ${t.rejection ? `<h2>${t.words[2]}</h2><p>${inline(t.rejection, isCode)}</p>` : 
   const before = codes[i - 1]; const after = codes[i + 1];
   page(`/docs/errors/${c.name}`, {
     title: `${c.name} ${c.title}`, description: c.description,
-    main: `<p class="crumbs"><a href="/docs/errors">Error codes</a> / ${families[c.name.split('_')[0]] ?? ''}</p>
+    main: `<p class="crumbs"><a href="/docs/errors">Error codes</a> / ${families[c.family]}</p>
 <h1><code>${c.name}</code> ${escape(c.title)}</h1>
-<p class="marks"><span class="state">HTTP ${c.status} ${statusNames[c.status] ?? ''}</span>${c.retryable ? '<span class="state retry">retryable</span>' : '<span class="state final">not retryable</span>'}${c.rejection ? '<span class="state">also a rejection</span>' : ''}</p>
+<p class="marks"><span class="state">HTTP ${c.status} ${STATUS_CODES[c.status]}</span>${c.retryable ? '<span class="state retry">retryable</span>' : '<span class="state final">not retryable</span>'}${c.rejection ? '<span class="state">also a rejection</span>' : ''}</p>
 <div class="languages">
 ${language('en', 'English', { message: c.message.en, note: `HTTP ${c.status}, ${c.retryable ? 'retryable: the same request with the same key, later' : 'not retryable'}${c.rejection ? '; also the rejection of an order' : ''}`, cause: c.cause, remedy: c.remedy, rejection: c.rejection?.description, words: ['Cause', 'Remedy', 'As the rejection of an order'] })}
 ${language('zh-CN', '中文', { message: c.message['zh-CN'], ...c.zh, note: `HTTP ${c.status}，${c.retryable ? '可重试：稍后用同一个键发送同一请求' : '不可重试'}${c.rejection ? '；也可能是订单的拒绝原因' : ''}`, words: ['原因', '处理方法', '作为订单的拒绝原因'] })}
 </div>
 <section aria-labelledby="example"><h2 id="example">An answer</h2>
-${code(`HTTP/1.1 ${c.status} ${statusNames[c.status] ?? ''}\nContent-Type: application/problem+json\n${retryAfter ? 'Retry-After: 1\n' : ''}\n${JSON.stringify(problem, null, 2)}`, 'http', 'An answer with this code')}
+${code(`HTTP/1.1 ${c.status} ${STATUS_CODES[c.status]}\nContent-Type: application/problem+json\n${retryAfter ? 'Retry-After: 1\n' : ''}\n${JSON.stringify(problem, null, 2)}`, 'http', 'An answer with this code')}
 <p class="note">With <code>Accept-Language: zh-CN</code> its <code>message</code> is <span lang="zh-CN">${escape(c.message['zh-CN'])}</span>. For programs: <a href="/v1/errors/${c.name}"><code>GET /v1/errors/${c.name}</code></a>.</p></section>
 <section aria-labelledby="answered"><h2 id="answered">Answered by</h2>
 ${everywhere ? `<p>${everywhere}</p>` : ''}${c.operations.length > 8 ? `<details><summary>${c.operations.length} operations</summary>${list}</details>` : list}</section>
@@ -264,7 +270,7 @@ page('/docs/reference', {
   scripts: [asset('scalar.js', read('node_modules/@scalar/api-reference/dist/browser/standalone.js')), asset('reference.js', read('reference.js'))],
   main: '<div id="reference"></div><noscript><p>The reference needs JavaScript. The same contract is at <a href="/openapi.json">openapi.json</a>.</p></noscript>',
 });
-write('dist/licenses.txt', read('licenses.txt'));
+write('dist/licenses.txt', licenses(import.meta.dirname));
 
 page('/docs/404', {
   title: 'No such page', description: 'There is no such page.',

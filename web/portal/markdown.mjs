@@ -59,8 +59,8 @@ export function picture(source) {
 }
 
 /**
- * Turns Markdown into a page: title (its first heading), html without it, sections [{id, title, level, text}], and lead, the text of its first
- * paragraph. link maps an address of the text; isCode tells whether a word is an error code.
+ * Turns Markdown into a page: title (its first heading), html without it, and sections [{id, title, level, text}]. link maps an
+ * address of the text; isCode tells whether a word is an error code.
  */
 export function render(markdown, { link = (href) => href, isCode = () => false } = {}) {
   const sections = [{ id: '', title: '', level: 1, text: '' }];
@@ -107,16 +107,13 @@ export function render(markdown, { link = (href) => href, isCode = () => false }
   const tokens = marked.lexer(markdown);
   const html = marked.parser(tokens);
   let at = -1;
-  let lead = '';
   for (const token of tokens) { // the texts, for the search
     if (token.type === 'heading') at++;
     else if (token.type !== 'code' && token.raw) {
-      const text = plain(token.raw);
-      if (token.type === 'paragraph' && !lead) lead = text;
-      if (sections[Math.max(at, 0)]) sections[Math.max(at, 0)].text += ` ${text}`;
+      if (sections[Math.max(at, 0)]) sections[Math.max(at, 0)].text += ` ${plain(token.raw)}`;
     }
   }
-  return { title, html, sections, lead };
+  return { title, html, sections };
 }
 
 /** The words of Markdown without its signs. */

@@ -139,6 +139,24 @@ test('the search finds codes, operations and guides by the keyboard, and asks no
   assert.deepEqual(wrong, []);
 });
 
+test('a search whose index cannot be loaded says so, and tries again', async (t) => {
+  const { page, wrong } = await open(t, '/docs');
+  await page.route('**/docs/search.json', (route) => route.fulfill({ status: 503, body: 'away' }));
+  await page.keyboard.press('/');
+  await page.getByText('The index of the search cannot be loaded').waitFor();
+  await page.unroute('**/docs/search.json');
+  await page.getByRole('combobox').fill('pay_003');
+  await page.getByRole('option').first().waitFor();
+  assert.equal(await page.isVisible('.search .none'), false);
+  assert.deepEqual(wrong.filter((line) => !line.includes('status of 503')), []);
+});
+
+test('a key that has no name does nothing', async (t) => { // a browser that fills a field in sends one
+  const { page, wrong } = await open(t, '/docs');
+  await page.evaluate(() => document.body.dispatchEvent(new Event('keydown', { bubbles: true })));
+  assert.deepEqual(wrong, []);
+});
+
 test('the switch of the theme holds over pages', async (t) => {
   const { page, wrong } = await open(t, '/docs');
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -186,7 +204,33 @@ test('the reference sends requests with the key of this installation', async (t)
   const order = await send('POST', '/v1/orders');
   assert.equal(order.status(), 201, await order.text());
   assert.equal((await order.json()).status, 'confirmed');
+  // The same order once more, then another one: each is an order of its own, until the reader writes a key.
+  const orders = [(await order.json()).id];
+  const again = async () => {
+    const answered = page.waitForResponse((response) => new URL(response.url()).pathname === '/v1/orders' && response.request().method() === 'POST');
+    await page.getByRole('button', { name: /^Send/ }).first().click();
+    const response = await answered;
+    assert.equal(response.status(), 201, await response.text());
+    assert.equal(response.headers()['idempotency-replayed'], undefined);
+    const { id, lines } = await response.json();
+    orders.push(id);
+    return lines[0].quantity;
+  };
+  await again();
+  const body = page.locator('[role=dialog] .cm-content[contenteditable=true]').filter({ hasText: 'customer_ref' }).last();
+  await body.fill(JSON.stringify({ currency: 'EUR', customer_ref: 'another', lines: [{ sku: 'LAMP-0001', quantity: 3 }] }));
+  assert.equal(await again(), 3);
+  assert.equal(new Set(orders).size, 3);
   assert.deepEqual(wrong, []);
+});
+
+test('a reference without its contract says so', async (t) => {
+  const { page } = await open(t, '/docs');
+  await page.route('**/openapi.json', (route) => route.fulfill({ status: 503, body: 'away' }));
+  await go(page, '/docs/reference');
+  assert.match(await page.getByRole('alert').textContent(), /cannot be loaded \(\/openapi.json is 503\)/);
+  await page.evaluate(axe);
+  assert.deepEqual((await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }))).violations.map((v) => v.id), []);
 });
 
 test('the reference opens at what the search found', async (t) => {
@@ -233,6 +277,7 @@ test('every link and every anchor of every page leads somewhere', async () => {
       if (to.origin === url) queue.push(to.pathname);
     }
   }
+  assert.ok(seen.has('/docs/licenses.txt'));
   assert.ok(seen.size > 90, `${seen.size} pages`);
   assert.deepEqual(wrong, []);
 });

@@ -136,7 +136,7 @@
   find.hidden = false;
   const input = make('input', { type: 'search', placeholder: 'Guides, operations, codes', autocomplete: 'off', spellcheck: false });
   const list = make('ul', { id: 'found' });
-  const none = make('p', { className: 'none', textContent: 'Try a code, a path, or a word: PAY_003, /v1/orders, retry.' });
+  const none = make('p', { className: 'none', role: 'status', textContent: 'Try a code, a path, or a word: PAY_003, /v1/orders, retry.' });
   const close = make('button', { type: 'button', className: 'close', textContent: 'Esc' });
   close.setAttribute('aria-label', 'Close the search');
   for (const [name, value] of Object.entries({ role: 'combobox', 'aria-label': 'Search', 'aria-expanded': 'false', 'aria-controls': 'found', 'aria-autocomplete': 'list' })) input.setAttribute(name, value);
@@ -148,7 +148,13 @@
   document.body.append(dialog);
 
   let index;
-  const load = () => (index ??= fetch('/docs/search.json').then((response) => response.json()));
+  const load = () => (index ??= fetch('/docs/search.json').then((response) => {
+    if (!response.ok) throw new Error(`/docs/search.json is ${response.status}`);
+    return response.json();
+  }).catch((error) => {
+    index = undefined; // the next key tries again
+    throw error;
+  }));
   const words = (text) => text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   /** How well an entry fits: all words must be in it; a word in the title counts more, a whole one more than the beginning of one. */
   const score = (entry, query, asked) => {
@@ -185,7 +191,11 @@
   const show = async () => {
     const query = input.value.trim().toLowerCase();
     const asked = words(query);
-    const entries = await load();
+    let failed = false;
+    const entries = await load().catch(() => {
+      failed = true;
+      return [];
+    });
     if (query !== input.value.trim().toLowerCase()) return;
     const found = asked.length ? entries.map((entry) => [score(entry, query, asked), entry]).filter(([points]) => points).sort((a, b) => b[0] - a[0]).slice(0, 20) : [];
     list.replaceChildren(...found.map(([, entry], i) => {
@@ -198,7 +208,7 @@
     }));
     list.hidden = !found.length;
     none.hidden = found.length > 0;
-    none.textContent = asked.length ? `Nothing has “${input.value.trim()}”.` : 'Try a code, a path, or a word: PAY_003, /v1/orders, retry.';
+    none.textContent = failed ? 'The index of the search cannot be loaded. Type on to try again.' : asked.length ? `Nothing has “${input.value.trim()}”.` : 'Try a code, a path, or a word: PAY_003, /v1/orders, retry.';
     input.setAttribute('aria-expanded', String(found.length > 0));
     select(found.length ? 0 : -1);
   };
@@ -228,7 +238,7 @@
   dialog.addEventListener('click', (event) => event.target === dialog && dialog.close());
   addEventListener('keydown', (event) => {
     const typing = event.target.closest?.('input, textarea, select, [contenteditable]');
-    if ((event.key === '/' && !typing && !event.metaKey && !event.ctrlKey) || (event.key.toLowerCase() === 'k' && (event.metaKey || event.ctrlKey))) {
+    if ((event.key === '/' && !typing && !event.metaKey && !event.ctrlKey) || (event.key?.toLowerCase() === 'k' && (event.metaKey || event.ctrlKey))) {
       event.preventDefault();
       event.stopPropagation();
       open();
