@@ -36,9 +36,8 @@ export async function end(child) {
   clearTimeout(timer);
 }
 
-/** Returns { url, key, stop }. */
-export async function gateway() {
-  const { URL: url, KEY: key } = process.env;
+/** Returns { url, key, stop }. Nothing of it runs on if it fails. */
+export async function gateway({ URL: url, KEY: key } = process.env) {
   if (url || key) {
     if (!url || !key) throw new Error('URL and KEY belong together');
     return { url: url.replace(/\/+$/, ''), key, stop: async () => {} };
@@ -66,6 +65,9 @@ export async function gateway() {
       if (said.includes('Ctrl-C stops everything')) resolve();
     });
     setTimeout(() => reject(new Error(`bin/ordergate is not ready in two minutes:\n${said}`)), 120_000).unref();
+  }).catch(async (error) => {
+    await end(child);
+    throw error;
   });
   return { url: `http://127.0.0.1:${api}`, key: 'og_test_demo_key_for_local_use_only', stop: () => end(child) };
 }

@@ -7,12 +7,12 @@ import { after, before, suite, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { startBrowser, startGateway } from './gateway.mjs';
 
-const key = 'og_test_demo_key_for_local_use_only';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 let gateway, browser;
 
 before(async () => {
-  [gateway, browser] = await Promise.all([startGateway(), startBrowser()]);
+  browser = await startBrowser();
+  gateway = await startGateway();
 });
 after(async () => {
   await browser?.close();
@@ -55,7 +55,7 @@ const act = (page, action) => page.click(`[data-action=${action}] button[aria-di
 const steps = (page) => page.$$eval('[data-step]', (all) => Object.fromEntries(all.filter((e) => e.dataset.status !== 'none').map((e) => [e.dataset.step, e.dataset.status])));
 const idOf = (page) => new URL(page.url()).hash.slice(1);
 const api = (method, path, body) => fetch(gateway.url + path, {
-  method, headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() }, body: body && JSON.stringify(body),
+  method, headers: { Authorization: `Bearer ${gateway.key}`, 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() }, body: body && JSON.stringify(body),
 });
 const only = async (page, q) => {
   await page.fill('.search', q);
@@ -63,7 +63,6 @@ const only = async (page, q) => {
   await page.click('.basket [aria-label$=" less"]');
   await page.click('.catalogue [data-sku] button');
 };
-
 
 const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 /** Fails if axe finds anything, and of the dark theme if its contrast is too low. */
@@ -86,21 +85,21 @@ suite('console', { concurrency: 3 }, () => {
       'out-of-stock': ['rejected', 'INV_002', { reserve_stock: 'failed', authorize: 'skipped', confirm_stock: 'skipped', capture: 'skipped' }],
     };
     await Promise.all(Object.entries(ends).map(([outcome, [end, code, saga]]) => t.test(outcome, async (t) => {
-        const page = await open(t);
-        if (outcome === 'out-of-stock') await only(page, 'kettle');
-        await page.click(`[data-outcome=${outcome}]`);
-        const underWay = { slow: 'running · [\\d.]+ m?s', timeout: 'in doubt · ', error: 'in doubt · .* tries' }[outcome];
-        await page.waitForFunction((text) => new RegExp(text).test(document.querySelector('.step[data-step=authorize] .detail').textContent), underWay ?? '');
-        await status(page, end);
-        await page.waitForFunction((last) => document.querySelector(`[data-step=${last}]:not([data-status=pending], [data-status=running])`), Object.keys(saga).at(-1));
-        assert.deepEqual(await steps(page), saga);
-        assert.equal(await page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
-        assert.equal((await page.$$('.undo')).length, saga.cancel_reservation ? 1 : 0);
-        if (code) {
-          const explained = await fetch(gateway.url + (await page.getAttribute('.notice .refusal a', 'href')));
-          assert.ok(explained.ok && (await explained.text()).includes(code), `the page of ${code}`);
-        }
-      })));
+      const page = await open(t);
+      if (outcome === 'out-of-stock') await only(page, 'kettle');
+      await page.click(`[data-outcome=${outcome}]`);
+      const underWay = { slow: 'running · [\\d.]+ m?s', timeout: 'in doubt · ', error: 'in doubt · .* tries' }[outcome];
+      await page.waitForFunction((text) => new RegExp(text).test(document.querySelector('.step[data-step=authorize] .detail').textContent), underWay ?? '');
+      await status(page, end);
+      await page.waitForFunction((last) => document.querySelector(`[data-step=${last}]:not([data-status=pending], [data-status=running])`), Object.keys(saga).at(-1));
+      assert.deepEqual(await steps(page), saga);
+      assert.equal(await page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
+      assert.equal((await page.$$('.undo')).length, saga.cancel_reservation ? 1 : 0);
+      if (code) {
+        const explained = await fetch(gateway.url + (await page.getAttribute('.notice .refusal a', 'href')));
+        assert.ok(explained.ok && (await explained.text()).includes(code), `the page of ${code}`);
+      }
+    })));
   });
 
   test('the stock goes down before the eyes, and comes back', async (t) => {
@@ -250,7 +249,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.keyboard.press('Enter');
     await page.waitForSelector('.ask .refusal a:has-text("AUTH_002")');
     await accessible(page);
-    await page.fill('.ask input', key);
+    await page.fill('.ask input', gateway.key);
     await page.keyboard.press('Enter');
     await page.waitForSelector('.catalogue [data-sku]');
     await place(page, 'approve', 'confirmed');
@@ -259,7 +258,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.click('.requests li[data-method=POST] .copy:has-text("curl")');
     assert.match(await page.evaluate(() => navigator.clipboard.readText()), /Bearer \$ORDERGATE_KEY/);
     const kept = await page.evaluate(() => JSON.stringify([localStorage, sessionStorage, document.cookie, location.href, document.documentElement.outerHTML]));
-    assert.ok(!kept.includes(key));
+    assert.ok(!kept.includes(gateway.key));
     await page.reload();
     await page.waitForSelector('.ask');
   });

@@ -69,8 +69,10 @@ function smaller(png) {
   })]);
 }
 
-const [gateway, browser] = await Promise.all([startGateway(), startBrowser()]);
+let gateway;
+const browser = await startBrowser();
 try {
+  gateway = await startGateway();
   mkdirSync(folder, { recursive: true });
   for (const [name, { options, show }] of Object.entries(pictures)) {
     const page = await browser.newPage(options);
@@ -92,5 +94,5 @@ try {
   }
 } finally {
   await browser.close();
-  await gateway.stop();
+  await gateway?.stop();
 }
