@@ -19,7 +19,7 @@ export interface Call {
   /** The page asked for it by itself, such as for the stock of the products that are shown. */
   background: boolean;
   stream: boolean;
-  /** What was sent beside the key, for curl. */
+  /** The headers that were sent beside the key, for curl. */
   headers: Record<string, string>;
   body: string | null;
   sentToken: string | null;

@@ -9,7 +9,7 @@ export function asCurl(call: Call): string {
   parts.push(key ? `-H ${quote(`Authorization: Bearer ${key}`)}` : '-H "Authorization: Bearer $ORDERGATE_KEY"');
   for (const [name, value] of Object.entries(call.headers)) {
     // A new key, so that the copy is a request of its own and not a repetition.
-    parts.push(name === 'Idempotency-Key' ? '-H "Idempotency-Key: $(date +%s%N)"' : `-H ${quote(`${name}: ${value}`)}`);
+    parts.push(name === 'Idempotency-Key' ? `-H "Idempotency-Key: $(od -An -N16 -tx1 /dev/urandom | tr -d ' \\n')"` : `-H ${quote(`${name}: ${value}`)}`);
   }
   if (call.body) parts.push(`-d ${quote(call.body)}`);
   return parts.join(' \\\n  ');

@@ -4,7 +4,7 @@ import { signal } from '@preact/signals';
 import type { Order } from '@ordergate/client';
 import { calls, held, TOKEN_LIFE, type Call } from './api.js';
 import { asCurl, asTypeScript } from './copy.js';
-import { Badge, Code, Copy, duration, Mark, Refusal, time } from './parts.js';
+import { Badge, Code, Copy, duration, Mark, Refusal, time, useRefuge } from './parts.js';
 import * as s from './state.js';
 
 const tabs = ['Events', 'Requests', 'Consistency'] as const;
@@ -62,10 +62,9 @@ function Events() {
   const id = s.orderId.value;
   const events = s.events.value;
   const last = events.at(-1)?.sequence ?? 0;
-  const version = s.selected.value ?? last;
-  useEffect(() => {
-    if (id && version > 0) void s.look(id, version);
-  }, [id, version]);
+  const version = s.version.value;
+  useEffect(() => void s.look(), [id, version]);
+  const states = useRefuge<HTMLDivElement>();
   const timeline = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const row = timeline.current?.querySelector<HTMLElement>('[aria-current]');
@@ -75,7 +74,7 @@ function Events() {
     list.scrollTop = Math.min(Math.max(list.scrollTop, offsetTop + offsetHeight - list.clientHeight), offsetTop);
   }, [version, last]);
   const event = events.find((e) => e.sequence === version);
-  const choose = (v: number) => { s.selected.value = v >= last ? null : Math.max(1, v); };
+  const choose = (v: number) => { s.selected.value = v >= last || last === 0 ? null : Math.max(1, v); };
   const now = flat(s.snapshots.value.get(version));
   const before = flat(s.snapshots.value.get(version - 1));
   const ready = now.size > 0 && (version === 1 || before.size > 0);
@@ -87,10 +86,10 @@ function Events() {
       <div class="travel">
         <label for="version">Version <strong class="number">{version || '–'}</strong> of <span class="number">{last || '–'}</span></label>
         <span class="ends">
-          <button type="button" class="square" aria-label="The version before" disabled={version <= 1} onClick={() => choose(version - 1)}>‹</button>
-          <button type="button" class="square" aria-label="The version after" disabled={version >= last} onClick={() => choose(version + 1)}>›</button>
+          <button type="button" class="square" aria-label="The version before" aria-disabled={version <= 1} onClick={() => choose(version - 1)}>‹</button>
+          <button type="button" class="square" aria-label="The version after" aria-disabled={version >= last} onClick={() => choose(version + 1)}>›</button>
         </span>
-        <input id="version" type="range" min="1" max={Math.max(1, last)} value={version} disabled={last < 2}
+        <input id="version" type="range" min="1" max={Math.max(1, last)} value={version} aria-disabled={last < 2}
           aria-valuetext={event ? `Version ${version}, ${event.type}` : undefined} onInput={(e) => choose(Number(e.currentTarget.value))} />
       </div>
       <div class="scroll timeline" ref={timeline} tabIndex={0} role="region" aria-label="Timeline">
@@ -106,8 +105,8 @@ function Events() {
           </ol>
         )}
       </div>
-      <div class="scroll states" tabIndex={0} role="region" aria-label="The order at this version">
-        {s.snapshotProblem.value && !ready ? <Refusal of={s.snapshotProblem.value} /> : events.length > 0 && (
+      <div class="scroll states" ref={states} tabIndex={0} role="region" aria-label="The order at this version">
+        {s.snapshotProblem.value && !ready ? <Refusal of={s.snapshotProblem.value}><button type="button" class="link" onClick={() => void s.look()}>Try again</button></Refusal> : events.length > 0 && (
           <table>
             <caption>{!ready ? 'Reading' : version === 1 ? 'The order as it was placed' : `${changes} ${changes === 1 ? 'property differs' : 'properties differ'} from version ${version - 1}`}</caption>
             <tbody>
@@ -225,7 +224,7 @@ function Consistency() {
         </tbody>
       </table>
       <h3>Try it</h3>
-      <p><button type="button" disabled={!id} onClick={() => id && void s.readTwice(id)}>Read the order with the token, and without</button></p>
+      <p><button type="button" aria-disabled={!id} onClick={() => id && void s.readTwice(id)}>Read the order with the token, and without</button></p>
       <Reads id={id} />
     </div>
   );

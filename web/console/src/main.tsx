@@ -1,6 +1,6 @@
 // The page: its bar, its three panes, what is said about the connection, and the form for a key.
 import { render } from 'preact';
-import { useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import './style.css';
 import { link } from './api.js';
@@ -37,7 +37,7 @@ function Connection() {
   const { up } = link.value;
   const following = s.live.value && up;
   return (
-    <p class="connection"><Mark of={!up ? 'failed' : following ? 'done' : 'waiting'} size={12} />{!up ? 'Offline' : following ? 'Live' : 'Connected'}</p>
+    <p class="connection"><Mark of={up ? 'done' : 'failed'} size={12} />{!up ? 'Offline' : following ? 'Live' : 'Connected'}</p>
   );
 }
 
@@ -75,10 +75,17 @@ function KeyForm() {
 }
 
 function App() {
+  const asked = s.access.value === 'asked';
+  const wasAsked = useRef(asked);
+  // The form goes with the focus in it.
+  useLayoutEffect(() => {
+    if (wasAsked.current && !asked) document.querySelector<HTMLElement>('.search')?.focus();
+    wasAsked.current = asked;
+  }, [asked]);
   return (
     <>
       <header class="bar">
-        {s.access.value === 'given' && <a class="skip" href="#outcomes" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('.tile:not(:disabled)')?.focus(); }}>To the outcomes</a>}
+        {s.access.value === 'given' && <a class="skip" href="#outcomes" onClick={(e) => { e.preventDefault(); document.querySelector<HTMLElement>('.tile')?.focus(); }}>To the outcomes</a>}
         <div>
           <h1><svg width="20" height="20" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" fill="currentColor" /><path class="inner" d="M8 24V12a8 8 0 0 1 16 0v12" /><circle class="inner-fill" cx="16" cy="20" r="3.5" /></svg>Ordergate <span>console</span></h1>
           <Connection />
@@ -87,7 +94,7 @@ function App() {
           <p class="sr" role="status" aria-live="polite">{s.announcement.value}</p>
         </div>
       </header>
-      {s.access.value === 'asked' ? <KeyForm /> : <main class="panes"><Shop /><OrderPane /><Evidence /></main>}
+      {asked ? <KeyForm /> : <main class="panes"><Shop /><OrderPane /><Evidence /></main>}
       <Offline />
     </>
   );

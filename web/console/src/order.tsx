@@ -1,8 +1,8 @@
 // The second pane: the order, its saga as it goes, and what can be done with it.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { SagaStep } from '@ordergate/client';
+import { money as amounts, type SagaStep } from '@ordergate/client';
 import { link } from './api.js';
-import { Badge, Code, Copy, duration, major, Mark, minor, money, Prose, Refusal, short, time } from './parts.js';
+import { Badge, Code, Copy, duration, Mark, minor, money, Prose, Refusal, sends, short, time, useRefuge } from './parts.js';
 import { cards, markOf, paymentWord, parcelWord, rowsOf, sentence, stateOf, statusWord, stepLabel, type Action, type Verdict } from './rules.js';
 import * as s from './state.js';
 
@@ -54,8 +54,9 @@ function Notice() {
   const order = s.order.value;
   const rejection = order?.rejection;
   const shown = s.problem.value;
+  const place = useRefuge<HTMLDivElement>();
   return (
-    <div class="notice">
+    <div class="notice" ref={place}>
       {shown ? (
         <Refusal of={shown}>
           {shown.again && <button type="button" class="link" onClick={shown.again}>Send again under its key</button>}
@@ -102,7 +103,7 @@ function Steps() {
   const bottom = rows.findLastIndex((row) => row.back || row.forward?.status === 'failed');
   return (
     <div class="saga">
-      <h3>Saga{top >= 0 && <span class="lane">taken back</span>}</h3>
+      <h3>Saga{top >= 0 && <span class="lane">Taken back</span>}</h3>
       <ol>
         {rows.map((row, index) => {
           const mark = markOf(row.forward, false);
@@ -139,7 +140,7 @@ function Actions() {
   const currency = s.order.value?.currency ?? 'EUR';
   const left = s.leftToRefund.value;
   const [amount, setAmount] = useState('');
-  useEffect(() => setAmount(left > 0 ? major(left, currency) : ''), [left, currency]);
+  useEffect(() => setAmount(left > 0 ? amounts.toMajor({ amount: left, currency }) : ''), [left, currency]);
   const wanted = minor(amount, currency);
   return (
     <div class="actions" role="group" aria-label="Actions">
@@ -152,8 +153,8 @@ function Actions() {
       <Act name="ship" label="Ship" verdict={verdicts?.ship} run={s.ship} />
       <Act name="deliver" label="Deliver" verdict={verdicts?.deliver} run={s.deliver} />
       <Act name="refund" label="Refund" verdict={verdicts?.refund} run={() => s.refund(wanted)} bad={!(wanted > 0)}>
-        <input class="amount number" inputMode="decimal" aria-label={`Amount to refund, in ${currency}`} value={amount} onInput={(e) => setAmount(e.currentTarget.value)} />
-        <span class="why">of {money(left, currency)}</span>
+        <input class="amount number" inputMode="decimal" aria-invalid={!(wanted > 0)} aria-label={`Amount to refund, in ${currency}`} value={amount} onInput={(e) => setAmount(e.currentTarget.value)} />
+        <span class="why">{wanted > 0 ? `of ${money(left, currency)}` : `no amount in ${currency}`}</span>
       </Act>
     </div>
   );
@@ -161,9 +162,10 @@ function Actions() {
 
 function Act({ name, label, verdict, run, bad = false, children }: { name: Action; label: string; verdict: Verdict | undefined; run: () => unknown; bad?: boolean; children?: preact.ComponentChildren }) {
   const off = !verdict?.allowed || bad || s.busy.value !== null || !link.value.up;
+  const place = useRefuge<HTMLDivElement>();
   return (
-    <div class="act" data-action={name}>
-      <button type="button" aria-disabled={off} aria-describedby={`why-${name}`} aria-busy={s.busy.value === name} class={name === 'cancel' ? 'danger' : ''} onClick={() => { if (!off) void run(); }}>{label}</button>
+    <div class="act" ref={place} data-action={name}>
+      <button type="button" aria-describedby={`why-${name}`} aria-busy={s.busy.value === name} class={name === 'cancel' ? 'danger' : ''} {...sends(off, run)}>{label}</button>
       {verdict?.allowed && children ? <span class="with" id={`why-${name}`}>{children}</span> : (
         <span class="why" id={`why-${name}`}>{verdict ? <>{verdict.code && <><Code of={verdict.code} /> </>}{verdict.why}</> : 'There is no order.'}</span>
       )}

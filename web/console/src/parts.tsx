@@ -1,20 +1,37 @@
-// What all panes are made of.
-import { useEffect, useRef, useState } from 'preact/hooks';
+// The parts that all panes are made of.
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { ComponentChildren } from 'preact';
+import { money as amounts } from '@ordergate/client';
 import type { Mark as MarkName } from './rules.js';
 import { announce, type Problem } from './state.js';
 
-const digits = (currency: string) => formatOf(currency).resolvedOptions().maximumFractionDigits ?? 2;
-const formats = new Map<string, Intl.NumberFormat>();
-function formatOf(currency: string): Intl.NumberFormat {
-  let format = formats.get(currency);
-  if (!format) formats.set(currency, (format = new Intl.NumberFormat('en', { style: 'currency', currency })));
-  return format;
+export const money = (amount: number, currency: string) => amounts.format({ amount, currency }, 'en');
+
+/** The minor units of an amount that was typed; NaN if it is none, or has more decimal places than the currency. */
+export function minor(text: string, currency: string): number {
+  try {
+    return amounts.fromMajor(text.trim().replace(',', '.'), currency).amount;
+  } catch {
+    return NaN;
+  }
 }
-export const money = (amount: number, currency: string) => formatOf(currency).format(amount / 10 ** digits(currency));
-/** Minor units as a number to type, and back; NaN if it is none. */
-export const major = (amount: number, currency: string) => (amount / 10 ** digits(currency)).toFixed(digits(currency));
-export const minor = (text: string, currency: string) => (/^\d+([.,]\d+)?$/.test(text.trim()) ? Math.round(Number(text.trim().replace(',', '.')) * 10 ** digits(currency)) : NaN);
+
+/** For a button that sends: it keeps the focus while it is off, and takes a double click or a held key for one press. */
+export const sends = (off: boolean, run: () => unknown) => ({
+  'aria-disabled': off,
+  onClick: (event: MouseEvent) => { if (!off && event.detail < 2) void run(); },
+  onKeyDown: (event: KeyboardEvent) => { if (event.repeat && event.key === 'Enter') event.preventDefault(); },
+});
+
+/** A place whose elements come and go: if the one that has the focus goes, the next element around that can have it gets it. */
+export function useRefuge<T extends HTMLElement>() {
+  const place = useRef<T>(null);
+  const had = place.current?.contains(document.activeElement);
+  useLayoutEffect(() => {
+    if (had && document.activeElement === document.body) place.current?.closest<HTMLElement>('[tabindex]')?.focus();
+  });
+  return place;
+}
 
 /** How long something took, in four characters or so. */
 export function duration(ms: number): string {

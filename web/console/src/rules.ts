@@ -1,4 +1,4 @@
-// What the page knows about orders: the ways that an order can end here, what can be done with one and the code that forbids it, and its
+// The page's knowledge of orders: the ways that an order can end here, what can be done with one and the code that forbids it, and its
 // state in words. Only the gateway decides; test/console.test.mjs asks it for each code that stands here.
 import type { ErrorCode, Order, Payment, Saga, SagaStep, Shipment } from '@ordergate/client';
 
@@ -174,7 +174,7 @@ export function rowsOf(saga: Saga | null): Row[] {
     for (const name of forwardNames) {
       const forward = find(name, attempt);
       if (attempt > 1 && !forward) continue;
-      // What an earlier card left out says nothing: the later one did it.
+      // A step that an earlier card left out says nothing: the later card did it.
       if (attempt < attempts && forward?.status === 'skipped') continue;
       rows.push({ forward, name, label: stepLabel(name) + (attempts > 1 && name !== 'reserve_stock' ? `, card ${attempt}` : ''), back: null });
     }

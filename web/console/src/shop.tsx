@@ -1,7 +1,7 @@
 // The first pane: catalogue, basket, outcomes.
 import { useEffect, useRef } from 'preact/hooks';
 import type { Product } from '@ordergate/client';
-import { Mark, money, Refusal, useChanged } from './parts.js';
+import { Mark, money, Refusal, sends, useChanged, useRefuge } from './parts.js';
 import { outcomes } from './rules.js';
 import * as s from './state.js';
 import { link } from './api.js';
@@ -34,22 +34,24 @@ function Search() {
 
 function Catalogue() {
   const found = s.products.value;
+  const place = useRefuge<HTMLDivElement>();
   return (
-    <div class="scroll catalogue" tabIndex={0} role="region" aria-label="Catalogue" aria-busy={s.catalogue.value === 'loading'}>
-        {s.catalogue.value === 'failed' && s.catalogueProblem.value ? (
-          <Refusal of={s.catalogueProblem.value}><button type="button" class="link" onClick={() => void s.search(s.query.value)}>Try again</button></Refusal>
-        ) : found.length === 0 && s.catalogue.value === 'ready' ? (
-          <p class="empty">No product has all of these words in its name or sku.</p>
-        ) : (
-          <table>
-            <thead><tr><th scope="col">Product</th><th scope="col" class="number">Price</th><th scope="col" class="number">Stock</th><th><span class="sr">Basket</span></th></tr></thead>
-            <tbody>
-              {found.length === 0 ? [0, 1, 2, 3, 4, 5, 6].map((i) => <tr key={i} class="skeleton"><td colSpan={4}><i /><i /></td></tr>) : found.map((p) => <Row key={p.sku} product={p} />)}
-            </tbody>
-          </table>
-        )}
-        {s.cursor.value && found.length > 0 && <button type="button" class="more" onClick={() => void s.more()}>Show more</button>}
-      </div>
+    <div class="scroll catalogue" ref={place} tabIndex={0} role="region" aria-label="Catalogue" aria-busy={s.catalogue.value === 'loading'}>
+      {s.catalogue.value === 'failed' && s.catalogueProblem.value ? (
+        <Refusal of={s.catalogueProblem.value}><button type="button" class="link" onClick={() => void s.search(s.query.value)}>Try again</button></Refusal>
+      ) : found.length === 0 && s.catalogue.value === 'ready' ? (
+        <p class="empty">No product has all of these words in its name or sku.</p>
+      ) : (
+        <table>
+          <thead><tr><th scope="col">Product</th><th scope="col" class="number">Price</th><th scope="col" class="number">Stock</th><th><span class="sr">Basket</span></th></tr></thead>
+          <tbody>
+            {found.length === 0 ? [0, 1, 2, 3, 4, 5, 6].map((i) => <tr key={i} class="skeleton"><td colSpan={4}><i /><i /></td></tr>) : found.map((p) => <Row key={p.sku} product={p} />)}
+          </tbody>
+        </table>
+      )}
+      {s.catalogue.value === 'ready' && s.catalogueProblem.value && <Refusal of={s.catalogueProblem.value} />}
+      {s.cursor.value && found.length > 0 && s.catalogue.value !== 'failed' && <button type="button" class="more" onClick={() => void s.more()}>{s.catalogueProblem.value ? 'Try again' : 'Show more'}</button>}
+    </div>
   );
 }
 
@@ -109,9 +111,10 @@ const Minus = () => <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden=
 
 function Basket() {
   const lines = [...s.basket.value.values()];
+  const place = useRefuge<HTMLUListElement>();
   return (
     <div class="basket" role="region" aria-label="Basket">
-      <ul class="scroll" tabIndex={lines.length > 2 ? 0 : -1}>
+      <ul class="scroll" ref={place} tabIndex={lines.length > 2 ? 0 : -1}>
         {lines.length === 0 && <li class="empty">The basket is empty. Add a product with +.</li>}
         {lines.map(({ product, quantity }) => {
           const price = s.priceOf(product);
@@ -134,13 +137,13 @@ function Basket() {
 }
 
 function Outcomes() {
-  const off = s.basket.value.size === 0 || !link.value.up;
+  const off = s.basket.value.size === 0 || s.busy.value !== null || !link.value.up;
   return (
     <div class="outcomes" id="outcomes" role="group" aria-labelledby="outcomes-title">
       <h3 id="outcomes-title">Place the order with this outcome</h3>
       <div class="tiles">
         {outcomes.map((o) => (
-          <button key={o.id} type="button" class="tile" data-outcome={o.id} disabled={off} aria-busy={s.busy.value === o.id} onClick={() => void s.place(o)}>
+          <button key={o.id} type="button" class="tile" data-outcome={o.id} aria-busy={s.busy.value === o.id} {...sends(off, () => s.place(o))}>
             <Mark of={o.end} size={14} />
             <span class="title">{o.name}</span>
             <span class="says">{o.says}</span>

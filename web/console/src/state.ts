@@ -1,4 +1,4 @@
-// What the page shows, and how it comes there. Components read the signals and call the functions; nothing else changes a signal.
+// The state of the page, and how it comes there. Components read the signals and call the functions; nothing else changes a signal.
 import { batch, computed, effect, signal, untracked } from '@preact/signals';
 import { isOrdergateError, type Event, type Order, type Payment, type Product, type Saga, type Shipment } from '@ordergate/client';
 import { freshToken, link, og, quiet, untokened, useKey } from './api.js';
@@ -21,7 +21,7 @@ function problemOf(error: unknown): Problem {
   return { code, message, remedy: detail, traceId: trace_id };
 }
 
-/** What screen readers are told. */
+/** The text for screen readers. */
 export const announcement = signal('');
 export const announce = (text: string): void => { announcement.value = text; };
 
@@ -91,12 +91,13 @@ export const query = signal('');
 export const currencies = ['EUR', 'CNY', 'JPY', 'KWD'];
 export const currency = signal('EUR');
 
-/** What can still be sold, by sku. */
+/** The pieces that can still be sold, by sku. */
 export const stock = signal<ReadonlyMap<string, number>>(new Map());
 
 /** Skus that can be seen at this moment. */
 export const visible = new Set<string>();
 
+let loaded = false;
 let searching = new AbortController();
 export async function search(q: string): Promise<void> {
   searching.abort();
@@ -107,14 +108,15 @@ export async function search(q: string): Promise<void> {
   });
   try {
     const page = await og.products.list({ limit: 24, ...(q.trim() && { q: q.trim() }) }, { signal: aborted }).page();
-    const first = catalogueProblem.value === null && basket.value.size === 0 && products.value.length === 0;
+    if (aborted.aborted) return;
     batch(() => {
       products.value = page.data;
       cursor.value = page.next_cursor;
       catalogue.value = 'ready';
       catalogueProblem.value = null;
-      // So that the first order is one click away.
-      if (first && page.data[0]) basket.value = new Map([[page.data[0].sku, { product: page.data[0], quantity: 1 }]]);
+      // So that the first order is one click away. A basket that was emptied later stays empty.
+      if (!loaded && page.data[0]) basket.value = new Map([[page.data[0].sku, { product: page.data[0], quantity: 1 }]]);
+      loaded = true;
     });
     announce(`${page.data.length}${page.next_cursor ? ' and more' : ''} products`);
     void readStock(page.data.slice(0, 10).map((p) => p.sku));
@@ -137,9 +139,10 @@ export async function more(): Promise<void> {
     batch(() => {
       products.value = [...products.value, ...page.data];
       cursor.value = page.next_cursor;
+      catalogueProblem.value = null;
     });
   } catch (error) {
-    catalogueProblem.value = problemOf(error);
+    if (cursor.value === at && catalogue.value === 'ready') catalogueProblem.value = problemOf(error);
   }
 }
 
@@ -154,9 +157,11 @@ export async function readStock(skus: Iterable<string>): Promise<void> {
   }));
 }
 
-// The stock that is seen goes down by others' orders, too. It also finds that a gateway that was away is back.
+// The stock that is seen goes down by others' orders, too. While the gateway is away, one small request finds that it is back.
 async function lookAround(): Promise<void> {
   if (access.value !== 'given' || document.visibilityState !== 'visible' || !navigator.onLine) return;
+  if (!link.value.up) await quiet.products.list({ limit: 1 }).page().catch(() => undefined);
+  if (!link.value.up) return;
   await readStock([...visible, ...basket.value.keys()].slice(0, 24));
 }
 
@@ -164,6 +169,7 @@ function recover(): void {
   announce('The gateway answers again.');
   if (catalogue.value === 'failed') void search(query.value);
   follow(orderId.value, true);
+  if (snapshotProblem.value) void look();
 }
 addEventListener('online', () => void lookAround());
 
@@ -194,7 +200,7 @@ export const shipments = signal<Shipment[]>([]);
 export const served = signal<{ by: string; age: number } | null>(null);
 /** Why the order cannot be shown, or what was refused last. */
 export const problem = signal<Problem | null>(null);
-/** What was asked for and is not answered yet. */
+/** The button whose request has no answer yet. */
 export const busy = signal<string | null>(null);
 /** How many orders were placed here. */
 export const placings = signal(0);
@@ -213,17 +219,21 @@ export function follow(id: string | null, again = false): void {
   following.abort();
   following = new AbortController();
   reading = null;
+  clearTimeout(sagaTimer);
   batch(() => {
+    // A request that can be sent again outlives a lost connection: nothing else holds its key.
+    if (id !== orderId.value || problem.value === readProblem) problem.value = null;
     if (id !== orderId.value) {
+      sagaToken = null;
       order.value = saga.value = served.value = null;
       events.value = [];
       payments.value = [];
       shipments.value = [];
       snapshots.value = new Map();
       selected.value = null;
+      snapshotProblem.value = null;
     }
     orderId.value = id;
-    problem.value = null;
   });
   if ((idOfAddress() ?? null) !== id) history.pushState(null, '', id ? `#${id}` : location.pathname);
   if (id) void watch(id, following.signal);
@@ -232,18 +242,19 @@ export function follow(id: string | null, again = false): void {
 async function watch(id: string, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   await refresh(id, signal);
-  if (order.value === null) return;
+  if (signal.aborted || order.value === null) return;
   try {
     live.value = true;
     const after = events.value.at(-1)?.sequence;
     for await (const event of og.orders.watch(id, { signal, ...(after !== undefined && { after }) })) {
+      if (signal.aborted) return;
       if (event.sequence > (events.value.at(-1)?.sequence ?? 0)) events.value = [...events.value, event];
       if (/stock|cancelled|rejected|confirmed/.test(event.type)) void readStock(order.value.lines.map((l) => l.sku));
       void refresh(id, signal);
     }
   } catch (error) {
     if (signal.aborted) return;
-    if (link.value.up) problem.value = readProblem = problemOf(error);
+    if (link.value.up) unread(error);
     if (isOrdergateError(error) && error.retryable) setTimeout(() => void watch(id, signal), 3000);
   } finally {
     if (!signal.aborted) live.value = false;
@@ -272,6 +283,8 @@ function refresh(id: string, signal: AbortSignal): Promise<void> {
 }
 
 async function read(id: string, signal: AbortSignal): Promise<void> {
+  clearTimeout(sagaTimer);
+  polling.abort();
   try {
     const [o, s, p, sh] = await Promise.all([
       og.orders.get(id, { signal }), og.orders.saga(id, { signal }), og.orders.payments(id, {}, { signal }).page(), og.orders.shipments(id, {}, { signal }).page(),
@@ -280,7 +293,7 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
     const before = order.value && stateOf(order.value, saga.value).word;
     batch(() => {
       if (problem.value === readProblem) problem.value = null;
-      takeSaga(s);
+      takeSaga(s, og.meta(s)?.consistencyToken);
       order.value = o;
       const meta = og.meta(o);
       served.value = meta?.servedBy ? { by: meta.servedBy, age: meta.age ?? 0 } : null;
@@ -289,18 +302,26 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
     });
     const { word } = stateOf(o, s);
     if (word !== before) announce(`The order is ${word.toLowerCase()}${o.rejection ? `: ${o.rejection.message}` : ''}.`);
-    if (s.state !== 'done') setTimeout(() => void readSaga(id, signal), 400);
+    schedule(id, signal);
   } catch (error) {
     if (signal.aborted) return;
-    if (order.value === null || link.value.up) problem.value = readProblem = problemOf(error);
+    if (order.value === null || link.value.up) unread(error);
     if (isOrdergateError(error) && error.retryable && link.value.up) setTimeout(() => void (order.value ? refresh : watch)(id, signal), 3000);
   }
 }
 
 /** Why the order could not be read. It is gone as soon as the order is read. */
 let readProblem: Problem | null = null;
+function unread(error: unknown): void {
+  readProblem = problemOf(error);
+  if (!problem.value?.again) problem.value = readProblem;
+}
 
-function takeSaga(next: Saga): void {
+/** The consistency token of the saga that is shown: an answer with a smaller one is older. */
+let sagaToken: string | null = null;
+function takeSaga(next: Saga, token: string | null = null): void {
+  if (token && sagaToken && token < sagaToken) return;
+  sagaToken = token ?? sagaToken;
   for (const step of next.steps) {
     const before = saga.value?.steps.find((s) => s.name === step.name && s.attempt === step.attempt);
     if (before && before.status !== step.status && step.status !== 'skipped') announce(`${stepLabel(step.name)}: ${step.status.replace('_', ' ')}`);
@@ -308,32 +329,42 @@ function takeSaga(next: Saga): void {
   saga.value = next;
 }
 
-// Between two events nothing tells of a try: it is looked at while a step is under way.
+// Between two events nothing tells of a try: the saga is read every 400 ms while a step is under way. One such read is planned or sent at a time,
+// and none while the order is read.
 let sagaTimer: ReturnType<typeof setTimeout> | undefined;
-async function readSaga(id: string, signal: AbortSignal): Promise<void> {
+let polling = new AbortController();
+function schedule(id: string, following: AbortSignal): void {
   clearTimeout(sagaTimer);
-  if (signal.aborted || saga.value?.state === 'done') return;
+  polling.abort();
+  if (following.aborted || saga.value?.state === 'done') return;
+  polling = new AbortController();
+  const signal = AbortSignal.any([following, polling.signal]);
+  sagaTimer = setTimeout(() => void readSaga(id, following, signal), 400);
+}
+
+async function readSaga(id: string, following: AbortSignal, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
   try {
     if (link.value.up) {
       const next = await quiet.orders.saga(id, { signal, ...freshToken() });
       if (signal.aborted) return;
-      takeSaga(next);
+      takeSaga(next, quiet.meta(next)?.consistencyToken);
       if (next.state === 'done') {
-        void refresh(id, signal);
+        void refresh(id, following);
         return;
       }
     }
   } catch {
     // The next look tells.
   }
-  sagaTimer = setTimeout(() => void readSaga(id, signal), 400);
+  if (!signal.aborted) schedule(id, following);
 }
 
 type Options = { idempotencyKey?: string };
 
 /**
- * Sends what a button asks for. A refusal is shown. What has no answer, or may succeed later, can be sent again under its key: it happens once,
- * however often that is done.
+ * Sends the request of a button. A refusal is shown. A request that has no answer, or may succeed later, can be sent again under its key: it
+ * happens once, however often that is done.
  */
 async function send(name: string, call: (options: Options) => Promise<void>, options: Options = {}): Promise<void> {
   if (busy.value) return;
@@ -407,17 +438,26 @@ export const leftToRefund = computed(() => refundable(payments.value)?.left ?? 0
 export const snapshots = signal<ReadonlyMap<number, Order>>(new Map());
 /** The version that is looked at; null: always the latest. */
 export const selected = signal<number | null>(null);
+export const version = computed(() => selected.value ?? events.value.at(-1)?.sequence ?? 0);
+/** Why the version that is looked at, or the one before it, cannot be shown. */
 export const snapshotProblem = signal<Problem | null>(null);
 
-export async function look(id: string, version: number): Promise<void> {
-  for (const v of [version, version - 1]) {
-    if (v < 1 || snapshots.value.has(v)) continue;
+let looking = new AbortController();
+
+/** Reads the version that is looked at and the one before it, unless they were read. */
+export async function look(): Promise<void> {
+  const id = orderId.value;
+  looking.abort();
+  const { signal } = (looking = new AbortController());
+  snapshotProblem.value = null;
+  for (const v of [version.value, version.value - 1]) {
+    if (id === null || v < 1 || snapshots.value.has(v)) continue;
     try {
-      const state = await og.orders.get(id, { version: v });
-      if (id !== orderId.value) return;
-      snapshotProblem.value = null;
+      const state = await og.orders.get(id, { version: v, signal });
+      if (signal.aborted || id !== orderId.value) return;
       snapshots.value = new Map(snapshots.value).set(v, state);
     } catch (error) {
+      if (signal.aborted || id !== orderId.value) return;
       snapshotProblem.value = problemOf(error);
     }
   }
@@ -429,6 +469,6 @@ export async function readTwice(id: string): Promise<void> {
     await og.orders.get(id, freshToken());
     await untokened().orders.get(id);
   } catch (error) {
-    problem.value = problemOf(error);
+    if (id === orderId.value) unread(error);
   }
 }

@@ -64,6 +64,12 @@ const only = async (page, q) => {
   await page.click('.catalogue [data-sku] button');
 };
 
+/** A problem as the gateway would write it. */
+const refusal = (status, code) => ({
+  status, contentType: 'application/problem+json', headers: { 'Retry-After': '0' },
+  body: JSON.stringify({ type: `/docs/errors/${code}`, title: 'x', status, detail: 'It is away.', instance: '/', message: 'A part is away', retryable: status === 503, trace_id: 'trace-1', code }),
+});
+
 const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 /** Fails if axe finds anything, and of the dark theme if its contrast is too low. */
 async function accessible(page) {
@@ -122,11 +128,61 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.facts:has-text("· shipped")');
     await act(page, 'deliver');
     await status(page, 'completed');
+    await page.fill('.amount', '10.999');
+    await page.waitForSelector('[data-action=refund]:has-text("no amount in EUR") button[aria-disabled=true]');
     await page.fill('.amount', '10');
     await act(page, 'refund');
     await page.waitForSelector('.facts:has-text("refunded in part")');
     await page.waitForSelector('.timeline code:has-text("order.refunded")');
     await page.waitForSelector('.with .why:has-text("of €89.99")');
+  });
+
+  test('an amount has the decimal places of its currency, also where Intl writes none', async (t) => {
+    const page = await open(t);
+    await page.route('**/v1/orders/ord_*', async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, json: { ...(await answer.json()), currency: 'IQD', total: { amount: 1999, currency: 'IQD' } } });
+    });
+    await place(page, 'later', 'reserved');
+    assert.match(await page.textContent('.state strong'), /^IQD\s1\.999$/);
+  });
+
+  test('a double click and a held key place one order', async (t) => {
+    const page = await open(t);
+    let placed = 0;
+    page.on('request', (request) => { placed += request.method() === 'POST'; });
+    await page.dblclick('[data-outcome=later]', { delay: 250 });
+    await status(page, 'reserved');
+    assert.equal(placed, 1);
+    let answer;
+    await page.route('**/v1/orders', async (route) => {
+      await new Promise((resolve) => { answer = resolve; });
+      await route.continue();
+    });
+    await page.focus('[data-outcome=later]');
+    await page.keyboard.down('Enter');
+    await page.waitForFunction(() => document.querySelectorAll('.tile[aria-disabled=true]').length === 8);
+    answer();
+    await page.waitForFunction(() => document.querySelectorAll('.tile[aria-disabled=false]').length === 8);
+    await page.keyboard.down('Enter');
+    await page.keyboard.up('Enter');
+    await page.evaluate(() => new Promise(requestAnimationFrame));
+    assert.equal(placed, 2);
+  });
+
+  test('the saga is read once at a time', async (t) => {
+    const page = await open(t);
+    let running = 0, most = 0;
+    const isSaga = (request) => request.url().endsWith('/saga');
+    page.on('request', (request) => { if (isSaga(request)) most = Math.max(most, ++running); });
+    for (const end of ['requestfinished', 'requestfailed']) page.on(end, (request) => { if (isSaga(request)) running--; });
+    await page.route('**/saga', async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      await route.continue().catch(() => {}); // it was aborted
+    });
+    await place(page, 'timeout-charged', 'confirmed');
+    await page.waitForSelector('[data-step=capture][data-status=done]');
+    assert.equal(most, 1);
   });
 
   test('an order that waits is paid with another card after a decline', async (t) => {
@@ -189,6 +245,34 @@ suite('console', { concurrency: 3 }, () => {
     assert.deepEqual([...seen].sort(), ['ORD_002', 'ORD_007', 'PAY_001', 'PAY_002', 'RFD_001', 'RFD_003', 'SHP_001', 'SHP_002', 'SHP_003', 'SHP_004']);
   });
 
+  test('an event of the order before does not get into the list of the next', async (t) => {
+    const page = await open(t);
+    await place(page, 'later', 'reserved');
+    const before = idOf(page);
+    await page.click('[data-outcome=later]');
+    await page.waitForFunction((id) => location.hash !== `#${id}`, before);
+    const next = idOf(page);
+    // Two events come at once, and while the second is read the address changes.
+    await page.addInitScript(([before, next]) => {
+      const { fetch } = window;
+      const { parse } = JSON;
+      const text = [91, 92].map((n) => `id: ${n}\nevent: order.confirmed\ndata: ${JSON.stringify({ id: `evt_${n}`, type: 'order.confirmed', sequence: n, created_at: new Date(), cause: { actor: 'x' }, data: {} })}\n\n`).join('');
+      window.fetch = (address, init) => (String(address).endsWith(`${before}/stream`) ? Promise.resolve(new Response(text, { headers: { 'Content-Type': 'text/event-stream' } })) : fetch(address, init));
+      JSON.parse = (...args) => {
+        if (String(args[0]).includes('evt_92')) {
+          history.replaceState(null, '', `#${next}`);
+          dispatchEvent(new HashChangeEvent('hashchange'));
+        }
+        return parse(...args);
+      };
+    }, [before, next]);
+    await page.goBack();
+    await page.reload();
+    await page.waitForFunction((id) => location.hash === `#${id}`, next);
+    await page.waitForSelector('.timeline [data-sequence="2"]');
+    assert.deepEqual(await page.$$eval('.timeline [data-sequence]', (all) => all.map((e) => e.dataset.sequence)), ['1', '2']);
+  });
+
   test('time travel shows an earlier version and its difference; a reload keeps the order', async (t) => {
     const page = await open(t);
     await place(page, 'decline', 'rejected');
@@ -227,6 +311,8 @@ suite('console', { concurrency: 3 }, () => {
     assert.match(await copy(`${row} >> nth=0 >> .copy:has-text("trace")`), /^[0-9a-f-]{36}$/);
     const order = '.requests li[data-method=POST] >> ';
     const curl = await copy(`${order}.copy:has-text("curl")`);
+    const echo = execFileSync('sh', ['-c', curl.replace('curl', 'printf "%s\\n"')], { encoding: 'utf8' });
+    assert.match(echo, /^Idempotency-Key: [0-9a-f]{32}$/m);
     assert.match(execFileSync('sh', ['-c', `${curl} -s`], { encoding: 'utf8' }), /^HTTP\/1.1 202 .*"id":"ord_/s);
     const typescript = (await copy(`${order}.copy:has-text("TypeScript")`)).replace('@ordergate/client', new URL('../../../gen/ts/dist/esm/index.js', import.meta.url).href);
     assert.match(execFileSync(process.execPath, ['--input-type=module', '-e', typescript], { encoding: 'utf8' }), /id: 'ord_[0-9a-f]{32}'/);
@@ -252,6 +338,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.fill('.ask input', gateway.key);
     await page.keyboard.press('Enter');
     await page.waitForSelector('.catalogue [data-sku]');
+    assert.ok(await page.evaluate(() => document.activeElement.matches('.search')), 'the focus goes on to the shop');
     await place(page, 'approve', 'confirmed');
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await page.click('#tab-Requests');
@@ -279,6 +366,22 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.offline p', { state: 'detached' });
   });
 
+  test('a gateway that was away is found again with nothing in view; an emptied basket stays empty', async (t) => {
+    const page = await open(t, { refused: true });
+    await page.waitForSelector('.connection:has-text("Connected") .mark.done');
+    await page.fill('.search', 'no product is called so');
+    await page.waitForSelector('.catalogue .empty');
+    await page.click('.basket [aria-label$=" less"]');
+    assert.ok(await page.evaluate(() => document.activeElement.matches('.basket ul')), 'the focus stays in the basket');
+    await page.context().setOffline(true);
+    await page.waitForSelector('.offline p');
+    await page.context().setOffline(false);
+    await page.waitForSelector('.offline p', { state: 'detached' });
+    await page.fill('.search', '');
+    await page.waitForSelector('.catalogue [data-sku]');
+    await page.waitForSelector('.basket .empty');
+  });
+
   test('an order whose answer is lost is sent again under its key, and is one order', async (t) => {
     const page = await open(t, { refused: true });
     const placed = [];
@@ -290,6 +393,8 @@ suite('console', { concurrency: 3 }, () => {
     await page.click('[data-outcome=approve]');
     await page.waitForSelector('.notice .refusal:has-text("NETWORK")');
     await page.unroute('**/v1/orders');
+    await page.waitForResponse((answer) => answer.url().includes('/v1/inventory/') && answer.ok());
+    await page.waitForSelector('.offline p', { state: 'detached' });
     const [answer] = await Promise.all([page.waitForResponse('**/v1/orders'), page.click('button:has-text("Send again under its key")')]);
     assert.equal(answer.headers()['idempotency-replayed'], 'true');
     await status(page, 'confirmed');
@@ -299,15 +404,40 @@ suite('console', { concurrency: 3 }, () => {
   test('what fails for a while is said and read again', async (t) => {
     const page = await open(t, { refused: true });
     await place(page, 'later', 'reserved');
-    const away = { status: 503, contentType: 'application/problem+json', headers: { 'Retry-After': '0' } };
-    const body = JSON.stringify({ type: '/docs/errors/SYS_002', title: 'x', status: 503, detail: 'The database does not answer.', instance: '/', message: 'A part is away', retryable: true, trace_id: 'trace-1', code: 'SYS_002' });
-    await page.route(`**/v1/orders/${idOf(page)}`, (route) => route.fulfill({ ...away, body }));
+    await page.route(`**/v1/orders/${idOf(page)}`, (route) => route.fulfill(refusal(503, 'SYS_002')));
     await page.reload();
     await page.waitForSelector('.notice .refusal:has-text("SYS_002 A part is away"):has-text("trace-1")');
     await page.unroute(`**/v1/orders/${idOf(page)}`);
     await status(page, 'reserved');
     assert.equal(await page.$('.notice .refusal'), null);
     await page.waitForSelector('.connection:has-text("Live")');
+  });
+
+  test('a version and a page of products that cannot be read are read again on demand', async (t) => {
+    const page = await open(t, { refused: true });
+    await page.route('**/v1/products?*cursor=*', (route) => route.fulfill(refusal(500, 'SYS_001')));
+    await page.click('.more');
+    await page.waitForSelector('.catalogue .refusal:has-text("SYS_001")');
+    await page.unroute('**/v1/products?*cursor=*');
+    const rows = await page.$$eval('.catalogue [data-sku]', (all) => all.length);
+    await page.click('.more:has-text("Try again")');
+    await page.waitForFunction((n) => document.querySelectorAll('.catalogue [data-sku]').length > n, rows);
+    assert.equal(await page.$('.catalogue .refusal'), null);
+
+    await place(page, 'later', 'reserved');
+    const first = `**/v1/orders/${idOf(page)}?version=1`;
+    await page.route(first, (route) => route.fulfill(refusal(500, 'SYS_001')));
+    await page.reload();
+    await page.waitForSelector('.states .refusal:has-text("SYS_001")');
+    await place(page, 'later', 'reserved');
+    await page.waitForSelector('.states .differs');
+    await page.goBack();
+    await page.waitForSelector('.states .refusal');
+    await page.unroute(first);
+    await page.focus('.states button:has-text("Try again")');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.states .differs');
+    assert.ok(await page.evaluate(() => document.activeElement.matches('.states')), 'the focus stays in the panel');
   });
 
   test('an error shows code, message, remedy and trace id', async (t) => {
@@ -385,6 +515,29 @@ suite('console', { concurrency: 3 }, () => {
     await tabTo('cancel');
     await press('Enter');
     await status(page, 'cancelled');
+  });
+
+  test('the focus is not lost with its button', async (t) => {
+    const page = await open(t, { refused: true });
+    const has = (selector) => page.evaluate((s) => document.activeElement.matches(s), selector);
+    await place(page, 'later', 'reserved');
+    await page.waitForSelector('.timeline [data-sequence="2"]');
+    await page.focus('[aria-label="The version before"]');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.states caption:has-text("as it was placed")');
+    assert.ok(await has('[aria-label="The version before"]'));
+
+    await page.route('**/cancel', (route) => route.fulfill(refusal(409, 'ORD_009')));
+    await act(page, 'cancel');
+    await page.focus('.notice button:has-text("Dismiss")');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('.notice .refusal', { state: 'detached' });
+    assert.ok(await has('.order .body'));
+
+    await page.focus('[data-outcome=approve]');
+    await page.context().setOffline(true);
+    await page.waitForSelector('[data-outcome=approve][aria-disabled=true]');
+    assert.ok(await has('[data-outcome=approve]'));
   });
 
   test('nothing jumps, and nothing moves for those who want it so', async (t) => {
