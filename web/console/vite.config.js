@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
+import { licenses } from './licenses.js';
 
 // The gateway that `npm run dev` shows the console of; it must be one of `ordergate run`.
 const gateway = process.env.ORDERGATE_URL ?? 'http://127.0.0.1:8080';
@@ -7,6 +8,7 @@ const gateway = process.env.ORDERGATE_URL ?? 'http://127.0.0.1:8080';
 export default defineConfig({
   base: '/console/',
   publicDir: '../shared/public',
+  plugins: [licenses()],
   resolve: { alias: { '@ordergate/client': fileURLToPath(new URL('../../gen/ts/src/index.ts', import.meta.url)) } },
   server: { proxy: { '/v1': gateway, '/docs': gateway, '/console/config.json': gateway } },
   build: {

@@ -95,6 +95,7 @@ function App() {
         </div>
       </header>
       {asked ? <KeyForm /> : <main class="panes"><Shop /><OrderPane /><Evidence /></main>}
+      <footer class="foot"><a href="/console/licenses.txt">Licences</a></footer>
       <Offline />
     </>
   );

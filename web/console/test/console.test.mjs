@@ -1,10 +1,12 @@
 // Works the console in Chromium against the real binary.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { after, before, suite, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { licensesOf } from '../licenses.js';
 import { startBrowser, startGateway } from './gateway.mjs';
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -565,6 +567,16 @@ suite('console', { concurrency: 3 }, () => {
     await page.reload();
     assert.equal(await ground(), dark);
     assert.equal(await page.getAttribute('.theme', 'aria-checked'), 'true');
+  });
+
+  test('the licences of all that is built in are there', async (t) => {
+    const page = await open(t);
+    const text = await (await fetch(gateway.url + (await page.getAttribute('.foot a', 'href')))).text();
+    for (const name of ['preact', '@preact/signals', '@preact/signals-core']) assert.match(text, new RegExp(`^${name} \\d+\\.\\S+, MIT\n\nThe MIT License`, 'm'));
+    const folder = mkdtempSync(`${tmpdir()}/ordergate-licence-`);
+    t.after(() => rmSync(folder, { recursive: true }));
+    writeFileSync(`${folder}/package.json`, '{"name":"unfree","version":"1.0.0"}');
+    assert.throws(() => licensesOf([folder]), /unfree 1.0.0 is built in and has no licence text/);
   });
 
   test('all of it is less than 100 kB gzipped', () => {
