@@ -226,7 +226,8 @@ func (s *suite) changing(ctx context.Context, p *created) {
 	stale := patch(`{"description":"raced"}`)
 	won := 0
 	for _, r := range s.together(ctx, 6, stale) {
-		switch {
+		switch _, asked := r.retryAfter(); {
+		case asked:
 		case r.status == http.StatusOK:
 			won++
 			state = r

@@ -50,9 +50,15 @@ type suite struct {
 	results  []PartResult
 	coverage Coverage
 	faultily map[string]bool // the faults that the address obeys
-	away     int             // requests in turn that were waited out in vain
 	fresh    int             // counts harmless requests
 	facts    facts
+	limit    rateLimit
+
+	stop        context.CancelFunc // of the part that runs
+	began       bool               // a part has ended, and the run goes on
+	waitsInVain int                // in turn
+	foundBefore int                // findings, the first of them
+	lastAnswer  time.Time
 }
 
 func newSuite(o Options) (*suite, error) {
@@ -94,6 +100,9 @@ func newSuite(o Options) (*suite, error) {
 func (s *suite) run(ctx context.Context, p part) PartResult {
 	s.part, s.lacking = p.name, ""
 	begin, requests, findings := time.Now(), s.requests, len(s.findings)
+	outer := ctx
+	ctx, s.stop = context.WithCancel(ctx)
+	defer s.stop()
 	if s.registry == nil {
 		s.readRegistry(ctx)
 		requests = s.requests
@@ -101,14 +110,17 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	if !s.dead {
 		p.run(s, ctx)
 	}
+	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
 		Name: p.name, Result: passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
 	}
 	switch {
 	case result.Findings > 0:
 		result.Result = failed
-	case ctx.Err() != nil:
+	case outer.Err() != nil:
 		result.Result, result.Reason = skipped, errInterrupted.Error()
+	case s.dead:
+		result.Result, result.Reason = skipped, s.reason
 	case result.Requests == 0 || s.lacking != "":
 		result.Result, result.Reason = skipped, cmp.Or(s.lacking, s.reason, "there was nothing to ask")
 	}
@@ -185,8 +197,11 @@ type problem struct {
 // sameKind is how many findings of one kind at one place are kept: the next ones say nothing new.
 const sameKind = 5
 
-// foundf notes a finding about an answer.
+// foundf notes a finding about an answer. A request that the end of the run has cut off shows nothing.
 func (s *suite) foundf(r reply, pointer, format string, args ...any) {
+	if r.err != nil && r.sent != nil && r.sent.Context().Err() != nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	message := fmt.Sprintf(format, args...)
@@ -243,20 +258,17 @@ func (s *suite) send(ctx context.Context, c call) (reply, bool) {
 		r := s.together(ctx, 1, c)[0]
 		wait, asked := r.retryAfter()
 		if c.fault || !asked {
-			s.away = 0
 			return r, r.err == nil
 		}
-		if s.dead || time.Now().Add(wait).After(end) || !pause(ctx, wait) {
-			if s.away++; s.away == maxAway && ctx.Err() == nil {
-				s.dead, s.reason = true, fmt.Sprintf("the address answered %d again and again (%s)", r.status, r.problem.Code)
-			}
-			return r, r.err == nil
+		if time.Now().Add(wait).After(end) {
+			s.waitedInVain("the address answered %d again and again (%s)", r.status, r.problem.Code)
+			return r, true
+		}
+		if !pause(ctx, wait) {
+			return r, true
 		}
 	}
 }
-
-// maxAway is how many requests in turn are waited out in vain, each as long as the suite's patience, before the run ends.
-const maxAway = 2
 
 // retryAfter tells how long the address asks to wait before the same request is sent again, if it does.
 func (r reply) retryAfter() (time.Duration, bool) {
@@ -269,6 +281,7 @@ func (r reply) retryAfter() (time.Duration, bool) {
 
 // together sends a request several times at once.
 func (s *suite) together(ctx context.Context, times int, c call) []reply {
+	s.pace(ctx, c, times)
 	replies := make([]reply, times)
 	var flying sync.WaitGroup
 	for i := range replies {
@@ -341,10 +354,13 @@ func (r *reply) exchange(client *http.Client) {
 // judge holds an answer against everything that holds for all.
 func (s *suite) judge(r *reply) {
 	if r.err != nil {
-		if r.sent == nil || r.sent.Context().Err() == nil {
+		if r.sent == nil || r.sent.Context().Err() == nil && !s.waitedInVain("the address gives no answer any more: %v", r.err) {
 			s.foundf(*r, "", "%v", r.err)
 		}
 		return
+	}
+	if _, asked := r.retryAfter(); !asked || r.call.fault {
+		s.answered()
 	}
 	if r.status >= 400 && r.sent.Method != http.MethodHead {
 		err := json.Unmarshal(r.body, &r.problem)

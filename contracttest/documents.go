@@ -36,7 +36,8 @@ func (s *suite) document(ctx context.Context) {
 func (s *suite) readRegistry(ctx context.Context) {
 	var list api.ErrorCodeList
 	r, _ := s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
-	if s.dead = r.sent != nil && len(list.Data) == 0 && !slices.Contains(r.op.codes, r.problem.Code); s.dead {
+	if r.sent != nil && len(list.Data) == 0 && !slices.Contains(r.op.codes, r.problem.Code) {
+		s.dead = true
 		s.findings, s.hidden = nil, 0
 		s.reason = fmt.Sprintf("there is no Ordergate at %s: %v", s.BaseURL, cmp.Or(r.err, errors.New("it has no registry of error codes")))
 		s.foundf(r, "", "%s", s.reason)
@@ -194,7 +195,8 @@ func (s *suite) callbacks(ctx context.Context, c call) {
 // key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
-	if s.dead = ok && r.status == http.StatusUnauthorized; s.dead {
+	if ok && r.status == http.StatusUnauthorized {
+		s.dead = true
 		s.reason = fmt.Sprintf("the key is not accepted (%s)", r.problem.Code)
 		s.foundf(r, "/status", "%s", s.reason)
 	}

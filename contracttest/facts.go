@@ -186,6 +186,7 @@ func (r reply) fresh() bool {
 }
 
 func (s *suite) checkHeaders(r reply, wrong wrongFact) {
+	s.checkLimit(r, wrong)
 	f := &s.facts
 	got := r.header.Get("X-Consistency-Token")
 	wrong(r.changes() && got != "" && got <= r.token, "/header/X-Consistency-Token", "of a change is %q, not greater than the one that was known before, %q", got, r.token)

@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/gen/errcode"
 )
 
 const (
 	flyingRequests = 8                // of the fuzzing at once
 	slowest        = 15 * time.Second // may no request of the fuzzing be; the longest Prefer: wait is 10 s
+	fuzzPatience   = 20               // times the suite's patience, and the fuzzing ends
 )
 
 // fuzz sends requests that are made of the contract, right and wrong ones. Each must be answered as the contract says, and none with a 5xx
@@ -41,6 +43,7 @@ func (s *suite) fuzz(ctx context.Context) {
 		return
 	}
 	f.collect(ctx)
+	s.answered()
 	s.facts.wild = true
 	defer func() { s.facts.wild = false }()
 	numbers := make(chan int)
@@ -52,13 +55,16 @@ func (s *suite) fuzz(ctx context.Context) {
 			}
 		})
 	}
-	begin, told := time.Now(), time.Now()
+	begin, told, longest := time.Now(), time.Now(), fuzzPatience*s.Patience
 	for n := range s.Requests {
 		if ctx.Err() != nil {
 			break
 		}
+		if time.Since(begin) > longest {
+			s.skipf("it ended after %v (%d times --patience), with %d of %d requests", longest, fuzzPatience, n, s.Requests)
+			break
+		}
 		numbers <- n
-		s.coverage.Fuzzed++
 		if s.Progress != nil && time.Since(told) > 5*time.Second {
 			told = time.Now()
 			fmt.Fprintf(s.Progress, "  fuzzing: %d of %d requests, %.0f a second\n", n, s.Requests, float64(n)/time.Since(begin).Seconds())
@@ -75,7 +81,7 @@ type fuzzer struct {
 	*suite
 	operations []*operation
 	ids        map[string][]string // by the parameter that they are values of
-	resume     sync.Mutex          // is held while the address asks to wait
+	resumeAt   time.Time           // until when the address asks to wait; guarded by mu
 }
 
 // clientID is the form of ids that clients choose.
@@ -104,14 +110,20 @@ func (f *fuzzer) collect(ctx context.Context) {
 	f.ids["code"] = sortedKeys(f.registry)
 }
 
-// send sends one request. While the address asks to wait, nobody sends.
+// busy are the codes of 5xx that say nothing bad of the address: it has too much to do, a server lags, the payment provider fails.
+var busy = []errcode.Code{errcode.RATE003, errcode.SYS004, errcode.PAY003, errcode.PAY006, errcode.PAY008}
+
+// send sends one request until it is answered. While the address asks to wait, nobody sends. The run ends if nothing is answered for the
+// suite's patience.
 func (f *fuzzer) send(ctx context.Context, c call) {
-	for range 20 {
-		f.resume.Lock()
-		f.resume.Unlock() //nolint:staticcheck // it waits for who holds it
-		if ctx.Err() != nil {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		wait := time.Until(f.resumeAt)
+		f.mu.Unlock()
+		if !pause(ctx, wait) {
 			return
 		}
+		f.pace(ctx, c, 1)
 		r := f.prepare(ctx, c)
 		if r.err == nil {
 			r.exchange(f.HTTP)
@@ -121,14 +133,18 @@ func (f *fuzzer) send(ctx context.Context, c call) {
 			return
 		}
 		f.foundIf(r.took > slowest, r, "", "took %v", r.took.Round(time.Millisecond))
+		f.foundIf(r.status >= 500 && !slices.Contains(busy, errcode.Code(r.problem.Code)), r, "/status", "is %d, and nothing was wrong with the address%s", r.status, why(r))
 		wait, asked := r.retryAfter()
-		f.foundIf(r.status >= 500 && !asked && r.status != http.StatusGatewayTimeout && r.status != http.StatusBadGateway, r, "/status", "is %d, and nothing was wrong with the address%s", r.status, why(r))
+		f.mu.Lock()
+		if !asked {
+			f.coverage.Fuzzed++
+		} else if f.resumeAt = time.Now().Add(wait); f.resumeAt.After(f.lastAnswer.Add(f.Patience)) {
+			f.end("the address answered %d again and again (%s)", r.status, r.problem.Code)
+		}
+		f.mu.Unlock()
 		if !asked {
 			return
 		}
-		f.resume.Lock()
-		pause(ctx, wait)
-		f.resume.Unlock()
 	}
 }
 

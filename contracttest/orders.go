@@ -215,6 +215,9 @@ func (s *suite) racing(ctx context.Context, g *goods) {
 				s.foundIf(r.header.Get("Retry-After") == "", r, "/header/Retry-After", "is missing")
 				continue
 			}
+			if _, asked := r.retryAfter(); asked || r.err != nil {
+				continue
+			}
 			p := &placed{call: c, accepted: r}
 			if decode(r, &p.Order); r.status != http.StatusAccepted {
 				s.foundf(r, "/status", "is not 202 or that of IDEM_003%s", why(r))

@@ -26,6 +26,8 @@ type Report struct {
 	Contract    string       `json:"contract_version"` // that the suite was built with
 	CustomerRef string       `json:"customer_ref"`     // with which those of the run's orders begin
 	Seed        uint64       `json:"seed"`
+	Only        []string     `json:"only,omitempty"`   // what was chosen
+	ToFuzz      int          `json:"requests_to_fuzz"` // that the fuzzing was to send
 	StartedAt   time.Time    `json:"started_at"`
 	Seconds     float64      `json:"seconds"`
 	Verdict     string       `json:"verdict"` // passed, failed, or could not run
@@ -64,7 +66,7 @@ type PartResult struct {
 func (s *suite) report(interrupted bool) *Report {
 	version, _ := s.contract.at("info", "version").node.(string)
 	r := &Report{
-		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: passed,
+		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: passed,
 		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Matrix: s.matrix(), Coverage: s.coverage,
 	}
 	r.Coverage.Matrix = map[string]int{}
@@ -78,22 +80,47 @@ func (s *suite) report(interrupted bool) *Report {
 			r.Coverage.Answered++
 		}
 	}
+	reason := s.reason
+	if interrupted && reason == "" {
+		reason = errInterrupted.Error()
+	}
 	switch {
-	case s.dead:
-		r.Verdict, r.Reason = couldNotRun, s.reason
-	case len(s.findings) > 0:
-		r.Verdict = failed
-	case interrupted:
-		r.Verdict, r.Reason = couldNotRun, errInterrupted.Error()
-	case s.reason != "":
-		r.Verdict, r.Reason = couldNotRun, s.reason
+	case len(s.findings) > 0 && (s.began || !s.dead): // they stand, whatever ended the run
+		r.Verdict, r.Reason = failed, reason
+	case reason != "":
+		r.Verdict, r.Reason = couldNotRun, reason
+	case !s.asked():
+		r.Verdict, r.Reason = couldNotRun, s.whyNothing()
 	}
 	return r
 }
 
+// asked tells whether any part that was chosen has asked what it should. The part "key" asks nothing, unless it was chosen.
+func (s *suite) asked() bool {
+	return slices.ContainsFunc(s.results, func(p PartResult) bool {
+		return p.Result != skipped && (p.Name != "key" || slices.Contains(s.Only, "key"))
+	})
+}
+
+// whyNothing says why nothing was asked: the reason of the first part.
+func (s *suite) whyNothing() string {
+	for _, p := range s.results {
+		if p.Result == skipped {
+			return fmt.Sprintf("nothing was tested: %s: %s", p.Name, p.Reason)
+		}
+	}
+	return "nothing was tested: no part was chosen"
+}
+
 // Code is the status of a process that ends with the report: 0 passed, 1 failed, 2 could not run.
 func (r *Report) Code() int {
-	return map[string]int{passed: 0, failed: 1, couldNotRun: 2}[r.Verdict]
+	switch r.Verdict {
+	case passed:
+		return 0
+	case failed:
+		return 1
+	}
+	return 2
 }
 
 // String is ten lines that tell what was covered and what not, the verdict last.
@@ -118,16 +145,20 @@ func (r *Report) String() string {
 	if r.Hidden > 0 {
 		more = fmt.Sprintf(" (and %d more of the same kinds)", r.Hidden)
 	}
+	only := ""
+	if len(r.Only) > 0 {
+		only = " --only " + strings.Join(r.Only, ",")
+	}
 	return strings.Join([]string{
 		fmt.Sprintf("operations  %d of %d were served", r.Coverage.Answered, r.Coverage.Operations),
 		fmt.Sprintf("matrix      %d of %d (operation, status, code) proven, %d need faults, %d need another key, %d not proven", m[Proven], total, m[NeedsFaults], m[NeedsKey], m[NotProven]),
 		fmt.Sprintf("negatives   %d wrong parameters, %d wrong bodies, each with its code and pointer; %d values on a bound", r.Coverage.Parameters, r.Coverage.Bodies, r.Coverage.Bounds),
-		fmt.Sprintf("fuzzing     %d requests", r.Coverage.Fuzzed),
+		fmt.Sprintf("fuzzing     %d requests were answered", r.Coverage.Fuzzed),
 		fmt.Sprintf("parts       %d passed, %d failed, %d skipped", ended[passed], ended[failed], ended[skipped]),
 		"skipped     " + cmp.Or(strings.Join(skips, "; "), "nothing"),
 		fmt.Sprintf("findings    %d%s", len(r.Findings), more),
 		fmt.Sprintf("sent        %d requests and %d orders in %.0f s, customer_ref %s", r.Requests, r.Orders, r.Seconds, r.CustomerRef),
-		fmt.Sprintf("repeat      --url %s --seed %d --requests %d", r.URL, r.Seed, r.Coverage.Fuzzed),
+		fmt.Sprintf("repeat      --url %s --seed %d --requests %d%s", r.URL, r.Seed, r.ToFuzz, only),
 		"verdict     " + verdict,
 	}, "\n")
 }
