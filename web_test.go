@@ -72,3 +72,23 @@ func TestLayoutOfWeb(t *testing.T) {
 		}
 	}
 }
+
+// TestLayoutOfExamples: the keys of changes that our examples make are new ones in every shell. %N is a letter on macOS, and $RANDOM empty in sh: two
+// changes of a second would have one key.
+func TestLayoutOfExamples(t *testing.T) {
+	for _, pattern := range []string{"README.md", "docs/*.md", "openapi/guides/*.md", "web/portal/samples/*", "web/console/src/*", "internal/app/banner.txt"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatal(pattern, err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(content, []byte("%N)")) || bytes.Contains(content, []byte("$RANDOM")) {
+				t.Errorf("%s: a key of a change needs /dev/urandom", file)
+			}
+		}
+	}
+}

@@ -14,16 +14,17 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// guidePrelude is what the first guide tells its reader to type, for this installation.
+// guidePrelude is what the first guide tells its reader to type, for this installation. Its last line is that guide's own.
 const guidePrelude = `set -eu
 curl() { command curl -sS --max-time 30 "$@"; echo; }
-new() { echo "Idempotency-Key: try-$(date +%%s)-$RANDOM$RANDOM"; }
 API=%s KEY=%s
+%s
 `
 
 var (
 	guideBlock = regexp.MustCompile("(?ms)^```(sh|http)\n(.*?)^```$")
-	guideKeys  = regexp.MustCompile(`(?m)^(API|KEY)=.*\n|^new\(\).*\n`)
+	guideKeys  = regexp.MustCompile(`(?m)^(API|KEY)=.*\n`)
+	guideNew   = regexp.MustCompile(`(?m)^new\(\) \{.*\}$`)
 )
 
 // TestGuides runs the commands of each guide of the contract, in their order. A block of ```http shows lines of the output of the block
@@ -38,11 +39,13 @@ func TestGuides(t *testing.T) {
 	t.Cleanup(server.Close)
 	files, err := filepath.Glob("../../openapi/guides/*.md")
 	must(t, err)
+	first, err := os.ReadFile(files[0])
+	must(t, err)
 	for _, file := range files {
 		content, err := os.ReadFile(file)
 		must(t, err)
 		var script strings.Builder
-		fmt.Fprintf(&script, guidePrelude, server.URL, DemoKey)
+		fmt.Fprintf(&script, guidePrelude, server.URL, DemoKey, guideNew.Find(first))
 		want := [][]string{}
 		for _, block := range guideBlock.FindAllStringSubmatch(string(content), -1) {
 			if block[1] == "sh" {
