@@ -12,7 +12,8 @@ import (
 )
 
 // checkWeb returns a finding for every package-lock.json below root that names a registry or has no .npmrc beside it that lets no package
-// run a script and holds it to its versions, and for every program that takes the address of a file for its path.
+// run a script and holds it to its versions, for every program that takes the address of a file for its path, and for every script that installs
+// packages which no lock pins.
 func checkWeb(root string) (findings []string, err error) {
 	err = filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -21,7 +22,7 @@ func checkWeb(root string) (findings []string, err error) {
 		if d.IsDir() && slices.Contains([]string{"node_modules", ".node"}, d.Name()) {
 			return filepath.SkipDir
 		}
-		if d.IsDir() || d.Name() != "package-lock.json" && path.Ext(name) != ".mjs" {
+		if d.IsDir() || d.Name() != "package-lock.json" && path.Ext(name) != ".mjs" && path.Ext(name) != ".sh" {
 			return nil
 		}
 		content, err := os.ReadFile(name)
@@ -31,6 +32,9 @@ func checkWeb(root string) (findings []string, err error) {
 		if d.Name() != "package-lock.json" {
 			if bytes.Contains(content, []byte("import.meta.url).pathname")) {
 				findings = append(findings, name+": the path of an address has %20 for a blank: take import.meta.dirname")
+			}
+			if path.Ext(name) == ".sh" && bytes.Contains(content, []byte("npm install")) {
+				findings = append(findings, name+": no hash of ours pins what npm install fetches: take npm ci")
 			}
 			return nil
 		}
@@ -66,6 +70,7 @@ func TestLayoutOfWeb(t *testing.T) {
 		"b/package-lock.json": {`{}`, 6},
 		"c/run.mjs":           {`const here = new URL('.', import.meta.url).pathname;`, 1},
 		"d/run.mjs":           {`const here = import.meta.dirname;`, 0},
+		"e/install.sh":        {`npm install npm@11`, 1},
 	} {
 		if findings, err := checkWeb(tree(t, file, want.text)); err != nil || len(findings) != want.findings {
 			t.Errorf("%s: %d findings, want %d: %q %v", file, len(findings), want.findings, findings, err)

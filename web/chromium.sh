@@ -33,8 +33,8 @@ finish
 case $(uname -s) in
 Darwin)
   has brew || fail "install Chromium or Chrome, or Homebrew, and run this again"
-  say "installing chromium with Homebrew"
-  brew install --cask chromium >&2
+  say "installing google-chrome with Homebrew" # the cask of Chromium is unsigned, and macOS does not open it
+  brew install --cask google-chrome >&2
   ;;
 Linux)
   has apt-get || fail "install Chromium or Chrome, and run this again"

@@ -5,11 +5,10 @@
 #   PATH="$(sh web/node.sh):$PATH" npm --prefix web/ts test
 #
 # The Node in PATH is taken if it is new enough. Else on Debian and Ubuntu npm comes by apt (with sudo, unless root), on macOS
-# Node by Homebrew. Where the system's Node is too old (Debian's is 18) npm fetches one, and an npm to match, into web/.node.
+# Node by Homebrew. Where the system's Node is too old (Debian's is 18) npm fetches the one that web/node/package-lock.json
+# pins by its hash, and an npm to match, into web/.node.
 set -eu
 cd "$(dirname "$0")"
-node_version=22.23.3
-npm_version=11.19.1
 bin=$PWD/.node/node_modules/.bin
 
 say() { echo "web/node.sh: $*" >&2; }
@@ -41,21 +40,17 @@ if ! has npm; then
   if enough node; then finish "$(dirname "$(command -v node)")"; fi
 fi
 
-case $(uname -m) in
-x86_64) arch=x64 ;;
-aarch64 | arm64) arch=arm64 ;;
-*) fail "install Node 22.18 or later, and run this again" ;;
-esac
-say "fetching Node $node_version into web/.node"
+say "fetching Node into web/.node"
 # Into a folder of its own first: what stands in web/.node is whole, and two runs at a time do no harm.
 mkdir .node.$$
 trap 'rm -rf .node.$$' EXIT
 echo '*' >.node.$$/.gitignore
-npm install --prefix .node.$$ --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
-  "node-linux-$arch@$node_version" "npm@$npm_version" >&2
+cp node/package.json node/package-lock.json node/.npmrc .node.$$
+# The npm that comes with an old Node warns that the new npm is too new for it; so engine-strict is off.
+(cd .node.$$ && npm ci --engine-strict=false --no-progress --loglevel=error >&2)
 if ! enough "$bin/node"; then
   rm -rf .node
   mv .node.$$ .node
 fi
-enough "$bin/node" || fail "Node $node_version does not run here; install Node 22.18 or later, and run this again"
+enough "$bin/node" || fail "the Node that was fetched does not run here; install Node 22.18 or later, and run this again"
 finish "$bin"
