@@ -24,7 +24,7 @@ const bodies = ({ content = {} }, ctx, visit) => {
   for (const [type, { schema }] of Object.entries(content)) every(schema, ctx.location.child(['content', type, 'schema']), ctx, visit);
 };
 
-// What is signed, or must be new each time: an example of it would be refused.
+// These parameters are signed, or must be new each time: an example of them would be refused.
 const signed = ['Idempotency-Key', 'X-Consistency-Token', 'cursor', 'Provider-Signature'];
 
 // The headers of a response of an operation, by its kind.
@@ -106,7 +106,7 @@ const rules = {
       if (schema.format === 'uuid') report({ message: 'No format: uuid; give its pattern.', location: location.child('format') });
     },
   }),
-  // Readers must live with new values. What is sent to us may be closed.
+  // Readers must live with new values. An enumeration that is sent to us may be closed.
   'no-enum-in-answers': () => {
     const check = ({ report }) => (schema, location) => {
       if ('enum' in schema) report({ message: 'Enumerations of answers may grow: x-extensible-enum.', location: location.child('enum') });
@@ -168,7 +168,7 @@ const rules = {
       Header: (header, ctx) => check(String(ctx.key), header, ctx),
     };
   },
-  // Readers, mocks and testers begin with an example. What has none would be refused, or stands beside a parameter that it must not stand beside.
+  // Readers, mocks and testers begin with an example. A parameter without one would be refused, or stands beside a parameter that it must not stand beside.
   'requests-have-examples': () => {
     const given = (schema) => ['example', 'examples', 'default', 'const', 'enum'].some((keyword) => keyword in schema);
     const check = ({ report }) => (schema, location) => {

@@ -1,4 +1,4 @@
-// What the mock answers is what the contract's examples say.
+// The mock answers what the contract's examples say.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';

@@ -24,7 +24,7 @@ export const escape = (text) => String(text).replace(/[&<>"]/g, (c) => ({ '&': '
 /** The anchor that GitHub gives a heading. */
 export const slug = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, '').trim().replace(/\s/g, '-');
 
-/** A block of code, with a button to copy it once the script runs. What the installation knows is marked. */
+/** A block of code, with a button to copy it once the script runs. The parts that the installation knows are marked. */
 export function code(text, language, label) {
   const name = languages[language] ?? language;
   const html = hljs.getLanguage(name) ? hljs.highlight(text, { language: name }).value : escape(text);
