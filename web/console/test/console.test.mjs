@@ -39,6 +39,7 @@ async function open(t, { refused = false, address = '/console', ready = '.catalo
     if (!request.url().startsWith(gateway.url)) faults.push(`a request to ${request.url()}`);
   });
   t.after(async () => {
+    for (const page of context.pages()) await page.unrouteAll({ behavior: 'ignoreErrors' }); // a handler may be under way
     await context.close();
     assert.deepEqual(faults, []);
   });
@@ -185,6 +186,31 @@ suite('console', { concurrency: 3 }, () => {
     await place(page, 'timeout-charged', 'confirmed');
     await page.waitForSelector('[data-step=capture][data-status=done]');
     assert.equal(most, 1);
+  });
+
+  test('an answer that is older than the saga that is shown is left out', async (t) => {
+    const page = await open(t);
+    await page.click('[data-outcome=slow]');
+    await page.waitForSelector('.step[data-step=authorize][data-status=running]');
+    let older = 0;
+    await page.route('**/saga', async (route) => {
+      const response = await route.fetch();
+      const json = await response.json();
+      const step = json.steps.find((s) => s.name === 'authorize');
+      if (step.status !== 'running') return route.fulfill({ response });
+      step.status = 'pending';
+      const token = response.headers()['x-consistency-token'].replace(/\.[0-9a-f]{16}\./, `.${'0'.repeat(16)}.`);
+      await route.fulfill({ response, json, headers: { ...response.headers(), 'x-consistency-token': token } });
+      older++;
+    });
+    const seen = await page.evaluateHandle(() => {
+      const all = [];
+      new MutationObserver((records) => all.push(...records.map((r) => r.target.dataset.status))).observe(document.querySelector('.step[data-step=authorize]'), { attributeFilter: ['data-status'] });
+      return all;
+    });
+    await status(page, 'confirmed');
+    assert.ok(older > 0);
+    assert.deepEqual(await seen.jsonValue(), ['done']);
   });
 
   test('an order that waits is paid with another card after a decline', async (t) => {
