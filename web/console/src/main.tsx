@@ -46,7 +46,7 @@ function Offline() {
   const { up, since } = link.value;
   return (
     <div class="offline" role="status">
-      {!up && <p><Mark of="failed" /><span><strong>The gateway does not answer.</strong> What you see is as of {time(since)}. An order that was taken in goes on without this page; it is shown again as soon as there is a connection.</span></p>}
+      {!up && <p><Mark of="failed" /><span><strong>The gateway does not answer.</strong> This page shows the state of {time(since)}. An order that was taken in goes on without this page; it is shown again as soon as there is a connection.</span></p>}
     </div>
   );
 }

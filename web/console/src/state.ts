@@ -17,7 +17,7 @@ export interface Problem {
 function problemOf(error: unknown): Problem {
   if (!isOrdergateError(error)) return { code: 'NETWORK', message: error instanceof Error ? error.message : String(error), remedy: 'Reload the page.', traceId: '' };
   const { code, message, detail, trace_id } = error.problem;
-  if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'What was taken in goes on without this page. What was sent may have been taken in: sent again under its key, it happens once.', traceId: '' };
+  if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'An order that was taken in goes on without this page. A request may have been taken in although no answer came: sent again under its key, it happens once.', traceId: '' };
   return { code, message, remedy: detail, traceId: trace_id };
 }
 
@@ -264,7 +264,7 @@ async function watch(id: string, signal: AbortSignal): Promise<void> {
 interface Reading { again: boolean; done: Promise<void> }
 let reading: Reading | null = null;
 
-/** Reads the order and all that belongs to it. What changes meanwhile is read once more, together. */
+/** Reads the order and all that belongs to it. A change that comes meanwhile is read once more, with all others. */
 function refresh(id: string, signal: AbortSignal): Promise<void> {
   if (reading) {
     reading.again = true;

@@ -22,8 +22,8 @@ after(async () => {
 });
 
 /**
- * A console in a context of its own. What a page must never do is found at the end: an error in its console, a violation of its policy, a request
- * to elsewhere. `refused`: the test provokes statuses from 400 on, which Chromium puts into the console as well.
+ * A console in a context of its own. The end of its test finds the things that a page must never do: an error in its console, a
+ * violation of its policy, a request to elsewhere. `refused`: the test provokes statuses from 400 on, which Chromium puts into the console as well.
  */
 async function open(t, { refused = false, address = '/console', ready = '.catalogue [data-sku]', ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
