@@ -114,7 +114,7 @@ func (s *suite) products(ctx context.Context, g *goods) {
 	if r, ok := s.get(ctx, nil, call{op: "listProducts", query: values("limit", "5")}, http.StatusOK); ok && !slices.IsSorted(skus) {
 		s.foundf(r, "/body/data", "is not in the order of skus")
 	}
-	cursor := s.walk(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))])
+	cursor := s.walkInto(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))])
 	s.badPages(ctx, "listProducts", "", cursor, values("q", "a"))
 	s.search(ctx, g.main)
 	one := call{op: "getProduct", arg: g.main.Sku}
@@ -189,32 +189,40 @@ func page(r reply) (ids []string, next *string) {
 	return ids, list.NextCursor
 }
 
-// walk reads a list page by page until it has seen as many entries as are wanted, which must be those and no others. It returns
-// the first cursor.
+// walk reads a list to its end, page by page: it has those entries and no others. It returns the first cursor.
 func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]string, want []string) string {
-	var first string
-	var got []string
+	got, first, r, ok := s.pages(ctx, op, arg, query, len(want)+1)
+	s.foundIf(ok && !slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
+	return first
+}
+
+// walkInto is walk into a list that is longer: it begins with those entries.
+func (s *suite) walkInto(ctx context.Context, op, arg string, query map[string][]string, want []string) string {
+	got, first, r, ok := s.pages(ctx, op, arg, query, len(want))
+	got = got[:min(len(got), len(want))]
+	s.foundIf(ok && !slices.Equal(got, want), r, "/body/data", "page by page it begins with %v and not %v", got, want)
+	return first
+}
+
+// pages reads a list page by page until it has seen so many entries, or all. It returns the first cursor, too.
+func (s *suite) pages(ctx context.Context, op, arg string, query map[string][]string, most int) (got []string, first string, r reply, ok bool) {
 	c := call{op: op, arg: arg, query: maps.Clone(query)}
-	for range len(want) + 1 {
-		r, ok := s.get(ctx, nil, c, http.StatusOK)
-		if !ok {
-			return first
+	for {
+		if r, ok = s.get(ctx, nil, c, http.StatusOK); !ok {
+			return got, first, r, false
 		}
 		ids, next := page(r)
 		got = append(got, ids...)
-		if len(got) >= len(want) || next == nil {
-			got = got[:min(len(got), len(want))]
-			s.foundIf(!slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
-			return first
+		if next == nil || len(got) >= most {
+			return got, first, r, true
 		}
 		first = cmp.Or(first, *next)
 		if len(ids) == 0 {
 			s.foundf(r, "/body/next_cursor", "leads on from an empty page")
-			return first
+			return got, first, r, false
 		}
 		c.query.Set("cursor", *next)
 	}
-	return first
 }
 
 // badPages: limits outside of the contract and cursors that are not of this list are refused.

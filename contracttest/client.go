@@ -24,8 +24,8 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed; only the fuzzing sends
-// several at once.
+// suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed, but for races, which send one
+// several times at once, and the fuzzing.
 type suite struct {
 	Options
 	contract *contract
@@ -212,15 +212,28 @@ func (s *suite) foundf(r reply, pointer, format string, args ...any) {
 	}
 	s.findings = append(s.findings, Finding{
 		Part: s.part, Operation: r.call.op, Request: r.request, Status: r.status, Pointer: pointer, TraceID: r.traceID,
-		Message: message, Repeat: r.curl(),
+		Message: message, Repeat: r.curl(s.keyName),
 	})
 }
 
 // places are the indexes in a pointer.
 var places = regexp.MustCompile(`/[0-9]+`)
 
+// keyName is the variable that stands for a key in a curl.
+func (s *suite) keyName(key string) string {
+	switch i := slices.Index(s.NarrowKeys, key); {
+	case i >= 0:
+		return "NARROW_KEY" + strings.Repeat(strconv.Itoa(i+1), min(i, 1))
+	case key == s.ExpiredKey:
+		return "EXPIRED_KEY"
+	case key == s.RevokedKey:
+		return "REVOKED_KEY"
+	}
+	return "KEY"
+}
+
 // curl sends the request again, without its trace id. A long body is left out.
-func (r reply) curl() string {
+func (r reply) curl(keyName func(string) string) string {
 	if r.sent == nil {
 		return ""
 	}
@@ -230,7 +243,7 @@ func (r reply) curl() string {
 		value := r.sent.Header.Get(name)
 		switch {
 		case name == "Authorization" && strings.HasPrefix(value, "Bearer og_"):
-			line += ` -H "Authorization: Bearer $KEY"`
+			line += ` -H "Authorization: Bearer $` + keyName(strings.TrimPrefix(value, "Bearer ")) + `"`
 		case name != "User-Agent" && name != "X-Trace-Id" && name != "Expect":
 			line += " -H " + quote(name+": "+value)
 		}

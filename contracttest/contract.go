@@ -232,6 +232,15 @@ func (p place) texts() (texts []string) {
 	return texts
 }
 
+// scopes are what a key needs for the operation, sorted.
+func (o *operation) scopes() []string {
+	security := o.at("security")
+	if security.node == nil {
+		security = o.contract.at("security")
+	}
+	return slices.Sorted(slices.Values(security.at("0", "bearer").texts()))
+}
+
 // takes tells whether the operation declares a header parameter.
 func (o *operation) takes(header string) bool {
 	return slices.ContainsFunc(o.parameters, func(p place) bool { return p.text("in") == "header" && p.text("name") == header })
@@ -283,6 +292,9 @@ func (p place) checkText(at string, values []string) []fault {
 			return []fault{{at, "is missing"}}
 		}
 		return nil
+	}
+	if len(values) > 1 {
+		return []fault{{at, fmt.Sprintf("is there %d times", len(values))}}
 	}
 	var value any = values[0]
 	if p.text("schema", "type") == "integer" {

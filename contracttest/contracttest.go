@@ -5,7 +5,7 @@
 //
 // or from a program with Check, or from a test with Run. The account of the key needs an active product with a price and 20 pieces in
 // stock. A run places some forty orders of a few pieces, under customer_refs that no other run has, ships one, pays and refunds one, cancels
-// some of them and leaves them there: orders are history. It creates one product, which is never active and is left without pieces. Where the
+// some of them and leaves them there: orders are history. It creates a product, and the fuzzing up to five more; none is ever active, and all are left without pieces. Where the
 // address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the
 // address must know the tokens pm_ok and pm_declined, as the simulator does. It may know pm_slow, pm_timeout and pm_error: then a run takes
 // as long as a payment may take, up to Options.Patience.
@@ -60,7 +60,7 @@ type Finding struct {
 	Pointer   string `json:"pointer,omitempty"`   // what is wrong: /status, /header/NAME, /body and a JSON pointer, /request, or empty for what several answers show
 	Message   string `json:"message"`
 	TraceID   string `json:"trace_id,omitempty"` // names the answer in the logs of the address
-	Repeat    string `json:"repeat,omitempty"`   // a curl that sends the request again; $KEY stands for the key
+	Repeat    string `json:"repeat,omitempty"`   // a curl that sends the request again; $KEY, $NARROW_KEY and so on stand for the keys
 }
 
 // String tells a finding in one line, without what it has not: one about several answers has no request, status or trace id.

@@ -284,12 +284,36 @@ func (s *suite) otherKeys(ctx context.Context) {
 		if s.RevokedKey != "" {
 			s.refused(ctx, errcode.AUTH004, as(s.RevokedKey))
 		}
-		for _, key := range s.NarrowKeys {
-			if r, ok := s.send(ctx, as(key)); ok && r.problem.Code == string(errcode.AUTH005) {
-				break
+		s.narrowed(ctx, op, as)
+	}
+}
+
+// narrowed: an operation is refused to one of the keys that lack scopes, with the scopes that the contract says.
+func (s *suite) narrowed(ctx context.Context, op *operation, as func(key string) call) {
+	scopes := op.scopes()
+	if len(s.NarrowKeys) == 0 || len(scopes) == 0 {
+		return
+	}
+	var r reply
+	for _, key := range s.NarrowKeys {
+		var ok bool
+		if r, ok = s.send(ctx, as(key)); !ok {
+			return
+		}
+		switch errcode.Code(r.problem.Code) { //nolint:exhaustive // any other one comes after the check of the scope
+		case errcode.AUTH005:
+			var lacks struct {
+				Scopes []string `json:"required_scopes"`
 			}
+			decode(r, &lacks)
+			s.foundIf(!slices.Equal(slices.Sorted(slices.Values(lacks.Scopes)), scopes), r, "/body/required_scopes", "are %v and not those of the contract, %v", lacks.Scopes, scopes)
+			return
+		case errcode.AUTH002, errcode.AUTH003, errcode.AUTH004:
+			s.skipf("a key of --narrow-key is refused with %s", r.problem.Code)
+			return
 		}
 	}
+	s.foundf(r, "/body/code", "is never AUTH_005: no key that lacks scopes is refused, and it needs %v (each operation must be beyond one of --narrow-key)", scopes)
 }
 
 // signedCallbacks: what the provider itself is refused for, and a message that nobody waits for, which is taken once.
@@ -417,8 +441,6 @@ func (s *suite) whyNot(op *operation, code string) string {
 		return "--revoked-key"
 	case code == "AUTH_005":
 		return "--narrow-key"
-	case slices.Contains(infrastructure, code) && (op.public || op.signed):
-		return "a fault needs a test key, and the operation takes none"
 	case slices.Contains(infrastructure, code) && len(s.faultily) == 0:
 		return "the address obeys no X-Ordergate-Fault: ordergate serve -faults"
 	case op.signed:

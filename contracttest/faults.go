@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
@@ -47,16 +48,15 @@ func (s *suite) faults(ctx context.Context) {
 
 // provoke sends requests of an operation under a fault until one is refused with the code: a harmless one, then one that would work.
 func (s *suite) provoke(ctx context.Context, op *operation, code string, ask func(call) reply) {
-	for _, c := range []func() (call, bool){
-		func() (call, bool) { return s.signed(s.harmless(op)), true },
-		func() (call, bool) { return s.working(ctx, op, code) },
-	} {
-		c, ok := c()
+	harmless := func() (call, bool) { return s.signed(s.harmless(op)), true }
+	working := func() (call, bool) { return s.working(ctx, op, code) }
+	var r reply
+	for _, request := range []func() (call, bool){harmless, working} {
+		c, ok := request()
 		if !ok {
-			continue
+			return // there is nothing that it could be sent for
 		}
-		r := ask(c)
-		if r.problem.Code != code {
+		if r = ask(c); r.problem.Code != code {
 			continue
 		}
 		s.faultily[faultOf[code]] = true
@@ -68,6 +68,8 @@ func (s *suite) provoke(ctx context.Context, op *operation, code string, ask fun
 		s.foundIf(ok && lost, again, "/status", "of the same request, after %s and without its fault%s", code, why(again))
 		return
 	}
+	unknown := slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer == "/header/"+faultHeader })
+	s.foundIf(r.err == nil && !unknown, r, "/body/code", "is not %s, which the operation lists, under %s: %s%s", code, faultHeader, faultOf[code], why(r))
 }
 
 // working is a request of an operation that would be served.

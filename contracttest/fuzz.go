@@ -139,7 +139,7 @@ func (f *fuzzer) send(ctx context.Context, c call) {
 		if !asked {
 			f.coverage.Fuzzed++
 		} else if f.resumeAt = time.Now().Add(wait); f.resumeAt.After(f.lastAnswer.Add(f.Patience)) {
-			f.end("the address answered %d again and again (%s)", r.status, r.problem.Code)
+			f.endf("the address answered %d again and again (%s)", r.status, r.problem.Code)
 		}
 		f.mu.Unlock()
 		if !asked {

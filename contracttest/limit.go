@@ -29,8 +29,8 @@ var (
 	limitLeft   = regexp.MustCompile(`^"default";r=([0-9]{1,15});t=[0-9]+$`)
 )
 
-// uncounted are refusals that come before a key is known, or before its requests are counted.
-var uncounted = []errcode.Code{errcode.SYS002, errcode.SYS005, errcode.RATE003}
+// uncounted are refusals that come before a key is known: no operation is asked, the key cannot be looked up, or the process stops.
+var uncounted = []errcode.Code{errcode.REQ005, errcode.REQ006, errcode.SYS002, errcode.SYS005, errcode.RATE003}
 
 // counts tells whether a call to an operation takes a request from the limit of the run's key.
 func (s *suite) counts(c call) bool {
@@ -53,7 +53,7 @@ func (s *suite) checkLimit(r reply, wrong wrongFact) {
 	}
 	if l.policy == "" && policy != "" && !r.call.fault { // a key without a limit gets one for the fault
 		if l.learn(policy); l.interval > time.Second/leastRate {
-			s.end("the limit of the key, %s, is too small: a run needs %d requests a second (ordergate keys create -rate %d)", policy, leastRate, leastRate)
+			s.endf("the limit of the key, %s, is too small: a run needs %d requests a second (ordergate keys create -rate %d)", policy, leastRate, leastRate)
 		}
 	}
 	if l.policy == "" {
@@ -112,8 +112,8 @@ func (s *suite) pace(ctx context.Context, c call, times int) {
 	}
 }
 
-// end ends the run: what follows would say nothing new. The caller holds the lock.
-func (s *suite) end(format string, args ...any) {
+// endf ends the run: what follows would say nothing new. The caller holds the lock.
+func (s *suite) endf(format string, args ...any) {
 	if !s.dead {
 		s.dead, s.reason = true, fmt.Sprintf(format, args...)
 	}
@@ -134,7 +134,7 @@ func (s *suite) waitedInVain(format string, args ...any) bool {
 		s.foundBefore = len(s.findings)
 	}
 	if s.waitsInVain++; s.waitsInVain >= maxWaitsInVain && !s.dead {
-		s.end(format, args...)
+		s.endf(format, args...)
 		s.findings = s.findings[:s.foundBefore]
 	}
 	return s.dead

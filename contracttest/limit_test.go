@@ -176,17 +176,19 @@ func TestTheVerdict(t *testing.T) {
 		code        int
 		reason      string
 	}{
-		"all is well":                               {&suite{results: []PartResult{passedKey, {Name: "placing", Result: passed}}}, false, 0, ""},
-		"something was found":                       {&suite{findings: found}, false, 1, ""},
-		"something was found, then it was gone":     {&suite{findings: found, began: true, dead: true, reason: "gone"}, false, 1, "gone"},
-		"something was found, then interrupted":     {&suite{findings: found, began: true}, true, 1, "it was interrupted"},
-		"the run never began":                       {&suite{findings: found, dead: true, reason: "no key"}, false, 2, "no key"},
-		"it was gone":                               {&suite{began: true, dead: true, reason: "gone"}, false, 2, "gone"},
-		"interrupted":                               {&suite{began: true}, true, 2, "it was interrupted"},
-		"all that was chosen was skipped":           {&suite{results: []PartResult{passedKey, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 2, "nothing was tested: callbacks: no secret"},
-		"nothing was chosen":                        {&suite{results: []PartResult{passedKey}}, false, 2, "nothing was tested: no part was chosen"},
-		"the key alone was chosen":                  {&suite{Options: Options{Only: []string{"key"}}, results: []PartResult{passedKey}}, false, 0, ""},
-		"the account lacks what a part cannot miss": {&suite{reason: "no products", results: []PartResult{passedKey}}, false, 2, "no products"},
+		"all is well":                                {&suite{results: []PartResult{passedKey, {Name: "placing", Result: passed}}}, false, 0, ""},
+		"something was found":                        {&suite{findings: found}, false, 1, ""},
+		"something was found, then it was gone":      {&suite{findings: found, began: true, dead: true, reason: "gone"}, false, 1, "gone"},
+		"something was found, then interrupted":      {&suite{findings: found, began: true}, true, 1, "it was interrupted"},
+		"the run never began":                        {&suite{findings: found, dead: true, reason: "no key"}, false, 2, "no key"},
+		"it was gone":                                {&suite{began: true, dead: true, reason: "gone"}, false, 2, "gone"},
+		"interrupted":                                {&suite{began: true}, true, 2, "it was interrupted"},
+		"all that was chosen was skipped":            {&suite{results: []PartResult{passedKey, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
+		"nothing was chosen":                         {&suite{results: []PartResult{passedKey}}, false, 2, "no part was chosen"},
+		"what was chosen was skipped, beside others": {&suite{Options: Options{Only: []string{"callbacks"}}, results: []PartResult{passedKey, {Name: "admission", Result: passed}, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
+		"one of all was skipped":                     {&suite{results: []PartResult{passedKey, {Name: "admission", Result: passed}, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 0, ""},
+		"the key alone was chosen":                   {&suite{Options: Options{Only: []string{"key"}}, results: []PartResult{passedKey}}, false, 0, ""},
+		"the account lacks what a part cannot miss":  {&suite{reason: "no products", results: []PartResult{passedKey}}, false, 2, "no products"},
 	} {
 		tt.s.contract, tt.s.provoked = things(t), &Provoked{seen: map[string]bool{}}
 		tt.s.now = time.Now

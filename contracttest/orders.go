@@ -491,8 +491,9 @@ func (s *suite) byStatus(ctx context.Context, want []string) {
 
 // events: an order's history has no gap, and page by page it is the same.
 func (s *suite) events(ctx context.Context, p *placed) {
-	o, _ := s.await(ctx, p, api.OrderStatusConfirmed)
 	all := call{op: "listOrderEvents", arg: p.ID, query: values("limit", "100")}
+	s.get(ctx, nil, all, http.StatusOK) // while it grows
+	o, _ := s.await(ctx, p, api.OrderStatusConfirmed)
 	var list struct{ Data []event }
 	r, ok := s.get(ctx, &list, all, http.StatusOK)
 	if !ok {

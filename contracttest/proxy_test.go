@@ -17,10 +17,10 @@ import (
 )
 
 // proxyLie is one change of what an address answers, on its way through a proxy. tell is made anew for each run, so that it may remember what
-// passed; it changes an answer or leaves it. The named parts must notice.
+// passed; it changes an answer or leaves it. The named parts must notice: at least one finding matches, as pointer and message.
 type proxyLie struct {
-	name, parts, request string
-	tell                 func() func(*exchange)
+	name, parts, request, finding string
+	tell                          func() func(*exchange)
 }
 
 // always changes all answers with a status, in the same way.
@@ -161,6 +161,20 @@ func oneID() func(*exchange) {
 	}
 }
 
+// limited makes all answers that tell of a limit tell of 1000 requests in a second, and then lies; n counts them.
+func limited(lie func(x *exchange, n int)) func() func(*exchange) {
+	return func() func(*exchange) {
+		n := 0
+		return func(x *exchange) {
+			if x.Header["Ratelimit-Policy"] != "" {
+				n++
+				x.Header["Ratelimit-Policy"], x.Header["Ratelimit"] = `"default";q=1000;w=1`, `"default";r=999;t=1`
+				lie(x, n)
+			}
+		}
+	}
+}
+
 func on(status int, name, value string) func() func(*exchange) {
 	return always(status, setHeader(name, value))
 }
@@ -168,114 +182,142 @@ func on(status int, name, value string) func() func(*exchange) {
 const oneOrder, ownProduct = `GET /v1/orders/ord_[0-9a-f]{32}$`, `GET /v1/products/ct-`
 
 var proxyLies = []proxyLie{
-	{"another status", "placing", toOrders, always(202, func(x *exchange) { x.Status = 200 })},
-	{"a code that the operation does not list", "reading", oneOrder, replaced(404, "ORD_001", "CAT_001")},
-	{"a header less", "reading", oneOrder, on(200, "X-Served-By", "")},
-	{"a header that is not declared", "reading", oneOrder, on(200, "Location", "/v1/orders")},
-	{"a property less", "inventory", `GET /v1/inventory/`, replaced(200, `"available":`, `"remaining":`)},
-	{"a property more", "reading", oneOrder, replaced(200, `"customer_ref"`, `"shard":7,"customer_ref"`)},
-	{"another type", "reading", oneOrder, replaced(200, `"version":(\d+)`, `"version":"$1"`)},
-	{"a value that no enumeration has", "reading", oneOrder, replaced(200, `"payment_status":"\w+"`, `"payment_status":"settled"`)},
-	{"a time with five digits", "reading", oneOrder, replaced(200, `("created_at":"[^"]+\.\d{5})\dZ"`, `${1}Z"`)},
-	{"another ETag for the same bytes", "reading", `GET /v1/orders/`, restlessETag},
-	{"one ETag for all bytes", "placing", oneOrder, on(200, "Etag", `"same"`)},
-	{"a repetition that differs in a byte", "placing", toOrders, func() func(*exchange) {
+	{"another status", "placing", toOrders, `^/status 200 is not declared`, always(202, func(x *exchange) { x.Status = 200 })},
+	{"a code that the operation does not list", "reading", oneOrder, `^/body is none of the alternatives`, replaced(404, "ORD_001", "CAT_001")},
+	{"a header less", "reading", oneOrder, `^/header/X-Served-By is missing`, on(200, "X-Served-By", "")},
+	{"a header that is not declared", "reading", oneOrder, `^/header/Location is there, and the contract does not name it`, on(200, "Location", "/v1/orders")},
+	{"a property less", "inventory", `GET /v1/inventory/`, `^/body missing property 'available'`, replaced(200, `"available":`, `"remaining":`)},
+	{"a property more", "reading", oneOrder, `^/body/shard is not in the contract`, replaced(200, `"customer_ref"`, `"shard":7,"customer_ref"`)},
+	{"another type", "reading", oneOrder, `^/body/version got string, want integer`, replaced(200, `"version":(\d+)`, `"version":"$1"`)},
+	{"a value that no enumeration has", "reading", oneOrder, `^/body/payment_status value must be one of`, replaced(200, `"payment_status":"\w+"`, `"payment_status":"settled"`)},
+	{"a time with five digits", "reading", oneOrder, `^/body/created_at .* is not a time in UTC with six digits`, replaced(200, `("created_at":"[^"]+\.\d{5})\dZ"`, `${1}Z"`)},
+	{"another ETag for the same bytes", "reading", `GET /v1/orders/`, `^/header/ETag is .*restless.*, and the same bytes had`, restlessETag},
+	{"one ETag for all bytes", "placing", oneOrder, `^/header/ETag (is .*same.*, and the same bytes had|.*stood for other bytes)`, on(200, "Etag", `"same"`)},
+	{"a repetition that differs in a byte", "placing", toOrders, `^/body of a repetition differs`, func() func(*exchange) {
 		return func(x *exchange) {
 			if x.Header["Idempotency-Replayed"] != "" {
 				x.Body = strings.Replace(x.Body, `"version":1`, `"version":2`, 1)
 			}
 		}
 	}},
-	{"a repetition that is not marked", "placing", toOrders, on(202, "Idempotency-Replayed", "")},
-	{"a first answer that is marked as repeated", "placing", toOrders, on(202, "Idempotency-Replayed", "true")},
-	{"a preference that was not asked for", "placing", toOrders, on(202, "Preference-Applied", "wait=10")},
-	{"a constant consistency token", "changing", ``, constantToken},
-	{"a product frozen at its first answer", "changing", ownProduct, frozen},
-	{"an order frozen at its first answer", "shipping", oneOrder, frozen},
-	{"the events frozen at their first answer", "events", `GET /v1/orders/ord_\w+/events`, func() func(*exchange) {
+	{"a repetition that is not marked", "placing", toOrders, `^/header/Idempotency-Replayed is "" on a repetition`, on(202, "Idempotency-Replayed", "")},
+	{"a first answer that is marked as repeated", "placing", toOrders, `^/header/Idempotency-Replayed is there, and the key was never sent`, on(202, "Idempotency-Replayed", "true")},
+	{"a preference that was not asked for", "placing", toOrders, `^/header/Preference-Applied is "wait=10", and Prefer was ""`, on(202, "Preference-Applied", "wait=10")},
+	{"a constant consistency token", "changing", ``, `^/header/X-Consistency-Token of a change is .*, not greater`, constantToken},
+	{"a product frozen at its first answer", "changing", ownProduct, `^/body is version 1 of product .*, and 2 was seen before`, frozen},
+	{"an order frozen at its first answer", "shipping", oneOrder, `^/body/fulfillment_status is "unfulfilled" of a confirmed order`, frozen},
+	{"events without the last one", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data has \d+ events of an order at version 5`, func() func(*exchange) {
 		return func(x *exchange) {
 			if x.Status == 200 {
 				edited(func(data []any) []any { return data[:len(data)-1] })(x)
 			}
 		}
 	}},
-	{"a read that is one answer late", "changing", ownProduct, late},
-	{"stock that is one answer late", "adjusting", `GET /v1/inventory/ct-`, late},
-	{"a cursor that repeats a row", "products", `GET /v1/products\?`, repeatedRow},
-	{"a cursor that ends too early", "products", `GET /v1/products\?limit=2`, replaced(200, `"next_cursor":"[^"]+"`, `"next_cursor":null`)},
-	{"a list out of order", "products", `GET /v1/products\?`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
-	{"orders, the oldest first", "listing", `GET /v1/orders\?customer_ref`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
-	{"an entry twice", "products", `GET /v1/products\?limit=5`, always(200, edited(func(data []any) []any { return append(data[:len(data)-1], data[0]) }))},
-	{"a page above its limit", "products", `GET /v1/products\?limit=5`, always(200, edited(func(data []any) []any { return append(data, data[0]) }))},
-	{"a filter that lets others in", "listing", `GET /v1/orders\?customer_ref`, entries(func(e map[string]any) { e["customer_ref"] = "somebody" })},
-	{"an entry that is not what the order is", "listing", `GET /v1/orders\?`, entries(func(e map[string]any) { e["fulfillment_status"] = "shipped" })},
-	{"a wrong instance", "reading", oneOrder, replaced(404, `"instance":"/v1/orders/`, `"instance":"/v1/order/`)},
-	{"a type that leads nowhere", "products,links", `GET /v1/products/`, replaced(404, `"type":"/docs/errors/`, `"type":"/docs/lost/`)},
-	{"a refusal that may be repeated", "reading", oneOrder, replaced(404, `"retryable":false`, `"retryable":true`)},
-	{"the wrong language", "reading", oneOrder, replaced(404, `订单不存在`, `There is no such order`)},
-	{"swapped amounts", "references", toOrders, always(202, func(x *exchange) {
+	{"the events frozen at their first answer", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data has \d+ events of an order at version 5`, frozen},
+	{"a read that is one answer late", "changing", ownProduct, `^/body is version \d of product .*, and \d was seen before`, late},
+	{"stock that is one answer late", "adjusting", `GET /v1/inventory/ct-`, `^/body is 12 on hand, .* and should be 5`, late},
+	{"a cursor that repeats a row", "products", `GET /v1/products\?`, `^/body/data page by page it begins with .* and not`, repeatedRow},
+	{"a cursor that ends too early", "products", `GET /v1/products\?limit=2`, `^/body/data page by page it begins with .* and not`, replaced(200, `"next_cursor":"[^"]+"`, `"next_cursor":null`)},
+	{"a list out of order", "products", `GET /v1/products\?`, `^/body/data/1/sku is .* after .*: the list is not in order`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
+	{"orders, the oldest first", "listing", `GET /v1/orders\?customer_ref`, `^/body/data is .* and not`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
+	{"an entry twice", "products", `GET /v1/products\?limit=5`, `^/body/data/4 .* stands in the page twice`, always(200, edited(func(data []any) []any { return append(data[:len(data)-1], data[0]) }))},
+	{"a page above its limit", "products", `GET /v1/products\?limit=5`, `^/body/data has 6 entries, and the limit is 5`, always(200, edited(func(data []any) []any { return append(data, data[0]) }))},
+	{"a filter that lets others in", "listing", `GET /v1/orders\?customer_ref`, `^/body/data/0/customer_ref is "somebody" and was`, entries(func(e map[string]any) { e["customer_ref"] = "somebody" })},
+	{"an entry that is not what the order is", "listing", `GET /v1/orders\?`, `^/body/data/0/fulfillment_status of ord_.* is "shipped", and .* showed "unfulfilled"`, entries(func(e map[string]any) { e["fulfillment_status"] = "shipped" })},
+	{"a wrong instance", "reading", oneOrder, `^/body/instance is "/v1/order/`, replaced(404, `"instance":"/v1/orders/`, `"instance":"/v1/order/`)},
+	{"a type that leads nowhere", "products,links", `GET /v1/products/`, `^/status is not 200, and the type of a problem leads there`, replaced(404, `"type":"/docs/errors/`, `"type":"/docs/lost/`)},
+	{"a refusal that may be repeated", "reading", oneOrder, `^/body/retryable is true and not false`, replaced(404, `"retryable":false`, `"retryable":true`)},
+	{"the wrong language", "reading", oneOrder, `^/body/message is "There is no such order"`, replaced(404, `订单不存在`, `There is no such order`)},
+	{"swapped amounts", "references", toOrders, `^/body/(shipping|tax)/amount is \d+, and \d+ was sent`, always(202, func(x *exchange) {
 		x.Body = strings.NewReplacer(`"shipping":`, `"tax":`, `"tax":`, `"shipping":`).Replace(x.Body)
 	})},
-	{"a total of its own", "reading", oneOrder, replaced(200, `"total":\{"amount":(\d+),"currency":"(\w+)"\},"updated_at"`, `"total":{"amount":${1}0,"currency":"$2"},"updated_at"`)},
-	{"another quantity in a line", "reading", oneOrder, replaced(200, `"quantity":2`, `"quantity":3`)},
-	{"another price in a quote", "quoting", `POST /v1/quotes`, replaced(200, `"unit_price":\{"amount":(\d+)`, `"unit_price":{"amount":${1}1`)},
-	{"another name in a line, everywhere", "placing", `(GET|POST) /v1/orders`, func() func(*exchange) {
+	{"a total of its own", "reading", oneOrder, `^/body/total is .* and not`, replaced(200, `"total":\{"amount":(\d+),"currency":"(\w+)"\},"updated_at"`, `"total":{"amount":${1}0,"currency":"$2"},"updated_at"`)},
+	{"another quantity in a line", "reading", oneOrder, `^/body/lines/0/total is .*, and 3 pieces cost`, replaced(200, `"quantity":2`, `"quantity":3`)},
+	{"another price in a quote", "quoting", `POST /v1/quotes`, `^/body/lines/0/total is .*, and 2 pieces cost`, replaced(200, `"unit_price":\{"amount":(\d+)`, `"unit_price":{"amount":${1}1`)},
+	{"another name in a line, everywhere", "placing", `(GET|POST) /v1/orders`, `^/body/lines/0/name is "A lie", and the catalogue never called`, func() func(*exchange) {
 		return func(x *exchange) {
 			if x.Status < 300 {
 				x.Body = regexp.MustCompile(`"name":"[^"]+","quantity"`).ReplaceAllString(x.Body, `"name":"A lie","quantity"`)
 			}
 		}
 	}},
-	{"another city, everywhere", "placing", ``, func() func(*exchange) {
+	{"another city, everywhere", "placing", ``, `^/body/shipping_address/city is "Homburg", and "Hamburg" was sent`, func() func(*exchange) {
 		return func(x *exchange) { x.Body = strings.ReplaceAll(x.Body, "Hamburg", "Homburg") }
 	}},
-	{"another city when it is read", "reading", oneOrder, replaced(200, "Hamburg", "Homburg")},
-	{"metadata without a key", "reading", oneOrder, replaced(200, `"channel":"contracttest",`, ``)},
-	{"descriptions emptied, everywhere", "creating", `(GET|POST) /v1/products`, func() func(*exchange) {
+	{"another city when it is read", "reading", oneOrder, `^/body/shipping_address is .*Homburg`, replaced(200, "Hamburg", "Homburg")},
+	{"metadata without a key", "reading", oneOrder, `^/body/metadata of ord_.* showed .*"channel"`, replaced(200, `"channel":"contracttest",`, ``)},
+	{"descriptions emptied, everywhere", "creating", `(GET|POST) /v1/products`, `^/body/description is "", and .* was sent`, func() func(*exchange) {
 		return func(x *exchange) {
 			x.Body = regexp.MustCompile(`"description":"(\\.|[^"\\])*"`).ReplaceAllString(x.Body, `"description":""`)
 		}
 	}},
-	{"a change from before it was made", "reading", oneOrder, replaced(200, `"updated_at":"\d{4}`, `"updated_at":"2025`)},
-	{"an answer that is a day old", "reading", oneOrder, on(200, "Age", "86400")},
-	{"reservations until 2099", "patching", `(GET|POST|PATCH) /v1/orders`, func() func(*exchange) {
+	{"a change from before it was made", "reading", oneOrder, `^/body/updated_at is 2025-.* made in this run`, replaced(200, `"updated_at":"\d{4}`, `"updated_at":"2025`)},
+	{"an answer that is a day old", "reading", oneOrder, `^/header/Age is 86400`, on(200, "Age", "86400")},
+	{"reservations until 2099", "patching", `(GET|POST|PATCH) /v1/orders`, `^/body/reservation_expires_at is 2099-`, func() func(*exchange) {
 		return func(x *exchange) {
 			x.Body = regexp.MustCompile(`"reservation_expires_at":"\d{4}`).ReplaceAllString(x.Body, `"reservation_expires_at":"2099`)
 		}
 	}},
-	{"stock as of 1999", "adjusting", `GET /v1/inventory/`, replaced(200, `"as_of":"\d{4}`, `"as_of":"1999`)},
-	{"stock as of an hour ago", "adjusting", `GET /v1/inventory/ct-`, always(200, func(x *exchange) {
+	{"stock as of 1999", "adjusting", `GET /v1/inventory/`, `^/body/as_of is 1999-`, replaced(200, `"as_of":"\d{4}`, `"as_of":"1999`)},
+	{"stock as of an hour ago", "adjusting", `GET /v1/inventory/ct-`, `^/body/as_of is .* made in this run`, always(200, func(x *exchange) {
 		x.Body = regexp.MustCompile(`"as_of":"[^"]+"`).ReplaceAllString(x.Body, `"as_of":"`+time.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04:05.000000Z")+`"`)
 	})},
-	{"steps of 1999", "saga", `GET /v1/orders/ord_\w+/saga`, replaced(200, `"started_at":"\d{4}`, `"started_at":"1999`)},
-	{"a gap between events", "events", `GET /v1/orders/ord_\w+/events`, replaced(200, `"sequence":2`, `"sequence":9`)},
-	{"one id for all events", "events", `GET /v1/orders/ord_\w+/events`, replaced(200, `evt_[0-9a-f]{32}`, `evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f`)},
-	{"events without data", "events", `GET /v1/orders/ord_\w+/events`, entries(func(e map[string]any) { e["data"] = map[string]any{} })},
-	{"events of 1999", "events", `GET /v1/orders/ord_\w+/events`, replaced(200, `"created_at":"\d{4}`, `"created_at":"1999`)},
-	{"events of a microsecond later", "relations", `GET /v1/orders/ord_\w+/events`, replaced(200, `("created_at":"[^"]+)\dZ"`, `${1}7Z"`)},
-	{"an event that somebody else caused", "events", `GET /v1/orders/ord_\w+/events`, replaced(200, `"trace_id":"[^"]+"`, `"trace_id":"somebody"`)},
-	{"an event of another type", "relations", `GET /v1/orders/ord_\w+/events`, replaced(200, `"order.confirmed"`, `"order.completed"`)},
-	{"a version that is the one before", "then", `GET /v1/orders/ord_\w+\?version=2`, replaced(200, `"version":2`, `"version":1`)},
-	{"a stream that leaves an event out", "stream", `GET /v1/orders/ord_\w+/stream`, replaced(200, `id: 1\n(?:.+\n)+\n`, ``)},
-	{"a payment of another amount", "relations", `GET /v1/orders/ord_\w+/payments`, replaced(200, `"amount":\{"amount":(\d+)`, `"amount":{"amount":${1}0`)},
-	{"a payment of which something was given back", "relations", `GET /v1/(orders/ord_\w+/)?payments`, replaced(200, `"refunded":\{"amount":0`, `"refunded":{"amount":1`)},
-	{"a payment that is not captured", "relations", `GET /v1/(orders/ord_\w+/)?payments`, replaced(200, `"status":"captured"`, `"status":"voided"`)},
-	{"one id for all orders", "placing,references", toOrders, oneID},
-	{"a Location that leads elsewhere", "placing", toOrders, on(202, "Location", "/v1/orders/ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f")},
-	{"HEAD with another ETag", "heads", `HEAD /v1/orders/`, on(200, "Etag", `"head"`)},
-	{"HEAD is not found", "heads", `HEAD /v1/products/`, always(200, func(x *exchange) { x.Status = 404 })},
-	{"a 304 with a body", "heads", `GET /v1/`, always(304, func(x *exchange) { x.Body = `{"cached":true}` })},
-	{"a 304 for any tag", "products", `GET /v1/products/`, always(200, func(x *exchange) { x.Status, x.Body = 304, "" })},
-	{"no Retry-After while a request is in progress", "faults", ``, on(409, "Retry-After", "")},
-	{"no Retry-After when a dependency is down", "faults", ``, on(503, "Retry-After", "")},
-	{"no Retry-After beyond the limit", "faults", ``, on(429, "Retry-After", "")},
-	{"a 401 without its challenge", "admission", ``, on(401, "Www-Authenticate", "")},
-	{"a fault at another place", "refused-requests", toOrders, replaced(400, `"pointer":"/lines`, `"pointer":"/line`)},
-	{"an unknown field is a broken schema", "refused-requests", toOrders, replaced(400, "REQ_004", "REQ_002")},
-	{"a fault of a body at another place", "wrong-bodies,shipOrder", `POST /v1/orders/ord_\w+/shipments`, replaced(400, `"pointer":"/tracking`, `"pointer":"/trackings`)},
-	{"an adjustment that moves nothing", "adjusting", `POST /v1/inventory/`, replaced(201, `"on_hand":12`, `"on_hand":0`)},
-	{"a trace id of its own", "reading", oneOrder, on(200, "X-Trace-Id", "mine")},
-	{"a cache may keep it", "reading", oneOrder, on(200, "Cache-Control", "public, max-age=60")},
+	{"steps of 1999", "saga", `GET /v1/orders/ord_\w+/saga`, `^/body/steps/0/started_at is 1999-`, replaced(200, `"started_at":"\d{4}`, `"started_at":"1999`)},
+	{"a gap between events", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/2/sequence is 3 after 9`, replaced(200, `"sequence":2`, `"sequence":9`)},
+	{"one id for all events", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/1.* of evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f`, replaced(200, `evt_[0-9a-f]{32}`, `evt_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f`)},
+	{"events without data", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/0/data missing properties`, entries(func(e map[string]any) { e["data"] = map[string]any{} })},
+	{"events of 1999", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/0/created_at is 1999-`, replaced(200, `"created_at":"\d{4}`, `"created_at":"1999`)},
+	{"events of a microsecond later", "relations", `GET /v1/orders/ord_\w+/events`, `^/body/created_at of version 1 is .*, and the events give`, replaced(200, `("created_at":"[^"]+)\dZ"`, `${1}7Z"`)},
+	{"an event that somebody else caused", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/0/cause/trace_id is "somebody"`, replaced(200, `"trace_id":"[^"]+"`, `"trace_id":"somebody"`)},
+	{"an event of another type", "relations", `GET /v1/orders/ord_\w+/events`, `^/body/(status|reservation_expires_at) is .*, and the events give`, replaced(200, `"order.confirmed"`, `"order.completed"`)},
+	{"a version that is the one before", "then", `GET /v1/orders/ord_\w+\?version=2`, `^/body/\w+ of ord_.* at version 1 is .*, and POST /v1/orders showed`, replaced(200, `"version":2`, `"version":1`)},
+	{"a stream that leaves an event out", "stream", `GET /v1/orders/ord_\w+/stream`, `^/body after "" is "id: 2`, replaced(200, `id: 1\n(?:.+\n)+\n`, ``)},
+	{"a payment of another amount", "relations", `GET /v1/orders/ord_\w+/payments`, `^/body/data/0/amount is .*, and the order .* costs`, replaced(200, `"amount":\{"amount":(\d+)`, `"amount":{"amount":${1}0`)},
+	{"a payment of which something was given back", "relations", `GET /v1/(orders/ord_\w+/)?payments`, `^/body/data gave 0 back, and the payment says 1`, replaced(200, `"refunded":\{"amount":0`, `"refunded":{"amount":1`)},
+	{"a payment that is not captured", "relations", `GET /v1/(orders/ord_\w+/)?payments`, `^/body/data do not go with an order whose payment_status is "paid"`, replaced(200, `"status":"captured"`, `"status":"voided"`)},
+	{"one id for all orders", "placing,references", toOrders, `^/body/\w+ is .* and was .*, and it never changes`, oneID},
+	{"a Location that leads elsewhere", "placing", toOrders, `^/header/Location is "/v1/orders/ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f" and not`, on(202, "Location", "/v1/orders/ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f")},
+	{"HEAD with another ETag", "heads", `HEAD /v1/orders/`, `^/header/ETag of HEAD is .*head`, on(200, "Etag", `"head"`)},
+	{"HEAD is not found", "heads", `HEAD /v1/products/`, `^/status of HEAD is not that of GET, 200`, always(200, func(x *exchange) { x.Status = 404 })},
+	{"a 304 with a body", "heads", `GET /v1/`, `^/body a 304 has 15 bytes behind its headers`, always(304, func(x *exchange) { x.Body = `{"cached":true}` })},
+	{"a 304 for any tag", "products", `GET /v1/products/`, `^/status is 304, and no If-None-Match was sent`, always(200, func(x *exchange) { x.Status, x.Body = 304, "" })},
+	{"no Retry-After while a request is in progress", "faults", ``, `^/header/Retry-After is missing`, on(409, "Retry-After", "")},
+	{"no Retry-After when a dependency is down", "faults", ``, `^/header/Retry-After is missing`, on(503, "Retry-After", "")},
+	{"no Retry-After beyond the limit", "faults", ``, `^/header/Retry-After is missing`, on(429, "Retry-After", "")},
+	{"a 401 without its challenge", "admission", ``, `^/header/WWW-Authenticate is missing`, on(401, "Www-Authenticate", "")},
+	{"a fault at another place", "refused-requests", toOrders, `^/body/errors does not name /lines/0/quantity`, replaced(400, `"pointer":"/lines`, `"pointer":"/line`)},
+	{"an unknown field is a broken schema", "refused-requests", toOrders, `^/body/(title|code) is (not REQ_004|"Unknown field")`, replaced(400, "REQ_004", "REQ_002")},
+	{"a fault of a body at another place", "wrong-bodies,shipOrder", `POST /v1/orders/ord_\w+/shipments`, `^/body/errors do not all point to "/tracking`, replaced(400, `"pointer":"/tracking`, `"pointer":"/trackings`)},
+	{"an adjustment that moves nothing", "adjusting", `POST /v1/inventory/`, `^/body is not the adjustment by 12`, replaced(201, `"on_hand":12`, `"on_hand":0`)},
+	{"a trace id of its own", "reading", oneOrder, `^/header/X-Trace-ID is "mine" and not what was sent`, on(200, "X-Trace-Id", "mine")},
+	{"a cache may keep it", "reading", oneOrder, `^/header/Cache-Control is "public, max-age=60"`, on(200, "Cache-Control", "public, max-age=60")},
+	{"a limit that is not told every time", "reading", ``, `^/header/RateLimit-Policy is "", and it was`, limited(func(x *exchange, n int) {
+		if n > 5 {
+			delete(x.Header, "Ratelimit-Policy")
+			delete(x.Header, "Ratelimit")
+		}
+	})},
+	{"a limit that changes", "reading", ``, `^/header/RateLimit-Policy is .*q=999;w=1.*, and it was .*q=1000;w=1`, limited(func(x *exchange, n int) {
+		if n > 5 {
+			x.Header["Ratelimit-Policy"] = `"default";q=999;w=1`
+		}
+	})},
+	{"more is left than the limit", "reading", ``, `^/header/RateLimit is .*r=1001;t=1.*, more than the limit`, limited(func(x *exchange, _ int) {
+		x.Header["Ratelimit"] = `"default";r=1001;t=1`
+	})},
+	{"all is back in half a second", "reading", ``, `^/header/RateLimit is .*t=0.5.* does not tell what is left`, limited(func(x *exchange, _ int) {
+		x.Header["Ratelimit"] = `"default";r=9;t=0.5`
+	})},
+	{"a limit of an operation that needs no key", "error-registry", `GET /v1/errors`, `^/header/RateLimit is there, and the operation counts for no key`, func() func(*exchange) {
+		return func(x *exchange) {
+			x.Header["Ratelimit-Policy"], x.Header["Ratelimit"] = `"default";q=1000;w=1`, `"default";r=999;t=1`
+		}
+	}},
+	{"a key that lacks a scope is told another one", "other-keys", `POST /v1/quotes`, `^/body/required_scopes are \[orders:none\]`, replaced(403, `orders:\w+`, `orders:none`)},
+	{"a code that an operation never answers", "faults", `POST /v1/quotes`, `^/body/code is not RATE_003, which the operation lists`, replaced(503, `RATE_003`, `SYS_002`)},
+	{"an entry behind the last one", "listing", `GET /v1/orders\?.*limit=1`, `^/body/data page by page it is .* and not`, always(200, func(x *exchange) {
+		x.Body = regexp.MustCompile(`\}\],"next_cursor":null`).ReplaceAllString(x.Body, `},{"id":"ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f"}],"next_cursor":null`)
+	})},
 }
 
 // lyingProxy stands between the suite and an address.
@@ -330,6 +372,9 @@ func lyingProxy(t *testing.T, target string, request string, tell func(*exchange
 	return server
 }
 
+// narrowKey is a key of `ordergate run` that lacks scopes.
+func narrowKey(has string) string { return "og_test_demo_" + has + "_key_for_local_use_only" }
+
 // TestAProxyThatLiesIsFound: each lie on its way from a running gateway is noticed by the parts that must, which find nothing when the proxy is
 // honest.
 func TestAProxyThatLiesIsFound(t *testing.T) {
@@ -338,7 +383,7 @@ func TestAProxyThatLiesIsFound(t *testing.T) {
 	}
 	run := func(t *testing.T, parts []string, request string, tell func(*exchange)) []Finding {
 		t.Helper()
-		s, err := newSuite(Options{BaseURL: lyingProxy(t, *address, request, tell).URL, Key: *apiKey, Only: parts, Patience: 5 * time.Second})
+		s, err := newSuite(Options{BaseURL: lyingProxy(t, *address, request, tell).URL, Key: *apiKey, NarrowKeys: []string{narrowKey("reads"), narrowKey("writes")}, Only: parts, Patience: 5 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,11 +409,10 @@ func TestAProxyThatLiesIsFound(t *testing.T) {
 	for _, l := range proxyLies {
 		t.Run(l.name, func(t *testing.T) {
 			findings := run(t, strings.Split(l.parts, ","), l.request, l.tell())
-			if len(findings) == 0 {
-				t.Error("nothing was found")
-				return
+			matches := func(f Finding) bool { return regexp.MustCompile(l.finding).MatchString(f.Pointer + " " + f.Message) }
+			if !slices.ContainsFunc(findings, matches) {
+				t.Errorf("no finding matches %s: %v", l.finding, findings)
 			}
-			t.Log(findings[0])
 		})
 	}
 }

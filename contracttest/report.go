@@ -89,27 +89,34 @@ func (s *suite) report(interrupted bool) *Report {
 		r.Verdict, r.Reason = failed, reason
 	case reason != "":
 		r.Verdict, r.Reason = couldNotRun, reason
-	case !s.asked():
-		r.Verdict, r.Reason = couldNotRun, s.whyNothing()
+	default:
+		if why := s.notAsked(); why != "" {
+			r.Verdict, r.Reason = couldNotRun, why
+		}
 	}
 	return r
 }
 
-// asked tells whether any part that was chosen has asked what it should. The part "key" asks nothing, unless it was chosen.
-func (s *suite) asked() bool {
-	return slices.ContainsFunc(s.results, func(p PartResult) bool {
-		return p.Result != skipped && (p.Name != "key" || slices.Contains(s.Only, "key"))
-	})
-}
-
-// whyNothing says why nothing was asked: the reason of the first part.
-func (s *suite) whyNothing() string {
+// notAsked says why nothing was proven: a part that was chosen by its name was skipped, or all were. The part "key" proves nothing, unless it was
+// chosen. It is empty if something was proven.
+func (s *suite) notAsked() string {
+	why, proven := "", false
 	for _, p := range s.results {
-		if p.Result == skipped {
-			return fmt.Sprintf("nothing was tested: %s: %s", p.Name, p.Reason)
+		named := slices.Contains(s.Only, partWord(p.Name))
+		switch {
+		case p.Result == skipped && (named || why == ""):
+			why = fmt.Sprintf("%s was not tested: %s", p.Name, p.Reason)
+			if named {
+				return why
+			}
+		case p.Result != skipped:
+			proven = proven || p.Name != "key" || named
 		}
 	}
-	return "nothing was tested: no part was chosen"
+	if proven {
+		return ""
+	}
+	return cmp.Or(why, "no part was chosen")
 }
 
 // Code is the status of a process that ends with the report: 0 passed, 1 failed, 2 could not run.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -122,6 +123,11 @@ func (parts *openAPIParts) resolve(s *Schema) (_ *Schema, err error) {
 		return nil, nil
 	}
 	if name, referred := strings.CutPrefix(s.Ref, "#/components/schemas/"); referred {
+		if beside := *s; beside.Ref != "" {
+			if beside.Ref, beside.Description = "", nil; !reflect.DeepEqual(beside, Schema{}) {
+				return nil, fmt.Errorf("%s has keywords beside it, which would be dropped", s.Ref)
+			}
+		}
 		return parts.schema(parts.Components.Schemas[name])
 	}
 	for name, p := range s.Properties {
@@ -284,7 +290,7 @@ func Write(body any) string {
 	return string(text)
 }
 
-// fault is a value that breaks a schema at a place below it.
+// wrongValue is a value that breaks a schema at a place below it.
 type wrongValue struct {
 	name  string
 	at    []string // below the spot

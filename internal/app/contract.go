@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func testContract(flags *flag.FlagSet) runner {
 	flags.Uint64Var(&o.Seed, "seed", 0, "of the fuzzing: the same one sends the same requests; 0: a new one, which the report names")
 	flags.IntVar(&o.Requests, "requests", 20_000, "of the fuzzing; 0: none")
 	flags.DurationVar(&o.Patience, "patience", 30*time.Second, "how long to wait for what must happen; with 16m a reservation runs out, too")
-	flags.StringVar(&narrow, "narrow-key", demoReads+","+demoWrites, "`keys` that lack scopes, with commas between them")
+	flags.StringVar(&narrow, "narrow-key", demoReads+","+demoWrites, "`keys` that lack scopes, with commas between them: each operation must be beyond one of them")
 	flags.StringVar(&o.ExpiredKey, "expired-key", demoExpired, "a `key` that has expired")
 	flags.StringVar(&o.RevokedKey, "revoked-key", demoRevoked, "a `key` that was revoked")
 	flags.StringVar(&o.ProviderSecret, "provider-secret", "", "the `secret` that signs the payment provider's callbacks; else ORDERGATE_PROVIDER_SECRET. ordergate run keeps it in provider-secret, in its data folder")
@@ -45,8 +46,10 @@ func testContract(flags *flag.FlagSet) runner {
 		switch {
 		case o.BaseURL == "" || o.Key == "":
 			return fmt.Errorf("%w: it needs --url and --key", errContract)
-		case strings.HasPrefix(o.Key, "og_live_") && !live:
-			return fmt.Errorf("%w: the key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
+		case !live && slices.ContainsFunc(append(fields(narrow), o.Key, o.ExpiredKey, o.RevokedKey), isLive):
+			return fmt.Errorf("%w: a key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
+		case only != "" && len(fields(only)) == 0:
+			return fmt.Errorf("%w: --only names nothing", errContract)
 		case o.Requests < 0:
 			return fmt.Errorf("%w: --requests is at least 0", errContract)
 		}
@@ -58,6 +61,8 @@ func testContract(flags *flag.FlagSet) runner {
 		return errors.Join(writeReport(proc.stdout, report, junit, asJSON, matrix), verdict(report))
 	}
 }
+
+func isLive(key string) bool { return strings.HasPrefix(key, "og_live_") }
 
 // fields are the words of a list with commas.
 func fields(list string) []string {
