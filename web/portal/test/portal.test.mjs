@@ -142,6 +142,7 @@ test('the search finds codes, operations and guides by the keyboard, and asks no
 test('a search whose index cannot be loaded says so, and tries again', async (t) => {
   const { page, wrong } = await open(t, '/docs');
   await page.route('**/docs/search.json', (route) => route.fulfill({ status: 503, body: 'away' }));
+  await go(page, '/docs'); // a page that is open already asked the gateway now and then
   await page.keyboard.press('/');
   await page.getByText('The index of the search cannot be loaded').waitFor();
   await page.unroute('**/docs/search.json');
