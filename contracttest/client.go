@@ -33,7 +33,7 @@ type suite struct {
 	among    []string           // tags and operationIds that the operations are chosen by; none: all are
 	part     string
 	begin    time.Time
-	provoked *Provoked
+	provoked *provoked
 	registry map[string]api.ErrorCode // as the address publishes it, by code
 	fixtures
 
@@ -49,7 +49,7 @@ type suite struct {
 	orders   map[string]bool // that were placed
 	results  []PartResult
 	coverage Coverage
-	faultily map[string]bool // the faults that the address obeys
+	obeyed   map[string]bool // the faults that the address obeys
 	fresh    int             // counts harmless requests
 	facts    facts
 	limit    rateLimit
@@ -87,7 +87,7 @@ func newSuite(o Options) (*suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	provoked := &Provoked{contract: c, next: client.Transport, seen: map[string]bool{}}
+	provoked := &provoked{contract: c, next: client.Transport, seen: map[string]bool{}}
 	client.Transport = provoked
 	s := &suite{
 		Options: o, contract: c, bodies: bodies, begin: o.now(), provoked: provoked, kinds: map[string]int{}, orders: map[string]bool{},

@@ -249,23 +249,3 @@ func TestTheReportHasTenLines(t *testing.T) {
 		t.Errorf("%d lines:\n%s", len(lines), text)
 	}
 }
-
-func TestWhatWasNotProvokedIsNamed(t *testing.T) {
-	c := things(t)
-	c.operations["getThing"].codes = []string{"CAT_001", "CAT_005", "RATE_001"}
-	p := &Provoked{contract: c, seen: map[string]bool{"getThing CAT_001": true}}
-	for name, tt := range map[string]struct {
-		excepted map[string]string
-		want     []string
-	}{
-		"nothing is excepted":      {nil, []string{"getThing CAT_005 is listed, and no test provoked it", "getThing RATE_001 is listed, and no test provoked it"}},
-		"all is excepted":          {map[string]string{"getThing CAT_005": "why", "RATE_001": "why"}, nil},
-		"an exception was met":     {map[string]string{"getThing CAT_005": "why", "RATE_001": "why", "CAT_001": "why"}, []string{"getThing CAT_001 was answered: the exception CAT_001 goes"}},
-		"an exception is outdated": {map[string]string{"getThing CAT_005": "why", "RATE_001": "why", "ORD_001": "why"}, []string{"ORD_001 is not listed: the exception goes"}},
-		"a reason is missing":      {map[string]string{"getThing CAT_005": "", "RATE_001": "why"}, []string{"getThing CAT_005 is listed, and no test provoked it"}},
-	} {
-		if got := p.Missing(tt.excepted); !slices.Equal(got, tt.want) {
-			t.Errorf("%s: %v, want %v", name, got, tt.want)
-		}
-	}
-}

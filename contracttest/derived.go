@@ -441,7 +441,7 @@ func (s *suite) whyNot(op *operation, code string) string {
 		return "--revoked-key"
 	case code == "AUTH_005":
 		return "--narrow-key"
-	case slices.Contains(infrastructure, code) && len(s.faultily) == 0:
+	case slices.Contains(infrastructure, code) && len(s.obeyed) == 0:
 		return "the address obeys no X-Ordergate-Fault: ordergate serve -faults"
 	case op.signed:
 		return "--provider-secret"

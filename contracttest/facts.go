@@ -17,31 +17,31 @@ import (
 // facts are what the address has said in this run. Every later answer must agree with them: what was sent comes back, what has a
 // version is the same wherever it is shown, nothing gets older, what is unique stays so, and every clock goes with the run's.
 type facts struct {
-	seq    int // counts the answers
-	things map[string]*thing
-	keys   map[string]bool   // operationIds with the Idempotency-Keys that were sent
-	traces map[string]string // the operationId of each request, by its trace id
-	names  map[string]bool   // sku, name and prices of products as the catalogue shows them
-	skus   map[string]bool   // that the catalogue has shown
-	etags  map[string]string // of a resource's bytes
-	bodies map[string][]byte // of an address and an ETag
-	actor  string            // of the run's key, in events
-	skew   time.Duration     // the address's clock minus ours
-	synced bool              // skew is known
-	wild   bool              // requests overlap: what the last change was is not known
-	types  map[string]bool   // addresses of kinds of problems
-	places map[string]string // Locations, with the id that each has
+	seq         int // counts the answers
+	things      map[string]*thing
+	keys        map[string]bool   // operationIds with the Idempotency-Keys that were sent
+	traces      map[string]string // the operationId of each request, by its trace id
+	names       map[string]bool   // sku, name and prices of products as the catalogue shows them
+	skus        map[string]bool   // that the catalogue has shown
+	etags       map[string]string // of a resource's bytes
+	bodies      map[string][]byte // of an address and an ETag
+	actor       string            // of the run's key, in events
+	skew        time.Duration     // the address's clock minus ours
+	synced      bool              // skew is known
+	overlapping bool              // requests overlap: what the last change was is not known
+	types       map[string]bool   // addresses of kinds of problems
+	places      map[string]string // Locations, with the id that each has
 }
 
 // thing is a resource that was shown.
 type thing struct {
-	kind     string
-	own      bool                   // of this run
-	fixed    map[string]any         // what never changes of it
-	versions map[string]shown       // by version
-	newest   []newest               // how the greatest version grew
-	patched  map[int64]presentState // by version
-	wild     bool
+	kind        string
+	own         bool                // of this run
+	fixed       map[string]any      // what never changes of it
+	versions    map[string]shown    // by version
+	newest      []newest            // how the greatest version grew
+	patched     map[int64]patchable // by version
+	overlapping bool
 }
 
 // shown is a resource at a version, in an answer.
@@ -55,8 +55,8 @@ type newest struct {
 	version string
 }
 
-// presentState is what clients may change of an order.
-type presentState struct{ metadata, address any }
+// patchable is what clients may change of an order.
+type patchable struct{ metadata, address any }
 
 func newFacts() facts {
 	return facts{
@@ -239,7 +239,7 @@ func (s *suite) checkBody(r reply, body any, wrong wrongFact) {
 		}
 		t := f.things[name]
 		if t == nil {
-			t = &thing{kind: kind, fixed: map[string]any{}, versions: map[string]shown{}, patched: map[int64]presentState{}}
+			t = &thing{kind: kind, fixed: map[string]any{}, versions: map[string]shown{}, patched: map[int64]patchable{}}
 			f.things[name] = t
 		}
 		t.own = t.own || s.isOwn(o)
@@ -438,12 +438,12 @@ func (s *suite) checkVersion(r reply, t *thing, o map[string]any, at, name, vers
 		t.versions[version] = shown{o, r.request}
 	}
 	number, err := strconv.ParseInt(version, 10, 64)
-	if t.kind != "ord" || err != nil || t.wild || s.facts.wild {
-		t.wild = t.wild || s.facts.wild
+	if t.kind != "ord" || err != nil || t.overlapping || s.facts.overlapping {
+		t.overlapping = t.overlapping || s.facts.overlapping
 		return
 	}
 	if r.changes() && at == "/body" && (r.call.op == "placeOrder" || r.call.op == "updateOrder") {
-		t.patched[number] = presentState{o["metadata"], o["shipping_address"]}
+		t.patched[number] = patchable{o["metadata"], o["shipping_address"]}
 		return
 	}
 	for _, since := range slices.Backward(slices.Sorted(keys(t.patched))) {

@@ -33,7 +33,7 @@ func (s *suite) faults(ctx context.Context) {
 		s.skipf("the address obeys no %s, as `ordergate run` and `serve -faults` do to test keys", faultHeader)
 		return
 	}
-	s.faultily = map[string]bool{"panic": true}
+	s.obeyed = map[string]bool{"panic": true}
 	for _, id := range s.operationIDs() {
 		op := s.contract.operations[id]
 		for _, code := range op.codes {
@@ -59,7 +59,7 @@ func (s *suite) provoke(ctx context.Context, op *operation, code string, ask fun
 		if r = ask(c); r.problem.Code != code {
 			continue
 		}
-		s.faultily[faultOf[code]] = true
+		s.obeyed[faultOf[code]] = true
 		if c.idem == "" {
 			return
 		}

@@ -44,8 +44,8 @@ func (s *suite) fuzz(ctx context.Context) {
 	}
 	f.collect(ctx)
 	s.answered()
-	s.facts.wild = true
-	defer func() { s.facts.wild = false }()
+	s.facts.overlapping = true
+	defer func() { s.facts.overlapping = false }()
 	numbers := make(chan int)
 	var workers sync.WaitGroup
 	for range flyingRequests {
@@ -266,7 +266,7 @@ func (f *fuzzer) body(rng *rand.Rand, op *operation, schema *Schema, c *call) {
 	} else if rng.IntN(4) == 0 {
 		wrong = schema.With(good, nil, mutated(rng, good))
 	}
-	wrong = f.tamed(op, rng, wrong)
+	wrong = f.withinRun(op, rng, wrong)
 	text := []byte(Write(wrong))
 	if rng.IntN(30) == 0 && len(text) > 2 {
 		at := rng.IntN(len(text) - 1)
@@ -281,8 +281,8 @@ func (f *fuzzer) body(rng *rand.Rand, op *operation, schema *Schema, c *call) {
 	}
 }
 
-// tamed keeps what a body makes within the run: no product that can be sold, no order of somebody else's customer, small amounts.
-func (f *fuzzer) tamed(op *operation, rng *rand.Rand, body any) any {
+// withinRun keeps what a body makes within the run: no product that can be sold, no order of somebody else's customer, small amounts.
+func (f *fuzzer) withinRun(op *operation, rng *rand.Rand, body any) any {
 	o, isObject := body.(map[string]any)
 	if !isObject {
 		return body
