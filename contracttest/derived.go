@@ -4,16 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/internal/signature"
 )
 
 // madeUp are well-formed values of the parameters in paths. Nothing has them.
@@ -70,19 +67,6 @@ func (s *suite) goodBody(op *operation) any {
 		body = s.bodies[op.id].With(body, []string{"id"}, s.ref)
 	}
 	return body
-}
-
-// signed is a call with the signature of the payment provider, if its operation wants one.
-func (s *suite) signed(c call) call {
-	if op := s.contract.operations[c.op]; op == nil || !op.signed {
-		return c
-	}
-	text, raw := c.body.([]byte)
-	if !raw {
-		text = encode(c.body)
-	}
-	c.body = text
-	return c.with("Authorization", "", signature.Header, signature.Sign(s.ProviderSecret, time.Now().Add(s.facts.skew), text))
 }
 
 // refusedAt sends a request that must be refused with the code, with faults at one place and at no other.
@@ -260,191 +244,4 @@ func candidates(p place) (all []string) {
 			"1764140000", "", "2026-11-26T00:00:00Z", "2026-11-26T00:00:00.123456Z", "2026-11-26T00:00:00+08:00", "2026-11-26T00:00:00.1234567890123456789Z")
 	}
 	return all
-}
-
-// otherKeys: a key that has expired, one that was revoked and one without the scope are refused by each operation.
-func (s *suite) otherKeys(ctx context.Context) {
-	if s.ExpiredKey == "" && s.RevokedKey == "" && len(s.NarrowKeys) == 0 {
-		s.skipf("no other key was given: --expired-key, --revoked-key, --narrow-key")
-		return
-	}
-	if r, _ := s.send(ctx, call{op: "listOrders"}.with("Authorization", "Bearer "+cmp.Or(s.ExpiredKey, s.RevokedKey, s.NarrowKeys[0]))); r.problem.Code == string(errcode.AUTH002) {
-		s.skipf("the address does not know the other keys: --expired-key, --revoked-key, --narrow-key")
-		return
-	}
-	for _, id := range s.operationIDs() {
-		op := s.contract.operations[id]
-		if op.public || op.signed {
-			continue
-		}
-		as := func(key string) call { return s.harmless(op).with("Authorization", "Bearer "+key) }
-		if s.ExpiredKey != "" {
-			s.refused(ctx, errcode.AUTH003, as(s.ExpiredKey))
-		}
-		if s.RevokedKey != "" {
-			s.refused(ctx, errcode.AUTH004, as(s.RevokedKey))
-		}
-		s.narrowed(ctx, op, as)
-	}
-}
-
-// narrowed: an operation is refused to one of the keys that lack scopes, with the scopes that the contract says.
-func (s *suite) narrowed(ctx context.Context, op *operation, as func(key string) call) {
-	scopes := op.scopes()
-	if len(s.NarrowKeys) == 0 || len(scopes) == 0 {
-		return
-	}
-	var r reply
-	for _, key := range s.NarrowKeys {
-		var ok bool
-		if r, ok = s.send(ctx, as(key)); !ok {
-			return
-		}
-		switch errcode.Code(r.problem.Code) { //nolint:exhaustive // any other one comes after the check of the scope
-		case errcode.AUTH005:
-			var lacks struct {
-				Scopes []string `json:"required_scopes"`
-			}
-			decode(r, &lacks)
-			s.foundIf(!slices.Equal(slices.Sorted(slices.Values(lacks.Scopes)), scopes), r, "/body/required_scopes", "are %v and not those of the contract, %v", lacks.Scopes, scopes)
-			return
-		case errcode.AUTH002, errcode.AUTH003, errcode.AUTH004:
-			s.skipf("a key of --narrow-key is refused with %s", r.problem.Code)
-			return
-		}
-	}
-	s.foundf(r, "/body/code", "is never AUTH_005: no key that lacks scopes is refused, and it needs %v (each operation must be beyond one of --narrow-key)", scopes)
-}
-
-// signedCallbacks: what the provider itself is refused for, and a message that nobody waits for, which is taken once.
-func (s *suite) signedCallbacks(ctx context.Context) {
-	op := s.contract.operations["takeProviderCallback"]
-	if s.ProviderSecret == "" || op == nil {
-		s.skipf("the provider's secret was not given: --provider-secret")
-		return
-	}
-	good := s.harmless(op)
-	send := func(change func(*call)) reply {
-		c := good
-		change(&c)
-		r, _ := s.send(ctx, c)
-		return r
-	}
-	signed := func(body any) func(*call) { return func(c *call) { c.body = body; *c = s.signed(*c) } }
-	r := send(signed(good.body))
-	if r.problem.Code == string(errcode.AUTH007) {
-		s.skipf("the address does not know the provider's secret: --provider-secret")
-		return
-	}
-	s.foundIf(r.status != http.StatusNoContent, r, "/status", "of a message that is signed is not 204%s", why(r))
-	r = send(signed(good.body))
-	s.foundIf(r.status != http.StatusNoContent, r, "/status", "of a message that comes again is not 204%s", why(r))
-	for _, c := range []struct {
-		code   errcode.Code
-		change func(*call)
-	}{
-		{errcode.REQ001, signed([]byte(`{"id":`))},
-		{errcode.REQ002, signed([]byte(`{}`))},
-		{errcode.REQ003, func(c *call) { signed(good.body)(c); c.query = values("unknown", "x") }},
-		{errcode.REQ007, func(c *call) { signed(good.body)(c); *c = c.with("Accept", "image/png") }},
-		{errcode.REQ009, func(c *call) { signed(good.body)(c); *c = c.with("Content-Type", "text/plain") }},
-		{errcode.AUTH007, func(c *call) {
-			signed(good.body)(c)
-			c.body = append(c.body.([]byte), ' ') //nolint:forcetypeassert // as signed makes it
-		}},
-	} {
-		r := send(c.change)
-		s.foundIf(r.problem.Code != string(c.code), r, "/body/code", "is not %s%s", c.code, why(r))
-	}
-}
-
-// slowPayments: an order whose payment is being captured cannot be cancelled, and one whose reservation ran out cannot be paid. The first
-// needs a provider that knows the simulator's pm_slow, the second patience.
-func (s *suite) slowPayments(ctx context.Context, g *goods) {
-	for n := range 4 {
-		if !s.cancelWhileCaptured(ctx, g, n) {
-			break
-		}
-	}
-	p, ok := s.unpaid(ctx, g, "expires", 1)
-	if !ok || p.ReservationExpiresAt == nil {
-		return
-	}
-	if wait := time.Until(p.ReservationExpiresAt.Add(-s.facts.skew)); wait < s.Patience {
-		s.await(ctx, p, api.OrderStatusRejected)
-		s.refused(ctx, errcode.INV003, s.paymentOf(p.ID, "expired", "pm_ok"))
-		return
-	}
-	s.get(ctx, nil, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-expires"}, http.StatusAccepted)
-}
-
-// cancelWhileCaptured tells whether it must be tried again: the capture was over before it was seen.
-func (s *suite) cancelWhileCaptured(ctx context.Context, g *goods, n int) (again bool) {
-	key := fmt.Sprint(s.ref, "-slow-", n)
-	p, ok := s.place(ctx, call{op: "placeOrder", idem: key, body: s.draft(g, "pm_slow")}, http.StatusAccepted)
-	if !ok {
-		return false
-	}
-	s.poll(ctx, s.Patience, p.accepted, "the end of a slow payment", func() bool {
-		return s.cancelsCapture(ctx, p, key, &again)
-	})
-	return again
-}
-
-// cancelsCapture looks at a saga for a while, because a capture may last for some milliseconds, and cancels its order while it captures. It is
-// true if there is nothing more to see.
-func (s *suite) cancelsCapture(ctx context.Context, p *placed, key string, again *bool) bool {
-	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); pause(ctx, 3*time.Millisecond) {
-		var saga api.Saga
-		if _, ok := s.get(ctx, &saga, call{op: "getOrderSaga", arg: p.ID}, http.StatusOK); !ok || saga.State == "done" {
-			*again = ok
-			return true
-		}
-		for _, step := range saga.Steps {
-			if step.Name != "capture" || step.Status != "running" {
-				continue
-			}
-			r, ok := s.send(ctx, call{op: "cancelOrder", arg: p.ID, idem: key})
-			*again = ok && r.problem.Code != string(errcode.ORD009)
-			s.foundIf(ok && r.status >= 400 && *again, r, "/body/code", "is not ORD_009%s", why(r))
-			return true
-		}
-	}
-	return false
-}
-
-// statusOf is the status of a code.
-func (s *suite) statusOf(code string) int {
-	if e, ok := s.registry[code]; ok {
-		return int(e.Status)
-	}
-	known, _ := errcode.Lookup(errcode.Code(code))
-	return known.Status
-}
-
-// reasons say why a code may not have come.
-var reasons = map[string]string{
-	"INV_003": "a reservation runs out after 15 minutes: --patience 16m",
-	"ORD_009": "the provider does not know pm_slow",
-	"PAY_003": "the provider does not know pm_timeout, or a payment may take longer than --patience",
-	"PAY_006": "the provider does not know pm_error, or a payment may take longer than --patience",
-	"CPN_002": "the account has no coupon EXPIRED", "CPN_003": "the account has no coupon ONCE", "CPN_004": "the account has no coupon FIVEOFF",
-	"ORD_008": "nothing is so dear that one order can be above the limit",
-}
-
-// whyNot says why an answer of an operation is not proven, as far as it is known.
-func (s *suite) whyNot(op *operation, code string) string {
-	switch {
-	case code == "AUTH_003":
-		return "--expired-key"
-	case code == "AUTH_004":
-		return "--revoked-key"
-	case code == "AUTH_005":
-		return "--narrow-key"
-	case slices.Contains(infrastructure, code) && len(s.obeyed) == 0:
-		return "the address obeys no X-Ordergate-Fault: ordergate serve -faults"
-	case op.signed:
-		return "--provider-secret"
-	}
-	return reasons[code]
 }

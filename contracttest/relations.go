@@ -2,23 +2,15 @@ package contracttest
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
-
-	"github.com/ordergate/ordergate/gen/api"
 )
 
 // maxRelated bounds the orders whose relations are looked at.
@@ -305,163 +297,4 @@ func (s *suite) shipmentsFit(o object, events, shipments []object, r reply) {
 		want = "shipped"
 	}
 	s.foundIf(text(o, "fulfillment_status") != want, r, "/body/data", "have %d of %d pieces, %d of %d shipments have arrived, and the order says %q", shipped, pieces, delivered, len(shipments), text(o, "fulfillment_status"))
-}
-
-// heads: HEAD answers what GET does, without the body; and no answer that has none by HTTP brings one.
-func (s *suite) heads(ctx context.Context, p *placed) {
-	s.await(ctx, p, api.OrderStatusConfirmed)
-	var obstacle error
-	for _, id := range s.operationIDs() {
-		op := s.contract.operations[id]
-		if op.method != http.MethodGet || id == "streamOrder" {
-			continue
-		}
-		c := call{op: id, arg: s.present(ctx, op)}
-		if c.arg == "" && op.pathParameter() != "" {
-			continue // the run has none
-		}
-		got, ok := s.send(ctx, c)
-		if !ok {
-			continue
-		}
-		c.method = http.MethodHead
-		head, ok := s.send(ctx, c)
-		if !ok {
-			continue
-		}
-		s.foundIf(head.status != got.status, head, "/status", "of HEAD is not that of GET, %d", got.status)
-		s.foundIf(len(head.body) > 0, head, "/body", "of HEAD has %d bytes", len(head.body))
-		for _, name := range []string{"Content-Type", "ETag", "Cache-Control"} {
-			s.foundIf(head.header.Get(name) != got.header.Get(name), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
-		}
-		for _, name := range []string{"X-Trace-Id", "X-Consistency-Token", "X-Served-By", "Age"} {
-			s.foundIf((head.header.Get(name) == "") != (got.header.Get(name) == ""), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
-		}
-		if tag := got.header.Get("ETag"); tag != "" && got.status == http.StatusOK {
-			c.method = ""
-			s.unchanged(ctx, c, got)
-			if obstacle == nil {
-				obstacle = s.bodiless(ctx, c.with("If-None-Match", tag))
-			}
-		}
-	}
-	if obstacle != nil {
-		s.skipf("what follows the headers of a 304 could not be seen: %v", obstacle)
-	}
-}
-
-// present is a value of the parameter in an operation's path that is there; empty if the run has none.
-func (s *suite) present(ctx context.Context, op *operation) string {
-	switch op.pathParameter() {
-	case "sku":
-		if g, ok := s.find(ctx); ok {
-			return g.main.Sku
-		}
-	case "code":
-		return "REQ_001"
-	case "order_id":
-		if p, ok := s.ordered(ctx); ok {
-			return p.ID
-		}
-	}
-	prefix := map[string]string{"payment_id": "pay_", "refund_id": "ref_", "shipment_id": "shp_"}[op.pathParameter()]
-	for _, name := range sortedKeys(s.facts.things) {
-		if prefix != "" && strings.HasPrefix(name, prefix) && s.facts.things[name].own {
-			return name
-		}
-	}
-	return ""
-}
-
-// bodiless sends a request over a connection of its own and looks at every byte that comes: a client of HTTP would not show a body where there
-// can be none. An error says why nothing was seen.
-func (s *suite) bodiless(ctx context.Context, c call) error {
-	s.pace(ctx, c, 1)
-	r := s.prepare(ctx, c)
-	if r.err != nil {
-		return r.err
-	}
-	address := r.sent.URL.Host
-	if r.sent.URL.Port() == "" {
-		address = net.JoinHostPort(r.sent.URL.Hostname(), map[string]string{"http": "80", "https": "443"}[r.sent.URL.Scheme])
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err // it is reached by way of a proxy, perhaps
-	}
-	defer func() { _ = conn.Close() }()
-	if r.sent.URL.Scheme == "https" {
-		conn = tls.Client(conn, &tls.Config{ServerName: r.sent.URL.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
-	}
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	r.sent.Close = true
-	if err = r.sent.Write(conn); err != nil {
-		return err
-	}
-	all, err := io.ReadAll(io.LimitReader(conn, 1<<20))
-	if err != nil {
-		return err
-	}
-	head, body, whole := bytes.Cut(all, []byte("\r\n\r\n"))
-	line, _, _ := bytes.Cut(head, []byte("\r\n"))
-	if fields := strings.Fields(string(line)); len(fields) > 1 {
-		r.status, _ = strconv.Atoi(fields[1])
-	}
-	switch {
-	case !whole || r.status == 0:
-		return fmt.Errorf("no answer of HTTP/1.1: %q", short(string(all)))
-	case r.status == http.StatusNotModified || r.status == http.StatusNoContent:
-		s.foundIf(len(body) > 0, r, "/body", "a %d has %d bytes behind its headers: %s", r.status, len(body), short(string(body)))
-	case r.status != http.StatusOK: // it has changed meanwhile
-		return fmt.Errorf("%d in place of 304", r.status)
-	}
-	return nil
-}
-
-// links: every address that an answer names leads somewhere: the kinds of problems, and what was made.
-func (s *suite) links(ctx context.Context) {
-	for _, address := range sortedKeys(s.facts.types) {
-		if s.NoPages {
-			break
-		}
-		if r, ok := s.follow(ctx, address); ok {
-			s.foundIf(r.status != http.StatusOK || len(r.body) == 0, r, "/status", "is not 200, and the type of a problem leads there")
-		}
-	}
-	places := sortedKeys(s.facts.places)
-	for _, address := range places[:min(len(places), maxRelated)] {
-		if r, ok := s.follow(ctx, address); ok {
-			var o struct{ ID, Sku string }
-			decode(r, &o)
-			id := s.facts.places[address]
-			s.foundIf(r.status != http.StatusOK || cmp.Or(o.ID, o.Sku) != id && !strings.HasPrefix(id, "adj_"), r, "/status", "a Location leads there, to %s, and it is %q", id, cmp.Or(o.ID, o.Sku))
-		}
-	}
-}
-
-// follow asks for an address that an answer named, relative to this one.
-func (s *suite) follow(ctx context.Context, address string) (reply, bool) {
-	base, _ := url.Parse(s.BaseURL)
-	to, err := base.Parse(address)
-	if err != nil || to.Host != base.Host {
-		s.foundf(reply{call: call{method: http.MethodGet, path: address}}, "", "%q is not an address here", address)
-		return reply{}, false
-	}
-	for id, op := range s.contract.operations {
-		if op.method == http.MethodGet && op.address.MatchString(to.EscapedPath()) && op.pathParameter() != "" && strings.HasPrefix(op.path, "/v1/") {
-			arg, _ := url.PathUnescape(to.EscapedPath()[strings.LastIndex(to.EscapedPath(), "/")+1:])
-			return s.send(ctx, call{op: id, arg: arg})
-		}
-	}
-	// A page for people, which no operation of the contract answers.
-	r := s.prepare(ctx, call{method: http.MethodGet, path: to.RequestURI(), header: map[string]string{"Authorization": ""}})
-	if r.err == nil {
-		r.exchange(s.HTTP)
-	}
-	if r.err != nil {
-		s.foundf(r, "", "%v", r.err)
-	}
-	return r, r.err == nil
 }
