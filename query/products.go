@@ -72,7 +72,7 @@ func (q *Queries) GetInventory(ctx context.Context, owner order.Owner, sku strin
 		return found{row.Rev, func() (view.Body, error) {
 			return view.Finish(api.Inventory{
 				Sku: row.Sku, OnHand: row.OnHand, Reserved: row.Reserved, Available: row.Available, AsOf: rfc3339.New(row.AsOf),
-			}, row.Rev)
+			}, 0) // the row's rev counts what is not shown, too
 		}}, err
 	})
 }

@@ -241,3 +241,19 @@ func TestACurrencyTwiceLeavesTheKeyFree(t *testing.T) {
 		t.Error(a.status, a.raw)
 	}
 }
+
+// TestTheETagOfStockIsItsBytes: what the answer does not show, as the level at which stock is low, does not change its ETag.
+func TestTheETagOfStockIsItsBytes(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("POT", 100)
+	before := g.do("GET", "/v1/inventory/POT", nil)
+	changed := g.do("PATCH", "/v1/products/POT", `{"low_stock_at":3}`, "Content-Type", mergePatch, "If-Match", "*")
+	if changed.status != http.StatusOK {
+		t.Fatal(changed.raw)
+	}
+	after := g.do("GET", "/v1/inventory/POT", nil, "X-Consistency-Token", changed.header.Get("X-Consistency-Token"))
+	if before.status != 200 || after.raw != before.raw || after.header.Get("ETag") != before.header.Get("ETag") {
+		t.Errorf("%s %s became %s %s", before.raw, before.header.Get("ETag"), after.raw, after.header.Get("ETag"))
+	}
+}
