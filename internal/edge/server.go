@@ -231,7 +231,7 @@ const Localhost = "localhost"
 
 func ofThisMachine(origin string) bool {
 	u, err := url.Parse(origin)
-	return err == nil && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+	return err == nil && origin == u.Scheme+"://"+u.Host && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
 }
 
 // Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
