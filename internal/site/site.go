@@ -33,7 +33,9 @@ type Config struct {
 	// They are not stored by anybody.
 	Documents map[string]any
 	// Styled are the paths of pages whose scripts write styles of their own.
-	Styled   []string
+	Styled []string
+	// Home is where a browser goes that opens the bare address; empty: to the API, as everybody else does.
+	Home     string
 	API      http.Handler // answers all that is not below a mount
 	Log      *zap.Logger
 	Registry prometheus.Registerer
@@ -42,6 +44,7 @@ type Config struct {
 // Site is the handler of pages and API.
 type Site struct {
 	mounts   map[string]map[string]*page // by mount, then by path
+	home     string
 	api      http.Handler
 	log      *zap.Logger
 	requests *prometheus.HistogramVec
@@ -80,7 +83,7 @@ const styled = "style-src 'self' 'unsafe-inline'; " + common
 // New reads all pages. The error is a tree that cannot be read, or a document that is no JSON or below no mount.
 func New(c Config) (*Site, error) {
 	s := &Site{
-		mounts: map[string]map[string]*page{}, api: c.API, log: c.Log,
+		mounts: map[string]map[string]*page{}, home: c.Home, api: c.API, log: c.Log,
 		requests: promauto.With(c.Registry).NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_page_seconds", Help: "Time to respond to a request for a page of the portal or the console.",
 			Buckets: []float64{.0005, .005, .05, .5, 5},
@@ -183,7 +186,12 @@ var contentTypes = map[string]string{
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mount := mountOf(r.URL.Path)
 	pages := s.mounts[mount]
-	if pages == nil {
+	switch {
+	case s.home != "" && r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && strings.Contains(r.Header.Get("Accept"), "text/html"):
+		w.Header().Set("Vary", "Accept")
+		http.Redirect(w, r, s.home, http.StatusFound)
+		return
+	case pages == nil:
 		s.api.ServeHTTP(w, r)
 		return
 	}

@@ -31,6 +31,7 @@ func setup(t *testing.T) (*Site, *observer.ObservedLogs) {
 			}),
 			"/console": tree(map[string]string{"index.html": "<h1>console</h1>"}),
 		},
+		Home:      "/docs",
 		Documents: map[string]any{"/docs/config.json": map[string]string{"api_key": "og_test_x"}},
 		API:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "API "+r.URL.Path) }),
 		Log:       zap.New(logs), Registry: prometheus.NewRegistry(),
@@ -57,6 +58,21 @@ func call(s *Site, method, target string, headers ...string) *httptest.ResponseR
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	return w
+}
+
+// TestABrowserIsSentHome: who opens the bare address in a browser sees the first page; a program gets the API's refusal.
+func TestABrowserIsSentHome(t *testing.T) {
+	s, _ := setup(t)
+	const browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+	for _, c := range []struct {
+		method, accept string
+		sent           bool
+	}{{"GET", browser, true}, {"HEAD", browser, true}, {"POST", browser, false}, {"GET", "*/*", false}, {"GET", "application/json", false}} {
+		w := call(s, c.method, "/", "Accept", c.accept)
+		if sent := w.Code == 302 && w.Header().Get("Location") == "/docs" && w.Header().Get("Vary") == "Accept"; sent != c.sent || !sent && w.Body.String() != "API /" {
+			t.Errorf("%v: %d %v %s", c, w.Code, w.Header(), w.Body)
+		}
+	}
 }
 
 func TestPagesAreFoundByTheirPath(t *testing.T) {
