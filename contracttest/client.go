@@ -20,6 +20,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed, but for races, which send one
@@ -37,6 +38,7 @@ type suite struct {
 
 	mu       sync.Mutex // guards what follows
 	findings []Finding
+	last     reply          // that was judged
 	kinds    map[string]int // findings of a kind at a place
 	hidden   int
 	requests int
@@ -106,7 +108,7 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 		requests = s.requests
 	}
 	if !s.dead {
-		p.run(s, ctx)
+		s.attempt(ctx, p)
 	}
 	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
@@ -130,6 +132,15 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 		}
 	}
 	return result
+}
+
+// attempt lets a part go as far as the answers lead. One that lacks what the contract promises, such as the lines of an order, may end it: that is a
+// finding about the last answer, and the run goes on.
+func (s *suite) attempt(ctx context.Context, p part) {
+	if err := panics.Catch(func() error { p.run(s, ctx); return nil }); err != nil {
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		s.foundf(s.last, "/body", "ends the part: it or one before it lacks what the part needs (%s)", line)
+	}
 }
 
 // skipf says why a part asks nothing.
@@ -294,6 +305,7 @@ func (r *reply) exchange(client *http.Client) {
 
 // judge holds an answer against everything that holds for all.
 func (s *suite) judge(r *reply) {
+	s.last = *r
 	if r.err != nil {
 		if r.sent == nil || r.sent.Context().Err() == nil && !s.waitedInVain("the address gives no answer any more: %v", r.err) {
 			s.foundf(*r, "", "%v", r.err)

@@ -208,6 +208,18 @@ var lies = []lie{
 	answerLie("a line has less of the discount", "POST /v1/quotes", 200, `"coupon_code":"WELCOME10"`, func(x *exchange) {
 		x.Body = regexp.MustCompile(`"discount":\{"amount":[1-9]\d*`).ReplaceAllString(x.Body, `"discount":{"amount":1`)
 	}, "quoteOrder", "/body/discount", ""),
+	answerLie("a quote has no lines", "POST /v1/quotes", 200, "", func(x *exchange) {
+		x.Body = regexp.MustCompile(`"lines":\[.*?\],"`).ReplaceAllString(x.Body, `"lines":[],"`)
+	}, "quoteOrder", "/body", "ends the part"),
+	answerLie("a coupon is not told", "POST /v1/(orders|quotes)", 200, `"coupon_code":"`, func(x *exchange) {
+		x.Body = regexp.MustCompile(`"coupon_code":"[^"]*"`).ReplaceAllString(x.Body, `"coupon_code":null`)
+	}, "quoteOrder", "/body", ""),
+	answerLie("a level is not told", "PATCH /v1/products/", 200, `"low_stock_at":`, func(x *exchange) {
+		x.Body = regexp.MustCompile(`"low_stock_at":\d+`).ReplaceAllString(x.Body, `"low_stock_at":null`)
+	}, "updateProduct", "/body", ""),
+	answerLie("there are no events", anOrder+"/events", 200, "", func(x *exchange) {
+		x.Body = `{"data":[],"next_cursor":null}` + "\n"
+	}, "listOrderEvents", "/body", ""),
 	answerLie("shipping is not added", toOrders, 202, `"amount":490`, swap(`"amount":490`, `"amount":0`), "placeOrder", "/body/shipping", ""),
 	answerLie("a reference is that of another order", toOrders, 409, "ORD_011", func(x *exchange) {
 		x.Body = regexp.MustCompile(`ord_[0-9a-f]{32}`).ReplaceAllString(x.Body, "ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f")
