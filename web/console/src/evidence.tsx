@@ -4,7 +4,7 @@ import { signal } from '@preact/signals';
 import type { Order } from '@ordergate/client';
 import { calls, held, TOKEN_LIFE, type Call } from './api.js';
 import { asCurl, asTypeScript } from './copy.js';
-import { Badge, Code, Copy, duration, Mark, Refusal, time, useRefuge } from './parts.js';
+import { Badge, Code, Copy, duration, Mark, money, Refusal, time, useRefuge } from './parts.js';
 import * as s from './state.js';
 
 const tabs = ['Events', 'Requests', 'Consistency'] as const;
@@ -45,7 +45,7 @@ function flat(order: Order | undefined): Map<string, string> {
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
       const entries = Object.entries(value);
       const amount = value as { amount?: number; currency?: string };
-      if (entries.length === 2 && amount.currency !== undefined && amount.amount !== undefined) found.set(path, `${amount.amount} ${amount.currency}`);
+      if (entries.length === 2 && amount.currency !== undefined && amount.amount !== undefined) found.set(path, money(amount.amount, amount.currency));
       else if (entries.length === 0) found.set(path, '{}');
       else for (const [name, v] of entries) walk(path ? `${path}.${name}` : name, v);
     } else if (Array.isArray(value)) value.forEach((v, i) => walk(`${path}[${i}]`, v));
@@ -211,13 +211,13 @@ function Consistency() {
             const of = reads.filter((c) => c.servedBy === tier);
             const positions = of.map((c) => c.token && parse(c.token)).filter((t): t is Token => t !== null && t !== '');
             const best = positions.reduce<Token | null>((a, b) => (!a || b.position > a.position ? b : a), null);
-            const could = tier === 'primary' || !parsed || (best !== null && (best.position >= parsed.position || positions.some((p) => p.row !== '' && p.row === parsed.row && Number(p.rev) >= Number(parsed.rev))));
+            const could = tier === 'primary' || !parsed || of.some((c) => c.sentToken === token!.token) || (best !== null && (best.position >= parsed.position || positions.some((p) => p.row !== '' && p.row === parsed.row && Number(p.rev) >= Number(parsed.rev))));
             return (
               <tr key={tier}>
                 <th scope="row"><code title={what}>{tier}</code></th>
                 <td class="number">{of.length}</td>
                 <td><code>{best ? lsn(best.position) : '–'}</code></td>
-                <td class="could"><Mark of={could ? 'done' : 'waiting'} size={14} />{could ? 'could' : of.length ? 'was not there yet' : 'has not answered'}</td>
+                <td class="could"><Mark of={could ? 'done' : 'waiting'} size={14} />{tier === 'primary' ? 'always had it' : of.length === 0 ? 'has not answered' : could ? 'at its last read: had it' : 'at its last read: not yet'}</td>
               </tr>
             );
           })}

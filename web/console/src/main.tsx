@@ -14,6 +14,13 @@ const dark = matchMedia('(prefers-color-scheme: dark)');
 const chosen = signal(document.documentElement.dataset['theme'] ?? null);
 const system = signal(dark.matches);
 dark.addEventListener('change', () => { system.value = dark.matches; });
+// Another tab chose.
+addEventListener('storage', ({ key, newValue }) => {
+  if (key !== 'theme' && key !== null) return;
+  chosen.value = newValue;
+  if (newValue) document.documentElement.dataset['theme'] = newValue;
+  else delete document.documentElement.dataset['theme'];
+});
 
 function Theme() {
   const isDark = chosen.value ? chosen.value === 'dark' : system.value;

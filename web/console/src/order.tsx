@@ -32,6 +32,14 @@ export function OrderPane() {
 
 function Head() {
   const order = s.order.value;
+  if (!order && s.misaddressed.value) {
+    return (
+      <div class="head">
+        <p class="state quiet"><Mark of="failed" size={20} />The address names no order</p>
+        <p class="facts">An order is at #ord_ and 32 characters of 0-9 and a-f.</p>
+      </div>
+    );
+  }
   if (!order) {
     return (
       <div class="head">
@@ -60,7 +68,7 @@ function Notice() {
       {shown ? (
         <Refusal of={shown}>
           {shown.again && <button type="button" class="link" onClick={shown.again}>Send again under its key</button>}
-          {order || !s.orderId.value ? <button type="button" class="link" onClick={() => { s.problem.value = null; }}>Dismiss</button>
+          {order || !s.orderId.value ? <button type="button" class="link" onClick={s.dismiss}>Dismiss</button>
             : <button type="button" class="link" onClick={() => s.follow(s.orderId.value, true)}>Try again</button>}
         </Refusal>
       )
@@ -71,7 +79,7 @@ function Notice() {
               {rejection.skus?.map((k) => <> <code>{k.sku}</code>: {k.requested} ordered, {k.available} there.</>)}</p>
             <p class="trace"><Trace /></p>
           </div>
-        ) : <p class="now">{order ? sentence({ order, saga: s.saga.value, payments: s.payments.value, shipments: s.shipments.value }) : 'Its steps appear below, live, as the gateway takes them.'}</p>}
+        ) : <p class="now">{order ? sentence({ order, saga: s.saga.value, payments: s.payments.value, shipments: s.shipments.value }) : s.misaddressed.value ? 'Check the address, or place an order.' : 'Its steps appear below, live, as the gateway takes them.'}</p>}
     </div>
   );
 }
@@ -142,9 +150,10 @@ function Actions() {
   const [amount, setAmount] = useState('');
   useEffect(() => setAmount(left > 0 ? amounts.toMajor({ amount: left, currency }) : ''), [left, currency]);
   const wanted = minor(amount, currency);
+  const good = wanted > 0 && wanted <= left;
   return (
     <div class="actions" role="group" aria-label="Actions">
-      <Act name="pay" label={s.payments.value.length ? 'Pay again' : 'Pay'} verdict={verdicts?.pay} run={() => s.pay(card)}>
+      <Act name="pay" label={s.payments.value.some((p) => p.status === 'failed') ? 'Pay again' : 'Pay'} verdict={verdicts?.pay} run={() => s.pay(card)}>
         <select aria-label="Card" value={card} onChange={(e) => setCard(e.currentTarget.value)}>
           {cards.map((c) => <option key={c.token} value={c.token}>{c.name}</option>)}
         </select>
@@ -152,9 +161,9 @@ function Actions() {
       <Act name="cancel" label="Cancel" verdict={verdicts?.cancel} run={s.cancel} />
       <Act name="ship" label="Ship" verdict={verdicts?.ship} run={s.ship} />
       <Act name="deliver" label="Deliver" verdict={verdicts?.deliver} run={s.deliver} />
-      <Act name="refund" label="Refund" verdict={verdicts?.refund} run={() => s.refund(wanted)} bad={!(wanted > 0)}>
-        <input class="amount number" inputMode="decimal" aria-invalid={!(wanted > 0)} aria-label={`Amount to refund, in ${currency}`} value={amount} onInput={(e) => setAmount(e.currentTarget.value)} />
-        <span class="why">{wanted > 0 ? `of ${money(left, currency)}` : `no amount in ${currency}`}</span>
+      <Act name="refund" label="Refund" verdict={verdicts?.refund} run={() => s.refund(wanted)} bad={!good}>
+        <input class="amount number" inputMode="decimal" aria-invalid={!good} aria-label={`Amount to refund, in ${currency}`} value={amount} onInput={(e) => setAmount(e.currentTarget.value)} />
+        <span class="why">{good ? `of ${money(left, currency)}` : `An amount up to ${amounts.toMajor({ amount: left, currency })} ${currency}`}</span>
       </Act>
     </div>
   );

@@ -7,13 +7,16 @@ import { announce, type Problem } from './state.js';
 
 export const money = (amount: number, currency: string) => amounts.format({ amount, currency }, 'en');
 
-/** The minor units of an amount that was typed; NaN if it is none, or has more decimal places than the currency. */
+/**
+ * The minor units of an amount that was typed; NaN if it is none, or can be read in two ways. One point or comma begins the decimals. Before three
+ * digits it may begin thousands: a comma is refused there, and a point unless the currency has three decimal places.
+ */
 export function minor(text: string, currency: string): number {
-  try {
-    return amounts.fromMajor(text.trim().replace(',', '.'), currency).amount;
-  } catch {
-    return NaN;
-  }
+  const [, whole, separator, decimals = ''] = /^(\d+)(?:([.,])(\d+))?$/.exec(text.trim()) ?? [];
+  const places = amounts.minorUnits(currency);
+  if (whole === undefined || decimals.length > places || (decimals.length === 3 && (separator === ',' || places !== 3))) return NaN;
+  const amount = Number(whole + decimals.padEnd(places, '0'));
+  return Number.isSafeInteger(amount) ? amount : NaN;
 }
 
 /** For a button that sends: it keeps the focus while it is off, and takes a double click or a held key for one press. */

@@ -1,6 +1,6 @@
 // The page's knowledge of orders: the ways that an order can end here, what can be done with one and the code that forbids it, and its
 // state in words. Only the gateway decides; test/console.test.mjs asks it for each code that stands here.
-import type { ErrorCode, Order, Payment, Saga, SagaStep, Shipment } from '@ordergate/client';
+import { money, type ErrorCode, type Order, type Payment, type Saga, type SagaStep, type Shipment } from '@ordergate/client';
 
 export interface Outcome {
   id: string;
@@ -21,7 +21,7 @@ export const outcomes: Outcome[] = [
   { id: 'timeout-charged', name: 'Charged time-out', token: 'pm_timeout_charged', end: 'done', says: 'Answer lost, one charge' },
   { id: 'error', name: 'Provider error', token: 'pm_error', end: 'failed', says: 'Waits, then PAY_006' },
   { id: 'out-of-stock', name: 'Out of stock', token: 'pm_ok', end: 'failed', says: 'INV_002, one too many' },
-  { id: 'slow', name: 'Slow', token: 'pm_slow', end: 'done', says: 'Confirmed after 5 s' },
+  { id: 'slow', name: 'Slow', token: 'pm_slow', end: 'done', says: 'Confirmed after 2.5 s' },
   { id: 'later', name: 'Pay later', token: null, end: 'waiting', says: 'Held until you pay it' },
 ];
 
@@ -119,7 +119,7 @@ export const paymentWord = (order: Order) => moneyWords[order.payment_status] ??
 export const parcelWord = (order: Order) => parcelWords[order.fulfillment_status] ?? order.fulfillment_status;
 
 /** One sentence about what happens now. */
-export function sentence({ order, saga }: Known): string {
+export function sentence({ order, saga, payments }: Known): string {
   const doubt = saga?.steps.find((step) => step.status === 'in_doubt');
   if (doubt) return `The provider has not said yes or no. Try ${doubt.tries + 1} follows under the same key, so that nobody is charged twice.`;
   const running = saga?.steps.find((step) => step.status === 'running');
@@ -129,12 +129,19 @@ export function sentence({ order, saga }: Known): string {
     case 'reserved':
       return order.payment_status === 'failed' ? 'The card failed and nothing is charged. Its stock is still held: try another card.' : 'Its stock is held until it is paid or its time is up.';
     case 'confirmed':
-      if (order.fulfillment_status === 'shipped') return 'On its way. It can be refunded; it cannot be cancelled any more.';
-      return order.payment_status === 'refunded' ? 'All of its money went back.' : 'Charged once, and its stock is taken. Ship it, refund it or cancel it.';
-    case 'completed': return 'Everything has arrived. A refund is still possible.';
+      if (order.fulfillment_status === 'shipped') return `On its way; it cannot be cancelled any more. ${refunds(order, payments) || 'It can be refunded.'}`;
+      return refunds(order, payments) || 'Charged once, and its stock is taken. Ship it, refund it or cancel it.';
+    case 'completed': return `Everything has arrived. ${refunds(order, payments) || 'A refund is still possible.'}`;
     case 'cancelled': return order.payment_status === 'refunded' ? 'The money went back, and the stock is on sale again.' : 'Nothing stands: no charge, no stock.';
     default: return '';
   }
+}
+
+/** How much went back; nothing if nothing did. */
+function refunds(order: Order, payments: Payment[]): string {
+  if (order.payment_status === 'refunded') return 'All of its money went back.';
+  const back = payments.find((p) => p.refunded.amount > 0)?.refunded;
+  return back ? `${money.format(back, 'en')} went back; the rest can still be refunded.` : '';
 }
 
 const stepSentences: Record<string, string> = {

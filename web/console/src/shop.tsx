@@ -1,5 +1,5 @@
 // The first pane: catalogue, basket, outcomes.
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Product } from '@ordergate/client';
 import { Mark, money, Refusal, sends, useChanged, useRefuge } from './parts.js';
 import { outcomes } from './rules.js';
@@ -29,7 +29,7 @@ function Search() {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => void s.search(q), 200);
   };
-  return <input type="search" class="search" aria-label="Search products by name or sku" placeholder="Search, such as lamp" onInput={(e) => type(e.currentTarget.value)} />;
+  return <input type="search" class="search" aria-label="Search products by name or sku" placeholder="Search, such as lamp" maxLength={64} defaultValue={s.query.peek()} onInput={(e) => type(e.currentTarget.value)} />;
 }
 
 function Catalogue() {
@@ -50,7 +50,7 @@ function Catalogue() {
         </table>
       )}
       {s.catalogue.value === 'ready' && s.catalogueProblem.value && <Refusal of={s.catalogueProblem.value} />}
-      {s.cursor.value && found.length > 0 && s.catalogue.value !== 'failed' && <button type="button" class="more" onClick={() => void s.more()}>{s.catalogueProblem.value ? 'Try again' : 'Show more'}</button>}
+      {s.cursor.value && found.length > 0 && s.catalogue.value === 'ready' && <button type="button" class="more" onClick={() => void s.more()}>{s.catalogueProblem.value ? 'Try again' : 'Show more'}</button>}
     </div>
   );
 }
@@ -112,9 +112,15 @@ const Minus = () => <svg width="12" height="12" viewBox="0 0 12 12" aria-hidden=
 function Basket() {
   const lines = [...s.basket.value.values()];
   const place = useRefuge<HTMLUListElement>();
+  const [more, setMore] = useState(false);
+  const measure = () => {
+    const { scrollHeight, scrollTop, clientHeight } = place.current!;
+    setMore(scrollHeight - scrollTop - clientHeight > 8);
+  };
+  useEffect(measure, [lines.length]);
   return (
     <div class="basket" role="region" aria-label="Basket">
-      <ul class="scroll" ref={place} tabIndex={lines.length > 2 ? 0 : -1}>
+      <ul class={`scroll${more ? ' fade' : ''}`} ref={place} tabIndex={lines.length > 2 ? 0 : -1} onScroll={measure}>
         {lines.length === 0 && <li class="empty">The basket is empty. Add a product with +.</li>}
         {lines.map(({ product, quantity }) => {
           const price = s.priceOf(product);
@@ -131,7 +137,7 @@ function Basket() {
           );
         })}
       </ul>
-      <p class="total"><span>Total</span><strong class="number">{money(s.total.value, s.currency.value)}</strong></p>
+      <p class="total"><span>Total <span class="facts">{lines.length} {lines.length === 1 ? 'product' : 'products'}</span></span><strong class="number">{money(s.total.value, s.currency.value)}</strong></p>
     </div>
   );
 }

@@ -1,6 +1,6 @@
 // The state of the page, and how it comes there. Components read the signals and call the functions; nothing else changes a signal.
 import { batch, computed, effect, signal, untracked } from '@preact/signals';
-import { isOrdergateError, type Event, type Order, type Payment, type Product, type Saga, type Shipment } from '@ordergate/client';
+import { isOrdergateError, money, type Event, type Money, type Order, type Payment, type Product, type Saga, type Shipment } from '@ordergate/client';
 import { freshToken, link, og, quiet, untokened, useKey } from './api.js';
 import { refundable, stateOf, stepLabel, verdicts, type Action, type Outcome } from './rules.js';
 
@@ -18,7 +18,9 @@ function problemOf(error: unknown): Problem {
   if (!isOrdergateError(error)) return { code: 'NETWORK', message: error instanceof Error ? error.message : String(error), remedy: 'Reload the page.', traceId: '' };
   const { code, message, detail, trace_id } = error.problem;
   if (code === 'NETWORK') return { code, message: 'The gateway does not answer.', remedy: 'An order that was taken in goes on without this page. A request may have been taken in although no answer came: sent again under its key, it happens once.', traceId: '' };
-  return { code, message, remedy: detail, traceId: trace_id };
+  const { errors = [], refundable } = error.problem as { errors?: { pointer?: string; parameter?: string; message: string }[]; refundable?: Money };
+  const remedy = [detail, ...errors.map((e) => `${e.parameter ?? e.pointer ?? ''} ${e.message}.`.trim()), ...(refundable ? [`At most ${money.toMajor(refundable)} ${refundable.currency} can be refunded.`] : [])];
+  return { code, message, remedy: remedy.join(' '), traceId: trace_id };
 }
 
 /** The text for screen readers. */
@@ -27,6 +29,25 @@ export const announce = (text: string): void => { announcement.value = text; };
 
 /** The time, for what counts. It moves ten times a second while something runs, else once. */
 export const now = signal(Date.now());
+
+/** What a reload of this tab keeps. Where storage is switched off, nothing is. */
+const kept = {
+  read<T>(name: string): T | null {
+    try {
+      return JSON.parse(sessionStorage.getItem(name) ?? 'null') as T | null;
+    } catch {
+      return null;
+    }
+  },
+  write(name: string, value: unknown): void {
+    try {
+      if (value === null) sessionStorage.removeItem(name);
+      else sessionStorage.setItem(name, JSON.stringify(value));
+    } catch {
+      // It lasts for this page.
+    }
+  },
+};
 
 // ---- the key
 
@@ -77,8 +98,15 @@ function enter(key: string, isPublic: boolean): void {
     access.value = 'given';
     keyProblem.value = null;
   });
-  void search('');
+  void search(query.value);
   follow(idOfAddress());
+  const unanswered = kept.read<Write>('write');
+  if (unanswered) {
+    problem.value = {
+      code: 'NETWORK', message: 'A request of this page has no answer', traceId: '', again: () => void send(unanswered.button, () => unanswered),
+      remedy: `It was to ${unanswered.does === 'place' ? 'place an order' : `${unanswered.does} ${unanswered.order}`} when the page was left, and may have been taken in. Sent again under its key, it happens once.`,
+    };
+  }
 }
 
 // ---- the catalogue
@@ -87,9 +115,10 @@ export const products = signal<Product[]>([]);
 export const cursor = signal<string | null>(null);
 export const catalogue = signal<'loading' | 'ready' | 'failed'>('loading');
 export const catalogueProblem = signal<Problem | null>(null);
-export const query = signal('');
+const shop = kept.read<{ query: string; currency: string; lines: Line[] }>('shop');
+export const query = signal(shop?.query ?? '');
 export const currencies = ['EUR', 'CNY', 'JPY', 'KWD'];
-export const currency = signal('EUR');
+export const currency = signal(shop?.currency ?? 'EUR');
 
 /** The pieces that can still be sold, by sku. */
 export const stock = signal<ReadonlyMap<string, number>>(new Map());
@@ -97,7 +126,7 @@ export const stock = signal<ReadonlyMap<string, number>>(new Map());
 /** Skus that can be seen at this moment. */
 export const visible = new Set<string>();
 
-let loaded = false;
+let loaded = shop !== null;
 let searching = new AbortController();
 export async function search(q: string): Promise<void> {
   searching.abort();
@@ -176,7 +205,11 @@ addEventListener('online', () => void lookAround());
 // ---- the basket
 
 interface Line { product: Product; quantity: number }
-export const basket = signal<ReadonlyMap<string, Line>>(new Map());
+export const basket = signal<ReadonlyMap<string, Line>>(new Map(shop?.lines.map((line) => [line.product.sku, line])));
+effect(() => {
+  const now = { query: query.value, currency: currency.value, lines: [...basket.value.values()] };
+  if (catalogue.value === 'ready') kept.write('shop', now);
+});
 export const priceOf = (product: Product) => product.prices.find((p) => p.currency === currency.value) ?? null;
 export const total = computed(() => [...basket.value.values()].reduce((sum, { product, quantity }) => sum + (priceOf(product)?.amount ?? 0) * quantity, 0));
 
@@ -209,7 +242,9 @@ export const live = signal(false);
 
 const running = computed(() => saga.value !== null && saga.value.state !== 'done');
 
-const idOfAddress = () => /^#(ord_[0-9a-f]{32})$/.exec(location.hash)?.[1] ?? null;
+const idOfAddress = () => /^#(ord_[0-9a-f]{32})$/i.exec(location.hash)?.[1]?.toLowerCase() ?? null;
+/** Whether there is something in the address that is no order's id. */
+export const misaddressed = signal(false);
 
 let following = new AbortController();
 
@@ -234,8 +269,11 @@ export function follow(id: string | null, again = false): void {
       snapshotProblem.value = null;
     }
     orderId.value = id;
+    misaddressed.value = id === null && location.hash.length > 1;
   });
-  if ((idOfAddress() ?? null) !== id) history.pushState(null, '', id ? `#${id}` : location.pathname);
+  if (misaddressed.value) announce('The address names no order.');
+  if (idOfAddress() !== id) history.pushState(null, '', id ? `#${id}` : location.pathname);
+  else if (id && location.hash !== `#${id}`) history.replaceState(null, '', `#${id}`);
   if (id) void watch(id, following.signal);
 }
 
@@ -286,8 +324,9 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
   clearTimeout(sagaTimer);
   polling.abort();
   try {
-    const [o, s, p, sh] = await Promise.all([
-      og.orders.get(id, { signal }), og.orders.saga(id, { signal }), og.orders.payments(id, {}, { signal }).page(), og.orders.shipments(id, {}, { signal }).page(),
+    const o = await og.orders.get(id, { signal }); // first: of an order that is not there nothing else is asked
+    const [s, p, sh] = await Promise.all([
+      og.orders.saga(id, { signal }), og.orders.payments(id, {}, { signal }).page(), og.orders.shipments(id, {}, { signal }).page(),
     ]);
     if (signal.aborted || id !== orderId.value) return;
     const before = order.value && stateOf(order.value, saga.value).word;
@@ -306,6 +345,10 @@ async function read(id: string, signal: AbortSignal): Promise<void> {
   } catch (error) {
     if (signal.aborted) return;
     if (order.value === null || link.value.up) unread(error);
+    if (isOrdergateError(error) && error.code === 'ORD_001' && id === orderId.value) {
+      following.abort();
+      live.value = false;
+    }
     if (isOrdergateError(error) && error.retryable && link.value.up) setTimeout(() => void (order.value ? refresh : watch)(id, signal), 3000);
   }
 }
@@ -360,66 +403,100 @@ async function readSaga(id: string, following: AbortSignal, signal: AbortSignal)
   if (!signal.aborted) schedule(id, following);
 }
 
-type Options = { idempotencyKey?: string };
+/** A request of a button, as a reload keeps it. */
+type Write = { button: string; key: string; order: string | null } & (
+  | { does: 'place'; draft: Parameters<typeof og.orders.place>[0] }
+  | { does: 'cancel' | 'ship' | 'deliver'; id: string }
+  | { does: 'pay'; id: string; token: string }
+  | { does: 'refund'; id: string; amount: Money }
+);
+
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+async function perform(write: Write): Promise<void> {
+  const options = { idempotencyKey: write.key };
+  if (write.does === 'place') {
+    const placed = await og.orders.place(write.draft, options);
+    announce('The order is placed.');
+    follow(placed.id);
+    placings.value++;
+    return;
+  }
+  const { id, order } = write;
+  try {
+    switch (write.does) {
+      case 'cancel': await og.orders.cancel(id, { reason: 'Cancelled in the console' }, options); break;
+      case 'pay': await og.orders.pay(id, { method_token: write.token }, options); break;
+      case 'ship': await og.orders.ship(id, undefined, options); break;
+      case 'deliver': await og.shipments.deliver(id, options); break;
+      case 'refund': await og.payments.refund(id, { reason: 'Refunded in the console', amount: write.amount }, { ...options, waitSeconds: 10 }); break;
+    }
+  } finally {
+    // A final order's stream has ended, but a refund still adds an event to it.
+    if (order !== null && order === orderId.value) void (live.value ? refresh(order, following.signal) : follow(order, true));
+  }
+}
 
 /**
  * Sends the request of a button. A refusal is shown. A request that has no answer, or may succeed later, can be sent again under its key: it
- * happens once, however often that is done.
+ * happens once, however often that is done. It is kept before it is sent and until it is answered, so that a reload does not lose its key.
  */
-async function send(name: string, call: (options: Options) => Promise<void>, options: Options = {}): Promise<void> {
+async function send(button: string, prepare: () => Write | Promise<Write>): Promise<void> {
   if (busy.value) return;
   const shown = orderId.value;
   batch(() => {
-    busy.value = name;
+    busy.value = button;
     problem.value = null;
   });
+  let write: Write | null = null;
   try {
-    await call(options);
+    write = await prepare();
+    kept.write('write', write);
+    await perform(write);
+    kept.write('write', null);
   } catch (error) {
-    const idempotencyKey = isOrdergateError(error) && error.retryable ? error.idempotencyKey : null;
-    if (orderId.value === shown) problem.value = { ...problemOf(error), ...(idempotencyKey && { again: () => void send(name, call, { idempotencyKey }) }) };
+    const unanswered = isOrdergateError(error) && error.retryable ? write : null;
+    if (!unanswered && write) kept.write('write', null);
+    if (orderId.value === shown) problem.value = { ...problemOf(error), ...(unanswered && { again: () => void send(button, () => unanswered) }) };
   }
   busy.value = null;
+}
+
+/** Takes the refusal away, and with it the request that could be sent again. */
+export function dismiss(): void {
+  if (problem.value?.again) kept.write('write', null);
+  problem.value = null;
 }
 
 export const place = (outcome: Outcome) => {
   const lines = [...basket.value.values()].map(({ product, quantity }) => ({ sku: product.sku, quantity }));
   const draft = { currency: currency.value, customer_ref: 'console', lines, ...(outcome.token && { payment: { method_token: outcome.token } }) };
-  return send(outcome.id, async (options) => {
-    if (outcome.id === 'out-of-stock' && !options.idempotencyKey) lines[0]!.quantity = (await og.inventory.get(lines[0]!.sku)).available + 1;
-    const placed = await og.orders.place(draft, options);
-    announce('The order is placed.');
-    follow(placed.id);
-    placings.value++;
+  return send(outcome.id, async () => {
+    if (outcome.id === 'out-of-stock') lines[0]!.quantity = (await og.inventory.get(lines[0]!.sku)).available + 1;
+    return { button: outcome.id, key: newKey(), order: null, does: 'place', draft };
   });
 };
 
-/** Sends a command about the order that is shown, and reads the order afterwards in any case. */
-const act = (name: Action, call: (id: string, options: Options) => Promise<unknown>) => {
+const base = (button: Action) => ({ button, key: newKey(), order: orderId.value });
+/** For the commands about the order that is shown; it is read afterwards in any case. */
+const act = (does: 'cancel' | 'ship', id = orderId.value) => (id === null ? undefined : send(does, () => ({ ...base(does), does, id })));
+
+export const cancel = () => act('cancel');
+export const ship = () => act('ship');
+
+export const pay = (token: string) => {
   const id = orderId.value;
-  return id === null ? undefined : send(name, async (options) => {
-    try {
-      await call(id, options);
-    } finally {
-      // A final order's stream has ended, but a refund still adds an event to it.
-      if (id === orderId.value) void (live.value ? refresh(id, following.signal) : follow(id, true));
-    }
-  });
+  return id === null ? undefined : send('pay', () => ({ ...base('pay'), does: 'pay', id, token }));
 };
-
-export const cancel = () => act('cancel', (id, options) => og.orders.cancel(id, { reason: 'Cancelled in the console' }, options));
-export const pay = (token: string) => act('pay', (id, options) => og.orders.pay(id, { method_token: token }, options));
-export const ship = () => act('ship', (id, options) => og.orders.ship(id, undefined, options));
 
 export const deliver = () => {
   const shipment = shipments.value.find((s) => s.status !== 'delivered');
-  return shipment && act('deliver', (_, options) => og.shipments.deliver(shipment.id, options));
+  return shipment && send('deliver', () => ({ ...base('deliver'), does: 'deliver', id: shipment.id }));
 };
 
 export const refund = (amount: number) => {
   const payment = refundable(payments.value)?.payment;
-  const body = payment && { reason: 'Refunded in the console', amount: { amount, currency: payment.amount.currency } };
-  return payment && act('refund', (_, options) => og.payments.refund(payment.id, body!, { ...options, waitSeconds: 10 }));
+  return payment && send('refund', () => ({ ...base('refund'), does: 'refund', id: payment.id, amount: { amount, currency: payment.amount.currency } }));
 };
 
 /** Whether each action is allowed now, or why not. */

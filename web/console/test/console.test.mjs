@@ -102,6 +102,11 @@ suite('console', { concurrency: 3 }, () => {
       await status(page, end);
       await page.waitForFunction((last) => document.querySelector(`[data-step=${last}]:not([data-status=pending], [data-status=running])`), Object.keys(saga).at(-1));
       assert.deepEqual(await steps(page), saga);
+      if (outcome === 'slow') {
+        const seconds = async (selector) => Number(/([\d.]+) s$/.exec(await page.textContent(selector))[1]);
+        const late = (await seconds('.step[data-step=authorize] .detail')) - (await seconds('[data-outcome=slow] .says'));
+        assert.ok(late >= 0 && late < 2, `${late} s later than the tile says`);
+      }
       assert.equal(await page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
       assert.equal((await page.$$('.undo')).length, saga.cancel_reservation ? 1 : 0);
       if (code) {
@@ -131,13 +136,38 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.facts:has-text("· shipped")');
     await act(page, 'deliver');
     await status(page, 'completed');
-    await page.fill('.amount', '10.999');
-    await page.waitForSelector('[data-action=refund]:has-text("no amount in EUR") button[aria-disabled=true]');
-    await page.fill('.amount', '10');
+    for (const amount of ['10.999', '1,500', '1.500', '1,0,0', '1.000,5', 'abc', '-1', '0', '', '100']) {
+      await page.fill('.amount', amount);
+      await page.waitForSelector('[data-action=refund]:has-text("An amount up to 99.99 EUR") button[aria-disabled=true]');
+    }
+    await page.fill('.amount', '10,00');
+    await page.waitForSelector('.notice:has-text("A refund is still possible.")');
     await act(page, 'refund');
     await page.waitForSelector('.facts:has-text("refunded in part")');
     await page.waitForSelector('.timeline code:has-text("order.refunded")');
     await page.waitForSelector('.with .why:has-text("of €89.99")');
+    await page.waitForSelector('.notice:has-text("€10.00 went back; the rest can still be refunded.")');
+    await act(page, 'refund');
+    await page.waitForSelector('[data-action=refund] .why a:has-text("RFD_001")');
+    await page.waitForSelector('.notice:has-text("Everything has arrived. All of its money went back.")');
+  });
+
+  test('an amount of thousandths is taken with a point alone; a refusal of a refund names what is left', async (t) => {
+    const page = await open(t, { refused: true });
+    await page.selectOption('[aria-label=Currency]', 'KWD');
+    await place(page, 'approve', 'confirmed');
+    await page.fill('.amount', '1,500');
+    await page.waitForSelector('[data-action=refund]:has-text("An amount up to") button[aria-disabled=true]');
+    await page.fill('.amount', '1.500');
+    await page.waitForSelector('[data-action=refund]:has-text("of KWD") button[aria-disabled=false]');
+    const [payment] = (await (await api('GET', `/v1/orders/${idOf(page)}/payments`)).json()).data;
+    const left = payment.amount.amount - 1000;
+    await page.route('**/v1/payments/*/refunds', async (route) => {
+      await api('POST', `/v1/payments/${payment.id}/refunds`, { reason: 'a test', amount: { amount: left, currency: 'KWD' } });
+      await route.continue();
+    });
+    await act(page, 'refund');
+    await page.waitForSelector('.notice .refusal:has-text("RFD_001"):has-text("At most 1.000 KWD can be refunded.")');
   });
 
   test('an amount has the decimal places of its currency, also where Intl writes none', async (t) => {
@@ -217,9 +247,17 @@ suite('console', { concurrency: 3 }, () => {
     const page = await open(t);
     await place(page, 'later', 'reserved');
     await page.selectOption('[aria-label=Card]', 'pm_declined');
+    await page.evaluate(() => {
+      window.names = new Set();
+      new MutationObserver(() => {
+        const failed = document.querySelector('.step[data-step=authorize][data-status=failed]');
+        if (!failed) window.names.add(document.querySelector('[data-action=pay] button').textContent);
+      }).observe(document.querySelector('.order'), { subtree: true, childList: true, attributes: true, characterData: true });
+    });
     await act(page, 'pay');
     await page.waitForSelector('.step[data-step=authorize][data-status=failed]');
     assert.match(await page.textContent('.notice'), /try another card/);
+    assert.deepEqual(await page.evaluate(() => [...window.names]), ['Pay']);
     await page.selectOption('[aria-label=Card]', 'pm_ok');
     await page.click('[data-action=pay] button[aria-disabled=false]:has-text("Pay again")');
     await status(page, 'confirmed');
@@ -314,6 +352,7 @@ suite('console', { concurrency: 3 }, () => {
     assert.equal(await page.getAttribute('#version', 'aria-valuetext'), 'Version 2, order.stock_reserved');
     await page.click('.timeline [data-sequence="1"]');
     await page.waitForSelector('.states caption:has-text("as it was placed")');
+    assert.match(await page.textContent('.states tr:has(th:text-is("total")) td'), /^€\d+\.\d\d$/);
 
     const id = idOf(page);
     await page.reload();
@@ -349,6 +388,9 @@ suite('console', { concurrency: 3 }, () => {
     await page.click('.consistency button:has-text("with the token, and without")');
     await page.waitForSelector('.reads tr:has-text("without")');
     await page.waitForSelector('.reads tr:has-text("with the token")');
+    const tiers = await page.$$eval('.consistency tr:has(.could)', (all) => all.map((e) => [Number(e.cells[1].textContent), e.cells[3].textContent]));
+    for (const [reads, says] of tiers.slice(0, 3)) assert.match(says, reads ? /^at its last read: / : /^has not answered$/);
+    assert.equal(tiers[3][1], 'always had it');
     assert.match(await page.textContent('.consistency dl'), /Position[0-9A-F]+\/[0-9A-F]+/);
   });
 
@@ -427,6 +469,92 @@ suite('console', { concurrency: 3 }, () => {
     assert.equal(answer.headers()['idempotency-replayed'], 'true');
     await status(page, 'confirmed');
     assert.deepEqual([...new Set(placed)], [idOf(page)]);
+  });
+
+  test('a request without an answer outlives a reload, and is sent again on demand alone', async (t) => {
+    const page = await open(t, { refused: true });
+    let taken;
+    const lost = new Promise((resolve) => { taken = resolve; });
+    await page.route('**/v1/orders', async (route) => {
+      const answer = await route.fetch();
+      taken((await answer.json()).id); // and nothing answers the page
+    });
+    await page.click('[data-outcome=approve]');
+    const id = await lost;
+    await page.unroute('**/v1/orders');
+    let posts = 0;
+    page.on('request', (request) => { posts += request.method() === 'POST'; });
+    await page.reload();
+    await page.waitForSelector('.notice .refusal:has-text("It was to place an order")');
+    await page.waitForSelector('.catalogue [data-sku]');
+    assert.equal(posts, 0);
+    await page.click('button:has-text("Send again under its key")');
+    await status(page, 'confirmed');
+    assert.equal(idOf(page), id);
+    assert.equal(await page.evaluate(() => sessionStorage.getItem('write')), null);
+  });
+
+  test('an address that names no order is said, and capitals are taken', async (t) => {
+    const page = await open(t);
+    await place(page, 'later', 'reserved');
+    const id = idOf(page);
+    for (const wrong of [id.slice(0, -1), `/orders/${id}`, 'order']) {
+      await page.goto(`${gateway.url}/console#${wrong}`);
+      await page.waitForSelector('.head:has-text("The address names no order")');
+    }
+    await page.goto(`${gateway.url}/console#${id.toUpperCase()}`);
+    await status(page, 'reserved');
+    assert.equal(idOf(page), id);
+    await page.goto(`${gateway.url}/console`);
+  });
+
+  test('of an order that is gone nothing else is asked', async (t) => {
+    const page = await open(t, { refused: true });
+    await place(page, 'later', 'reserved');
+    await page.waitForSelector('.connection:has-text("Live")');
+    await page.route(`**/v1/orders/${idOf(page)}`, (route) => route.fulfill(refusal(404, 'ORD_001')));
+    await act(page, 'cancel');
+    await page.waitForSelector('.notice .refusal:has-text("ORD_001")');
+    await page.waitForSelector('.connection:has-text("Connected")');
+    const asked = [];
+    page.on('request', (request) => { if (request.url().includes(idOf(page))) asked.push(request.url()); });
+    await page.waitForResponse((answer) => answer.url().includes('/v1/inventory/'));
+    assert.deepEqual(asked, []);
+  });
+
+  test('a reload keeps basket, currency and search; the basket says that it goes on', async (t) => {
+    const page = await open(t);
+    await page.fill('.search', 'lamp');
+    await page.waitForFunction(() => [...document.querySelectorAll('.catalogue [data-sku]')].every((row) => row.dataset.sku.startsWith('LAMP')));
+    await page.selectOption('[aria-label=Currency]', 'JPY');
+    for (const row of [1, 2, 3]) await page.click(`.catalogue tr:nth-child(${row}) button`);
+    const basket = () => page.$eval('.basket', (e) => e.textContent);
+    await page.waitForSelector('.basket ul.fade');
+    const before = await basket();
+    assert.match(before, /Total [34] products.*¥/);
+    await page.reload();
+    await page.waitForSelector('.catalogue [data-sku]');
+    assert.equal(await basket(), before);
+    assert.equal(await page.inputValue('.search'), 'lamp');
+    for (const width of [1440, 390]) {
+      await page.setViewportSize({ width, height: 844 });
+      const shown = await page.$eval('.basket ul', (e) => e.clientHeight / e.querySelector('li').offsetHeight);
+      assert.ok(shown > 2.3 && shown < 2.7, `the third line is cut in its middle: ${shown}`);
+    }
+    await page.$eval('.basket ul', (e) => e.scrollTo(0, e.scrollHeight));
+    await page.waitForSelector('.basket ul:not(.fade)');
+  });
+
+  test('a search is no longer than the gateway takes, and a refusal says what is wrong', async (t) => {
+    const page = await open(t, { refused: true });
+    await page.focus('.search');
+    await page.keyboard.insertText('x'.repeat(80));
+    assert.equal((await page.inputValue('.search')).length, 64);
+    await page.waitForSelector('.catalogue .empty');
+    await page.$eval('.search', (e) => { e.maxLength = 100; });
+    await page.fill('.search', 'x'.repeat(65));
+    await page.waitForSelector('.catalogue .refusal:has-text("REQ_003"):has-text("takes at most 64 characters")');
+    assert.equal(await page.$('.more'), null);
   });
 
   test('what fails for a while is said and read again', async (t) => {
@@ -593,6 +721,11 @@ suite('console', { concurrency: 3 }, () => {
     await page.reload();
     assert.equal(await ground(), dark);
     assert.equal(await page.getAttribute('.theme', 'aria-checked'), 'true');
+    const other = await page.context().newPage();
+    await other.goto(`${gateway.url}/console`);
+    await other.click('.theme');
+    await page.waitForSelector('.theme[aria-checked=false]');
+    assert.equal(await ground(), light);
   });
 
   test('the licences of all that is built in are there', async (t) => {
