@@ -2,6 +2,7 @@ package contracttest
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -247,5 +248,31 @@ func TestTheReportHasTenLines(t *testing.T) {
 	text := s.report(false).String()
 	if lines := strings.Split(text, "\n"); len(lines) != 10 || !strings.HasPrefix(lines[9], "verdict") {
 		t.Errorf("%d lines:\n%s", len(lines), text)
+	}
+}
+
+// TestAnOlderOrderMayHaveAnOlderPrice: the catalogue of the run says nothing about orders that were placed before it.
+func TestAnOlderOrderMayHaveAnOlderPrice(t *testing.T) {
+	s, err := newSuite(Options{BaseURL: "http://127.0.0.1:1", Key: "og_test_x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.facts.learnProduct(map[string]any{"sku": "A", "name": "A", "prices": []any{map[string]any{"amount": json.Number("5"), "currency": "EUR"}}})
+	for customer, want := range map[string]int{"customer-1": 0, s.ref + "-order": 2} {
+		money := func(amount string) map[string]any {
+			return map[string]any{"amount": json.Number(amount), "currency": "EUR"}
+		}
+		found := 0
+		s.checkSums(map[string]any{
+			"customer_ref": customer, "subtotal": money("4"), "discount": money("0"), "shipping": money("0"), "tax": money("0"), "total": money("4"),
+			"lines": []any{map[string]any{"sku": "A", "name": "once", "quantity": json.Number("1"), "unit_price": money("4"), "total": money("4"), "discount": money("0")}},
+		}, "/body", func(wrong bool, _, _ string, _ ...any) {
+			if wrong {
+				found++
+			}
+		})
+		if found != want {
+			t.Errorf("%s: %d findings", customer, found)
+		}
 	}
 }

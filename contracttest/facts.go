@@ -375,6 +375,8 @@ func (s *suite) checkSums(o map[string]any, at string, wrong wrongFact) {
 		wrong(!ok || other != currency, at+"/"+name, "is not an amount in %s", currency)
 	}
 	var costs, discounts int64
+	customer, isOrder := o["customer_ref"].(string)
+	ofRun := !isOrder || strings.HasPrefix(customer, s.ref) // an older order may have an older price
 	for i, l := range lines {
 		line, _ := l.(map[string]any)
 		quantity, _ := line["quantity"].(json.Number)
@@ -391,9 +393,10 @@ func (s *suite) checkSums(o map[string]any, at string, wrong wrongFact) {
 		costs, discounts = costs+cost, discounts+discount
 		sku, _ := line["sku"].(string)
 		name, _ := line["name"].(string)
-		wrong(s.facts.skus[sku] && !s.facts.names[sku+"\n"+name], here+"/name", "is %q, and the catalogue never called %s so", name, sku)
+		known := ofRun && s.facts.skus[sku]
+		wrong(known && !s.facts.names[sku+"\n"+name], here+"/name", "is %q, and the catalogue never called %s so", name, sku)
 		price := fmt.Sprint(sku, "\n", each, "\n", lineCurrency)
-		wrong(s.facts.skus[sku] && !s.facts.names[price], here+"/unit_price", "is %d %s, and the catalogue never had %s at that", each, lineCurrency, sku)
+		wrong(known && !s.facts.names[price], here+"/unit_price", "is %d %s, and the catalogue never had %s at that", each, lineCurrency, sku)
 	}
 	wrong(sums["subtotal"] != costs, at+"/subtotal", "is %d, and the lines cost %d", sums["subtotal"], costs)
 	wrong(sums["discount"] != discounts, at+"/discount", "is %d, and those of the lines are %d", sums["discount"], discounts)

@@ -50,8 +50,8 @@ func testContract(flags *flag.FlagSet) runner {
 			return fmt.Errorf("%w: a key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
 		case only != "" && len(fields(only)) == 0:
 			return fmt.Errorf("%w: --only names nothing", errContract)
-		case o.Requests < 0:
-			return fmt.Errorf("%w: --requests is at least 0", errContract)
+		case o.Requests < 0 || o.Patience <= 0:
+			return fmt.Errorf("%w: --requests is at least 0, and --patience more than 0", errContract)
 		}
 		o.NarrowKeys, o.Only, o.Progress = fields(narrow), fields(only), proc.logs
 		report, err := contracttest.Check(ctx, o)
