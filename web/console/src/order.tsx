@@ -35,7 +35,7 @@ function Head() {
   if (!order && s.misaddressed.value) {
     return (
       <div class="head">
-        <p class="state quiet"><Mark of="failed" size={20} />The address names no order</p>
+        <p class="state quiet long"><Mark of="failed" size={20} />The address names no order</p>
         <p class="facts">An order is at #ord_ and 32 characters of 0-9 and a-f.</p>
       </div>
     );

@@ -501,6 +501,7 @@ suite('console', { concurrency: 3 }, () => {
     for (const wrong of [id.slice(0, -1), `/orders/${id}`, 'order']) {
       await page.goto(`${gateway.url}/console#${wrong}`);
       await page.waitForSelector('.head:has-text("The address names no order")');
+      assert.equal(await page.$eval('.head', (e) => e.offsetHeight), 74, 'the head is no higher than that of an order');
     }
     await page.goto(`${gateway.url}/console#${id.toUpperCase()}`);
     await status(page, 'reserved');
@@ -513,11 +514,13 @@ suite('console', { concurrency: 3 }, () => {
     await place(page, 'later', 'reserved');
     await page.waitForSelector('.connection:has-text("Live")');
     await page.route(`**/v1/orders/${idOf(page)}`, (route) => route.fulfill(refusal(404, 'ORD_001')));
+    let asked = [];
+    page.on('request', (request) => { if (request.url().includes(idOf(page))) asked.push(request.url()); });
     await act(page, 'cancel');
     await page.waitForSelector('.notice .refusal:has-text("ORD_001")');
     await page.waitForSelector('.connection:has-text("Connected")');
-    const asked = [];
-    page.on('request', (request) => { if (request.url().includes(idOf(page))) asked.push(request.url()); });
+    assert.deepEqual(asked.filter((url) => /(payments|shipments)$/.test(url)), []);
+    asked = [];
     await page.waitForResponse((answer) => answer.url().includes('/v1/inventory/'));
     assert.deepEqual(asked, []);
   });
