@@ -81,7 +81,7 @@ const specs = operations.filter(({ security }) => !security?.some(({ signature }
     const of = id === 'streamOrder' ? { $ref: '#/components/schemas/Event' } : schema;
     const values = {
       id: `'${id}'`, method: method === 'get' ? undefined : `'${method.toUpperCase()}'`, path: `'${path}'`, open: security?.length ? undefined : 'true', type: json ? undefined : `'${type}'`,
-      has: !json || required(schema) === 'id' ? undefined : `'${required(schema) ?? ''}'`, enums: of.type === 'string' ? undefined : constant(of),
+      has: !json || required(schema) === 'id' ? undefined : `'${required(schema) ?? 'openapi'}'`, enums: of.type === 'string' ? undefined : constant(of),
     };
     return `export const ${id}: Spec<'${id}'> = { ${Object.entries(values).filter(([, value]) => value).map(([name, value]) => `${name}: ${value}`).join(', ')} };\n`;
   });

@@ -82,11 +82,11 @@ export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
 
 function describe(problem: AnyProblem): string {
   const fault = (problem as { errors?: api.Fault[] }).errors?.[0];
-  const place = fault && ` (${fault.pointer}${fault.pointer && ': '}${fault.message})`;
-  return `${problem.code} ${problem.message}${place ?? ''}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
+  const place = fault ? ` (${fault.pointer}${fault.pointer && ': '}${fault.message})` : '';
+  return `${problem.code} ${problem.message}${place}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
 }
 
-Object.defineProperty(OrdergateError.prototype, BRAND, { value: true });
+(OrdergateError.prototype as any)[BRAND] = true;
 
 /**
  * Whether this was thrown by the client; with an operationId, by that operation, which types `code` and `problem`. It knows the errors of
@@ -112,13 +112,12 @@ export function isOrdergateError(error: unknown, operation?: Operation): boolean
 export function problemOf(body: unknown, status: number, instance: string, trace_id: string): AnyProblem {
   const found = (typeof body === 'object' && body) as Partial<api.Problem> & { code?: string };
   const { code, message } = found;
-  if (statusOf(String(code)) && typeof message === 'string') {
-    open(problems[code!], found);
-    return found as AnyProblem;
-  }
+  const known = statusOf(String(code)) && typeof message === 'string';
+  if (known) open(problems[code!], found);
   // 502, 503 and 504 without a word of Ordergate's come from what stands before it.
-  const retryable = [429, 502, 503, 504].includes(status);
-  return { ...ownProblem('UNKNOWN', message ?? `HTTP status ${status}`, instance, { trace_id, retryable }), ...found, status, code: 'UNKNOWN', body } as UnknownProblem;
+  const retryable = /429|50[234]/.test(`${status}`);
+  const whole = { ...ownProblem('UNKNOWN', message ?? `HTTP status ${status}`, instance, { retryable }), ...found, status, trace_id: found.trace_id || trace_id };
+  return (known ? whole : { ...whole, code: 'UNKNOWN', body }) as AnyProblem;
 }
 
 /** A problem of the client's own. */

@@ -71,7 +71,8 @@ export function fromMajor(value: number | string, currency: string): Money {
  */
 export function format(value: Money, locale?: string | string[], options?: Intl.NumberFormatOptions): string {
   const digits = minorUnits(value.currency);
-  const style = { style: 'currency', currency: value.currency, minimumFractionDigits: digits, maximumFractionDigits: digits } as const;
+  const { minimumFractionDigits: least, maximumFractionDigits: most } = options ?? {};
+  const places = { minimumFractionDigits: least ?? Math.min(digits, most ?? digits), maximumFractionDigits: most ?? Math.max(digits, least ?? digits) };
   // As text, which is exact beyond what a number holds.
-  return new Intl.NumberFormat(locale, { ...style, ...options }).format(toMajor(value) as unknown as number);
+  return new Intl.NumberFormat(locale, { style: 'currency', currency: value.currency, ...options, ...places }).format(toMajor(value) as unknown as number);
 }

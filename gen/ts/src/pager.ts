@@ -13,10 +13,14 @@ export interface Page<T> {
  * ```
  */
 export class Pager<T> implements AsyncIterable<T> {
-  /** `read` gives the page at a cursor, or null if it is the one that `ifNoneMatch` names; `repeated` is thrown for a list without an end. */
+  /**
+   * `read` gives the page at a cursor, or null if it is the one that `ifNoneMatch` names; `repeated` is thrown for a list without an end; `first` is
+   * the cursor that the list was asked for.
+   */
   constructor(
     private readonly read: (cursor?: string, ifNoneMatch?: string) => Promise<Page<T> | null>,
     private readonly repeated: () => Error,
+    private readonly first?: string | null,
   ) {}
 
   /**
@@ -36,7 +40,7 @@ export class Pager<T> implements AsyncIterable<T> {
 
   /** Every item, from the page at the `cursor` that the list was asked for. A list that repeats a cursor has no end: the error says so. */
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
-    const seen = new Set<string>();
+    const seen = new Set<unknown>([this.first]);
     for (let cursor: string | undefined; ; ) {
       const page = (await this.read(cursor))!;
       yield* page.data;

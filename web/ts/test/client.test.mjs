@@ -68,7 +68,7 @@ test('an order is placed with credentials, a new key and the wish to wait', asyn
 
 test('every operation of the contract has a method, which asks its address', async (t) => {
   const list = { data: [], next_cursor: null };
-  const any = { id: '1', sku: 'A', order_id: '1', code: 'PAY_003', currency: 'EUR' };
+  const any = { id: '1', sku: 'A', order_id: '1', code: 'PAY_003', currency: 'EUR', openapi: '3.1.0' };
   const { og, requests } = await setup(t, [({ url, method }) => /stream$/.test(url) ? { status: 204 } : /yaml$/.test(url) ? { headers: { 'Content-Type': 'application/yaml' }, body: 'openapi: 3.1.0' } : ({ body: /(orders|events|payments|refunds|shipments|products|errors)(\?.*)?$/.test(url) && method === 'GET' ? list : any })]);
   const id = order().id;
   await og.orders.get(id);
@@ -418,10 +418,11 @@ test('a change that names no state is refused before anything is sent', async (t
 
 test('an address that cannot be one is refused at once', () => {
   assert.throws(() => createOrdergate(), /^TypeError: baseUrl must be like .* it is undefined$/);
-  for (const baseUrl of [undefined, null, '', 'localhost:8080', '127.0.0.1:8080', '//h', 'ftp://h', 'http://', 'http://h/v1', 'https://h/v1/', 'http://h?a=b']) {
-    assert.throws(() => createOrdergate({ baseUrl, apiKey: 'k' }), /^TypeError: baseUrl must be like http:\/\/127\.0\.0\.1:8080, without \/v1; it is /, baseUrl);
+  for (const baseUrl of [undefined, null, '', 'localhost:8080', '127.0.0.1:8080', '//h', 'ftp://h', 'http://', 'http://h/v1', 'https://h/v1/', 'http://h?a=b', 'http://h/?a', 'https://user:secret@h', 'https://user@h/orders']) {
+    assert.throws(() => createOrdergate({ baseUrl, apiKey: 'k' }), /^TypeError: baseUrl must be like http:\/\/127\.0\.0\.1:8080, without \/v1 or a password; it is /, baseUrl);
   }
-  for (const baseUrl of ['http://localhost:8080', 'https://h/', 'http://[::1]:8080', 'https://h/orders', new URL('http://h')]) createOrdergate({ baseUrl, apiKey: 'k' });
+  for (const baseUrl of ['http://localhost:8080', 'https://h/', 'http://[::1]:8080', 'https://h/orders', 'https://h/a@b', new URL('http://h')]) createOrdergate({ baseUrl, apiKey: 'k' });
+  assert.throws(() => createOrdergate({ baseUrl: 'https://user:secret@h', apiKey: 'k' }), (error) => !error.message.includes('secret'));
 });
 
 test('the options of a cancellation stand beside its reason or in an object of their own', async (t) => {
@@ -587,9 +588,92 @@ test('no hook sees the key, wherever it was given', async (t) => {
 
 test('a key that is none is told without the key', async (t) => {
   assert.throws(() => createOrdergate({ baseUrl: 'http://h', apiKey: 'og_test_secret\n' }), (error) => error instanceof TypeError && !error.message.includes('secret'));
-  const { og, requests } = await setup(t, [{ body: order() }], { apiKey: () => 'og_test_secret 2', maxRetries: 0 });
+  for (const key of ['og_test_secret 2', 'og_test_secret\n', '', undefined, null]) {
+    const { og, requests } = await setup(t, [{ body: order() }], { apiKey: () => key });
+    const error = await thrown(og.orders.place(BODY));
+    assert.ok(error instanceof TypeError && !isOrdergateError(error), `${key}`);
+    assert.match(error.message, /^apiKey must be /);
+    assert.deepEqual([error.message.includes('secret'), requests.length], [false, 0]);
+  }
+});
+
+test('an error of the function that gives the key is thrown as it is, at once', async (t) => {
+  const own = new Error('the vault is sealed');
+  for (const apiKey of [async () => { throw own; }, () => { throw own; }]) {
+    let asked = 0;
+    const { og, requests } = await setup(t, [{ body: order() }], { apiKey: () => (asked++, apiKey()) });
+    assert.equal(await thrown(og.orders.place(BODY)), own);
+    assert.deepEqual([asked, requests.length], [1, 0]);
+  }
+});
+
+test('a client without a key is refused at once', () => {
+  for (const apiKey of [undefined, null, '', 5, {}]) assert.throws(() => createOrdergate({ baseUrl: 'http://h', apiKey }), /^TypeError: apiKey must be visible characters or a function; it is /, `${apiKey}`);
+});
+
+test('a key that comes after the abort or the time-out sends nothing', async () => {
+  for (const [options, code, cause] of [[{ timeoutMs: 50, maxRetries: 0 }, 'NETWORK', 'TimeoutError'], [{ get signal() { return AbortSignal.timeout(50); } }, 'ABORTED', 'TimeoutError']]) {
+    let give;
+    const sent = [];
+    const og = createOrdergate({ baseUrl: 'http://h', apiKey: () => new Promise((resolve) => { give = resolve; }), fetch: async (url) => (sent.push(url), Response.json(order())) });
+    const error = await thrown(og.orders.place(BODY, { ...options }));
+    assert.deepEqual([error.code, error.cause.name], [code, cause]);
+    give('og_test_key');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(sent.length, 0);
+  }
+});
+
+test('a 304 that nobody asked for is an error, which keeps the key', async (t) => {
+  const { og } = await setup(t, [{ status: 304 }]);
   const error = await thrown(og.orders.place(BODY, { idempotencyKey: 'my-own-key' }));
-  assert.deepEqual([error.code, error.idempotencyKey, error.message.includes('secret'), requests.length], ['NETWORK', 'my-own-key', false, 0]);
+  assert.deepEqual([error.code, error.status, error.idempotencyKey], ['UNKNOWN', 304, 'my-own-key']);
+  for (const read of [() => og.orders.get('ord_'), () => og.orders.list().page(), () => og.orders.list()[Symbol.asyncIterator]().next(), () => og.contract.yaml()]) assert.equal((await thrown(read())).code, 'UNKNOWN');
+});
+
+test('a text that does not come is an error', async (t) => {
+  const { og } = await setup(t, [{ status: 204, headers: { 'Content-Type': 'application/yaml' } }]);
+  assert.equal((await thrown(og.contract.yaml())).code, 'UNKNOWN');
+});
+
+test('the body of a redirection is cancelled', async () => {
+  let cancelled = false;
+  const body = new ReadableStream({ cancel: () => { cancelled = true; } });
+  const og = createOrdergate({ baseUrl: 'http://h', apiKey: 'k', fetch: async () => new Response(body, { status: 302, headers: { Location: '/x' } }) });
+  const error = await thrown(og.orders.get('ord_'));
+  assert.deepEqual([error.code, error.status, cancelled], ['UNKNOWN', 302, true]);
+  assert.match(error.message, /302, Location: \/x/);
+});
+
+test('a page is told of CORS when the gateway is of another origin', async (t) => {
+  t.after(() => { delete globalThis.location; });
+  globalThis.location = { origin: 'http://h:808' };
+  for (const [baseUrl, told] of [['http://h:8080', true], ['http://h:808', false], ['http://H:808/orders', false], ['https://h:808', true]]) {
+    const og = createOrdergate({ baseUrl, apiKey: 'k', maxRetries: 0, fetch: async () => { throw new TypeError('Failed to fetch'); } });
+    assert.equal((await thrown(og.orders.get('ord_'))).message.includes('CORS'), told, baseUrl);
+  }
+});
+
+test('a refusal without a trace id has that of the headers, and the status of the answer', async (t) => {
+  const { og } = await setup(t, [{ ...problem(404, 'ORD_001', false, { trace_id: undefined, status: 200 }) }]);
+  const error = await thrown(og.orders.get('ord_'));
+  assert.deepEqual([error.code, error.status, error.traceId, error.message], ['ORD_001', 404, 'trace-1', 'ORD_001 no [trace id trace-1]']);
+  assert.deepEqual([error.problem.status, error.problem.trace_id], [404, 'trace-1']);
+});
+
+test('a Retry-After that is neither seconds nor an HTTP date is none', async (t) => {
+  for (const after of ['soon', '-5', '1.5', '-5 GMT', new Date(Date.now() - 60_000).toISOString()]) {
+    let pause;
+    const { og } = await setup(t, [problem(503, 'SYS_002', true, {}, { 'Retry-After': after }), { body: order() }], { onRetry: ({ pauseMs }) => { pause = pauseMs; } });
+    await og.orders.get('ord_');
+    assert.ok(pause >= 125 && pause <= 250, `${after}: ${pause} ms`);
+  }
+});
+
+test('a list that begins at a cursor and gives it again has no end', async (t) => {
+  const { og, requests } = await setup(t, [{ body: { data: [], next_cursor: 'a' } }]);
+  const error = await thrown(og.orders.list({ cursor: 'a' })[Symbol.asyncIterator]().next());
+  assert.deepEqual([error.code, requests.length], ['UNKNOWN', 1]);
 });
 
 test('options stand in the config or for one request', async (t) => {
@@ -677,7 +761,7 @@ test('a stream that ends again and again without a word is given up', async (t) 
   const ended = thrown(og.orders.watch('ord_1').next()).finally(() => { open = false; });
   while (open) await new Promise(setImmediate), t.mock.timers.tick(100);
   const error = await ended;
-  assert.ok(isOrdergateError(error, 'streamOrder') && error.is('NETWORK'));
+  assert.ok(isOrdergateError(error, 'streamOrder') && error.is('UNKNOWN') && !error.retryable);
   assert.ok(opened > 10 && opened < 20, `${opened} streams`);
 });
 

@@ -96,6 +96,11 @@ const CASES = [
   ['half an event, then reset', watch, [reset(sse(event(1) + event(2).slice(0, 30))), sse(event(2) + end('terminal'))], 'events 1 2', 2],
   ['half an event, then the end', watch, [sse(event(1) + event(2).slice(0, -1)), sse(event(2) + end('terminal'))], 'events 1 2', 2],
   ['an event that is no JSON', watch, [sse(event(1) + 'id: 2\nevent: order.paid\ndata: {oops\n\n'), sse(event(2) + end('terminal'))], 'events 1 2', 2],
+  ['an event that is no JSON, always', watch, [sse(event(1) + 'id: 2\nevent: order.paid\ndata: {oops\n\n')], 'UNKNOWN 0', 17, { speed: 20 }],
+  ['an event whose id is no number, always', watch, [sse('id: abc\nevent: order.paid\ndata: {}\n\n')], 'UNKNOWN 0', 17, { speed: 20 }],
+  ['an event without an end, always', watch, [sse(`data: ${'x'.repeat(2 ** 20)}`)], 'UNKNOWN 0', 17, { speed: 20 }],
+  ['an event with U+2028', watch, [sse('id: 1\ndata: {"a":"\u2028"}\n\n' + end('terminal'))], 'events ', 1],
+  ['an event that is a number', watch, [sse('id: 1\nevent: order.paid\ndata: 5\n\n'), sse(event(1) + end('terminal'))], 'events 1', 2],
   ['an event that is null', watch, [sse('id: 1\nevent: order.paid\ndata: null\n\n'), sse(event(1) + end('terminal'))], 'events 1', 2],
   ['events that come again', watch, [sse(event(1) + event(2) + end('reconnect')), sse(event(1) + event(2) + event(3) + end('terminal'))], 'events 1 2 3', 2],
   ['lines that end with CR LF', watch, [sse((event(1) + end('terminal')).replaceAll('\n', '\r\n'))], 'events 1', 1],
@@ -110,8 +115,11 @@ after(() => {
   console.log(table.map((row) => row.map((cell, i) => cell.padEnd(width(i))).join('  ').trimEnd()).join('\n'));
 });
 
-for (const [name, call, answers, outcome, tries, config] of CASES) {
-  test(`${name}: ${outcome}`, { timeout: 10_000 }, async () => {
+for (const [name, call, answers, outcome, tries, { speed, ...config } = {}] of CASES) {
+  test(`${name}: ${outcome}`, { timeout: 10_000 }, async (t) => {
+    // The client's clock, not that of fetch, runs so many times as fast.
+    const { setTimeout: real } = globalThis;
+    if (speed) t.mock.method(globalThis, 'setTimeout', (work, ms, ...more) => real(work, ms / speed, ...more));
     const keys = [];
     const server = createServer((socket) => {
       socket.on('error', () => {});

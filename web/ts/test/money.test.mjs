@@ -39,6 +39,10 @@ test('it is formatted in the language that is asked for, exactly', () => {
   assert.equal(plain(money.format({ amount: Number.MAX_SAFE_INTEGER, currency: 'EUR' }, 'en')), '€90,071,992,547,409.91');
   assert.equal(plain(money.format({ amount: 150, currency: 'EUR' }, 'en', { currencyDisplay: 'code' })), 'EUR 1.50');
   assert.equal(plain(money.format({ amount: 150, currency: 'CNY' }, 'zh-CN')), '¥1.50');
+  for (const [currency, options, text] of [
+    ['EUR', { maximumFractionDigits: 0 }, '€2'], ['EUR', { maximumFractionDigits: 3 }, '€1.50'], ['EUR', { minimumFractionDigits: 4 }, '€1.5000'], ['EUR', { minimumFractionDigits: 0 }, '€1.5'],
+    ['EUR', { minimumFractionDigits: 0, maximumFractionDigits: 1 }, '€1.5'], ['IQD', { minimumFractionDigits: 0 }, 'IQD 0.15'],
+  ]) assert.equal(plain(money.format({ amount: 150, currency }, 'en', options)), text, JSON.stringify(options));
 });
 
 // ISO 4217's list and Intl's differ where people write no decimals although the standard has them. A currency that is new to Intl stands here until it was looked up.

@@ -1,7 +1,7 @@
 // What is published: gen/ts as it is built. Its form, its weight, and where it runs.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { globSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,10 +65,14 @@ test('it is small', async (t) => {
     'createOrdergate': [7_000, `import { createOrdergate, isOrdergateError } from '@ordergate/client'; const og = createOrdergate({}); ${uses}`],
     'createTransport and Orders': [6_000, `import { createTransport, isOrdergateError, Orders } from '@ordergate/client'; const og = { orders: new Orders(createTransport({})) }; ${uses}`],
   };
+  const readme = readFileSync(join(published, 'README.md'), 'utf8');
+  const told = /: ([\d.]+) kB, minified and gzipped; with the texts of all errors and `money` ([\d.]+) kB\.[^]*? is ([\d.]+) kB with the retries/.exec(readme);
+  const sizes = { 'everything that is exported': told[2], createOrdergate: told[1], 'createTransport and Orders': told[3] };
   for (const [name, [limit, program]] of Object.entries(programs)) {
     const bytes = gzipSync(await bundle(program), { level: 9 }).length;
     t.diagnostic(`${name}: ${bytes} bytes, minified and gzipped; at most ${limit}`);
     assert.ok(bytes <= limit, `${name}: ${bytes} bytes`);
+    assert.ok(Math.abs(bytes - 1000 * sizes[name]) < 75, `${name}: ${bytes} bytes; the README says ${sizes[name]} kB`);
   }
 });
 

@@ -11,7 +11,7 @@ import {
   type WriteOptions,
 } from './transport.js';
 
-/** So many streams in a row may end without a word: their pauses are a minute. */
+/** So many streams in a row may give nothing, or something that cannot be read: their pauses are a minute. */
 const MUTE = 16;
 
 // A read without `ifNoneMatch` is never null.
@@ -33,7 +33,7 @@ export function createOrdergate(config: Config): Ordergate {
 }
 
 /**
- * What the parts of a client share. With it a program that is to be small takes only the parts that it uses; `createOrdergate` has them all.
+ * Makes the part that all parts of a client share. With it a program that is to be small takes only the parts that it uses; `createOrdergate` has them all.
  *
  * @example
  * ```ts
@@ -190,7 +190,7 @@ export class Orders {
    * const payment = await og.orders.pay(id, { method_token: 'pm_ok' }, { waitSeconds: 10 });
    * ```
    */
-  pay(id: string, payment: api.PayOrder, options: WaitOptions = {}): Promise<Payment> {
+  pay(id: string, payment: api.PayOrder, options?: WaitOptions): Promise<Payment> {
     return this.transport.write(operations.payOrder, [id], payment, options);
   }
 
@@ -215,7 +215,7 @@ export class Orders {
    * await og.orders.ship(id, { lines: [{ sku: 'LAMP-0001', quantity: 1 }], tracking: { carrier: 'DHL', number: '123' } });
    * ```
    */
-  ship(id: string, shipment?: api.ShipOrder, options: WriteOptions = {}): Promise<Shipment> {
+  ship(id: string, shipment?: api.ShipOrder, options?: WriteOptions): Promise<Shipment> {
     return this.transport.write(operations.shipOrder, [id], shipment, options);
   }
 
@@ -260,7 +260,7 @@ export class Orders {
    * left. A stream that the server ends or that is lost is opened again where it stopped: no event is left out or comes twice. It is tried for a
    * minute, with pauses of up to 5 s, while nothing answers or the answer says that it may succeed later, such as a 503. After that, and if the
    * first stream cannot be opened by the retries that every request has, the error is thrown. So are any other refusal and the abort of `signal`,
-   * at once. A read of this client after an event is as new as the event.
+   * at once. Streams that give nothing, or what cannot be read, are `UNKNOWN` after a minute. A read of this client after an event is as new as the event.
    *
    * @example
    * ```ts
@@ -273,31 +273,31 @@ export class Orders {
   async *watch(id: string, options: WatchOptions = {}): AsyncGenerator<Event, void, undefined> {
     const spec = operations.streamOrder;
     let last = options.after;
-    for (let lost = 0, opened = false; ; opened = true) {
+    // Streams in a row without a new event, and without any message that could be read.
+    for (let idle = 0, mute = 0, opened = false; ; opened = true) {
       const body = await this.transport.stream(spec, [id], last, opened, options);
       if (!body) return;
-      let reason: string | undefined;
       let heard = false;
-      for await (const { id: sequence, event, data } of messages(body, options.signal)) {
-        heard = true;
-        const message = event && parse(data);
-        if (message == null) break; // rubbish: the stream counts as lost
-        if (event === 'end') {
-          reason = message.reason;
-          break;
-        }
+      idle++;
+      for await (const { id: at = 0, event, data } of messages(body, options.signal)) {
+        const sequence = Number(at);
+        const message = parse(data ?? '{}');
+        heard = message && typeof message === 'object' && Number.isInteger(sequence);
+        if (!heard) break; // rubbish: the stream counts as lost
+        if (message.reason === 'terminal' && event === 'end') return;
+        if (event === 'end') break;
         if (event === 'token') this.transport.rememberToken(message.token);
-        if (!sequence || Number(sequence) <= (last ?? 0)) continue;
+        if (!data || sequence <= (last ?? 0)) continue;
         open(spec.enums, message);
-        last = Number(sequence);
-        lost = 0;
+        last = sequence;
+        idle = mute = 0;
         yield message;
       }
-      if (reason === 'terminal') return;
-      if (reason === undefined) {
-        if (++lost > MUTE && !heard) throw this.transport.failure(spec.id, ownProblem('NETWORK', 'The stream ends again and again without a word', spec.path));
-        await pauseBefore(lost, options.signal);
+      mute = heard ? 0 : mute + 1;
+      if (mute > MUTE) {
+        throw this.transport.failure(spec.id, ownProblem('UNKNOWN', 'The stream cannot be read', spec.path, { retryable: false }));
       }
+      if (idle) await pauseBefore(idle, options.signal);
     }
   }
 
@@ -519,7 +519,7 @@ export class ErrorCodes {
   constructor(private readonly transport: Transport) {}
 
   /**
-   * What a code means, and its remedy.
+   * The meaning of a code, and its remedy.
    *
    * @example
    * ```ts

@@ -13,14 +13,14 @@ const LONGEST_BACKOFF = 5_000;
 const OUTAGE = 60_000;
 /** A Retry-After above this many ms is left to the caller. */
 const LONGEST_PAUSE = 30_000;
-/** What a try needs beside the time that the server waits, in ms: a server that waited to the end must still be heard. */
+/** A try needs so many ms beside the time that the server waits: a server that waited to the end must still be heard. */
 const MARGIN = 500;
 /** The longest time that a timer can be set to, in ms. One that is longer would end at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
 const STREAM = 'text/event-stream';
 
-/** What may stand in the client's config and, for one request, in the options of a method. */
+/** Options of the client's config and, for one request, of a method. */
 export interface CommonOptions {
   /** Used instead of the global `fetch`. */
   fetch?: ((url: string, init: RequestInit) => Promise<Response>) | undefined;
@@ -35,11 +35,11 @@ export interface CommonOptions {
 export interface Config extends CommonOptions {
   /** The gateway's address, such as `https://orders.example.com`, without `/v1`. */
   baseUrl: string;
-  /** `og_test_...` or `og_live_...`. A function is asked before every try, so that keys can be rotated. */
+  /** `og_test_...` or `og_live_...`. A function is asked before every try, so that keys can be rotated; an error of it is thrown as it is. */
   apiKey: string | (() => string | Promise<string>);
   /** Of error messages. */
   language?: 'en' | 'zh-CN' | undefined;
-  /** Called before each try. What a hook throws is ignored, as is its promise. No hook is ever given the API key. */
+  /** Called before each try. An error of a hook is ignored, as is its promise. No hook is ever given the API key. */
   onRequest?: ((request: RequestEvent) => unknown) | undefined;
   /** Called after each try, when its answer was read, also if there was none. */
   onResponse?: ((response: ResponseEvent) => unknown) | undefined;
@@ -58,7 +58,7 @@ export interface RequestEvent {
   url: string;
   /** By their names in small letters; without `authorization` and `cookie`. */
   headers: Readonly<Record<string, string>>;
-  /** What you gave, or undefined. It may hold a person's address: think before you log it. */
+  /** The body as you gave it, or undefined. It may hold a person's address: think before you log it. */
   body: unknown;
   /** 1, and one more with each retry. */
   attempt: number;
@@ -70,7 +70,7 @@ export interface ResponseEvent extends RequestEvent {
   status: number;
   /** From the first byte that was sent to the last that was read; of a stream, to its headers. */
   durationMs: number;
-  /** What the headers say; null if nothing answered. */
+  /** The headers of the answer; null if nothing answered. */
   meta: Meta | null;
   /** The refusal, or the answer that did not come; null if all is well. */
   problem: AnyProblem | null;
@@ -122,7 +122,7 @@ export interface ChangeOptions extends RequestOptions {
   ifMatch: string;
 }
 
-/** What a key may still ask for. */
+/** The requests that a key may still send. */
 export interface RateLimit {
   /** The requests of a window. */
   limit: number;
@@ -161,7 +161,7 @@ export interface Spec<O extends Operation> {
   open?: true;
   /** The media type of its answer, if that is not JSON. */
   type?: string;
-  /** A property that each document of its answer has; `id` if left out, empty if there is none. */
+  /** A property that each document of its answer has; `id` if left out. */
   has?: string;
   enums?: Enums;
 }
@@ -175,8 +175,10 @@ type Query = object | undefined;
 interface Request {
   query?: Query;
   body?: unknown;
+  /** An answer that is still this one is null. */
+  ifNoneMatch?: string | undefined;
   /** Made anew for each try. */
-  headers: () => HeaderValues;
+  headers?: () => HeaderValues;
   idempotencyKey?: string | undefined;
   /** False: a try whose outcome is not known is not repeated. */
   repeatable?: boolean;
@@ -186,9 +188,9 @@ interface Request {
 
 /** A new Idempotency-Key: a UUIDv4. `crypto.randomUUID` is missing in pages that are not served by https or from localhost. */
 export const newKey = () =>
-  '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (c) => (Number(c) ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (Number(c) / 4)))).toString(16));
+  '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (c) => (+c ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+c / 4)))).toString(16));
 
-/** What all methods of a client share: its config, and the consistency token. */
+/** The part that all methods of a client share: its config, and the consistency token. */
 export class Transport {
   private readonly baseUrl: string;
   private readonly metas = new WeakMap<object, Meta>();
@@ -198,7 +200,7 @@ export class Transport {
   constructor(private readonly config: Config) {
     this.baseUrl = addressOf(config?.baseUrl);
     check(config);
-    if (typeof config.apiKey === 'string') bearer(config.apiKey);
+    if (typeof config.apiKey !== 'function') bearer(config.apiKey);
   }
 
   /**
@@ -216,11 +218,9 @@ export class Transport {
 
   /** Sends a request that changes nothing. Null: what `ifNoneMatch` names is still the current answer. */
   read<O extends Operation>(spec: Spec<O>, ids: string[], query: Query, options: ReadOptions = {}): Promise<Data<O> | null> {
-    const headers = () => ({
-      'If-None-Match': options.ifNoneMatch,
-      'X-Consistency-Token': options.consistencyToken ?? this.freshToken(),
-    });
-    return this.send(spec, ids, { query, headers }, options);
+    const { ifNoneMatch, consistencyToken } = options;
+    const headers = () => ({ 'If-None-Match': ifNoneMatch, 'X-Consistency-Token': consistencyToken ?? this.freshToken() });
+    return this.send(spec, ids, { query, ifNoneMatch, headers }, options);
   }
 
   /**
@@ -228,20 +228,21 @@ export class Transport {
    * before (`reopened`) is tried for OUTAGE, whatever `maxRetries` is.
    */
   stream(spec: Spec<Operation>, ids: string[], lastId: number | undefined, reopened: boolean, options: RequestOptions): Promise<ReadableStream<Uint8Array> | null> {
-    const headers = () => ({ 'Last-Event-ID': lastId === undefined ? undefined : String(lastId), 'X-Consistency-Token': this.freshToken() });
+    const headers = () => ({ 'Last-Event-ID': lastId?.toString(), 'X-Consistency-Token': this.freshToken() });
     return this.send(spec, ids, { headers, until: reopened ? Date.now() + OUTAGE : undefined }, options) as Promise<any>;
   }
 
   /** Sends a POST that changes nothing and needs no key. */
   async ask<O extends Operation>(spec: Spec<O>, body: unknown, options: RequestOptions = {}): Promise<Data<O>> {
-    return (await this.send(spec, [], { body, headers: () => ({}) }, options))!;
+    return (await this.send(spec, [], { body }, options))!;
   }
 
   /** A list, read page by page. */
   list<O extends Operation>(spec: Spec<O>, ids: string[], query: Query, options: ListOptions = {}): Pager<Data<O> extends Page<infer T> ? T : never> {
     return new Pager(
       (cursor, ifNoneMatch) => this.read(spec, ids, cursor === undefined ? query : { ...query, cursor }, { ...options, ifNoneMatch }) as Promise<any>,
-      () => this.failure(spec.id, ownProblem('UNKNOWN', 'The list gave a cursor twice: it has no end', spec.path, { retryable: false })),
+      () => this.failure(spec.id, ownProblem('UNKNOWN', 'The list has no end', spec.path, { retryable: false })),
+      (query as { cursor?: string } | undefined)?.cursor,
     );
   }
 
@@ -257,7 +258,7 @@ export class Transport {
    * changed.
    */
   async change<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: ChangeOptions): Promise<Data<O>> {
-    if (!options?.ifMatch) refuse('ifMatch', "an ETag (og.meta(answer).etag), or '*' for any state", options?.ifMatch);
+    if (!options?.ifMatch) refuse('ifMatch', "an ETag or '*'", options?.ifMatch);
     const headers = { 'If-Match': options.ifMatch };
     return (await this.send(spec, ids, { body, headers: () => headers, repeatable: options.ifMatch === '*' }, options))!;
   }
@@ -276,6 +277,7 @@ export class Transport {
     const maxRetries = options.maxRetries ?? this.config.maxRetries ?? 3;
     const timeoutMs = options.timeoutMs ?? this.config.timeoutMs ?? 30_000;
     const fetch = options.fetch ?? this.config.fetch ?? globalThis.fetch;
+    const { apiKey } = this.config;
     const { method = 'GET' } = spec;
     const path = pathOf(spec.path, ids, request.query);
     const url = this.baseUrl + path;
@@ -288,11 +290,15 @@ export class Transport {
       let problem: AnyProblem | null;
       const more: ErrorDetails = { idempotencyKey };
       let begun = 0;
+      let keyError: unknown;
       try {
-        const { apiKey } = this.config;
         [data, problem] = await inTime(timeoutMs, signal, async (signal) => {
-          const key = spec.open ? undefined : await (typeof apiKey === 'function' ? apiKey() : apiKey);
-          if (key) headers.set('Authorization', bearer(key));
+          try {
+            if (!spec.open) headers.set('Authorization', bearer(await (typeof apiKey === 'function' ? apiKey() : apiKey)));
+          } catch (error) {
+            throw (keyError = error);
+          }
+          signal.throwIfAborted(); // a key that comes too late sends nothing
           notify(this.config.onRequest, event);
           begun = performance.now();
           response = await fetch(url, {
@@ -303,22 +309,23 @@ export class Transport {
             redirect: 'manual',
             body,
           });
-          return judge(spec, response, path);
+          return judge(spec, response, path, request.ifNoneMatch !== undefined);
         });
       } catch (error) {
+        if (error === keyError && !signal?.aborted) throw error;
         more.cause = error;
-        problem = signal?.aborted ? ownProblem('ABORTED', 'The request was aborted', path) : ownProblem('NETWORK', noAnswer(this.baseUrl, error), path);
+        problem = signal?.aborted ? ownProblem('ABORTED', 'Aborted', path) : ownProblem('NETWORK', noAnswer(this.baseUrl, error), path);
       }
       const meta = response && this.remember(response);
       const ended: ResponseEvent = { ...event, status: response?.status ?? 0, durationMs: begun && performance.now() - begun, meta: meta ?? null, problem };
       if (begun) notify(this.config.onResponse, ended);
       if (!problem) {
         open(spec.enums, data);
-        if (typeof data === 'object' && data !== null) this.metas.set(data, meta!);
+        if (data && typeof data === 'object') this.metas.set(data, meta!);
         return data;
       }
 
-      const unsure = problem.code === 'NETWORK' || problem.code === 'UNKNOWN' || problem.code === 'SYS_006';
+      const unsure = ['NETWORK', 'UNKNOWN', 'SYS_006'].includes(problem.code);
       const pauseMs = unsure && !repeatable ? undefined : pauseOf(problem, response, attempt);
       const over = until === undefined ? attempt > maxRetries : Date.now() >= until;
       if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, more);
@@ -334,7 +341,7 @@ export class Transport {
         'Accept-Language': this.config.language,
         'X-Trace-ID': options.traceId,
         'Content-Type': request.body === undefined ? undefined : `application/${spec.method === 'PATCH' ? 'merge-patch+' : ''}json`,
-      }, request.headers(),
+      }, request.headers?.(),
     ];
     for (const values of all) for (const [name, value] of Object.entries(values ?? {})) if (value !== undefined) headers.set(name, value);
     return headers;
@@ -370,27 +377,30 @@ export class Transport {
   }
 }
 
-// The answer, or the problem that it is instead. What breaks off is thrown. A page is told nothing of a redirection, not even its status.
-async function judge<O extends Operation>(spec: Spec<O>, response: Response, path: string): Promise<[Data<O> | null, AnyProblem | null]> {
+// The answer, or the problem that it is instead. An answer that breaks off is thrown. A page is told nothing of a redirection, not even its status.
+async function judge<O extends Operation>(spec: Spec<O>, response: Response, path: string, conditional: boolean): Promise<[Data<O> | null, AnyProblem | null]> {
   const { status, ok, headers } = response;
-  const media = headers.get('Content-Type') ?? 'no media type';
+  const media = headers.get('Content-Type') ?? 'no type';
   const trace_id = headers.get('X-Trace-ID') ?? '';
   const wrong = (what: string, body: unknown): [null, AnyProblem] =>
-    [null, ownProblem('UNKNOWN', `The answer is none of ${spec.id}: ${what}. Is baseUrl the gateway's?`, path, { status, trace_id, retryable: false, body })];
-  if (status === 304 || (status === 204 && spec.type)) return [null, null];
-  if (!status || (status >= 300 && status < 400)) return wrong(`HTTP status ${status}, a redirection to ${headers.get('Location') ?? 'another address'}`, '');
-  const declared = ok && spec.type !== undefined && media.startsWith(spec.type);
+    [null, ownProblem('UNKNOWN', `No answer of ${spec.id}: ${what}. Wrong baseUrl?`, path, { status, trace_id, retryable: false, body })];
+  if ((status === 304 && conditional) || (status === 204 && spec.type === STREAM)) return [null, null];
+  if (!status || (status >= 300 && status < 400)) {
+    response.body?.cancel().catch(() => {});
+    return wrong(`HTTP status ${status || '3xx'}, Location: ${headers.get('Location')}`, '');
+  }
+  const declared = ok && spec.type && media.startsWith(spec.type);
   if (declared && spec.type === STREAM && response.body) return [response.body as unknown as Data<O>, null];
 
   const text = await response.text();
   if (declared && text) return [text as Data<O>, null];
   const parsed = parse(text);
-  if (ok && parsed === undefined && /json/i.test(media) && headers.get('Content-Length') !== '0') throw new Error('the document breaks off');
+  if (ok && parsed === undefined && /json/i.test(media) && headers.get('Content-Length') !== '0') throw new Error('half a document');
   const body = parsed ?? text;
   if (!ok) return [null, problemOf(body, status, path, trace_id)];
   const { has = 'id' } = spec;
-  const document = !spec.type && typeof body === 'object' && body && (has ? (body as Record<string, unknown>)[has] : body);
-  if (!document || (has === 'data' && !Array.isArray(document))) return wrong(`HTTP status ${status}, ${text ? media : 'without a body'}`, body);
+  const document = !spec.type && parsed?.[has];
+  if (!document || (has === 'data' && !Array.isArray(document))) return wrong(`HTTP status ${status}, ${text ? media : 'no body'}`, body);
   return [body as Data<O>, null];
 }
 
@@ -407,14 +417,15 @@ export function parse(text: string): any {
 export async function inTime<T>(ms: number, signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   signal?.throwIfAborted();
   const stop = new AbortController();
-  const abort = () => stop.abort(signal!.reason);
+  let abort!: () => void;
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await Promise.race([
       new Promise<never>((_, reject) => {
-        stop.signal.addEventListener('abort', () => reject(stop.signal.reason));
+        const end = (reason: unknown) => (reject(reason), stop.abort(reason));
+        abort = () => end(signal!.reason);
         signal?.addEventListener('abort', abort);
-        if (ms <= LONGEST_TIMER) timer = setTimeout(() => stop.abort(new DOMException(`No answer within ${ms} ms`, 'TimeoutError')), ms);
+        if (ms <= LONGEST_TIMER) timer = setTimeout(() => end(new DOMException(`No answer within ${ms} ms`, 'TimeoutError')), ms);
       }),
       work(stop.signal),
     ]);
@@ -425,9 +436,9 @@ export async function inTime<T>(ms: number, signal: AbortSignal | undefined, wor
 }
 
 // Calls a hook, which can break nothing: neither by throwing nor by a promise that is rejected.
-function notify<E>(hook: ((event: E) => unknown) | undefined, event: E): void {
+async function notify<E>(hook: ((event: E) => unknown) | undefined, event: E): Promise<void> {
   try {
-    Promise.resolve(hook?.(event)).catch(() => {});
+    await hook?.(event);
   } catch {}
 }
 
@@ -444,17 +455,18 @@ function refuse(name: string, rule: string, value: unknown): never {
 // The address without a slash at its end. Throws what would only fail, or be answered by nothing, at the first request.
 function addressOf(baseUrl: string): string {
   const address = String(baseUrl).replace(/\/+$/, '');
-  return /^https?:\/\/[^\s/?#][^\s?#]*$/i.test(address) && !/\/v1$/i.test(address) ? address : refuse('baseUrl', 'like http://127.0.0.1:8080, without /v1', baseUrl);
+  if (/^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?(?<!\/v1)$/i.test(address)) return address;
+  refuse('baseUrl', 'like http://127.0.0.1:8080, without /v1 or a password', /@/.test(address) ? 'another one' : baseUrl);
 }
 
 function check({ maxRetries = 0, timeoutMs = 1 }: CommonOptions): void {
-  if (!(timeoutMs > 0)) refuse('timeoutMs', 'above 0, or Infinity for no time-out', timeoutMs);
+  if (!(timeoutMs > 0)) refuse('timeoutMs', 'above 0', timeoutMs);
   if (!(maxRetries >= 0)) refuse('maxRetries', 'a number from 0', maxRetries);
 }
 
 // A key that is none would be refused by Headers, with the key in the message.
 function bearer(key: string): string {
-  return /^[!-~]*$/.test(key) ? `Bearer ${key}` : refuse('apiKey', 'visible characters without a space', 'another one');
+  return typeof key === 'string' && /^[!-~]+$/.test(key) ? `Bearer ${key}` : refuse('apiKey', 'visible characters or a function', key ? 'another one' : key);
 }
 
 function pathOf(template: string, ids: string[], query: Query): string {
@@ -465,28 +477,29 @@ function pathOf(template: string, ids: string[], query: Query): string {
     return typeof id !== 'string' || /^\.{0,2}$/.test(id) ? refuse(name, 'an id', id) : encodeURIComponent(id);
   });
   const given = Object.entries(query ?? {}).filter(([, value]) => value !== undefined && value !== null);
-  return path + given.map(([name, value], i) => `${i ? '&' : '?'}${name}=${encodeURIComponent(String(value))}`).join('');
+  return path + given.map(([name, value], i) => `${i ? '&' : '?'}${name}=${encodeURIComponent(value)}`).join('');
 }
 
 // The value of Prefer. The server ignores what it does not understand, so that a wrong value would not wait at all.
-function preferOf(waitSeconds: unknown, timeoutMs = Infinity): string | undefined {
-  if (waitSeconds === undefined || waitSeconds === 0) return undefined;
-  const known = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].find((seconds) => seconds === waitSeconds) ?? refuse('waitSeconds', 'a whole number from 0 to 10', waitSeconds);
-  const seconds = Math.min(known, Math.floor((timeoutMs - MARGIN) / 1000));
+function preferOf(waitSeconds: number | undefined, timeoutMs = Infinity): string | undefined {
+  if (waitSeconds === undefined) return undefined;
+  if (!Number.isInteger(waitSeconds) || waitSeconds < 0 || waitSeconds > 10) refuse('waitSeconds', 'a whole number from 0 to 10', waitSeconds);
+  const seconds = Math.min(waitSeconds, Math.floor((timeoutMs - MARGIN) / 1000));
   return seconds > 0 ? `wait=${seconds}` : undefined;
 }
 
 // Why nothing answered. A page is told nothing but that it failed, by a rule of browsers.
 function noAnswer(baseUrl: string, error: unknown): string {
-  const reason = error instanceof Error ? (error.cause instanceof Error && error.cause.message) || error.message : '';
+  const { cause, message } = (error ?? {}) as { cause?: Error; message?: string };
+  const reason = cause?.message || message;
   const page: string | undefined = (globalThis as { location?: { origin: string } }).location?.origin;
-  const cors = page && !baseUrl.startsWith(page) ? `. If the gateway is up: is ${page} in its ORDERGATE_ORIGINS (CORS)?` : '';
-  return `No answer from ${baseUrl}${reason && `: ${reason}`}${cors}`;
+  const cors = page && new URL(baseUrl).origin !== page ? `. Is ${page} in ORDERGATE_ORIGINS (CORS)?` : '';
+  return `No answer from ${baseUrl}${reason ? `: ${reason}` : ''}${cors}`;
 }
 
 // The first policy of the two headers, which are lists of the IETF draft.
 function rateLimitOf(headers: Headers): RateLimit | null {
-  const number = (header: string, name: string) => Number(headers.get(header)?.match(`^[^,]*;\\s*${name}=(\\d+)`)?.[1] ?? NaN);
+  const number = (header: string, name: string) => Number(headers.get(header)?.match(`^[^,]*;\\s*${name}=(\\d+)`)?.[1]);
   const remaining = number('RateLimit', 'r');
   if (!(remaining >= 0)) return null;
   return { limit: number('RateLimit-Policy', 'q'), remaining, resetSeconds: number('RateLimit', 't'), windowSeconds: number('RateLimit-Policy', 'w') };
@@ -497,13 +510,16 @@ function pauseOf(problem: AnyProblem, response: Response | undefined, attempt: n
   const { code, status, retryable } = problem;
   if (!(code === 'NETWORK' || (retryable && (code === 'IDEM_003' || status === 429 || status >= 500)))) return undefined;
   const headers = response?.headers;
-  const after = headers?.get('Retry-After') ?? '';
+  const after: any = headers?.get('Retry-After');
   // Seconds, or a date: that of the server's clock, if it says so.
-  const asked = /^\d+$/.test(after) ? Number(after) * 1000 : Math.max(Date.parse(after) - (Date.parse(headers?.get('Date') ?? '') || Date.now()), 0);
+  const asked = /^\d+$/.test(after) ? Number(after) * 1000 : dateOf(after) - (dateOf(headers?.get('Date')) || Date.now());
   if (asked > LONGEST_PAUSE) return undefined;
   // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
   return asked >= 0 ? asked + Math.random() * 100 : backoff(attempt);
 }
+
+// The time of an HTTP date, NaN of anything else. Date.parse alone takes -5 and 1.5 for dates, too.
+const dateOf = (text: any) => (/^\w+, .+ GMT$/.test(text) ? Date.parse(text) : NaN);
 
 const backoff = (attempt: number) => Math.min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_BACKOFF) * (1 - Math.random() / 2);
 
