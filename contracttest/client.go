@@ -20,6 +20,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/panics"
 )
 
@@ -49,8 +50,8 @@ type suite struct {
 	orders   map[string]bool // that were placed
 	results  []PartResult
 	coverage Coverage
-	obeyed   map[string]bool // the faults that the address obeys
-	fresh    int             // counts harmless requests
+	obeyed   map[faults.Name]bool // the faults that the address obeys
+	fresh    int                  // counts harmless requests
 	facts    facts
 	limit    rateLimit
 

@@ -199,7 +199,7 @@ var derived = []part{
 	{"other keys", "*", (*suite).otherKeys},
 	{"callbacks", "Callbacks", (*suite).signedCallbacks},
 	{"slow payments", "Orders Payments", with((*suite).find, (*suite).slowPayments)},
-	{"faults", "*", (*suite).faults},
+	{"faults", "*", (*suite).faulty},
 	{"fuzzing", "*", (*suite).fuzz},
 }
 

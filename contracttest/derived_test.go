@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/ordergate/ordergate/internal/faults"
 )
 
 func messages(s *suite) string {
@@ -52,7 +54,7 @@ func TestACodeThatNoFaultLeadsToIsFound(t *testing.T) {
 		}, false},
 	} {
 		s := addressed(t, Options{Only: []string{"listOrders"}}, func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get(faultHeader) == "panic" {
+			if r.Header.Get(faults.Header) == "panic" {
 				refusing(500, "SYS_001", "")(w, r)
 				return
 			}
@@ -60,7 +62,7 @@ func TestACodeThatNoFaultLeadsToIsFound(t *testing.T) {
 		})
 		s.goods = &goods{}
 		s.goods.main.Sku = "x"
-		s.faults(t.Context())
+		s.faulty(t.Context())
 		if got := messages(s); strings.Contains(got, want) != tt.found {
 			t.Errorf("%s: %s", name, got)
 		}

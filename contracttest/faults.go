@@ -6,22 +6,24 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/faults"
 )
 
-// faultHeader asks a test installation (`ordergate serve -faults`) to let something go wrong with one request.
-const faultHeader = "X-Ordergate-Fault"
-
-// faultOf is the fault that leads to a code.
-var faultOf = map[string]string{
-	"SYS_001": "panic", "SYS_002": "primary-away", "SYS_003": "deadline", "SYS_004": "behind", "SYS_005": "draining", "SYS_006": "commit-unknown",
-	"RATE_001": "rate", "RATE_003": "queue-full", "PAY_008": "provider-away", "IDEM_003": "in-progress",
+// faultFor is the fault that leads to a code of the infrastructure, of which a black box cannot see any else; "": it is none of them.
+func faultFor(code string) faults.Name {
+	for _, name := range faults.Names {
+		if string(faults.Codes[name]) == code {
+			return name
+		}
+	}
+	return ""
 }
 
-// faults: where the address lets things go wrong on demand, each operation answers each code of the infrastructure that it lists. What was
+// faulty: where the address lets things go wrong on demand, each operation answers each code of the infrastructure that it lists. What was
 // refused so can be sent again with the same key.
-func (s *suite) faults(ctx context.Context) {
-	ask := func(c call, fault string) reply {
-		c = c.with(faultHeader, fault)
+func (s *suite) faulty(ctx context.Context) {
+	ask := func(c call, fault faults.Name) reply {
+		c = c.with(faults.Header, string(fault))
 		if op := s.contract.operations[c.op]; op.public || op.signed {
 			c = c.with("Authorization", "Bearer "+s.Key)
 		}
@@ -29,15 +31,15 @@ func (s *suite) faults(ctx context.Context) {
 		r, _ := s.send(ctx, c)
 		return r
 	}
-	if r := ask(call{op: "listProducts"}, "panic"); r.problem.Code != string(errcode.SYS001) {
-		s.skipf("the address obeys no %s, as `ordergate run` and `serve -faults` do to test keys", faultHeader)
+	if r := ask(call{op: "listProducts"}, faults.Panic); r.problem.Code != string(errcode.SYS001) {
+		s.skipf("the address obeys no %s, as `ordergate run` and `serve -faults` do to test keys", faults.Header)
 		return
 	}
-	s.obeyed = map[string]bool{"panic": true}
+	s.obeyed = map[faults.Name]bool{faults.Panic: true}
 	for _, id := range s.operationIDs() {
 		op := s.contract.operations[id]
 		for _, code := range op.codes {
-			fault := faultOf[code]
+			fault := faultFor(code)
 			if fault == "" || ctx.Err() != nil || op.signed && s.ProviderSecret == "" {
 				continue
 			}
@@ -59,7 +61,7 @@ func (s *suite) provoke(ctx context.Context, op *operation, code string, ask fun
 		if r = ask(c); r.problem.Code != code {
 			continue
 		}
-		s.obeyed[faultOf[code]] = true
+		s.obeyed[faultFor(code)] = true
 		if c.idem == "" {
 			return
 		}
@@ -68,8 +70,8 @@ func (s *suite) provoke(ctx context.Context, op *operation, code string, ask fun
 		s.foundIf(ok && lost, again, "/status", "of the same request, after %s and without its fault%s", code, why(again))
 		return
 	}
-	unknown := slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer == "/header/"+faultHeader })
-	s.foundIf(r.err == nil && !unknown, r, "/body/code", "is not %s, which the operation lists, under %s: %s%s", code, faultHeader, faultOf[code], why(r))
+	unknown := slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer == "/header/"+faults.Header })
+	s.foundIf(r.err == nil && !unknown, r, "/body/code", "is not %s, which the operation lists, under %s: %s%s", code, faults.Header, faultFor(code), why(r))
 }
 
 // working is a request of an operation that would be served.

@@ -28,9 +28,6 @@ type Triple struct {
 	Why       string `json:"why,omitempty"` // it is not proven
 }
 
-// infrastructure are the codes that need a fault: a black box cannot take a database away.
-var infrastructure = []string{"RATE_001", "RATE_003", "SYS_001", "SYS_002", "SYS_003", "SYS_004", "SYS_005", "SYS_006", "PAY_008", "IDEM_003"}
-
 // matrix is what the contract lists for the operations that were chosen, and what of it was answered.
 func (s *suite) matrix() []Triple {
 	var all []Triple
@@ -41,7 +38,7 @@ func (s *suite) matrix() []Triple {
 			switch {
 			case s.provoked.has(id, status, code):
 				t.State = Proven
-			case slices.Contains(infrastructure, code):
+			case faultFor(code) != "":
 				t.State = NeedsFaults
 			case code == "AUTH_003" || code == "AUTH_004" || code == "AUTH_005" || op.signed:
 				t.State = NeedsKey
@@ -130,7 +127,7 @@ func (s *suite) whyNot(op *operation, code string) string {
 		return "--revoked-key"
 	case code == "AUTH_005":
 		return "--narrow-key"
-	case slices.Contains(infrastructure, code) && len(s.obeyed) == 0:
+	case faultFor(code) != "" && len(s.obeyed) == 0:
 		return "the address obeys no X-Ordergate-Fault: ordergate serve -faults"
 	case op.signed:
 		return "--provider-secret"

@@ -42,7 +42,7 @@ func testContract(flags *flag.FlagSet) runner {
 	flags.BoolVar(&live, "live", false, "takes a key of live mode: the orders, charges and refunds are real")
 	return func(ctx context.Context, proc process) error {
 		o.Key = cmp.Or(o.Key, os.Getenv("ORDERGATE_KEY"))
-		o.ProviderSecret = cmp.Or(o.ProviderSecret, os.Getenv("ORDERGATE_PROVIDER_SECRET"))
+		o.ProviderSecret = cmp.Or(o.ProviderSecret, proc.cfg.ProviderSecret)
 		switch {
 		case o.BaseURL == "" || o.Key == "":
 			return fmt.Errorf("%w: it needs --url and --key", errContract)

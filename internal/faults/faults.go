@@ -5,6 +5,8 @@ package faults
 import (
 	"context"
 	"errors"
+
+	"github.com/ordergate/ordergate/gen/errcode"
 )
 
 // Header names the failure that a request asks for.
@@ -13,23 +15,30 @@ const Header = "X-Ordergate-Fault"
 // Name is a failure that a request can meet.
 type Name string
 
-// The failures, and the code that each ends with.
+// The failures.
 const (
-	Panic         Name = "panic"          // the handler panics: SYS_001
-	PrimaryAway   Name = "primary-away"   // no tier and no database can be asked: SYS_002
-	Deadline      Name = "deadline"       // a command's time is over before its COMMIT: SYS_003
-	Behind        Name = "behind"         // no database has what a read's token demands: SYS_004
-	Draining      Name = "draining"       // the process stops: SYS_005
-	CommitUnknown Name = "commit-unknown" // a command's COMMIT takes effect, and its answer is lost: SYS_006
-	CommitLost    Name = "commit-lost"    // a command's COMMIT is lost and takes no effect: SYS_006
-	InProgress    Name = "in-progress"    // another request holds the idempotency key: IDEM_003
-	Rate          Name = "rate"           // the key's limit is used up: RATE_001
-	QueueFull     Name = "queue-full"     // too many wait for the database: RATE_003
-	ProviderAway  Name = "provider-away"  // the provider's breaker is open: PAY_008
+	Panic         Name = "panic"          // the handler panics
+	PrimaryAway   Name = "primary-away"   // no tier and no database can be asked
+	Deadline      Name = "deadline"       // a command's time is over before its COMMIT
+	Behind        Name = "behind"         // no database has what a read's token demands
+	Draining      Name = "draining"       // the process stops
+	CommitUnknown Name = "commit-unknown" // a command's COMMIT takes effect, and its answer is lost
+	CommitLost    Name = "commit-lost"    // a command's COMMIT is lost and takes no effect
+	InProgress    Name = "in-progress"    // another request holds the idempotency key
+	Rate          Name = "rate"           // the key's limit is used up
+	QueueFull     Name = "queue-full"     // too many wait for the database
+	ProviderAway  Name = "provider-away"  // the provider's breaker is open
 )
 
 // Names are all of them.
 var Names = []Name{Panic, PrimaryAway, Deadline, Behind, Draining, CommitUnknown, CommitLost, InProgress, Rate, QueueFull, ProviderAway}
+
+// Codes are the refusals that they end with, for the gateway and for the suite that provokes them.
+var Codes = map[Name]errcode.Code{
+	Panic: errcode.SYS001, PrimaryAway: errcode.SYS002, Deadline: errcode.SYS003, Behind: errcode.SYS004, Draining: errcode.SYS005,
+	CommitUnknown: errcode.SYS006, CommitLost: errcode.SYS006, InProgress: errcode.IDEM003, Rate: errcode.RATE001, QueueFull: errcode.RATE003,
+	ProviderAway: errcode.PAY008,
+}
 
 // Err marks the errors that were made on purpose. They say nothing of a remote part.
 var Err = errors.New("failure on purpose")
