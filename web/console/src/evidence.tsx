@@ -160,7 +160,7 @@ function Request({ call }: { call: Call }) {
         <span class="ms number">{call.ms === null ? '' : duration(call.ms)}</span>
       </p>
       <p>
-        {call.servedBy ? <Badge by={call.servedBy} age={call.age ?? 0} /> : <span class="badge plain">{call.stream ? 'stream' : call.method === 'GET' ? '–' : 'decided'}</span>}
+        {call.servedBy ? <Badge by={call.servedBy} age={call.age ?? 0} /> : <span class="badge plain">{call.ms === null ? '…' : call.stream ? 'stream' : call.method === 'GET' || call.status === 0 || call.status >= 300 ? '–' : 'decided'}</span>}
         {call.code && <Code of={call.code} />}
         <span class="gap" />
         {call.traceId && <Copy text={() => call.traceId} what={`of ${what}`}><span class="word">trace </span>{call.traceId.slice(0, 8)}</Copy>}

@@ -56,6 +56,29 @@ const place = async (page, outcome, ...ends) => {
 };
 const act = (page, action) => page.click(`[data-action=${action}] button[aria-disabled=false]`);
 const steps = (page) => page.$$eval('[data-step]', (all) => Object.fromEntries(all.filter((e) => e.dataset.status !== 'none').map((e) => [e.dataset.step, e.dataset.status])));
+/**
+ * Reads until what is read passes, for half a minute: a request or an effect may be under way. Only what must hold at every moment is
+ * read once.
+ */
+async function eventually(read, passes) {
+  for (const end = Date.now() + 30_000; ; await new Promise((resolve) => setTimeout(resolve, 50))) {
+    try {
+      return passes(await read());
+    } catch (error) {
+      if (Date.now() > end) throw error;
+    }
+  }
+}
+const becomes = (read, expected, message) => eventually(read, (now) => assert.deepEqual(now, expected, message));
+const shows = (page, selector, pattern) => eventually(() => page.textContent(selector), (text) => assert.match(text, pattern));
+const count = (page, selector) => () => page.$$eval(selector, (all) => all.length);
+const focused = (page, selector) => becomes(() => page.evaluate((s) => document.activeElement.matches(s), selector), true, `the focus is on ${selector}`);
+/** Presses a button that copies, and returns what it copied. */
+const copy = async (page, selector) => {
+  await page.click(selector);
+  await page.waitForSelector(`${selector}[data-state=copied]`);
+  return page.evaluate(() => navigator.clipboard.readText());
+};
 const idOf = (page) => new URL(page.url()).hash.slice(1);
 const api = (method, path, body) => fetch(gateway.url + path, {
   method, headers: { Authorization: `Bearer ${gateway.key}`, 'Content-Type': 'application/json', 'Idempotency-Key': crypto.randomUUID() }, body: body && JSON.stringify(body),
@@ -101,14 +124,14 @@ suite('console', { concurrency: 3 }, () => {
       await page.waitForFunction((text) => new RegExp(text).test(document.querySelector('.step[data-step=authorize] .detail').textContent), underWay ?? '');
       await status(page, end);
       await page.waitForFunction((last) => document.querySelector(`[data-step=${last}]:not([data-status=pending], [data-status=running])`), Object.keys(saga).at(-1));
-      assert.deepEqual(await steps(page), saga);
+      await becomes(() => steps(page), saga);
       if (outcome === 'slow') {
         const seconds = async (selector) => Number(/([\d.]+) s$/.exec(await page.textContent(selector))[1]);
         const late = (await seconds('.step[data-step=authorize] .detail')) - (await seconds('[data-outcome=slow] .says'));
         assert.ok(late >= 0 && late < 2, `${late} s later than the tile says`);
       }
-      assert.equal(await page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
-      assert.equal((await page.$$('.undo')).length, saga.cancel_reservation ? 1 : 0);
+      await becomes(() => page.$eval('.notice', (e) => e.querySelector('.refusal a')?.textContent ?? null), code);
+      await becomes(count(page, '.undo'), saga.cancel_reservation ? 1 : 0);
       if (code) {
         const explained = await fetch(gateway.url + (await page.getAttribute('.notice .refusal a', 'href')));
         assert.ok(explained.ok && (await explained.text()).includes(code), `the page of ${code}`);
@@ -120,13 +143,14 @@ suite('console', { concurrency: 3 }, () => {
     const page = await open(t);
     await only(page, 'lamp');
     const stock = () => page.$eval('[data-sku=LAMP-0001] .stock', (e) => Number(e.textContent));
-    const before = await stock();
+    let before;
+    await eventually(stock, (n) => assert.ok((before = n) > 0, `${n} pieces`));
     await place(page, 'approve', 'confirmed');
-    await page.waitForFunction((n) => Number(document.querySelector('[data-sku=LAMP-0001] .stock').textContent) === n, before - 1);
+    await becomes(stock, before - 1);
     await act(page, 'cancel');
     await status(page, 'cancelled');
-    await page.waitForFunction((n) => Number(document.querySelector('[data-sku=LAMP-0001] .stock').textContent) === n, before);
-    assert.deepEqual(await steps(page), { reserve_stock: 'done', cancel_reservation: 'done', authorize: 'done', confirm_stock: 'done', capture: 'done', refund: 'done' });
+    await becomes(stock, before);
+    await becomes(() => steps(page), { reserve_stock: 'done', cancel_reservation: 'done', authorize: 'done', confirm_stock: 'done', capture: 'done', refund: 'done' });
   });
 
   test('an order is shipped, delivered and refunded in part', async (t) => {
@@ -177,7 +201,7 @@ suite('console', { concurrency: 3 }, () => {
       await route.fulfill({ response: answer, json: { ...(await answer.json()), currency: 'IQD', total: { amount: 1999, currency: 'IQD' } } });
     });
     await place(page, 'later', 'reserved');
-    assert.match(await page.textContent('.state strong'), /^IQD\s1\.999$/);
+    await shows(page, '.state strong', /^IQD\s1\.999$/);
   });
 
   test('a double click and a held key place one order', async (t) => {
@@ -240,7 +264,7 @@ suite('console', { concurrency: 3 }, () => {
     });
     await status(page, 'confirmed');
     assert.ok(older > 0);
-    assert.deepEqual(await seen.jsonValue(), ['done']);
+    await becomes(() => seen.jsonValue(), ['done']);
   });
 
   test('an order that waits is paid with another card after a decline', async (t) => {
@@ -249,11 +273,11 @@ suite('console', { concurrency: 3 }, () => {
     await page.selectOption('[aria-label=Card]', 'pm_declined');
     await act(page, 'pay');
     await page.waitForSelector('.step[data-step=authorize][data-status=failed]');
-    assert.match(await page.textContent('.notice'), /try another card/);
+    await shows(page, '.notice', /try another card/);
     await page.selectOption('[aria-label=Card]', 'pm_ok');
     await page.click('[data-action=pay] button[aria-disabled=false]:has-text("Pay again")');
     await status(page, 'confirmed');
-    assert.match(await page.textContent('.saga'), /Authorize, card 1.*Authorize, card 2/s);
+    await shows(page, '.saga', /Authorize, card 1.*Authorize, card 2/s);
   });
 
   test('the button is called Pay while the first payment runs', async (t) => {
@@ -267,7 +291,7 @@ suite('console', { concurrency: 3 }, () => {
     });
     await act(page, 'pay');
     await status(page, 'confirmed');
-    assert.equal(await page.textContent('[data-action=pay] button'), 'Pay');
+    await becomes(() => page.textContent('[data-action=pay] button'), 'Pay');
   });
 
   test('a disabled action names the code that the gateway answers', async (t) => {
@@ -275,7 +299,7 @@ suite('console', { concurrency: 3 }, () => {
     const seen = new Set();
     const compare = async (state) => {
       await page.waitForFunction(() => document.querySelectorAll('.act button[aria-busy=true]').length === 0);
-      const shown = await page.$$eval('.act', (all) => Object.fromEntries(all.map((e) => [e.dataset.action, e.querySelector('button').ariaDisabled === 'true' ? e.querySelector('.why a')?.textContent ?? 'none' : 'allowed'])));
+      const shown = (action) => page.$eval(`[data-action=${action}]`, (e) => (e.querySelector('button').ariaDisabled === 'true' ? e.querySelector('.why a')?.textContent ?? 'none' : 'allowed'));
       const id = idOf(page);
       const [payment] = (await (await api('GET', `/v1/orders/${id}/payments`)).json()).data;
       const shipments = (await (await api('GET', `/v1/orders/${id}/shipments`)).json()).data;
@@ -285,9 +309,9 @@ suite('console', { concurrency: 3 }, () => {
         deliver: [`/v1/shipments/${shipments[0]?.id ?? none('shp')}/deliver`], refund: [`/v1/payments/${payment?.id ?? none('pay')}/refunds`, { reason: 'a test' }],
       };
       for (const [action, [path, body]] of Object.entries(requests)) {
-        if (shown[action] === 'allowed') continue;
+        if ((await shown(action)) === 'allowed') continue;
         const { code } = await (await api('POST', path, body)).json();
-        assert.equal(shown[action], code, `${action} of an order that is ${state}`);
+        await becomes(() => shown(action), code, `${action} of an order that is ${state}`);
         seen.add(code);
       }
     };
@@ -342,7 +366,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.reload();
     await page.waitForFunction((id) => location.hash === `#${id}`, next);
     await page.waitForSelector('.timeline [data-sequence="2"]');
-    assert.deepEqual(await page.$$eval('.timeline [data-sequence]', (all) => all.map((e) => e.dataset.sequence)), ['1', '2']);
+    await becomes(() => page.$$eval('.timeline [data-sequence]', (all) => all.map((e) => e.dataset.sequence)), ['1', '2']);
   });
 
   test('time travel shows an earlier version and its difference; a reload keeps the order', async (t) => {
@@ -374,20 +398,25 @@ suite('console', { concurrency: 3 }, () => {
     const page = await open(t, { permissions: ['clipboard-read', 'clipboard-write'] });
     await place(page, 'approve', 'confirmed');
     await page.click('#tab-Requests');
-    const row = `.requests li[data-method=GET][data-path="/v1/orders/${idOf(page)}"]`;
-    assert.match(await page.textContent(`${row} .badge`), /(lru|redis|replica|primary) · \d+ s$/);
-    const copy = async (selector) => {
-      await page.click(selector);
-      await page.waitForSelector(`${selector}[data-state=copied]`);
-      return page.evaluate(() => navigator.clipboard.readText());
-    };
-    assert.match(await copy(`${row} >> nth=0 >> .copy:has-text("trace")`), /^[0-9a-f-]{36}$/);
+    let answer;
+    const held = new Promise((resolve) => { answer = resolve; });
+    await page.route('**/v1/products?*', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.fill('.search', 'tea');
+    await page.waitForSelector('.requests li[data-method=GET][data-path*="q=tea"] .badge:text-is("…")');
+    answer();
+    await shows(page, '.requests li[data-method=GET][data-path*="q=tea"] .badge', / · \d+ s$/);
+    const oldest = `.requests li[data-method=GET][data-path="/v1/orders/${idOf(page)}"] >> nth=-1 >> `; // no other comes in its place
+    await shows(page, `${oldest}.badge`, /(lru|redis|replica|primary) · \d+ s$/);
+    assert.match(await copy(page, `${oldest}.copy:has-text("trace")`), /^[0-9a-f-]{36}$/);
     const order = '.requests li[data-method=POST] >> ';
-    const curl = await copy(`${order}.copy:has-text("curl")`);
+    const curl = await copy(page, `${order}.copy:has-text("curl")`);
     const echo = execFileSync('sh', ['-c', curl.replace('curl', 'printf "%s\\n"')], { encoding: 'utf8' });
     assert.match(echo, /^Idempotency-Key: [0-9a-f]{32}$/m);
     assert.match(execFileSync('sh', ['-c', `${curl} -s`], { encoding: 'utf8' }), /^HTTP\/1.1 202 .*"id":"ord_/s);
-    const typescript = (await copy(`${order}.copy:has-text("TypeScript")`)).replace('@ordergate/client', new URL('../../../gen/ts/dist/esm/index.js', import.meta.url).href);
+    const typescript = (await copy(page, `${order}.copy:has-text("TypeScript")`)).replace('@ordergate/client', new URL('../../../gen/ts/dist/esm/index.js', import.meta.url).href);
     assert.match(execFileSync(process.execPath, ['--input-type=module', '-e', typescript], { encoding: 'utf8' }), /id: 'ord_[0-9a-f]{32}'/);
 
     await page.click('#tab-Consistency');
@@ -397,7 +426,7 @@ suite('console', { concurrency: 3 }, () => {
     const tiers = await page.$$eval('.consistency tr:has(.could)', (all) => all.map((e) => [Number(e.cells[1].textContent), e.cells[3].textContent]));
     for (const [reads, says] of tiers.slice(0, 3)) assert.match(says, reads ? /^at its last read: / : /^has not answered$/);
     assert.equal(tiers[3][1], 'always had it');
-    assert.match(await page.textContent('.consistency dl'), /Position[0-9A-F]+\/[0-9A-F]+/);
+    await shows(page, '.consistency dl', /Position[0-9A-F]+\/[0-9A-F]+/);
   });
 
   test('a key that is typed in is in the memory alone', async (t) => {
@@ -414,12 +443,11 @@ suite('console', { concurrency: 3 }, () => {
     await page.fill('.ask input', gateway.key);
     await page.keyboard.press('Enter');
     await page.waitForSelector('.catalogue [data-sku]');
-    assert.ok(await page.evaluate(() => document.activeElement.matches('.search')), 'the focus goes on to the shop');
+    await focused(page, '.search'); // it goes on to the shop
     await place(page, 'approve', 'confirmed');
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await page.click('#tab-Requests');
-    await page.click('.requests li[data-method=POST] .copy:has-text("curl")');
-    assert.match(await page.evaluate(() => navigator.clipboard.readText()), /Bearer \$ORDERGATE_KEY/);
+    assert.match(await copy(page, '.requests li[data-method=POST] >> .copy:has-text("curl")'), /Bearer \$ORDERGATE_KEY/);
     const kept = await page.evaluate(() => JSON.stringify([localStorage, sessionStorage, document.cookie, location.href, document.documentElement.outerHTML]));
     assert.ok(!kept.includes(gateway.key));
     await page.reload();
@@ -432,9 +460,9 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('[data-action=cancel] button[aria-disabled=false]');
     await page.context().setOffline(true);
     await page.waitForSelector('.offline p');
-    assert.equal(await page.textContent('.connection'), 'Offline');
-    assert.ok(await page.isDisabled('[data-outcome=approve]'));
-    assert.equal(await page.getAttribute('[data-action=cancel] button', 'aria-disabled'), 'true');
+    await shows(page, '.connection', /^Offline$/);
+    await page.waitForSelector('[data-outcome=approve][aria-disabled=true]');
+    await page.waitForSelector('[data-action=cancel] button[aria-disabled=true]');
     await accessible(page);
     await api('POST', `/v1/orders/${idOf(page)}/cancel`);
     await page.context().setOffline(false);
@@ -448,7 +476,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.fill('.search', 'no product is called so');
     await page.waitForSelector('.catalogue .empty');
     await page.click('.basket [aria-label$=" less"]');
-    assert.ok(await page.evaluate(() => document.activeElement.matches('.basket ul')), 'the focus stays in the basket');
+    await focused(page, '.basket ul'); // it stays in the basket
     await page.context().setOffline(true);
     await page.waitForSelector('.offline p');
     await page.context().setOffline(false);
@@ -497,7 +525,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.click('button:has-text("Send again under its key")');
     await status(page, 'confirmed');
     assert.equal(idOf(page), id);
-    assert.equal(await page.evaluate(() => sessionStorage.getItem('write')), null);
+    await becomes(() => page.evaluate(() => sessionStorage.getItem('write')), null);
   });
 
   test('an address that names no order is said, and capitals are taken', async (t) => {
@@ -507,18 +535,23 @@ suite('console', { concurrency: 3 }, () => {
     for (const wrong of [id.slice(0, -1), `/orders/${id}`, 'order']) {
       await page.goto(`${gateway.url}/console#${wrong}`);
       await page.waitForSelector('.head:has-text("The address names no order")');
-      assert.equal(await page.$eval('.head', (e) => e.offsetHeight), 74, 'the head is no higher than that of an order');
+      await becomes(() => page.$eval('.head', (e) => e.offsetHeight), 74, 'the head is no higher than that of an order');
     }
     await page.goto(`${gateway.url}/console#${id.toUpperCase()}`);
     await status(page, 'reserved');
-    assert.equal(idOf(page), id);
+    await becomes(() => idOf(page), id);
     await page.goto(`${gateway.url}/console`);
   });
 
   test('of an order that is gone nothing else is asked', async (t) => {
     const page = await open(t, { refused: true });
+    const inFlight = new Set();
+    page.on('request', (request) => { if (/\/(payments|shipments|ord_[0-9a-f]+)$/.test(request.url())) inFlight.add(request); });
+    for (const end of ['requestfinished', 'requestfailed']) page.on(end, (request) => inFlight.delete(request));
     await place(page, 'later', 'reserved');
     await page.waitForSelector('.connection:has-text("Live")');
+    await page.waitForSelector('.timeline [data-sequence="2"]');
+    await becomes(() => inFlight.size, 0);
     await page.route(`**/v1/orders/${idOf(page)}`, (route) => route.fulfill(refusal(404, 'ORD_001')));
     let asked = [];
     page.on('request', (request) => { if (request.url().includes(idOf(page))) asked.push(request.url()); });
@@ -543,12 +576,12 @@ suite('console', { concurrency: 3 }, () => {
     assert.match(before, /Total [34] products.*¥/);
     await page.reload();
     await page.waitForSelector('.catalogue [data-sku]');
-    assert.equal(await basket(), before);
-    assert.equal(await page.inputValue('.search'), 'lamp');
+    await becomes(basket, before);
+    await becomes(() => page.inputValue('.search'), 'lamp');
     for (const width of [1440, 390]) {
       await page.setViewportSize({ width, height: 844 });
-      const shown = await page.$eval('.basket ul', (e) => e.clientHeight / e.querySelector('li').offsetHeight);
-      assert.ok(shown > 2.3 && shown < 2.7, `the third line is cut in its middle: ${shown}`);
+      const shown = () => page.$eval('.basket ul', (e) => e.clientHeight / e.querySelector('li').offsetHeight);
+      await eventually(shown, (lines) => assert.ok(lines > 2.3 && lines < 2.7, `the third line is cut in its middle: ${lines}`));
     }
     await page.$eval('.basket ul', (e) => e.scrollTo(0, e.scrollHeight));
     await page.waitForSelector('.basket ul:not(.fade)');
@@ -558,12 +591,12 @@ suite('console', { concurrency: 3 }, () => {
     const page = await open(t, { refused: true });
     await page.focus('.search');
     await page.keyboard.insertText('x'.repeat(80));
-    assert.equal((await page.inputValue('.search')).length, 64);
+    await becomes(async () => (await page.inputValue('.search')).length, 64);
     await page.waitForSelector('.catalogue .empty');
     await page.$eval('.search', (e) => { e.maxLength = 100; });
     await page.fill('.search', 'x'.repeat(65));
     await page.waitForSelector('.catalogue .refusal:has-text("REQ_003"):has-text("takes at most 64 characters")');
-    assert.equal(await page.$('.more'), null);
+    await becomes(count(page, '.more'), 0);
   });
 
   test('what fails for a while is said and read again', async (t) => {
@@ -574,7 +607,7 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.notice .refusal:has-text("SYS_002 A part is away"):has-text("trace-1")');
     await page.unroute(`**/v1/orders/${idOf(page)}`);
     await status(page, 'reserved');
-    assert.equal(await page.$('.notice .refusal'), null);
+    await becomes(count(page, '.notice .refusal'), 0);
     await page.waitForSelector('.connection:has-text("Live")');
   });
 
@@ -587,7 +620,7 @@ suite('console', { concurrency: 3 }, () => {
     const rows = await page.$$eval('.catalogue [data-sku]', (all) => all.length);
     await page.click('.more:has-text("Try again")');
     await page.waitForFunction((n) => document.querySelectorAll('.catalogue [data-sku]').length > n, rows);
-    assert.equal(await page.$('.catalogue .refusal'), null);
+    await becomes(count(page, '.catalogue .refusal'), 0);
 
     await place(page, 'later', 'reserved');
     const first = `**/v1/orders/${idOf(page)}?version=1`;
@@ -602,13 +635,13 @@ suite('console', { concurrency: 3 }, () => {
     await page.focus('.states button:has-text("Try again")');
     await page.keyboard.press('Enter');
     await page.waitForSelector('.states .differs');
-    assert.ok(await page.evaluate(() => document.activeElement.matches('.states')), 'the focus stays in the panel');
+    await focused(page, '.states'); // it stays in the panel
   });
 
   test('an error shows code, message, remedy and trace id', async (t) => {
     const page = await open(t, { refused: true, address: `/console#ord_${'0'.repeat(32)}` });
     await page.waitForSelector('.notice .refusal a[href="/docs/errors/ORD_001"]');
-    assert.match(await page.textContent('.notice .refusal'), /ORD_001 There is no such order.*Check the id.*trace [0-9a-f-]{36}/s);
+    await shows(page, '.notice .refusal', /ORD_001 There is no such order.*Check the id.*trace [0-9a-f-]{36}/s);
     await accessible(page);
     await page.fill('.search', 'no product is called so');
     await page.waitForSelector('.catalogue .empty');
@@ -628,16 +661,16 @@ suite('console', { concurrency: 3 }, () => {
     await accessible(page);
     for (const width of [390, 320, 768, 1100]) {
       await page.setViewportSize({ width, height: 844 });
-      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
+      await becomes(() => page.evaluate(() => document.documentElement.scrollWidth), width);
     }
     await page.setViewportSize({ width: 1440, height: 900 });
-    assert.equal(await page.evaluate(() => document.documentElement.scrollHeight), 900);
+    await becomes(() => page.evaluate(() => document.documentElement.scrollHeight), 900);
   });
 
   test('everything can be done by keyboard, and the focus is seen', async (t) => {
     const page = await open(t);
     const press = (name) => page.keyboard.press(name);
-    const focused = () => page.evaluate(() => {
+    const focus = () => page.evaluate(() => {
       const e = document.activeElement;
       const { outlineStyle, outlineWidth } = getComputedStyle(e);
       return { name: e.ariaLabel ?? e.textContent, is: e.dataset.outcome ?? e.closest('[data-action]')?.dataset.action ?? e.id, seen: outlineStyle === 'solid' && parseFloat(outlineWidth) >= 2, body: e === document.body };
@@ -645,19 +678,19 @@ suite('console', { concurrency: 3 }, () => {
     const tabTo = async (is, by = 'Tab') => {
       for (let i = 0; i < 120; i++) {
         await press(by);
-        const now = await focused();
+        const now = await focus();
         if (!now.body) assert.ok(now.seen, `the focus on ${now.name} is seen`);
         if (now.is === is) return page.waitForFunction(() => document.activeElement.ariaDisabled !== 'true');
       }
       assert.fail(`${is} is not reached by ${by}`);
     };
     await press('Tab');
-    assert.equal((await focused()).name, 'To the outcomes');
+    await becomes(async () => (await focus()).name, 'To the outcomes');
     await press('Enter');
-    assert.equal((await focused()).is, 'approve');
+    await becomes(async () => (await focus()).is, 'approve');
     await press('Enter');
     await status(page, 'confirmed');
-    assert.equal((await focused()).is, 'approve'); // the focus stays
+    await becomes(async () => (await focus()).is, 'approve'); // the focus stays
     await page.waitForFunction(() => /confirmed/.test(document.querySelector('[aria-live]').textContent));
     await tabTo('ship');
     await press('Space');
@@ -667,9 +700,9 @@ suite('console', { concurrency: 3 }, () => {
     await status(page, 'completed');
     await tabTo('tab-Events');
     await press('ArrowRight');
-    assert.equal((await focused()).is, 'tab-Requests');
+    await becomes(async () => (await focus()).is, 'tab-Requests');
     await press('End');
-    assert.equal((await focused()).is, 'tab-Consistency');
+    await becomes(async () => (await focus()).is, 'tab-Consistency');
     await press('Home');
     await tabTo('version');
     await press('Home');
@@ -684,25 +717,24 @@ suite('console', { concurrency: 3 }, () => {
 
   test('the focus is not lost with its button', async (t) => {
     const page = await open(t, { refused: true });
-    const has = (selector) => page.evaluate((s) => document.activeElement.matches(s), selector);
     await place(page, 'later', 'reserved');
     await page.waitForSelector('.timeline [data-sequence="2"]');
     await page.focus('[aria-label="The version before"]');
     await page.keyboard.press('Enter');
     await page.waitForSelector('.states caption:has-text("as it was placed")');
-    assert.ok(await has('[aria-label="The version before"]'));
+    await focused(page, '[aria-label="The version before"]');
 
     await page.route('**/cancel', (route) => route.fulfill(refusal(409, 'ORD_009')));
     await act(page, 'cancel');
     await page.focus('.notice button:has-text("Dismiss")');
     await page.keyboard.press('Enter');
     await page.waitForSelector('.notice .refusal', { state: 'detached' });
-    assert.ok(await has('.order .body'));
+    await focused(page, '.order .body');
 
     await page.focus('[data-outcome=approve]');
     await page.context().setOffline(true);
     await page.waitForSelector('[data-outcome=approve][aria-disabled=true]');
-    assert.ok(await has('[data-outcome=approve]'));
+    await focused(page, '[data-outcome=approve]');
   });
 
   test('nothing jumps, and nothing moves for those who want it so', async (t) => {
@@ -725,16 +757,16 @@ suite('console', { concurrency: 3 }, () => {
     const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const light = await ground();
     await page.click('.theme');
-    const dark = await ground();
-    assert.notEqual(dark, light);
+    let dark;
+    await eventually(ground, (colour) => assert.notEqual((dark = colour), light));
     await page.reload();
-    assert.equal(await ground(), dark);
-    assert.equal(await page.getAttribute('.theme', 'aria-checked'), 'true');
+    await becomes(ground, dark);
+    await page.waitForSelector('.theme[aria-checked=true]');
     const other = await page.context().newPage();
     await other.goto(`${gateway.url}/console`);
     await other.click('.theme');
     await page.waitForSelector('.theme[aria-checked=false]');
-    assert.equal(await ground(), light);
+    await becomes(ground, light);
   });
 
   test('the licences of all that is built in are there', async (t) => {
