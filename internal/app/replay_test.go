@@ -358,9 +358,7 @@ func TestReplay(t *testing.T) {
 			}
 		}
 		g.settled()
-		if a := g.do("GET", "/v1/orders/"+placed.body.ID, nil); a.body.Status != "reserved" {
-			t.Errorf("once its stock is back: %d %s", a.status, a.raw)
-		}
+		until(t, "its stock is back", func() bool { return g.do("GET", "/v1/orders/"+placed.body.ID, nil).body.Status == "reserved" })
 		clean(t)
 	})
 	t.Run("an order that an earlier version placed is rebuilt", func(t *testing.T) {
