@@ -12,9 +12,12 @@ import (
 	"io/fs"
 	"path"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver that goose migrates with
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/ordergate/ordergate/gen/migrationsdb"
 )
 
 //go:embed migrations/*.sql
@@ -27,9 +30,56 @@ var ErrOtherBuild = errors.New("the database was made by another build, whose sc
 // Migrate brings the database at url to the newest schema and makes the partitions of the coming months. It is safe to repeat;
 // concurrent calls wait for each other. ErrOtherBuild if a file that was applied has changed since.
 func Migrate(ctx context.Context, url string) error {
-	db, err := stdsql.Open("pgx", url)
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	q, names, sums := migrationsdb.New(conn), []string{}, []string{}
+	for name, sum := range migrationFiles() {
+		names, sums = append(names, name), append(sums, sum)
+	}
+	if err = checkFiles(ctx, q, names, sums); err != nil {
+		return err
+	}
+	if err = applyMigrations(ctx, url); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if err = q.NoteFiles(ctx, migrationsdb.NoteFilesParams{Names: names, Sums: sums}); err != nil {
+		return fmt.Errorf("note the files of migrations: %w", err)
+	}
+	if err = q.EnsurePartitions(ctx); err != nil {
+		return fmt.Errorf("make partitions: %w", err)
+	}
+	return nil
+}
+
+// checkFiles compares the files that the database was migrated with to those of this build: ErrOtherBuild.
+func checkFiles(ctx context.Context, q *migrationsdb.Queries, names, sums []string) error {
+	schema, err := q.HasSchema(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the files of migrations: %w", err)
+	case schema.Migrated && !schema.Noted:
+		return ErrOtherBuild
+	case !schema.Noted: // it is new
+		return nil
+	}
+	others, err := q.OtherFiles(ctx, migrationsdb.OtherFilesParams{Names: names, Sums: sums})
+	if err != nil {
+		return fmt.Errorf("read the files of migrations: %w", err)
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%s: %w", others[0], ErrOtherBuild)
+	}
+	return nil
+}
+
+// applyMigrations applies the files that the database does not have yet, each in its own transaction.
+func applyMigrations(ctx context.Context, url string) error {
+	db, err := stdsql.Open("pgx", url)
+	if err != nil {
+		return err
 	}
 	defer db.Close()
 	files, err := fs.Sub(migrations, "migrations")
@@ -42,55 +92,14 @@ func Migrate(ctx context.Context, url string) error {
 	}
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker))
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	if err = checkFiles(ctx, db); err != nil {
 		return err
 	}
-	if _, err = p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
-	}
-	for name, sum := range sums() {
-		if _, err = db.ExecContext(ctx, "INSERT INTO migration_files VALUES ($1, $2) ON CONFLICT DO NOTHING", name, sum); err != nil {
-			return fmt.Errorf("note the files of migrations: %w", err)
-		}
-	}
-	if _, err = db.ExecContext(ctx, "SELECT ensure_partitions()"); err != nil {
-		return fmt.Errorf("make partitions: %w", err)
-	}
-	return nil
+	_, err = p.Up(ctx)
+	return err
 }
 
-// checkFiles compares the files that the database was migrated with to those of this build: ErrOtherBuild. It makes the table of them, which a
-// database that was migrated before there was one does not have.
-func checkFiles(ctx context.Context, db *stdsql.DB) error {
-	var unknown bool
-	if err := db.QueryRowContext(ctx, "SELECT to_regclass('goose_db_version') IS NOT NULL AND to_regclass('migration_files') IS NULL").Scan(&unknown); err != nil {
-		return fmt.Errorf("read the files of migrations: %w", err)
-	}
-	if unknown {
-		return ErrOtherBuild
-	}
-	_, err := db.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('migration_files'));
-		CREATE TABLE IF NOT EXISTS migration_files (name text PRIMARY KEY, sha256 text NOT NULL)`)
-	if err != nil {
-		return fmt.Errorf("note the files of migrations: %w", err)
-	}
-	for name, sum := range sums() {
-		var applied string
-		err := db.QueryRowContext(ctx, "SELECT sha256 FROM migration_files WHERE name = $1", name).Scan(&applied)
-		if err != nil && !errors.Is(err, stdsql.ErrNoRows) {
-			return fmt.Errorf("read the files of migrations: %w", err)
-		}
-		if err == nil && applied != sum {
-			return fmt.Errorf("%s: %w", name, ErrOtherBuild)
-		}
-	}
-	return nil
-}
-
-// sums are the SHA-256 of the migrations' files, by name.
-func sums() map[string]string {
+// migrationFiles are the SHA-256 of the migrations' files, by name.
+func migrationFiles() map[string]string {
 	all := map[string]string{}
 	files, _ := fs.Glob(migrations, "migrations/*.sql")
 	for _, file := range files {

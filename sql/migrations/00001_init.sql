@@ -33,6 +33,12 @@ EXCEPTION
 END $$;
 -- +goose StatementEnd
 
+-- The files that this database was migrated with, so that another build notices that its own are others.
+CREATE TABLE migration_files (
+    name   text PRIMARY KEY,
+    sha256 text NOT NULL
+);
+
 CREATE TABLE accounts (
     id         integer PRIMARY KEY CHECK (id > 0),
     name       text NOT NULL UNIQUE,
