@@ -20,6 +20,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/ordergate/ordergate/internal/answers"
 )
 
 // contract is an OpenAPI document that answers are held against.
@@ -82,7 +84,7 @@ func readContract(bundle []byte) (*contract, error) {
 			o := &operation{
 				place: op, id: op.text("operationId"), method: strings.ToUpper(method), path: path, codes: op.at("x-error-codes").texts(),
 				public: len(security.children()) == 0, signed: security.at("0", "signature").node != nil,
-				address: regexp.MustCompile("^" + templated.ReplaceAllString(regexp.QuoteMeta(path), "[^/]+") + "$"),
+				address: answers.Address(path),
 			}
 			for _, list := range []place{item, op} {
 				for _, p := range list.at("parameters").children() {
@@ -100,8 +102,16 @@ func readContract(bundle []byte) (*contract, error) {
 	return c, nil
 }
 
-// templated is a parameter in a path, or in one that is quoted for a regular expression.
-var templated = regexp.MustCompile(`\\?\{[^}]*\}`)
+// addresses are the operations with what their requests are known by.
+func (c *contract) addresses() (all []answers.Operation) {
+	for _, op := range c.operations {
+		all = append(all, answers.Operation{ID: op.id, Method: op.method, Path: op.path})
+	}
+	return all
+}
+
+// templated is a parameter in a path.
+var templated = regexp.MustCompile(`\{[^}]*\}`)
 
 func isInt32(v any) error {
 	n, _ := v.(json.Number)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/bodies"
 )
 
 // madeUp are well-formed values of the parameters in paths. Nothing has them.
@@ -53,17 +54,17 @@ func (s *suite) goodBody(op *operation) any {
 		example = content.at("example").node
 	}
 	body := s.bodies[op.id].Sample(example)
-	if _, ordered := At(body, "lines", "0", "sku"); ordered {
+	if _, ordered := bodies.At(body, "lines", "0", "sku"); ordered {
 		body = s.bodies[op.id].With(body, []string{"lines", "0", "sku"}, "no-"+s.ref)
 	}
 	if op.id == "createProduct" {
 		body = s.bodies[op.id].With(body, []string{"sku"}, s.ref)
 		body = s.bodies[op.id].With(body, []string{"active"}, false)
 	}
-	if _, named := At(body, "customer_ref"); named {
+	if _, named := bodies.At(body, "customer_ref"); named {
 		body = s.bodies[op.id].With(body, []string{"customer_ref"}, s.ref+"-harmless")
 	}
-	if _, named := At(body, "id"); named {
+	if _, named := bodies.At(body, "id"); named {
 		body = s.bodies[op.id].With(body, []string{"id"}, s.ref)
 	}
 	return body
@@ -90,7 +91,7 @@ func (s *suite) wrongBodies(ctx context.Context) {
 		if s.bodies[id] == nil || op.signed && s.ProviderSecret == "" {
 			continue
 		}
-		for _, wrong := range s.bodies[id].WrongBodies(s.goodBody(op)) {
+		for _, wrong := range s.bodies[id].Wrong(s.goodBody(op)) {
 			if ctx.Err() != nil {
 				return
 			}
@@ -115,7 +116,7 @@ func (s *suite) bounds(ctx context.Context) {
 			continue
 		}
 		if s.bodies[id] != nil {
-			for _, on := range s.bodies[id].BoundaryBodies(s.goodBody(op)) {
+			for _, on := range s.bodies[id].OnBounds(s.goodBody(op)) {
 				if ctx.Err() != nil {
 					return
 				}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/bodies"
 )
 
 const (
@@ -245,29 +246,29 @@ func (f *fuzzer) example(p place) string {
 }
 
 // body makes a body: a good one without some of what may be left out, on every third one fault, and at times something that is no JSON.
-func (f *fuzzer) body(rng *rand.Rand, op *operation, schema *Schema, c *call) {
+func (f *fuzzer) body(rng *rand.Rand, op *operation, schema *bodies.Schema, c *call) {
 	good := f.goodBody(op)
 	for _, spot := range schema.Spots() {
 		if !spot.Required && len(spot.Path) > 0 && rng.IntN(2) == 0 {
-			if _, there := At(good, spot.Path...); there {
-				good = schema.With(good, spot.Path, Absent)
+			if _, there := bodies.At(good, spot.Path...); there {
+				good = schema.With(good, spot.Path, bodies.Absent)
 			}
 		}
 	}
 	wrong := good
 	if rng.IntN(3) == 0 {
 		spot := pick(rng, schema.Spots())
-		if _, there := At(good, spot.Path...); there || len(spot.Path) == 0 {
-			if values := spot.wrongValues(schema.Sample(good)); len(values) > 0 {
+		if _, there := bodies.At(good, spot.Path...); there || len(spot.Path) == 0 {
+			if values := spot.WrongValues(schema.Sample(good)); len(values) > 0 {
 				v := pick(rng, values)
-				wrong = schema.With(good, append(slices.Clone(spot.Path), v.at...), v.value)
+				wrong = schema.With(good, append(slices.Clone(spot.Path), v.At...), v.Value)
 			}
 		}
 	} else if rng.IntN(4) == 0 {
 		wrong = schema.With(good, nil, mutated(rng, good))
 	}
 	wrong = f.withinRun(op, rng, wrong)
-	text := []byte(Write(wrong))
+	text := []byte(bodies.Write(wrong))
 	if rng.IntN(30) == 0 && len(text) > 2 {
 		at := rng.IntN(len(text) - 1)
 		text = slices.Concat(text[:at], []byte{byte(rng.IntN(256))}, text[at+1:])

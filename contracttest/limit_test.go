@@ -190,7 +190,7 @@ func TestTheVerdict(t *testing.T) {
 		"the key alone was chosen":                   {&suite{Options: Options{Only: []string{"key"}}, results: []PartResult{passedKey}}, false, 0, ""},
 		"the account lacks what a part cannot miss":  {&suite{reason: "no products", results: []PartResult{passedKey}}, false, 2, "no products"},
 	} {
-		tt.s.contract, tt.s.provoked = things(t), &provoked{seen: map[string]bool{}}
+		tt.s.contract = things(t)
 		tt.s.now = time.Now
 		if r := tt.s.report(tt.interrupted); r.Code() != tt.code || r.Reason != tt.reason {
 			t.Errorf("%s: %d %q, want %d %q", name, r.Code(), r.Reason, tt.code, tt.reason)

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ordergate/ordergate/contracttest"
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/bodies"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/order"
@@ -65,7 +65,7 @@ func (a answer) problem() (p problem) {
 // sender sends requests of the operations that change something, and knows what they can be sent for.
 type sender struct {
 	*gateway
-	bodies map[string]*contracttest.Schema
+	bodies map[string]*bodies.Schema
 	unique int
 }
 
@@ -122,7 +122,7 @@ func (s *sender) example(op operation) any {
 	body := read(s.t, op.body)
 	s.unique++
 	for _, name := range []string{"sku", "id"} {
-		if _, there := contracttest.At(body, name); there {
+		if _, there := bodies.At(body, name); there {
 			body.(map[string]any)[name] = fmt.Sprint("unique-", s.unique)
 		}
 	}
@@ -135,11 +135,11 @@ func (s *sender) accepted(op operation, body any) (path, key string, a answer) {
 	for nth := 0; ; nth++ {
 		next, ok := s.target(op, nth)
 		if !ok {
-			s.t.Errorf("%s does not take %s: %d %s", op.OperationID, contracttest.Write(body), a.status, a.raw)
+			s.t.Errorf("%s does not take %s: %d %s", op.OperationID, bodies.Write(body), a.status, a.raw)
 			return path, key, a
 		}
 		path, key = next, fmt.Sprint("accepted-", keyNumber.Add(1))
-		if a = s.send(op, path, contracttest.Write(body), "Prefer", "wait=10", "Idempotency-Key", key); a.status < 300 {
+		if a = s.send(op, path, bodies.Write(body), "Prefer", "wait=10", "Idempotency-Key", key); a.status < 300 {
 			return path, key, a
 		}
 	}
@@ -194,9 +194,9 @@ func changing(t *testing.T) (all []operation) {
 
 func startSender(t *testing.T) *sender {
 	t.Helper()
-	bodies, err := contracttest.RequestBodies(api.OpenAPIJSON)
+	schemas, err := bodies.Read(api.OpenAPIJSON)
 	must(t, err)
-	s := &sender{gateway: startGateway(t, nil), bodies: bodies}
+	s := &sender{gateway: startGateway(t, nil), bodies: schemas}
 	s.sampleCatalogue()
 	return s
 }
@@ -220,7 +220,7 @@ func TestBadBodiesAreRefusedWhereTheyAreBad(t *testing.T) {
 			continue
 		}
 		s.unchanged(op.OperationID, func() {
-			for _, wrong := range body.WrongBodies(body.Sample(read(t, op.body))) {
+			for _, wrong := range body.Wrong(body.Sample(read(t, op.body))) {
 				sent++
 				a := s.send(op, paths[op.OperationID], wrong.Text)
 				if p := a.problem(); a.status != http.StatusBadRequest || p.Code != wrong.Code || !p.at(wrong.Pointer) {
@@ -255,12 +255,12 @@ func TestTextsComeBackAsTheyWereSent(t *testing.T) {
 				continue
 			}
 			texts++
-			shown, isShown := contracttest.At(answered, spot.Path...)
+			shown, isShown := bodies.At(answered, spot.Path...)
 			switch {
 			case isShown && shown != want:
 				t.Errorf("%s: %s is %q, and it was sent as %q", op.OperationID, spot.Pointer(), shown, want)
 			case isShown && got.status == http.StatusOK:
-				if stored, there := contracttest.At(read(t, got.raw), spot.Path...); there && stored != want {
+				if stored, there := bodies.At(read(t, got.raw), spot.Path...); there && stored != want {
 					t.Errorf("%s: %s is read as %q, and it was sent as %q", op.OperationID, spot.Pointer(), stored, want)
 				}
 			case !isShown && !kept[want]:
@@ -270,7 +270,7 @@ func TestTextsComeBackAsTheyWereSent(t *testing.T) {
 	}
 	for _, op := range changing(t) {
 		body := s.bodies[op.OperationID]
-		var free []contracttest.Spot
+		var free []bodies.Spot
 		for _, spot := range body.Spots() {
 			if spot.FreeText() {
 				free = append(free, spot)
@@ -283,7 +283,7 @@ func TestTextsComeBackAsTheyWereSent(t *testing.T) {
 			b, sent := s.example(op), map[string]string{}
 			for i, spot := range free {
 				written := fmt.Sprintf(`"%c%s`, 'A'+i, text[1:])
-				b = body.With(b, spot.Path, contracttest.Literal(written))
+				b = body.With(b, spot.Path, bodies.Literal(written))
 				var want string
 				must(t, json.Unmarshal([]byte(written), &want))
 				sent[spot.Pointer()] = want
@@ -367,10 +367,10 @@ func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
 				}
 			}
 			p.again = func() answer {
-				if a := s.send(op, used, contracttest.Write(body), "Idempotency-Key", key, "Prefer", "wait=10"); a.raw != first.raw || a.header.Get("Idempotency-Replayed") != "true" {
+				if a := s.send(op, used, bodies.Write(body), "Idempotency-Key", key, "Prefer", "wait=10"); a.raw != first.raw || a.header.Get("Idempotency-Replayed") != "true" {
 					t.Errorf("%s again: %d %s", op.OperationID, a.status, a.raw)
 				}
-				return s.send(op, other, contracttest.Write(changed), "Idempotency-Key", key)
+				return s.send(op, other, bodies.Write(changed), "Idempotency-Key", key)
 			}
 		}
 		p.path, _ = s.target(op, 0)
@@ -407,7 +407,7 @@ func TestWhatIsNotYoursIsNotChanged(t *testing.T) {
 		if op.signed() {
 			continue // TestOnlyTheProviderCallsBack
 		}
-		body := contracttest.Write(s.example(op.operation))
+		body := bodies.Write(s.example(op.operation))
 		refused := func(what, code string, a answer, pointer string) {
 			t.Helper()
 			p := a.problem()

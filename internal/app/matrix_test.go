@@ -1,27 +1,24 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/answers"
 	"github.com/ordergate/ordergate/internal/faults"
 )
 
 // matrix is an http.RoundTripper that notes which codes each operation answers, and how they were provoked.
 type matrix struct {
 	operations []operation
-	addresses  []*regexp.Regexp // of the operations
+	answers    *answers.Transport
 	mu         sync.Mutex
 	proven     map[triple]map[string]bool // the ways
 }
@@ -41,27 +38,18 @@ type wayKey struct{}
 
 func newMatrix(ops []operation) *matrix {
 	m := &matrix{operations: ops, proven: map[triple]map[string]bool{}}
-	parameter := regexp.MustCompile(`\\\{[^}]+\\\}`)
-	for _, op := range ops {
-		m.addresses = append(m.addresses, regexp.MustCompile("^"+parameter.ReplaceAllString(regexp.QuoteMeta(op.path), "[^/]*")+"$"))
+	all := make([]answers.Operation, len(ops))
+	for i, op := range ops {
+		all[i] = answers.Operation{ID: op.OperationID, Method: op.Method, Path: op.path}
 	}
+	m.answers = answers.NewTransport(nil, all, m.answered)
 	return m
 }
 
 // RoundTrip implements http.RoundTripper.
-func (m *matrix) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil || response.StatusCode < 400 {
-		return response, err
-	}
-	body, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	response.Body = io.NopCloser(bytes.NewReader(body))
-	var refusal struct {
-		Code   string `json:"code"`
-		Status int    `json:"status"`
-	}
-	_ = json.Unmarshal(body, &refusal) // another body has no code
+func (m *matrix) RoundTrip(r *http.Request) (*http.Response, error) { return m.answers.RoundTrip(r) }
+
+func (m *matrix) answered(r *http.Request, a answers.Answer) {
 	way, told := r.Context().Value(wayKey{}).(string)
 	if !told {
 		way = bySuite
@@ -69,12 +57,9 @@ func (m *matrix) RoundTrip(r *http.Request) (*http.Response, error) {
 	if name := r.Header.Get(faults.Header); name != "" {
 		way = name
 	}
-	for i, op := range m.operations {
-		if op.Method == r.Method && m.addresses[i].MatchString(r.URL.EscapedPath()) && refusal.Status == response.StatusCode {
-			m.note(triple{op.OperationID, refusal.Code}, way)
-		}
+	if a.Code != "" {
+		m.note(triple{a.Operation, a.Code}, way)
 	}
-	return response, err
 }
 
 func (m *matrix) note(t triple, way string) {

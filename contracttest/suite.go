@@ -1,0 +1,147 @@
+package contracttest
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/answers"
+	"github.com/ordergate/ordergate/internal/bodies"
+	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/panics"
+)
+
+// suite is one run against one address. It sends one request after the other, so that a recorded run can be replayed, but for races, which send one
+// several times at once, and the fuzzing.
+type suite struct {
+	Options
+	contract *contract
+	bodies   map[string]*bodies.Schema // of requests, by operationId
+	among    []string                  // tags and operationIds that the operations are chosen by; none: all are
+	part     string
+	begin    time.Time
+	registry map[string]api.ErrorCode // as the address publishes it, by code
+	fixtures
+
+	mu       sync.Mutex // guards what follows
+	findings []Finding
+	last     reply          // that was judged
+	kinds    map[string]int // findings of a kind at a place
+	hidden   int
+	requests int
+	dead     bool            // the address is not ours, or the key is not accepted
+	reason   string          // why the run, or a part of it, could not be
+	lacking  string          // why the part has asked nothing
+	token    string          // the greatest consistency token seen
+	orders   map[string]bool // that were placed
+	results  []PartResult
+	coverage Coverage
+	proven   map[answers.Answer]bool
+	obeyed   map[faults.Name]bool // the faults that the address obeys
+	fresh    int                  // counts harmless requests
+	facts    facts
+	limit    rateLimit
+
+	stop        context.CancelFunc // of the part that runs
+	began       bool               // a part has ended, and the run goes on
+	waitsInVain int                // in turn
+	foundBefore int                // findings, the first of them
+	lastAnswer  time.Time
+}
+
+func newSuite(o Options) (*suite, error) {
+	base, err := url.Parse(o.BaseURL)
+	if err != nil || base.Scheme == "" || base.Host == "" {
+		return nil, fmt.Errorf("contracttest: %q is not an address such as http://127.0.0.1:8080", o.BaseURL)
+	}
+	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
+	client := *cmp.Or(o.HTTP, &http.Client{Timeout: 30 * time.Second})
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	o.HTTP = &client
+	o.Patience = cmp.Or(o.Patience, 30*time.Second)
+	o.ref = cmp.Or(o.ref, "ct-"+strings.ToLower(rand.Text()[:12]))
+	o.Seed = newSeed(o.Seed)
+	if o.now == nil {
+		o.now = time.Now
+	}
+	if o.Contract == nil {
+		o.Contract = api.OpenAPIJSON
+	}
+	c, err := readContract(o.Contract)
+	if err != nil {
+		return nil, err
+	}
+	requestBodies, err := bodies.Read(o.Contract)
+	if err != nil {
+		return nil, err
+	}
+	s := &suite{
+		Options: o, contract: c, bodies: requestBodies, begin: o.now(), kinds: map[string]int{}, orders: map[string]bool{},
+		facts: newFacts(), proven: map[answers.Answer]bool{},
+	}
+	client.Transport = answers.NewTransport(client.Transport, c.addresses(), s.note)
+	return s, s.checkOnly()
+}
+
+// run runs one part and keeps how it ended. One that asked nothing did not pass: it was skipped.
+func (s *suite) run(ctx context.Context, p part) PartResult {
+	s.part, s.lacking = p.name, ""
+	begin, requests, findings := time.Now(), s.requests, len(s.findings)
+	outer := ctx
+	ctx, s.stop = context.WithCancel(ctx)
+	defer s.stop()
+	if s.registry == nil {
+		s.readRegistry(ctx)
+		requests = s.requests
+	}
+	if !s.dead {
+		s.attempt(ctx, p)
+	}
+	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
+	result := PartResult{
+		Name: p.name, Result: passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
+	}
+	switch {
+	case result.Findings > 0:
+		result.Result = failed
+	case outer.Err() != nil:
+		result.Result, result.Reason = skipped, errInterrupted.Error()
+	case s.dead:
+		result.Result, result.Reason = skipped, s.reason
+	case result.Requests == 0 || s.lacking != "":
+		result.Result, result.Reason = skipped, cmp.Or(s.lacking, s.reason, "there was nothing to ask")
+	}
+	s.results = append(s.results, result)
+	if s.Progress != nil {
+		fmt.Fprintf(s.Progress, "%-18s %-8s %5d requests %7.1f s  %s\n", p.name, result.Result, result.Requests, result.Seconds, result.Reason)
+		for _, f := range s.findings[findings:] {
+			fmt.Fprintln(s.Progress, "  ", f)
+		}
+	}
+	return result
+}
+
+// attempt lets a part go as far as the answers lead. One that lacks what the contract promises, such as the lines of an order, may end it: that is a
+// finding about the last answer, and the run goes on.
+func (s *suite) attempt(ctx context.Context, p part) {
+	if err := panics.Catch(func() error { p.run(s, ctx); return nil }); err != nil {
+		line, _, _ := strings.Cut(err.Error(), "\n")
+		s.foundf(s.last, "/body", "ends the part: it or one before it lacks what the part needs (%s)", line)
+	}
+}
+
+// skipf says why a part asks nothing.
+func (s *suite) skipf(format string, args ...any) { s.lacking = fmt.Sprintf(format, args...) }
+
+// cannotf says what the account lacks, so that a part cannot be: the run has not proven what it should.
+func (s *suite) cannotf(format string, args ...any) {
+	s.skipf(format, args...)
+	s.reason = cmp.Or(s.reason, s.lacking)
+}
