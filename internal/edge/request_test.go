@@ -480,6 +480,23 @@ func TestRefusalsOfReadsCarryATokenAndAreCounted(t *testing.T) {
 	}
 }
 
+// A histogram has a dozen series: an operation has one for each class of statuses, however many statuses it answers.
+func TestRequestsAreCountedByClassesOfStatuses(t *testing.T) {
+	const contract = `{"paths":{"/thing":{"get":{"operationId":"get","responses":{"200":{},"202":{}}}}}}`
+	results := []error{nil, apierr.E(errcode.ORD001), apierr.E(errcode.ORD002), apierr.E(errcode.INV006), apierr.E(errcode.SYS002), apierr.E(errcode.SYS003)}
+	next := 0
+	s := smallServer(t, contract, map[string]handler{"get": func(context.Context, *request) (response, error) {
+		next++
+		return response{status: 200}, results[next-1]
+	}})
+	for range results {
+		call(s, "GET", "/thing", "")
+	}
+	if got := samples(t, s, "ordergate_request_seconds"); got["get 2xx"] != 1 || got["get 4xx"] != 3 || got["get 5xx"] != 2 || len(got) != 3 {
+		t.Errorf("requests: %v", got)
+	}
+}
+
 // withDeadlines is a recorder that has the deadlines of a connection.
 type withDeadlines struct {
 	*httptest.ResponseRecorder
