@@ -241,7 +241,7 @@ func (s *suite) checkOnly() error {
 	for i, word := range s.Only {
 		word = partWord(strings.TrimSpace(word))
 		if s.Only[i] = word; !slices.Contains(tags, word) && !slices.Contains(names, word) && !slices.Contains(ids, word) {
-			return fmt.Errorf("nothing is called %q: there are the tags %s, the parts %s, and the operationIds of the contract",
+			return fmt.Errorf("nothing is called %q (entries have commas between them): there are the tags %s, the parts %s, and the operationIds of the contract",
 				word, strings.Join(slices.Compact(tags), ", "), strings.Join(names, ", "))
 		}
 		if !slices.Contains(names, word) || slices.Contains(tags, word) {

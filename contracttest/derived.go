@@ -88,7 +88,7 @@ func (s *suite) refusedAt(ctx context.Context, code errcode.Code, what string, c
 func (s *suite) wrongBodies(ctx context.Context) {
 	for _, id := range s.operationIDs() {
 		op := s.contract.operations[id]
-		if s.bodies[id] == nil || op.signed && s.ProviderSecret == "" {
+		if s.bodies[id] == nil || op.signed && !s.canSign(ctx) {
 			continue
 		}
 		for _, wrong := range s.bodies[id].Wrong(s.goodBody(op)) {

@@ -192,12 +192,37 @@ func (s *suite) callbacks(ctx context.Context, c call) {
 	s.refused(ctx, errcode.REQ005, call{op: c.op, arg: "nobody", body: map[string]any{}})
 }
 
-// key checks that the key is accepted. If it is not, the run ends: every other part would only repeat it.
+// key checks that the key is accepted, and has all scopes. If it does not, the run ends: every other part would only repeat it.
 func (s *suite) key(ctx context.Context) {
 	r, ok := s.send(ctx, call{op: "listOrders", query: values("limit", "1")})
 	if ok && r.status == http.StatusUnauthorized {
 		s.dead = true
 		s.reason = fmt.Sprintf("the key is not accepted (%s)", r.problem.Code)
 		s.foundf(r, "/status", "%s", s.reason)
+		return
 	}
+	if lacks := s.lackingScopes(ctx); len(lacks) > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.endf("the key lacks the scopes %s, and a run needs all of the contract's (ordergate keys create makes a key with all)", strings.Join(lacks, ", "))
+	}
+}
+
+// lackingScopes are the scopes of operations that refuse the key for want of them, sorted. It sends a request for each scope, with an Accept
+// that is refused after it.
+func (s *suite) lackingScopes(ctx context.Context) (lacks []string) {
+	asked := map[string]bool{}
+	for _, id := range sortedKeys(s.contract.operations) {
+		op := s.contract.operations[id]
+		scopes := strings.Join(op.scopes(), ", ")
+		if op.public || op.signed || scopes == "" || asked[scopes] {
+			continue
+		}
+		asked[scopes] = true
+		if r, ok := s.send(ctx, call{op: id, arg: "any"}.with("Accept", "image/png")); ok && r.problem.Code == string(errcode.AUTH005) {
+			lacks = append(lacks, scopes)
+		}
+	}
+	slices.Sort(lacks)
+	return lacks
 }

@@ -40,7 +40,7 @@ func (s *suite) faulty(ctx context.Context) {
 		op := s.contract.operations[id]
 		for _, code := range op.codes {
 			fault := faultFor(code)
-			if fault == "" || ctx.Err() != nil || op.signed && s.ProviderSecret == "" {
+			if fault == "" || ctx.Err() != nil || op.signed && !s.canSign(ctx) {
 				continue
 			}
 			s.provoke(ctx, op, code, func(c call) reply { return ask(c, fault) })

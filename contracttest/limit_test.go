@@ -200,3 +200,42 @@ func TestTheVerdict(t *testing.T) {
 		t.Errorf("a verdict that is none: %d", code)
 	}
 }
+
+func TestAKeyThatLacksScopesEndsTheRunWithTheirNames(t *testing.T) {
+	t.Parallel()
+	s := addressed(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/shipments") || r.Method == http.MethodPatch {
+			refusing(403, "AUTH_005", "")(w, r)
+			return
+		}
+		refusing(406, "REQ_007", "")(w, r)
+	})
+	s.began = false
+	s.run(t.Context(), part{"key", "", (*suite).key})
+	const want = "the key lacks the scopes shipments:read, shipments:write, and a run needs all"
+	if r := s.report(false); r.Code() != 2 || !strings.Contains(r.Reason, want) {
+		t.Errorf("%d: %s", r.Code(), r.Reason)
+	}
+}
+
+func TestAnotherSecretOfTheProviderIsNoFinding(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	s := addressed(t, Options{ProviderSecret: "another", Only: []string{providerCallback}}, func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusUnauthorized)
+		fmt.Fprint(w, `{"status":401,"code":"AUTH_007"}`)
+	})
+	for _, name := range []string{"wrong bodies", "faults", "callbacks"} {
+		s.lacking = ""
+		for _, p := range derived {
+			if p.name == name {
+				p.run(s, t.Context())
+			}
+		}
+	}
+	if got := messages(s); strings.Contains(got, "is not REQ_") || asked != 2 || !strings.Contains(s.lacking, "refuses what --provider-secret signs") { // one asks for the secret, one for faults
+		t.Errorf("%d requests, %q: %s", asked, s.lacking, got)
+	}
+}

@@ -57,11 +57,10 @@ type suite struct {
 }
 
 func newSuite(o Options) (*suite, error) {
-	base, err := url.Parse(o.BaseURL)
-	if err != nil || base.Scheme == "" || base.Host == "" {
-		return nil, fmt.Errorf("contracttest: %q is not an address such as http://127.0.0.1:8080", o.BaseURL)
-	}
 	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
+	if err := checkAddress(o.BaseURL); err != nil {
+		return nil, err
+	}
 	client := *cmp.Or(o.HTTP, &http.Client{Timeout: 30 * time.Second})
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.HTTP = &client
@@ -88,6 +87,30 @@ func newSuite(o Options) (*suite, error) {
 	}
 	client.Transport = answers.NewTransport(client.Transport, c.addresses(), s.note)
 	return s, s.checkOnly()
+}
+
+// checkAddress refuses what is no scheme and host: paths of the contract are put behind it.
+func checkAddress(address string) error {
+	base, err := url.Parse(address)
+	var what string
+	switch {
+	case err != nil || base.Host == "":
+		what = "is no address"
+	case base.Scheme != "http" && base.Scheme != "https":
+		what = "is not of http or https"
+	case base.User != nil:
+		what = "has a user, and the key is what authenticates"
+	case base.ForceQuery || base.RawQuery != "" || base.Fragment != "":
+		what = "has a query or a fragment"
+	case base.Path != "":
+		what = "has a path, and the contract's paths begin at the root"
+	default:
+		return nil
+	}
+	if base != nil {
+		address = base.Redacted()
+	}
+	return fmt.Errorf("contracttest: %q %s: an address is such as http://127.0.0.1:8080", address, what)
 }
 
 // run runs one part and keeps how it ended. One that asked nothing did not pass: it was skipped.

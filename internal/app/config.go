@@ -45,6 +45,7 @@ type Config struct {
 	LogLevel       zapcore.Level `env:"ORDERGATE_LOG_LEVEL" envDefault:"info"`            // debug, info, warn, error
 	MaxConnections int32         `env:"ORDERGATE_PRIMARY_CONNECTIONS" envDefault:"32"`    // to the primary, of API and worker each
 	Console        *bool         `env:"ORDERGATE_CONSOLE"`                                // whether /console is served; nil: in development
+	Key            string        `env:"ORDERGATE_KEY" mask:"true"`                        // of `ordergate contract`: an API key
 	Failpoints     string        `env:"ORDERGATE_FAILPOINTS"`                             // where it fails on purpose, if it is built to
 }
 

@@ -40,47 +40,56 @@ func testContract(flags *flag.FlagSet) runner {
 	flags.StringVar(&o.RevokedKey, "revoked-key", demoRevoked, "a `key` that was revoked")
 	flags.StringVar(&o.ProviderSecret, "provider-secret", "", "the `secret` that signs the payment provider's callbacks; else ORDERGATE_PROVIDER_SECRET. ordergate run keeps it in provider-secret, in its data folder")
 	flags.BoolVar(&live, "live", false, "takes a key of live mode: the orders, charges and refunds are real")
-	return func(ctx context.Context, proc process) error {
-		o.Key = cmp.Or(o.Key, os.Getenv("ORDERGATE_KEY"))
+	return func(ctx context.Context, proc process) (err error) {
+		o.Key = cmp.Or(o.Key, proc.cfg.Key)
 		o.ProviderSecret = cmp.Or(o.ProviderSecret, proc.cfg.ProviderSecret)
 		switch {
 		case o.BaseURL == "" || o.Key == "":
 			return fmt.Errorf("%w: it needs --url and --key", errContract)
-		case !live && slices.ContainsFunc(append(fields(narrow), o.Key, o.ExpiredKey, o.RevokedKey), isLive):
+		case !live && slices.ContainsFunc(append(commaSeparated(narrow), o.Key, o.ExpiredKey, o.RevokedKey), isLive):
 			return fmt.Errorf("%w: a key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
-		case only != "" && len(fields(only)) == 0:
+		case only != "" && len(commaSeparated(only)) == 0:
 			return fmt.Errorf("%w: --only names nothing", errContract)
 		case o.Requests < 0 || o.Patience <= 0:
 			return fmt.Errorf("%w: --requests is at least 0, and --patience more than 0", errContract)
 		}
-		o.NarrowKeys, o.Only, o.Progress = fields(narrow), fields(only), proc.logs
+		o.NarrowKeys, o.Only, o.Progress = commaSeparated(narrow), commaSeparated(only), proc.logs
+		var file io.WriteCloser
+		if junit != "" { // before the run: a path that is wrong must not cost one
+			if file, err = os.Create(junit); err != nil {
+				return fmt.Errorf("%w: cannot write the JUnit report: %w", errContract, err)
+			}
+			defer func() { err = errors.Join(err, file.Close()) }()
+		}
 		report, err := contracttest.Check(ctx, o)
 		if err != nil {
+			if file != nil {
+				_ = os.Remove(junit) // there is nothing to report
+			}
 			return fmt.Errorf("%w: %w", errContract, err)
 		}
-		return errors.Join(writeReport(proc.stdout, report, junit, asJSON, matrix), verdict(report))
+		if file != nil {
+			err = report.JUnit(file)
+		}
+		return errors.Join(err, writeReport(proc.stdout, report, asJSON, matrix), verdict(report))
 	}
 }
 
 func isLive(key string) bool { return strings.HasPrefix(key, "og_live_") }
 
-// fields are the words of a list with commas.
-func fields(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
-}
-
-func writeReport(stdout io.Writer, report *contracttest.Report, junit string, asJSON, matrix bool) (err error) {
-	if junit != "" {
-		file, e := os.Create(junit)
-		if e == nil {
-			e = errors.Join(report.JUnit(file), file.Close())
-		}
-		if e != nil {
-			err = fmt.Errorf("cannot write the JUnit report: %w", e)
+// commaSeparated are the entries of a list, without the blanks around them. One may have blanks in it, as a part's name has.
+func commaSeparated(list string) (entries []string) {
+	for entry := range strings.SplitSeq(list, ",") {
+		if entry = strings.TrimSpace(entry); entry != "" {
+			entries = append(entries, entry)
 		}
 	}
+	return entries
+}
+
+func writeReport(stdout io.Writer, report *contracttest.Report, asJSON, matrix bool) error {
 	if asJSON {
-		return errors.Join(err, report.JSON(stdout))
+		return report.JSON(stdout)
 	}
 	if matrix {
 		report.PrintMatrix(stdout)
@@ -95,8 +104,8 @@ func writeReport(stdout io.Writer, report *contracttest.Report, junit string, as
 	if len(report.Findings) > 0 {
 		fmt.Fprintln(stdout)
 	}
-	_, e := fmt.Fprintln(stdout, report)
-	return errors.Join(err, e)
+	_, err := fmt.Fprintln(stdout, report)
+	return err
 }
 
 // verdict is the error that a report ends the process with.

@@ -2,23 +2,70 @@ package app
 
 import (
 	"flag"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
+// runContract runs `ordergate contract` with more arguments, against an address where nobody listens.
+func runContract(t *testing.T, cfg Config, args ...string) error {
+	t.Helper()
+	flags := flag.NewFlagSet("contract", flag.ContinueOnError)
+	run := testContract(flags)
+	if err := flags.Parse(append([]string{"--url", "http://127.0.0.1:1"}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return run(t.Context(), process{cfg: cfg, logs: t.Output(), stdout: t.Output()})
+}
+
+// TestContractRefusesWhatItWasNotMeantFor: each mistake has a sentence that says what is wrong, and the status is 2.
 func TestContractRefusesWhatItWasNotMeantFor(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{
-		{"--key", "og_live_x"}, {"--narrow-key", "og_test_a,og_live_b"}, {"--expired-key", "og_live_x"}, {"--revoked-key", "og_live_x"}, {"--only", ","},
+	for _, tt := range []struct{ want, option, value string }{
+		{"a key is of live mode", "--key", "og_live_x"},
+		{"a key is of live mode", "--narrow-key", "og_test_a, og_live_b"},
+		{"a key is of live mode", "--expired-key", "og_live_x"},
+		{"a key is of live mode", "--revoked-key", "og_live_x"},
+		{"--only names nothing", "--only", ","},
+		{`nothing is called "rubbish" (entries have commas between them)`, "--only", "wrong parameters, rubbish"},
+		{`"ftp://x" is not of http or https`, "--url", "ftp://x"},
+		{`"http://x?y" has a query`, "--url", "http://x?y"},
+		{`"http://x/api" has a path`, "--url", "http://x/api/"},
+		{`"http://u:xxxxx@x" has a user`, "--url", "http://u:secret@x"},
+		{`"127.0.0.1:80" is no address`, "--url", "127.0.0.1:80"},
+		{"cannot write the JUnit report: open", "--junit", filepath.Join(t.TempDir(), "nowhere", "report.xml")},
+		{"there is no Ordergate at http://127.0.0.1:1", "--requests", "0"},
 	} {
-		flags := flag.NewFlagSet("contract", flag.ContinueOnError)
-		run := testContract(flags)
-		if err := flags.Parse(append([]string{"--url", "http://127.0.0.1:1", "--key", "og_test_x"}, args...)); err != nil {
-			t.Fatal(err)
+		err := runContract(t, Config{}, "--key", "og_test_x", tt.option, tt.value)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || ExitStatus(err) != 2 {
+			t.Errorf("%s %s: status %d, %v", tt.option, tt.value, ExitStatus(err), err)
 		}
-		want := map[bool]string{true: "--only names nothing", false: "a key is of live mode"}[args[0] == "--only"]
-		if err := run(t.Context(), process{}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v: %v", args, err)
-		}
+	}
+}
+
+func TestContractTakesItsKeyFromTheSettings(t *testing.T) {
+	t.Parallel()
+	if err := runContract(t, Config{}); err == nil || !strings.Contains(err.Error(), "it needs --url and --key") {
+		t.Error(err)
+	}
+	if err := runContract(t, Config{Key: "og_test_x"}); err == nil || !strings.Contains(err.Error(), "there is no Ordergate") {
+		t.Error(err)
+	}
+}
+
+// TestContractLeavesNoEmptyReport: the file of --junit is made before the run, and is gone if there was none.
+func TestContractLeavesNoEmptyReport(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "report.xml")
+	if err := runContract(t, Config{Key: "og_test_x"}, "--junit", file, "--only", "rubbish"); err == nil {
+		t.Error("nothing is called rubbish")
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("the report is there: %v", err)
+	}
+	_ = runContract(t, Config{Key: "og_test_x"}, "--junit", file)
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "there is no Ordergate") {
+		t.Errorf("%s, %v", text, err)
 	}
 }
