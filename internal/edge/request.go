@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,12 +60,13 @@ type request struct {
 	cause        error // of an error response, for the log
 }
 
-// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response needs.
+// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response needs. An empty header counts as
+// left out, here and wherever one is read.
 func newRequest(ctx context.Context, c echo.Context) *request {
 	h := c.Request().Header
 	for name, lines := range h {
 		if len(lines) > 1 {
-			h[name] = []string{strings.Join(lines, ", ")}
+			h[name] = []string{strings.Join(slices.DeleteFunc(lines, func(line string) bool { return line == "" }), ", ")}
 		}
 	}
 	return &request{

@@ -111,6 +111,63 @@ func TestAllowNamesHEAD(t *testing.T) {
 	}
 }
 
+// A header that is empty, once or twice, counts as left out: each header parameter of each operation, and those that are none.
+func TestAnEmptyHeaderCountsAsLeftOut(t *testing.T) {
+	s := deadServer(t)
+	key := &Key{ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}}
+	for _, byMethod := range s.routes {
+		for _, o := range byMethod {
+			if o != nil {
+				key.Scopes = append(key.Scopes, o.scopes...)
+			}
+		}
+	}
+	s.cfg.Auth = NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: key}, time.Now)
+	id := strings.Repeat("0", 32)
+	path := strings.NewReplacer(":order_id", "ord_"+id, ":payment_id", "pay_"+id, ":refund_id", "ref_"+id, ":shipment_id", "shp_"+id,
+		":sku", "A", ":code", "PAY_003", ":provider", "psp")
+	send := func(o *operation, header string, lines ...string) string {
+		r := httptest.NewRequest(o.method, path.Replace(o.path), strings.NewReader("{}"))
+		for name, value := range map[string]string{"Authorization": "Bearer " + testKey, "Content-Type": o.mediaType, "Idempotency-Key": "12345678"} {
+			if value != "" && name != header {
+				r.Header.Set(name, value)
+			}
+		}
+		for _, line := range lines {
+			r.Header.Add(header, line)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return codeOf(w)
+	}
+	judged := map[string]bool{}
+	for _, byMethod := range s.routes {
+		for method, o := range byMethod {
+			if o == nil || method != o.method {
+				continue
+			}
+			headers := strings.Fields("Accept Accept-Language Authorization Content-Type Content-Encoding Traceparent Uber-Trace-Id " + signature.Header)
+			for _, p := range o.Parameters {
+				if p.In == "header" {
+					headers = append(headers, p.Name)
+				}
+			}
+			for _, header := range headers {
+				judged[header] = true
+				want := send(o, header)
+				if one, two := send(o, header, ""), send(o, header, "", ""); one != want || two != want {
+					t.Errorf("%s: without %s %s, with an empty one %s, with two %s", o.ID, header, want, one, two)
+				}
+			}
+		}
+	}
+	for _, header := range strings.Fields("Idempotency-Key If-Match If-None-Match Last-Event-ID Prefer X-Consistency-Token X-Trace-ID") {
+		if !judged[header] {
+			t.Errorf("no operation has %s", header)
+		}
+	}
+}
+
 func TestMediaTypesHaveNoCase(t *testing.T) {
 	s := deadServer(t)
 	for accept, want := range map[string]string{
