@@ -393,7 +393,7 @@ type FulfillmentStatus string
 
 // Inventory The stock of a product.
 type Inventory struct {
-	// AsOf When these numbers last changed.
+	// AsOf When they last changed, or `inventory.low` told of them. The numbers are these since then, or longer.
 	AsOf rfc3339.Time `json:"as_of"`
 
 	// Available What can still be sold.
@@ -1377,6 +1377,11 @@ type Tracking struct {
 
 // AcceptLanguage defines model for AcceptLanguage.
 type AcceptLanguage = string
+
+// ChangedSKU An id of your choice. It does not begin with a dot, so that it can stand in an address.
+//
+// Examples: LAMP-0001
+type ChangedSKU = ClientID
 
 // ConsistencyTokenParameter defines model for ConsistencyToken.
 type ConsistencyTokenParameter = string

@@ -409,7 +409,7 @@ export type Inventory = {
      */
     available: number;
     /**
-     * When these numbers last changed.
+     * When they last changed, or `inventory.low` told of them. The numbers are these since then, or longer.
      */
     as_of: string;
 };
@@ -3143,6 +3143,11 @@ export type UpdateProduct = {
  * The language of error messages, `en` or `zh-CN`.
  */
 export type AcceptLanguage = string;
+
+/**
+ * The sku of the product.
+ */
+export type ChangedSku = ClientId;
 
 /**
  * The greatest token that you have seen. The answer is at least as new as it. It is signed and cannot be made up.
