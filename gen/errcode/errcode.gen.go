@@ -262,7 +262,7 @@ var infos = []Info{
 	{REQ004, 400, false, "Unknown field", "The request body contains unknown fields", "请求体包含未知字段",
 		"The body is right but for fields that the contract does not know, often misspelt ones. Remove or rename them.", ""},
 	{REQ005, 404, false, "No such thing", "There is nothing at this address", "请求的资源不存在",
-		"No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.", ""},
+		"No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json, and the host with the one that you were given; an installation on your own machine is at localhost alone.", ""},
 	{REQ006, 405, false, "Method not allowed", "This address does not support the method", "该地址不支持此请求方法",
 		"The path exists, but not with this method. `allowed` and the Allow header name those that it has.", ""},
 	{REQ007, 406, false, "Not acceptable", "None of the accepted media types can be served", "无法提供所要求的响应格式",

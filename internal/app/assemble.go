@@ -42,6 +42,7 @@ type Components struct {
 
 	cfg      Config
 	faults   bool // requests of test keys may ask for failures
+	local    bool // the API is for this machine alone
 	tel      *telemetry.Telemetry
 	ids      order.IDs
 	signer   token.Signer
@@ -144,7 +145,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
 		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, Tracer: c.tel.Tracer, Registry: c.tel.Registry,
-		Strict: c.cfg.Env == development, Faults: c.faults,
+		Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	})
 }
 

@@ -61,7 +61,7 @@ func TestACommitOnPurposeWithoutAnAnswer(t *testing.T) {
 		if a := g.do("PATCH", "/v1/products/"+sku, map[string]string{"name": "other"}, "If-Match", "*", faults.Header, string(name)); a.body.Code != "SYS_006" {
 			t.Errorf("a PATCH, %s: %s", name, a.raw)
 		}
-		later := g.accept("/v1/inventory/"+sku+"/adjustments", map[string]any{"delta": 1, "reason": "found"}).header.Get("X-Consistency-Token") // a replica may be behind
+		later := g.accept("/v1/inventory/"+sku+"/adjustments", map[string]any{"delta": 1, "reason": "found"}).header.Get("X-Consistency-Token")            // a replica may be behind
 		if a := g.do("GET", "/v1/products/"+sku, nil, "X-Consistency-Token", later, faults.Header, string(faults.InProgress)); a.body.Version != version { // which a read does not meet
 			t.Errorf("after a PATCH, %s: %s", name, a.raw)
 		}

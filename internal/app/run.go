@@ -131,6 +131,8 @@ func run(ctx context.Context, proc process) (err error) {
 	demo := demoKeys(order.Owner{Account: sample.account, Mode: "test"}, begin)
 	return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error {
 		c.faults = cfg.Env == development
+		addr, err := net.ResolveTCPAddr("tcp", cfg.Addr)
+		c.local = err == nil && addr.IP.IsLoopback() // its keys are known to everybody
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return c.work(ctx) })
 		g.Go(func() error { superviseServers(ctx, stack, out); return nil })

@@ -440,6 +440,56 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// A server for this machine alone knows no other host but those of its allowed origins, and leaves no page to one.
+func TestForeignHostsAreRefused(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	s := deadServer(t)
+	s.cfg.LocalOnly, s.cfg.Origins = true, []string{Localhost, "https://shop.example:8443"}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		done <- s.Serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // a page in front of the API
+			if r.URL.Path != "/page" {
+				s.ServeHTTP(w, r)
+			}
+		}), 0)
+	}()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	for host, served := range map[string]bool{
+		"localhost:8080": true, "127.0.0.1:8080": true, "[::1]": true, "LOCALHOST": true, "shop.example:8443": true,
+		"shop.example": false, "localhost.shop.example:8080": false, "127.0.0.1.shop.example": false,
+	} {
+		for _, path := range []string{"/v1/errors", "/page"} {
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String()+path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			w, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(w.Body)
+			_ = w.Body.Close()
+			if (w.StatusCode == http.StatusOK) != served || !served && (w.StatusCode != http.StatusNotFound || !strings.Contains(string(body), `"code":"REQ_005"`)) {
+				t.Errorf("%s of %s: %d %s", path, host, w.StatusCode, body[:min(len(body), 200)])
+			}
+		}
+	}
+	s.cfg.LocalOnly = false
+	if s.foreignHost("shop.example") {
+		t.Error("a server for everybody refuses a host")
+	}
+}
+
 // A request that is refused before its body is read gets its response without a wait for the body, and the connection ends.
 func TestRefusalsDoNotWaitForTheBody(t *testing.T) {
 	server := httptest.NewServer(deadServer(t)) // without a read time-out: who waits for the body, waits for ever

@@ -48,6 +48,8 @@ type Config struct {
 	Strict bool
 	// Faults lets requests of test keys meet the failure that their header names (faults.Header). Else the header is ignored.
 	Faults bool
+	// LocalOnly refuses requests, those for pages too, whose Host is neither this machine nor an allowed origin: REQ_005.
+	LocalOnly bool
 }
 
 // Server serves the API.
@@ -128,8 +130,11 @@ func nameList(names []string) string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
 }
 
-// find sets the request's route and operation.
+// find sets the request's route and operation. A foreign host has none.
 func (s *Server) find(r *request) {
+	if s.foreignHost(r.http.Host) {
+		return
+	}
 	path := echo.GetPath(r.http)
 	s.paths.Router().Find(http.MethodGet, path, r.path)
 	if strings.Count(path, "/") == strings.Count(r.path.Path(), "/") { // echo lets a last parameter take slashes
@@ -234,12 +239,28 @@ func ofThisMachine(origin string) bool {
 	return err == nil && origin == u.Scheme+"://"+u.Host && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
 }
 
+// foreignHost tells whether a server for this machine alone is asked under another name. A page of that name whose DNS leads to this machine
+// (rebinding) would be of the API's own origin, so that no CORS keeps it from using a key that everybody knows.
+func (s *Server) foreignHost(host string) bool {
+	host = strings.ToLower(host)
+	return s.cfg.LocalOnly && host != "" && !ofThisMachine("http://"+host) && !slices.ContainsFunc(s.cfg.Origins, func(allowed string) bool {
+		_, named, _ := strings.Cut(allowed, "://")
+		return allowed == "*" || named == host
+	})
+}
+
 // Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
 // get their response at once, new ones are refused with SYS_005 for the given time, so that balancers notice, and running ones are finished,
 // within 15 s.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
-		Handler:           handler,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if s.foreignHost(r.Host) {
+				s.ServeHTTP(w, r)
+				return
+			}
+			handler.ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       20 * time.Second, // above maxWait: at its end net/http takes a waiting client for gone
 		WriteTimeout:      30 * time.Second,

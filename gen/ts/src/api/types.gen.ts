@@ -2240,7 +2240,7 @@ export type ProblemReq004 = Problem & {
 /**
  * No such thing
  *
- * No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json.
+ * No operation or entry of the contract has this address. Compare the path with the contract, which is at /openapi.json, and the host with the one that you were given; an installation on your own machine is at localhost alone.
  */
 export type ProblemReq005 = Problem & {
     /**
