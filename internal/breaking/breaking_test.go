@@ -159,20 +159,56 @@ func TestWhatBreaksClients(t *testing.T) {
 		"an operation goes before its sunset": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-28") },
 			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
-			breaks: []string{"POST /v1/quotes: is removed before its sunset, 2026-11-28"},
+			breaks: []string{"POST /v1/quotes: is removed before the end of its sunset, 2026-11-28"},
+		},
+		"an operation goes on the day of its sunset": {
+			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-27") },
+			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
+			breaks: []string{"POST /v1/quotes: is removed before the end of its sunset, 2026-11-27"},
 		},
 		"an operation goes after its sunset": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-26") },
 			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
 			passes: []string{"POST /v1/quotes: is removed after its sunset, 2026-11-26"},
 		},
-		"an operation with a sunset changes": {
-			before: func(d node) { deprecate(d, "get", "/v1/inventory/{sku}", "2099-12-31") },
+		"an operation changes and gets its sunset in one release": {
 			after: func(d node) {
 				deprecate(d, "get", "/v1/inventory/{sku}", "2099-12-31")
 				removeProperty(d, "Inventory", "as_of")
 			},
+			breaks: []string{"GET /v1/inventory/{sku}: removed the required property `as_of`"},
+		},
+		"an operation changes and gets a sunset that is past": {
+			after: func(d node) {
+				deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-26")
+				removeProperty(d, "Inventory", "as_of")
+			},
+			breaks: []string{"GET /v1/inventory/{sku}: removed the required property `as_of`"},
+		},
+		"an operation changes before its sunset": {
+			before: func(d node) { deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-28") },
+			after: func(d node) {
+				deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-28")
+				removeProperty(d, "Inventory", "as_of")
+			},
+			breaks: []string{"GET /v1/inventory/{sku}: removed the required property `as_of`"},
+		},
+		"an operation changes after its sunset": {
+			before: func(d node) { deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-26") },
+			after: func(d node) {
+				deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-26")
+				removeProperty(d, "Inventory", "as_of")
+			},
 			passes: []string{"GET /v1/inventory/{sku}: removed the required property `as_of`"},
+		},
+		"a sunset is brought forward": {
+			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
+			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-28") },
+			breaks: []string{"POST /v1/quotes: "},
+		},
+		"a sunset is taken back": {
+			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
+			passes: []string{"POST /v1/quotes: endpoint reactivated"},
 		},
 		"a sunset is announced": {
 			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },

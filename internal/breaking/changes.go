@@ -29,8 +29,8 @@ type change struct {
 	breaks bool
 }
 
-// changes lists what differs, operation by operation. A change breaks if a client that follows the old contract may fail by the new one, and the
-// operation carries no sunset.
+// changes lists what differs, operation by operation. A change breaks if a client that follows the old contract may fail by the new one, and that
+// client was not told of an end of the operation that is past: the old contract, not the new one, has its sunset.
 func changes(before, after *document, now time.Time) ([]change, error) {
 	levels := map[string]checker.Level{}
 	for line := range strings.Lines(severities) {
@@ -59,9 +59,7 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 			continue
 		}
 		seen[found.where+found.text] = true
-		_, was := sunset(before.operations[key])
-		_, is := sunset(after.operations[key])
-		if announced := was || is; announced && !strings.HasPrefix(c.GetId(), "api-") {
+		if day, announced := sunset(before.operations[key]); announced && isPast(day, now) && !strings.HasPrefix(c.GetId(), "api-") {
 			found.breaks = false
 		}
 		all = append(all, found)
@@ -70,14 +68,14 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 		if after.operations[key] != nil {
 			continue
 		}
-		date, announced := sunset(before.operations[key])
+		day, announced := sunset(before.operations[key])
 		switch {
 		case !announced:
 			all = append(all, change{key, "removed", "is removed, and the released contract has no sunset of it", true})
-		case now.Before(date):
-			all = append(all, change{key, "removed", "is removed before its sunset, " + date.Format(time.DateOnly), true})
+		case !isPast(day, now):
+			all = append(all, change{key, "removed", "is removed before the end of its sunset, " + day.Format(time.DateOnly), true})
 		default:
-			all = append(all, change{key, "removed", "is removed after its sunset, " + date.Format(time.DateOnly), false})
+			all = append(all, change{key, "removed", "is removed after its sunset, " + day.Format(time.DateOnly), false})
 		}
 	}
 	for i := range all {
@@ -87,19 +85,18 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 	return all, nil
 }
 
-// sunset returns from when on an operation that is deprecated may be gone.
-func sunset(op map[string]any) (date time.Time, announced bool) {
-	text, _ := op["x-sunset"].(string)
+// sunset returns the last day on which an operation that is deprecated works as its contract says.
+func sunset(op map[string]any) (day time.Time, announced bool) {
 	if op["deprecated"] != true {
-		return date, false
+		return day, false
 	}
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if date, err := time.Parse(layout, text); err == nil {
-			return date, true
-		}
-	}
-	return date, false
+	text, _ := op["x-sunset"].(string)
+	day, err := time.Parse(time.DateOnly, text)
+	return day, err == nil
 }
+
+// isPast tells whether a day is over, in UTC.
+func isPast(day, now time.Time) bool { return !now.Before(day.AddDate(0, 0, 1)) }
 
 // kindOf sorts a check of oasdiff. Operations that are removed are ours, and no client sees the components or that a version was not raised.
 func kindOf(id string) string {

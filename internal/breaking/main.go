@@ -4,8 +4,8 @@
 //	go run ./internal/breaking changelog  writes openapi/CHANGELOG.md: the changes from release to release, and since the newest
 //	go run ./internal/breaking release    keeps the contract as openapi/released/<info.version>.json, for ever
 //
-// A change that breaks is allowed for an operation that carries `deprecated: true` and a date as `x-sunset`. The operation itself may go once
-// that date, in the released contract, is past.
+// A change that breaks is allowed for an operation, and so is its removal, once the day is over that the released contract has as its `x-sunset`,
+// beside `deprecated: true`. A sunset that comes with the change does not help: nobody was told.
 package main
 
 import (
@@ -91,8 +91,8 @@ func check(out io.Writer, releases []*document, contract *document, now time.Tim
 		}
 	}
 	if len(breaking) > 0 {
-		return fmt.Errorf("%d changes break clients of the released contract %s:\n%s\nTake them back, or give the operation "+
-			"`deprecated: true` and `x-sunset` (docs/contract.md#released-contracts)", len(breaking), newest.version, strings.Join(breaking, "\n"))
+		return fmt.Errorf("%d changes break clients of the released contract %s:\n%s\nTake them back, or release "+
+			"`deprecated: true` and `x-sunset` of the operation first, and break it after that day (docs/contract.md#released-contracts)", len(breaking), newest.version, strings.Join(breaking, "\n"))
 	}
 	_, err = fmt.Fprintf(out, "Nothing breaks clients of the released contract %s; there are %d other changes.\n", newest.version, len(found))
 	return err
