@@ -515,13 +515,13 @@ suite('console', { concurrency: 3 }, () => {
     });
     await page.click('[data-outcome=approve]');
     const id = await lost;
-    await page.unroute('**/v1/orders');
     let posts = 0;
     page.on('request', (request) => { posts += request.method() === 'POST'; });
     await page.reload();
     await page.waitForSelector('.notice .refusal:has-text("It was to place an order")');
     await page.waitForSelector('.catalogue [data-sku]');
     assert.equal(posts, 0);
+    await page.unroute('**/v1/orders'); // not before: Chromium would let the request that is held go on
     await page.click('button:has-text("Send again under its key")');
     await status(page, 'confirmed');
     assert.equal(idOf(page), id);
