@@ -18,7 +18,7 @@ const contract = JSON.parse(readFileSync(input, 'utf8'));
 const { schemas } = contract.components;
 const named = (ref) => ref.slice(ref.lastIndexOf('/') + 1);
 
-/** What a schema and its parts say of their properties: [name, property][]. A union of events has those of each event. */
+/** The properties of a schema and its parts: [name, property][]. A union of events has those of each event. */
 function properties(schema) {
   const parts = [...(schema.oneOf ?? []), ...(schema.anyOf ?? []), ...(schema.allOf ?? [])];
   return [...(schema.$ref ? properties(schemas[named(schema.$ref)]) : []), ...Object.entries(schema.properties ?? {}), ...parts.flatMap(properties)];

@@ -1,6 +1,6 @@
 // The client's face: one method per operation of the contract.
 import type * as api from './api/types.gen.js';
-import { ownProblem, rejectionOf } from './error.js';
+import { rejectionOf } from './error.js';
 import type { Adjustment, ErrorDescription, Event, Inventory, Order, Payment, Product, Quote, Refund, Saga, Shipment } from './model.js';
 import { open } from './open.js';
 import * as operations from './operations.gen.js';
@@ -256,8 +256,8 @@ export class Orders {
   }
 
   /**
-   * The events of an order as they happen, after the one with the sequence `after`, or all. It ends when the order is final and nothing is
-   * left. A stream that the server ends or that is lost is opened again where it stopped: no event is left out or comes twice. It is tried for a
+   * The events of an order as they happen, after the one with the sequence `after`, or all. It ends when the order is final (`rejected`,
+   * `cancelled` or `completed`; `confirmed` is not) and nothing is left. A stream that the server ends or that is lost is opened again where it stopped: no event is left out or comes twice. It is tried for a
    * minute, with pauses of up to 5 s, while nothing answers or the answer says that it may succeed later, such as a 503. After that, and if the
    * first stream cannot be opened by the retries that every request has, the error is thrown. So are any other refusal and the abort of `signal`,
    * at once. Streams that give nothing, or what cannot be read, are `UNKNOWN` after a minute. A read of this client after an event is as new as the event.
@@ -294,9 +294,7 @@ export class Orders {
         yield message;
       }
       mute = heard ? 0 : mute + 1;
-      if (mute > MUTE) {
-        throw this.transport.failure(spec.id, ownProblem('UNKNOWN', 'The stream cannot be read', spec.path, { retryable: false }));
-      }
+      if (mute > MUTE) throw this.transport.unreadable(spec, 'The stream cannot be read');
       if (idle) await pauseBefore(idle, options.signal);
     }
   }
@@ -447,7 +445,7 @@ export class Products {
   }
 
   /**
-   * The products, in the order of their skus.
+   * The products, in the order of their skus. An empty `q` is none: all products.
    *
    * @example
    * ```ts
@@ -455,7 +453,7 @@ export class Products {
    * ```
    */
   list(query?: Query<api.ListProductsData>, options?: ListOptions): Pager<Product> {
-    return this.transport.list(operations.listProducts, [], query, options);
+    return this.transport.list(operations.listProducts, [], { ...query, q: query?.q || undefined }, options);
   }
 
   /**

@@ -81,9 +81,9 @@ export class OrdergateError<E extends AnyProblem = AnyProblem> extends Error {
 }
 
 function describe(problem: AnyProblem): string {
-  const fault = (problem as { errors?: api.Fault[] }).errors?.[0];
-  const place = fault ? ` (${fault.pointer}${fault.pointer && ': '}${fault.message})` : '';
-  return `${problem.code} ${problem.message}${place}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
+  const { errors: [fault] = [], required_scopes: scopes } = problem as { errors?: api.Fault[]; required_scopes?: string[] };
+  const place = fault ? `${fault.pointer}${fault.pointer && ': '}${fault.message}` : scopes;
+  return `${problem.code} ${problem.message}${place ? ` (${place})` : ''}${problem.trace_id && ` [trace id ${problem.trace_id}]`}`;
 }
 
 (OrdergateError.prototype as any)[BRAND] = true;
@@ -137,7 +137,9 @@ export function rejectionOf(order: Order, traceId: string): Refusal<Rejection> {
     status: statusOf(code) || 409,
     instance: `/v1/orders/${order.id}`,
     trace_id: traceId,
-    ...(known ? { ...(skus && { skus }), ...(decline_reason && { decline_reason }) } : { body: order }),
+    ...(skus && { skus }),
+    ...(decline_reason && { decline_reason }),
+    ...(!known && { body: order }),
   } as Refusal<Rejection>;
 }
 

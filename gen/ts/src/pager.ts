@@ -18,7 +18,7 @@ export class Pager<T> implements AsyncIterable<T> {
    * the cursor that the list was asked for.
    */
   constructor(
-    private readonly read: (cursor?: string, ifNoneMatch?: string) => Promise<Page<T> | null>,
+    private readonly read: (cursor?: string | null, ifNoneMatch?: string) => Promise<Page<T> | null>,
     private readonly repeated: () => Error,
     private readonly first?: string | null,
   ) {}
@@ -35,13 +35,13 @@ export class Pager<T> implements AsyncIterable<T> {
   page(options?: { ifNoneMatch?: undefined }): Promise<Page<T>>;
   page(options: { ifNoneMatch?: string | undefined }): Promise<Page<T> | null>;
   page(options: { ifNoneMatch?: string | undefined } = {}): Promise<Page<T> | null> {
-    return this.read(undefined, options.ifNoneMatch);
+    return this.read(this.first, options.ifNoneMatch);
   }
 
   /** Every item, from the page at the `cursor` that the list was asked for. A list that repeats a cursor has no end: the error says so. */
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
     const seen = new Set<unknown>([this.first]);
-    for (let cursor: string | undefined; ; ) {
+    for (let cursor = this.first; ; ) {
       const page = (await this.read(cursor))!;
       yield* page.data;
       if (!page.next_cursor) return;

@@ -194,10 +194,13 @@ export const newKey = () =>
 export class Transport {
   private readonly baseUrl: string;
   private readonly metas = new WeakMap<object, Meta>();
-  private token = '';
+  private token: string | undefined;
   private tokenSeen = 0;
+  // A function, so that a client that is logged or serialized shows no key. A private field would break a client behind a Proxy, such as Vue's.
+  private readonly config: () => Config;
 
-  constructor(private readonly config: Config) {
+  constructor(config: Config) {
+    this.config = () => config;
     this.baseUrl = addressOf(config?.baseUrl);
     check(config);
     if (typeof config.apiKey !== 'function') bearer(config.apiKey);
@@ -233,24 +236,24 @@ export class Transport {
   }
 
   /** Sends a POST that changes nothing and needs no key. */
-  async ask<O extends Operation>(spec: Spec<O>, body: unknown, options: RequestOptions = {}): Promise<Data<O>> {
-    return (await this.send(spec, [], { body }, options))!;
+  ask<O extends Operation>(spec: Spec<O>, body: unknown, options: RequestOptions = {}): Promise<Data<O>> {
+    return this.send(spec, [], { body }, options) as Promise<Data<O>>;
   }
 
   /** A list, read page by page. */
   list<O extends Operation>(spec: Spec<O>, ids: string[], query: Query, options: ListOptions = {}): Pager<Data<O> extends Page<infer T> ? T : never> {
     return new Pager(
-      (cursor, ifNoneMatch) => this.read(spec, ids, cursor === undefined ? query : { ...query, cursor }, { ...options, ifNoneMatch }) as Promise<any>,
-      () => this.failure(spec.id, ownProblem('UNKNOWN', 'The list has no end', spec.path, { retryable: false })),
-      (query as { cursor?: string } | undefined)?.cursor,
+      (cursor, ifNoneMatch) => this.read(spec, ids, { ...query, cursor }, { ...options, ifNoneMatch }) as Promise<any>,
+      () => this.unreadable(spec, 'The list has no end'),
+      (query as { cursor?: string | null } | undefined)?.cursor,
     );
   }
 
   /** Sends a POST, each try with the same key. */
   async write<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: WaitOptions = {}): Promise<Data<O>> {
     const idempotencyKey = options.idempotencyKey ?? newKey();
-    const headers = { 'Idempotency-Key': idempotencyKey, Prefer: preferOf(options.waitSeconds, options.timeoutMs ?? this.config.timeoutMs) };
-    return (await this.send(spec, ids, { body, headers: () => headers, idempotencyKey }, options))!;
+    const headers = { 'Idempotency-Key': idempotencyKey, Prefer: preferOf(options.waitSeconds, options.timeoutMs ?? this.config().timeoutMs) };
+    return this.send(spec, ids, { body, headers: () => headers, idempotencyKey }, options) as Promise<Data<O>>;
   }
 
   /**
@@ -260,30 +263,36 @@ export class Transport {
   async change<O extends Operation>(spec: Spec<O>, ids: string[], body: unknown, options: ChangeOptions): Promise<Data<O>> {
     if (!options?.ifMatch) refuse('ifMatch', "an ETag or '*'", options?.ifMatch);
     const headers = { 'If-Match': options.ifMatch };
-    return (await this.send(spec, ids, { body, headers: () => headers, repeatable: options.ifMatch === '*' }, options))!;
+    return this.send(spec, ids, { body, headers: () => headers, repeatable: options.ifMatch === '*' }, options) as Promise<Data<O>>;
   }
 
   /** The error to throw; `meta` can be asked of it later. */
-  failure(operation: Operation, problem: AnyProblem, meta?: Meta, more: ErrorDetails = {}): OrdergateError {
+  failure(operation: Operation, problem: AnyProblem, meta?: Meta | null, more: ErrorDetails = {}): OrdergateError {
     const error = new OrdergateError(operation, problem, more);
     if (meta) this.metas.set(error, meta);
     return error;
+  }
+
+  /** The error of answers that each are right, and together are none. */
+  unreadable(spec: Spec<Operation>, message: string): OrdergateError {
+    return this.failure(spec.id, ownProblem('UNKNOWN', message, spec.path, { retryable: false }));
   }
 
   private async send<O extends Operation>(spec: Spec<O>, ids: string[], request: Request, options: RequestOptions): Promise<Data<O> | null> {
     check(options);
     const { signal } = options;
     const { idempotencyKey, repeatable = true, until } = request;
-    const maxRetries = options.maxRetries ?? this.config.maxRetries ?? 3;
-    const timeoutMs = options.timeoutMs ?? this.config.timeoutMs ?? 30_000;
-    const fetch = options.fetch ?? this.config.fetch ?? globalThis.fetch;
-    const { apiKey } = this.config;
+    const config = this.config();
+    const maxRetries = options.maxRetries ?? config.maxRetries ?? 3;
+    const timeoutMs = options.timeoutMs ?? config.timeoutMs ?? 30_000;
+    const fetch = options.fetch ?? config.fetch ?? globalThis.fetch;
+    const { apiKey } = config;
     const { method = 'GET' } = spec;
     const path = pathOf(spec.path, ids, request.query);
     const url = this.baseUrl + path;
     const body = JSON.stringify(request.body);
     for (let attempt = 1; ; attempt++) {
-      const headers = this.headers(spec, request, options);
+      const headers = headersOf(spec, request, config, options);
       const event: RequestEvent = { operation: spec.id, method, path, url, headers: shown(headers), body: request.body, attempt };
       let response: Response | undefined;
       let data: Data<O> | null = null;
@@ -299,7 +308,7 @@ export class Transport {
             throw (keyError = error);
           }
           signal.throwIfAborted(); // a key that comes too late sends nothing
-          notify(this.config.onRequest, event);
+          notify(config.onRequest, event);
           begun = performance.now();
           response = await fetch(url, {
             method,
@@ -316,9 +325,9 @@ export class Transport {
         more.cause = error;
         problem = signal?.aborted ? ownProblem('ABORTED', 'Aborted', path) : ownProblem('NETWORK', noAnswer(this.baseUrl, error), path);
       }
-      const meta = response && this.remember(response);
-      const ended: ResponseEvent = { ...event, status: response?.status ?? 0, durationMs: begun && performance.now() - begun, meta: meta ?? null, problem };
-      if (begun) notify(this.config.onResponse, ended);
+      const meta = response ? this.remember(response) : null;
+      const ended: ResponseEvent = { ...event, status: meta?.status ?? 0, durationMs: begun && performance.now() - begun, meta, problem };
+      if (begun) notify(config.onResponse, ended);
       if (!problem) {
         open(spec.enums, data);
         if (data && typeof data === 'object') this.metas.set(data, meta!);
@@ -329,28 +338,15 @@ export class Transport {
       const pauseMs = unsure && !repeatable ? undefined : pauseOf(problem, response, attempt);
       const over = until === undefined ? attempt > maxRetries : Date.now() >= until;
       if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, more);
-      notify(this.config.onRetry, { ...ended, pauseMs });
+      notify(config.onRetry, { ...ended, pauseMs });
       await sleep(pauseMs, signal); // an abort ends it, and is thrown by the next try
     }
-  }
-
-  private headers(spec: Spec<Operation>, request: Request, options: RequestOptions): Headers {
-    const headers = new Headers();
-    const all = [
-      this.config.headers, options.headers, {
-        'Accept-Language': this.config.language,
-        'X-Trace-ID': options.traceId,
-        'Content-Type': request.body === undefined ? undefined : `application/${spec.method === 'PATCH' ? 'merge-patch+' : ''}json`,
-      }, request.headers?.(),
-    ];
-    for (const values of all) for (const [name, value] of Object.entries(values ?? {})) if (value !== undefined) headers.set(name, value);
-    return headers;
   }
 
   private remember(response: Response): Meta {
     const { status, headers } = response;
     const token = headers.get('X-Consistency-Token');
-    if (token !== null) this.rememberToken(token);
+    this.rememberToken(token);
     const age = headers.get('Age');
     return {
       status,
@@ -366,15 +362,28 @@ export class Transport {
   }
 
   /** The greatest token of the last seconds is the latest. */
-  rememberToken(token: string): void {
-    if (token < (this.freshToken() ?? '')) return;
+  rememberToken(token: string | null): void {
+    if (!token || token < (this.freshToken() ?? '')) return;
     this.token = token;
     this.tokenSeen = Date.now();
   }
 
   private freshToken(): string | undefined {
-    return this.token && Date.now() - this.tokenSeen < TOKEN_LIFE ? this.token : undefined;
+    return Date.now() - this.tokenSeen < TOKEN_LIFE ? this.token : undefined;
   }
+}
+
+function headersOf(spec: Spec<Operation>, request: Request, config: Config, options: RequestOptions): Headers {
+  const headers = new Headers();
+  const all = [
+    config.headers, options.headers, {
+      'Accept-Language': config.language,
+      'X-Trace-ID': options.traceId,
+      'Content-Type': request.body === undefined ? undefined : `application/${spec.method === 'PATCH' ? 'merge-patch+' : ''}json`,
+    }, request.headers?.(),
+  ];
+  for (const values of all) for (const [name, value] of Object.entries(values ?? {})) if (value !== undefined) headers.set(name, value);
+  return headers;
 }
 
 // The answer, or the problem that it is instead. An answer that breaks off is thrown. A page is told nothing of a redirection, not even its status.
@@ -493,7 +502,7 @@ function noAnswer(baseUrl: string, error: unknown): string {
   const { cause, message } = (error ?? {}) as { cause?: Error; message?: string };
   const reason = cause?.message || message;
   const page: string | undefined = (globalThis as { location?: { origin: string } }).location?.origin;
-  const cors = page && new URL(baseUrl).origin !== page ? `. Is ${page} in ORDERGATE_ORIGINS (CORS)?` : '';
+  const cors = page && new URL(baseUrl).origin !== page ? `. Is ${page} in ORDERGATE_ORIGINS (CORS)? It refuses headers of your own, too` : '';
   return `No answer from ${baseUrl}${reason ? `: ${reason}` : ''}${cors}`;
 }
 
@@ -509,10 +518,10 @@ function rateLimitOf(headers: Headers): RateLimit | null {
 function pauseOf(problem: AnyProblem, response: Response | undefined, attempt: number): number | undefined {
   const { code, status, retryable } = problem;
   if (!(code === 'NETWORK' || (retryable && (code === 'IDEM_003' || status === 429 || status >= 500)))) return undefined;
-  const headers = response?.headers;
-  const after: any = headers?.get('Retry-After');
+  const header = (name: string): any => response?.headers.get(name);
+  const after = header('Retry-After');
   // Seconds, or a date: that of the server's clock, if it says so.
-  const asked = /^\d+$/.test(after) ? Number(after) * 1000 : dateOf(after) - (dateOf(headers?.get('Date')) || Date.now());
+  const asked = /^\d+$/.test(after) ? Number(after) * 1000 : dateOf(after) - (dateOf(header('Date')) || Date.now());
   if (asked > LONGEST_PAUSE) return undefined;
   // The pause that the server asks for is the least; a little more keeps the clients that it turned away from coming back at once.
   return asked >= 0 ? asked + Math.random() * 100 : backoff(attempt);

@@ -30,7 +30,7 @@ export const announce = (text: string): void => { announcement.value = text; };
 /** The time, for what counts. It moves ten times a second while something runs, else once. */
 export const now = signal(Date.now());
 
-/** What a reload of this tab keeps. Where storage is switched off, nothing is. */
+/** The storage that outlives a reload of this tab. Where storage is switched off, nothing is. */
 const kept = {
   read<T>(name: string): T | null {
     try {

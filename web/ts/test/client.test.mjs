@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test as run } from 'node:test';
+import { inspect } from 'node:util';
 import { createOrdergate, createTransport, isOrdergateError, Orders, Products } from '@ordergate/client';
 import { order, problem, setup } from './server.mjs';
 import { end, event, stream, thrown } from './stream.mjs';
@@ -64,6 +65,37 @@ test('an order is placed with credentials, a new key and the wish to wait', asyn
   assert.match(headers['idempotency-key'], UUID);
   assert.notEqual(second.headers['idempotency-key'], headers['idempotency-key'], 'another order has another key');
   assert.equal(second.headers.prefer, undefined);
+});
+
+test('nothing that the client gives out shows the API key, or a header of the config', async (t) => {
+  const seen = [];
+  const hooks = { onRequest: (event) => seen.push(event), onResponse: (event) => seen.push(event), onRetry: (event) => seen.push(event) };
+  for (const apiKey of ['og_test_secret', async () => 'og_test_secret']) {
+    const { baseUrl, requests } = await setup(t, [({ url, headers }) => {
+      assert.equal(headers.authorization, 'Bearer og_test_secret');
+      if (url.endsWith('/stream')) return stream(event(1), end('terminal'));
+      if (url.endsWith('/none')) return problem(404, 'ORD_001');
+      if (url.endsWith('/lost')) return 'hang up';
+      if (url.endsWith('/late')) return new Promise(() => {});
+      if (url.endsWith('/page')) return { body: '<html>', headers: { 'Content-Type': 'text/html' } };
+      return { body: url.includes('?') ? { data: [order()], next_cursor: null } : order() };
+    }]);
+    const config = { baseUrl, apiKey, headers: { Cookie: 'og_test_secret' }, maxRetries: 1, ...hooks };
+    const og = createOrdergate(config);
+    const transport = createTransport(config);
+    const list = og.orders.list({ limit: 1 });
+    const page = await list.page();
+    const watched = og.orders.watch('ord_1');
+    seen.push(og, transport, new Orders(transport), list, page, og.meta(page), watched, (await watched.next()).value);
+    for (const id of ['none', 'lost', 'page']) seen.push(await thrown(og.orders.get(id)));
+    seen.push(await thrown(og.orders.get('late', { signal: AbortSignal.abort() })), await thrown(og.orders.get('late', { timeoutMs: 50, maxRetries: 0 })));
+    seen.push(await thrown(createOrdergate({ ...config, apiKey: async () => 'og_test_secret\n' }).orders.get('late')));
+    assert.ok(requests.length > 5);
+  }
+  for (const object of seen) {
+    const name = object.name ?? object.constructor.name;
+    for (const text of [inspect(object, { depth: null, showHidden: true, getters: true }), JSON.stringify(object), String(object.stack)]) assert.doesNotMatch(text, /secret/, name);
+  }
 });
 
 test('every operation of the contract has a method, which asks its address', async (t) => {
@@ -376,6 +408,21 @@ test('a refusal is thrown with all that it says', async (t) => {
   assert.deepEqual(error.problem.actual, money(2));
   assert.equal(og.meta(error).status, 422);
   assert.ok(!isOrdergateError(new Error('x')) && !isOrdergateError(null));
+});
+
+test('the message names the scopes that a key needs', async (t) => {
+  const { og } = await setup(t, [problem(403, 'AUTH_005', false, { required_scopes: ['orders:write'] }), problem(403, 'AUTH_005', false, { required_scopes: ['a', 'b'] })]);
+  const error = await thrown(og.orders.place(BODY));
+  assert.ok(isOrdergateError(error, 'placeOrder') && error.is('AUTH_005'));
+  assert.deepEqual([error.message, error.problem.required_scopes], ['AUTH_005 no (orders:write) [trace id trace-1]', ['orders:write']]);
+  assert.equal((await thrown(og.orders.place(BODY))).message, 'AUTH_005 no (a,b) [trace id trace-1]');
+});
+
+test('a search for nothing is none; any other filter is sent as it is', async (t) => {
+  const { og, requests } = await setup(t, [{ body: { data: [], next_cursor: 'more' } }]);
+  const first = og.products.list({ q: '', limit: 5 });
+  for (const list of [first, og.products.list({ limit: 5, q: 'tea' }), og.products.list(), og.orders.list({ customer_ref: '' })]) await list.page();
+  assert.deepEqual(requests.map(({ url }) => url), ['/v1/products?limit=5', '/v1/products?limit=5&q=tea', '/v1/products', '/v1/orders?customer_ref=']);
 });
 
 test('the message names the first fault', async (t) => {

@@ -209,7 +209,13 @@ export async function nulls(cache: Map<string, { etag: string }>): Promise<void>
   await og.orders.get('ord_', { ifNonMatch: '"1"' });
 }
 
-// What is undefined is left out, under exactOptionalPropertyTypes too.
+// A refusal for a scope says which.
+export function scopes(error: unknown): string[] {
+  if (isOrdergateError(error, 'placeOrder') && error.is('AUTH_005')) return error.problem.required_scopes;
+  return isOrdergateError(error) && error.problem.code === 'AUTH_005' ? error.problem.required_scopes : [];
+}
+
+// A property that is undefined is left out, under exactOptionalPropertyTypes too.
 export async function leftOut(signal: AbortSignal | undefined, method: { method_token: string } | undefined, cursor: string | null): Promise<void> {
   const options = { signal, traceId: undefined, timeoutMs: undefined, maxRetries: undefined, headers: undefined, fetch: undefined };
   await og.orders.place({ ...body, payment: method, coupon_code: undefined, metadata: undefined }, { ...options, idempotencyKey: undefined, waitSeconds: undefined });

@@ -53,7 +53,7 @@ test('each byte is looked at once', async (t) => {
   assert.ok(looked < 510_000, `${looked} characters of 500,008`);
 });
 
-/** What a client sees of the streams, and what it asks. */
+/** The events that a client sees of the streams, and the Last-Event-IDs that it sends. */
 async function watch(...streams) {
   const asked = [];
   const fetch = async (_, { headers }) => (asked.push(headers.get('Last-Event-ID')), new Response(bodyOf([bytes(streams.shift())]), { headers: { 'Content-Type': 'text/event-stream' } }));

@@ -1,4 +1,4 @@
-// What is published: gen/ts as it is built. Its form, its weight, and where it runs.
+// The package as it is published, gen/ts: its form, its weight, and where it runs.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -32,6 +32,13 @@ test('ES modules and CommonJS offer the same', () => {
   const common = require('@ordergate/client');
   assert.notEqual(common.createOrdergate, module.createOrdergate, 'two builds');
   assert.deepEqual(Object.keys(common).sort(), Object.keys(module).sort());
+});
+
+test('the README lists every type', () => {
+  const declared = readFileSync(join(published, 'dist/esm/index.d.ts'), 'utf8');
+  const names = [...declared.matchAll(/\{([^}]*)\}/g)].flatMap(([, list]) => list.match(/\b[A-Z]\w*/g));
+  const [, table] = /^## All types\n([^]*?)^## /m.exec(readFileSync(join(published, 'README.md'), 'utf8'));
+  assert.deepEqual(table.match(/(?<=`)[A-Z]\w+/g).sort(), names.sort());
 });
 
 test('the package depends on nothing', () => {

@@ -16,18 +16,12 @@ export interface Enums {
   readonly [property: string]: readonly string[] | Enums;
 }
 
-/** Replaces, in place, the values that are not among the known ones. */
-export function open(enums: Enums | undefined, value: unknown): void {
-  if (Array.isArray(value)) return value.forEach((item) => open(enums, item));
-  if (typeof value !== 'object' || value === null) return;
-  const object = value as Record<string, unknown>;
-  for (const [property, rule] of Object.entries(enums ?? {})) {
-    const found = object[property];
-    if (!Array.isArray(rule)) open(rule as Enums, found);
-    else if (found) object[property] = Array.isArray(found) ? found.map((item) => known(item, rule)) : known(found, rule);
+/** The value, in which each value of an enumeration that is not among the known ones is replaced. Objects are changed in place. */
+export function open(rule: Enums | readonly string[] | undefined, value: any): any {
+  if (Array.isArray(value)) return value.map((item) => open(rule, item));
+  if (Array.isArray(rule)) return typeof value !== 'string' || rule.includes(value) ? value : 'UNKNOWN';
+  if (value && typeof value === 'object') {
+    for (const [property, inner] of Object.entries(rule ?? {})) if (property in value) value[property] = open(inner, value[property]);
   }
-}
-
-function known(value: unknown, values: readonly string[]): unknown {
-  return typeof value !== 'string' || values.includes(value) ? value : 'UNKNOWN';
+  return value;
 }

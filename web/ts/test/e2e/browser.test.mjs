@@ -84,7 +84,7 @@ test('a page of an origin that is not allowed is told that it may be CORS', asyn
     await page.goto('http://shop.example/');
     const message = await page.evaluate(`import('/client.js').then(({ createOrdergate }) =>
       createOrdergate({ baseUrl: ${JSON.stringify(baseUrl)}, apiKey: 'og_test_x', maxRetries: 0 }).orders.get('ord_1').catch((error) => error.message))`);
-    assert.match(message, /^NETWORK No answer from .*: Failed to fetch\. Is http:\/\/shop\.example in ORDERGATE_ORIGINS \(CORS\)\?$/);
+    assert.match(message, /^NETWORK No answer from .*: Failed to fetch\. Is http:\/\/shop\.example in ORDERGATE_ORIGINS \(CORS\)\? It refuses headers of your own, too$/);
   } finally {
     await page.close();
   }
