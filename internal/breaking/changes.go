@@ -26,11 +26,12 @@ type change struct {
 	where  string // GET /v1/orders, webhook order.paid, or "" for the contract as a whole
 	kind   string // added, changed, deprecated, removed
 	text   string
-	breaks bool
+	breaks bool // a client that follows the old contract may fail by the new one
+	ending bool // which is allowed: the operation carries a sunset
 }
 
-// changes lists what differs, operation by operation. A change breaks if a client that follows the old contract may fail by the new one, and that
-// client was not told of an end of the operation that is past: the old contract, not the new one, has its sunset.
+// changes lists what differs, operation by operation. An operation may be removed after the end of a sunset that the old contract has, which its
+// clients were told.
 func changes(before, after *document, now time.Time) ([]change, error) {
 	levels := map[string]checker.Level{}
 	for line := range strings.Lines(severities) {
@@ -59,8 +60,8 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 			continue
 		}
 		seen[found.where+found.text] = true
-		if day, announced := sunset(before.operations[key]); announced && isPast(day, now) && !strings.HasPrefix(c.GetId(), "api-") {
-			found.breaks = false
+		if day, announced := sunset(after.operations[key]); found.breaks && announced && !strings.HasPrefix(c.GetId(), "api-") {
+			found.ending, found.text = true, found.text+" (its sunset is "+day.Format(time.DateOnly)+")"
 		}
 		all = append(all, found)
 	}
@@ -71,11 +72,11 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 		day, announced := sunset(before.operations[key])
 		switch {
 		case !announced:
-			all = append(all, change{key, "removed", "is removed, and the released contract has no sunset of it", true})
+			all = append(all, change{where: key, kind: "removed", text: "is removed, and the released contract has no sunset of it", breaks: true})
 		case !isPast(day, now):
-			all = append(all, change{key, "removed", "is removed before the end of its sunset, " + day.Format(time.DateOnly), true})
+			all = append(all, change{where: key, kind: "removed", text: "is removed before the end of its sunset, " + day.Format(time.DateOnly), breaks: true})
 		default:
-			all = append(all, change{key, "removed", "is removed after its sunset, " + day.Format(time.DateOnly), false})
+			all = append(all, change{where: key, kind: "removed", text: "is removed after its sunset, " + day.Format(time.DateOnly)})
 		}
 	}
 	for i := range all {
@@ -85,7 +86,7 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 	return all, nil
 }
 
-// sunset returns the last day on which an operation that is deprecated works as its contract says.
+// sunset returns the last day of an operation that is deprecated.
 func sunset(op map[string]any) (day time.Time, announced bool) {
 	if op["deprecated"] != true {
 		return day, false

@@ -4,8 +4,8 @@
 //	go run ./internal/breaking changelog  writes openapi/CHANGELOG.md: the changes from release to release, and since the newest
 //	go run ./internal/breaking release    keeps the contract as openapi/released/<info.version>.json, for ever
 //
-// A change that breaks is allowed for an operation, and so is its removal, once the day is over that the released contract has as its `x-sunset`,
-// beside `deprecated: true`. A sunset that comes with the change does not help: nobody was told.
+// A change that breaks is allowed for an operation that carries `deprecated: true` and a day as `x-sunset`, and is named. The operation itself may go
+// once that day, in the released contract, is over.
 package main
 
 import (
@@ -84,15 +84,22 @@ func check(out io.Writer, releases []*document, contract *document, now time.Tim
 	if err != nil {
 		return err
 	}
-	var breaking []string
+	var breaking, ending []string
 	for _, c := range found {
-		if c.breaks {
-			breaking = append(breaking, "  "+c.where+": "+c.text)
+		switch line := "  " + c.where + ": " + c.text; {
+		case c.ending:
+			ending = append(ending, line)
+		case c.breaks:
+			breaking = append(breaking, line)
 		}
 	}
 	if len(breaking) > 0 {
-		return fmt.Errorf("%d changes break clients of the released contract %s:\n%s\nTake them back, or release "+
-			"`deprecated: true` and `x-sunset` of the operation first, and break it after that day (docs/contract.md#released-contracts)", len(breaking), newest.version, strings.Join(breaking, "\n"))
+		return fmt.Errorf("%d changes break clients of the released contract %s:\n%s\nTake them back, or give the operation "+
+			"`deprecated: true` and `x-sunset` (docs/contract.md#released-contracts)", len(breaking), newest.version, strings.Join(breaking, "\n"))
+	}
+	if len(ending) > 0 {
+		_, err = fmt.Fprintf(out, "%d changes break clients of operations that carry a sunset, who must hear of it before:\n%s\n", len(ending), strings.Join(ending, "\n"))
+		return err
 	}
 	_, err = fmt.Fprintf(out, "Nothing breaks clients of the released contract %s; there are %d other changes.\n", newest.version, len(found))
 	return err
