@@ -189,10 +189,18 @@ func page(r reply) (ids []string, next *string) {
 	return ids, list.NextCursor
 }
 
-// walk reads a list to its end, page by page: it has those entries and no others. It returns the first cursor.
+// walk reads a list to its end, page by page, and on one page: it has those entries, in this order, and no others. It returns the first cursor.
 func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]string, want []string) string {
 	got, first, r, ok := s.pages(ctx, op, arg, query, len(want)+1)
 	s.foundIf(ok && !slices.Equal(got, want), r, "/body/data", "page by page it is %v and not %v", got, want)
+	if ok && len(want) > 1 && len(want) <= 100 {
+		whole := maps.Clone(query)
+		whole["limit"] = []string{"100"}
+		if r, ok = s.get(ctx, nil, call{op: op, arg: arg, query: whole}, http.StatusOK); ok {
+			got, _ = page(r)
+			s.foundIf(!slices.Equal(got, want), r, "/body/data", "on one page is %v, and page by page %v", got, want)
+		}
+	}
 	return first
 }
 

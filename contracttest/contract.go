@@ -21,6 +21,7 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/answers"
 )
 
@@ -58,6 +59,9 @@ type fault struct {
 	pointer string // /status, /header/NAME, /body/..., /request/...
 	message string
 }
+
+// rules are the keywords of a schema that a value breaks, at any place of it.
+type rules map[errcode.Rule]bool
 
 // readContract compiles a bundled contract. Objects of answers are closed on the way: a property that the contract does not name
 // is a fault, although the published schemas leave room for later ones.
@@ -266,76 +270,79 @@ func (o *operation) check(status int, header http.Header, body []byte) []fault {
 	var faults []fault
 	headers := declared.at("headers").children()
 	for _, name := range sortedKeys(headers) {
-		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name))...)
+		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name), rules{})...)
 	}
 	for name := range header {
 		if o.headers[name] && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
 			faults = append(faults, fault{"/header/" + name, fmt.Sprintf("is there, and the contract does not name it for %d", status)})
 		}
 	}
-	return append(faults, declared.checkContent(header.Get("Content-Type"), body)...)
+	return append(faults, declared.checkContent(header.Get("Content-Type"), body, rules{})...)
 }
 
-// accepts holds a request against the operation, and tells what is wrong with it.
-func (o *operation) accepts(r *http.Request, arg string, body []byte) string {
+// accepts holds a request against the operation, and tells what is wrong with it, and which rules are broken.
+func (o *operation) accepts(r *http.Request, arg string, body []byte) (string, rules) {
 	var faults []fault
+	broken := rules{}
 	for _, p := range o.parameters {
 		values := map[string][]string{"path": {arg}, "query": r.URL.Query()[p.text("name")], "header": r.Header.Values(p.text("name"))}
-		faults = append(faults, p.checkText(p.text("name"), values[p.text("in")])...)
+		faults = append(faults, p.checkText(p.text("name"), values[p.text("in")], broken)...)
 	}
 	wanted := o.at("requestBody")
 	if required := wanted.at("required").node == true; required || len(body) > 0 && string(bytes.TrimSpace(body)) != "null" {
-		faults = append(faults, wanted.checkContent(r.Header.Get("Content-Type"), body)...)
+		faults = append(faults, wanted.checkContent(r.Header.Get("Content-Type"), body, broken)...)
 	}
 	texts := make([]string, len(faults))
 	for i, f := range faults {
 		texts[i] = f.pointer + " " + f.message
 	}
 	slices.Sort(texts)
-	return short(strings.Join(texts, "; "))
+	return short(strings.Join(texts, "; ")), broken
 }
 
-// checkText holds the values of a header or parameter against its declaration.
-func (p place) checkText(at string, values []string) []fault {
+// checkText holds the values of a header or parameter against its declaration, and notes which rules they break.
+func (p place) checkText(at string, values []string, broken rules) []fault {
 	if len(values) == 0 {
 		if p.at("required").node == true {
+			broken[errcode.RuleRequired] = true
 			return []fault{{at, "is missing"}}
 		}
 		return nil
 	}
 	if len(values) > 1 {
+		broken[errcode.RuleOnce] = true
 		return []fault{{at, fmt.Sprintf("is there %d times", len(values))}}
 	}
 	var value any = values[0]
 	if p.text("schema", "type") == "integer" {
-		if digits.MatchString(values[0]) {
+		if _, err := strconv.ParseInt(values[0], 10, 64); err == nil && values[0][0] != '+' {
 			value = json.Number(values[0])
 		}
 	}
-	return p.at("schema").check(at, value)
+	return p.at("schema").check(at, value, broken)
 }
 
-// digits is an integer as a text.
-var digits = regexp.MustCompile(`^-?[0-9]+$`)
-
-// checkContent holds a body against the content that is declared: its media type, its syntax, its schema.
-func (p place) checkContent(contentType string, body []byte) []fault {
+// checkContent holds a body against the content that is declared: its media type, its syntax, its schema. It notes which rules of the schema are broken.
+func (p place) checkContent(contentType string, body []byte, broken rules) []fault {
 	content := p.at("content").children()
-	media, _, _ := mime.ParseMediaType(contentType)
+	media, parameters, err := mime.ParseMediaType(contentType)
 	declared, ok := content[media]
+	charset, given := parameters["charset"]
 	switch {
 	case len(content) == 0 && len(body) == 0:
 		return nil
 	case len(content) == 0:
 		return []fault{{"/body", fmt.Sprintf("has %d bytes, and the contract declares none", len(body))}}
-	case !ok:
+	case !ok || err != nil:
 		return []fault{{"/header/Content-Type", fmt.Sprintf("is %q and not %s", contentType, strings.Join(sortedKeys(content), ", "))}}
+	case given && !strings.EqualFold(charset, "utf-8"):
+		return []fault{{"/header/Content-Type", fmt.Sprintf("is %q, and every text of the contract is in UTF-8", contentType)}}
 	}
 	value, err := readBody(media, body)
 	if err != nil {
 		return []fault{{"/body", short(err.Error())}}
 	}
-	return declared.at("schema").check("/body", value)
+	return declared.at("schema").check("/body", value, broken)
 }
 
 // readBody reads JSON, or YAML that is JSON in another notation. Text is a string.
@@ -359,8 +366,8 @@ func readBody(media string, body []byte) (any, error) {
 	return jsonschema.UnmarshalJSON(bytes.NewReader(body))
 }
 
-// check holds a value against a schema of the contract, and lists each fault with its place below at.
-func (p place) check(at string, value any) []fault {
+// check holds a value against a schema of the contract, and lists each fault with its place below at. It notes which rules are broken.
+func (p place) check(at string, value any, broken rules) []fault {
 	p.mu.Lock()
 	schema, err := p.compiler.Compile("contract.json#" + p.pointer)
 	p.mu.Unlock()
@@ -378,6 +385,9 @@ func (p place) check(at string, value any) []fault {
 	found := leaves(e)
 	for _, leaf := range found {
 		text := leaf.ErrorKind.LocalizedString(english)
+		for _, rule := range rulesFor(leaf.ErrorKind) {
+			broken[rule] = true
+		}
 		switch leaf.ErrorKind.(type) {
 		case *kind.FalseSchema:
 			if hidden(leaf, found) {
@@ -393,6 +403,25 @@ func (p place) check(at string, value any) []fault {
 		return cmp.Or(cmp.Compare(a.pointer, b.pointer), cmp.Compare(a.message, b.message))
 	})
 	return slices.Compact(faults)
+}
+
+// rulesFor are the rules that a fault of a schema may be said to break: its keyword. A number beyond 32 bits may be beyond the bounds, too, which are
+// narrower.
+func rulesFor(k jsonschema.ErrorKind) []errcode.Rule {
+	switch k := k.(type) {
+	case *kind.FalseSchema, *kind.AdditionalProperties:
+		return []errcode.Rule{errcode.RuleAdditionalProperties}
+	case *kind.Required:
+		return []errcode.Rule{errcode.RuleRequired}
+	case *kind.Not:
+		return []errcode.Rule{errcode.RuleNot}
+	case *kind.Format:
+		if k.Want == "int32" {
+			return []errcode.Rule{errcode.RuleFormat, errcode.RuleMinimum, errcode.RuleMaximum}
+		}
+	}
+	path := append([]string{string(errcode.RuleSchema)}, k.KeywordPath()...)
+	return []errcode.Rule{errcode.Rule(path[len(path)-1])}
 }
 
 var english = message.NewPrinter(language.English)

@@ -150,7 +150,7 @@ func TestWhatARequestCanGetWrong(t *testing.T) {
 		key, value, _ := strings.Cut(tt.header, ": ")
 		r.Header.Set(key, value)
 		arg := cmp.Or(strings.TrimPrefix(r.URL.Path, "/"), "ord_"+strings.Repeat("0", 32))
-		if got := c.operations[tt.operation].accepts(r, arg, []byte(tt.body)); got != tt.want && (tt.want == "" || !strings.HasPrefix(got, tt.want)) {
+		if got, _ := c.operations[tt.operation].accepts(r, arg, []byte(tt.body)); got != tt.want && (tt.want == "" || !strings.HasPrefix(got, tt.want)) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
@@ -274,5 +274,26 @@ func TestAnOlderOrderMayHaveAnOlderPrice(t *testing.T) {
 		if found != want {
 			t.Errorf("%s: %d findings", customer, found)
 		}
+	}
+}
+
+// TestAStrangerIsNotedAndACookieIsFound: a header that a proxy adds is no fault of the address, a cookie is, and each is told once.
+func TestAStrangerIsNotedAndACookieIsFound(t *testing.T) {
+	t.Parallel()
+	s := addressed(t, Options{}, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Powered-By", "PHP")
+		w.Header().Set("Set-Cookie", "session=1")
+		w.Header().Set("Strict-Transport-Security", "max-age=1")
+		w.WriteHeader(http.StatusNotFound)
+	})
+	s.send(t.Context(), call{op: "getOrder", arg: "ord_1"})
+	s.send(t.Context(), call{op: "listOrders"})
+	if n := strings.Count(messages(s), "Set-Cookie"); n != 1 || strings.Contains(messages(s), "Powered") {
+		t.Errorf("%d findings of the cookie: %s", n, messages(s))
+	}
+	r := s.report(false)
+	const want = "2 answers have the header X-Powered-By, which neither the contract nor HTTP names: a proxy may have added it"
+	if len(r.Notes) != 1 || r.Notes[0] != want {
+		t.Errorf("%q", r.Notes)
 	}
 }

@@ -70,8 +70,8 @@ func (s *suite) goodBody(op *operation) any {
 	return body
 }
 
-// refusedAt sends a request that must be refused with the code, with faults at one place and at no other.
-func (s *suite) refusedAt(ctx context.Context, code errcode.Code, what string, c call, pointer string) {
+// refusedAt sends a request that must be refused with the code, with faults at one place and at no other. They break the rule, if one is given.
+func (s *suite) refusedAt(ctx context.Context, code errcode.Code, what string, c call, pointer, rule string) {
 	r, ok := s.send(ctx, s.signed(c))
 	if !ok {
 		return
@@ -82,6 +82,8 @@ func (s *suite) refusedAt(ctx context.Context, code errcode.Code, what string, c
 	}
 	wrong := len(r.problem.Errors) == 0 || slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Pointer != pointer })
 	s.foundIf(wrong, r, "/body/errors", "do not all point to %q, where was %s%s", pointer, what, why(r))
+	other := rule != "" && slices.ContainsFunc(r.problem.Errors, func(f api.Fault) bool { return f.Rule != rule })
+	s.foundIf(other, r, "/body/errors", "do not say %q, and sent was, at %q, %s%s", rule, pointer, what, why(r))
 }
 
 // wrongBodies: of each place of each body, every kind of value that its schema refuses has its code and pointer.
@@ -97,7 +99,7 @@ func (s *suite) wrongBodies(ctx context.Context) {
 			}
 			c := s.harmless(op)
 			c.body = []byte(wrong.Text)
-			s.refusedAt(ctx, errcode.Code(wrong.Code), wrong.Name, c, wrong.Pointer)
+			s.refusedAt(ctx, errcode.Code(wrong.Code), wrong.Name, c, wrong.Pointer, wrong.Rule)
 			s.coverage.Bodies++
 		}
 	}
@@ -151,7 +153,7 @@ func (s *suite) wrongParameters(ctx context.Context) {
 			}
 			s.coverage.Parameters++
 			if v.code == errcode.REQ003 {
-				s.refusedAt(ctx, v.code, fmt.Sprintf("%q", v.value), v.call, v.pointer)
+				s.refusedAt(ctx, v.code, fmt.Sprintf("%q", v.value), v.call, v.pointer, "")
 				continue
 			}
 			s.refused(ctx, v.code, v.call)
@@ -180,7 +182,7 @@ func (s *suite) parameterValues(op *operation) (all []parameterValue) {
 		name, in := p.text("name"), p.text("in")
 		for _, value := range candidates(p) {
 			v := parameterValue{call: s.harmless(op), value: value, code: errcode.REQ003, pointer: "/" + in + "/" + name}
-			v.wrong = len(p.checkText("", []string{value})) > 0
+			v.wrong = len(p.checkText("", []string{value}, rules{})) > 0
 			switch in {
 			case "query":
 				v.call.query = url.Values{name: {value}}

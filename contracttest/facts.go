@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"reflect"
 	"slices"
@@ -40,6 +41,8 @@ type thing struct {
 	newest      []newest            // how the greatest version grew
 	patched     map[int64]patchable // by version
 	overlapping bool
+	plan        []string // the steps of a saga
+	since       string   // the greatest token that was known when its making was asked for
 }
 
 // shown is a resource at a version, in an answer.
@@ -139,7 +142,7 @@ func (s *suite) checkFacts(r reply) {
 	f.clock(r, s.now())
 	s.checkHeaders(r, wrong)
 	var body any
-	if media := r.header.Get("Content-Type"); r.op != nil && r.status < 300 && media == "application/json" && r.op.path != "/openapi.json" {
+	if media, _, _ := mime.ParseMediaType(r.header.Get("Content-Type")); r.op != nil && r.status < 300 && media == "application/json" && r.op.path != "/openapi.json" {
 		d := json.NewDecoder(bytes.NewReader(r.body))
 		d.UseNumber()
 		if d.Decode(&body) == nil {
@@ -170,6 +173,7 @@ func (s *suite) checkBody(r reply, body any, wrong wrongFact) {
 	each(body, "/body", func(o map[string]any, at string) {
 		s.checkClocks(r, o, at, wrong)
 		s.checkSums(o, at, wrong)
+		s.checkReason(o, at, wrong)
 		kind, name, version := kindOf(o)
 		if kind == "" {
 			return
@@ -178,6 +182,9 @@ func (s *suite) checkBody(r reply, body any, wrong wrongFact) {
 		if t == nil {
 			t = &thing{kind: kind, fixed: map[string]any{}, versions: map[string]shown{}, patched: map[int64]patchable{}}
 			f.things[name] = t
+			if r.changes() {
+				t.since = r.token
+			}
 		}
 		t.own = t.own || s.isOwn(o)
 		s.checkFixed(t, o, at, wrong)
@@ -201,6 +208,9 @@ func (s *suite) checkBody(r reply, body any, wrong wrongFact) {
 		if kind == "evt" {
 			s.checkEvent(o, at, wrong)
 		}
+		if at == "/body" && r.op.method == http.MethodGet {
+			wrong(t.since != "" && r.header.Get("X-Consistency-Token") <= t.since, "/header/X-Consistency-Token", "is %q, from before %s was made: %q was known then", r.header.Get("X-Consistency-Token"), name, t.since)
+		}
 		if kind == "pay" {
 			orderID, _ := o["order_id"].(string)
 			if order := f.things[orderID]; order != nil {
@@ -217,6 +227,16 @@ func (s *suite) checkBody(r reply, body any, wrong wrongFact) {
 	if r.op.method == http.MethodGet {
 		s.checkList(r, body, wrong)
 	}
+}
+
+// checkReason: why a step or a payment failed is told in the words of the registry.
+func (s *suite) checkReason(o object, at string, wrong wrongFact) {
+	if !strings.HasSuffix(at, "/last_error") && !strings.HasSuffix(at, "/failure") {
+		return
+	}
+	e, known := s.registry[text(o, "code")]
+	wrong(!known, at+"/code", "%q is not in the registry", text(o, "code"))
+	wrong(known && text(o, "message") != e.Message.En, at+"/message", "is %q and not %q", text(o, "message"), e.Message.En)
 }
 
 // isOwn tells whether this run made a resource.

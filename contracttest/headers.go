@@ -2,10 +2,15 @@ package contracttest
 
 import (
 	"cmp"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// longestWait is how many seconds a client is asked to wait at most, but for a key whose limit gives a request back more slowly.
+const longestWait = 60
 
 func (s *suite) checkHeaders(r reply, wrong wrongFact) {
 	s.checkLimit(r, wrong)
@@ -33,7 +38,17 @@ func (s *suite) checkHeaders(r reply, wrong wrongFact) {
 	}
 	busy := r.status == http.StatusTooManyRequests || r.status == http.StatusServiceUnavailable || r.problem.Code == "IDEM_003"
 	seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
-	wrong(busy && (err != nil || seconds < 0 || seconds > 3600), "/header/Retry-After", "is %q and not a number of seconds", r.header.Get("Retry-After"))
+	wrong(busy && (err != nil || seconds < 0), "/header/Retry-After", "is %q and not a number of seconds", r.header.Get("Retry-After"))
+	longest := longestWait
+	if told := limitPolicy.FindStringSubmatch(r.header.Get("RateLimit-Policy")); told != nil && r.status == http.StatusTooManyRequests {
+		requests, _ := strconv.ParseFloat(told[1], 64) // digits alone
+		window, _ := strconv.ParseFloat(told[2], 64)
+		longest = int(math.Ceil(window / max(requests, 1)))
+	}
+	wrong(busy && err == nil && seconds > longest, "/header/Retry-After", "is %d, and no more than %d are promised", seconds, longest)
+	age, err := strconv.Atoi(r.header.Get("Age"))
+	tier := r.header.Get("X-Served-By")
+	wrong(err == nil && (tier == "primary" || tier == "replica") && time.Duration(age)*time.Second > r.took+slack, "/header/Age", "is %d, and the %s was read just now", age, tier)
 	wrong(r.status == http.StatusUnauthorized && !strings.HasPrefix(r.header.Get("WWW-Authenticate"), "Bearer") && r.problem.Code != "AUTH_007",
 		"/header/WWW-Authenticate", "is %q of a 401", r.header.Get("WWW-Authenticate"))
 }

@@ -17,6 +17,7 @@ func (s *suite) judge(r *reply) {
 	if _, asked := r.retryAfter(); !asked || r.call.fault {
 		s.answered()
 	}
+	s.checkStrangers(*r)
 	if r.status >= 400 && r.sent.Method != http.MethodHead {
 		err := json.Unmarshal(r.body, &r.problem)
 		s.foundIf(err != nil, *r, "/body", "is not a problem document: %v", err)

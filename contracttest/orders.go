@@ -20,6 +20,7 @@ type fixtures struct {
 	paid        *payment           // captured, of an order that was placed without payment
 	refusedCard *payment           // of the same order, before it: a declined card
 	idle        map[string]*placed // orders that wait for their payment
+	declinedFor string             // the provider's reason to decline pm_declined
 	signs       *bool              // the provider's secret is that of the address; nil: not asked yet
 }
 

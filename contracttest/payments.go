@@ -1,6 +1,7 @@
 package contracttest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -188,6 +189,13 @@ func (s *suite) declines(ctx context.Context, c call) {
 	decode(r, &declined)
 	s.foundIf(ok && (r.problem.Code != string(errcode.PAY007) || declined.Reason == ""),
 		r, "/body/code", "of a declined card is not PAY_007 with a decline_reason%s", why(r))
+	s.sameReason(r, "/body/decline_reason", declined.Reason)
+}
+
+// sameReason: the provider declines the token pm_declined for one reason, wherever that is told.
+func (s *suite) sameReason(r reply, pointer, reason string) {
+	s.declinedFor = cmp.Or(s.declinedFor, reason)
+	s.foundIf(reason != s.declinedFor, r, pointer, "is %q, and the same card was declined for %q", reason, s.declinedFor)
 }
 
 // captures waits until a payment is captured.
@@ -265,8 +273,11 @@ func (s *suite) paymentsRead(ctx context.Context, p *payment) {
 	s.foundIf(ok && (now.ID != p.ID || now.OrderID != p.OrderID || now.Status != "captured" || now.Amount != p.Amount || now.Refunded != p.Amount ||
 		now.Version != 3 || !now.CreatedAt.Equal(p.CreatedAt.Time)), r, "/body", "is %q, refunded %d, version %d, of a payment refunded in full", now.Status, now.Refunded.Amount, now.Version)
 	if s.refusedCard.ID != "" {
-		s.readable(ctx, "getPayment", s.refusedCard.ID, "payment_id", errcode.PAY001, &now)
+		r, _ = s.readable(ctx, "getPayment", s.refusedCard.ID, "payment_id", errcode.PAY001, &now)
 		s.foundIf(now.Status != "failed" || now.Failure == nil || now.Failure.Code != string(errcode.PAY007), r, "/body/failure", "of a declined card is not PAY_007")
+		if now.Failure != nil && now.Failure.DeclineReason != nil {
+			s.sameReason(r, "/body/failure/decline_reason", *now.Failure.DeclineReason)
+		}
 		cursor := s.walk(ctx, "listOrderPayments", p.OrderID, values("limit", "1"), []string{s.refusedCard.ID, p.ID})
 		s.badPages(ctx, "listOrderPayments", p.OrderID, cursor, nil)
 	}

@@ -14,6 +14,9 @@ func (s *suite) rejectedOrders(ctx context.Context, p *placed) {
 	s.checkRejection(p, errcode.PAY007)
 	r := p.Rejection
 	s.foundIf(r != nil && (r.DeclineReason == nil || *r.DeclineReason == ""), p.accepted, "/body/rejection/decline_reason", "is empty")
+	if r != nil && r.DeclineReason != nil {
+		s.sameReason(p.accepted, "/body/rejection/decline_reason", *r.DeclineReason)
+	}
 	s.replays(ctx, p.call.with("Prefer", "wait=10"), p.accepted)
 	g := s.goods
 	most := g.stock + beyondStock

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // maxRelated bounds the orders whose relations are looked at.
@@ -21,11 +22,41 @@ const maxRelated = 60
 func (s *suite) relations(ctx context.Context, _ *placed) {
 	s.refusal(ctx)
 	ids := sortedKeys(s.orders)
+	belonging := map[string][]object{}
 	for _, id := range ids[:min(len(ids), maxRelated)] {
 		if ctx.Err() != nil {
 			return
 		}
-		s.related(ctx, id)
+		s.related(ctx, id, belonging)
+	}
+	for _, op := range sortedKeys(belonging) {
+		s.listedToo(ctx, op, belonging[op])
+	}
+}
+
+// listedToo: what the lists of orders show stands in the list of the account, as it is there.
+func (s *suite) listedToo(ctx context.Context, op string, want []object) {
+	if len(want) == 0 {
+		return
+	}
+	made := make([]string, len(want))
+	for i, o := range want {
+		made[i] = text(o, "created_at")
+	}
+	first, err := time.Parse(time.RFC3339Nano, slices.Min(made))
+	from := first.Add(-time.Second).Format(time.RFC3339Nano) // the list goes by the moment of the beginning, as near says
+	all, r, whole, ok := s.readWhole(ctx, call{op: op, query: values("created_from", from)})
+	if !ok || err != nil {
+		return
+	}
+	listed := map[string]object{}
+	for _, o := range all {
+		listed[text(o, "id")] = o
+	}
+	for _, o := range want {
+		shown, there := listed[text(o, "id")]
+		s.foundIf(!there && whole, r, "/body/data", "lacks %s of the order %s", text(o, "id"), text(o, "order_id"))
+		s.foundIf(there && !reflect.DeepEqual(shown, o), r, "/body/data", "shows %s as %s, and its order's list as %s", text(o, "id"), short(string(encode(shown))), short(string(encode(o))))
 	}
 }
 
@@ -44,11 +75,17 @@ func (s *suite) readObject(ctx context.Context, c call) (object, reply, bool) {
 
 // readAll reads a list to its end.
 func (s *suite) readAll(ctx context.Context, c call) (entries []object, last reply, ok bool) {
+	entries, last, _, ok = s.readWhole(ctx, c)
+	return entries, last, ok
+}
+
+// readWhole reads a list, at most 20 pages of it, and tells whether that was all.
+func (s *suite) readWhole(ctx context.Context, c call) (entries []object, last reply, whole, ok bool) {
 	c.query.Set("limit", "100")
 	for range 20 {
 		o, r, ok := s.readObject(ctx, c)
 		if last = r; !ok {
-			return nil, r, false
+			return nil, r, false, false
 		}
 		data, _ := o["data"].([]any)
 		for _, entry := range data {
@@ -57,11 +94,11 @@ func (s *suite) readAll(ctx context.Context, c call) (entries []object, last rep
 		}
 		next, more := o["next_cursor"].(string)
 		if !more {
-			return entries, r, true
+			return entries, r, true, true
 		}
 		c.query.Set("cursor", next)
 	}
-	return entries, last, true
+	return entries, last, false, true
 }
 
 func text(o object, name string) string { t, _ := o[name].(string); return t }
@@ -73,9 +110,11 @@ func number(o object, name string) int64 {
 }
 
 // related looks at one order. While its saga goes on, what belongs to it may change between two reads: it is looked at again then.
-func (s *suite) related(ctx context.Context, id string) {
+// What belongs to it is added to belonging, by the operation that lists it for the whole account.
+func (s *suite) related(ctx context.Context, id string, belonging map[string][]object) {
 	var o object
 	var events, payments, shipments []object
+	var plan object
 	var r, rEvents, rPayments, rShipments reply
 	var ok bool
 	s.poll(ctx, s.Patience, reply{call: call{op: "getOrder"}}, "an order that stays as it is while it is read", func() bool {
@@ -92,6 +131,7 @@ func (s *suite) related(ctx context.Context, id string) {
 		saga, _, sagaOK := s.readObject(ctx, call{op: "getOrderSaga", arg: id})
 		after, _, afterOK := s.readObject(ctx, call{op: "getOrder", arg: id})
 		ok = sagaOK && afterOK
+		plan = saga
 		waits := text(o, "status") == "reserved" && !slices.ContainsFunc(payments, func(p object) bool { return text(p, "status") != "failed" && text(p, "status") != "voided" })
 		return !ok || reflect.DeepEqual(o["version"], after["version"]) && (saga["state"] == "done" || waits)
 	})
@@ -103,6 +143,8 @@ func (s *suite) related(ctx context.Context, id string) {
 		s.foundIf(!reflect.DeepEqual(folded[name], o[name]), r, "/body/"+name, "is %s, and the events give %s", short(string(encode(o[name]))), short(string(encode(folded[name]))))
 	}
 	s.paymentsFit(ctx, o, events, payments, rPayments)
+	s.attemptsFit(plan, payments, rPayments)
+	belonging["listPayments"] = append(belonging["listPayments"], payments...)
 	s.shipmentsFit(o, events, shipments, rShipments)
 }
 
@@ -229,6 +271,18 @@ func (s *suite) paymentsFit(ctx context.Context, o object, events, payments []ob
 		s.foundIf(text(e, "type") == "order.paid" && id != "" && (captured < 0 || text(payments[captured], "id") != id), r, "/body/data",
 			"has no captured payment %s, and the event %s tells of it", id, text(e, "id"))
 	}
+}
+
+// attemptsFit: the saga has an authorization for each payment.
+func (s *suite) attemptsFit(saga object, payments []object, r reply) {
+	steps, _ := saga["steps"].([]any)
+	sent := 0
+	for _, v := range steps {
+		if step, _ := v.(object); text(step, "name") == "authorize" && step["started_at"] != nil {
+			sent++
+		}
+	}
+	s.foundIf(sent != len(payments), r, "/body/data", "has %d payments, and the saga has sent %d authorizations", len(payments), sent)
 }
 
 // refundsFit: the refunds of a payment are what it says that was given back.

@@ -38,6 +38,7 @@ type Report struct {
 	Parts       []PartResult `json:"parts"`
 	Findings    []Finding    `json:"findings"`
 	Hidden      int          `json:"hidden_findings"` // more like those, of the same kind at the same place
+	Notes       []string     `json:"notes"`           // that are no findings
 	Matrix      []Triple     `json:"matrix"`
 }
 
@@ -67,7 +68,7 @@ func (s *suite) report(interrupted bool) *Report {
 	version, _ := s.contract.at("info", "version").node.(string)
 	r := &Report{
 		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: passed,
-		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Matrix: s.matrix(), Coverage: s.coverage,
+		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Notes: s.notes(), Matrix: s.matrix(), Coverage: s.coverage,
 	}
 	r.Coverage.Matrix = map[string]int{}
 	answered := map[string]bool{}
@@ -173,7 +174,7 @@ func (r *Report) String() string {
 // JSON writes the report for a machine.
 func (r *Report) JSON(w io.Writer) error {
 	out := *r
-	out.Findings = append([]Finding{}, out.Findings...) // a list, never null
+	out.Findings, out.Notes = append([]Finding{}, out.Findings...), append([]string{}, out.Notes...) // lists, never null
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
@@ -226,7 +227,7 @@ type junitDetail struct {
 // proven.
 func (r *Report) JUnit(w io.Writer) error {
 	at, seconds := r.StartedAt.Format("2006-01-02T15:04:05"), func(s float64) string { return fmt.Sprintf("%.3f", s) }
-	parts := junitSuite{Name: "contract", Time: seconds(r.Seconds), Timestamp: at, Output: r.String(), Props: []junitProperty{
+	parts := junitSuite{Name: "contract", Time: seconds(r.Seconds), Timestamp: at, Output: strings.Join(append(slices.Clone(r.Notes), r.String()), "\n"), Props: []junitProperty{
 		{"url", r.URL}, {"seed", strconv.FormatUint(r.Seed, 10)}, {"customer_ref", r.CustomerRef}, {"contract_version", r.Contract},
 	}}
 	for _, p := range r.Parts {

@@ -3,6 +3,7 @@ package contracttest
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,6 +19,7 @@ func (s *suite) checkSteps(body any, wrong wrongFact) {
 	o, _ := body.(map[string]any)
 	orderID, _ := o["order_id"].(string)
 	steps, _ := o["steps"].([]any)
+	s.checkPlan(orderID, steps, wrong)
 	made := time.Time{}
 	if order := s.facts.things[orderID]; order != nil {
 		text, _ := order.fixed["created_at"].(string)
@@ -43,5 +45,43 @@ func (s *suite) checkSteps(body any, wrong wrongFact) {
 			continue
 		}
 		wrong(!reflect.DeepEqual(t.fixed, step), at, "is %s, and it had ended as %s", short(string(encode(step))), short(string(encode(t.fixed))))
+	}
+}
+
+// planned is the order in which the steps of a payment attempt are planned. Those that take back come behind them.
+var planned = map[string]int{"reserve_stock": 1, "authorize": 2, "confirm_stock": 3, "capture": 4}
+
+// checkPlan: steps stand in the order in which they were planned, which only grows. The first one reserves the stock, and each attempt to pay has an
+// authorization. A step that was never sent has no tries.
+func (s *suite) checkPlan(orderID string, steps []any, wrong wrongFact) {
+	plan := make([]string, 0, len(steps))
+	attempts, last := int64(0), 0
+	for i, v := range steps {
+		step, _ := v.(object)
+		name, attempt, at := text(step, "name"), number(step, "attempt"), "/body/steps/"+strconv.Itoa(i)
+		plan = append(plan, fmt.Sprint(name, " ", attempt))
+		rank := planned[name]
+		wrong((i == 0) != (name == "reserve_stock"), at+"/name", "is %q in place %d", name, i+1)
+		if name == "authorize" {
+			attempts, last = attempts+1, 0
+			wrong(attempt != attempts, at+"/attempt", "is %d of authorization %d", attempt, attempts)
+		}
+		wrong(attempt > max(attempts, 1), at+"/attempt", "is %d after %d authorizations", attempt, attempts)
+		wrong(rank > planned["authorize"] && attempt != attempts, at+"/attempt", "is %d behind %d authorizations", attempt, attempts)
+		wrong(rank > 0 && rank < last, at+"/name", "is %q behind a step that comes later", name)
+		last = max(last, rank)
+		over := text(step, "status") != "running" && text(step, "status") != "in_doubt" // else it is being sent
+		wrong(over && (number(step, "tries") == 0) != (step["started_at"] == nil), at+"/tries", "is %v of a step that was first sent at %v", step["tries"], step["started_at"])
+	}
+	key := "plan " + orderID
+	t := s.facts.things[key]
+	if t == nil {
+		t = &thing{kind: "plan"}
+		s.facts.things[key] = t
+	}
+	n := min(len(plan), len(t.plan))
+	wrong(!slices.Equal(plan[:n], t.plan[:n]), "/body/steps", "are %v, and were planned as %v", plan, t.plan)
+	if len(plan) > len(t.plan) {
+		t.plan = plan
 	}
 }

@@ -39,6 +39,9 @@ func (s *suite) stream(ctx context.Context, _ *placed) {
 		got := comments.ReplaceAllString(string(r.body), "")
 		if token := streamToken.FindStringSubmatch(got); token != nil {
 			got = strings.Replace(got, token[0], "", 1)
+			if order := s.facts.things[p.ID]; order != nil {
+				s.foundIf(token[1] <= order.since, r, "/body", "begins with the token %q, from before the order was placed: %q was known then", token[1], order.since)
+			}
 			s.get(ctx, nil, call{op: "getOrder", arg: p.ID}.with("X-Consistency-Token", token[1]), http.StatusOK)
 		} else {
 			s.foundIf(ok, r, "/body", "it does not begin with a token")

@@ -30,24 +30,25 @@ type suite struct {
 	registry map[string]api.ErrorCode // as the address publishes it, by code
 	fixtures
 
-	mu       sync.Mutex // guards what follows
-	findings []Finding
-	last     reply          // that was judged
-	kinds    map[string]int // findings of a kind at a place
-	hidden   int
-	requests int
-	dead     bool            // the address is not ours, or the key is not accepted
-	reason   string          // why the run, or a part of it, could not be
-	lacking  string          // why the part has asked nothing
-	token    string          // the greatest consistency token seen
-	orders   map[string]bool // that were placed
-	results  []PartResult
-	coverage Coverage
-	proven   map[answers.Answer]bool
-	obeyed   map[faults.Name]bool // the faults that the address obeys
-	fresh    int                  // counts harmless requests
-	facts    facts
-	limit    rateLimit
+	mu        sync.Mutex // guards what follows
+	findings  []Finding
+	last      reply          // that was judged
+	kinds     map[string]int // findings of a kind at a place
+	hidden    int
+	strangers map[string]int // answers that have a header, by its name
+	requests  int
+	dead      bool            // the address is not ours, or the key is not accepted
+	reason    string          // why the run, or a part of it, could not be
+	lacking   string          // why the part has asked nothing
+	token     string          // the greatest consistency token seen
+	orders    map[string]bool // that were placed
+	results   []PartResult
+	coverage  Coverage
+	proven    map[answers.Answer]bool
+	obeyed    map[faults.Name]bool // the faults that the address obeys
+	fresh     int                  // counts harmless requests
+	facts     facts
+	limit     rateLimit
 
 	stop        context.CancelFunc // of the part that runs
 	began       bool               // a part has ended, and the run goes on
@@ -83,7 +84,7 @@ func newSuite(o Options) (*suite, error) {
 	}
 	s := &suite{
 		Options: o, contract: c, bodies: requestBodies, begin: o.now(), kinds: map[string]int{}, orders: map[string]bool{},
-		facts: newFacts(), proven: map[answers.Answer]bool{},
+		facts: newFacts(), proven: map[answers.Answer]bool{}, strangers: map[string]int{},
 	}
 	client.Transport = answers.NewTransport(client.Transport, c.addresses(), s.note)
 	return s, s.checkOnly()

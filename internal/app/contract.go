@@ -101,7 +101,10 @@ func writeReport(stdout io.Writer, report *contracttest.Report, asJSON, matrix b
 			fmt.Fprintln(stdout, "   ", f.Repeat)
 		}
 	}
-	if len(report.Findings) > 0 {
+	for _, note := range report.Notes {
+		fmt.Fprintln(stdout, "note:", note)
+	}
+	if len(report.Findings)+len(report.Notes) > 0 {
 		fmt.Fprintln(stdout)
 	}
 	_, err := fmt.Fprintln(stdout, report)

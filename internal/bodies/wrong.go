@@ -15,12 +15,13 @@ type WrongValue struct {
 	At    []string // below the spot
 	Value any
 	Code  string // that refuses it
+	Rule  string // that it breaks, if that is none of the schema
 }
 
 // WrongValues are one value of each kind that the schema of a spot refuses.
 func (s Spot) WrongValues(body any) (all []WrongValue) {
 	refuse := func(code, name string, value any, below ...string) {
-		all = append(all, WrongValue{name, below, value, code})
+		all = append(all, WrongValue{Name: name, At: below, Value: value, Code: code})
 	}
 	for _, kind := range []string{"array", "boolean", "integer", "null", "number", "object", "string"} {
 		value := map[string]any{
@@ -51,6 +52,10 @@ func (s Spot) WrongValues(body any) (all []WrongValue) {
 	if s.Is("string") {
 		for _, wrong := range refusedTexts {
 			refuse("REQ_001", "a text that is none: "+strconv.Quote(wrong), Literal(wrong))
+			all[len(all)-1].Rule = syntax
+			if strings.Contains(wrong, `\u0000`) {
+				all[len(all)-1].Rule = encoding
+			}
 		}
 	}
 	if s.Minimum != nil {
@@ -62,6 +67,7 @@ func (s Spot) WrongValues(body any) (all []WrongValue) {
 		refuse("REQ_002", "2^63", json.Number("9223372036854775808"))
 		refuse("REQ_002", "1e300", json.Number("1e300"))
 		refuse("REQ_001", "1e400", Literal("1e400"))
+		all[len(all)-1].Rule = "number"
 	}
 	if s.Not != nil {
 		refuse("REQ_002", "what it is not", s.Not.Const)
@@ -102,12 +108,16 @@ var refusedTexts = []string{
 	`"a\u0000b"`, `"\ud800"`, `"\udc00x"`, `"\udc00\ud800"`, `"\ud800\ud800"`, "\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"a\nb\"", `"\x"`, `"\u12"`,
 }
 
+// The rules that most texts break which are no JSON.
+const syntax, encoding = "syntax", "encoding"
+
 // Body is a request body with one fault, or with one value on a bound.
 type Body struct {
 	Name    string // what is wrong
 	Text    string
 	Code    string // that refuses it
 	Pointer string // that all its `errors` have
+	Rule    string // that they have; empty: any that it breaks
 }
 
 // Wrong are bodies with one fault each, made from a good one: of each place every kind of value that the schema does not take, an
@@ -116,21 +126,21 @@ func (s *Schema) Wrong(good any) (all []Body) {
 	for _, spot := range s.Spots() {
 		for _, f := range spot.WrongValues(good) {
 			path := append(slices.Clone(spot.Path), f.At...)
-			all = append(all, Body{f.Name, Write(s.With(good, path, f.Value)), f.Code, pointer(path)})
+			all = append(all, Body{f.Name, Write(s.With(good, path, f.Value)), f.Code, pointer(path), f.Rule})
 		}
 	}
 	text := Write(good)
 	all = append(
 		all,
-		Body{"cut off", text[:len(text)-1], "REQ_001", ""},
-		Body{"two documents", text + text, "REQ_001", ""},
-		Body{"no JSON", "<xml/>", "REQ_001", ""},
-		Body{"deep", strings.Repeat(`{"x":`, 40) + "1" + strings.Repeat("}", 40), "REQ_001", strings.Repeat("/x", 32)},
-		Body{"a name with NUL", strings.Replace(text, "{", `{"a\u0000":1,`, 1), "REQ_001", "/a\x00"},
+		Body{"cut off", text[:len(text)-1], "REQ_001", "", syntax},
+		Body{"two documents", text + text, "REQ_001", "", "oneDocument"},
+		Body{"no JSON", "<xml/>", "REQ_001", "", syntax},
+		Body{"deep", strings.Repeat(`{"x":`, 40) + "1" + strings.Repeat("}", 40), "REQ_001", strings.Repeat("/x", 32), "depth"},
+		Body{"a name with NUL", strings.Replace(text, "{", `{"a\u0000":1,`, 1), "REQ_001", "/a\x00", encoding},
 	)
 	object, _ := good.(map[string]any)
 	for _, name := range sorted(object) {
-		all = append(all, Body{"a name twice", strings.Replace(text, "{", `{"`+name+`":null,`, 1), "REQ_001", pointer([]string{name})})
+		all = append(all, Body{"a name twice", strings.Replace(text, "{", `{"`+name+`":null,`, 1), "REQ_001", pointer([]string{name}), "unique"})
 	}
 	return all
 }
@@ -139,7 +149,7 @@ func (s *Schema) Wrong(good any) (all []Body) {
 func (s *Schema) OnBounds(good any) (all []Body) {
 	for _, spot := range s.Spots() {
 		add := func(name string, value any) {
-			all = append(all, Body{name, Write(s.With(good, spot.Path, value)), "", spot.Pointer()})
+			all = append(all, Body{name, Write(s.With(good, spot.Path, value)), "", spot.Pointer(), ""})
 		}
 		text := func(n int) string { return strings.Repeat("🏮", n) }
 		if spot.MinLength != nil && spot.Pattern == "" {
