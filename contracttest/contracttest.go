@@ -38,6 +38,9 @@ type Options struct {
 	RevokedKey     string
 	ProviderSecret string // that signs the payment provider's callbacks
 
+	// Origin is one that the address allows by CORS, such as https://shop.example; empty: some that an installation may allow are tried.
+	Origin string
+
 	// NoPages says that the address has the API alone, without the pages for people that the types of problems lead to.
 	NoPages bool
 
@@ -198,6 +201,7 @@ var derived = []part{
 	{"links", "*", (*suite).links},
 	{"other keys", "*", (*suite).otherKeys},
 	{"callbacks", "Callbacks", (*suite).signedCallbacks},
+	{"cors", "*", (*suite).cors},
 	{"slow payments", "Orders Payments", with((*suite).find, (*suite).slowPayments)},
 	{"faults", "*", (*suite).faulty},
 	{"fuzzing", "*", (*suite).fuzz},

@@ -401,6 +401,26 @@ var proxyLies = []proxyLie{
 	{"reads with a token of old", "reading", oneOrder, `^/header/X-Consistency-Token is .*, from before ord_.* was made`, oldHeader},
 	{"shipments, the last one first", "shipping", `GET /v1/orders/ord_\w+/shipments\?limit=100`, `^/body/data on one page is`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
 	{"refunds, the first one first", "refunding", `GET /v1/refunds\?.*limit=100.*payment_id`, `^/body/data on one page is`, always(200, edited(func(data []any) []any { slices.Reverse(data); return data }))},
+	{"a preflight that is refused", "cors", `OPTIONS /v1/quotes`, `^/status of a preflight is not 2xx`, always(204, func(x *exchange) { x.Status = 401 })},
+	{"a preflight without the method", "cors", `OPTIONS /v1/orders`, `^/header/Access-Control-Allow-Methods is "GET" and lacks POST`, on(204, "Access-Control-Allow-Methods", "GET")},
+	{"a preflight without a header", "cors", `OPTIONS /v1/orders`, `^/header/Access-Control-Allow-Headers is .* and lacks Idempotency-Key`, always(204, func(x *exchange) {
+		x.Header["Access-Control-Allow-Headers"] = strings.Replace(x.Header["Access-Control-Allow-Headers"], "Idempotency-Key, ", "", 1)
+	})},
+	{"a preflight for a day", "cors", `OPTIONS /v1/orders`, `^/header/Access-Control-Max-Age is "86400"`, on(204, "Access-Control-Max-Age", "86400")},
+	{"a preflight of another origin", "cors", `OPTIONS /v1/orders`, `^/header/Access-Control-Allow-Origin is .*other.example`, on(204, "Access-Control-Allow-Origin", "https://other.example")},
+	{"an answer that no page sees", "cors", `GET /v1/products\?`, `^/header/Access-Control-Allow-Origin is \[\]`, on(200, "Access-Control-Allow-Origin", "")},
+	{"a refusal that no page sees", "cors", `POST /v1/orders$`, `^/header/Access-Control-Allow-Origin is \[\]`, on(406, "Access-Control-Allow-Origin", "")},
+	{"a header that no page can read", "cors", `GET /v1/products`, `^/header/Access-Control-Expose-Headers is .* and lacks X-Consistency-Token`, always(200, func(x *exchange) {
+		x.Header["Access-Control-Expose-Headers"] = strings.Replace(x.Header["Access-Control-Expose-Headers"], "X-Consistency-Token, ", "", 1)
+	})},
+	{"cookies that are allowed", "cors", `GET /v1/products`, `^/header/Access-Control-Allow-Credentials is "true"`, on(200, "Access-Control-Allow-Credentials", "true")},
+	{"an answer for all caches", "cors", `GET /v1/products`, `^/header/Vary is "" and lacks Origin`, on(200, "Vary", "")},
+	{"an answer that varies by something else", "cors", `GET /v1/products`, `^/header/Vary is "Accept-Encoding" and lacks Origin`, on(200, "Vary", "Accept-Encoding")},
+	{"an answer to nobody's page, for all caches", "cors", `GET /v1/products\?`, `^/header/Vary is "" and lacks Origin`, always(200, func(x *exchange) {
+		if x.Header["Access-Control-Allow-Origin"] == "" {
+			delete(x.Header, "Vary")
+		}
+	})},
 	{"an entry behind the last one", "listing", `GET /v1/orders\?.*limit=1`, `^/body/data page by page it is .* and not`, always(200, func(x *exchange) {
 		x.Body = regexp.MustCompile(`\}\],"next_cursor":null`).ReplaceAllString(x.Body, `},{"id":"ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f"}],"next_cursor":null`)
 	})},

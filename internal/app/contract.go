@@ -39,6 +39,7 @@ func testContract(flags *flag.FlagSet) runner {
 	flags.StringVar(&o.ExpiredKey, "expired-key", demoExpired, "a `key` that has expired")
 	flags.StringVar(&o.RevokedKey, "revoked-key", demoRevoked, "a `key` that was revoked")
 	flags.StringVar(&o.ProviderSecret, "provider-secret", "", "the `secret` that signs the payment provider's callbacks; else ORDERGATE_PROVIDER_SECRET. ordergate run keeps it in provider-secret, in its data folder")
+	flags.StringVar(&o.Origin, "origin", "", "an `origin` of browsers that the address allows, such as https://shop.example; else localhost and some more are tried")
 	flags.BoolVar(&live, "live", false, "takes a key of live mode: the orders, charges and refunds are real")
 	return func(ctx context.Context, proc process) (err error) {
 		o.Key = cmp.Or(o.Key, proc.cfg.Key)
