@@ -24,7 +24,7 @@ func render(releases []*document, contract *document, now time.Time) (string, er
 	}
 	for i, d := range slices.Backward(releases) {
 		if i == 0 {
-			fmt.Fprintf(&b, "\n## %s\n\nThe first release: %d operations.\n", d.version, len(d.operations)-webhooks(d))
+			fmt.Fprintf(&b, "\n## %s\n\nThe first release: %d operations.\n", d.version, len(d.operations)-webhookCount(d))
 			break
 		}
 		if err := section(&b, d.version, releases[i-1], d, now); err != nil {
@@ -34,7 +34,7 @@ func render(releases []*document, contract *document, now time.Time) (string, er
 	return b.String(), nil
 }
 
-func webhooks(d *document) (n int) {
+func webhookCount(d *document) (n int) {
 	for key := range d.operations {
 		if strings.HasPrefix(key, "GET "+webhook) {
 			n++

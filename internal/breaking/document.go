@@ -27,6 +27,7 @@ type document struct {
 	operations map[string]map[string]any // by "GET /v1/orders"
 }
 
+// parse reads a bundled contract. The error is one without a version or paths, or that kin-openapi cannot read.
 func parse(text []byte) (*document, error) {
 	var raw map[string]any
 	if err := json.Unmarshal(text, &raw); err != nil {
@@ -78,6 +79,7 @@ func parse(text []byte) (*document, error) {
 	return d, nil
 }
 
+// object is v, or nil if it is no object.
 func object(v any) map[string]any {
 	o, _ := v.(map[string]any)
 	return o

@@ -74,6 +74,7 @@ func run(out io.Writer, command, root string, now time.Time) error {
 	return fmt.Errorf("breaking %s: there is no such command", command)
 }
 
+// check prints what differs from the newest released contract. The error has a line for each change that breaks its clients.
 func check(out io.Writer, releases []*document, contract *document, now time.Time) error {
 	if len(releases) == 0 {
 		_, err := fmt.Fprintf(out, "No contract is released yet: any change is allowed until make release-contract writes the first file of %s.\n", released)
@@ -105,6 +106,7 @@ func check(out io.Writer, releases []*document, contract *document, now time.Tim
 	return err
 }
 
+// writeChangelog writes openapi/CHANGELOG.md below root.
 func writeChangelog(root string, releases []*document, contract *document, now time.Time) error {
 	text, err := render(releases, contract, now)
 	if err != nil {

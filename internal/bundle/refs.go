@@ -136,8 +136,8 @@ func (b *bundler) mergePaths(paths *yaml.Node) {
 	}
 }
 
-// unused names every schema, and every other component of a file that was read, that nothing refers to. Keys that begin with x- and the registry, which holds codes that only
-// the router answers, are exempt.
+// unused names every schema, and every other component of a file that was read, that nothing refers to. Keys that begin with x- and the registry,
+// which holds codes that only the router answers, are exempt.
 func (b *bundler) unused() {
 	names, _ := fs.Glob(b.dir, "schemas/*.yaml") // fails only for a malformed pattern
 	for _, name := range names {

@@ -169,7 +169,8 @@ func (r *request) Parameter(name string) (value string, given bool) {
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
-// be empty or be null, which several generated clients send for one that is left out. An api.MergePatch gets the validated bytes themselves. REQ_001, REQ_002, REQ_004, REQ_008.
+// be empty or be null, which several generated clients send for one that is left out. An api.MergePatch gets the validated bytes themselves.
+// REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
 	if r.raw == nil {
 		if err = r.readBody(); err != nil {

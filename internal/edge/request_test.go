@@ -161,7 +161,7 @@ func TestAnEmptyHeaderCountsAsLeftOut(t *testing.T) {
 			}
 		}
 	}
-	for _, header := range strings.Fields("Idempotency-Key If-Match If-None-Match Last-Event-ID Prefer X-Consistency-Token X-Trace-ID") {
+	for header := range strings.FieldsSeq("Idempotency-Key If-Match If-None-Match Last-Event-ID Prefer X-Consistency-Token X-Trace-ID") {
 		if !judged[header] {
 			t.Errorf("no operation has %s", header)
 		}

@@ -153,7 +153,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
 	if r.op != nil {
-		for name, value := range r.op.end {
+		for name, value := range r.op.deprecation {
 			r.response.Header().Set(name, value)
 		}
 	}
@@ -177,7 +177,8 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 }
 
 // dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
-// the key's limit, a failure on purpose, media types, idempotency key, parameters (checkRequest); then the handler, which decodes the body (strict JSON, schema). The commands' and queries' bulkheads stand before their databases.
+// the key's limit, a failure on purpose, media types, idempotency key, parameters (checkRequest). The handler decodes the body (strict JSON, schema).
+// The commands' and queries' bulkheads stand before their databases.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions
 	switch {
