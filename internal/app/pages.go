@@ -31,7 +31,7 @@ func (c *Components) pages(api http.Handler, key string) (*site.Site, error) {
 		mounts[mount] = tree
 	}
 	return site.New(site.Config{
-		Mounts: mounts, Styled: []string{"/docs/reference"}, Home: "/docs",
+		Mounts: mounts, Styled: []string{"/docs/reference"}, Home: "/docs", NotFound: "/docs/404",
 		Documents: documents, API: api, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 }

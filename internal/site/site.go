@@ -34,6 +34,8 @@ type Config struct {
 	Documents map[string]any
 	// Styled are the paths of pages whose scripts write styles of their own.
 	Styled []string
+	// NotFound is the path of the page that a path below any mount is answered with, under status 404, if nothing stands there; empty: a sentence.
+	NotFound string
 	// Home is where a browser goes that opens the bare address; empty: to the API, as everybody else does.
 	Home     string
 	API      http.Handler // answers all that is not below a mount
@@ -44,6 +46,8 @@ type Config struct {
 // Site is the handler of pages and API.
 type Site struct {
 	mounts   map[string]map[string]*page // by mount, then by path
+	spelled  map[string]string           // the paths, by themselves in small letters
+	notFound *page                       // nil: a sentence
 	home     string
 	api      http.Handler
 	log      *zap.Logger
@@ -83,7 +87,7 @@ const styled = "style-src 'self' 'unsafe-inline'; " + common
 // New reads all pages. The error is a tree that cannot be read, or a document that is no JSON or below no mount.
 func New(c Config) (*Site, error) {
 	s := &Site{
-		mounts: map[string]map[string]*page{}, home: c.Home, api: c.API, log: c.Log,
+		mounts: map[string]map[string]*page{}, spelled: map[string]string{}, home: c.Home, api: c.API, log: c.Log,
 		requests: promauto.With(c.Registry).NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_page_seconds", Help: "Time to respond to a request for a page of the portal or the console.",
 			Buckets: []float64{.0005, .005, .05, .5, 5},
@@ -95,6 +99,14 @@ func New(c Config) (*Site, error) {
 			return nil, fmt.Errorf("read the pages of %s: %w", mount, err)
 		}
 		s.mounts[mount] = pages
+		for at := range pages {
+			s.spelled[strings.ToLower(at)] = at
+		}
+	}
+	if c.NotFound != "" {
+		if s.notFound = s.mounts[mountOf(c.NotFound)][c.NotFound]; s.notFound == nil {
+			return nil, fmt.Errorf("there is no page %s", c.NotFound)
+		}
 	}
 	for _, name := range c.Styled {
 		p := s.mounts[mountOf(name)][name]
@@ -197,13 +209,13 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	begin := time.Now()
 	observed := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	serve(observed, r, mount, pages)
+	s.serve(observed, r, pages)
 	took := time.Since(begin)
 	s.requests.WithLabelValues(mount, strconv.Itoa(observed.status)).Observe(took.Seconds())
 	s.log.Info("page", zap.String("mount", mount), zap.String("method", r.Method), zap.Int("status", observed.status), zap.Duration("duration", took))
 }
 
-func serve(w http.ResponseWriter, r *http.Request, mount string, pages map[string]*page) {
+func (s *Site) serve(w http.ResponseWriter, r *http.Request, pages map[string]*page) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -216,7 +228,11 @@ func serve(w http.ResponseWriter, r *http.Request, mount string, pages map[strin
 		http.Error(w, "Pages are read by GET and HEAD. The API is below /v1.", http.StatusMethodNotAllowed)
 		return
 	}
-	if at := strings.TrimRight(r.URL.Path, "/"); at != r.URL.Path && pages[at] != nil {
+	at := strings.TrimRight(r.URL.Path, "/")
+	if pages[at] == nil {
+		at = s.spelled[strings.ToLower(at)] // as an error code in small letters
+	}
+	if at != r.URL.Path && pages[at] != nil {
 		if r.URL.RawQuery != "" {
 			at += "?" + r.URL.RawQuery
 		}
@@ -224,13 +240,12 @@ func serve(w http.ResponseWriter, r *http.Request, mount string, pages map[strin
 		http.Redirect(w, r, at, http.StatusPermanentRedirect) //nolint:gosec // it begins with the path of a page of ours
 		return
 	}
-	notFound := path.Join(mount, "404")
 	p := pages[r.URL.Path]
-	if p == nil || r.URL.Path == notFound {
+	if p == nil || p == s.notFound {
 		h.Set("Content-Security-Policy", strict)
 		h.Set("Cache-Control", revalidated)
 		h.Set("Content-Type", contentTypes[".html"])
-		if p = pages[notFound]; p == nil {
+		if p = s.notFound; p == nil {
 			http.Error(w, "There is no such page.", http.StatusNotFound)
 			return
 		}

@@ -6,7 +6,7 @@ import { STATUS_CODES } from 'node:http';
 import { dirname, extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { address, code, escape, inline, placeholder, render, slug } from './markdown.mjs';
+import { address, code, escape, inline, placeholder, plain, render, slug } from './markdown.mjs';
 import { clientArchive } from './archive.mjs';
 import { licenses } from './licenses.mjs';
 
@@ -87,6 +87,7 @@ const guides = guideFiles.map((file) => ({
 }));
 for (const g of guides) if (!g.line) throw new Error(`web/portal/guides.yaml has no line for ${g.name}`);
 for (const name of Object.keys(lines)) if (!guides.some((g) => g.name === name)) throw new Error(`web/portal/guides.yaml: openapi/guides has no ${name}`);
+const client = { ...render(read('../../gen/ts/README.md')), title: 'TypeScript client', line: 'One method per operation, typed errors, safe retries: an example per task.' };
 const changelog = render(read('../../openapi/CHANGELOG.md'), { isCode });
 
 // --- The frame of a page ---
@@ -106,7 +107,7 @@ const bars = '<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"
 function navigation(current) {
   const item = (href, label) => `<li><a href="${href}"${href === current ? ' aria-current="page"' : ''}>${escape(label)}</a></li>`;
   const group = (title, items) => (items.length ? `<h2>${title}</h2><ul>${items.join('')}</ul>` : '');
-  return group('Start', [item('/docs', 'First order'), '<li data-console hidden><a href="/console">Console</a></li>'])
+  return group('Start', [item('/docs', 'First order'), item('/docs/client', 'TypeScript client'), '<li data-console hidden><a href="/console">Console</a></li>'])
     + group('Guides', guides.map((g) => item(`/docs/guides/${g.name}`, g.title)))
     + group('Reference', [item('/docs/reference', 'All operations'), ...tags.filter((t) => t.operations.length).map((t) => item(`/docs/reference#tag/${slug(t.name)}`, t.name))])
     + group('Errors', [item('/docs/errors', 'All codes')])
@@ -136,7 +137,7 @@ ${[assets.script, ...scripts].map((src) => `<script src="${src}" defer></script>
 <${wide ? 'section aria-label="Ordergate"' : 'header'} class="top"><div class="bar">
 <button type="button" class="icon menu" aria-expanded="false" aria-controls="navigation" aria-label="Contents">${bars}</button>
 <a class="brand" href="/docs"><img src="${assets.icon}" alt="" width="24" height="24">Ordergate</a>
-<nav class="tops" aria-label="Parts">${top(`/docs/guides/${guides[0].name}`, 'Guides').replace(' aria-current="true"', at.startsWith('/docs/guides') ? ' aria-current="true"' : '')}${top('/docs/reference', 'Reference')}${top('/docs/errors', 'Errors')}<a href="/console" data-console hidden>Console</a></nav>
+<nav class="tops" aria-label="Parts">${top('/docs/guides', 'Guides')}${top('/docs/reference', 'Reference')}${top('/docs/errors', 'Errors')}<a href="/console" data-console hidden>Console</a></nav>
 <button type="button" class="find" aria-haspopup="dialog" hidden>${lens}<span>Search</span><kbd>/</kbd></button>
 <button type="button" class="icon theme" aria-label="Dark colours" aria-pressed="false" hidden>${sun}</button>
 </div></${wide ? 'section' : 'header'}>
@@ -160,7 +161,7 @@ const operationLink = (o) => `<a class="operation" href="${o.href}">${method(o.m
 
 const samples = [
   { id: 'curl', label: 'curl', file: 'curl.sh', language: 'bash' },
-  { id: 'typescript', label: 'TypeScript', file: 'first.mjs', language: 'typescript', before: `npm install ${address}/docs/client.tgz`, run: 'node first.mjs', note: 'Node 20 or later. The client has types, retries where repeating is safe, and one typed error for every refusal.' },
+  { id: 'typescript', label: 'TypeScript', file: 'first.mjs', language: 'typescript', before: `npm install ${address}/docs/client.tgz`, run: 'node first.mjs', note: 'Node 20 or later. <a href="/docs/client">The client</a> has types, retries where repeating is safe, and one typed error for every refusal.' },
   { id: 'python', label: 'Python', file: 'first.py', language: 'python', run: 'python3 first.py', note: 'Python 3, its standard library alone.' },
   { id: 'go', label: 'Go', file: 'first.go.txt', name: 'first.go', language: 'go', run: 'go run first.go', note: 'Go 1.24 or later, its standard library alone.' },
 ];
@@ -173,6 +174,9 @@ const block = (sample) => [
   sample.run && code(sample.run, 'bash', 'To run it'),
   sample.note && `<p class="note">${sample.note}</p>`,
 ].filter(Boolean).join('');
+
+const card = (href, title, line) => `<li><a href="${href}"><strong>${escape(title)}</strong><span>${escape(line)}</span></a></li>`;
+const cards = `<ul class="cards">${guides.map((g) => card(`/docs/guides/${g.name}`, g.title, g.line)).join('')}${card('/docs/client', client.title, client.line)}</ul>`;
 
 page('/docs', {
   title: 'First order', description: contract.info.summary,
@@ -196,7 +200,7 @@ ${samples.map((s) => `<div role="tabpanel" id="panel-${s.id}" aria-labelledby="t
 </div>
 <p>Next: <a href="/docs/reference">read it, cancel it, refund it</a>, or <a href="/console" data-console hidden>watch it in the console</a><span data-no-console>look at <a href="/docs/errors">what can be refused</a></span>.</p>
 </section>
-<section aria-labelledby="guides"><h2 id="guides">Guides</h2><ul class="cards">${guides.map((g) => `<li><a href="/docs/guides/${g.name}"><strong>${escape(g.title)}</strong><span>${escape(g.line)}</span></a></li>`).join('')}</ul></section>
+<section aria-labelledby="guides"><h2 id="guides">Guides</h2>${cards}</section>
 <section aria-labelledby="operations"><h2 id="operations">Operations</h2>
 ${tags.filter((t) => t.operations.length).map((t) => `<h3>${escape(t.name)}</h3><p class="muted">${inline(firstSentence(t.description.trim()))}</p><ul class="operations">${t.operations.map((o) => `<li>${operationLink(o)}</li>`).join('')}</ul>`).join('\n')}
 </section>`,
@@ -215,6 +219,16 @@ guides.forEach((g, i) => {
     title: g.title, description: g.line, contents: g.sections.filter((s) => s.level === 2),
     main: `<article><h1>${escape(g.title)}</h1>\n${g.html}</article>\n<nav class="next" aria-label="Other guides">${beside(guides[i - 1], 'prev', 'Before')}${beside(guides[i + 1], 'next', 'Next')}</nav>`,
   });
+});
+
+page('/docs/guides', {
+  title: 'Guides', description: 'All guides, and what each is for.',
+  main: `<h1>Guides</h1>\n<p>The <a href="/docs">first order</a> comes before them, the <a href="/docs/reference">reference</a> has all operations.</p>\n${cards}`,
+});
+
+page('/docs/client', {
+  title: client.title, description: client.line, contents: client.sections.filter((s) => s.level > 1),
+  main: `<article><h1>${client.title}</h1>\n${code(`npm install ${address}/docs/client.tgz`, 'bash', 'To install the client')}${client.html}</article>`,
 });
 
 page('/docs/changelog', {
@@ -272,19 +286,24 @@ page('/docs/reference', {
 });
 write('dist/licenses.txt', licenses(import.meta.dirname));
 
+// Also of what is below /console and is not there.
 page('/docs/404', {
   title: 'No such page', description: 'There is no such page.',
-  main: '<h1>There is no such page</h1><p>The address is not one of the portal. <a href="/docs">Begin at the first page</a>, or search for a guide, an operation or a code.</p>',
+  main: `<h1>There is no such page</h1>
+<p>Nothing stands at this address. Search for a guide, an operation or a code, or go on from here:</p>
+<ul class="cards">${card('/docs', 'First order', 'The address, the key, and an order in four languages.')}${card('/docs/guides', 'Guides', 'How to work with the API.')}${card('/docs/reference', 'Reference', 'All operations, to read and to try.')}${card('/docs/errors', 'Error codes', 'All codes, each with its cause and its remedy.')}</ul>`,
 });
 
 // --- Search ---
 
 const entries = [
-  ...guides.flatMap((g) => g.sections.map((s) => ({ kind: 'Guide', title: s.level === 1 ? g.title : `${g.title}: ${s.title}`, url: `/docs/guides/${g.name}${s.id && `#${s.id}`}`, text: s.text.trim() }))),
+  ...[...guides.map((g) => ({ ...g, kind: 'Guide', at: `/docs/guides/${g.name}` })), { ...client, kind: 'Client', at: '/docs/client' }]
+    .flatMap((g) => g.sections.map((s) => ({ kind: g.kind, title: s.level === 1 ? g.title : `${g.title}: ${s.title}`, url: `${g.at}${s.id && `#${s.id}`}`, text: s.text.trim() }))),
   ...operations.map((o) => ({ kind: 'Operation', title: o.summary, url: o.href, text: `${o.method} ${o.path} ${o.operationId} ${o.tag} ${firstSentence(o.description ?? '')}` })),
   ...Object.entries(contract.webhooks ?? {}).map(([name, { post }]) => ({ kind: 'Event', title: name, url: `/docs/reference#tag/${slug(post.tags?.[0] ?? 'webhooks')}/webhook/POST/${name.replaceAll('_', '-')}`, text: `${post.summary} ${firstSentence(post.description ?? '')}` })),
   ...codes.map((c) => ({ kind: 'Code', title: `${c.name} ${c.title}`, url: `/docs/errors/${c.name}`, text: `${c.status} ${c.message.en} ${c.message['zh-CN']} ${c.description} ${c.zh.cause}` })),
 ];
+for (const entry of entries) entry.text = plain(entry.text);
 write('dist/search.json', `${JSON.stringify(entries)}\n`);
 
 write('portal.gen.go', `// Code generated by web/portal/build.mjs. DO NOT EDIT.

@@ -24,8 +24,8 @@ before(async () => {
 after(() => browser.close());
 
 /** A page that notes all that it must not do: what it says, whom it asks, what its policy forbids. */
-async function open(t, path, { width = 1440, colorScheme = 'light' } = {}) {
-  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, baseURL: url, reducedMotion: 'reduce' });
+async function open(t, path, { width = 1440, colorScheme = 'light', ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, baseURL: url, reducedMotion: 'reduce', ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   const wrong = [];
@@ -42,7 +42,7 @@ async function go(page, path) {
   if (path.startsWith('/docs/reference')) await page.waitForSelector('#reference h1, #reference h2');
 }
 
-const kinds = ['/docs', '/docs/guides/errors', '/docs/guides/orders', '/docs/errors', '/docs/errors/PAY_003', '/docs/errors/SYS_001', '/docs/reference', '/docs/none'];
+const kinds = ['/docs', '/docs/client', '/docs/guides', '/docs/guides/errors', '/docs/guides/orders', '/docs/errors', '/docs/errors/PAY_003', '/docs/errors/SYS_001', '/docs/reference', '/docs/none'];
 
 for (const colorScheme of ['light', 'dark']) {
   test(`every kind of page is in order: ${colorScheme}`, async (t) => {
@@ -126,6 +126,8 @@ test('the search finds codes, operations and guides by the keyboard, and asks no
   assert.match(await first('idempotency'), /Idempotency/i);
   assert.match(await first('/v1/payments'), /payments/i);
   assert.match(await first('pay_003'), /^PAY_003 .*Code/);
+  assert.match(await first('watch'), /^(TypeScript client|Follow)/);
+  assert.doesNotMatch(await page.textContent('.search [role=listbox]'), /`/);
   await page.context().setOffline(false);
   await page.keyboard.press('Escape');
   assert.equal(await page.isVisible('.search'), false);
@@ -137,6 +139,33 @@ test('the search finds codes, operations and guides by the keyboard, and asks no
   await page.keyboard.press('Enter');
   await page.waitForURL('**/docs/errors/PAY_003');
   assert.deepEqual(wrong, []);
+});
+
+test('a code that was typed comes first, and titles before texts', async (t) => {
+  const { page } = await open(t, '/docs');
+  const index = await (await fetch(`${url}/docs/search.json`)).json();
+  for (const { title, text } of index) assert.doesNotMatch(`${title} ${text}`, /`/);
+  await page.keyboard.press('/');
+  const titles = async (query) => {
+    await page.getByRole('combobox').fill(query);
+    const shown = () => page.evaluate(() => [...document.querySelectorAll('.search [role=option] > span:first-child')].map((e) => e.textContent));
+    await page.waitForFunction((query) => document.querySelector('.search [role=option] mark')?.textContent.toLowerCase().startsWith(query.slice(0, 3)), query.toLowerCase());
+    return shown();
+  };
+  for (const { title } of index.filter(({ kind }) => kind === 'Code')) assert.equal((await titles(title.split(' ')[0]))[0], title);
+  for (const query of ['retry', 'payment', 'place order', 'cursor']) {
+    const all = (await titles(query)).map((title) => query.split(' ').every((word) => title.toLowerCase().split(/[^a-z0-9]+/).some((w) => w.startsWith(word))));
+    assert.deepEqual(all, all.toSorted((a, b) => b - a), query);
+  }
+});
+
+test('the buttons that copy are seen by a pointer, by the focus and on touch', async (t) => {
+  const opacity = (page) => page.$eval('#panel-curl .copy', (e) => getComputedStyle(e).opacity);
+  const { page } = await open(t, '/docs');
+  assert.equal(await opacity(page), '0');
+  await page.focus('#panel-curl pre');
+  assert.equal(await opacity(page), '1');
+  for (const width of [390, 1024]) assert.equal(await opacity((await open(t, '/docs', { width, hasTouch: true, isMobile: true })).page), '1');
 });
 
 test('a search whose index cannot be loaded says so, and tries again', async (t) => {
@@ -223,6 +252,27 @@ test('the reference sends requests with the key of this installation', async (t)
   assert.equal(await again(), 3);
   assert.equal(new Set(orders).size, 3);
   assert.deepEqual(wrong, []);
+});
+
+test('the cards of code of the reference follow the theme', async (t) => {
+  const grounds = await Promise.all(['light', 'dark'].map(async (colorScheme) => {
+    const { page } = await open(t, '/docs/reference#tag/orders/POST/v1/orders', { colorScheme });
+    await page.waitForSelector('#reference .dark-mode');
+    return page.$$eval('#reference .dark-mode', (all) => all.map((e) => Math.max(...getComputedStyle(e).backgroundColor.match(/\d+/g).slice(0, 3))));
+  }));
+  assert.ok(Math.min(...grounds[0]) > 200 && Math.max(...grounds[1]) < 80, JSON.stringify(grounds));
+});
+
+test('an address where nothing stands leads back, in the dress of the portal', async (t) => {
+  const { page } = await open(t, '/docs');
+  for (const path of ['/docs/x', '/docs/errors/ORD_999', '/console/x']) {
+    const response = await page.goto(path);
+    assert.equal(response.status(), 404);
+    await page.getByRole('main').getByRole('link', { name: /^First order/ }).click();
+    await page.waitForURL('**/docs');
+  }
+  await page.goto('/docs/errors/ord_001');
+  assert.equal(new URL(page.url()).pathname, '/docs/errors/ORD_001');
 });
 
 test('a reference without its contract says so', async (t) => {

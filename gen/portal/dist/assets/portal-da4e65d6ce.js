@@ -156,17 +156,23 @@
     throw error;
   }));
   const words = (text) => text.toLowerCase().split(/[^\p{L}\p{N}]+/u).filter(Boolean);
-  /** How well an entry fits: all words must be in it; a word in the title counts more, a whole one more than the beginning of one. */
+  /**
+   * How well an entry fits: all words must be in it. The code that was typed comes first, then those that have all words in the title; there
+   * a whole word counts more than the beginning of one, and in the text the beginning more than the rest.
+   */
   const score = (entry, query, asked) => {
     entry.words ??= { title: words(entry.title), all: `${entry.title} ${entry.text}`.toLowerCase() };
     let sum = entry.title.toLowerCase().includes(query) ? 20 : 0;
+    let titled = true;
     for (const word of asked) {
-      if (entry.words.title.includes(word)) sum += 12;
-      else if (entry.words.title.some((w) => w.startsWith(word))) sum += 8;
+      const inTitle = entry.words.title.includes(word) ? 12 : entry.words.title.some((w) => w.startsWith(word)) ? 8 : 0;
+      titled &&= inTitle > 0;
+      if (inTitle) sum += inTitle;
       else if (entry.words.all.includes(word)) sum += entry.words.all.includes(` ${word}`) ? 3 : 1;
       else return 0;
     }
-    return sum;
+    const exact = entry.kind === 'Code' && entry.title.toLowerCase().startsWith(`${query} `);
+    return sum + (exact ? 2_000 : 0) + (titled ? 1_000 : 0);
   };
   const lit = (text, asked) => {
     const at = asked.map((word) => [text.toLowerCase().indexOf(word), word.length]).filter(([i]) => i >= 0).sort((a, b) => a[0] - b[0]);
