@@ -473,8 +473,8 @@ export class Products {
    *
    * @example
    * ```ts
-   * const product = await og.products.get('LAMP-0001');
-   * await og.products.update(product.sku, { active: false }, { ifMatch: og.meta(product)!.etag! });
+   * const product = await og.products.get('LAMP-0002');
+   * await og.products.update(product.sku, { low_stock_at: 20 }, { ifMatch: og.meta(product)!.etag! });
    * ```
    */
   update(sku: string, patch: api.UpdateProduct, options: ChangeOptions): Promise<Product> {
