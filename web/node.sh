@@ -48,6 +48,8 @@ echo '*' >.node.$$/.gitignore
 cp node/package.json node/package-lock.json node/.npmrc .node.$$
 # The npm that comes with an old Node warns that the new npm is too new for it; so engine-strict is off.
 (cd .node.$$ && npm ci --engine-strict=false --no-progress --loglevel=error >&2)
+# An npm that drops the other architecture's package may drop this link too, which both of them have.
+(cd .node.$$/node_modules/.bin && ln -sf ../node-linux-*/bin/node node)
 if ! enough "$bin/node"; then
   rm -rf .node
   mv .node.$$ .node
