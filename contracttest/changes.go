@@ -115,6 +115,7 @@ func (s *suite) creating(ctx context.Context, p *created) {
 	at := p.made.header.Get("Location")
 	s.foundIf(at != "/v1/products/"+s.ref, p.made, "/header/Location", "is %q and not /v1/products/%s", at, s.ref)
 	s.shows(ctx, p.made)
+	s.walk(ctx, "listProducts", "", values("q", s.ref), []string{s.ref})
 	s.stocked(ctx, 0)
 	s.replays(ctx, p.call, p.made)
 	other := p.call

@@ -273,7 +273,8 @@ func (o *operation) check(status int, header http.Header, body []byte) []fault {
 		faults = append(faults, headers[name].checkText("/header/"+name, header.Values(name), rules{})...)
 	}
 	for name := range header {
-		if o.headers[name] && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
+		warns := name == "Deprecation" || name == "Sunset" // of an operation that ends, which the contract would say
+		if (o.headers[name] || warns) && !slices.ContainsFunc(sortedKeys(headers), func(d string) bool { return http.CanonicalHeaderKey(d) == name }) {
 			faults = append(faults, fault{"/header/" + name, fmt.Sprintf("is there, and the contract does not name it for %d", status)})
 		}
 	}

@@ -143,6 +143,10 @@ func (s *suite) wrongMethod(ctx context.Context, path string, declared []string)
 	for _, m := range declared {
 		s.foundIf(!slices.Contains(allow, m), r, "/header/Allow", "does not name %s", m)
 	}
+	for _, m := range allow {
+		known := has(m) || m == http.MethodOptions || m == http.MethodHead && has(http.MethodGet)
+		s.foundIf(!known, r, "/header/Allow", "names %s, and the contract has it not there", m)
+	}
 	slices.Sort(allow)
 	slices.Sort(body.Allowed)
 	s.foundIf(!slices.Equal(allow, body.Allowed), r, "/body/allowed", "is %v where Allow is %v", body.Allowed, allow)

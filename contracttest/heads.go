@@ -42,12 +42,15 @@ func (s *suite) heads(ctx context.Context, p *placed) {
 		for _, name := range []string{"Content-Type", "ETag", "Cache-Control"} {
 			s.foundIf(head.header.Get(name) != got.header.Get(name), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
 		}
+		length, whole := head.header.Get("Content-Length"), got.header.Get("Content-Length")
+		s.foundIf(length != "" && whole != "" && length != whole, head, "/header/Content-Length", "of HEAD is %s, and %s of GET", length, whole)
 		for _, name := range []string{"X-Trace-Id", "X-Consistency-Token", "X-Served-By", "Age"} {
 			s.foundIf((head.header.Get(name) == "") != (got.header.Get(name) == ""), head, "/header/"+name, "of HEAD is %q, and %q of GET", head.header.Get(name), got.header.Get(name))
 		}
 		if tag := got.header.Get("ETag"); tag != "" && got.status == http.StatusOK {
 			c.method = ""
 			s.unchanged(ctx, c, got)
+			s.get(ctx, nil, c.with("If-None-Match", `"of-nothing"`), http.StatusOK)
 			if obstacle == nil {
 				obstacle = s.bodiless(ctx, c.with("If-None-Match", tag))
 			}

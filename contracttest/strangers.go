@@ -11,7 +11,7 @@ import (
 // one. The contract says that none is needed nor looked at; a client that keeps one is told by it, or tied to an instance, without its key.
 
 // anybodys are headers that the contract need not name, spelled as net/http does.
-var anybodys = strings.Fields("Accept-Ranges Age Alt-Svc Cache-Control Connection Content-Encoding Content-Language Content-Length Content-Security-Policy " +
+var anybodys = strings.Fields("Accept-Ranges Age Allow Alt-Svc Cache-Control Connection Content-Encoding Content-Language Content-Length Content-Security-Policy " +
 	"Content-Type Cross-Origin-Embedder-Policy Cross-Origin-Opener-Policy Cross-Origin-Resource-Policy Date Keep-Alive Nel Origin-Agent-Cluster Permissions-Policy " +
 	"Referrer-Policy Report-To Reporting-Endpoints Server Server-Timing Strict-Transport-Security Timing-Allow-Origin Traceparent Tracestate Trailer " +
 	"Transfer-Encoding Upgrade Vary Via X-Accel-Buffering X-Content-Type-Options X-Frame-Options")

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // newer compares versions: numbers or times.
@@ -62,6 +63,13 @@ func (s *suite) checkVersion(r reply, t *thing, o map[string]any, at, name, vers
 	}
 	if !seen {
 		t.versions[version] = shown{o, r.request}
+	}
+	if asked := r.call.query.Get("version"); at == "/body" && t.kind == "ord" && asked != "" {
+		wrong(version != asked, at+"/version", "is %s, and %s was asked for", version, asked)
+	}
+	if asOf, err := time.Parse(time.RFC3339Nano, r.call.query.Get("as_of")); at == "/body" && err == nil {
+		changed, err := time.Parse(time.RFC3339Nano, text(o, "updated_at"))
+		wrong(err == nil && changed.After(asOf), at+"/updated_at", "is %s, after the instant that was asked for, %s", text(o, "updated_at"), r.call.query.Get("as_of"))
 	}
 	number, err := strconv.ParseInt(version, 10, 64)
 	if t.kind != "ord" || err != nil || t.overlapping || s.facts.overlapping {
