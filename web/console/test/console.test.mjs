@@ -559,9 +559,13 @@ suite('console', { concurrency: 3 }, () => {
     await page.waitForSelector('.notice .refusal:has-text("ORD_001")');
     await page.waitForSelector('.connection:has-text("Connected")');
     assert.deepEqual(asked.filter((url) => /(payments|shipments)$/.test(url)), []);
-    asked = [];
-    await page.waitForResponse((answer) => answer.url().includes('/v1/inventory/'));
-    assert.deepEqual(asked, []);
+    // The version of an event that came before may still be read. Then nothing is, between two looks at the stock of a product.
+    const sku = await page.getAttribute('.catalogue [data-sku]', 'data-sku');
+    await becomes(async () => {
+      asked = [];
+      await page.waitForResponse((answer) => answer.url().endsWith(`/v1/inventory/${sku}`));
+      return asked;
+    }, []);
   });
 
   test('a reload keeps basket, currency and search; the basket says that it goes on', async (t) => {
@@ -665,6 +669,39 @@ suite('console', { concurrency: 3 }, () => {
     }
     await page.setViewportSize({ width: 1440, height: 900 });
     await becomes(() => page.evaluate(() => document.documentElement.scrollHeight), 900);
+  });
+
+  test('on a narrow phone nothing is cut off', async (t) => {
+    const page = await open(t, { refused: true, viewport: { width: 320, height: 2400 } });
+    const cut = () => page.$$eval('body *', (all) => all.filter((e) => {
+      if (e.closest('.sr, svg, select') || e.offsetParent === null || e.clientWidth === 0) return false;
+      return e.getBoundingClientRect().right > innerWidth + 0.5 || (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== 'visible');
+    }).map((e) => `${e.tagName}.${e.className} in ${innerWidth} px: ${e.textContent.slice(0, 60)}`));
+    const whole = async () => {
+      for (const width of [320, 375, 390, 479]) {
+        await page.setViewportSize({ width, height: 2400 });
+        await becomes(cut, []);
+      }
+    };
+    await whole();
+    assert.ok(await page.isVisible('.bar nav a'));
+    await place(page, 'decline', 'rejected');
+    await page.waitForSelector('.states .differs');
+    await whole();
+    await place(page, 'approve', 'confirmed');
+    await page.waitForSelector('[data-action=refund] input');
+    await act(page, 'cancel');
+    await status(page, 'cancelled');
+    await whole();
+    await page.click('#tab-Requests');
+    await whole();
+    await page.click('#tab-Consistency');
+    await page.click('.consistency button:has-text("with the token, and without")');
+    await page.waitForSelector('.reads tr:has-text("without")');
+    await whole();
+    await page.goto(`${gateway.url}/console#ord_${'0'.repeat(32)}`);
+    await page.waitForSelector('.notice .refusal');
+    await whole();
   });
 
   test('everything can be done by keyboard, and the focus is seen', async (t) => {
