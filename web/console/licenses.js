@@ -1,13 +1,14 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { licenseIn } from '../shared/licenses.mjs';
 
 /** The licence texts of packages, by their folders. A package without one is an error: its code may not be given on. */
 export function licensesOf(folders) {
   return folders.map((folder) => {
     const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-    const file = readdirSync(folder).find((f) => /^licen[cs]e(\.\w+)?$/i.test(f));
-    if (!file) throw new Error(`${name} ${version} is built in and has no licence text in ${folder}`);
-    return `${name} ${version}, ${license}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
+    const text = licenseIn(folder);
+    if (!text) throw new Error(`${name} ${version} is built in and has no licence text in ${folder}`);
+    return `${name} ${version}, ${license}\n\n${text}\n`;
   }).sort().join(`\n${'-'.repeat(80)}\n\n`);
 }
 

@@ -1,5 +1,6 @@
 // The licences of what the script of the reference is made of. Scalar's bundle has none of them in it, and they must go along with it.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { licenseIn } from '../shared/licenses.mjs';
 
 // Packages that come without a file of their licence, each with another of the same repository that has it, or with a file of this folder.
 const elsewhere = {
@@ -31,7 +32,7 @@ export function licenses(dir) {
   const texts = new Map();
   for (const at of found) {
     const name = nameOf(at);
-    const text = licenseOf(dir, at) || alternative(dir, elsewhere[name]);
+    const text = licenseIn(`${dir}/${at}`) || alternative(dir, elsewhere[name]);
     if (!text) throw new Error(`web/portal/licenses.mjs: ${at} has no file of its licence`);
     texts.set(text, [...(texts.get(text) ?? []), `${name} ${packages[at].version}`].sort());
   }
@@ -56,12 +57,7 @@ function installed(packages, from, name) {
 
 const nameOf = (at) => at.split('node_modules/').at(-1);
 
-function licenseOf(dir, at) {
-  const files = readdirSync(`${dir}/${at}`).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).sort();
-  return files.map((file) => readFileSync(`${dir}/${at}/${file}`, 'utf8').replaceAll('\r\n', '\n').trim()).join('\n\n');
-}
-
 function alternative(dir, name) {
   if (!name) return '';
-  return name.endsWith('.txt') ? readFileSync(`${dir}/${name}`, 'utf8').trim() : licenseOf(dir, `node_modules/${name}`);
+  return name.endsWith('.txt') ? readFileSync(`${dir}/${name}`, 'utf8').trim() : licenseIn(`${dir}/node_modules/${name}`);
 }

@@ -2,7 +2,7 @@
 // of page, at three widths and in both themes: it says nothing on the console, breaks no policy, asks no other host, axe finds nothing, and
 // nothing is wider than the screen. SCREENSHOTS=folder keeps a picture of each.
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,16 +10,16 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { chromium } from 'playwright-core';
+import { startBrowser } from '../../chromium.mjs';
 
 const { ORDERGATE_URL: url, ORDERGATE_KEY: key, SCREENSHOTS: screenshots } = process.env;
 assert.ok(url && key, 'ORDERGATE_URL and ORDERGATE_KEY must be set');
 const axe = readFileSync(fileURLToPath(import.meta.resolve('axe-core')), 'utf8');
-const executablePath = execFileSync('sh', [fileURLToPath(new URL('../../chromium.sh', import.meta.url))], { encoding: 'utf8' }).trim();
 const run = promisify(execFile);
 
 let browser;
 before(async () => {
-  browser = await chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ['--no-sandbox'] : [] });
+  browser = await startBrowser(chromium);
 });
 after(() => browser.close());
 

@@ -1,15 +1,13 @@
 // The client in Chromium, in a page of another origin than the gateway's: CORS, streams, aborts, and what a page is told where CORS refuses.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import * as esbuild from 'esbuild';
 import { chromium } from 'playwright-core';
+import { startBrowser } from '../../../chromium.mjs';
 
 const { ORDERGATE_URL: baseUrl, ORDERGATE_KEY: apiKey } = process.env;
 assert.ok(baseUrl && apiKey, 'ORDERGATE_URL and ORDERGATE_KEY must be set');
-const executablePath = execFileSync('sh', [fileURLToPath(new URL('../../../chromium.sh', import.meta.url))], { encoding: 'utf8' }).trim();
 let browser, server, origin;
 
 before(async () => {
@@ -21,7 +19,7 @@ before(async () => {
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   origin = `http://localhost:${server.address().port}`;
-  browser = await chromium.launch({ executablePath, chromiumSandbox: process.getuid() !== 0 }); // Chromium has no sandbox for root
+  browser = await startBrowser(chromium);
 });
 after(async () => {
   await browser?.close();
