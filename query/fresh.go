@@ -108,16 +108,20 @@ func (q *Queries) read(ctx context.Context, r requirement, get fetch) (*Entry, e
 	return nil, toClientError(errors.New("query: not as new as the token"), true)
 }
 
-// askPrimary asks the primary. A commit that a replica has shown may be durable there, and not yet seen: while that can be, it is asked again,
-// for up to catchUp.
+// askPrimary asks the primary. A commit that a replica has shown may be durable there, and not yet seen: while that can be, it is asked again, for up
+// to openFor. For one that waits for a synchronous standby, which may be away, it is asked for up to catchUp.
 func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*Entry, error) {
-	for deadline := time.Now().Add(catchUp); ; pause(ctx, invisibleFor) {
+	for begin, after := time.Now(), invisibleFor; ; after = min(2*after, catchUp) {
 		e, err := q.ask(ctx, q.primary, r, get)
-		if err != nil || r.token.Timeline != e.Timeline || e.durable < r.token.LSN || time.Now().After(deadline) {
+		if err != nil || r.token.Timeline != e.Timeline || e.durable < r.token.LSN {
 			return e, err
 		}
-		if e.satisfies(r.token) || e.KnownAt+1 >= r.token.LSN { // no two commits are one byte apart
+		waited := time.Since(begin)
+		if e.satisfies(r.token) || e.KnownAt+1 >= r.token.LSN || waited > openFor || e.unseen && waited > catchUp { // no two commits are one byte apart
 			return e, nil
+		}
+		if pause(ctx, after); ctx.Err() != nil {
+			return nil, toClientError(ctx.Err(), true)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -543,6 +544,49 @@ func TestACommitThatAReplicaShowsFirst(t *testing.T) {
 			t.Errorf("afterwards: revision %d by %s", rev, tier)
 		}
 	}
+}
+
+// A transaction that is at work may be committing: the primary is asked until it is over. One that waits for its client or for a lock is not.
+func TestThePrimaryIsAskedUntilACommitIsOver(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.place(mine, time.Hour)
+	p := w.process(withoutReplicas, withoutRedis)
+	begin := func(statements ...string) (c *pgx.Conn, xid string) {
+		c, err := pgx.Connect(t.Context(), w.PrimaryURL)
+		w.must(err)
+		t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) })
+		w.execOn(c, "BEGIN")
+		w.must(c.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text").Scan(&xid))
+		for _, statement := range statements {
+			w.execOn(c, statement)
+		}
+		return c, xid
+	}
+	open := func(xid string) (is bool) {
+		w.must(w.Pool.QueryRow(t.Context(), "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_xid = $1", xid).Scan(&is))
+		return is
+	}
+	idle, idleID := begin("LOCK coupons IN EXCLUSIVE MODE")
+	waiting, waitingID := begin()
+	go func() { _, _ = waiting.Exec(t.Context(), "LOCK coupons IN EXCLUSIVE MODE; COMMIT") }()
+	working, workingID := begin()
+	go func() { _, _ = working.Exec(t.Context(), "SELECT pg_sleep(0.8); COMMIT") }()
+	var xids []string
+	w.until(func() bool {
+		w.must(w.Pool.QueryRow(t.Context(), "SELECT open_transactions()").Scan(&xids))
+		return slices.Contains(xids, workingID) && !slices.Contains(xids, waitingID)
+	})
+	if slices.Contains(xids, idleID) || !open(idleID) || !open(waitingID) {
+		t.Errorf("%v may be committing: %s waits for its client, %s for a lock", xids, idleID, waitingID)
+	}
+	if rev, tier := p.get(mine, id, token.Token{Timeline: 1, LSN: w.flushLSN()}); rev != 1 || tier != tierPrimary {
+		t.Errorf("revision %d by %s", rev, tier)
+	}
+	if open(workingID) || !open(idleID) || !open(waitingID) {
+		t.Error("it was not asked until the one that was at work was over, and no longer")
+	}
+	w.execOn(idle, "ROLLBACK")
 }
 
 // Positions of entries and tokens are compared with the positions at which each revision was committed, whatever isolation the database has by

@@ -15,7 +15,7 @@ const (
 
 // visible knows up to which position of the primary's log every commit is seen by every later statement. The flush position is not enough: a
 // commit is durable, and shown by a standby, a moment before the primary's statements see it, and long before where it waits for a synchronous
-// standby. Its transaction is open then. So once no transaction is open that was open after a position was reached, every commit up to that
+// standby. Its transaction is open then, and waits neither for its client nor for a lock. So once no transaction is open that was open after a position was reached, every commit up to that
 // position is seen.
 type visible struct {
 	mu       sync.Mutex
@@ -25,7 +25,7 @@ type visible struct {
 	untold   bool       // it is not known which transactions are open
 }
 
-// position is one of the log, with the transactions that were open after it was reached.
+// position is one of the log, with the transactions that were open after it was reached, and may have been committing.
 type position struct {
 	lsn  uint64
 	open []string

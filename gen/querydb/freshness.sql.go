@@ -13,8 +13,8 @@ const OpenTransactions = `-- name: OpenTransactions :one
 SELECT open_transactions()::text[] AS xids
 `
 
-// The transactions that have written and are not over. One of them may be durable already, and shown by a standby: statements here see it once it
-// is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
+// The transactions that have written and are not over, but for those that wait for their client or a lock, which no COMMIT does. One of them may be
+// durable already, and shown by a standby: statements here see it once it is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
 func (q *Queries) OpenTransactions(ctx context.Context) ([]string, error) {
 	row := q.db.QueryRow(ctx, OpenTransactions)
 	var xids []string

@@ -145,12 +145,12 @@ func (g *gateway) pairs(ctx context.Context) error {
 }
 
 // replicaTokens lists orders on a replica without lag, and with its token on the primary. Where a COMMIT waits for a synchronous standby, a
-// replica shows it before the primary does.
+// replica shows it before the primary does. The process that reads the primary has a replica that is away: one that has none trusts that nobody has.
 func (g *gateway) replicaTokens(ctx context.Context) error {
 	c, r := g.processes[0].c, row{name: "a replica's token on the primary"}
 	alone := g.processes[1]
 	alone.kill("serve")
-	if err := errors.Join(g.stack.setLag(ctx, 0), g.stack.setStandbys(ctx, standby), alone.start([]string{"serve"}, "ORDERGATE_REPLICA_URLS="), alone.awaitReady(ctx, "serve")); err != nil {
+	if err := errors.Join(g.stack.setLag(ctx, 0), g.stack.setStandbys(ctx, standby), alone.start([]string{"serve"}, "ORDERGATE_REPLICA_URLS=postgres://ordergate@127.0.0.1:1/ordergate"), alone.awaitReady(ctx, "serve")); err != nil {
 		return err
 	}
 	h, err := newHistory(ctx, g, 4, "tokens")

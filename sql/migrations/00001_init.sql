@@ -579,7 +579,8 @@ FROM (SELECT pg_is_in_recovery() AS standby) AS server, pg_stat_get_wal_receiver
 -- +goose StatementBegin
 CREATE FUNCTION open_transactions() RETURNS text[] LANGUAGE sql AS $$
     SELECT CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN ARRAY(
-        SELECT a.backend_xid || CASE a.wait_event WHEN 'SyncRep' THEN ' SyncRep' ELSE '' END FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.datname = current_database()) END
+        SELECT a.backend_xid || CASE a.wait_event WHEN 'SyncRep' THEN ' SyncRep' ELSE '' END FROM pg_stat_activity a
+        WHERE a.backend_xid IS NOT NULL AND a.datname = current_database() AND a.wait_event_type IS DISTINCT FROM 'Client' AND a.wait_event_type IS DISTINCT FROM 'Lock') END
 $$;
 -- +goose StatementEnd
 

@@ -14,6 +14,6 @@ SELECT p.standby::boolean AS standby, p.lsn::bigint AS lsn, p.timeline::bigint A
 FROM server_position p;
 
 -- name: OpenTransactions :one
--- The transactions that have written and are not over. One of them may be durable already, and shown by a standby: statements here see it once it
--- is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
+-- The transactions that have written and are not over, but for those that wait for their client or a lock, which no COMMIT does. One of them may be
+-- durable already, and shown by a standby: statements here see it once it is not among them. One with " SyncRep" behind its id is durable: it waits for a synchronous standby. Null: this role is not told.
 SELECT open_transactions()::text[] AS xids;
