@@ -369,9 +369,7 @@ func readBody(media string, body []byte) (any, error) {
 
 // check holds a value against a schema of the contract, and lists each fault with its place below at. It notes which rules are broken.
 func (p place) check(at string, value any, broken rules) []fault {
-	p.mu.Lock()
-	schema, err := p.compiler.Compile("contract.json#" + p.pointer)
-	p.mu.Unlock()
+	schema, err := p.compile()
 	if err == nil {
 		err = schema.Validate(value)
 	}
@@ -404,6 +402,13 @@ func (p place) check(at string, value any, broken rules) []fault {
 		return cmp.Or(cmp.Compare(a.pointer, b.pointer), cmp.Compare(a.message, b.message))
 	})
 	return slices.Compact(faults)
+}
+
+// compile makes the schema at this place ready. Goroutines may call it at once.
+func (p place) compile() (*jsonschema.Schema, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.compiler.Compile("contract.json#" + p.pointer)
 }
 
 // rulesFor are the rules that a fault of a schema may be said to break: its keyword. A number beyond 32 bits may be beyond the bounds, too, which are

@@ -52,7 +52,8 @@ func (s *suite) fuzz(ctx context.Context) {
 	for range flyingRequests {
 		workers.Go(func() {
 			for n := range numbers {
-				f.send(ctx, f.request(n))
+				var last reply
+				s.attempt(&last, func() { f.send(ctx, f.request(n), &last) })
 			}
 		})
 	}
@@ -114,9 +115,9 @@ func (f *fuzzer) collect(ctx context.Context) {
 // busy are the codes of 5xx that say nothing bad of the address: it has too much to do, a server lags, the payment provider fails.
 var busy = []errcode.Code{errcode.RATE003, errcode.SYS004, errcode.PAY003, errcode.PAY006, errcode.PAY008}
 
-// send sends one request until it is answered. While the address asks to wait, nobody sends. The run ends if nothing is answered for the
-// suite's patience.
-func (f *fuzzer) send(ctx context.Context, c call) {
+// send sends one request until it is answered, and keeps its last answer. While the address asks to wait, nobody sends. The run ends if nothing is
+// answered for the suite's patience.
+func (f *fuzzer) send(ctx context.Context, c call, last *reply) {
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		wait := time.Until(f.resumeAt)
@@ -125,11 +126,12 @@ func (f *fuzzer) send(ctx context.Context, c call) {
 			return
 		}
 		f.pace(ctx, c, 1)
-		r := f.prepare(ctx, c)
-		if r.err == nil {
-			r.exchange(f.HTTP)
+		*last = f.prepare(ctx, c)
+		if last.err == nil {
+			last.exchange(f.HTTP)
 		}
-		f.judge(&r)
+		f.judge(last)
+		r := *last
 		if r.err != nil {
 			return
 		}

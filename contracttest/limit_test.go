@@ -93,6 +93,44 @@ func TestTheFuzzingForgivesNothingButBusyness(t *testing.T) {
 	}
 }
 
+// TestAPanicIsAFinding: wherever an answer leads a check into a panic, the run goes on, and names the answer.
+func TestAPanicIsAFinding(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]func(*suite, context.Context){
+		"of one request":         func(s *suite, ctx context.Context) { s.send(ctx, call{op: "listErrors"}) },
+		"of requests at once":    func(s *suite, ctx context.Context) { s.together(ctx, 8, call{op: "listErrors"}) },
+		"of the fuzzing's, each": (*suite).fuzz,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := addressed(t, Options{Requests: 100}, refusing(404, "ORD_001", ""))
+			s.now = func() time.Time { panic("no time") } // it is asked when an answer is held against the facts
+			ended := make(chan bool)
+			go func() {
+				s.run(t.Context(), part{"panicking", "*", run})
+				close(ended)
+			}()
+			select {
+			case <-ended:
+			case <-time.After(time.Minute):
+				t.Fatal("the run does not end")
+			}
+			found := 0
+			for _, f := range s.findings {
+				if strings.Contains(f.Message, "breaks off the check") && strings.Contains(f.Message, "no time") {
+					found++
+				}
+				if f.Request == "" || f.Status != 404 {
+					t.Errorf("%v names no answer", f)
+				}
+			}
+			if found == 0 {
+				t.Errorf("no finding tells the panic: %v", s.findings)
+			}
+		})
+	}
+}
+
 func TestAnAddressThatStopsAnsweringEndsTheRun(t *testing.T) {
 	t.Parallel()
 	s := addressed(t, Options{Patience: time.Second}, func(w http.ResponseWriter, _ *http.Request) {

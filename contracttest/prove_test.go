@@ -210,7 +210,7 @@ var lies = []lie{
 	}, "quoteOrder", "/body/discount", ""),
 	answerLie("a quote has no lines", "POST /v1/quotes", 200, "", func(x *exchange) {
 		x.Body = regexp.MustCompile(`"lines":\[.*?\],"`).ReplaceAllString(x.Body, `"lines":[],"`)
-	}, "quoteOrder", "/body", "ends the part"),
+	}, "quoteOrder", "/body", "breaks off the check"),
 	answerLie("a coupon is not told", "POST /v1/(orders|quotes)", 200, `"coupon_code":"`, func(x *exchange) {
 		x.Body = regexp.MustCompile(`"coupon_code":"[^"]*"`).ReplaceAllString(x.Body, `"coupon_code":null`)
 	}, "quoteOrder", "/body", ""),

@@ -126,7 +126,7 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 		requests = s.requests
 	}
 	if !s.dead {
-		s.attempt(ctx, p)
+		s.attempt(&s.last, func() { p.run(s, ctx) })
 	}
 	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
@@ -152,12 +152,15 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	return result
 }
 
-// attempt lets a part go as far as the answers lead. One that lacks what the contract promises, such as the lines of an order, may end it: that is a
-// finding about the last answer, and the run goes on.
-func (s *suite) attempt(ctx context.Context, p part) {
-	if err := panics.Catch(func() error { p.run(s, ctx); return nil }); err != nil {
+// attempt lets a part, or a request of the fuzzing, go as far as the answers lead. One that lacks what the contract promises, such as the lines of an
+// order, may end it by a panic: that is a finding about the last answer, and the run goes on. No lock may be held then.
+func (s *suite) attempt(last *reply, try func()) {
+	if err := panics.Catch(func() error { try(); return nil }); err != nil {
+		s.mu.Lock()
+		r := *last
+		s.mu.Unlock()
 		line, _, _ := strings.Cut(err.Error(), "\n")
-		s.foundf(s.last, "/body", "ends the part: it or one before it lacks what the part needs (%s)", line)
+		s.foundf(r, "/body", "breaks off the check: it or one before it lacks what was needed (%s)", line)
 	}
 }
 
