@@ -7,7 +7,7 @@ import (
 
 // judge holds an answer against everything that holds for all.
 func (s *suite) judge(r *reply) {
-	s.last = *r
+	s.keep(*r)
 	if r.err != nil {
 		if r.sent == nil || r.sent.Context().Err() == nil && !s.waitedInVain("the address gives no answer any more: %v", r.err) {
 			s.foundf(*r, "", "%v", r.err)
@@ -35,4 +35,11 @@ func (s *suite) judge(r *reply) {
 	}
 	s.checkConventions(*r)
 	s.checkFacts(*r)
+}
+
+// keep notes the answer that is judged. The fuzzing judges several at once.
+func (s *suite) keep(r reply) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = r
 }
