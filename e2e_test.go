@@ -182,10 +182,8 @@ func TestRun(t *testing.T) {
 	}
 	t.Run("the contract holds", p.keepsTheContract)
 	t.Run("the contract's tests notice lies", func(t *testing.T) {
-		out, err := exec.Command("go", "test", "-tags", "contract", "-count=1", "-run", "TestAProxyThatLiesIsFound", "./contracttest",
-			"-args", "-url="+p.url, "-key="+demoKey).CombinedOutput()
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
+		if err := runTest("TestAProxyThatLiesIsFound", "-tags", "contract", "./contracttest", "-args", "-url="+p.url, "-key="+demoKey); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("the TypeScript client works", func(t *testing.T) { p.npm(t, "web/ts", "e2e") })
@@ -198,6 +196,37 @@ func TestRun(t *testing.T) {
 	t.Logf("the second start took %v", time.Since(begin))
 	p.keeps(before)
 	p.end(syscall.SIGINT)
+}
+
+// runTest runs one test by `go test` with more arguments. A test that is not there, or is skipped, has not passed.
+func runTest(name string, args ...string) error {
+	out, err := exec.Command("go", append([]string{"test", "-count=1", "-v", "-run", "^" + name + "$"}, args...)...).CombinedOutput()
+	if err == nil && !regexp.MustCompile(`(?m)^--- PASS: `+name+` `).Match(out) {
+		err = errors.New("it was not run")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	return nil
+}
+
+// TestATestThatIsNotRunDoesNotPass keeps a test that another process runs from passing under another name, or skipped.
+func TestATestThatIsNotRunDoesNotPass(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		args []string
+		want string
+	}{
+		"TestCatch":                 {[]string{"./internal/panics"}, ""},
+		"TestRenamed":               {[]string{"./internal/panics"}, "it was not run"},
+		"TestParts":                 {[]string{"-short", "./internal/chaos"}, "it was not run"},
+		"TestContract":              {[]string{"-tags", "contract", "./contracttest"}, "needs an address and a key"},
+		"TestAProxyThatLiesIsFound": {[]string{"-tags", "contract", "./contracttest"}, "needs an address and a key"},
+	} {
+		if err := runTest(name, tt.args...); (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // npm runs a script of a folder of web/ against the program.

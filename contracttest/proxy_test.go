@@ -74,7 +74,7 @@ func narrowKey(has string) string { return "og_test_demo_" + has + "_key_for_loc
 // honest.
 func TestAProxyThatLiesIsFound(t *testing.T) {
 	if *address == "" || *apiKey == "" {
-		t.Skip("TestContract says how to run this")
+		t.Fatal("it needs an address and a key: go test -tags contract ./contracttest -run TestAProxyThatLiesIsFound -args -url=http://127.0.0.1:8080 -key=og_test_...")
 	}
 	run := func(t *testing.T, parts []string, request string, tell func(*exchange)) *suite {
 		t.Helper()
