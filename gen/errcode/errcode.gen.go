@@ -292,7 +292,7 @@ var infos = []Info{
 	{SHP004, 409, false, "Already delivered", "The shipment is delivered already", "该货件已签收",
 		"Nothing is left to do.", ""},
 	{SYS001, 500, true, "Internal error", "Something went wrong on our side", "服务内部错误",
-		"The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.", ""},
+		"The fault is ours, and a change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first. If it persists, tell us the `trace_id`.", ""},
 	{SYS002, 503, true, "Dependency down", "A part of the service is unavailable, please retry later", "部分服务暂不可用，请稍后重试",
 		"Something that we depend on does not answer, and nothing was changed. Wait for Retry-After, then repeat.", ""},
 	{SYS003, 504, true, "Deadline exceeded", "The request took too long and nothing was changed", "请求处理超时，未做任何更改",

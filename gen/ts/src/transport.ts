@@ -128,7 +128,7 @@ export interface RateLimit {
   limit: number;
   /** Those that are left of it. */
   remaining: number;
-  /** In so many seconds there are more. */
+  /** In so many seconds all of them are back. They come back one by one. */
   resetSeconds: number;
   /** The length of a window. */
   windowSeconds: number;
@@ -334,7 +334,7 @@ export class Transport {
         return data;
       }
 
-      const unsure = ['NETWORK', 'UNKNOWN', 'SYS_006'].includes(problem.code);
+      const unsure = ['NETWORK', 'UNKNOWN', 'SYS_001', 'SYS_006'].includes(problem.code);
       const pauseMs = unsure && !repeatable ? undefined : pauseOf(problem, response, attempt);
       const over = until === undefined ? attempt > maxRetries : Date.now() >= until;
       if (over || pauseMs === undefined) throw this.failure(spec.id, problem, meta, more);

@@ -222,7 +222,7 @@ test('a change is a merge patch of the state that it names', async (t) => {
 });
 
 test('a change whose outcome is not known is repeated only if it names any state', async (t) => {
-  for (const [name, answer] of Object.entries({ NETWORK: 'hang up', SYS_006: problem(503, 'SYS_006', true, {}, NOW), UNKNOWN: { status: 502, headers: NOW, body: 'x' } })) {
+  for (const [name, answer] of Object.entries({ NETWORK: 'hang up', SYS_001: problem(500, 'SYS_001', true, {}, NOW), SYS_006: problem(503, 'SYS_006', true, {}, NOW), UNKNOWN: { status: 502, headers: NOW, body: 'x' } })) {
     const { og, requests } = await setup(t, [answer, { body: { sku: 'A' } }]);
     assert.equal((await thrown(og.products.update('A', {}, { ifMatch: '"1-a"' }))).code, name);
     assert.equal(requests.length, 1);

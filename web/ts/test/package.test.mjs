@@ -41,6 +41,22 @@ test('the README lists every type', () => {
   assert.deepEqual(table.match(/(?<=`)[A-Z]\w+/g).sort(), names.sort());
 });
 
+test('what the README calls an operation is one', async () => {
+  const { paths } = JSON.parse(readFileSync(new URL('../../../gen/api/openapi.json', import.meta.url), 'utf8'));
+  const operations = Object.values(paths).flatMap((item) => Object.values(item).map(({ operationId }) => operationId));
+  const pairs = [...readFileSync(join(published, 'README.md'), 'utf8').matchAll(/`(\w+)` is `(og\.\w+\.\w+)`/g)];
+  assert.ok(pairs.length >= 2);
+  const asked = [];
+  const og = module.createOrdergate({ baseUrl: 'http://test', apiKey: 'og_test_x', maxRetries: 0, fetch: () => Promise.reject(), onRequest: ({ operation }) => asked.push(operation) });
+  for (const [, operation, method] of pairs) {
+    assert.ok(operations.includes(operation), `${operation} is no operation`);
+    const [, part, name] = method.split('.');
+    const answer = og[part][name]('ord_1');
+    await assert.rejects(answer.next?.() ?? answer);
+  }
+  assert.deepEqual(asked, pairs.map(([, operation]) => operation));
+});
+
 test('the package depends on nothing', () => {
   const { dependencies, peerDependencies, devDependencies, optionalDependencies } = require('@ordergate/client/package.json');
   assert.deepEqual([dependencies, peerDependencies, devDependencies, optionalDependencies], [undefined, undefined, undefined, undefined]);

@@ -2415,7 +2415,7 @@ export type ProblemShp004 = Problem & {
 /**
  * Internal error
  *
- * The fault is ours. Repeating with the same key is safe; if it persists, tell us the `trace_id`.
+ * The fault is ours, and a change may or may not have been made. Repeat it with the same key, which cannot make it twice. If it takes no key, read the resource first. If it persists, tell us the `trace_id`.
  */
 export type ProblemSys001 = Problem & {
     /**

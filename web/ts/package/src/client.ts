@@ -183,7 +183,7 @@ export class Orders {
   /**
    * Pays an order that was placed without payment. With `waitSeconds` the payment comes back captured, or still `pending` or `authorized`
    * when the time is over; a payment that ended without a charge is thrown: after `PAY_007`, `PAY_003` or `PAY_006` the order still waits,
-   * and another method may follow under a new key.
+   * and another method may follow under a new key, unless the provider refused the capture: then the order is rejected. Look at its status.
    *
    * @example
    * ```ts
