@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,17 +160,17 @@ func TestWhatBreaksClients(t *testing.T) {
 		"an operation goes before its sunset": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-28") },
 			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
-			breaks: []string{"POST /v1/quotes: is removed before the end of its sunset, 2026-11-28"},
+			breaks: []string{"POST /v1/quotes: is removed; its sunset is 2026-11-28, and that day is not over"},
 		},
 		"an operation goes on the day of its sunset": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-27") },
 			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
-			breaks: []string{"POST /v1/quotes: is removed before the end of its sunset, 2026-11-27"},
+			breaks: []string{"POST /v1/quotes: is removed; its sunset is 2026-11-27, and that day is not over"},
 		},
 		"an operation goes after its sunset": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-26") },
 			after:  func(d node) { delete(at(d, "paths"), "/v1/quotes") },
-			passes: []string{"POST /v1/quotes: is removed after its sunset, 2026-11-26"},
+			passes: []string{"POST /v1/quotes: is removed; its sunset is 2026-11-26"},
 		},
 		"an operation with a sunset changes": {
 			before: func(d node) { deprecate(d, "get", "/v1/inventory/{sku}", "2099-12-31") },
@@ -191,7 +192,7 @@ func TestWhatBreaksClients(t *testing.T) {
 				deprecate(d, "get", "/v1/inventory/{sku}", "2026-11-26")
 				removeProperty(d, "Inventory", "as_of")
 			},
-			breaks: []string{"GET /v1/inventory/{sku}: "}, // of its sunset
+			breaks: []string{"GET /v1/inventory/{sku}: is deprecated; its sunset is 2026-11-26, which is less than 180 days ahead"},
 		},
 		"an operation changes whose sunset is taken back": {
 			before: func(d node) { deprecate(d, "get", "/v1/inventory/{sku}", "2099-12-31") },
@@ -208,19 +209,48 @@ func TestWhatBreaksClients(t *testing.T) {
 		"a sunset is brought forward": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
 			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-28") },
-			breaks: []string{"POST /v1/quotes: "},
+			breaks: []string{"POST /v1/quotes: its sunset is 2026-11-28 instead of 2099-12-31, which is less than 180 days ahead"},
+		},
+		"a sunset is brought forward, and far enough": {
+			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
+			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2027-05-26") },
+			passes: []string{"POST /v1/quotes: its sunset is 2027-05-26 instead of 2099-12-31"},
+		},
+		"a sunset is put off": {
+			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-28") },
+			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2026-11-30") },
+			passes: []string{"POST /v1/quotes: its sunset is 2026-11-30 instead of 2026-11-28"},
 		},
 		"a sunset is taken back": {
 			before: func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
-			passes: []string{"POST /v1/quotes: endpoint reactivated"},
+			passes: []string{"POST /v1/quotes: its sunset, 2099-12-31, is taken back"},
 		},
-		"a sunset is announced": {
-			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") },
-			passes: []string{"POST /v1/quotes: endpoint deprecated with sunset date"},
+		"a sunset is announced 180 days ahead": {
+			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2027-05-26") },
+			passes: []string{"POST /v1/quotes: is deprecated; its sunset is 2027-05-26"},
 		},
-		"a sunset is announced too late": {
-			after:  func(d node) { deprecate(d, "post", "/v1/quotes", time.Now().AddDate(0, 0, 30).Format(time.DateOnly)) },
-			breaks: []string{"POST /v1/quotes: "},
+		"a sunset is announced 179 days ahead": {
+			after:  func(d node) { deprecate(d, "post", "/v1/quotes", "2027-05-25") },
+			breaks: []string{"POST /v1/quotes: is deprecated; its sunset is 2027-05-25, which is less than 180 days ahead"},
+		},
+		"a deprecated property goes": {
+			before: func(d node) { at(schema(d, "Order"), "properties", "version")["deprecated"] = true },
+			after:  func(d node) { removeProperty(d, "Order", "version") },
+			breaks: []string{"GET /v1/orders/{order_id}: removed the deprecated required property `version`"},
+		},
+		"a deprecated parameter goes, and has a date of its own": {
+			before: func(d node) {
+				for _, p := range operation(d, "get", "/v1/orders")["parameters"].([]any) {
+					if p := object(p); p["name"] == "status" {
+						p["deprecated"], p["x-sunset"] = true, "2020-01-01"
+					}
+				}
+			},
+			after: func(d node) {
+				op := operation(d, "get", "/v1/orders")
+				op["parameters"] = slices.DeleteFunc(op["parameters"].([]any), func(p any) bool { return object(p)["name"] == "status" })
+			},
+			breaks: []string{"GET /v1/orders: deleted the `query` request parameter `status`"},
 		},
 		"a bound is tightened": {
 			after:  func(d node) { at(schema(d, "PlaceOrder"), "properties", "lines")["maxItems"] = 50 },
@@ -299,10 +329,11 @@ func TestWhatBreaksClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			found, err := changes(edited(t, c.before), edited(t, c.after), now)
+			found, err := changes(edited(t, c.before), edited(t, c.after))
 			if err != nil {
 				t.Fatal(err)
 			}
+			judge(found, now)
 			has := func(list []string, f change) bool {
 				for _, want := range list {
 					if strings.HasPrefix(f.where+": "+f.text, want) {
@@ -408,6 +439,44 @@ func TestReleases(t *testing.T) {
 	}
 }
 
+// A changelog of past releases says the same however long ago they were: the sunset that one announces is far ahead, near or past.
+func TestChangelogDoesNotAge(t *testing.T) {
+	t.Parallel()
+	section := func(days int) string {
+		day := time.Now().AddDate(0, 0, days).Format(time.DateOnly)
+		released := edited(t, func(d node) {
+			at(d, "info")["version"] = "9.1.0"
+			deprecate(d, "post", "/v1/quotes", day)
+		})
+		removed := edited(t, func(d node) {
+			at(d, "info")["version"] = "9.2.0"
+			delete(at(d, "paths"), "/v1/quotes")
+		})
+		text, err := render([]*document{edited(t, nil), released, removed}, removed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.ReplaceAll(text, day, "DAY")
+	}
+	const announced, gone = "- `POST /v1/quotes`: is deprecated; its sunset is DAY.\n", "- `POST /v1/quotes`: is removed; its sunset is DAY.\n"
+	for _, days := range []int{200, 120, 0, -1, -400} {
+		if got := section(days); !strings.Contains(got, announced) || !strings.Contains(got, gone) {
+			t.Errorf("a sunset that is %d days ahead:\n%s", days, got)
+		}
+	}
+}
+
+// A sunset alone makes a section: nothing else of the contract differs.
+func TestASunsetAloneIsInTheChangelog(t *testing.T) {
+	t.Parallel()
+	before := edited(t, func(d node) { deprecate(d, "post", "/v1/quotes", "2099-12-31") })
+	after := edited(t, func(d node) { deprecate(d, "post", "/v1/quotes", "2100-12-31") })
+	text, err := render([]*document{before}, after)
+	if err != nil || !strings.Contains(text, "## Unreleased\n\n### Deprecated\n\n- `POST /v1/quotes`: its sunset is 2100-12-31 instead of 2099-12-31.\n") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 // openapi/CHANGELOG.md is what make changelog writes.
 func TestChangelogIsFresh(t *testing.T) {
 	t.Parallel()
@@ -415,7 +484,7 @@ func TestChangelogIsFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := render(releases, edited(t, nil), time.Now())
+	want, err := render(releases, edited(t, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

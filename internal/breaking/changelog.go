@@ -1,15 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
-// render writes the contract's changelog, the newest changes first.
-func render(releases []*document, contract *document, now time.Time) (string, error) {
+// render writes the contract's changelog, the newest changes first. It is the same on every day.
+func render(releases []*document, contract *document) (string, error) {
 	var b strings.Builder
 	b.WriteString("# Changes of the contract\n\nWhat a client can notice, operation by operation. `make changelog` writes this file from `openapi/released/` and the present\ncontract.\n")
 	if len(releases) == 0 {
@@ -17,17 +16,17 @@ func render(releases []*document, contract *document, now time.Time) (string, er
 		return b.String(), nil
 	}
 	newest := releases[len(releases)-1]
-	if !reflect.DeepEqual(newest.raw, contract.raw) {
-		if err := section(&b, "Unreleased", newest, contract, now); err != nil {
+	if !bytes.Equal(newest.text, contract.text) {
+		if err := section(&b, "Unreleased", newest, contract); err != nil {
 			return "", err
 		}
 	}
 	for i, d := range slices.Backward(releases) {
 		if i == 0 {
-			fmt.Fprintf(&b, "\n## %s\n\nThe first release: %d operations.\n", d.version, len(d.operations)-webhookCount(d))
+			fmt.Fprintf(&b, "\n## %s\n\nThe first release: %d operations.\n", d.version, len(d.sunsets)-webhookCount(d))
 			break
 		}
-		if err := section(&b, d.version, releases[i-1], d, now); err != nil {
+		if err := section(&b, d.version, releases[i-1], d); err != nil {
 			return "", err
 		}
 	}
@@ -35,7 +34,7 @@ func render(releases []*document, contract *document, now time.Time) (string, er
 }
 
 func webhookCount(d *document) (n int) {
-	for key := range d.operations {
+	for key := range d.sunsets {
 		if strings.HasPrefix(key, "GET "+webhook) {
 			n++
 		}
@@ -44,8 +43,8 @@ func webhookCount(d *document) (n int) {
 }
 
 // section writes the changes between two contracts by their kind.
-func section(b *strings.Builder, title string, before, after *document, now time.Time) error {
-	found, err := changes(before, after, now)
+func section(b *strings.Builder, title string, before, after *document) error {
+	found, err := changes(before, after)
 	if err != nil {
 		return err
 	}

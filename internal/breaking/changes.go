@@ -28,11 +28,12 @@ type change struct {
 	text   string
 	breaks bool // a client that follows the old contract may fail by the new one
 	ending bool // which is allowed: the operation carries a sunset
+
+	from, until time.Time // the days between which it may be released, if there are such
 }
 
-// changes lists what differs, operation by operation. An operation may be removed after the end of a sunset that the old contract has, which its
-// clients were told.
-func changes(before, after *document, now time.Time) ([]change, error) {
+// changes lists what differs, operation by operation. It says the same on every day: judge compares with today.
+func changes(before, after *document) ([]change, error) {
 	levels := map[string]checker.Level{}
 	for line := range strings.Lines(severities) {
 		fields := strings.Fields(line)
@@ -49,7 +50,7 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := checker.NewConfig(checker.GetAllChecks(), checker.WithSeverityLevels(levels), checker.WithDeprecation(minSunset, minSunset))
+	config := checker.NewConfig(checker.GetAllChecks(), checker.WithSeverityLevels(levels))
 	var all []change
 	seen := map[string]bool{}
 	localizer := checker.NewDefaultLocalizer()
@@ -60,23 +61,14 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 			continue
 		}
 		seen[found.where+found.text] = true
-		if day, announced := sunset(after.operations[key]); found.breaks && announced && !strings.HasPrefix(c.GetId(), "api-") {
+		if day := after.sunsets[key]; found.breaks && !day.IsZero() {
 			found.ending, found.text = true, found.text+" (its sunset is "+day.Format(time.DateOnly)+")"
 		}
 		all = append(all, found)
 	}
-	for _, key := range slices.Sorted(maps.Keys(before.operations)) {
-		if after.operations[key] != nil {
-			continue
-		}
-		day, announced := sunset(before.operations[key])
-		switch {
-		case !announced:
-			all = append(all, change{where: key, kind: "removed", text: "is removed, and the released contract has no sunset of it", breaks: true})
-		case !isPast(day, now):
-			all = append(all, change{where: key, kind: "removed", text: "is removed before the end of its sunset, " + day.Format(time.DateOnly), breaks: true})
-		default:
-			all = append(all, change{where: key, kind: "removed", text: "is removed after its sunset, " + day.Format(time.DateOnly)})
+	for _, key := range slices.Sorted(maps.Keys(before.sunsets)) {
+		if c, differs := sunsetChange(before, after, key); differs {
+			all = append(all, c)
 		}
 	}
 	for i := range all {
@@ -86,28 +78,53 @@ func changes(before, after *document, now time.Time) ([]change, error) {
 	return all, nil
 }
 
-// sunset returns the last day of an operation that is deprecated.
-func sunset(op map[string]any) (day time.Time, announced bool) {
-	if op["deprecated"] != true {
-		return day, false
+// sunsetChange is what became of an operation's sunset, or of the operation itself: it may be removed after the end of a sunset that the old contract
+// has, which its clients were told.
+func sunsetChange(before, after *document, key string) (c change, differs bool) {
+	was := before.sunsets[key]
+	day, stays := after.sunsets[key]
+	switch {
+	case !stays && was.IsZero():
+		return change{where: key, kind: "removed", text: "is removed, and the released contract has no sunset of it", breaks: true}, true
+	case !stays:
+		return change{where: key, kind: "removed", text: "is removed; its sunset is " + was.Format(time.DateOnly), from: was.AddDate(0, 0, 1)}, true
+	case day.Equal(was):
+		return c, false
+	case day.IsZero():
+		return change{where: key, kind: "deprecated", text: "its sunset, " + was.Format(time.DateOnly) + ", is taken back"}, true
 	}
-	text, _ := op["x-sunset"].(string)
-	day, err := time.Parse(time.DateOnly, text)
-	return day, err == nil
+	c = change{where: key, kind: "deprecated", text: "is deprecated; its sunset is " + day.Format(time.DateOnly)}
+	if !was.IsZero() {
+		c.text = "its sunset is " + day.Format(time.DateOnly) + " instead of " + was.Format(time.DateOnly)
+	}
+	if was.IsZero() || day.Before(was) {
+		c.until = day.AddDate(0, 0, -minSunset)
+	}
+	return c, true
 }
 
-// isPast tells whether a day is over, in UTC.
-func isPast(day, now time.Time) bool { return !now.Before(day.AddDate(0, 0, 1)) }
+// judge makes breaking changes of those that may not be released on this day, in UTC.
+func judge(all []change, now time.Time) {
+	today := now.UTC().Truncate(24 * time.Hour)
+	for i, c := range all {
+		switch {
+		case today.Before(c.from):
+			all[i].breaks, all[i].text = true, c.text+", and that day is not over"
+		case !c.until.IsZero() && today.After(c.until):
+			all[i].breaks, all[i].text = true, c.text+fmt.Sprintf(", which is less than %d days ahead", minSunset)
+		}
+	}
+}
 
-// kindOf sorts a check of oasdiff. Operations that are removed are ours, and no client sees the components or that a version was not raised.
+// kindOf sorts a check of oasdiff. What becomes of operations and their sunsets is ours, and no client sees the components or that a version was not raised.
 func kindOf(id string) string {
 	switch {
 	case id == "api-version-not-bumped", id == "api-operation-id-removed", strings.HasPrefix(id, "api-schema-"),
-		strings.HasPrefix(id, "api-path-removed-"), strings.HasPrefix(id, "api-removed-"), strings.HasPrefix(id, "api-path-sunset-"):
+		strings.HasPrefix(id, "api-path-removed-"), strings.HasPrefix(id, "api-removed-"), id == "endpoint-deprecated", id == "endpoint-reactivated":
 		return ""
-	case strings.Contains(id, "deprecated"), strings.Contains(id, "sunset"):
+	case strings.HasSuffix(id, "-deprecated"):
 		return "deprecated"
-	case strings.HasSuffix(id, "-removed"), strings.HasSuffix(id, "-deleted"):
+	case strings.HasSuffix(id, "-removed"), strings.HasSuffix(id, "-deleted"), strings.HasSuffix(id, "-removed-with-deprecation"):
 		return "removed"
 	case strings.HasSuffix(id, "-added"):
 		return "added"

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/oasdiff/oasdiff/flatten/allof"
@@ -19,12 +20,13 @@ const webhook = "/webhook "
 //
 //   - a webhook is a GET that answers the event: the event goes to the client, and oasdiff takes what is sent to it for a request of the client's;
 //   - a union with a discriminator is an object with a property for each of its values, so that a code or a type of event that goes is a required
-//     property that goes, and a new one is a property more. A refusal with one code is a union of one.
+//     property that goes, and a new one is a property more. A refusal with one code is a union of one;
+//   - no sunset is left in it: oasdiff compares those with the day on which it runs, and a changelog of past releases stays as it is.
 type document struct {
-	version    string
-	raw        map[string]any
-	spec       *load.SpecInfo
-	operations map[string]map[string]any // by "GET /v1/orders"
+	version string
+	text    []byte // the bundle, its objects in Go's order
+	spec    *load.SpecInfo
+	sunsets map[string]time.Time // of each operation, by "GET /v1/orders": its last day, or none
 }
 
 // parse reads a bundled contract. The error is one without a version or paths, or that kin-openapi cannot read.
@@ -33,11 +35,15 @@ func parse(text []byte) (*document, error) {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return nil, err
 	}
-	d := &document{raw: raw, operations: map[string]map[string]any{}}
+	d := &document{sunsets: map[string]time.Time{}}
 	d.version, _ = object(raw["info"])["version"].(string)
 	paths := object(raw["paths"])
 	if d.version == "" || len(paths) == 0 {
 		return nil, errors.New("has no info.version or no paths")
+	}
+	var err error
+	if d.text, err = json.Marshal(raw); err != nil {
+		return nil, err
 	}
 	for name, item := range object(raw["webhooks"]) {
 		for _, op := range object(item) {
@@ -50,7 +56,7 @@ func parse(text []byte) (*document, error) {
 	for path, item := range paths {
 		for method, op := range object(item) {
 			if op, ok := op.(map[string]any); ok && method != "parameters" {
-				d.operations[strings.ToUpper(method)+" "+path] = op
+				d.sunsets[strings.ToUpper(method)+" "+path] = sunset(op)
 			}
 		}
 	}
@@ -64,8 +70,7 @@ func parse(text []byte) (*document, error) {
 	}
 	simplify(raw)
 
-	text, err := json.Marshal(raw)
-	if err != nil {
+	if text, err = json.Marshal(raw); err != nil {
 		return nil, err
 	}
 	t, err := openapi3.NewLoader().LoadFromData(text)
@@ -79,13 +84,21 @@ func parse(text []byte) (*document, error) {
 	return d, nil
 }
 
+// sunset returns the last day of an operation that is deprecated, or none.
+func sunset(op map[string]any) (day time.Time) {
+	if text, _ := op["x-sunset"].(string); op["deprecated"] == true {
+		day, _ = time.Parse(time.DateOnly, text) // the bundler refuses another
+	}
+	return day
+}
+
 // object is v, or nil if it is no object.
 func object(v any) map[string]any {
 	o, _ := v.(map[string]any)
 	return o
 }
 
-// simplify rewrites the unions below a node.
+// simplify rewrites the unions below a node, and takes the sunsets out.
 func simplify(node any) {
 	switch n := node.(type) {
 	case []any:
@@ -98,6 +111,7 @@ func simplify(node any) {
 			delete(n, "oneOf")
 			delete(n, "discriminator")
 		}
+		delete(n, "x-sunset")
 		for name, child := range n {
 			if name != "example" && name != "examples" {
 				simplify(child)

@@ -56,7 +56,7 @@ func run(out io.Writer, command, root string, now time.Time) error {
 	case "":
 		return check(out, releases, contract, now)
 	case "changelog":
-		return writeChangelog(root, releases, contract, now)
+		return writeChangelog(root, releases, contract)
 	case "release":
 		name := filepath.Join(root, released, contract.version+".json")
 		if before, err := os.ReadFile(name); err == nil && !bytes.Equal(before, text) {
@@ -69,7 +69,7 @@ func run(out io.Writer, command, root string, now time.Time) error {
 		if releases, err = readReleases(filepath.Dir(name)); err != nil {
 			return err
 		}
-		return writeChangelog(root, releases, contract, now)
+		return writeChangelog(root, releases, contract)
 	}
 	return fmt.Errorf("breaking %s: there is no such command", command)
 }
@@ -81,10 +81,11 @@ func check(out io.Writer, releases []*document, contract *document, now time.Tim
 		return err
 	}
 	newest := releases[len(releases)-1]
-	found, err := changes(newest, contract, now)
+	found, err := changes(newest, contract)
 	if err != nil {
 		return err
 	}
+	judge(found, now)
 	var breaking, ending []string
 	for _, c := range found {
 		switch line := "  " + c.where + ": " + c.text; {
@@ -107,8 +108,8 @@ func check(out io.Writer, releases []*document, contract *document, now time.Tim
 }
 
 // writeChangelog writes openapi/CHANGELOG.md below root.
-func writeChangelog(root string, releases []*document, contract *document, now time.Time) error {
-	text, err := render(releases, contract, now)
+func writeChangelog(root string, releases []*document, contract *document) error {
+	text, err := render(releases, contract)
 	if err != nil {
 		return err
 	}
