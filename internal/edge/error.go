@@ -24,10 +24,16 @@ func toClientError(err error) *apierr.Error {
 	return apierr.From(err)
 }
 
-// problem is the response to every request that ends in an error.
-func (s *Server) problem(r *request, err error) response {
+// failed keeps the error in which a request ended for its event in the log, and returns what a client sees of it.
+func (r *request) failed(err error) *apierr.Error {
 	e := toClientError(err)
 	r.code, r.cause = e.Code, e.Cause
+	return e
+}
+
+// problem is the response to every request that ends in an error.
+func (s *Server) problem(r *request, err error) response {
+	e := r.failed(err)
 	status, body := e.Problem(r.problemContext())
 	w := response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}, headers: []string{
 		"X-Consistency-Token", r.problemToken, "X-Served-By", r.tier,

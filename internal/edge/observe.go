@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -74,10 +76,12 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 		s.metrics.refusals.WithLabelValues(string(r.code)).Inc()
 	}
 	level := zap.InfoLevel
-	if outcome == "5xx" && r.code != errcode.SYS005 { // each stop of a process refuses some
+	brokenStream := r.op != nil && r.op.Stream && status == http.StatusOK && r.code != "" // it was sent before
+	switch {
+	case errors.Is(r.cause, errUndeclared), errors.Is(r.cause, panics.ErrPanic):
 		level = zap.ErrorLevel
-	}
-	if r.cause != nil && errors.Is(r.cause, errUndeclared) {
+	case outcome == clientGone, r.code == errcode.SYS005: // each stop of a process refuses some
+	case status >= http.StatusInternalServerError, brokenStream:
 		level = zap.ErrorLevel
 	}
 	e := s.cfg.Log.Check(level, "request")

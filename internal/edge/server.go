@@ -168,6 +168,9 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	err := panics.Catch(func() (err error) { w, err = s.dispatch(ctx, r); return err })
 	switch {
 	case r.response.Committed: // by a stream, which writes its own response
+		if err != nil {
+			_ = r.failed(err)
+		}
 	case err != nil:
 		s.send(r, s.problem(r, err))
 	default:

@@ -11,6 +11,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -53,22 +54,32 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 	if !h.send(r, response{status: http.StatusOK, headers: headers}) {
 		return response{}, nil
 	}
-	s := stream{r: r, conn: http.NewResponseController(r.response.Writer)}
-	s.comment()
+	return response{}, h.follow(ctx, r, news, after, changed, func(after int64, seen token.Token) (query.News, error) {
+		return h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, seen)
+	})
+}
+
+// follow writes news, and what read finds after each change, until the stream ends. A read that fails is tried again. The error is that of the last
+// read, if a stream whose client stays ends by its time.
+func (s *Server) follow(ctx context.Context, r *request, news query.News, after int64, changed <-chan struct{},
+	read func(after int64, seen token.Token) (query.News, error),
+) (err error) {
+	w := stream{r: r, conn: http.NewResponseController(r.response.Writer)}
+	w.comment()
 	end, beat := time.NewTimer(streamFor), time.NewTicker(heartbeat)
 	defer end.Stop()
 	defer beat.Stop()
-	for s.err == nil {
+	for w.err == nil {
 		if len(news.Events) > 0 {
-			s.token(news.Token)
+			w.token(news.Token)
 		}
 		for i, e := range news.Events {
-			s.event(e)
+			w.event(e)
 			after, news.Events[i].Data = e.Sequence, nil
 		}
 		if news.Final {
-			s.end("terminal")
-			break
+			w.end("terminal")
+			return nil
 		}
 		if !news.More {
 			var again <-chan time.Time
@@ -77,26 +88,29 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 			}
 			select {
 			case <-ctx.Done():
-				return response{}, nil
-			case <-h.stopping.Done():
-				s.end("draining")
-				return response{}, nil
+				return nil
+			case <-s.stopping.Done():
+				w.end("draining")
+				return nil
 			case <-end.C:
-				s.end("reconnect")
-				return response{}, nil
+				w.end("reconnect")
+				return err
 			case <-beat.C: // a change that nobody told of is found, too
-				s.comment()
+				w.comment()
 			case <-changed:
 			case <-again:
 			}
 		}
 		var next query.News
-		if next, err = h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, news.Seen); err != nil {
+		if next, err = read(after, news.Seen); err != nil {
 			next = query.News{Seen: news.Seen}
+			if ctx.Err() == nil {
+				r.cause = err
+			}
 		}
 		news = next
 	}
-	return response{}, nil
+	return nil
 }
 
 // stream writes server-sent events. Its err is that of the first write that failed: the client is gone.
