@@ -30,7 +30,7 @@ func newMetrics(registry prometheus.Registerer) metrics {
 	return metrics{
 		requests: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_request_seconds", Help: "Time to respond to a request.",
-			Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+			Buckets: []float64{.0005, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, labels),
 		streams: to.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ordergate_stream_seconds", Help: "Time that a stream was open.", Buckets: []float64{.1, 1, 5, 15, 30, 60, 300},

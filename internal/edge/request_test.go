@@ -604,6 +604,25 @@ func TestRequestsAreCountedByClassesOfStatuses(t *testing.T) {
 	}
 }
 
+// The first bucket of requests has those that the LRU answers and no others.
+func TestTheFirstBucketIsTheLRU(t *testing.T) {
+	s := smallServer(t, `{"paths":{"/thing":{"get":{"operationId":"get","responses":{"200":{}}}}}}`, map[string]handler{
+		"get": func(context.Context, *request) (response, error) { return response{status: 200}, nil },
+	})
+	call(s, "GET", "/thing", "")
+	families, err := s.cfg.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "ordergate_request_seconds" {
+			if first := f.GetMetric()[0].GetHistogram().GetBucket()[0].GetUpperBound(); first != 0.0005 {
+				t.Errorf("the first bucket ends at %v s", first)
+			}
+		}
+	}
+}
+
 // withDeadlines is a recorder that has the deadlines of a connection.
 type withDeadlines struct {
 	*httptest.ResponseRecorder
