@@ -428,7 +428,7 @@ func TestCORS(t *testing.T) {
 	}
 	s.cfg.Origins = []string{Localhost}
 	for origin, allowed := range map[string]bool{
-		"http://localhost:5173": true, "http://127.0.0.1:3000": true, "https://[::1]": true, "http://localhost": true,
+		"http://localhost:5173": true, "http://127.0.0.1:3000": true, "https://[::1]": true, "http://localhost": true, "http://127.0.0.2:3000": true,
 		"http://localhost.shop.example": false, "http://localhost/": false, "http://localhost#.shop.example": false, "http://shop.example@localhost": false, "http://shop.example": false, "null": false,
 	} {
 		if got := call(s, "GET", "/v1/errors", "", "Origin", origin).Header().Get("Access-Control-Allow-Origin"); (got == origin) != allowed {
@@ -464,8 +464,8 @@ func TestForeignHostsAreRefused(t *testing.T) {
 		}
 	}()
 	for host, served := range map[string]bool{
-		"localhost:8080": true, "127.0.0.1:8080": true, "[::1]": true, "LOCALHOST": true, "shop.example:8443": true,
-		"shop.example": false, "localhost.shop.example:8080": false, "127.0.0.1.shop.example": false,
+		"localhost:8080": true, "127.0.0.1:8080": true, "[::1]": true, "LOCALHOST": true, "shop.example:8443": true, "127.0.0.2:8080": true, "127.255.255.254": true, "[::ffff:127.0.0.1]:8080": true,
+		"shop.example": false, "localhost.shop.example:8080": false, "127.0.0.1.shop.example": false, "192.0.2.1:8080": false, "0.0.0.0:8080": false, "[::]:8080": false,
 	} {
 		for _, path := range []string{"/v1/errors", "/page"} {
 			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String()+path, http.NoBody)

@@ -96,7 +96,7 @@ func (s *Server) register(contract []byte, handlers map[string]handler) error {
 	if err != nil {
 		return fmt.Errorf("compile contract: %w", err)
 	}
-	s.elsewhere = operation{ID: "none", Codes: append(codes, s.elsewhere.Codes...), statuses: []int{http.StatusNoContent}} // of OPTIONS
+	s.elsewhere = operation{ID: "none", Codes: codes, statuses: []int{http.StatusNoContent}} // of OPTIONS
 	methods := []string{http.MethodHead}
 	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
 		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
@@ -240,7 +240,7 @@ const Localhost = "localhost"
 
 func ofThisMachine(origin string) bool {
 	u, err := url.Parse(origin)
-	return err == nil && origin == u.Scheme+"://"+u.Host && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+	return err == nil && origin == u.Scheme+"://"+u.Host && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
 }
 
 // foreignHost tells whether a server for this machine alone is asked under another name. A page of that name whose DNS leads to this machine
