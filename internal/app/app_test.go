@@ -270,7 +270,7 @@ func TestSameAddress(t *testing.T) {
 	}
 }
 
-// TestHealthMetrics: /metrics has the figures of /readyz, and no label has a space.
+// TestALoopSurvivesAPanic: a round that panics is logged, and the next one runs.
 func TestALoopSurvivesAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -290,6 +290,7 @@ func TestALoopSurvivesAPanic(t *testing.T) {
 	})
 }
 
+// TestHealthMetrics: /metrics has the figures of /readyz, and no label has a space.
 func TestHealthMetrics(t *testing.T) {
 	t.Parallel()
 	g := startGateway(t, func(c *Config, _ *pgtest.DB) {
