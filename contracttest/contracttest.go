@@ -9,6 +9,12 @@
 // address has the coupons of the sample account, orders use them. Runs may be repeated and may overlap. The payment provider behind the
 // address must know the tokens pm_ok and pm_declined, as the simulator does. It may know pm_slow, pm_timeout and pm_error: then a run takes
 // as long as a payment may take, up to Options.Patience.
+//
+// A run is a list of parts (flows and derived in contracttest.go). A flow asks what clients ask, as placing.go and shipping.go do; a derived part is made of
+// the contract, such as wrong bodies (derived.go), other keys (keys.go) and the fuzzing (fuzz.go). All ask by client.go. judge.go holds each answer
+// against its schema (contract.go), the conventions (conventions.go, rules.go) and the answers before it: facts.go, which calls versions.go,
+// lists.go, sums.go, clocks.go, echoes.go, steps.go, causes.go and headers.go. A difference is a finding (findings.go). report.go makes the report
+// of them, with the matrix of what was proven (matrix.go). A lie of each kind is tested in prove_test.go and proxy_lies_test.go.
 package contracttest
 
 import (
@@ -81,7 +87,8 @@ func (f Finding) String() string {
 }
 
 // Check tests the address and reports what it found. It ends early when ctx does, with what it has found until then. An error says that
-// nothing could be asked: the options are wrong. Report.Verdict tells whether the address passed.
+// nothing could be asked: the options are wrong. Report.Verdict tells whether the address passed. With Options.Requests 0 nothing is fuzzed, and what
+// needs a key or secret that the options lack is not proven: Report.Matrix tells.
 func Check(ctx context.Context, o Options) (*Report, error) {
 	s, err := newSuite(o)
 	if err != nil {
@@ -107,7 +114,8 @@ type tests[T any] interface {
 	Run(name string, test func(T)) bool
 }
 
-// Run tests the address against the contract that this package was built with; each finding is an error of t, a *testing.T.
+// Run tests the address against the contract that this package was built with; each finding is an error of t, a *testing.T. It fuzzes 500 requests. It
+// knows no key but this one, so that refusals to narrow, expired and revoked keys are not proven: RunWith takes these. The orders of the run stay.
 func Run[T tests[T]](t T, baseURL, key string) {
 	t.Helper()
 	RunWith(t, Options{BaseURL: baseURL, Key: key, Requests: 500})
@@ -129,13 +137,13 @@ func RunWith[T tests[T]](t T, o Options) *Report {
 			for _, f := range s.findings[len(s.findings)-result.Findings:] {
 				t.Error(f)
 			}
-			if result.Result == skipped {
+			if result.Result == Skipped {
 				t.Skip(result.Reason)
 			}
 		})
 	}
 	r := s.report(false)
-	if r.Verdict == couldNotRun {
+	if r.Verdict == CouldNotRun {
 		t.Error(r.Reason)
 	}
 	t.Log(r.String())

@@ -49,7 +49,7 @@ func TestTheFuzzingEnds(t *testing.T) {
 		s := addressed(t, Options{Only: []string{"getError"}, Requests: 1000, Patience: 1100 * time.Millisecond}, refusing(503, "RATE_003", "1"))
 		s.run(t.Context(), fuzzing)
 		s.findings = nil // about the form of the answers
-		if r := s.report(false); r.Verdict != couldNotRun || r.Coverage.Fuzzed != 0 || !strings.Contains(r.Reason, "answered 503 again and again (RATE_003)") {
+		if r := s.report(false); r.Verdict != CouldNotRun || r.Coverage.Fuzzed != 0 || !strings.Contains(r.Reason, "answered 503 again and again (RATE_003)") {
 			t.Errorf("%s: %s, after %d answers", r.Verdict, r.Reason, r.Coverage.Fuzzed)
 		}
 	})
@@ -207,24 +207,24 @@ func TestTheRunKeepsWithinTheLimitOfItsKey(t *testing.T) {
 
 func TestTheVerdict(t *testing.T) {
 	t.Parallel()
-	found, passedKey := []Finding{{Message: "x"}}, PartResult{Name: "key", Result: passed}
+	found, passedKey := []Finding{{Message: "x"}}, PartResult{Name: "key", Result: Passed}
 	for name, tt := range map[string]struct {
 		s           *suite
 		interrupted bool
 		code        int
 		reason      string
 	}{
-		"all is well":                                {&suite{results: []PartResult{passedKey, {Name: "placing", Result: passed}}}, false, 0, ""},
+		"all is well":                                {&suite{results: []PartResult{passedKey, {Name: "placing", Result: Passed}}}, false, 0, ""},
 		"something was found":                        {&suite{findings: found}, false, 1, ""},
 		"something was found, then it was gone":      {&suite{findings: found, began: true, dead: true, reason: "gone"}, false, 1, "gone"},
 		"something was found, then interrupted":      {&suite{findings: found, began: true}, true, 1, "it was interrupted"},
 		"the run never began":                        {&suite{findings: found, dead: true, reason: "no key"}, false, 2, "no key"},
 		"it was gone":                                {&suite{began: true, dead: true, reason: "gone"}, false, 2, "gone"},
 		"interrupted":                                {&suite{began: true}, true, 2, "it was interrupted"},
-		"all that was chosen was skipped":            {&suite{results: []PartResult{passedKey, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
+		"all that was chosen was skipped":            {&suite{results: []PartResult{passedKey, {Name: "callbacks", Result: Skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
 		"nothing was chosen":                         {&suite{results: []PartResult{passedKey}}, false, 2, "no part was chosen"},
-		"what was chosen was skipped, beside others": {&suite{Options: Options{Only: []string{"callbacks"}}, results: []PartResult{passedKey, {Name: "admission", Result: passed}, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
-		"one of all was skipped":                     {&suite{results: []PartResult{passedKey, {Name: "admission", Result: passed}, {Name: "callbacks", Result: skipped, Reason: "no secret"}}}, false, 0, ""},
+		"what was chosen was skipped, beside others": {&suite{Options: Options{Only: []string{"callbacks"}}, results: []PartResult{passedKey, {Name: "admission", Result: Passed}, {Name: "callbacks", Result: Skipped, Reason: "no secret"}}}, false, 2, "callbacks was not tested: no secret"},
+		"one of all was skipped":                     {&suite{results: []PartResult{passedKey, {Name: "admission", Result: Passed}, {Name: "callbacks", Result: Skipped, Reason: "no secret"}}}, false, 0, ""},
 		"the key alone was chosen":                   {&suite{Options: Options{Only: []string{"key"}}, results: []PartResult{passedKey}}, false, 0, ""},
 		"the account lacks what a part cannot miss":  {&suite{reason: "no products", results: []PartResult{passedKey}}, false, 2, "no products"},
 	} {

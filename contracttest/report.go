@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// What a part and a run can end with.
+// What a run (Report.Verdict) and a part of it (PartResult.Result) can end with.
 const (
-	passed      = "passed"
-	failed      = "failed"
-	skipped     = "skipped"
-	couldNotRun = "could not run"
+	Passed      = "passed"        // it asked, and found nothing
+	Failed      = "failed"        // it has findings
+	Skipped     = "skipped"       // of a part: it asked nothing, or not all; Reason says why
+	CouldNotRun = "could not run" // of a run: it was ended, or proved nothing; Reason says why
 )
 
 // Report is what a run found, and what it covered.
@@ -30,7 +30,7 @@ type Report struct {
 	ToFuzz      int          `json:"requests_to_fuzz"` // that the fuzzing was to send
 	StartedAt   time.Time    `json:"started_at"`
 	Seconds     float64      `json:"seconds"`
-	Verdict     string       `json:"verdict"` // passed, failed, or could not run
+	Verdict     string       `json:"verdict"` // Passed, Failed or CouldNotRun
 	Reason      string       `json:"reason,omitempty"`
 	Requests    int          `json:"requests"`
 	Orders      int          `json:"orders"` // that the run placed
@@ -56,7 +56,7 @@ type Coverage struct {
 // PartResult is the end of a part.
 type PartResult struct {
 	Name     string  `json:"name"`
-	Result   string  `json:"result"` // passed, failed or skipped
+	Result   string  `json:"result"` // Passed, Failed or Skipped
 	Reason   string  `json:"reason,omitempty"`
 	Requests int     `json:"requests"`
 	Findings int     `json:"findings"`
@@ -67,7 +67,7 @@ type PartResult struct {
 func (s *suite) report(interrupted bool) *Report {
 	version, _ := s.contract.at("info", "version").node.(string)
 	r := &Report{
-		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: passed,
+		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: Passed,
 		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Notes: s.notes(), Matrix: s.matrix(), Coverage: s.coverage,
 	}
 	r.Coverage.Matrix = map[string]int{}
@@ -87,12 +87,12 @@ func (s *suite) report(interrupted bool) *Report {
 	}
 	switch {
 	case len(s.findings) > 0 && (s.began || !s.dead): // they stand, whatever ended the run
-		r.Verdict, r.Reason = failed, reason
+		r.Verdict, r.Reason = Failed, reason
 	case reason != "":
-		r.Verdict, r.Reason = couldNotRun, reason
+		r.Verdict, r.Reason = CouldNotRun, reason
 	default:
 		if why := s.notAsked(); why != "" {
-			r.Verdict, r.Reason = couldNotRun, why
+			r.Verdict, r.Reason = CouldNotRun, why
 		}
 	}
 	return r
@@ -105,12 +105,12 @@ func (s *suite) notAsked() string {
 	for _, p := range s.results {
 		named := slices.Contains(s.Only, partWord(p.Name))
 		switch {
-		case p.Result == skipped && (named || why == ""):
+		case p.Result == Skipped && (named || why == ""):
 			why = fmt.Sprintf("%s was not tested: %s", p.Name, p.Reason)
 			if named {
 				return why
 			}
-		case p.Result != skipped:
+		case p.Result != Skipped:
 			proven = proven || p.Name != "key" || named
 		}
 	}
@@ -123,9 +123,9 @@ func (s *suite) notAsked() string {
 // Code is the status of a process that ends with the report: 0 passed, 1 failed, 2 could not run.
 func (r *Report) Code() int {
 	switch r.Verdict {
-	case passed:
+	case Passed:
 		return 0
-	case failed:
+	case Failed:
 		return 1
 	}
 	return 2
@@ -136,7 +136,7 @@ func (r *Report) String() string {
 	ended := map[string]int{}
 	var skips []string
 	for _, p := range r.Parts {
-		if ended[p.Result]++; p.Result == skipped {
+		if ended[p.Result]++; p.Result == Skipped {
 			skips = append(skips, p.Name+" ("+p.Reason+")")
 		}
 	}
@@ -145,7 +145,7 @@ func (r *Report) String() string {
 	for _, n := range m {
 		total += n
 	}
-	verdict := map[string]string{passed: "PASSED", failed: "FAILED", couldNotRun: "COULD NOT RUN"}[r.Verdict]
+	verdict := map[string]string{Passed: "PASSED", Failed: "FAILED", CouldNotRun: "COULD NOT RUN"}[r.Verdict]
 	if r.Reason != "" {
 		verdict += ": " + r.Reason
 	}
@@ -162,7 +162,7 @@ func (r *Report) String() string {
 		fmt.Sprintf("matrix      %d of %d (operation, status, code) proven, %d need faults, %d need another key, %d not proven", m[Proven], total, m[NeedsFaults], m[NeedsKey], m[NotProven]),
 		fmt.Sprintf("negatives   %d wrong parameters, %d wrong bodies, each with its code and pointer; %d values on a bound", r.Coverage.Parameters, r.Coverage.Bodies, r.Coverage.Bounds),
 		fmt.Sprintf("fuzzing     %d requests were answered", r.Coverage.Fuzzed),
-		fmt.Sprintf("parts       %d passed, %d failed, %d skipped", ended[passed], ended[failed], ended[skipped]),
+		fmt.Sprintf("parts       %d passed, %d failed, %d skipped", ended[Passed], ended[Failed], ended[Skipped]),
 		"skipped     " + cmp.Or(strings.Join(skips, "; "), "nothing"),
 		fmt.Sprintf("findings    %d%s", len(r.Findings), more),
 		fmt.Sprintf("sent        %d requests and %d orders in %.0f s, customer_ref %s", r.Requests, r.Orders, r.Seconds, r.CustomerRef),
@@ -239,7 +239,7 @@ func (r *Report) JUnit(w io.Writer) error {
 			}
 		}
 		switch {
-		case p.Result == skipped:
+		case p.Result == Skipped:
 			c.Skipped = &junitDetail{Message: p.Reason}
 			parts.Skipped++
 		case len(texts) > 0:
@@ -248,7 +248,7 @@ func (r *Report) JUnit(w io.Writer) error {
 		}
 		parts.Cases = append(parts.Cases, c)
 	}
-	if r.Verdict == couldNotRun {
+	if r.Verdict == CouldNotRun {
 		parts.Cases = append(parts.Cases, junitCase{Class: "contract", Name: "the run", Time: "0.000", Error: &junitDetail{Message: r.Reason}})
 		parts.Errors++
 	}

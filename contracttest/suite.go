@@ -130,17 +130,17 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	}
 	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
-		Name: p.name, Result: passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
+		Name: p.name, Result: Passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
 	}
 	switch {
 	case result.Findings > 0:
-		result.Result = failed
+		result.Result = Failed
 	case outer.Err() != nil:
-		result.Result, result.Reason = skipped, errInterrupted.Error()
+		result.Result, result.Reason = Skipped, errInterrupted.Error()
 	case s.dead:
-		result.Result, result.Reason = skipped, s.reason
+		result.Result, result.Reason = Skipped, s.reason
 	case result.Requests == 0 || s.lacking != "":
-		result.Result, result.Reason = skipped, cmp.Or(s.lacking, s.reason, "there was nothing to ask")
+		result.Result, result.Reason = Skipped, cmp.Or(s.lacking, s.reason, "there was nothing to ask")
 	}
 	s.results = append(s.results, result)
 	if s.Progress != nil {
