@@ -23,7 +23,8 @@ type Answer struct {
 // maxBody is more bytes than any refusal has.
 const maxBody = 32 << 20
 
-// Transport is an http.RoundTripper that tells each answer of an operation. Requests of other addresses are told nowhere.
+// Transport is an http.RoundTripper that tells each answer of an operation. Requests of other addresses are told nowhere, and so are refusals that break
+// off: they are errors of the request.
 type Transport struct {
 	next       http.RoundTripper
 	operations []addressed
@@ -55,13 +56,15 @@ var parameter = regexp.MustCompile(`\\\{[^}]+\\\}`)
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(r)
 	if err != nil {
-		return response, err
+		return nil, err
 	}
 	a := Answer{Status: response.StatusCode}
 	if a.Status >= 400 {
-		var body []byte
-		body, err = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 		_ = response.Body.Close()
+		if err != nil {
+			return nil, err
+		}
 		response.Body = io.NopCloser(bytes.NewReader(body))
 		var refusal struct {
 			Code   string `json:"code"`
@@ -77,5 +80,5 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			t.note(r, a)
 		}
 	}
-	return response, err
+	return response, nil
 }
