@@ -86,6 +86,12 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: %s: %s%s", f.Part, where, f.Message, from)
 }
 
+// Validate tells why Check would refuse the options. It asks the address nothing.
+func (o Options) Validate() error {
+	_, err := newSuite(o)
+	return err
+}
+
 // Check tests the address and reports what it found. It ends early when ctx does, with what it has found until then. An error says that
 // nothing could be asked: the options are wrong. Report.Verdict tells whether the address passed. With Options.Requests 0 nothing is fuzzed, and what
 // needs a key or secret that the options lack is not proven: Report.Matrix tells.

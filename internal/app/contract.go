@@ -55,6 +55,9 @@ func testContract(flags *flag.FlagSet) runner {
 			return fmt.Errorf("%w: --requests is at least 0, and --patience more than 0", errContract)
 		}
 		o.NarrowKeys, o.Only, o.Progress = commaSeparated(narrow), commaSeparated(only), proc.logs
+		if err = o.Validate(); err != nil { // before the last report goes
+			return fmt.Errorf("%w: %w", errContract, err)
+		}
 		var file io.WriteCloser
 		if junit != "" { // before the run: a path that is wrong must not cost one
 			if file, err = os.Create(junit); err != nil {
@@ -64,9 +67,6 @@ func testContract(flags *flag.FlagSet) runner {
 		}
 		report, err := contracttest.Check(ctx, o)
 		if err != nil {
-			if file != nil {
-				_ = os.Remove(junit) // there is nothing to report
-			}
 			return fmt.Errorf("%w: %w", errContract, err)
 		}
 		if file != nil {

@@ -54,17 +54,32 @@ func TestContractTakesItsKeyFromTheSettings(t *testing.T) {
 	}
 }
 
-// TestContractLeavesNoEmptyReport: the file of --junit is made before the run, and is gone if there was none.
-func TestContractLeavesNoEmptyReport(t *testing.T) {
+// TestContractKeepsTheLastReport: the file of --junit is made once the options are right, before the run. It is never removed: it may be a link.
+func TestContractKeepsTheLastReport(t *testing.T) {
 	t.Parallel()
-	file := filepath.Join(t.TempDir(), "report.xml")
-	if err := runContract(t, Config{Key: "og_test_x"}, "--junit", file, "--only", "rubbish"); err == nil {
-		t.Error("nothing is called rubbish")
+	file, link := filepath.Join(t.TempDir(), "report.xml"), filepath.Join(t.TempDir(), "link.xml")
+	must(t, os.Symlink(file, link))
+	typo := func() {
+		t.Helper()
+		for _, wrong := range [][]string{{"--only", "rubbish"}, {"--url", "ftp://x"}, {"--requests", "-1"}} {
+			if err := runContract(t, Config{Key: "og_test_x"}, append(wrong, "--junit", link)...); ExitStatus(err) != 2 {
+				t.Errorf("%v: %v", wrong, err)
+			}
+		}
+		if to, err := os.Readlink(link); err != nil || to != file {
+			t.Errorf("the link is gone: %v", err)
+		}
 	}
+	typo()
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
-		t.Errorf("the report is there: %v", err)
+		t.Errorf("a report is there: %v", err)
 	}
-	_ = runContract(t, Config{Key: "og_test_x"}, "--junit", file)
+	must(t, os.WriteFile(file, []byte("the last report"), 0o600))
+	typo()
+	if text, err := os.ReadFile(file); err != nil || string(text) != "the last report" {
+		t.Errorf("the last report is %q: %v", text, err)
+	}
+	_ = runContract(t, Config{Key: "og_test_x"}, "--junit", link)
 	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "there is no Ordergate") {
 		t.Errorf("%s, %v", text, err)
 	}
