@@ -149,7 +149,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 		defer cancel()
 		conn, err := c.cfg.Pool.Acquire(ctx)
 		if err != nil { // no queue of ours: New shares the connections out
-			return fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
+			return pg.NotBegun(ctx, err)
 		}
 		defer conn.Release()
 		txErr = pg.InTx(ctx, conn, func(tx pgx.Tx) error {

@@ -403,6 +403,7 @@ func TestClassify(t *testing.T) {
 		"a lock not had, alone, however often":       {state("55P03"), tryOptions{try: 9}, true, tryOptions{try: 9}},
 		"a full disk":                                {state("53100"), first, false, tryOptions{}},
 		"a lost connection":                          {pg.ErrConnectionLost, first, false, tryOptions{}},
+		"a time that is over":                        {pg.ErrTimeOver, first, false, tryOptions{}},
 		"a transaction that the guard did not begin": {errNotBegun, first, false, tryOptions{}},
 	} {
 		if next := classify(c.txErr, c.options, c.alone); next != c.next {

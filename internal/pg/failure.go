@@ -14,7 +14,7 @@ import (
 // read-only or stopping server, and Contention.
 func Infrastructure(err error) bool {
 	for _, known := range []error{
-		ErrConnectionLost, ErrOutcomeUnknown, context.DeadlineExceeded, pgconn.ErrConnClosed, puddle.ErrClosedPool, net.ErrClosed,
+		ErrConnectionLost, ErrTimeOver, ErrOutcomeUnknown, context.DeadlineExceeded, pgconn.ErrConnClosed, puddle.ErrClosedPool, net.ErrClosed,
 	} {
 		if errors.Is(err, known) {
 			return true

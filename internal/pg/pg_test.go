@@ -28,7 +28,7 @@ func TestInfrastructure(t *testing.T) {
 		{code(""), false, false}, {nil, false, false}, {errors.New("refused by a rule"), false, false},
 		{io.ErrUnexpectedEOF, false, false}, {context.Canceled, false, false}, {pgx.ErrTxCommitRollback, false, false},
 		{context.DeadlineExceeded, true, false}, {fmt.Errorf("x: %w", pgconn.ErrConnClosed), true, false}, {refusedConn, true, false},
-		{ErrOutcomeUnknown, true, false}, {ErrConnectionLost, true, false},
+		{ErrOutcomeUnknown, true, false}, {ErrConnectionLost, true, false}, {ErrTimeOver, true, false},
 	} {
 		if Infrastructure(c.err) != c.infra || Contention(c.err) != c.contested {
 			t.Errorf("%v: infrastructure %v, contention %v", c.err, Infrastructure(c.err), Contention(c.err))
@@ -87,9 +87,49 @@ func TestACommitWithoutAnAnswerIsInDoubt(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := InTx(ctx, pool, func(pgx.Tx) error { cancel(); return nil }); !errors.Is(err, ErrConnectionLost) || !errors.Is(err, context.Canceled) {
-		t.Errorf("a context that ends before COMMIT: %v", err)
+}
+
+// A deadline or an end before COMMIT is named so: the connection is well, and serves the next transaction.
+func TestATransactionWhoseTimeIsOver(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.New(t).Pool
+	ended := func() (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
+	late := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(t.Context(), 200*time.Millisecond)
+	}
+	for name, c := range map[string]struct {
+		ctx    func() (context.Context, context.CancelFunc)
+		before bool // it ends before BEGIN, else before COMMIT
+		cause  error
+	}{
+		"canceled before COMMIT": {ended, false, context.Canceled},
+		"late for COMMIT":        {late, false, context.DeadlineExceeded},
+		"canceled before BEGIN":  {ended, true, context.Canceled},
+		"late for BEGIN":         {late, true, context.DeadlineExceeded},
+	} {
+		ctx, cancel := c.ctx()
+		end := func() {
+			if errors.Is(c.cause, context.Canceled) {
+				cancel()
+			}
+			<-ctx.Done()
+		}
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.before {
+			end()
+		}
+		err = InTx(ctx, conn, func(pgx.Tx) error { end(); return nil })
+		if !errors.Is(err, ErrTimeOver) || errors.Is(err, ErrConnectionLost) || !errors.Is(err, c.cause) || !Infrastructure(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !c.before && conn.Conn().IsClosed() {
+			t.Errorf("%s: the connection is closed", name)
+		}
+		conn.Release()
+		cancel()
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 var (
 	// ErrConnectionLost marks an error after which the connection was gone: the transaction had no effect.
 	ErrConnectionLost = errors.New("connection lost")
+	// ErrTimeOver marks the end of the context before COMMIT: the transaction had no effect. The connection may be well.
+	ErrTimeOver = errors.New("time was over before COMMIT")
 	// ErrOutcomeUnknown marks an error or time-out of COMMIT: the transaction may have taken effect.
 	ErrOutcomeUnknown = errors.New("outcome of COMMIT unknown")
 	// ErrRefusedAtCommit marks an error of the server at COMMIT: it rolled back.
@@ -30,12 +32,20 @@ type Beginner interface {
 	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
 }
 
-// InTx runs f in a READ COMMITTED transaction and commits it. ErrConnectionLost and ErrOutcomeUnknown mark the errors of the
-// connection; every other error comes from f or is a refusal of the database. An EOF alone is no mark: a truncated payload gives one, too.
+// NotBegun marks the error of a transaction that got no connection or did not begin: ErrTimeOver if ctx has ended, else ErrConnectionLost.
+func NotBegun(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: begin: %w", ErrTimeOver, err)
+	}
+	return fmt.Errorf("%w: begin: %w", ErrConnectionLost, err)
+}
+
+// InTx runs f in a READ COMMITTED transaction and commits it. ErrConnectionLost, ErrTimeOver and ErrOutcomeUnknown mark the errors of the
+// connection and of ctx; every other error comes from f or is a refusal of the database. An EOF alone is no mark: a truncated payload gives one, too.
 func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
-		return fmt.Errorf("%w: begin: %w", ErrConnectionLost, err)
+		return NotBegun(ctx, err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -53,7 +63,7 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		return fmt.Errorf("%w: before COMMIT", ErrConnectionLost)
 	}
 	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
-		return fmt.Errorf("%w: before COMMIT: %w", ErrConnectionLost, err)
+		return fmt.Errorf("%w: %w", ErrTimeOver, err)
 	}
 	// The caller's deadline may not cut COMMIT short: it has at least commitTime.
 	deadline, limited := ctx.Deadline()
@@ -94,12 +104,12 @@ func late(ctx context.Context) error {
 	return nil
 }
 
-// Snapshot runs f in a REPEATABLE READ, READ ONLY transaction: all that it reads was committed at one moment. ErrConnectionLost marks the
-// errors of the connection; every other error comes from f.
+// Snapshot runs f in a REPEATABLE READ, READ ONLY transaction: all that it reads was committed at one moment. ErrConnectionLost and
+// ErrTimeOver mark the errors of the connection and of ctx; every other error comes from f.
 func Snapshot(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
-		return fmt.Errorf("%w: begin: %w", ErrConnectionLost, err)
+		return NotBegun(ctx, err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
