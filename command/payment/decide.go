@@ -76,10 +76,15 @@ func Decide(of order.Ref, c Command, found *Locked, deadline time.Duration, rec 
 	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, found != nil)
 }
 
-// Start opens a payment of an order and makes its authorization due.
+// Start opens a payment of an order and makes its authorization due. The payment was created at the moment of its id, which the saga may have made
+// before: lists select by the id what was created in a time.
 func Start(of order.Ref, id order.ID, attempt int32, amount order.Money, methodToken string, deadline time.Duration, rec order.Recorder) (p *pay.Payment, ch Changes) {
 	p = &pay.Payment{Ref: order.Ref{Owner: of.Owner, ID: id}}
-	ch.Events = append(ch.Events, p.Record(rec, pay.Created{OrderID: of.ID.Format(order.PrefixOrder), Attempt: attempt, Amount: amount}))
+	opened := rec
+	if opened.Now.UnixMilli() != id.Time().UnixMilli() {
+		opened.Now = id.Time()
+	}
+	ch.Events = append(ch.Events, p.Record(opened, pay.Created{OrderID: of.ID.Format(order.PrefixOrder), Attempt: attempt, Amount: amount}))
 	ch.NewPayments = append(ch.NewPayments, p)
 	ch.Calls = append(ch.Calls, Call{
 		Operation: Authorize, Subject: id, Payment: p, Amount: amount.Amount, MethodToken: methodToken, Deadline: deadline, TraceID: rec.Cause.TraceID,

@@ -627,7 +627,7 @@ type Payment struct {
 	// Attempt The number of the payment among those of its order: a second card is 2.
 	Attempt int32 `json:"attempt"`
 
-	// CreatedAt When the payment was opened.
+	// CreatedAt When the payment was asked for.
 	CreatedAt rfc3339.Time    `json:"created_at"`
 	Failure   *PaymentFailure `json:"failure"`
 

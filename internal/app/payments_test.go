@@ -1,6 +1,7 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -500,5 +501,48 @@ func TestOtherAccountsPayAndRefundNothing(t *testing.T) {
 	}
 	if n := g.count("refunds") + g.count("payments"); n != 1 {
 		t.Errorf("%d rows", n)
+	}
+}
+
+// TestAListOfATimeHasWhatWasCreatedInIt: a list from the created_at of an entry has it, and one up to it has not, whichever list it is and whoever
+// made the entry.
+func TestAListOfATimeHasWhatWasCreatedInIt(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	g.stock("A", 100)
+	for range 5 { // their payments and refunds are the saga's
+		a := g.do("POST", "/v1/orders", draft("A", 1, "pm_ok"), "Prefer", "wait=10")
+		if a = g.do("POST", "/v1/orders/"+a.body.ID+"/cancel", nil, "Prefer", "wait=10"); a.body.Status != "cancelled" {
+			t.Fatal(a.raw)
+		}
+	}
+	paid := g.pay(g.reserved("A"), "pm_ok", http.StatusCreated)
+	last := g.refund(paid.body.ID, 1).header.Get("X-Consistency-Token")
+	lists := 0
+	for _, op := range operations(t) {
+		if !slices.ContainsFunc(op.Parameters, func(p parameter) bool { return p.Name == "created_from" }) {
+			continue
+		}
+		lists++
+		all := g.do("GET", op.path, nil, "X-Consistency-Token", last).body.Data
+		if len(all) != 6 {
+			t.Errorf("%s has %d entries of 6", op.OperationID, len(all))
+		}
+		for _, entry := range all {
+			var e struct {
+				ID        string `json:"id"`
+				CreatedAt string `json:"created_at"`
+			}
+			must(t, json.Unmarshal(entry, &e))
+			for bound, want := range map[string]bool{"created_from": true, "created_to": false} {
+				a := g.do("GET", op.path+"?"+bound+"="+e.CreatedAt, nil, "X-Consistency-Token", last)
+				if strings.Contains(a.raw, `"id":"`+e.ID+`"`) != want {
+					t.Errorf("%s with %s %s, the created_at of %s, has it: %t", op.OperationID, bound, e.CreatedAt, e.ID, !want)
+				}
+			}
+		}
+	}
+	if lists < 3 {
+		t.Errorf("the contract has %d lists of a time", lists)
 	}
 }

@@ -1074,7 +1074,7 @@ export type Payment = {
      */
     version: number;
     /**
-     * When the payment was opened.
+     * When the payment was asked for.
      */
     created_at: string;
     /**
