@@ -243,6 +243,7 @@ var lies = []lie{
 		"getOrder", "/body/payment_status", "not \"partially_refunded\""),
 	answerLie("a gap between events", anOrder+"/events", 200, "", swap(`"sequence":2`, `"sequence":9`),
 		"listOrderEvents", "/body/data", "in place 2"),
+	answerLie("a stream without the comment that comes at once", anOrder+"/stream", 200, ":\n\n", swap(":\n\n", ""), "streamOrder", "/body", "does not begin with a comment"),
 	answerLie("a saga that never ends", anOrder+"/saga", 200, "", swap(`"state":"done"`, `"state":"running"`), "placeOrder", "", "the saga as done"),
 	answerLie("a product is written and not read", `GET /v1/products/ct-[^?]*$`, 200, `"version":2`, swap(`"version":2`, `"version":1`),
 		"getProduct", "/body", "is not what the last change answered"),

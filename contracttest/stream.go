@@ -36,6 +36,7 @@ func (s *suite) stream(ctx context.Context, _ *placed) {
 			fmt.Fprintf(&want, "id: %d\nevent: %s\ndata: %s\n\n", after+i+1, e.Type, data)
 		}
 		want.WriteString("event: end\ndata: {\"reason\":\"terminal\"}\n\n")
+		s.foundIf(ok && !strings.HasPrefix(string(r.body), ":"), r, "/body", "after %q does not begin with a comment, which comes at once", last)
 		got := comments.ReplaceAllString(string(r.body), "")
 		if token := streamToken.FindStringSubmatch(got); token != nil {
 			got = strings.Replace(got, token[0], "", 1)
