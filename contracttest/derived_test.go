@@ -84,6 +84,30 @@ func TestAListHasNoMoreThanItShould(t *testing.T) {
 	}
 }
 
+// TestAnOrderThatAwaitsItsPayment is looked at as it is. One whose authorization is being voided or captured is not: its payment is ahead of it.
+func TestAnOrderThatAwaitsItsPayment(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status, paymentStatus, payment string
+		want                           bool
+	}{
+		{"reserved", "none", "", true},
+		{"reserved", "failed", "failed", true},
+		{"reserved", "failed", "pending", false},
+		{"reserved", "authorized", "authorized", false},
+		{"reserved", "authorized", "voided", false},
+		{"confirmed", "paid", "captured", false},
+	} {
+		var payments []object
+		if tt.payment != "" {
+			payments = []object{{"status": tt.payment}}
+		}
+		if got := awaitsPayment(object{"status": tt.status, "payment_status": tt.paymentStatus}, payments); got != tt.want {
+			t.Errorf("%v: %t", tt, got)
+		}
+	}
+}
+
 func TestACurlNamesItsKey(t *testing.T) {
 	t.Parallel()
 	s := &suite{Options: Options{Key: "og_test_k", NarrowKeys: []string{"og_test_n", "og_test_m"}, ExpiredKey: "og_test_e", RevokedKey: "og_test_r"}}

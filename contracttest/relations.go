@@ -132,8 +132,7 @@ func (s *suite) related(ctx context.Context, id string, belonging map[string][]o
 		after, _, afterOK := s.readObject(ctx, call{op: "getOrder", arg: id})
 		ok = sagaOK && afterOK
 		plan = saga
-		waits := text(o, "status") == "reserved" && !slices.ContainsFunc(payments, func(p object) bool { return text(p, "status") != "failed" && text(p, "status") != "voided" })
-		return !ok || reflect.DeepEqual(o["version"], after["version"]) && (saga["state"] == "done" || waits)
+		return !ok || reflect.DeepEqual(o["version"], after["version"]) && (saga["state"] == "done" || awaitsPayment(o, payments))
 	})
 	if !ok {
 		return
@@ -146,6 +145,12 @@ func (s *suite) related(ctx context.Context, id string, belonging map[string][]o
 	s.attemptsFit(plan, payments, rPayments)
 	belonging["listPayments"] = append(belonging["listPayments"], payments...)
 	s.shipmentsFit(o, events, shipments, rShipments)
+}
+
+// awaitsPayment tells whether an order stays as it is until somebody pays it: it holds pieces, and neither it nor a payment holds money.
+func awaitsPayment(o object, payments []object) bool {
+	holds := func(p object) bool { return text(p, "status") != "failed" && text(p, "status") != "voided" }
+	return text(o, "status") == "reserved" && text(o, "payment_status") != "authorized" && !slices.ContainsFunc(payments, holds)
 }
 
 // fold makes an order of its events, as far as they say it, and compares it at each version with what the address shows of it then.
