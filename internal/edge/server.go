@@ -246,8 +246,11 @@ func ofThisMachine(origin string) bool {
 // foreignHost tells whether a server for this machine alone is asked under another name. A page of that name whose DNS leads to this machine
 // (rebinding) would be of the API's own origin, so that no CORS keeps it from using a key that everybody knows.
 func (s *Server) foreignHost(host string) bool {
+	if !s.cfg.LocalOnly || host == "" {
+		return false
+	}
 	host = strings.ToLower(host)
-	return s.cfg.LocalOnly && host != "" && !ofThisMachine("http://"+host) && !slices.ContainsFunc(s.cfg.Origins, func(allowed string) bool {
+	return !ofThisMachine("http://"+host) && !slices.ContainsFunc(s.cfg.Origins, func(allowed string) bool {
 		_, named, _ := strings.Cut(allowed, "://")
 		return allowed == "*" || named == host
 	})
