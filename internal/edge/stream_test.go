@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -39,13 +40,14 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 		cause string // a part of it
 		end   string
 	}{
-		"it panics":                  {[]read{func() (query.News, error) { panic("a bug") }}, 0, 0, "error", "SYS_001", "stream_test.go", ""},
-		"no read works any more":     {[]read{fails}, 0, 0, "error", "SYS_002", errRead.Error(), "reconnect"},
-		"a read fails once":          {[]read{fails, func() (query.News, error) { return final, nil }}, 0, 0, "info", "", errRead.Error(), "terminal"},
-		"its client goes meanwhile":  {[]read{fails}, 20 * time.Second, 0, "info", "", errRead.Error(), ""},
-		"the server stops meanwhile": {[]read{fails}, 0, 20 * time.Second, "info", "", errRead.Error(), "draining"},
-		"nothing happens":            {[]read{func() (query.News, error) { return query.News{}, nil }}, 0, 0, "info", "", "", "reconnect"},
-		"it ends":                    {[]read{func() (query.News, error) { return final, nil }}, 0, 0, "info", "", "", "terminal"},
+		"it panics":                          {[]read{func() (query.News, error) { panic("a bug") }}, 0, 0, "error", "SYS_001", "stream_test.go", ""},
+		"it panics when its client has gone": {[]read{func() (query.News, error) { <-time.After(30 * time.Second); panic("a bug") }}, 20 * time.Second, 0, "error", "SYS_001", "stream_test.go", ""},
+		"no read works any more":             {[]read{fails}, 0, 0, "error", "SYS_002", errRead.Error(), "reconnect"},
+		"a read fails once":                  {[]read{fails, func() (query.News, error) { return final, nil }}, 0, 0, "info", "", errRead.Error(), "terminal"},
+		"its client goes meanwhile":          {[]read{fails}, 20 * time.Second, 0, "info", "", errRead.Error(), ""},
+		"the server stops meanwhile":         {[]read{fails}, 0, 20 * time.Second, "info", "", errRead.Error(), "draining"},
+		"nothing happens":                    {[]read{func() (query.News, error) { return query.News{}, nil }}, 0, 0, "info", "", "", "reconnect"},
+		"it ends":                            {[]read{func() (query.News, error) { return final, nil }}, 0, 0, "info", "", "", "terminal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,5 +92,28 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A failure whose client did not wait for it is no error of ours: the client may be what failed it.
+func TestAFailureWithoutAClientIsNoError(t *testing.T) {
+	t.Parallel()
+	for gone, level := range map[bool]zapcore.Level{true: zap.InfoLevel, false: zap.ErrorLevel} {
+		ctx, leave := context.WithCancel(t.Context())
+		s := smallServer(t, `{"paths":{"/p":{"post":{"operationId":"p","responses":{"200":{}},"x-error-codes":["SYS_002"]}}}}`, map[string]handler{
+			"p": func(context.Context, *request) (response, error) {
+				if gone {
+					leave()
+				}
+				return response{}, apierr.E(errcode.SYS002, apierr.Cause(errRead))
+			},
+		})
+		core, logged := observer.New(zap.InfoLevel)
+		s.cfg.Log = zap.New(core)
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodPost, "/p", http.NoBody))
+		if logged.Len() != 1 || logged.All()[0].Level != level {
+			t.Errorf("gone %v: %v", gone, logged.All())
+		}
+		leave()
 	}
 }
