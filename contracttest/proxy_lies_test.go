@@ -281,7 +281,7 @@ var proxyLies = []proxyLie{
 		return func(x *exchange) { x.Body = strings.ReplaceAll(x.Body, "Hamburg", "Homburg") }
 	}},
 	{"another city when it is read", "reading", oneOrder, `^/body/shipping_address is .*Homburg`, replaced(200, "Hamburg", "Homburg")},
-	{"metadata without a key", "reading", oneOrder, `^/body/metadata of ord_.* showed .*"channel"`, replaced(200, `"channel":"contracttest",`, ``)},
+	{"metadata without a key", "reading", oneOrder, `^/body/metadata (of ord_.* showed|is .*, and version 1 had) .*"channel"`, replaced(200, `"channel":"contracttest",`, ``)},
 	{"descriptions emptied, everywhere", "creating", `(GET|POST) /v1/products`, `^/body/description is "", and .* was sent`, func() func(*exchange) {
 		return func(x *exchange) {
 			x.Body = regexp.MustCompile(`"description":"(\\.|[^"\\])*"`).ReplaceAllString(x.Body, `"description":""`)
