@@ -430,6 +430,7 @@ func TestCORS(t *testing.T) {
 	for origin, allowed := range map[string]bool{
 		"http://localhost:5173": true, "http://127.0.0.1:3000": true, "https://[::1]": true, "http://localhost": true, "http://127.0.0.2:3000": true,
 		"http://localhost.shop.example": false, "http://localhost/": false, "http://localhost#.shop.example": false, "http://shop.example@localhost": false, "http://shop.example": false, "null": false,
+		"ftp://localhost": false, "javascript://localhost": false, "chrome-extension://localhost": false, "http://localhost:": false,
 	} {
 		if got := call(s, "GET", "/v1/errors", "", "Origin", origin).Header().Get("Access-Control-Allow-Origin"); (got == origin) != allowed {
 			t.Errorf("a page of %s: %q", origin, got)

@@ -240,7 +240,7 @@ const Localhost = "localhost"
 
 func ofThisMachine(origin string) bool {
 	u, err := url.Parse(origin)
-	return err == nil && origin == u.Scheme+"://"+u.Host && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && origin == u.Scheme+"://"+u.Host && !strings.HasSuffix(u.Host, ":") && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
 }
 
 // foreignHost tells whether a server for this machine alone is asked under another name. A page of that name whose DNS leads to this machine

@@ -193,6 +193,9 @@ var contentTypes = map[string]string{
 	".txt": "text/plain; charset=utf-8", ".webmanifest": "application/manifest+json", ".woff2": "font/woff2",
 }
 
+// lingering is the time that an unread body is read, so that a client which is still sending sees the response: as the API's.
+const lingering = 500 * time.Millisecond
+
 // ServeHTTP answers a path below a mount with its page, and leaves all others to the API. It logs one event of a page as the API does of
 // a request.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -206,6 +209,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case pages == nil:
 		s.api.ServeHTTP(w, r)
 		return
+	}
+	if r.ContentLength != 0 { // nobody reads a body here, and net/http would wait for its end
+		w.Header().Set("Connection", "close")
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingering))
 	}
 	begin := time.Now()
 	observed := &statusWriter{ResponseWriter: w, status: http.StatusOK}

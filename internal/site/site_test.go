@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -167,6 +169,27 @@ func TestPagesAreOnlyRead(t *testing.T) {
 	head, get := call(s, "HEAD", "/docs"), call(s, "GET", "/docs")
 	if head.Code != http.StatusOK || head.Body.Len() != 0 || head.Header().Get("Content-Length") != "14" || head.Header().Get("Etag") != get.Header().Get("Etag") {
 		t.Errorf("HEAD: %d %q %v", head.Code, head.Body, head.Header())
+	}
+}
+
+// TestAPageDoesNotWaitForABody: who sends a body that does not end gets the page, and the connection ends. The server here has no time-outs.
+func TestAPageDoesNotWaitForABody(t *testing.T) {
+	s, _ := setup(t)
+	server := httptest.NewServer(s)
+	defer server.Close()
+	for _, request := range []string{"GET /docs HTTP/1.1", "POST /docs HTTP/1.1"} {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err = io.WriteString(c, request+"\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cur\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := io.ReadAll(c); err != nil || !strings.Contains(string(all), "Connection: close") {
+			t.Errorf("%s: %v, %q", request, err, all)
+		}
 	}
 }
 
