@@ -36,11 +36,31 @@ export async function end(child) {
   clearTimeout(timer);
 }
 
+/** Ends the program by a sentence for its user, without a stack: none of our lines is wrong. */
+export function fail(sentence) {
+  console.error(sentence);
+  process.exit(2);
+}
+
+// accepted asks an address once whether it takes the key, so that what follows does not fail for that in many ways.
+async function accepted(url, key) {
+  if (!/^https?:\/\/[^/?#]+$/.test(url) || !URL.canParse(url)) throw new Error(`URL=${url} is no address such as http://127.0.0.1:8080`);
+  const response = await fetch(`${url}/v1/orders?limit=1`, { headers: { Authorization: `Bearer ${key}` } }).catch((error) => {
+    throw new Error(`nobody answers at ${url}: ${error.cause?.message || error.cause?.code || error.message}`);
+  });
+  if (response.ok) return;
+  const { code = 'without a code' } = await response.json().catch(() => ({}));
+  if (response.status === 401 || response.status === 403) throw new Error(`KEY is refused by ${url}: ${response.status} ${code}`);
+  throw new Error(`${url} does not list orders: ${response.status} ${code}`);
+}
+
 /** Returns { url, key, stop }. Nothing of it runs on if it fails. */
 export async function gateway({ URL: url, KEY: key } = process.env) {
   if (url || key) {
-    if (!url || !key) throw new Error('URL and KEY belong together');
-    return { url: url.replace(/\/+$/, ''), key, stop: async () => {} };
+    if (!url || !key) throw new Error('URL and KEY belong together: URL=http://... KEY=og_test_..., or neither for a gateway of its own');
+    url = url.replace(/\/+$/, '');
+    await accepted(url, key);
+    return { url, key, stop: async () => {} };
   }
   if (!existsSync(binary)) throw new Error('bin/ordergate is missing: make build');
   const [api, admin, payments] = [await freePort(), await freePort(), await freePort()];

@@ -6,13 +6,14 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { gateway } from '../gateway.mjs';
+import { fail, gateway } from '../gateway.mjs';
 
 const here = import.meta.dirname;
 const folder = join(here, '../../openapi/flows');
 const { ONLY: only } = process.env;
-const flows = readdirSync(folder).filter((name) => name.endsWith('.arazzo.yaml') && (!only || name === `${only}.arazzo.yaml`));
-if (flows.length === 0) throw new Error(`openapi/flows has no ${only}.arazzo.yaml`);
+const all = readdirSync(folder).filter((name) => name.endsWith('.arazzo.yaml'));
+const flows = all.filter((name) => !only || name === `${only}.arazzo.yaml`);
+if (flows.length === 0) fail(`there is no flow ${only}: ${all.map((name) => name.replace('.arazzo.yaml', '')).join(', ')}`);
 
 // redocly runs the program, which tells its maker nothing, and returns { status, stdout, stderr }.
 function redocly(...words) {
@@ -35,7 +36,7 @@ if (process.argv.includes('--lint')) {
   console.log(`${flows.length} flows are valid`);
   process.exit(0);
 }
-const { url, key, stop } = await gateway();
+const { url, key, stop } = await gateway().catch((error) => fail(error.message));
 let run;
 try {
   run = await redocly('respect', ...flows, '-S', `ordergate=${url}`, '-i', `key=${key}`, '-i', `run=${randomUUID()}`);

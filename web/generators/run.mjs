@@ -9,7 +9,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gateway } from '../gateway.mjs';
+import { fail, gateway } from '../gateway.mjs';
 
 const here = import.meta.dirname;
 const guide = join(here, '../../openapi/guides/18-generators.md');
@@ -119,7 +119,7 @@ if (chosen.length === 0) fail(`there is no generator ${only}: ${generators.map((
 need();
 const work = mkdtempSync(join(tmpdir(), 'ordergate-generators-'));
 process.on('exit', () => rmSync(work, { recursive: true, force: true }));
-const { url, key, stop } = await gateway();
+const { url, key, stop } = await gateway().catch((error) => fail(error.message));
 try {
   await main();
 } finally {
@@ -202,9 +202,4 @@ function table(head, rows) {
   const widths = head.map((_, i) => Math.max(...all.map((row) => row[i].length)));
   const line = (row) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(' | ')} |`;
   return [line(head), `|${widths.map((w) => '-'.repeat(w + 2)).join('|')}|`, ...rows.map(line)].join('\n');
-}
-
-function fail(text) {
-  console.error(text);
-  process.exit(2);
 }

@@ -1,6 +1,8 @@
 // The mock answers what the contract's examples say.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { freePort } from '../gateway.mjs';
 import { mock } from './run.mjs';
@@ -44,4 +46,12 @@ test('a request that the contract refuses is refused', async () => {
   assert.equal((await call('GET', order, { headers: { Authorization: '' } })).status, 401);
   const wrong = await call('POST', '/v1/orders', { headers: { 'Idempotency-Key': '12345678' }, body: { currency: 'EUR' } });
   assert.deepEqual([wrong.status, wrong.type], [422, 'application/problem+json']);
+});
+
+test('a port that is taken or none is one sentence', () => {
+  for (const [port, sentence] of [[new URL(served.url).port, /^port [0-9]+ is taken: PORT=... chooses another$/], ['abc', /^PORT=abc is no port$/], ['70000', /^PORT=70000 is no port$/]]) {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(import.meta.dirname, 'run.mjs')], { env: { ...process.env, PORT: port }, encoding: 'utf8' });
+    assert.equal(status, 2, stderr);
+    assert.match((stdout + stderr).trim(), sentence);
+  }
 });

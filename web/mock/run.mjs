@@ -4,12 +4,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { end, freePort } from '../gateway.mjs';
+import { end, fail, freePort } from '../gateway.mjs';
 
 const here = import.meta.dirname;
 
 /** Starts Prism and returns { url, stop, ended }. */
 export async function mock(port) {
+  if (!/^[0-9]+$/.test(port) || port < 1 || port > 65535) throw new Error(`PORT=${port} is no port`);
   const child = spawn(join(here, 'node_modules/.bin/prism'), ['mock', '--port', String(port), join(here, '../../gen/api/openapi.yaml')], { stdio: ['ignore', 'pipe', 'pipe'] });
   process.on('exit', () => child.kill('SIGKILL'));
   const ended = once(child, 'exit');
@@ -22,13 +23,13 @@ export async function mock(port) {
         if (said.includes('Prism is listening')) resolve();
       });
     }
-    ended.then(() => reject(new Error(`Prism ended:\n${said}`)));
+    ended.then(() => reject(new Error(said.includes('EADDRINUSE') ? `port ${port} is taken: PORT=... chooses another` : `Prism ended:\n${said}`)));
   });
   return { url: `http://127.0.0.1:${port}`, stop: () => end(child), ended };
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const { url, ended } = await mock(process.env.PORT || (await freePort()));
+  const { url, ended } = await mock(process.env.PORT || (await freePort())).catch((error) => fail(error.message));
   console.log(`The contract is served from its examples. Any API key will do; Ctrl-C stops it.
 
   API  ${url}
