@@ -10,9 +10,9 @@ import (
 // render writes the contract's changelog, the newest changes first. It is the same on every day.
 func render(releases []*document, contract *document) (string, error) {
 	var b strings.Builder
-	b.WriteString("# Changes of the contract\n\nWhat a client can notice, operation by operation. `make changelog` writes this file from `openapi/released/` and the present\ncontract.\n")
+	b.WriteString("# Changes of the contract\n\nWhat a client can notice, operation by operation, from release to release of the contract.\n")
 	if len(releases) == 0 {
-		fmt.Fprintf(&b, "\nNo version is released yet. The present one is %s.\n", contract.version)
+		fmt.Fprintf(&b, "\nNo version is released yet: this one, %s, may still change in any way, and from the first release on every change is listed here.\n", contract.version)
 		return b.String(), nil
 	}
 	newest := releases[len(releases)-1]
