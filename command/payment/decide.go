@@ -139,8 +139,9 @@ func giveBack(p Locked, id order.ID, amount order.Money, reason string, again re
 	}
 }
 
-// compensationReason is the reason of the saga's refunds.
-const compensationReason = "order not fulfilled"
+// compensationReason is the reason of the saga's refunds. A captured order is taken back only because the client asked to cancel it; the
+// client's words are in order.cancel_requested.
+const compensationReason = "order cancelled"
 
 // refundAll goes on giving back all that a payment charges: it opens a refund of what is left and replies when nothing is. Refunds that
 // are under way are waited for: one that fails is made up for.

@@ -257,6 +257,9 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%q: %s", token, saga.raw)
 		}
 	}
+	if all, n := g.count("refunds"), g.count("refunds WHERE reason = 'order cancelled'"); n == 0 || n != all {
+		t.Errorf("%d of %d refunds say that the order was cancelled", n, all)
+	}
 	rejected := g.do("POST", "/v1/orders", draft("A", 1, "pm_declined"), "Prefer", "wait=5")
 	last := g.do("POST", "/v1/orders/"+rejected.body.ID+"/cancel", "{}")
 	if last.status != 409 || last.body.Code != "ORD_002" || !strings.Contains(last.raw, `"from":"rejected"`) {
