@@ -320,6 +320,16 @@ func TestBadInputChangesNothing(t *testing.T) {
 			t.Errorf("%s: %d %s", second, a.status, a.raw)
 		}
 	}
+	const example = `(2026-11-27T08:00:00Z, 2026-11-27T09:00:00%2B01:00; %2B = +)`
+	for _, path := range []string{"/v1/orders?created_from=", "/v1/payments?created_to=", "/v1/orders/ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e81?as_of="} {
+		for _, text := range []string{"2026-11-27", "2026-11-27T09:00:00+01:00"} { // a day, and a time whose plus is a space
+			for language, say := range map[string]string{"en": "must be a date-time " + example, "zh-CN": "必须符合 date-time " + example + " 格式"} {
+				if a := g.do("GET", path+text, nil, "Accept-Language", language); a.body.Code != "REQ_003" || !strings.Contains(a.raw, `"message":"`+say+`"`) {
+					t.Errorf("%s%s: %d %s", path, text, a.status, a.raw)
+				}
+			}
+		}
+	}
 	if n := g.count("orders") + g.count("order_events") + g.count("stock_reservations"); n != 0 {
 		t.Errorf("%d rows of refused orders", n)
 	}

@@ -103,6 +103,9 @@ func idempotencyKey(key string) (string, error) {
 	return key, nil
 }
 
+// dateTimeInQuery shows in any language how a query says a time: a date alone is none, and a plus that is not escaped is a space.
+const dateTimeInQuery = "date-time (2026-11-27T08:00:00Z, 2026-11-27T09:00:00%2B01:00; %2B = +)"
+
 // checkParameters validates the parameters against their schemas and stores them: REQ_003 with all faults. A query parameter that the
 // contract does not know is a fault, too: it is more often a mistake than meant.
 func (s *Server) checkParameters(r *request) error {
@@ -153,6 +156,9 @@ func (s *Server) checkParameters(r *request) error {
 			}
 			broken := faultsOf(p.compiled, v)
 			for _, f := range broken {
+				if p.In == "query" && f.Expected == "date-time" {
+					f.Expected = dateTimeInQuery
+				}
 				fault(p, f.Rule, f.Expected)
 			}
 			if len(broken) == 0 && !s.setParameter(r, p.Name, value) {
