@@ -328,10 +328,16 @@ func (p *program) survives(t *testing.T) {
 // TestRefusedStarts: faults that can be known before anything is started end the start with a message.
 func TestRefusedStarts(t *testing.T) {
 	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for name, c := range map[string]struct {
 		env  []string
 		want string
 	}{
+		"a port that is taken":              {[]string{"ORDERGATE_ADDR=" + taken.Addr().String()}, "choose others: ORDERGATE_ADDR="},
 		"one address for two":               {[]string{"ORDERGATE_ADDR=127.0.0.1:28123", "ORDERGATE_ADMIN_ADDR=localhost:28123"}, "same address"},
 		"one address for API and simulator": {[]string{"ORDERGATE_ADDR=127.0.0.1:28124", "ORDERGATE_PSP_ADDR=:28124"}, "same address"},
 		"a level of logs that there is not": {[]string{"ORDERGATE_LOG_LEVEL=foo"}, "cannot parse ORDERGATE_LOG_LEVEL"},
@@ -346,8 +352,8 @@ func TestRefusedStarts(t *testing.T) {
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), c.want) {
 				t.Errorf("%v\n%s", err, out)
 			}
-			if _, err = os.Stat(filepath.Join(p.dir, "primary")); err == nil {
-				t.Error("the primary was made")
+			if left, err := os.ReadDir(p.dir); len(left) > 0 || err != nil {
+				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
 	}

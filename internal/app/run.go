@@ -252,6 +252,9 @@ func readSecret(path string) (string, error) {
 func makeSecret(path string) (string, error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
+	if err := devstack.MakeDir(filepath.Dir(path)); err != nil {
+		return "", err
+	}
 	text := hex.EncodeToString(secret[:])
 	return text, devstack.WriteFile(path, []byte(text+"\n"))
 }

@@ -221,9 +221,20 @@ func (s *Stack) Stop(ctx context.Context) error {
 	return errors.Join(endAll(ctx, s.cfg.Dir), s.lock.Close())
 }
 
-// Free returns an error that names the process that uses the data folder, if one does.
+// Free returns an error that names the process that uses the data folder, if one does, or why there can be none. It leaves nothing behind that it
+// made to find out.
 func Free(dir string) error {
+	var made []string // the deepest first
+	for d := filepath.Join(dir, "lock"); !exists(d) && d != filepath.Dir(d); d = filepath.Dir(d) {
+		made = append(made, d)
+	}
 	lock, err := lockDir(dir)
+	if err != nil && len(made) > 0 {
+		made = made[1:] // the lock is that of another run
+	}
+	for _, d := range made {
+		_ = os.Remove(d) // fails if something else is in it
+	}
 	if err == nil {
 		err = lock.Close()
 	}
@@ -276,15 +287,20 @@ func Scratch(ctx context.Context) (string, error) {
 	return os.MkdirTemp(base, "ordergate-scratch-")
 }
 
-// lockDir makes a data folder that the children can enter and takes its lock, which ends with this process.
-func lockDir(dir string) (*os.File, error) {
+// MakeDir makes a data folder that the children can enter, if there is none.
+func MakeDir(dir string) error {
 	if os.Mkdir(filepath.Dir(dir), 0o755) == nil {
 		_ = os.Chmod(filepath.Dir(dir), 0o755) // independent of the umask
 	}
 	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
+		return err
 	}
-	if err := os.Chmod(dir, 0o711); err != nil {
+	return os.Chmod(dir, 0o711)
+}
+
+// lockDir makes a data folder and takes its lock, which ends with this process.
+func lockDir(dir string) (*os.File, error) {
+	if err := MakeDir(dir); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -299,8 +315,17 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("%s is in use by %s: stop that first", dir, holder)
 	}
+	if now, err := os.Stat(lock.Name()); err != nil || !sameFile(lock, now) { // Free removed it meanwhile
+		_ = lock.Close()
+		return lockDir(dir)
+	}
 	_ = os.WriteFile(lock.Name(), []byte(strconv.Itoa(os.Getpid())), 0o600) // for the message above
 	return lock, nil
+}
+
+func sameFile(f *os.File, info os.FileInfo) bool {
+	its, err := f.Stat()
+	return err == nil && os.SameFile(its, info)
 }
 
 func freeSpace(dir string) (int64, error) {

@@ -324,6 +324,43 @@ func TestRunning(t *testing.T) {
 	}
 }
 
+// TestFreeLeavesNothing: a look at a folder makes nothing that stays, and takes nothing away that was there.
+func TestFreeLeavesNothing(t *testing.T) {
+	base := t.TempDir()
+	free := func(dir string) {
+		t.Helper()
+		if err := Free(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	free(filepath.Join(base, "above", "data"))
+	if left, err := os.ReadDir(base); len(left) > 0 || err != nil {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	dir := filepath.Join(base, "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	free(dir)
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("left in a folder that was there: %v, %v", left, err)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = Free(dir); err == nil || !strings.Contains(err.Error(), "is in use by another run") {
+		t.Error(err)
+	}
+	if err = lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	free(dir)
+	if !exists(lock.Name()) {
+		t.Error("the lock of another run was removed")
+	}
+}
+
 // TestUnusableFolder: a folder that cannot be made ends the start with one line, and a file in its place keeps its mode.
 func TestUnusableFolder(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
