@@ -180,6 +180,7 @@ func TestRun(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "201 Created") || !strings.Contains(string(out), `"status":"confirmed"`) {
 		t.Errorf("the printed curl: %v\n%s", err, out)
 	}
+	t.Run("a key is made and used", p.takesKeys)
 	t.Run("the contract holds", p.keepsTheContract)
 	t.Run("the contract's tests notice lies", func(t *testing.T) {
 		if err := runTest("TestAProxyThatLiesIsFound", "-tags", "contract", "./contracttest", "-args", "-url="+p.url, "-key="+demoKey); err != nil {
@@ -196,6 +197,28 @@ func TestRun(t *testing.T) {
 	t.Logf("the second start took %v", time.Since(begin))
 	p.keeps(before)
 	p.end(syscall.SIGINT)
+}
+
+// takesKeys makes a key in the database of the running program, as an operator who names nothing but its folder.
+func (p *program) takesKeys(t *testing.T) {
+	keys := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("bin/ordergate", append([]string{"keys"}, args...)...)
+		cmd.Env = append(os.Environ(), "ORDERGATE_DATA_DIR="+p.dir)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("keys %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	made := strings.Fields(keys("create", "-account", "demo", "-name", "operator"))
+	if len(made) < 4 || !strings.Contains(keys("list"), made[1]+"  demo") {
+		t.Fatalf("made: %q", made)
+	}
+	if status, answer := p.call("GET", "/v1/orders", "", "Authorization", "Bearer "+made[3]); status != http.StatusOK {
+		t.Errorf("%d %v", status, answer)
+	}
+	keys("revoke", made[1])
 }
 
 // runTest runs one test by `go test` with more arguments. A test that is not there, or is skipped, has not passed.

@@ -109,8 +109,9 @@ func Check(c Config, subcommand string) error {
 		}
 	}
 	group, _, _ := strings.Cut(subcommand, " ")
-	running := c.PrimaryURL == "" && (is("verify", "replay", "export", "erase") || group == "parked" || group == "coupons") // it looks at the stack of `run`
-	if !running && (is("serve", "worker", "migrate", "verify", "replay", "export", "erase") || slices.Contains([]string{"keys", "coupons", "parked"}, group)) {
+	operates := is("verify", "replay", "export", "erase") || slices.Contains([]string{"keys", "coupons", "parked"}, group)
+	running := c.PrimaryURL == "" && operates // it works on the stack of `run`
+	if is("serve", "worker", "migrate") || operates && !running {
 		need("ORDERGATE_PRIMARY_URL", c.PrimaryURL, "postgres", "postgresql")
 	}
 	if is("serve", "worker") {
@@ -124,7 +125,7 @@ func Check(c Config, subcommand string) error {
 	if is("worker") || is("verify") && c.PSPURL != "" {
 		need("ORDERGATE_PSP_URL", c.PSPURL, "http", "https")
 	}
-	if (is("serve", "worker", "keys create", "keys rotate") || is("erase") && !running) && len(c.Secret) < minSecret {
+	if (is("serve", "worker") || is("keys create", "keys rotate", "erase") && !running) && len(c.Secret) < minSecret {
 		fault("ORDERGATE_SECRET needs %d characters at least, the same in all processes: openssl rand -hex 32", minSecret)
 	}
 	if is("serve", "worker", "psp") && c.ProviderSecret != "" && len(c.ProviderSecret) < minSecret {

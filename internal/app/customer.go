@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/gen/accountsdb"
-	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/export"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/telemetry"
@@ -102,12 +100,9 @@ func eraseCustomer(flags *flag.FlagSet) runner {
 	yes := flags.Bool("yes", false, "does not ask")
 	return func(ctx context.Context, proc process) error {
 		return proc.withCustomer(ctx, f, pg.Session, func(pool *pgxpool.Pool, c export.Customer) error {
-			secret := proc.cfg.Secret
-			if proc.cfg.PrimaryURL == "" {
-				var err error
-				if secret, err = readSecret(filepath.Join(cmp.Or(proc.cfg.DataDir, devstack.DataDir(".")), "secret")); err != nil || secret == "" {
-					return fmt.Errorf("cannot read the secret of the stack: %w", cmp.Or(err, errors.New("it is gone or torn")))
-				}
+			secret, err := proc.cfg.idSecret()
+			if err != nil {
+				return err
 			}
 			commands := command.New(command.Config{Pool: pool, IDs: order.NewIDs(secretFor(secret, "ids")), Now: time.Now})
 			return proc.erase(ctx, commands, c, *force, *yes, pool.Config().ConnConfig.User)

@@ -141,7 +141,7 @@ func createKey(flags *flag.FlagSet) runner {
 		if p.Rate, p.RateWindow, err = limit(); err != nil {
 			return err
 		}
-		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) (err error) {
+		return proc.withPrimary(ctx, func(conn *pgx.Conn) (err error) {
 			q := accountsdb.New(conn)
 			if p.Account, err = accountOf(ctx, q, *account); err != nil {
 				return err
@@ -188,7 +188,7 @@ func limitKey(flags *flag.FlagSet) runner {
 		if p.Rate, p.RateWindow, err = limit(); err != nil {
 			return err
 		}
-		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 			n, err := accountsdb.New(conn).LimitKey(ctx, p)
 			switch {
 			case err != nil:
@@ -209,7 +209,7 @@ func revokeKey(ctx context.Context, proc process) error {
 	if err != nil {
 		return err
 	}
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+	return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 		n, err := accountsdb.New(conn).RevokeKey(ctx, id)
 		switch {
 		case err != nil:
@@ -234,7 +234,7 @@ func rotateKey(flags *flag.FlagSet) runner {
 		if *overlap < 0 {
 			return errors.New("-overlap cannot be negative")
 		}
-		return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+		return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 			q := accountsdb.New(conn)
 			old, err := q.GetKey(ctx, id)
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -271,20 +271,24 @@ func noKey(id uuid.UUID) error {
 
 // insertKey makes a key of 256 random bits and prints it.
 func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p accountsdb.InsertKeyParams) error {
+	idSecret, err := proc.cfg.idSecret()
+	if err != nil {
+		return err
+	}
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	text := "og_" + p.Mode + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
 	hash := sha256.Sum256([]byte(text))
-	p.ID, p.Hash = uuid.UUID(order.NewIDs(secretFor(proc.cfg.Secret, "ids")).Mint(time.Now(), p.Account)), hash[:]
+	p.ID, p.Hash = uuid.UUID(order.NewIDs(secretFor(idSecret, "ids")).Mint(time.Now(), p.Account)), hash[:]
 	if err := q.InsertKey(ctx, p); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(proc.stdout, "id   %s\nkey  %s  (shown once)\n", order.ID(p.ID).Format(order.PrefixKey), text)
+	_, err = fmt.Fprintf(proc.stdout, "id   %s\nkey  %s  (shown once)\n", order.ID(p.ID).Format(order.PrefixKey), text)
 	return err
 }
 
 func listKeys(ctx context.Context, proc process) error {
-	return withConn(ctx, proc.cfg.PrimaryURL, func(conn *pgx.Conn) error {
+	return proc.withPrimary(ctx, func(conn *pgx.Conn) error {
 		rows, err := accountsdb.New(conn).ListKeys(ctx)
 		if err != nil {
 			return err

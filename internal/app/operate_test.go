@@ -93,6 +93,16 @@ func TestKeys(t *testing.T) {
 	if got := strings.Join(states[1:], " "); strings.Count(got, "revoked") != 1 || strings.Count(got, "until") != 2 || strings.Count(got, "expired") != 1 || len(states) != 7 {
 		t.Errorf("%s\n%s", got, list)
 	}
+	none := t.TempDir()
+	run = commandLine(t, Config{DataDir: none})
+	for _, line := range []string{"list", "create -account demo", "limit " + id + " -rate 5", "rotate " + id, "revoke " + id} {
+		if err := Check(Config{}, "keys "+strings.Fields(line)[0]); err != nil {
+			t.Errorf("keys %s needs more than the stack of run: %v", line, err)
+		}
+		if _, err := run("keys " + line); err == nil || !strings.Contains(err.Error(), "no stack runs in "+none) {
+			t.Errorf("keys %s: %v", line, err)
+		}
+	}
 	if got := strings.Join(limits[1:], " "); got != "none 100/1s 5/1m0s none 100/1s 100/1s" {
 		t.Errorf("limits %s\n%s", got, list)
 	}

@@ -174,10 +174,22 @@ func (c Config) orRunning() (Config, error) {
 	}
 	primary, programs, err := devstack.Running(cmp.Or(c.DataDir, devstack.DataDir(".")))
 	if err != nil {
-		return c, fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`", err)
+		return c, fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`, or set ORDERGATE_DATA_DIR to the folder that it printed as Data", err)
 	}
 	c.PrimaryURL, c.PSPURL = primary, cmp.Or(c.PSPURL, programs[simulatorName])
 	return c, nil
+}
+
+// idSecret is the secret of c that ids are made with, or without a primary in c: that of the stack that `ordergate run` runs in this folder.
+func (c Config) idSecret() (string, error) {
+	if c.PrimaryURL != "" {
+		return c.Secret, nil
+	}
+	secret, err := readSecret(filepath.Join(cmp.Or(c.DataDir, devstack.DataDir(".")), "secret"))
+	if err != nil || secret == "" {
+		return "", fmt.Errorf("cannot read the secret of the stack: %w", cmp.Or(err, errors.New("it is gone or torn")))
+	}
+	return secret, nil
 }
 
 // takeAddresses refuses, before anything is started, addresses that are taken; the simulator goes to another port. It sets the addresses

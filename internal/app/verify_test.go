@@ -601,7 +601,7 @@ func TestVerifySubcommand(t *testing.T) {
 		t.Errorf("without a provider: %s", out)
 	}
 	t.Setenv("ORDERGATE_PRIMARY_URL", "")
-	if out, status = main(); status != 2 || !strings.Contains(out, "no stack runs in") {
+	if out, status = main(); status != 2 || !strings.Contains(out, "no stack runs in") || !strings.Contains(out, "or set ORDERGATE_DATA_DIR to the folder that it printed as Data") {
 		t.Errorf("without settings: %d %s", status, out)
 	}
 }
