@@ -78,6 +78,12 @@ var subcommands = []subcommand{
 	{"version", "", "prints what was built", withoutFlags(version)},
 }
 
+// neededFlags are those that a subcommand cannot do without.
+var neededFlags = map[string][]string{
+	"contract": {"url", "key"}, "coupons create": {"account"}, "coupons disable": {"account"},
+	"erase": {"customer"}, "export": {"customer"}, "keys create": {"account"}, "keys limit": {"rate"},
+}
+
 // serve is `ordergate serve`.
 func serve(flags *flag.FlagSet) runner {
 	faults := flags.Bool("faults", false, "requests of test keys may ask for failures (docs/running.md); never in production")
@@ -176,7 +182,16 @@ func usage(prefix string) string {
 
 func (s subcommand) synopsis(flags *flag.FlagSet) string {
 	words := append([]string{"ordergate", s.name}, strings.Fields(s.args)...)
-	flags.VisitAll(func(f *flag.Flag) { words = append(words, "[-"+f.Name+"]") })
+	needed := neededFlags[s.name]
+	for _, name := range needed {
+		value, _ := flag.UnquoteUsage(flags.Lookup(name))
+		words = append(words, "-"+name, value)
+	}
+	flags.VisitAll(func(f *flag.Flag) {
+		if !slices.Contains(needed, f.Name) {
+			words = append(words, "[-"+f.Name+"]")
+		}
+	})
 	return strings.Join(words, " ")
 }
 
@@ -195,13 +210,38 @@ func (s subcommand) parse(flags *flag.FlagSet, args []string) (positional []stri
 	required := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "[") })
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, expected(flags, err)
 	case len(positional) > len(names):
 		return nil, fmt.Errorf("ordergate %s does not take %q", s.name, positional[len(names)])
 	case len(positional) < len(required):
 		return nil, fmt.Errorf("ordergate %s needs %s", s.name, required[len(positional)])
 	}
 	return positional, nil
+}
+
+// expected says what a flag takes where package flag says "parse error" alone.
+func expected(flags *flag.FlagSet, err error) error {
+	said, parsed := strings.CutSuffix(err.Error(), ": parse error")
+	if !parsed {
+		return err
+	}
+	flags.VisitAll(func(f *flag.Flag) {
+		value, typed := f.Value.(flag.Getter)
+		if !typed || !strings.HasSuffix(said, " -"+f.Name) {
+			return
+		}
+		form := "a whole number"
+		switch value.Get().(type) {
+		case time.Duration:
+			form = "a duration such as 30s or 16m"
+		case uint, uint64:
+			form = "a whole number from 0 on"
+		case bool:
+			form = "true or false"
+		}
+		err = fmt.Errorf("%s: expected %s", said, form)
+	})
+	return err
 }
 
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {

@@ -70,6 +70,8 @@ func TestHelp(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"nonsense": "no subcommand", "nonsense -h": "no subcommand", "keys": "no subcommand \"keys\", there are\n  ordergate keys create", "keys nonsense -h": "ordergate keys list",
+		"contract -patience 5": "-patience: expected a duration such as 30s", "contract -requests x": "-requests: expected a whole number\n", "contract -seed -1": "-seed: expected a whole number from 0 on",
+		"contract -json=x": "-json: expected true or false", "contract -patience": "usage: ordergate contract -url address -key key [-expired-key]",
 		"keys revoke": "needs KEY_ID", "probe a b": `does not take "b"`, "keys list -overlap 1h": "-overlap",
 	} {
 		if _, err := main(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
