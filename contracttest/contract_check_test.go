@@ -179,8 +179,9 @@ func TestNobodyAnswers(t *testing.T) {
 	for _, p := range flows {
 		s.run(t.Context(), p)
 	}
-	if len(s.findings) != 1 || !strings.HasPrefix(s.findings[0].Message, "there is no Ordergate at http://127.0.0.1:1: no answer: ") {
-		t.Errorf("findings are %v", s.findings)
+	const why = "there is no Ordergate at http://127.0.0.1:1: no answer: "
+	if r := s.report(false); len(r.Findings) > 0 || r.Code() != 2 || !strings.HasPrefix(r.Reason, why) || r.Ran() || r.String() != "verdict     COULD NOT RUN: "+r.Reason {
+		t.Errorf("%v\n%s", r.Findings, r)
 	}
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %v", took)
@@ -217,8 +218,8 @@ func TestAnotherServerAnswers(t *testing.T) {
 		for _, p := range flows {
 			s.run(t.Context(), p)
 		}
-		if len(s.findings) != 1 || !strings.HasPrefix(s.findings[0].Message, "there is no Ordergate at "+server.URL+": ") {
-			t.Errorf("%s: findings are %v", name, s.findings)
+		if r := s.report(false); len(r.Findings) > 0 || r.Code() != 2 || !strings.HasPrefix(r.Reason, "there is no Ordergate at "+server.URL+": ") {
+			t.Errorf("%s: %v\n%s", name, r.Findings, r)
 		}
 		server.Close()
 	}
@@ -245,6 +246,7 @@ func TestTheReportHasTenLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.results = []PartResult{{Name: "key", Result: Passed}, {Name: "admission", Result: Passed}}
 	text := s.report(false).String()
 	if lines := strings.Split(text, "\n"); len(lines) != 10 || !strings.HasPrefix(lines[9], "verdict") {
 		t.Errorf("%d lines:\n%s", len(lines), text)

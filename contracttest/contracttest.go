@@ -50,6 +50,11 @@ type Options struct {
 	// NoPages says that the address has the API alone, without the pages for people that the types of problems lead to.
 	NoPages bool
 
+	// Required names what the run must not go without: narrow-key, expired-key, revoked-key, provider-secret and origin, as the flags of
+	// `ordergate contract` are called. One that does not work ends the run before anything is made, if a part needs it: it could not run. What is
+	// not named here and does not work is skipped.
+	Required []string
+
 	Only     []string  // tags of the contract, names of parts or operationIds; empty: everything
 	Requests int       // that the fuzzing sends; 0: none
 	Seed     uint64    // of the fuzzing: the same one sends the same requests, but for ids; 0: a new one
@@ -100,7 +105,7 @@ func Check(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range s.selected() {
+	for _, p := range s.parts {
 		if s.dead || ctx.Err() != nil {
 			break
 		}
@@ -134,7 +139,7 @@ func RunWith[T tests[T]](t T, o Options) *Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range s.selected() {
+	for _, p := range s.parts {
 		if s.dead {
 			break // it said why
 		}

@@ -38,9 +38,7 @@ func (s *suite) readRegistry(ctx context.Context) {
 	r, _ := s.get(ctx, &list, call{op: "listErrors"}, http.StatusOK)
 	if r.sent != nil && len(list.Data) == 0 && !slices.Contains(r.op.codes, r.problem.Code) {
 		s.dead = true
-		s.findings, s.hidden = nil, 0
 		s.reason = fmt.Sprintf("there is no Ordergate at %s: %v", s.BaseURL, cmp.Or(r.err, errors.New("it has no registry of error codes")))
-		s.foundf(r, "", "%s", s.reason)
 	}
 	s.registry = map[string]api.ErrorCode{}
 	for _, e := range list.Data {
@@ -202,14 +200,15 @@ func (s *suite) key(ctx context.Context) {
 	if ok && r.status == http.StatusUnauthorized {
 		s.dead = true
 		s.reason = fmt.Sprintf("the key is not accepted (%s)", r.problem.Code)
-		s.foundf(r, "/status", "%s", s.reason)
 		return
 	}
 	if lacks := s.lackingScopes(ctx); len(lacks) > 0 {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.endf("the key lacks the scopes %s, and a run needs all of the contract's (ordergate keys create makes a key with all)", strings.Join(lacks, ", "))
+		return
 	}
+	s.requireGiven(ctx)
 }
 
 // lackingScopes are the scopes of operations that refuse the key for want of them, sorted. It sends a request for each scope, with an Accept

@@ -28,6 +28,7 @@ type Report struct {
 	Seed        uint64       `json:"seed"`
 	Only        []string     `json:"only,omitempty"`   // what was chosen
 	ToFuzz      int          `json:"requests_to_fuzz"` // that the fuzzing was to send
+	Repeat      string       `json:"repeat"`           // flags of `ordergate contract` for the same again, without keys and secrets
 	StartedAt   time.Time    `json:"started_at"`
 	Seconds     float64      `json:"seconds"`
 	Verdict     string       `json:"verdict"` // Passed, Failed or CouldNotRun
@@ -67,7 +68,7 @@ type PartResult struct {
 func (s *suite) report(interrupted bool) *Report {
 	version, _ := s.contract.at("info", "version").node.(string)
 	r := &Report{
-		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: Passed,
+		URL: s.BaseURL, Contract: version, CustomerRef: s.ref, Seed: s.Seed, Only: s.Only, ToFuzz: s.Requests, Repeat: s.repeatFlags(), StartedAt: s.begin.UTC(), Seconds: s.now().Sub(s.begin).Seconds(), Verdict: Passed,
 		Requests: s.requests, Orders: len(s.orders), Parts: s.results, Findings: s.findings, Hidden: s.hidden, Notes: s.notes(), Matrix: s.matrix(), Coverage: s.coverage,
 	}
 	r.Coverage.Matrix = map[string]int{}
@@ -131,12 +132,34 @@ func (r *Report) Code() int {
 	return 2
 }
 
-// String is ten lines that tell what was covered and what not, the verdict last.
+// Ran tells whether anything was tested, but for the key. If not, there is nothing to tell beside Reason.
+func (r *Report) Ran() bool {
+	return r.Verdict != CouldNotRun || slices.ContainsFunc(r.Parts, func(p PartResult) bool { return p.Name != "key" && p.Result != Skipped })
+}
+
+// fuzzing tells how much was fuzzed, or why nothing was.
+func (r *Report) fuzzing() string {
+	chosen := len(r.Only) == 0 || slices.ContainsFunc(r.Parts, func(p PartResult) bool { return p.Name == "fuzzing" })
+	switch {
+	case r.ToFuzz == 0:
+		return "nothing: --requests 0"
+	case !chosen:
+		return "nothing, so that --requests and --seed change nothing: --only leaves it out (--only " + strings.Join(r.Only, ",") + ",fuzzing)"
+	}
+	return fmt.Sprintf("%d requests were answered", r.Coverage.Fuzzed)
+}
+
+// String is ten lines that tell what was covered and what not, the verdict last. Of a run that tested nothing it is the verdict alone.
 func (r *Report) String() string {
 	ended := map[string]int{}
 	var skips []string
 	for _, p := range r.Parts {
-		if ended[p.Result]++; p.Result == Skipped {
+		if ended[p.Result]++; p.Result != Skipped {
+			continue
+		}
+		if r.Reason != "" && strings.HasSuffix(r.Reason, p.Reason) { // the verdict says it
+			skips = append(skips, p.Name)
+		} else {
 			skips = append(skips, p.Name+" ("+p.Reason+")")
 		}
 	}
@@ -149,25 +172,25 @@ func (r *Report) String() string {
 	if r.Reason != "" {
 		verdict += ": " + r.Reason
 	}
+	verdict = "verdict     " + verdict
+	if !r.Ran() {
+		return verdict
+	}
 	more := ""
 	if r.Hidden > 0 {
 		more = fmt.Sprintf(" (and %d more of the same kinds)", r.Hidden)
-	}
-	only := ""
-	if len(r.Only) > 0 {
-		only = " --only " + strings.Join(r.Only, ",")
 	}
 	return strings.Join([]string{
 		fmt.Sprintf("operations  %d of %d were served", r.Coverage.Answered, r.Coverage.Operations),
 		fmt.Sprintf("matrix      %d of %d (operation, status, code) proven, %d need faults, %d need another key, %d not proven", m[Proven], total, m[NeedsFaults], m[NeedsKey], m[NotProven]),
 		fmt.Sprintf("negatives   %d wrong parameters, %d wrong bodies, each with its code and pointer; %d values on a bound", r.Coverage.Parameters, r.Coverage.Bodies, r.Coverage.Bounds),
-		fmt.Sprintf("fuzzing     %d requests were answered", r.Coverage.Fuzzed),
+		"fuzzing     " + r.fuzzing(),
 		fmt.Sprintf("parts       %d passed, %d failed, %d skipped", ended[Passed], ended[Failed], ended[Skipped]),
 		"skipped     " + cmp.Or(strings.Join(skips, "; "), "nothing"),
 		fmt.Sprintf("findings    %d%s", len(r.Findings), more),
 		fmt.Sprintf("sent        %d requests and %d orders in %.0f s, customer_ref %s", r.Requests, r.Orders, r.Seconds, r.CustomerRef),
-		fmt.Sprintf("repeat      --url %s --seed %d --requests %d%s", r.URL, r.Seed, r.ToFuzz, only),
-		"verdict     " + verdict,
+		"repeat      " + r.Repeat,
+		verdict,
 	}, "\n")
 }
 

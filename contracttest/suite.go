@@ -24,6 +24,7 @@ type suite struct {
 	Options
 	contract *contract
 	bodies   map[string]*bodies.Schema // of requests, by operationId
+	parts    []part                    // that were chosen
 	among    []string                  // tags and operationIds that the operations are chosen by; none: all are
 	part     string
 	begin    time.Time
@@ -57,15 +58,20 @@ type suite struct {
 	lastAnswer  time.Time
 }
 
+const defaultPatience = 30 * time.Second
+
 func newSuite(o Options) (*suite, error) {
 	o.BaseURL = strings.TrimSuffix(o.BaseURL, "/")
 	if err := checkAddress(o.BaseURL); err != nil {
 		return nil, err
 	}
+	if err := o.checkGiven(); err != nil {
+		return nil, err
+	}
 	client := *cmp.Or(o.HTTP, &http.Client{Timeout: 30 * time.Second})
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	o.HTTP = &client
-	o.Patience = cmp.Or(o.Patience, 30*time.Second)
+	o.Patience = cmp.Or(o.Patience, defaultPatience)
 	o.ref = cmp.Or(o.ref, "ct-"+strings.ToLower(rand.Text()[:12]))
 	o.Seed = newSeed(o.Seed)
 	if o.now == nil {
@@ -87,7 +93,11 @@ func newSuite(o Options) (*suite, error) {
 		facts: newFacts(), proven: map[answers.Answer]bool{}, strangers: map[string]int{},
 	}
 	client.Transport = answers.NewTransport(client.Transport, c.addresses(), s.note)
-	return s, s.checkOnly()
+	if err = s.checkOnly(); err != nil {
+		return nil, err
+	}
+	s.parts = s.selected()
+	return s, nil
 }
 
 // checkAddress refuses what is no scheme and host: paths of the contract are put behind it.
@@ -128,6 +138,9 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	if !s.dead {
 		s.attempt(&s.last, func() { p.run(s, ctx) })
 	}
+	if s.dead && !s.began { // nothing was tested: what was found is why
+		s.findings, s.hidden = nil, 0
+	}
 	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
 		Name: p.name, Result: Passed, Requests: s.requests - requests, Findings: len(s.findings) - findings, Seconds: time.Since(begin).Seconds(),
@@ -144,7 +157,11 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	}
 	s.results = append(s.results, result)
 	if s.Progress != nil {
-		fmt.Fprintf(s.Progress, "%-18s %-8s %5d requests %7.1f s  %s\n", p.name, result.Result, result.Requests, result.Seconds, result.Reason)
+		why := result.Reason
+		if s.dead { // the end of the run tells it
+			why = ""
+		}
+		fmt.Fprintln(s.Progress, strings.TrimSpace(fmt.Sprintf("%-18s %-8s %5d requests %7.1f s  %s", p.name, result.Result, result.Requests, result.Seconds, why)))
 		for _, f := range s.findings[findings:] {
 			fmt.Fprintln(s.Progress, "  ", f)
 		}

@@ -42,6 +42,11 @@ func testContract(flags *flag.FlagSet) runner {
 	flags.StringVar(&o.Origin, "origin", "", "an `origin` of browsers that the address allows, such as https://shop.example; else localhost and some more are tried")
 	flags.BoolVar(&live, "live", false, "takes a key of live mode: the orders, charges and refunds are real")
 	return func(ctx context.Context, proc process) (err error) {
+		flags.Visit(func(f *flag.Flag) {
+			if slices.Contains(requirable, f.Name) && f.Value.String() != "" {
+				o.Required = append(o.Required, f.Name)
+			}
+		})
 		o.Key = cmp.Or(o.Key, proc.cfg.Key)
 		o.ProviderSecret = cmp.Or(o.ProviderSecret, proc.cfg.ProviderSecret)
 		switch {
@@ -51,6 +56,8 @@ func testContract(flags *flag.FlagSet) runner {
 			return fmt.Errorf("%w: a key is of live mode, where orders, charges and refunds are real; --live allows it", errContract)
 		case only != "" && len(commaSeparated(only)) == 0:
 			return fmt.Errorf("%w: --only names nothing", errContract)
+		case o.ProviderSecret != "" && len(o.ProviderSecret) < minSecret:
+			return fmt.Errorf("%w: the provider's secret (--provider-secret or ORDERGATE_PROVIDER_SECRET) has %d bytes, and none has less than %d", errContract, len(o.ProviderSecret), minSecret)
 		case o.Requests < 0 || o.Patience <= 0:
 			return fmt.Errorf("%w: --requests is at least 0, and --patience more than 0", errContract)
 		}
@@ -72,9 +79,19 @@ func testContract(flags *flag.FlagSet) runner {
 		if file != nil {
 			err = report.JUnit(file)
 		}
-		return errors.Join(err, writeReport(proc.stdout, report, asJSON, matrix), verdict(report))
+		if !asJSON && !report.Ran() { // the error tells all that there is
+			return errors.Join(err, verdict(report, report.Reason))
+		}
+		why := report.Reason
+		if !asJSON {
+			why = "the verdict says why"
+		}
+		return errors.Join(err, writeReport(proc.stdout, report, asJSON, matrix), verdict(report, why))
 	}
 }
+
+// requirable are the options that must work if they are given: their defaults, and what the environment gives, need not.
+var requirable = []string{"narrow-key", "expired-key", "revoked-key", "provider-secret", "origin"}
 
 func isLive(key string) bool { return strings.HasPrefix(key, "og_live_") }
 
@@ -112,13 +129,13 @@ func writeReport(stdout io.Writer, report *contracttest.Report, asJSON, matrix b
 	return err
 }
 
-// verdict is the error that a report ends the process with.
-func verdict(report *contracttest.Report) error {
+// verdict is the error that a report ends the process with. why is told of one that could not run.
+func verdict(report *contracttest.Report, why string) error {
 	switch report.Code() {
 	case 0:
 		return nil
 	case 1:
 		return fmt.Errorf("%w: %d findings", errBroken, len(report.Findings)+report.Hidden)
 	}
-	return fmt.Errorf("%w: %s", errContract, report.Reason)
+	return fmt.Errorf("%w: %s", errContract, why)
 }

@@ -1,7 +1,12 @@
 package app
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,12 +39,51 @@ func TestContractRefusesWhatItWasNotMeantFor(t *testing.T) {
 		{`"http://x/api" has a path`, "--url", "http://x/api/"},
 		{`"http://u:xxxxx@x" has a user`, "--url", "http://u:secret@x"},
 		{`"127.0.0.1:80" is no address`, "--url", "127.0.0.1:80"},
+		{`"shop" is no origin`, "--origin", "shop"},
+		{"has 6 bytes, and none has less than 64", "--provider-secret", "secret"},
+		{"the key of the run is also one of the keys", "--revoked-key", "og_test_x"},
 		{"cannot write the JUnit report: open", "--junit", filepath.Join(t.TempDir(), "nowhere", "report.xml")},
 		{"there is no Ordergate at http://127.0.0.1:1", "--requests", "0"},
 	} {
 		err := runContract(t, Config{}, "--key", "og_test_x", tt.option, tt.value)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || ExitStatus(err) != 2 {
 			t.Errorf("%s %s: status %d, %v", tt.option, tt.value, ExitStatus(err), err)
+		}
+	}
+}
+
+// TestContractRequiresWhatIsGivenByName: what stands on the command line must work, a default need not.
+func TestContractRequiresWhatIsGivenByName(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v1/errors":
+			fmt.Fprint(w, `{"data":[{"code":"REQ_007"}]}`)
+		case r.Header.Get("Authorization") == "Bearer og_test_x":
+			w.WriteHeader(http.StatusNotAcceptable)
+			fmt.Fprint(w, `{"code":"REQ_007"}`)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"code":"AUTH_002"}`)
+		}
+	}))
+	t.Cleanup(server.Close)
+	for _, tt := range []struct{ want, option, value string }{
+		{"key 1 of --narrow-key is refused with AUTH_002", "--narrow-key", "og_test_nope"},
+		{"key 1 of --expired-key is refused with AUTH_002", "--expired-key", "og_test_nope"},
+		{"key 1 of --revoked-key is refused with AUTH_002", "--revoked-key", "og_test_nope"},
+		{"the address allows no page of https://evil.example: --origin", "--origin", "https://evil.example"},
+		{"", "--narrow-key", ""},
+		{"", "--seed", "1"},
+	} {
+		var out bytes.Buffer
+		flags := flag.NewFlagSet("contract", flag.ContinueOnError)
+		run := testContract(flags)
+		must(t, flags.Parse([]string{"--url", server.URL, "--key", "og_test_x", "--only", "getOrder", "--requests", "0", tt.option, tt.value}))
+		err := run(t.Context(), process{logs: io.Discard, stdout: &out})
+		ended := ExitStatus(err) == 2 && strings.HasSuffix(err.Error(), tt.want) && out.Len() == 0
+		if tt.want == "" && ExitStatus(err) != 1 || tt.want != "" && !ended {
+			t.Errorf("%s %s: %v\n%s", tt.option, tt.value, err, &out)
 		}
 	}
 }
