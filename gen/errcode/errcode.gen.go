@@ -83,7 +83,7 @@ const (
 	PAY001 Code = "PAY_001"
 	// PAY002: A payment of the order stands or is under way (409).
 	PAY002 Code = "PAY_002"
-	// PAY003: Payment timed out, please retry with a new key (504).
+	// PAY003: Payment timed out, please retry (504).
 	PAY003 Code = "PAY_003"
 	// PAY006: The payment provider failed (502).
 	PAY006 Code = "PAY_006"
@@ -241,7 +241,7 @@ var infos = []Info{
 		"Your account has no payment with this id in this mode. Check the id and the key.", ""},
 	{PAY002, 409, false, "Payment stands", "A payment of the order stands or is under way", "订单已有付款或付款正在进行",
 		"The order is paid, or a payment of it is under way; nothing was charged a second time. Read the order to see how it ends.", ""},
-	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry with a new key", "支付超时，请使用新的 Idempotency-Key 重试",
+	{PAY003, 504, false, "Payment timed out", "Payment timed out, please retry", "支付超时,请重试",
 		"The payment provider gave no answer in time and no charge stands. Try again with a new key; the same key repeats this answer.", "The payment provider gave no answer in time and no charge stands. Place the order again with a new key."},
 	{PAY006, 502, false, "Payment provider failed", "The payment provider failed", "支付服务商处理失败",
 		"The provider answered with errors until the deadline and no charge stands. Try again with a new key.", "The payment provider could not be reached or answered with errors until the deadline, and no charge stands. Place the order again with a new key."},

@@ -89,9 +89,6 @@ func write(name string, text []byte) error {
 	return os.WriteFile(name, text, 0o644)
 }
 
-// asciiInChinese is punctuation of ASCII beside a Chinese character, where full-width one belongs.
-var asciiInChinese = regexp.MustCompile(`\p{Han}[,.:;!?()]|[,.:;!?()]\p{Han}`)
-
 var codeForm = regexp.MustCompile(`^[A-Z]{2,5}_[0-9]{3}$`)
 
 // parse reads the registry. All faults come back at once.
@@ -122,8 +119,6 @@ func parse(text []byte) (c contents, err error) {
 			faults = append(faults, fmt.Errorf("%s: needs title, message.en, message.zh-CN and description", code))
 		case strings.ContainsAny(strings.Join(texts, "")+e.Rejection.Description, "%{}<>\n"):
 			faults = append(faults, fmt.Errorf("%s: variable text; a text is the same for every occurrence", code))
-		case asciiInChinese.MatchString(e.Message.ZH):
-			faults = append(faults, fmt.Errorf("%s: the punctuation of %q must be full-width", code, e.Message.ZH))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(registry.Rules)) {
@@ -132,9 +127,6 @@ func parse(text []byte) (c contents, err error) {
 		c.Rules = append(c.Rules, r)
 		if r.EN == "" || r.ZH == "" || strings.Count(r.EN, "{}") != strings.Count(r.ZH, "{}") {
 			faults = append(faults, fmt.Errorf("rule %s: needs en and zh-CN, with {} in both or in none", name))
-		}
-		if asciiInChinese.MatchString(r.ZH) {
-			faults = append(faults, fmt.Errorf("rule %s: the punctuation of %q must be full-width", name, r.ZH))
 		}
 	}
 	return c, errors.Join(faults...)

@@ -36,7 +36,7 @@ export const errorCodes = {
   ORD_011: { status: 409, retryable: false, en: "Another order has this reference", zh: "该参考号已用于其他订单" },
   PAY_001: { status: 404, retryable: false, en: "There is no such payment", zh: "支付记录不存在" },
   PAY_002: { status: 409, retryable: false, en: "A payment of the order stands or is under way", zh: "订单已有付款或付款正在进行" },
-  PAY_003: { status: 504, retryable: false, en: "Payment timed out, please retry with a new key", zh: "支付超时，请使用新的 Idempotency-Key 重试" },
+  PAY_003: { status: 504, retryable: false, en: "Payment timed out, please retry", zh: "支付超时,请重试" },
   PAY_006: { status: 502, retryable: false, en: "The payment provider failed", zh: "支付服务商处理失败" },
   PAY_007: { status: 422, retryable: false, en: "The payment was declined", zh: "支付被拒绝" },
   PAY_008: { status: 503, retryable: true, en: "The payment provider is unavailable, please retry later", zh: "支付服务暂不可用，请稍后重试" },
