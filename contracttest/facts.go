@@ -20,6 +20,7 @@ type facts struct {
 	things      map[string]*thing
 	keys        map[string]bool   // operationIds with the Idempotency-Keys that were sent
 	traces      map[string]string // the operationId of each request, by its trace id
+	sent        map[string][]byte // the body of each request of which events tell, by its trace id
 	names       map[string]bool   // sku, name and prices of products as the catalogue shows them
 	skus        map[string]bool   // that the catalogue has shown
 	etags       map[string]string // of a resource's bytes
@@ -61,14 +62,20 @@ type patchable struct{ metadata, address any }
 
 func newFacts() facts {
 	return facts{
-		things: map[string]*thing{}, keys: map[string]bool{}, traces: map[string]string{}, names: map[string]bool{}, skus: map[string]bool{},
+		things: map[string]*thing{}, keys: map[string]bool{}, traces: map[string]string{}, sent: map[string][]byte{}, names: map[string]bool{}, skus: map[string]bool{},
 		etags: map[string]string{}, bodies: map[string][]byte{}, types: map[string]bool{}, places: map[string]string{},
 	}
 }
 
+// maxTold is how long a body may be that is kept for the events that tell of it.
+const maxTold = 1 << 14
+
 // sending notes a request and tells whether its Idempotency-Key was sent before.
 func (f *facts) sending(r reply) bool {
 	f.traces[r.sent.Header.Get("X-Trace-Id")] = r.call.op
+	if tells(r.call.op) && len(r.content) < maxTold {
+		f.sent[r.sent.Header.Get("X-Trace-Id")] = r.content
+	}
 	key := r.sent.Header.Get("Idempotency-Key")
 	if key == "" {
 		return false

@@ -453,6 +453,11 @@ var proxyLies = []proxyLie{
 		}
 	}},
 	{"a refusal by data without a token", "then", `GET /v1/orders/`, `^/header/X-Consistency-Token is missing, and ORD_010 is decided on data`, on(404, "X-Consistency-Token", "")},
+	{"a cancellation for no reason, in the events", "cancelling,relations", `GET /v1/orders/ord_\w+/events`, `^/body/data/\d+/data/reason is "", and "ordered by mistake" was sent`, replaced(200, `"reason":"ordered by mistake"`, `"reason":""`)},
+	{"a cancellation whose reason is null in the events", "cancelling,relations", `GET /v1/orders/ord_\w+/events`, `^/body/data/\d+/data/reason is null, and "ordered by mistake" was sent`, replaced(200, `"reason":"ordered by mistake"`, `"reason":null`)},
+	{"an order for another customer, in its event alone", "events", `GET /v1/orders/ord_\w+/events`, `^/body/data/0/data/customer_ref is "somebody", and "ct-\w+" was sent`, replaced(200, `"customer_ref":"[^"]*"`, `"customer_ref":"somebody"`)},
+	{"a shipment of more, in its event alone", "shipping", `GET /v1/orders/ord_\w+/events`, `^/body/data/\d+/data/lines is .*, and .* was sent`, replaced(200, `("type":"order.shipped".*?"quantity":)\d+`, `${1}7`)},
+	{"a refund of more, in its event alone", "refunding,relations", `GET /v1/orders/ord_\w+/events`, `^/body/data/\d+/data/amount is .*, and .* was sent`, replaced(200, `("refund_id":"\w+","amount":\{"amount":)1,`, `${1}7,`)},
 	{"an entry behind the last one", "listing", `GET /v1/orders\?.*limit=1`, `^/body/data page by page it is .* and not`, always(200, func(x *exchange) {
 		x.Body = regexp.MustCompile(`\}\],"next_cursor":null`).ReplaceAllString(x.Body, `},{"id":"ord_0198f3c2a4b57d3e8c1f2a3b4c5d6e7f"}],"next_cursor":null`)
 	})},
