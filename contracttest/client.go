@@ -73,14 +73,20 @@ type problem struct {
 // send sends a request and holds the answer against the contract. A refusal for want of capacity, or of requests that the key may still
 // send, is waited out as it asks.
 func (s *suite) send(ctx context.Context, c call) (reply, bool) {
-	for end := time.Now().Add(s.Patience); ; {
+	begin := time.Now()
+	s.mu.Lock()
+	end := begin.Add(s.lessened(s.Patience))
+	s.mu.Unlock()
+	for {
 		r := s.together(ctx, 1, c)[0]
 		wait, asked := r.retryAfter()
 		if c.fault || !asked {
 			return r, r.err == nil
 		}
 		if time.Now().Add(wait).After(end) {
-			s.waitedInVain("the address answered %d again and again (%s)", r.status, r.problem.Code)
+			if over := s.waitedFor(r, max(time.Since(begin), slowAnswer)+c.prefersWait(), false); !s.waitedInVain(r, "the address answered %d again and again (%s)", r.status, r.problem.Code) && over {
+				s.foundf(r, "/status", "again and again, for as long as the run has patience: the operation is asked no more")
+			}
 			return r, true
 		}
 		if !pause(ctx, wait) {
@@ -107,7 +113,7 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 		r := &replies[i]
 		if *r = s.prepare(ctx, c); r.err == nil {
 			r.again = r.again || times > 1
-			flying.Go(func() { r.exchange(s.HTTP) })
+			flying.Go(func() { r.exchange(s.HTTP, s.timeout(c)) })
 		}
 	}
 	flying.Wait()
@@ -120,6 +126,10 @@ func (s *suite) together(ctx context.Context, times int, c call) []reply {
 func (s *suite) prepare(ctx context.Context, c call) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over(s.asked(c)) != "" {
+		s.unsent++
+		return reply{call: c, err: errAskedNoMore}
+	}
 	s.requests++
 	r := reply{call: c, traceID: s.ref + "-" + strconv.Itoa(s.requests), token: s.token, seq: s.facts.seq}
 	method, path := c.method, c.path
@@ -154,19 +164,23 @@ func (s *suite) prepare(ctx context.Context, c call) reply {
 // maxAnswer is more bytes than any answer has.
 const maxAnswer = 32 << 20
 
-func (r *reply) exchange(client *http.Client) {
-	begin := time.Now()
-	response, err := client.Do(r.sent)
+// exchange sends the request and reads its answer, as long as it may take.
+func (r *reply) exchange(client *http.Client, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(r.sent.Context(), timeout)
+	defer cancel()
+	begin, lacks := time.Now(), "no answer"
+	response, err := client.Do(r.sent.WithContext(ctx))
 	if err == nil {
+		lacks = "no end of its answer"
 		r.status, r.header = response.StatusCode, response.Header
 		r.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 		_ = response.Body.Close()
 		if len(r.body) > maxAnswer {
-			err = fmt.Errorf("its answer is longer than %d bytes", maxAnswer)
+			err = fmt.Errorf("it is longer than %d bytes", maxAnswer)
 		}
 	}
 	if r.took = time.Since(begin); err != nil {
-		r.err = fmt.Errorf("no answer: %w", err)
+		r.err = fmt.Errorf("%s: %w", lacks, err)
 	}
 }
 

@@ -128,7 +128,7 @@ func (f *fuzzer) send(ctx context.Context, c call, last *reply) {
 		f.pace(ctx, c, 1)
 		*last = f.prepare(ctx, c)
 		if last.err == nil {
-			last.exchange(f.HTTP)
+			last.exchange(f.HTTP, f.timeout(c))
 		}
 		f.judge(last)
 		r := *last

@@ -2,18 +2,22 @@ package contracttest
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"time"
 )
 
 // judge holds an answer against everything that holds for all.
 func (s *suite) judge(r *reply) {
+	if errors.Is(r.err, errAskedNoMore) {
+		return // it was found already
+	}
 	s.keep(*r)
 	if r.err != nil {
-		if r.sent == nil || r.sent.Context().Err() == nil && !s.waitedInVain("the address gives no answer any more: %v", r.err) {
-			s.foundf(*r, "", "%v", r.err)
-		}
+		s.unanswered(*r)
 		return
 	}
+	s.waitedFor(*r, r.took, true)
 	if _, asked := r.retryAfter(); !asked || r.call.fault {
 		s.answered()
 	}
@@ -35,6 +39,25 @@ func (s *suite) judge(r *reply) {
 	}
 	s.checkConventions(*r)
 	s.checkFacts(*r)
+}
+
+// unanswered notes that a request got no answer.
+func (s *suite) unanswered(r reply) {
+	if r.sent == nil {
+		s.foundf(r, "", "%v", r.err)
+		return
+	}
+	if r.sent.Context().Err() != nil {
+		return // by the end of the run
+	}
+	over := s.waitedFor(r, r.took, false)
+	switch {
+	case s.waitedInVain(r, "the address gives no answer any more: %v", r.err):
+	case over:
+		s.foundf(r, "", "gives no answer: it is asked no more (%v, after %v)", r.err, r.took.Round(time.Second))
+	default:
+		s.foundf(r, "", "%v", r.err)
+	}
 }
 
 // keep notes the answer that is judged. The fuzzing judges several at once.

@@ -3,6 +3,7 @@ package contracttest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -45,8 +46,12 @@ func (s *suite) follow(ctx context.Context, address string) (reply, bool) {
 	}
 	// A page for people, which no operation of the contract answers.
 	r := s.prepare(ctx, call{method: http.MethodGet, path: to.RequestURI(), header: map[string]string{"Authorization": ""}})
+	if errors.Is(r.err, errAskedNoMore) {
+		return r, false
+	}
 	if r.err == nil {
-		r.exchange(s.HTTP)
+		r.exchange(s.HTTP, s.timeout(r.call))
+		s.waitedFor(r, r.took, r.err == nil)
 	}
 	if r.err != nil {
 		s.foundf(r, "", "%v", r.err)

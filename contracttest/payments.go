@@ -58,7 +58,11 @@ func (s *suite) outcome(ctx context.Context, c call, mayGiveUp bool) (reply, boo
 	var r reply
 	var ok bool
 	before := len(s.findings)
-	s.poll(ctx, s.Patience, reply{call: c}, "the outcome", func() bool {
+	what := "the outcome"
+	if mayGiveUp {
+		what += " of " + c.idem // that it does not come says nothing of others
+	}
+	s.poll(ctx, s.Patience, reply{call: c}, what, func() bool {
 		r, ok = s.send(ctx, c)
 		return !ok || r.status != http.StatusAccepted
 	})

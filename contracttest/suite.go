@@ -51,10 +51,14 @@ type suite struct {
 	facts     facts
 	limit     rateLimit
 
-	stop        context.CancelFunc // of the part that runs
-	began       bool               // a part has ended, and the run goes on
-	waitsInVain int                // in turn
-	foundBefore int                // findings, the first of them
+	stop        context.CancelFunc  // of the part that runs
+	began       bool                // a part has ended, and the run goes on
+	waitsInVain int                 // in turn
+	silences    map[string]*silence // by what is asked
+	hung        int                 // requests that were given up
+	unsent      int                 // requests of operations that are asked no more
+	missed      map[string]int      // how often was not seen what the run polls for
+	foundBefore int                 // findings, the first of them
 	lastAnswer  time.Time
 }
 
@@ -90,7 +94,7 @@ func newSuite(o Options) (*suite, error) {
 	}
 	s := &suite{
 		Options: o, contract: c, bodies: requestBodies, begin: o.now(), kinds: map[string]int{}, orders: map[string]bool{},
-		facts: newFacts(), proven: map[answers.Answer]bool{}, strangers: map[string]int{},
+		facts: newFacts(), proven: map[answers.Answer]bool{}, strangers: map[string]int{}, silences: map[string]*silence{}, missed: map[string]int{},
 	}
 	client.Transport = answers.NewTransport(client.Transport, c.addresses(), s.note)
 	if err = s.checkOnly(); err != nil {
@@ -127,7 +131,7 @@ func checkAddress(address string) error {
 // run runs one part and keeps how it ended. One that asked nothing did not pass: it was skipped.
 func (s *suite) run(ctx context.Context, p part) PartResult {
 	s.part, s.lacking = p.name, ""
-	begin, requests, findings := time.Now(), s.requests, len(s.findings)
+	begin, requests, findings, unsent := time.Now(), s.requests, len(s.findings), s.unsent
 	outer := ctx
 	ctx, s.stop = context.WithCancel(ctx)
 	defer s.stop()
@@ -140,6 +144,9 @@ func (s *suite) run(ctx context.Context, p part) PartResult {
 	}
 	if s.dead && !s.began { // nothing was tested: what was found is why
 		s.findings, s.hidden = nil, 0
+	}
+	if n := s.unsent - unsent; n > 0 && s.lacking == "" {
+		s.skipf("%d of its requests were not sent: %s", n, s.askedNoMore())
 	}
 	findings, s.began = min(findings, len(s.findings)), s.began || !s.dead
 	result := PartResult{
