@@ -120,7 +120,8 @@ func (s *suite) products(ctx context.Context, g *goods) {
 	one := call{op: "getProduct", arg: g.main.Sku}
 	var product api.Product
 	if r, ok := s.get(ctx, &product, one, http.StatusOK); ok {
-		s.foundIf(product.Sku != g.main.Sku || product.Name != g.main.Name || !slices.Equal(product.Prices, g.main.Prices),
+		same := product.Version != g.main.Version || product.Name == g.main.Name && slices.Equal(product.Prices, g.main.Prices)
+		s.foundIf(product.Sku != g.main.Sku || !same,
 			r, "/body", "is not what listProducts shows of %s", g.main.Sku)
 		s.unchanged(ctx, one, r)
 		for _, tags := range []string{`"other", ` + r.header.Get("ETag"), "*"} {
@@ -204,11 +205,27 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 	return first
 }
 
-// walkInto is walk into a list that is longer: it begins with those entries.
-func (s *suite) walkInto(ctx context.Context, op, arg string, query map[string][]string, want []string) string {
-	got, first, r, ok := s.pages(ctx, op, arg, query, len(want))
-	got = got[:min(len(got), len(want))]
-	s.foundIf(ok && !slices.Equal(got, want), r, "/body/data", "page by page it begins with %v and not %v", got, want)
+// walkInto is walk into a list that is longer: it begins with those entries. Others may change the list: what it begins with is read again then.
+func (s *suite) walkInto(ctx context.Context, op, arg string, query map[string][]string, want []string) (first string) {
+	for range 10 {
+		got, cursor, r, ok := s.pages(ctx, op, arg, query, len(want))
+		first = cmp.Or(first, cursor)
+		got = got[:min(len(got), len(want))]
+		if !ok || slices.Equal(got, want) {
+			return first
+		}
+		again, ok := s.get(ctx, nil, call{op: op, arg: arg, query: values("limit", "100")}, http.StatusOK)
+		if !ok {
+			return first
+		}
+		now, _ := page(again)
+		if now = now[:min(len(now), len(want))]; slices.Equal(now, want) {
+			s.foundf(r, "/body/data", "page by page it begins with %v and not %v", got, want)
+			return first
+		}
+		want = now
+	}
+	s.skipf("%s could not be read page by page: it changed all the time", op)
 	return first
 }
 
