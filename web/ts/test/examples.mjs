@@ -5,11 +5,14 @@ const folder = new URL('../package/', import.meta.url);
 const fences = (text) => [...text.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code]) => code);
 
 const IMPORTS = "import { createOrdergate, createTransport, errorCodes, isOrdergateError, money, Orders, type Config, type Errors, type Order } from '@ordergate/client';\n";
-const OG = `const og = createOrdergate({ baseUrl: process.env['ORDERGATE_URL']!, apiKey: process.env['ORDERGATE_KEY']! });\n`;
+// The examples need no types of Node, so neither does what goes before them.
+const ENV = '(globalThis as unknown as { process: { env: { ORDERGATE_URL: string; ORDERGATE_KEY: string } } }).process.env';
+const OG = `const { ORDERGATE_URL: baseUrl, ORDERGATE_KEY: apiKey } = ${ENV};\nconst og = createOrdergate({ baseUrl, apiKey });\n`;
 const USES = 'void [createTransport, errorCodes, isOrdergateError, money, Orders, og]; export type Used = [Config, Errors, Order];\n';
 
 /** An example's own names go before those of the prelude: it stands in a block of its own. */
 function program(code, prelude) {
+  code = code.replace("'http://127.0.0.1:8080'", `${ENV}.ORDERGATE_URL`).replace("'og_test_demo_key_for_local_use_only'", `${ENV}.ORDERGATE_KEY`);
   if (/^import /m.test(code)) return code.includes('@ordergate/client') ? code + '\nexport {};\n' : IMPORTS + OG + USES + code;
   return `${IMPORTS}${OG}${prelude}${USES}{\n${code}}\n`;
 }

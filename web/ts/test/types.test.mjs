@@ -1,7 +1,9 @@
 // The types of the package, and every example of its README and of its sources, under what a strict project may have set.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -45,7 +47,25 @@ test('every example compiles', async () => {
     const all = [...examples(), ...sourceExamples()];
     assert.ok(all.length > 50, `${all.length} examples were found`);
     const files = all.map(({ name, code }) => (writeFileSync(`${folder}/${name}.mts`, code), `${folder}/${name}.mts`));
-    await compiles('examples', 'typescript', { module: 'nodenext', lib: ['es2022'], types: ['node'] }, files);
+    await compiles('examples', 'typescript', { module: 'nodenext', ...WEB }, files);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+// As a newcomer types it, with the flags that are written and no others.
+for (const compiler of ['typescript', old]) test(`the first program of the repository's README compiles as it says: ${compiler}`, async () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+  const [, flags] = /`npx tsc (.*) first\.mts`/.exec(readme);
+  const [, program] = /first\.mts[^]*?```ts\n([^]*?)```/.exec(readme);
+  const folder = mkdtempSync(join(tmpdir(), 'ordergate-first-'));
+  try {
+    mkdirSync(`${folder}/node_modules/@ordergate`, { recursive: true });
+    symlinkSync(fileURLToPath(new URL('../../../gen/ts', import.meta.url)), `${folder}/node_modules/@ordergate/client`);
+    writeFileSync(`${folder}/first.mts`, program);
+    const tsc = compiler === old ? `${here}node_modules/${old}` : `${here}../node_modules/typescript`;
+    await run(process.execPath, [`${tsc}/bin/tsc`, ...flags.split(' '), 'first.mts'], { cwd: folder }).catch(({ stdout }) => assert.fail(stdout));
+    assert.deepEqual(readdirSync(folder).sort(), ['first.mts', 'node_modules'], 'it wrote over the first.mjs beside it');
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -109,14 +109,14 @@ export function isOrdergateError(error: unknown, operation?: Operation): boolean
 }
 
 /** The refusal that an answer's body is. Anything but a problem with a known code becomes UNKNOWN. */
-export function problemOf(body: unknown, status: number, instance: string, trace_id: string): AnyProblem {
+export function problemOf(body: unknown, status: number, instance: string, trace_id: string, told: string): AnyProblem {
   const found = (typeof body === 'object' && body) as Partial<api.Problem> & { code?: string };
   const { code, message } = found;
   const known = statusOf(String(code)) && typeof message === 'string';
   if (known) open(problems[code!], found);
   // 502, 503 and 504 without a word of Ordergate's come from what stands before it.
-  const retryable = /429|50[234]/.test(`${status}`);
-  const whole = { ...ownProblem('UNKNOWN', message ?? `HTTP status ${status}`, instance, { retryable }), ...found, status, trace_id: found.trace_id || trace_id };
+  const retryable = /429|50[234]/.test(status as any);
+  const whole = { ...ownProblem('UNKNOWN', message ?? told, instance, { retryable }), ...found, status, trace_id: found.trace_id || trace_id };
   return (known ? whole : { ...whole, code: 'UNKNOWN', body }) as AnyProblem;
 }
 

@@ -318,7 +318,7 @@ export class Transport {
             redirect: 'manual',
             body,
           });
-          return judge(spec, response, path, request.ifNoneMatch !== undefined);
+          return judge(spec, response, this.baseUrl, path, request.ifNoneMatch !== undefined);
         });
       } catch (error) {
         if (error === keyError && !signal?.aborted) throw error;
@@ -387,16 +387,17 @@ function headersOf(spec: Spec<Operation>, request: Request, config: Config, opti
 }
 
 // The answer, or the problem that it is instead. An answer that breaks off is thrown. A page is told nothing of a redirection, not even its status.
-async function judge<O extends Operation>(spec: Spec<O>, response: Response, path: string, conditional: boolean): Promise<[Data<O> | null, AnyProblem | null]> {
+async function judge<O extends Operation>(spec: Spec<O>, response: Response, baseUrl: string, path: string, conditional: boolean): Promise<[Data<O> | null, AnyProblem | null]> {
   const { status, ok, headers } = response;
   const media = headers.get('Content-Type') ?? 'no type';
   const trace_id = headers.get('X-Trace-ID') ?? '';
+  const message = (what: string) => `HTTP ${status || '3xx'} from ${baseUrl}, ${what}. Wrong baseUrl?`;
   const wrong = (what: string, body: unknown): [null, AnyProblem] =>
-    [null, ownProblem('UNKNOWN', `No answer of ${spec.id}: ${what}. Wrong baseUrl?`, path, { status, trace_id, retryable: false, body })];
+    [null, ownProblem('UNKNOWN', message(what), path, { status, trace_id, retryable: false, body })];
   if ((status === 304 && conditional) || (status === 204 && spec.type === STREAM)) return [null, null];
   if (!status || (status >= 300 && status < 400)) {
     response.body?.cancel().catch(() => {});
-    return wrong(`HTTP status ${status || '3xx'}, Location: ${headers.get('Location')}`, '');
+    return wrong(`Location: ${headers.get('Location')}`, '');
   }
   const declared = ok && spec.type && media.startsWith(spec.type);
   if (declared && spec.type === STREAM && response.body) return [response.body as unknown as Data<O>, null];
@@ -406,10 +407,10 @@ async function judge<O extends Operation>(spec: Spec<O>, response: Response, pat
   const parsed = parse(text);
   if (ok && parsed === undefined && /json/i.test(media) && headers.get('Content-Length') !== '0') throw new Error('half a document');
   const body = parsed ?? text;
-  if (!ok) return [null, problemOf(body, status, path, trace_id)];
+  if (!ok) return [null, problemOf(body, status, path, trace_id, message(media))];
   const { has = 'id' } = spec;
   const document = !spec.type && parsed?.[has];
-  if (!document || (has === 'data' && !Array.isArray(document))) return wrong(`HTTP status ${status}, ${text ? media : 'no body'}`, body);
+  if (!document || (has === 'data' && !Array.isArray(document))) return wrong(text ? media : 'no body', body);
   return [body as Data<O>, null];
 }
 
@@ -456,16 +457,16 @@ function shown(headers: Headers): Record<string, string> {
   return rest;
 }
 
-/** Refuses an argument that could not do what it says. */
+/** Refuses an argument that could not do what it says. `['not']` stands for one that may be secret. */
 function refuse(name: string, rule: string, value: unknown): never {
-  throw new TypeError(`${name} must be ${rule}; it is ${typeof value === 'string' ? JSON.stringify(value) : String(value)}`);
+  throw new TypeError(`${name} must be ${rule}; it is ${typeof value === 'string' ? JSON.stringify(value) : value}`);
 }
 
 // The address without a slash at its end. Throws what would only fail, or be answered by nothing, at the first request.
 function addressOf(baseUrl: string): string {
   const address = String(baseUrl).replace(/\/+$/, '');
   if (/^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?(?<!\/v1)$/i.test(address)) return address;
-  refuse('baseUrl', 'like http://127.0.0.1:8080, without /v1 or a password', /@/.test(address) ? 'another one' : baseUrl);
+  refuse('baseUrl', 'like http://127.0.0.1:8080, without /v1 or a password', /@/.test(address) ? ['not'] : baseUrl);
 }
 
 function check({ maxRetries = 0, timeoutMs = 1 }: CommonOptions): void {
@@ -475,7 +476,7 @@ function check({ maxRetries = 0, timeoutMs = 1 }: CommonOptions): void {
 
 // A key that is none would be refused by Headers, with the key in the message.
 function bearer(key: string): string {
-  return typeof key === 'string' && /^[!-~]+$/.test(key) ? `Bearer ${key}` : refuse('apiKey', 'visible characters or a function', key ? 'another one' : key);
+  return typeof key === 'string' && /^[!-~]+$/.test(key) ? `Bearer ${key}` : refuse('apiKey', 'visible ASCII or a function', key ? ['not'] : key);
 }
 
 function pathOf(template: string, ids: string[], query: Query): string {
