@@ -114,7 +114,7 @@ func (s *suite) products(ctx context.Context, g *goods) {
 	if r, ok := s.get(ctx, nil, call{op: "listProducts", query: values("limit", "5")}, http.StatusOK); ok && !slices.IsSorted(skus) {
 		s.foundf(r, "/body/data", "is not in the order of skus")
 	}
-	cursor := s.walkInto(ctx, "listProducts", "", values("limit", "2"), skus[:min(5, len(skus))])
+	cursor := s.walkInto(ctx, "listProducts", values("limit", "2"), skus[:min(5, len(skus))])
 	s.badPages(ctx, "listProducts", "", cursor, values("q", "a"))
 	s.search(ctx, g.main)
 	one := call{op: "getProduct", arg: g.main.Sku}
@@ -206,15 +206,15 @@ func (s *suite) walk(ctx context.Context, op, arg string, query map[string][]str
 }
 
 // walkInto is walk into a list that is longer: it begins with those entries. Others may change the list: what it begins with is read again then.
-func (s *suite) walkInto(ctx context.Context, op, arg string, query map[string][]string, want []string) (first string) {
+func (s *suite) walkInto(ctx context.Context, op string, query map[string][]string, want []string) (first string) {
 	for range 10 {
-		got, cursor, r, ok := s.pages(ctx, op, arg, query, len(want))
+		got, cursor, r, ok := s.pages(ctx, op, "", query, len(want))
 		first = cmp.Or(first, cursor)
 		got = got[:min(len(got), len(want))]
 		if !ok || slices.Equal(got, want) {
 			return first
 		}
-		again, ok := s.get(ctx, nil, call{op: op, arg: arg, query: values("limit", "100")}, http.StatusOK)
+		again, ok := s.get(ctx, nil, call{op: op, query: values("limit", "100")}, http.StatusOK)
 		if !ok {
 			return first
 		}

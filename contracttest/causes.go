@@ -19,7 +19,7 @@ var told = map[string]struct {
 	"order.refunded":         {"refundPayment", []string{"amount"}},
 }
 
-// tells tells whether events repeat what is sent to an operation.
+// tells is true if events repeat what is sent to an operation.
 func tells(operation string) bool {
 	for _, t := range told {
 		if t.operation == operation {

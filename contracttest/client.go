@@ -166,10 +166,10 @@ const maxAnswer = 32 << 20
 
 // exchange sends the request and reads its answer, as long as it may take.
 func (r *reply) exchange(client *http.Client, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(r.sent.Context(), timeout)
-	defer cancel()
+	timed := *client
+	timed.Timeout = timeout
 	begin, lacks := time.Now(), "no answer"
-	response, err := client.Do(r.sent.WithContext(ctx))
+	response, err := timed.Do(r.sent)
 	if err == nil {
 		lacks = "no end of its answer"
 		r.status, r.header = response.StatusCode, response.Header

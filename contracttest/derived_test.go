@@ -78,7 +78,7 @@ func TestAListHasNoMoreThanItShould(t *testing.T) {
 		t.Error(got)
 	}
 	s.findings, s.kinds = nil, map[string]int{}
-	s.walkInto(t.Context(), "listOrders", "", values("limit", "2"), []string{"a"})
+	s.walkInto(t.Context(), "listOrders", values("limit", "2"), []string{"a"})
 	if got := messages(s); strings.Contains(got, "page by page") {
 		t.Error(got)
 	}

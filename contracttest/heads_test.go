@@ -85,7 +85,7 @@ func TestTheCatalogueMayChange(t *testing.T) {
 		_, _ = fmt.Fprint(w, `{"data":[{"sku":"a"},{"sku":"b"}],"next_cursor":null}`)
 	}
 	s := addressed(t, Options{}, list)
-	s.walkInto(t.Context(), "listProducts", "", values("limit", "2"), []string{"b", "c"})
+	s.walkInto(t.Context(), "listProducts", values("limit", "2"), []string{"b", "c"})
 	if got := messages(s); strings.Contains(got, "page by page") || s.lacking != "" {
 		t.Error(got, s.lacking)
 	}
@@ -96,7 +96,7 @@ func TestTheCatalogueMayChange(t *testing.T) {
 		}
 		list(w, r)
 	})
-	s.walkInto(t.Context(), "listProducts", "", values("limit", "2"), []string{"a", "b"})
+	s.walkInto(t.Context(), "listProducts", values("limit", "2"), []string{"a", "b"})
 	if got := messages(s); !strings.Contains(got, "page by page it begins with [b a] and not [a b]") {
 		t.Error(got)
 	}
