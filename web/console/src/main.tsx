@@ -102,7 +102,7 @@ function App() {
         </div>
       </header>
       {asked ? <KeyForm /> : <main class="panes"><Shop /><OrderPane /><Evidence /></main>}
-      <footer class="foot"><a href="/console/licenses.txt">Licences</a></footer>
+      <footer class="foot"><a class="narrow" href="/openapi.json">Contract</a><a href="/console/licenses.txt">Licences</a></footer>
       <Offline />
     </>
   );

@@ -29,7 +29,7 @@ function Search() {
     clearTimeout(timer.current);
     timer.current = setTimeout(() => void s.search(q), 200);
   };
-  return <input type="search" class="search" aria-label="Search products by name or sku" placeholder="Search, such as lamp" maxLength={64} defaultValue={s.query.peek()} onInput={(e) => type(e.currentTarget.value)} />;
+  return <input type="search" class="search" aria-label="Search products by name or sku" placeholder="Search, say lamp" maxLength={64} defaultValue={s.query.peek()} onInput={(e) => type(e.currentTarget.value)} />;
 }
 
 function Catalogue() {

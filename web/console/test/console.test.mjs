@@ -671,6 +671,14 @@ suite('console', { concurrency: 3 }, () => {
     await becomes(() => page.evaluate(() => document.documentElement.scrollHeight), 900);
   });
 
+  test('on a phone the search says what it is for, the contract has a link, and a refusal stands clear of what follows', async (t) => {
+    const page = await open(t, { viewport: { width: 360, height: 800 } });
+    assert.ok(await page.$eval('.search', (e) => { e.value = e.placeholder; return e.scrollWidth <= e.clientWidth; }));
+    assert.equal(await page.locator('a[href="/openapi.json"]:visible').count(), 1);
+    const gap = () => page.evaluate(() => document.querySelector('.saga').getBoundingClientRect().top - document.querySelector('.notice').getBoundingClientRect().bottom);
+    assert.ok(await gap() >= 8);
+  });
+
   test('on a narrow phone nothing is cut off', async (t) => {
     const page = await open(t, { refused: true, viewport: { width: 320, height: 2400 } });
     const cut = () => page.$$eval('body *', (all) => all.filter((e) => {
@@ -808,7 +816,7 @@ suite('console', { concurrency: 3 }, () => {
 
   test('the licences of all that is built in are there', async (t) => {
     const page = await open(t);
-    const text = await (await fetch(gateway.url + (await page.getAttribute('.foot a', 'href')))).text();
+    const text = await (await fetch(gateway.url + (await page.getAttribute('.foot a[href*=licenses]', 'href')))).text();
     for (const name of ['preact', '@preact/signals', '@preact/signals-core']) assert.match(text, new RegExp(`^${name} \\d+\\.\\S+, MIT\n\nThe MIT License`, 'm'));
     const folder = mkdtempSync(`${tmpdir()}/ordergate-licence-`);
     t.after(() => rmSync(folder, { recursive: true }));

@@ -67,6 +67,13 @@ for (const colorScheme of ['light', 'dark']) {
   });
 }
 
+test('on a phone a table of three columns is moved sideways, and its columns stay readable', async (t) => {
+  const { page } = await open(t, '/docs/guides/errors');
+  await page.setViewportSize({ width: 360, height: 800 });
+  const widths = await page.$$eval('.scroll:has(th:nth-child(3)) th', (all) => all.map((e) => e.clientWidth));
+  assert.ok(widths.length > 2 && Math.min(...widths) > 120, `${widths}`);
+});
+
 test('the first page tells the address and the key of this installation', async (t) => {
   const { page, wrong } = await open(t, '/docs');
   assert.equal(await page.textContent('.facts [data-address]'), url);
