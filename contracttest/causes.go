@@ -75,10 +75,10 @@ func (s *suite) checkEvent(o map[string]any, at string, wrong wrongFact) {
 	operation, _ := cause["operation"].(string)
 	actor, _ := cause["actor"].(string)
 	wrong(strings.HasPrefix(trace, s.ref+"-") && s.facts.traces[trace] == "", at+"/cause/trace_id", "is %q, and no request of this run had it", trace)
+	s.checkTold(o, trace, at, wrong) // also where the saga went on from the request
 	if s.contract.operations[operation] == nil {
 		return
 	}
-	s.checkTold(o, trace, at, wrong)
 	wrong(s.facts.traces[trace] != "" && s.facts.traces[trace] != operation, at+"/cause/operation", "is %s, and the request %s was %s", operation, trace, s.facts.traces[trace])
 	resource, _ := o["resource"].(string)
 	if s.facts.things[resource] == nil || !s.facts.things[resource].own {
