@@ -31,6 +31,11 @@ var (
 // before it, in their order; "..." in it stands for anything.
 func TestGuides(t *testing.T) {
 	t.Parallel()
+	for _, program := range []string{"bash", "curl", "python3"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Fatalf("the guides' commands need %s: sudo apt-get install %s", program, program)
+		}
+	}
 	g := startGateway(t, nil)
 	g.sampleCatalogue()
 	api, err := g.assemble().API(demoKeys(order.Owner{Account: 1, Mode: "test"}, time.Now().Add(-time.Minute)))
