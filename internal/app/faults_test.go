@@ -139,6 +139,7 @@ func TestWhoMayAskForFaults(t *testing.T) {
 		return g.at(server.URL)
 	}
 	on, off := serve(true), serve(false)
+	until(t, "the product is read", func() bool { return off.do("GET", "/v1/products/A", nil).status == 200 }) // a replica may be behind
 	for _, name := range faults.Names {
 		header := []string{faults.Header, string(name)}
 		if a := off.do("GET", "/v1/products/A", nil, header...); a.status != 200 {
