@@ -569,9 +569,10 @@ func TestThePrimaryIsAskedUntilACommitIsOver(t *testing.T) {
 	}
 	idle, idleID := begin("LOCK coupons IN EXCLUSIVE MODE")
 	waiting, waitingID := begin()
-	go func() { _, _ = waiting.Exec(t.Context(), "LOCK coupons IN EXCLUSIVE MODE; COMMIT") }()
+	var both sync.WaitGroup
+	both.Go(func() { _, _ = waiting.Exec(t.Context(), "LOCK coupons IN EXCLUSIVE MODE; COMMIT") })
 	working, workingID := begin()
-	go func() { _, _ = working.Exec(t.Context(), "SELECT pg_sleep(0.8); COMMIT") }()
+	both.Go(func() { _, _ = working.Exec(t.Context(), "SELECT pg_sleep(0.8); COMMIT") })
 	var xids []string
 	w.until(func() bool {
 		w.must(w.Pool.QueryRow(t.Context(), "SELECT open_transactions()").Scan(&xids))
@@ -587,6 +588,7 @@ func TestThePrimaryIsAskedUntilACommitIsOver(t *testing.T) {
 		t.Error("it was not asked until the one that was at work was over, and no longer")
 	}
 	w.execOn(idle, "ROLLBACK")
+	both.Wait()
 }
 
 // Positions of entries and tokens are compared with the positions at which each revision was committed, whatever isolation the database has by
