@@ -120,9 +120,7 @@ func (q *Queries) askPrimary(ctx context.Context, r requirement, get fetch) (*En
 		if e.satisfies(r.token) || e.KnownAt+1 >= r.token.LSN || waited > openFor || e.unseen && waited > catchUp { // no two commits are one byte apart
 			return e, nil
 		}
-		if pause(ctx, after); ctx.Err() != nil {
-			return nil, toClientError(ctx.Err(), true)
-		}
+		pause(ctx, after)
 	}
 }
 

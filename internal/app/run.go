@@ -61,7 +61,7 @@ func run(ctx context.Context, proc process) (err error) {
 	say := func(line string) { fmt.Fprintln(out, " ", line) }
 	begin := time.Now()
 	fmt.Fprintln(out, "Ordergate is starting")
-	if cfg.DataDir, err = filepath.Abs(cmp.Or(cfg.DataDir, devstack.DataDir("."))); err != nil {
+	if cfg.DataDir, err = filepath.Abs(cfg.dataDir()); err != nil {
 		return err
 	}
 	defer func() { err = devstack.DiskFull(cfg.DataDir, err) }()
@@ -172,7 +172,7 @@ func (c Config) orRunning() (Config, error) {
 	if c.PrimaryURL != "" {
 		return c, nil
 	}
-	primary, programs, err := devstack.Running(cmp.Or(c.DataDir, devstack.DataDir(".")))
+	primary, programs, err := devstack.Running(c.dataDir())
 	if err != nil {
 		return c, fmt.Errorf("ORDERGATE_PRIMARY_URL is not set, and %w: start it with `make run`, or set ORDERGATE_DATA_DIR to the folder that it printed as Data", err)
 	}
@@ -180,12 +180,15 @@ func (c Config) orRunning() (Config, error) {
 	return c, nil
 }
 
+// dataDir is the folder of the stack that `ordergate run` runs: DataDir, or that of the working folder.
+func (c Config) dataDir() string { return cmp.Or(c.DataDir, devstack.DataDir(".")) }
+
 // idSecret is the secret of c that ids are made with, or without a primary in c: that of the stack that `ordergate run` runs in this folder.
 func (c Config) idSecret() (string, error) {
 	if c.PrimaryURL != "" {
 		return c.Secret, nil
 	}
-	secret, err := readSecret(filepath.Join(cmp.Or(c.DataDir, devstack.DataDir(".")), "secret"))
+	secret, err := readSecret(filepath.Join(c.dataDir(), "secret"))
 	if err != nil || secret == "" {
 		return "", fmt.Errorf("cannot read the secret of the stack: %w", cmp.Or(err, errors.New("it is gone or torn")))
 	}
