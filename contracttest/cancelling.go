@@ -18,16 +18,9 @@ func (s *suite) cancelling(ctx context.Context, g *goods) {
 	if p, ok := s.decide(ctx, unpaid, http.StatusCreated); ok {
 		s.cancelUnpaid(ctx, p)
 	}
-	if p, ok := s.refusal(ctx); ok {
-		r := s.refused(ctx, errcode.ORD002, call{op: "cancelOrder", arg: p.ID, idem: s.ref + "-too-late", body: map[string]any{}})
-		var state struct {
-			From    string
-			Allowed []string
-		}
-		decode(r, &state)
-		s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
-			r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
-	}
+	s.refusedOfRejected(ctx, func(id string) call {
+		return call{op: "cancelOrder", arg: id, idem: s.ref + "-too-late", body: map[string]any{}}
+	})
 }
 
 func (s *suite) cancelPaid(ctx context.Context, p *placed) {

@@ -219,16 +219,23 @@ func (s *suite) notPayable(ctx context.Context) {
 		c := s.paymentOf(p.ID, "placed-with-one", "pm_ok")
 		s.replays(ctx, c, s.refused(ctx, errcode.PAY002, c.with("Prefer", "wait=10")))
 	}
-	if p, ok := s.refusal(ctx); ok {
-		r := s.refused(ctx, errcode.ORD002, s.paymentOf(p.ID, "over", "pm_ok"))
-		var state struct {
-			From    string
-			Allowed []string
-		}
-		decode(r, &state)
-		s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
-			r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
+	s.refusedOfRejected(ctx, func(id string) call { return s.paymentOf(id, "over", "pm_ok") })
+}
+
+// refusedOfRejected sends a command about a rejected order: it is refused with that status, from which none is allowed.
+func (s *suite) refusedOfRejected(ctx context.Context, command func(id string) call) {
+	p, ok := s.refusal(ctx)
+	if !ok {
+		return
 	}
+	r := s.refused(ctx, errcode.ORD002, command(p.ID))
+	var state struct {
+		From    string
+		Allowed []string
+	}
+	decode(r, &state)
+	s.foundIf(state.From != "rejected" || len(state.Allowed) != 0,
+		r, "/body/from", "is %q, allowed %v, of a rejected order", state.From, state.Allowed)
 }
 
 // unheard pays with the simulator's tokens of a provider that never answers, and of one that always fails. Where the provider knows them and
