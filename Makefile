@@ -118,8 +118,12 @@ generators: $(if $(URL),,build) ## make clients with nine generators and run the
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) QUICK=$(QUICK) URL=$(URL) KEY=$(KEY) node web/generators/run.mjs
 
 .PHONY: bench
-bench: build ## print ratios against limits measured beside them, and write bench/results/
-	@$(STACK) go run ./bench
+bench: build ## print the write path's ratios to limits measured beside them, and write bench/results/
+	@$(STACK) go run ./bench write
+
+.PHONY: bench-read
+bench-read: build ## the same for the read path; some parts: make bench-read PART=cached
+	@$(STACK) go run ./bench read $(PART)
 
 .PHONY: failpoints
 failpoints:

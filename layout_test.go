@@ -42,7 +42,7 @@ type law struct {
 var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
-		"bench":                  "command command/inventory gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx uuid zap",
+		"bench":                  "command command/inventory gen/accountsdb gen/api internal/app internal/pg internal/telemetry order echo errgroup http os otelpgx pgx sys uuid zap",
 		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/failpoint internal/faults internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view internal/waiters order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
@@ -151,6 +151,7 @@ var ours = law{
 		"rapid":        "pgregory.net/rapid",
 		"redis":        "github.com/redis",
 		"singleflight": "golang.org/x/sync/singleflight",
+		"sys":          "golang.org/x/sys",
 		"text":         "golang.org/x/text",
 		"uuid":         "github.com/google/uuid",
 		"watermill":    "github.com/ThreeDotsLabs/watermill",

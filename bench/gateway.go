@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/gen/accountsdb"
@@ -42,14 +43,15 @@ type gateway struct {
 	owner                   order.Owner
 	skus                    []string  // products of the account
 	db                      *pgx.Conn // superuser
-	endServe                func()
+	serving                 *process
 	components              *app.Components
 	server                  http.Handler
 	sent, accepted          atomic.Int64 // numbers the orders; counts those that were accepted
 }
 
-// start migrates the stack's database, gives an account products, stock and a key, and starts serve.
-func start(ctx context.Context) *gateway {
+// start migrates the stack's database, gives an account products, stock and a key with a limit, and starts serve, with further
+// settings of its environment.
+func start(ctx context.Context, settings ...string) *gateway {
 	primary := os.Getenv("ORDERGATE_TEST_PRIMARY")
 	if primary == "" {
 		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench`"))
@@ -60,7 +62,7 @@ func start(ctx context.Context) *gateway {
 		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp,
 		"ORDERGATE_PSP_DIR="+filepath.Join(g.dir, "psp"))
 	var out []byte
-	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench", "-rate", "0"}} {
+	for _, args := range [][]string{{"migrate", "-sample", "bench"}, {"keys", "create", "-account", "bench", "-rate", "1000000"}} {
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Env, cmd.Stderr = g.env, os.Stderr
 		out = try(cmd.Output())
@@ -70,7 +72,7 @@ func start(ctx context.Context) *gateway {
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
 	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "SELECT sku FROM stock")), pgx.RowTo[string]))
 	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error { return g.fill(ctx, tx) }))
-	g.endServe = g.child(ctx, g.addr, program, "serve")
+	g.serving = g.child(ctx, g.addr, settings, program, "serve")
 
 	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
 	tel := try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
@@ -103,25 +105,42 @@ func freeAddr() string {
 	return l.Addr().String()
 }
 
-// child starts a program, its log in a file, and returns when it listens on addr; "": on its admin address. end waits for it; one that
-// does not end in 20 s after SIGTERM is killed.
-func (g *gateway) child(ctx context.Context, addr, program string, args ...string) (end func()) {
-	logs := try(os.Create(filepath.Join(g.dir, args[0]+".log")))
-	defer func() { _ = logs.Close() }() // the child has it, too
-	admin := freeAddr()
-	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(slices.Clip(g.env), "ORDERGATE_ADMIN_ADDR="+admin), logs, logs
-	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
-	must(cmd.Start())
-	await(cmp.Or(addr, admin))
-	sayf("%s is ready; profiles of a gateway are at http://%s/debug/pprof", args[0], admin)
-	return func() {
-		cancel()
-		if _ = cmd.Wait(); cmd.ProcessState.String() == "signal: killed" {
-			sayf("%s: %v", args[0], cmd.ProcessState)
-		}
+// process is a program that was started.
+type process struct {
+	name, addr, admin string
+	log               *os.File // its output, without an end of its own: it may be truncated
+	cmd               *exec.Cmd
+	cancel            context.CancelFunc
+}
+
+// child starts a program, its log in a file, and returns when it listens on addr; "": on its admin address.
+func (g *gateway) child(ctx context.Context, addr string, settings []string, program string, args ...string) *process {
+	p := &process{name: args[0], addr: addr, admin: freeAddr()}
+	p.log = try(os.OpenFile(filepath.Join(g.dir, strings.ReplaceAll(addr, ":", "-")+args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600))
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = slices.Concat(g.env, []string{"ORDERGATE_ADMIN_ADDR=" + p.admin}, settings), p.log, p.log
+	p.cmd.Cancel, p.cmd.WaitDelay = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
+	must(p.cmd.Start())
+	await(cmp.Or(addr, p.admin))
+	return p
+}
+
+// end waits for the program; one that does not end in 20 s after SIGTERM is killed.
+func (p *process) end() {
+	p.cancel()
+	if _ = p.cmd.Wait(); p.cmd.ProcessState.String() == "signal: killed" {
+		sayf("%s: %v", p.name, p.cmd.ProcessState)
 	}
+	_ = p.log.Close()
+}
+
+// cpu is the CPU time of the process so far, in user and kernel mode, by the scheduler's own clock (clock_getcpuclockid): the ticks of
+// /proc/PID/stat are 10 ms.
+func (p *process) cpu() time.Duration {
+	var t unix.Timespec
+	must(unix.ClockGettime(int32(^p.cmd.Process.Pid)<<3|2, &t))
+	return time.Duration(t.Nano())
 }
 
 func await(addr string) {
@@ -136,7 +155,7 @@ func await(addr string) {
 }
 
 func (g *gateway) stop() {
-	g.endServe()
+	g.serving.end()
 	g.components.Close()
 	_ = os.RemoveAll(g.dir)
 }

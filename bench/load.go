@@ -87,15 +87,23 @@ func (w *wire) do(request []byte) error {
 		}
 		w.head = append(w.head, line...)
 	}
-	_, length, _ := bytes.Cut(w.head, []byte("\r\nContent-Length: "))
-	length, _, _ = bytes.Cut(length, []byte("\r"))
-	n, err := strconv.Atoi(string(length))
-	if err != nil {
+	n, err := strconv.Atoi(string(w.header("Content-Length")))
+	if err != nil && !w.hasStatus("304") {
 		return fmt.Errorf("the length of an answer: %w", err)
 	}
 	w.body = append(w.body[:0], make([]byte, n)...)
 	_, err = io.ReadFull(w.in, w.body)
 	return err
+}
+
+// header is the value of a header of the last answer, by its name as net/http writes it.
+func (w *wire) header(name string) []byte {
+	for line := range bytes.SplitSeq(w.head, []byte("\r\n")) {
+		if len(line) > len(name) && line[len(name)] == ':' && string(line[:len(name)]) == name {
+			return line[len(name)+2:]
+		}
+	}
+	return nil
 }
 
 func (w *wire) hasStatus(status string) bool {

@@ -1,17 +1,19 @@
-// Command bench measures the gateway against limits that are measured beside it, on the same machine in the same minutes: orders
-// placed against pgbench that runs the same SQL, reads against a bare echo handler that sends the same bytes. It prints ratios;
-// absolute medians stand in brackets, all rounds in bench/results. `make bench` gives it a throw-away stack; arguments name the
-// parts to run (read, saga, place).
+// Command bench measures the gateway against limits that are measured beside it, on the same machine in the same minutes, and prints
+// ratios; all rounds are in bench/results. It needs a throw-away stack, which `make bench` and `make bench-read` give it.
+//
+//	bench write [saga] [place]      orders placed against pgbench that runs the same SQL
+//	bench read [cached] [...]       reads against handlers that do nothing but send the same bytes (read.go)
 //
 // Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
-// ratio is the part that is left of the limit when all of them have to fit. The contenders take turns, every second time backwards, and
-// the median of the rounds' ratios counts. No ratio is a failure; a wrong answer, a lost order or an oversold item is.
+// ratio of requests per second is the part that is left of the limit when all of them have to fit. The contenders take turns, every second
+// time backwards, and the median of the rounds' ratios counts. No ratio is a failure; a wrong answer, a lost order or an oversold item is.
 package main
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -29,7 +32,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const rounds = 5
+const resultsDir = "bench/results"
 
 func main() {
 	defer func() {
@@ -41,12 +44,19 @@ func main() {
 			panic(p)
 		}
 	}()
-	if len(os.Args) == 4 && os.Args[1] == bareArgument {
-		bare(os.Args[2], os.Args[3])
+	if len(os.Args) == 3 && os.Args[1] == bareArgument { // a signal ends it
+		bare(os.Args[2])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	run(ctx, os.Args[1:])
+	switch kind := strings.Join(os.Args[1:min(2, len(os.Args))], ""); kind {
+	case "write":
+		runWrite(ctx, os.Args[2:])
+	case "read":
+		runRead(ctx, os.Args[2:])
+	default:
+		must(errors.New("usage: bench read|write [part...]"))
+	}
 }
 
 // failure is the panic that ends the program, after all that was deferred.
@@ -65,43 +75,69 @@ func try[T any](v T, err error) T {
 
 func sayf(format string, a ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", a...) }
 
-// figure is a ratio: our result of each round divided by that of the limit.
+// figure is a measured value, most of them a ratio: our result of each round divided by that of the limit.
 type figure struct {
 	Name   string    `json:"name"`
-	Unit   string    `json:"unit"` // of Ours and Limit
+	Unit   string    `json:"unit,omitempty"` // of Ours and Limit
 	Value  float64   `json:"value"`
-	Goal   float64   `json:"goal,omitempty"` // at least; 0: none
-	Spread float64   `json:"spread"`         // the greatest of Ratios less the smallest
+	Goal   string    `json:"goal,omitempty"`   // ">= 0.95", "<= 1.1"; empty: none
+	Note   string    `json:"note,omitempty"`   // beside the value
+	Spread float64   `json:"spread,omitempty"` // the greatest of Ratios less the smallest
+	Load   string    `json:"load,omitempty"`   // of the machine in the last minute, this program's included
 	Ratios []float64 `json:"ratios,omitempty"`
-	Ours   []float64 `json:"ours"`
-	Limit  []float64 `json:"limit"`
+	Ours   []float64 `json:"ours,omitempty"`
+	Limit  []float64 `json:"limit,omitempty"`
 }
 
-func newFigure(name, unit string, goal float64, ours, limit []float64) figure {
-	f := figure{Name: name, Unit: unit, Goal: goal, Ours: ours, Limit: limit}
+func newFigure(name, unit, goal string, ours, limit []float64) figure {
+	f := figure{Name: name, Unit: unit, Goal: goal, Ours: ours, Limit: limit, Load: loadNow()}
 	for i := range ours {
 		f.Ratios = append(f.Ratios, round(ours[i]/limit[i]))
 	}
-	f.Value, f.Spread = median(f.Ratios), round(slices.Max(f.Ratios)-slices.Min(f.Ratios))
+	f.Value, f.Spread = round(median(f.Ratios)), round(slices.Max(f.Ratios)-slices.Min(f.Ratios))
+	f.Note = fmt.Sprintf("%s / %s %s", short(median(f.Ours)), short(median(f.Limit)), unit)
 	return f
 }
 
+func loadNow() string {
+	load, _, _ := strings.Cut(proc("/proc/loadavg", ""), " ")
+	return load
+}
+
 func round(v float64) float64 { return math.Round(v*1000) / 1000 }
+
+// short writes a number with three digits at least.
+func short(v float64) string {
+	for limit, digits := 1.0, 3; digits > 0; limit, digits = limit*10, digits-1 {
+		if math.Abs(v) < limit {
+			return strconv.FormatFloat(v, 'f', digits, 64)
+		}
+	}
+	return strconv.FormatFloat(v, 'f', 0, 64)
+}
 
 func median(v []float64) float64 {
 	sorted := slices.Sorted(slices.Values(v))
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-func (f figure) line() string {
-	goal, verdict := "-", "-"
-	if f.Goal > 0 {
-		goal, verdict = fmt.Sprintf("%.2f", f.Goal), "short"
-		if f.Value >= f.Goal {
-			verdict = "met"
-		}
+// verdict says whether the value meets the goal.
+func (f figure) verdict() string {
+	relation, number, _ := strings.Cut(f.Goal, " ")
+	goal, err := strconv.ParseFloat(number, 64)
+	switch {
+	case f.Goal == "":
+		return "-"
+	case err != nil:
+		panic(f.Goal)
+	case relation == ">=" && f.Value >= goal, relation == "<=" && f.Value <= goal:
+		return "met"
 	}
-	return fmt.Sprintf("%s (%.0f / %.0f %s)\t%.3f\t%s\t%s", f.Name, median(f.Ours), median(f.Limit), f.Unit, f.Value, goal, verdict)
+	return "short"
+}
+
+func (f figure) line() string {
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", f.Name, strconv.FormatFloat(f.Value, 'f', -1, 64), cmp.Or(f.Goal, "-"), f.verdict(), f.Load, f.Note)
 }
 
 // contender is one of those that take turns; measure does it once.
@@ -111,7 +147,7 @@ type contender struct {
 }
 
 // interleave lets the contenders take turns and returns the result of each in each round.
-func interleave(what string, contenders ...contender) map[string][]float64 {
+func interleave(what string, rounds int, contenders ...contender) map[string][]float64 {
 	reached := map[string][]float64{}
 	for round := range rounds {
 		for _, c := range contenders {
@@ -124,49 +160,48 @@ func interleave(what string, contenders ...contender) map[string][]float64 {
 	return reached
 }
 
-func run(ctx context.Context, parts []string) {
-	begun := time.Now()
-	out, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
-	commit := cmp.Or(strings.TrimSpace(string(out)), "unknown")
-	file := filepath.Join("bench", "results", begun.UTC().Format(time.DateOnly)+"-"+commit+".json")
-	g := start(ctx)
-	defer g.stop()
-	where := machine(ctx, g.db)
-	fmt.Fprintln(os.Stdout, where)
-	var figures []figure
-	for _, part := range []struct { // pgbench's orders are for no worker, so the saga is before them
-		name    string
-		measure func(context.Context, *gateway) []figure
-	}{{"read", measureRead}, {"saga", measureSaga}, {"place", measurePlace}} {
-		if len(parts) == 0 || slices.Contains(parts, part.name) {
-			figures = append(figures, part.measure(ctx, g)...)
-		}
-	}
-	g.check(ctx)
+// results are the figures of one run of a kind: read or write.
+type results struct {
+	kind, where string
+	begun       time.Time
+	figures     []figure
+}
+
+func newResults(ctx context.Context, kind string) *results {
+	r := &results{kind: kind, where: machine(ctx), begun: time.Now()}
+	fmt.Fprintln(os.Stdout, r.where)
+	return r
+}
+
+func (r *results) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	for _, f := range figures {
+	fmt.Fprintln(w, "figure\tvalue\tgoal\t\tload\t")
+	for _, f := range r.figures {
 		fmt.Fprintln(w, f.line())
 	}
 	must(w.Flush())
-	if len(parts) == 0 {
-		writeResults(file, where, begun, figures)
-	}
 }
 
-// writeResults writes all rounds to bench/results/<date>-<commit>.json and removes the results of earlier runs.
-func writeResults(file, where string, begun time.Time, figures []figure) {
+// write writes all rounds to bench/results/<kind>-<date>-<commit>.json and removes those of earlier runs of the kind.
+func (r *results) write(ctx context.Context) {
+	out, _ := exec.CommandContext(ctx, "git", "rev-parse", "--short", "HEAD").Output()
+	commit := cmp.Or(strings.TrimSpace(string(out)), "unknown")
+	file := filepath.Join(resultsDir, r.kind+"-"+r.begun.UTC().Format(time.DateOnly)+"-"+commit+".json")
 	b := try(json.MarshalIndent(map[string]any{
-		"machine": where, "begun": begun.UTC().Truncate(time.Second), "seconds": int(time.Since(begun).Seconds()), "figures": figures,
+		"machine": r.where, "begun": r.begun.UTC().Truncate(time.Second), "seconds": int(time.Since(r.begun).Seconds()), "figures": r.figures,
 	}, "", " "))
 	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
 	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
-	must(os.RemoveAll(filepath.Dir(file)))
-	must(os.MkdirAll(filepath.Dir(file), 0o755))
+	for _, earlier := range try(filepath.Glob(filepath.Join(resultsDir, r.kind+"-*.json"))) {
+		must(os.Remove(earlier))
+	}
 	must(os.WriteFile(file, append(b, '\n'), 0o644))
-	sayf("all rounds are in %s; it took %.0f s", file, time.Since(begun).Seconds())
+	sayf("all rounds are in %s; it took %.0f s", file, time.Since(r.begun).Seconds())
 }
 
-func machine(ctx context.Context, db *pgx.Conn) string {
+func machine(ctx context.Context) string {
+	db := try(pgx.Connect(ctx, os.Getenv("ORDERGATE_TEST_PRIMARY")))
+	defer func() { _ = db.Close(ctx) }()
 	var version, dir string
 	const ask = "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('data_directory')"
 	must(db.QueryRow(ctx, ask).Scan(&version, &dir))
