@@ -115,7 +115,7 @@ var ours = law{
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
-		"internal/edge":      "pgx",
+		"internal/edge":      "internal/telemetry pgx",
 		"internal/events":    "pgx",
 		"internal/psp":       "jsonschema yaml",
 		"internal/telemetry": "http",

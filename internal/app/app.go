@@ -21,7 +21,6 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/internal/devstack"
@@ -245,7 +244,7 @@ func expected(flags *flag.FlagSet, err error) error {
 }
 
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
-	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, zapcore.Lock(zapcore.AddSync(proc.logs)))
+	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, proc.logs)
 	if err != nil {
 		return err
 	}

@@ -12,10 +12,10 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/panics"
-	"github.com/ordergate/ordergate/order"
 )
 
 type metrics struct {
@@ -84,15 +84,23 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 	case status >= http.StatusInternalServerError, brokenStream:
 		level = zap.ErrorLevel
 	}
-	e := s.cfg.Log.Check(level, "request")
-	if e == nil {
+	s.logRequest(level, r, accessEvent{
+		at: time.Now(), traceID: r.traceID, operation: operation, method: r.http.Method, status: status, clientGone: outcome == clientGone,
+		code: r.code, tier: r.tier, orderID: r.orderID, account: r.key.Owner.Account, took: took,
+	})
+}
+
+// logRequest writes the event of a request. An unremarkable one of an operation goes into the sink as a finished line.
+func (s *Server) logRequest(level zapcore.Level, r *request, e accessEvent) {
+	if s.cfg.AccessLog != nil && level == zap.InfoLevel && r.cause == nil && r.op != nil {
+		if s.cfg.Log.Core().Enabled(level) {
+			r.line = e.appendLine(r.line[:0])
+			_, _ = s.cfg.AccessLog.Write(r.line)
+		}
 		return
 	}
-	orderID := ""
-	if !r.orderID.IsZero() {
-		orderID = r.orderID.Format(order.PrefixOrder)
+	if ce := s.cfg.Log.Check(level, "request"); ce != nil {
+		ce.Time = e.at
+		ce.Write(append(e.fields(), zap.Error(r.cause))...)
 	}
-	e.Write(zap.String("trace_id", r.traceID), zap.String("operation", operation), zap.String("method", r.http.Method),
-		zap.Int("status", status), zap.Bool("client_gone", outcome == clientGone), zap.String("code", string(r.code)), zap.String("tier", r.tier),
-		zap.String("order_id", orderID), zap.Int32("account", r.key.Owner.Account), zap.Duration("duration", took), zap.Error(r.cause))
 }

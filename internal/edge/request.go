@@ -57,7 +57,8 @@ type request struct {
 	problemToken string // the consistency token of a refusal
 	retryAfter   int64  // seconds; 0: the least
 	code         errcode.Code
-	cause        error // of an error response or a stream's last failure, for the log
+	cause        error  // of an error response or a stream's last failure, for the log
+	line         []byte // holds its line of the log
 }
 
 // newRequest makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response needs. An empty header counts as

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -42,8 +43,10 @@ type Config struct {
 	// ProviderSecrets sign the callbacks of the payment providers that there are, by their names. An empty secret refuses all of them.
 	ProviderSecrets map[string]string
 	Log             *zap.Logger
-	Tracer          trace.Tracer
-	Registry        prometheus.Registerer
+	// AccessLog takes finished lines of Log, a line a Write, of requests that ended as a client may expect. Nil: they go through Log.
+	AccessLog io.Writer
+	Tracer    trace.Tracer
+	Registry  prometheus.Registerer
 	// Strict refuses an answer that the contract does not list with SYS_001. Else it goes out. It is logged and counted either way.
 	Strict bool
 	// Faults lets requests of test keys meet the failure that their header names (faults.Header). Else the header is ignored.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -21,21 +23,38 @@ import (
 // sampleRatio is the share of sampled traces among those that begin here. For other traces the caller has decided.
 const sampleRatio = 0.01
 
+const (
+	// bufferSize is how many bytes of lines one write takes to the end: as many as a pipe of Linux holds, so that a collector which reads in
+	// its own time holds nobody up, and some 200 lines of requests.
+	bufferSize = 64 << 10
+	// flushAfter is how long a line waits at most. Only kill -9, a fatal error of the runtime and the machine's end lose it. Under load the buffer
+	// is full much sooner, and without load a write five times a second costs nothing.
+	flushAfter = 200 * time.Millisecond
+)
+
 // Telemetry is the logger, the tracer and the metrics registry of a process.
 type Telemetry struct {
-	Log      *zap.Logger
-	Tracer   trace.Tracer
-	Registry *prometheus.Registry
-	close    func(context.Context) error
+	// Log buffers its lines. One of level warn or above is written at once with all before it; Sync writes what there is.
+	Log *zap.Logger
+	// AccessLog takes finished lines for the same output, a line a Write.
+	AccessLog io.Writer
+	Tracer    trace.Tracer
+	Registry  *prometheus.Registry
+	close     func(context.Context)
 }
 
-// New makes a logger that writes JSON lines of the level and above to out, a tracer that exports spans as the standard OTEL_*
-// variables of the environment say (by default not at all), and a registry with the process's own metrics.
-func New(ctx context.Context, getenv func(string) string, level zapcore.Level, out zapcore.WriteSyncer) (*Telemetry, error) {
-	enc := zap.NewProductionEncoderConfig()
-	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
+// New makes a logger that writes JSON lines of the level and above to out, one Write at a time, until Close; a tracer that exports spans as the
+// standard OTEL_* variables of the environment say (by default not at all); and a registry with the process's own metrics.
+func New(ctx context.Context, getenv func(string) string, level zapcore.Level, out io.Writer) (*Telemetry, error) {
 	t := &Telemetry{Registry: prometheus.NewRegistry()}
-	t.Log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), out, level))
+	lines := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(newOutput(out, t.Registry)), Size: bufferSize, FlushInterval: flushAfter}
+	t.AccessLog = lines
+	t.Log = zap.New(zapcore.NewCore(Encoder(), lines, level), zap.Hooks(func(e zapcore.Entry) error {
+		if e.Level >= zapcore.WarnLevel {
+			return lines.Sync()
+		}
+		return nil
+	}))
 	t.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewBuildInfoCollector())
 
@@ -52,8 +71,19 @@ func New(ctx context.Context, getenv func(string) string, level zapcore.Level, o
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	otel.SetTracerProvider(provider)
-	t.Tracer, t.close = provider.Tracer("ordergate"), provider.Shutdown
+	t.Tracer = provider.Tracer("ordergate")
+	t.close = func(ctx context.Context) {
+		_ = provider.Shutdown(ctx) // a failed export is in the log
+		_ = lines.Stop()
+	}
 	return t, nil
+}
+
+// Encoder makes the lines of the log.
+func Encoder() zapcore.Encoder {
+	enc := zap.NewProductionEncoderConfig()
+	enc.TimeKey, enc.EncodeTime, enc.EncodeDuration = "time", zapcore.RFC3339NanoTimeEncoder, zapcore.SecondsDurationEncoder
+	return zapcore.NewJSONEncoder(enc)
 }
 
 // Exports tells whether spans are exported, by the standard OTEL_* variables. OTLP over HTTP is the one exporter: all of them would be 83
@@ -72,8 +102,5 @@ func Exports(getenv func(string) string) (bool, error) {
 	return true, nil
 }
 
-// Close sends the buffered spans and log lines.
-func (t *Telemetry) Close(ctx context.Context) {
-	_ = t.close(ctx)
-	_ = t.Log.Sync()
-}
+// Close sends the buffered spans, then writes the buffered lines. Later ones may be lost.
+func (t *Telemetry) Close(ctx context.Context) { t.close(ctx) }
