@@ -77,6 +77,7 @@ var ours = law{
 		"internal/bus":           "gen/busdb internal/failpoint internal/panics internal/pg pgx prometheus uuid watermill zap",
 		"internal/bus/bustest":   "internal/bus uuid watermill",
 		"internal/chaos":         "internal/devstack internal/failpoint http os pgx porcupine redis",
+		"internal/check":         "errors gen/errcode internal/rfc3339",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
 		"internal/edge":          "command errors gen/api gen/errcode internal/faults internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
@@ -160,7 +161,7 @@ var ours = law{
 	},
 	pure: []string{
 		"command/inventory/decide.go", "command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors",
-		"internal/rfc3339", "internal/signature", "internal/token",
+		"internal/check", "internal/rfc3339", "internal/signature", "internal/token",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	sql: map[string]string{
@@ -193,7 +194,7 @@ var ours = law{
 
 // computes are the packages of the standard library that only compute.
 var computes = strings.Fields(`bytes cmp crypto/hmac crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt hash
-	hash/fnv iter maps math math/bits regexp slices sort strconv strings time unicode unicode/utf8`)
+	hash/fnv iter maps math math/bits regexp regexp/syntax slices sort strconv strings time unicode unicode/utf8`)
 
 // clock are the functions of package time that read the clock or wait for it.
 var clock = strings.Fields("After AfterFunc NewTicker NewTimer Now Since Sleep Tick Until")

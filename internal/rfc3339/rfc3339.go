@@ -38,15 +38,23 @@ var errFormat = errors.New("not an RFC 3339 time")
 // form is the grammar of RFC 3339. time.Parse alone accepts one digit of hours, a comma and an offset of 24 hours.
 var form = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
-// UnmarshalText reads an RFC 3339 time, T and Z in either case, and refuses everything else.
-func (t *Time) UnmarshalText(b []byte) error {
-	text := strings.ToUpper(string(b))
+// Parse reads an RFC 3339 time, T and Z in either case, and refuses everything else.
+func Parse(text string) (Time, error) {
+	text = strings.ToUpper(text)
 	parsed, err := time.Parse(time.RFC3339, text)
 	if err != nil || !form.MatchString(text) {
-		return errFormat
+		return Time{}, errFormat
 	}
-	t.Time = parsed.UTC()
-	return nil
+	return Time{parsed.UTC()}, nil
+}
+
+// UnmarshalText reads what Parse does.
+func (t *Time) UnmarshalText(b []byte) error {
+	parsed, err := Parse(string(b))
+	if err == nil {
+		*t = parsed
+	}
+	return err
 }
 
 // UnmarshalJSON reads a JSON string as UnmarshalText does.
