@@ -52,7 +52,7 @@ var ours = law{
 		"deploy":                 "",
 		"errors":                 "gen/errcode",
 		"gen/accountsdb":         "pgx uuid",
-		"gen/api":                "internal/rfc3339",
+		"gen/api":                "gen/errcode internal/rfc3339",
 		"gen/busdb":              "pgx uuid",
 		"gen/cataloguedb":        "pgx",
 		"gen/couponsdb":          "pgx uuid",

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"strconv"
 
+	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
@@ -1566,225 +1567,479 @@ type Handlers[R Request, W any] interface {
 	DeliverShipment(ctx context.Context, r R, body *DeliverShipment) (W, error)
 }
 
-// Operations returns by operationId how a request is bound and answered. The error is an InvalidParameter, Decode's or the handler's.
-func Operations[R Request, W any](h Handlers[R, W]) map[string]func(context.Context, R) (W, error) {
-	return map[string]func(context.Context, R) (W, error){
-		"getOpenAPIJSON": h.GetOpenAPIJSON,
-		"getOpenAPIYAML": h.GetOpenAPIYAML,
-		"listErrors":     h.ListErrors,
-		"getError": func(ctx context.Context, r R) (w W, err error) {
-			var p GetErrorParams
-			if value, given := r.Parameter("code"); given {
-				p.Code = string(value)
-			}
-			return h.GetError(ctx, r, p)
+// Operation is one operation of the contract: what a request must have, what its answers may be, and how it is answered.
+type Operation[R Request, W any] struct {
+	ID           string // operationId
+	Method       string
+	Path         string   // as echo writes it
+	Scopes       []string // that the API key needs; nil: no key is needed
+	Signed       bool     // a provider's signature is over the bytes of the body
+	Idempotent   bool     // it needs an Idempotency-Key
+	MediaType    string   // of the body; empty: it has none
+	BodyRequired bool
+	Stream       bool           // it lives as long as its client
+	Produces     []string       // media types, lower case
+	Statuses     []int          // of answers that are no refusals
+	Codes        []errcode.Code // of all its refusals
+	Headers      []string       // names and values in turn, that all its answers have
+
+	// Handle binds a request and answers it. The error is an InvalidParameter, Decode's or the handler's.
+	Handle func(context.Context, R) (W, error)
+}
+
+// Operations returns all operations of the contract.
+func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
+	return []Operation[R, W]{
+		{
+			ID: "getOpenAPIJSON", Method: "GET", Path: "/openapi.json",
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
+			Handle:   h.GetOpenAPIJSON,
 		},
-		"getInventory": h.GetInventory,
-		"adjustInventory": func(ctx context.Context, r R) (w W, err error) {
-			var body AdjustInventory
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.AdjustInventory(ctx, r, body)
+		{
+			ID: "getOpenAPIYAML", Method: "GET", Path: "/openapi.yaml",
+			Produces: []string{"application/problem+json", "application/yaml"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
+			Handle:   h.GetOpenAPIYAML,
 		},
-		"listOrders": func(ctx context.Context, r R) (w W, err error) {
-			var p ListOrdersParams
-			if value, given := r.Parameter("status"); given {
-				p.Status = new(ListOrdersParamsStatus)
-				*p.Status = ListOrdersParamsStatus(value)
-			}
-			if value, given := r.Parameter("customer_ref"); given {
-				p.CustomerRef = new(ClientID)
-				*p.CustomerRef = ClientID(value)
-			}
-			if value, given := r.Parameter("reference"); given {
-				p.Reference = new(ClientID)
-				*p.Reference = ClientID(value)
-			}
-			if value, given := r.Parameter("created_from"); given {
-				p.CreatedFrom = new(rfc3339.Time)
-				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_from")
+		{
+			ID: "listErrors", Method: "GET", Path: "/v1/errors",
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
+			Handle:   h.ListErrors,
+		},
+		{
+			ID: "getError", Method: "GET", Path: "/v1/errors/:code",
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"REQ_003", "REQ_005", "REQ_007", "SYS_001", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p GetErrorParams
+				if value, given := r.Parameter("code"); given {
+					p.Code = string(value)
 				}
-			}
-			if value, given := r.Parameter("created_to"); given {
-				p.CreatedTo = new(rfc3339.Time)
-				if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_to")
+				return h.GetError(ctx, r, p)
+			},
+		},
+		{
+			ID: "getInventory", Method: "GET", Path: "/v1/inventory/:sku",
+			Scopes:   []string{"inventory:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "INV_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetInventory,
+		},
+		{
+			ID: "adjustInventory", Method: "POST", Path: "/v1/inventory/:sku/adjustments",
+			Scopes:     []string{"inventory:write"},
+			Idempotent: true,
+			MediaType:  "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_001", "INV_006", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body AdjustInventory
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
 				}
-			}
-			return h.ListOrders(ctx, r, p)
+				return h.AdjustInventory(ctx, r, body)
+			},
 		},
-		"placeOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body PlaceOrder
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.PlaceOrder(ctx, r, body)
+		{
+			ID: "listOrders", Method: "GET", Path: "/v1/orders",
+			Scopes:   []string{"orders:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p ListOrdersParams
+				if value, given := r.Parameter("status"); given {
+					p.Status = new(ListOrdersParamsStatus)
+					*p.Status = ListOrdersParamsStatus(value)
+				}
+				if value, given := r.Parameter("customer_ref"); given {
+					p.CustomerRef = new(ClientID)
+					*p.CustomerRef = ClientID(value)
+				}
+				if value, given := r.Parameter("reference"); given {
+					p.Reference = new(ClientID)
+					*p.Reference = ClientID(value)
+				}
+				if value, given := r.Parameter("created_from"); given {
+					p.CreatedFrom = new(rfc3339.Time)
+					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_from")
+					}
+				}
+				if value, given := r.Parameter("created_to"); given {
+					p.CreatedTo = new(rfc3339.Time)
+					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_to")
+					}
+				}
+				return h.ListOrders(ctx, r, p)
+			},
 		},
-		"getOrder": func(ctx context.Context, r R) (w W, err error) {
-			var p GetOrderParams
-			if value, given := r.Parameter("version"); given {
-				p.Version = new(int64)
-				number, err := strconv.ParseInt(value, 10, 64)
+		{
+			ID: "placeOrder", Method: "POST", Path: "/v1/orders",
+			Scopes:     []string{"orders:write"},
+			Idempotent: true,
+			MediaType:  "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201, 202},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_002", "ORD_003", "ORD_004", "ORD_005", "ORD_008", "ORD_011", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body PlaceOrder
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.PlaceOrder(ctx, r, body)
+			},
+		},
+		{
+			ID: "getOrder", Method: "GET", Path: "/v1/orders/:order_id",
+			Scopes:   []string{"orders:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "ORD_010", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p GetOrderParams
+				if value, given := r.Parameter("version"); given {
+					p.Version = new(int64)
+					number, err := strconv.ParseInt(value, 10, 64)
+					if err != nil {
+						return w, InvalidParameter("/query/version")
+					}
+					*p.Version = int64(number)
+				}
+				if value, given := r.Parameter("as_of"); given {
+					p.AsOf = new(rfc3339.Time)
+					if p.AsOf.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/as_of")
+					}
+				}
+				return h.GetOrder(ctx, r, p)
+			},
+		},
+		{
+			ID: "updateOrder", Method: "PATCH", Path: "/v1/orders/:order_id",
+			Scopes:    []string{"orders:write"},
+			MediaType: "application/merge-patch+json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body MergePatch
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.UpdateOrder(ctx, r, body)
+			},
+		},
+		{
+			ID: "cancelOrder", Method: "POST", Path: "/v1/orders/:order_id/cancel",
+			Scopes:     []string{"orders:write"},
+			Idempotent: true,
+			MediaType:  "application/json",
+			Produces:   []string{"application/json", "application/problem+json"},
+			Statuses:   []int{200, 202},
+			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "ORD_007", "ORD_009", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body CancelOrder
+				given, err := r.Decode(&body)
 				if err != nil {
-					return w, InvalidParameter("/query/version")
+					return w, err
 				}
-				*p.Version = int64(number)
-			}
-			if value, given := r.Parameter("as_of"); given {
-				p.AsOf = new(rfc3339.Time)
-				if p.AsOf.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/as_of")
+				if !given {
+					return h.CancelOrder(ctx, r, nil)
 				}
-			}
-			return h.GetOrder(ctx, r, p)
+				return h.CancelOrder(ctx, r, &body)
+			},
 		},
-		"updateOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body MergePatch
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.UpdateOrder(ctx, r, body)
+		{
+			ID: "listOrderEvents", Method: "GET", Path: "/v1/orders/:order_id/events",
+			Scopes:   []string{"orders:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.ListOrderEvents,
 		},
-		"cancelOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body CancelOrder
-			given, err := r.Decode(&body)
-			if err != nil {
-				return w, err
-			}
-			if !given {
-				return h.CancelOrder(ctx, r, nil)
-			}
-			return h.CancelOrder(ctx, r, &body)
+		{
+			ID: "listOrderPayments", Method: "GET", Path: "/v1/orders/:order_id/payments",
+			Scopes:   []string{"payments:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.ListOrderPayments,
 		},
-		"listOrderEvents":   h.ListOrderEvents,
-		"listOrderPayments": h.ListOrderPayments,
-		"payOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body PayOrder
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.PayOrder(ctx, r, body)
-		},
-		"getOrderSaga":       h.GetOrderSaga,
-		"listOrderShipments": h.ListOrderShipments,
-		"shipOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body ShipOrder
-			given, err := r.Decode(&body)
-			if err != nil {
-				return w, err
-			}
-			if !given {
-				return h.ShipOrder(ctx, r, nil)
-			}
-			return h.ShipOrder(ctx, r, &body)
-		},
-		"streamOrder": func(ctx context.Context, r R) (w W, err error) {
-			var p StreamOrderParams
-			if value, given := r.Parameter("Last-Event-ID"); given {
-				p.LastEventID = new(string)
-				*p.LastEventID = string(value)
-			}
-			return h.StreamOrder(ctx, r, p)
-		},
-		"listPayments": func(ctx context.Context, r R) (w W, err error) {
-			var p ListPaymentsParams
-			if value, given := r.Parameter("created_from"); given {
-				p.CreatedFrom = new(rfc3339.Time)
-				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_from")
+		{
+			ID: "payOrder", Method: "POST", Path: "/v1/orders/:order_id/payments",
+			Scopes:     []string{"payments:write"},
+			Idempotent: true,
+			MediaType:  "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201, 202},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_003", "ORD_001", "ORD_002", "PAY_002", "PAY_003", "PAY_006", "PAY_007", "PAY_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body PayOrder
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
 				}
-			}
-			if value, given := r.Parameter("created_to"); given {
-				p.CreatedTo = new(rfc3339.Time)
-				if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_to")
+				return h.PayOrder(ctx, r, body)
+			},
+		},
+		{
+			ID: "getOrderSaga", Method: "GET", Path: "/v1/orders/:order_id/saga",
+			Scopes:   []string{"orders:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetOrderSaga,
+		},
+		{
+			ID: "listOrderShipments", Method: "GET", Path: "/v1/orders/:order_id/shipments",
+			Scopes:   []string{"shipments:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.ListOrderShipments,
+		},
+		{
+			ID: "shipOrder", Method: "POST", Path: "/v1/orders/:order_id/shipments",
+			Scopes:     []string{"shipments:write"},
+			Idempotent: true,
+			MediaType:  "application/json",
+			Produces:   []string{"application/json", "application/problem+json"},
+			Statuses:   []int{201},
+			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_002", "SHP_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body ShipOrder
+				given, err := r.Decode(&body)
+				if err != nil {
+					return w, err
 				}
-			}
-			return h.ListPayments(ctx, r, p)
-		},
-		"getPayment": h.GetPayment,
-		"refundPayment": func(ctx context.Context, r R) (w W, err error) {
-			var body CreateRefund
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.RefundPayment(ctx, r, body)
-		},
-		"listProducts": func(ctx context.Context, r R) (w W, err error) {
-			var p ListProductsParams
-			if value, given := r.Parameter("q"); given {
-				p.Q = new(string)
-				*p.Q = string(value)
-			}
-			return h.ListProducts(ctx, r, p)
-		},
-		"createProduct": func(ctx context.Context, r R) (w W, err error) {
-			var body CreateProduct
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.CreateProduct(ctx, r, body)
-		},
-		"getProduct": h.GetProduct,
-		"updateProduct": func(ctx context.Context, r R) (w W, err error) {
-			var body MergePatch
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.UpdateProduct(ctx, r, body)
-		},
-		"takeProviderCallback": func(ctx context.Context, r R) (w W, err error) {
-			var p TakeProviderCallbackParams
-			if value, given := r.Parameter("provider"); given {
-				p.Provider = string(value)
-			}
-			var body ProviderCallback
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.TakeProviderCallback(ctx, r, p, body)
-		},
-		"quoteOrder": func(ctx context.Context, r R) (w W, err error) {
-			var body QuoteOrder
-			if _, err = r.Decode(&body); err != nil {
-				return w, err
-			}
-			return h.QuoteOrder(ctx, r, body)
-		},
-		"listRefunds": func(ctx context.Context, r R) (w W, err error) {
-			var p ListRefundsParams
-			if value, given := r.Parameter("payment_id"); given {
-				p.PaymentID = new(PaymentID)
-				*p.PaymentID = PaymentID(value)
-			}
-			if value, given := r.Parameter("created_from"); given {
-				p.CreatedFrom = new(rfc3339.Time)
-				if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_from")
+				if !given {
+					return h.ShipOrder(ctx, r, nil)
 				}
-			}
-			if value, given := r.Parameter("created_to"); given {
-				p.CreatedTo = new(rfc3339.Time)
-				if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-					return w, InvalidParameter("/query/created_to")
-				}
-			}
-			return h.ListRefunds(ctx, r, p)
+				return h.ShipOrder(ctx, r, &body)
+			},
 		},
-		"getRefund":   h.GetRefund,
-		"getShipment": h.GetShipment,
-		"deliverShipment": func(ctx context.Context, r R) (w W, err error) {
-			var body DeliverShipment
-			given, err := r.Decode(&body)
-			if err != nil {
-				return w, err
-			}
-			if !given {
-				return h.DeliverShipment(ctx, r, nil)
-			}
-			return h.DeliverShipment(ctx, r, &body)
+		{
+			ID: "streamOrder", Method: "GET", Path: "/v1/orders/:order_id/stream",
+			Scopes:   []string{"orders:read"},
+			Stream:   true,
+			Produces: []string{"application/problem+json", "text/event-stream"},
+			Statuses: []int{200, 204},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p StreamOrderParams
+				if value, given := r.Parameter("Last-Event-ID"); given {
+					p.LastEventID = new(string)
+					*p.LastEventID = string(value)
+				}
+				return h.StreamOrder(ctx, r, p)
+			},
+		},
+		{
+			ID: "listPayments", Method: "GET", Path: "/v1/payments",
+			Scopes:   []string{"payments:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p ListPaymentsParams
+				if value, given := r.Parameter("created_from"); given {
+					p.CreatedFrom = new(rfc3339.Time)
+					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_from")
+					}
+				}
+				if value, given := r.Parameter("created_to"); given {
+					p.CreatedTo = new(rfc3339.Time)
+					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_to")
+					}
+				}
+				return h.ListPayments(ctx, r, p)
+			},
+		},
+		{
+			ID: "getPayment", Method: "GET", Path: "/v1/payments/:payment_id",
+			Scopes:   []string{"payments:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "PAY_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetPayment,
+		},
+		{
+			ID: "refundPayment", Method: "POST", Path: "/v1/payments/:payment_id/refunds",
+			Scopes:     []string{"refunds:write"},
+			Idempotent: true,
+			MediaType:  "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201, 202},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_005", "PAY_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "RFD_001", "RFD_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body CreateRefund
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.RefundPayment(ctx, r, body)
+			},
+		},
+		{
+			ID: "listProducts", Method: "GET", Path: "/v1/products",
+			Scopes:   []string{"catalog:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p ListProductsParams
+				if value, given := r.Parameter("q"); given {
+					p.Q = new(string)
+					*p.Q = string(value)
+				}
+				return h.ListProducts(ctx, r, p)
+			},
+		},
+		{
+			ID: "createProduct", Method: "POST", Path: "/v1/products",
+			Scopes:     []string{"catalog:write"},
+			Idempotent: true,
+			MediaType:  "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_002", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body CreateProduct
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.CreateProduct(ctx, r, body)
+			},
+		},
+		{
+			ID: "getProduct", Method: "GET", Path: "/v1/products/:sku",
+			Scopes:   []string{"catalog:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetProduct,
+		},
+		{
+			ID: "updateProduct", Method: "PATCH", Path: "/v1/products/:sku",
+			Scopes:    []string{"catalog:write"},
+			MediaType: "application/merge-patch+json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body MergePatch
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.UpdateProduct(ctx, r, body)
+			},
+		},
+		{
+			ID: "takeProviderCallback", Method: "POST", Path: "/v1/provider-callbacks/:provider",
+			Signed:    true,
+			MediaType: "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{204},
+			Codes:    []errcode.Code{"AUTH_007", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_005", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p TakeProviderCallbackParams
+				if value, given := r.Parameter("provider"); given {
+					p.Provider = string(value)
+				}
+				var body ProviderCallback
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.TakeProviderCallback(ctx, r, p, body)
+			},
+		},
+		{
+			ID: "quoteOrder", Method: "POST", Path: "/v1/quotes",
+			Scopes:    []string{"orders:write"},
+			MediaType: "application/json", BodyRequired: true,
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "ORD_003", "ORD_005", "ORD_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body QuoteOrder
+				if _, err = r.Decode(&body); err != nil {
+					return w, err
+				}
+				return h.QuoteOrder(ctx, r, body)
+			},
+		},
+		{
+			ID: "listRefunds", Method: "GET", Path: "/v1/refunds",
+			Scopes:   []string{"refunds:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var p ListRefundsParams
+				if value, given := r.Parameter("payment_id"); given {
+					p.PaymentID = new(PaymentID)
+					*p.PaymentID = PaymentID(value)
+				}
+				if value, given := r.Parameter("created_from"); given {
+					p.CreatedFrom = new(rfc3339.Time)
+					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_from")
+					}
+				}
+				if value, given := r.Parameter("created_to"); given {
+					p.CreatedTo = new(rfc3339.Time)
+					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
+						return w, InvalidParameter("/query/created_to")
+					}
+				}
+				return h.ListRefunds(ctx, r, p)
+			},
+		},
+		{
+			ID: "getRefund", Method: "GET", Path: "/v1/refunds/:refund_id",
+			Scopes:   []string{"refunds:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "RFD_002", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetRefund,
+		},
+		{
+			ID: "getShipment", Method: "GET", Path: "/v1/shipments/:shipment_id",
+			Scopes:   []string{"shipments:read"},
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 304},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SHP_001", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
+			Handle:   h.GetShipment,
+		},
+		{
+			ID: "deliverShipment", Method: "POST", Path: "/v1/shipments/:shipment_id/deliver",
+			Scopes:     []string{"shipments:write"},
+			Idempotent: true,
+			MediaType:  "application/json",
+			Produces:   []string{"application/json", "application/problem+json"},
+			Statuses:   []int{200},
+			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_001", "SHP_004", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				var body DeliverShipment
+				given, err := r.Decode(&body)
+				if err != nil {
+					return w, err
+				}
+				if !given {
+					return h.DeliverShipment(ctx, r, nil)
+				}
+				return h.DeliverShipment(ctx, r, &body)
+			},
 		},
 	}
 }

@@ -2,7 +2,11 @@
 
 package api
 
-import _ "embed"
+import (
+	_ "embed"
+
+	"github.com/ordergate/ordergate/gen/errcode"
+)
 
 // The published contract.
 var (
@@ -10,4 +14,42 @@ var (
 	OpenAPIJSON []byte
 	//go:embed openapi.yaml
 	OpenAPIYAML []byte
+)
+
+// ElsewhereCodes are the codes of addresses and methods that the contract does not have.
+var ElsewhereCodes = []errcode.Code{
+	"REQ_005",
+	"REQ_006",
+	"SYS_005",
+}
+
+// RequestHeaders are the names of all headers that are parameters of an operation, and ResponseHeaders of all that an answer may have.
+var (
+	RequestHeaders = []string{
+		"Accept-Language",
+		"Idempotency-Key",
+		"If-Match",
+		"If-None-Match",
+		"Last-Event-ID",
+		"Prefer",
+		"X-Consistency-Token",
+		"X-Trace-ID",
+	}
+	ResponseHeaders = []string{
+		"Accept-Encoding",
+		"Accept-Patch",
+		"Age",
+		"Cache-Control",
+		"ETag",
+		"Idempotency-Replayed",
+		"Location",
+		"Preference-Applied",
+		"RateLimit",
+		"RateLimit-Policy",
+		"Retry-After",
+		"WWW-Authenticate",
+		"X-Consistency-Token",
+		"X-Served-By",
+		"X-Trace-ID",
+	}
 )

@@ -83,7 +83,7 @@ func TestAccessLineIsTheLoggers(t *testing.T) {
 		}
 		e := accessEvent{
 			at:      time.Unix(r.Int64N(1<<33), r.Int64N(1e9)).In(zones[r.IntN(len(zones))]),
-			traceID: string(id), operation: op.ID, method: op.method, status: r.IntN(600), clientGone: r.IntN(2) == 0, code: codes[r.IntN(len(codes))].Code,
+			traceID: string(id), operation: op.ID, method: op.Method, status: r.IntN(600), clientGone: r.IntN(2) == 0, code: codes[r.IntN(len(codes))].Code,
 			tier: tiers[r.IntN(len(tiers))], account: r.Int32() - math.MaxInt32/2, took: time.Duration(r.Int64() >> r.IntN(63)),
 		}
 		for i := range e.orderID {
@@ -98,7 +98,6 @@ func TestAccessLineIsTheLoggers(t *testing.T) {
 // TestWhatIsLoggedByHand: an unremarkable request of an operation is one finished line; everything else goes through the logger, which escapes it.
 func TestWhatIsLoggedByHand(t *testing.T) {
 	t.Parallel()
-	const contract = `{"openapi":"3.1.0","paths":{"/answer":{"get":{"operationId":"answer","responses":{"200":{}},"x-error-codes":["ORD_001","SYS_001","SYS_003"]}}}}`
 	for name, c := range map[string]struct {
 		method, path string
 		err          error
@@ -122,13 +121,9 @@ func TestWhatIsLoggedByHand(t *testing.T) {
 			s := deadServer(t)
 			s.cfg.Log, s.cfg.AccessLog = zap.New(core), &lines
 			s.routes = map[string]route{}
-			elsewhere := s.elsewhere
-			if err := s.register([]byte(contract), map[string]handler{"answer": func(context.Context, *request) (response, error) {
+			s.register([]*operation{op("answer", "GET", "/answer", func(context.Context, *request) (response, error) {
 				return response{status: http.StatusOK}, c.err
-			}}); err != nil {
-				t.Fatal(err)
-			}
-			s.elsewhere = elsewhere
+			}, answers([]int{200}, errcode.ORD001, errcode.SYS001, errcode.SYS003))})
 			call(s, c.method, cmp.Or(c.path, "/answer"), "", "X-Trace-ID", "trace-1")
 			if got := strings.Count(lines.String(), "\n") == 1; got != c.line || strings.Contains(lines.String(), `"trace_id":"trace-1"`) != c.line {
 				t.Errorf("the finished line is %q", &lines)

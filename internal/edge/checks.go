@@ -22,24 +22,24 @@ var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempote
 // checkRequest checks everything of a request but its body, in the contract's order, and stores the headers and parameters in it.
 func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	o, h := r.op, r.http.Header
-	if o.body != nil && r.http.ContentLength > MaxBody {
+	if o.MediaType != "" && r.http.ContentLength > MaxBody {
 		return apierr.E(errcode.REQ008)
 	}
-	if o.scopes != nil {
+	if o.Scopes != nil {
 		key, err := s.cfg.Auth.authenticate(ctx, h.Get("Authorization"))
 		if err != nil {
 			return err
 		}
 		r.key = key
 		limited := s.countRequest(r)
-		if slices.ContainsFunc(o.scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
-			return apierr.E(errcode.AUTH005, apierr.Extra("required_scopes", o.scopes))
+		if slices.ContainsFunc(o.Scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
+			return apierr.E(errcode.AUTH005, apierr.Extra("required_scopes", o.Scopes))
 		}
 		if limited != nil {
 			return limited
 		}
 	}
-	if o.signed {
+	if o.Signed {
 		if err = r.readBody(); err != nil {
 			return err
 		}
@@ -55,10 +55,10 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}
-	if o.body != nil && r.http.ContentLength != 0 && !o.takes(h) && (max(r.http.ContentLength, int64(len(r.raw))) > 0 || !r.emptyBody()) {
+	if o.MediaType != "" && r.http.ContentLength != 0 && !o.takes(h) && (max(r.http.ContentLength, int64(len(r.raw))) > 0 || !r.emptyBody()) {
 		return apierr.E(errcode.REQ009)
 	}
-	if o.idempotent {
+	if o.Idempotent {
 		if r.idempotencyKey, err = idempotencyKey(h.Get("Idempotency-Key")); err != nil {
 			return err
 		}
@@ -70,13 +70,13 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 func (o *operation) takes(h http.Header) bool {
 	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
-	return err == nil && mediaType == o.mediaType && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
+	return err == nil && mediaType == o.MediaType && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
 // canProduce tells whether the operation produces one of the media ranges that are not ruled out by q=0.
 func (o *operation) canProduce(accept string) bool {
 	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
-		return a.Q > 0 && slices.ContainsFunc(o.produces, func(mediaType string) bool {
+		return a.Q > 0 && slices.ContainsFunc(o.Produces, func(mediaType string) bool {
 			main, sub, _ := strings.Cut(mediaType, "/") // lower case in the contract
 			return (a.Type == "*" || a.Type == main) && (a.SubType == "*" || a.SubType == sub)
 		})
@@ -118,11 +118,11 @@ func (s *Server) checkParameters(r *request) error {
 		return apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query", Rule: errcode.RuleFormat, Expected: "query string"}))
 	}
 	for name := range query {
-		if !slices.ContainsFunc(r.op.Parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
+		if !slices.ContainsFunc(r.op.parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
 			fault(parameter{In: "query", Name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
 		}
 	}
-	for _, p := range r.op.Parameters {
+	for _, p := range r.op.parameters {
 		if slices.Contains(neverRefused, p.Name) {
 			continue
 		}

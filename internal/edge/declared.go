@@ -15,7 +15,7 @@ var errUndeclared = errors.New("edge: the contract does not list the answer")
 // declares tells whether the contract lists an answer of the operation. One without a code is no refusal.
 func (o *operation) declares(status int, code errcode.Code) bool {
 	if code == "" {
-		return slices.Contains(o.statuses, status)
+		return slices.Contains(o.Statuses, status)
 	}
 	info, _ := errcode.Lookup(code)
 	return status == info.Status && slices.Contains(o.Codes, code)

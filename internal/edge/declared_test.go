@@ -23,9 +23,9 @@ const undeclaredAnswers = "ordergate_undeclared_answers_total"
 // TestOnlyDeclaredAnswers: an answer that the contract does not list for its operation is refused by a strict server, and counted and logged by
 // every server.
 func TestOnlyDeclaredAnswers(t *testing.T) {
-	contract := []byte(`{"x-error-codes":["REQ_005"],"paths":{"/answer/{what}":{"get":{"operationId":"answer",
-		"parameters":[{"name":"what","in":"path","required":true,"schema":{"type":"string"}}],
-		"responses":{"200":{},"304":{}},"x-error-codes":["ORD_001","ORD_007","SYS_001"]}}}}`)
+	answer := func(handle handler) []*operation {
+		return []*operation{op("answer", "GET", "/answer/:what", handle, answers([]int{200, 304}, errcode.ORD001, errcode.ORD007, errcode.SYS001))}
+	}
 	stored := func(status int, code errcode.Code) command.Result {
 		return command.Result{Status: status, Code: code, ContentType: "application/problem+json", Replayed: true}
 	}
@@ -58,7 +58,7 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					Log: zap.New(core), Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Strict: strict,
 					Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 },
 				})
-				if err := s.register(contract, map[string]handler{"answer": func(ctx context.Context, r *request) (response, error) {
+				s.register(answer(func(ctx context.Context, r *request) (response, error) {
 					plain := map[string]int{"200": 200, "201": 201, "204": 204, "304": 304, "409": 409}
 					results := map[string]command.Result{
 						"stored 201": stored(201, ""), "stored ORD_002": stored(409, errcode.ORD002), "stored ORD_007": stored(409, errcode.ORD007),
@@ -85,9 +85,7 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 						return response{}, cause
 					}
 					return response{}, apierr.E(errcode.Code(c.what))
-				}}); err != nil {
-					t.Fatal(err)
-				}
+				}))
 				w := call(s, http.MethodGet, "/answer/x", "")
 				want := c.status
 				if c.undeclared != "" && strict {
@@ -119,9 +117,8 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 		}
 	}
 	s := newServer(Config{Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Strict: true})
-	if err := s.register(contract, map[string]handler{"answer": func(context.Context, *request) (response, error) { return response{}, nil }}); err != nil {
-		t.Fatal(err)
-	}
+	s.register(answer(finished(0)))
+	s.elsewhere.Codes = []errcode.Code{errcode.REQ005}
 	for method, status := range map[string]int{http.MethodGet: 404, http.MethodDelete: 404} {
 		if w := call(s, method, "/nowhere", ""); w.Code != status {
 			t.Errorf("%s of an unknown address: %d", method, w.Code)

@@ -45,8 +45,8 @@ func (s *Server) problem(r *request, err error) response {
 		w.headers = append(w.headers, "Www-Authenticate", `Bearer realm="ordergate"`)
 	case status == http.StatusUnsupportedMediaType && compressed(r.http.Header):
 		w.headers = append(w.headers, "Accept-Encoding", "identity")
-	case status == http.StatusUnsupportedMediaType && r.op.method == http.MethodPatch:
-		w.headers = append(w.headers, "Accept-Patch", r.op.mediaType)
+	case status == http.StatusUnsupportedMediaType && r.op.Method == http.MethodPatch:
+		w.headers = append(w.headers, "Accept-Patch", r.op.MediaType)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || e.Code == errcode.IDEM003:
 		w.headers = append(w.headers, "Retry-After", strconv.FormatInt(max(1, r.retryAfter), 10))
 	}

@@ -17,7 +17,7 @@ import (
 // REQ_003 for a name that is none; SYS_005 at once for faults.Draining, as a process that stops refuses.
 func (s *Server) readFault(ctx context.Context, r *request) error {
 	asked, key := faults.Name(r.http.Header.Get(faults.Header)), r.key
-	if asked != "" && r.op.scopes == nil {
+	if asked != "" && r.op.Scopes == nil {
 		if found, err := s.cfg.Auth.authenticate(ctx, r.http.Header.Get("Authorization")); err == nil {
 			key = found
 		}
@@ -35,7 +35,7 @@ func (s *Server) readFault(ctx context.Context, r *request) error {
 		}))
 	case asked == faults.Draining:
 		return drain(r)
-	case asked == faults.Rate && r.op.scopes != nil:
+	case asked == faults.Rate && r.op.Scopes != nil:
 		l := cmp.Or(key.limiter, newLimiter(Limit{Requests: 1, Window: time.Second})) // a key without a limit has this one
 		return r.limited(l, state{full: l.Window, wait: l.interval})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -148,28 +149,22 @@ func newLimits(t *testing.T) *limits {
 			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id]}, nil
 		}, nil, 8, nil, func() time.Time { return l.now }),
 	})
-	contract := `{"paths":{
-		"/thing":{"get":{"operationId":"getThing","security":[{"bearer":["s"]}],"x-error-codes":["ORD_001","RATE_001","AUTH_002","AUTH_005","REQ_003","REQ_007"],
-			"parameters":[{"name":"lost","in":"query","schema":{"type":"string"}},{"name":"If-None-Match","in":"header","schema":{"type":"string"}}],
-			"responses":{"200":{"content":{"application/json":{}},"headers":{"RateLimit":{},"RateLimit-Policy":{}}},"304":{}}}},
-		"/stream":{"get":{"operationId":"getStream","x-stream":true,"security":[{"bearer":["s"]}],"x-error-codes":["RATE_001"],"responses":{"200":{}}}},
-		"/public":{"get":{"operationId":"getPublic","security":[],"x-error-codes":["REQ_003"],"responses":{"200":{}}}}}}`
+	keyed := func(o *operation) { o.Scopes = []string{"s"} }
 	stream := func(_ context.Context, r *request) (response, error) {
 		l.send(r, response{status: 200, headers: []string{"Content-Type", "text/event-stream"}})
 		return response{}, nil
 	}
-	if err := l.register([]byte(contract), map[string]handler{
-		"getThing": func(_ context.Context, r *request) (response, error) {
+	l.register([]*operation{
+		op("getThing", "GET", "/thing", func(_ context.Context, r *request) (response, error) {
 			if _, lost := r.Parameter("lost"); lost {
 				return response{}, apierr.E(errcode.ORD001)
 			}
 			return r.notModified(response{status: 200, contentType: "application/json", body: view.Body{ETag: `"1"`, Bytes: []byte("{}")}}), nil
-		},
-		"getStream": stream,
-		"getPublic": func(context.Context, *request) (response, error) { return response{status: 200}, nil },
-	}); err != nil {
-		t.Fatal(err)
-	}
+		}, keyed, text("query", "lost"), text("header", "If-None-Match"),
+			answers([]int{200, 304}, errcode.ORD001, errcode.RATE001, errcode.AUTH002, errcode.AUTH005, errcode.REQ003, errcode.REQ007)),
+		op("getStream", "GET", "/stream", stream, keyed, streaming, answers([]int{200}, errcode.RATE001)),
+		op("getPublic", "GET", "/public", finished(200), answers([]int{200}, errcode.REQ003)),
+	})
 	return l
 }
 
@@ -205,7 +200,7 @@ func TestEveryAnswerOfAKeyTellsOfItsLimit(t *testing.T) {
 			}
 		}
 	}
-	if w := l.get("100", "/thing", "Origin", "https://shop.example"); w.Header().Get("Access-Control-Expose-Headers") != "Allow, RateLimit, RateLimit-Policy, Vary" {
+	if w := l.get("100", "/thing", "Origin", "https://shop.example"); !strings.Contains(w.Header().Get("Access-Control-Expose-Headers"), ", RateLimit, RateLimit-Policy, ") {
 		t.Errorf("a page cannot read them: %v", w.Header())
 	}
 }

@@ -181,7 +181,7 @@ func (r *request) Decode(to any) (given bool, err error) {
 	v, err := readJSON(r.raw)
 	none := errors.Is(err, io.EOF)
 	switch {
-	case !r.op.RequestBody.Required && (none || err == nil && v == nil):
+	case !r.op.BodyRequired && (none || err == nil && v == nil):
 		return false, nil
 	case none:
 		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))

@@ -80,10 +80,19 @@ type handlers struct{ *Server }
 // a stream has none. OPTIONS is there for Allow.
 type route map[string]*operation
 
-// New compiles the contract and registers its operations. The error is a contract that cannot be compiled.
+// New registers the operations of the contract. The error is a schema that cannot be compiled.
 func New(c Config) (*Server, error) {
 	s := newServer(c)
-	return s, s.register(api.OpenAPIJSON, api.Operations[*request, response](handlers{s}))
+	contract := api.Operations[*request, response](handlers{s})
+	operations := make([]*operation, len(contract))
+	for i, o := range contract {
+		operations[i] = &operation{Operation: o}
+	}
+	if err := compile(operations); err != nil {
+		return nil, fmt.Errorf("compile contract: %w", err)
+	}
+	s.register(operations)
+	return s, nil
 }
 
 func newServer(c Config) *Server {
@@ -92,45 +101,32 @@ func newServer(c Config) *Server {
 	return s
 }
 
-// register routes the operations of a contract, each to the handler of its operationId. Browsers of allowed origins may use
-// all methods and headers that the contract names, and send those of the tracing standards.
-func (s *Server) register(contract []byte, handlers map[string]handler) error {
-	operations, headers, codes, err := compile(contract)
-	if err != nil {
-		return fmt.Errorf("compile contract: %w", err)
-	}
-	s.elsewhere = operation{ID: "none", Codes: codes, statuses: []int{http.StatusNoContent}} // of OPTIONS
-	methods := []string{http.MethodHead}
-	allowed := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
-		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
+// register routes operations. Browsers of allowed origins may use all their methods and all headers that the contract names, and send those of
+// the tracing standards.
+func (s *Server) register(operations []*operation) {
+	s.elsewhere.ID, s.elsewhere.Codes, s.elsewhere.Statuses = "none", api.ElsewhereCodes, []int{http.StatusNoContent} // of OPTIONS
+	methods := append(make([]string, 0, len(operations)+1), http.MethodHead)
 	for _, o := range operations {
-		if o.handle = handlers[o.ID]; o.handle == nil {
-			return fmt.Errorf("operation %s has no handler", o.ID)
+		if s.routes[o.Path] == nil {
+			s.routes[o.Path] = route{http.MethodOptions: nil}
+			s.paths.Add(http.MethodGet, o.Path, echo.NotFoundHandler)
 		}
-		if s.routes[o.path] == nil {
-			s.routes[o.path] = route{http.MethodOptions: nil}
-			s.paths.Add(http.MethodGet, o.path, echo.NotFoundHandler)
+		s.routes[o.Path][o.Method] = o
+		if o.Method == http.MethodGet && !o.Stream {
+			s.routes[o.Path][http.MethodHead] = o
 		}
-		s.routes[o.path][o.method] = o
-		if o.method == http.MethodGet && !o.Stream {
-			s.routes[o.path][http.MethodHead] = o
-		}
-		methods = append(methods, o.method)
-		for _, p := range o.Parameters {
-			if p.In == "header" {
-				allowed = append(allowed, p.Name)
-			}
-		}
+		methods = append(methods, o.Method)
 	}
-	s.exposed = nameList(append(headers, "Allow", "Vary"))
+	traces := strings.Fields("Authorization Content-Type baggage traceparent tracestate uber-trace-id b3 " +
+		"X-B3-Flags X-B3-ParentSpanId X-B3-Sampled X-B3-SpanId X-B3-TraceId")
+	s.exposed = nameList(api.ResponseHeaders, []string{"Allow", "Vary"})
 	s.preflight = []string{
-		"Access-Control-Allow-Methods", nameList(methods), "Access-Control-Allow-Headers", nameList(allowed), "Access-Control-Max-Age", "600",
+		"Access-Control-Allow-Methods", nameList(methods), "Access-Control-Allow-Headers", nameList(api.RequestHeaders, traces), "Access-Control-Max-Age", "600",
 	}
-	return nil
 }
 
-func nameList(names []string) string {
-	return strings.Join(slices.Compact(slices.Sorted(slices.Values(names))), ", ")
+func nameList(names ...[]string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(slices.Concat(names...)))), ", ")
 }
 
 // find sets the request's route and operation. A foreign host has none.
@@ -156,12 +152,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
 	s.find(r)
 	if r.op != nil {
-		for name, value := range r.op.deprecation {
-			r.response.Header().Set(name, value)
+		for i := 0; i < len(r.op.Headers); i += 2 {
+			r.response.Header().Set(r.op.Headers[i], r.op.Headers[i+1])
 		}
 	}
 	ctx := hr.Context()
-	if r.op != nil && r.op.method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
+	if r.op != nil && r.op.Method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
 		ctx = context.WithoutCancel(ctx)
 	}
 	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(hr.Header))
@@ -213,7 +209,7 @@ func (s *Server) dispatch(ctx context.Context, r *request) (w response, err erro
 	if r.fault != "" {
 		ctx = s.withFault(ctx, r)
 	}
-	return r.op.handle(ctx, r)
+	return r.op.Handle(ctx, r)
 }
 
 // drain is the refusal of a process that stops.

@@ -25,8 +25,6 @@ var errRead = errors.New("connection refused")
 // A stream that fails behind its head has told its client 200: the log alone says what became of it.
 func TestAStreamThatFailsIsLogged(t *testing.T) {
 	t.Parallel()
-	const contract = `{"x-error-codes":["REQ_005"],"paths":{"/s":{"get":{"operationId":"s","responses":{"200":{"content":{"text/event-stream":{}}}},
-		"x-error-codes":["SYS_001","SYS_002"]}}}}`
 	down := apierr.E(errcode.SYS002, apierr.Cause(errRead))
 	final := query.News{Final: true}
 	type read = func() (query.News, error)
@@ -54,7 +52,7 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				core, logged := observer.New(zap.InfoLevel)
 				var s *Server
-				s = smallServer(t, contract, map[string]handler{"s": func(ctx context.Context, r *request) (response, error) {
+				s = smallServer(t, op("s", "GET", "/s", func(ctx context.Context, r *request) (response, error) {
 					if !s.send(r, response{status: http.StatusOK, headers: []string{"Content-Type", "text/event-stream"}}) {
 						return response{}, nil
 					}
@@ -64,7 +62,7 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 						reads = reads[min(1, len(reads)-1):]
 						return next()
 					})
-				}})
+				}, streaming, answers([]int{200}, errcode.SYS001, errcode.SYS002)))
 				s.cfg.Log = zap.New(core)
 				ctx, leave := context.WithCancel(t.Context())
 				defer leave()
@@ -100,14 +98,12 @@ func TestAFailureWithoutAClientIsNoError(t *testing.T) {
 	t.Parallel()
 	for gone, level := range map[bool]zapcore.Level{true: zap.InfoLevel, false: zap.ErrorLevel} {
 		ctx, leave := context.WithCancel(t.Context())
-		s := smallServer(t, `{"paths":{"/p":{"post":{"operationId":"p","responses":{"200":{}},"x-error-codes":["SYS_002"]}}}}`, map[string]handler{
-			"p": func(context.Context, *request) (response, error) {
-				if gone {
-					leave()
-				}
-				return response{}, apierr.E(errcode.SYS002, apierr.Cause(errRead))
-			},
-		})
+		s := smallServer(t, op("p", "POST", "/p", func(context.Context, *request) (response, error) {
+			if gone {
+				leave()
+			}
+			return response{}, apierr.E(errcode.SYS002, apierr.Cause(errRead))
+		}, answers([]int{200}, errcode.SYS002)))
 		core, logged := observer.New(zap.InfoLevel)
 		s.cfg.Log = zap.New(core)
 		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodPost, "/p", http.NoBody))
