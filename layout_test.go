@@ -123,7 +123,7 @@ var ours = law{
 		"order":              "rapid",
 		"order/coupon":       "rapid",
 		"order/pay":          "rapid yaml",
-		"query":              "internal/devstack sql",
+		"query":              "internal/devstack sql errgroup",
 	},
 	libraries: map[string]string{
 		"compose":      "github.com/compose-spec/compose-go",

@@ -86,6 +86,8 @@ type Queries struct {
 	newest        atomic.Uint32        // the highest timeline that a server reported and that was believed
 	primaryAt     atomic.Int64         // when a read last had an answer of the primary, in ns
 	watchers      waiters.Waiters[key] // streams, of a row
+	watched       map[key]*watched     // orders that have streams
+	watchedMu     sync.Mutex
 
 	served *prometheus.CounterVec
 	loads  prometheus.ObserverVec
@@ -96,7 +98,7 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg: c, costly: make(chan struct{}, costlyReads),
+		cfg: c, costly: make(chan struct{}, costlyReads), watched: map[key]*watched{},
 		served: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
 		}, []string{"query", "tier"}),

@@ -3,9 +3,9 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -28,13 +28,13 @@ var errTooManyStreams = errors.New("too many streams are open")
 // StreamOrder sends an order's events as they happen, until the order is final, 60 s are over or the instance stops. RATE_003: this
 // instance has too many streams.
 func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrderParams) (response, error) {
-	changed, leave := h.cfg.Queries.Watch(r.key.Owner, r.orderID)
-	defer leave()
+	watch := h.cfg.Queries.Watch(r.key.Owner, r.orderID)
+	defer watch.Leave()
 	var after int64
 	if p.LastEventID != nil {
 		after, _ = strconv.ParseInt(*p.LastEventID, 10, 64) // it satisfies the contract
 	}
-	news, err := h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, r.token)
+	news, err := watch.EventsAfter(ctx, after, r.token)
 	if err != nil {
 		r.problemToken = news.Token
 		return response{}, err
@@ -54,8 +54,8 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 	if !h.send(r, response{status: http.StatusOK, headers: headers}) {
 		return response{}, nil
 	}
-	return response{}, h.follow(ctx, r, news, after, changed, func(after int64, seen token.Token) (query.News, error) {
-		return h.cfg.Queries.EventsAfter(ctx, r.key.Owner, r.orderID, after, seen)
+	return response{}, h.follow(ctx, r, news, after, watch.Changed, func(after int64, seen token.Token) (query.News, error) {
+		return watch.EventsAfter(ctx, after, seen)
 	})
 }
 
@@ -70,12 +70,9 @@ func (s *Server) follow(ctx context.Context, r *request, news query.News, after 
 	defer end.Stop()
 	defer beat.Stop()
 	for w.err == nil {
-		if len(news.Events) > 0 {
-			w.token(news.Token)
-		}
-		for i, e := range news.Events {
-			w.event(e)
-			after, news.Events[i].Data = e.Sequence, nil
+		if n := len(news.Events); n > 0 {
+			w.events(news)
+			after, news.Events = news.Events[n-1].Sequence, nil
 		}
 		if news.Final {
 			w.end("terminal")
@@ -120,27 +117,39 @@ type stream struct {
 	err  error
 }
 
-func (s *stream) comment() { s.send(":\n\n") }
+func (s *stream) comment() { s.send([]byte(":\n\n")) }
 
-// token covers the events that follow it: a read with it shows nothing older. It has no id, so that it is no event to go on after.
-func (s *stream) token(token string) {
-	s.send(fmt.Sprintf("event: token\ndata: {\"token\":%q}\n\n", token))
+// events sends all news at once. Their token stands before them: a read with it shows nothing older. It has no id, so that it is no event to go on after.
+func (s *stream) events(news query.News) {
+	b, _ := buffers.Get().(*[]byte)
+	text := append(append(append((*b)[:0], "event: token\ndata: {\"token\":\""...), news.Token...), "\"}\n\n"...)
+	for _, e := range news.Events {
+		text = append(strconv.AppendInt(append(text, "id: "...), e.Sequence, 10), "\nevent: "...)
+		text = append(append(append(text, e.Type...), "\ndata: "...), e.Data...)
+		text = append(text, "\n\n"...) // JSON has no line breaks
+	}
+	s.send(text)
+	if cap(text) <= maxBuffer {
+		*b = text
+		buffers.Put(b)
+	}
 }
 
-func (s *stream) event(e query.StreamEvent) {
-	s.send(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Sequence, e.Type, e.Data)) // JSON has no line breaks
-}
+// buffers have the texts of streams while they are sent.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxBuffer = 16 << 10 // bytes that a buffer keeps
 
 func (s *stream) end(reason string) {
-	s.send(fmt.Sprintf("event: end\ndata: {\"reason\":%q}\n\n", reason))
+	s.send([]byte("event: end\ndata: {\"reason\":\"" + reason + "\"}\n\n"))
 }
 
-func (s *stream) send(text string) {
+func (s *stream) send(text []byte) {
 	if s.err != nil {
 		return
 	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(writeWithin)) // a test's recorder has none
-	if _, s.err = s.r.response.Write([]byte(text)); s.err == nil {
+	if _, s.err = s.r.response.Write(text); s.err == nil {
 		s.err = s.conn.Flush()
 	}
 }
