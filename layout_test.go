@@ -80,7 +80,7 @@ var ours = law{
 		"internal/check":         "errors gen/errcode internal/rfc3339",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
-		"internal/edge":          "command errors gen/api gen/errcode internal/faults internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text uuid zap",
+		"internal/edge":          "command errors gen/api gen/errcode internal/faults internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
 		"internal/export":        "gen/api gen/exportdb internal/rfc3339 internal/view order order/pay pgx uuid",
@@ -161,7 +161,7 @@ var ours = law{
 	},
 	pure: []string{
 		"command/inventory/decide.go", "command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors",
-		"internal/check", "internal/rfc3339", "internal/signature", "internal/token",
+		"internal/check", "internal/rfc3339", "internal/signature",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	sql: map[string]string{

@@ -145,7 +145,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
 		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
-		Tracer: c.tel.Tracer, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
+		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-func read(t *testing.T, text string) (body any) {
+func read(t testing.TB, text string) (body any) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()

@@ -39,7 +39,7 @@ const (
 
 // gateway is a whole gateway in this process on a database of its own: API, worker, payment simulator.
 type gateway struct {
-	t          *testing.T
+	t          testing.TB
 	db         *pgtest.DB
 	cfg        Config
 	components *Components
@@ -50,7 +50,7 @@ type gateway struct {
 }
 
 // startGateway starts one; change may alter its configuration.
-func startGateway(t *testing.T, change func(*Config, *pgtest.DB)) *gateway {
+func startGateway(t testing.TB, change func(*Config, *pgtest.DB)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, db: pgtest.New(t)}
 	simulator, err := psp.New(psp.Config{Dir: t.TempDir(), Log: zap.NewNop()})
@@ -313,7 +313,7 @@ func (g *gateway) expire(orderID string) {
 }
 
 // until polls until ok or 20 s are over.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -511,7 +511,7 @@ func (n plan) read() (rows float64) {
 	return rows
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -470,7 +470,7 @@ func ledgerOf(t *testing.T, url string) []map[string]any {
 	return page.Data
 }
 
-func put(t *testing.T, g *gateway, key, body string) {
+func put(t testing.TB, g *gateway, key, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, g.psp.URL+"/v1/operations/"+key, strings.NewReader(body))
 	if err != nil {

@@ -40,7 +40,7 @@ func (e *accessEvent) fields() []zap.Field {
 }
 
 // appendLine appends the event as a line of level info, byte for byte what the logger of package telemetry writes of its fields. It escapes
-// nothing: the texts are those of the contract and of our code, and a trace id of the shape that newRequest lets in.
+// nothing: the texts are those of the contract and of our code, and a trace id of the shape that givenTraceID lets in.
 func (e *accessEvent) appendLine(b []byte) []byte {
 	b = append(b, `{"level":"info","time":"`...)
 	b = e.at.AppendFormat(b, time.RFC3339Nano)

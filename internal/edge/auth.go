@@ -92,7 +92,7 @@ func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key,
 }
 
 // sinceStart is the clock of the limiters.
-func (a *Authenticator) sinceStart() time.Duration { return a.now().Sub(a.start) }
+func (a *Authenticator) sinceStart(now time.Time) time.Duration { return now.Sub(a.start) }
 
 // keep caches a key that was found. Its bucket goes on as it was, unless the limit is another one now.
 func (a *Authenticator) keep(hash [32]byte, found *foundKey) {
@@ -106,9 +106,9 @@ func (a *Authenticator) keep(hash [32]byte, found *foundKey) {
 
 var keyShape = regexp.MustCompile(`^og_(test|live)_[A-Za-z0-9_-]{16,128}$`)
 
-// authenticate finds the key of an Authorization header: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002
+// authenticate finds the key of an Authorization header, as it is at the instant now: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002
 // if it cannot be looked up, RATE_003 if too many others are being looked up.
-func (a *Authenticator) authenticate(ctx context.Context, authorization string) (*Key, error) {
+func (a *Authenticator) authenticate(ctx context.Context, authorization string, now time.Time) (*Key, error) {
 	scheme, text, _ := strings.Cut(authorization, " ")
 	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
 		return nil, apierr.E(errcode.AUTH001)
@@ -116,7 +116,7 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 	if !keyShape.MatchString(text) {
 		return nil, apierr.E(errcode.AUTH002)
 	}
-	key, err := a.lookUp(ctx, sha256.Sum256([]byte(text)))
+	key, err := a.lookUp(ctx, sha256.Sum256([]byte(text)), now)
 	switch {
 	case err != nil && apierr.From(err).Code == errcode.RATE003:
 		return nil, err
@@ -126,33 +126,40 @@ func (a *Authenticator) authenticate(ctx context.Context, authorization string) 
 		return nil, apierr.E(errcode.AUTH002)
 	case key.RevokedAt != nil:
 		return nil, apierr.E(errcode.AUTH004)
-	case key.ExpiresAt != nil && !a.now().Before(*key.ExpiresAt):
+	case key.ExpiresAt != nil && !now.Before(*key.ExpiresAt):
 		return nil, apierr.E(errcode.AUTH003)
 	}
 	return key, nil
 }
 
-// lookUp asks the primary once for all requests with the same key. As many look-ups run at once for keys that were good as for others;
-// further ones wait for their turn. A key that has waited in vain is as good as it was for 10 s. While the primary fails, a key that was good
-// a minute ago still is, and any other is looked up on a replica.
-func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte) (*Key, error) {
+// lookUp finds a key by its hash: among those that were looked up lately, else by ask.
+func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte, now time.Time) (*Key, error) {
 	if key := a.static[hash]; key != nil {
 		return key, nil
 	}
 	known, good := a.good.Get(hash)
-	from := a.good
 	if !good {
-		from = a.others
 		known, _ = a.others.Get(hash)
 	}
 	if known != nil {
-		retry, age := known.retry.Load(), a.now().Sub(known.at)
-		if age < keyFresh || age < keyUsable && retry != nil && a.now().Before(*retry) {
+		retry, age := known.retry.Load(), now.Sub(known.at)
+		if age < keyFresh || age < keyUsable && retry != nil && now.Before(*retry) {
 			return known.key, nil
 		}
 		if retry != nil { // the primary was away: one request asks again, the others go on
-			known.retry.Store(new(a.now().Add(keyRetry)))
+			known.retry.Store(new(now.Add(keyRetry)))
 		}
+	}
+	return a.ask(ctx, hash, known, good)
+}
+
+// ask asks the primary once for all requests with the same key. As many look-ups run at once for keys that were good as for others; further
+// ones wait for their turn. A key that has waited in vain is as good as it was for 10 s. While the primary fails, a key that was good a minute
+// ago still is, and any other is looked up on a replica.
+func (a *Authenticator) ask(ctx context.Context, hash [32]byte, known *foundKey, good bool) (*Key, error) {
+	from := a.others
+	if good {
+		from = a.good
 	}
 	found, err, _ := a.flight.Do(string(hash[:]), func() (key any, err error) {
 		latest := &foundKey{at: a.now()}

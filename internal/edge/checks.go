@@ -26,7 +26,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 		return apierr.E(errcode.REQ008)
 	}
 	if o.Scopes != nil {
-		key, err := s.cfg.Auth.authenticate(ctx, h.Get("Authorization"))
+		key, err := s.cfg.Auth.authenticate(ctx, first(h, "Authorization"), r.began)
 		if err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ type operation struct {
 	api.Operation[*request, response]
 	parameters []parameter
 	body       *jsonschema.Schema
+	observers  observers
 }
 
 type parameter struct {

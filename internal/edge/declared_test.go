@@ -66,7 +66,8 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					}
 					streams := map[string]int{"stream": 200, "stream as 202": 202}
 					if status, ok := streams[c.what]; ok {
-						if s.send(r, response{status: status, headers: []string{"Content-Type", "text/event-stream"}}) {
+						r.add("Content-Type", "text/event-stream")
+						if s.send(r, response{status: status}) {
 							_, _ = r.response.Write([]byte(":\n\n"))
 						}
 						return response{}, nil

@@ -35,20 +35,20 @@ func (r *request) failed(err error) *apierr.Error {
 func (s *Server) problem(r *request, err error) response {
 	e := r.failed(err)
 	status, body := e.Problem(r.problemContext())
-	w := response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}, headers: []string{
-		"X-Consistency-Token", r.problemToken, "X-Served-By", r.tier,
-	}}
+	r.headers = r.headers[:0] // those of a response that is not sent
+	r.add("X-Consistency-Token", r.problemToken)
+	r.add("X-Served-By", r.tier)
 	switch {
 	case e.Code == errcode.AUTH007:
-		w.headers = append(w.headers, "Www-Authenticate", `Signature realm="ordergate"`)
+		r.add("Www-Authenticate", `Signature realm="ordergate"`)
 	case status == http.StatusUnauthorized:
-		w.headers = append(w.headers, "Www-Authenticate", `Bearer realm="ordergate"`)
+		r.add("Www-Authenticate", `Bearer realm="ordergate"`)
 	case status == http.StatusUnsupportedMediaType && compressed(r.http.Header):
-		w.headers = append(w.headers, "Accept-Encoding", "identity")
+		r.add("Accept-Encoding", "identity")
 	case status == http.StatusUnsupportedMediaType && r.op.Method == http.MethodPatch:
-		w.headers = append(w.headers, "Accept-Patch", r.op.MediaType)
+		r.add("Accept-Patch", r.op.MediaType)
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || e.Code == errcode.IDEM003:
-		w.headers = append(w.headers, "Retry-After", strconv.FormatInt(max(1, r.retryAfter), 10))
+		r.add("Retry-After", strconv.FormatInt(max(1, r.retryAfter), 10))
 	}
-	return w
+	return response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}}
 }

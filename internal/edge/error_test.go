@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -81,6 +82,7 @@ func call(s http.Handler, method, path, body string, headers ...string) *httptes
 	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
+	maps.Copy(w.Header(), w.Result().Header) // the server's own values are those of another request by now
 	return w
 }
 

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -53,39 +51,58 @@ func newMetrics(registry prometheus.Registerer) metrics {
 // clientGone is the status in metrics of a request whose client did not wait for the response, which is no error of ours.
 const clientGone = "client_gone"
 
+// outcomes are how a request can end in metrics, by the first digit of its status: a histogram for each status would be three times as many series.
+var outcomes = [...]string{clientGone, "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+// observers are an operation's histograms by outcome. One that nothing was observed of is not made, and not shown.
+type observers [len(outcomes)]atomic.Pointer[prometheus.Observer]
+
+func (s *Server) observer(o *operation, outcome int) prometheus.Observer {
+	place := &o.observers[outcome]
+	if known := place.Load(); known != nil {
+		return *known
+	}
+	histogram := s.metrics.requests
+	if o.Stream {
+		histogram = s.metrics.streams
+	}
+	made := histogram.WithLabelValues(o.ID, outcomes[outcome])
+	place.Store(&made)
+	return made
+}
+
 // observe names the span, counts the request and logs its one event.
-func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took time.Duration) {
-	operation, status := "none", r.response.Status
-	outcome, histogram := strconv.Itoa(status/100)+"xx", s.metrics.requests // a histogram for each status would be three times as many series
+func (s *Server) observe(ctx context.Context, r *request) {
+	ended, op, status := s.now(), r.op, r.response.Status
+	took := ended.Sub(r.began)
+	if op == nil {
+		op = &s.elsewhere
+	}
+	outcome := status / 100
 	if errors.Is(ctx.Err(), context.Canceled) {
-		outcome = clientGone
+		outcome = 0
 	}
-	if r.op != nil {
-		operation = r.op.ID
-		if r.op.Stream {
-			histogram = s.metrics.streams
-		}
-	}
-	if span.IsRecording() {
-		span.SetName(operation)
-		span.SetAttributes(attribute.String("http.request.method", r.http.Method), attribute.String("http.route", r.path.Path()),
+	if r.span != nil {
+		r.span.SetName(op.ID)
+		r.span.SetAttributes(attribute.String("http.request.method", r.http.Method), attribute.String("http.route", r.path.Path()),
 			attribute.Int("http.response.status_code", status), attribute.String("ordergate.trace_id", r.traceID))
+		r.span.End()
 	}
-	histogram.WithLabelValues(operation, outcome).Observe(took.Seconds())
+	s.observer(op, outcome).Observe(took.Seconds())
 	if r.code != "" {
 		s.metrics.refusals.WithLabelValues(string(r.code)).Inc()
 	}
 	level := zap.InfoLevel
-	brokenStream := r.op != nil && r.op.Stream && status == http.StatusOK && r.code != "" // it was sent before
+	gone, brokenStream := outcomes[outcome] == clientGone, op.Stream && status == http.StatusOK && r.code != "" // it was sent before
 	switch {
 	case errors.Is(r.cause, errUndeclared), errors.Is(r.cause, panics.ErrPanic):
 		level = zap.ErrorLevel
-	case outcome == clientGone, r.code == errcode.SYS005: // each stop of a process refuses some
+	case gone, r.code == errcode.SYS005: // each stop of a process refuses some
 	case status >= http.StatusInternalServerError, brokenStream:
 		level = zap.ErrorLevel
 	}
 	s.logRequest(level, r, accessEvent{
-		at: time.Now(), traceID: r.traceID, operation: operation, method: r.http.Method, status: status, clientGone: outcome == clientGone,
+		at: ended, traceID: r.traceID, operation: op.ID, method: r.http.Method, status: status, clientGone: gone,
 		code: r.code, tier: r.tier, orderID: r.orderID, account: r.key.Owner.Account, took: took,
 	})
 }
@@ -94,8 +111,8 @@ func (s *Server) observe(ctx context.Context, r *request, span trace.Span, took 
 func (s *Server) logRequest(level zapcore.Level, r *request, e accessEvent) {
 	if s.cfg.AccessLog != nil && level == zap.InfoLevel && r.cause == nil && r.op != nil {
 		if s.cfg.Log.Core().Enabled(level) {
-			r.line = e.appendLine(r.line[:0])
-			_, _ = s.cfg.AccessLog.Write(r.line)
+			r.bytes = e.appendLine(r.bytes[:0])
+			_, _ = s.cfg.AccessLog.Write(r.bytes)
 		}
 		return
 	}

@@ -60,24 +60,26 @@ func (l *limiter) take(now time.Duration) state {
 // seconds rounds up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// header is the RateLimit header: tokens that are left, seconds until all are back.
-func (s state) header() string {
-	b := append(make([]byte, 0, 32), `"default";r=`...)
+// appendHeader appends the RateLimit header: tokens that are left, seconds until all are back.
+func (s state) appendHeader(b []byte) []byte {
+	b = append(b, `"default";r=`...)
 	b = append(strconv.AppendInt(b, s.left, 10), ";t="...)
-	return string(strconv.AppendInt(b, seconds(s.full), 10))
+	return strconv.AppendInt(b, seconds(s.full), 10)
 }
 
 // countRequest takes a token of the request's key, and tells so in the headers of every answer to it. RATE_001 if there was none.
 func (s *Server) countRequest(r *request) error {
 	if l := r.key.limiter; l != nil {
-		return r.limited(l, l.take(s.cfg.Auth.sinceStart()))
+		return r.limited(l, l.take(s.cfg.Auth.sinceStart(r.began)))
 	}
 	return nil
 }
 
 func (r *request) limited(l *limiter, s state) error {
 	h := r.response.Header()
-	h["Ratelimit-Policy"], h["Ratelimit"] = l.policy, []string{s.header()}
+	r.bytes = s.appendHeader(r.bytes[:0])
+	r.limit[0] = r.keep(r.bytes)
+	h["Ratelimit-Policy"], h["Ratelimit"] = l.policy, r.limit[:]
 	if s.wait == 0 {
 		return nil
 	}

@@ -148,10 +148,12 @@ func newLimits(t *testing.T) *limits {
 			}
 			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id]}, nil
 		}, nil, 8, nil, func() time.Time { return l.now }),
+		Now: func() time.Time { return l.now },
 	})
 	keyed := func(o *operation) { o.Scopes = []string{"s"} }
 	stream := func(_ context.Context, r *request) (response, error) {
-		l.send(r, response{status: 200, headers: []string{"Content-Type", "text/event-stream"}})
+		r.add("Content-Type", "text/event-stream")
+		l.send(r, response{status: 200})
 		return response{}, nil
 	}
 	l.register([]*operation{

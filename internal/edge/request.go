@@ -13,7 +13,6 @@ import (
 	"time"
 
 	strict "github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -29,15 +28,19 @@ import (
 	"github.com/ordergate/ordergate/query"
 )
 
-// request is one request from its first byte to its logged event. checkRequest fills it; handlers read it.
+// request is one request from its first byte to its logged event. checkRequest fills it; handlers read it. It goes back to a pool when it is
+// logged: nobody keeps it.
 type request struct {
 	http     *http.Request
 	response *echo.Response
 	path     echo.Context // holds the values of the path's parameters
-	route    route        // nil: no such path
-	op       *operation   // nil: no such operation
+	began    time.Time
+	span     trace.Span // nil: it is not traced
+	route    route      // nil: no such path
+	op       *operation // nil: no such operation
 	traceID  string
 	chinese  bool
+	*scratch
 
 	key            *Key // anonymous where the operation is public
 	idempotencyKey string
@@ -57,28 +60,45 @@ type request struct {
 	problemToken string // the consistency token of a refusal
 	retryAfter   int64  // seconds; 0: the least
 	code         errcode.Code
-	cause        error  // of an error response or a stream's last failure, for the log
-	line         []byte // holds its line of the log
+	cause        error // of an error response or a stream's last failure, for the log
 }
 
-// newRequest makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response needs. An empty header counts as
-// left out, here and wherever one is read.
-func newRequest(ctx context.Context, c echo.Context) *request {
-	h := c.Request().Header
+// begin takes a request out of the pool. It makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response
+// needs. An empty header counts as left out, here and wherever one is read.
+func (s *Server) begin(hw http.ResponseWriter, hr *http.Request) *request {
+	h := hr.Header
 	for name, lines := range h {
 		if len(lines) > 1 {
 			h[name] = []string{strings.Join(slices.DeleteFunc(lines, func(line string) bool { return line == "" }), ", ")}
 		}
 	}
-	return &request{
-		http: c.Request(), response: c.Response(), path: c, traceID: traceID(ctx, h), chinese: chinese(h), key: &anonymous,
-		parameters: map[string]string{}, page: query.Page{Limit: 20}, // the contract's default
+	r, _ := s.pool.Get().(*request) // nothing else is there
+	r.path.Reset(hr, hw)
+	r.http, r.began = hr, s.now()
+	r.chinese = chinese(h)
+	if r.traceID = givenTraceID(hr.Context(), h); r.traceID == "" {
+		r.traceID = r.newTraceID()
 	}
+	r.trace[0] = r.traceID
+	r.response.Header()["X-Trace-Id"] = r.trace[:]
+	return r
+}
+
+// end gives the request back to the pool.
+func (s *Server) end(r *request) {
+	*r = request{path: r.path, response: r.response, key: &anonymous, page: query.Page{Limit: 20}, scratch: r.scratch} // 20 is the contract's default
+	r.headers = r.headers[:0]
+	s.pool.Put(r)
+}
+
+func (s *Server) newRequest() any {
+	c := s.paths.NewContext(nil, nil)
+	return &request{path: c, response: c.Response(), key: &anonymous, page: query.Page{Limit: 20}, scratch: new(scratch)}
 }
 
 // chinese tells whether Accept-Language prefers simplified Chinese to English.
 func chinese(h http.Header) bool {
-	accept := h.Get("Accept-Language")
+	accept := first(h, "Accept-Language")
 	if accept == "" || len(accept) > 256 {
 		return false
 	}
@@ -92,23 +112,33 @@ var (
 	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
 )
 
-// traceID takes the caller's id: X-Trace-ID, else Jaeger's header, else W3C's, else a new UUID. A header that is invalid by its own
+// givenTraceID is the caller's id: X-Trace-ID, else Jaeger's header, else W3C's; empty: there is none. A header that is invalid by its own
 // standard counts as none.
-func traceID(ctx context.Context, h http.Header) string {
-	if id := h.Get("X-Trace-ID"); ownID.MatchString(id) {
+func givenTraceID(ctx context.Context, h http.Header) string {
+	if id := first(h, "X-Trace-Id"); id != "" && ownID.MatchString(id) {
 		return id
 	}
 	zero := func(id string) bool { return strings.Trim(id, "0") == "" }
-	if part := jaegerID.FindStringSubmatch(h.Get("Uber-Trace-Id")); part != nil && !zero(part[1]) && !zero(part[2]) {
-		return part[1]
+	if text := first(h, "Uber-Trace-Id"); text != "" {
+		if part := jaegerID.FindStringSubmatch(text); part != nil && !zero(part[1]) && !zero(part[2]) {
+			return part[1]
+		}
 	}
-	if h.Get("Traceparent") != "" {
+	if first(h, "Traceparent") != "" {
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
 		if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
 			return id.String()
 		}
 	}
-	return uuid.NewString()
+	return ""
+}
+
+// first is the value of a header by its canonical name; empty: there is none.
+func first(h http.Header, name string) string {
+	if lines := h[name]; len(lines) > 0 {
+		return lines[0]
+	}
+	return ""
 }
 
 // setParameter stores a parameter that satisfies its schema. It is false for a token that is not ours.
@@ -132,6 +162,9 @@ func (s *Server) setParameter(r *request, name, value string) (ok bool) {
 	case "X-Consistency-Token":
 		r.token, ok = s.cfg.Signer.Parse(value)
 	default:
+		if r.parameters == nil {
+			r.parameters = map[string]string{}
+		}
 		r.parameters[name] = value
 	}
 	return ok

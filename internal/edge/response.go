@@ -14,29 +14,32 @@ import (
 	"github.com/ordergate/ordergate/query"
 )
 
-// response is a finished response: status, headers and bytes as they are sent. Nothing is encoded again.
+// response is a finished response: status and bytes as they are sent. Nothing is encoded again. Its headers are those that were added to the request.
 type response struct {
 	status      int
 	contentType string // empty: there is no body
 	body        view.Body
-	headers     []string // names, canonical, and values in turn; an empty value is left out
+}
+
+// add gives the response a header, by its canonical name. An empty value is left out.
+func (r *request) add(name, value string) {
+	if value != "" {
+		r.headers = append(r.headers, header{name, [1]string{value}})
+	}
 }
 
 // write sends the response. It does not wait for the rest of an unread body, as net/http would before it responds. An error is
 // not reported: the client is gone.
 func (w response) write(r *request) {
 	h := r.response.Header()
-	for i := 0; i < len(w.headers); i += 2 {
-		if w.headers[i+1] != "" {
-			h[w.headers[i]] = []string{w.headers[i+1]}
-		}
-	}
-	if w.body.ETag != "" {
-		h["Etag"] = []string{w.body.ETag}
-	}
+	r.add("Etag", w.body.ETag)
 	if w.contentType != "" {
-		h["Content-Type"] = []string{w.contentType}
-		h["Content-Length"] = []string{strconv.Itoa(len(w.body.Bytes))}
+		r.add("Content-Type", w.contentType)
+		r.bytes = strconv.AppendInt(r.bytes[:0], int64(len(w.body.Bytes)), 10)
+		r.add("Content-Length", r.keep(r.bytes))
+	}
+	for i := range r.headers {
+		h[r.headers[i].name] = r.headers[i].value[:]
 	}
 	if !r.bodyRead && r.http.ContentLength != 0 {
 		h.Set("Connection", "close")
@@ -48,9 +51,12 @@ func (w response) write(r *request) {
 
 // notModified turns a response into 304 if the client has it already, as If-None-Match says.
 func (r *request) notModified(w response) response {
+	if r.ifNoneMatch == "" {
+		return w
+	}
 	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
 		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.body.ETag {
-			return response{status: http.StatusNotModified, body: view.Body{ETag: w.body.ETag}, headers: w.headers}
+			return response{status: http.StatusNotModified, body: view.Body{ETag: w.body.ETag}}
 		}
 	}
 	return w
@@ -63,9 +69,11 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 		r.problemToken = v.Token
 		return response{}, err
 	}
-	return r.notModified(response{status: http.StatusOK, contentType: "application/json", body: v.Body, headers: []string{
-		"Cache-Control", "private, no-cache", "X-Consistency-Token", v.Token, "X-Served-By", v.Tier, "Age", strconv.Itoa(v.Age),
-	}}), nil
+	r.add("Cache-Control", "private, no-cache")
+	r.add("X-Consistency-Token", v.Token)
+	r.add("X-Served-By", v.Tier)
+	r.add("Age", strconv.Itoa(v.Age))
+	return r.notModified(response{status: http.StatusOK, contentType: "application/json", body: v.Body}), nil
 }
 
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
@@ -97,9 +105,11 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	if result.Code != "" { // a stored refusal, or one that was waited for
 		r.code = result.Code
 	}
-	return response{status: result.Status, contentType: result.ContentType, body: result.Body, headers: []string{
-		"Location", result.Location, "Idempotency-Replayed", replayed, "Preference-Applied", applied, "X-Consistency-Token", s.sign(t),
-	}}, nil
+	r.add("Location", result.Location)
+	r.add("Idempotency-Replayed", replayed)
+	r.add("Preference-Applied", applied)
+	r.add("X-Consistency-Token", s.sign(t))
+	return response{status: result.Status, contentType: result.ContentType, body: result.Body}, nil
 }
 
 func (s *Server) sign(t token.Token) string {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,7 +47,10 @@ type Config struct {
 	// AccessLog takes finished lines of Log, a line a Write, of requests that ended as a client may expect. Nil: they go through Log.
 	AccessLog io.Writer
 	Tracer    trace.Tracer
-	Registry  prometheus.Registerer
+	// Sample tells whether the next request is traced whose caller does not trace it. nil: it never is.
+	Sample   func() bool
+	Registry prometheus.Registerer
+	Now      func() time.Time // nil: time.Now
 	// Strict refuses an answer that the contract does not list with SYS_001. Else it goes out. It is logged and counted either way.
 	Strict bool
 	// Faults lets requests of test keys meet the failure that their header names (faults.Header). Else the header is ignored.
@@ -58,13 +62,17 @@ type Config struct {
 // Server serves the API.
 type Server struct {
 	cfg       Config
+	now       func() time.Time // read when a request begins, and when it ends
 	paths     *echo.Echo       // finds the route of a path, no more
 	routes    map[string]route // by path, as echo writes it
 	elsewhere operation        // has the answers to addresses and methods that the contract does not have
-	preflight []string         // the headers of every response to a CORS preflight
+	preflight []string         // the headers of every response to a CORS preflight, names and values in turn
 	exposed   string           // names of headers that browsers may read
 	documents map[string]response
 	metrics   metrics
+	pool      sync.Pool       // of requests
+	carriers  []string        // the headers, canonical, in which a caller's trace comes
+	untraced  context.Context //nolint:containedctx // of all queries that are not traced: it ends with none of them
 	streams   atomic.Int64    // that are open
 	stopping  context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
 	stop      context.CancelFunc
@@ -96,8 +104,15 @@ func New(c Config) (*Server, error) {
 }
 
 func newServer(c Config) *Server {
-	s := &Server{cfg: c, paths: echo.New(), routes: map[string]route{}, documents: contractDocuments(), metrics: newMetrics(c.Registry)}
+	s := &Server{cfg: c, now: c.Now, paths: echo.New(), routes: map[string]route{}, documents: contractDocuments(), metrics: newMetrics(c.Registry)}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.untraced, s.pool.New = trace.ContextWithSpanContext(context.Background(), untraced), s.newRequest
+	for _, name := range otel.GetTextMapPropagator().Fields() {
+		s.carriers = append(s.carriers, http.CanonicalHeaderKey(name))
+	}
 	return s
 }
 
@@ -143,26 +158,16 @@ func (s *Server) find(r *request) {
 }
 
 // ServeHTTP handles one request, observes it and logs one event of it. A panic is SYS_001.
-func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
-	begin := time.Now()
-	c := s.paths.AcquireContext()
-	defer s.paths.ReleaseContext(c)
-	c.Reset(hr, hw)
-	r := newRequest(hr.Context(), c)
-	r.response.Header()["X-Trace-Id"] = []string{r.traceID}
+func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) { //nolint:contextcheck // trace chooses the context
+	r := s.begin(hw, hr)
+	defer s.end(r)
 	s.find(r)
 	if r.op != nil {
 		for i := 0; i < len(r.op.Headers); i += 2 {
 			r.response.Header().Set(r.op.Headers[i], r.op.Headers[i+1])
 		}
 	}
-	ctx := hr.Context()
-	if r.op != nil && r.op.Method == http.MethodGet && !r.op.Stream { // a client that has closed its sending half still reads
-		ctx = context.WithoutCancel(ctx)
-	}
-	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(hr.Header))
-	ctx, span := s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
-	defer span.End()
+	ctx := s.trace(r)
 	var w response
 	err := panics.Catch(func() (err error) { w, err = s.dispatch(ctx, r); return err })
 	switch {
@@ -175,8 +180,35 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) {
 	default:
 		s.send(r, w)
 	}
-	s.observe(ctx, r, span, time.Since(begin))
+	s.observe(ctx, r) //nolint:contextcheck // likewise
 }
+
+// trace returns the context of a request's work. Whether it is traced is decided before anything of a trace is made: one in so many is, and
+// those whose callers trace them. A query goes on when its client is gone, which may have closed its sending half alone and still read.
+func (s *Server) trace(r *request) context.Context {
+	ctx, h := context.Background(), r.http.Header
+	query := r.op != nil && r.op.Method == http.MethodGet && !r.op.Stream
+	if !query {
+		ctx = r.http.Context()
+	}
+	traced := false
+	if slices.ContainsFunc(s.carriers, func(name string) bool { return len(h[name]) > 0 }) {
+		ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(h))
+		traced = trace.SpanContextFromContext(ctx).IsValid()
+	}
+	switch {
+	case traced, s.cfg.Sample != nil && s.cfg.Sample():
+		ctx, r.span = s.cfg.Tracer.Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer)) //nolint:spancheck // observe ends it
+		return ctx
+	case query:
+		return s.untraced
+	default:
+		return trace.ContextWithSpanContext(ctx, untraced)
+	}
+}
+
+// untraced is the parent of all that is done for requests that are not traced: it is not sampled, and so nothing below it is.
+var untraced = trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 1}})
 
 // dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
 // the key's limit, a failure on purpose, media types, idempotency key, parameters (checkRequest). The handler decodes the body (strict JSON, schema).
@@ -185,7 +217,10 @@ func (s *Server) dispatch(ctx context.Context, r *request) (w response, err erro
 	options := r.http.Method == http.MethodOptions
 	switch {
 	case s.allowOrigin(r) && options && r.http.Header.Get("Access-Control-Request-Method") != "": // it needs no key
-		return response{status: http.StatusNoContent, headers: s.preflight}, nil
+		for i := 0; i < len(s.preflight); i += 2 {
+			r.add(s.preflight[i], s.preflight[i+1])
+		}
+		return response{status: http.StatusNoContent}, nil
 	case s.stopping.Err() != nil:
 		return w, drain(r)
 	case r.route == nil:

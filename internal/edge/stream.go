@@ -39,11 +39,10 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 		r.problemToken = news.Token
 		return response{}, err
 	}
-	headers := []string{
-		"Cache-Control", "private, no-cache", "X-Consistency-Token", news.Token, "Content-Type", "text/event-stream", "X-Accel-Buffering", "no", // of nginx
-	}
+	r.add("Cache-Control", "private, no-cache")
+	r.add("X-Consistency-Token", news.Token)
 	if news.Final && len(news.Events) == 0 {
-		return response{status: http.StatusNoContent, headers: headers[:4]}, nil
+		return response{status: http.StatusNoContent}, nil
 	}
 	defer h.streams.Add(-1)
 	if h.streams.Add(1) > maxStreams {
@@ -51,7 +50,9 @@ func (h handlers) StreamOrder(ctx context.Context, r *request, p api.StreamOrder
 	}
 	h.metrics.open.Inc()
 	defer h.metrics.open.Dec()
-	if !h.send(r, response{status: http.StatusOK, headers: headers}) {
+	r.add("Content-Type", "text/event-stream")
+	r.add("X-Accel-Buffering", "no") // of nginx
+	if !h.send(r, response{status: http.StatusOK}) {
 		return response{}, nil
 	}
 	return response{}, h.follow(ctx, r, news, after, watch.Changed, func(after int64, seen token.Token) (query.News, error) {

@@ -53,7 +53,8 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 				core, logged := observer.New(zap.InfoLevel)
 				var s *Server
 				s = smallServer(t, op("s", "GET", "/s", func(ctx context.Context, r *request) (response, error) {
-					if !s.send(r, response{status: http.StatusOK, headers: []string{"Content-Type", "text/event-stream"}}) {
+					r.add("Content-Type", "text/event-stream")
+					if !s.send(r, response{status: http.StatusOK}) {
 						return response{}, nil
 					}
 					reads := c.reads

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +32,19 @@ const (
 	// is full much sooner, and without load a write five times a second costs nothing.
 	flushAfter = 200 * time.Millisecond
 )
+
+// Sample tells whether the next request is traced whose caller does not trace it. A request that it chose is, whatever its trace id.
+func Sample() bool { return rand.Float64() < sampleRatio } //nolint:gosec // no secret
+
+// roots samples the traces that begin here: all of a request, because Sample chose it, and sampleRatio of the others.
+type roots struct{ sdktrace.Sampler }
+
+func (r roots) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	if p.Kind == trace.SpanKindServer {
+		return sdktrace.AlwaysSample().ShouldSample(p)
+	}
+	return r.Sampler.ShouldSample(p)
+}
 
 // Telemetry is the logger, the tracer and the metrics registry of a process.
 type Telemetry struct {
@@ -59,7 +73,7 @@ func New(ctx context.Context, getenv func(string) string, level zapcore.Level, o
 		collectors.NewBuildInfoCollector())
 
 	otel.SetTextMapPropagator(autoprop.NewTextMapPropagator())
-	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(sampleRatio)))}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithSampler(sdktrace.ParentBased(roots{sdktrace.TraceIDRatioBased(sampleRatio)}))}
 	if export, err := Exports(getenv); err != nil {
 		return nil, err
 	} else if export {
