@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	_ "embed" // check.sql
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -141,6 +143,20 @@ func (p *process) cpu() time.Duration {
 	var t unix.Timespec
 	must(unix.ClockGettime(int32(^p.cmd.Process.Pid)<<3|2, &t))
 	return time.Duration(t.Nano())
+}
+
+// metric is a metric of the process without labels.
+func (p *process) metric(name string) float64 {
+	response := try(http.Get("http://" + p.admin + "/metrics")) //nolint:noctx // of this machine
+	defer func() { _ = response.Body.Close() }()
+	text := try(io.ReadAll(response.Body))
+	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
+	if found == nil {
+		must(fmt.Errorf("the gateway has no metric %s", name))
+	}
+	var value float64
+	must(json.Unmarshal(found[1], &value))
+	return value
 }
 
 func await(addr string) {

@@ -2,7 +2,7 @@
 // ratios; all rounds are in bench/results. It needs a throw-away stack, which `make bench` and `make bench-read` give it.
 //
 //	bench write [saga] [place]      orders placed against pgbench that runs the same SQL
-//	bench read [cached] [...]       reads against handlers that do nothing but send the same bytes (read.go)
+//	bench read [cached] [streams] [...]       reads against handlers that do nothing but send the same bytes (read.go)
 //
 // Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
 // ratio of requests per second is the part that is left of the limit when all of them have to fit. The contenders take turns, every second

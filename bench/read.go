@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -38,6 +37,7 @@ type readPart struct {
 
 var readParts = []readPart{
 	{"cached", measureCached},
+	{"streams", measureStreams},
 }
 
 // readBench is what the parts share.
@@ -120,7 +120,7 @@ func (b *readBench) answer(path string) (a answer) {
 
 // measureCached compares GETs of orders from the LRU, all duties on, with a bare handler that sends the same bytes and headers.
 func measureCached(ctx context.Context, b *readBench) []figure {
-	answer, gogc := b.answer(b.orders[0]), b.metric("go_gc_gogc_percent")
+	answer, gogc := b.answer(b.orders[0]), b.serving.metric("go_gc_gogc_percent")
 	bare := func(name string, settings ...string) *leg {
 		return &leg{name: name, server: b.bare(ctx, name, bareConfig{Answer: answer}, settings...), targets: b.orders, headers: b.authorization(), status: "200"}
 	}
@@ -188,20 +188,6 @@ func (b *readBench) allocations(ctx context.Context, a answer) (figures []figure
 		figures = append(figures, figure{Name: c.name, Value: whole, Goal: "<= 0", Load: loadNow(), Note: fmt.Sprintf("%.2f on average, %.0f bytes: sampled requests have more", exact, float64(after.TotalAlloc-before.TotalAlloc)/(runs+1))})
 	}
 	return figures
-}
-
-// metric is a metric of the gateway without labels.
-func (b *readBench) metric(name string) float64 {
-	response := try(http.Get("http://" + b.serving.admin + "/metrics")) //nolint:noctx // of this machine
-	defer func() { _ = response.Body.Close() }()
-	text := try(io.ReadAll(response.Body))
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
-	if found == nil {
-		must(fmt.Errorf("the gateway has no metric %s", name))
-	}
-	var value float64
-	must(json.Unmarshal(found[1], &value))
-	return value
 }
 
 // bare starts a bare server.

@@ -4,273 +4,270 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
-	"os"
-	"os/exec"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ordergate/ordergate/gen/api"
 )
 
 const (
-	openStreams   = 2000
-	streamKB      = 40  // of each, at most
-	streamMS      = 100 // from the answer of a write to its event at each client, at most
 	streamWriters = 32
-	mostFor       = 4 * time.Second // how long it is measured what the machine manages
-	halfFor       = 8 * time.Second // and then half of that
+	maxEvents     = 1 << 17 // of one measurement
 )
 
-// measureStreams opens streams on a serve process of its own, looks at what they cost it, and at how soon an event is with all its readers while half as
-// many events are written as the machine can deliver: first each stream has an order of its own, then all have the same one.
-func measureStreams(ctx context.Context, g *gateway) (figures []figure) {
-	ids := g.placeMany(ctx, openStreams)
-	for _, c := range []struct {
-		name    string
-		ids     []string
-		writers int
-	}{{"2,000 orders", ids, streamWriters}, {"one order", slices.Repeat(ids[:1], openStreams), 1}} {
-		figures = append(figures, g.openAll(ctx, c.name, c.ids, c.writers)...)
-	}
-	return figures
+// streamPace is how many streams are open, and how long it is measured what the machine manages and then half of it. A stream ends after 60 s.
+type streamPace struct {
+	streams    int
+	most, half time.Duration
 }
 
-// placeMany places orders and returns their ids.
-func (g *gateway) placeMany(ctx context.Context, n int) (ids []string) {
-	var mu sync.Mutex
-	var begun atomic.Int64
-	overHTTP(ctx, g.addr, streamWriters, func() bool { return begun.Add(1) <= int64(n) }, func(client int, w *wire) error {
-		err := g.send(client, w)
+// measureStreams opens streams, looks at what they cost the process, and at how soon an event is with all its readers while half as many are
+// written as can be delivered: first each stream has an order of its own, then all of them have the same one.
+func measureStreams(ctx context.Context, b *readBench) []figure {
+	pace := streamPace{2000, 4 * time.Second, 10 * time.Second}
+	if b.pace.rounds == quick.rounds {
+		pace = streamPace{100, 200 * time.Millisecond, 500 * time.Millisecond}
+	}
+	orders := b.placeOrders(ctx, pace.streams)
+	return slices.Concat(
+		b.streamsOf(ctx, pace, "on as many orders", orders, streamWriters),
+		b.streamsOf(ctx, pace, "on one order", slices.Repeat(orders[:1], pace.streams), 1),
+	)
+}
+
+// placeOrders places orders and returns their paths.
+func (b *readBench) placeOrders(ctx context.Context, n int) []string {
+	paths, next := make([]string, n), atomic.Int64{}
+	overHTTP(ctx, b.addr, streamWriters, func() bool { return next.Load() < int64(n) }, func(client int, w *wire) error {
+		i := next.Add(1) - 1
+		if i >= int64(n) {
+			return nil
+		}
+		err := b.send(client, w)
+		for errors.Is(err, errRefused) {
+			err = b.send(client, w)
+		}
+		var placed api.Order
 		if err == nil {
-			var placed api.Order
 			err = json.Unmarshal(w.body, &placed)
-			mu.Lock()
-			ids = append(ids, placed.ID)
-			mu.Unlock()
+		}
+		paths[i] = "/v1/orders/" + placed.ID
+		return err
+	})
+	return paths
+}
+
+// streamsOf measures a serve process of its own. Before a stream is opened the process has read each order, so that its caches and connections are
+// no growth.
+func (b *readBench) streamsOf(ctx context.Context, pace streamPace, name string, orders []string, writers int) []figure {
+	addr := freeAddr()
+	server := b.child(ctx, addr, []string{"ORDERGATE_ADDR=" + addr}, program, "serve")
+	defer server.end()
+	var read atomic.Int64
+	overHTTP(ctx, server.addr, readClients, func() bool { return read.Load() < int64(3*len(orders)) }, func(_ int, w *wire) error {
+		path := orders[int(read.Add(1))%len(orders)]
+		return w.do(fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, server.addr, b.authorization()))
+	})
+	server.collect()
+	before := server.memory()
+	d := &delivery{bench: b, addr: server.addr, orders: orders, readers: int64(len(orders)), events: make([]event, maxEvents)}
+	if writers > 1 {
+		d.readers = 1
+	}
+	listeners := d.open()
+	<-time.After(time.Second)
+	atRest := server.memory()
+	server.collect()
+	live := server.memory()
+
+	most := overHTTP(ctx, server.addr, writers, d.until(pace.most), func(_ int, w *wire) error {
+		e, err := d.write(w)
+		if err == nil {
+			<-e.everywhere
 		}
 		return err
 	})
-	if len(ids) != n {
-		must(fmt.Errorf("%d orders of %d were placed", len(ids), n))
-	}
-	return ids
-}
-
-func (g *gateway) openAll(ctx context.Context, name string, ids []string, writers int) []figure {
-	s := g.streamServer(ctx)
-	defer s.end()
-	for _, id := range ids { // the caches have each order, and the pools their connections, before any stream
-		must(s.control.do(fmt.Appendf(nil, "GET /v1/orders/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", id, g.key)))
-	}
-	s.collect()
-	before := s.memory()
-	l := &listeners{events: make([]event, 1<<18), each: int64(len(ids))}
-	if writers > 1 {
-		l.each = 1
-	}
-	begin := time.Now()
-	l.open(s.addr, g.key, ids)
-	sayf("%d streams of %s were opened in %.1f s", len(ids), name, time.Since(begin).Seconds())
-	<-time.After(2 * time.Second)
-	opened := s.memory()
-	s.collect()
-	settled := s.memory()
-	must(os.WriteFile("/dev/shm/streams-heap-"+strconv.Itoa(writers)+".pb.gz", s.get("/debug/pprof/heap?gc=1"), 0o644))
-	must(os.WriteFile("/dev/shm/streams-gor-"+strconv.Itoa(writers)+".txt", s.get("/debug/pprof/goroutine?debug=1"), 0o644))
-	write := func(client int, w *wire) *event {
-		n := l.next.Add(1)
-		e := &l.events[n]
-		e.left.Store(l.each)
-		e.all = make(chan struct{})
-		body := fmt.Sprintf(`{"metadata":{"n":"%d"}}`, n)
-	again:
-		must(w.do(fmt.Appendf(nil, "PATCH /v1/orders/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nIf-Match: *\r\n"+
-			"Content-Type: application/merge-patch+json\r\nContent-Length: %d\r\n\r\n%s", ids[int(n)%len(ids)], g.key, len(body), body)))
-		if bytes.Contains(w.body, []byte(`"retryable":true`)) {
-			goto again
-		}
-		if !w.hasStatus("200") {
-			must(fmt.Errorf("update over HTTP: %s%s", w.head, w.body))
-		}
-		e.answered = time.Now()
-		return e
-	}
-	most := overHTTP(ctx, s.addr, writers, func() bool {
-		return time.Since(begin) < mostFor+20*time.Second && l.next.Load() < 1<<17 && time.Since(l.begun()) < mostFor
-	}, func(client int, w *wire) error {
-		e := write(client, w)
-		<-e.all
-		return nil
-	})
-	sayf("%s: %.0f events/s are delivered at most", name, most)
-	first := l.next.Load() + 1
-	var wg sync.WaitGroup
-	tick := time.NewTicker(time.Duration(float64(time.Second) / (most / 2)))
-	half := time.Now()
-	for range 2 * writers {
-		w := dial(s.addr)
-		wg.Go(func() {
-			defer w.Close()
-			for time.Since(half) < halfFor {
-				<-tick.C
-				write(0, w)
-			}
-		})
-	}
-	wg.Wait()
-	tick.Stop()
-	last := l.next.Load()
+	first := d.next.Load() + 1
+	d.pace(ctx, 2*writers, most/2, pace.half)
+	last := d.next.Load()
 	for n := first; n <= last; n++ {
-		<-l.events[n].all
+		<-d.events[n].everywhere
 	}
-	loaded := s.memory()
-	s.collect()
-	after := s.memory()
+	loaded := server.memory()
 	var delays []float64
-	for _, r := range l.readers {
-		for _, a := range r.arrived {
-			if a.n >= first && a.n <= last {
-				delays = append(delays, float64(a.at.Sub(l.events[a.n].answered).Microseconds())/1000)
+	for _, l := range listeners {
+		_ = l.Close()
+		<-l.ended
+		for _, a := range l.arrived {
+			if first <= a.event && a.event <= last {
+				delays = append(delays, float64(a.at.Sub(d.events[a.event].answered).Microseconds())/1000)
 			}
 		}
 	}
 	slices.Sort(delays)
-	at := func(q float64) float64 { return delays[min(len(delays)-1, int(q*float64(len(delays))))] }
-	each := func(kb float64) float64 { return kb / float64(len(ids)) }
-	sayf("%s: at rest %.1f KB RSS each (after a collection %.1f); heap %.1f + stacks %.1f KB each after a collection; after the load RSS %.1f KB, heap %.1f + stacks %.1f KB each; %.1f goroutines each",
-		name, each(opened.rss-before.rss), each(settled.rss-before.rss), each(settled.heap-before.heap), each(settled.stacks-before.stacks),
-		each(loaded.rss-before.rss), each(after.heap-before.heap), each(after.stacks-before.stacks), each(settled.goroutines-before.goroutines))
-	sayf("%s: %.0f events/s for %s: %d deliveries, p50 %.1f, p99 %.1f, max %.1f ms after the answer of the write", name, float64(last-first+1)/halfFor.Seconds(), halfFor, len(delays), at(.5), at(.99), at(1))
-	l.close()
-	return nil
-}
-
-func (l *listeners) begun() time.Time {
-	if l.firstAt.IsZero() {
-		l.firstAt = time.Now()
-	}
-	return l.firstAt
-}
-
-// streamServer is a serve process of which we know the process.
-type streamServer struct {
-	addr, admin string
-	cmd         *exec.Cmd
-	control     *wire
-	end         func()
-}
-
-func (g *gateway) streamServer(ctx context.Context) *streamServer {
-	s := &streamServer{addr: freeAddr(), admin: freeAddr()}
-	ctx, cancel := context.WithCancel(ctx)
-	s.cmd = exec.CommandContext(ctx, program, "serve")
-	s.cmd.Env = append(slices.Clip(g.env), "ORDERGATE_ADDR="+s.addr, "ORDERGATE_ADMIN_ADDR="+s.admin)
-	must(s.cmd.Start())
-	await(s.addr)
-	s.control = dial(s.addr)
-	s.end = func() { cancel(); _ = s.cmd.Wait() }
-	return s
-}
-
-func (s *streamServer) get(path string) []byte {
-	r := try(http.Get("http://" + s.admin + path))
-	defer r.Body.Close()
-	return try(io.ReadAll(r.Body))
-}
-
-func (s *streamServer) collect() {
-	for range 3 { // a stack is halved by each collection
-		s.get("/debug/pprof/heap?gc=1")
+	quantile := func(q float64) string { return short(delays[int(q*float64(len(delays)-1))]) }
+	each := func(kb float64) float64 { return round(kb / float64(len(orders))) }
+	name = fmt.Sprintf("%d streams %s", len(orders), name)
+	return []figure{
+		{Name: name + ": heap and stack of each, KB", Value: each(live.heap + live.stack - before.heap - before.stack), Goal: "<= 40", Load: loadNow(),
+			Note: fmt.Sprintf("heap %s, stack %s, %s goroutines", short(each(live.heap-before.heap)), short(each(live.stack-before.stack)), short(each(live.goroutines-before.goroutines)))},
+		{Name: name + ": RSS of each, KB", Value: each(atRest.rss - before.rss), Goal: "<= 40", Load: loadNow(),
+			Note: fmt.Sprintf("after the events %s; GOGC %s", short(each(loaded.rss-before.rss)), short(before.gogc))},
+		{Name: name + ": from a write's answer to the event at the last client, ms", Value: delays[len(delays)-1], Goal: "<= 100", Load: loadNow(),
+			Note: fmt.Sprintf("p50 %s, p99 %s; %s events/s of at most %s", quantile(.5), quantile(.99), short(float64(last-first+1)/pace.half.Seconds()), short(most))},
 	}
 }
 
-// memory of a process in KB.
-type memory struct{ rss, heap, stacks, goroutines float64 }
-
-func (s *streamServer) memory() (m memory) {
-	metrics := s.get("/metrics")
-	value := func(name string) float64 {
-		_, rest, _ := bytes.Cut(metrics, []byte("\n"+name+" "))
-		line, _, _ := bytes.Cut(rest, []byte("\n"))
-		return try(strconv.ParseFloat(string(line), 64))
-	}
-	m.heap, m.stacks, m.goroutines = value("go_memstats_heap_inuse_bytes")/1024, value("go_memstats_stack_inuse_bytes")/1024, value("go_goroutines")
-	_, _ = fmt.Sscan(proc(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid), "VmRSS:"), &m.rss)
-	return m
-}
-
-// event is a change that we wrote.
-type event struct {
-	answered time.Time
-	left     atomic.Int64 // readers that do not have it
-	all      chan struct{}
-}
-
-type arrival struct {
-	n  int64
-	at time.Time
-}
-
-type listeners struct {
+// delivery knows which events were written, and who has them.
+type delivery struct {
+	bench   *readBench
+	addr    string
+	orders  []string
+	readers int64 // of an event
 	next    atomic.Int64
-	firstAt time.Time
-	events  []event
-	each    int64 // readers of an event
-	readers []*listener
+	events  []event // by number
 }
 
+type event struct {
+	answered   time.Time
+	left       atomic.Int64 // readers that do not have it
+	everywhere chan struct{}
+}
+
+// until is over when a time is, or when there are too many events.
+func (d *delivery) until(most time.Duration) func() bool {
+	begin, full := time.Now(), d.next.Load()+maxEvents/2
+	return func() bool { return time.Since(begin) < warmFor+most && d.next.Load() < full }
+}
+
+// write makes the next event.
+func (d *delivery) write(w *wire) (*event, error) {
+	n := d.next.Add(1)
+	e := &d.events[n]
+	e.left.Store(d.readers)
+	e.everywhere = make(chan struct{})
+	body := fmt.Sprintf(`{"metadata":{"n":"%d"}}`, n)
+	request := fmt.Appendf(nil, "PATCH %s HTTP/1.1\r\nHost: %s\r\n%sIf-Match: *\r\nContent-Type: application/merge-patch+json\r\nContent-Length: %d\r\n\r\n%s",
+		d.orders[int(n)%len(d.orders)], d.addr, d.bench.authorization(), len(body), body)
+	for {
+		switch err := w.do(request); {
+		case err != nil:
+			return nil, err
+		case w.hasStatus("200"):
+			e.answered = time.Now()
+			return e, nil
+		case !bytes.Contains(w.body, []byte(`"retryable":true`)):
+			return nil, fmt.Errorf("update over HTTP: %s%s", w.head, w.body)
+		}
+	}
+}
+
+// pace makes so many events a second, however late the one before is.
+func (d *delivery) pace(ctx context.Context, writers int, rate float64, lasts time.Duration) {
+	due := make(chan struct{}, maxEvents)
+	var all errgroup.Group
+	for range writers {
+		w := dial(d.addr)
+		all.Go(func() error {
+			defer func() { _ = w.Close() }()
+			for range due {
+				if _, err := d.write(w); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	tick := time.NewTicker(time.Duration(float64(time.Second) / rate))
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < lasts && ctx.Err() == nil; <-tick.C {
+		due <- struct{}{}
+	}
+	close(due)
+	must(all.Wait())
+	must(ctx.Err())
+}
+
+// listener reads one stream.
 type listener struct {
 	*wire
 	arrived []arrival
+	ended   chan struct{}
 }
 
-func (l *listeners) open(addr, key string, ids []string) {
-	l.readers = make([]*listener, len(ids))
-	var wg sync.WaitGroup
-	limit := make(chan struct{}, 64)
-	for i, id := range ids {
-		limit <- struct{}{}
-		r := &listener{wire: dial(addr)}
-		l.readers[i] = r
-		wg.Add(1)
-		go func() {
-			_ = try(fmt.Fprintf(r, "GET /v1/orders/%s/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", id, key))
-			opened := false
-			for {
-				line, err := r.in.ReadSlice('\n')
-				if err != nil {
-					return
-				}
-				if !opened && bytes.HasPrefix(line, []byte("data: {")) && bytes.Contains(line, []byte("order.created")) {
-					opened = true
-					wg.Done()
-					<-limit
-				}
-				if _, rest, is := bytes.Cut(line, []byte(`"metadata":{"n":"`)); is {
-					text, _, _ := bytes.Cut(rest, []byte(`"`))
-					n := int64(try(strconv.Atoi(string(text))))
-					r.arrived = append(r.arrived, arrival{n, time.Now()})
-					if l.events[n].left.Add(-1) == 0 {
-						close(l.events[n].all)
-					}
-				}
+type arrival struct {
+	event int64
+	at    time.Time
+}
+
+// open opens a stream of each order, and returns when each has had its first event.
+func (d *delivery) open() []*listener {
+	var opening errgroup.Group
+	opening.SetLimit(readClients)
+	listeners := make([]*listener, len(d.orders))
+	for i, path := range d.orders {
+		opening.Go(func() error {
+			l := &listener{wire: dial(d.addr), ended: make(chan struct{})}
+			listeners[i] = l
+			begun := make(chan struct{})
+			_, err := fmt.Fprintf(l, "GET %s/stream HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, d.addr, d.bench.authorization())
+			go d.listen(l, begun)
+			<-begun
+			return err
+		})
+	}
+	must(opening.Wait())
+	return listeners
+}
+
+func (d *delivery) listen(l *listener, begun chan struct{}) {
+	defer close(l.ended)
+	for opened := false; ; {
+		line, err := l.in.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		if !opened && bytes.HasPrefix(line, []byte("event: order.created")) {
+			opened = true
+			close(begun)
+		}
+		if _, rest, is := bytes.Cut(line, []byte(`"metadata":{"n":"`)); is {
+			digits, _, _ := bytes.Cut(rest, []byte(`"`))
+			n := try(strconv.ParseInt(string(digits), 10, 64))
+			l.arrived = append(l.arrived, arrival{n, time.Now()})
+			if e := &d.events[n]; e.left.Add(-1) == 0 {
+				close(e.everywhere)
 			}
-		}()
-	}
-	wg.Wait()
-}
-
-func (l *listeners) close() {
-	for _, r := range l.readers {
-		_ = r.Close()
+		}
 	}
 }
 
-var _ = math.Round
+// memory is what a process uses, in KB.
+type memory struct{ rss, heap, stack, goroutines, gogc float64 }
+
+func (p *process) memory() (m memory) {
+	_, err := fmt.Sscan(proc(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmRSS:"), &m.rss)
+	must(err)
+	for name, value := range map[string]*float64{"go_memstats_heap_inuse_bytes": &m.heap, "go_memstats_stack_inuse_bytes": &m.stack, "go_goroutines": &m.goroutines, "go_gc_gogc_percent": &m.gogc} {
+		*value = p.metric(name)
+	}
+	m.heap, m.stack = m.heap/1024, m.stack/1024
+	return m
+}
+
+// collect collects the garbage of a process: three times, as a stack is halved once in each.
+func (p *process) collect() {
+	for range 3 {
+		r := try(http.Get("http://" + p.admin + "/debug/pprof/heap?gc=1")) //nolint:noctx // of this machine
+		_, _ = io.Copy(io.Discard, r.Body)
+		_ = r.Body.Close()
+	}
+}
