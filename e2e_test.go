@@ -31,12 +31,14 @@ const demoKey = "og_test_demo_key_for_local_use_only"
 // program is `ordergate run` as a user starts it.
 type program struct {
 	t             *testing.T
+	binary        string // of bin/
 	env           []string
 	cmd           *exec.Cmd
 	dir           string
 	url, payments string
 	mu            sync.Mutex // of output
 	output        *bytes.Buffer
+	stderr        *os.File
 }
 
 func (p *program) said() string {
@@ -48,16 +50,16 @@ func (p *program) said() string {
 // start runs the real binary and waits until it says that it is ready.
 func (p *program) start() {
 	p.t.Helper()
-	binary, err := filepath.Abs("bin/ordergate")
+	binary, err := filepath.Abs("bin/" + p.binary)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	if _, err = os.Stat(binary); err != nil {
-		p.t.Fatal("bin/ordergate is missing: make build")
+		p.t.Fatalf("bin/%s is missing: make build failpoints", p.binary)
 	}
 	p.cmd = exec.Command(binary, "run")
 	p.cmd.Env = append(os.Environ(), p.env...)
-	p.cmd.Stderr = os.Stderr
+	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -117,7 +119,7 @@ func newProgram(t *testing.T) *program {
 		t.Fatal(err)
 	}
 	api, admin := freePort(t), freePort(t)
-	p := &program{t: t, dir: dir, url: "http://" + api, env: []string{
+	p := &program{t: t, binary: "ordergate", stderr: os.Stderr, dir: dir, url: "http://" + api, env: []string{
 		"ORDERGATE_DATA_DIR=" + dir, "ORDERGATE_ADDR=" + api, "ORDERGATE_ADMIN_ADDR=" + admin, "ORDERGATE_PSP_ADDR=127.0.0.1:0",
 	}}
 	t.Cleanup(func() {
@@ -414,6 +416,85 @@ func TestInterruptedStart(t *testing.T) {
 	}
 	p.start()
 	p.end(syscall.SIGINT)
+}
+
+// TestAPanicLosesNoLine: the log has every request that was answered before a panic ended the program, whichever goroutine it was in.
+func TestAPanicLosesNoLine(t *testing.T) {
+	t.Parallel()
+	p := newProgram(t)
+	p.binary, p.env = "ordergate-failpoints", append(p.env, "ORDERGATE_FAILPOINTS=consumer.done=panic")
+	said, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stderr = said
+	p.start()
+	const requests = 100
+	for i := range requests {
+		if status, _ := p.call("GET", "/v1/orders", "", "X-Trace-ID", fmt.Sprintf("before-%d-", i)); status != http.StatusOK {
+			t.Fatalf("%d", status)
+		}
+	}
+	p.call("POST", "/v1/orders", `{"currency":"EUR","customer_ref":"c","lines":[{"sku":"LAMP-0001","quantity":1}],"payment":{"method_token":"pm_ok"}}`,
+		"Idempotency-Key", "the-last-one")
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+	}
+	out, _ := os.ReadFile(said.Name())
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 || !strings.Contains(string(out), "panic: failpoint consumer.done") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	log, err := os.ReadFile(filepath.Join(p.dir, "ordergate.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range requests {
+		if !strings.Contains(string(log), fmt.Sprintf(`"trace_id":"before-%d-"`, i)) {
+			t.Fatalf("request %d of %d is not in the log, which ends\n%s", i, requests, log[max(0, len(log)-1000):])
+		}
+	}
+}
+
+// TestALogThatCannotBeWritten: a full disk and a reader of the log that is gone end nothing.
+func TestALogThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts the program")
+	}
+	reader, gone, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reader.Close()
+	defer gone.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("there is no /dev/full here")
+	}
+	defer full.Close()
+	for name, end := range map[string]*os.File{"a full disk": full, "a closed pipe": gone} {
+		addr := freePort(t)
+		psp := exec.Command("bin/ordergate", "psp")
+		psp.Env, psp.Stderr = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+t.TempDir()), end
+		if err := psp.Start(); err != nil {
+			t.Fatal(err)
+		}
+		hung := time.AfterFunc(time.Minute, func() { _ = psp.Process.Kill() })
+		for begin := time.Now(); time.Since(begin) < 30*time.Second; <-time.After(20 * time.Millisecond) {
+			if res, err := http.Get("http://" + addr + "/v1/ledger"); err == nil {
+				_ = res.Body.Close()
+				break
+			}
+		}
+		_ = psp.Process.Signal(syscall.SIGINT) // it writes what is buffered
+		if err := psp.Wait(); err != nil || !hung.Stop() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // TestKilledInTheMiddle kills the program by kill -9 again and again in the middle of 200 orders. In the end each key has one order,

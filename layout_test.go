@@ -30,6 +30,9 @@ type law struct {
 	libraries map[string]string
 	// pure packages and files only compute: of the standard library they may import computes, and they read no clock.
 	pure []string
+	// goroutines has the packages and files whose goroutines need not write the log before a panic ends the program, and why. All others begin with
+	// panics.Sync or panics.Catch.
+	goroutines map[string]string
 	// sql has the packages that may hold SQL in Go, and why. All other SQL is in sql/, and sqlc makes Go of it.
 	sql map[string]string
 	// tables has the tables and views that the queries in a directory of sql/ may name. A directory of command/ owns its tables, and each
@@ -89,9 +92,9 @@ var ours = law{
 		"internal/guard":         "errors gen/errcode internal/faults internal/panics failsafe prometheus",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
 		"internal/panics":        "",
-		"internal/pg":            "internal/faults otelpgx pgx",
+		"internal/pg":            "internal/faults internal/panics otelpgx pgx",
 		"internal/pgtest":        "internal/devstack sql os pgx redis",
-		"internal/psp":           "gen/psp internal/signature echo http json os zap",
+		"internal/psp":           "gen/psp internal/panics internal/signature echo http json os zap",
 		"internal/replay":        "command/inventory gen/replaydb internal/pg order order/pay pgx uuid",
 		"internal/rfc3339":       "",
 		"internal/signature":     "",
@@ -163,6 +166,16 @@ var ours = law{
 		"command/inventory/decide.go", "command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors",
 		"internal/check", "internal/rfc3339", "internal/signature",
 		"internal/view", "order", "order/coupon", "order/pay",
+	},
+	goroutines: map[string]string{
+		"bench":                  "it has no log",
+		"contracttest":           "it has no log",
+		"internal/app/parked.go": "the one there reads stdin",
+		"internal/bus/bustest":   "it tests",
+		"internal/chaos":         "it has no log",
+		"internal/devstack":      "those there wait for the ends of servers, the first of them before there is a log",
+		"internal/devstack/with": "it has no log",
+		"internal/pgtest":        "it tests",
 	},
 	sql: map[string]string{
 		"bench":             "it measures other implementations, pgbench's among them",
@@ -253,6 +266,17 @@ func (l law) check(sources []source) []string {
 	findings := map[string]bool{}
 	find := func(format string, args ...any) { findings[fmt.Sprintf(format, args...)] = true }
 	packages, used, usedByTests := map[string]bool{}, map[string]bool{}, map[string]bool{} // used: package, space, word
+	named := map[string]map[string]*ast.BlockStmt{}                                        // the bodies of functions, by package
+	for _, s := range sources {
+		for _, d := range s.Decls {
+			if f, is := d.(*ast.FuncDecl); is {
+				if named[s.pkg] == nil {
+					named[s.pkg] = map[string]*ast.BlockStmt{}
+				}
+				named[s.pkg][f.Name.Name] = f.Body
+			}
+		}
+	}
 	for _, s := range sources {
 		packages[s.pkg] = true
 		if _, listed := l.imports[s.pkg]; !listed {
@@ -283,6 +307,15 @@ func (l law) check(sources []source) []string {
 			if pure && readsClock(s.File, n) {
 				find("%s may not read the clock", s.file)
 			}
+			if started := startedBy(n); started != nil && !s.test && !keepsLog(started, named[s.pkg]) {
+				place := s.pkg
+				if l.goroutines[place] == "" {
+					place = s.file
+				}
+				if used[place+" goroutines"] = true; l.goroutines[place] == "" {
+					find("%s starts a goroutine that does not begin with defer panics.Sync(log) or panics.Catch: a panic there would lose lines of the log", s.file)
+				}
+			}
 			if !s.test && !ast.IsGenerated(s.File) && statement.MatchString(text(n)) {
 				used[s.pkg+" SQL"] = true
 				if l.sql[s.pkg] == "" {
@@ -309,6 +342,11 @@ func (l law) check(sources []source) []string {
 			}
 		}
 	}
+	for place := range l.goroutines {
+		if !used[place+" goroutines"] {
+			find("goroutines of %s need no permission", place)
+		}
+	}
 	for pkg := range l.sql {
 		if !used[pkg+" SQL"] {
 			find("%s may contain SQL and does not", pkg)
@@ -320,6 +358,44 @@ func (l law) check(sources []source) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(findings))
+}
+
+// startedBy is what n starts in a goroutine, by go or a group's Go: a function or its name; nil: it starts none.
+func startedBy(n ast.Node) ast.Expr {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		return n.Call.Fun
+	case *ast.CallExpr:
+		if called, is := n.Fun.(*ast.SelectorExpr); is && called.Sel.Name == "Go" && len(n.Args) == 1 {
+			return n.Args[0]
+		}
+	}
+	return nil
+}
+
+// keepsLog tells whether a goroutine begins with panics.Sync or panics.Catch. It starts a function, or one of its package, of which named has
+// the bodies.
+func keepsLog(started ast.Expr, named map[string]*ast.BlockStmt) (keeps bool) {
+	var body *ast.BlockStmt
+	switch started := started.(type) {
+	case *ast.FuncLit:
+		body = started.Body
+	case *ast.Ident:
+		body = named[started.Name]
+	case *ast.SelectorExpr:
+		body = named[started.Sel.Name]
+	}
+	if body == nil || len(body.List) == 0 {
+		return false
+	}
+	ast.Inspect(body.List[0], func(n ast.Node) bool {
+		if called, is := n.(*ast.SelectorExpr); is {
+			pkg, _ := called.X.(*ast.Ident)
+			keeps = keeps || pkg != nil && pkg.Name == "panics" && slices.Contains([]string{"Sync", "Catch"}, called.Sel.Name)
+		}
+		return true
+	})
+	return keeps
 }
 
 // readSQL reads all SQL below root, in lower case and without what names no table.
@@ -544,6 +620,12 @@ func TestLayoutFinds(t *testing.T) {
 		"SQL around a name":                     {"command/x.go", "var q = f(\"UPDATE \" + table + \" SET x = 1\")", "may not contain"},
 		"SQL beside a string":                   {"query/x.go", "var q = \"a\" + f(\"INSERT INTO orders\") + g(`DELETE FROM orders`)", "query/x.go may not contain SQL"},
 		"the clock beside a string":             {"order/x.go", "import \"time\"\nvar now = \"a\" + time.Now().String()", "may not read the clock"},
+		"a goroutine":                           {"query/x.go", "func f() { go func() { f() }() }", "query/x.go starts a goroutine that does not begin with"},
+		"a goroutine of a function":             {"query/x.go", "func f() { go g() }\nfunc g() { f() }", "query/x.go starts a goroutine"},
+		"a goroutine of a method":               {"query/x.go", "type t int\nfunc (t) g() {}\nfunc f() { var x t; go x.g() }", "starts a goroutine"},
+		"a goroutine of another package":        {"query/x.go", "import \"sync\"\nvar m sync.Mutex\nfunc f() { go m.Lock() }", "starts a goroutine"},
+		"a goroutine of a group":                {"internal/app/x.go", "import \"sync\"\nvar g sync.WaitGroup\nfunc f() { g.Go(func() { recover() }) }", "starts a goroutine"},
+		"a goroutine that keeps the log late":   {"query/x.go", "func f() { go func() { f(); defer panics.Sync(nil) }() }", "starts a goroutine"},
 		"SQL that calls":                        {"internal/bus/x.go", "var q = `SELECT pg_notify($1, $2)`", "may not contain"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -562,13 +644,14 @@ func TestLayoutFinds(t *testing.T) {
 		change func(*law)
 		want   string
 	}{
-		"permission for a package that is not used": {func(l *law) { l.imports = and(l.imports, "order", "internal/token") }, "order may import internal/token and does not"},
-		"permission for a library that is not used": {func(l *law) { l.imports = and(l.imports, "internal/guard", "zap") }, "internal/guard may import zap and does not"},
-		"permission for tests that is not used":     {func(l *law) { l.tests = and(l.tests, "query", "command") }, "tests of query need no permission to import command"},
-		"permission for tests that is not needed":   {func(l *law) { l.tests = and(l.tests, "query", "pgx") }, "tests of query need no permission to import pgx"},
-		"a library that is not used":                {func(l *law) { l.libraries = and(l.libraries, "gin", "github.com/gin-gonic") }, "nobody imports gin"},
-		"a package that does not exist":             {func(l *law) { l.imports = and(l.imports, "internal/gone", "") }, "package internal/gone is listed"},
-		"permission for SQL that is not used":       {func(l *law) { l.sql = and(l.sql, "query", "haste") }, "query may contain SQL and does not"},
+		"permission for a package that is not used":  {func(l *law) { l.imports = and(l.imports, "order", "internal/token") }, "order may import internal/token and does not"},
+		"permission for a library that is not used":  {func(l *law) { l.imports = and(l.imports, "internal/guard", "zap") }, "internal/guard may import zap and does not"},
+		"permission for tests that is not used":      {func(l *law) { l.tests = and(l.tests, "query", "command") }, "tests of query need no permission to import command"},
+		"permission for tests that is not needed":    {func(l *law) { l.tests = and(l.tests, "query", "pgx") }, "tests of query need no permission to import pgx"},
+		"a library that is not used":                 {func(l *law) { l.libraries = and(l.libraries, "gin", "github.com/gin-gonic") }, "nobody imports gin"},
+		"a package that does not exist":              {func(l *law) { l.imports = and(l.imports, "internal/gone", "") }, "package internal/gone is listed"},
+		"permission for goroutines that is not used": {func(l *law) { l.goroutines = and(l.goroutines, "order", "haste") }, "goroutines of order need no permission"},
+		"permission for SQL that is not used":        {func(l *law) { l.sql = and(l.sql, "query", "haste") }, "query may contain SQL and does not"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := ours

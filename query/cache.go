@@ -152,6 +152,7 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 			if age := now.Sub(e.checked); age < missFor || e.Rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go func() {
+						defer panics.Sync(q.cfg.Log)
 						defer s.refreshing.Store(false)
 						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
 					}()

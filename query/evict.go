@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
@@ -122,6 +123,7 @@ func (q *Queries) Subscribe(ctx context.Context) {
 	var flushing sync.WaitGroup
 	defer flushing.Wait()
 	flushing.Go(func() {
+		defer panics.Sync(q.cfg.Log)
 		for ctx.Err() == nil {
 			pause(ctx, time.Second)
 			if !q.redis.client.cluster {

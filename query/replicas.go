@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 )
 
@@ -58,7 +59,10 @@ const (
 func (q *Queries) FollowReplicas(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, s := range q.replicas {
-		all.Go(func() { q.followReplica(ctx, s) })
+		all.Go(func() {
+			defer panics.Sync(q.cfg.Log)
+			q.followReplica(ctx, s)
+		})
 	}
 	all.Wait()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/bits-and-blooms/bloom/v3"
 
 	"github.com/ordergate/ordergate/gen/querydb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -145,6 +146,7 @@ func (q *Queries) refreshSKUs(ctx context.Context, mark querydb.MarkFeedRow) {
 
 // readSKUs adds all skus of the time of a mark, until another filter replaces this one. Those that come later are messages of the change feed.
 func (q *Queries) readSKUs(ctx context.Context, f *skuFilter, mark querydb.MarkFeedRow) {
+	defer panics.Sync(q.cfg.Log)
 	r := requirement{token: token.Token{Timeline: uint32(mark.Timeline), LSN: uint64(mark.Lsn)}, countedAs: tierFilter}
 	page := querydb.ListSkusParams{Page: skusAtOnce}
 	for q.skus.Load() == f {

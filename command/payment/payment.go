@@ -224,6 +224,7 @@ func (p *Payment) Run(ctx context.Context) {
 			slots <- struct{}{}
 			kind <- struct{}{}
 			running.Go(func() {
+				defer panics.Sync(p.cfg.Log)
 				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
 					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
 				}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/gen/paymentdb"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -86,7 +87,10 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	redis := make(chan error, 1)
-	go func() { redis <- c.checkRedis(ctx) }()
+	go func() {
+		defer panics.Sync(c.tel.Log)
+		redis <- c.checkRedis(ctx)
+	}()
 	primary, err := busdb.New(c.Primary).PrimaryHealth(ctx)
 	offset := time.Since(primary.Now).Abs()
 	calls, _ := paymentdb.New(c.Primary).CallsHealth(ctx) // after an error the primary does not answer
@@ -144,6 +148,7 @@ func (c *Components) checkRedis(ctx context.Context) error {
 func (c *Components) registerHealth(ctx context.Context) {
 	gauge := func(opts prometheus.GaugeOpts, unknown float64, value func(context.Context) (float64, error)) {
 		c.tel.Registry.MustRegister(prometheus.NewGaugeFunc(opts, func() float64 {
+			defer panics.Sync(c.tel.Log) // the registry calls it in a goroutine of its own
 			ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 			defer cancel()
 			v, err := value(ctx)

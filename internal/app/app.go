@@ -11,10 +11,12 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/failpoint"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/psp"
 	"github.com/ordergate/ordergate/internal/telemetry"
 )
@@ -243,7 +246,11 @@ func expected(flags *flag.FlagSet, err error) error {
 	return err
 }
 
+// withTelemetry runs fn. A reader of the logs that goes away does not end the process: by default SIGPIPE would.
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
+	broken := make(chan os.Signal, 1) // nobody reads it; ignoring the signal would be inherited by child processes
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
 	tel, err := telemetry.New(ctx, os.Getenv, proc.cfg.LogLevel, proc.logs)
 	if err != nil {
 		return err
@@ -281,8 +288,12 @@ func (proc process) withComponents(ctx context.Context, worker bool, fn func(con
 		outlive, stop := context.WithCancel(context.WithoutCancel(ctx))
 		defer stop()
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return c.admin(outlive, ctx.Err, worker) })
 		g.Go(func() error {
+			defer panics.Sync(tel.Log)
+			return c.admin(outlive, ctx.Err, worker)
+		})
+		g.Go(func() error {
+			defer panics.Sync(tel.Log)
 			defer stop()
 			return fn(ctx, c)
 		})

@@ -122,7 +122,10 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
 	for _, follow := range []func(context.Context){c.Queries.Subscribe, c.Queries.FollowChanges, c.Queries.FollowReplicas} {
-		c.followers.Go(func() { follow(background) })
+		c.followers.Go(func() {
+			defer panics.Sync(tel.Log)
+			follow(background)
+		})
 	}
 	return c, nil
 }

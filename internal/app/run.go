@@ -25,6 +25,7 @@ import (
 
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/sql"
 )
@@ -134,9 +135,17 @@ func run(ctx context.Context, proc process) (err error) {
 		addr, err := net.ResolveTCPAddr("tcp", cfg.Addr)
 		c.local = err == nil && addr.IP.IsLoopback() // its keys are known to everybody
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return c.work(ctx) })
-		g.Go(func() error { superviseServers(ctx, stack, out); return nil })
 		g.Go(func() error {
+			defer panics.Sync(c.tel.Log)
+			return c.work(ctx)
+		})
+		g.Go(func() error {
+			defer panics.Sync(c.tel.Log)
+			superviseServers(ctx, stack, out, c.tel.Log)
+			return nil
+		})
+		g.Go(func() error {
+			defer panics.Sync(c.tel.Log)
 			return c.serve(ctx, demo, DemoKey, func() {
 				api, console := localURL(cfg.Addr), "off (ORDERGATE_CONSOLE)"
 				if cfg.showsConsole() {
@@ -276,7 +285,7 @@ func makeSecret(path string) (string, error) {
 
 // superviseServers restarts child processes that ended, a second after each failure, until ctx ends. Meanwhile reads go on without
 // Redis or the replica; without the primary nothing does.
-func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer) {
+func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer, log panics.Log) {
 	var restarts sync.WaitGroup // side by side: a replica may need the primary
 	defer restarts.Wait()
 	for {
@@ -287,6 +296,7 @@ func superviseServers(ctx context.Context, stack *devstack.Stack, out io.Writer)
 			said := firstLine(exit.Err)
 			fmt.Fprintf(out, "%s\n%s is started again\n", said, exit.Name)
 			restarts.Go(func() {
+				defer panics.Sync(log)
 				for err := stack.Restart(ctx, exit.Name); err != nil; err = stack.Restart(ctx, exit.Name) {
 					if line := firstLine(err); line != said && ctx.Err() == nil {
 						said = line

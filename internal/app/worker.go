@@ -48,7 +48,7 @@ func (c *Components) work(ctx context.Context) error {
 	for _, consumer := range consumers {
 		subscribers[consumer.Topic]++
 	}
-	lanes := bus.NewLanes(subscribers)
+	lanes := bus.NewLanes(subscribers, c.tel.Log)
 	relay := bus.NewRelay(bus.RelayConfig{Pool: pool, Publisher: lanes, Log: c.tel.Log, Metrics: c.tel.Registry})
 	c.relay.Store(relay)
 
@@ -58,14 +58,21 @@ func (c *Components) work(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, consumer := range consumers {
 		consumer.Subscriber, consumer.Pool, consumer.Log = lanes, pool, c.tel.Log
-		g.Go(func() error { return bus.Consume(consuming, consumer) })
+		g.Go(func() error {
+			defer panics.Sync(c.tel.Log)
+			return bus.Consume(consuming, consumer)
+		})
 	}
 	g.Go(func() error {
+		defer panics.Sync(c.tel.Log)
 		defer stop()
 		return c.keepRunning(ctx, relay.Run)
 	})
 	for _, run := range []func(context.Context){payments.Run, payments.Sweep, stock.Run, c.maintenance} {
-		g.Go(func() error { return c.keepRunning(ctx, run) })
+		g.Go(func() error {
+			defer panics.Sync(c.tel.Log)
+			return c.keepRunning(ctx, run)
+		})
 	}
 	return g.Wait()
 }

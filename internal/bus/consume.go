@@ -134,6 +134,7 @@ func Consume(ctx context.Context, c Consumer) error {
 		for _, m := range failed {
 			inFlight[m.Key] = true
 			singles.Go(func() {
+				defer panics.Sync(c.Log)
 				c.handleSingly(ctx, m, slots, err)
 				finished <- m.Key
 			})

@@ -583,7 +583,7 @@ func numbers(n int) func(yield func(int) bool) {
 }
 
 func TestConsumersOverLanes(t *testing.T) {
-	testConsumers(t, func() transport { l := NewLanes(nil); return transport{pub: l, sub: l} })
+	testConsumers(t, func() transport { l := NewLanes(nil, zap.NewNop()); return transport{pub: l, sub: l} })
 }
 
 // channel is a Subscriber that hands over whatever is in it, also several messages of a key, as Kafka does.
@@ -834,7 +834,7 @@ func TestRelay(t *testing.T) {
 	})
 
 	run("what fails stays until it is published, and Publish gets no longer than its limit", func(f *fixture) {
-		l := NewLanes(nil)
+		l := NewLanes(nil, zap.NewNop())
 		r, _ := f.relay(publisher(func(topic string, msgs []*message.Message) error {
 			if d, ok := msgs[0].Context().Deadline(); !ok || time.Until(d) > publishLimit {
 				f.Error("no limit")
@@ -873,7 +873,7 @@ func TestRelay(t *testing.T) {
 
 // BenchmarkHop measures a hop of the saga: insert into the outbox, Wake, relay, lanes, inbox, handler with one insert, COMMIT.
 func BenchmarkHop(b *testing.B) {
-	l := NewLanes(nil)
+	l := NewLanes(nil, zap.NewNop())
 	f := setup(b, func() transport { return transport{pub: l, sub: l} })
 	done := make(chan struct{}, 1)
 	f.consume(l, func(ctx context.Context, tx pgx.Tx, msgs []Message, _ bool) (Handled, error) {
@@ -898,7 +898,7 @@ func BenchmarkHop(b *testing.B) {
 
 // BenchmarkDrain measures how fast a full outbox is handled, the handler writing one row per message in one statement.
 func BenchmarkDrain(b *testing.B) {
-	l := NewLanes(nil)
+	l := NewLanes(nil, zap.NewNop())
 	f := setup(b, func() transport { return transport{pub: l, sub: l} })
 	for from := 0; from < b.N; from += 1000 {
 		var msgs []string

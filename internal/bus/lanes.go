@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // Metadata of a message on every transport. Its UUID is the message id.
@@ -47,6 +49,7 @@ const laneCount = 64
 // a lane are handled one after another, lanes side by side. It stores nothing: a message stays in the outbox until Publish has reported
 // it as handled.
 type Lanes struct {
+	log    panics.Log
 	seed   maphash.Seed
 	closed context.Context //nolint:containedctx // done after Close
 	close  context.CancelFunc
@@ -63,8 +66,8 @@ type topic struct {
 
 // NewLanes makes the transport. subscribers says how many subscriptions a topic must have before it accepts a message (a topic
 // that is not named: one), so that none of several consumers misses one while the program starts or stops.
-func NewLanes(subscribers map[string]int) *Lanes {
-	l := &Lanes{seed: maphash.MakeSeed(), topics: map[string]*topic{}}
+func NewLanes(subscribers map[string]int, log panics.Log) *Lanes {
+	l := &Lanes{log: log, seed: maphash.MakeSeed(), topics: map[string]*topic{}}
 	l.closed, l.close = context.WithCancel(context.Background())
 	for name, n := range subscribers {
 		l.topic(name).required = max(n, 1)
@@ -113,6 +116,7 @@ func (l *Lanes) Publish(name string, msgs ...*message.Message) error {
 	var wg sync.WaitGroup
 	for lane, indexes := range byLane {
 		wg.Go(func() {
+			defer panics.Sync(l.log)
 			var failed []string // keys
 			for _, i := range indexes {
 				key := msgs[i].Metadata.Get(MetaKey)
@@ -159,6 +163,7 @@ func (l *Lanes) deliver(lane chan struct{}, subs []*subscription, m *message.Mes
 		err := d.wait(ctx.Done())
 		if errors.Is(err, errAbandoned) {
 			go func() {
+				defer panics.Sync(l.log)
 				for _, d := range deliveries[i:] {
 					_ = d.wait(nil)
 				}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"go.uber.org/zap"
 )
 
 // Keys returns n keys of different lanes.
@@ -38,7 +39,7 @@ func testLanes(t *testing.T, name string, want map[string]int, f func(b bubble))
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := bubble{t, NewLanes(want)}
+			b := bubble{t, NewLanes(want, zap.NewNop())}
 			f(b)
 			if err := b.Close(); err != nil {
 				t.Error(err)
@@ -248,7 +249,7 @@ func TestAnAckCountsWhateverEndsWithIt(t *testing.T) {
 
 // BenchmarkLanes counts messages through the 64 lanes, in pages of 1,000 of 500 keys, with a handler that only acks.
 func BenchmarkLanes(b *testing.B) {
-	l := NewLanes(nil)
+	l := NewLanes(nil, zap.NewNop())
 	in, err := l.Subscribe(b.Context(), "orders")
 	if err != nil {
 		b.Fatal(err)

@@ -198,6 +198,7 @@ func (r *Relay) publish(ctx context.Context, rows []busdb.OutboxPageRow) map[str
 	var wg sync.WaitGroup
 	for topic, msgs := range byTopic {
 		wg.Go(func() {
+			defer panics.Sync(r.cfg.Log)
 			err := panics.Catch(func() error { return r.cfg.Publisher.Publish(topic, msgs...) })
 			if err == nil {
 				return

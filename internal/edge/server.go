@@ -313,6 +313,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 	}
 	stopped := make(chan error, 1)
 	unregister := context.AfterFunc(ctx, func() {
+		defer panics.Sync(s.cfg.Log)
 		s.stop()
 		<-time.After(delay)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)

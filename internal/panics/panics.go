@@ -1,4 +1,4 @@
-// Package panics makes errors of panics.
+// Package panics makes errors of panics, and keeps what led to one that ends the program.
 package panics
 
 import (
@@ -19,4 +19,16 @@ func Catch(f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// Log buffers lines until Sync.
+type Log interface{ Sync() error }
+
+// Sync is deferred first in a goroutine: before a panic there ends the program, it writes the lines that log has buffered. The panic goes on.
+// Catch is for a goroutine without which the program goes on.
+func Sync(log Log) {
+	if p := recover(); p != nil {
+		_ = log.Sync()
+		panic(p)
+	}
 }

@@ -24,3 +24,28 @@ func TestCatch(t *testing.T) {
 		}
 	}
 }
+
+type lines struct{ synced bool }
+
+func (l *lines) Sync() error {
+	l.synced = true
+	return io.EOF
+}
+
+// TestSync: a panic goes on once the log is written; without one nothing is.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	var log lines
+	end := func(f func()) (cause any) {
+		defer func() { cause = recover() }()
+		defer panics.Sync(&log)
+		f()
+		return nil
+	}
+	if cause := end(func() {}); cause != nil || log.synced {
+		t.Errorf("without a panic: %v, written: %v", cause, log.synced)
+	}
+	if cause := end(func() { panic("a") }); cause != "a" || !log.synced {
+		t.Errorf("the panic became %v, written: %v", cause, log.synced)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // Session has the settings of all our connections. Statements run as ordergate_app, in UTC, for 10 s at most, and wait 300 ms
@@ -67,7 +69,7 @@ func Connect(ctx context.Context, url string, size int32, session map[string]str
 		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			ctx, cancel := context.WithTimeout(ctx, connectLimit)
 			defer cancel()
-			return check(ctx, conn)
+			return panics.Catch(func() error { return check(ctx, conn) }) // the pool calls it in a goroutine of its own
 		}
 	}
 	return pgxpool.NewWithConfig(ctx, c)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	contract "github.com/ordergate/ordergate/gen/psp"
+	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/signature"
 )
 
@@ -90,6 +91,7 @@ func (c *callbacks) push(b callback) {
 
 // run sends what waits until ctx ends, then cuts the running tries off and returns. The callbacks that wait then are lost.
 func (c *callbacks) run(ctx context.Context) {
+	defer panics.Sync(c.log)
 	defer close(c.ended)
 	defer c.client.CloseIdleConnections()
 	var sends sync.WaitGroup
@@ -106,6 +108,7 @@ func (c *callbacks) run(ctx context.Context) {
 			return
 		}
 		sends.Go(func() {
+			defer panics.Sync(c.log)
 			defer func() { <-turns }()
 			c.send(ctx, next)
 		})

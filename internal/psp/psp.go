@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // Config is what a Simulator is made of.
@@ -114,6 +116,7 @@ func (s *Simulator) Serve(ctx context.Context, l net.Listener) error {
 	}
 	ended := make(chan error, 1)
 	go func() {
+		defer panics.Sync(s.log)
 		var cause error
 		select {
 		case <-s.journal.broken:
