@@ -55,7 +55,7 @@ var ours = law{
 		"deploy":                 "",
 		"errors":                 "gen/errcode",
 		"gen/accountsdb":         "pgx uuid",
-		"gen/api":                "gen/errcode internal/rfc3339",
+		"gen/api":                "gen/errcode internal/check internal/rfc3339",
 		"gen/busdb":              "pgx uuid",
 		"gen/cataloguedb":        "pgx",
 		"gen/couponsdb":          "pgx uuid",
@@ -83,7 +83,7 @@ var ours = law{
 		"internal/check":         "errors gen/errcode internal/rfc3339",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
-		"internal/edge":          "command errors gen/api gen/errcode internal/faults internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text zap",
+		"internal/edge":          "command errors gen/api gen/errcode internal/check internal/faults internal/guard internal/panics internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
 		"internal/export":        "gen/api gen/exportdb internal/rfc3339 internal/view order order/pay pgx uuid",
@@ -207,7 +207,7 @@ var ours = law{
 
 // computes are the packages of the standard library that only compute.
 var computes = strings.Fields(`bytes cmp crypto/hmac crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt hash
-	hash/fnv iter maps math math/bits regexp regexp/syntax slices sort strconv strings time unicode unicode/utf8`)
+	hash/fnv iter maps math math/bits net/url regexp regexp/syntax slices sort strconv strings time unicode unicode/utf8`)
 
 // clock are the functions of package time that read the clock or wait for it.
 var clock = strings.Fields("After AfterFunc NewTicker NewTimer Now Since Sleep Tick Until")

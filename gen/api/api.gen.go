@@ -6,9 +6,9 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"strconv"
 
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/check"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
 
@@ -1433,9 +1433,190 @@ type ShipmentIDParameter = ShipmentID
 // TraceIDParameter defines model for TraceID.
 type TraceIDParameter = string
 
+// Shared is given the parameters that operations share, each as soon as it satisfies the contract. A method is false for a value that was not issued here.
+type Shared interface {
+	SetIfNoneMatch(string) (ok bool)
+	SetXConsistencyToken(string) (ok bool)
+	SetSku(string) (ok bool)
+	SetLimit(int32) (ok bool)
+	SetCursor(string) (ok bool)
+	SetOrderID(string) (ok bool)
+	SetIfMatch(string) (ok bool)
+	SetPaymentID(string) (ok bool)
+	SetRefundID(string) (ok bool)
+	SetShipmentID(string) (ok bool)
+}
+
+// demandIfNoneMatch and bindIfNoneMatch are the shared parameter If-None-Match.
+var demandIfNoneMatch = check.Text{MaxLength: 1024}
+
+func bindIfNoneMatch(sent *check.Parameters, r Shared) {
+	const at = "/header/If-None-Match"
+	if v, ok := sent.Header(at, "If-None-Match", false).Text(&demandIfNoneMatch); ok && !r.SetIfNoneMatch(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandConsistencyToken and bindConsistencyToken are the shared parameter X-Consistency-Token.
+var demandConsistencyToken = check.Text{MaxLength: 512, Pattern: check.MustPattern("^[!-~]*$")}
+
+func bindConsistencyToken(sent *check.Parameters, r Shared) {
+	const at = "/header/X-Consistency-Token"
+	if v, ok := sent.Header(at, "X-Consistency-Token", false).Text(&demandConsistencyToken); ok && !r.SetXConsistencyToken(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandSKU and bindSKU are the shared parameter sku.
+var demandSKU = check.Text{Pattern: check.MustPattern("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")}
+
+func bindSKU(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/sku"
+	if v, ok := sent.Path(at, position).Text(&demandSKU); ok && !r.SetSku(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandLimit and bindLimit are the shared parameter limit.
+var demandLimit = check.Integer{Min: 1, Max: 100}
+
+func bindLimit(sent *check.Parameters, r Shared, pair check.Sent) {
+	const at = "/query/limit"
+	if v, ok := sent.Query(at, pair, false).Integer(&demandLimit); ok && !r.SetLimit(int32(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandCursor and bindCursor are the shared parameter cursor.
+var demandCursor = check.Text{MinLength: 1, MaxLength: 512}
+
+func bindCursor(sent *check.Parameters, r Shared, pair check.Sent) {
+	const at = "/query/cursor"
+	if v, ok := sent.Query(at, pair, false).Text(&demandCursor); ok && !r.SetCursor(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandOrderID and bindOrderID are the shared parameter order_id.
+var demandOrderID = check.Text{Pattern: check.MustPattern("^ord_[0-9a-f]{32}$")}
+
+func bindOrderID(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/order_id"
+	if v, ok := sent.Path(at, position).Text(&demandOrderID); ok && !r.SetOrderID(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandIfMatch and bindIfMatch are the shared parameter If-Match.
+var demandIfMatch = check.Text{MaxLength: 1024, Pattern: check.MustPattern("^(|\\*|(W/)?\"[!#-~]*\"([ \\t]*,[ \\t]*(W/)?\"[!#-~]*\")*)$")}
+
+func bindIfMatch(sent *check.Parameters, r Shared) {
+	const at = "/header/If-Match"
+	if v, ok := sent.Header(at, "If-Match", false).Text(&demandIfMatch); ok && !r.SetIfMatch(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandPaymentID and bindPaymentID are the shared parameter payment_id.
+var demandPaymentID = check.Text{Pattern: check.MustPattern("^pay_[0-9a-f]{32}$")}
+
+func bindPaymentID(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/payment_id"
+	if v, ok := sent.Path(at, position).Text(&demandPaymentID); ok && !r.SetPaymentID(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandChangedSKU and bindChangedSKU are the shared parameter sku.
+var demandChangedSKU = check.Text{Pattern: check.MustPattern("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")}
+
+func bindChangedSKU(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/sku"
+	if v, ok := sent.Path(at, position).Text(&demandChangedSKU); ok && !r.SetSku(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandRefundID and bindRefundID are the shared parameter refund_id.
+var demandRefundID = check.Text{Pattern: check.MustPattern("^ref_[0-9a-f]{32}$")}
+
+func bindRefundID(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/refund_id"
+	if v, ok := sent.Path(at, position).Text(&demandRefundID); ok && !r.SetRefundID(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// demandShipmentID and bindShipmentID are the shared parameter shipment_id.
+var demandShipmentID = check.Text{Pattern: check.MustPattern("^shp_[0-9a-f]{32}$")}
+
+func bindShipmentID(sent *check.Parameters, r Shared, position int) {
+	const at = "/path/shipment_id"
+	if v, ok := sent.Path(at, position).Text(&demandShipmentID); ok && !r.SetShipmentID(string(v)) {
+		sent.Fault(at, errcode.RuleSignature, "")
+	}
+}
+
+// bindGetOpenAPIJSON reads the parameters of getOpenAPIJSON.
+func bindGetOpenAPIJSON(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfNoneMatch(sent, r)
+}
+
+// bindGetOpenAPIYAML reads the parameters of getOpenAPIYAML.
+func bindGetOpenAPIYAML(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfNoneMatch(sent, r)
+}
+
+// bindListErrors reads the parameters of listErrors.
+func bindListErrors(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfNoneMatch(sent, r)
+}
+
 // GetErrorParams are the parameters that getError alone has. A nil pointer is a parameter left out.
 type GetErrorParams struct {
 	Code string
+}
+
+var (
+	demandGetErrorCode = check.Text{Pattern: check.MustPattern("^[A-Z]{2,5}_[0-9]{3}$")}
+)
+
+// bindGetError reads the parameters of getError.
+func bindGetError(sent *check.Parameters, r Shared, p *GetErrorParams) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfNoneMatch(sent, r)
+	if v, ok := sent.Path("/path/code", 0).Text(&demandGetErrorCode); ok {
+		p.Code = string(v)
+	}
+}
+
+// bindGetInventory reads the parameters of getInventory.
+func bindGetInventory(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindSKU(sent, r, 0)
+}
+
+// bindAdjustInventory reads the parameters of adjustInventory.
+func bindAdjustInventory(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindSKU(sent, r, 0)
 }
 
 // ListOrdersParamsStatus is part of listOrders.
@@ -1450,15 +1631,222 @@ type ListOrdersParams struct {
 	CreatedTo   *rfc3339.Time
 }
 
+var (
+	demandListOrdersStatus      = check.Text{Enum: []string{"pending", "reserved", "confirmed", "completed", "rejected", "cancelled"}}
+	demandListOrdersCustomerRef = check.Text{Pattern: check.MustPattern("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")}
+	demandListOrdersReference   = check.Text{Pattern: check.MustPattern("^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")}
+	demandListOrdersCreatedFrom = check.Text{DateTime: true, MaxLength: 40}
+	demandListOrdersCreatedTo   = check.Text{DateTime: true, MaxLength: 40}
+)
+
+// bindListOrders reads the parameters of listOrders.
+func bindListOrders(sent *check.Parameters, r Shared, p *ListOrdersParams) {
+	var sentStatus, sentCustomerRef, sentReference, sentCreatedFrom, sentCreatedTo, sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "status":
+			sent.Keep(&sentStatus)
+		case "customer_ref":
+			sent.Keep(&sentCustomerRef)
+		case "reference":
+			sent.Keep(&sentReference)
+		case "created_from":
+			sent.Keep(&sentCreatedFrom)
+		case "created_to":
+			sent.Keep(&sentCreatedTo)
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	if v, ok := sent.Query("/query/status", sentStatus, false).Text(&demandListOrdersStatus); ok {
+		p.Status = new(ListOrdersParamsStatus(v))
+	}
+	if v, ok := sent.Query("/query/customer_ref", sentCustomerRef, false).Text(&demandListOrdersCustomerRef); ok {
+		p.CustomerRef = new(ClientID(v))
+	}
+	if v, ok := sent.Query("/query/reference", sentReference, false).Text(&demandListOrdersReference); ok {
+		p.Reference = new(ClientID(v))
+	}
+	if v, ok := sent.Query("/query/created_from", sentCreatedFrom, false).Time(&demandListOrdersCreatedFrom); ok {
+		p.CreatedFrom = new(rfc3339.Time(v))
+	}
+	if v, ok := sent.Query("/query/created_to", sentCreatedTo, false).Time(&demandListOrdersCreatedTo); ok {
+		p.CreatedTo = new(rfc3339.Time(v))
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+}
+
+// bindPlaceOrder reads the parameters of placeOrder.
+func bindPlaceOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
 // GetOrderParams are the parameters that getOrder alone has. A nil pointer is a parameter left out.
 type GetOrderParams struct {
 	Version *int64
 	AsOf    *rfc3339.Time
 }
 
+var (
+	demandGetOrderVersion = check.Integer{Min: 1, Max: 9.007199254740991e+15}
+	demandGetOrderAsOf    = check.Text{DateTime: true, MaxLength: 40}
+)
+
+// bindGetOrder reads the parameters of getOrder.
+func bindGetOrder(sent *check.Parameters, r Shared, p *GetOrderParams) {
+	var sentVersion, sentAsOf check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "version":
+			sent.Keep(&sentVersion)
+		case "as_of":
+			sent.Keep(&sentAsOf)
+		default:
+			sent.Unknown()
+		}
+	}
+	if v, ok := sent.Query("/query/version", sentVersion, false).Integer(&demandGetOrderVersion); ok {
+		p.Version = new(int64(v))
+	}
+	if v, ok := sent.Query("/query/as_of", sentAsOf, false).Time(&demandGetOrderAsOf); ok {
+		p.AsOf = new(rfc3339.Time(v))
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindUpdateOrder reads the parameters of updateOrder.
+func bindUpdateOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindCancelOrder reads the parameters of cancelOrder.
+func bindCancelOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindOrderID(sent, r, 0)
+}
+
+// bindListOrderEvents reads the parameters of listOrderEvents.
+func bindListOrderEvents(sent *check.Parameters, r Shared) {
+	var sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindListOrderPayments reads the parameters of listOrderPayments.
+func bindListOrderPayments(sent *check.Parameters, r Shared) {
+	var sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindPayOrder reads the parameters of payOrder.
+func bindPayOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindOrderID(sent, r, 0)
+}
+
+// bindGetOrderSaga reads the parameters of getOrderSaga.
+func bindGetOrderSaga(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindListOrderShipments reads the parameters of listOrderShipments.
+func bindListOrderShipments(sent *check.Parameters, r Shared) {
+	var sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindOrderID(sent, r, 0)
+}
+
+// bindShipOrder reads the parameters of shipOrder.
+func bindShipOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindOrderID(sent, r, 0)
+}
+
 // StreamOrderParams are the parameters that streamOrder alone has. A nil pointer is a parameter left out.
 type StreamOrderParams struct {
 	LastEventID *string
+}
+
+var (
+	demandStreamOrderLastEventID = check.Text{Pattern: check.MustPattern("^(|0|[1-9][0-9]{0,15})$")}
+)
+
+// bindStreamOrder reads the parameters of streamOrder.
+func bindStreamOrder(sent *check.Parameters, r Shared, p *StreamOrderParams) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	if v, ok := sent.Header("/header/Last-Event-ID", "Last-Event-Id", false).Text(&demandStreamOrderLastEventID); ok {
+		p.LastEventID = new(string(v))
+	}
+	bindConsistencyToken(sent, r)
+	bindOrderID(sent, r, 0)
 }
 
 // ListPaymentsParams are the parameters that listPayments alone has. A nil pointer is a parameter left out.
@@ -1467,14 +1855,141 @@ type ListPaymentsParams struct {
 	CreatedTo   *rfc3339.Time
 }
 
+var (
+	demandListPaymentsCreatedFrom = check.Text{DateTime: true, MaxLength: 40}
+	demandListPaymentsCreatedTo   = check.Text{DateTime: true, MaxLength: 40}
+)
+
+// bindListPayments reads the parameters of listPayments.
+func bindListPayments(sent *check.Parameters, r Shared, p *ListPaymentsParams) {
+	var sentCreatedFrom, sentCreatedTo, sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "created_from":
+			sent.Keep(&sentCreatedFrom)
+		case "created_to":
+			sent.Keep(&sentCreatedTo)
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	if v, ok := sent.Query("/query/created_from", sentCreatedFrom, false).Time(&demandListPaymentsCreatedFrom); ok {
+		p.CreatedFrom = new(rfc3339.Time(v))
+	}
+	if v, ok := sent.Query("/query/created_to", sentCreatedTo, false).Time(&demandListPaymentsCreatedTo); ok {
+		p.CreatedTo = new(rfc3339.Time(v))
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+}
+
+// bindGetPayment reads the parameters of getPayment.
+func bindGetPayment(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindPaymentID(sent, r, 0)
+}
+
+// bindRefundPayment reads the parameters of refundPayment.
+func bindRefundPayment(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindPaymentID(sent, r, 0)
+}
+
 // ListProductsParams are the parameters that listProducts alone has. A nil pointer is a parameter left out.
 type ListProductsParams struct {
 	Q *string
 }
 
+var (
+	demandListProductsQ = check.Text{MinLength: 1, MaxLength: 64}
+)
+
+// bindListProducts reads the parameters of listProducts.
+func bindListProducts(sent *check.Parameters, r Shared, p *ListProductsParams) {
+	var sentQ, sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "q":
+			sent.Keep(&sentQ)
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	if v, ok := sent.Query("/query/q", sentQ, false).Text(&demandListProductsQ); ok {
+		p.Q = new(string(v))
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+}
+
+// bindCreateProduct reads the parameters of createProduct.
+func bindCreateProduct(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindGetProduct reads the parameters of getProduct.
+func bindGetProduct(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindSKU(sent, r, 0)
+}
+
+// bindUpdateProduct reads the parameters of updateProduct.
+func bindUpdateProduct(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindIfMatch(sent, r)
+	bindChangedSKU(sent, r, 0)
+}
+
 // TakeProviderCallbackParams are the parameters that takeProviderCallback alone has. A nil pointer is a parameter left out.
 type TakeProviderCallbackParams struct {
 	Provider string
+}
+
+var (
+	demandTakeProviderCallbackProvider = check.Text{MinLength: 1, MaxLength: 64}
+)
+
+// bindTakeProviderCallback reads the parameters of takeProviderCallback.
+func bindTakeProviderCallback(sent *check.Parameters, r Shared, p *TakeProviderCallbackParams) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	if v, ok := sent.Path("/path/provider", 0).Text(&demandTakeProviderCallbackProvider); ok {
+		p.Provider = string(v)
+	}
+}
+
+// bindQuoteOrder reads the parameters of quoteOrder.
+func bindQuoteOrder(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
 }
 
 // ListRefundsParams are the parameters that listRefunds alone has. A nil pointer is a parameter left out.
@@ -1484,10 +1999,263 @@ type ListRefundsParams struct {
 	CreatedTo   *rfc3339.Time
 }
 
-// Request is what the edge offers of a request whose parameters satisfy the contract.
+var (
+	demandListRefundsPaymentID   = check.Text{Pattern: check.MustPattern("^pay_[0-9a-f]{32}$")}
+	demandListRefundsCreatedFrom = check.Text{DateTime: true, MaxLength: 40}
+	demandListRefundsCreatedTo   = check.Text{DateTime: true, MaxLength: 40}
+)
+
+// bindListRefunds reads the parameters of listRefunds.
+func bindListRefunds(sent *check.Parameters, r Shared, p *ListRefundsParams) {
+	var sentPaymentID, sentCreatedFrom, sentCreatedTo, sentLimit, sentCursor check.Sent
+	for sent.Next() {
+		switch sent.Name() {
+		case "payment_id":
+			sent.Keep(&sentPaymentID)
+		case "created_from":
+			sent.Keep(&sentCreatedFrom)
+		case "created_to":
+			sent.Keep(&sentCreatedTo)
+		case "limit":
+			sent.Keep(&sentLimit)
+		case "cursor":
+			sent.Keep(&sentCursor)
+		default:
+			sent.Unknown()
+		}
+	}
+	if v, ok := sent.Query("/query/payment_id", sentPaymentID, false).Text(&demandListRefundsPaymentID); ok {
+		p.PaymentID = new(PaymentID(v))
+	}
+	if v, ok := sent.Query("/query/created_from", sentCreatedFrom, false).Time(&demandListRefundsCreatedFrom); ok {
+		p.CreatedFrom = new(rfc3339.Time(v))
+	}
+	if v, ok := sent.Query("/query/created_to", sentCreatedTo, false).Time(&demandListRefundsCreatedTo); ok {
+		p.CreatedTo = new(rfc3339.Time(v))
+	}
+	bindLimit(sent, r, sentLimit)
+	bindCursor(sent, r, sentCursor)
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+}
+
+// bindGetRefund reads the parameters of getRefund.
+func bindGetRefund(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindRefundID(sent, r, 0)
+}
+
+// bindGetShipment reads the parameters of getShipment.
+func bindGetShipment(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindConsistencyToken(sent, r)
+	bindIfNoneMatch(sent, r)
+	bindShipmentID(sent, r, 0)
+}
+
+// bindDeliverShipment reads the parameters of deliverShipment.
+func bindDeliverShipment(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+	bindShipmentID(sent, r, 0)
+}
+
+// bindOnInventoryAdjusted reads the parameters of .
+func bindOnInventoryAdjusted(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnInventoryLow reads the parameters of .
+func bindOnInventoryLow(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderCancelRequested reads the parameters of .
+func bindOnOrderCancelRequested(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderCancelled reads the parameters of .
+func bindOnOrderCancelled(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderCompleted reads the parameters of .
+func bindOnOrderCompleted(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderConfirmed reads the parameters of .
+func bindOnOrderConfirmed(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderCreated reads the parameters of .
+func bindOnOrderCreated(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderDelivered reads the parameters of .
+func bindOnOrderDelivered(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderPaid reads the parameters of .
+func bindOnOrderPaid(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderPaymentFailed reads the parameters of .
+func bindOnOrderPaymentFailed(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderRefunded reads the parameters of .
+func bindOnOrderRefunded(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderRejected reads the parameters of .
+func bindOnOrderRejected(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderShipped reads the parameters of .
+func bindOnOrderShipped(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderStockRejected reads the parameters of .
+func bindOnOrderStockRejected(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderStockReserved reads the parameters of .
+func bindOnOrderStockReserved(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnOrderUpdated reads the parameters of .
+func bindOnOrderUpdated(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnPaymentAuthorized reads the parameters of .
+func bindOnPaymentAuthorized(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnPaymentCaptured reads the parameters of .
+func bindOnPaymentCaptured(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnPaymentCreated reads the parameters of .
+func bindOnPaymentCreated(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnPaymentFailed reads the parameters of .
+func bindOnPaymentFailed(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnPaymentVoided reads the parameters of .
+func bindOnPaymentVoided(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnRefundCreated reads the parameters of .
+func bindOnRefundCreated(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnRefundFailed reads the parameters of .
+func bindOnRefundFailed(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnRefundSucceeded reads the parameters of .
+func bindOnRefundSucceeded(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnShipmentCreated reads the parameters of .
+func bindOnShipmentCreated(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// bindOnShipmentDelivered reads the parameters of .
+func bindOnShipmentDelivered(sent *check.Parameters, r Shared) {
+	for sent.Next() {
+		sent.Unknown()
+	}
+}
+
+// Request is what the edge offers of a request.
 type Request interface {
-	// Parameter returns a decoded parameter of the operation's own.
-	Parameter(name string) (value string, given bool)
+	Shared
+	// Parameters are those of the request, as they were sent.
+	Parameters() *check.Parameters
+	// Checked is called when all of them are read. The error is REQ_003 with what is wrong with them; else the context is the handler's.
+	Checked(ctx context.Context) (context.Context, error)
 	// Decode checks and decodes the body. given is false if an optional body was left out.
 	Decode(body any) (given bool, err error)
 }
@@ -1495,11 +2263,6 @@ type Request interface {
 // MergePatch is the validated body of an application/merge-patch+json request (RFC 7396). It is no struct, because that could not tell a
 // member that is left out, which stays as it is, from one that is null.
 type MergePatch = json.RawMessage
-
-// InvalidParameter is the error for a parameter that satisfies the contract and cannot be converted: /where/name.
-type InvalidParameter string
-
-func (p InvalidParameter) Error() string { return string(p) + " cannot be converted" }
 
 // Handlers answer the operations of the contract. R is a request of the edge, W its response.
 type Handlers[R Request, W any] interface {
@@ -1583,7 +2346,7 @@ type Operation[R Request, W any] struct {
 	Codes        []errcode.Code // of all its refusals
 	Headers      []string       // names and values in turn, that all its answers have
 
-	// Handle binds a request and answers it. The error is an InvalidParameter, Decode's or the handler's.
+	// Handle binds a request and answers it. The error is Checked's, Decode's or the handler's.
 	Handle func(context.Context, R) (W, error)
 }
 
@@ -1595,21 +2358,39 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
-			Handle:   h.GetOpenAPIJSON,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetOpenAPIJSON(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetOpenAPIJSON(ctx, r)
+			},
 		},
 		{
 			ID: "getOpenAPIYAML", Method: "GET", Path: "/openapi.yaml",
 			Produces: []string{"application/problem+json", "application/yaml"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
-			Handle:   h.GetOpenAPIYAML,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetOpenAPIYAML(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetOpenAPIYAML(ctx, r)
+			},
 		},
 		{
 			ID: "listErrors", Method: "GET", Path: "/v1/errors",
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"REQ_003", "REQ_007", "SYS_001", "SYS_005"},
-			Handle:   h.ListErrors,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindListErrors(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.ListErrors(ctx, r)
+			},
 		},
 		{
 			ID: "getError", Method: "GET", Path: "/v1/errors/:code",
@@ -1618,8 +2399,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"REQ_003", "REQ_005", "REQ_007", "SYS_001", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p GetErrorParams
-				if value, given := r.Parameter("code"); given {
-					p.Code = string(value)
+				bindGetError(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.GetError(ctx, r, p)
 			},
@@ -1630,7 +2412,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "INV_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetInventory,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetInventory(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetInventory(ctx, r)
+			},
 		},
 		{
 			ID: "adjustInventory", Method: "POST", Path: "/v1/inventory/:sku/adjustments",
@@ -1641,6 +2429,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{201},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_001", "INV_006", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindAdjustInventory(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body AdjustInventory
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1656,29 +2448,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p ListOrdersParams
-				if value, given := r.Parameter("status"); given {
-					p.Status = new(ListOrdersParamsStatus)
-					*p.Status = ListOrdersParamsStatus(value)
-				}
-				if value, given := r.Parameter("customer_ref"); given {
-					p.CustomerRef = new(ClientID)
-					*p.CustomerRef = ClientID(value)
-				}
-				if value, given := r.Parameter("reference"); given {
-					p.Reference = new(ClientID)
-					*p.Reference = ClientID(value)
-				}
-				if value, given := r.Parameter("created_from"); given {
-					p.CreatedFrom = new(rfc3339.Time)
-					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_from")
-					}
-				}
-				if value, given := r.Parameter("created_to"); given {
-					p.CreatedTo = new(rfc3339.Time)
-					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_to")
-					}
+				bindListOrders(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.ListOrders(ctx, r, p)
 			},
@@ -1692,6 +2464,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_002", "ORD_003", "ORD_004", "ORD_005", "ORD_008", "ORD_011", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindPlaceOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body PlaceOrder
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1707,19 +2483,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "ORD_010", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p GetOrderParams
-				if value, given := r.Parameter("version"); given {
-					p.Version = new(int64)
-					number, err := strconv.ParseInt(value, 10, 64)
-					if err != nil {
-						return w, InvalidParameter("/query/version")
-					}
-					*p.Version = int64(number)
-				}
-				if value, given := r.Parameter("as_of"); given {
-					p.AsOf = new(rfc3339.Time)
-					if p.AsOf.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/as_of")
-					}
+				bindGetOrder(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.GetOrder(ctx, r, p)
 			},
@@ -1732,6 +2498,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindUpdateOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body MergePatch
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1748,6 +2518,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses:   []int{200, 202},
 			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "ORD_007", "ORD_009", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindCancelOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body CancelOrder
 				given, err := r.Decode(&body)
 				if err != nil {
@@ -1765,7 +2539,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.ListOrderEvents,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindListOrderEvents(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.ListOrderEvents(ctx, r)
+			},
 		},
 		{
 			ID: "listOrderPayments", Method: "GET", Path: "/v1/orders/:order_id/payments",
@@ -1773,7 +2553,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.ListOrderPayments,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindListOrderPayments(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.ListOrderPayments(ctx, r)
+			},
 		},
 		{
 			ID: "payOrder", Method: "POST", Path: "/v1/orders/:order_id/payments",
@@ -1784,6 +2570,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_003", "ORD_001", "ORD_002", "PAY_002", "PAY_003", "PAY_006", "PAY_007", "PAY_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindPayOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body PayOrder
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1797,7 +2587,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetOrderSaga,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetOrderSaga(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetOrderSaga(ctx, r)
+			},
 		},
 		{
 			ID: "listOrderShipments", Method: "GET", Path: "/v1/orders/:order_id/shipments",
@@ -1805,7 +2601,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.ListOrderShipments,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindListOrderShipments(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.ListOrderShipments(ctx, r)
+			},
 		},
 		{
 			ID: "shipOrder", Method: "POST", Path: "/v1/orders/:order_id/shipments",
@@ -1816,6 +2618,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses:   []int{201},
 			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_002", "SHP_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindShipOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body ShipOrder
 				given, err := r.Decode(&body)
 				if err != nil {
@@ -1836,9 +2642,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p StreamOrderParams
-				if value, given := r.Parameter("Last-Event-ID"); given {
-					p.LastEventID = new(string)
-					*p.LastEventID = string(value)
+				bindStreamOrder(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.StreamOrder(ctx, r, p)
 			},
@@ -1851,17 +2657,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p ListPaymentsParams
-				if value, given := r.Parameter("created_from"); given {
-					p.CreatedFrom = new(rfc3339.Time)
-					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_from")
-					}
-				}
-				if value, given := r.Parameter("created_to"); given {
-					p.CreatedTo = new(rfc3339.Time)
-					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_to")
-					}
+				bindListPayments(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.ListPayments(ctx, r, p)
 			},
@@ -1872,7 +2670,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "PAY_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetPayment,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetPayment(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetPayment(ctx, r)
+			},
 		},
 		{
 			ID: "refundPayment", Method: "POST", Path: "/v1/payments/:payment_id/refunds",
@@ -1883,6 +2687,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_005", "PAY_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "RFD_001", "RFD_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindRefundPayment(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body CreateRefund
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1898,9 +2706,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p ListProductsParams
-				if value, given := r.Parameter("q"); given {
-					p.Q = new(string)
-					*p.Q = string(value)
+				bindListProducts(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.ListProducts(ctx, r, p)
 			},
@@ -1914,6 +2722,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{201},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_002", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindCreateProduct(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body CreateProduct
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1927,7 +2739,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_001", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetProduct,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetProduct(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetProduct(ctx, r)
+			},
 		},
 		{
 			ID: "updateProduct", Method: "PATCH", Path: "/v1/products/:sku",
@@ -1937,6 +2755,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindUpdateProduct(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body MergePatch
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1953,8 +2775,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_007", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_005", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p TakeProviderCallbackParams
-				if value, given := r.Parameter("provider"); given {
-					p.Provider = string(value)
+				bindTakeProviderCallback(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				var body ProviderCallback
 				if _, err = r.Decode(&body); err != nil {
@@ -1971,6 +2794,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "ORD_003", "ORD_005", "ORD_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindQuoteOrder(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body QuoteOrder
 				if _, err = r.Decode(&body); err != nil {
 					return w, err
@@ -1986,21 +2813,9 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "REQ_012", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				var p ListRefundsParams
-				if value, given := r.Parameter("payment_id"); given {
-					p.PaymentID = new(PaymentID)
-					*p.PaymentID = PaymentID(value)
-				}
-				if value, given := r.Parameter("created_from"); given {
-					p.CreatedFrom = new(rfc3339.Time)
-					if p.CreatedFrom.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_from")
-					}
-				}
-				if value, given := r.Parameter("created_to"); given {
-					p.CreatedTo = new(rfc3339.Time)
-					if p.CreatedTo.UnmarshalText([]byte(value)) != nil {
-						return w, InvalidParameter("/query/created_to")
-					}
+				bindListRefunds(r.Parameters(), r, &p)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
 				}
 				return h.ListRefunds(ctx, r, p)
 			},
@@ -2011,7 +2826,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "RFD_002", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetRefund,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetRefund(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetRefund(ctx, r)
+			},
 		},
 		{
 			ID: "getShipment", Method: "GET", Path: "/v1/shipments/:shipment_id",
@@ -2019,7 +2840,13 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200, 304},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "RATE_001", "RATE_003", "REQ_003", "REQ_007", "SHP_001", "SYS_001", "SYS_002", "SYS_004", "SYS_005"},
-			Handle:   h.GetShipment,
+			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindGetShipment(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
+				return h.GetShipment(ctx, r)
+			},
 		},
 		{
 			ID: "deliverShipment", Method: "POST", Path: "/v1/shipments/:shipment_id/deliver",
@@ -2030,6 +2857,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			Statuses:   []int{200},
 			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_001", "SHP_004", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
+				bindDeliverShipment(r.Parameters(), r)
+				if ctx, err = r.Checked(ctx); err != nil {
+					return w, err
+				}
 				var body DeliverShipment
 				given, err := r.Decode(&body)
 				if err != nil {

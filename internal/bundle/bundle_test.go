@@ -141,7 +141,7 @@ func TestBundleIsOneDocumentThatKeepsEverything(t *testing.T) {
 			t.Errorf("openapi.json has %s", never)
 		}
 	}
-	added := regexp.MustCompile(`(?s),\s*"x-(produces|headers)": \[[^]]*\]`)
+	added := regexp.MustCompile(`(?s),\s*"x-((produces|headers)": \[[^]]*\]|(canonical|lenient)": [^,\s]+)`)
 	if closed := strings.ReplaceAll(asJSON, "x-extensible-enum", "enum"); added.ReplaceAllString(forCodegen, "") != closed {
 		t.Error("codegen.json differs by more than the enums and what templates need")
 	}
@@ -180,6 +180,9 @@ func TestTheTableOfOperationsIsComplete(t *testing.T) {
 	asGo, err := table(doc)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if key := get(doc, "components", "parameters", "IdempotencyKey"); text(key, "x-canonical") != "Idempotency-Key" || text(key, "x-lenient") != "true" {
+		t.Errorf("a key that is malformed would be REQ_003: %v", key)
 	}
 	for _, name := range []string{`"Idempotency-Key",`, `"X-Trace-ID",`, `"Sunset",`, `"REQ_005",`} {
 		if !strings.Contains(string(asGo), name) {

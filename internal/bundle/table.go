@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"go/format"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,8 +56,12 @@ var (
 )
 `))
 
-// table adds to every operation what the generated table of operations says and a template cannot compute: x-produces, the media types of its
-// answers, and x-headers, names and values in turn of headers that all its answers have. It returns the Go file beside the contract.
+// lenient are parameters of which no value is REQ_003: rubbish in them is ignored or, in a key, IDEM_004.
+var lenient = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-Key"}
+
+// table adds to every operation what the generated code says and a template cannot compute: x-produces, the media types of its answers, and
+// x-headers, names and values in turn of headers that all its answers have; to the parameters x-canonical, the name of a header as net/http
+// has it, and x-lenient. It returns the Go file beside the contract.
 //
 // It refuses an operation that needs a key and names no scope, which would be open to every key, and one whose body has not just one media type.
 func table(doc *yaml.Node) ([]byte, error) {
@@ -89,8 +94,13 @@ func table(doc *yaml.Node) ([]byte, error) {
 				faults = append(faults, fmt.Sprintf("%s: its body has %d media types instead of one", where, len(children(get(body, "content")))/2))
 			}
 			for _, p := range children(get(op, "parameters")) {
-				if p = follow(doc, p); text(p, "in") == "header" {
+				p = follow(doc, p)
+				if text(p, "in") == "header" {
 					names.Requests = append(names.Requests, text(p, "name"))
+					set(p, "x-canonical", textproto.CanonicalMIMEHeaderKey(text(p, "name")))
+				}
+				if slices.Contains(lenient, text(p, "name")) {
+					set(p, "x-lenient", true)
 				}
 			}
 			for _, response := range pairs(get(op, "responses")) {

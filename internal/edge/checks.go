@@ -4,11 +4,8 @@ import (
 	"context"
 	"mime"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/munnerz/goautoneg"
 
@@ -16,10 +13,7 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
-// neverRefused are parameters that are read from their headers: rubbish in them is ignored or, in a key, IDEM_004.
-var neverRefused = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-Key"}
-
-// checkRequest checks everything of a request but its body, in the contract's order, and stores the headers and parameters in it.
+// checkRequest checks everything of a request but its parameters and its body, in the contract's order.
 func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 	o, h := r.op, r.http.Header
 	if o.MediaType != "" && r.http.ContentLength > MaxBody {
@@ -63,7 +57,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 	}
-	return s.checkParameters(r)
+	return nil
 }
 
 // takes recognizes a body of the operation's media type, in UTF-8, that need not be unpacked.
@@ -101,74 +95,4 @@ func idempotencyKey(key string) (string, error) {
 		return "", apierr.E(errcode.IDEM004)
 	}
 	return key, nil
-}
-
-// dateTimeInQuery shows in any language how a query says a time: a date alone is none, and a plus that is not escaped is a space.
-const dateTimeInQuery = "date-time (2026-11-27T08:00:00Z, 2026-11-27T09:00:00%2B01:00; %2B = +)"
-
-// checkParameters validates the parameters against their schemas and stores them: REQ_003 with all faults. A query parameter that the
-// contract does not know is a fault, too: it is more often a mistake than meant.
-func (s *Server) checkParameters(r *request) error {
-	var faults []apierr.Fault
-	fault := func(p parameter, rule errcode.Rule, expected string) {
-		faults = append(faults, apierr.Fault{Pointer: "/" + p.In + "/" + p.Name, Rule: rule, Expected: expected})
-	}
-	query, err := url.ParseQuery(r.http.URL.RawQuery)
-	if err != nil {
-		return apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query", Rule: errcode.RuleFormat, Expected: "query string"}))
-	}
-	for name := range query {
-		if !slices.ContainsFunc(r.op.parameters, func(p parameter) bool { return p.In == "query" && p.Name == name }) {
-			fault(parameter{In: "query", Name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
-		}
-	}
-	for _, p := range r.op.parameters {
-		if slices.Contains(neverRefused, p.Name) {
-			continue
-		}
-		value, given := "", true
-		switch p.In {
-		case "path":
-			value = r.path.Param(p.Name)
-			if plain, err := url.PathUnescape(value); err == nil && r.http.URL.RawPath != "" { // else net/url has decoded it
-				value = plain
-			}
-		case "query":
-			value, given = query.Get(p.Name), query.Has(p.Name)
-		case "header":
-			value = r.http.Header.Get(p.Name)
-			given = value != ""
-		}
-		switch {
-		case !given && p.Required:
-			fault(p, errcode.RuleRequired, "")
-		case !given:
-		case p.In == "query" && len(query[p.Name]) > 1:
-			fault(p, errcode.RuleOnce, "")
-		case !utf8.ValidString(value) || strings.IndexByte(value, 0) >= 0:
-			fault(p, errcode.RuleEncoding, "")
-		default:
-			var v any = value
-			if p.Schema["type"] == "integer" {
-				if n, err := strconv.ParseInt(value, 10, 64); err == nil && value[0] != '+' {
-					v = n
-				}
-			}
-			broken := faultsOf(p.compiled, v)
-			for _, f := range broken {
-				if p.In == "query" && f.Expected == "date-time" {
-					f.Expected = dateTimeInQuery
-				}
-				fault(p, f.Rule, f.Expected)
-			}
-			if len(broken) == 0 && !s.setParameter(r, p.Name, value) {
-				fault(p, errcode.RuleSignature, "")
-			}
-		}
-	}
-	if len(faults) > 0 {
-		slices.SortFunc(faults, func(a, b apierr.Fault) int { return strings.Compare(a.Pointer, b.Pointer) })
-		return apierr.E(errcode.REQ003, apierr.Faults(faults[:min(len(faults), apierr.MaxFaults)]...))
-	}
-	return nil
 }

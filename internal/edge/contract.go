@@ -19,18 +19,8 @@ const MaxBody = 256 << 10
 // operation is an operation of the contract and the schemas of its requests.
 type operation struct {
 	api.Operation[*request, response]
-	parameters []parameter
-	body       *jsonschema.Schema
-	observers  observers
-}
-
-type parameter struct {
-	Ref      string         `json:"$ref"`
-	In       string         `json:"in"`
-	Name     string         `json:"name"`
-	Required bool           `json:"required"`
-	Schema   map[string]any `json:"schema"`
-	compiled *jsonschema.Schema
+	body      *jsonschema.Schema
+	observers observers
 }
 
 // contractURL names the contract to the schema compiler; a bare name would be a file in the working folder.
@@ -39,15 +29,11 @@ const contractURL = "mem:///contract"
 // bundle is a bundled contract as far as requests are checked against it.
 type bundle struct {
 	Paths map[string]map[string]struct {
-		ID          string      `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
-		Parameters  []parameter `json:"parameters"`
+		ID          string `json:"operationId"` //nolint:tagliatelle // OpenAPI's name
 		RequestBody struct {
 			Content map[string]any `json:"content"`
 		} `json:"requestBody"` //nolint:tagliatelle // OpenAPI's name
 	} `json:"paths"`
-	Components struct {
-		Parameters map[string]parameter `json:"parameters"`
-	} `json:"components"`
 }
 
 // compile compiles the schemas of our contract, each into the operation that it belongs to.
@@ -71,16 +57,6 @@ func compile(operations []*operation) error {
 	for path, item := range all.Paths {
 		for method, documented := range item {
 			o, at := byID[documented.ID], "/paths/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(path)+"/"+method
-			for i, p := range documented.Parameters {
-				schemaAt := fmt.Sprintf("%s/parameters/%d/schema", at, i)
-				if name, shared := strings.CutPrefix(p.Ref, "#/components/parameters/"); shared {
-					schemaAt, p = p.Ref[1:]+"/schema", all.Components.Parameters[name]
-				}
-				if p.compiled, err = schema(schemaAt); err != nil {
-					return fmt.Errorf("%s: parameter %s: %w", o.ID, p.Name, err)
-				}
-				o.parameters = append(o.parameters, p)
-			}
 			if o.MediaType != "" {
 				if o.body, err = schema(at + "/requestBody/content/" + strings.ReplaceAll(o.MediaType, "/", "~1") + "/schema"); err != nil {
 					return fmt.Errorf("%s: body: %w", o.ID, err)

@@ -7,16 +7,12 @@ import (
 	"strconv"
 
 	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/view"
 )
 
 // toClientError is the error that a client sees of a failed request.
 func toClientError(err error) *apierr.Error {
-	if p, ok := errors.AsType[api.InvalidParameter](err); ok {
-		return apierr.E(errcode.REQ003, apierr.At(string(p), errcode.RuleSchema))
-	}
 	_, coded := errors.AsType[*apierr.Error](err)
 	if !coded && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		return apierr.E(errcode.SYS003, apierr.Cause(err))

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/ordergate/ordergate/gen/api"
-	"github.com/ordergate/ordergate/order"
 )
 
 // PayOrder returns 202 with the opened payment or, with Prefer: wait, 201 once it is captured, or the refusal that ended it.
@@ -15,13 +14,13 @@ func (h handlers) PayOrder(ctx context.Context, r *request, body api.PayOrder) (
 
 // RefundPayment returns 202 with the opened refund or, with Prefer: wait, 201 once the provider said yes or no.
 func (h handlers) RefundPayment(ctx context.Context, r *request, body api.CreateRefund) (response, error) {
-	result, err := h.cfg.Commands.RefundPayment(ctx, r.envelope(), r.id(order.PrefixPayment, "payment_id"), body)
+	result, err := h.cfg.Commands.RefundPayment(ctx, r.envelope(), r.paymentID, body)
 	return h.commandResponse(ctx, r, result, err, h.cfg.Commands.AwaitRefunded)
 }
 
 // GetPayment returns a payment from a database that is fresh enough.
 func (h handlers) GetPayment(ctx context.Context, r *request) (response, error) {
-	return r.queryResponse(h.cfg.Queries.GetPayment(ctx, r.key.Owner, r.id(order.PrefixPayment, "payment_id"), r.token))
+	return r.queryResponse(h.cfg.Queries.GetPayment(ctx, r.key.Owner, r.paymentID, r.token))
 }
 
 // ListPayments returns a page of payments. REQ_003: it ends before it begins.
@@ -39,7 +38,7 @@ func (h handlers) ListOrderPayments(ctx context.Context, r *request) (response, 
 
 // GetRefund returns a refund from a database that is fresh enough.
 func (h handlers) GetRefund(ctx context.Context, r *request) (response, error) {
-	return r.queryResponse(h.cfg.Queries.GetRefund(ctx, r.key.Owner, r.id(order.PrefixRefund, "refund_id"), r.token))
+	return r.queryResponse(h.cfg.Queries.GetRefund(ctx, r.key.Owner, r.refundID, r.token))
 }
 
 // ListRefunds returns a page of refunds. REQ_003: it ends before it begins.

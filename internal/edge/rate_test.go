@@ -158,11 +158,11 @@ func newLimits(t *testing.T) *limits {
 	}
 	l.register([]*operation{
 		op("getThing", "GET", "/thing", func(_ context.Context, r *request) (response, error) {
-			if _, lost := r.Parameter("lost"); lost {
+			if r.ifNoneMatch == "lost" {
 				return response{}, apierr.E(errcode.ORD001)
 			}
 			return r.notModified(response{status: 200, contentType: "application/json", body: view.Body{ETag: `"1"`, Bytes: []byte("{}")}}), nil
-		}, keyed, text("query", "lost"), text("header", "If-None-Match"),
+		}, keyed,
 			answers([]int{200, 304}, errcode.ORD001, errcode.RATE001, errcode.AUTH002, errcode.AUTH005, errcode.REQ003, errcode.REQ007)),
 		op("getStream", "GET", "/stream", stream, keyed, streaming, answers([]int{200}, errcode.RATE001)),
 		op("getPublic", "GET", "/public", finished(200), answers([]int{200}, errcode.REQ003)),
@@ -186,7 +186,7 @@ func TestEveryAnswerOfAKeyTellsOfItsLimit(t *testing.T) {
 	}{
 		{"/thing", 200, nil},
 		{"/thing", 304, []string{"If-None-Match", `"1"`}},
-		{"/thing?lost=1", 404, nil},
+		{"/thing", 404, []string{"If-None-Match", "lost"}},
 		{"/thing?unknown=1", 400, nil},
 		{"/thing", 406, []string{"Accept", "image/png"}},
 		{"/stream", 200, nil},

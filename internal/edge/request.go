@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/check"
 	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -31,6 +31,7 @@ import (
 // request is one request from its first byte to its logged event. checkRequest fills it; handlers read it. It goes back to a pool when it is
 // logged: nobody keeps it.
 type request struct {
+	server   *Server
 	http     *http.Request
 	response *echo.Response
 	path     echo.Context // holds the values of the path's parameters
@@ -45,15 +46,17 @@ type request struct {
 	key            *Key // anonymous where the operation is public
 	idempotencyKey string
 	orderID        order.ID // of the path or, of a new order, of its result
+	paymentID      order.ID
+	refundID       order.ID
 	shipmentID     order.ID
 	sku            string
 	page           query.Page
 	token          token.Token // the response is at least as new
 	ifNoneMatch    string
 	ifMatch        string
-	parameters     map[string]string // the others
-	raw            []byte            // the body as it was sent; nil: not yet read
-	bodyRead       bool              // to its end
+	sent           check.Parameters
+	raw            []byte // the body as it was sent; nil: not yet read
+	bodyRead       bool   // to its end
 
 	fault        faults.Name // that it asked to meet
 	tier         string
@@ -86,14 +89,14 @@ func (s *Server) begin(hw http.ResponseWriter, hr *http.Request) *request {
 
 // end gives the request back to the pool.
 func (s *Server) end(r *request) {
-	*r = request{path: r.path, response: r.response, key: &anonymous, page: query.Page{Limit: 20}, scratch: r.scratch} // 20 is the contract's default
+	*r = request{server: r.server, path: r.path, response: r.response, key: &anonymous, page: query.Page{Limit: 20}, scratch: r.scratch} // 20 is the contract's default
 	r.headers = r.headers[:0]
 	s.pool.Put(r)
 }
 
 func (s *Server) newRequest() any {
 	c := s.paths.NewContext(nil, nil)
-	return &request{path: c, response: c.Response(), key: &anonymous, page: query.Page{Limit: 20}, scratch: new(scratch)}
+	return &request{server: s, path: c, response: c.Response(), key: &anonymous, page: query.Page{Limit: 20}, scratch: new(scratch)}
 }
 
 // chinese tells whether Accept-Language prefers simplified Chinese to English.
@@ -141,39 +144,81 @@ func first(h http.Header, name string) string {
 	return ""
 }
 
-// setParameter stores a parameter that satisfies its schema. It is false for a token that is not ours.
-func (s *Server) setParameter(r *request, name, value string) (ok bool) {
-	ok = true
-	switch name {
-	case "order_id":
-		r.orderID, _ = order.Parse(order.PrefixOrder, value) // no order has the zero id
-	case "shipment_id":
-		r.shipmentID, _ = order.Parse(order.PrefixShipment, value)
-	case "sku":
-		r.sku = value
-	case "limit":
-		r.page.Limit, _ = strconv.Atoi(value)
-	case "cursor":
-		r.page.Cursor = value
-	case "If-None-Match":
-		r.ifNoneMatch = value
-	case "If-Match":
-		r.ifMatch = value
-	case "X-Consistency-Token":
-		r.token, ok = s.cfg.Signer.Parse(value)
-	default:
-		if r.parameters == nil {
-			r.parameters = map[string]string{}
-		}
-		r.parameters[name] = value
-	}
-	return ok
+// Parameters implements api.Request.
+func (r *request) Parameters() *check.Parameters {
+	r.sent.Reset(r.path.ParamValues(), r.http.URL.RawPath != "", r.http.URL.RawQuery, r.http.Header) // without RawPath net/url has decoded the path
+	return &r.sent
 }
 
-// id is a parameter of the path that is an id of ours. A malformed one was refused.
-func (r *request) id(prefix, name string) order.ID {
-	id, _ := order.Parse(prefix, r.parameters[name])
-	return id
+// Checked implements api.Request.
+func (r *request) Checked(ctx context.Context) (context.Context, error) {
+	if err := r.sent.Err(); err != nil {
+		return ctx, err
+	}
+	if r.op.Stream { // it ends with its client, not with the server's time-outs
+		conn := http.NewResponseController(r.response.Writer)
+		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
+		_ = conn.SetWriteDeadline(time.Time{})
+	}
+	if r.fault != "" {
+		ctx = r.server.withFault(ctx, r)
+	}
+	return ctx, nil
+}
+
+// The parameters that operations share (api.Shared). An id that is formed as the contract demands may be none of ours: then it is the zero id,
+// which nothing has.
+
+// SetOrderID implements api.Shared, as the methods below do.
+func (r *request) SetOrderID(value string) bool {
+	r.orderID, _ = order.Parse(order.PrefixOrder, value)
+	return true
+}
+
+func (r *request) SetPaymentID(value string) bool {
+	r.paymentID, _ = order.Parse(order.PrefixPayment, value)
+	return true
+}
+
+func (r *request) SetRefundID(value string) bool {
+	r.refundID, _ = order.Parse(order.PrefixRefund, value)
+	return true
+}
+
+func (r *request) SetShipmentID(value string) bool {
+	r.shipmentID, _ = order.Parse(order.PrefixShipment, value)
+	return true
+}
+
+func (r *request) SetSku(value string) bool {
+	r.sku = value
+	return true
+}
+
+func (r *request) SetLimit(value int32) bool {
+	r.page.Limit = int(value)
+	return true
+}
+
+func (r *request) SetCursor(value string) bool {
+	r.page.Cursor = value
+	return true
+}
+
+func (r *request) SetIfNoneMatch(value string) bool {
+	r.ifNoneMatch = value
+	return true
+}
+
+func (r *request) SetIfMatch(value string) bool {
+	r.ifMatch = value
+	return true
+}
+
+// SetXConsistencyToken is false for a token that is not ours.
+func (r *request) SetXConsistencyToken(value string) (ok bool) {
+	r.token, ok = r.server.cfg.Signer.Parse(value)
+	return ok
 }
 
 // envelope is the part of the request that commands see.
@@ -194,12 +239,6 @@ func (r *request) problemContext() apierr.ProblemContext {
 		}
 	}
 	return apierr.ProblemContext{TraceID: r.traceID, Instance: path, Chinese: r.chinese}
-}
-
-// Parameter implements api.Request.
-func (r *request) Parameter(name string) (value string, given bool) {
-	value, given = r.parameters[name]
-	return value, given
 }
 
 // Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,

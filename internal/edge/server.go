@@ -211,7 +211,7 @@ func (s *Server) trace(r *request) context.Context {
 var untraced = trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 1}})
 
 // dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
-// the key's limit, a failure on purpose, media types, idempotency key, parameters (checkRequest). The handler decodes the body (strict JSON, schema).
+// the key's limit, a failure on purpose, media types, idempotency key (checkRequest); parameters, body (generated, gen/api).
 // The commands' and queries' bulkheads stand before their databases.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions
@@ -235,14 +235,6 @@ func (s *Server) dispatch(ctx context.Context, r *request) (w response, err erro
 	}
 	if err = s.checkRequest(ctx, r); err != nil {
 		return w, err
-	}
-	if r.op.Stream { // it ends with its client, not with the server's time-outs
-		conn := http.NewResponseController(r.response.Writer)
-		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
-		_ = conn.SetWriteDeadline(time.Time{})
-	}
-	if r.fault != "" {
-		ctx = s.withFault(ctx, r)
 	}
 	return r.op.Handle(ctx, r)
 }
