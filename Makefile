@@ -122,8 +122,12 @@ bench: build ## print the write path's ratios to limits measured beside them, an
 	@$(STACK) go run ./bench write
 
 .PHONY: bench-read
-bench-read: build ## the same for the read path; some parts: make bench-read PART=cached
+bench-read: build bench-peers ## the same for the read path; some parts: make bench-read PART=cached
 	@$(STACK) go run ./bench read $(PART)
+
+.PHONY: bench-peers
+bench-peers:
+	@go build -C bench/peers -trimpath -o ../../bin/bench-peers .
 
 .PHONY: failpoints
 failpoints:

@@ -13,9 +13,13 @@ import (
 // time-outs, and a handler that sends a response which is ready.
 const bareArgument = "bare"
 
+// bareConfig is for the servers of bench/peers, too.
 type bareConfig struct {
-	Addr   string `json:"addr"`
-	Answer answer `json:"answer"`
+	Addr   string   `json:"addr"`
+	Answer answer   `json:"answer"`
+	Key    string   `json:"key,omitempty"`    // API key
+	Redis  string   `json:"redis,omitempty"`  // URL
+	Orders []string `json:"orders,omitempty"` // paths that are read
 }
 
 type answer struct {

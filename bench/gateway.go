@@ -115,23 +115,28 @@ type process struct {
 	cancel            context.CancelFunc
 }
 
-// child starts a program, its log in a file, and returns when it listens on addr; "": on its admin address.
-func (g *gateway) child(ctx context.Context, addr string, settings []string, program string, args ...string) *process {
+// child starts a program, ours or one that has nothing to lose, its log in a file, and returns when it listens on addr; "": on its admin address.
+func (g *gateway) child(ctx context.Context, addr string, settings []string, name string, args ...string) *process {
 	p := &process{name: args[0], addr: addr, admin: freeAddr()}
 	p.log = try(os.OpenFile(filepath.Join(g.dir, strings.ReplaceAll(addr, ":", "-")+args[0]+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600))
 	ctx, p.cancel = context.WithCancel(ctx)
-	p.cmd = exec.CommandContext(ctx, program, args...)
+	p.cmd = exec.CommandContext(ctx, name, args...)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = slices.Concat(g.env, []string{"ORDERGATE_ADMIN_ADDR=" + p.admin}, settings), p.log, p.log
-	p.cmd.Cancel, p.cmd.WaitDelay = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
+	if name == program {
+		p.cmd.Cancel, p.cmd.WaitDelay = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
+	}
 	must(p.cmd.Start())
-	await(cmp.Or(addr, p.admin))
+	if err := await(cmp.Or(addr, p.admin)); err != nil {
+		said, _ := os.ReadFile(p.log.Name())
+		must(fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, said))
+	}
 	return p
 }
 
-// end waits for the program; one that does not end in 20 s after SIGTERM is killed.
+// end ends the program and waits for it. Ours gets SIGTERM, and 20 s.
 func (p *process) end() {
 	p.cancel()
-	if _ = p.cmd.Wait(); p.cmd.ProcessState.String() == "signal: killed" {
+	if _ = p.cmd.Wait(); p.cmd.WaitDelay > 0 && p.cmd.ProcessState.String() == "signal: killed" {
 		sayf("%s: %v", p.name, p.cmd.ProcessState)
 	}
 	_ = p.log.Close()
@@ -147,7 +152,8 @@ func (p *process) cpu() time.Duration {
 
 // metric is a metric of the process without labels.
 func (p *process) metric(name string) float64 {
-	response := try(http.Get("http://" + p.admin + "/metrics")) //nolint:noctx // of this machine
+	response, err := http.Get("http://" + p.admin + "/metrics")
+	must(err)
 	defer func() { _ = response.Body.Close() }()
 	text := try(io.ReadAll(response.Body))
 	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(text)
@@ -159,15 +165,15 @@ func (p *process) metric(name string) float64 {
 	return value
 }
 
-func await(addr string) {
+func await(addr string) error {
 	for range 500 {
 		if conn, err := net.Dial("tcp", addr); err == nil {
 			_ = conn.Close()
-			return
+			return nil
 		}
 		<-time.After(20 * time.Millisecond)
 	}
-	must(fmt.Errorf("nobody listens on %s", addr))
+	return fmt.Errorf("nobody listens on %s", addr)
 }
 
 func (g *gateway) stop() {

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +33,9 @@ type leg struct {
 	headers string // further header lines of each request
 	status  string // of all answers
 	tier    string // X-Served-By of nearly all answers; empty: any
-	wires   []*reader
+	readers []*reader
+	answers atomic.Int64 // in all
+	missed  int64        // of them, from another tier
 	rounds  []sample
 }
 
@@ -41,90 +47,103 @@ type sample struct {
 	answers int64
 }
 
-// reader is a client that keeps the greatest consistency token that it has seen and sends it, as ours do.
+// reader is a connection that asks anew as soon as it was answered. It keeps the greatest consistency token that it has seen and sends it, as our
+// clients do.
 type reader struct {
-	*wire
+	fd       int
+	in       []byte // what has come of an answer
 	token    []byte
 	requests [][]byte // with the token, by target; nil: not made yet
-	next     int
-	answers  atomic.Int64
-	missed   int64 // of another tier
+	next     int      // target
 	random   *rand.Rand
 }
 
 func (l *leg) open() {
-	for i := len(l.wires); i < l.clients; i++ {
-		r := &reader{wire: dial(l.server.addr), requests: make([][]byte, len(l.targets)), random: rand.New(rand.NewPCG(1, uint64(i)))}
+	for i := len(l.readers); i < l.clients; i++ {
+		r := &reader{fd: connect(l.server.addr), requests: make([][]byte, len(l.targets)), random: rand.New(rand.NewPCG(1, uint64(i)))}
 		r.next = i % len(l.targets)
-		l.wires = append(l.wires, r)
+		l.readers = append(l.readers, r)
 	}
 }
 
 func (l *leg) close() {
-	for _, r := range l.wires {
-		_ = r.Close()
+	for _, r := range l.readers {
+		disconnect(r.fd)
 	}
-	l.wires = nil
+	l.readers = nil
 }
 
-// read sends one request and checks its answer.
-func (l *leg) read(r *reader) error {
+// request is the next one of a reader.
+func (l *leg) request(r *reader) []byte {
 	if l.random {
 		r.next = r.random.IntN(len(l.targets))
 	}
 	if r.requests[r.next] == nil {
-		r.requests[r.next] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%sX-Consistency-Token: %s\r\n\r\n", l.targets[r.next], l.server.addr, l.headers, r.token)
-		if len(r.token) == 0 {
-			r.requests[r.next] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", l.targets[r.next], l.server.addr, l.headers)
+		token := ""
+		if len(r.token) > 0 {
+			token = "X-Consistency-Token: " + string(r.token) + "\r\n"
+		}
+		r.requests[r.next] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", l.targets[r.next], l.server.addr, l.headers, token)
+	}
+	return r.requests[r.next]
+}
+
+// received takes what a reader has got, and tells whether its answer is complete. The answer is checked and counted then.
+func (l *leg) received(r *reader) (complete bool, err error) {
+	end := bytes.Index(r.in, []byte("\r\n\r\n"))
+	if end < 0 {
+		return false, nil
+	}
+	length, tier, token := 0, []byte(nil), []byte(nil)
+	for line := range bytes.SplitSeq(r.in[:end], []byte("\r\n")) {
+		switch name, value, _ := bytes.Cut(line, []byte(": ")); string(name) {
+		case "Content-Length":
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return false, err
+			}
+		case "X-Served-By":
+			tier = value
+		case "X-Consistency-Token":
+			token = value
 		}
 	}
-	switch err := r.do(r.requests[r.next]); {
-	case err != nil:
-		return fmt.Errorf("%s: %w", l.name, err)
-	case !r.hasStatus(l.status):
-		return fmt.Errorf("%s: %s%s", l.name, r.head, r.body)
+	if end += len("\r\n\r\n") + length; len(r.in) < end {
+		return false, nil
 	}
-	if l.tier != "" && string(r.header("X-Served-By")) != l.tier {
-		r.missed++
+	if len(r.in) > end || !bytes.HasPrefix(r.in, []byte("HTTP/1.1 "+l.status)) {
+		return false, fmt.Errorf("%s: an answer that was not expected: %s", l.name, r.in)
 	}
-	if token := r.header("X-Consistency-Token"); bytes.Compare(token, r.token) > 0 {
+	if l.tier != "" && string(tier) != l.tier {
+		l.missed++
+	}
+	if bytes.Compare(token, r.token) > 0 {
 		r.token = slices.Clone(token)
 		clear(r.requests)
 	}
-	r.answers.Add(1)
-	return nil
+	r.in = r.in[:0]
+	l.answers.Add(1)
+	return true, nil
 }
 
-// slice loads the server for a while and adds what it did to a sample. At most one answer in missesIn, and the first of each client, may come
-// from another tier than the leg's.
+// slice loads the server for a while. At most one answer in missesIn, and the first of each client, may come from another tier than the leg's.
 func (l *leg) slice(ctx context.Context, p pace) (s slice) {
 	l.open()
 	var stop atomic.Bool
 	g, ctx := errgroup.WithContext(ctx)
-	var missed, before int64
-	for _, r := range l.wires {
-		missed -= r.missed
-		before += r.answers.Load()
-		g.Go(func() error {
-			for ctx.Err() == nil && !stop.Load() {
-				if err := l.read(r); err != nil {
-					return err
-				}
-			}
-			return ctx.Err()
-		})
-	}
+	missed, before := l.missed, l.answers.Load()
+	g.Go(func() error { return l.drive(func() bool { return stop.Load() || ctx.Err() != nil }) })
 	pause(ctx, p.warm)
 	from := l.now()
 	pause(ctx, p.measure)
 	s = l.now().since(from)
 	stop.Store(true)
-	must(g.Wait())
-	for _, r := range l.wires {
-		missed, before = missed+r.missed, before-r.answers.Load()
+	if err := g.Wait(); err != nil {
+		said, _ := os.ReadFile(l.server.log.Name())
+		must(fmt.Errorf("%w\nthe last that %s said: %s", err, l.name, said[max(0, len(said)-2000):]))
 	}
-	if missed > int64(len(l.wires))+-before/missesIn {
-		must(fmt.Errorf("%s: %d of %d answers were not from %s", l.name, missed, -before, l.tier))
+	missed, all := l.missed-missed, l.answers.Load()-before
+	if missed > int64(len(l.readers))+all/missesIn {
+		must(fmt.Errorf("%s: %d of %d answers were not from %s", l.name, missed, all, l.tier))
 	}
 	return s
 }
@@ -138,12 +157,8 @@ type slice struct {
 
 var started = time.Now()
 
-func (l *leg) now() (s slice) {
-	for _, r := range l.wires {
-		s.answers += r.answers.Load()
-	}
-	s.cpu, s.clients, s.took = l.server.cpu(), cpu(), time.Since(started)
-	return s
+func (l *leg) now() slice {
+	return slice{l.answers.Load(), time.Since(started), l.server.cpu(), cpu()}
 }
 
 func (s slice) since(from slice) slice {
@@ -175,13 +190,13 @@ func takeTurns(ctx context.Context, what string, p pace, clients int, legs ...*l
 			}
 			slices.Reverse(order)
 		}
-		line := ""
+		var line strings.Builder
 		for _, l := range legs {
 			s := sums[l].sample()
 			l.rounds = append(l.rounds, s)
-			line += fmt.Sprintf("  %s %.2f us, %.0f/s", l.name, s.cpu, s.rate)
+			fmt.Fprintf(&line, "  %s %.2f us, %.0f/s", l.name, s.cpu, s.rate)
 		}
-		sayf("%s, %d clients, round %d of %d:%s", what, clients, round+1, p.rounds, line)
+		sayf("%s, %d clients, round %d of %d:%s", what, clients, round+1, p.rounds, line.String())
 		if p.slices%2 == 0 {
 			slices.Reverse(order)
 		}
@@ -198,8 +213,6 @@ func (l *leg) each(of func(sample) float64) (all []float64) {
 
 func (l *leg) cpus() []float64 { return l.each(func(s sample) float64 { return round(s.cpu) }) }
 
-func (l *leg) rates() []float64 { return l.each(func(s sample) float64 { return round(s.rate) }) }
-
 // total is the CPU of a request over all rounds.
 func (l *leg) total() float64 {
 	cpu, answers := 0.0, 0.0
@@ -209,17 +222,25 @@ func (l *leg) total() float64 {
 	return cpu / answers
 }
 
-// compare makes the figures of one leg beside another: CPU of a request, and requests per second. An empty name leaves one out.
-func compare(cpuName, cpuGoal, rateName, rateGoal string, ours, limit *leg) (figures []figure) {
-	if cpuName != "" {
-		f := newFigure(cpuName, "us", cpuGoal, ours.cpus(), limit.cpus())
-		f.Note += fmt.Sprintf(", of all rounds together %.3f", ours.total()/limit.total())
-		figures = append(figures, f)
-	}
-	if rateName != "" {
-		figures = append(figures, newFigure(rateName, "/s", rateGoal, ours.rates(), limit.rates()))
-	}
-	return figures
+// perRequest compares the CPU of a request of two legs, perCPU the requests of a CPU second, perSecond the requests of a second.
+func perRequest(name, goal string, ours, limit *leg) figure {
+	f := newFigure(name+", CPU of a request", "us", goal, ours.cpus(), limit.cpus())
+	f.Note += fmt.Sprintf(", spread %.3f, of all rounds together %.3f", f.Spread, ours.total()/limit.total())
+	return f
+}
+
+func perCPU(name, goal string, ours, limit *leg) figure {
+	requests := func(l *leg) []float64 { return l.each(func(s sample) float64 { return math.Round(1e6 / s.cpu) }) }
+	f := newFigure(name+", requests per CPU", "per CPU second", goal, requests(ours), requests(limit))
+	f.Note += fmt.Sprintf(", spread %.3f, of all rounds together %.3f", f.Spread, limit.total()/ours.total())
+	return f
+}
+
+func perSecond(goal string, ours, limit *leg) figure {
+	rates := func(l *leg) []float64 { return l.each(func(s sample) float64 { return math.Round(s.rate) }) }
+	f := newFigure("  the same, requests/s", "/s", goal, rates(ours), rates(limit))
+	f.Note += fmt.Sprintf(", spread %.3f", f.Spread)
+	return f
 }
 
 func pause(ctx context.Context, d time.Duration) {

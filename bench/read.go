@@ -19,6 +19,8 @@ import (
 )
 
 const (
+	peers = "bin/bench-peers"
+
 	readClients = 16
 	missesIn    = 1000 // one answer in so many may be from below the LRU, which looks there every 1.5 s
 	hotOrders   = 16   // that are read over and over
@@ -37,6 +39,7 @@ type readPart struct {
 
 var readParts = []readPart{
 	{"cached", measureCached},
+	{"peers", measurePeers},
 	{"streams", measureStreams},
 }
 
@@ -45,6 +48,7 @@ type readBench struct {
 	*gateway
 	pace   pace
 	orders []string // paths of the hot orders
+	spans  string   // address of the collector, as a setting
 }
 
 // runRead measures the read path: all parts of it, or those that are named.
@@ -80,8 +84,9 @@ func startRead(ctx context.Context, pace pace) *readBench {
 	go func() {
 		must(http.ListenAndServe(spans, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })))
 	}()
-	await(spans)
-	b := &readBench{gateway: start(ctx, exporting(spans)...), pace: pace}
+	must(await(spans))
+	endpoint := "OTEL_EXPORTER_OTLP_ENDPOINT=http://" + spans
+	b := &readBench{gateway: start(ctx, endpoint), pace: pace, spans: endpoint}
 	w := dial(b.addr)
 	defer func() { _ = w.Close() }()
 	for range hotOrders {
@@ -91,10 +96,6 @@ func startRead(ctx context.Context, pace pace) *readBench {
 		b.orders = append(b.orders, "/v1/orders/"+placed.ID)
 	}
 	return b
-}
-
-func exporting(spans string) []string {
-	return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + spans, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}
 }
 
 func (b *readBench) authorization() string { return "Authorization: Bearer " + b.key + "\r\n" }
@@ -118,42 +119,81 @@ func (b *readBench) answer(path string) (a answer) {
 	return a
 }
 
+// hot is a leg of the hot orders.
+func (b *readBench) hot(name string, server *process) *leg {
+	return &leg{name: name, server: server, targets: b.orders, headers: b.authorization(), status: "200"}
+}
+
+// cached is the leg of the gateway's LRU.
+func (b *readBench) cached() *leg {
+	l := b.hot("gateway", b.serving)
+	l.tier = "lru"
+	return l
+}
+
+// bare is the leg of a bare server; peer of one of bench/peers.
+func (b *readBench) bare(ctx context.Context, name string, c bareConfig, settings ...string) *leg {
+	return b.hot(name, b.other(ctx, name, c, settings, try(os.Executable()), bareArgument))
+}
+
+func (b *readBench) peer(ctx context.Context, name string, c bareConfig) *leg {
+	return b.hot(name, b.other(ctx, name, c, []string{b.spans}, peers, name))
+}
+
+func (b *readBench) other(ctx context.Context, name string, c bareConfig, settings []string, program, argument string) *process {
+	c.Addr, c.Key, c.Redis, c.Orders = freeAddr(), b.key, os.Getenv("ORDERGATE_TEST_REDIS"), b.orders
+	file := filepath.Join(b.dir, name+".json")
+	must(os.WriteFile(file, try(json.Marshal(c)), 0o600))
+	return b.child(ctx, c.Addr, settings, program, argument, file)
+}
+
 // measureCached compares GETs of orders from the LRU, all duties on, with a bare handler that sends the same bytes and headers.
 func measureCached(ctx context.Context, b *readBench) []figure {
 	answer, gogc := b.answer(b.orders[0]), b.serving.metric("go_gc_gogc_percent")
-	bare := func(name string, settings ...string) *leg {
-		return &leg{name: name, server: b.bare(ctx, name, bareConfig{Answer: answer}, settings...), targets: b.orders, headers: b.authorization(), status: "200"}
+	etag := answer.Header["Etag"][0]
+	ours, known, same := b.cached(), b.cached(), b.bare(ctx, "bare", bareConfig{Answer: answer})
+	known.name, known.headers, known.status, known.targets = "gateway-304", known.headers+"If-None-Match: "+etag+"\r\n", "304", b.orders[:1]
+	again, tuned := b.bare(ctx, "bare-again", bareConfig{Answer: answer}), b.bare(ctx, "bare-gogc", bareConfig{Answer: answer}, fmt.Sprint("GOGC=", gogc))
+	stock := b.peer(ctx, "stock", bareConfig{Answer: answer})
+	for _, l := range []*leg{same, again, tuned, stock} {
+		defer l.server.end()
 	}
-	ours := &leg{name: "gateway", server: b.serving, targets: b.orders, headers: b.authorization(), status: "200", tier: "lru"}
-	known := &leg{name: "gateway-304", server: b.serving, targets: b.orders[:1], headers: b.authorization() + "If-None-Match: " + answer.Header["Etag"][0] + "\r\n", status: "304", tier: "lru"}
-	same, again, tuned := bare("bare"), bare("bare-again"), bare("bare-gogc", fmt.Sprint("GOGC=", gogc))
-	defer same.server.end()
-	defer again.server.end()
-	defer tuned.server.end()
 
-	takeTurns(ctx, "cached", b.pace, readClients, ours, same, again, tuned, known)
-	clients := fmt.Sprintf(", %d clients", readClients)
-	figures := slices.Concat(
-		compare("cached GET / bare echo, CPU of a request"+clients, "<= 1.1", "cached GET / bare echo, requests/s"+clients, ">= 0.95", ours, same),
-		compare(fmt.Sprintf("the same, equal GOGC on both sides (%s)", short(gogc)), "<= 1.15", "the same, equal GOGC, requests/s", "", ours, tuned),
-		compare("bare echo / a second bare echo (A/A), CPU", "", "A/A, requests/s", "", again, same),
-		compare("", "", "304 / bare echo's 200, requests/s", "", known, same),
-	)
-	perCPU := newFigure("304 / bare echo's 200, requests per CPU", "us, the other way round", ">= 1", same.cpus(), known.cpus())
-	figures = append(figures, perCPU)
-	for i, f := range figures {
-		if strings.Contains(f.Name, "A/A") {
-			figures[i].Note += fmt.Sprintf(", spread %.3f", f.Spread)
-		}
+	takeTurns(ctx, "cached", b.pace, readClients, ours, same, again, tuned, known, stock)
+	figures := []figure{
+		perRequest(fmt.Sprintf("cached GET / bare echo, %d clients", readClients), "<= 1.1", ours, same), perSecond(">= 0.95", ours, same),
+		perRequest(fmt.Sprintf("cached GET / bare echo with the gateway's GOGC (%.0f)", gogc), "<= 1.15", ours, tuned), perSecond("", ours, tuned),
+		perRequest("bare echo / a second bare echo (A/A)", "", again, same), perSecond("", again, same),
+		perCPU("304 / bare echo's 200", ">= 1", known, same), perSecond("", known, same),
+		perCPU("cached GET / stock stack", ">= 4", ours, stock), perSecond("", ours, stock),
 	}
-	sayf("the load generator takes %.1f us of CPU a request", median(ours.each(func(s sample) float64 { return s.client })))
+	sayf("the load generator takes %.1f us of CPU a request", median(same.each(func(s sample) float64 { return s.client })))
 	few := b.pace
 	few.rounds = min(few.rounds, 3)
 	for _, n := range []int{1, 64} {
 		takeTurns(ctx, "cached", few, n, ours, same)
-		figures = append(figures, compare(fmt.Sprintf("cached GET / bare echo, CPU, %d clients", n), "", fmt.Sprintf("the same, requests/s, %d clients", n), "", ours, same)...)
+		figures = append(figures, perRequest(fmt.Sprintf("cached GET / bare echo, %d clients", n), "", ours, same), perSecond("", ours, same))
 	}
 	return append(figures, b.allocations(ctx, answer)...)
+}
+
+// measurePeers compares the same GET with bare handlers that take the same bytes from caches of others. They have no other duty.
+func measurePeers(ctx context.Context, b *readBench) (figures []figure) {
+	legs := []*leg{b.cached()} //nolint:prealloc // of a few
+	others := [][2]string{
+		{"go-zero-memory", "go-zero's cache in the process (collection.Cache)"}, {"go-zero-redis", "go-zero's cache in Redis (stores/cache)"},
+		{"rueidis", "rueidis' client-side cache"},
+	}
+	for _, other := range others {
+		l := b.peer(ctx, other[0], bareConfig{Answer: b.answer(b.orders[0])})
+		defer l.server.end()
+		legs = append(legs, l)
+	}
+	takeTurns(ctx, "peers", b.pace, readClients, legs...)
+	for i, other := range others {
+		figures = append(figures, perCPU("cached GET / "+other[1], ">= 1", legs[0], legs[i+1]))
+	}
+	return figures
 }
 
 // allocations counts ours of a GET and of a 304, in this process.
@@ -188,14 +228,6 @@ func (b *readBench) allocations(ctx context.Context, a answer) (figures []figure
 		figures = append(figures, figure{Name: c.name, Value: whole, Goal: "<= 0", Load: loadNow(), Note: fmt.Sprintf("%.2f on average, %.0f bytes: sampled requests have more", exact, float64(after.TotalAlloc-before.TotalAlloc)/(runs+1))})
 	}
 	return figures
-}
-
-// bare starts a bare server.
-func (b *readBench) bare(ctx context.Context, name string, c bareConfig, settings ...string) *process {
-	c.Addr = freeAddr()
-	file := filepath.Join(b.dir, name+".json")
-	must(os.WriteFile(file, try(json.Marshal(c)), 0o600))
-	return b.child(ctx, c.Addr, settings, try(os.Executable()), bareArgument, file)
 }
 
 // sink is a ResponseWriter that costs nothing.

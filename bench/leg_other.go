@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+import "errors"
+
+var errLinux = errors.New("bench read needs Linux")
+
+func connect(string) int { panic(failure{errLinux}) }
+
+func disconnect(int) {}
+
+func (l *leg) drive(func() bool) error { return errLinux }
