@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/faults"
@@ -41,7 +39,6 @@ type Entry struct {
 	of           key
 	tier         string                    // that it was read from
 	encode       func() (view.Body, error) // makes the body; nil once it is made
-	checked      time.Time                 // in the LRU: when the tiers below last had nothing newer, or a little before
 	durable      uint64                    // read from a database: its position before the statement, which KnownAt may not have reached
 	answers      uint64                    // a token's position that it was accepted for, although it could not be proven to have reached it
 	unseen       bool                      // read from a primary on which a commit up to durable waits for a standby: nobody sees it there
@@ -82,10 +79,60 @@ func (q *Queries) epoch() epoch { return epoch{q.timeline(), q.generation.Load()
 
 // lruEntry is a key's place in the LRU. It exists before the key's first load, so that no invalidation during the load is lost.
 type lruEntry struct {
-	hits       prometheus.Counter
-	value      atomic.Pointer[Entry]
+	value      atomic.Pointer[stored]
 	minRev     atomic.Int64 // a value below this revision is not served: a newer one is known to exist
 	refreshing atomic.Bool
+}
+
+// stored is an Entry in the LRU: 64 bytes and one string, because there are 50,000 of them.
+type stored struct {
+	text       string // token, ETag and body: one behind the other
+	tokenLen   uint16
+	etagLen    uint8
+	named      bool // the entry has the row's Key
+	timeline   uint32
+	rev        int64
+	knownAt    uint64
+	generation int64
+	loadedAt   time.Duration // on the clock of this process, which no step of the machine's touches
+	checked    time.Duration // likewise: when the tiers below last had nothing newer, or a little before
+}
+
+func (v *stored) token() string { return v.text[:v.tokenLen] }
+
+func (v *stored) etag() string { return v.text[v.tokenLen:][:v.etagLen] }
+
+func (v *stored) body() string { return v.text[int(v.tokenLen)+int(v.etagLen):] }
+
+func (v *stored) epoch() epoch { return epoch{v.timeline, v.generation} }
+
+// state is the Entry without its texts.
+func (v *stored) state() Entry {
+	return Entry{Rev: v.rev, KnownAt: v.knownAt, Timeline: v.timeline, Generation: v.generation, tier: tierLRU}
+}
+
+func (v *stored) newerThan(e *Entry) bool {
+	kept := v.state()
+	return kept.newer(e)
+}
+
+// satisfies is Entry's, of the row with this key.
+func (v *stored) satisfies(of key, t token.Token) bool {
+	e := v.state()
+	if v.named && of.is(t.Key) {
+		e.Key = t.Key
+	}
+	return e.satisfies(t)
+}
+
+// entryOf is the Entry that was stored under a key.
+func (q *Queries) entryOf(v *stored, of key) *Entry {
+	e := v.state()
+	e.Body, e.Token, e.LoadedAt, e.of = view.Body{Bytes: []byte(v.body()), ETag: v.etag()}, v.token(), q.start.Add(v.loadedAt), of
+	if v.named {
+		e.Key = of.name()
+	}
+	return &e
 }
 
 func (q *Queries) entry(k key) *lruEntry {
@@ -96,26 +143,37 @@ func (q *Queries) entry(k key) *lruEntry {
 	defer q.slotMu.Unlock()
 	s, ok := q.lru.Peek(k)
 	if !ok {
-		s = &lruEntry{hits: q.served.WithLabelValues(resources[k.kind].operation, tierLRU)}
+		s = &lruEntry{}
 		q.lru.Add(k, s)
 	}
 	return s
 }
 
-// store replaces the value by an entry, unless the value is newer, and returns the newer of them.
-func (s *lruEntry) store(e *Entry, now time.Time) *Entry {
-	checked := now.Add(spread(refreshAfter) - refreshAfter)
+// store replaces the value by an entry, unless the value is newer, and returns the newer of them. Either counts as checked at this moment.
+func (q *Queries) store(s *lruEntry, e *Entry) *Entry {
+	now := q.clock(q.cfg.Now())
+	next := &stored{
+		text: e.Token + e.Body.ETag + string(e.Body.Bytes), tokenLen: uint16(len(e.Token)), etagLen: uint8(len(e.Body.ETag)), named: e.Key != "",
+		timeline: e.Timeline, rev: e.Rev, knownAt: e.KnownAt, generation: e.Generation, loadedAt: q.clock(e.LoadedAt),
+		checked: now + spread(refreshAfter) - refreshAfter,
+	}
 	for {
-		old, newest, next := s.value.Load(), e, *e
-		if old != nil && old.newer(e) {
-			newest, next = &next, *old
+		old := s.value.Load()
+		if old == nil || !old.newerThan(e) {
+			if s.value.CompareAndSwap(old, next) {
+				return e
+			}
+			continue
 		}
-		next.tier, next.checked = tierLRU, checked
-		if s.value.CompareAndSwap(old, &next) {
-			return newest
+		kept := *old
+		if kept.checked = next.checked; s.value.CompareAndSwap(old, &kept) {
+			return q.entryOf(old, e.of)
 		}
 	}
 }
+
+// clock is an instant on the clock of this process.
+func (q *Queries) clock(at time.Time) time.Duration { return at.Sub(q.start) }
 
 // requirement has the conditions that an entry must satisfy to be served.
 type requirement struct {
@@ -148,8 +206,9 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 		})
 	}
 	if s, ok := q.lru.Get(k); ok {
-		if e := s.value.Load(); e != nil && e.epoch() == q.epoch() && e.Rev >= s.minRev.Load() && e.satisfies(t) {
-			if age := now.Sub(e.checked); age < missFor || e.Rev > 0 && age < staleAfter {
+		if v := s.value.Load(); v != nil && v.epoch() == q.epoch() && v.rev >= s.minRev.Load() && v.satisfies(k, t) {
+			at := q.clock(now)
+			if age := at - v.checked; age < missFor || v.rev > 0 && age < staleAfter {
 				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
 					go func() {
 						defer panics.Sync(q.cfg.Log)
@@ -157,7 +216,12 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
 					}()
 				}
-				return show(s.hits, e, r.notFound, now)
+				q.hits[k.kind].Inc()
+				found := View{Body: v.body(), ETag: v.etag(), Token: v.token(), Tier: tierLRU, Age: max(0, int((at-v.loadedAt)/time.Second))}
+				if v.rev == 0 {
+					return found, apierr.E(r.notFound)
+				}
+				return found, nil
 			}
 		}
 	}
@@ -206,7 +270,7 @@ func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (
 	healthy := err == nil && q.redis != nil
 	if e == nil || !r.satisfiedBy(e) {
 		v := s.value.Load()
-		r.behind = e != nil && !e.satisfies(r.token) || v != nil && !v.satisfies(r.token)
+		r.behind = e != nil && !e.satisfies(r.token) || v != nil && !v.satisfies(r.of, r.token)
 		if e, err = q.fromDatabase(ctx, r, r.of.read); err != nil {
 			return nil, err
 		}
@@ -217,5 +281,5 @@ func (q *Queries) loadThrough(ctx context.Context, s *lruEntry, r requirement) (
 			_ = q.redis.put(ctx, false, e)
 		}
 	}
-	return s.store(e, q.cfg.Now()), nil
+	return q.store(s, e), nil
 }

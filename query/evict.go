@@ -56,7 +56,7 @@ func (q *Queries) WriteThrough(ctx context.Context, committed ...Entry) {
 // writeThrough tells whether Redis took the entries; if not, they are pending.
 func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (taken bool) {
 	for _, e := range entries {
-		q.entry(e.of).store(e, q.cfg.Now())
+		q.store(q.entry(e.of), e)
 	}
 	taken = q.redis == nil || len(entries) == 0 || q.redis.put(context.WithoutCancel(ctx), true, entries...) == nil
 	for _, e := range entries {

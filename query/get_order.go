@@ -17,7 +17,7 @@ func (q *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, 
 }
 
 func readOrder(ctx context.Context, db *querydb.Queries, k key) (found, error) {
-	row, err := db.GetOrder(ctx, querydb.GetOrderParams{Account: k.account, Mode: k.mode, ID: uuid.UUID(k.id)})
+	row, err := db.GetOrder(ctx, querydb.GetOrderParams{Account: k.account, Mode: k.mode.String(), ID: uuid.UUID(k.id)})
 	return found{row.Rev, func() (view.Body, error) {
 		o, err := order.Restore(k.id, row.Version, row.HeadHash, row.State)
 		if err != nil {

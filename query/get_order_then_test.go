@@ -72,7 +72,7 @@ func TestGetOrderThen(t *testing.T) {
 			v, err := p.GetOrderThen(t.Context(), mine, id, c.then, anyToken)
 			if c.version == 0 {
 				wantCode(t, err, errcode.ORD010)
-				if v.Token == "" || len(v.Bytes) > 0 {
+				if v.Token == "" || len(v.Body) > 0 {
 					t.Errorf("%+v", v)
 				}
 				return

@@ -150,15 +150,15 @@ func TestPaymentsRefundsAndShipments(t *testing.T) {
 	t.Run("one", func(t *testing.T) {
 		v, err := p.GetPayment(t.Context(), mine, second, anyToken)
 		if got := decoded[api.Payment](t, v, err); got.ID != pay(second)[0] || got.Attempt != 2 || got.Status != "captured" || got.Refunded.Amount != 200 || got.Failure != nil || got.Version != 3 {
-			t.Errorf("%s", v.Bytes)
+			t.Errorf("%s", v.Body)
 		}
 		v, err = p.GetRefund(t.Context(), mine, refundA, anyToken)
 		if got := decoded[api.Refund](t, v, err); got.ID != ref(refundA)[0] || got.PaymentID != pay(second)[0] || got.Status != "failed" || got.Failure == nil || got.Failure.Code != "PAY_007" || got.Reason != nil {
-			t.Errorf("%s", v.Bytes)
+			t.Errorf("%s", v.Body)
 		}
 		v, err = p.GetShipment(t.Context(), mine, shipA, anyToken)
 		if got := decoded[api.Shipment](t, v, err); got.Lines[0] != (api.ShipmentLine{Sku: "A", Quantity: 2}) || got.Tracking == nil || got.Tracking.Carrier != "c" || got.DeliveredAt != nil {
-			t.Errorf("%s", v.Bytes)
+			t.Errorf("%s", v.Body)
 		}
 	})
 	t.Run("another's, or nobody's", func(t *testing.T) {

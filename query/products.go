@@ -22,7 +22,7 @@ func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string,
 }
 
 func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error) {
-	row, err := db.GetProduct(ctx, querydb.GetProductParams{Account: k.account, Mode: k.mode, Sku: k.text})
+	row, err := db.GetProduct(ctx, querydb.GetProductParams{Account: k.account, Mode: k.mode.String(), Sku: k.text})
 	return found{row.Rev, func() (view.Body, error) {
 		p, err := product(querydb.ListProductsRow(row))
 		if err != nil {

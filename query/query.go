@@ -23,7 +23,6 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/internal/waiters"
 	"github.com/ordergate/ordergate/order"
 )
@@ -49,7 +48,8 @@ type Config struct {
 
 // View is the response to a query, ready to be sent. A not-found error comes with a View without a body.
 type View struct {
-	view.Body
+	Body  string // JSON
+	ETag  string
 	Token string // X-Consistency-Token
 	Tier  string // X-Served-By: lru, redis, replica or primary. empty: an id that was never given out, or a sku that there is not, without a look-up
 	Age   int    // whole seconds since a database was read, or written
@@ -64,6 +64,7 @@ const tierFilter = "filter" // for metrics
 // retryable.
 type Queries struct {
 	cfg           Config
+	start         time.Time // of the process's clock
 	lru           *lru.TwoQueueCache[key, *lruEntry]
 	slotMu        sync.Mutex // held while a key gets its place in the LRU
 	lruTimeline   atomic.Uint32
@@ -90,6 +91,7 @@ type Queries struct {
 	watchedMu     sync.Mutex
 
 	served *prometheus.CounterVec
+	hits   [kinds]prometheus.Counter // served from the LRU
 	loads  prometheus.ObserverVec
 	behind prometheus.Counter
 }
@@ -98,7 +100,7 @@ type Queries struct {
 func New(c Config) (*Queries, error) {
 	m := promauto.With(c.Metrics)
 	q := &Queries{
-		cfg: c, costly: make(chan struct{}, costlyReads), watched: map[key]*watched{},
+		cfg: c, start: c.Now(), costly: make(chan struct{}, costlyReads), watched: map[key]*watched{},
 		served: m.NewCounterVec(prometheus.CounterOpts{
 			Name: "ordergate_reads_total", Help: "Reads by query and tier.",
 		}, []string{"query", "tier"}),
@@ -113,6 +115,9 @@ func New(c Config) (*Queries, error) {
 	m.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ordergate_change_feed_seconds", Help: "Age of the last mark that came back on the change feed.",
 	}, func() float64 { return c.Now().Sub(time.Unix(0, q.markedAt.Load())).Seconds() })
+	for k, r := range resources {
+		q.hits[k] = q.served.WithLabelValues(r.operation, tierLRU)
+	}
 	q.primary = newServer(c.Primary, tierPrimary, "primary_reads", c.Metrics)
 	for i, pool := range c.Replicas {
 		q.replicas = append(q.replicas, newServer(pool, tierReplica, fmt.Sprintf("replica_%d", i+1), c.Metrics))
@@ -183,7 +188,7 @@ func (q *Queries) serveUncached(ctx context.Context, r request, get fetch) (View
 // show makes the View of an entry and counts it.
 func show(served prometheus.Counter, e *Entry, notFound errcode.Code, now time.Time) (View, error) {
 	served.Inc()
-	v := View{Body: e.Body, Token: e.Token, Tier: e.tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
+	v := View{Body: string(e.Body.Bytes), ETag: e.Body.ETag, Token: e.Token, Tier: e.tier, Age: max(0, int(now.Sub(e.LoadedAt)/time.Second))}
 	if e.Rev == 0 {
 		return v, apierr.E(notFound)
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,11 +37,18 @@ var resources = [...]resource{
 const _ = uint(len(resources) - int(kinds)) // does not compile while a kind lacks its entry
 
 // kind names a resource: its index in resources.
-type kind int32
+type kind int16
+
+// mode is that of an owner: its index in modes. 0: none, or one that this version does not know, which has no rows.
+type mode int16
+
+var modes = [...]string{"", "test", "live"}
+
+func (m mode) String() string { return modes[m] }
 
 // row is the key of an owner's row, by its id if the resource has ids of ours, else by the name that the client chose.
 func (r kind) row(owner order.Owner, id order.ID, text string) key {
-	return key{account: owner.Account, kind: r, mode: owner.Mode, id: id, text: text}
+	return key{account: owner.Account, kind: r, mode: mode(max(0, slices.Index(modes[:], owner.Mode))), id: id, text: text}
 }
 
 // found is the result of a statement.
@@ -52,11 +60,11 @@ type found struct {
 // fetch runs one statement on a database. pgx.ErrNoRows means that there is no row.
 type fetch func(ctx context.Context, db *querydb.Queries) (found, error)
 
-// key identifies an entry. Its fields stand in the order that hashes fastest.
+// key identifies an entry. It is small, because the LRU has each of its keys twice, and its fields stand in the order that hashes fastest.
 type key struct {
 	account int32
 	kind    kind
-	mode    string
+	mode    mode
 	id      order.ID
 	text    string
 }
@@ -78,10 +86,23 @@ func (k key) name() string {
 	return r.prefix + k.text
 }
 
+// is tells whether a row is this one, by its name in a token.
+func (k key) is(name string) bool {
+	if r := &resources[k.kind]; !r.ownIDs {
+		text, ok := strings.CutPrefix(name, r.prefix)
+		return ok && text == k.text
+	}
+	id, ok := order.Parse(resources[k.kind].prefix, name)
+	return ok && id == k.id
+}
+
 func (k key) String() string { return fmt.Sprintf("%d %s %s", k.account, k.mode, k.name()) }
 
-// parseKey is the key of an owner's row by its name. ok is false for a resource that this version does not know.
+// parseKey is the key of an owner's row by its name. ok is false for a resource or a mode that this version does not know.
 func parseKey(owner order.Owner, name string) (k key, ok bool) {
+	if !slices.Contains(modes[1:], owner.Mode) {
+		return key{}, false
+	}
 	for i, r := range resources {
 		if text, found := strings.CutPrefix(name, r.prefix); found && !r.ownIDs {
 			return kind(i).row(owner, order.ID{}, text), true

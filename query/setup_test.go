@@ -290,12 +290,12 @@ func (p *process) get(owner order.Owner, id order.ID, t token.Token) (rev int64,
 func revOf(t testing.TB, a View) int64 {
 	t.Helper()
 	var o api.Order
-	if err := json.Unmarshal(a.Bytes, &o); err != nil {
-		t.Fatalf("body %q: %v", a.Bytes, err)
+	if err := json.Unmarshal([]byte(a.Body), &o); err != nil {
+		t.Fatalf("body %q: %v", a.Body, err)
 	}
 	rev, err := strconv.ParseInt(o.Metadata["rev"], 10, 64)
 	if err != nil {
-		t.Fatalf("body %s: %v", a.Bytes, err)
+		t.Fatalf("body %s: %v", a.Body, err)
 	}
 	if want := fmt.Sprintf(`"%d-`, rev); a.ETag[:len(want)] != want {
 		t.Errorf("revision %d has ETag %s", rev, a.ETag)

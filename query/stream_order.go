@@ -177,7 +177,7 @@ func (w *Watch) flight(after int64) string { return fmt.Sprint("events after ", 
 func (w *Watch) read(ctx context.Context, after int64, t token.Token) (run, error) {
 	k := w.of
 	rows, entry, err := readRows(ctx, w.q, requirement{token: t, minRev: w.q.minRev(k.id)}, func(ctx context.Context, db *querydb.Queries) ([]querydb.ListOrderEventsRow, error) {
-		return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: k.account, Mode: k.mode, OrderID: uuid.UUID(k.id), After: after, Page: newsPage})
+		return db.ListOrderEvents(ctx, querydb.ListOrderEventsParams{Account: k.account, Mode: k.mode.String(), OrderID: uuid.UUID(k.id), After: after, Page: newsPage})
 	})
 	if err != nil {
 		return run{}, err
@@ -217,7 +217,7 @@ func (w *watched) decode(v View, signer token.Signer) (shown, error) {
 		Status  order.Status `json:"status"`
 		Version int64        `json:"version"`
 	}
-	if err := json.Unmarshal(v.Bytes, &body); err != nil {
+	if err := json.Unmarshal([]byte(v.Body), &body); err != nil {
 		return shown{}, err
 	}
 	seen, _ := signer.Parse(v.Token) // we have signed it

@@ -26,6 +26,8 @@ func (s *sink) WriteHeader(status int) { s.status = status }
 
 func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
 
+func (s *sink) WriteString(text string) (int, error) { return len(text), nil }
+
 // BenchmarkGetOrder is a GET of an order from the LRU with every duty: a key with a limit, a trace for one in a hundred, log line, metrics, a
 // consistency token.
 func BenchmarkGetOrder(b *testing.B) {

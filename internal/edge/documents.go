@@ -13,7 +13,7 @@ import (
 // contractDocuments are the responses that never change while a process lives, by their path or error code.
 func contractDocuments() map[string]response {
 	finished := func(contentType string, body view.Body) response {
-		return response{status: http.StatusOK, contentType: contentType, body: body}
+		return response{status: http.StatusOK, contentType: contentType, etag: body.ETag, body: string(body.Bytes)}
 	}
 	documents := map[string]response{
 		"/openapi.json": finished("application/json", view.Raw(api.OpenAPIJSON)),

@@ -8,7 +8,6 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
-	"github.com/ordergate/ordergate/internal/view"
 )
 
 // toClientError is the error that a client sees of a failed request.
@@ -46,5 +45,5 @@ func (s *Server) problem(r *request, err error) response {
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable || e.Code == errcode.IDEM003:
 		r.add("Retry-After", strconv.FormatInt(max(1, r.retryAfter), 10))
 	}
-	return response{status: status, contentType: "application/problem+json", body: view.Body{Bytes: body}}
+	return response{status: status, contentType: "application/problem+json", body: string(body)}
 }

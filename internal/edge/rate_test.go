@@ -20,7 +20,6 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -161,7 +160,7 @@ func newLimits(t *testing.T) *limits {
 			if r.ifNoneMatch == "lost" {
 				return response{}, apierr.E(errcode.ORD001)
 			}
-			return r.notModified(response{status: 200, contentType: "application/json", body: view.Body{ETag: `"1"`, Bytes: []byte("{}")}}), nil
+			return r.notModified(response{status: 200, contentType: "application/json", etag: `"1"`, body: "{}"}), nil
 		}, keyed,
 			answers([]int{200, 304}, errcode.ORD001, errcode.RATE001, errcode.AUTH002, errcode.AUTH005, errcode.REQ003, errcode.REQ007)),
 		op("getStream", "GET", "/stream", stream, keyed, streaming, answers([]int{200}, errcode.RATE001)),

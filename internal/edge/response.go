@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/internal/token"
-	"github.com/ordergate/ordergate/internal/view"
 	"github.com/ordergate/ordergate/query"
 )
 
@@ -18,7 +18,7 @@ import (
 type response struct {
 	status      int
 	contentType string // empty: there is no body
-	body        view.Body
+	etag, body  string
 }
 
 // add gives the response a header, by its canonical name. An empty value is left out.
@@ -32,10 +32,10 @@ func (r *request) add(name, value string) {
 // not reported: the client is gone.
 func (w response) write(r *request) {
 	h := r.response.Header()
-	r.add("Etag", w.body.ETag)
+	r.add("Etag", w.etag)
 	if w.contentType != "" {
 		r.add("Content-Type", w.contentType)
-		r.bytes = strconv.AppendInt(r.bytes[:0], int64(len(w.body.Bytes)), 10)
+		r.bytes = strconv.AppendInt(r.bytes[:0], int64(len(w.body)), 10)
 		r.add("Content-Length", r.keep(r.bytes))
 	}
 	for i := range r.headers {
@@ -46,7 +46,9 @@ func (w response) write(r *request) {
 		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
 	}
 	r.response.WriteHeader(w.status)
-	_, _ = r.response.Write(w.body.Bytes)
+	if w.body != "" {
+		_, _ = io.WriteString(r.response.Writer, w.body)
+	}
 }
 
 // notModified turns a response into 304 if the client has it already, as If-None-Match says.
@@ -55,8 +57,8 @@ func (r *request) notModified(w response) response {
 		return w
 	}
 	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
-		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.body.ETag {
-			return response{status: http.StatusNotModified, body: view.Body{ETag: w.body.ETag}}
+		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.etag {
+			return response{status: http.StatusNotModified, etag: w.etag}
 		}
 	}
 	return w
@@ -73,7 +75,7 @@ func (r *request) queryResponse(v query.View, err error) (response, error) {
 	r.add("X-Consistency-Token", v.Token)
 	r.add("X-Served-By", v.Tier)
 	r.add("Age", strconv.Itoa(v.Age))
-	return r.notModified(response{status: http.StatusOK, contentType: "application/json", body: v.Body}), nil
+	return r.notModified(response{status: http.StatusOK, contentType: "application/json", etag: v.ETag, body: v.Body}), nil
 }
 
 // awaiter turns the 202 of a command into its final result, if the order is decided in time.
@@ -109,7 +111,7 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	r.add("Idempotency-Replayed", replayed)
 	r.add("Preference-Applied", applied)
 	r.add("X-Consistency-Token", s.sign(t))
-	return response{status: result.Status, contentType: result.ContentType, body: result.Body}, nil
+	return response{status: result.Status, contentType: result.ContentType, etag: result.Body.ETag, body: string(result.Body.Bytes)}, nil
 }
 
 func (s *Server) sign(t token.Token) string {
