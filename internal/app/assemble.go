@@ -28,6 +28,7 @@ import (
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -50,10 +51,12 @@ type Components struct {
 	reads    *pgxpool.Pool   // of the primary, read-only
 	replicas []*pgxpool.Pool // read-only
 	redis    *query.Redis    // nil without Redis
+	limits   *query.Redis    // of the limits of keys: a client of its own, so that nobody else keeps its connections busy
 	soldOut  *inventory.SoldOut
 	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments atomic.Pointer[payment.Payment] // likewise
 	stop     func()                          // ends the background work
+	follow   func(func(context.Context))     // runs background work
 
 	followers sync.WaitGroup // of the background work that uses the connections
 }
@@ -68,6 +71,12 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
 		soldOut: inventory.NewSoldOut(time.Now),
+	}
+	c.follow = func(work func(context.Context)) {
+		c.followers.Go(func() {
+			defer panics.Sync(tel.Log)
+			work(background)
+		})
 	}
 	defer func() {
 		if err != nil {
@@ -121,11 +130,8 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	}
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
-	for _, follow := range []func(context.Context){c.Queries.Subscribe, c.Queries.FollowChanges, c.Queries.FollowReplicas} {
-		c.followers.Go(func() {
-			defer panics.Sync(tel.Log)
-			follow(background)
-		})
+	for _, work := range []func(context.Context){c.Queries.Subscribe, c.Queries.FollowChanges, c.Queries.FollowReplicas} {
+		c.follow(work)
 	}
 	return c, nil
 }
@@ -144,12 +150,30 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	if len(c.replicas) > 0 {
 		onReplica = c.findKeyOnReplica
 	}
+	auth := edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now)
+	if c.redis != nil {
+		limits, err := c.shareLimits()
+		if err != nil {
+			return nil, err
+		}
+		auth.ShareLimits(limits)
+	}
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
-		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now),
+		Auth:     auth,
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	})
+}
+
+// shareLimits shares the limits of keys with the other processes that serve the API, until Close.
+func (c *Components) shareLimits() (_ *rate.Limits, err error) {
+	if c.limits, err = query.OpenRedis(c.cfg.RedisURL); err != nil {
+		return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
+	}
+	limits := rate.New(rate.Config{Redis: c.limits, Prefix: c.cfg.RedisPrefix, Now: time.Now, Log: c.tel.Log, Registry: c.tel.Registry})
+	c.follow(limits.Run)
+	return limits, nil
 }
 
 // serve answers the API and its pages until ctx ends and calls listening when it can be reached. static are API keys that are valid beside
@@ -189,8 +213,10 @@ func (c *Components) Close() {
 			pool.Close()
 		}
 	}
-	if c.redis != nil {
-		_ = c.redis.Close()
+	for _, client := range []*query.Redis{c.redis, c.limits} {
+		if client != nil {
+			_ = client.Close()
+		}
 	}
 }
 
@@ -253,7 +279,7 @@ func findKeyOn(ctx context.Context, pool *pgxpool.Pool, hash []byte) (*edge.Key,
 	}
 	return &edge.Key{
 		ID: order.ID(row.ID).Format(order.PrefixKey), Owner: order.Owner{Account: row.Account, Mode: row.Mode}, Scopes: row.Scopes,
-		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt, Limit: edge.Limit{Requests: int64(row.Rate), Window: time.Duration(row.RateWindow) * time.Second},
+		ExpiresAt: row.ExpiresAt, RevokedAt: row.RevokedAt, Limit: rate.Limit{Requests: int64(row.Rate), Window: time.Duration(row.RateWindow) * time.Second},
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/telemetry"
 	"github.com/ordergate/ordergate/order"
 )
@@ -40,7 +41,7 @@ func BenchmarkGetOrder(b *testing.B) {
 	must(b, err)
 	b.Cleanup(components.Close)
 	handler, err := components.API(map[string]*edge.Key{aliceKey: {
-		ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes, Limit: edge.Limit{Requests: 1e9, Window: time.Second},
+		ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: Scopes, Limit: rate.Limit{Requests: 1e9, Window: time.Second},
 	}})
 	must(b, err)
 	first := g.do("GET", "/v1/orders/"+id, nil)

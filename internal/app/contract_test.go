@@ -25,6 +25,7 @@ import (
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/pgtest"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -145,7 +146,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 			Auth: edge.NewAuthenticator(find, nil, 8, map[string]*edge.Key{
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
-				limited: {ID: "key_5", Owner: owner, Scopes: Scopes, Limit: edge.Limit{Requests: 1, Window: time.Hour}},
+				limited: {ID: "key_5", Owner: owner, Scopes: Scopes, Limit: rate.Limit{Requests: 1, Window: time.Hour}},
 			}, time.Now),
 			ProviderSecrets: map[string]string{payment.Provider: g.cfg.ProviderSecret},
 			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),

@@ -26,6 +26,7 @@ import (
 	"github.com/ordergate/ordergate/internal/devstack"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/panics"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/sql"
 )
@@ -45,7 +46,7 @@ const (
 )
 
 // demoLimit shows its headers, and stands in nobody's way: a loop of one client on this machine makes some thousand requests a second.
-var demoLimit = edge.Limit{Requests: 10_000, Window: time.Second}
+var demoLimit = rate.Limit{Requests: 10_000, Window: time.Second}
 
 // defaults are the settings of a subcommand that differ from those of a production process.
 var defaults = map[string]map[string]string{"run": {

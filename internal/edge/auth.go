@@ -15,6 +15,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -25,9 +26,9 @@ type Key struct {
 	Scopes    []string
 	ExpiresAt *time.Time
 	RevokedAt *time.Time
-	Limit     Limit // in each process
+	Limit     rate.Limit
 
-	limiter *limiter // of this process; nil: there is no limit
+	bucket *rate.Bucket // nil: there is no limit
 }
 
 var anonymous Key
@@ -47,7 +48,8 @@ type Authenticator struct {
 	static    map[[32]byte]*Key
 	now       func() time.Time
 	start     time.Time
-	good      lookUps // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
+	limits    *rate.Limits // nil: of this process alone
+	good      lookUps      // of keys that were found. They are apart, so that made-up keys neither evict nor delay them
 	others    lookUps
 	flight    singleflight.Group
 }
@@ -85,21 +87,29 @@ func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key,
 	a := &Authenticator{find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
 	for text, key := range static {
 		own := *key
-		own.limiter = newLimiter(key.Limit)
+		own.bucket = a.limits.Bucket(key.ID, key.Limit)
 		a.static[sha256.Sum256([]byte(text))] = &own
 	}
 	return a
 }
 
-// sinceStart is the clock of the limiters.
+// ShareLimits has the limits of the keys count for all processes together. It is called before the first request.
+func (a *Authenticator) ShareLimits(limits *rate.Limits) {
+	a.limits, a.start = limits, limits.Start()
+	for _, key := range a.static {
+		key.bucket = limits.Bucket(key.ID, key.Limit)
+	}
+}
+
+// sinceStart is the clock of the buckets.
 func (a *Authenticator) sinceStart(now time.Time) time.Duration { return now.Sub(a.start) }
 
 // keep caches a key that was found. Its bucket goes on as it was, unless the limit is another one now.
 func (a *Authenticator) keep(hash [32]byte, found *foundKey) {
 	if old, ok := a.good.Peek(hash); ok && old.key.Limit == found.key.Limit {
-		found.key.limiter = old.key.limiter
+		found.key.bucket = old.key.bucket
 	} else {
-		found.key.limiter = newLimiter(found.key.Limit)
+		found.key.bucket = a.limits.Bucket(found.key.ID, found.key.Limit)
 	}
 	a.good.Add(hash, found)
 }

@@ -10,6 +10,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/token"
 )
 
@@ -36,8 +37,8 @@ func (s *Server) readFault(ctx context.Context, r *request) error {
 	case asked == faults.Draining:
 		return drain(r)
 	case asked == faults.Rate && r.op.Scopes != nil:
-		l := cmp.Or(key.limiter, newLimiter(Limit{Requests: 1, Window: time.Second})) // a key without a limit has this one
-		return r.limited(l, state{full: l.Window, wait: l.interval})
+		b := cmp.Or(key.bucket, rate.NewBucket(rate.Limit{Requests: 1, Window: time.Second})) // a key without a limit has this one
+		return r.limited(b, b.UsedUp())
 	}
 	r.fault = asked
 	return nil

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,119 +17,23 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
-
-// TestABucketEmptiesAndFillsAgain: a full bucket has the whole limit, each interval gives one back, and never is there more than the limit.
-func TestABucketEmptiesAndFillsAgain(t *testing.T) {
-	const ms = time.Millisecond
-	l := newLimiter(Limit{Requests: 4, Window: 2 * time.Second}) // one each 500 ms
-	for i, c := range []struct {
-		at, full, wait time.Duration
-		left           int64
-	}{
-		{0, 500 * ms, 0, 3},
-		{0, 1000 * ms, 0, 2},
-		{0, 1500 * ms, 0, 1},
-		{0, 2000 * ms, 0, 0},
-		{0, 2000 * ms, 500 * ms, 0},
-		{499 * ms, 1501 * ms, 1 * ms, 0}, // refusals cost nothing
-		{500 * ms, 2000 * ms, 0, 0},
-		{1250 * ms, 1750 * ms, 0, 0}, // half a token is left over
-		{1500 * ms, 2000 * ms, 0, 0},
-		{time.Hour, 500 * ms, 0, 3},
-	} {
-		if s := l.take(c.at); s != (state{left: c.left, full: c.full, wait: c.wait}) {
-			t.Errorf("%d: at %v: %+v", i, c.at, s)
-		}
-	}
-	if newLimiter(Limit{Window: time.Second}) != nil {
-		t.Error("no requests are a limit")
-	}
-	for _, q := range []int64{3, 7, 999, 1_000_000} { // an interval that is no whole number of ns
-		l, n := newLimiter(Limit{Requests: q, Window: time.Second}), int64(0)
-		for l.take(0).wait == 0 {
-			n++
-		}
-		if n != q {
-			t.Errorf("%d of %d at once", n, q)
-		}
-		for at := time.Duration(0); at < time.Second; at += l.interval / 2 {
-			if l.take(at).wait == 0 {
-				n++
-			}
-		}
-		if n > 2*q || n < 2*q-2 {
-			t.Errorf("%d of %d in the first second", n, 2*q)
-		}
-	}
-}
-
-// TestABucketUnderManyCallers: however many take at once while the time goes on, no more than the limit and what came back is given out, and no
-// less if they take enough.
-func TestABucketUnderManyCallers(t *testing.T) {
-	t.Parallel()
-	const callers, tries = 32, 5000
-	for _, limit := range []Limit{{100, time.Second}, {7, time.Minute}, {50_000, time.Second}} {
-		l := newLimiter(limit)
-		var now, given atomic.Int64
-		var all sync.WaitGroup
-		for range callers {
-			all.Go(func() {
-				for range tries {
-					if l.take(time.Duration(now.Add(int64(limit.Window)/(callers*tries)))).wait == 0 { // one window in all
-						given.Add(1)
-					}
-				}
-			})
-		}
-		all.Wait()
-		most := limit.Requests + now.Load()/int64(l.interval)
-		least := min(most-1, callers*tries) // an instant that was read before another's
-		if n := given.Load(); n > most || n < least-callers {
-			t.Errorf("%d per %v: %d of %d were given", limit.Requests, limit.Window, n, most)
-		}
-	}
-}
-
-func TestABucketAllocatesNothing(t *testing.T) {
-	l := newLimiter(Limit{Requests: 100, Window: time.Second})
-	if n := testing.AllocsPerRun(1000, func() { l.take(0) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkTake(b *testing.B) {
-	l, start := newLimiter(Limit{Requests: 1_000_000, Window: time.Second}), time.Now()
-	b.Run("alone", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			l.take(time.Since(start))
-		}
-	})
-	b.Run("by all", func(b *testing.B) {
-		b.ReportAllocs()
-		b.RunParallel(func(p *testing.PB) {
-			for p.Next() {
-				l.take(time.Since(start))
-			}
-		})
-	})
-}
 
 // limits is a server whose keys have the limits of a map, as a database would.
 type limits struct {
 	*Server
 
 	now    time.Time
-	limit  map[string]Limit // by the id that stands in the key's text
+	limit  map[string]rate.Limit // by the id that stands in the key's text
 	scopes []string
 }
 
 func newLimits(t *testing.T) *limits {
 	t.Helper()
-	l := &limits{now: time.Unix(1e9, 0), limit: map[string]Limit{"100": {100, time.Second}, "2": {2, time.Minute}, "none": {}}, scopes: []string{"s"}}
+	l := &limits{now: time.Unix(1e9, 0), limit: map[string]rate.Limit{"100": {Requests: 100, Window: time.Second}, "2": {Requests: 2, Window: time.Minute}, "none": {}}, scopes: []string{"s"}}
 	hashes := map[string]string{}
 	for id := range l.limit {
 		hash := sha256.Sum256([]byte("og_test_a_key_with_the_limit_" + id))
@@ -248,7 +150,7 @@ func TestAChangedLimitIsFollowed(t *testing.T) {
 	for range 3 {
 		l.get("2", "/thing")
 	}
-	l.limit["2"] = Limit{100, time.Second}
+	l.limit["2"] = rate.Limit{Requests: 100, Window: time.Second}
 	if w := l.get("2", "/thing"); w.Code != 429 {
 		t.Fatal(w.Code)
 	}
@@ -256,7 +158,7 @@ func TestAChangedLimitIsFollowed(t *testing.T) {
 	if w := l.get("2", "/thing"); w.Code != 200 || w.Header().Get("RateLimit") != `"default";r=99;t=1` {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-	l.limit["2"], l.now = Limit{}, l.now.Add(keyFresh)
+	l.limit["2"], l.now = rate.Limit{}, l.now.Add(keyFresh)
 	if w := l.get("2", "/thing"); w.Code != 200 || w.Header().Get("RateLimit") != "" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}

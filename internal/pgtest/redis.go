@@ -100,6 +100,18 @@ func (r *Redis) Kill() {
 	<-r.done
 }
 
+// Freeze stops the server as it is, until Thaw: connections to it are made, and nothing is answered.
+func (r *Redis) Freeze() {
+	r.t.Helper()
+	must(r.t, "freeze redis-server", r.cmd.Process.Signal(syscall.SIGSTOP))
+}
+
+// Thaw ends Freeze.
+func (r *Redis) Thaw() {
+	r.t.Helper()
+	must(r.t, "thaw redis-server", r.cmd.Process.Signal(syscall.SIGCONT))
+}
+
 // Do runs a command on the server, by a connection of its own. The command is split at its spaces, args are not.
 func (r *Redis) Do(command string, args ...any) any {
 	r.t.Helper()

@@ -1,0 +1,322 @@
+package rate
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+)
+
+const (
+	pace       = 10 * time.Millisecond // from one telling of Redis to the next
+	hurried    = time.Millisecond      // likewise, if a key has used up a quarter of its block
+	timeout    = 50 * time.Millisecond // of one round trip; a Redis that takes longer is away
+	batch      = 500                   // keys of one round trip: some ms of Redis's time
+	beatEvery  = time.Second           // a process says that it is there
+	probeEvery = beatEvery / 4         // likewise, while Redis is away
+	goneAfter  = 5 * time.Second       // a process that says nothing counts no longer
+)
+
+// Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request waits for it:
+// Run tells it in the background what this process gave out, which the shared bucket then lacks, and hears what the others did.
+//
+// In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one telling (some ms, 60 ms at
+// most), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
+// blocks, its block is the 2n-th part of that, but for a key of which it has not heard for 100 ms no more than 16 tokens. It is wrong in that
+// belief at most until Redis answers, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
+// block is all that is left.
+//
+// While Redis is away each process keeps to its share: a bucket of the n-th part of the limit, which gets back the n-th part of the rate. n is the
+// number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty is told
+// when each bucket is full, by the processes that use it.
+type Limits struct {
+	cfg   Config
+	start time.Time
+	id    string // of this process
+
+	share   atomic.Int64           // how many processes share the limits; negative while Redis is away
+	queue   atomic.Pointer[Bucket] // the buckets of which Redis is to be told, the last first
+	filled  chan struct{}
+	pressed chan struct{}
+
+	most  time.Time // when share was last confirmed. This and heard belong to Run
+	heard bool      // Redis was there
+	fails int       // in a row, of Redis
+
+	drawn, failed prometheus.Counter
+	refusals      struct{ empty, block, share prometheus.Counter }
+}
+
+// Config has the dependencies of Limits.
+type Config struct {
+	Redis    redis.UniversalClient // its own: nobody else keeps its connections busy
+	Prefix   string                // of every key in Redis
+	Now      func() time.Time
+	Log      *zap.Logger
+	Registry prometheus.Registerer
+}
+
+// New returns Limits that count for this process alone until Run hears of others.
+func New(c Config) *Limits {
+	l := &Limits{cfg: c, start: c.Now(), id: uuid.NewString(), filled: make(chan struct{}, 1), pressed: make(chan struct{}, 1)}
+	l.share.Store(-1)
+	blocks := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_limit_blocks_total", Help: "What keys used, as it was counted in Redis: one of a key and some ms. failed: Redis was away.",
+	}, []string{"result"})
+	l.drawn, l.failed = blocks.WithLabelValues("counted"), blocks.WithLabelValues("failed")
+	refusals := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+		Name: "ordergate_limit_refusals_total", Help: "Requests beyond the limit of their key: the bucket was empty, the process had no block left and had not heard from Redis, or Redis was away and the process's share was used up.",
+	}, []string{"reason"})
+	l.refusals.empty, l.refusals.block, l.refusals.share = refusals.WithLabelValues("empty"), refusals.WithLabelValues("block"), refusals.WithLabelValues("share")
+	promauto.With(c.Registry).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ordergate_limit_processes", Help: "Processes that share the limits of keys. Negative: Redis is away, and each keeps to its share.",
+	}, func() float64 { return float64(l.share.Load()) })
+	return l
+}
+
+// Start is the time from which the clock of the buckets counts.
+func (l *Limits) Start() time.Time { return l.start }
+
+// Bucket returns this process's part of a key's bucket, full as far as it knows; nil if there is no limit. Another limit is another bucket.
+func (l *Limits) Bucket(key string, limit Limit) *Bucket {
+	b := NewBucket(limit)
+	if b != nil && l != nil {
+		b.limits, b.name = l, fmt.Sprintf("%srate:{%s:%d:%d}", l.cfg.Prefix, key, limit.Requests, Seconds(limit.Window))
+		b.answered.Store(-int64(time.Hour))
+	}
+	return b
+}
+
+// push puts a bucket in the queue.
+func (l *Limits) push(b *Bucket) {
+	for {
+		first := l.queue.Load()
+		b.next = first
+		if l.queue.CompareAndSwap(first, b) {
+			break
+		}
+	}
+	signal(l.filled)
+}
+
+// hurry ends the pause before the next telling.
+func (l *Limits) hurry() { signal(l.pressed) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is signalled
+	}
+}
+
+// Run shares the buckets until ctx ends. It alone talks to Redis.
+func (l *Limits) Run(ctx context.Context) {
+	beat := time.NewTimer(0)
+	defer beat.Stop()
+	defer l.leave(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+			l.beat(ctx)
+			every := beatEvery
+			if l.share.Load() < 0 || l.fails > 0 {
+				every = probeEvery
+			}
+			beat.Reset(every)
+			continue
+		case <-l.filled:
+		}
+		begun := time.Now()
+		l.tell(ctx)
+		wait(ctx, hurried-time.Since(begun), nil)
+		wait(ctx, pace-time.Since(begun), l.pressed)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration, less <-chan struct{}) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-less:
+	case <-t.C:
+	}
+}
+
+// count is a sorted set of the processes, by the time in ms at which each was last there.
+var count = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])`)
+
+func (l *Limits) processes() string { return l.cfg.Prefix + "processes" }
+
+// beat says that this process is there, and counts all that are. A lower count holds once it was lower for a while: a Redis that came back empty
+// hears of all processes within that time.
+func (l *Limits) beat(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	n, err := count.Run(limited, l.cfg.Redis, []string{l.processes()}, l.id, goneAfter.Milliseconds()).Int64()
+	if err != nil {
+		l.away(ctx, err)
+		return
+	}
+	l.fails, n = 0, max(n, 1)
+	before, now := l.share.Load(), l.cfg.Now()
+	if known := max(before, -before); n >= known || now.Sub(l.most) > goneAfter {
+		l.most = now
+	} else {
+		n = known
+	}
+	if before < 0 && l.heard {
+		l.cfg.Log.Info("the limits of keys are shared again", zap.Int64("processes", n))
+	}
+	l.heard = true
+	l.share.Store(n)
+}
+
+// leave says that this process is gone.
+func (l *Limits) leave(ctx context.Context) {
+	if l.share.Load() > 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		defer cancel()
+		_ = l.cfg.Redis.ZRem(ctx, l.processes(), l.id).Err() // it is forgotten after a while anyway
+	}
+}
+
+// away has this process keep to its share, after two failures in a row: a process that waited for a processor is no Redis that is away.
+func (l *Limits) away(ctx context.Context, err error) {
+	l.fails++
+	n := l.share.Load()
+	if n < 0 || l.fails < 2 || ctx.Err() != nil {
+		return
+	}
+	l.share.Store(-n)
+	l.cfg.Log.Warn("the limits of keys are not shared: Redis is away", zap.Int64("processes", n), zap.Error(err))
+}
+
+// draw takes what a process gave out from a shared bucket. That is kept as the time at which it will be full, in µs of Redis's clock, and is gone
+// when it is. ARGV: the time that the tokens take to come back; how long ago the first of them was taken; when the bucket was last known to be
+// full, for a Redis that forgot it; the time that a whole bucket takes. A time far ahead is of another clock.
+var draw = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local whole = tonumber(ARGV[4])
+local full = math.min(tonumber(redis.call('GET', KEYS[1]) or 0) or 0, now + 2 * whole)
+full = math.max(full, math.min(tonumber(ARGV[3]), now + whole), now - ARGV[2]) + ARGV[1]
+redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
+return {full, now}`)
+
+// told is what Redis was told of a bucket.
+type told struct {
+	*Bucket
+	used   int64 // when it was told
+	tokens int64 // of them, those that were not counted
+	args   []any
+	cmd    *redis.Cmd
+}
+
+// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is never told twice.
+func (l *Limits) tell(ctx context.Context) {
+	var all []*told
+	for b := l.queue.Swap(nil); b != nil; {
+		next := b.next
+		b.next = nil
+		all = append(all, &told{Bucket: b})
+		b = next
+	}
+	for len(all) > 0 {
+		some := all[:min(batch, len(all))]
+		all = all[len(some):]
+		if l.share.Load() < 0 { // each comes again when it is used after Redis is back
+			for _, t := range some {
+				t.queued.Store(false)
+			}
+			continue
+		}
+		sent := l.cfg.Now().Sub(l.start)
+		for _, t := range some {
+			t.prepare(sent)
+		}
+		if err := l.draw(ctx, some); err != nil {
+			l.away(ctx, err)
+		} else {
+			l.fails = 0
+		}
+		for _, t := range some {
+			t.hear(sent)
+		}
+	}
+}
+
+// prepare notes what Redis is to be told. Of what was given out while Redis was away, that is what has not come back since.
+func (t *told) prepare(now time.Duration) {
+	age := max(0, min(now-t.since, blockOf))
+	t.queued.Store(false) // what is used from now on is told the next time
+	t.used = t.Bucket.used.Load()
+	t.tokens = t.used - t.counted.Load()
+	tokens := t.tokens
+	if alone := t.alone.Swap(0); alone > 0 {
+		missing := (time.Duration(t.base.Load()) + time.Duration(t.used)*t.interval - now) / t.interval
+		tokens += max(0, min(alone, int64(missing))) / t.limits.share.Load()
+	}
+	micros := func(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
+	t.args = []any{micros(time.Duration(tokens) * t.interval), micros(age), t.known, micros(time.Duration(t.Requests) * t.interval)}
+}
+
+// draw sends it. A Redis that does not have the script is sent its text.
+func (l *Limits) draw(ctx context.Context, all []*told) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	send := func(all []*told, eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
+		pipe := l.cfg.Redis.Pipeline() // a Cluster's goes to each node that has one of the keys
+		for _, t := range all {
+			t.cmd = eval(ctx, pipe, []string{t.name}, t.args...)
+		}
+		_, _ = pipe.Exec(ctx) // each command has its error
+	}
+	send(all, draw.EvalSha)
+	var unknown []*told
+	for _, t := range all {
+		if redis.HasErrorPrefix(t.cmd.Err(), "NOSCRIPT") {
+			unknown = append(unknown, t)
+		}
+	}
+	if len(unknown) > 0 {
+		send(unknown, draw.Eval)
+	}
+	for _, t := range all {
+		if err := t.cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hear takes over what Redis answered to what was sent then.
+func (t *told) hear(sent time.Duration) {
+	answer, err := t.cmd.Int64Slice()
+	t.counted.Add(t.tokens)
+	if err != nil || len(answer) != 2 {
+		t.limits.failed.Inc()
+		return
+	}
+	t.limits.drawn.Inc()
+	t.known = answer[0]
+	t.base.Store(int64(sent) + (answer[0]-answer[1])*int64(time.Microsecond) - t.used*int64(t.interval))
+	t.answered.Store(int64(sent))
+}
