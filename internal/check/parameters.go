@@ -41,7 +41,7 @@ func (p *Parameters) Reset(path []string, escaped bool, query string, header map
 
 // Sent is a parameter of the query, as far as it stands there.
 type Sent struct {
-	first string
+	text  string
 	times int
 }
 
@@ -78,11 +78,7 @@ func unescape(s string) (plain string, ok bool) {
 func (p *Parameters) Name() string { return p.name }
 
 // Keep notes the value of the pair that Next found.
-func (p *Parameters) Keep(s *Sent) {
-	if s.times++; s.times == 1 {
-		s.first = p.text
-	}
-}
+func (p *Parameters) Keep(s *Sent) { *s = Sent{p.text, s.times + 1} }
 
 // Unknown notes that the contract does not have the pair that Next found: it is more often a mistake than meant.
 func (p *Parameters) Unknown() { p.unknown = append(p.unknown, p.name) }
@@ -112,7 +108,7 @@ func (p *Parameters) Query(at string, s Sent, required bool) Value {
 	case 0:
 		return p.absent(at, required)
 	case 1:
-		return p.value(at, s.first)
+		return p.value(at, s.text)
 	default:
 		p.Fault(at, errcode.RuleOnce, "")
 		return Value{}
