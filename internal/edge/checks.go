@@ -11,6 +11,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/check"
 )
 
 // checkRequest checks everything of a request but its parameters and its body, in the contract's order.
@@ -46,14 +47,14 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 	}
-	if accept := h.Get("Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
+	if accept := first(h, "Accept"); accept != "" && accept != "*/*" && !o.canProduce(accept) {
 		return apierr.E(errcode.REQ007)
 	}
 	if o.MediaType != "" && r.http.ContentLength != 0 && !o.takes(h) && (max(r.http.ContentLength, int64(len(r.raw))) > 0 || !r.emptyBody()) {
 		return apierr.E(errcode.REQ009)
 	}
 	if o.Idempotent {
-		if r.idempotencyKey, err = idempotencyKey(h.Get("Idempotency-Key")); err != nil {
+		if r.idempotencyKey, err = idempotencyKey(first(h, "Idempotency-Key")); err != nil {
 			return err
 		}
 	}
@@ -62,13 +63,20 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 
 // takes recognizes a body of the operation's media type, in UTF-8, that need not be unpacked.
 func (o *operation) takes(h http.Header) bool {
-	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	contentType := first(h, "Content-Type")
+	if contentType == o.MediaType {
+		return !compressed(h)
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
 	charset := params["charset"]
 	return err == nil && mediaType == o.MediaType && (charset == "" || strings.EqualFold(charset, "utf-8")) && !compressed(h)
 }
 
 // canProduce tells whether the operation produces one of the media ranges that are not ruled out by q=0.
 func (o *operation) canProduce(accept string) bool {
+	if slices.Contains(o.Produces, accept) {
+		return true
+	}
 	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
 		return a.Q > 0 && slices.ContainsFunc(o.Produces, func(mediaType string) bool {
 			main, sub, _ := strings.Cut(mediaType, "/") // lower case in the contract
@@ -79,9 +87,11 @@ func (o *operation) canProduce(accept string) bool {
 
 // compressed recognizes a body that would have to be unpacked. No body is: a small one may unpack to any size.
 func compressed(h http.Header) bool {
-	e := h.Get("Content-Encoding")
+	e := first(h, "Content-Encoding")
 	return e != "" && !strings.EqualFold(e, "identity")
 }
+
+var idempotencyText = check.MustPattern(`^[!#-~]{8,255}$`)
 
 // idempotencyKey reads a key, plain or in its quoted form: ^("[!#-~]{8,255}"|[!#-~]{8,255})$. The quotes are no part of it.
 func idempotencyKey(key string) (string, error) {
@@ -91,7 +101,7 @@ func idempotencyKey(key string) (string, error) {
 	if len(key) >= 2 && key[0] == '"' && key[len(key)-1] == '"' {
 		key = key[1 : len(key)-1]
 	}
-	if len(key) < 8 || len(key) > 255 || strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' || r == '"' }) >= 0 {
+	if !idempotencyText.Match(key) {
 		return "", apierr.E(errcode.IDEM004)
 	}
 	return key, nil

@@ -32,7 +32,7 @@ import (
 const testKey = "og_test_key_for_tests_of_the_edge"
 
 // deadServer is a Server whose PostgreSQL is down.
-func deadServer(t *testing.T, configure ...func(*pgxpool.Config)) *Server {
+func deadServer(t testing.TB, configure ...func(*pgxpool.Config)) *Server {
 	t.Helper()
 	config, err := pgxpool.ParseConfig("postgres://nobody@127.0.0.1:1/none?connect_timeout=1")
 	if err != nil {

@@ -102,23 +102,33 @@ func (s *Server) newRequest() any {
 // chinese tells whether Accept-Language prefers simplified Chinese to English.
 func chinese(h http.Header) bool {
 	accept := first(h, "Accept-Language")
-	if accept == "" || len(accept) > 256 {
+	if accept == "" || len(accept) > 256 || english(accept) {
 		return false
 	}
 	_, i := language.MatchStrings(languages, accept)
 	return i == 1
 }
 
+// english recognizes without a matcher that no language but English is asked for: "en", "en-US,en;q=0.9".
+func english(accept string) bool {
+	for tag := range strings.SplitSeq(accept, ",") {
+		if tag = strings.TrimSpace(tag); !strings.HasPrefix(tag, "en") || len(tag) > 2 && tag[2] != '-' && tag[2] != ';' {
+			return false
+		}
+	}
+	return true
+}
+
 var (
 	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
-	ownID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	ownID     = check.MustPattern(`^[A-Za-z0-9-]{1,64}$`)
 	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
 )
 
 // givenTraceID is the caller's id: X-Trace-ID, else Jaeger's header, else W3C's; empty: there is none. A header that is invalid by its own
 // standard counts as none.
 func givenTraceID(ctx context.Context, h http.Header) string {
-	if id := first(h, "X-Trace-Id"); id != "" && ownID.MatchString(id) {
+	if id := first(h, "X-Trace-Id"); ownID.Match(id) {
 		return id
 	}
 	zero := func(id string) bool { return strings.Trim(id, "0") == "" }

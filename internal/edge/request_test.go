@@ -94,7 +94,7 @@ func smallServer(t *testing.T, operations ...*operation) *Server {
 }
 
 // samples are the values of a metric by the values of its labels; of a histogram the count.
-func samples(t *testing.T, s *Server, name string) map[string]float64 {
+func samples(t testing.TB, s *Server, name string) map[string]float64 {
 	t.Helper()
 	families, err := s.cfg.Registry.(*prometheus.Registry).Gather()
 	if err != nil {
