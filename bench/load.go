@@ -96,6 +96,11 @@ func (w *wire) do(request []byte) error {
 	return err
 }
 
+// retryable tells whether the last answer asks for the same again later.
+func (w *wire) retryable() bool { return isRetryable(w.body) }
+
+func isRetryable(answer []byte) bool { return bytes.Contains(answer, []byte(`"retryable":true`)) }
+
 // header is the value of a header of the last answer, by its name as net/http writes it.
 func (w *wire) header(name string) []byte {
 	for line := range bytes.SplitSeq(w.head, []byte("\r\n")) {

@@ -47,6 +47,11 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == bareArgument { // a signal ends it
 		bare(os.Args[2])
 	}
+	if len(os.Args) == 3 && os.Args[1] == variantArgument {
+		var v variant
+		must(json.Unmarshal([]byte(os.Args[2]), &v))
+		v.serve(context.Background())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	switch kind := strings.Join(os.Args[1:min(2, len(os.Args))], ""); kind {

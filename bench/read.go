@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/ordergate/ordergate/gen/api"
 )
 
 const (
@@ -38,7 +36,10 @@ type readPart struct {
 }
 
 var readParts = []readPart{
+	{"memory", measureMemory}, // first: it fills the LRU
 	{"cached", measureCached},
+	{"tiers", measureTiers},
+	{"loads", measureLoads},
 	{"peers", measurePeers},
 	{"streams", measureStreams},
 }
@@ -49,6 +50,7 @@ type readBench struct {
 	pace   pace
 	orders []string // paths of the hot orders
 	spans  string   // address of the collector, as a setting
+	filled []figure // of the LRU; nil until fill
 }
 
 // runRead measures the read path: all parts of it, or those that are named.
@@ -87,15 +89,13 @@ func startRead(ctx context.Context, pace pace) *readBench {
 	must(await(spans))
 	endpoint := "OTEL_EXPORTER_OTLP_ENDPOINT=http://" + spans
 	b := &readBench{gateway: start(ctx, endpoint), pace: pace, spans: endpoint}
-	w := dial(b.addr)
-	defer func() { _ = w.Close() }()
-	for range hotOrders {
-		must(b.send(0, w))
-		var placed api.Order
-		must(json.Unmarshal(w.body, &placed))
-		b.orders = append(b.orders, "/v1/orders/"+placed.ID)
-	}
+	b.orders = b.copies(ctx, hotOrders)
 	return b
+}
+
+// gogc is the gateway's, as a setting.
+func (b *readBench) gogc() string {
+	return fmt.Sprintf("GOGC=%.0f", b.serving.metric("go_gc_gogc_percent"))
 }
 
 func (b *readBench) authorization() string { return "Authorization: Bearer " + b.key + "\r\n" }
@@ -141,7 +141,10 @@ func (b *readBench) peer(ctx context.Context, name string, c bareConfig) *leg {
 }
 
 func (b *readBench) other(ctx context.Context, name string, c bareConfig, settings []string, program, argument string) *process {
-	c.Addr, c.Key, c.Redis, c.Orders = freeAddr(), b.key, os.Getenv("ORDERGATE_TEST_REDIS"), b.orders
+	if c.Addr, c.Key = freeAddr(), b.key; c.Orders == nil {
+		c.Orders = b.orders
+	}
+	c.Redis, c.Replica, c.Account, c.Mode = os.Getenv("ORDERGATE_TEST_REDIS"), os.Getenv("ORDERGATE_TEST_REPLICA"), b.owner.Account, b.owner.Mode
 	file := filepath.Join(b.dir, name+".json")
 	must(os.WriteFile(file, try(json.Marshal(c)), 0o600))
 	return b.child(ctx, c.Addr, settings, program, argument, file)
@@ -149,11 +152,12 @@ func (b *readBench) other(ctx context.Context, name string, c bareConfig, settin
 
 // measureCached compares GETs of orders from the LRU, all duties on, with a bare handler that sends the same bytes and headers.
 func measureCached(ctx context.Context, b *readBench) []figure {
+	b.fill(ctx)
 	answer, gogc := b.answer(b.orders[0]), b.serving.metric("go_gc_gogc_percent")
 	etag := answer.Header["Etag"][0]
 	ours, known, same := b.cached(), b.cached(), b.bare(ctx, "bare", bareConfig{Answer: answer})
 	known.name, known.headers, known.status, known.targets = "gateway-304", known.headers+"If-None-Match: "+etag+"\r\n", "304", b.orders[:1]
-	again, tuned := b.bare(ctx, "bare-again", bareConfig{Answer: answer}), b.bare(ctx, "bare-gogc", bareConfig{Answer: answer}, fmt.Sprint("GOGC=", gogc))
+	again, tuned := b.bare(ctx, "bare-again", bareConfig{Answer: answer}), b.bare(ctx, "bare-gogc", bareConfig{Answer: answer}, b.gogc())
 	stock := b.peer(ctx, "stock", bareConfig{Answer: answer})
 	for _, l := range []*leg{same, again, tuned, stock} {
 		defer l.server.end()

@@ -137,7 +137,7 @@ func (g *gateway) send(_ int, w *wire) error {
 	case err != nil:
 	case w.hasStatus("202"):
 		g.accepted.Add(1)
-	case bytes.Contains(w.body, []byte(`"retryable":true`)):
+	case w.retryable():
 		err = errRefused
 	default:
 		err = fmt.Errorf("place over HTTP: %s%s", w.head, w.body)
