@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/extra/redisotel/v9"
 
 	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -56,7 +55,6 @@ func (v variant) serve(ctx context.Context) {
 	}
 	if v.Redis {
 		q.Redis = try(query.OpenRedis(cfg.RedisURL))
-		must(redisotel.InstrumentTracing(q.Redis.UniversalClient, redisotel.WithDBStatement(false)))
 	}
 	c.Queries = try(query.New(q))
 	go c.Queries.FollowReplicas(ctx)

@@ -206,23 +206,21 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 		})
 	}
 	if s, ok := q.lru.Get(k); ok {
-		if v := s.value.Load(); v != nil && v.epoch() == q.epoch() && v.rev >= s.minRev.Load() && v.satisfies(k, t) {
-			at := q.clock(now)
-			if age := at - v.checked; age < missFor || v.rev > 0 && age < staleAfter {
-				if age >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
-					go func() {
-						defer panics.Sync(q.cfg.Log)
-						defer s.refreshing.Store(false)
-						_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
-					}()
-				}
-				q.hits[k.kind].Inc()
-				found := View{Body: v.body(), ETag: v.etag(), Token: v.token(), Tier: tierLRU, Age: max(0, int((at-v.loadedAt)/time.Second))}
-				if v.rev == 0 {
-					return found, apierr.E(r.notFound)
-				}
-				return found, nil
+		at := q.clock(now)
+		if v := q.servable(s, k, t, at, staleAfter); v != nil {
+			if at-v.checked >= refreshAfter && s.refreshing.CompareAndSwap(false, true) {
+				go func() {
+					defer panics.Sync(q.cfg.Log)
+					defer s.refreshing.Store(false)
+					_, _ = q.load(context.WithoutCancel(ctx), k, token.Token{}) // the caller that finds the entry stale gets the error
+				}()
 			}
+			q.hits[k.kind].Inc()
+			found := View{Body: v.body(), ETag: v.etag(), Token: v.token(), Tier: tierLRU, Age: max(0, int((at-v.loadedAt)/time.Second))}
+			if v.rev == 0 {
+				return found, apierr.E(r.notFound)
+			}
+			return found, nil
 		}
 	}
 	asked := request{operation: r.operation, token: t, id: k.id, notFound: r.notFound}
@@ -230,6 +228,21 @@ func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
 		asked.product = k
 	}
 	return q.serve(ctx, asked, func(ctx context.Context) (*Entry, error) { return q.load(ctx, k, t) })
+}
+
+// servable is the LRU's value of a key if it may be served for a token, at an instant when it was checked less than an age ago; nil: it may not.
+func (q *Queries) servable(s *lruEntry, k key, t token.Token, at, age time.Duration) *stored {
+	v := s.value.Load()
+	if v == nil || v.epoch() != q.epoch() || v.rev < s.minRev.Load() || !v.satisfies(k, t) {
+		return nil
+	}
+	if v.rev == 0 {
+		age = missFor
+	}
+	if at-v.checked >= age {
+		return nil
+	}
+	return v
 }
 
 // load asks the tiers below the LRU, once for all callers of the same key. A caller whose requirement the shared entry does not
@@ -242,25 +255,37 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 		s, mine := q.entry(k), false
 		r := requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
 		through := func(ctx context.Context) (e *Entry, err error) {
+			if v := q.servable(s, k, t, q.clock(q.cfg.Now()), refreshAfter); v != nil { // another load has just ended
+				return q.entryOf(v, k), nil
+			}
 			err = panics.Catch(func() (err error) { e, err = q.loadThrough(ctx, s, r); return err })
 			return e, err
 		}
 		if try == 3 {
 			return through(ctx)
 		}
-		flight := q.flights.DoChan(k.String(), func() (any, error) {
+		found, err := q.flight(ctx, k.String(), func(ctx context.Context) (any, error) {
 			mine = true
-			return through(context.WithoutCancel(ctx))
+			return through(ctx)
 		})
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case f := <-flight:
-			e, _ := f.Val.(*Entry)
-			if mine || f.Err == nil && r.sharedBy(e) || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
-				return e, f.Err // an error is that of all callers; only SYS_004 depends on a caller's token
-			}
+		e, _ := found.(*Entry)
+		if mine || err == nil && r.sharedBy(e) || err != nil && apierr.From(err).Code != errcode.SYS004 {
+			return e, err // an error is that of all callers; only SYS_004 depends on a caller's token
 		}
+	}
+}
+
+// flight calls do once for all callers of a name that come meanwhile. A caller whose context ends leaves with its error, and the call goes on.
+func (q *Queries) flight(ctx context.Context, name string, do func(context.Context) (any, error)) (any, error) {
+	if ctx.Done() == nil { // it cannot leave, and needs no goroutine to leave behind
+		v, err, _ := q.flights.Do(name, func() (any, error) { return do(ctx) })
+		return v, err
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case f := <-q.flights.DoChan(name, func() (any, error) { return do(context.WithoutCancel(ctx)) }):
+		return f.Val, f.Err
 	}
 }
 

@@ -124,6 +124,7 @@ func New(c Config) (*Queries, error) {
 	}
 	q.registerUse(c.Metrics)
 	if c.Redis != nil {
+		c.Redis.AddHook(spans{c.Tracer})
 		q.redis = newRedisTier(c, q.epoch)
 	}
 	q.lruTimeline.Store(c.Timeline())

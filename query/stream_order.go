@@ -149,23 +149,21 @@ func (w *Watch) events(ctx context.Context, after int64, seen token.Token) (run,
 			return w.read(ctx, after, seen)
 		}
 		mine := false
-		flight := w.q.flights.DoChan(w.flight(after), func() (any, error) {
+		shared, err := w.q.flight(ctx, w.flight(after), func(ctx context.Context) (any, error) {
 			mine = true
-			var found run
-			err := panics.Catch(func() (err error) { found, err = w.read(context.WithoutCancel(ctx), after, seen); return err })
+			found := w.shared.after(after, seen.Timeline) // another read may just have ended
+			if len(found.events) > 0 {
+				return found, nil
+			}
+			err := panics.Catch(func() (err error) { found, err = w.read(ctx, after, seen); return err })
 			if err == nil {
 				w.q.share(w.shared, found)
 			}
 			return found, err
 		})
-		select {
-		case <-ctx.Done():
-			return run{}, ctx.Err()
-		case f := <-flight:
-			found, _ := f.Val.(run)
-			if mine || f.Err == nil && found.of == seen.Timeline && len(found.events) > 0 || f.Err != nil && apierr.From(f.Err).Code != errcode.SYS004 {
-				return found, f.Err // an error is that of all; only SYS_004 depends on a token
-			}
+		found, _ := shared.(run)
+		if mine || err == nil && found.of == seen.Timeline && len(found.events) > 0 || err != nil && apierr.From(err).Code != errcode.SYS004 {
+			return found, err // an error is that of all; only SYS_004 depends on a token
 		}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
@@ -110,9 +109,6 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 		redis.SetLogger(redisLog{tel.Log})
 		if c.redis, err = query.OpenRedis(cfg.RedisURL); err != nil {
 			return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
-		}
-		if err = redisotel.InstrumentTracing(c.redis.UniversalClient, redisotel.WithDBStatement(false)); err != nil {
-			return nil, err
 		}
 	}
 	c.Queries, err = query.New(query.Config{
