@@ -1,8 +1,12 @@
 package edge
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -15,10 +19,20 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/token"
+	"github.com/ordergate/ordergate/query"
 )
 
 // undeclaredAnswers is the metric of them: code, operation, status.
 const undeclaredAnswers = "ordergate_undeclared_answers_total"
+
+// hijackable is a recorder whose connection can be taken.
+type hijackable struct{ *httptest.ResponseRecorder }
+
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	client, server := net.Pipe()
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	return server, nil, nil
+}
 
 // TestOnlyDeclaredAnswers: an answer that the contract does not list for its operation is refused by a strict server, and counted and logged by
 // every server.
@@ -66,11 +80,8 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					}
 					streams := map[string]int{"stream": 200, "stream as 202": 202}
 					if status, ok := streams[c.what]; ok {
-						r.add("Content-Type", "text/event-stream")
-						if s.send(r, response{status: status}) {
-							_, _ = r.response.Write([]byte(":\n\n"))
-						}
-						return response{}, nil
+						read := func(context.Context, int64, token.Token) (query.News, error) { return query.News{Final: true}, nil }
+						return response{status: status, stream: &stream{changed: closedChannel(), read: read, leave: func() {}}}, nil
 					}
 					if result, ok := results[c.what]; ok {
 						return s.commandResponse(ctx, r, result, nil, nil)
@@ -87,7 +98,9 @@ func TestOnlyDeclaredAnswers(t *testing.T) {
 					}
 					return response{}, apierr.E(errcode.Code(c.what))
 				}))
-				w := call(s, http.MethodGet, "/answer/x", "")
+				w := httptest.NewRecorder()
+				s.ServeHTTP(hijackable{w}, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/answer/x", http.NoBody))
+				s.following.Wait()
 				want := c.status
 				if c.undeclared != "" && strict {
 					want = 500

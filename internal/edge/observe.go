@@ -84,7 +84,7 @@ func (s *Server) observe(ctx context.Context, r *request) {
 	}
 	if r.span != nil {
 		r.span.SetName(op.ID)
-		r.span.SetAttributes(attribute.String("http.request.method", r.http.Method), attribute.String("http.route", r.path.Path()),
+		r.span.SetAttributes(attribute.String("http.request.method", r.http.Method), attribute.String("http.route", op.Path),
 			attribute.Int("http.response.status_code", status), attribute.String("ordergate.trace_id", r.traceID))
 		r.span.End()
 	}

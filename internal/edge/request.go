@@ -165,11 +165,6 @@ func (r *request) Checked(ctx context.Context) (context.Context, error) {
 	if err := r.sent.Err(); err != nil {
 		return ctx, err
 	}
-	if r.op.Stream { // it ends with its client, not with the server's time-outs
-		conn := http.NewResponseController(r.response.Writer)
-		_ = conn.SetReadDeadline(time.Time{}) // a test's recorder has none
-		_ = conn.SetWriteDeadline(time.Time{})
-	}
 	if r.fault != "" {
 		ctx = r.server.withFault(ctx, r)
 	}

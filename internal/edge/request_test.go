@@ -657,51 +657,14 @@ func TestTheFirstBucketIsTheLRU(t *testing.T) {
 	}
 }
 
-// withDeadlines is a recorder that has the deadlines of a connection.
-type withDeadlines struct {
-	*httptest.ResponseRecorder
-	read, write time.Time
-}
-
-func (w *withDeadlines) SetReadDeadline(t time.Time) error  { w.read = t; return nil }
-func (w *withDeadlines) SetWriteDeadline(t time.Time) error { w.write = t; return nil }
-
-// A stream lives as long as its client: no time-out of the server ends it, no HEAD asks for it, and it has a histogram of its own.
-func TestStreams(t *testing.T) {
-	stream := func(ctx context.Context, r *request) (response, error) {
-		r.response.WriteHeader(http.StatusOK)
-		fmt.Fprint(r.response, ": heartbeat\n\n")
-		r.response.Flush()
-		<-ctx.Done()
-		return response{}, nil
-	}
-	s := smallServer(t, op("events", "GET", "/events", stream, streaming), op("document", "GET", "/document", finished(200)))
-	for path, streams := range map[string]bool{"/events": true, "/document": false} {
-		client, leaves := context.WithCancel(t.Context())
-		w := &withDeadlines{httptest.NewRecorder(), time.Now(), time.Now()}
-		done := make(chan struct{})
-		go func() {
-			s.ServeHTTP(w, httptest.NewRequestWithContext(client, http.MethodGet, path, http.NoBody))
-			close(done)
-		}()
-		leaves()
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%s goes on without its client", path)
+// No HEAD asks for a stream.
+func TestHEADOfAStream(t *testing.T) {
+	s := smallServer(t, op("events", "GET", "/events", finished(200), streaming), op("document", "GET", "/document", finished(200)))
+	for path, want := range map[string]string{"/events": "405 REQ_006", "/document": "200 "} {
+		w := call(s, http.MethodHead, path, "")
+		if allow := w.Header().Get("Allow"); codeOf(w) != want || path == "/events" && allow != "GET, OPTIONS" {
+			t.Errorf("HEAD %s: %s, Allow %s", path, codeOf(w), allow)
 		}
-		if w.read.IsZero() != streams || w.write.IsZero() != streams {
-			t.Errorf("%s ends at %v or %v", path, w.read, w.write)
-		}
-		want := map[bool]string{true: "405 REQ_006", false: "200 "}[streams]
-		head := httptest.NewRecorder()
-		s.ServeHTTP(head, httptest.NewRequestWithContext(client, http.MethodHead, path, http.NoBody))
-		if codeOf(head) != want || streams && head.Header().Get("Allow") != "GET, OPTIONS" {
-			t.Errorf("HEAD %s: %d, Allow %s", path, head.Code, head.Header().Get("Allow"))
-		}
-	}
-	if got := samples(t, s, "ordergate_stream_seconds"); got["events client_gone"] != 1 || len(got) != 1 {
-		t.Errorf("streams: %v", got)
 	}
 }
 

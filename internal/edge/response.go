@@ -19,6 +19,7 @@ type response struct {
 	status      int
 	contentType string // empty: there is no body
 	etag, body  string
+	stream      *stream // what follows the head; nil: nothing
 }
 
 // add gives the response a header, by its canonical name. An empty value is left out.

@@ -74,6 +74,7 @@ type Server struct {
 	carriers  []string        // the headers, canonical, in which a caller's trace comes
 	untraced  context.Context //nolint:containedctx // of all queries that are not traced: it ends with none of them
 	streams   atomic.Int64    // that are open
+	following sync.WaitGroup  // of their goroutines
 	stopping  context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
 	stop      context.CancelFunc
 }
@@ -171,12 +172,12 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) { //nolint:
 	var w response
 	err := panics.Catch(func() (err error) { w, err = s.dispatch(ctx, r); return err })
 	switch {
-	case r.response.Committed: // by a stream, which writes its own response
-		if err != nil {
-			_ = r.failed(err)
-		}
 	case err != nil:
 		s.send(r, s.problem(r, err))
+	case w.stream != nil:
+		if s.startStream(ctx, r, w) { //nolint:contextcheck // likewise
+			return // it is observed at its end
+		}
 	default:
 		s.send(r, w)
 	}
@@ -310,7 +311,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 		<-time.After(delay)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 		defer cancel()
-		stopped <- srv.Shutdown(ctx)
+		err := srv.Shutdown(ctx)
+		s.following.Wait() // each stream ends within writeWithin of stop
+		stopped <- err
 	})
 	defer unregister()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
