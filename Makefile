@@ -47,6 +47,10 @@ race: ## the tests of what runs concurrently, with the race detector
 	@$(STACK) env CGO_ENABLED=1 go test -race -p 1 -skip '^TestARecordedRunPassesAndEveryLieIsFound$$' \
 		$(or $(PKG),$(foreach d,command contracttest query internal/bus internal/edge internal/guard,./$d/...))
 
+.PHONY: fuzz
+fuzz: ## 220,000 request bodies, judged by our code and by two libraries; other ones: make fuzz SEED=2
+	@go test -count=1 -timeout 1h -v -run '^TestBodiesAreJudgedAsTheLibrariesJudgeThem$$' ./internal/check -bodies 220000 -seed $(or $(SEED),1)
+
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/build.sh && echo "gen/ts is built, with the Node in $$node"
@@ -57,6 +61,7 @@ gen: ## generate everything in gen/ from openapi/, sql/ and web/
 	go run ./internal/bundle
 	go run ./internal/breaking changelog
 	$(TOOL) oapi-codegen -config openapi/api.codegen.yaml gen/api/codegen.json
+	go run ./internal/bodygen
 	$(TOOL) oapi-codegen -config openapi/psp.codegen.yaml openapi/psp.yaml
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" sh web/ts/generate.sh && PATH="$$node:$$PATH" npm --prefix web/portal run --silent build && PATH="$$node:$$PATH" npm --prefix web/console run --silent build

@@ -75,15 +75,16 @@ var ours = law{
 		"internal/answers":       "http",
 		"internal/app":           "* env errgroup http lumberjack os pgx prometheus redis uuid zap",
 		"internal/bodies":        "json",
+		"internal/bodygen":       "os",
 		"internal/breaking":      "kin oasdiff os",
 		"internal/bundle":        "json kin os yaml",
 		"internal/bus":           "gen/busdb internal/failpoint internal/panics internal/pg pgx prometheus uuid watermill zap",
 		"internal/bus/bustest":   "internal/bus uuid watermill",
 		"internal/chaos":         "internal/devstack internal/failpoint http os pgx porcupine redis",
-		"internal/check":         "errors gen/errcode internal/rfc3339",
+		"internal/check":         "errors gen/errcode internal/rfc3339 json",
 		"internal/devstack":      "os pgx",
 		"internal/devstack/with": "internal/devstack os",
-		"internal/edge":          "command errors gen/api gen/errcode internal/check internal/faults internal/guard internal/panics internal/rate internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json jsonschema lru otel prometheus singleflight text zap",
+		"internal/edge":          "command errors gen/api gen/errcode internal/check internal/faults internal/guard internal/panics internal/rate internal/signature internal/token internal/view internal/rfc3339 order query echo goautoneg http json lru otel prometheus singleflight text zap",
 		"internal/errgen":        "os yaml",
 		"internal/events":        "gen/eventsdb internal/pg order uuid",
 		"internal/export":        "gen/api gen/exportdb internal/rfc3339 internal/view order order/pay pgx uuid",
@@ -120,6 +121,7 @@ var ours = law{
 		"deploy":             "internal/app compose env http",
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
+		"internal/check":     "gen/api internal/bodies internal/bodygen/testdata/fixture jsonschema kin",
 		"internal/edge":      "internal/telemetry pgx",
 		"internal/events":    "pgx",
 		"internal/psp":       "jsonschema yaml",
@@ -166,7 +168,8 @@ var ours = law{
 	},
 	pure: []string{
 		"command/inventory/decide.go", "command/payment/decide.go", "command/payment/orphan.go", "command/saga.go", "command/steps.go", "errors",
-		"internal/check", "internal/rfc3339", "internal/signature",
+		"internal/check/check.go", "internal/check/parameters.go", "internal/check/pattern.go", "internal/check/reader.go",
+		"internal/rfc3339", "internal/signature",
 		"internal/view", "order", "order/coupon", "order/pay",
 	},
 	goroutines: map[string]string{
@@ -209,7 +212,7 @@ var ours = law{
 
 // computes are the packages of the standard library that only compute.
 var computes = strings.Fields(`bytes cmp crypto/hmac crypto/sha256 encoding/base64 encoding/binary encoding/hex encoding/json errors fmt hash
-	hash/fnv iter maps math math/bits net/url regexp regexp/syntax slices sort strconv strings time unicode unicode/utf8`)
+	hash/fnv iter maps math math/big math/bits net/url regexp regexp/syntax slices sort strconv strings time unicode unicode/utf8`)
 
 // clock are the functions of package time that read the clock or wait for it.
 var clock = strings.Fields("After AfterFunc NewTicker NewTimer Now Since Sleep Tick Until")

@@ -1,0 +1,96 @@
+package check_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/check"
+)
+
+// FuzzDecode has any text judged by the generated code and by the libraries.
+func FuzzDecode(f *testing.F) {
+	subjects := subjectsOf(f, api.OpenAPIJSON, api.Bodies, types)
+	for i, s := range subjects {
+		for _, text := range append(s.good, s.wrong[:len(s.wrong)/4]...) {
+			f.Add(uint8(i), text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, operation uint8, text string) {
+		subjects[int(operation)%len(subjects)].judge(t, text)
+	})
+}
+
+func decode(operation, text string) string {
+	_, err := check.Decode(text, false, api.Bodies[operation], nil)
+	return told(err)
+}
+
+// A bad name is named where it stands, also if the same name stands elsewhere.
+func TestBadNamesAreNamedWhereTheyStand(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"currency":{"a b":1},"customer_ref":"c","lines":[{"sku":"A","quantity":1}],"metadata":{"a b":"x"}}`: `REQ_002 [{"/currency" "type" "string"} {"/metadata/a b" "pattern" "^[A-Za-z0-9._-]{1,40}$"}]`,
+		`{"a b":{"a b":1},"currency":"EUR","customer_ref":"c","lines":[{"sku":"A","quantity":1}],"metadata":{"a b":7}}`: `REQ_002 [{"/a b" "additionalProperties" ""} {"/metadata/a b" "pattern" "^[A-Za-z0-9._-]{1,40}$"} ` +
+			`{"/metadata/a b" "type" "string"}]`,
+	} {
+		if got := decode("placeOrder", text); got != want {
+			t.Errorf("%s\ngot  %s\nwant %s", text, got, want)
+		}
+	}
+}
+
+// nested is a body that nests as deep as it is sent.
+func nested(r *check.Reader, to any) {
+	o := r.Object(check.OrNull)
+	for o.Next() {
+		o.Known(0)
+		nested(r, to)
+	}
+}
+
+func TestDepthIsBounded(t *testing.T) {
+	for depth, want := range map[int]string{check.MaxDepth: "", check.MaxDepth + 1: `REQ_001 [{"` + strings.Repeat("/x", check.MaxDepth) + `" "depth" ""}]`, 40_000: `REQ_001 [{"` + strings.Repeat("/x", check.MaxDepth) + `" "depth" ""}]`} {
+		text := strings.Repeat(`{"x":`, depth-1) + "{}" + strings.Repeat("}", depth-1)
+		if _, err := check.Decode(text, false, nested, nil); told(err) != want {
+			t.Errorf("%d deep: %s", depth, told(err))
+		}
+	}
+}
+
+// The largest body that is read, whatever is in it, takes a bounded multiple of its size.
+func TestHostileBodiesTakeBoundedMemory(t *testing.T) {
+	const size = 256 << 10
+	fill := func(before, piece, after string) string { // piece may number itself
+		var b strings.Builder
+		b.WriteString(before)
+		for i := 0; b.Len() < size-len(piece)-len(after)-16; i++ {
+			if strings.Contains(piece, "%d") {
+				fmt.Fprintf(&b, piece, i)
+			} else {
+				b.WriteString(piece)
+			}
+		}
+		return b.String() + after
+	}
+	for name, text := range map[string]string{
+		"brackets": fill("", "[", ""), "braces": fill("", `{"x":`, ""), "unknown members": fill("{", `"%d":0,`, `"x":0}`), "the same member": fill("{", `"x":0,`, `"x":0}`),
+		"items of a wrong type": fill(`{"lines":[`, "0,", "0]}"), "empty items": fill(`{"lines":[`, "{},", "{}]}"), "items": fill(`{"lines":[`, `{"sku":"A","quantity":1},`, "1]}"),
+		"bad names": fill(`{"metadata":{`, `"%d ":0,`, `"x":0}}`), "good names": fill(`{"metadata":{`, `"%d":"",`, `"x":""}}`), "nested in an unknown member": fill(`{"x":[`, `{"a":[[{}]]},`, `0]}`),
+		"escapes": fill(`{"currency":"`, `\u0041`, `"}`), "beyond ASCII": fill(`{"currency":"`, `🏮`, `"}`), "digits": fill(`{"lines":`, "1", "}"), "spaces": fill("", " ", "{}"), "strings": fill("[", `"a",`, `""]`),
+		"a long name with faults": `{"metadata":{"` + strings.Repeat("n", size/2) + `":` + fill("", "[", strings.Repeat("]", 9)), "quotes": fill("", `"`, ""), "backslashes": fill(`"`, `\`, ""),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := check.Decode(text, false, api.Bodies["placeOrder"], new(api.PlaceOrder)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		runtime.ReadMemStats(&after)
+		times := float64(after.TotalAlloc-before.TotalAlloc) / size
+		t.Logf("%s: %.1f times its size", name, times)
+		if times > 300 {
+			t.Errorf("%s: %.1f times its size", name, times)
+		}
+	}
+}
