@@ -48,8 +48,9 @@ race: ## the tests of what runs concurrently, with the race detector
 		$(or $(PKG),$(foreach d,command contracttest query internal/bus internal/edge internal/guard,./$d/...))
 
 .PHONY: fuzz
-fuzz: ## 220,000 request bodies, judged by our code and by two libraries; other ones: make fuzz SEED=2
+fuzz: ## 220,000 bodies and as many parameters, judged by our code and by libraries; other bodies: make fuzz SEED=2
 	@go test -count=1 -timeout 1h -v -run '^TestBodiesAreJudgedAsTheLibrariesJudgeThem$$' ./internal/check -bodies 220000 -seed $(or $(SEED),1)
+	@go test -count=1 -timeout 1h -v -run '^TestParametersAreTheContract$$' ./internal/edge -parameters 220000
 
 .PHONY: ts
 ts: ## build the TypeScript client into gen/ts/dist

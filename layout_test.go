@@ -122,7 +122,7 @@ var ours = law{
 		"internal/app":       "otel yaml",
 		"internal/bus":       "internal/bus/bustest",
 		"internal/check":     "gen/api internal/bodies internal/bodygen/testdata/fixture jsonschema kin",
-		"internal/edge":      "internal/telemetry pgx",
+		"internal/edge":      "internal/telemetry jsonschema pgx",
 		"internal/events":    "pgx",
 		"internal/psp":       "jsonschema yaml",
 		"internal/rate":      "query rapid",

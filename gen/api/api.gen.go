@@ -2334,11 +2334,12 @@ type Handlers[R Request, W any] interface {
 type Operation[R Request, W any] struct {
 	ID           string // operationId
 	Method       string
-	Path         string   // as echo writes it
-	Scopes       []string // that the API key needs; nil: no key is needed
-	Signed       bool     // a provider's signature is over the bytes of the body
-	Idempotent   bool     // it needs an Idempotency-Key
-	MediaType    string   // of the body; empty: it has none
+	Path         string     // as echo writes it
+	Scopes       []string   // that the API key needs; nil: no key is needed
+	Signed       bool       // a provider's signature is over the bytes of the body
+	Idempotent   bool       // it needs an Idempotency-Key
+	MediaType    string     // of the body; empty: it has none
+	Body         check.Body // reads and checks it
 	BodyRequired bool
 	Stream       bool           // it lives as long as its client
 	Produces     []string       // media types, lower case
@@ -2424,7 +2425,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "adjustInventory", Method: "POST", Path: "/v1/inventory/:sku/adjustments",
 			Scopes:     []string{"inventory:write"},
 			Idempotent: true,
-			MediaType:  "application/json", BodyRequired: true,
+			MediaType:  "application/json", Body: Bodies["adjustInventory"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{201},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_001", "INV_006", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2459,7 +2460,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "placeOrder", Method: "POST", Path: "/v1/orders",
 			Scopes:     []string{"orders:write"},
 			Idempotent: true,
-			MediaType:  "application/json", BodyRequired: true,
+			MediaType:  "application/json", Body: Bodies["placeOrder"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_002", "ORD_003", "ORD_004", "ORD_005", "ORD_008", "ORD_011", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2493,7 +2494,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 		{
 			ID: "updateOrder", Method: "PATCH", Path: "/v1/orders/:order_id",
 			Scopes:    []string{"orders:write"},
-			MediaType: "application/merge-patch+json", BodyRequired: true,
+			MediaType: "application/merge-patch+json", Body: Bodies["updateOrder"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2513,10 +2514,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "cancelOrder", Method: "POST", Path: "/v1/orders/:order_id/cancel",
 			Scopes:     []string{"orders:write"},
 			Idempotent: true,
-			MediaType:  "application/json",
-			Produces:   []string{"application/json", "application/problem+json"},
-			Statuses:   []int{200, 202},
-			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "ORD_007", "ORD_009", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			MediaType:  "application/json", Body: Bodies["cancelOrder"],
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200, 202},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "ORD_007", "ORD_009", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				bindCancelOrder(r.Parameters(), r)
 				if ctx, err = r.Checked(ctx); err != nil {
@@ -2565,7 +2566,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "payOrder", Method: "POST", Path: "/v1/orders/:order_id/payments",
 			Scopes:     []string{"payments:write"},
 			Idempotent: true,
-			MediaType:  "application/json", BodyRequired: true,
+			MediaType:  "application/json", Body: Bodies["payOrder"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "INV_003", "ORD_001", "ORD_002", "PAY_002", "PAY_003", "PAY_006", "PAY_007", "PAY_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2613,10 +2614,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "shipOrder", Method: "POST", Path: "/v1/orders/:order_id/shipments",
 			Scopes:     []string{"shipments:write"},
 			Idempotent: true,
-			MediaType:  "application/json",
-			Produces:   []string{"application/json", "application/problem+json"},
-			Statuses:   []int{201},
-			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_002", "SHP_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			MediaType:  "application/json", Body: Bodies["shipOrder"],
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{201},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_001", "ORD_002", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_002", "SHP_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				bindShipOrder(r.Parameters(), r)
 				if ctx, err = r.Checked(ctx); err != nil {
@@ -2682,7 +2683,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "refundPayment", Method: "POST", Path: "/v1/payments/:payment_id/refunds",
 			Scopes:     []string{"refunds:write"},
 			Idempotent: true,
-			MediaType:  "application/json", BodyRequired: true,
+			MediaType:  "application/json", Body: Bodies["refundPayment"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{201, 202},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "ORD_005", "PAY_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "RFD_001", "RFD_003", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2717,7 +2718,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "createProduct", Method: "POST", Path: "/v1/products",
 			Scopes:     []string{"catalog:write"},
 			Idempotent: true,
-			MediaType:  "application/json", BodyRequired: true,
+			MediaType:  "application/json", Body: Bodies["createProduct"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{201},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_002", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2750,7 +2751,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 		{
 			ID: "updateProduct", Method: "PATCH", Path: "/v1/products/:sku",
 			Scopes:    []string{"catalog:write"},
-			MediaType: "application/merge-patch+json", BodyRequired: true,
+			MediaType: "application/merge-patch+json", Body: Bodies["updateProduct"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_001", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "REQ_010", "REQ_011", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2769,7 +2770,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 		{
 			ID: "takeProviderCallback", Method: "POST", Path: "/v1/provider-callbacks/:provider",
 			Signed:    true,
-			MediaType: "application/json", BodyRequired: true,
+			MediaType: "application/json", Body: Bodies["takeProviderCallback"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{204},
 			Codes:    []errcode.Code{"AUTH_007", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_005", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
@@ -2789,7 +2790,7 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 		{
 			ID: "quoteOrder", Method: "POST", Path: "/v1/quotes",
 			Scopes:    []string{"orders:write"},
-			MediaType: "application/json", BodyRequired: true,
+			MediaType: "application/json", Body: Bodies["quoteOrder"], BodyRequired: true,
 			Produces: []string{"application/json", "application/problem+json"},
 			Statuses: []int{200},
 			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "CAT_003", "CAT_004", "CAT_005", "CPN_001", "CPN_002", "CPN_003", "CPN_004", "ORD_003", "ORD_005", "ORD_008", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SYS_001", "SYS_002", "SYS_003", "SYS_005"},
@@ -2852,10 +2853,10 @@ func Operations[R Request, W any](h Handlers[R, W]) []Operation[R, W] {
 			ID: "deliverShipment", Method: "POST", Path: "/v1/shipments/:shipment_id/deliver",
 			Scopes:     []string{"shipments:write"},
 			Idempotent: true,
-			MediaType:  "application/json",
-			Produces:   []string{"application/json", "application/problem+json"},
-			Statuses:   []int{200},
-			Codes:      []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_001", "SHP_004", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
+			MediaType:  "application/json", Body: Bodies["deliverShipment"],
+			Produces: []string{"application/json", "application/problem+json"},
+			Statuses: []int{200},
+			Codes:    []errcode.Code{"AUTH_001", "AUTH_002", "AUTH_003", "AUTH_004", "AUTH_005", "IDEM_001", "IDEM_002", "IDEM_003", "IDEM_004", "RATE_001", "RATE_003", "REQ_001", "REQ_002", "REQ_003", "REQ_004", "REQ_007", "REQ_008", "REQ_009", "SHP_001", "SHP_004", "SYS_001", "SYS_002", "SYS_003", "SYS_005", "SYS_006"},
 			Handle: func(ctx context.Context, r R) (w W, err error) {
 				bindDeliverShipment(r.Parameters(), r)
 				if ctx, err = r.Checked(ctx); err != nil {

@@ -159,7 +159,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 		Auth:     auth,
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
-	})
+	}), nil
 }
 
 // shareLimits shares the limits of keys with the other processes that serve the API, until Close.

@@ -142,7 +142,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	const narrow, expired, revoked, unknown = "og_test_narrow_key_for_tests", "og_test_expired_key_for_tests", "og_test_revoked_key_for_tests", "og_test_unknown_key_for_tests"
 	const limited = "og_test_limited_key_for_tests"
 	broken := func(find func(context.Context, []byte) (*edge.Key, error)) string {
-		s, err := edge.New(edge.Config{
+		s := edge.New(edge.Config{
 			Auth: edge.NewAuthenticator(find, nil, 8, map[string]*edge.Key{
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
@@ -152,9 +152,6 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 			Registry: prometheus.NewRegistry(), Strict: true,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		server := httptest.NewServer(s)
 		t.Cleanup(server.Close)
 		return server.URL

@@ -21,7 +21,7 @@ func (s *Server) checkSignature(r *request) error {
 	if !known {
 		return apierr.E(errcode.REQ005)
 	}
-	if err := signature.Verify(secret, r.http.Header.Get(signature.Header), r.raw, time.Now(), signatureAge); err != nil {
+	if err := signature.Verify(secret, r.http.Header.Get(signature.Header), []byte(r.raw), time.Now(), signatureAge); err != nil {
 		return apierr.E(errcode.AUTH007, apierr.Cause(err))
 	}
 	return nil
@@ -29,5 +29,5 @@ func (s *Server) checkSignature(r *request) error {
 
 // TakeProviderCallback returns 204 once the callback is stored.
 func (h handlers) TakeProviderCallback(ctx context.Context, r *request, p api.TakeProviderCallbackParams, body api.ProviderCallback) (response, error) {
-	return response{status: http.StatusNoContent}, h.cfg.Commands.TakeProviderCallback(ctx, p.Provider, body, r.raw)
+	return response{status: http.StatusNoContent}, h.cfg.Commands.TakeProviderCallback(ctx, p.Provider, body, []byte(r.raw))
 }

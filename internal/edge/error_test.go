@@ -25,6 +25,7 @@ import (
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/check"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
@@ -49,7 +50,7 @@ func deadServer(t testing.TB, configure ...func(*pgxpool.Config)) *Server {
 	tracer := noop.NewTracerProvider().Tracer("")
 	ids := order.NewIDs([]byte("k"))
 	static := map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"orders:write"}}}
-	s, err := New(Config{
+	s := New(Config{
 		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
@@ -57,9 +58,6 @@ func deadServer(t testing.TB, configure ...func(*pgxpool.Config)) *Server {
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
 		Strict: true,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		for answer := range samples(t, s, undeclaredAnswers) {
 			t.Errorf("the contract does not list %s, which was answered", answer)
@@ -237,7 +235,7 @@ func TestAnOpenBreakerAsksNobody(t *testing.T) {
 
 func TestTheRegistryNamesOurLimits(t *testing.T) {
 	for code, limit := range map[errcode.Code]string{
-		errcode.REQ001: fmt.Sprintf("%ddeep", maxDepth),
+		errcode.REQ001: fmt.Sprintf("%ddeep", check.MaxDepth),
 		errcode.REQ008: fmt.Sprintf("%dKiB", MaxBody>>10),
 		errcode.ORD008: strconv.Itoa(order.MaxTotal),
 	} {

@@ -1,17 +1,18 @@
 package edge
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
-	strict "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -55,7 +56,7 @@ type request struct {
 	ifNoneMatch    string
 	ifMatch        string
 	sent           check.Parameters
-	raw            []byte // the body as it was sent; nil: not yet read
+	raw            string // the body as it was sent
 	bodyRead       bool   // to its end
 
 	fault        faults.Name // that it asked to meet
@@ -246,49 +247,44 @@ func (r *request) problemContext() apierr.ProblemContext {
 	return apierr.ProblemContext{TraceID: r.traceID, Instance: path, Chinese: r.chinese}
 }
 
-// Decode implements api.Request: size, strict JSON, schema, then one decode of the validated bytes. An optional body may be left out,
-// be empty or be null, which several generated clients send for one that is left out. An api.MergePatch gets the validated bytes themselves.
+// Decode implements api.Request. The body is read once, into its type, and checked at the same time. An optional body may be left out, be empty or
+// be null, which several generated clients send for one that is left out. An api.MergePatch is the body in its canonical form (RFC 8785).
 // REQ_001, REQ_002, REQ_004, REQ_008.
 func (r *request) Decode(to any) (given bool, err error) {
-	if r.raw == nil {
+	if !r.bodyRead {
 		if err = r.readBody(); err != nil {
 			return false, err
 		}
 	}
-	v, err := readJSON(r.raw)
-	none := errors.Is(err, io.EOF)
-	switch {
-	case !r.op.BodyRequired && (none || err == nil && v == nil):
-		return false, nil
-	case none:
-		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))
-	case err != nil:
-		return false, err
+	patch, ok := to.(*api.MergePatch)
+	if !ok {
+		return check.Decode(r.raw, !r.op.BodyRequired, r.op.Body, to)
 	}
-	if err = validate(r.op.body, v); err != nil {
-		return false, err
+	if given, err = check.Decode(r.raw, !r.op.BodyRequired, r.op.Body, nil); given {
+		text := jsontext.Value(r.raw)
+		err, *patch = text.Canonicalize(), api.MergePatch(text)
 	}
-	if patch, ok := to.(*api.MergePatch); ok {
-		*patch, err = json.Marshal(v)
-		return true, err
-	}
-	if err = strict.Unmarshal(r.raw, to); err == nil {
-		return true, nil
-	}
-	// An integer may be written 2.0, which Go's decoder does not take: the validated value is encoded again.
-	var body []byte
-	if body, err = json.Marshal(v); err == nil {
-		err = json.Unmarshal(body, to)
-	}
-	if err != nil {
-		return false, apierr.E(errcode.REQ002, apierr.At("", errcode.RuleType), apierr.Cause(err))
-	}
-	return true, nil
+	return given, err
 }
 
+// MaxBody is the greatest request body in bytes; more is REQ_008.
+const MaxBody = 256 << 10
+
+// bodyBuffers hold bodies until they have ended. A body is copied out of its buffer once; all that is decoded shares the copy.
+var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxKeptBuffer bounds the buffers that wait in the pool, in bytes.
+const maxKeptBuffer = 16 << 10
+
 // readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending.
-func (r *request) readBody() (err error) {
-	r.raw, err = io.ReadAll(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
+func (r *request) readBody() error {
+	b, _ := bodyBuffers.Get().(*bytes.Buffer)
+	b.Reset()
+	_, err := b.ReadFrom(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
+	r.raw = b.String()
+	if b.Cap() <= maxKeptBuffer {
+		bodyBuffers.Put(b)
+	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return apierr.E(errcode.REQ008)
 	}

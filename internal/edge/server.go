@@ -89,19 +89,22 @@ type handlers struct{ *Server }
 // a stream has none. OPTIONS is there for Allow.
 type route map[string]*operation
 
-// New registers the operations of the contract. The error is a schema that cannot be compiled.
-func New(c Config) (*Server, error) {
+// operation is an operation of the contract and its metrics.
+type operation struct {
+	api.Operation[*request, response]
+	observers observers
+}
+
+// New serves the operations of the contract.
+func New(c Config) *Server {
 	s := newServer(c)
 	contract := api.Operations[*request, response](handlers{s})
 	operations := make([]*operation, len(contract))
 	for i, o := range contract {
 		operations[i] = &operation{Operation: o}
 	}
-	if err := compile(operations); err != nil {
-		return nil, fmt.Errorf("compile contract: %w", err)
-	}
 	s.register(operations)
-	return s, nil
+	return s
 }
 
 func newServer(c Config) *Server {
