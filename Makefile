@@ -45,7 +45,7 @@ unit: ## the tests that need no server
 race: ## the tests of what runs concurrently, with the race detector
 	@.ci/gcc
 	@$(STACK) env CGO_ENABLED=1 go test -race -p 1 -skip '^TestARecordedRunPassesAndEveryLieIsFound$$' \
-		$(or $(PKG),$(foreach d,command contracttest query internal/bus internal/edge internal/guard,./$d/...))
+		$(or $(PKG),$(foreach d,command contracttest query internal/bus internal/edge internal/guard internal/rate,./$d/...))
 
 .PHONY: fuzz
 fuzz: ## 220,000 bodies and as many parameters, judged by our code and by libraries; other bodies: make fuzz SEED=2

@@ -1,0 +1,79 @@
+package app
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAKeyHasItsLimitOnce: three processes that share a Redis keep a key to its limit together, and a change of it holds in all of them.
+// One without the API does not count, nor one that has ended.
+func TestAKeyHasItsLimitOnce(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	urls := []string{g.url}
+	others := []*Components{g.assemble(), g.assemble()}
+	for _, c := range others {
+		urls = append(urls, g.serve(c))
+	}
+	g.assemble() // as a worker does
+	processes := func() (n float64) {
+		families, err := g.components.tel.Registry.Gather()
+		must(t, err)
+		for _, f := range families {
+			if f.GetName() == "ordergate_limit_processes" {
+				n = f.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		return n
+	}
+	until(t, "three processes share the limits", func() bool { return processes() == 3 })
+	run := commandLine(t, g.cfg)
+	made, err := run("keys create -account demo -rate 60 -window 10m")
+	must(t, err)
+	id, key := strings.Fields(made)[1], strings.Fields(made)[3]
+	ask := func(url string) (status int, header http.Header) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v1/orders?limit=1", http.NoBody)
+		must(t, err)
+		r.Header.Set("Authorization", "Bearer "+key)
+		answer, err := http.DefaultClient.Do(r)
+		must(t, err)
+		_ = answer.Body.Close()
+		return answer.StatusCode, answer.Header
+	}
+	// all asks until each process has refused, and returns how many were not refused.
+	all := func() (given int) {
+		for refused := map[string]bool{}; len(refused) < len(urls); {
+			for _, url := range urls {
+				status, header := ask(url)
+				if refused[url] = status == http.StatusTooManyRequests; !refused[url] {
+					given++
+					delete(refused, url)
+				} else if seconds, err := strconv.Atoi(header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 10 {
+					t.Errorf("Retry-After is %q", header.Get("Retry-After"))
+				}
+			}
+		}
+		return given
+	}
+	begin := time.Now()
+	if n, most := all(), 60+3*16+1+int(time.Since(begin)/(10*time.Second)); n < 60 || n > most {
+		t.Errorf("%d of 60 were given out, at most %d", n, most)
+	}
+	_, err = run("keys limit " + id + " -rate 90 -window 10m")
+	must(t, err)
+	until(t, "the new limit holds", func() bool {
+		_, header := ask(urls[2])
+		return header.Get("RateLimit-Policy") == `"default";q=90;w=600`
+	})
+	_, err = run("keys revoke " + id)
+	must(t, err)
+	until(t, "the key is revoked", func() bool {
+		status, header := ask(urls[0])
+		return status == http.StatusUnauthorized && header.Get("RateLimit") == ""
+	})
+	others[1].Close()
+	until(t, "two processes share the limits", func() bool { return processes() == 2 })
+}
