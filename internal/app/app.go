@@ -279,7 +279,7 @@ func (l stdLog) Write(b []byte) (int, error) {
 // outlives fn, so that a balancer sees the process stop.
 func (proc process) withComponents(ctx context.Context, worker bool, fn func(context.Context, *Components) error) error {
 	return proc.withTelemetry(ctx, func(tel *telemetry.Telemetry) error {
-		tel.Log.Info("configuration", zap.Any("settings", proc.cfg.Masked()))
+		tel.Log.Info("configuration", zap.Any("settings", proc.cfg.Masked()), zap.Any("memory", tuneGC(os.Getenv, os.DirFS("/"))))
 		c, err := Assemble(ctx, proc.cfg, tel)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -187,6 +188,7 @@ func (c *Components) serve(ctx context.Context, static map[string]*edge.Key, pag
 	if err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // 8 MB that the start alone needed
 	c.tel.Log.Info("listening", zap.String("api", l.Addr().String()))
 	listening()
 	return server.Serve(ctx, l, pages, c.cfg.DrainDelay)
