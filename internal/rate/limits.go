@@ -14,13 +14,12 @@ import (
 )
 
 const (
-	pace       = 10 * time.Millisecond // from one telling of Redis to the next
-	hurried    = time.Millisecond      // likewise, if a key has used up a quarter of its block
-	timeout    = 50 * time.Millisecond // of one round trip; a Redis that takes longer is away
-	batch      = 500                   // keys of one round trip: some ms of Redis's time
-	beatEvery  = time.Second           // a process says that it is there
-	probeEvery = beatEvery / 4         // likewise, while Redis is away
-	goneAfter  = 5 * time.Second       // a process that says nothing counts no longer
+	pace      = 10 * time.Millisecond // from one telling of Redis to the next
+	hurried   = time.Millisecond      // likewise, if a key has used up a quarter of its block
+	timeout   = 50 * time.Millisecond // of one round trip; a Redis that takes longer is away
+	batch     = 500                   // keys of one round trip: some ms of Redis's time
+	beatEvery = time.Second           // a process says that it is there, and finds out whether Redis is back
+	goneAfter = 5 * time.Second       // a process that says nothing counts no longer
 )
 
 // Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request waits for it:
@@ -117,20 +116,16 @@ func signal(c chan struct{}) {
 
 // Run shares the buckets until ctx ends. It alone talks to Redis.
 func (l *Limits) Run(ctx context.Context) {
-	beat := time.NewTimer(0)
+	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	defer l.leave(ctx)
+	l.beat(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
 			l.beat(ctx)
-			every := beatEvery
-			if l.share.Load() < 0 || l.fails > 0 {
-				every = probeEvery
-			}
-			beat.Reset(every)
 			continue
 		case <-l.filled:
 		}
