@@ -150,7 +150,7 @@ func readPlaceOrderLine(r *check.Reader, to *PlaceOrderLine) bool {
 func readPlaceOrderLines(r *check.Reader, to *[]PlaceOrderLine) bool {
 	a := r.Array(check.NotNull)
 	if a.Given() && to != nil {
-		*to = []PlaceOrderLine{}
+		*to = make([]PlaceOrderLine, 0, 8)
 	}
 	for a.Next() {
 		var item *PlaceOrderLine
@@ -447,7 +447,7 @@ func readShipOrderLine(r *check.Reader, to *ShipOrderLine) bool {
 func readShipOrderLines(r *check.Reader, to *[]ShipOrderLine) bool {
 	a := r.Array(check.NotNull)
 	if a.Given() && to != nil {
-		*to = []ShipOrderLine{}
+		*to = make([]ShipOrderLine, 0, 8)
 	}
 	for a.Next() {
 		var item *ShipOrderLine
@@ -587,7 +587,7 @@ func readPrice(r *check.Reader, to *Price) bool {
 func readPrices(r *check.Reader, to *Prices) bool {
 	a := r.Array(check.NotNull)
 	if a.Given() && to != nil {
-		*to = Prices{}
+		*to = make(Prices, 0, 8)
 	}
 	for a.Next() {
 		var item *Price
@@ -764,7 +764,7 @@ func readQuoteOrderLine(r *check.Reader, to *QuoteOrderLine) bool {
 func readQuoteOrderLines(r *check.Reader, to *[]QuoteOrderLine) bool {
 	a := r.Array(check.NotNull)
 	if a.Given() && to != nil {
-		*to = []QuoteOrderLine{}
+		*to = make([]QuoteOrderLine, 0, 8)
 	}
 	for a.Next() {
 		var item *QuoteOrderLine
