@@ -223,4 +223,15 @@ func TestIDs(t *testing.T) {
 	if later.Format("") <= id.Format("") {
 		t.Error("ids must sort by time")
 	}
+	for b := range 256 {
+		good := strings.ContainsRune("0123456789abcdef", rune(b))
+		for _, at := range []int{0, 1, 31} {
+			digits := []byte(strings.Repeat("7", 32))
+			digits[at] = byte(b)
+			got, ok := Parse(PrefixOrder, PrefixOrder+string(digits))
+			if ok != good || ok && got.Format(PrefixOrder) != PrefixOrder+string(digits) || !ok && !got.IsZero() {
+				t.Errorf("%q: %v %v", digits, got, ok)
+			}
+		}
+	}
 }

@@ -19,12 +19,17 @@ type part struct {
 	min, max int // max is -1 without a bound
 }
 
-// set is a set of bytes below 0x80.
-type set [2]uint64
+// set is a set of bytes: a table, because a look-up in it takes half of what a bit takes.
+type set [256]bool
 
-func (s *set) has(b byte) bool      { return b < 0x80 && s[b>>6]>>(b&63)&1 != 0 }
-func (s *set) add(b byte)           { s[b>>6] |= 1 << (b & 63) }
-func (s *set) overlaps(o *set) bool { return s[0]&o[0]|s[1]&o[1] != 0 }
+func (s *set) overlaps(o *set) bool {
+	for b := range s {
+		if s[b] && o[b] {
+			return true
+		}
+	}
+	return false
+}
 
 // MustPattern compiles a pattern. It panics if regexp does not know it.
 func MustPattern(pattern string) *Pattern {
@@ -53,7 +58,7 @@ func (p *Pattern) Match(text string) bool {
 			end = at + part.max
 		}
 		from := at
-		for at < end && part.set.has(text[at]) {
+		for at < end && part.set[text[at]] {
 			at++
 		}
 		if at-from < part.min {
@@ -139,7 +144,7 @@ func (s *set) addRange(from, to rune) bool {
 		return false
 	}
 	for r := from; r <= to; r++ {
-		s.add(byte(r))
+		s[byte(r)] = true
 	}
 	return true
 }
