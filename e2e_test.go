@@ -173,6 +173,7 @@ func (p *program) call(method, path, body string, headers ...string) (int, map[s
 func TestRun(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)
+	p.env = append(p.env, "GOGC=", "GOMEMLIMIT=")
 	p.start()
 	if !regexp.MustCompile(`\n +Console +` + p.url + `/console\n +Portal +` + p.url + `/docs\n +API +` + p.url + ` `).MatchString(p.said()) {
 		t.Errorf("console, portal and API are not printed in this order:\n%s", p.said())
@@ -194,6 +195,9 @@ func TestRun(t *testing.T) {
 	t.Run("servers that are killed come back", p.survives)
 	before := p.listed()
 	p.end(syscall.SIGINT)
+	if log, err := os.ReadFile(filepath.Join(p.dir, "ordergate.log")); err != nil || !regexp.MustCompile(`"memory":{"GOGC":400,"GOMEMLIMIT":\d{8,},"available":\d{8,}}`).Match(log) {
+		t.Errorf("the log does not say how the collector is set: %v", err)
+	}
 	begin := time.Now()
 	p.start()
 	t.Logf("the second start took %v", time.Since(begin))
