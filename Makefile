@@ -30,7 +30,7 @@ test:
 	@set -o pipefail; out="$$(mktemp)" && trap 'rm -f "$$out"' EXIT && $(STACK) go test -count=1 -run '$(RUN)' $(or $(PKG),./...) | tee "$$out" && \
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
-test: build failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
+test: build bench-peers failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) sh -c 'go test $$(go list ./... | sed 1d) && go test -count=1 .' && \
 	npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && npm --prefix web/console --silent test && npm --prefix web/mock --silent test && npm --prefix web/flows --silent test && \
 	URL= KEY= npm --prefix web/flows --silent start && QUICK=1 URL= KEY= node web/generators/run.mjs

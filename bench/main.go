@@ -58,7 +58,7 @@ func main() {
 	case "write":
 		runWrite(ctx, os.Args[2:])
 	case "read":
-		runRead(ctx, os.Args[2:])
+		runRead(ctx, os.Args[2:], normal)
 	default:
 		must(errors.New("usage: bench read|write [part...]"))
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -26,7 +28,7 @@ const (
 
 var normal = pace{rounds: 9, slices: 4, warm: 50 * time.Millisecond, measure: 250 * time.Millisecond}
 
-// quick shows that the instrument works, and measures nothing.
+// quick shows that the instrument works (TestEachPartMeasures), and measures nothing.
 var quick = pace{rounds: 1, slices: 1, warm: 20 * time.Millisecond, measure: 50 * time.Millisecond}
 
 // readPart measures some figures of the read path.
@@ -42,6 +44,8 @@ var readParts = []readPart{
 	{"loads", measureLoads},
 	{"peers", measurePeers},
 	{"streams", measureStreams},
+	{"hits", measureHits},
+	{"parts", measureParts},
 }
 
 // readBench is what the parts share.
@@ -51,14 +55,11 @@ type readBench struct {
 	orders []string // paths of the hot orders
 	spans  string   // address of the collector, as a setting
 	filled []figure // of the LRU; nil until fill
+	failed error    // of a part that found what may not be
 }
 
 // runRead measures the read path: all parts of it, or those that are named.
-func runRead(ctx context.Context, parts []string) {
-	pace := normal
-	if os.Getenv("BENCH_QUICK") != "" {
-		pace = quick
-	}
+func runRead(ctx context.Context, parts []string, pace pace) *results {
 	r := newResults(ctx, "read")
 	for _, part := range parts {
 		if !slices.ContainsFunc(readParts, func(p readPart) bool { return p.name == part }) {
@@ -78,6 +79,8 @@ func runRead(ctx context.Context, parts []string) {
 	if len(parts) == 0 && pace == normal {
 		r.write(ctx)
 	}
+	must(b.failed)
+	return r
 }
 
 // startRead starts a gateway that exports its sampled spans, to this process, which drops them.
@@ -196,6 +199,32 @@ func measurePeers(ctx context.Context, b *readBench) (figures []figure) {
 	takeTurns(ctx, "peers", b.pace, readClients, legs...)
 	for i, other := range others {
 		figures = append(figures, perCPU("cached GET / "+other[1], ">= 1", legs[0], legs[i+1]))
+	}
+	return figures
+}
+
+// measureHits replays two traces of keys at two sizes of the cache.
+func measureHits(ctx context.Context, _ *readBench) (figures []figure) {
+	var all []struct {
+		Trace    string             `json:"trace"`
+		Capacity int                `json:"capacity"`
+		Ratios   map[string]float64 `json:"ratios"`
+	}
+	out := try(exec.CommandContext(ctx, peers, "hits").Output())
+	must(json.Unmarshal(out, &all))
+	for _, h := range all {
+		f := figure{Name: fmt.Sprintf("hit ratio on keys of %s, %d entries: points above the best of others", h.Trace, h.Capacity), Goal: ">= -0.5", Load: loadNow()}
+		ours, best := 0.0, 0.0
+		for _, policy := range slices.Sorted(maps.Keys(h.Ratios)) {
+			ratio := h.Ratios[policy]
+			if f.Note += fmt.Sprintf("%s %.3f  ", policy, ratio); strings.HasPrefix(policy, "2Q 0") {
+				ours = ratio
+			} else if !strings.HasPrefix(policy, "2Q") {
+				best = max(best, ratio)
+			}
+		}
+		f.Value = round(100 * (ours - best))
+		figures = append(figures, f)
 	}
 	return figures
 }

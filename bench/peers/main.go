@@ -36,12 +36,12 @@ func main() {
 }
 
 func run(arguments []string) error {
-	if len(arguments) == 1 && arguments[0] == "hits" {
-		return json.NewEncoder(os.Stdout).Encode(simulate())
+	if len(arguments) == 1 && (arguments[0] == "hits" || arguments[0] == "search") {
+		return json.NewEncoder(os.Stdout).Encode(simulate(arguments[0] == "search"))
 	}
 	servers := map[string]func(config) (*echo.Echo, error){"stock": stock, "go-zero-memory": goZeroMemory, "go-zero-redis": goZeroRedis, "rueidis": rueidisClient}
 	if len(arguments) != 2 || servers[arguments[0]] == nil {
-		return errors.New("usage: peers hits | SERVER FILE")
+		return errors.New("usage: peers hits | search | SERVER FILE")
 	}
 	var c config
 	file, err := os.ReadFile(arguments[1])

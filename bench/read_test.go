@@ -1,0 +1,44 @@
+package main
+
+import (
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ordergate/ordergate/internal/pgtest"
+)
+
+// TestMain makes the test's program the servers that bench starts of itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && slices.Contains([]string{bareArgument, variantArgument}, os.Args[1]) {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// TestEachPartMeasures runs the parts of bench-read for moments: all but the Go benchmarks, which `go test` compiles. Its figures say nothing of the
+// program.
+func TestEachPartMeasures(t *testing.T) {
+	db := pgtest.New(t)
+	t.Chdir("..")
+	t.Setenv("ORDERGATE_TEST_PRIMARY", db.PrimaryURL)
+	t.Setenv("ORDERGATE_TEST_REPLICA", db.ReplicaURL)
+	var parts []string
+	for _, part := range readParts {
+		if part.name != "parts" {
+			parts = append(parts, part.name)
+		}
+	}
+	figures := runRead(t.Context(), parts, quick).figures
+	if len(figures) < 3*len(parts) {
+		t.Errorf("%d parts, and only %d figures", len(parts), len(figures))
+	}
+	for _, f := range figures {
+		none := f.Value == 0 && (f.Goal == "<= 0" || strings.HasPrefix(f.Name, "loads of"))
+		if math.IsNaN(f.Value) || math.IsInf(f.Value, 0) || f.Value == 0 && !none {
+			t.Errorf("%s is %v", f.Name, f.Value)
+		}
+	}
+}
