@@ -38,6 +38,7 @@ func BenchmarkChecks(b *testing.B) {
 		{"no language", func() bool { return !chinese(nil) }},
 		{"English", func() bool { return !chinese(english) }},
 		{"English of a browser", func() bool { return !chinese(browser) }},
+		{"no preference", func() bool { wait, _ := waitOf(""); return wait == 0 }},
 		{"no trace id", func() bool { return givenTraceID(b.Context(), json) == "" }},
 		{"own trace id", func() bool { return givenTraceID(b.Context(), traced) != "" }},
 	} {

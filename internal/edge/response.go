@@ -142,6 +142,9 @@ var (
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
+	if prefer == "" {
+		return 0, ""
+	}
 	found := waitPreference.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
 	if found == nil {
 		return 0, ""
