@@ -143,6 +143,10 @@ failpoints:
 chaos: build failpoints ## break it on purpose, as often as its promises need; one part: make chaos PART=idempotency
 	@$(STACK) go run ./internal/chaos $(PART)
 
+.PHONY: soak
+soak: build ## fail if memory or goroutines grow under a mixed load, in 10 minutes; in others: make soak MINUTES=60
+	@MINUTES=$(MINUTES) go run ./internal/chaos soak
+
 .PHONY: clean
 clean: ## delete what was built (data stays)
 	rm -rf bin gen/ts/dist

@@ -91,6 +91,7 @@ var ours = law{
 		"internal/failpoint":     "os",
 		"internal/faults":        "gen/errcode",
 		"internal/guard":         "errors gen/errcode internal/faults internal/panics failsafe prometheus",
+		"internal/leaktest":      "goleak http os",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
 		"internal/panics":        "",
 		"internal/pg":            "internal/faults internal/panics otelpgx pgx",
@@ -140,6 +141,7 @@ var ours = law{
 		"errgroup":     "golang.org/x/sync/errgroup",
 		"failsafe":     "github.com/failsafe-go",
 		"goautoneg":    "github.com/munnerz/goautoneg",
+		"goleak":       "go.uber.org/goleak",
 		"goose":        "github.com/pressly/goose",
 		"http":         "net/http",
 		"json":         "github.com/go-json-experiment/json",
@@ -270,6 +272,7 @@ func parseTree(root string) (sources []source, err error) {
 func (l law) check(sources []source) []string {
 	findings := map[string]bool{}
 	find := func(format string, args ...any) { findings[fmt.Sprintf(format, args...)] = true }
+	tested, runs, checked := map[string]bool{}, map[string]bool{}, map[string]bool{}       // packages that have tests, that run goroutines, that look for leaks
 	packages, used, usedByTests := map[string]bool{}, map[string]bool{}, map[string]bool{} // used: package, space, word
 	named := map[string]map[string]*ast.BlockStmt{}                                        // the bodies of functions, by package
 	for _, s := range sources {
@@ -283,7 +286,7 @@ func (l law) check(sources []source) []string {
 		}
 	}
 	for _, s := range sources {
-		packages[s.pkg] = true
+		packages[s.pkg], tested[s.pkg] = true, tested[s.pkg] || s.test
 		if _, listed := l.imports[s.pkg]; !listed {
 			find("package %s is not listed", s.pkg)
 		}
@@ -293,11 +296,12 @@ func (l law) check(sources []source) []string {
 		pure := !s.test && (slices.Contains(l.pure, s.pkg) || slices.Contains(l.pure, s.file))
 		may := strings.Fields(l.imports[s.pkg])
 		if s.test {
-			may = append(may, append(strings.Fields(l.tests[s.pkg]), s.pkg, "internal/pgtest", "os")...)
+			may = append(may, append(strings.Fields(l.tests[s.pkg]), s.pkg, "internal/leaktest", "internal/pgtest", "os")...)
 		}
 		for _, i := range s.Imports {
 			imported, _ := strconv.Unquote(i.Path.Value)
 			word := l.word(imported, pure)
+			runs[s.pkg] = runs[s.pkg] || imported == module+"internal/pgtest" || imported == "net/http/httptest"
 			if s.test {
 				usedByTests[s.pkg+" "+word] = true
 			} else {
@@ -312,6 +316,8 @@ func (l law) check(sources []source) []string {
 			if pure && readsClock(s.File, n) {
 				find("%s may not read the clock", s.file)
 			}
+			runs[s.pkg] = runs[s.pkg] || startedBy(n) != nil
+			checked[s.pkg] = checked[s.pkg] || s.test && isSelector(n, "leaktest", "Main")
 			if started := startedBy(n); started != nil && !s.test && !keepsLog(started, named[s.pkg]) {
 				place := s.pkg
 				if l.goroutines[place] == "" {
@@ -329,6 +335,11 @@ func (l law) check(sources []source) []string {
 			}
 			return true
 		})
+	}
+	for pkg := range runs {
+		if runs[pkg] && tested[pkg] && !checked[pkg] && pkg != "internal/leaktest" {
+			find("%s runs goroutines, and its tests do not look for those that are left: func TestMain(m *testing.M) { leaktest.Main(m) }", pkg)
+		}
 	}
 	for pkg, words := range l.imports {
 		if !packages[pkg] {
@@ -394,13 +405,20 @@ func keepsLog(started ast.Expr, named map[string]*ast.BlockStmt) (keeps bool) {
 		return false
 	}
 	ast.Inspect(body.List[0], func(n ast.Node) bool {
-		if called, is := n.(*ast.SelectorExpr); is {
-			pkg, _ := called.X.(*ast.Ident)
-			keeps = keeps || pkg != nil && pkg.Name == "panics" && slices.Contains([]string{"Sync", "Catch"}, called.Sel.Name)
-		}
+		keeps = keeps || isSelector(n, "panics", "Sync", "Catch")
 		return true
 	})
 	return keeps
+}
+
+// isSelector tells whether a node is one of a package's names.
+func isSelector(n ast.Node, pkg string, names ...string) bool {
+	selector, is := n.(*ast.SelectorExpr)
+	if !is {
+		return false
+	}
+	of, is := selector.X.(*ast.Ident)
+	return is && of.Name == pkg && slices.Contains(names, selector.Sel.Name)
 }
 
 // readSQL reads all SQL below root, in lower case and without what names no table.
@@ -631,6 +649,8 @@ func TestLayoutFinds(t *testing.T) {
 		"a goroutine of another package":        {"query/x.go", "import \"sync\"\nvar m sync.Mutex\nfunc f() { go m.Lock() }", "starts a goroutine"},
 		"a goroutine of a group":                {"internal/app/x.go", "import \"sync\"\nvar g sync.WaitGroup\nfunc f() { g.Go(func() { recover() }) }", "starts a goroutine"},
 		"a goroutine that keeps the log late":   {"query/x.go", "func f() { go func() { f(); defer panics.Sync(nil) }() }", "starts a goroutine"},
+		"tests that leave goroutines unseen":    {"order/x_test.go", "func f() { go f() }", "order runs goroutines, and its tests do not look"},
+		"tests that leave connections unseen":   {"order/x_test.go", imports(module + "internal/pgtest"), "order runs goroutines"},
 		"SQL that calls":                        {"internal/bus/x.go", "var q = `SELECT pg_notify($1, $2)`", "may not contain"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,8 @@ type gateway struct {
 	db                      *pgx.Conn // superuser
 	serving                 *process
 	components              *app.Components
+	tel                     *telemetry.Telemetry // of the components
+	also                    []func() error       // that stop calls
 	server                  http.Handler
 	sent, accepted          atomic.Int64 // numbers the orders; counts those that were accepted
 }
@@ -79,10 +81,10 @@ func start(ctx context.Context, settings ...string) *gateway {
 	g.serving = g.child(ctx, g.addr, settings, program, "serve")
 
 	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
-	tel := try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
+	g.tel = try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"
-	g.components = try(app.Assemble(ctx, cfg, tel))
+	g.components = try(app.Assemble(ctx, cfg, g.tel))
 	g.server = try(g.components.API(nil))
 	return g
 }
@@ -178,6 +180,10 @@ func await(addr string) error {
 func (g *gateway) stop() {
 	g.serving.end()
 	g.components.Close()
+	g.tel.Close(context.Background())
+	for _, end := range g.also {
+		_ = end()
+	}
 	_ = os.RemoveAll(g.dir)
 }
 

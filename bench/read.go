@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -85,13 +86,13 @@ func runRead(ctx context.Context, parts []string, pace pace) *results {
 
 // startRead starts a gateway that exports its sampled spans, to this process, which drops them.
 func startRead(ctx context.Context, pace pace) *readBench {
-	spans := freeAddr()
+	l := try(net.Listen("tcp", "127.0.0.1:0"))
 	go func() {
-		must(http.ListenAndServe(spans, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })))
+		_ = http.Serve(l, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })) // until stop
 	}()
-	must(await(spans))
-	endpoint := "OTEL_EXPORTER_OTLP_ENDPOINT=http://" + spans
+	endpoint := "OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String()
 	b := &readBench{gateway: start(ctx, endpoint), pace: pace, spans: endpoint}
+	b.also = append(b.also, l.Close)
 	b.orders = b.copies(ctx, hotOrders)
 	return b
 }

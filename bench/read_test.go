@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ordergate/ordergate/internal/leaktest"
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
 
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && slices.Contains([]string{bareArgument, variantArgument}, os.Args[1]) {
 		main()
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 // TestEachPartMeasures runs the parts of bench-read for moments: all but the Go benchmarks, which `go test` compiles. Its figures say nothing of the

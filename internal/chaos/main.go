@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,7 +108,16 @@ func main() {
 	progress := func(format string, a ...any) {
 		fmt.Fprintf(os.Stderr, "chaos: %4.0f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, a...))
 	}
-	err := run(ctx, os.Args[1:], full, "bin", os.Stdout, progress)
+	var err error
+	if len(os.Args) == 2 && os.Args[1] == "soak" {
+		lasts := soakFor
+		if minutes, wrong := strconv.ParseFloat(os.Getenv("MINUTES"), 64); wrong == nil {
+			lasts = time.Duration(minutes * float64(time.Minute))
+		}
+		err = soak(ctx, lasts, "bin", os.Stdout, progress)
+	} else {
+		err = run(ctx, os.Args[1:], full, "bin", os.Stdout, progress)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)

@@ -17,13 +17,7 @@ const countKeys = `SELECT count(*) FROM api_keys`
 
 // twoServers replaces the API's process by two that read from a replica, once it has what install wrote. They log what went wrong alone.
 func (i *installation) twoServers(ctx context.Context, replicaURL string) error {
-	u, err := url.Parse(replicaURL)
-	if err != nil {
-		return err
-	}
-	u.Path = "/" + i.database
-	i.replica = u.String()
-	if err = i.awaitReplica(ctx, countKeys, 1); err != nil {
+	if err := i.findReplica(ctx, replicaURL); err != nil {
 		return err
 	}
 	addresses, err := freeAddresses(2)
@@ -43,6 +37,17 @@ func (i *installation) twoServers(ctx context.Context, replicaURL string) error 
 		}
 	}
 	return nil
+}
+
+// findReplica sets the replica, by its server, once it has what install wrote.
+func (i *installation) findReplica(ctx context.Context, server string) error {
+	u, err := url.Parse(server)
+	if err != nil {
+		return err
+	}
+	u.Path = "/" + i.database
+	i.replica = u.String()
+	return i.awaitReplica(ctx, countKeys, 1)
 }
 
 // awaitReplica waits until a statement counts as many on the replica.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/ordergate/ordergate/internal/leaktest"
 )
 
 // TestMain is a run of the stack in a process of its own when a test asks for it.
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stdout, s.PrimaryURL)
 		select {}
 	}
-	os.Exit(m.Run())
+	leaktest.Main(m)
 }
 
 var replicas = []Replica{{Name: "replica"}, {Name: "lagging", ApplyDelay: 2 * time.Second}}

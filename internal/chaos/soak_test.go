@@ -1,0 +1,47 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSoak runs it for 20 s, which judges no growth. The programs are those that make built.
+func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
+	t.Parallel()
+	var table bytes.Buffer
+	if err := soak(t.Context(), 20*time.Second, "../../bin", &table, t.Logf); err != nil {
+		t.Errorf("%v\n%s", err, &table)
+	}
+}
+
+func TestGrowthIsFound(t *testing.T) {
+	for name, c := range map[string]struct {
+		of   func(n int) figures // the nth of 20 samples
+		want string              // a part of the only finding; empty: nothing grows
+	}{
+		"flat": {func(int) figures { return figures{rss: 80 << 20, heap: 30 << 20, goroutines: 60, files: 70} }, ""},
+		"noise": {func(int) figures {
+			return figures{rss: float64(80<<20 + rand.IntN(8<<20)), heap: float64(30<<20 + rand.IntN(2<<20)), goroutines: float64(60 + rand.IntN(10)), files: float64(70 + rand.IntN(10))}
+		}, ""},
+		"it grows until it is warm":       {func(n int) figures { return figures{heap: float64(min(n, 10) << 20)} }, ""},
+		"100 bytes of 300 requests/s":     {func(n int) figures { return figures{heap: float64(n * 100 * 300 * 30)} }, "heap (MB) of serve grow"},
+		"a goroutine of one stream in 10": {func(n int) figures { return figures{goroutines: float64(n * 5)} }, "goroutines of serve grow by 45"},
+		"a file of each outage":           {func(n int) figures { return figures{files: float64(n * 4)} }, "files of serve grow by 36"},
+		"memory that no heap has":         {func(n int) figures { return figures{rss: float64(n * 5 << 20)} }, "RSS (MB) of serve grow by 45"},
+	} {
+		samples := make([]sample, 20)
+		for n := range samples {
+			samples[n] = sample{time.Duration(n) * 30 * time.Second, map[string]figures{"serve": c.of(n), "worker": {}}}
+		}
+		got := grown(samples)
+		if c.want == "" && len(got) > 0 || c.want != "" && (len(got) != 1 || !strings.Contains(got[0], c.want)) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,9 @@
+package sql_test
+
+import (
+	"testing"
+
+	"github.com/ordergate/ordergate/internal/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
