@@ -177,10 +177,10 @@ func await(addr string) error {
 	return fmt.Errorf("nobody listens on %s", addr)
 }
 
-func (g *gateway) stop() {
+func (g *gateway) stop(ctx context.Context) {
 	g.serving.end()
 	g.components.Close()
-	g.tel.Close(context.Background())
+	g.tel.Close(context.WithoutCancel(ctx))
 	for _, end := range g.also {
 		_ = end()
 	}

@@ -68,7 +68,7 @@ func runRead(ctx context.Context, parts []string, pace pace) *results {
 		}
 	}
 	b := startRead(ctx, pace)
-	defer b.stop()
+	defer b.stop(ctx)
 	for _, part := range readParts {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
 			begin := time.Now()

@@ -38,7 +38,7 @@ var placeGoals = map[string]string{"over HTTP": ">= 1.8", "in process": ">= 3.4"
 func runWrite(ctx context.Context, parts []string) {
 	r := newResults(ctx, "write")
 	g := start(ctx)
-	defer g.stop()
+	defer g.stop(ctx)
 	for _, part := range []struct { // pgbench's orders are for no worker, so the saga is before them
 		name    string
 		measure func(context.Context, *gateway) []figure
