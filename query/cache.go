@@ -197,9 +197,9 @@ func (r requirement) sharedBy(e *Entry) bool {
 }
 
 // get serves one row from the first tier that is fresh enough: the LRU, Redis, a replica, the primary. If there is no such row the
-// error is the resource's notFound, at once for a forged id.
-func (q *Queries) get(ctx context.Context, k key, t token.Token) (View, error) {
-	r, now := &resources[k.kind], q.cfg.Now()
+// error is the resource's notFound, at once for a forged id. now is the present instant, which the caller has read already.
+func (q *Queries) get(ctx context.Context, k key, t token.Token, now time.Time) (View, error) {
+	r := &resources[k.kind]
 	if faults.In(ctx) != "" { // alone and without the caches: nobody shares what it meets
 		return q.serve(ctx, request{operation: r.operation, token: t, id: k.id, notFound: r.notFound}, func(ctx context.Context) (*Entry, error) {
 			return q.fromDatabase(ctx, requirement{token: t, of: k, minRev: q.minRev(k.id)}, k.read)

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -11,9 +12,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// GetOrder returns an order. ORD_001: the owner has none with this id.
-func (q *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
-	return q.get(ctx, orders.row(owner, id, ""), t)
+// GetOrder returns an order, at the present instant. ORD_001: the owner has none with this id.
+func (q *Queries) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token, at time.Time) (View, error) {
+	return q.get(ctx, orders.row(owner, id, ""), t, at)
 }
 
 func readOrder(ctx context.Context, db *querydb.Queries, k key) (found, error) {

@@ -26,7 +26,7 @@ const historyPage = 500
 // instant. Its shipping address is the present one. ORD_001: the owner has no such order. ORD_010: it had no such version, or was not there at
 // the instant. A state of an instant is read from the primary, because no replica knows what it lacks of it.
 func (q *Queries) GetOrderThen(ctx context.Context, owner order.Owner, id order.ID, then Then, t token.Token) (View, error) {
-	if v, err := q.get(ctx, orders.row(owner, id, ""), t); err != nil {
+	if v, err := q.get(ctx, orders.row(owner, id, ""), t, q.cfg.Now()); err != nil {
 		return v, err
 	}
 	return q.serve(ctx, request{operation: "getOrder", token: t, id: id, notFound: errcode.ORD010}, func(ctx context.Context) (*Entry, error) {

@@ -67,7 +67,7 @@ func servePage[R, I any](ctx context.Context, q *Queries, l list[R, I], page Pag
 // servePageOf serves a page of what belongs to an order, which may be nothing: whether there is the order is asked first, mostly of the LRU.
 // ORD_001: there is no such order of the owner.
 func servePageOf[R, I any](ctx context.Context, q *Queries, l list[R, I], page Page) (View, error) {
-	if v, err := q.get(ctx, orders.row(l.owner, l.id, ""), l.token); err != nil {
+	if v, err := q.get(ctx, orders.row(l.owner, l.id, ""), l.token, q.cfg.Now()); err != nil {
 		return v, err
 	}
 	return servePage(ctx, q, l, page)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/ordergate/ordergate/gen/api"
@@ -16,9 +17,9 @@ import (
 	"github.com/ordergate/ordergate/order"
 )
 
-// GetProduct returns a product. CAT_001: the owner has none with this sku.
-func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
-	return q.get(ctx, products.row(owner, order.ID{}, sku), t)
+// GetProduct returns a product, at the present instant. CAT_001: the owner has none with this sku.
+func (q *Queries) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token, at time.Time) (View, error) {
+	return q.get(ctx, products.row(owner, order.ID{}, sku), t, at)
 }
 
 func readProduct(ctx context.Context, db *querydb.Queries, k key) (found, error) {

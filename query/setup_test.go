@@ -276,6 +276,16 @@ func (w *world) synced(url string) {
 	})
 }
 
+// GetOrder is that of Queries, now.
+func (p *process) GetOrder(ctx context.Context, owner order.Owner, id order.ID, t token.Token) (View, error) {
+	return p.Queries.GetOrder(ctx, owner, id, t, p.cfg.Now())
+}
+
+// GetProduct is that of Queries, now.
+func (p *process) GetProduct(ctx context.Context, owner order.Owner, sku string, t token.Token) (View, error) {
+	return p.Queries.GetProduct(ctx, owner, sku, t, p.cfg.Now())
+}
+
 // get reads an order and returns the revision that its body shows. A busy machine may refuse a few times, as it may a client.
 func (p *process) get(owner order.Owner, id order.ID, t token.Token) (rev int64, tier string) {
 	p.w.Helper()

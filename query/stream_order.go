@@ -106,7 +106,7 @@ func (w *Watch) Leave() {
 // EventsAfter returns the events of the order after a sequence, the oldest first, up to the state of the order that GetOrder shows for the token.
 // Streams of one order that ask for the same share one read. ORD_001: the owner has no such order.
 func (w *Watch) EventsAfter(ctx context.Context, after int64, t token.Token) (News, error) {
-	v, err := w.q.get(ctx, w.of, t)
+	v, err := w.q.get(ctx, w.of, t, w.q.cfg.Now())
 	news := News{Token: v.Token}
 	if err != nil {
 		return news, err

@@ -32,16 +32,17 @@ import (
 // request is one request from its first byte to its logged event. checkRequest fills it; handlers read it. It goes back to a pool when it is
 // logged: nobody keeps it.
 type request struct {
-	server   *Server
-	http     *http.Request
-	response *echo.Response
-	path     echo.Context // holds the values of the path's parameters
-	began    time.Time
-	span     trace.Span // nil: it is not traced
-	route    route      // nil: no such path
-	op       *operation // nil: no such operation
-	traceID  string
-	chinese  bool
+	server       *Server
+	http         *http.Request
+	response     *echo.Response
+	path         echo.Context // holds the values of the path's parameters
+	began        time.Time
+	span         trace.Span // nil: it is not traced
+	route        route      // nil: no such path
+	op           *operation // nil: no such operation
+	traceID      string
+	carriesTrace bool // a header of it may have a caller's trace or id
+	chinese      bool
 	*scratch
 
 	key            *Key // anonymous where the operation is public
@@ -70,22 +71,37 @@ type request struct {
 // begin takes a request out of the pool. It makes one line of repeated headers, as RFC 9110 allows, and reads the headers that every response
 // needs. An empty header counts as left out, here and wherever one is read.
 func (s *Server) begin(hw http.ResponseWriter, hr *http.Request) *request {
+	r, _ := s.pool.Get().(*request) // nothing else is there
+	r.path.Reset(hr, hw)
+	r.http, r.began = hr, s.now()
 	h := hr.Header
 	for name, lines := range h {
 		if len(lines) > 1 {
 			h[name] = []string{strings.Join(slices.DeleteFunc(lines, func(line string) bool { return line == "" }), ", ")}
 		}
+		r.carriesTrace = r.carriesTrace || carriesTrace(name)
 	}
-	r, _ := s.pool.Get().(*request) // nothing else is there
-	r.path.Reset(hr, hw)
-	r.http, r.began = hr, s.now()
 	r.chinese = chinese(h)
-	if r.traceID = givenTraceID(hr.Context(), h); r.traceID == "" {
+	if r.carriesTrace {
+		r.traceID = givenTraceID(hr.Context(), h)
+	}
+	if r.traceID == "" {
 		r.traceID = r.newTraceID()
 	}
 	r.trace[0] = r.traceID
 	r.response.Header()["X-Trace-Id"] = r.trace[:]
 	return r
+}
+
+// carriesTrace tells whether a caller's trace or its id may come in a header, by its canonical name: those of all propagators that OTEL_PROPAGATORS
+// can name are here.
+func carriesTrace(name string) bool {
+	switch name {
+	case "X-Trace-Id", "Traceparent", "Tracestate", "Baggage", "Uber-Trace-Id", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Sampled", "X-B3-Flags",
+		"X-Amzn-Trace-Id", "Ot-Tracer-Traceid", "Ot-Tracer-Spanid", "Ot-Tracer-Sampled":
+		return true
+	}
+	return false
 }
 
 // end gives the request back to the pool.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/propagators/autoprop"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/zap"
 
@@ -393,6 +394,21 @@ func TestMessagesInChinese(t *testing.T) {
 		s.ServeHTTP(w, r)
 		if chinese := strings.ContainsFunc(w.Body.String(), func(r rune) bool { return r > 0x4e00 && r < 0x9fff }); chinese != c.chinese {
 			t.Errorf("%q gets %s", c.accept, w.Body)
+		}
+	}
+}
+
+// No propagator that can be configured is overlooked.
+func TestEveryPropagatorIsAsked(t *testing.T) {
+	for _, name := range []string{"tracecontext", "baggage", "b3", "b3multi", "jaeger", "xray", "ottrace"} {
+		p, err := autoprop.TextMapPropagator(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, field := range p.Fields() {
+			if !carriesTrace(http.CanonicalHeaderKey(field)) {
+				t.Errorf("%s: %s", name, field)
+			}
 		}
 	}
 }

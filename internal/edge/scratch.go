@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"encoding/hex"
 	"math/rand/v2"
 	"strings"
 )
@@ -44,13 +43,15 @@ func (s *scratch) newTraceID() string {
 		id[i], id[8+i] = byte(high>>(8*i)), byte(low>>(8*i))
 	}
 	id[6], id[8] = 0x40|id[6]&0x0f, 0x80|id[8]&0x3f
-	text := s.bytes[:0]
-	for i, from := range []int{0, 4, 6, 8, 10} {
-		if i > 0 {
-			text = append(text, '-')
+	const digits = "0123456789abcdef"
+	s.bytes = append(s.bytes[:0], "00000000-0000-0000-0000-000000000000"...)
+	text, at := s.bytes, 0
+	for _, b := range id {
+		if text[at] == '-' {
+			at++
 		}
-		text = hex.AppendEncode(text, id[from:[]int{4, 6, 8, 10, 16}[i]])
+		text[at], text[at+1] = digits[b>>4], digits[b&0x0f]
+		at += 2
 	}
-	s.bytes = text
 	return s.keep(text)
 }

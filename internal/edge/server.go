@@ -71,7 +71,6 @@ type Server struct {
 	documents map[string]response
 	metrics   metrics
 	pool      sync.Pool       // of requests
-	carriers  []string        // the headers, canonical, in which a caller's trace comes
 	untraced  context.Context //nolint:containedctx // of all queries that are not traced: it ends with none of them
 	streams   atomic.Int64    // that are open
 	following sync.WaitGroup  // of their goroutines
@@ -114,9 +113,6 @@ func newServer(c Config) *Server {
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.untraced, s.pool.New = trace.ContextWithSpanContext(context.Background(), untraced), s.newRequest
-	for _, name := range otel.GetTextMapPropagator().Fields() {
-		s.carriers = append(s.carriers, http.CanonicalHeaderKey(name))
-	}
 	return s
 }
 
@@ -155,7 +151,7 @@ func (s *Server) find(r *request) {
 	}
 	path := echo.GetPath(r.http)
 	s.paths.Router().Find(http.MethodGet, path, r.path)
-	if strings.Count(path, "/") == strings.Count(r.path.Path(), "/") { // echo lets a last parameter take slashes
+	if values := r.path.ParamValues(); len(values) == 0 || strings.IndexByte(values[len(values)-1], '/') < 0 { // echo lets a last parameter take slashes
 		r.route = s.routes[r.path.Path()]
 		r.op = r.route[r.http.Method]
 	}
@@ -196,7 +192,7 @@ func (s *Server) trace(r *request) context.Context {
 		ctx = r.http.Context()
 	}
 	traced := false
-	if slices.ContainsFunc(s.carriers, func(name string) bool { return len(h[name]) > 0 }) {
+	if r.carriesTrace {
 		ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.HeaderCarrier(h))
 		traced = trace.SpanContextFromContext(ctx).IsValid()
 	}
