@@ -42,6 +42,8 @@ func measureParts(ctx context.Context, b *readBench) []figure {
 	}
 	now := parseBenchmarks(out.String())
 	figures := []figure{
+		now.figure("body of 10 lines, decoded and validated / json.Unmarshal", "<= 0.4", "BenchmarkDecodeAndValidate", "ratio", "ratio-with-copy"),
+		now.figure("allocations of its validation", "<= 0", "BenchmarkDecodeAndValidate", "allocs/validation", "ns/decode"),
 		now.figure("a request with 500 operations / 25", "<= 1.05", "BenchmarkManyOperations", "500/25", "25/25"),
 	}
 	if b.pace.rounds == quick.rounds {
