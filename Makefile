@@ -85,8 +85,9 @@ lint: ## golangci-lint, the layout test and the contract's lint
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint && PATH="$$node:$$PATH" npm --prefix web/flows run --silent lint
 
 .PHONY: tidy
-tidy: ## fail unless go.mod and tools.mod list what is used, and no more
+tidy: ## fail unless go.mod, tools.mod and the module of bench/peers list what is used, and no more
 	@go mod tidy -diff
+	@cd bench/peers && go mod tidy -diff
 	@dir="$$(mktemp -d)" && trap 'rm -rf "$$dir"' EXIT && cp tools.mod "$$dir/go.mod" && cp tools.sum "$$dir/go.sum" && cd "$$dir" && go mod tidy -diff
 
 .PHONY: vuln

@@ -38,7 +38,8 @@ func measureParts(ctx context.Context, b *readBench) []figure {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out, os.Stderr), os.Stderr
 	if err := cmd.Run(); err != nil {
-		must(fmt.Errorf("go %s: %w", strings.Join(arguments, " "), err))
+		b.failed = errors.Join(b.failed, fmt.Errorf("go %s: %w", strings.Join(arguments, " "), err))
+		return nil
 	}
 	now := parseBenchmarks(out.String())
 	figures := []figure{

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strconv"
@@ -37,6 +38,7 @@ func BenchmarkGetOrder(b *testing.B) {
 	id := g.reserved("A")
 	tel, err := telemetry.New(b.Context(), func(string) string { return "" }, zapcore.InfoLevel, zapcore.AddSync(io.Discard))
 	must(b, err)
+	b.Cleanup(func() { tel.Close(context.WithoutCancel(b.Context())) })
 	components, err := Assemble(b.Context(), g.cfg, tel)
 	must(b, err)
 	b.Cleanup(components.Close)
