@@ -109,18 +109,21 @@ func (s *Server) startStream(ctx context.Context, r *request, w response) bool {
 		st.leave()
 		return false
 	}
+	s.following.Add(1)                                                     // before net/http forgets the connection: a server that stops waits for it all the time
 	conn, _, err := http.NewResponseController(r.response.Writer).Hijack() // it sends the head first
 	if err != nil {
+		s.following.Done()
 		_ = r.failed(err)
 		st.leave()
 		return false
 	}
 	st.conn, st.status, st.cause, st.undeclared = conn, r.response.Status, r.cause, r.cause
 	s.metrics.open.Inc()
-	s.following.Go(func() {
+	go func() {
 		defer panics.Sync(s.cfg.Log)
+		defer s.following.Done()
 		s.runStream(ctx, st)
-	})
+	}()
 	return true
 }
 
@@ -176,9 +179,10 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 	news := st.news
 	st.news = query.News{}
 	st.send(comment)
+	end := time.Now().Add(streamFor) // before the ticker, so that no tick of its comes too early to end the stream
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
-	for end := time.Now().Add(streamFor); st.lost == nil; {
+	for st.lost == nil {
 		if n := len(news.Events); n > 0 {
 			st.events(news)
 			st.after, news.Events = news.Events[n-1].Sequence, nil
@@ -187,7 +191,14 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 			st.end("terminal")
 			return true, nil
 		}
-		if !news.More {
+		switch more := news.More; { // a client that takes page after page ends no later than others
+		case more && s.stopping.Err() != nil:
+			st.end("draining")
+			return true, nil
+		case more && !time.Now().Before(end):
+			st.end("reconnect")
+			return true, nil
+		case !more:
 			var again <-chan time.Time
 			if err != nil {
 				again = time.After(retryAfter)

@@ -71,7 +71,7 @@ func streamBy(read func(ctx context.Context, after int64, seen token.Token) (que
 func TestAStreamThatFailsIsLogged(t *testing.T) {
 	t.Parallel()
 	down := apierr.E(errcode.SYS002, apierr.Cause(errRead))
-	final := query.News{Final: true}
+	final, pages := query.News{Final: true}, func() (query.News, error) { <-time.After(9 * time.Second); return query.News{More: true}, nil }
 	type read = func() (query.News, error)
 	fails := func() (query.News, error) { return query.News{}, down }
 	for name, c := range map[string]struct {
@@ -91,6 +91,8 @@ func TestAStreamThatFailsIsLogged(t *testing.T) {
 		"its client goes meanwhile":          {[]read{fails}, 20 * time.Second, 0, "info", "", errRead.Error(), "", "client_gone"},
 		"the server stops meanwhile":         {[]read{fails}, 0, 20 * time.Second, "info", "", errRead.Error(), "draining", "2xx"},
 		"nothing happens":                    {[]read{func() (query.News, error) { return query.News{}, nil }}, 0, 0, "info", "", "", "reconnect", "2xx"},
+		"its pages have no end":              {[]read{pages}, 0, 0, "info", "", "", "reconnect", "2xx"},
+		"the server stops between pages":     {[]read{pages}, 0, 20 * time.Second, "info", "", "", "draining", "2xx"},
 		"it ends":                            {[]read{func() (query.News, error) { return final, nil }}, 0, 0, "info", "", "", "terminal", "2xx"},
 	} {
 		t.Run(name, func(t *testing.T) {
