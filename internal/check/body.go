@@ -17,6 +17,9 @@ import (
 	"github.com/ordergate/ordergate/gen/errcode"
 )
 
+// space is what JSON takes between its tokens.
+const space = " \n\r\t"
+
 // MaxDepth bounds nested objects and arrays.
 const MaxDepth = 32
 
@@ -39,13 +42,13 @@ var readers = sync.Pool{New: func() any { return new(Reader) }}
 // is left out, empty or null, given is false. The strings in the result share the memory of the text: one that is kept for longer than the request
 // has to be cloned.
 func Decode(text string, optional bool, body Body, to any) (given bool, err error) {
-	if strings.TrimSpace(text) == "" {
+	if strings.Trim(text, space) == "" {
 		if optional {
 			return false, nil
 		}
 		return false, apierr.E(errcode.REQ001, apierr.At("", errcode.RuleRequired))
 	}
-	if optional && strings.Trim(text, " \n\r\t") == "null" {
+	if optional && strings.Trim(text, space) == "null" {
 		return false, nil
 	}
 	r, _ := readers.Get().(*Reader)

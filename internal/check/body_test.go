@@ -41,6 +41,15 @@ func TestBadNamesAreNamedWhereTheyStand(t *testing.T) {
 	}
 }
 
+// A body that has other characters than JSON's own space is not left out: it is no JSON.
+func TestABodyOfStrangeSpaceIsNoJSON(t *testing.T) {
+	for _, text := range []string{"\u00a0", "\u0085", "\v", "\f", " \u2003 "} {
+		if got := decode("cancelOrder", text); !strings.HasPrefix(got, "REQ_001") {
+			t.Errorf("%q: %s", text, got)
+		}
+	}
+}
+
 // nested is a body that nests as deep as it is sent.
 func nested(r *check.Reader, to any) {
 	o := r.Object(check.OrNull)

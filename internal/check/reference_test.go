@@ -69,7 +69,7 @@ func decodeByReference(schema *jsonschema.Schema, text string, optional bool, to
 // readJSON parses strictly, before validation: one document, UTF-8, no duplicate names, no lone surrogates, no NUL, no
 // number beyond a float64, at most maxDepth deep. Everything else is REQ_001 with a pointer to the place. No bytes at all are io.EOF.
 func readJSON(body []byte) (any, error) {
-	if len(bytes.TrimSpace(body)) == 0 {
+	if len(bytes.Trim(body, " \n\r\t")) == 0 { // no other character is space to JSON
 		return nil, io.EOF
 	}
 	d := jsontext.NewDecoder(bytes.NewReader(body))
