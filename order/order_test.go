@@ -1,6 +1,9 @@
 package order
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -189,6 +192,22 @@ func TestTamperedHistoryIsNoticed(t *testing.T) {
 		if Verify(o.ID, tamper(append([]Event{}, events...))) == nil {
 			t.Errorf("%s went unnoticed", name)
 		}
+	}
+}
+
+// The check of an id is HMAC-SHA-256, as it was when the first ids were given out, whatever the length of the key.
+func TestTheCheckOfAnIDIsAnHMAC(t *testing.T) {
+	for _, length := range []int{0, 5, 32, sha256.BlockSize, sha256.BlockSize + 1, 200} {
+		key := bytes.Repeat([]byte{0xa7}, length)
+		id := NewIDs(key).Mint(noon, 7)
+		mac := hmac.New(sha256.New, key)
+		mac.Write(id[:checkAt])
+		if want := mac.Sum(nil)[:len(id)-checkAt]; !bytes.Equal(id[checkAt:], want) {
+			t.Errorf("key of %d bytes: % x, want % x", length, id[checkAt:], want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { ids.Genuine(ID{}) }); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
 
