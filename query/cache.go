@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -144,6 +145,7 @@ func (q *Queries) entry(k key) *lruEntry {
 	s, ok := q.lru.Peek(k)
 	if !ok {
 		s = &lruEntry{}
+		k.text = strings.Clone(k.text) // it is cut from a request, which would stay as long as the key
 		q.lru.Add(k, s)
 	}
 	return s
@@ -151,11 +153,11 @@ func (q *Queries) entry(k key) *lruEntry {
 
 // store replaces the value by an entry, unless the value is newer, and returns the newer of them. Either counts as checked at this moment.
 func (q *Queries) store(s *lruEntry, e *Entry) *Entry {
-	now := q.clock(q.cfg.Now())
+	now := q.cfg.Now()
 	next := &stored{
 		text: e.Token + e.Body.ETag + string(e.Body.Bytes), tokenLen: uint16(len(e.Token)), etagLen: uint8(len(e.Body.ETag)), named: e.Key != "",
-		timeline: e.Timeline, rev: e.Rev, knownAt: e.KnownAt, generation: e.Generation, loadedAt: q.clock(e.LoadedAt),
-		checked: now + spread(refreshAfter) - refreshAfter,
+		timeline: e.Timeline, rev: e.Rev, knownAt: e.KnownAt, generation: e.Generation, loadedAt: q.clock(now) - now.Sub(e.LoadedAt),
+		checked: q.clock(now) + spread(refreshAfter) - refreshAfter,
 	}
 	for {
 		old := s.value.Load()
@@ -252,7 +254,7 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 		q.lru.Purge() // revisions of a lost timeline mean nothing, and those of another generation are of rows that were replaced
 	}
 	for try := 1; ; try++ {
-		s, mine := q.entry(k), false
+		s := q.entry(k)
 		r := requirement{token: t, of: k, minRev: max(s.minRev.Load(), q.minRev(k.id))}
 		through := func(ctx context.Context) (e *Entry, err error) {
 			if v := q.servable(s, k, t, q.clock(q.cfg.Now()), refreshAfter); v != nil { // another load has just ended
@@ -264,10 +266,7 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 		if try == 3 {
 			return through(ctx)
 		}
-		found, err := q.flight(ctx, k.String(), func(ctx context.Context) (any, error) {
-			mine = true
-			return through(ctx)
-		})
+		found, mine, err := q.flight(ctx, k.String(), func(ctx context.Context) (any, error) { return through(ctx) })
 		e, _ := found.(*Entry)
 		if mine || err == nil && r.sharedBy(e) || err != nil && apierr.From(err).Code != errcode.SYS004 {
 			return e, err // an error is that of all callers; only SYS_004 depends on a caller's token
@@ -275,17 +274,19 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 	}
 }
 
-// flight calls do once for all callers of a name that come meanwhile. A caller whose context ends leaves with its error, and the call goes on.
-func (q *Queries) flight(ctx context.Context, name string, do func(context.Context) (any, error)) (any, error) {
+// flight calls do once for all callers of a name that come meanwhile; mine: for this one. A caller whose context ends leaves with its error, and the
+// call goes on.
+func (q *Queries) flight(ctx context.Context, name string, do func(context.Context) (any, error)) (found any, mine bool, err error) {
+	called := false
 	if ctx.Done() == nil { // it cannot leave, and needs no goroutine to leave behind
-		v, err, _ := q.flights.Do(name, func() (any, error) { return do(ctx) })
-		return v, err
+		found, err, _ = q.flights.Do(name, func() (any, error) { called = true; return do(ctx) })
+		return found, called, err
 	}
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
-	case f := <-q.flights.DoChan(name, func() (any, error) { return do(context.WithoutCancel(ctx)) }):
-		return f.Val, f.Err
+		return nil, false, ctx.Err() // the call may have begun meanwhile
+	case f := <-q.flights.DoChan(name, func() (any, error) { called = true; return do(context.WithoutCancel(ctx)) }):
+		return f.Val, called, f.Err
 	}
 }
 

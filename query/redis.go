@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/url"
@@ -340,7 +342,11 @@ func (c *redisTier) refresh(ctx context.Context) error {
 // name is a key's name in Redis. It names the format, the epoch and the master: an entry in another format, of another timeline or
 // generation, or of a master that may have lost writes since, is not found.
 func (c *redisTier) name(master string, of epoch, k key) string {
-	return fmt.Sprintf("%scache4:{%08x:%d:%.8s:%s}", c.prefix, of.timeline, of.generation, master, k)
+	b := append(append(make([]byte, 0, 192), c.prefix...), "cache4:{"...)
+	b = append(hex.AppendEncode(b, binary.BigEndian.AppendUint32(nil, of.timeline)), ':')
+	b = append(strconv.AppendInt(b, of.generation, 10), ':')
+	b = append(append(b, master[:min(8, len(master))]...), ':')
+	return string(append(k.append(b), '}'))
 }
 
 func (c *redisTier) channel() string { return c.prefix + "changes" }
@@ -408,8 +414,11 @@ const (
 
 // checksum covers an entry and the name that it stands under, so that an entry of another key does not match either.
 func checksum(name string, b []byte) []byte {
-	sum := sha256.Sum256(slices.Concat([]byte(name), b[:sumAt], b[restAt:]))
-	return sum[:restAt-sumAt]
+	h := sha256.New()
+	_, _ = io.WriteString(h, name)
+	h.Write(b[:sumAt])
+	h.Write(b[restAt:])
+	return h.Sum(nil)[:restAt-sumAt]
 }
 
 // encoded is the entry as it stands under a name in Redis.
@@ -429,11 +438,12 @@ func decode(name string, b []byte) *Entry {
 	if len(b) < restAt || string(b[sumAt:restAt]) != string(checksum(name, b)) {
 		return nil
 	}
-	lines := bytes.SplitN(b[restAt+8:], []byte("\n"), 3)
+	token, rest, _ := bytes.Cut(b[restAt+8:], []byte("\n"))
+	etag, body, _ := bytes.Cut(rest, []byte("\n"))
 	return &Entry{
 		Rev: int64(binary.BigEndian.Uint64(b)), KnownAt: binary.BigEndian.Uint64(b[8:]),
 		LoadedAt: time.UnixMilli(int64(binary.BigEndian.Uint64(b[restAt:]))),
-		Token:    string(lines[0]), Body: view.Body{ETag: string(lines[1]), Bytes: lines[2]},
+		Token:    string(token), Body: view.Body{ETag: string(etag), Bytes: body},
 	}
 }
 

@@ -2,8 +2,9 @@ package query
 
 import (
 	"context"
-	"fmt"
+	"encoding/hex"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -79,11 +80,16 @@ func (k key) name() string {
 	if k == (key{}) {
 		return ""
 	}
+	return string(k.appendName(make([]byte, 0, 64)))
+}
+
+func (k key) appendName(b []byte) []byte {
 	r := &resources[k.kind]
+	b = append(b, r.prefix...)
 	if r.ownIDs {
-		return k.id.Format(r.prefix)
+		return hex.AppendEncode(b, k.id[:])
 	}
-	return r.prefix + k.text
+	return append(b, k.text...)
 }
 
 // is tells whether a row is this one, by its name in a token.
@@ -96,7 +102,13 @@ func (k key) is(name string) bool {
 	return ok && id == k.id
 }
 
-func (k key) String() string { return fmt.Sprintf("%d %s %s", k.account, k.mode, k.name()) }
+// String is the key in Redis and on its channel: account, mode and name.
+func (k key) String() string { return string(k.append(make([]byte, 0, 96))) }
+
+func (k key) append(b []byte) []byte {
+	b = append(strconv.AppendInt(b, int64(k.account), 10), ' ')
+	return k.appendName(append(append(b, k.mode.String()...), ' '))
+}
 
 // parseKey is the key of an owner's row by its name. ok is false for a resource or a mode that this version does not know.
 func parseKey(owner order.Owner, name string) (k key, ok bool) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,9 +149,7 @@ func (w *Watch) events(ctx context.Context, after int64, seen token.Token) (run,
 		if try == 3 {
 			return w.read(ctx, after, seen)
 		}
-		mine := false
-		shared, err := w.q.flight(ctx, w.flight(after), func(ctx context.Context) (any, error) {
-			mine = true
+		shared, mine, err := w.q.flight(ctx, w.flight(after), func(ctx context.Context) (any, error) {
 			found := w.shared.after(after, seen.Timeline) // another read may just have ended
 			if len(found.events) > 0 {
 				return found, nil
@@ -218,8 +217,8 @@ func (w *watched) decode(v View, signer token.Signer) (shown, error) {
 	if err := json.Unmarshal([]byte(v.Body), &body); err != nil {
 		return shown{}, err
 	}
-	seen, _ := signer.Parse(v.Token) // we have signed it
-	w.shown = shown{v.ETag, v.Token, seen, body.Status, body.Version}
+	seen, _ := signer.Parse(v.Token)                                                                // we have signed it
+	w.shown = shown{strings.Clone(v.ETag), strings.Clone(v.Token), seen, body.Status, body.Version} // they are cut from the order's text
 	return w.shown, nil
 }
 

@@ -71,6 +71,7 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 	if v := place.Load(); v != nil && v.text == text {
 		return v.Token, true
 	}
+	text = strings.Clone(text) // what is remembered of it keeps nothing else
 	dot := strings.LastIndexByte(text, '.')
 	if dot < 0 || !hmac.Equal([]byte(text[dot+1:]), []byte(s.MAC(text[:dot]))) {
 		return Token{}, false
