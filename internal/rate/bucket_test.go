@@ -98,6 +98,24 @@ func TestABucketAllocatesNothing(t *testing.T) {
 	}
 }
 
+// What was taken just before Redis was away comes back meanwhile like all else: a key does not owe it when Redis is back.
+func TestWhatRedisWasNotToldIsNotOwedForEver(t *testing.T) {
+	l := shared(1)
+	b := l.Bucket("key_1", Limit{Requests: 100, Window: time.Minute})
+	for range 50 {
+		b.Take(0)
+	}
+	l.share.Store(-1)
+	l.tell(t.Context())
+	l.share.Store(1)
+	b.Take(time.Hour)
+	after := &told{Bucket: b}
+	after.prepare(time.Hour)
+	if told, _ := after.args[0].(int64); told > 2*b.interval.Microseconds() { // of the one that was taken now, and of one that may be missing
+		t.Errorf("Redis is told of %v us, and one token is %v", told, b.interval)
+	}
+}
+
 // shared is Limits of so many processes, whose Run has yet to begin.
 func shared(n int64) *Limits {
 	l := New(Config{Now: time.Now, Log: zap.NewNop(), Registry: prometheus.NewRegistry()})

@@ -225,7 +225,8 @@ type told struct {
 	cmd    *redis.Cmd
 }
 
-// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is never told twice.
+// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is not told again. The driver may send
+// it again when a connection breaks: then it may count twice, and the key has some tokens less.
 func (l *Limits) tell(ctx context.Context) {
 	var all []*told
 	for b := l.queue.Swap(nil); b != nil; {
@@ -240,6 +241,9 @@ func (l *Limits) tell(ctx context.Context) {
 		if l.share.Load() < 0 { // each comes again when it is used after Redis is back
 			for _, t := range some {
 				t.queued.Store(false)
+				untold := t.Bucket.used.Load() - t.counted.Load() // before Redis was known to be away
+				t.counted.Add(untold)
+				t.alone.Add(untold)
 			}
 			continue
 		}
