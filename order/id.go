@@ -136,7 +136,12 @@ func Parse(prefix, s string) (id ID, ok bool) {
 }
 
 // Format writes the id as clients see it.
-func (id ID) Format(prefix string) string { return prefix + hex.EncodeToString(id[:]) }
+func (id ID) Format(prefix string) string { return string(id.Append(make([]byte, 0, 64), prefix)) }
+
+// Append appends the id as clients see it.
+func (id ID) Append(b []byte, prefix string) []byte {
+	return hex.AppendEncode(append(b, prefix...), id[:])
+}
 
 // Time is the instant of minting, in milliseconds.
 func (id ID) Time() time.Time {

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,11 +84,10 @@ func (k key) name() string {
 
 func (k key) appendName(b []byte) []byte {
 	r := &resources[k.kind]
-	b = append(b, r.prefix...)
 	if r.ownIDs {
-		return hex.AppendEncode(b, k.id[:])
+		return k.id.Append(b, r.prefix)
 	}
-	return append(b, k.text...)
+	return append(append(b, r.prefix...), k.text...)
 }
 
 // is tells whether a row is this one, by its name in a token.

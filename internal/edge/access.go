@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"encoding/hex"
 	"strconv"
 	"time"
 
@@ -60,8 +59,7 @@ func (e *accessEvent) appendLine(b []byte) []byte {
 	b = append(b, e.tier...)
 	b = append(b, `","order_id":"`...)
 	if !e.orderID.IsZero() {
-		b = append(b, order.PrefixOrder...)
-		b = hex.AppendEncode(b, e.orderID[:])
+		b = e.orderID.Append(b, order.PrefixOrder)
 	}
 	b = append(b, `","account":`...)
 	b = strconv.AppendInt(b, int64(e.account), 10)
