@@ -30,7 +30,7 @@ func TestTheFixtureIsWhatIsGenerated(t *testing.T) {
 
 // Nothing of the contract is left unchecked in silence: a keyword that is not known, or not known where it stands, is an error that names its schema.
 func TestWhatIsNotCheckedIsRefused(t *testing.T) {
-	const models = "package api\ntype Body struct { A []string `json:\"a\"` }\n"
+	const models = "package api\ntype Body struct { A []string `json:\"a\"`; AA []string `json:\"a_\"` }\n"
 	for name, c := range map[string]struct{ schema, want string }{
 		"good":                            {`{"type":"object","properties":{"a":{"type":"string"}}}`, ""},
 		"a keyword":                       {`{"type":"object","dependentRequired":{}}`, `dependentRequired`},
@@ -60,6 +60,7 @@ func TestWhatIsNotCheckedIsRefused(t *testing.T) {
 		"names of no type":                {`{"type":"object","properties":{"a":{"type":"object","propertyNames":{},"additionalProperties":{"type":"string"}}}}`, `propertyNames must be of type string`},
 		"a required one that is not here": {`{"type":"object","required":["b"],"properties":{"a":{"type":"string"}}}`, `schema Body: b is required and no property`},
 		"a property without a field":      {`{"type":"object","properties":{"b":{"type":"string"}}}`, `the Go type Body has no field for b`},
+		"two places of one name":          {`{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"}},"a_":{"type":"array","items":{"type":"string"}}}}`, `schema Body.a_: its function would have the name of that of Body.a`},
 		"a scalar":                        {`{"type":"string"}`, `its schema must be an object or an array`},
 	} {
 		contract := `{"paths":{"/":{"post":{"operationId":"make","requestBody":{"content":{"application/json":{"schema":{"$ref":"#/components/schemas/Body"}}}}}}},

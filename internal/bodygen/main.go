@@ -45,7 +45,7 @@ func generate(contract, models []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{Package: types.name, types: types, functions: map[string]bool{}}
+	p := &program{Package: types.name, types: types, functions: map[string]string{}}
 	if err = p.read(contract); err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ type program struct {
 
 	types     models
 	schemas   map[string]json.RawMessage
-	functions map[string]bool // that are written or being written
+	functions map[string]string // the places of those that are written or being written, by name
 }
 
 // demand is a variable: what the contract demands of a string or an integer at one place or, if it has a name there, at many.
@@ -264,10 +264,12 @@ func (s *schema) only(kind string) error {
 
 // function writes the function of an object or array, once.
 func (p *program) function(place string, s *schema, null bool, name, into string) (err error) {
-	if p.functions[name] {
+	if other, written := p.functions[name]; written && other != place {
+		return fmt.Errorf("schema %s: its function would have the name of that of %s", place, other)
+	} else if written {
 		return nil
 	}
-	p.functions[name] = true
+	p.functions[name] = place
 	f := function{Name: name, Place: place, Into: into, Null: null, Array: slices.Contains(s.Type, "array"), Most: number(s.MaxItems) + number(s.MaxProperties), Least: number(s.MinItems)}
 	f.Made = p.types.made(into)
 	p.Times = p.Times || strings.Contains(into, "rfc3339.")
