@@ -86,11 +86,13 @@ func (i *Integer) Faults(n int64) []apierr.Fault {
 	return faults
 }
 
+func byPlace(a, b apierr.Fault) int {
+	return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
+}
+
 // First sorts faults by their place, so that the same request gets the same response, and returns the first ones, each once, as many as a client sees.
 func First(faults []apierr.Fault) []apierr.Fault {
-	slices.SortFunc(faults, func(a, b apierr.Fault) int {
-		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
-	})
+	slices.SortFunc(faults, byPlace)
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), apierr.MaxFaults)]
 }

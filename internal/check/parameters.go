@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"net/url"
 	"slices"
 	"strconv"
@@ -199,8 +198,6 @@ func (p *Parameters) Err() error {
 	if len(p.faults) == 0 {
 		return nil
 	}
-	slices.SortFunc(p.faults, func(a, b apierr.Fault) int {
-		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
-	})
+	slices.SortFunc(p.faults, byPlace)
 	return apierr.E(errcode.REQ003, apierr.Faults(p.faults[:min(len(p.faults), apierr.MaxFaults)]...))
 }
