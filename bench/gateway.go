@@ -80,7 +80,7 @@ func start(ctx context.Context, settings ...string) *gateway {
 	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error { return g.fill(ctx, tx) }))
 	g.serving = g.child(ctx, g.addr, settings, program, "serve")
 
-	// The API in this process, too, with entries of its own in Redis. Each line of its log is one write to /dev/null.
+	// The API in this process, too, with entries of its own in Redis. Its log goes to /dev/null.
 	g.tel = try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
 	cfg := try(app.ReadConfig(g.env, nil))
 	cfg.RedisPrefix = "bench-inside:"

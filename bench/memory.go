@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ordergate/ordergate/gen/api"
+	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
@@ -32,7 +33,7 @@ func (b *readBench) copies(ctx context.Context, n int) []string {
 	}
 	var placed api.Order
 	must(json.Unmarshal(w.body, &placed))
-	ids, paths, own := make([]uuid.UUID, n), make([]string, n), order.NewIDs(secretFor(secret, "ids"))
+	ids, paths, own := make([]uuid.UUID, n), make([]string, n), order.NewIDs(app.SecretFor(secret, "ids"))
 	for i := range ids {
 		id := own.Mint(time.Now(), b.owner.Account)
 		ids[i], paths[i] = uuid.UUID(id), "/v1/orders/"+id.Format(order.PrefixOrder)

@@ -24,6 +24,11 @@ func TestMain(m *testing.M) {
 func TestEachPartMeasures(t *testing.T) {
 	db := pgtest.New(t)
 	t.Chdir("..")
+	for _, binary := range []string{program, peers} {
+		if _, err := os.Stat(binary); err != nil {
+			t.Fatalf("%s is missing: make build bench-peers", binary)
+		}
+	}
 	t.Setenv("ORDERGATE_TEST_PRIMARY", db.PrimaryURL)
 	t.Setenv("ORDERGATE_TEST_REPLICA", db.ReplicaURL)
 	var parts []string

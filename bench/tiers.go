@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ordergate/ordergate/internal/app"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -47,7 +48,7 @@ func measureTiers(ctx context.Context, b *readBench) (figures []figure) {
 	takeTurns(ctx, "tiers", b.pace, readClients, legs...)
 
 	id, _ := order.Parse(order.PrefixOrder, strings.TrimPrefix(orders[0], "/v1/orders/"))
-	ids, begin := order.NewIDs(secretFor(secret, "ids")), cpu()
+	ids, begin := order.NewIDs(app.SecretFor(secret, "ids")), cpu()
 	const checks = 200_000
 	for range checks {
 		if !ids.Genuine(id) {

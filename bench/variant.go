@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/json"
 	"net"
 	"os"
@@ -45,8 +43,8 @@ func (v variant) serve(ctx context.Context) {
 		return try(pg.Connect(ctx, url, most, pg.ReadSession, nil))
 	}
 	q := query.Config{
-		Primary: connect(cfg.PrimaryURL, 16), RedisPrefix: cfg.RedisPrefix, Signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
-		Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: order.NewIDs(secretFor(cfg.Secret, "ids")),
+		Primary: connect(cfg.PrimaryURL, 16), RedisPrefix: cfg.RedisPrefix, Signer: token.NewSigner(app.SecretFor(cfg.Secret, "tokens")),
+		Cursors: token.NewSigner(app.SecretFor(cfg.Secret, "cursors")), IDs: order.NewIDs(app.SecretFor(cfg.Secret, "ids")),
 		Timeline: func() uint32 { return 1 }, Generation: 1, LRUSize: v.LRUSize, OnChange: func(string, int64) {}, Now: time.Now, Log: tel.Log,
 		Metrics: prometheus.NewRegistry(), Tracer: tel.Tracer,
 	}
@@ -64,13 +62,6 @@ func (v variant) serve(ctx context.Context) {
 	}
 	server := try(c.API(nil))
 	must(server.Serve(ctx, try((&net.ListenConfig{}).Listen(ctx, "tcp", v.Addr)), server, 0))
-}
-
-// secretFor is the key that internal/app derives for a purpose.
-func secretFor(secret, purpose string) []byte {
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte("ordergate " + purpose))
-	return mac.Sum(nil)
 }
 
 // variant starts one, with the garbage collector of serve.

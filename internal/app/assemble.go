@@ -69,7 +69,7 @@ const primaryReads = 16
 func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Components, err error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
-		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(secretFor(cfg.Secret, "ids")), signer: token.NewSigner(secretFor(cfg.Secret, "tokens")),
+		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(SecretFor(cfg.Secret, "ids")), signer: token.NewSigner(SecretFor(cfg.Secret, "tokens")),
 		soldOut: inventory.NewSoldOut(time.Now),
 	}
 	c.follow = func(work func(context.Context)) {
@@ -114,7 +114,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	}
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
-		Signer: c.signer, Cursors: token.NewSigner(secretFor(cfg.Secret, "cursors")), IDs: c.ids,
+		Signer: c.signer, Cursors: token.NewSigner(SecretFor(cfg.Secret, "cursors")), IDs: c.ids,
 		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
@@ -302,8 +302,8 @@ func (c *Components) checkPrimary(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// secretFor derives a key for one purpose from the configured secret.
-func secretFor(secret, purpose string) []byte {
+// SecretFor derives the key for one purpose (ids, tokens, cursors) from the configured secret. Equal arguments give equal keys, in every process.
+func SecretFor(secret, purpose string) []byte {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte("ordergate " + purpose))
 	return mac.Sum(nil)

@@ -150,7 +150,7 @@ func TestVerifyAgreesWithTheSweep(t *testing.T) {
 	declined := g.ledger()[0].Payment
 	until(t, "the first sweep is over", func() bool { return g.count("ledger_sweeps WHERE next_at > now() + interval '31 seconds'") == 1 })
 	g.stopWork()
-	unknown := order.NewIDs(secretFor(g.cfg.Secret, "ids")).Mint(time.Now(), 1).Format(order.PrefixPayment)
+	unknown := order.NewIDs(SecretFor(g.cfg.Secret, "ids")).Mint(time.Now(), 1).Format(order.PrefixPayment)
 	for payment, kinds := range map[string][]string{unknown: {"authorize", "capture"}, declined: {"authorize"}} {
 		for _, kind := range kinds {
 			token := ""

@@ -186,7 +186,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	waiting.Wait()
 
 	// A state that nobody has seen yet, and a server that stops.
-	ahead := token.NewSigner(secretFor(g.cfg.Secret, "tokens")).Sign(token.Token{Timeline: 1, LSN: 1 << 60})
+	ahead := token.NewSigner(SecretFor(g.cfg.Secret, "tokens")).Sign(token.Token{Timeline: 1, LSN: 1 << 60})
 	each("SYS_004", g.url, aliceKey, reads, "X-Consistency-Token", ahead)
 	stopping, err := g.assemble().API(nil)
 	if err != nil {
@@ -412,7 +412,7 @@ func (g *gateway) sampleCatalogue() {
 		g.t.Fatal(err)
 	}
 	defer conn.Release()
-	if _, err = loadSample(g.t.Context(), conn.Conn(), order.NewIDs(secretFor(g.cfg.Secret, "ids")), 1); err != nil {
+	if _, err = loadSample(g.t.Context(), conn.Conn(), order.NewIDs(SecretFor(g.cfg.Secret, "ids")), 1); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err = conn.Exec(g.t.Context(), `UPDATE products SET active = sku <> 'BAG-0009', prices = CASE sku WHEN 'BAG-0008' THEN '{"CNY": 900000000, "EUR": 900000000}' ELSE prices END`); err != nil {

@@ -104,7 +104,7 @@ func eraseCustomer(flags *flag.FlagSet) runner {
 			if err != nil {
 				return err
 			}
-			commands := command.New(command.Config{Pool: pool, IDs: order.NewIDs(secretFor(secret, "ids")), Now: time.Now})
+			commands := command.New(command.Config{Pool: pool, IDs: order.NewIDs(SecretFor(secret, "ids")), Now: time.Now})
 			return proc.erase(ctx, commands, c, *force, *yes, pool.Config().ConnConfig.User)
 		})
 	}

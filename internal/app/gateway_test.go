@@ -170,7 +170,7 @@ func (g *gateway) serve(c *Components) string {
 func (g *gateway) stock(sku string, onHand int64) {
 	g.t.Helper()
 	it := order.Item{Owner: order.Owner{Account: 1, Mode: "test"}, SKU: sku}
-	ids := order.NewIDs(secretFor(g.cfg.Secret, "ids"))
+	ids := order.NewIDs(SecretFor(g.cfg.Secret, "ids"))
 	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), 1) }, Now: time.Now(), Cause: order.Cause{Actor: "operator"}}
 	p := catalogue.New(rec.Now)
 	p.Name, p.Active, p.Prices = sku, true, map[string]int64{"EUR": 1000}

@@ -82,7 +82,7 @@ func sampleAccount(ctx context.Context, cfg Config, name string) (s sampled, err
 		if err != nil {
 			return err
 		}
-		s, err = loadSample(ctx, conn, order.NewIDs(secretFor(cfg.Secret, "ids")), account)
+		s, err = loadSample(ctx, conn, order.NewIDs(SecretFor(cfg.Secret, "ids")), account)
 		return err
 	})
 	return s, err
@@ -279,7 +279,7 @@ func (proc process) insertKey(ctx context.Context, q *accountsdb.Queries, p acco
 	_, _ = rand.Read(secret[:])
 	text := "og_" + p.Mode + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
 	hash := sha256.Sum256([]byte(text))
-	p.ID, p.Hash = uuid.UUID(order.NewIDs(secretFor(idSecret, "ids")).Mint(time.Now(), p.Account)), hash[:]
+	p.ID, p.Hash = uuid.UUID(order.NewIDs(SecretFor(idSecret, "ids")).Mint(time.Now(), p.Account)), hash[:]
 	if err := q.InsertKey(ctx, p); err != nil {
 		return err
 	}

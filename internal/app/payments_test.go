@@ -150,7 +150,7 @@ func TestTheTokenOfAnOutcomeNamesNoOlderRevision(t *testing.T) {
 	g.stock("A", 10)
 	id := g.reserved("A")
 	captured := g.pay(id, "pm_ok", http.StatusCreated)
-	seen, ok := token.NewSigner(secretFor(g.cfg.Secret, "tokens")).Parse(captured.header.Get("X-Consistency-Token"))
+	seen, ok := token.NewSigner(SecretFor(g.cfg.Secret, "tokens")).Parse(captured.header.Get("X-Consistency-Token"))
 	if !ok || seen.Key != "" || seen.Rev != 0 || seen.LSN == 0 {
 		t.Errorf("%+v", seen)
 	}
