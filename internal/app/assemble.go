@@ -147,24 +147,23 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	if len(c.replicas) > 0 {
 		onReplica = c.findKeyOnReplica
 	}
-	auth := edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, time.Now)
-	if c.redis != nil {
-		limits, err := c.shareLimits()
-		if err != nil {
-			return nil, err
-		}
-		auth.ShareLimits(limits)
+	limits, err := c.shareLimits()
+	if err != nil {
+		return nil, err
 	}
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
-		Auth:     auth,
+		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, time.Now),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	}), nil
 }
 
-// shareLimits shares the limits of keys with the other processes that serve the API, until Close.
+// shareLimits shares the limits of keys with the other processes that serve the API, until Close. nil: without Redis they are not shared.
 func (c *Components) shareLimits() (_ *rate.Limits, err error) {
+	if c.redis == nil {
+		return nil, nil
+	}
 	if c.limits, err = query.OpenRedis(c.cfg.RedisURL); err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
 	}

@@ -75,8 +75,9 @@ var errNotOnReplica = errors.New("edge: the primary is away, and a replica does 
 
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. As many look-ups as each run at once of
 // keys that were good, and of others. While find fails, a key that no request of the last minute had is looked up with onReplica, which may
-// be nil. static are keys that are valid without a look-up, by their text.
-func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key, now func() time.Time) *Authenticator {
+// be nil. static are keys that are valid without a look-up, by their text. limits has the keys' limits count for all processes together; nil: for this
+// one alone.
+func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key, limits *rate.Limits, now func() time.Time) *Authenticator {
 	guarded := func(name string, wait, timeout time.Duration) *guard.Guard {
 		return guard.New(guard.Config{Name: name, Concurrent: each, Wait: wait, Timeout: timeout, Failure: func(error) bool { return true }})
 	}
@@ -84,21 +85,18 @@ func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key,
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
 		return lookUps{cache, guarded(name, 200*time.Millisecond, 300*time.Millisecond), guarded(name+" on replicas", 100*time.Millisecond, 200*time.Millisecond)}
 	}
-	a := &Authenticator{find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), good: lookUpsOf("keys"), others: lookUpsOf("other keys")}
+	a := &Authenticator{
+		find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), limits: limits, good: lookUpsOf("keys"), others: lookUpsOf("other keys"),
+	}
+	if limits != nil {
+		a.start = limits.Start()
+	}
 	for text, key := range static {
 		own := *key
 		own.bucket = a.limits.Bucket(key.ID, key.Limit)
 		a.static[sha256.Sum256([]byte(text))] = &own
 	}
 	return a
-}
-
-// ShareLimits has the limits of the keys count for all processes together. It is called before the first request.
-func (a *Authenticator) ShareLimits(limits *rate.Limits) {
-	a.limits, a.start = limits, limits.Start()
-	for _, key := range a.static {
-		key.bucket = limits.Bucket(key.ID, key.Limit)
-	}
 }
 
 // sinceStart is the clock of the buckets.

@@ -28,7 +28,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, nil, 8, nil, time.Now)
+		}, nil, 8, nil, nil, time.Now)
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -52,7 +52,7 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 			return nil, errors.New("away")
 		}
 		return &Key{ID: "key_1"}, nil
-	}, nil, 8, nil, func() time.Time { return now })
+	}, nil, 8, nil, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
 		if _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 1 {
@@ -90,7 +90,7 @@ func TestKeysWhileOurQueueIsFull(t *testing.T) {
 				t.Error("there was a place")
 			}
 			return &Key{ID: "key_1"}, nil
-		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, time.Now)
+		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, nil, time.Now)
 		ask := func(key string) error { _, err := a.authenticate(t.Context(), as(key), a.now()); return err }
 		const key, other = "og_test_the_key_of_this_test", "og_test_another_key_of_this_test"
 		for _, k := range []string{key, other} {
@@ -133,7 +133,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 			<-goOn
 		}
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
-	}, nil, 8, nil, func() time.Time { return time.Unix(now.Load(), 0) })
+	}, nil, 8, nil, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
 	if _, err := a.authenticate(t.Context(), as(key), a.now()); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestKeysOnAReplica(t *testing.T) {
 	}
 	var onPrimary, onReplica int
 	var primaryAway, replicaAway error
-	a := NewAuthenticator(find(primary, &onPrimary, &primaryAway), find(replica, &onReplica, &replicaAway), 8, nil, func() time.Time { return now })
+	a := NewAuthenticator(find(primary, &onPrimary, &primaryAway), find(replica, &onReplica, &replicaAway), 8, nil, nil, func() time.Time { return now })
 	want := func(name string, code errcode.Code, primary, replica int) {
 		t.Helper()
 		onPrimary, onReplica = 0, 0
@@ -236,7 +236,7 @@ func TestMadeUpKeysLeaveTheReplicaToGoodOnes(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, 2, nil, time.Now)
+		}, 2, nil, nil, time.Now)
 		ask := func(key string) (time.Duration, error) {
 			begin := time.Now()
 			_, err := a.authenticate(t.Context(), as(key), a.now())

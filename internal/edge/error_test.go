@@ -54,7 +54,7 @@ func deadServer(t testing.TB, configure ...func(*pgxpool.Config)) *Server {
 		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
-		}, nil, 8, static, time.Now),
+		}, nil, 8, static, nil, time.Now),
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
 		Strict: true,
 	})

@@ -48,7 +48,7 @@ func newLimits(t *testing.T) *limits {
 				return nil, nil
 			}
 			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id]}, nil
-		}, nil, 8, nil, func() time.Time { return l.now }),
+		}, nil, 8, nil, nil, func() time.Time { return l.now }),
 		Now: func() time.Time { return l.now },
 	})
 	keyed := func(o *operation) { o.Scopes = []string{"s"} }
