@@ -106,14 +106,19 @@ func carriesTrace(name string) bool {
 
 // end gives the request back to the pool.
 func (s *Server) end(r *request) {
-	*r = request{server: r.server, path: r.path, response: r.response, key: &anonymous, page: query.Page{Limit: 20}, scratch: r.scratch} // 20 is the contract's default
+	clear(r.headers) // they hold texts of responses
 	r.headers = r.headers[:0]
+	*r = s.blank(r.path, r.scratch)
 	s.pool.Put(r)
 }
 
+// blank is a request before anything is known of it. A list has 20 items by the contract's default.
+func (s *Server) blank(path echo.Context, over *scratch) request {
+	return request{server: s, path: path, response: path.Response(), key: &anonymous, page: query.Page{Limit: 20}, scratch: over}
+}
+
 func (s *Server) newRequest() any {
-	c := s.paths.NewContext(nil, nil)
-	return &request{server: s, path: c, response: c.Response(), key: &anonymous, page: query.Page{Limit: 20}, scratch: new(scratch)}
+	return new(s.blank(s.paths.NewContext(nil, nil), new(scratch)))
 }
 
 // chinese tells whether Accept-Language prefers simplified Chinese to English.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// scratch is what a request takes over from an earlier one of the same pool. Nothing of it is kept beyond the request but the strings that keep made.
+// scratch is what a request takes over from an earlier one of the same pool. Only the strings that keep made may be kept beyond the request.
 type scratch struct {
 	headers []header  // of the response
 	trace   [1]string // the value of X-Trace-Id
