@@ -315,7 +315,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 		stopped <- err
 	})
 	defer unregister()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(listener{l}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return <-stopped

@@ -1,0 +1,135 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// moves counts how often a connection's own deadlines are set.
+type moves struct {
+	net.Conn
+
+	n int
+}
+
+func (m *moves) SetReadDeadline(t time.Time) error  { m.n++; return m.Conn.SetReadDeadline(t) }
+func (m *moves) SetWriteDeadline(t time.Time) error { m.n++; return m.Conn.SetWriteDeadline(t) }
+
+// onPipe runs a test on both ends of a pipe, in a bubble whose time passes when all wait.
+func onPipe(t *testing.T, test func(c *conn, peer net.Conn)) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		ours, peer := net.Pipe()
+		c := &conn{Conn: &moves{Conn: ours}}
+		defer func() { _, _ = c.Close(), peer.Close() }()
+		test(c, peer)
+	})
+}
+
+// read returns how long a Read took, and its error.
+func read(c *conn) (time.Duration, error) {
+	begin := time.Now()
+	_, err := c.Read(make([]byte, 1))
+	return time.Since(begin), err
+}
+
+func TestADeadlineEndsACall(t *testing.T) {
+	for _, after := range []time.Duration{-time.Hour, 0, time.Millisecond, timerFor - 1, timerFor, timerFor + 1, 3 * timerFor, time.Hour} {
+		for name, before := range map[string]time.Duration{"first": 0, "after a later one": 2 * time.Hour, "after a sooner one": 2 * time.Millisecond, "after one that was met": -1} {
+			onPipe(t, func(c *conn, _ net.Conn) {
+				if before != 0 {
+					_ = c.SetDeadline(time.Now().Add(before))
+				}
+				if before < 0 {
+					if _, err := read(c); !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Fatal(name, err)
+					}
+				}
+				_ = c.SetDeadline(time.Now().Add(after))
+				for range 2 { // a deadline that was met holds until another one is set
+					if took, err := read(c); took != max(0, after) || !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("%s: a Read with a deadline in %v ended after %v with %v", name, after, took, err)
+					}
+					after = 0
+				}
+			})
+		}
+		onPipe(t, func(c *conn, _ net.Conn) {
+			begin := time.Now()
+			_ = c.SetDeadline(begin.Add(after))
+			n, err := c.Write(make([]byte, 10))
+			if took := time.Since(begin); n != 0 || took != max(0, after) || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("a Write with a deadline in %v wrote %d bytes and ended after %v with %v", after, n, took, err)
+			}
+		})
+	}
+}
+
+func TestADeadlineEndsACallThatHasBegun(t *testing.T) {
+	onPipe(t, func(c *conn, _ net.Conn) {
+		_ = c.SetReadDeadline(time.Now().Add(time.Hour))
+		go func() {
+			<-time.After(3 * timerFor)
+			_ = c.SetReadDeadline(time.Unix(1, 0)) // as net/http ends a read
+		}()
+		if took, err := read(c); took != 3*timerFor || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("it ended after %v with %v", took, err)
+		}
+	})
+}
+
+func TestWithoutADeadlineACallGoesOn(t *testing.T) {
+	onPipe(t, func(c *conn, peer net.Conn) {
+		_ = c.SetDeadline(time.Now().Add(time.Hour))
+		_ = c.SetDeadline(time.Time{})
+		go func() {
+			<-time.After(10 * time.Hour)
+			_, _ = peer.Write([]byte("x"))
+			for range 3 { // a Write of which the peer takes a part now and then
+				<-time.After(2 * timerFor)
+				_, _ = io.ReadFull(peer, make([]byte, 1))
+			}
+		}()
+		if took, err := read(c); took != 10*time.Hour || err != nil {
+			t.Errorf("a Read ended after %v with %v", took, err)
+		}
+		if n, err := c.Write([]byte("abc")); n != 3 || err != nil {
+			t.Errorf("a Write wrote %d bytes and ended with %v", n, err)
+		}
+	})
+}
+
+// The deadlines of net/http for one request after another, each answered at once.
+func TestRequestsSetFewDeadlines(t *testing.T) {
+	onPipe(t, func(c *conn, peer net.Conn) {
+		const requests = 100
+		for range requests {
+			in := func(d time.Duration) time.Time { return time.Now().Add(d) }
+			go func() { _, _ = peer.Write([]byte("x")) }()
+			if _, err := read(c); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(in(5 * time.Second))
+			_ = c.SetReadDeadline(in(20 * time.Second))
+			_ = c.SetWriteDeadline(in(30 * time.Second))
+			_ = c.SetReadDeadline(time.Time{})
+			_ = c.SetReadDeadline(time.Unix(1, 0))
+			if _, err := read(c); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(time.Time{})
+			_ = c.SetWriteDeadline(time.Time{})
+			_ = c.SetReadDeadline(in(2 * time.Minute))
+			<-time.After(time.Millisecond)
+		}
+		m, _ := c.Conn.(*moves)
+		if m.n > 2*requests+5 {
+			t.Errorf("%d requests set %d deadlines", requests, m.n)
+		}
+	})
+}
