@@ -21,7 +21,7 @@ func (s *Server) checkSignature(r *request) error {
 	if !known {
 		return apierr.E(errcode.REQ005)
 	}
-	if err := signature.Verify(secret, r.http.Header.Get(signature.Header), []byte(r.raw), time.Now(), signatureAge); err != nil {
+	if err := signature.Verify(secret, r.http.Header.Get(signature.Header), []byte(r.raw), s.now(), signatureAge); err != nil {
 		return apierr.E(errcode.AUTH007, apierr.Cause(err))
 	}
 	return nil

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"context"
-	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
@@ -43,7 +42,7 @@ func (h handlers) GetOrder(ctx context.Context, r *request, p api.GetOrderParams
 	switch {
 	case p.Version != nil && p.AsOf != nil:
 		return response{}, apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query/as_of", Rule: errcode.RuleAlone, Expected: "version"}))
-	case p.AsOf != nil && p.AsOf.After(time.Now()):
+	case p.AsOf != nil && p.AsOf.After(h.now()):
 		return response{}, apierr.E(errcode.REQ003, apierr.At("/query/as_of", errcode.RulePast))
 	case p.Version != nil:
 		return r.queryResponse(h.cfg.Queries.GetOrderThen(ctx, r.key.Owner, r.orderID, query.Then{Version: *p.Version}, r.token))

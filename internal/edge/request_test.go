@@ -25,6 +25,8 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/check"
+	"github.com/ordergate/ordergate/internal/panics"
+	"github.com/ordergate/ordergate/internal/rfc3339"
 	"github.com/ordergate/ordergate/internal/signature"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
@@ -791,4 +793,41 @@ func TestADeprecatedOperationSaysItsEnd(t *testing.T) {
 			t.Errorf("%s: %q", path, got)
 		}
 	}
+}
+
+// TestOneClock: Config.Now alone decides how old a signature is, what is in the future, and how long a stream goes on.
+func TestOneClock(t *testing.T) {
+	t.Parallel()
+	s := deadServer(t)
+	now := time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC)
+	s.now = func() time.Time { return now }
+	s.cfg.ProviderSecrets = map[string]string{"psp": "shared"}
+	const sent = "broken"
+	for at, want := range map[time.Time]string{now: "400 REQ_001", time.Now(): "401 AUTH_007"} {
+		if got := codeOf(call(s, "POST", "/v1/provider-callbacks/psp", sent, signature.Header, signature.Sign("shared", at, []byte(sent)))); got != want {
+			t.Errorf("signed at %v: %s", at, got)
+		}
+	}
+	for at, future := range map[time.Time]bool{now: false, now.Add(time.Second): true} {
+		r := s.begin(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/orders/ord_1", http.NoBody))
+		err := panics.Catch(func() error { // there is nothing to read from
+			_, err := handlers{s}.GetOrder(t.Context(), r, api.GetOrderParams{AsOf: new(rfc3339.New(at))})
+			return err
+		})
+		if got := apierr.From(err).Code == errcode.REQ003; got != future {
+			t.Errorf("as of %v: %v", at, err)
+		}
+	}
+	read := func(context.Context, int64, token.Token) (query.News, error) {
+		now = now.Add(streamFor)
+		return query.News{More: true}, nil
+	}
+	client, server := net.Pipe()
+	go io.Copy(io.Discard, client)
+	st := &stream{conn: server, read: read, news: query.News{More: true}}
+	if ended, err := s.follow(t.Context(), st); !ended || err != nil {
+		t.Errorf("the stream ends by itself: %v, %v", ended, err)
+	}
+	server.Close()
+	client.Close()
 }

@@ -44,13 +44,17 @@ func (w response) write(r *request) {
 	}
 	if !r.bodyRead && r.http.ContentLength != 0 {
 		h.Set("Connection", "close")
-		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(time.Now().Add(lingering))
+		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(deadline(lingering))
 	}
 	r.response.WriteHeader(w.status)
 	if w.body != "" {
 		_, _ = io.WriteString(r.response.Writer, w.body)
 	}
 }
+
+// deadline is the instant after which an operation on a connection fails. It is on the machine's clock, as the runtime's timers are, whatever Config.Now
+// says.
+func deadline(in time.Duration) time.Time { return time.Now().Add(in) }
 
 // notModified turns a response into 304 if the client has it already, as If-None-Match says.
 func (r *request) notModified(w response) response {

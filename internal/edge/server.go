@@ -62,7 +62,7 @@ type Config struct {
 // Server serves the API.
 type Server struct {
 	cfg       Config
-	now       func() time.Time // read when a request begins, and when it ends
+	now       func() time.Time // the one clock; of most requests read when they begin, and when they end
 	paths     *echo.Echo       // finds the route of a path, no more
 	routes    map[string]route // by path, as echo writes it
 	elsewhere operation        // has the answers to addresses and methods that the contract does not have

@@ -179,7 +179,7 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 	news := st.news
 	st.news = query.News{}
 	st.send(comment)
-	end := time.Now().Add(streamFor) // before the ticker, so that no tick of its comes too early to end the stream
+	end := s.now().Add(streamFor) // before the ticker, so that no tick of its comes too early to end the stream
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for st.lost == nil {
@@ -195,7 +195,7 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 		case more && s.stopping.Err() != nil:
 			st.end("draining")
 			return true, nil
-		case more && !time.Now().Before(end):
+		case more && !s.now().Before(end):
 			st.end("reconnect")
 			return true, nil
 		case !more:
@@ -209,8 +209,8 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 			case <-s.stopping.Done():
 				st.end("draining")
 				return true, nil
-			case now := <-beat.C: // a change that nobody told of is found, too
-				if !now.Before(end) {
+			case <-beat.C: // a change that nobody told of is found, too
+				if !s.now().Before(end) {
 					st.end("reconnect")
 					return true, err
 				}
@@ -286,7 +286,7 @@ func (st *stream) write(b *[]byte, behind string) {
 		*b = append(append(*b, "\r\n"...), behind...)
 	}
 	if st.lost == nil {
-		_ = st.conn.SetWriteDeadline(time.Now().Add(writeWithin))
+		_ = st.conn.SetWriteDeadline(deadline(writeWithin))
 		_, st.lost = st.conn.Write(*b)
 	}
 	if cap(*b) <= maxBuffer {
