@@ -319,7 +319,7 @@ func (r *request) readBody() error {
 // emptyBody tells whether a body of unknown length ends at once. It waits at most for lingering; a byte that it reads is lost.
 func (r *request) emptyBody() bool {
 	conn := http.NewResponseController(r.response.Writer)
-	_ = conn.SetReadDeadline(deadline(lingering)) // a test's recorder has none
+	_ = conn.SetReadDeadline(connDeadline(lingering)) // a test's recorder has none
 	n, err := r.http.Body.Read(make([]byte, 1))
 	_ = conn.SetReadDeadline(time.Time{})
 	r.bodyRead = n == 0 && errors.Is(err, io.EOF)

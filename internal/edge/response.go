@@ -44,7 +44,7 @@ func (w response) write(r *request) {
 	}
 	if !r.bodyRead && r.http.ContentLength != 0 {
 		h.Set("Connection", "close")
-		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(deadline(lingering))
+		_ = http.NewResponseController(r.response.Writer).SetReadDeadline(connDeadline(lingering))
 	}
 	r.response.WriteHeader(w.status)
 	if w.body != "" {
@@ -52,9 +52,9 @@ func (w response) write(r *request) {
 	}
 }
 
-// deadline is the instant after which an operation on a connection fails. It is on the machine's clock, as the runtime's timers are, whatever Config.Now
+// connDeadline is the instant after which an operation on a connection fails. It is on the machine's clock, as the runtime's timers are, whatever Config.Now
 // says.
-func deadline(in time.Duration) time.Time { return time.Now().Add(in) }
+func connDeadline(in time.Duration) time.Time { return time.Now().Add(in) }
 
 // notModified turns a response into 304 if the client has it already, as If-None-Match says.
 func (r *request) notModified(w response) response {

@@ -286,7 +286,7 @@ func (st *stream) write(b *[]byte, behind string) {
 		*b = append(append(*b, "\r\n"...), behind...)
 	}
 	if st.lost == nil {
-		_ = st.conn.SetWriteDeadline(deadline(writeWithin))
+		_ = st.conn.SetWriteDeadline(connDeadline(writeWithin))
 		_, st.lost = st.conn.Write(*b)
 	}
 	if cap(*b) <= maxBuffer {
