@@ -9,8 +9,10 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/ordergate/ordergate/gen/querydb"
 	"github.com/ordergate/ordergate/internal/pg"
@@ -84,6 +86,7 @@ func (c bareConfig) fromReplica() func(context.Context, string) ([]byte, error) 
 	pool := try(pgxpool.ParseConfig(c.Replica))
 	pool.MaxConns = 32
 	maps.Copy(pool.ConnConfig.RuntimeParams, pg.ReadSession)
+	pool.AfterConnect = func(_ context.Context, c *pgx.Conn) error { pgxuuid.Register(c.TypeMap()); return nil }
 	db := querydb.New(try(pgxpool.NewWithConfig(context.Background(), pool)))
 	return func(ctx context.Context, text string) ([]byte, error) {
 		id, _ := order.Parse(order.PrefixOrder, text)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -57,12 +56,7 @@ func (w *world) advance(by time.Duration) { w.forward.Add(int64(by)) }
 
 func (w *world) pool(url string) *pgxpool.Pool {
 	w.Helper()
-	cfg, err := pgxpool.ParseConfig(url)
-	w.must(err)
-	cfg.MaxConns = 24
-	maps.Copy(cfg.ConnConfig.RuntimeParams, pg.ReadSession)
-	cfg.ConnConfig.ConnectTimeout = time.Second
-	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	pool, err := pg.Connect(context.Background(), url, 24, pg.ReadSession, nil)
 	w.must(err)
 	w.Cleanup(pool.Close)
 	return pool

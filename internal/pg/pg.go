@@ -10,6 +10,7 @@ import (
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/ordergate/ordergate/internal/panics"
 )
@@ -65,12 +66,14 @@ func Connect(ctx context.Context, url string, size int32, session map[string]str
 		"application_name": "ordergate",
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
 	})
-	if check != nil {
-		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			ctx, cancel := context.WithTimeout(ctx, connectLimit)
-			defer cancel()
-			return panics.Catch(func() error { return check(ctx, conn) }) // the pool calls it in a goroutine of its own
+	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // else each UUID goes to the server and back through a text
+		if check == nil {
+			return nil
 		}
+		ctx, cancel := context.WithTimeout(ctx, connectLimit)
+		defer cancel()
+		return panics.Catch(func() error { return check(ctx, conn) }) // the pool calls it in a goroutine of its own
 	}
 	return pgxpool.NewWithConfig(ctx, c)
 }
