@@ -5,11 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
+	"hash"
 	"hash/maphash"
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -28,7 +29,7 @@ type Token struct {
 
 // Signer signs texts, and writes and reads signed tokens. Safe for concurrent use. A copy shares what the original remembers.
 type Signer struct {
-	key      []byte
+	macs     *sync.Pool // of HMACs with the secret key
 	seed     maphash.Seed
 	verified *[remembered]atomic.Pointer[verified] // by the hash of their text: a later one takes the place of an earlier one
 }
@@ -45,7 +46,10 @@ type verified struct {
 
 // NewSigner returns a Signer with a secret key, which all instances share.
 func NewSigner(key []byte) Signer {
-	return Signer{key: key, seed: maphash.MakeSeed(), verified: new([remembered]atomic.Pointer[verified])}
+	return Signer{
+		macs: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}, seed: maphash.MakeSeed(),
+		verified: new([remembered]atomic.Pointer[verified]),
+	}
 }
 
 // place is where a token of this text is remembered.
@@ -56,10 +60,29 @@ func (s Signer) place(text string) *atomic.Pointer[verified] {
 // Sign writes "1." timeline "." LSN "." key-rev "." HMAC. Timeline and LSN are hex and the revision is decimal, of fixed width: of two
 // tokens the greater string is the later one. A dot in the key is written as "~".
 func (s Signer) Sign(t Token) string {
-	body := fmt.Sprintf("1.%08x.%016x.%s-%010d", t.Timeline, t.LSN, strings.ReplaceAll(t.Key, ".", "~"), t.Rev)
-	text := body + "." + s.MAC(body)
+	var room [128]byte
+	b := appendFixed(append(room[:0], "1."...), uint64(t.Timeline), 16, 8)
+	b = appendFixed(append(b, '.'), t.LSN, 16, 16)
+	b = append(b, '.')
+	for i := range len(t.Key) {
+		c := t.Key[i]
+		if c == '.' {
+			c = '~'
+		}
+		b = append(b, c)
+	}
+	b = appendFixed(append(b, '-'), uint64(t.Rev), 10, 10)
+	text := string(s.appendMAC(append(b, '.'), b))
 	s.place(text).Store(&verified{text, t})
 	return text
+}
+
+// appendFixed appends a number, with zeros before it up to a width.
+func appendFixed(b []byte, n uint64, base, width int) []byte {
+	const zeros = "0000000000000000"
+	var room [20]byte
+	digits := strconv.AppendUint(room[:0], n, base)
+	return append(append(b, zeros[:max(0, width-len(digits))]...), digits...)
 }
 
 // Parse reads a token that Sign wrote with the same key; ok is false for any other string. The empty string is the zero Token.
@@ -96,8 +119,13 @@ func (s Signer) Parse(text string) (t Token, ok bool) {
 }
 
 // MAC is the signature of a text.
-func (s Signer) MAC(body string) string {
-	m := hmac.New(sha256.New, s.key)
-	m.Write([]byte(body))
-	return base64.RawURLEncoding.EncodeToString(m.Sum(nil)[:12])
+func (s Signer) MAC(text string) string { return string(s.appendMAC(nil, []byte(text))) }
+
+func (s Signer) appendMAC(b, text []byte) []byte {
+	m, _ := s.macs.Get().(hash.Hash) // nothing else is there
+	defer s.macs.Put(m)
+	m.Reset()
+	m.Write(text)
+	var sum [sha256.Size]byte
+	return base64.RawURLEncoding.AppendEncode(b, m.Sum(sum[:0])[:12])
 }
