@@ -274,20 +274,11 @@ func (q *Queries) load(ctx context.Context, k key, t token.Token) (*Entry, error
 	}
 }
 
-// flight calls do once for all callers of a name that come meanwhile; mine: for this one. A caller whose context ends leaves with its error, and the
-// call goes on.
+// flight calls do once for all callers of a name that come meanwhile; mine: for this one, on its own goroutine, whose stack has grown already. A
+// caller that has left does not end the call, which the time-outs of the tiers bound, and waits for it.
 func (q *Queries) flight(ctx context.Context, name string, do func(context.Context) (any, error)) (found any, mine bool, err error) {
-	called := false
-	if ctx.Done() == nil { // it cannot leave, and needs no goroutine to leave behind
-		found, err, _ = q.flights.Do(name, func() (any, error) { called = true; return do(ctx) })
-		return found, called, err
-	}
-	select {
-	case <-ctx.Done():
-		return nil, false, ctx.Err() // the call may have begun meanwhile
-	case f := <-q.flights.DoChan(name, func() (any, error) { called = true; return do(context.WithoutCancel(ctx)) }):
-		return f.Val, called, f.Err
-	}
+	found, err, _ = q.flights.Do(name, func() (any, error) { mine = true; return do(context.WithoutCancel(ctx)) })
+	return found, mine, err
 }
 
 // loadThrough asks Redis, then the databases, and stores the entry in the tiers above. It returns the LRU's entry if that is newer.
