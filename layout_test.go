@@ -45,7 +45,7 @@ type law struct {
 var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
-		"bench":                  "command command/inventory gen/accountsdb gen/api gen/querydb internal/app internal/pg internal/telemetry internal/token order query echo errgroup http os otelpgx pgx prometheus redis sys uuid zap",
+		"bench":                  "command command/inventory gen/accountsdb gen/api gen/querydb internal/app internal/pg internal/telemetry internal/token order query echo errgroup http os otelpgx pgx pgxuuid prometheus redis sys uuid zap",
 		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/failpoint internal/faults internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view internal/waiters order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
@@ -94,7 +94,7 @@ var ours = law{
 		"internal/leaktest":      "goleak http os",
 		"internal/outbox":        "gen/busdb internal/pg internal/rfc3339 order uuid",
 		"internal/panics":        "",
-		"internal/pg":            "internal/faults internal/panics otelpgx pgx",
+		"internal/pg":            "internal/faults internal/panics otelpgx pgx pgxuuid",
 		"internal/pgtest":        "internal/devstack sql os pgx redis",
 		"internal/psp":           "gen/psp internal/panics internal/signature echo http json os zap",
 		"internal/replay":        "command/inventory gen/replaydb internal/pg order order/pay pgx uuid",
@@ -155,6 +155,7 @@ var ours = law{
 		"os":           "os",
 		"otel":         "go.opentelemetry.io",
 		"otelpgx":      "github.com/exaring/otelpgx",
+		"pgxuuid":      "github.com/vgarvardt/pgx-google-uuid/v5",
 		"pgx":          "github.com/jackc",
 		"porcupine":    "github.com/anishathalye/porcupine",
 		"prometheus":   "github.com/prometheus",
