@@ -175,7 +175,7 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 	}
 	err := do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
-		if err == nil && of != (key{}) && p.before.Lsn != p.after.Lsn {
+		if err == nil && of != (key{}) && p.before.Lsn != p.after {
 			again, failed := (&positionedQuery{pool: s.pool}).fetch(ctx, get)
 			latest = failed == nil && again.rev == f.rev
 		}
@@ -210,7 +210,7 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 			e.KnownAt = e.durable - 1
 		}
 	}
-	next := token.Token{Timeline: timeline, LSN: uint64(p.after.Lsn)}
+	next := token.Token{Timeline: timeline, LSN: uint64(p.after)}
 	if latest && e.Rev > 0 { // any revision satisfies a token with none
 		next.Key, next.Rev = e.Key, e.Rev
 	}
@@ -251,12 +251,13 @@ func broken(err error) bool {
 // positionedQuery runs one statement between two queries of the server's position, in one round trip. All are one implicit
 // transaction, but at READ COMMITTED each sees what was committed when it began. It implements querydb.DBTX.
 type positionedQuery struct {
-	pool          *pgxpool.Pool
-	transactions  bool // open ones are asked for, too, after the first position
-	results       pgx.BatchResults
-	before, after querydb.PositionRow
-	open          []string
-	err           error
+	pool         *pgxpool.Pool
+	transactions bool // open ones are asked for, too, after the first position
+	results      pgx.BatchResults
+	before       querydb.PositionRow
+	after        int64 // position
+	open         []string
+	err          error
 }
 
 func (p *positionedQuery) send(ctx context.Context, sql string, args []any) {
@@ -266,16 +267,12 @@ func (p *positionedQuery) send(ctx context.Context, sql string, args []any) {
 		batch.Queue(querydb.OpenTransactions)
 	}
 	batch.Queue(sql, args...)
-	batch.Queue(querydb.Position)
+	batch.Queue(querydb.Lsn)
 	p.results = p.pool.SendBatch(ctx, batch)
-	p.err = p.scan(&p.before)
+	p.err = p.results.QueryRow().Scan(&p.before.Standby, &p.before.Lsn, &p.before.Timeline, &p.before.Disconnected, &p.before.Generation)
 	if p.transactions && p.err == nil {
 		p.err = p.results.QueryRow().Scan(&p.open)
 	}
-}
-
-func (p *positionedQuery) scan(at *querydb.PositionRow) error {
-	return p.results.QueryRow().Scan(&at.Standby, &at.Lsn, &at.Timeline, &at.Disconnected, &at.Generation)
 }
 
 // Query implements querydb.DBTX.
@@ -310,7 +307,7 @@ func (p *positionedQuery) close(err *error) {
 		return
 	}
 	if *err == nil && p.err == nil {
-		p.err = p.scan(&p.after)
+		p.err = p.results.QueryRow().Scan(&p.after)
 	}
 	*err = cmp.Or(*err, p.err, p.results.Close())
 }

@@ -9,6 +9,18 @@ import (
 	"context"
 )
 
+const Lsn = `-- name: Lsn :one
+SELECT COALESCE(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn
+`
+
+// The lsn of server_position alone, which asks the receiver nothing.
+func (q *Queries) Lsn(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, Lsn)
+	var lsn int64
+	err := row.Scan(&lsn)
+	return lsn, err
+}
+
 const OpenTransactions = `-- name: OpenTransactions :one
 SELECT open_transactions()::text[] AS xids
 `

@@ -4,6 +4,10 @@ SELECT p.standby::boolean AS standby, p.lsn::bigint AS lsn, p.timeline::bigint A
   (SELECT g.generation FROM cache_generation g WHERE g.id)::bigint AS generation
 FROM server_position p;
 
+-- name: Lsn :one
+-- The lsn of server_position alone, which asks the receiver nothing.
+SELECT COALESCE(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn, 0)::bigint AS lsn;
+
 -- name: Watermark :one
 -- Where this server stands, and lag: the seconds that a standby is behind. It is 0 if it receives and has replayed all that it received, else the
 -- age of the last transaction that it replayed. A standby that receives nothing cannot know its lag. If it has replayed nothing either, the result
