@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -319,5 +321,78 @@ func TestTheRealContractBundles(t *testing.T) {
 	t.Parallel()
 	if err := run("../../openapi", t.TempDir()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEveryKeywordOfAParameterIsCheckedOrRefused: those of OpenAPI 3.1 and of JSON Schema 2020-12, and two that neither has.
+func TestEveryKeywordOfAParameterIsCheckedOrRefused(t *testing.T) {
+	t.Parallel()
+	schemas := strings.Fields(`$schema $id $anchor $dynamicRef $dynamicAnchor $defs $comment $vocabulary allOf anyOf oneOf not if then else dependentSchemas
+		prefixItems items contains properties patternProperties additionalProperties propertyNames unevaluatedItems unevaluatedProperties enum const
+		multipleOf maximum exclusiveMaximum minimum exclusiveMinimum maxLength minLength pattern maxItems minItems uniqueItems maxContains minContains
+		maxProperties minProperties required dependentRequired format contentEncoding contentMediaType contentSchema title description default deprecated
+		readOnly writeOnly example examples discriminator xml externalDocs nullable x-extensible-enum madeUp`)
+	parameters := strings.Fields("description deprecated allowEmptyValue style explode allowReserved example examples content x-of-ours madeUp")
+	says := map[string]string{ // what is not refused
+		"string":  "$comment title description default deprecated example examples minLength maxLength pattern enum",
+		"integer": "$comment title description default deprecated example examples minimum maximum",
+		"":        "description deprecated example examples",
+	}
+	unchecked := func(parameter string) string {
+		var doc, p yaml.Node
+		if err := yaml.Unmarshal([]byte("components: {schemas: {A: {type: string, maxLength: 5}, B: {type: string, const: a}}}"), &doc); err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal([]byte(parameter), &p); err != nil {
+			t.Fatal(parameter, err)
+		}
+		return unchecked(doc.Content[0], p.Content[0])
+	}
+	for kind, taken := range says {
+		keywords := schemas
+		if kind == "" {
+			keywords = parameters
+		}
+		for _, keyword := range keywords {
+			parameter := fmt.Sprintf("{name: a, in: query, schema: {type: %s, %s: 1}}", kind, keyword)
+			switch {
+			case kind == "":
+				parameter = fmt.Sprintf("{name: a, in: query, schema: {type: string}, %s: 1}", keyword)
+			case keyword == "enum":
+				parameter = fmt.Sprintf("{name: a, in: query, schema: {type: %s, enum: [a]}}", kind)
+			}
+			if got, want := unchecked(parameter) == "", slices.Contains(strings.Fields(taken), keyword); got != want {
+				t.Errorf("%s of a %s is taken: %v", keyword, cmp.Or(kind, "parameter"), got)
+			}
+		}
+	}
+	for parameter, want := range map[string]string{
+		"{name: a, in: query, schema: {type: string, format: date-time}}":                   "",
+		"{name: a, in: query, schema: {type: string, format: date}}":                        "format date of a string",
+		"{name: a, in: query, schema: {type: integer, format: int32}}":                      "",
+		"{name: a, in: query, schema: {type: integer, format: date-time}}":                  "format date-time of a integer",
+		"{name: a, in: query, schema: {type: integer, minimum: 1.5}}":                       "minimum: 1.5",
+		"{name: a, in: query, schema: {type: string, enum: [1]}}":                           "enum of anything but strings",
+		"{name: a, in: query, schema: {type: string, maxLength: 0}}":                        "maxLength: 0",
+		"{name: a, in: query, schema: {type: boolean}}":                                     "type: boolean",
+		"{name: a, in: query, schema: {type: [string, 'null']}}":                            "type: ",
+		"{name: a, in: query, schema: {}}":                                                  "type: ",
+		"{name: a, in: query}":                                                              "type: ",
+		"{name: a, in: cookie, schema: {type: string}}":                                     "in: cookie",
+		"{name: a, in: query, schema: {$ref: '#/components/schemas/A'}}":                    "",
+		"{name: a, in: query, schema: {$ref: '#/components/schemas/A', description: more}}": "",
+		"{name: a, in: query, schema: {$ref: '#/components/schemas/A', minLength: 2}}":      "minLength beside $ref",
+		"{name: a, in: query, schema: {$ref: '#/components/schemas/B'}}":                    "const of a string",
+	} {
+		if got := unchecked(parameter); got != want {
+			t.Errorf("%s: %q", parameter, got)
+		}
+	}
+	doc, err := bundle(fixture(t, "paths/things.yaml", "default: 2026-01-01", "contentEncoding: base64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = table(doc); err == nil || !strings.Contains(err.Error(), "contentEncoding of a string, which openapi/templates/parameters.tmpl does not check") {
+		t.Errorf("make gen goes on: %v", err)
 	}
 }

@@ -63,7 +63,8 @@ var lenient = []string{"X-Trace-ID", "Accept-Language", "Prefer", "Idempotency-K
 // x-headers, names and values in turn of headers that all its answers have; to the parameters x-canonical, the name of a header as net/http
 // has it, and x-lenient. It returns the Go file beside the contract.
 //
-// It refuses an operation that needs a key and names no scope, which would be open to every key, and one whose body has not just one media type.
+// It refuses an operation that needs a key and names no scope, which would be open to every key, one whose body has not just one media type, and a
+// parameter with a keyword that nothing checks.
 func table(doc *yaml.Node) ([]byte, error) {
 	var faults []string
 	names := struct{ Elsewhere, Requests, Responses []string }{}
@@ -101,6 +102,8 @@ func table(doc *yaml.Node) ([]byte, error) {
 				}
 				if slices.Contains(lenient, text(p, "name")) {
 					set(p, "x-lenient", true)
+				} else if what := unchecked(doc, p); what != "" {
+					faults = append(faults, fmt.Sprintf("%s: parameter %s has %s, which openapi/templates/parameters.tmpl does not check", where, text(p, "name"), what))
 				}
 			}
 			for _, response := range pairs(get(op, "responses")) {
