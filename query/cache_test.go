@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -662,5 +663,37 @@ func TestRedisValues(t *testing.T) {
 	}
 	if n := p.counter("ordergate_cache_corrupt_total"); n != 0 {
 		t.Errorf("%v sound entries are counted", n)
+	}
+}
+
+// What a cached row takes beside its text: its place in the LRU, the state by which it is judged, token, ETag, and the allocator's rounding.
+func TestACachedRowTakesLittleMoreThanItsText(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it needs PostgreSQL")
+	}
+	w := setup(t)
+	const rows = 10_000
+	for _, size := range []int{600, 1200, 2400, 3300, 6000} {
+		p := w.process(withoutRedis, func(c *Config) { c.LRUSize = 2 * rows })
+		heap := func() uint64 {
+			runtime.GC()
+			runtime.GC() // what the first one found goes
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		before := heap()
+		for range rows {
+			id := w.ids.Mint(time.Now(), mine.Account)
+			k := orders.row(mine, id, "")
+			e := newEntry(p, mine, id, 1, 1, 1, view.Body{ETag: `"5d41402abc4b2a76"`, Bytes: make([]byte, size)})
+			p.store(p.entry(k), &e)
+		}
+		more := float64(heap()-before)/rows - float64(size)
+		runtime.KeepAlive(p)
+		t.Logf("%d bytes: %.0f more, %.3f of it in all", size, more, 1+more/float64(size))
+		if limit := 460 + float64(size)/8; more > limit { // size classes are up to an eighth apart
+			t.Errorf("a row of %d bytes takes %.0f more", size, more)
+		}
 	}
 }
