@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -151,8 +152,12 @@ func (q *Queries) entry(k key) *lruEntry {
 	return s
 }
 
-// store replaces the value by an entry, unless the value is newer, and returns the newer of them. Either counts as checked at this moment.
+// store replaces the value by an entry, unless the value is newer, and returns the newer of them. Either counts as checked at this moment. An entry
+// whose token or ETag is longer than a stored one can be is served, and not kept.
 func (q *Queries) store(s *lruEntry, e *Entry) *Entry {
+	if len(e.Token) > math.MaxUint16 || len(e.Body.ETag) > math.MaxUint8 {
+		return e
+	}
 	now := q.cfg.Now()
 	next := &stored{
 		text: e.Token + e.Body.ETag + string(e.Body.Bytes), tokenLen: uint16(len(e.Token)), etagLen: uint8(len(e.Body.ETag)), named: e.Key != "",

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -66,6 +68,25 @@ func TestTheNewestEntryStays(t *testing.T) {
 		}
 		if h := s.value.Load(); h.timeline != 2 || h.rev != 2 {
 			t.Fatalf("%+v stays", h)
+		}
+	}
+}
+
+// An entry whose texts are longer than their lengths can say is served, and not stored cut.
+func TestAnEntryWithLongTextsIsNotKept(t *testing.T) {
+	q := &Queries{cfg: Config{Now: time.Now}}
+	for _, c := range []struct {
+		token, etag int
+		kept        bool
+	}{{100, 25, true}, {math.MaxUint16, math.MaxUint8, true}, {math.MaxUint16 + 1, 25, false}, {100, math.MaxUint8 + 1, false}} {
+		e := &Entry{Token: strings.Repeat("t", c.token), Body: view.Body{ETag: strings.Repeat("e", c.etag), Bytes: []byte("body")}, Rev: 1}
+		var s lruEntry
+		if got := q.store(&s, e); got != e {
+			t.Errorf("%+v: another entry is served", c)
+		}
+		v := s.value.Load()
+		if (v != nil) != c.kept || c.kept && (v.token() != e.Token || v.etag() != e.Body.ETag || v.body() != "body") {
+			t.Errorf("%+v: it is kept: %v", c, v != nil)
 		}
 	}
 }
