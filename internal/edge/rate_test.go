@@ -20,6 +20,7 @@ import (
 	"github.com/ordergate/ordergate/internal/rate"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/query"
 )
 
 // limits is a server whose keys have the limits of a map, as a database would.
@@ -54,8 +55,7 @@ func newLimits(t *testing.T) *limits {
 	keyed := func(o *operation) { o.Scopes = []string{"s"} }
 	stream := func(_ context.Context, r *request) (response, error) {
 		r.add("Content-Type", "text/event-stream")
-		l.send(r, response{status: 200})
-		return response{}, nil
+		return response{status: 200, stream: &stream{news: query.News{Final: true}, leave: func() {}}}, nil
 	}
 	l.register([]*operation{
 		op("getThing", "GET", "/thing", func(_ context.Context, r *request) (response, error) {
@@ -71,8 +71,14 @@ func newLimits(t *testing.T) *limits {
 	return l
 }
 
-// get asks as the key with a limit.
+// ServeHTTP gives streams a connection.
+func (l *limits) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	l.Server.ServeHTTP(hijackable{w.(*httptest.ResponseRecorder)}, r)
+}
+
+// get asks as the key with a limit, and waits until its stream has ended.
 func (l *limits) get(id, path string, headers ...string) *httptest.ResponseRecorder {
+	defer l.following.Wait()
 	return call(l, http.MethodGet, path, "", append([]string{"Authorization", "Bearer og_test_a_key_with_the_limit_" + id}, headers...)...)
 }
 
