@@ -405,3 +405,37 @@ func TestWhileRedisIsAway(t *testing.T) {
 		}
 	}
 }
+
+// TestATokenIsDrawnOnceAfterAnOutage: what was given out while Redis was away and has not come back, and what was given out since, each once.
+func TestATokenIsDrawnOnceAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		share        int64
+		away, since  int // tokens
+		later, drawn time.Duration
+	}{
+		{1, 3, 1, 0, 4 * time.Second},
+		{1, 3, 1, 2 * time.Second, 2 * time.Second},
+		{1, 3, 1, 2500 * time.Millisecond, 1500 * time.Millisecond},
+		{1, 3, 2, time.Minute, 2 * time.Second},
+		{1, 3, 0, 2 * time.Second, time.Second},
+		{2, 3, 1, 0, 4 * time.Second}, // one of two processes: while Redis was away a token cost two
+		{2, 3, 1, 4 * time.Second, 2 * time.Second},
+	} {
+		l := New(Config{Now: time.Now, Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
+		b := l.Bucket("key_1", Limit{Requests: 10, Window: 10 * time.Second})
+		l.share.Store(-c.share)
+		for range c.away {
+			b.Take(0)
+		}
+		l.share.Store(c.share)
+		for range c.since {
+			b.Take(c.later)
+		}
+		drawn := &told{Bucket: b}
+		drawn.prepare(c.later)
+		if got := time.Duration(drawn.args[0].(int64)) * time.Microsecond; got != c.drawn {
+			t.Errorf("%+v: %v are drawn", c, got)
+		}
+	}
+}

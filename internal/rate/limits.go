@@ -204,17 +204,19 @@ func (l *Limits) away(ctx context.Context, err error) {
 	l.cfg.Log.Warn("the limits of keys are not shared: Redis is away", zap.Int64("processes", n), zap.Error(err))
 }
 
-// draw takes what a process gave out from a shared bucket. That is kept as the time at which it will be full, in µs of Redis's clock, and is gone
+// drawScript takes what a process gave out from a shared bucket. That is kept as the time at which it will be full, in µs of Redis's clock, and is gone
 // when it is. ARGV: the time that the tokens take to come back; how long ago the first of them was taken; when the bucket was last known to be
 // full, for a Redis that forgot it; the time that a whole bucket takes. A time far ahead is of another clock.
-var draw = redis.NewScript(`
+const drawScript = `
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local whole = tonumber(ARGV[4])
 local full = math.min(tonumber(redis.call('GET', KEYS[1]) or 0) or 0, now + 2 * whole)
 full = math.max(full, math.min(tonumber(ARGV[3]), now + whole), now - ARGV[2]) + ARGV[1]
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.max(1, math.ceil((full - now) / 1000)))
-return {full, now}`)
+return {full, now}`
+
+var draw = redis.NewScript(drawScript)
 
 // told is what Redis was told of a bucket.
 type told struct {
@@ -225,8 +227,8 @@ type told struct {
 	cmd    *redis.Cmd
 }
 
-// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is not told again. The driver may send
-// it again when a connection breaks: then it may count twice, and the key has some tokens less.
+// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is never sent again. So a connection
+// that breaks costs no key a token twice, and a draw that it lost is a block that the other processes do not hear of.
 func (l *Limits) tell(ctx context.Context) {
 	var all []*told
 	for b := l.queue.Swap(nil); b != nil; {
@@ -268,27 +270,34 @@ func (t *told) prepare(now time.Duration) {
 	t.queued.Store(false) // what is used from now on is told the next time
 	t.used = t.Bucket.used.Load()
 	t.tokens = t.used - t.counted.Load()
-	tokens := t.tokens
+	lacks := time.Duration(t.tokens) * t.interval
 	if alone := t.alone.Swap(0); alone > 0 {
-		missing := (time.Duration(t.base.Load()) + time.Duration(t.used)*t.interval - now) / t.interval
-		tokens += max(0, min(alone, int64(missing))) / t.limits.share.Load()
+		missing := time.Duration(t.base.Load()) + time.Duration(t.used)*t.interval - now - lacks
+		lacks += max(0, min(time.Duration(alone)*t.interval, missing)) / time.Duration(t.limits.share.Load())
 	}
 	micros := func(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
-	t.args = []any{micros(time.Duration(tokens) * t.interval), micros(age), t.known, micros(time.Duration(t.Requests) * t.interval)}
+	t.args = []any{micros(lacks), micros(age), t.known, micros(time.Duration(t.Requests) * t.interval)}
 }
+
+// sentOnce is a draw, which has taken effect perhaps when its connection breaks: the driver does not send it again.
+type sentOnce struct{ *redis.Cmd }
+
+// NoRetry implements redis.Cmder.
+func (sentOnce) NoRetry() bool { return true }
 
 // draw sends it. A Redis that does not have the script is sent its text.
 func (l *Limits) draw(ctx context.Context, all []*told) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	send := func(all []*told, eval func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd) {
+	send := func(all []*told, eval, script string) {
 		pipe := l.cfg.Redis.Pipeline() // a Cluster's goes to each node that has one of the keys
 		for _, t := range all {
-			t.cmd = eval(ctx, pipe, []string{t.name}, t.args...)
+			t.cmd = redis.NewCmd(ctx, append([]any{eval, script, 1, t.name}, t.args...)...)
+			_ = pipe.Process(ctx, sentOnce{t.cmd}) // it is sent by Exec
 		}
 		_, _ = pipe.Exec(ctx) // each command has its error
 	}
-	send(all, draw.EvalSha)
+	send(all, "evalsha", draw.Hash())
 	var unknown []*told
 	for _, t := range all {
 		if redis.HasErrorPrefix(t.cmd.Err(), "NOSCRIPT") {
@@ -296,7 +305,7 @@ func (l *Limits) draw(ctx context.Context, all []*told) error {
 		}
 	}
 	if len(unknown) > 0 {
-		send(unknown, draw.Eval)
+		send(unknown, "eval", drawScript)
 	}
 	for _, t := range all {
 		if err := t.cmd.Err(); err != nil {

@@ -1,10 +1,14 @@
 package rate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -405,4 +409,82 @@ func TestAUserOfRedisWithFewRights(t *testing.T) {
 	if p.stop(); r.Do("ZCARD t:processes") != int64(0) {
 		t.Error("the process is counted after its end")
 	}
+}
+
+// TestADrawIsSentOnce: it took effect perhaps when its connection breaks, and would count twice.
+func TestADrawIsSentOnce(t *testing.T) {
+	t.Parallel()
+	w, r := setup(t)
+	direct, err := query.OpenRedis(w.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close()
+	if err = draw.Load(t.Context(), direct).Err(); err != nil {
+		t.Fatal(err)
+	}
+	var draws atomic.Int64
+	client, err := query.OpenRedis(strings.Replace(w.url, r.Addr, breaking(t, r.Addr, &draws), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	l := New(Config{Redis: client, Prefix: "t:", Now: w.now, Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
+	l.share.Store(1)
+	b := l.Bucket("key_1", Limit{Requests: 10, Window: 10 * time.Minute})
+	b.Take(w.now().Sub(l.Start()))
+	l.tell(t.Context())
+	if draws.Load() != 1 {
+		t.Errorf("it is sent %d times", draws.Load())
+	}
+	w.until(func() bool { ttl, _ := r.Do("PTTL t:rate:{key_1:10:600}").(int64); return ttl > 0 })
+	if ttl, _ := r.Do("PTTL t:rate:{key_1:10:600}").(int64); ttl > 60_000 {
+		t.Errorf("one token comes back in %d ms", ttl)
+	}
+}
+
+// breaking is a way to Redis whose connections break after each draw, before its answer.
+func breaking(t *testing.T, to string, draws *atomic.Int64) (addr string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	pass := func(client net.Conn) {
+		defer client.Close()
+		server, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", to)
+		if err != nil {
+			return
+		}
+		defer server.Close()
+		running.Go(func() { defer client.Close(); _, _ = io.Copy(client, server) })
+		for b := make([]byte, 4096); ; {
+			n, err := client.Read(b)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(b[:n], []byte("evalsha")) {
+				draws.Add(1)
+				_ = client.Close()
+				_, _ = server.Write(b[:n])
+				<-time.After(5 * time.Millisecond) // it takes effect
+				return
+			}
+			if _, err = server.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	running.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { pass(client) })
+		}
+	})
+	return l.Addr().String()
 }
