@@ -125,37 +125,38 @@ func keyShaped(text string) bool {
 	return ok && keyText.Match(rest)
 }
 
-// authenticate finds the key of an Authorization header, as it is at the instant now: AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002
-// if it cannot be looked up, RATE_003 if too many others are being looked up.
-func (a *Authenticator) authenticate(ctx context.Context, authorization string, now time.Time) (*Key, error) {
+// authenticate finds the key of an Authorization header. now is the present instant, and the one that it returns is the same, or a later one if the key
+// had to be looked up, which takes time. AUTH_001 none, AUTH_002 unknown, AUTH_003 expired, AUTH_004 revoked, SYS_002 if it cannot be looked up, RATE_003
+// if too many others are being looked up.
+func (a *Authenticator) authenticate(ctx context.Context, authorization string, now time.Time) (*Key, time.Time, error) {
 	scheme, text, _ := strings.Cut(authorization, " ")
 	if text = strings.TrimSpace(text); !strings.EqualFold(scheme, "Bearer") || text == "" {
-		return nil, apierr.E(errcode.AUTH001)
+		return nil, now, apierr.E(errcode.AUTH001)
 	}
 	if !keyShaped(text) {
-		return nil, apierr.E(errcode.AUTH002)
+		return nil, now, apierr.E(errcode.AUTH002)
 	}
 	var bytes [longestKey]byte // on the stack, unlike []byte(text)
-	key, err := a.lookUp(ctx, sha256.Sum256(append(bytes[:0], text...)), now)
+	key, now, err := a.lookUp(ctx, sha256.Sum256(append(bytes[:0], text...)), now)
 	switch {
 	case err != nil && apierr.From(err).Code == errcode.RATE003:
-		return nil, err
+		return nil, now, err
 	case err != nil:
-		return nil, apierr.E(errcode.SYS002, apierr.Cause(err))
+		return nil, now, apierr.E(errcode.SYS002, apierr.Cause(err))
 	case key == nil:
-		return nil, apierr.E(errcode.AUTH002)
+		return nil, now, apierr.E(errcode.AUTH002)
 	case key.RevokedAt != nil:
-		return nil, apierr.E(errcode.AUTH004)
+		return nil, now, apierr.E(errcode.AUTH004)
 	case key.ExpiresAt != nil && !now.Before(*key.ExpiresAt):
-		return nil, apierr.E(errcode.AUTH003)
+		return nil, now, apierr.E(errcode.AUTH003)
 	}
-	return key, nil
+	return key, now, nil
 }
 
-// lookUp finds a key by its hash: among those that were looked up lately, else by ask.
-func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte, now time.Time) (*Key, error) {
+// lookUp finds a key by its hash: among those that were looked up lately, else by ask; and the instant after that.
+func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte, now time.Time) (*Key, time.Time, error) {
 	if key := a.static[hash]; key != nil {
-		return key, nil
+		return key, now, nil
 	}
 	known, good := a.good.Get(hash)
 	if !good {
@@ -164,13 +165,14 @@ func (a *Authenticator) lookUp(ctx context.Context, hash [32]byte, now time.Time
 	if known != nil {
 		retry, age := known.retry.Load(), now.Sub(known.at)
 		if age < keyFresh || age < keyUsable && retry != nil && now.Before(*retry) {
-			return known.key, nil
+			return known.key, now, nil
 		}
 		if retry != nil { // the primary was away: one request asks again, the others go on
 			known.retry.Store(new(now.Add(keyRetry)))
 		}
 	}
-	return a.ask(ctx, hash, known, good)
+	key, err := a.ask(ctx, hash, known, good)
+	return key, a.now(), err
 }
 
 // ask asks the primary once for all requests with the same key. As many look-ups run at once for keys that were good as for others; further

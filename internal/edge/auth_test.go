@@ -32,7 +32,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
-				_, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)), a.now())
+				_, _, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_made_up_key_number_%04d", i)), a.now())
 				if err != nil && apierr.From(err).Code != errcode.AUTH002 {
 					t.Error(err)
 				}
@@ -55,22 +55,22 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 	}, nil, 8, nil, nil, func() time.Time { return now })
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
-		if _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 1 {
+		if _, _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 1 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	away, now = true, now.Add(keyFresh)
 	for range 10 {
-		if _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 2 {
+		if _, _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 2 {
 			t.Fatalf("asked %d times: %v", asked, err)
 		}
 	}
 	now = now.Add(keyRetry)
-	if _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 3 {
+	if _, _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 3 {
 		t.Fatalf("asked %d times: %v", asked, err)
 	}
 	now = now.Add(keyUsable)
-	if _, err := a.authenticate(t.Context(), key, a.now()); err == nil || apierr.From(err).Code != errcode.SYS002 {
+	if _, _, err := a.authenticate(t.Context(), key, a.now()); err == nil || apierr.From(err).Code != errcode.SYS002 {
 		t.Errorf("a minute is over: %v", err)
 	}
 }
@@ -91,7 +91,7 @@ func TestKeysWhileOurQueueIsFull(t *testing.T) {
 			}
 			return &Key{ID: "key_1"}, nil
 		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, nil, time.Now)
-		ask := func(key string) error { _, err := a.authenticate(t.Context(), as(key), a.now()); return err }
+		ask := func(key string) error { _, _, err := a.authenticate(t.Context(), as(key), a.now()); return err }
 		const key, other = "og_test_the_key_of_this_test", "og_test_another_key_of_this_test"
 		for _, k := range []string{key, other} {
 			if err := ask(k); err != nil {
@@ -135,7 +135,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
 	}, nil, 8, nil, nil, func() time.Time { return time.Unix(now.Load(), 0) })
 	const key = "og_test_a_good_key_for_this_test"
-	if _, err := a.authenticate(t.Context(), as(key), a.now()); err != nil {
+	if _, _, err := a.authenticate(t.Context(), as(key), a.now()); err != nil {
 		t.Fatal(err)
 	}
 	revoked.Store(&time.Time{})
@@ -143,7 +143,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			if _, err := a.authenticate(t.Context(), as(key), a.now()); err == nil || apierr.From(err).Code != errcode.AUTH004 {
+			if _, _, err := a.authenticate(t.Context(), as(key), a.now()); err == nil || apierr.From(err).Code != errcode.AUTH004 {
 				t.Errorf("let in: %v", err)
 			}
 		})
@@ -181,7 +181,7 @@ func TestKeysOnAReplica(t *testing.T) {
 	want := func(name string, code errcode.Code, primary, replica int) {
 		t.Helper()
 		onPrimary, onReplica = 0, 0
-		_, err := a.authenticate(t.Context(), as(key(name)), a.now())
+		_, _, err := a.authenticate(t.Context(), as(key(name)), a.now())
 		if code == "" && err != nil || code != "" && (err == nil || apierr.From(err).Code != code) {
 			t.Errorf("%s: %v, want %q", name, err, code)
 		}
@@ -212,7 +212,7 @@ func TestKeysOnAReplica(t *testing.T) {
 	replicaAway = errors.New("away")
 	want("good", errcode.SYS002, 1, 1)
 	for range 30 {
-		_, _ = a.authenticate(t.Context(), as(key("good")), a.now())
+		_, _, _ = a.authenticate(t.Context(), as(key("good")), a.now())
 	}
 	primaryAway, replicaAway = nil, nil
 	want("good", errcode.SYS002, 0, 0) // both breakers are open
@@ -239,7 +239,7 @@ func TestMadeUpKeysLeaveTheReplicaToGoodOnes(t *testing.T) {
 		}, 2, nil, nil, time.Now)
 		ask := func(key string) (time.Duration, error) {
 			begin := time.Now()
-			_, err := a.authenticate(t.Context(), as(key), a.now())
+			_, _, err := a.authenticate(t.Context(), as(key), a.now())
 			return time.Since(begin), err
 		}
 		if _, err := ask("og_test_a_good_key_for_this_test"); err != nil {

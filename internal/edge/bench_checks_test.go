@@ -28,7 +28,7 @@ func BenchmarkChecks(b *testing.B) {
 		run  func() bool
 	}{
 		{"authorization", func() bool {
-			key, err := auth.authenticate(b.Context(), "Bearer "+testKey, now)
+			key, _, err := auth.authenticate(b.Context(), "Bearer "+testKey, now)
 			return err == nil && key != nil
 		}},
 		{"shape of a key", func() bool { return keyShaped(testKey) }},

@@ -21,11 +21,11 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 		return apierr.E(errcode.REQ008)
 	}
 	if o.Scopes != nil {
-		key, err := s.cfg.Auth.authenticate(ctx, first(h, "Authorization"), r.began)
+		key, now, err := s.cfg.Auth.authenticate(ctx, first(h, "Authorization"), r.began)
 		if err != nil {
 			return err
 		}
-		r.key = key
+		r.key, r.now = key, now
 		limited := s.countRequest(r)
 		if slices.ContainsFunc(o.Scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
 			return apierr.E(errcode.AUTH005, apierr.Extra("required_scopes", o.Scopes))

@@ -19,7 +19,7 @@ import (
 func (s *Server) readFault(ctx context.Context, r *request) error {
 	asked, key := faults.Name(r.http.Header.Get(faults.Header)), r.key
 	if asked != "" && r.op.Scopes == nil {
-		if found, err := s.cfg.Auth.authenticate(ctx, first(r.http.Header, "Authorization"), r.began); err == nil {
+		if found, _, err := s.cfg.Auth.authenticate(ctx, first(r.http.Header, "Authorization"), r.began); err == nil {
 			key = found
 		}
 	}

@@ -49,7 +49,7 @@ func (h handlers) GetOrder(ctx context.Context, r *request, p api.GetOrderParams
 	case p.AsOf != nil:
 		return r.queryResponse(h.cfg.Queries.GetOrderThen(ctx, r.key.Owner, r.orderID, query.Then{AsOf: p.AsOf.Time}, r.token))
 	}
-	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token, r.began))
+	return r.queryResponse(h.cfg.Queries.GetOrder(ctx, r.key.Owner, r.orderID, r.token, r.now))
 }
 
 // ListOrders returns a page from a replica that is fresh enough. REQ_003: it ends before it begins.

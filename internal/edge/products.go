@@ -13,7 +13,7 @@ func (h handlers) ListProducts(ctx context.Context, r *request, p api.ListProduc
 
 // GetProduct returns a product from the first tier that is fresh enough.
 func (h handlers) GetProduct(ctx context.Context, r *request) (response, error) {
-	return r.queryResponse(h.cfg.Queries.GetProduct(ctx, r.key.Owner, r.sku, r.token, r.began))
+	return r.queryResponse(h.cfg.Queries.GetProduct(ctx, r.key.Owner, r.sku, r.token, r.now))
 }
 
 // CreateProduct returns 201 with the new product.

@@ -9,7 +9,7 @@ import (
 // countRequest takes a token of the request's key, and tells so in the headers of every answer to it. RATE_001 if there was none.
 func (s *Server) countRequest(r *request) error {
 	if b := r.key.bucket; b != nil {
-		return r.limited(b, b.Take(s.cfg.Auth.sinceStart(r.began)))
+		return r.limited(b, b.Take(s.cfg.Auth.sinceStart(r.now)))
 	}
 	return nil
 }

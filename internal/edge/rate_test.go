@@ -30,6 +30,10 @@ type limits struct {
 	now    time.Time
 	limit  map[string]rate.Limit // by the id that stands in the key's text
 	scopes []string
+	slow   time.Duration // that the look-up of a key takes
+	ends   *time.Time    // when keys expire; nil: never
+	read   int           // how often the clock was read
+	at     time.Time     // the present instant for the last handler
 }
 
 func newLimits(t *testing.T) *limits {
@@ -44,13 +48,14 @@ func newLimits(t *testing.T) *limits {
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Strict: true, Faults: true,
 		Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(), Origins: []string{"*"},
 		Auth: NewAuthenticator(func(_ context.Context, hash []byte) (*Key, error) {
+			l.now = l.now.Add(l.slow)
 			id, ok := hashes[string(hash)]
 			if !ok {
 				return nil, nil
 			}
-			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id]}, nil
+			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id], ExpiresAt: l.ends}, nil
 		}, nil, 8, nil, nil, func() time.Time { return l.now }),
-		Now: func() time.Time { return l.now },
+		Now: func() time.Time { l.read++; return l.now },
 	})
 	keyed := func(o *operation) { o.Scopes = []string{"s"} }
 	stream := func(_ context.Context, r *request) (response, error) {
@@ -59,12 +64,13 @@ func newLimits(t *testing.T) *limits {
 	}
 	l.register([]*operation{
 		op("getThing", "GET", "/thing", func(_ context.Context, r *request) (response, error) {
+			l.at = r.now
 			if r.ifNoneMatch == "lost" {
 				return response{}, apierr.E(errcode.ORD001)
 			}
 			return r.notModified(response{status: 200, contentType: "application/json", etag: `"1"`, body: "{}"}), nil
 		}, keyed,
-			answers([]int{200, 304}, errcode.ORD001, errcode.RATE001, errcode.AUTH002, errcode.AUTH005, errcode.REQ003, errcode.REQ007)),
+			answers([]int{200, 304}, errcode.ORD001, errcode.RATE001, errcode.AUTH002, errcode.AUTH003, errcode.AUTH005, errcode.REQ003, errcode.REQ007)),
 		op("getStream", "GET", "/stream", stream, keyed, streaming, answers([]int{200}, errcode.RATE001)),
 		op("getPublic", "GET", "/public", finished(200), answers([]int{200}, errcode.REQ003)),
 	})
@@ -147,6 +153,33 @@ func TestOverTheLimit(t *testing.T) {
 	}
 	if w := l.get("none", "/public", faults.Header, string(faults.Rate)); w.Code != 200 {
 		t.Errorf("a public operation has no limit: %s", codeOf(w))
+	}
+}
+
+// TestALookUpOfAKeyTakesTime: what is asked after it is asked at the instant of its end: whether the key has expired, how much of its limit is back, how
+// old what a cache has is. A key that is cached costs no further reading of the clock.
+func TestALookUpOfAKeyTakesTime(t *testing.T) {
+	l := newLimits(t)
+	l.slow = 2 * time.Second
+	for range 3 {
+		l.read = 0
+		if w := l.get("100", "/thing"); w.Code != 200 || !l.at.Equal(l.now) {
+			t.Errorf("%s; the present instant is %v behind", codeOf(w), l.now.Sub(l.at))
+		}
+	}
+	if l.read != 2 {
+		t.Errorf("the clock is read %d times", l.read)
+	}
+	for range 2 {
+		l.get("2", "/thing")
+	}
+	l.slow, l.now = 30*time.Second, l.now.Add(keyFresh)
+	if w := l.get("2", "/thing"); w.Code != 200 { // a token is back
+		t.Errorf("%s %v", codeOf(w), w.Header())
+	}
+	l.slow, l.now, l.ends = time.Second, l.now.Add(keyFresh), new(l.now.Add(keyFresh+time.Second))
+	if w := l.get("none", "/thing"); codeOf(w) != "401 AUTH_003" {
+		t.Errorf("it expired meanwhile: %s", codeOf(w))
 	}
 }
 

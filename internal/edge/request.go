@@ -37,6 +37,7 @@ type request struct {
 	response     *echo.Response
 	path         echo.Context // holds the values of the path's parameters
 	began        time.Time
+	now          time.Time  // the present instant: began, or when the look-up of the key ended
 	span         trace.Span // nil: it is not traced
 	route        route      // nil: no such path
 	op           *operation // nil: no such operation
@@ -74,6 +75,7 @@ func (s *Server) begin(hw http.ResponseWriter, hr *http.Request) *request {
 	r, _ := s.pool.Get().(*request) // nothing else is there
 	r.path.Reset(hr, hw)
 	r.http, r.began = hr, s.now()
+	r.now = r.began
 	h := hr.Header
 	for name, lines := range h {
 		if len(lines) > 1 {
