@@ -53,6 +53,11 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
+	for _, command := range []string{"create", "limit"} { // what has this limit is the same in both, and in docs/running.md
+		if out, err := main("keys", command, "-h"); err != nil || !strings.Contains(out, "requests in a window, of all processes of one Redis together;") {
+			t.Errorf("keys %s -h: %v %q", command, err, out)
+		}
+	}
 	for _, group := range []string{"keys", "coupons", "parked"} {
 		if out, err := main(group, "-h"); err != nil || strings.Count(out, "ordergate ") != strings.Count(out, "ordergate "+group) {
 			t.Errorf("%s -h: %v %q", group, err, out)

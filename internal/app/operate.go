@@ -153,7 +153,7 @@ func createKey(flags *flag.FlagSet) runner {
 
 // limitFlags declares the flags of a key's limit, as the columns have it.
 func limitFlags(flags *flag.FlagSet, rate int) func() (requests, seconds int32, err error) {
-	flags.IntVar(&rate, "rate", rate, "`requests` in a window, in each process; 0: no limit")
+	flags.IntVar(&rate, "rate", rate, "`requests` in a window, of all processes of one Redis together; 0: no limit")
 	window := flags.Duration("window", time.Second, "of the rate, in whole seconds, as 1m")
 	return func() (int32, int32, error) {
 		switch {
