@@ -1,26 +1,16 @@
 package edge
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/labstack/echo/v4"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/text/language"
 
 	"github.com/ordergate/ordergate/command"
 	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/check"
 	"github.com/ordergate/ordergate/internal/faults"
@@ -95,17 +85,6 @@ func (s *Server) begin(hw http.ResponseWriter, hr *http.Request) *request {
 	return r
 }
 
-// carriesTrace tells whether a caller's trace or its id may come in a header, by its canonical name: those of all propagators that OTEL_PROPAGATORS
-// can name are here.
-func carriesTrace(name string) bool {
-	switch name {
-	case "X-Trace-Id", "Traceparent", "Tracestate", "Baggage", "Uber-Trace-Id", "B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Sampled", "X-B3-Flags",
-		"X-Amzn-Trace-Id", "Ot-Tracer-Traceid", "Ot-Tracer-Spanid", "Ot-Tracer-Sampled":
-		return true
-	}
-	return false
-}
-
 // end gives the request back to the pool.
 func (s *Server) end(r *request) {
 	clear(r.headers) // they hold texts of responses
@@ -123,131 +102,12 @@ func (s *Server) newRequest() any {
 	return new(s.blank(s.paths.NewContext(nil, nil), new(scratch)))
 }
 
-// chinese tells whether Accept-Language prefers simplified Chinese to English.
-func chinese(h http.Header) bool {
-	accept := first(h, "Accept-Language")
-	if accept == "" || len(accept) > 256 || english(accept) {
-		return false
-	}
-	_, i := language.MatchStrings(languages, accept)
-	return i == 1
-}
-
-// english recognizes without a matcher that no language but English is asked for: "en", "en-US,en;q=0.9".
-func english(accept string) bool {
-	for tag := range strings.SplitSeq(accept, ",") {
-		if tag = strings.TrimSpace(tag); !strings.HasPrefix(tag, "en") || len(tag) > 2 && tag[2] != '-' && tag[2] != ';' {
-			return false
-		}
-	}
-	return true
-}
-
-var (
-	languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
-	ownID     = check.MustPattern(`^[A-Za-z0-9-]{1,64}$`)
-	jaegerID  = regexp.MustCompile(`^([0-9a-fA-F]{1,32}):([0-9a-fA-F]{1,16}):[0-9a-fA-F]{1,16}:[0-9a-fA-F]{1,2}$`)
-)
-
-// givenTraceID is the caller's id: X-Trace-ID, else Jaeger's header, else W3C's; empty: there is none. A header that is invalid by its own
-// standard counts as none.
-func givenTraceID(ctx context.Context, h http.Header) string {
-	if id := first(h, "X-Trace-Id"); ownID.Match(id) {
-		return id
-	}
-	zero := func(id string) bool { return strings.Trim(id, "0") == "" }
-	if text := first(h, "Uber-Trace-Id"); text != "" {
-		if part := jaegerID.FindStringSubmatch(text); part != nil && !zero(part[1]) && !zero(part[2]) {
-			return part[1]
-		}
-	}
-	if first(h, "Traceparent") != "" {
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(h))
-		if id := trace.SpanContextFromContext(ctx).TraceID(); id.IsValid() {
-			return id.String()
-		}
-	}
-	return ""
-}
-
 // first is the value of a header by its canonical name; empty: there is none.
 func first(h http.Header, name string) string {
 	if lines := h[name]; len(lines) > 0 {
 		return lines[0]
 	}
 	return ""
-}
-
-// Parameters implements api.Request.
-func (r *request) Parameters() *check.Parameters {
-	r.sent.Reset(r.path.ParamValues(), r.http.URL.RawPath != "", r.http.URL.RawQuery, r.http.Header) // without RawPath net/url has decoded the path
-	return &r.sent
-}
-
-// Checked implements api.Request.
-func (r *request) Checked(ctx context.Context) (context.Context, error) {
-	if err := r.sent.Err(); err != nil {
-		return ctx, err
-	}
-	if r.fault != "" {
-		ctx = r.server.withFault(ctx, r)
-	}
-	return ctx, nil
-}
-
-// The parameters that operations share (api.Shared). An id that is formed as the contract demands may be none of ours: then it is the zero id,
-// which nothing has.
-
-// SetOrderID implements api.Shared, as the methods below do.
-func (r *request) SetOrderID(value string) bool {
-	r.orderID, _ = order.Parse(order.PrefixOrder, value)
-	return true
-}
-
-func (r *request) SetPaymentID(value string) bool {
-	r.paymentID, _ = order.Parse(order.PrefixPayment, value)
-	return true
-}
-
-func (r *request) SetRefundID(value string) bool {
-	r.refundID, _ = order.Parse(order.PrefixRefund, value)
-	return true
-}
-
-func (r *request) SetShipmentID(value string) bool {
-	r.shipmentID, _ = order.Parse(order.PrefixShipment, value)
-	return true
-}
-
-func (r *request) SetSku(value string) bool {
-	r.sku = value
-	return true
-}
-
-func (r *request) SetLimit(value int32) bool {
-	r.page.Limit = int(value)
-	return true
-}
-
-func (r *request) SetCursor(value string) bool {
-	r.page.Cursor = value
-	return true
-}
-
-func (r *request) SetIfNoneMatch(value string) bool {
-	r.ifNoneMatch = value
-	return true
-}
-
-func (r *request) SetIfMatch(value string) bool {
-	r.ifMatch = value
-	return true
-}
-
-// SetXConsistencyToken is false for a token that is not ours.
-func (r *request) SetXConsistencyToken(value string) (ok bool) {
-	r.token, ok = r.server.cfg.Signer.Parse(value)
-	return ok
 }
 
 // envelope is the part of the request that commands see.
@@ -269,64 +129,3 @@ func (r *request) problemContext() apierr.ProblemContext {
 	}
 	return apierr.ProblemContext{TraceID: r.traceID, Instance: path, Chinese: r.chinese}
 }
-
-// Decode implements api.Request. The body is read once, into its type, and checked at the same time. An optional body may be left out, be empty or
-// be null, which several generated clients send for one that is left out. An api.MergePatch is the body in its canonical form (RFC 8785).
-// REQ_001, REQ_002, REQ_004, REQ_008.
-func (r *request) Decode(to any) (given bool, err error) {
-	if !r.bodyRead {
-		if err = r.readBody(); err != nil {
-			return false, err
-		}
-	}
-	patch, ok := to.(*api.MergePatch)
-	if !ok {
-		return check.Decode(r.raw, !r.op.BodyRequired, r.op.Body, to)
-	}
-	if given, err = check.Decode(r.raw, !r.op.BodyRequired, r.op.Body, nil); given {
-		text := jsontext.Value(r.raw)
-		err, *patch = text.Canonicalize(), api.MergePatch(text)
-	}
-	return given, err
-}
-
-// MaxBody is the greatest request body in bytes; more is REQ_008.
-const MaxBody = 256 << 10
-
-// bodyBuffers hold bodies until they have ended. A body is copied out of its buffer once; all that is decoded shares the copy.
-var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// maxKeptBuffer bounds the buffers that wait in the pool, in bytes.
-const maxKeptBuffer = 16 << 10
-
-// readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending.
-func (r *request) readBody() error {
-	b, _ := bodyBuffers.Get().(*bytes.Buffer)
-	b.Reset()
-	_, err := b.ReadFrom(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
-	r.raw = b.String()
-	if b.Cap() <= maxKeptBuffer {
-		bodyBuffers.Put(b)
-	}
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return apierr.E(errcode.REQ008)
-	}
-	if err != nil {
-		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
-	}
-	r.bodyRead = true
-	return nil
-}
-
-// emptyBody tells whether a body of unknown length ends at once. It waits at most for lingering; a byte that it reads is lost.
-func (r *request) emptyBody() bool {
-	conn := http.NewResponseController(r.response.Writer)
-	_ = conn.SetReadDeadline(connDeadline(lingering)) // a test's recorder has none
-	n, err := r.http.Body.Read(make([]byte, 1))
-	_ = conn.SetReadDeadline(time.Time{})
-	r.bodyRead = n == 0 && errors.Is(err, io.EOF)
-	return r.bodyRead
-}
-
-// lingering is the time that the rest of an unread body is read, so that a client which is still sending sees the response.
-const lingering = 500 * time.Millisecond

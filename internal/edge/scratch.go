@@ -1,9 +1,6 @@
 package edge
 
-import (
-	"math/rand/v2"
-	"strings"
-)
+import "strings"
 
 // scratch is what a request takes over from an earlier one of the same pool. Only the strings that keep made may be kept beyond the request.
 type scratch struct {
@@ -33,25 +30,4 @@ func (s *scratch) keep(text []byte) string {
 	from := s.block.Len()
 	s.block.Write(text)
 	return s.block.String()[from:]
-}
-
-// newTraceID is a UUID of version 4. It is no secret, so that the runtime's generator is good enough.
-func (s *scratch) newTraceID() string {
-	var id [16]byte
-	high, low := rand.Uint64(), rand.Uint64() //nolint:gosec // no secret
-	for i := range 8 {
-		id[i], id[8+i] = byte(high>>(8*i)), byte(low>>(8*i))
-	}
-	id[6], id[8] = 0x40|id[6]&0x0f, 0x80|id[8]&0x3f
-	const digits = "0123456789abcdef"
-	s.bytes = append(s.bytes[:0], "00000000-0000-0000-0000-000000000000"...)
-	text, at := s.bytes, 0
-	for _, b := range id {
-		if text[at] == '-' {
-			at++
-		}
-		text[at], text[at+1] = digits[b>>4], digits[b&0x0f]
-		at += 2
-	}
-	return s.keep(text)
 }
