@@ -41,22 +41,22 @@ type Components struct {
 	Commands *command.Commands
 	Queries  *query.Queries
 
-	cfg      Config
-	faults   bool // requests of test keys may ask for failures
-	local    bool // the API is for this machine alone
-	tel      *telemetry.Telemetry
-	ids      order.IDs
-	signer   token.Signer
-	timeline atomic.Uint32
-	reads    *pgxpool.Pool   // of the primary, read-only
-	replicas []*pgxpool.Pool // read-only
-	redis    *query.Redis    // nil without Redis
-	limits   *query.Redis    // of the limits of keys: a client of its own, so that nobody else keeps its connections busy
-	soldOut  *inventory.SoldOut
-	relay    atomic.Pointer[bus.Relay]       // of this process; nil without a worker
-	payments atomic.Pointer[payment.Payment] // likewise
-	stop     func()                          // ends the background work
-	follow   func(func(context.Context))     // runs background work
+	cfg         Config
+	faults      bool // requests of test keys may ask for failures
+	local       bool // the API is for this machine alone
+	tel         *telemetry.Telemetry
+	ids         order.IDs
+	signer      token.Signer
+	timeline    atomic.Uint32
+	reads       *pgxpool.Pool   // of the primary, read-only
+	replicas    []*pgxpool.Pool // read-only
+	redis       *query.Redis    // nil without Redis
+	limitsRedis *query.Redis    // of the limits of keys: a client of its own, so that nobody else keeps its connections busy
+	soldOut     *inventory.SoldOut
+	relay       atomic.Pointer[bus.Relay]       // of this process; nil without a worker
+	payments    atomic.Pointer[payment.Payment] // likewise
+	stop        func()                          // ends the background work
+	follow      func(func(context.Context))     // runs background work
 
 	followers sync.WaitGroup // of the background work that uses the connections
 }
@@ -164,10 +164,10 @@ func (c *Components) shareLimits() (_ *rate.Limits, err error) {
 	if c.redis == nil {
 		return nil, nil
 	}
-	if c.limits, err = query.OpenRedis(c.cfg.RedisURL); err != nil {
+	if c.limitsRedis, err = query.OpenRedis(c.cfg.RedisURL); err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
 	}
-	limits := rate.New(rate.Config{Redis: c.limits, Prefix: c.cfg.RedisPrefix, Now: time.Now, Log: c.tel.Log, Registry: c.tel.Registry})
+	limits := rate.New(rate.Config{Redis: c.limitsRedis, Prefix: c.cfg.RedisPrefix, Now: time.Now, Log: c.tel.Log, Registry: c.tel.Registry})
 	c.follow(limits.Run)
 	return limits, nil
 }
@@ -210,7 +210,7 @@ func (c *Components) Close() {
 			pool.Close()
 		}
 	}
-	for _, client := range []*query.Redis{c.redis, c.limits} {
+	for _, client := range []*query.Redis{c.redis, c.limitsRedis} {
 		if client != nil {
 			_ = client.Close()
 		}

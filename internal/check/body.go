@@ -67,12 +67,12 @@ func Decode(text string, optional bool, body Body, to any) (given bool, err erro
 	return err == nil, err
 }
 
-// judge has the gate read a document in which not all is as expected, and turns what breaks the contract into an error.
+// judge has strictJSON read a document in which not all is as expected, and turns what breaks the contract into an error.
 func (r *Reader) judge() error {
 	slices.SortStableFunc(r.faults, func(a, b fault) int { return cmp.Compare(a.end, b.end) })
 	var placed []apierr.Fault
 	left := r.faults
-	err := gate(r.text, func(end int, place func() string) {
+	err := strictJSON(r.text, func(end int, place func() string) {
 		if len(left) == 0 || left[0].end > end {
 			return
 		}
@@ -104,10 +104,10 @@ func (r *Reader) judge() error {
 	return apierr.E(code, apierr.Faults(placed...))
 }
 
-var errDisagreement = errors.New("check: a document that the gate passes cannot be read")
+var errDisagreement = errors.New("check: a document that is strict JSON cannot be read")
 
-// gate reads a document as strictly as it can be read, and visits each token: the offset at which it ends, and its place as a JSON pointer.
-func gate(text string, visit func(end int, place func() string)) error {
+// strictJSON reads a document as strictly as it can be read, and visits each token: the offset at which it ends, and its place as a JSON pointer.
+func strictJSON(text string, visit func(end int, place func() string)) error {
 	d := jsontext.NewDecoder(bytes.NewBufferString(text))
 	place := func() string { return pointer(d.StackPointer()) }
 	for first := true; first || d.StackDepth() > 0; first = false {

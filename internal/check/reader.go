@@ -26,7 +26,7 @@ const (
 
 // Reader reads one JSON document in the order in which it is written. The generated code asks for what the contract has at each place, and a Reader notes
 // what breaks it. It is strict in what it returns, and takes what it skips on trust: then, as after every fault, Decode has the document judged by
-// the gate. Strings that it returns are parts of the document, where that has no escape in them.
+// strictJSON. Strings that it returns are parts of the document, where that has no escape in them.
 type Reader struct {
 	text   string
 	at     int // of the byte that is read next
@@ -153,7 +153,7 @@ func (r *Reader) Integer(i *Integer) (n int64, given bool) {
 	return n, true
 }
 
-// unusual reads a number that has a fraction, an exponent or many digits. The gate judges how it is written.
+// unusual reads a number that has a fraction, an exponent or many digits. strictJSON judges how it is written.
 func (r *Reader) unusual(i *Integer, start int) (n int64, given bool) {
 	r.doubt = true
 	for r.at < len(r.text) && strings.IndexByte("+-.0123456789eE", r.text[r.at]) >= 0 {
@@ -350,7 +350,7 @@ func (r *Reader) next(so int, closing byte) bool {
 	return true
 }
 
-// Known notes that a member stands there, by a number below 64 that its name has. A name that stands there twice is the gate's.
+// Known notes that a member stands there, by a number below 64 that its name has. A name that stands there twice is strictJSON's.
 func (o *Object) Known(number int) {
 	bit := uint64(1) << number
 	if o.seen&bit != 0 {
@@ -395,7 +395,7 @@ type Names struct {
 	n    int
 }
 
-// Add notes the name of a member. One that may be there already is the gate's.
+// Add notes the name of a member. One that may be there already is strictJSON's.
 func (n *Names) Add(o *Object) {
 	if n.n == len(n.list) || slices.Contains(n.list[:n.n], o.Name) {
 		o.reader.doubt = true

@@ -132,8 +132,8 @@ func (s *Server) runStream(ctx context.Context, st *stream) {
 	defer s.metrics.open.Dec()
 	defer st.leave()
 	ctx, gone := context.WithCancel(ctx)
-	var hearing sync.WaitGroup
-	hearing.Go(func() {
+	var reader sync.WaitGroup
+	reader.Go(func() {
 		defer panics.Sync(s.cfg.Log)
 		defer gone()
 		one := make([]byte, 1)
@@ -155,7 +155,7 @@ func (s *Server) runStream(ctx context.Context, st *stream) {
 		s.observeStream(ctx, st, err)
 	}
 	_ = st.conn.Close()
-	hearing.Wait()
+	reader.Wait()
 }
 
 // observeStream observes a stream as every request.

@@ -16,15 +16,15 @@ type Limit struct {
 }
 
 const (
-	blockOf = 100 * time.Millisecond // a block has the tokens that come back in this time
-	unheard = 16                     // requests that a client may send at once, before Redis has told anything of its key
+	blockOf     = 100 * time.Millisecond // a block has the tokens that come back in this time
+	unconfirmed = 16                     // requests that a client may send at once, before Redis has replied for its key
 )
 
 // Bucket is the token bucket of a key: it holds as many tokens as the limit has requests, and gets one back in each interval. Safe for concurrent
 // use, without a lock.
 //
 // The bucket is full at the time base + used × interval, on the clock of Take. So a token that is taken defers that by an interval, and what Redis
-// tells changes base alone, whatever is taken meanwhile.
+// replies changes base alone, whatever is taken meanwhile.
 type Bucket struct {
 	Limit
 	policy   []string // the RateLimit-Policy header
@@ -34,11 +34,11 @@ type Bucket struct {
 	base    atomic.Int64 // in ns
 	used    atomic.Int64 // tokens
 	counted atomic.Int64 // the tokens of used that Redis has counted, or never will
-	alone   atomic.Int64 // the tokens of counted that were given out while Redis was away, until it is told of them
+	alone   atomic.Int64 // the tokens of counted that were given out while Redis was away, until it counts them
 
 	limits   *Limits      // nil: the bucket is of this process alone
-	queued   atomic.Bool  // it is in the queue of limits, or Redis is being told
-	answered atomic.Int64 // when Redis last told of it, in ns
+	queued   atomic.Bool  // it is in the queue of limits, or being drawn
+	answered atomic.Int64 // when Redis last replied for it, in ns
 	next     *Bucket      // in the queue
 	since    time.Duration
 
@@ -128,13 +128,13 @@ func (b *Bucket) Take(now time.Duration) State {
 }
 
 // covers tells whether this process may give out so many tokens that Redis has not counted, while so many were left as far as it knows: a block or,
-// if that is more, half of this process's share of what was left. Thus the processes together leave half of it to those that know less. What was
-// not heard of in the time of a block counts for no more than unheard.
+// if that is more, half of this process's share of what was left. Thus the processes together leave half of it to those that know less. Without
+// a reply of Redis in the time of a block that is no more than unconfirmed.
 func (b *Bucket) covers(now time.Duration, share, left, uncounted int64) bool {
-	return uncounted <= b.block || 2*uncounted*share <= left && (uncounted <= unheard || now-time.Duration(b.answered.Load()) <= blockOf)
+	return uncounted <= b.block || 2*uncounted*share <= left && (uncounted <= unconfirmed || now-time.Duration(b.answered.Load()) <= blockOf)
 }
 
-// refuse counts the refusal of an empty bucket. A Redis that is back is told what emptied it.
+// refuse counts the refusal of an empty bucket. What emptied it is drawn from a Redis that is back.
 func (b *Bucket) refuse(now time.Duration, share int64) {
 	switch {
 	case b.limits == nil:
@@ -148,7 +148,7 @@ func (b *Bucket) refuse(now time.Duration, share int64) {
 	}
 }
 
-// enqueue has Redis told of what was given out: soon if more is in a hurry, or if Redis has told nothing of this bucket for a while.
+// enqueue has what was given out drawn from Redis: soon if more is in a hurry, or if Redis has not replied for this bucket for a while.
 func (b *Bucket) enqueue(now time.Duration, hurry bool) {
 	if !b.queued.Load() && b.queued.CompareAndSwap(false, true) {
 		b.since = now

@@ -106,13 +106,13 @@ func TestWhatRedisWasNotToldIsNotOwedForEver(t *testing.T) {
 		b.Take(0)
 	}
 	l.share.Store(-1)
-	l.tell(t.Context())
+	l.drawAll(t.Context())
 	l.share.Store(1)
 	b.Take(time.Hour)
-	after := &told{Bucket: b}
+	after := &bucketDraw{Bucket: b}
 	after.prepare(time.Hour)
-	if told, _ := after.args[0].(int64); told > 2*b.interval.Microseconds() { // of the one that was taken now, and of one that may be missing
-		t.Errorf("Redis is told of %v us, and one token is %v", told, b.interval)
+	if drawn, _ := after.args[0].(int64); drawn > 2*b.interval.Microseconds() { // of the one that was taken now, and of one that may be missing
+		t.Errorf("%v us are drawn, and one token is %v", drawn, b.interval)
 	}
 }
 
@@ -168,8 +168,8 @@ type model struct {
 
 type modelled struct {
 	*Bucket
-	last       time.Duration // the last telling began
-	sent       *told         // that is under way
+	last       time.Duration // the last draw began
+	sent       *bucketDraw   // that is under way
 	at         time.Duration // it was sent
 	acts, ends time.Duration // Redis acts on it, and its answer is there
 	acted      bool
@@ -212,7 +212,7 @@ func (m *model) step(delay func() time.Duration) {
 			p.sent.cmd, p.acted = m.draw(p.sent.args), true
 		}
 		if p.sent != nil && p.acted && m.now >= p.ends {
-			p.sent.hear(p.at)
+			p.sent.apply(p.at)
 			p.sent = nil
 		}
 		due := m.now-p.last >= pace || len(l.pressed) > 0 && m.now-p.last >= hurried
@@ -222,7 +222,7 @@ func (m *model) step(delay func() time.Duration) {
 				<-l.pressed
 			}
 			l.queue.Store(nil)
-			p.sent, p.acted, p.last, p.at = &told{Bucket: p.Bucket}, false, m.now, m.now
+			p.sent, p.acted, p.last, p.at = &bucketDraw{Bucket: p.Bucket}, false, m.now, m.now
 			p.sent.prepare(m.now)
 			p.acts = m.now + delay()
 			p.ends = p.acts + delay()
@@ -342,7 +342,7 @@ func TestOneProcessMayGiveOutAll(t *testing.T) {
 			m.advance(timeout, delay)
 		}
 		p := m.processes[0]
-		if e, most := m.excess(), 3*max(p.block, unheard)+int64((pace+timeout)/p.interval); e > float64(most) {
+		if e, most := m.excess(), 3*max(p.block, unconfirmed)+int64((pace+timeout)/p.interval); e > float64(most) {
 			t.Errorf("%v: %v too many were given out, and not %d", limit, e, most)
 		}
 	}
@@ -432,10 +432,10 @@ func TestATokenIsDrawnOnceAfterAnOutage(t *testing.T) {
 		for range c.since {
 			b.Take(c.later)
 		}
-		drawn := &told{Bucket: b}
+		drawn := &bucketDraw{Bucket: b}
 		drawn.prepare(c.later)
-		if got := time.Duration(drawn.args[0].(int64)) * time.Microsecond; got != c.drawn {
-			t.Errorf("%+v: %v are drawn", c, got)
+		if got := drawn.args[0]; got != c.drawn.Microseconds() {
+			t.Errorf("%+v: %v us are drawn", c, got)
 		}
 	}
 }

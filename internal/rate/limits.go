@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	pace      = 10 * time.Millisecond // from one telling of Redis to the next
+	pace      = 10 * time.Millisecond // from one round of draws to the next
 	hurried   = time.Millisecond      // likewise, if a key has used up a quarter of its block
 	timeout   = 50 * time.Millisecond // of one round trip; a Redis that takes longer is away
 	batch     = 500                   // keys of one round trip: some ms of Redis's time
@@ -23,16 +23,16 @@ const (
 )
 
 // Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request waits for it:
-// Run tells it in the background what this process gave out, which the shared bucket then lacks, and hears what the others did.
+// Run draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
 //
-// In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one telling (some ms, 60 ms at
+// In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one round of draws (some ms, 60 ms at
 // most), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
-// blocks, its block is the 2n-th part of that, but for a key of which it has not heard for 100 ms no more than 16 tokens. It is wrong in that
+// blocks, its block is the 2n-th part of that, but for a key for which Redis has not replied for 100 ms no more than 16 tokens. It is wrong in that
 // belief at most until Redis answers, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
 // block is all that is left.
 //
 // While Redis is away each process keeps to its share: a bucket of the n-th part of the limit, which gets back the n-th part of the rate. n is the
-// number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty is told
+// number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty learns
 // when each bucket is full, by the processes that use it.
 type Limits struct {
 	cfg   Config
@@ -40,13 +40,13 @@ type Limits struct {
 	id    string // of this process
 
 	share   atomic.Int64           // how many processes share the limits; negative while Redis is away
-	queue   atomic.Pointer[Bucket] // the buckets of which Redis is to be told, the last first
+	queue   atomic.Pointer[Bucket] // the buckets that are to be drawn from, the last first
 	filled  chan struct{}
 	pressed chan struct{}
 
-	most  time.Time // when share was last confirmed. This and heard belong to Run
-	heard bool      // Redis was there
-	fails int       // in a row, of Redis
+	most    time.Time // when share was last confirmed. This and reached belong to Run
+	reached bool      // Redis was there
+	fails   int       // in a row, of Redis
 
 	drawn, failed prometheus.Counter
 	refusals      struct{ empty, block, share prometheus.Counter }
@@ -61,7 +61,7 @@ type Config struct {
 	Registry prometheus.Registerer
 }
 
-// New returns Limits that count for this process alone until Run hears of others.
+// New returns Limits that count for this process alone until Run knows of others.
 func New(c Config) *Limits {
 	l := &Limits{cfg: c, start: c.Now(), id: uuid.NewString(), filled: make(chan struct{}, 1), pressed: make(chan struct{}, 1)}
 	l.share.Store(-1)
@@ -70,7 +70,7 @@ func New(c Config) *Limits {
 	}, []string{"result"})
 	l.drawn, l.failed = blocks.WithLabelValues("counted"), blocks.WithLabelValues("failed")
 	refusals := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
-		Name: "ordergate_limit_refusals_total", Help: "Requests beyond the limit of their key: the bucket was empty, the process had no block left and had not heard from Redis, or Redis was away and the process's share was used up.",
+		Name: "ordergate_limit_refusals_total", Help: "Requests beyond the limit of their key: the bucket was empty, the process had no block left and Redis had not replied, or Redis was away and the process's share was used up.",
 	}, []string{"reason"})
 	l.refusals.empty, l.refusals.block, l.refusals.share = refusals.WithLabelValues("empty"), refusals.WithLabelValues("block"), refusals.WithLabelValues("share")
 	promauto.With(c.Registry).NewGaugeFunc(prometheus.GaugeOpts{
@@ -104,7 +104,7 @@ func (l *Limits) push(b *Bucket) {
 	signal(l.filled)
 }
 
-// hurry ends the pause before the next telling.
+// hurry ends the pause before the next draws.
 func (l *Limits) hurry() { signal(l.pressed) }
 
 func signal(c chan struct{}) {
@@ -130,7 +130,7 @@ func (l *Limits) Run(ctx context.Context) {
 		case <-l.filled:
 		}
 		begun := time.Now()
-		l.tell(ctx)
+		l.drawAll(ctx)
 		wait(ctx, hurried-time.Since(begun), nil)
 		wait(ctx, pace-time.Since(begun), l.pressed)
 	}
@@ -161,7 +161,7 @@ return redis.call('ZCARD', KEYS[1])`)
 func (l *Limits) processes() string { return l.cfg.Prefix + "processes" }
 
 // beat says that this process is there, and counts all that are. A lower count holds once it was lower for a while: a Redis that came back empty
-// hears of all processes within that time.
+// knows of all processes within that time.
 func (l *Limits) beat(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -177,10 +177,10 @@ func (l *Limits) beat(ctx context.Context) {
 	} else {
 		n = known
 	}
-	if before < 0 && l.heard {
+	if before < 0 && l.reached {
 		l.cfg.Log.Info("the limits of keys are shared again", zap.Int64("processes", n))
 	}
-	l.heard = true
+	l.reached = true
 	l.share.Store(n)
 }
 
@@ -218,23 +218,23 @@ return {full, now}`
 
 var draw = redis.NewScript(drawScript)
 
-// told is what Redis was told of a bucket.
-type told struct {
+// bucketDraw is what is drawn from one bucket.
+type bucketDraw struct {
 	*Bucket
-	used   int64 // when it was told
+	used   int64 // when it was drawn
 	tokens int64 // of them, those that were not counted
 	args   []any
 	cmd    *redis.Cmd
 }
 
-// tell tells Redis of all buckets in the queue. What it was told once counts as counted, also if no answer came: it is never sent again. So a connection
-// that breaks costs no key a token twice, and a draw that it lost is a block that the other processes do not hear of.
-func (l *Limits) tell(ctx context.Context) {
-	var all []*told
+// drawAll draws from all buckets in the queue. What was sent once counts as counted, also if no answer came: it is never sent again. So a connection
+// that breaks costs no key a token twice, and a draw that it lost is a block that the other processes do not know of.
+func (l *Limits) drawAll(ctx context.Context) {
+	var all []*bucketDraw
 	for b := l.queue.Swap(nil); b != nil; {
 		next := b.next
 		b.next = nil
-		all = append(all, &told{Bucket: b})
+		all = append(all, &bucketDraw{Bucket: b})
 		b = next
 	}
 	for len(all) > 0 {
@@ -243,9 +243,9 @@ func (l *Limits) tell(ctx context.Context) {
 		if l.share.Load() < 0 { // each comes again when it is used after Redis is back
 			for _, t := range some {
 				t.queued.Store(false)
-				untold := t.Bucket.used.Load() - t.counted.Load() // before Redis was known to be away
-				t.counted.Add(untold)
-				t.alone.Add(untold)
+				undrawn := t.Bucket.used.Load() - t.counted.Load() // before Redis was known to be away
+				t.counted.Add(undrawn)
+				t.alone.Add(undrawn)
 			}
 			continue
 		}
@@ -259,15 +259,15 @@ func (l *Limits) tell(ctx context.Context) {
 			l.fails = 0
 		}
 		for _, t := range some {
-			t.hear(sent)
+			t.apply(sent)
 		}
 	}
 }
 
-// prepare notes what Redis is to be told. Of what was given out while Redis was away, that is what has not come back since.
-func (t *told) prepare(now time.Duration) {
+// prepare notes what is to be drawn. Of what was given out while Redis was away, that is what has not come back since.
+func (t *bucketDraw) prepare(now time.Duration) {
 	age := max(0, min(now-t.since, blockOf))
-	t.queued.Store(false) // what is used from now on is told the next time
+	t.queued.Store(false) // what is used from now on is drawn the next time
 	t.used = t.Bucket.used.Load()
 	t.tokens = t.used - t.counted.Load()
 	lacks := time.Duration(t.tokens) * t.interval
@@ -286,10 +286,10 @@ type sentOnce struct{ *redis.Cmd }
 func (sentOnce) NoRetry() bool { return true }
 
 // draw sends it. A Redis that does not have the script is sent its text.
-func (l *Limits) draw(ctx context.Context, all []*told) error {
+func (l *Limits) draw(ctx context.Context, all []*bucketDraw) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	send := func(all []*told, eval, script string) {
+	send := func(all []*bucketDraw, eval, script string) {
 		pipe := l.cfg.Redis.Pipeline() // a Cluster's goes to each node that has one of the keys
 		for _, t := range all {
 			t.cmd = redis.NewCmd(ctx, append([]any{eval, script, 1, t.name}, t.args...)...)
@@ -298,7 +298,7 @@ func (l *Limits) draw(ctx context.Context, all []*told) error {
 		_, _ = pipe.Exec(ctx) // each command has its error
 	}
 	send(all, "evalsha", draw.Hash())
-	var unknown []*told
+	var unknown []*bucketDraw
 	for _, t := range all {
 		if redis.HasErrorPrefix(t.cmd.Err(), "NOSCRIPT") {
 			unknown = append(unknown, t)
@@ -315,8 +315,8 @@ func (l *Limits) draw(ctx context.Context, all []*told) error {
 	return nil
 }
 
-// hear takes over what Redis answered to what was sent then.
-func (t *told) hear(sent time.Duration) {
+// apply takes over what Redis replied to what was sent then.
+func (t *bucketDraw) apply(sent time.Duration) {
 	answer, err := t.cmd.Int64Slice()
 	t.counted.Add(t.tokens)
 	if err != nil || len(answer) != 2 {

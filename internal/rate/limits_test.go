@@ -102,8 +102,8 @@ func (p *process) counter(name, label string) float64 {
 	return 0
 }
 
-// heard waits until Redis has told of all that was used.
-func (p *process) heard(b *Bucket) {
+// drawn waits until Redis has replied for all that was used.
+func (p *process) drawn(b *Bucket) {
 	p.w.Helper()
 	p.w.until(func() bool { return !b.queued.Load() && b.used.Load() == b.counted.Load() && b.alone.Load() == 0 })
 }
@@ -130,7 +130,7 @@ func (p *process) left(key string, limit Limit) (n int64) {
 	p.w.until(func() bool {
 		b := p.Bucket(key, limit)
 		p.take(b)
-		p.heard(b)
+		p.drawn(b)
 		n = p.take(b).Left
 		return b.answered.Load() > 0
 	})
@@ -160,13 +160,13 @@ func TestProcessesShareALimit(t *testing.T) {
 				given := load(all, limit)
 				b := NewBucket(limit)
 				m := model{limit: limit, given: given, processes: []*modelled{{Bucket: b}}}
-				most := 3*max(b.block, unheard) + int64((pace+timeout)/b.interval)
+				most := 3*max(b.block, unconfirmed) + int64((pace+timeout)/b.interval)
 				least := limit.Requests + int64((given[len(given)-1]-50*time.Millisecond)/b.interval) - 3*b.block
 				if limit.Requests > 1000 {
 					least = limit.Requests // a busy machine does not ask for more
 				}
 				t.Logf("%d were given out in %v: %.1f more than the limit in the worst time, at most %d", len(given), given[len(given)-1], m.excess(), most)
-				if !undisturbed(all...) { // of what the others gave out before, a process that keeps to its share may not have heard
+				if !undisturbed(all...) { // of what the others gave out before, a process that keeps to its share may not know
 					most, least = most+limit.Requests, 0
 				}
 				if e := m.excess(); e > float64(most) || len(given) < int(least) {
@@ -225,21 +225,21 @@ func TestOneProcessGetsAll(t *testing.T) { //nolint:paralleltest // what runs be
 			}
 			<-time.After(200 * time.Microsecond)
 		}
-		all[0].heard(b)
+		all[0].drawn(b)
 		empty := all[0].take(b)
 		given := []int{0, 0, 0}
 		var after State
 		for i, p := range all[1:] {
 			b := p.Bucket(key, limit)
 			given[i+1] = p.drain(b)
-			p.heard(b)
+			p.drawn(b)
 			after = p.take(b)
 		}
 		t.Logf("%d were refused on the way, then the processes gave out %d", refused, given)
 		if !undisturbed(all...) || refused > 0 {
 			return false
 		}
-		if empty.Wait == 0 || given[1] > unheard || given[2] > unheard {
+		if empty.Wait == 0 || given[1] > unconfirmed || given[2] > unconfirmed {
 			t.Errorf("the bucket is empty: %+v, and then %d were given out", empty, given)
 		}
 		if after.Wait == 0 || after.Wait > b.interval || after.Full < limit.Window || after.Full > 2*limit.Window {
@@ -281,9 +281,9 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 				return !slices.ContainsFunc(all, func(p *process) bool { return p.share.Load() != 3 })
 			})
 			if n += all[0].drain(last); n > 32 {
-				t.Errorf("%d were given out before Redis had heard of it", n)
+				t.Errorf("%d were given out before Redis knew of it", n)
 			}
-			all[0].heard(last)
+			all[0].drawn(last)
 			w.until(func() bool { n := all[1].left("key_2", limit); return n > 40 && n < 64 }) // 90 without what the share lacked
 			w.until(func() bool {
 				return slices.Equal(messages(all[0].logs), []string{"the limits of keys are not shared: Redis is away", "the limits of keys are shared again"})
@@ -339,13 +339,13 @@ func TestAFlushedRedisHearsOfTheBuckets(t *testing.T) {
 	all := w.processes(2)
 	limit := Limit{Requests: 100, Window: 10 * time.Minute}
 	b := all[0].Bucket("key_1", limit)
-	w.until(func() bool { all[0].take(b); all[0].heard(b); return b.answered.Load() > 0 && all[0].take(b).Left < 10 })
-	all[0].heard(b)
+	w.until(func() bool { all[0].take(b); all[0].drawn(b); return b.answered.Load() > 0 && all[0].take(b).Left < 10 })
+	all[0].drawn(b)
 	r.Do("FLUSHALL")
 	r.Do("SCRIPT FLUSH")
 	tries(t, func(int) bool {
 		all[0].take(b)
-		all[0].heard(b)
+		all[0].drawn(b)
 		return all[1].left("key_1", limit) < 12
 	})
 	if n := all[0].share.Load(); n != 2 && n != -2 {
@@ -384,8 +384,8 @@ func TestACluster(t *testing.T) {
 	for i := range 20 {
 		key := fmt.Sprint("key_", i)
 		b := all[0].Bucket(key, limit)
-		w.until(func() bool { all[0].take(b); all[0].heard(b); return all[0].take(b).Left < 15 })
-		all[0].heard(b)
+		w.until(func() bool { all[0].take(b); all[0].drawn(b); return all[0].take(b).Left < 15 })
+		all[0].drawn(b)
 		if n := all[1].left(key, limit); n > 15 {
 			t.Errorf("%s: %d are left", key, n)
 		}
@@ -402,7 +402,7 @@ func TestAUserOfRedisWithFewRights(t *testing.T) {
 	b := p.Bucket("key_1", Limit{Requests: 100, Window: time.Minute})
 	tries(t, func(int) bool {
 		p.take(b)
-		p.heard(b)
+		p.drawn(b)
 		return p.counter("ordergate_limit_blocks_total", "counted") > 0
 	})
 	w.until(func() bool { return p.share.Load() > 0 })
@@ -433,7 +433,7 @@ func TestADrawIsSentOnce(t *testing.T) {
 	l.share.Store(1)
 	b := l.Bucket("key_1", Limit{Requests: 10, Window: 10 * time.Minute})
 	b.Take(w.now().Sub(l.Start()))
-	l.tell(t.Context())
+	l.drawAll(t.Context())
 	if draws.Load() != 1 {
 		t.Errorf("it is sent %d times", draws.Load())
 	}
