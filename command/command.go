@@ -125,12 +125,12 @@ type Result struct {
 }
 
 // Row is the row that the command is about, as consistency tokens name it; empty without Rev.
-func (r Result) Row() string {
+func (r Result) Row(owner order.Owner) string {
 	switch {
 	case r.Rev == 0:
 		return ""
 	case r.Product != "":
-		return order.PrefixProduct + r.Product
+		return order.Item{Owner: owner, SKU: r.Product}.Token()
 	}
 	return r.OrderID.Format(order.PrefixOrder)
 }

@@ -140,8 +140,8 @@ func TestASkuIsCreatedOnce(t *testing.T) {
 	if got := ends(calls); got != "201, CAT_002, CAT_002" {
 		t.Error("in one batch:", got)
 	}
-	if calls[0].result.Rev != 1 || calls[0].result.Row() != "prd_C" {
-		t.Error(calls[0].result.Rev, calls[0].result.Row())
+	if calls[0].result.Rev != 1 || calls[0].result.Row(order.Owner{Account: 1, Mode: "test"}) != "prd_1.test.C" {
+		t.Errorf("%+v", calls[0].result)
 	}
 	for round := range 5 {
 		sku := fmt.Sprint("D-", round)

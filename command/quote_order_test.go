@@ -37,7 +37,7 @@ func (b *bundle) quote(customer, code string, a, bs int32) string {
 		return string(e.Code)
 	}
 	var q api.Quote
-	if err = errors.Join(err, json.Unmarshal(r.Body.Bytes, &q)); err != nil || r.Status != 200 || r.LSN == 0 || r.LSN == token.NoPosition || r.Row() != "" {
+	if err = errors.Join(err, json.Unmarshal(r.Body.Bytes, &q)); err != nil || r.Status != 200 || r.LSN == 0 || r.LSN == token.NoPosition || r.Row(order.Owner{}) != "" {
 		b.t.Fatal(r, err)
 	}
 	return fmt.Sprint(q.Total.Amount, " ", q.Discount.Amount, " ", q.Lines[0].Available, " ", q.Lines[1].Available, " ", q.Available)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -37,6 +38,16 @@ type Item struct {
 	SKU string
 }
 
+// Token names an item's row in consistency tokens: a sku alone may be a row of each owner.
+func (it Item) Token() string { return string(it.AppendToken(nil)) }
+
+// AppendToken appends Token.
+func (it Item) AppendToken(b []byte) []byte {
+	b = strconv.AppendInt(append(b, PrefixProduct...), int64(it.Account), 10)
+	b = append(append(append(b, '.'), it.Mode...), '.')
+	return append(b, it.SKU...)
+}
+
 // Compare orders items by account, mode and sku, as locks are taken.
 func (it Item) Compare(other Item) int {
 	return cmp.Or(cmp.Compare(it.Account, other.Account), cmp.Compare(it.Mode, other.Mode), cmp.Compare(it.SKU, other.SKU))
@@ -51,7 +62,7 @@ const (
 	PrefixAdjustment = "adj_"
 	PrefixEvent      = "evt_"
 	PrefixKey        = "key_"
-	PrefixProduct    = "prd_" // before a sku, in consistency tokens and caches alone
+	PrefixProduct    = "prd_" // before a sku, in caches, and in consistency tokens before its owner
 )
 
 // checkAt is the offset of the keyed check.

@@ -32,7 +32,7 @@ func spread(most time.Duration) time.Duration { return most - rand.N(most/5) } /
 type Entry struct {
 	Body         view.Body
 	Token        string // X-Consistency-Token
-	Key          string // ord_<hex> or prd_<sku>, as tokens name the row; empty for lists, rows that are not cached, and of a generation before
+	Key          string // the row, as tokens name it; empty for lists, rows that are not cached, and of a generation before
 	Rev          int64  // counts the row's changes; 0: there is no row
 	KnownAt      uint64 // no commit up to this position of the log can be missing
 	Timeline     uint32 // of that log

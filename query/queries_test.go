@@ -417,8 +417,14 @@ func TestANotFoundCarriesAToken(t *testing.T) {
 
 func TestKeysOfResources(t *testing.T) {
 	for _, k := range []key{orders.row(mine, order.NewIDs(nil).Mint(time.Now(), 7), ""), products.row(mineLive, order.ID{}, "prd_ord_.x")} {
-		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode.String()}, k.name()); !ok || got != k {
+		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode.String()}, string(k.appendName(nil))); !ok || got != k {
 			t.Errorf("%v is read as %v, %v", k, got, ok)
+		}
+	}
+	skuOfMine := products.row(mine, order.ID{}, "LAMP")
+	for _, owner := range []order.Owner{mineLive, {Account: 8, Mode: "test"}, {Account: 77, Mode: "test"}} { // a token that has seen one row has seen no other
+		if name := products.row(owner, order.ID{}, "LAMP").name(); skuOfMine.is(name) || name == skuOfMine.name() || !products.row(owner, order.ID{}, "LAMP").is(name) {
+			t.Errorf("%q names the row of another owner", name)
 		}
 	}
 	for _, name := range []string{"", "ord_", "ord_1", "pay_0198f3c2a4b57d3e8c1f000000000000", "LAMP"} {

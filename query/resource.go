@@ -79,7 +79,14 @@ func (k key) name() string {
 	if k == (key{}) {
 		return ""
 	}
-	return string(k.appendName(make([]byte, 0, 64)))
+	return string(k.appendToken(make([]byte, 0, 96)))
+}
+
+func (k key) appendToken(b []byte) []byte {
+	if resources[k.kind].ownIDs { // no other owner has the id
+		return k.appendName(b)
+	}
+	return order.Item{Owner: order.Owner{Account: k.account, Mode: k.mode.String()}, SKU: k.text}.AppendToken(b)
 }
 
 func (k key) appendName(b []byte) []byte {
@@ -92,9 +99,9 @@ func (k key) appendName(b []byte) []byte {
 
 // is tells whether a row is this one, by its name in a token.
 func (k key) is(name string) bool {
-	if r := &resources[k.kind]; !r.ownIDs {
-		text, ok := strings.CutPrefix(name, r.prefix)
-		return ok && text == k.text
+	if !resources[k.kind].ownIDs {
+		var room [96]byte
+		return string(k.appendToken(room[:0])) == name
 	}
 	id, ok := order.Parse(resources[k.kind].prefix, name)
 	return ok && id == k.id

@@ -102,7 +102,7 @@ func (s *Server) commandResponse(ctx context.Context, r *request, result command
 	case within > 0 && result.Status == http.StatusAccepted:
 		result = s.wait(ctx, r.envelope(), result, within, await)
 	}
-	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(), Rev: result.Rev}, "" // of a replay only the position is known
+	t, replayed := token.Token{LSN: result.LSN, Key: result.Row(r.key.Owner), Rev: result.Rev}, "" // of a replay only the position is known
 	if !result.OrderID.IsZero() {
 		r.orderID = result.OrderID
 	}
