@@ -22,6 +22,8 @@ func BenchmarkLRUHit(b *testing.B) {
 	}
 }
 
+// BenchmarkTiersBelow is a read that the LRU cannot answer, by the tier that does. Redis forgets an entry after redisFor, and on a busy machine it may be
+// too late for a read: such a read is one of another tier. The entry is put again then, outside of the time that counts.
 func BenchmarkTiersBelow(b *testing.B) {
 	w := setup(b)
 	id := w.place(mine, time.Hour)
@@ -30,14 +32,32 @@ func BenchmarkTiersBelow(b *testing.B) {
 		"redis": w.process(), "replica": w.process(withoutRedis), "primary": w.process(withoutRedis, withoutReplicas),
 	} {
 		b.Run(want, func(b *testing.B) {
-			p.write(mine, id)
-			w.synced(w.ReplicaURL)
+			read := func() string {
+				p.lru.Remove(orders.row(mine, id, ""))
+				a, err := p.GetOrder(b.Context(), mine, id, anyToken)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return a.Tier
+			}
+			put := func() {
+				p.write(mine, id)
+				w.synced(w.ReplicaURL)
+				w.until(func() bool { return read() == want })
+			}
+			put()
+			reads, others := 0, 0
 			b.ReportAllocs()
 			for b.Loop() {
-				p.lru.Remove(orders.row(mine, id, ""))
-				if a, err := p.GetOrder(b.Context(), mine, id, anyToken); err != nil || a.Tier != want {
-					b.Fatal(err, a.Tier)
+				if reads++; read() == want {
+					continue
 				}
+				b.StopTimer()
+				if others++; others > 10+reads/100 {
+					b.Fatalf("%d of %d reads had another tier", others, reads)
+				}
+				put()
+				b.StartTimer()
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,11 @@ func (r *Redis) Start() {
 			r.t.Fatalf("redis-server ended: %s", &out)
 		default:
 		}
+		c, err := net.Dial("tcp", r.Addr) // the driver would log that nothing listens yet, into the middle of a benchmark's line
+		if err != nil {
+			return err
+		}
+		_ = c.Close()
 		return r.client.Ping(r.t.Context()).Err()
 	})
 }
