@@ -45,7 +45,7 @@ var bodyBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxKeptBuffer bounds the buffers that wait in the pool, in bytes.
 const maxKeptBuffer = 16 << 10
 
-// readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending.
+// readBody reads the body to its end: REQ_008 if it is too large, REQ_001 if the client stops sending, SYS_005 if the server stops meanwhile.
 func (r *request) readBody() error {
 	b, _ := bodyBuffers.Get().(*bytes.Buffer)
 	b.Reset()
@@ -56,6 +56,9 @@ func (r *request) readBody() error {
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return apierr.E(errcode.REQ008)
+	}
+	if err != nil && r.server.stopping.Err() != nil {
+		return drain(r)
 	}
 	if err != nil {
 		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))

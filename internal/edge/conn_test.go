@@ -1,13 +1,19 @@
 package edge
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ordergate/ordergate/gen/errcode"
 )
 
 // moves counts how often a connection's own deadlines are set.
@@ -25,7 +31,7 @@ func onPipe(t *testing.T, test func(c *conn, peer net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		ours, peer := net.Pipe()
-		c := &conn{Conn: &moves{Conn: ours}}
+		c := &conn{Conn: &moves{Conn: ours}, from: new(listener)}
 		defer func() { _, _ = c.Close(), peer.Close() }()
 		test(c, peer)
 	})
@@ -130,6 +136,71 @@ func TestRequestsSetFewDeadlines(t *testing.T) {
 		m, _ := c.Conn.(*moves)
 		if m.n > 2*requests+5 {
 			t.Errorf("%d requests set %d deadlines", requests, m.n)
+		}
+	})
+}
+
+// A client that sends its body for longer than a server takes to stop is answered, and keeps nobody.
+func TestAServerThatStopsHurriesClientsThatSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := smallServer(t, op("w", "POST", "/w", decoder, answers([]int{200}, errcode.SYS005), taking("application/json", true, anObject)))
+		connect, stop := openPipe(t, s)
+		client := connect()
+		defer client.Close()
+		_, _ = io.WriteString(client, "POST /w HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer "+testKey+"\r\nContent-Length: 1000\r\n\r\n")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				if _, err := io.WriteString(client, " "); err != nil {
+					return
+				}
+				<-time.After(500 * time.Millisecond)
+			}
+		}()
+		answer := make(chan string, 1)
+		go func() {
+			w, err := http.ReadResponse(bufio.NewReader(client), nil)
+			if err != nil {
+				answer <- err.Error()
+				return
+			}
+			text, _ := io.ReadAll(w.Body)
+			answer <- string(text)
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took < hurryAfter || took > 15*time.Second {
+			t.Errorf("it stopped after %v", took)
+		}
+		if got := <-answer; !strings.Contains(got, "SYS_005") {
+			t.Errorf("the client got %q", got)
+		}
+		<-done
+	})
+}
+
+// A client that closes its sending half may still read; one that is gone is no mistake of ours.
+func TestAStreamWhoseClientLeavesDuringTheFirstRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := smallServer(t, op("s", "GET", "/s", func(ctx context.Context, r *request) (response, error) {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				return response{}, ctx.Err()
+			}
+			return response{status: http.StatusNoContent}, nil
+		}, streaming, answers([]int{204}, errcode.SYS001)))
+		connect, stop := openPipe(t, s)
+		client := connect()
+		_, _ = io.WriteString(client, "GET /s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+testKey+"\r\n\r\n")
+		<-time.After(time.Millisecond)
+		_ = client.Close()
+		<-time.After(2 * time.Second)
+		stop()
+		if got := samples(t, s, "ordergate_undeclared_answers_total"); len(got) != 0 {
+			t.Errorf("%v", got)
 		}
 	})
 }

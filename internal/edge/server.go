@@ -187,7 +187,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, hr *http.Request) { //nolint:
 // those whose callers trace them. A query goes on when its client is gone, which may have closed its sending half alone and still read.
 func (s *Server) trace(r *request) context.Context {
 	ctx, h := context.Background(), r.http.Header
-	query := r.op != nil && r.op.Method == http.MethodGet && !r.op.Stream
+	query := r.op != nil && r.op.Method == http.MethodGet
 	if !query {
 		ctx = r.http.Context()
 	}
@@ -282,9 +282,12 @@ func (s *Server) foreignHost(host string) bool {
 	})
 }
 
+// hurryAfter is above writeWithin, which streams have.
+const hurryAfter = 12 * time.Second
+
 // Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
 // get their response at once, new ones are refused with SYS_005 for the given time, so that balancers notice, and running ones are finished,
-// within 15 s.
+// within 15 s. A client that is still sending one after hurryAfter gets SYS_005.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -303,19 +306,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is an address like any other
 	}
-	stopped := make(chan error, 1)
+	connections, stopped := &listener{Listener: l, open: map[*conn]struct{}{}}, make(chan error, 1)
 	unregister := context.AfterFunc(ctx, func() {
 		defer panics.Sync(s.cfg.Log)
 		s.stop()
 		<-time.After(delay)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 		defer cancel()
+		defer time.AfterFunc(hurryAfter, connections.hurry).Stop()
 		err := srv.Shutdown(ctx)
 		s.following.Wait() // each stream ends within writeWithin of stop
 		stopped <- err
 	})
 	defer unregister()
-	if err := srv.Serve(listener{l}); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(connections); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return <-stopped
