@@ -501,6 +501,64 @@ func TestALogThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestSignals: what ends the program is in its log, with all lines before it. A terminal that closes is SIGTERM, unless nohup holds it off; SIGQUIT
+// and SIGABRT print the stacks of all goroutines.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts the program")
+	}
+	const stopped = `"msg":"stopped"}` + "\n"
+	for name, c := range map[string]struct {
+		ignores string // as nohup does
+		signals []syscall.Signal
+		status  int
+		want    []string // of stderr, in this order
+	}{
+		"SIGTERM":           {"", []syscall.Signal{syscall.SIGTERM}, 0, []string{`"msg":"stopping","cause":"terminated signal received"}`, stopped}},
+		"SIGINT":            {"", []syscall.Signal{syscall.SIGINT}, 0, []string{`"msg":"stopping","cause":"interrupt signal received"}`, stopped}},
+		"SIGHUP, twice":     {"", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, 0, []string{`"msg":"stopping","cause":"hangup signal received"}`, stopped}},
+		"SIGHUP with nohup": {"trap '' HUP; ", []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM}, 0, []string{`"cause":"terminated signal received"}`, stopped}},
+		"SIGQUIT":           {"", []syscall.Signal{syscall.SIGQUIT}, 2, []string{"SIGQUIT: quit", "goroutine ", "psp.(*Simulator).Serve"}},
+		"SIGABRT":           {"", []syscall.Signal{syscall.SIGABRT}, 2, []string{"SIGABRT: abort", "goroutine ", "psp.(*Simulator).Serve"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := freePort(t)
+			psp := exec.Command("sh", "-c", c.ignores+"exec bin/ordergate psp")
+			said := &bytes.Buffer{}
+			psp.Env, psp.Stderr = append(os.Environ(), "ORDERGATE_PSP_ADDR="+addr, "ORDERGATE_PSP_DIR="+t.TempDir()), said
+			if err := psp.Start(); err != nil {
+				t.Fatal(err)
+			}
+			hung := time.AfterFunc(time.Minute, func() { _ = psp.Process.Kill() })
+			for begin := time.Now(); time.Since(begin) < 30*time.Second; <-time.After(5 * time.Millisecond) {
+				if res, err := http.Get("http://" + addr + "/v1/ledger"); err == nil {
+					_ = res.Body.Close()
+					break
+				}
+			}
+			for _, s := range c.signals {
+				_ = psp.Process.Signal(s)
+			}
+			_ = psp.Wait()
+			rest, status := said.String(), psp.ProcessState.ExitCode()
+			for _, want := range append([]string{`"msg":"listening"`}, c.want...) {
+				_, after, found := strings.Cut(rest, want)
+				if rest = after; !found {
+					t.Errorf("%q is missing", want)
+				}
+			}
+			if !hung.Stop() || status != c.status {
+				t.Errorf("exit status %d", status)
+			}
+			if t.Failed() {
+				t.Log(said)
+			}
+		})
+	}
+}
+
 // TestKilledInTheMiddle kills the program by kill -9 again and again in the middle of 200 orders. In the end each key has one order,
 // each order has ended, and the stock and the provider's books agree with the orders.
 func TestKilledInTheMiddle(t *testing.T) {

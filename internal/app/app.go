@@ -246,7 +246,8 @@ func expected(flags *flag.FlagSet, err error) error {
 	return err
 }
 
-// withTelemetry runs fn. A reader of the logs that goes away does not end the process: by default SIGPIPE would.
+// withTelemetry runs fn, and logs that it was asked to stop, with the signal, and that it stopped. A reader of the logs that goes away does not end
+// the process: by default SIGPIPE would.
 func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Telemetry) error) error {
 	broken := make(chan os.Signal, 1) // nobody reads it; ignoring the signal would be inherited by child processes
 	signal.Notify(broken, syscall.SIGPIPE)
@@ -260,9 +261,56 @@ func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Teleme
 		defer cancel()
 		tel.Close(ctx)
 	}()
+	defer keepLines(tel)()
 	log.SetFlags(0)
 	log.SetOutput(stdLog{tel.Log})
-	return fn(tel)
+	logged := make(chan struct{})
+	unasked := context.AfterFunc(ctx, func() {
+		defer panics.Sync(tel.Log)
+		defer close(logged)
+		tel.Log.Info("stopping", zap.String("cause", context.Cause(ctx).Error()))
+		_ = tel.Log.Sync() // a second signal may end it at once
+	})
+	err = fn(tel)
+	if !unasked() {
+		<-logged
+	}
+	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
+		tel.Log.Error("stopped", zap.Error(err))
+	} else {
+		tel.Log.Info("stopped")
+	}
+	return err
+}
+
+// lastWrite is how long the lines of the log may take to be written before the process ends without them: their reader may stand still, and
+// the stacks may be wanted for that.
+const lastWrite = time.Second
+
+// keepLines has the lines of the log written before SIGQUIT or SIGABRT has Go's runtime print all stacks and end the process, until the
+// function that it returns is called. A second such signal is the runtime's at once.
+func keepLines(tel *telemetry.Telemetry) (stop func()) {
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGABRT)
+	go func() {
+		defer panics.Sync(tel.Log)
+		select {
+		case <-done:
+		case s := <-signals:
+			signal.Reset(syscall.SIGQUIT, syscall.SIGABRT)
+			self, _ := os.FindProcess(os.Getpid())
+			end := func() {
+				_ = self.Signal(s)
+				select {}
+			}
+			time.AfterFunc(lastWrite, end)
+			tel.Last(end)
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
 }
 
 // stdLog writes messages of libraries to our log. It cuts the bytes off that net/http adds when a provider sends some unasked:

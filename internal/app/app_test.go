@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io"
 	"math"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -98,6 +100,41 @@ func TestNoFaultsInProduction(t *testing.T) {
 	t.Setenv("ORDERGATE_ENV", development)
 	if err := Main(t.Context(), []string{"serve", "-faults"}, nil, &out, &out); err == nil || !strings.Contains(err.Error(), "cannot connect to the primary") {
 		t.Errorf("%v %s", err, &out)
+	}
+}
+
+// TestStopIsLogged: the log ends with why the process stopped, and that it did.
+func TestStopIsLogged(t *testing.T) {
+	const stopped = `{"level":"info","msg":"stopped"}`
+	asked := `{"level":"info","msg":"stopping","cause":"terminated signal received"}`
+	for name, c := range map[string]struct {
+		asked bool
+		err   error
+		want  string
+	}{
+		"it was asked":                   {true, nil, asked + "\n" + stopped},
+		"it was asked, a part says so":   {true, context.Canceled, asked + "\n" + stopped},
+		"it was asked, and a part fails": {true, io.ErrUnexpectedEOF, asked + "\n" + `{"level":"error","msg":"stopped","error":"unexpected EOF"}`},
+		"it fails":                       {false, io.ErrUnexpectedEOF, `{"level":"error","msg":"stopped","error":"unexpected EOF"}`},
+		"it was cancelled within":        {false, context.Canceled, `{"level":"error","msg":"stopped","error":"context canceled"}`},
+		"it is done":                     {false, nil, stopped},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var out bytes.Buffer
+		err := process{logs: &out}.withTelemetry(ctx, func(*telemetry.Telemetry) error {
+			if c.asked {
+				cancel(errors.New("terminated signal received"))
+			}
+			return c.err
+		})
+		cancel(nil)
+		if !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		lines := regexp.MustCompile(`"time":"[^"]+",`).ReplaceAllString(out.String(), "")
+		if lines != c.want+"\n" {
+			t.Errorf("%s: the log is\n%s", name, lines)
+		}
 	}
 }
 

@@ -89,6 +89,33 @@ func TestLinesWait(t *testing.T) {
 	})
 }
 
+// TestLast: at the end the lines that wait are written, and whoever has one more is held up.
+func TestLast(t *testing.T) {
+	out := &disk{free: 1 << 20}
+	tel := logTo(t, out)
+	tel.Log.Info("a")
+	taken := make(chan struct{})
+	var once sync.Once
+	tel.Last(func() {
+		once.Do(func() {
+			if got := out.messages(); got != "a" {
+				t.Errorf("written is %q", got)
+			}
+			go func() {
+				_, _ = tel.AccessLog.Write([]byte(`{"msg":"b"}` + "\n"))
+				close(taken)
+			}()
+			select {
+			case <-taken:
+				t.Error("a line was taken")
+			case <-time.After(20 * time.Millisecond):
+			}
+		})
+	})
+	<-taken
+	tel.Close(t.Context())
+}
+
 // TestAFullDisk: lines that cannot be written are counted, and once there is space again the next ones are written, each whole.
 func TestAFullDisk(t *testing.T) {
 	out := &disk{free: 1 << 20}

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"bytes"
 	"io"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -14,6 +15,7 @@ type output struct {
 	out  io.Writer
 	lost prometheus.Counter
 	torn bool // a line was written in part
+	end  atomic.Pointer[func()]
 }
 
 func newOutput(out io.Writer, registry prometheus.Registerer) *output {
@@ -33,4 +35,12 @@ func (o *output) Write(lines []byte) (written int, _ error) {
 	}
 	o.lost.Add(float64(bytes.Count(lines[written:], []byte("\n"))))
 	return len(lines), nil
+}
+
+// Sync is called by the buffer when it has written its lines, and lets it take none meanwhile.
+func (o *output) Sync() error {
+	if end := o.end.Load(); end != nil {
+		(*end)()
+	}
+	return nil
 }

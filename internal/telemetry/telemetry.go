@@ -28,8 +28,8 @@ const (
 	// bufferSize is how many bytes of lines one write takes to the end: as many as a pipe of Linux holds, so that a collector which reads in
 	// its own time holds nobody up, and some 200 lines of requests.
 	bufferSize = 64 << 10
-	// flushAfter is how long a line waits at most. Only kill -9, a fatal error of the runtime and the machine's end lose it. Under load the buffer
-	// is full much sooner, and without load a write five times a second costs nothing.
+	// flushAfter is how long a line waits at most. docs/running.md lists what loses it. Under load the buffer is full much sooner, and without load a
+	// write five times a second costs nothing.
 	flushAfter = 200 * time.Millisecond
 )
 
@@ -55,13 +55,15 @@ type Telemetry struct {
 	Tracer    trace.Tracer
 	Registry  *prometheus.Registry
 	close     func(context.Context)
+	last      func(end func())
 }
 
 // New makes a logger that writes JSON lines of the level and above to out, one Write at a time, until Close; a tracer that exports spans as the
 // standard OTEL_* variables of the environment say (by default not at all); and a registry with the process's own metrics.
 func New(ctx context.Context, getenv func(string) string, level zapcore.Level, out io.Writer) (*Telemetry, error) {
 	t := &Telemetry{Registry: prometheus.NewRegistry()}
-	lines := &zapcore.BufferedWriteSyncer{WS: zapcore.AddSync(newOutput(out, t.Registry)), Size: bufferSize, FlushInterval: flushAfter}
+	output := newOutput(out, t.Registry)
+	lines := &zapcore.BufferedWriteSyncer{WS: output, Size: bufferSize, FlushInterval: flushAfter}
 	t.AccessLog = lines
 	t.Log = zap.New(zapcore.NewCore(Encoder(), lines, level), zap.Hooks(func(e zapcore.Entry) error {
 		if e.Level >= zapcore.WarnLevel {
@@ -89,6 +91,10 @@ func New(ctx context.Context, getenv func(string) string, level zapcore.Level, o
 	t.close = func(ctx context.Context) {
 		_ = provider.Shutdown(ctx) // a failed export is in the log
 		_ = lines.Stop()
+	}
+	t.last = func(end func()) {
+		output.end.Store(&end)
+		_ = lines.Sync()
 	}
 	return t, nil
 }
@@ -118,3 +124,7 @@ func Exports(getenv func(string) string) (bool, error) {
 
 // Close sends the buffered spans, then writes the buffered lines. Later ones may be lost.
 func (t *Telemetry) Close(ctx context.Context) { t.close(ctx) }
+
+// Last writes the buffered lines, then calls end, which ends the process and does not return. Meanwhile whoever has a line waits, so that no
+// request is answered without its line.
+func (t *Telemetry) Last(end func()) { t.last(end) }
