@@ -155,7 +155,7 @@ func Check(c Config, subcommand string) error {
 			fault("ORDERGATE_PRIMARY_CONNECTIONS needs 16 at least")
 		}
 		_, err := telemetry.Exports(os.Getenv)
-		faults = append(faults, err)
+		faults = append(faults, err, checkGC(os.Getenv))
 	}
 	listeners := map[string]map[string]string{
 		"run":    {"ORDERGATE_ADDR": c.Addr, "ORDERGATE_ADMIN_ADDR": c.AdminAddr, "ORDERGATE_PSP_ADDR": c.PSPAddr},

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"runtime/debug"
 	"runtime/metrics"
@@ -31,7 +32,24 @@ func tuneGC(getenv func(string) string, root fs.FS) map[string]any {
 	}
 	samples := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"}}
 	metrics.Read(samples)
-	return map[string]any{"GOGC": samples[0].Value.Uint64(), "GOMEMLIMIT": samples[1].Value.Uint64(), "available": available}
+	orOff := func(n, off uint64) any { // the runtime has a number for off
+		if n == off {
+			return "off"
+		}
+		return n
+	}
+	return map[string]any{
+		"GOGC": orOff(samples[0].Value.Uint64(), math.MaxUint64), "GOMEMLIMIT": orOff(samples[1].Value.Uint64(), math.MaxInt64), "available": available,
+	}
+}
+
+// checkGC refuses a GOGC that Go's runtime does not understand: it would take 100 without a word. A wrong GOMEMLIMIT ends the process before main.
+func checkGC(getenv func(string) string) error {
+	text := getenv("GOGC")
+	if _, err := strconv.ParseInt(text, 10, 32); err != nil && text != "" && text != "off" {
+		return fmt.Errorf("cannot parse GOGC: %q must be off or a whole number of percent", text)
+	}
+	return nil
 }
 
 // memoryLimit is the limit for a process that has so many bytes; 0: it is not known.

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"math"
 	"runtime/debug"
 	"testing"
 	"testing/fstest"
@@ -51,19 +52,34 @@ func TestTheEnvironmentTunesTheGC(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(percent))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
 	for _, c := range []struct {
-		env            map[string]string
-		percent, limit uint64
+		env                  map[string]string
+		percentSet, limitSet int64 // by the runtime, from the environment
+		percent, limit       any
 	}{
-		{map[string]string{"GOGC": "123", "GOMEMLIMIT": "456MiB"}, percent, limit},
-		{map[string]string{"GOGC": "123"}, percent, maxMemory},
-		{map[string]string{"GOMEMLIMIT": "456MiB"}, gcPercent, limit},
-		{nil, gcPercent, maxMemory},
+		{map[string]string{"GOGC": "123", "GOMEMLIMIT": "456MiB"}, percent, limit, uint64(percent), uint64(limit)},
+		{map[string]string{"GOGC": "123"}, percent, limit, uint64(percent), uint64(maxMemory)},
+		{map[string]string{"GOMEMLIMIT": "456MiB"}, percent, limit, uint64(gcPercent), uint64(limit)},
+		{nil, percent, limit, uint64(gcPercent), uint64(maxMemory)},
+		{map[string]string{"GOGC": "off", "GOMEMLIMIT": "off"}, -1, math.MaxInt64, "off", "off"},
+		{map[string]string{"GOGC": "0", "GOMEMLIMIT": "0"}, 0, 0, uint64(0), uint64(0)},
 	} {
-		debug.SetGCPercent(percent)
-		debug.SetMemoryLimit(limit)
+		debug.SetGCPercent(int(c.percentSet))
+		debug.SetMemoryLimit(c.limitSet)
 		got := tuneGC(func(name string) string { return c.env[name] }, fstest.MapFS{})
 		if got["GOGC"] != c.percent || got["GOMEMLIMIT"] != c.limit {
 			t.Errorf("%v: %v", c.env, got)
+		}
+	}
+}
+
+// TestGOGC: what Go's runtime would take for 100 is refused, and nothing else.
+func TestGOGC(t *testing.T) {
+	t.Parallel()
+	for text, right := range map[string]bool{
+		"": true, "off": true, "100": true, "0": true, "-1": true, "+50": true, "2147483647": true, "abc": false, "OFF": false, "100%": false, " 100": false, "1e2": false, "2147483648": false,
+	} {
+		if err := checkGC(func(string) string { return text }); (err == nil) != right {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }
