@@ -107,7 +107,7 @@ var ours = law{
 		"internal/verify":        "command gen/api gen/errcode gen/psp gen/verifydb internal/outbox internal/pg order order/pay http pgx uuid",
 		"internal/view":          "gen/api gen/errcode internal/rfc3339 order order/pay",
 		"internal/waiters":       "",
-		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand",
+		"order":                  "errors gen/errcode internal/rfc3339 order/coupon crypto/rand json",
 		"order/coupon":           "errors gen/errcode internal/rfc3339",
 		"order/pay":              "order",
 		"query":                  "errors gen/api gen/errcode gen/querydb internal/faults internal/guard internal/panics internal/pg internal/token internal/view internal/rfc3339 internal/waiters order order/pay bloom lru otel pgx prometheus redis singleflight uuid zap",

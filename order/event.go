@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/rfc3339"
 )
@@ -143,7 +145,7 @@ func decode[T Data](payload []byte) (Data, error) {
 	if payload == nil {
 		return d, nil
 	}
-	err := json.Unmarshal(payload, &d)
+	err := jsonv2.Unmarshal(payload, &d)
 	return d, err
 }
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/rfc3339"
@@ -314,7 +316,7 @@ func (o *Order) Record(rec Recorder, d Data) Event {
 // Restore rebuilds an order from its row: the JSON of its state and the columns beside it.
 func Restore(id ID, version int64, headHash, state []byte) (*Order, error) {
 	o := &Order{}
-	if err := json.Unmarshal(state, o); err != nil {
+	if err := jsonv2.Unmarshal(state, o); err != nil {
 		return nil, fmt.Errorf("state of %s: %w", id.Format(PrefixOrder), err)
 	}
 	o.ID, o.Version, o.HeadHash = id, version, headHash

@@ -1,9 +1,10 @@
 package order
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
+
+	jsonv2 "github.com/go-json-experiment/json"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -88,7 +89,7 @@ func (s *Shipment) Apply(e Event) error {
 	switch e.Type {
 	case TypeShipmentCreated:
 		var d ShipmentCreated
-		if err := json.Unmarshal(e.Payload, &d); err != nil {
+		if err := jsonv2.Unmarshal(e.Payload, &d); err != nil {
 			return fmt.Errorf("version %d: %s: %w", e.Version, e.Type, err)
 		}
 		id, ok := Parse(PrefixOrder, d.OrderID)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // upcasters has, for a type whose payload has changed its form, a function for each older schema version, the first one first: it turns
@@ -35,7 +37,7 @@ func (e Event) Current() (payload []byte, schema int32, err error) {
 // paidV1 adds the payment, which is not known.
 func paidV1(payload []byte) ([]byte, error) {
 	var d map[string]any
-	if err := json.Unmarshal(payload, &d); err != nil {
+	if err := jsonv2.Unmarshal(payload, &d); err != nil {
 		return nil, err
 	}
 	d["payment_id"] = nil
@@ -46,7 +48,7 @@ func paidV1(payload []byte) ([]byte, error) {
 // it stays as it is when the payload changes again.
 func createdV1(payload []byte) ([]byte, error) {
 	var d map[string]any
-	if err := json.Unmarshal(payload, &d); err != nil {
+	if err := jsonv2.Unmarshal(payload, &d); err != nil {
 		return nil, err
 	}
 	lines, ok := d["lines"].([]any)
