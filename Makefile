@@ -129,7 +129,7 @@ bench: build ## print the write path's ratios to limits measured beside them, an
 	@$(STACK) go run ./bench write
 
 .PHONY: bench-read
-bench-read: build bench-peers ## the same for the read path; some parts: make bench-read PART=cached
+bench-read: check-bench-read build bench-peers ## the same for the read path; some parts: make bench-read PART=cached
 	@$(STACK) go run ./bench read $(PART)
 
 .PHONY: bench-peers
@@ -141,12 +141,21 @@ failpoints:
 	@go build -trimpath -tags failpoints -o bin/ordergate-failpoints .
 
 .PHONY: chaos
-chaos: build failpoints ## break it on purpose, as often as its promises need; one part: make chaos PART=idempotency
+chaos: check-chaos build failpoints ## break it on purpose, as often as its promises need; one part: make chaos PART=idempotency
 	@$(STACK) go run ./internal/chaos $(PART)
 
 .PHONY: soak
-soak: build ## fail if memory or goroutines grow under a mixed load, in 10 minutes; in others: make soak MINUTES=60
-	@MINUTES=$(MINUTES) go run ./internal/chaos soak
+soak: check-soak build ## fail if memory or goroutines grow under a mixed load, in 10 minutes; in others: make soak MINUTES=60
+	@MINUTES='$(MINUTES)' go run ./internal/chaos soak
+
+# What a target cannot do is refused before anything is built or started.
+.PHONY: check-bench-read check-chaos check-soak
+check-bench-read:
+	@test -z '$(PART)' || go run ./bench check read $(PART)
+check-chaos:
+	@test -z '$(PART)' || go run ./internal/chaos check $(PART)
+check-soak:
+	@test -z '$(MINUTES)' || MINUTES='$(MINUTES)' go run ./internal/chaos check soak
 
 .PHONY: clean
 clean: ## delete what was built (data stays)

@@ -68,3 +68,18 @@ func TestFirstBuild(t *testing.T) {
 		t.Errorf("a build that fails: %v\n%s", err, out)
 	}
 }
+
+// TestRefusedAtOnce: what a target cannot do is refused before anything is built or started, with what it can do.
+func TestRefusedAtOnce(t *testing.T) {
+	for words, want := range map[string]string{
+		"bench-read PART=nonsense": `bench: there is no part "nonsense": there are memory, cached, tiers, `,
+		"chaos PART=nonsense":      `chaos: there is no part "nonsense": there are failpoints, idempotency, `,
+		"soak MINUTES=abc":         "chaos: MINUTES=abc is not a number of minutes from 0.1 to 10080, a week\nexit status 2\n",
+		"soak MINUTES=-1":          "chaos: MINUTES=-1 is not a number of minutes",
+	} {
+		out, err := runMake(t, ".", strings.Fields(words)...)
+		if err == nil || !strings.HasPrefix(out, want) || !strings.Contains(out, "exit status 2") {
+			t.Errorf("make %s: %v\n%s", words, err, out)
+		}
+	}
+}

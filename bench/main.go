@@ -3,6 +3,7 @@
 //
 //	bench write [saga] [place]      orders placed against pgbench that runs the same SQL
 //	bench read [cached] [streams] [...]       reads against handlers that do nothing but send the same bytes (read.go)
+//	bench check read [cached] [...]           nothing: the status is 2 if there is no such part. It needs no stack
 //
 // Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
 // ratio of requests per second is the part that is left of the limit when all of them have to fit. The contenders take turns, every second
@@ -39,6 +40,9 @@ func main() {
 		p := recover()
 		if f, is := p.(failure); is {
 			sayf("%v", f)
+			if errors.Is(f.error, errUsage) {
+				os.Exit(2)
+			}
 			os.Exit(1)
 		} else if p != nil {
 			panic(p)
@@ -54,14 +58,42 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	switch kind := strings.Join(os.Args[1:min(2, len(os.Args))], ""); kind {
-	case "write":
-		runWrite(ctx, os.Args[2:])
-	case "read":
-		runRead(ctx, os.Args[2:], normal)
-	default:
-		must(errors.New("usage: bench read|write [part...]"))
+	arguments := os.Args[1:]
+	onlyCheck := len(arguments) > 0 && arguments[0] == "check"
+	if onlyCheck {
+		arguments = arguments[1:]
 	}
+	must(checkArguments(arguments))
+	switch parts := arguments[1:]; {
+	case onlyCheck:
+	case arguments[0] == "write":
+		runWrite(ctx, parts)
+	default:
+		runRead(ctx, parts, normal)
+	}
+}
+
+// errUsage is of arguments that ask for what there is not.
+var errUsage = errors.New("usage: bench [check] read|write [part...]")
+
+// checkArguments refuses all but a kind of measurement and some of its parts with errUsage.
+func checkArguments(arguments []string) error {
+	known := map[string][]string{}
+	for _, part := range readParts {
+		known["read"] = append(known["read"], part.name)
+	}
+	for _, part := range writeParts {
+		known["write"] = append(known["write"], part.name)
+	}
+	if len(arguments) == 0 || known[arguments[0]] == nil {
+		return errUsage
+	}
+	for _, part := range arguments[1:] {
+		if parts := known[arguments[0]]; !slices.Contains(parts, part) {
+			return fmt.Errorf("there is no part %q: there are %s; %w", part, strings.Join(parts, ", "), errUsage)
+		}
+	}
+	return nil
 }
 
 // failure is the panic that ends the program, after all that was deferred.

@@ -34,15 +34,18 @@ const (
 // placeGoals were reached by an experiment with group commit.
 var placeGoals = map[string]string{"over HTTP": ">= 1.8", "in process": ">= 3.4"}
 
+// writeParts measure figures of the write path. The orders of pgbench are for no worker, so the saga is before them.
+var writeParts = []struct {
+	name    string
+	measure func(context.Context, *gateway) []figure
+}{{"saga", measureSaga}, {"place", measurePlace}}
+
 // runWrite measures the write path: all parts of it, or those that are named.
 func runWrite(ctx context.Context, parts []string) {
 	r := newResults(ctx, "write")
 	g := start(ctx)
 	defer g.stop(ctx)
-	for _, part := range []struct { // pgbench's orders are for no worker, so the saga is before them
-		name    string
-		measure func(context.Context, *gateway) []figure
-	}{{"saga", measureSaga}, {"place", measurePlace}} {
+	for _, part := range writeParts {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
 			r.figures = append(r.figures, part.measure(ctx, g)...)
 		}

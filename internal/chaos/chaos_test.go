@@ -2,8 +2,8 @@ package main
 
 import (
 	"bytes"
-	"io"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -16,7 +16,7 @@ func TestParts(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			var table bytes.Buffer
-			if err := run(t.Context(), []string{p.name}, small, "../../bin", &table, t.Logf); err != nil {
+			if err := run(t.Context(), map[string]string{p.name: ""}, small, "../../bin", &table, t.Logf); err != nil {
 				t.Errorf("%v\n%s", err, &table)
 			}
 		})
@@ -71,11 +71,14 @@ func TestUndecided(t *testing.T) {
 
 // TestUnknownParts: what cannot be run is refused before anything is.
 func TestUnknownParts(t *testing.T) {
-	t.Setenv("ORDERGATE_TEST_PRIMARY", "postgres://127.0.0.1:1/x")
-	t.Setenv("ORDERGATE_TEST_REDIS", "redis://127.0.0.1:1/0")
-	for _, name := range []string{"failpoint", "idempotency/pairs", "failpoints/x"} {
-		if err := run(t.Context(), []string{name}, small, "../../bin", io.Discard, t.Logf); err == nil {
-			t.Errorf("%s runs", name)
+	for _, name := range []string{"failpoint", "idempotency/pairs", "failpoints/x", "", "soak"} {
+		if chosen, err := choose([]string{"cache", name}); err == nil {
+			t.Errorf("%s: %v", name, chosen)
+		}
+	}
+	for names, want := range map[string]int{"": len(parts), "cache model": 2, "failpoints/relay.": 1} {
+		if chosen, err := choose(strings.Fields(names)); err != nil || len(chosen) != want {
+			t.Errorf("%s: %v, %v", names, chosen, err)
 		}
 	}
 }

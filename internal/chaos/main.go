@@ -1,6 +1,6 @@
 // Command chaos breaks the program on purpose, as often as a promise needs it, and counts what came of it. `make chaos` gives it a
 // throw-away stack; arguments name the parts to run, as idempotency, or failpoints/saga. for some of the failpoints. It prints a table, and its exit status is 1 if a promise was broken or a part could
-// not run. The package's test runs each part once, small. docs/reliability.md says what each part proves.
+// not run, 2 if the arguments ask for what there is not; `chaos check` with them does nothing else, and needs no stack. The package's test runs each part once, small. docs/reliability.md says what each part proves.
 package main
 
 import (
@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,15 +107,30 @@ func main() {
 	progress := func(format string, a ...any) {
 		fmt.Fprintf(os.Stderr, "chaos: %4.0f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, a...))
 	}
+	arguments := os.Args[1:]
+	onlyCheck := len(arguments) > 0 && arguments[0] == "check"
+	if onlyCheck {
+		arguments = arguments[1:]
+	}
+	soaks := len(arguments) == 1 && arguments[0] == "soak"
+	var lasts time.Duration
+	var chosen map[string]string
 	var err error
-	if len(os.Args) == 2 && os.Args[1] == "soak" {
-		lasts := soakFor
-		if minutes, wrong := strconv.ParseFloat(os.Getenv("MINUTES"), 64); wrong == nil {
-			lasts = time.Duration(minutes * float64(time.Minute))
-		}
-		err = soak(ctx, lasts, "bin", os.Stdout, progress)
+	if soaks {
+		lasts, err = soakTime(os.Getenv("MINUTES"))
 	} else {
-		err = run(ctx, os.Args[1:], full, "bin", os.Stdout, progress)
+		chosen, err = choose(arguments)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(2)
+	}
+	switch {
+	case onlyCheck:
+	case soaks:
+		err = soak(ctx, lasts, "bin", os.Stdout, progress)
+	default:
+		err = run(ctx, chosen, full, "bin", os.Stdout, progress)
 	}
 	stop()
 	if err != nil {
@@ -134,20 +148,31 @@ func partNames() (names []string) {
 	return names
 }
 
-// run runs the named parts, or all, on the stack of the environment, and prints their table to out.
-func run(ctx context.Context, names []string, s size, bin string, out io.Writer, progress func(string, ...any)) error {
+// choose returns the named parts, or all, each with the beginning of those of its cases that are run.
+func choose(names []string) (map[string]string, error) {
+	if len(names) == 0 {
+		names = partNames()
+	}
+	chosen := map[string]string{}
+	for _, name := range names {
+		name, only, _ := strings.Cut(name, "/")
+		if !slices.Contains(partNames(), name) || only != "" && name != "failpoints" {
+			return nil, fmt.Errorf("there is no part %q: there are %s, and as failpoints/relay. some of the failpoints", name, strings.Join(partNames(), ", "))
+		}
+		if len(pointsOf(only)) == 0 {
+			return nil, fmt.Errorf("no failpoint begins with %q: internal/failpoint/points.go has all", only)
+		}
+		chosen[name] = only
+	}
+	return chosen, nil
+}
+
+// run runs the chosen parts on the stack of the environment, and prints their table to out.
+func run(ctx context.Context, chosen map[string]string, s size, bin string, out io.Writer, progress func(string, ...any)) error {
 	primary, redis := os.Getenv("ORDERGATE_TEST_PRIMARY"), os.Getenv("ORDERGATE_TEST_REDIS")
 	replica, lagging := os.Getenv("ORDERGATE_TEST_REPLICA"), os.Getenv("ORDERGATE_TEST_LAGGING")
 	if primary == "" || redis == "" {
 		return errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make chaos`")
-	}
-	chosen := map[string]string{} // part, and the beginning of its cases
-	for _, name := range names {
-		name, only, _ := strings.Cut(name, "/")
-		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) || only != "" && name != "failpoints" {
-			return fmt.Errorf("there is no part %q: there are %s, and as failpoints/relay. some of the failpoints", name, strings.Join(partNames(), ", "))
-		}
-		chosen[name] = only
 	}
 	var failed []error
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -155,7 +180,7 @@ func run(ctx context.Context, names []string, s size, bin string, out io.Writer,
 	var broken []string
 	for _, p := range parts {
 		only, is := chosen[p.name]
-		if len(names) > 0 && !is {
+		if !is {
 			continue
 		}
 		c := &campaign{size: s, bin: bin, primaryURL: primary, redisURL: redis, replicaURL: replica, laggingURL: lagging, progress: progress, name: p.name, only: only}

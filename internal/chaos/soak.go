@@ -21,8 +21,20 @@ import (
 	"time"
 )
 
-// soakFor is how long `make soak` lasts; MINUTES of the environment says otherwise.
+// soakFor is how long `make soak` lasts; MINUTES of the environment says otherwise. A shorter run sees larger leaks alone.
 const soakFor = 10 * time.Minute
+
+// soakTime is what MINUTES says; empty: soakFor.
+func soakTime(minutes string) (time.Duration, error) {
+	if minutes == "" {
+		return soakFor, nil
+	}
+	n, err := strconv.ParseFloat(minutes, 64)
+	if err != nil || !(n >= 0.1 && n <= 7*24*60) { // not a number is in no range
+		return 0, fmt.Errorf("MINUTES=%s is not a number of minutes from 0.1 to %d, a week", minutes, 7*24*60)
+	}
+	return time.Duration(n * float64(time.Minute)), nil
+}
 
 // growthNoise is how much a figure may grow over the second half by its regression line, before it counts as growth. Caches fill: an order a second
 // is 300 entries of 5 kB in it. A leak of 100 bytes a request, or of one goroutine in ten streams, is above it.

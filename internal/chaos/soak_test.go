@@ -20,6 +20,18 @@ func TestSoak(t *testing.T) {
 	}
 }
 
+func TestSoakTime(t *testing.T) {
+	for minutes, want := range map[string]time.Duration{
+		"": soakFor, "1": time.Minute, "0.5": 30 * time.Second, "10080": 7 * 24 * time.Hour,
+		"abc": 0, "1m": 0, "-1": 0, "0": 0, "0.001": 0, "10081": 0, "1e300": 0, "NaN": 0, "Inf": 0, " ": 0,
+	} {
+		got, err := soakTime(minutes)
+		if refused := err != nil && strings.HasPrefix(err.Error(), "MINUTES="+minutes+" is not a number of minutes"); got != want || refused != (want == 0) {
+			t.Errorf("%q: %v, %v", minutes, got, err)
+		}
+	}
+}
+
 func TestGrowthIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		of   func(n int) figures // the nth of 20 samples
