@@ -89,10 +89,11 @@ func soak(ctx context.Context, lasts time.Duration, bin string, out io.Writer, p
 	}
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
+	table := newSoakTable(out)
 	var clients, outages sync.WaitGroup
 	l.run(loading, &clients)
-	outages.Go(func() { err = errors.Join(err, l.outages(loading, stack, lasts)) })
-	samples, failed := i.sampled(ctx, lasts, out)
+	outages.Go(func() { err = errors.Join(err, l.outages(loading, stack, lasts, table)) })
+	samples, failed := i.sampled(ctx, lasts, table)
 	stop()
 	clients.Wait()
 	outages.Wait()
@@ -100,43 +101,85 @@ func soak(ctx context.Context, lasts time.Duration, bin string, out io.Writer, p
 		return err
 	}
 	findings := l.unanswered()
-	if lasts >= time.Minute {
+	if lasts >= soakJudged {
 		findings = append(findings, grown(samples)...)
-	} else {
-		fmt.Fprintln(out, "A run of less than a minute judges no growth.")
 	}
 	findings = append(findings, i.left(ctx, before)...)
-	fmt.Fprintln(out, l)
+	fmt.Fprintf(out, "\n%v\n\n", l)
 	if len(findings) > 0 {
 		i.broken = true // its logs are kept
 		return fmt.Errorf("%w: %s; logs are kept in %s", errBroken, strings.Join(findings, "; "), i.dir)
 	}
-	fmt.Fprintln(out, "Nothing grows.")
+	fmt.Fprintln(out, unseen(lasts, samples))
 	return nil
 }
 
-// sampled prints a line about each process every 30 s, or 20 times in all if that is more often.
-func (i *installation) sampled(ctx context.Context, lasts time.Duration, out io.Writer) (samples []sample, err error) {
-	begin := time.Now()
+// soakJudged is how long a run must last for its growth to be judged.
+const soakJudged = time.Minute
+
+// unseen is the last line of a run without a finding: it says which growth the run cannot see.
+func unseen(lasts time.Duration, samples []sample) string {
+	const given = "Goroutines and files are given back after the load."
+	if lasts < soakJudged {
+		return fmt.Sprintf("%s A run of less than %.0f minute judges no growth.", given, soakJudged.Minutes())
+	}
+	half := secondHalf(samples)
+	seconds := (half[len(half)-1].at - half[0].at).Seconds()
+	text := fmt.Sprintf("Nothing grows by more than the noise in the last %.0f s: a leak of less than %.0f kB of heap or %.2f goroutines a second would not show. %s",
+		seconds, growthNoise.heap/seconds/1024, growthNoise.goroutines/seconds, given)
+	if lasts < soakFor {
+		text += fmt.Sprintf(" So short a run says little: the usual one is of %.0f minutes.", soakFor.Minutes())
+	}
+	return text
+}
+
+// soakTable is what a soak prints while it lasts. All of it has one clock, which begins with the load.
+type soakTable struct {
+	mu    sync.Mutex
+	out   io.Writer
+	begin time.Time
+}
+
+func newSoakTable(out io.Writer) *soakTable {
+	t := &soakTable{out: out, begin: time.Now()}
+	fmt.Fprintf(out, soakRow, "time", "process", "RSS MB", "heap MB", "goroutines", "files")
+	return t
+}
+
+const soakRow = "%6s  %-8s %8s %8s %12s %8s\n"
+
+// event adds a line about what happens now.
+func (t *soakTable) event(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.out, "%6s  %s\n", time.Since(t.begin).Round(time.Second), what)
+}
+
+func (t *soakTable) add(s sample) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, name := range soaked {
+		f := s.of[name]
+		fmt.Fprintf(t.out, soakRow, s.at.Round(time.Second), name, megabytes(f.rss), megabytes(f.heap), fmt.Sprint(f.goroutines), fmt.Sprint(f.files))
+	}
+}
+
+// sampled adds a line about each process to the table every 30 s, or four times in a shorter run.
+func (i *installation) sampled(ctx context.Context, lasts time.Duration, table *soakTable) (samples []sample, err error) {
 	tick := time.NewTicker(min(30*time.Second, lasts/4))
 	defer tick.Stop()
-	const line = "%6s  %-8s %8s %8s %12s %8s\n"
-	fmt.Fprintf(out, line, "time", "process", "RSS MB", "heap MB", "goroutines", "files")
-	for time.Since(begin) < lasts {
+	for time.Since(table.begin) < lasts {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-tick.C:
 		}
-		s := sample{at: time.Since(begin)}
+		s := sample{at: time.Since(table.begin)}
 		if s.of, err = i.figures(); err != nil {
 			return nil, err
 		}
 		samples = append(samples, s)
-		for _, name := range soaked {
-			f := s.of[name]
-			fmt.Fprintf(out, line, s.at.Round(time.Second), name, megabytes(f.rss), megabytes(f.heap), fmt.Sprint(f.goroutines), fmt.Sprint(f.files))
-		}
+		table.add(s)
 	}
 	return samples, nil
 }
@@ -193,9 +236,12 @@ func (i *installation) admit(name, path string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
-// grown lists what grows in the second half of the samples.
+// secondHalf are the samples that are judged: in the first half caches fill.
+func secondHalf(samples []sample) []sample { return samples[len(samples)/2:] }
+
+// grown lists what grows.
 func grown(samples []sample) (findings []string) {
-	half := samples[len(samples)/2:]
+	half := secondHalf(samples)
 	for _, name := range soaked {
 		for _, of := range []struct {
 			what  string
@@ -362,19 +408,19 @@ func (l *soakLoad) run(ctx context.Context, all *sync.WaitGroup) {
 }
 
 // outages restart Redis and stop a replica for a while, in the first half.
-func (l *soakLoad) outages(ctx context.Context, stack *ownStack, lasts time.Duration) error {
+func (l *soakLoad) outages(ctx context.Context, stack *ownStack, lasts time.Duration, table *soakTable) error {
 	pause(ctx, lasts/8)
-	l.c.progress("Redis is killed and started again, empty")
+	table.event("Redis is killed and started again, empty")
 	if err := stack.restartRedis(ctx); err != nil {
 		return err
 	}
 	pause(ctx, lasts/8)
-	l.c.progress("the replica is killed")
+	table.event("the replica is killed")
 	if err := stack.signal(standby, syscall.SIGKILL); err != nil {
 		return err
 	}
 	pause(ctx, lasts/16)
-	l.c.progress("the replica is started again")
+	table.event("the replica is started again")
 	return stack.Restart(context.WithoutCancel(ctx), standby)
 }
 
@@ -391,6 +437,7 @@ func (l *soakLoad) unanswered() (findings []string) {
 func (l *soakLoad) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "load\tanswers as expected")
 	for _, k := range kinds {
 		fmt.Fprintf(w, "%s\t%d\n", k.name, l.counts[k.name].Load())
 	}

@@ -32,6 +32,28 @@ func TestSoakTime(t *testing.T) {
 	}
 }
 
+// TestASoakSaysWhatItCannotSee: the shorter it is, the larger is what it overlooks.
+func TestASoakSaysWhatItCannotSee(t *testing.T) {
+	samples := func(n int, every time.Duration) (all []sample) {
+		for i := range n {
+			all = append(all, sample{at: time.Duration(i+1) * every})
+		}
+		return all
+	}
+	const given = "Goroutines and files are given back after the load."
+	for lasts, want := range map[time.Duration]string{
+		20 * time.Second: given + " A run of less than 1 minute judges no growth.",
+		time.Minute: "Nothing grows by more than the noise in the last 15 s: a leak of less than 410 kB of heap or 2.67 goroutines a second would not show. " + given +
+			" So short a run says little: the usual one is of 10 minutes.",
+		soakFor: "Nothing grows by more than the noise in the last 270 s: a leak of less than 23 kB of heap or 0.15 goroutines a second would not show. " + given,
+	} {
+		every := min(30*time.Second, lasts/4)
+		if got := unseen(lasts, samples(int(lasts/every), every)); got != want {
+			t.Errorf("%v: %s", lasts, got)
+		}
+	}
+}
+
 func TestGrowthIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		of   func(n int) figures // the nth of 20 samples
