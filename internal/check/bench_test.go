@@ -3,6 +3,7 @@ package check_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -70,5 +71,50 @@ func allocations() float64 {
 func TestTheChecksOfAGoodBodyCostNoAllocation(t *testing.T) {
 	if n := allocations(); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// hostileRatio is what a body costs, in units of what right bodies of ten lines cost that have as many bytes together: the least of up to 100 pairs, since
+// whatever else runs on the machine only adds. It ends early at a ratio that is good enough.
+func hostileRatio(text string, enough float64) (ratio float64) {
+	right, body := string(tenLines), api.Bodies["placeOrder"]
+	least := [2]time.Duration{math.MaxInt64, math.MaxInt64}
+	for round := range 100 {
+		start := time.Now()
+		for range len(text)/len(right) + 1 {
+			if _, err := check.Decode(right, false, body, new(api.PlaceOrder)); err != nil {
+				panic(err)
+			}
+		}
+		between := time.Now()
+		if _, err := check.Decode(text, false, body, new(api.PlaceOrder)); err == nil {
+			panic("a hostile body is accepted")
+		}
+		least[0], least[1] = min(least[0], between.Sub(start)), min(least[1], time.Since(between))
+		if ratio = float64(least[1]) / float64(least[0]); round >= 4 && ratio <= enough {
+			break
+		}
+	}
+	return ratio
+}
+
+// BenchmarkHostileBodies prints for each of the hostile bodies what it costs, in units of right bodies of as many bytes.
+func BenchmarkHostileBodies(b *testing.B) {
+	for name, text := range hostileBodies(256 << 10) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_, _ = check.Decode(text, false, api.Bodies["placeOrder"], new(api.PlaceOrder))
+			}
+			b.ReportMetric(hostileRatio(text, 0), "ratio")
+		})
+	}
+}
+
+// A body of nothing but faults costs little more than right bodies of its size: a client that may send so many bytes cannot have so much more CPU.
+func TestHostileBodiesCostAboutWhatRightOnesCost(t *testing.T) {
+	for name, text := range hostileBodies(256 << 10) {
+		if ratio := hostileRatio(text, 10); ratio > 10 {
+			t.Errorf("%s: %.1f times what right bodies of its size cost", name, ratio)
+		}
 	}
 }

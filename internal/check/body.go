@@ -60,57 +60,53 @@ func Decode(text string, optional bool, body Body, to any) (given bool, err erro
 	if r.broken || r.doubt || len(r.faults) > 0 {
 		err = r.judge()
 	}
-	if cap(r.faults) <= 64 { // what an attacker blew up is not kept
-		*r = Reader{faults: r.faults[:0]}
-		readers.Put(r)
+	clear(r.path[:cap(r.path)]) // it holds parts of the text
+	if cap(r.unquote) > 4096 {  // what an attacker blew up is not kept
+		r.unquote = nil
 	}
+	*r = Reader{path: r.path[:0], pointer: r.pointer[:0], unquote: r.unquote[:0]}
+	readers.Put(r)
 	return err == nil, err
 }
 
-// judge has strictJSON read a document in which not all is as expected, and turns what breaks the contract into an error.
+// judge has a document in which not all is as expected read once more, by a strict parser, and turns what is wrong into an error.
 func (r *Reader) judge() error {
-	slices.SortStableFunc(r.faults, func(a, b fault) int { return cmp.Compare(a.end, b.end) })
-	var placed []apierr.Fault
-	left := r.faults
-	err := strictJSON(r.text, func(end int, place func() string) {
-		if len(left) == 0 || left[0].end > end {
-			return
-		}
-		pointer := place()
-		for ; len(left) > 0 && left[0].end <= end; left = left[1:] {
-			f := apierr.Fault{Pointer: pointer, Rule: left[0].rule, Expected: left[0].expected}
-			if left[0].member != "" {
-				f.Pointer = string(jsontext.Pointer(pointer).AppendToken(left[0].member))
-			}
-			placed = append(placed, f)
-		}
-		if len(placed) > 50*apierr.MaxFaults { // of a body that is nothing but faults
-			placed = First(placed)
-		}
-	})
-	switch {
-	case err != nil:
-		return err
-	case r.broken:
-		return errDisagreement
-	case len(placed) == 0:
+	if r.broken {
+		return cmp.Or(strictJSON(r.text), errDisagreement)
+	}
+	if err := valid(r.text); errors.Is(err, jsontext.ErrDuplicateName) {
+		return malformedAt(err)
+	} else if err != nil { // which names another place than that at which the first token is wrong
+		return cmp.Or(strictJSON(r.text), errDisagreement)
+	}
+	if len(r.faults) == 0 {
 		return nil
 	}
-	placed = First(placed)
 	code := errcode.REQ004
-	if slices.ContainsFunc(placed, func(f apierr.Fault) bool { return f.Rule != errcode.RuleAdditionalProperties }) {
+	if slices.ContainsFunc(r.faults, func(f apierr.Fault) bool { return f.Rule != errcode.RuleAdditionalProperties }) {
 		code = errcode.REQ002
 	}
-	return apierr.E(code, apierr.Faults(placed...))
+	return apierr.E(code, apierr.Faults(r.faults...))
 }
 
-var errDisagreement = errors.New("check: a document that is strict JSON cannot be read")
+var errDisagreement = errors.New("check: a document is strict JSON to one parser only")
 
-// strictJSON reads a document as strictly as it can be read, and visits each token: the offset at which it ends, and its place as a JSON pointer.
-func strictJSON(text string, visit func(end int, place func() string)) error {
+// valid is nil for a text that is one JSON document without a name that stands twice.
+func valid(text string) error {
 	d := jsontext.NewDecoder(bytes.NewBufferString(text))
-	place := func() string { return pointer(d.StackPointer()) }
-	for first := true; first || d.StackDepth() > 0; first = false {
+	if _, err := d.ReadValue(); err != nil {
+		return err
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more")
+	}
+	return nil
+}
+
+// strictJSON is REQ_001 with the first place at which a text is no JSON, or JSON that we do not take. It reads token by token, which takes longer.
+func strictJSON(text string) error {
+	d := jsontext.NewDecoder(bytes.NewBufferString(text))
+	for first, at := true, 0; first || d.StackDepth() > 0; first = false {
 		t, err := d.ReadToken()
 		if err != nil {
 			return malformedAt(err)
@@ -118,18 +114,19 @@ func strictJSON(text string, visit func(end int, place func() string)) error {
 		if d.StackDepth() > MaxDepth {
 			return malformed(string(d.StackPointer()), errcode.RuleDepth, "")
 		}
+		token := text[at:d.InputOffset()] // after what stands before it; the decoder would make a string of it
+		at += len(token)
 		switch t.Kind() {
 		case '"':
-			if strings.IndexByte(t.String(), 0) >= 0 { // PostgreSQL cannot store it
+			if hasNUL(token) {
 				return malformed(string(d.StackPointer()), errcode.RuleEncoding, "")
 			}
 		case '0':
-			if _, ok := exactly(t.String()); !ok {
+			if len(token) > 4 && !representable(strings.TrimLeft(token, ",:"+space)) { // four digits are no large number, 1e9 is none either
 				return malformed(string(d.StackPointer()), errcode.RuleNumber, "")
 			}
 		default: // brackets and words
 		}
-		visit(int(d.InputOffset()), place)
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return malformed("", errcode.RuleOneDocument, "")
@@ -150,22 +147,7 @@ func malformedAt(err error) error {
 
 func malformed(pointer string, rule errcode.Rule, offset string) error {
 	if len(pointer) > 256 {
-		pointer = pointer[:256]
+		pointer = strings.TrimSuffix(pointer[:256], "~") // no escape is cut
 	}
 	return apierr.E(errcode.REQ001, apierr.Faults(apierr.Fault{Pointer: strings.ToValidUTF8(pointer, "?"), Rule: rule, Expected: offset}))
-}
-
-// pointer cuts the names that clients made up, so that no response grows with them.
-func pointer(p jsontext.Pointer) string {
-	if len(p) <= 64 {
-		return string(p)
-	}
-	var short jsontext.Pointer
-	for name := range p.Tokens() {
-		if len(name) > 64 {
-			name = strings.ToValidUTF8(name[:64], "")
-		}
-		short = short.AppendToken(name)
-	}
-	return string(short)
 }

@@ -86,13 +86,53 @@ func (i *Integer) Faults(n int64) []apierr.Fault {
 	return faults
 }
 
+// byPlace is the one order of faults: first by their place.
 func byPlace(a, b apierr.Fault) int {
-	return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
+	return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule), strings.Compare(a.Expected, b.Expected))
 }
 
-// First sorts faults by their place, so that the same request gets the same response, and returns the first ones, each once, as many as a client sees.
-func First(faults []apierr.Fault) []apierr.Fault {
-	slices.SortFunc(faults, byPlace)
-	faults = slices.Compact(faults)
-	return faults[:min(len(faults), apierr.MaxFaults)]
+// firstFaults are the first faults by their place, so that the same request gets the same response: each once, as many as a client sees. One that is
+// not among them is forgotten at once, so that a request of nothing but faults costs little.
+type firstFaults []apierr.Fault
+
+// mayTake tells whether a fault at a place may be among the first.
+func (f *firstFaults) mayTake(pointer []byte) bool {
+	return len(*f) < apierr.MaxFaults || string(pointer) <= (*f)[len(*f)-1].Pointer
+}
+
+// add puts a fault at a place in its place among the first.
+func (f *firstFaults) add(pointer string, rule errcode.Rule, expected string) {
+	fault := apierr.Fault{Pointer: pointer, Rule: rule, Expected: expected}
+	at, there := slices.BinarySearchFunc(*f, fault, byPlace)
+	switch {
+	case there:
+	case len(*f) < apierr.MaxFaults:
+		*f = slices.Insert(*f, at, fault)
+	case at < len(*f):
+		copy((*f)[at+1:], (*f)[at:])
+		(*f)[at] = fault
+	}
+}
+
+// maxName bounds a name that clients made up, in bytes, so that no response grows with it.
+const maxName = 64
+
+// appendToken appends a name to a JSON pointer (RFC 6901). A long name is cut, and what is not UTF-8 in it is shown as U+FFFD.
+func appendToken(pointer []byte, name string) []byte {
+	pointer = append(pointer, '/')
+	for at := 0; at < len(name); {
+		c, size := utf8.DecodeRuneInString(name[at:])
+		if at += size; at > maxName {
+			break
+		}
+		switch c {
+		case '~':
+			pointer = append(pointer, "~0"...)
+		case '/':
+			pointer = append(pointer, "~1"...)
+		default:
+			pointer = utf8.AppendRune(pointer, c)
+		}
+	}
+	return pointer
 }

@@ -1,7 +1,11 @@
 package check
 
 import (
+	"cmp"
+	"math/rand/v2"
 	"reflect"
+	"slices"
+	"strconv"
 	"testing"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -56,15 +60,30 @@ func TestGoodValuesCostNoAllocation(t *testing.T) {
 	}
 }
 
+// Whatever the order in which faults are found: the first by their places are told, each once.
 func TestFirstFaults(t *testing.T) {
-	var faults []apierr.Fault
-	for range 2 {
-		for c := 'z'; c >= 'a'; c-- {
-			faults = append(faults, apierr.Fault{Pointer: "/" + string(c), Rule: errcode.RuleType}, apierr.Fault{Pointer: "/" + string(c), Rule: errcode.RuleMinimum})
-		}
+	var all []apierr.Fault
+	for i := range 200 {
+		f := apierr.Fault{Pointer: "/" + strconv.Itoa(i*7919%1000), Rule: errcode.RuleType}
+		all = append(all, f, f, apierr.Fault{Pointer: f.Pointer, Rule: errcode.RuleMinimum}, apierr.Fault{Pointer: f.Pointer, Rule: errcode.RuleMinimum, Expected: "1"})
 	}
-	got := First(faults)
-	if len(got) != apierr.MaxFaults || got[0].Pointer != "/a" || got[0].Rule != errcode.RuleMinimum || got[1].Rule != errcode.RuleType || got[19].Pointer != "/j" {
-		t.Errorf("%d: %v", len(got), got)
+	want := slices.Clone(all)
+	slices.SortFunc(want, func(a, b apierr.Fault) int {
+		return cmp.Or(cmp.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Expected, b.Expected))
+	})
+	want = slices.Compact(want)
+	for seed := range uint64(100) {
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		var got firstFaults
+		most := int(seed) * 8
+		for _, f := range all[:most] {
+			if got.mayTake([]byte(f.Pointer)) {
+				got.add(f.Pointer, f.Rule, f.Expected)
+			}
+		}
+		expected := slices.DeleteFunc(slices.Clone(want), func(f apierr.Fault) bool { return !slices.Contains(all[:most], f) })
+		if expected = expected[:min(len(expected), apierr.MaxFaults)]; !slices.Equal(got, expected) {
+			t.Fatalf("of %d faults: %v, want %v", most, got, expected)
+		}
 	}
 }

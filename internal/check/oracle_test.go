@@ -152,6 +152,20 @@ func TestBodiesOfTheFixtureAreJudgedAsTheLibrariesJudgeThem(t *testing.T) {
 	}))
 }
 
+// Of many faults the same ones are told, whatever their order and depth.
+func TestHostileBodiesAreJudgedAsTheLibrariesJudgeThem(t *testing.T) {
+	for _, s := range subjectsOf(t, api.OpenAPIJSON, api.Bodies, types) {
+		if s.operation != "placeOrder" {
+			continue
+		}
+		for _, size := range []int{40, 300, 3000} {
+			for _, text := range hostileBodies(size) {
+				s.judge(t, text)
+			}
+		}
+	}
+}
+
 func judgeMany(t *testing.T, subjects []subject) {
 	t.Helper()
 	judged, kin := 0, 0

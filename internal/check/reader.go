@@ -2,7 +2,6 @@ package check
 
 import (
 	"math"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,32 +24,89 @@ const (
 )
 
 // Reader reads one JSON document in the order in which it is written. The generated code asks for what the contract has at each place, and a Reader notes
-// what breaks it. It is strict in what it returns, and takes what it skips on trust: then, as after every fault, Decode has the document judged by
-// strictJSON. Strings that it returns are parts of the document, where that has no escape in them.
+// what breaks it. It is strict in what it returns, and in what it skips it only looks for what is valid JSON and refused: then, as after every fault, Decode has
+// a strict parser judge the document. Strings that it returns are parts of the document, where that has no escape in them.
 type Reader struct {
 	text   string
-	at     int // of the byte that is read next
-	depth  int
+	at     int  // of the byte that is read next
 	broken bool // it is no JSON that we take: nothing more is read
 	doubt  bool // something was skipped, or may stand there twice
-	faults []fault
+	faults firstFaults
+
+	path    []step // to the value that is read
+	pointer []byte // of the first steps of path, as far as a fault needed it
+	known   int    // how many steps are in pointer
+	beyond  int    // 0, or: after so many of them all places are behind that of the last of the first faults
+	unquote []byte // of one string
 }
 
-// fault is a broken rule. Its place is known by the offset at which a token ends, so that a document without faults costs no pointers.
-type fault struct {
-	end      int    // of a value, of the bracket that opens it, or of a member's name
-	member   string // that the value at that place lacks
-	rule     errcode.Rule
-	expected string
+// step leads from an object or array to a value in it.
+type step struct {
+	name  string // of the member
+	item  int    // or, of an array, the item's number from 1 on; 0: it is an object
+	until int    // of pointer, with this step
+	most  int    // an item's number up to which all items are behind this one, as pointers are compared
 }
 
-func (r *Reader) fault(end int, member string, rule errcode.Rule, expected string) {
-	r.faults = append(r.faults, fault{end, member, rule, expected})
+// fault notes a rule that the present value breaks.
+func (r *Reader) fault(rule errcode.Rule, expected string) {
+	if r.takes() {
+		r.faults.add(string(r.pointer), rule, expected)
+	}
 }
 
-func (r *Reader) addFaults(end int, faults []apierr.Fault) {
+// takes tells whether a fault of the present value may be among the first ones. Then pointer is that of the value.
+func (r *Reader) takes() bool {
+	depth := len(r.path)
+	if r.broken || r.beyond > 0 && r.beyond <= depth {
+		return false
+	}
+	r.known, r.beyond = min(r.known, depth), 0
+	until := 0
+	if r.known > 0 {
+		until = r.path[r.known-1].until
+	}
+	r.pointer = r.pointer[:until]
+	for ; r.known < depth; r.known++ {
+		s := &r.path[r.known]
+		if s.item > 0 {
+			r.pointer = strconv.AppendInt(append(r.pointer, '/'), int64(s.item-1), 10)
+		} else {
+			r.pointer = appendToken(r.pointer, s.name)
+		}
+		s.until = len(r.pointer)
+	}
+	if r.faults.mayTake(r.pointer) {
+		return true
+	}
+	for r.beyond = 1; r.faults.mayTake(r.pointer[:r.path[r.beyond-1].until]); r.beyond++ {
+		continue
+	}
+	s := &r.path[r.beyond-1]
+	for s.most = 10; s.most < s.item; s.most *= 10 { // 23 is behind 22, and 100 before both
+		continue
+	}
+	return false
+}
+
+// moved forgets the pointer to the value before the present one, from the last step on.
+func (r *Reader) moved() {
+	depth := len(r.path)
+	if r.known >= depth || r.beyond >= depth {
+		r.forget(depth)
+	}
+}
+
+func (r *Reader) forget(depth int) {
+	r.known = min(r.known, depth-1)
+	if s := &r.path[depth-1]; r.beyond >= depth && (s.item == 0 || s.item > s.most) {
+		r.beyond = 0
+	}
+}
+
+func (r *Reader) addFaults(faults []apierr.Fault) {
 	for _, f := range faults {
-		r.fault(end, "", f.Rule, f.Expected)
+		r.fault(f.Rule, f.Expected)
 	}
 }
 
@@ -76,12 +132,8 @@ func (r *Reader) wrongType(null Null, demanded string) {
 		}
 		demanded = "null | " + demanded
 	}
-	opened := r.at + 1
 	r.skip()
-	if c != '{' && c != '[' {
-		opened = r.at
-	}
-	r.fault(opened, "", errcode.RuleType, demanded)
+	r.fault(errcode.RuleType, demanded)
 }
 
 // literal reads a word.
@@ -100,8 +152,8 @@ func (r *Reader) Text(t *Text) (s string, given bool) {
 		return "", false
 	}
 	s = r.string()
-	if !t.satisfied(s) {
-		r.addFaults(r.at, t.Faults(s))
+	if !t.satisfied(s) && r.takes() {
+		r.addFaults(t.Faults(s))
 	}
 	return s, true
 }
@@ -147,8 +199,8 @@ func (r *Reader) Integer(i *Integer) (n int64, given bool) {
 	if c == '-' {
 		n = -n
 	}
-	if n < i.Min || n > i.Max || i.Not != nil && n == *i.Not {
-		r.addFaults(r.at, i.Faults(n))
+	if (n < i.Min || n > i.Max || i.Not != nil && n == *i.Not) && r.takes() {
+		r.addFaults(i.Faults(n))
 	}
 	return n, true
 }
@@ -159,38 +211,75 @@ func (r *Reader) unusual(i *Integer, start int) (n int64, given bool) {
 	for r.at < len(r.text) && strings.IndexByte("+-.0123456789eE", r.text[r.at]) >= 0 {
 		r.at++
 	}
-	number, ok := exactly(r.text[start:r.at])
+	n, whole, ok := exactly(r.text[start:r.at])
 	switch {
 	case !ok:
 		r.fail()
 		return 0, false
-	case !number.IsInt():
+	case !whole:
 		expected := "integer"
 		if i.Null {
 			expected = "null | integer"
 		}
-		r.fault(r.at, "", errcode.RuleType, expected)
+		r.fault(errcode.RuleType, expected)
 		return 0, false
-	case !number.Num().IsInt64(): // it is too far from zero for any bound
-		n = math.MaxInt64
-		if number.Sign() < 0 {
-			n = math.MinInt64
-		}
-	default:
-		n = number.Num().Int64()
 	}
-	r.addFaults(r.at, i.Faults(n))
+	if broken := i.Faults(n); broken != nil {
+		r.addFaults(broken)
+	}
 	return n, true
 }
 
-// exactly is the value of a JSON number. ok is false if a float64 cannot represent it, or if its digits or its exponent are too many to be worth reading.
-func exactly(s string) (value *big.Rat, ok bool) {
-	_, err := strconv.ParseFloat(s, 64)
-	_, exponent, _ := strings.Cut(strings.ToLower(s), "e")
-	if err != nil || len(s) > 64 || len(strings.TrimLeft(exponent, "+-0")) > 3 {
-		return nil, false
+// exactly is the value of a JSON number, if it is whole; one with more than 18 digits is too far from zero for any bound, and its value is the last int64 there.
+// ok is false if it is not representable or no number.
+func exactly(s string) (n int64, whole, ok bool) {
+	unsigned := strings.TrimPrefix(s, "-")
+	mantissa, exponent := unsigned, 0
+	if e := strings.IndexAny(unsigned, "eE"); e >= 0 {
+		var err error
+		if exponent, err = strconv.Atoi(unsigned[e+1:]); err != nil {
+			return 0, false, false
+		}
+		mantissa = unsigned[:e]
 	}
-	return new(big.Rat).SetString(s)
+	before, after, fraction := strings.Cut(mantissa, ".")
+	isDigits := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+	if !representable(s) || !isDigits(before) || fraction && !isDigits(after) {
+		return 0, false, false
+	}
+	digits := strings.TrimLeft(before+after, "0")
+	significant := strings.TrimRight(digits, "0")
+	zeros := exponent - len(after) + len(digits) - len(significant) // that follow them
+	switch {
+	case significant == "":
+		return 0, true, true
+	case zeros < 0:
+		return 0, false, true
+	case len(significant)+zeros > 18:
+		n = math.MaxInt64
+	default:
+		n, _ = strconv.ParseInt(significant, 10, 64) // 18 digits at most
+		for range zeros {
+			n *= 10
+		}
+	}
+	if unsigned != s {
+		n = -n
+	}
+	return n, true, true
+}
+
+// representable is false for a JSON number that a float64 cannot represent, or with digits or an exponent too many to be worth reading.
+func representable(s string) bool {
+	e := strings.IndexAny(s, "eE")
+	if e < 0 && len(s) <= 64 {
+		return true
+	}
+	if len(s) > 64 || len(strings.TrimLeft(s[e+1:], "+-0")) > 3 {
+		return false
+	}
+	_, err := strconv.ParseFloat(s, 64)
+	return err == nil
 }
 
 // string reads a string from its quote on.
@@ -227,8 +316,9 @@ func (r *Reader) unusualString() string {
 	}
 	s := r.text[start+1 : r.at-1]
 	if escapes {
-		b, err := jsontext.AppendUnquote(nil, r.text[start:r.at])
-		if s = string(b); err != nil || strings.IndexByte(s, 0) >= 0 {
+		var err error
+		r.unquote, err = jsontext.AppendUnquote(r.unquote[:0], r.text[start:r.at])
+		if s = string(r.unquote); err != nil || strings.IndexByte(s, 0) >= 0 {
 			r.fail()
 		}
 	} else if !utf8.ValidString(s) {
@@ -237,23 +327,31 @@ func (r *Reader) unusualString() string {
 	return s
 }
 
-// skip passes over a value without a judgement of it.
+// skip passes over a value. It is strict only in what is JSON and that we do not take.
 func (r *Reader) skip() {
 	r.doubt = true
 	for depth := 0; ; {
-		switch r.peek() {
+		switch c := r.peek(); c {
 		case 0:
 			r.fail()
 			return
 		case '"':
+			start := r.at
 			for r.at++; r.at < len(r.text) && r.text[r.at] != '"'; r.at++ {
 				if r.text[r.at] == '\\' {
 					r.at++
 				}
 			}
 			r.at = min(r.at+1, len(r.text))
+			if hasNUL(r.text[start:r.at]) {
+				r.fail()
+				return
+			}
 		case '{', '[':
-			depth++
+			if depth++; len(r.path)+depth > MaxDepth {
+				r.fail()
+				return
+			}
 			r.at++
 		case '}', ']':
 			if depth--; depth < 0 {
@@ -268,8 +366,13 @@ func (r *Reader) skip() {
 			}
 			r.at++
 		default: // a number or a word
-			for r.at++; r.at < len(r.text) && strings.IndexByte(",:{}[]\" \n\r\t", r.text[r.at]) < 0; r.at++ {
+			start := r.at
+			for r.at++; r.at < len(r.text) && !ends[r.text[r.at]]; r.at++ {
 				continue
+			}
+			if (c == '-' || c-'0' <= 9) && r.at-start > 1 && !representable(r.text[start:r.at]) {
+				r.fail()
+				return
 			}
 		}
 		if depth == 0 {
@@ -278,12 +381,39 @@ func (r *Reader) skip() {
 	}
 }
 
+// ends are the bytes that end a number or a word.
+var ends = func() (ends [256]bool) {
+	for _, c := range []byte(",:{}[]\"" + space) {
+		ends[c] = true
+	}
+	return ends
+}()
+
+// hasNUL tells whether a string, as it is written, has NUL in it, which PostgreSQL cannot store.
+func hasNUL(quoted string) bool {
+	const escaped = `\u0000`
+	for at := 0; ; {
+		i := strings.Index(quoted[at:], escaped)
+		if i < 0 {
+			return false
+		}
+		at += i
+		slashes := 0
+		for at-slashes > 0 && quoted[at-slashes-1] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 { // else its backslash is escaped itself
+			return true
+		}
+		at += len(escaped)
+	}
+}
+
 // Object is an object that is read member by member.
 type Object struct {
 	Name   string // of the member whose value is next
 	reader *Reader
-	opened int // after its brace; 0: it is no object
-	named  int // after Name
+	given  bool
 	seen   uint64
 	Length int // members so far
 }
@@ -295,27 +425,26 @@ func (r *Reader) Object(null Null) (o Object) {
 		r.wrongType(null, "object")
 		return o
 	}
-	o.opened = r.open()
+	o.given = true
+	r.open()
 	return o
 }
 
 // open enters an object or array.
-func (r *Reader) open() (opened int) {
+func (r *Reader) open() {
 	r.at++
-	opened = r.at
-	if r.depth++; r.depth > MaxDepth {
+	if r.path = append(r.path, step{}); len(r.path) > MaxDepth {
 		r.fail()
 	}
-	return opened
 }
 
 // Given tells whether it is an object.
-func (o *Object) Given() bool { return o.opened > 0 }
+func (o *Object) Given() bool { return o.given }
 
 // Next reads the name of the next member. It is false at the end.
 func (o *Object) Next() bool {
 	r := o.reader
-	if o.opened == 0 || !r.next(o.Length, '}') {
+	if !o.given || !r.next(o.Length, '}') {
 		return false
 	}
 	if r.peek() != '"' {
@@ -323,12 +452,14 @@ func (o *Object) Next() bool {
 		return false
 	}
 	o.Name = r.string()
-	if o.named = r.at; r.peek() != ':' {
+	if r.peek() != ':' {
 		r.fail()
 		return false
 	}
 	r.at++
 	o.Length++
+	r.path[len(r.path)-1].name = o.Name
+	r.moved()
 	return true
 }
 
@@ -337,7 +468,7 @@ func (r *Reader) next(so int, closing byte) bool {
 	c := r.peek()
 	if c == closing {
 		r.at++
-		r.depth--
+		r.path = r.path[:len(r.path)-1]
 		return false
 	}
 	if so > 0 {
@@ -361,7 +492,7 @@ func (o *Object) Known(number int) {
 
 // Unknown refuses a member that the contract does not know.
 func (o *Object) Unknown() {
-	o.reader.fault(o.named, "", errcode.RuleAdditionalProperties, "")
+	o.reader.fault(errcode.RuleAdditionalProperties, "")
 	o.reader.skip()
 }
 
@@ -369,15 +500,21 @@ func (o *Object) Unknown() {
 func (o *Object) Ignore() { o.reader.skip() }
 
 // CheckName checks the name of a member.
-func (o *Object) CheckName(t *Text) { o.reader.addFaults(o.named, t.Faults(o.Name)) }
+func (o *Object) CheckName(t *Text) {
+	if !t.satisfied(o.Name) && o.reader.takes() {
+		o.reader.addFaults(t.Faults(o.Name))
+	}
+}
 
 // Required refuses an object that lacks one of these members, which have the numbers from 0 on.
 func (o *Object) Required(names ...string) {
-	if all := uint64(1)<<len(names) - 1; o.seen&all != all && o.opened > 0 {
-		for i, name := range names {
-			if o.seen>>i&1 == 0 {
-				o.reader.fault(o.opened, name, errcode.RuleRequired, "")
-			}
+	r, all := o.reader, uint64(1)<<len(names)-1
+	if o.seen&all == all || !o.given || !r.takes() {
+		return
+	}
+	for i, name := range names {
+		if o.seen>>i&1 == 0 {
+			r.faults.add(string(appendToken(r.pointer, name)), errcode.RuleRequired, "") // pointer itself stays as it is
 		}
 	}
 }
@@ -385,7 +522,7 @@ func (o *Object) Required(names ...string) {
 // AtMost bounds the number of members.
 func (o *Object) AtMost(most int) {
 	if o.Length > most {
-		o.reader.fault(o.opened, "", errcode.RuleMaxProperties, strconv.Itoa(most))
+		o.reader.fault(errcode.RuleMaxProperties, strconv.Itoa(most))
 	}
 }
 
@@ -408,7 +545,7 @@ func (n *Names) Add(o *Object) {
 // Array is an array that is read item by item.
 type Array struct {
 	reader *Reader
-	opened int // after its bracket; 0: it is no array
+	given  bool
 	Length int // items so far, with the next
 }
 
@@ -419,33 +556,37 @@ func (r *Reader) Array(null Null) (a Array) {
 		r.wrongType(null, "array")
 		return a
 	}
-	a.opened = r.open()
+	a.given = true
+	r.open()
 	return a
 }
 
 // Given tells whether it is an array.
-func (a *Array) Given() bool { return a.opened > 0 }
+func (a *Array) Given() bool { return a.given }
 
 // Next tells whether there is an item to read.
 func (a *Array) Next() bool {
-	if a.opened == 0 || !a.reader.next(a.Length, ']') {
+	r := a.reader
+	if !a.given || !r.next(a.Length, ']') {
 		return false
 	}
 	a.Length++
+	r.path[len(r.path)-1].item = a.Length
+	r.moved()
 	return true
 }
 
 // AtLeast and AtMost bound the number of items.
 func (a *Array) AtLeast(least int) {
-	if a.opened > 0 && a.Length < least {
-		a.reader.fault(a.opened, "", errcode.RuleMinItems, strconv.Itoa(least))
+	if a.given && a.Length < least {
+		a.reader.fault(errcode.RuleMinItems, strconv.Itoa(least))
 	}
 }
 
 // AtMost is the other bound.
 func (a *Array) AtMost(most int) {
 	if a.Length > most {
-		a.reader.fault(a.opened, "", errcode.RuleMaxItems, strconv.Itoa(most))
+		a.reader.fault(errcode.RuleMaxItems, strconv.Itoa(most))
 	}
 }
 

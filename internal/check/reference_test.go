@@ -95,7 +95,7 @@ func readJSON(body []byte) (any, error) {
 
 func malformed(pointer string, rule errcode.Rule, offset string) error {
 	if len(pointer) > 256 {
-		pointer = pointer[:256]
+		pointer = strings.TrimSuffix(pointer[:256], "~")
 	}
 	return apierr.E(errcode.REQ001, apierr.Faults(apierr.Fault{Pointer: strings.ToValidUTF8(pointer, "?"), Rule: rule, Expected: offset}))
 }
@@ -241,7 +241,7 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 	}
 	walk(e, "")
 	slices.SortFunc(faults, func(a, b apierr.Fault) int {
-		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule))
+		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule), strings.Compare(a.Expected, b.Expected))
 	})
 	faults = slices.Compact(faults)
 	return faults[:min(len(faults), apierr.MaxFaults)]
