@@ -422,6 +422,9 @@ func TestTraceID(t *testing.T) {
 	for _, c := range []struct{ name, header, value, want string }{
 		{"the caller's own", "X-Trace-ID", "checkout-1", "checkout-1"},
 		{"a bad one", "X-Trace-ID", "a b\tc", ""},
+		{"an underscore", "X-Trace-ID", "my_trace", ""},
+		{"a dot", "X-Trace-ID", "a.b", ""},
+		{"64 characters", "X-Trace-ID", strings.Repeat("Z", 64), strings.Repeat("Z", 64)},
 		{"300 characters", "X-Trace-ID", strings.Repeat("a", 300), ""},
 		{"Jaeger's", "Uber-Trace-Id", "4bf92f3577b34da6:1:0:1", "4bf92f3577b34da6"},
 		{"Jaeger's of zeros", "Uber-Trace-Id", "0000:1:0:1", ""},
