@@ -42,6 +42,17 @@ func TestBadNamesAreNamedWhereTheyStand(t *testing.T) {
 	}
 }
 
+// The place of malformed JSON is a JSON pointer (RFC 6901) in UTF-8, also where it is cut.
+func TestThePlaceOfMalformedJSONIsAPointer(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/b~": "/a~1b~0", strings.Repeat("a", 254) + "/": "/" + strings.Repeat("a", 254), strings.Repeat("a", 254) + "é": "/" + strings.Repeat("a", 254) + "?",
+	} {
+		if got := decode("placeOrder", `{"`+name+`":x`); !strings.HasPrefix(got, `REQ_001 [{"`+want+`" "syntax"`) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // A body that has other characters than JSON's own space is not left out: it is no JSON.
 func TestABodyOfStrangeSpaceIsNoJSON(t *testing.T) {
 	for _, text := range []string{"\u00a0", "\u0085", "\v", "\f", " \u2003 "} {

@@ -2,7 +2,6 @@ package check
 
 import (
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -23,8 +22,8 @@ type Parameters struct {
 	malformed  bool
 	name, text string // of the pair that Next found
 
-	faults  []apierr.Fault
-	unknown []string // names in the query, each as often as it stands there
+	faults  firstFaults
+	pointer []byte // to the last unknown name
 }
 
 // maxPairs is net/url's bound of a query.
@@ -80,7 +79,12 @@ func (p *Parameters) Name() string { return p.name }
 func (p *Parameters) Keep(s *Sent) { *s = Sent{p.text, s.times + 1} }
 
 // Unknown notes that the contract does not have the pair that Next found: it is more often a mistake than meant.
-func (p *Parameters) Unknown() { p.unknown = append(p.unknown, p.name) }
+func (p *Parameters) Unknown() {
+	p.pointer = appendToken(append(p.pointer[:0], "/query"...), p.name)
+	if p.faults.mayTake(p.pointer) {
+		p.Fault(string(p.pointer), errcode.RuleAdditionalProperties, "")
+	}
+}
 
 // Value is what was sent for one parameter.
 type Value struct {
@@ -141,7 +145,7 @@ func (p *Parameters) value(at, text string) Value {
 
 // Fault notes what is wrong with a parameter.
 func (p *Parameters) Fault(at string, rule errcode.Rule, expected string) {
-	p.faults = append(p.faults, apierr.Fault{Pointer: at, Rule: rule, Expected: expected})
+	p.faults.add(at, rule, expected)
 }
 
 // dateTimeInQuery shows in any language how a query says a time: a date alone is none, and a plus that is not escaped is a space.
@@ -191,13 +195,8 @@ func (p *Parameters) Err() error {
 	if p.malformed {
 		return apierr.E(errcode.REQ003, apierr.Faults(apierr.Fault{Pointer: "/query", Rule: errcode.RuleFormat, Expected: "query string"}))
 	}
-	slices.Sort(p.unknown)
-	for _, name := range slices.Compact(p.unknown) {
-		p.Fault("/query/"+strings.ToValidUTF8(name[:min(len(name), 64)], ""), errcode.RuleAdditionalProperties, "")
-	}
 	if len(p.faults) == 0 {
 		return nil
 	}
-	slices.SortFunc(p.faults, byPlace)
-	return apierr.E(errcode.REQ003, apierr.Faults(p.faults[:min(len(p.faults), apierr.MaxFaults)]...))
+	return apierr.E(errcode.REQ003, apierr.Faults(p.faults...))
 }

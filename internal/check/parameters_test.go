@@ -35,7 +35,8 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// TestFaultsOfAQuery: one that cannot be read hides all other faults; unknown names are told once each, cut, and first of all by their places.
+// TestFaultsOfAQuery: one that cannot be read hides all other faults; unknown names are told once each, cut, and first of all by their places,
+// which are JSON pointers in UTF-8 whatever the names are.
 func TestFaultsOfAQuery(t *testing.T) {
 	t.Parallel()
 	faults := func(query string) []apierr.Fault {
@@ -71,7 +72,14 @@ func TestFaultsOfAQuery(t *testing.T) {
 		"a=1&b=10&x&x&":                   {head, id, {Pointer: "/query/b", Rule: errcode.RuleMaximum, Expected: "9"}, {Pointer: "/query/x", Rule: errcode.RuleAdditionalProperties}},
 		"a=1&" + strings.Repeat("é", 40):  {head, id, {Pointer: "/query/" + strings.Repeat("é", 32), Rule: errcode.RuleAdditionalProperties}},
 		"a=1&x" + strings.Repeat("é", 40): {head, id, {Pointer: "/query/x" + strings.Repeat("é", 31), Rule: errcode.RuleAdditionalProperties}},
+		"a=1&b/c=1&~":                     {{Pointer: "/query/b~1c", Rule: errcode.RuleAdditionalProperties}, {Pointer: "/query/~0", Rule: errcode.RuleAdditionalProperties}},
+		"a=1&%FF=1&%FF%FE":                {{Pointer: "/query/\ufffd", Rule: errcode.RuleAdditionalProperties}, {Pointer: "/query/\ufffd\ufffd", Rule: errcode.RuleAdditionalProperties}},
+		"a=1&=1":                          {{Pointer: "/query/", Rule: errcode.RuleAdditionalProperties}},
+		"a=1&" + strings.Repeat("/", 65):  {{Pointer: "/query/" + strings.Repeat("~1", 64), Rule: errcode.RuleAdditionalProperties}},
 	} {
+		if len(want) > 0 && strings.HasPrefix(want[0].Pointer, "/query/") {
+			want = slices.Concat([]apierr.Fault{head, id}, want)
+		}
 		if got := faults(query); !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %v, want %v", query, got, want)
 		}

@@ -20,6 +20,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
@@ -174,7 +175,13 @@ func judge(o documented, r *request) (values map[string]string, err error) {
 	}
 	for name := range query {
 		if !slices.ContainsFunc(o.Parameters, func(p documentedParameter) bool { return p.In == "query" && p.Name == name }) {
-			fault(documentedParameter{In: "query", Name: strings.ToValidUTF8(name[:min(len(name), 64)], "")}, errcode.RuleAdditionalProperties, "")
+			end := len(name)
+			for at := range name { // the beginning of a character
+				if len(name) > 64 && at <= 64 {
+					end = at
+				}
+			}
+			faults = append(faults, apierr.Fault{Pointer: string(jsontext.Pointer("/query").AppendToken(name[:end])), Rule: errcode.RuleAdditionalProperties})
 		}
 	}
 	for _, p := range o.Parameters {
@@ -225,6 +232,7 @@ func judge(o documented, r *request) (values map[string]string, err error) {
 	}
 	if len(faults) > 0 {
 		slices.SortStableFunc(faults, func(a, b apierr.Fault) int { return strings.Compare(a.Pointer, b.Pointer) })
+		faults = slices.Compact(faults) // two long names may be one when they are cut
 		return nil, apierr.E(errcode.REQ003, apierr.Faults(faults[:min(len(faults), apierr.MaxFaults)]...))
 	}
 	return values, nil
