@@ -181,6 +181,34 @@ func TestEachOrphanIsSweptOnce(t *testing.T) {
 	}
 }
 
+// TestAWorkerThatClaimsTheSweepIsNoFailure: another worker has it, whether it is due or not, and the next poll asks again.
+func TestAWorkerThatClaimsTheSweepIsNoFailure(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	s := sweeping(t, db.Pool)
+	worker, err := pg.Connect(t.Context(), db.PrimaryURL, 2, pg.WorkerSession, nil)
+	s.must(err)
+	defer worker.Close()
+	s.Payment = s.process(worker)
+	payment := s.payment(pay.StatusFailed).Format(order.PrefixPayment)
+	s.must(s.sweepLedger(t.Context()))
+	s.at(payment, "authorize")
+	for _, due := range []string{"1 minute", "0"} {
+		s.exec("UPDATE ledger_sweeps SET next_at = now() + $1::text::interval", due)
+		other, err := s.pool.Begin(t.Context())
+		s.must(err)
+		_, err = other.Exec(t.Context(), "SELECT FROM ledger_sweeps FOR UPDATE")
+		s.must(err)
+		if err = s.sweepLedger(t.Context()); err != nil || len(s.sweeps()) > 0 {
+			t.Errorf("due in %s: %v, swept %v", due, err, s.sweeps())
+		}
+		s.must(other.Rollback(t.Context()))
+	}
+	if s.must(s.sweepLedger(t.Context())); len(s.sweeps()[payment]) != 1 {
+		t.Errorf("swept %v", s.sweeps())
+	}
+}
+
 // TestAPaymentWhoseRowIsGoneIsNoOrphan: its events tell that it is ours. Nothing is taken back before `ordergate replay` has made the row
 // anew; then it is judged like any other.
 func TestAPaymentWhoseRowIsGoneIsNoOrphan(t *testing.T) {

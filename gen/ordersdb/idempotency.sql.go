@@ -136,11 +136,12 @@ const PurgeResults = `-- name: PurgeResults :execrows
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
     WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
 ) old
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key
 `
 
-// Deletes keys older than 48 hours, at most 1,000 at a time.
+// Deletes keys older than 48 hours, at most 1,000 at a time, without those that another worker deletes.
 func (q *Queries) PurgeResults(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, PurgeResults)
 	if err != nil {

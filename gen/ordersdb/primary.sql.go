@@ -21,9 +21,10 @@ func (q *Queries) CacheGeneration(ctx context.Context) (int64, error) {
 }
 
 const EnsurePartitions = `-- name: EnsurePartitions :exec
-SELECT ensure_partitions()
+SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('ensure_partitions')) THEN ensure_partitions()::text END
 `
 
+// Makes the partitions of the coming months, unless another worker does at this moment.
 func (q *Queries) EnsurePartitions(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, EnsurePartitions)
 	return err

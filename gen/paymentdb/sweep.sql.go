@@ -13,7 +13,12 @@ import (
 
 const ClaimSweep = `-- name: ClaimSweep :one
 INSERT INTO ledger_sweeps AS s (provider, timeline, next_at)
-SELECT $1::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, now() + interval '30 seconds'
+SELECT $1::text, w.timeline, now() + interval '30 seconds'
+FROM (SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline) w
+WHERE NOT EXISTS (
+    SELECT FROM ledger_sweeps n
+    WHERE n.provider = $1::text AND n.next_at > now() AND n.next_at <= now() + interval '5 minutes' AND n.timeline = w.timeline
+)
 ON CONFLICT (provider) DO UPDATE
 SET position = CASE WHEN s.timeline = excluded.timeline THEN s.position ELSE GREATEST(0, s.position - 100000) END,
     timeline = excluded.timeline, next_at = excluded.next_at, fence = s.fence + 1
@@ -28,6 +33,7 @@ type ClaimSweepRow struct {
 
 // Claims the sweep of a provider's ledger for 30 s, the lease, if it is due, or at once on a new timeline of the database. Its position is
 // as old as the rest of the database, so that it leads to all that a failover lost; 100,000 entries before it are compared again for caution.
+// While it is not due it locks nothing: all workers ask each second.
 func (q *Queries) ClaimSweep(ctx context.Context, provider string) (ClaimSweepRow, error) {
 	row := q.db.QueryRow(ctx, ClaimSweep, provider)
 	var i ClaimSweepRow
@@ -200,11 +206,12 @@ func (q *Queries) PostponeCallbacks(ctx context.Context, arg PostponeCallbacksPa
 const PurgeCallbacks = `-- name: PurgeCallbacks :execrows
 DELETE FROM provider_callbacks c USING (
     SELECT provider, event_id FROM provider_callbacks WHERE received_at < now() - interval '30 days' ORDER BY received_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
 ) old
 WHERE c.provider = old.provider AND c.event_id = old.event_id
 `
 
-// Deletes callbacks older than 30 days, at most 1,000 at a time.
+// Deletes callbacks older than 30 days, at most 1,000 at a time, without those that another worker deletes.
 func (q *Queries) PurgeCallbacks(ctx context.Context) (int64, error) {
 	result, err := q.db.Exec(ctx, PurgeCallbacks)
 	if err != nil {

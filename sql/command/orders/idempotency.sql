@@ -21,10 +21,11 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@operations:
        NULLIF(unnest(@order_ids::uuid[]), '00000000-0000-0000-0000-000000000000'::uuid);
 
 -- name: PurgeResults :execrows
--- Deletes keys older than 48 hours, at most 1,000 at a time.
+-- Deletes keys older than 48 hours, at most 1,000 at a time, without those that another worker deletes.
 DELETE FROM idempotency_keys k USING (
     SELECT account, mode, operation, key FROM idempotency_keys
     WHERE created_at < now() - interval '48 hours' ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
 ) old
 WHERE k.account = old.account AND k.mode = old.mode AND k.operation = old.operation AND k.key = old.key;
 

@@ -10,7 +10,8 @@ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bi
 SELECT generation FROM cache_generation WHERE id;
 
 -- name: EnsurePartitions :exec
-SELECT ensure_partitions();
+-- Makes the partitions of the coming months, unless another worker does at this moment.
+SELECT CASE WHEN pg_try_advisory_xact_lock(hashtext('ensure_partitions')) THEN ensure_partitions()::text END;
 
 -- name: WaitForStandbys :exec
 -- Where standbys are synchronous it writes a message into the log that nobody reads, so that this transaction's COMMIT waits for them.

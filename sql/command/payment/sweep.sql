@@ -28,9 +28,10 @@ FROM (SELECT unnest(@providers::text[]) AS provider, unnest(@event_ids::text[]) 
 WHERE c.provider = w.provider AND c.event_id = w.event_id;
 
 -- name: PurgeCallbacks :execrows
--- Deletes callbacks older than 30 days, at most 1,000 at a time.
+-- Deletes callbacks older than 30 days, at most 1,000 at a time, without those that another worker deletes.
 DELETE FROM provider_callbacks c USING (
     SELECT provider, event_id FROM provider_callbacks WHERE received_at < now() - interval '30 days' ORDER BY received_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
 ) old
 WHERE c.provider = old.provider AND c.event_id = old.event_id;
 
@@ -49,8 +50,14 @@ LEFT JOIN LATERAL (
 -- name: ClaimSweep :one
 -- Claims the sweep of a provider's ledger for 30 s, the lease, if it is due, or at once on a new timeline of the database. Its position is
 -- as old as the rest of the database, so that it leads to all that a failover lost; 100,000 entries before it are compared again for caution.
+-- While it is not due it locks nothing: all workers ask each second.
 INSERT INTO ledger_sweeps AS s (provider, timeline, next_at)
-SELECT @provider::text, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, now() + interval '30 seconds'
+SELECT @provider::text, w.timeline, now() + interval '30 seconds'
+FROM (SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint AS timeline) w
+WHERE NOT EXISTS (
+    SELECT FROM ledger_sweeps n
+    WHERE n.provider = @provider::text AND n.next_at > now() AND n.next_at <= now() + interval '5 minutes' AND n.timeline = w.timeline
+)
 ON CONFLICT (provider) DO UPDATE
 SET position = CASE WHEN s.timeline = excluded.timeline THEN s.position ELSE GREATEST(0, s.position - 100000) END,
     timeline = excluded.timeline, next_at = excluded.next_at, fence = s.fence + 1
