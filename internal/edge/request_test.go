@@ -834,3 +834,19 @@ func TestOneClock(t *testing.T) {
 	server.Close()
 	client.Close()
 }
+
+// A 304 needs a list of tags that has the present one, or "*" alone, as RFC 9110 has them.
+func TestIfNoneMatch(t *testing.T) {
+	for list, want := range map[string]bool{
+		`"3-9f"`: true, `W/"3-9f"`: true, `*`: true, `"a", "3-9f"`: true, `"a","3-9f"`: true, ` , "a" ,, "3-9f" ,`: true, "\t\"3-9f\"\t": true, `"a,b", "3-9f"`: true, `"", "3-9f"`: true, `"3-9f", "a`: true,
+		`"other"`: false, `W/*`: false, `W/ *`: false, `*, *`: false, `*,`: false, `"a", *`: false, `*, "3-9f"`: false, `"*"`: false, `3-9f`: false, `w/"3-9f"`: false, `W/ "3-9f"`: false, `W/W/"3-9f"`: false,
+		`W/`: false, `,`: false, `,,`: false, `"`: false, `"a`: false, `"3-9f`: false, `"3-9f"x`: false, `"3-9f""b"`: false, `x"3-9f"`: false, `"a,"3-9f",b"`: false, `"a" "3-9f"`: false, `"x, "3-9f"`: false, ` `: false,
+	} {
+		if got := namesTag(list, `"3-9f"`); got != want {
+			t.Errorf("If-None-Match: %s: %v, want %v", list, got, want)
+		}
+	}
+	if namesTag(`"a", W/, ""`, "") {
+		t.Error("a response without a tag has one")
+	}
+}

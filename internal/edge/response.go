@@ -58,15 +58,36 @@ func connDeadline(in time.Duration) time.Time { return time.Now().Add(in) }
 
 // notModified turns a response into 304 if the client has it already, as If-None-Match says.
 func (r *request) notModified(w response) response {
-	if r.ifNoneMatch == "" {
-		return w
-	}
-	for tag := range strings.SplitSeq(r.ifNoneMatch, ",") {
-		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == "*" || tag != "" && tag == w.etag {
-			return response{status: http.StatusNotModified, etag: w.etag}
-		}
+	if r.ifNoneMatch != "" && namesTag(r.ifNoneMatch, w.etag) {
+		return response{status: http.StatusNotModified, etag: w.etag}
 	}
 	return w
+}
+
+// namesTag tells whether If-None-Match is true of a tag (RFC 9110, 13.1.2): it is "*" alone, or a list that has the tag, strong or weak. A list is read
+// as far as it is one.
+func namesTag(list, etag string) bool {
+	if list == "*" {
+		return true
+	}
+	for {
+		if list = strings.TrimLeft(list, " \t,"); list == "" { // empty elements are none
+			return false
+		}
+		opaque, ok := strings.CutPrefix(strings.TrimPrefix(list, "W/"), `"`)
+		end := strings.IndexByte(opaque, '"') // a comma before it is part of the tag
+		if !ok || end < 0 {
+			return false
+		}
+		tag := list[:len(list)-len(opaque)+end+1]
+		list = strings.TrimLeft(opaque[end+1:], " \t")
+		switch {
+		case list != "" && list[0] != ',':
+			return false
+		case strings.TrimPrefix(tag, "W/") == etag:
+			return true
+		}
+	}
 }
 
 // queryResponse is the response of a query. A refusal, too, has the token of the data that it comes from.
