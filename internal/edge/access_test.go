@@ -7,6 +7,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +135,32 @@ func TestWhatIsLoggedByHand(t *testing.T) {
 				t.Errorf("the logger has %v", entries.All())
 			}
 		})
+	}
+}
+
+// TestTheFieldsAreInTheDocs: the table of docs/running.md has the fields of a line, in their order.
+func TestTheFieldsAreInTheDocs(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/running.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## The log's lines of requests\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var documented, logged []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(section, -1) {
+		documented = append(documented, row[1])
+	}
+	e := anEvent()
+	line, err := telemetry.Encoder().EncodeEntry(zapcore.Entry{Level: zap.ErrorLevel, Time: e.at, Message: "request"}, append(e.fields(), zap.Error(context.Canceled)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range regexp.MustCompile(`[{,]"([a-z_]+)":`).FindAllStringSubmatch(line.String(), -1) {
+		logged = append(logged, field[1])
+	}
+	if !slices.Equal(documented, logged) {
+		t.Errorf("docs/running.md has %v\na line has %v", documented, logged)
 	}
 }
 
