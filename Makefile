@@ -80,6 +80,7 @@ screenshots: build ## take the pictures of the README anew, into docs/images
 .PHONY: lint
 lint: ## golangci-lint, the layout test and the contract's lint
 	$(TOOL) golangci-lint run
+	cd bench/peers && go tool -modfile=../../tools.mod golangci-lint run
 	@$(MAKE) --no-print-directory test STACK= RUN=TestLayout PKG=.
 	@$(MAKE) --no-print-directory breaking
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" npm --prefix web/lint run --silent lint && PATH="$$node:$$PATH" npm --prefix web/flows run --silent lint

@@ -68,7 +68,7 @@ func goZeroRedis(c config) (*echo.Echo, error) {
 	end := c.Answer.Body[len(bytes.TrimSpace(c.Answer.Body)):] // the line's end is no JSON, as this cache keeps it
 	node := cache.NewNode(r, syncx.NewSingleFlight(), cache.NewStat("bench"), errors.New("not found"), cache.WithExpiry(inRedis))
 	return c.cached(func(ctx echo.Context, key string) ([]byte, error) {
-		var body json.RawMessage
+		var body json.RawMessage //nolint:prealloc // the cache gives it its bytes
 		err := node.TakeCtx(ctx.Request().Context(), &body, key, func(v any) error {
 			return json.Unmarshal(c.Answer.Body, v)
 		})

@@ -130,10 +130,10 @@ type event struct {
 
 type events []event
 
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:forcetypeassert // nothing else is pushed
+func (e *events) Len() int           { return len(*e) }
+func (e *events) Less(i, j int) bool { return (*e)[i].at < (*e)[j].at }
+func (e *events) Swap(i, j int)      { (*e)[i], (*e)[j] = (*e)[j], (*e)[i] }
+func (e *events) Push(x any)         { *e = append(*e, x.(event)) } //nolint:forcetypeassert // nothing else is pushed
 func (e *events) Pop() any {
 	last := (*e)[len(*e)-1]
 	*e = (*e)[:len(*e)-1]
@@ -154,8 +154,8 @@ func simulate(search bool) (all []hits) {
 	for of, trace := range map[string][]access{"Zipf": zipf(), "order lifecycle": lifecycle()} {
 		for _, capacity := range []int{1000, 5000} {
 			h := hits{Trace: of, Capacity: capacity, Ratios: map[string]float64{}}
-			for name, make := range contenders {
-				h.Ratios[name] = ratio(make(capacity), trace)
+			for name, contender := range contenders {
+				h.Ratios[name] = ratio(contender(capacity), trace)
 			}
 			all = append(all, h)
 		}
