@@ -302,6 +302,15 @@ func TestAMixedBatchIsOneTransaction(t *testing.T) {
 	if n := b.count("SELECT count(*) FROM order_events WHERE type = 'order.updated'"); n != 1 {
 		t.Errorf("annotated %d times", n)
 	}
+	// A stored result is given at once, also while another repetition has the lock of its key.
+	if _, err = held.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", known.lockID()); err != nil {
+		t.Fatal(err)
+	}
+	again := append(batch()[:1], b.call("placeOrder", b.place("A"), "a-held-key"))
+	b.executeAll(t.Context(), again)
+	if got := ends(again); got != "replayed 202, IDEM_003" || string(again[0].result.Body.Bytes) != string(known.result.Body.Bytes) {
+		t.Errorf("with the lock held: %s", got)
+	}
 	reused := batch()[1:2]
 	b.executeAll(t.Context(), reused)
 	if got := ends(reused); got != "IDEM_002" {

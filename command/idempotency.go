@@ -41,8 +41,8 @@ func keyed(calls []*call) []*call {
 	return slices.DeleteFunc(slices.Clone(calls), func(c *call) bool { return c.Key == "" })
 }
 
-// resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: IDEM_003 if another
-// transaction holds it, the stored result or IDEM_002 if it is known.
+// resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: with the stored result or IDEM_002 if it is known,
+// whoever holds its lock, since a stored result does not change; else IDEM_003 if another transaction holds it.
 func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {
 	calls = keyed(calls)
 	if len(calls) == 0 {
@@ -53,15 +53,17 @@ func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {
 	if err != nil {
 		return fmt.Errorf("lock keys: %w", err)
 	}
-	var ours []*call
+	if faults.In(ctx) == faults.InProgress {
+		clear(locked)
+	} else if err = findResults(ctx, q, calls); err != nil {
+		return err
+	}
 	for i, c := range calls {
-		if locked[i] && faults.In(ctx) != faults.InProgress {
-			ours = append(ours, c)
-		} else {
+		if !locked[i] && !c.done {
 			c.finish(Result{}, apierr.E(errcode.IDEM003))
 		}
 	}
-	return findResults(ctx, q, ours)
+	return nil
 }
 
 // findResults finishes the calls whose key is known: with the stored result, or with IDEM_002 if something else was asked for then.
