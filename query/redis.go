@@ -245,6 +245,19 @@ func (r *Redis) checkNode(ctx context.Context, c *redis.Conn) error {
 	return err
 }
 
+// Connect makes a connection to each node that has keys, unless there is one that is idle: the next pipeline takes a round trip alone. The driver's
+// pipelines have connections of their own.
+func (r *Redis) Connect(ctx context.Context) error {
+	connect := func(ctx context.Context, node redis.Cmdable) error {
+		_, err := node.Pipelined(ctx, func(p redis.Pipeliner) error { p.Ping(ctx); return nil })
+		return err
+	}
+	if nodes, ok := r.UniversalClient.(*redis.ClusterClient); ok {
+		return nodes.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return connect(ctx, node) })
+	}
+	return connect(ctx, r)
+}
+
 // Check proves that Redis answers with data: it reads a key that nobody writes. OtherKindError: the URL is of another kind of Redis.
 func (r *Redis) Check(ctx context.Context, prefix string) error {
 	if err := r.Get(ctx, prefix+"check").Err(); !errors.Is(err, redis.Nil) {

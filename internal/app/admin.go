@@ -141,6 +141,8 @@ func (c *Components) health(ctx context.Context, stopping func() error, worker b
 		h.Degraded = append(h.Degraded, other.Error())
 	} else if err != nil {
 		h.Degraded = append(h.Degraded, "redis does not answer")
+	} else if limits := c.limits.Load(); limits != nil && !limits.Shared() {
+		h.Degraded = append(h.Degraded, "the limits of keys are not shared")
 	}
 	return h
 }

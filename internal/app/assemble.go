@@ -58,7 +58,8 @@ type Components struct {
 	stop        func()                          // ends the background work
 	follow      func(func(context.Context))     // runs background work
 
-	followers sync.WaitGroup // of the background work that uses the connections
+	limits    atomic.Pointer[rate.Limits] // of a process that serves the API and has a Redis
+	followers sync.WaitGroup              // of the background work that uses the connections
 }
 
 // primaryReads is how many connections to the primary reads have.
@@ -159,7 +160,8 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	}), nil
 }
 
-// shareLimits shares the limits of keys with the other processes that serve the API, until Close. nil: without Redis they are not shared.
+// shareLimits shares the limits of keys with the other processes that serve the API, until Close. It waits a second at most for Redis, so that
+// the first request meets limits that are shared. nil: without Redis they are not.
 func (c *Components) shareLimits() (_ *rate.Limits, err error) {
 	if c.redis == nil {
 		return nil, nil
@@ -169,6 +171,8 @@ func (c *Components) shareLimits() (_ *rate.Limits, err error) {
 	}
 	limits := rate.New(rate.Config{Redis: c.limitsRedis, Prefix: c.cfg.RedisPrefix, Now: time.Now, Log: c.tel.Log, Registry: c.tel.Registry})
 	c.follow(limits.Run)
+	c.limits.Store(limits)
+	<-limits.Joined()
 	return limits, nil
 }
 

@@ -77,6 +77,34 @@ func TestNoTierIsRequired(t *testing.T) {
 	replica.Cut()
 }
 
+// TestLimitsThatAreNotSharedAreSeen: Redis answers, but takes no part in the limits of keys.
+func TestLimitsThatAreNotSharedAreSeen(t *testing.T) {
+	t.Parallel()
+	r := pgtest.NewRedis(t)
+	r.Do("ACL SETUSER few on >few ~* &* +@all -zadd")
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.RedisURL = "redis://few:few@" + r.Addr })
+	g.awaitReady("degraded", "the limits of keys are not shared")
+	r.Do("ACL SETUSER few +zadd")
+	g.awaitReady("ready")
+}
+
+// TestTheAPIKnowsWhoSharesTheLimits before its first request, or that Redis is away: a process that starts gives no key its limit anew.
+func TestTheAPIKnowsWhoSharesTheLimits(t *testing.T) {
+	t.Parallel()
+	r := pgtest.NewRedis(t)
+	g := startGateway(t, func(c *Config, _ *pgtest.DB) { c.RedisURL = r.URL() })
+	r.Freeze()
+	c := g.assemble()
+	_, err := c.API(nil)
+	r.Thaw()
+	must(t, err)
+	select {
+	case <-c.limits.Load().Joined():
+	default:
+		t.Error("it does not know yet")
+	}
+}
+
 // TestAnotherKindOfRedisIsSeen: the tier is missing, and an operator is told which scheme the URL needs.
 func TestAnotherKindOfRedisIsSeen(t *testing.T) {
 	t.Parallel()

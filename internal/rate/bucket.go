@@ -3,6 +3,7 @@
 package rate
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -17,7 +18,8 @@ type Limit struct {
 
 const (
 	blockOf     = 100 * time.Millisecond // a block has the tokens that come back in this time
-	unconfirmed = 16                     // requests that a client may send at once, before Redis has replied for its key
+	unconfirmed = 16                     // requests that a client may send at once, before Redis has replied anew for its key
+	never       = -int64(time.Hour)      // Bucket.answered before Redis's first reply
 )
 
 // Bucket is the token bucket of a key: it holds as many tokens as the limit has requests, and gets one back in each interval. Safe for concurrent
@@ -34,12 +36,15 @@ type Bucket struct {
 	base    atomic.Int64 // in ns
 	used    atomic.Int64 // tokens
 	counted atomic.Int64 // the tokens of used that Redis has counted, or never will
-	alone   atomic.Int64 // the tokens of counted that were given out while Redis was away, until it counts them
+	alone   atomic.Int64 // tokens that were given out while Redis was away, until it counts them
 
-	limits   *Limits      // nil: the bucket is of this process alone
-	queued   atomic.Bool  // it is in the queue of limits, or being drawn
-	answered atomic.Int64 // when Redis last replied for it, in ns
-	next     *Bucket      // in the queue
+	aloneCost atomic.Int64 // what they are of used and counted. One costs as many as there were processes
+
+	limits   *Limits       // nil: the bucket is of this process alone
+	queued   atomic.Bool   // it is in the queue of limits, or being drawn
+	answered atomic.Int64  // when Redis last replied for it, in ns
+	first    chan struct{} // is closed with Redis's first reply
+	next     *Bucket       // in the queue
 	since    time.Duration
 
 	// The rest belongs to Limits.Run.
@@ -67,6 +72,8 @@ type State struct {
 	Left int64         // tokens
 	Full time.Duration // until the bucket is full
 	Wait time.Duration // that a request that got no token should wait, an interval at most; 0: it got one
+
+	unknown bool // Redis has never replied for the bucket, and will tell whether there is a token
 }
 
 // AppendHeader appends the RateLimit header: tokens that are left, seconds until all are back.
@@ -81,6 +88,26 @@ func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.
 
 // UsedUp is the State of a request that met an empty bucket.
 func (b *Bucket) UsedUp() State { return State{Full: b.Window, Wait: b.interval} }
+
+// TakeOrWait is Take, but of a bucket of which this process knows nothing yet a request beyond the first block waits for Redis's first reply, some ms and
+// 60 at most: it would be refused, although all of the limit may be left. It returns the time after that.
+func (b *Bucket) TakeOrWait(ctx context.Context, now time.Duration) (State, time.Duration) {
+	s := b.Take(now)
+	if !s.unknown {
+		return s, now
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout+pace)
+	defer cancel()
+	select {
+	case <-b.first:
+	case <-limited.Done():
+	}
+	now = b.limits.cfg.Now().Sub(b.limits.start)
+	if s = b.Take(now); s.unknown {
+		b.limits.refusals.block.Inc()
+	}
+	return s, now
+}
 
 // Take takes a token if there is one. now is the time on a clock that never goes back, that of Limits.Run. It waits for nobody. In a time d, however
 // many callers are given no more than the limit, what comes back in d and, if the bucket is shared, what Limits allows beyond that.
@@ -107,10 +134,13 @@ func (b *Bucket) Take(now time.Duration) State {
 			return State{Full: full, Wait: min(after-capacity, b.interval)}
 		}
 		left, uncounted := int64((capacity-after)/b.interval)/cost, used+1-b.counted.Load()
-		if share > 1 && !b.covers(now, share, left+uncounted, uncounted) {
+		if share > 0 && !b.covers(now, share, left+uncounted, uncounted) {
 			b.enqueue(now, true)
-			b.limits.refusals.block.Inc()
-			return State{Full: full, Wait: min(pace, b.interval)}
+			unknown := b.answered.Load() == never
+			if !unknown {
+				b.limits.refusals.block.Inc()
+			}
+			return State{Full: full, Wait: min(pace, b.interval), unknown: unknown}
 		}
 		if !b.used.CompareAndSwap(used, used+cost) {
 			continue
@@ -118,10 +148,11 @@ func (b *Bucket) Take(now time.Duration) State {
 		switch {
 		case b.limits == nil:
 		case share < 0:
-			b.alone.Add(cost)
+			b.alone.Add(1)
+			b.aloneCost.Add(cost)
 			b.counted.Add(cost)
 		default:
-			b.enqueue(now, share > 1 && !b.covers(now, share, left+uncounted, 4*uncounted))
+			b.enqueue(now, !b.covers(now, share, left+uncounted, 4*uncounted))
 		}
 		return State{Left: left, Full: after}
 	}
@@ -129,9 +160,14 @@ func (b *Bucket) Take(now time.Duration) State {
 
 // covers tells whether this process may give out so many tokens that Redis has not counted, while so many were left as far as it knows: a block or,
 // if that is more, half of this process's share of what was left. Thus the processes together leave half of it to those that know less. Without
-// a reply of Redis in the time of a block that is no more than unconfirmed.
+// a reply of Redis in the time of a block that is no more than unconfirmed, and before its first reply no more than a block: a process that starts
+// does not know what the others gave out. One process alone may give out all that Redis said was left.
 func (b *Bucket) covers(now time.Duration, share, left, uncounted int64) bool {
-	return uncounted <= b.block || 2*uncounted*share <= left && (uncounted <= unconfirmed || now-time.Duration(b.answered.Load()) <= blockOf)
+	if uncounted <= b.block {
+		return true
+	}
+	answered := b.answered.Load()
+	return answered != never && (share == 1 || 2*uncounted*share <= left && (uncounted <= unconfirmed || now-time.Duration(answered) <= blockOf))
 }
 
 // refuse counts the refusal of an empty bucket. What emptied it is drawn from a Redis that is back.

@@ -163,7 +163,8 @@ type model struct {
 	now       time.Duration
 	full      int64 // the shared bucket, in µs
 	processes []*modelled
-	given     []time.Duration // when a token was given out
+	given     []time.Duration      // when a token was given out
+	delay     func() time.Duration // of a message, while a request waits for it
 }
 
 type modelled struct {
@@ -176,7 +177,7 @@ type modelled struct {
 }
 
 func newModel(limit Limit, n int) *model {
-	m := &model{limit: limit, now: time.Hour}
+	m := &model{limit: limit, now: time.Hour, delay: func() time.Duration { return time.Millisecond / 2 }}
 	for range n {
 		m.processes = append(m.processes, &modelled{Bucket: shared(int64(n)).Bucket("key_1", limit)})
 	}
@@ -242,10 +243,17 @@ func (m *model) advance(d time.Duration, delay func() time.Duration) {
 	}
 }
 
-// take has a process ask for tokens until it has so many or is refused.
+// take has a process ask for tokens until it has so many or is refused, as TakeOrWait does.
 func (m *model) take(p *modelled, n int) (got int, s State) {
 	for got < n {
-		if s = p.Take(m.now); s.Wait > 0 {
+		s = p.Take(m.now)
+		if s.unknown {
+			for end := m.now + timeout + pace; p.answered.Load() == never && m.now < end; {
+				m.advance(time.Millisecond/4, m.delay)
+			}
+			s = p.Take(m.now)
+		}
+		if s.Wait > 0 {
 			return got, s
 		}
 		m.given = append(m.given, m.now)
@@ -276,6 +284,7 @@ func TestTheBoundOfSharedBuckets(t *testing.T) {
 		m := newModel(limit, n)
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		delay := func() time.Duration { return time.Duration(random.Int64N(int64(slow))) }
+		m.delay = delay
 		for range rapid.IntRange(1, 60).Draw(t, "phases") {
 			asks := rapid.SliceOfNDistinct(rapid.IntRange(0, n-1), 0, n, rapid.ID[int]).Draw(t, "who")
 			many := rapid.SampledFrom([]int{1, 3, 30, 5000}).Draw(t, "many")
@@ -410,21 +419,26 @@ func TestWhileRedisIsAway(t *testing.T) {
 func TestATokenIsDrawnOnceAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		share        int64
+		alone, share int64
 		away, since  int // tokens
 		later, drawn time.Duration
 	}{
-		{1, 3, 1, 0, 4 * time.Second},
-		{1, 3, 1, 2 * time.Second, 2 * time.Second},
-		{1, 3, 1, 2500 * time.Millisecond, 1500 * time.Millisecond},
-		{1, 3, 2, time.Minute, 2 * time.Second},
-		{1, 3, 0, 2 * time.Second, time.Second},
-		{2, 3, 1, 0, 4 * time.Second}, // one of two processes: while Redis was away a token cost two
-		{2, 3, 1, 4 * time.Second, 2 * time.Second},
+		{1, 1, 3, 1, 0, 4 * time.Second},
+		{1, 1, 3, 1, 2 * time.Second, 2 * time.Second},
+		{1, 1, 3, 1, 2500 * time.Millisecond, 1500 * time.Millisecond},
+		{1, 1, 3, 2, time.Minute, 2 * time.Second},
+		{1, 1, 3, 0, 2 * time.Second, time.Second},
+		{2, 2, 3, 1, 0, 4 * time.Second}, // one of two processes: while Redis was away a token cost two
+		{2, 2, 3, 1, 4 * time.Second, 2 * time.Second},
+		{1, 3, 3, 1, 0, 4 * time.Second}, // it had never reached Redis, and is one of three now: each token cost one, and is owed whole
+		{1, 3, 3, 1, 2 * time.Second, 2 * time.Second},
+		{1, 3, 10, 0, 0, 10 * time.Second},
+		{4, 2, 2, 0, 0, 2 * time.Second}, // others have ended
 	} {
 		l := New(Config{Now: time.Now, Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
 		b := l.Bucket("key_1", Limit{Requests: 10, Window: 10 * time.Second})
-		l.share.Store(-c.share)
+		b.answered.Store(0)
+		l.share.Store(-c.alone)
 		for range c.away {
 			b.Take(0)
 		}
@@ -436,6 +450,45 @@ func TestATokenIsDrawnOnceAfterAnOutage(t *testing.T) {
 		drawn.prepare(c.later)
 		if got := drawn.args[0]; got != c.drawn.Microseconds() {
 			t.Errorf("%+v: %v us are drawn", c, got)
+		}
+	}
+}
+
+// TestAProcessThatStartsGivesOutABlock: it does not know what the others gave out, and a key gets no more from it than a block before Redis has replied.
+// What a key has left it gets right after that.
+func TestAProcessThatStartsGivesOutABlock(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []Limit{{300, time.Minute}, {100, time.Second}, {5, time.Minute}, {2000, time.Second}} {
+		for n := range int64(4) {
+			m := newModel(limit, int(n)+1)
+			p := m.processes[n]
+			got, s := 0, State{}
+			for ; s.Wait == 0; got++ {
+				s = p.Take(m.now)
+			}
+			if got--; int64(got) != p.block {
+				t.Errorf("%v: one of %d processes gives out %d at once, and a block is %d", limit, n+1, got, p.block)
+			}
+			m.advance(2*time.Millisecond, m.delay)
+			if s := p.Take(m.now); s.Wait > 0 || s.Left < limit.Requests-int64(got)-2 {
+				t.Errorf("%v: when Redis has replied: %+v", limit, s)
+			}
+			for _, p := range m.processes { // the key uses up its limit
+				for end := m.now + 20*timeout; m.now < end; m.advance(time.Millisecond, m.delay) {
+					m.take(p, int(limit.Requests))
+				}
+			}
+			next := &modelled{Bucket: shared(n+1).Bucket("key_1", limit)}
+			m.processes = append(m.processes, next)
+			given := 0
+			for range 100 {
+				k, _ := m.take(next, 1)
+				given += k
+				m.advance(timeout/100, m.delay)
+			}
+			if most := next.block + 1 + int64(2*timeout/next.interval); int64(given) > most {
+				t.Errorf("%v: beside %d processes that used up the limit one that starts gives out %d, and not %d", limit, n+1, given, most)
+			}
 		}
 	}
 }

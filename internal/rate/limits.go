@@ -17,19 +17,21 @@ const (
 	pace      = 10 * time.Millisecond // from one round of draws to the next
 	hurried   = time.Millisecond      // likewise, if a key has used up a quarter of its block
 	timeout   = 50 * time.Millisecond // of one round trip; a Redis that takes longer is away
+	joinFor   = time.Second           // to connect, which takes up to 14 round trips, and to be counted
 	batch     = 500                   // keys of one round trip: some ms of Redis's time
 	beatEvery = time.Second           // a process says that it is there, and finds out whether Redis is back
 	goneAfter = 5 * time.Second       // a process that says nothing counts no longer
 )
 
-// Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request waits for it:
-// Run draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
+// Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request that gets a token
+// waits for it: Run draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
 //
 // In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one round of draws (some ms, 60 ms at
-// most), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
+// most), and one block for each process: what comes back in 100 ms, and at least one token. Of a bucket for which Redis has never replied to this
+// process nobody knows more. While a process believes that more is left than 2n
 // blocks, its block is the 2n-th part of that, but for a key for which Redis has not replied for 100 ms no more than 16 tokens. It is wrong in that
 // belief at most until Redis answers, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
-// block is all that is left.
+// block is all that is left. A process that is killed takes a block with it that was not drawn, and counts among n for up to 10 s.
 //
 // While Redis is away each process keeps to its share: a bucket of the n-th part of the limit, which gets back the n-th part of the rate. n is the
 // number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty learns
@@ -41,12 +43,13 @@ type Limits struct {
 
 	share   atomic.Int64           // how many processes share the limits; negative while Redis is away
 	queue   atomic.Pointer[Bucket] // the buckets that are to be drawn from, the last first
+	joined  chan struct{}
 	filled  chan struct{}
 	pressed chan struct{}
 
-	most    time.Time // when share was last confirmed. This and reached belong to Run
-	reached bool      // Redis was there
-	fails   int       // in a row, of Redis
+	most  time.Time // when share was last confirmed. This, told and fails belong to Run
+	told  bool      // the log has that the limits are not shared
+	fails int       // in a row, of Redis
 
 	drawn, failed prometheus.Counter
 	refusals      struct{ empty, block, share prometheus.Counter }
@@ -54,16 +57,23 @@ type Limits struct {
 
 // Config has the dependencies of Limits.
 type Config struct {
-	Redis    redis.UniversalClient // its own: nobody else keeps its connections busy
-	Prefix   string                // of every key in Redis
+	Redis    Redis  // its own: nobody else keeps its connections busy
+	Prefix   string // of every key in Redis
 	Now      func() time.Time
 	Log      *zap.Logger
 	Registry prometheus.Registerer
 }
 
+// Redis is a client. Once Connect has returned, its pipelines take a round trip, and not those of a new connection as well. The driver has
+// connections of their own for them, so that Limits sends nothing without one.
+type Redis interface {
+	redis.UniversalClient
+	Connect(ctx context.Context) error // to each node that has keys
+}
+
 // New returns Limits that count for this process alone until Run knows of others.
 func New(c Config) *Limits {
-	l := &Limits{cfg: c, start: c.Now(), id: uuid.NewString(), filled: make(chan struct{}, 1), pressed: make(chan struct{}, 1)}
+	l := &Limits{cfg: c, start: c.Now(), id: uuid.NewString(), joined: make(chan struct{}), filled: make(chan struct{}, 1), pressed: make(chan struct{}, 1)}
 	l.share.Store(-1)
 	blocks := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_limit_blocks_total", Help: "What keys used, as it was counted in Redis: one of a key and some ms. failed: Redis was away.",
@@ -87,7 +97,8 @@ func (l *Limits) Bucket(key string, limit Limit) *Bucket {
 	b := NewBucket(limit)
 	if b != nil && l != nil {
 		b.limits, b.name = l, fmt.Sprintf("%srate:{%s:%d:%d}", l.cfg.Prefix, key, limit.Requests, Seconds(limit.Window))
-		b.answered.Store(-int64(time.Hour))
+		b.answered.Store(never)
+		b.first = make(chan struct{})
 	}
 	return b
 }
@@ -114,12 +125,19 @@ func signal(c chan struct{}) {
 	}
 }
 
+// Joined is closed when Run has found out how many processes share the limits, or that Redis is away: after a second at most.
+func (l *Limits) Joined() <-chan struct{} { return l.joined }
+
+// Shared tells whether the limits are shared: not while Redis is away or takes longer than 50 ms.
+func (l *Limits) Shared() bool { return l.share.Load() > 0 }
+
 // Run shares the buckets until ctx ends. It alone talks to Redis.
 func (l *Limits) Run(ctx context.Context) {
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	defer l.leave(ctx)
 	l.beat(ctx)
+	close(l.joined)
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,9 +181,7 @@ func (l *Limits) processes() string { return l.cfg.Prefix + "processes" }
 // beat says that this process is there, and counts all that are. A lower count holds once it was lower for a while: a Redis that came back empty
 // knows of all processes within that time.
 func (l *Limits) beat(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	n, err := count.Run(limited, l.cfg.Redis, []string{l.processes()}, l.id, goneAfter.Milliseconds()).Int64()
+	n, err := l.join(ctx)
 	if err != nil {
 		l.away(ctx, err)
 		return
@@ -177,11 +193,45 @@ func (l *Limits) beat(ctx context.Context) {
 	} else {
 		n = known
 	}
-	if before < 0 && l.reached {
-		l.cfg.Log.Info("the limits of keys are shared again", zap.Int64("processes", n))
+	if l.told {
+		l.told = false
+		l.cfg.Log.Info("the limits of keys are shared", zap.Int64("processes", n))
 	}
-	l.reached = true
 	l.share.Store(n)
+}
+
+// join has this process counted. While Redis is away it connects first, which takes several round trips: the time of one would never be enough for a
+// Redis that is far. No draw waits meanwhile. It tries again, because a process that starts waits for a processor.
+func (l *Limits) join(ctx context.Context) (n int64, err error) {
+	if l.share.Load() > 0 {
+		return l.countAll(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinFor)
+	defer cancel()
+	for range 4 {
+		if err = l.cfg.Redis.Connect(ctx); err == nil {
+			n, err = l.countAll(ctx)
+		}
+		if err == nil {
+			break
+		}
+	}
+	return n, err
+}
+
+// countAll takes a round trip, and another one if Redis does not have the script.
+func (l *Limits) countAll(ctx context.Context) (n int64, err error) {
+	for _, run := range []func(context.Context, redis.Scripter, []string, ...any) *redis.Cmd{count.EvalSha, count.Eval} {
+		limited, cancel := context.WithTimeout(ctx, timeout)
+		pipe := l.cfg.Redis.Pipeline()
+		counted := run(limited, pipe, []string{l.processes()}, l.id, goneAfter.Milliseconds())
+		_, _ = pipe.Exec(limited) // the command has its error
+		n, err = counted.Int64()
+		if cancel(); !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			break
+		}
+	}
+	return n, err
 }
 
 // leave says that this process is gone.
@@ -189,19 +239,26 @@ func (l *Limits) leave(ctx context.Context) {
 	if l.share.Load() > 0 {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
-		_ = l.cfg.Redis.ZRem(ctx, l.processes(), l.id).Err() // it is forgotten after a while anyway
+		pipe := l.cfg.Redis.Pipeline()
+		pipe.ZRem(ctx, l.processes(), l.id)
+		_, _ = pipe.Exec(ctx) // it is forgotten after a while anyway
 	}
 }
 
-// away has this process keep to its share, after two failures in a row: a process that waited for a processor is no Redis that is away.
+// away has this process keep to its share, after two failures in a row: a process that waited for a processor is no Redis that is away. The log has
+// once that the limits are not shared.
 func (l *Limits) away(ctx context.Context, err error) {
 	l.fails++
 	n := l.share.Load()
-	if n < 0 || l.fails < 2 || ctx.Err() != nil {
+	if n > 0 && l.fails < 2 || ctx.Err() != nil {
 		return
 	}
+	n = max(n, -n)
 	l.share.Store(-n)
-	l.cfg.Log.Warn("the limits of keys are not shared: Redis is away", zap.Int64("processes", n), zap.Error(err))
+	if !l.told {
+		l.told = true
+		l.cfg.Log.Warn("the limits of keys are not shared: Redis is away, or takes longer than 50 ms", zap.Int64("processes", n), zap.Error(err))
+	}
 }
 
 // drawScript takes what a process gave out from a shared bucket. That is kept as the time at which it will be full, in µs of Redis's clock, and is gone
@@ -246,6 +303,7 @@ func (l *Limits) drawAll(ctx context.Context) {
 				undrawn := t.Bucket.used.Load() - t.counted.Load() // before Redis was known to be away
 				t.counted.Add(undrawn)
 				t.alone.Add(undrawn)
+				t.aloneCost.Add(undrawn)
 			}
 			continue
 		}
@@ -271,9 +329,10 @@ func (t *bucketDraw) prepare(now time.Duration) {
 	t.used = t.Bucket.used.Load()
 	t.tokens = t.used - t.counted.Load()
 	lacks := time.Duration(t.tokens) * t.interval
-	if alone := t.alone.Swap(0); alone > 0 {
+	if cost := t.aloneCost.Swap(0); cost > 0 {
 		missing := time.Duration(t.base.Load()) + time.Duration(t.used)*t.interval - now - lacks
-		lacks += max(0, min(time.Duration(alone)*t.interval, missing)) / time.Duration(t.limits.share.Load())
+		notBack := float64(max(0, min(time.Duration(cost)*t.interval, missing))) / float64(cost) // of each of them
+		lacks += time.Duration(notBack * float64(t.alone.Swap(0)))
 	}
 	micros := func(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
 	t.args = []any{micros(lacks), micros(age), t.known, micros(time.Duration(t.Requests) * t.interval)}
@@ -287,9 +346,9 @@ func (sentOnce) NoRetry() bool { return true }
 
 // draw sends it. A Redis that does not have the script is sent its text.
 func (l *Limits) draw(ctx context.Context, all []*bucketDraw) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	send := func(all []*bucketDraw, eval, script string) {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
 		pipe := l.cfg.Redis.Pipeline() // a Cluster's goes to each node that has one of the keys
 		for _, t := range all {
 			t.cmd = redis.NewCmd(ctx, append([]any{eval, script, 1, t.name}, t.args...)...)
@@ -326,5 +385,7 @@ func (t *bucketDraw) apply(sent time.Duration) {
 	t.limits.drawn.Inc()
 	t.known = answer[0]
 	t.base.Store(int64(sent) + (answer[0]-answer[1])*int64(time.Microsecond) - t.used*int64(t.interval))
-	t.answered.Store(int64(sent))
+	if t.answered.Swap(int64(sent)) == never {
+		close(t.first)
+	}
 }

@@ -41,8 +41,8 @@ type process struct {
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.forward.Load())) }
 
-// processes start and know of each other.
-func (w *world) processes(n int) (all []*process) {
+// start has so many processes run.
+func (w *world) start(n int) (all []*process) {
 	w.Helper()
 	for range n {
 		client, err := query.OpenRedis(w.url)
@@ -59,6 +59,13 @@ func (w *world) processes(n int) (all []*process) {
 		w.Cleanup(p.stop)
 		all = append(all, p)
 	}
+	return all
+}
+
+// processes start and know of each other.
+func (w *world) processes(n int) []*process {
+	w.Helper()
+	all := w.start(n)
 	w.until(func() bool {
 		return !slices.ContainsFunc(all, func(p *process) bool { return p.share.Load() != int64(n) })
 	})
@@ -74,7 +81,10 @@ func (w *world) until(condition func() bool) {
 	}
 }
 
-func (p *process) take(b *Bucket) State { return b.Take(p.w.now().Sub(p.Start())) }
+func (p *process) take(b *Bucket) State {
+	s, _ := b.TakeOrWait(p.w.Context(), p.w.now().Sub(p.Start()))
+	return s
+}
 
 // drain takes what there is at once.
 func (p *process) drain(b *Bucket) (n int) {
@@ -286,7 +296,7 @@ func TestRedisGoesAndComesBack(t *testing.T) {
 			all[0].drawn(last)
 			w.until(func() bool { n := all[1].left("key_2", limit); return n > 40 && n < 64 }) // 90 without what the share lacked
 			w.until(func() bool {
-				return slices.Equal(messages(all[0].logs), []string{"the limits of keys are not shared: Redis is away", "the limits of keys are shared again"})
+				return slices.Equal(messages(all[0].logs), []string{"the limits of keys are not shared: Redis is away, or takes longer than 50 ms", "the limits of keys are shared"})
 			})
 		})
 	}
@@ -441,6 +451,101 @@ func TestADrawIsSentOnce(t *testing.T) {
 	if ttl, _ := r.Do("PTTL t:rate:{key_1:10:600}").(int64); ttl > 60_000 {
 		t.Errorf("one token comes back in %d ms", ttl)
 	}
+}
+
+// TestARedisThatIsFar is shared from the first beat on, and again when its connections were lost: those take several round trips.
+func TestARedisThatIsFar(t *testing.T) {
+	t.Parallel()
+	w, r := setup(t)
+	w.url = strings.Replace(w.url, r.Addr, far(t, r.Addr, 10*time.Millisecond), 1)
+	limit := Limit{Requests: 100, Window: 10 * time.Minute}
+	tries(t, func(try int) bool {
+		all := w.start(2)
+		defer func() {
+			for _, p := range all {
+				p.stop()
+			}
+		}()
+		for _, p := range all {
+			<-p.Joined()
+			if !p.Shared() { // on a busy machine
+				return false
+			}
+		}
+		r.Do("CLIENT KILL TYPE normal SKIPME yes")
+		key := fmt.Sprint("key_", try)
+		b := all[0].Bucket(key, limit)
+		counted := func() float64 { return all[0].counter("ordergate_limit_blocks_total", "counted") }
+		before := counted()
+		w.until(func() bool { all[0].take(b); return counted() >= before+3 })
+		w.until(func() bool { return all[0].Shared() && all[1].Shared() })
+		return true
+	})
+}
+
+// far is a way to Redis on which everything takes so long, each way.
+func far(t *testing.T, to string, delay time.Duration) (addr string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); running.Wait() })
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pass := func(from, to net.Conn) {
+		pieces := make(chan piece, 1000)
+		running.Go(func() {
+			defer to.Close()
+			for p := range pieces {
+				<-time.After(time.Until(p.due))
+				_, _ = to.Write(p.data)
+			}
+		})
+		defer close(pieces)
+		for {
+			data := make([]byte, 4096)
+			n, err := from.Read(data)
+			if err != nil {
+				return
+			}
+			pieces <- piece{time.Now().Add(delay), data[:n]}
+		}
+	}
+	running.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := (&net.Dialer{}).DialContext(context.WithoutCancel(t.Context()), "tcp", to)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			running.Go(func() { pass(client, server) })
+			running.Go(func() { pass(server, client) })
+		}
+	})
+	return l.Addr().String()
+}
+
+// TestLimitsThatWereNeverSharedAreLogged: once when that begins, and once when it ends. A process that starts knows it before it serves.
+func TestLimitsThatWereNeverSharedAreLogged(t *testing.T) {
+	t.Parallel()
+	w, r := setup(t)
+	r.Freeze()
+	p := w.start(1)[0]
+	<-p.Joined()
+	if got := messages(p.logs); p.Shared() || !slices.Equal(got, []string{"the limits of keys are not shared: Redis is away, or takes longer than 50 ms"}) {
+		t.Errorf("shared: %v, logged: %q", p.Shared(), got)
+	}
+	r.Thaw()
+	w.until(p.Shared)
+	w.until(func() bool { return slices.Equal(messages(p.logs)[1:], []string{"the limits of keys are shared"}) })
 }
 
 // breaking is a way to Redis whose connections break after each draw, before its answer.
