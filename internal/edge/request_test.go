@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -848,5 +850,56 @@ func TestIfNoneMatch(t *testing.T) {
 	}
 	if namesTag(`"a", W/, ""`, "") {
 		t.Error("a response without a tag has one")
+	}
+}
+
+// Prefer is read as these expressions read it, which take 100 times as long for 32 KB.
+func TestPreferIsReadAsExpressionsReadIt(t *testing.T) {
+	quoted, hide := regexp.MustCompile(`"(?:\\.|[^"\\])*"?`), strings.NewReplacer(",", " ", ";", " ")
+	preference := regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
+	pieces := []string{"wait", "WAIT", "=", "5", "=5", ",", ";", `"`, `\`, " ", "\t", "a", "=\"7\"", "wait=3", ", wait", "é", "\xff", "x=", `","`, "99999999999", "-"}
+	rng, found := rand.New(rand.NewPCG(1, 1)), 0
+	for range 200_000 {
+		var b strings.Builder
+		for range rng.IntN(9) {
+			b.WriteString(pieces[rng.IntN(len(pieces))])
+		}
+		var want time.Duration
+		if part := preference.FindStringSubmatch(quoted.ReplaceAllStringFunc(b.String(), hide.Replace)); part != nil {
+			if seconds, err := strconv.ParseUint(strings.Trim(part[1], " \t\""), 10, 31); err == nil {
+				want = min(time.Duration(seconds)*time.Second, maxWait)
+				found++
+			}
+		}
+		if got, _ := waitOf(b.String()); got != want {
+			t.Fatalf("Prefer: %q: %v, want %v", b.String(), got, want)
+		}
+	}
+	if found < 3000 {
+		t.Errorf("%d of them have a time", found)
+	}
+}
+
+// The longest Prefer that is read costs a small multiple of what counting its characters costs.
+func TestALongPreferCostsLittle(t *testing.T) {
+	for _, piece := range []string{"a", ",", `"`, `"a`, "wait=", ` wait ="`, "a=b,", " ", ", wait"} {
+		text, ratio := strings.Repeat(piece, 31<<10/len(piece)), 0.0
+		least := [2]time.Duration{time.Hour, time.Hour}
+		for range 100 {
+			start := time.Now()
+			runes := 0
+			for range text {
+				runes++
+			}
+			between := time.Now()
+			_, _ = waitOf(text)
+			least = [2]time.Duration{min(least[0], between.Sub(start)), min(least[1], time.Since(between))}
+			if ratio = float64(least[1]) / float64(least[0]); ratio <= 20 {
+				break
+			}
+		}
+		if t.Logf("%q: %.1f", piece, ratio); ratio > 20 {
+			t.Errorf("%q: %.1f times what counting its characters costs", piece, ratio)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -158,26 +157,54 @@ func (s *Server) wait(ctx context.Context, e command.Envelope, accepted command.
 // maxWait bounds Prefer: wait.
 const maxWait = 10 * time.Second
 
-var (
-	quotedString   = regexp.MustCompile(`"(?:\\.|[^"\\])*"?`) // one that does not end quotes the rest
-	hideSeparator  = strings.NewReplacer(",", " ", ";", " ")
-	waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*(?:=([^,;]*))?(?:[,;]|$)`)
-)
-
 // waitOf reads wait=S from a Prefer header (RFC 7240): the time, at most maxWait, and the text of Preference-Applied. The first wait
 // counts. Anything else, rubbish of any length included, is ignored.
 func waitOf(prefer string) (time.Duration, string) {
-	if prefer == "" {
+	value, found := waitPreference(prefer)
+	if !found {
 		return 0, ""
 	}
-	found := waitPreference.FindStringSubmatch(quotedString.ReplaceAllStringFunc(prefer, hideSeparator.Replace))
-	if found == nil {
-		return 0, ""
-	}
-	seconds, err := strconv.ParseUint(strings.Trim(found[1], " \t\""), 10, 31)
+	seconds, err := strconv.ParseUint(strings.Trim(hideSeparator.Replace(value), " \t\""), 10, 31)
 	if err != nil {
 		return 0, ""
 	}
 	wait := min(time.Duration(seconds)*time.Second, maxWait)
 	return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
+}
+
+var hideSeparator = strings.NewReplacer(",", " ", ";", " ") // those that are quoted
+
+// waitPreference is what the first wait in a Prefer header has after its equals sign.
+func waitPreference(prefer string) (value string, found bool) {
+	const space = " \t\n\f\r"
+	for begins := true; prefer != ""; { // an element, not a parameter of one
+		var part string
+		var separator byte
+		if part, prefer, separator = cutUnquoted(prefer); begins {
+			part = strings.TrimLeft(part, space)
+			if name := part[:min(len(part), len("wait"))]; strings.EqualFold(name, "wait") {
+				if part = strings.TrimLeft(part[len(name):], space); part == "" || part[0] == '=' {
+					return strings.TrimPrefix(part, "="), true
+				}
+			}
+		}
+		begins = separator == ','
+	}
+	return "", false
+}
+
+// cutUnquoted cuts a list at its first comma or semicolon that is not quoted. A quote that does not end quotes the rest.
+func cutUnquoted(list string) (before, after string, separator byte) {
+	quoted := false
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case (c == ',' || c == ';') && !quoted:
+			return list[:i], list[i+1:], c
+		}
+	}
+	return list, "", 0
 }
