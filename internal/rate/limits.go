@@ -76,7 +76,7 @@ func New(c Config) *Limits {
 	l := &Limits{cfg: c, start: c.Now(), id: uuid.NewString(), joined: make(chan struct{}), filled: make(chan struct{}, 1), pressed: make(chan struct{}, 1)}
 	l.share.Store(-1)
 	blocks := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
-		Name: "ordergate_limit_blocks_total", Help: "What keys used, as it was counted in Redis: one of a key and some ms. failed: Redis was away.",
+		Name: "ordergate_limit_blocks_total", Help: "What keys used, as it was counted in Redis: one of a key and some ms. failed: Redis did not reply. While it is known to be away none is sent: ordergate_limit_processes is negative then.",
 	}, []string{"result"})
 	l.drawn, l.failed = blocks.WithLabelValues("counted"), blocks.WithLabelValues("failed")
 	refusals := promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
