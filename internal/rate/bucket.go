@@ -71,7 +71,7 @@ func (b *Bucket) Policy() []string { return b.policy }
 type State struct {
 	Left int64         // tokens
 	Full time.Duration // until the bucket is full
-	Wait time.Duration // that a request that got no token should wait, an interval at most; 0: it got one
+	Wait time.Duration // until this process expects to have a token for a request that got none, the window at most; 0: it got one
 
 	unknown bool // Redis has never replied for the bucket, and will tell whether there is a token
 }
@@ -131,7 +131,7 @@ func (b *Bucket) Take(now time.Duration) State {
 		after := full + time.Duration(cost)*b.interval
 		if after > capacity {
 			b.refuse(now, share)
-			return State{Full: full, Wait: min(after-capacity, b.interval)}
+			return State{Full: full, Wait: min(after-capacity, b.Window)}
 		}
 		left, uncounted := int64((capacity-after)/b.interval)/cost, used+1-b.counted.Load()
 		if share > 0 && !b.covers(now, share, left+uncounted, uncounted) {

@@ -374,6 +374,43 @@ func TestASteadyClientIsNotRefused(t *testing.T) {
 	}
 }
 
+// TestTheWaitIsUntilATokenIsBack: a process that is refused has a token after the seconds that it tells, also when the processes together gave out
+// more than the limit. That is never more than the window, nor than the time until the bucket is full.
+func TestTheWaitIsUntilATokenIsBack(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []Limit{{1, time.Second}, {5, time.Minute}, {60, time.Minute}, {5, time.Hour}} {
+		for n := 1; n <= 4; n++ {
+			m, owed := newModel(limit, n), false
+			delay := func() time.Duration { return 20 * time.Millisecond }
+			refused := func(p *modelled) (s State) { // for want of a token, not of a block
+				for s = p.Take(m.now); s.Wait == 0 || s.Wait == pace; s = p.Take(m.now) {
+					m.advance(4*timeout, delay)
+				}
+				return s
+			}
+			for range limit.Requests { // all take the last one
+				for _, p := range m.processes {
+					p.Take(m.now)
+				}
+				m.advance(4*timeout, delay)
+			}
+			for i, p := range slices.Backward(m.processes) { // Redis told the last one most
+				s := refused(p)
+				owed = owed || s.Wait > p.interval
+				m.advance(time.Duration(Seconds(s.Wait))*time.Second, delay)
+				after := p.Take(m.now)
+				if s.Wait > limit.Window || s.Wait > s.Full || s.Wait < limit.Window && after.Wait > 0 {
+					t.Errorf("%v, process %d of %d: refused with %+v, and after that with %+v", limit, i, n, s, after)
+				}
+				m.advance(4*timeout, delay)
+			}
+			if !owed && n > 1 && limit.Requests == 5 {
+				t.Errorf("%v, %d processes: nothing was given out beyond the limit", limit, n)
+			}
+		}
+	}
+}
+
 // TestWhileRedisIsAway each process keeps to its share, and after that the shared bucket lacks what has not come back.
 func TestWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
@@ -387,7 +424,7 @@ func TestWhileRedisIsAway(t *testing.T) {
 		for m.now < begin+6*limit.Window {
 			for _, p := range m.processes {
 				got, s := m.take(p, 1000)
-				if sum += got; s.Wait > p.interval || int64(got) > max(1, limit.Requests/3) {
+				if sum += got; s.Wait > min(3*p.interval, limit.Window) || int64(got) > max(1, limit.Requests/3) {
 					t.Fatalf("%v: %d at once, then %+v", limit, got, s)
 				}
 			}

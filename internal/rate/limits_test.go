@@ -252,7 +252,7 @@ func TestOneProcessGetsAll(t *testing.T) { //nolint:paralleltest // what runs be
 		if empty.Wait == 0 || given[1] > unconfirmed || given[2] > unconfirmed {
 			t.Errorf("the bucket is empty: %+v, and then %d were given out", empty, given)
 		}
-		if after.Wait == 0 || after.Wait > b.interval || after.Full < limit.Window || after.Full > 2*limit.Window {
+		if after.Wait == 0 || after.Wait > after.Full || after.Wait > limit.Window || after.Full < limit.Window || after.Full > 2*limit.Window {
 			t.Errorf("what was too much is owed: %+v", after)
 		}
 		return true
