@@ -5,9 +5,8 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/munnerz/goautoneg"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -77,12 +76,37 @@ func (o *operation) canProduce(accept string) bool {
 	if slices.Contains(o.Produces, accept) {
 		return true
 	}
-	return slices.ContainsFunc(goautoneg.ParseAccept(strings.ToLower(accept)), func(a goautoneg.Accept) bool {
-		return a.Q > 0 && slices.ContainsFunc(o.Produces, func(mediaType string) bool {
-			main, sub, _ := strings.Cut(mediaType, "/") // lower case in the contract
-			return (a.Type == "*" || a.Type == main) && (a.SubType == "*" || a.SubType == sub)
-		})
-	})
+	for part := range strings.SplitSeq(strings.ToLower(accept), ",") {
+		if part == "" {
+			continue
+		}
+		mediaRange, parameters, _ := strings.Cut(strings.Trim(part, " "), ";")
+		main, sub, _ := strings.Cut(mediaRange, "/")
+		if main = strings.Trim(main, " "); main == "*" && sub == "" {
+			sub = "*"
+		}
+		sub = strings.Trim(strings.TrimSuffix(sub, "/"), " ")
+		if slices.ContainsFunc(o.Produces, func(mediaType string) bool {
+			ourMain, ourSub, _ := strings.Cut(mediaType, "/") // lower case in the contract
+			return (main == "*" || main == ourMain) && (sub == "*" || sub == ourSub)
+		}) && quality(parameters) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// quality is the q among the parameters of a media range: 1 without one, 0 if it is no number.
+func quality(parameters string) float64 {
+	q := 1.0
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(parameter, "=")
+		value, rest, _ := strings.Cut(value, "=")
+		if strings.Trim(name, " ") == "q" && rest == "" && parameter != name && parameter[len(name)+1:] != "" {
+			q, _ = strconv.ParseFloat(value, 32)
+		}
+	}
+	return q
 }
 
 // compressed recognizes a body that would have to be unpacked. No body is: a small one may unpack to any size.
