@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,7 +82,7 @@ func (r *Reader) judge() error {
 		return nil
 	}
 	code := errcode.REQ004
-	if slices.ContainsFunc(r.faults, func(f apierr.Fault) bool { return f.Rule != errcode.RuleAdditionalProperties }) {
+	if r.otherwise {
 		code = errcode.REQ002
 	}
 	return apierr.E(code, apierr.Faults(r.faults...))

@@ -166,6 +166,53 @@ func TestHostileBodiesAreJudgedAsTheLibrariesJudgeThem(t *testing.T) {
 	}
 }
 
+// A body is REQ_004 only if all that is wrong in it is unknown members, also where more of them than a client sees stand before what else is wrong.
+func TestAnyOtherFaultThanUnknownMembersIsREQ002(t *testing.T) {
+	subjects := subjectsOf(t, api.OpenAPIJSON, api.Bodies, types)
+	place := slices.IndexFunc(subjects, func(s subject) bool { return s.operation == "placeOrder" })
+	var unknown strings.Builder
+	for i := range 25 {
+		fmt.Fprintf(&unknown, `"a%02d":1,`, i)
+	}
+	const line = `{"sku":"A","quantity":1}`
+	order := func(currency, lines, rest string) string {
+		return fmt.Sprintf(`{%s"currency":%s,"customer_ref":"c","lines":%s%s}`, &unknown, currency, lines, rest)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"nothing else":                {order(`"EUR"`, "["+line+"]", ""), "REQ_004"},
+		"a member is missing":         {"{" + unknown.String() + `"currency":"EUR","lines":[` + line + "]}", "REQ_002"},
+		"a wrong type":                {order(`"EUR"`, "7", ""), "REQ_002"},
+		"null":                        {order("null", "["+line+"]", ""), "REQ_002"},
+		"a wrong text":                {order(`"EUR"`, `[{"sku":"a b","quantity":1}]`, ""), "REQ_002"},
+		"a wrong enumeration":         {order(`"XXX1"`, "["+line+"]", ""), "REQ_002"},
+		"a number too great":          {order(`"EUR"`, `[{"sku":"A","quantity":100000000}]`, ""), "REQ_002"},
+		"a fraction":                  {order(`"EUR"`, `[{"sku":"A","quantity":1.5}]`, ""), "REQ_002"},
+		"a number in a long form":     {order(`"EUR"`, `[{"sku":"A","quantity":-1e0}]`, ""), "REQ_002"},
+		"too few items":               {order(`"EUR"`, "[]", ""), "REQ_002"},
+		"too many items":              {order(`"EUR"`, "["+strings.Repeat(line+",", 200)+line+"]", ""), "REQ_002"},
+		"a wrong name":                {order(`"EUR"`, "["+line+"]", `,"metadata":{"a b":"x"}`), "REQ_002"},
+		"too many members":            {order(`"EUR"`, "["+line+"]", `,"metadata":{`+textMembers(60)+`}`), "REQ_002"},
+		"a member of an item":         {order(`"EUR"`, `[{"sku":"A"}]`, ""), "REQ_002"},
+		"an unknown one of an item":   {order(`"EUR"`, `[{"sku":"A","quantity":1,"x":2}]`, ""), "REQ_004"},
+		"members in an unknown one":   {order(`"EUR"`, "["+line+"]", `,"x":{"lines":7}`), "REQ_004"},
+		"what else is wrong is first": {`{"currency":7,` + unknown.String() + `"customer_ref":"c","lines":[` + line + "]}", "REQ_002"},
+	} {
+		if got := decode("placeOrder", c.text); !strings.HasPrefix(got, c.want+" ") {
+			t.Errorf("%s: %.60s, want %s", name, got, c.want)
+		}
+		subjects[place].judge(t, c.text)
+	}
+}
+
+// textMembers is n members with a text each.
+func textMembers(n int) string {
+	members := make([]string, n)
+	for i := range members {
+		members[i] = fmt.Sprintf(`"m%d":"x"`, i)
+	}
+	return strings.Join(members, ",")
+}
+
 func judgeMany(t *testing.T, subjects []subject) {
 	t.Helper()
 	judged, kin := 0, 0

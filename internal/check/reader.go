@@ -32,6 +32,8 @@ type Reader struct {
 	broken bool // it is no JSON that we take: nothing more is read
 	doubt  bool // something was skipped, or may stand there twice
 	faults firstFaults
+	// otherwise: something else is wrong than unknown members, also if its fault is not among the first ones.
+	otherwise bool
 
 	path    []step // to the value that is read
 	pointer []byte // of the first steps of path, as far as a fault needed it
@@ -50,9 +52,18 @@ type step struct {
 
 // fault notes a rule that the present value breaks.
 func (r *Reader) fault(rule errcode.Rule, expected string) {
+	if rule != errcode.RuleAdditionalProperties {
+		r.otherwise = true
+	}
 	if r.takes() {
 		r.faults.add(string(r.pointer), rule, expected)
 	}
+}
+
+// breaks notes that the present value breaks a rule, other than that of unknown members, and tells what takes tells.
+func (r *Reader) breaks() bool {
+	r.otherwise = true
+	return r.takes()
 }
 
 // takes tells whether a fault of the present value may be among the first ones. Then pointer is that of the value.
@@ -152,7 +163,7 @@ func (r *Reader) Text(t *Text) (s string, given bool) {
 		return "", false
 	}
 	s = r.string()
-	if !t.satisfied(s) && r.takes() {
+	if !t.satisfied(s) && r.breaks() {
 		r.addFaults(t.Faults(s))
 	}
 	return s, true
@@ -199,13 +210,13 @@ func (r *Reader) Integer(i *Integer) (n int64, given bool) {
 	if c == '-' {
 		n = -n
 	}
-	if (n < i.Min || n > i.Max || i.Not != nil && n == *i.Not) && r.takes() {
+	if (n < i.Min || n > i.Max || i.Not != nil && n == *i.Not) && r.breaks() {
 		r.addFaults(i.Faults(n))
 	}
 	return n, true
 }
 
-// unusual reads a number that has a fraction, an exponent or many digits. strictJSON judges how it is written.
+// unusual reads a number that has a fraction, an exponent or many digits. valid judges how it is written.
 func (r *Reader) unusual(i *Integer, start int) (n int64, given bool) {
 	r.doubt = true
 	for r.at < len(r.text) && strings.IndexByte("+-.0123456789eE", r.text[r.at]) >= 0 {
@@ -481,7 +492,7 @@ func (r *Reader) next(so int, closing byte) bool {
 	return true
 }
 
-// Known notes that a member stands there, by a number below 64 that its name has. A name that stands there twice is strictJSON's.
+// Known notes that a member stands there, by a number below 64 that its name has. A name that stands there twice is found by valid.
 func (o *Object) Known(number int) {
 	bit := uint64(1) << number
 	if o.seen&bit != 0 {
@@ -501,7 +512,7 @@ func (o *Object) Ignore() { o.reader.skip() }
 
 // CheckName checks the name of a member.
 func (o *Object) CheckName(t *Text) {
-	if !t.satisfied(o.Name) && o.reader.takes() {
+	if !t.satisfied(o.Name) && o.reader.breaks() {
 		o.reader.addFaults(t.Faults(o.Name))
 	}
 }
@@ -509,7 +520,7 @@ func (o *Object) CheckName(t *Text) {
 // Required refuses an object that lacks one of these members, which have the numbers from 0 on.
 func (o *Object) Required(names ...string) {
 	r, all := o.reader, uint64(1)<<len(names)-1
-	if o.seen&all == all || !o.given || !r.takes() {
+	if o.seen&all == all || !o.given || !r.breaks() {
 		return
 	}
 	for i, name := range names {
@@ -532,7 +543,7 @@ type Names struct {
 	n    int
 }
 
-// Add notes the name of a member. One that may be there already is strictJSON's.
+// Add notes the name of a member. Whether one that may be there already is, valid finds.
 func (n *Names) Add(o *Object) {
 	if n.n == len(n.list) || slices.Contains(n.list[:n.n], o.Name) {
 		o.reader.doubt = true

@@ -181,7 +181,7 @@ func validate(schema *jsonschema.Schema, v any) error {
 	if slices.ContainsFunc(faults, func(f apierr.Fault) bool { return f.Rule != errcode.RuleAdditionalProperties }) {
 		code = errcode.REQ002
 	}
-	return apierr.E(code, apierr.Faults(faults...))
+	return apierr.E(code, apierr.Faults(faults[:min(len(faults), apierr.MaxFaults)]...))
 }
 
 // faultsOf lists the places of a value that break a schema, each with its rule, never with the value. Faults are sorted by place, so
@@ -243,8 +243,7 @@ func faultsOf(schema *jsonschema.Schema, v any) []apierr.Fault {
 	slices.SortFunc(faults, func(a, b apierr.Fault) int {
 		return cmp.Or(strings.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Rule, b.Rule), strings.Compare(a.Expected, b.Expected))
 	})
-	faults = slices.Compact(faults)
-	return faults[:min(len(faults), apierr.MaxFaults)]
+	return slices.Compact(faults)
 }
 
 // part is what a schema, or any part of it, says of the property or item at the end of a path; nil if it does not name it.
