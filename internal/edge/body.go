@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/check"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 // Decode implements api.Request. The body is read once, into its type, and checked at the same time. An optional body may be left out, be empty or
@@ -49,7 +51,9 @@ const maxKeptBuffer = 16 << 10
 func (r *request) readBody() error {
 	b, _ := bodyBuffers.Get().(*bytes.Buffer)
 	b.Reset()
+	done := r.endBodyWithServer()
 	_, err := b.ReadFrom(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
+	cut := done() && timedOut(err)
 	r.raw = b.String()
 	if b.Cap() <= maxKeptBuffer {
 		bodyBuffers.Put(b)
@@ -57,14 +61,33 @@ func (r *request) readBody() error {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return apierr.E(errcode.REQ008)
 	}
-	if err != nil && r.server.stopping.Err() != nil {
+	switch {
+	case cut:
 		return drain(r)
-	}
-	if err != nil {
+	case err != nil:
 		return apierr.E(errcode.REQ001, apierr.At("", errcode.RuleComplete), apierr.Cause(err))
 	}
 	r.bodyRead = true
 	return nil
+}
+
+// endBodyWithServer ends the reading of a body when the server that stops waits no longer for it. done is called when the body has been read, and
+// tells whether that has happened; the connection has no such end from then on.
+func (r *request) endBodyWithServer() (done func() bool) {
+	conn, over := http.NewResponseController(r.response.Writer), make(chan struct{})
+	inTime := context.AfterFunc(r.server.bodiesOver, func() {
+		defer panics.Sync(r.server.cfg.Log)
+		defer close(over)
+		_ = conn.SetReadDeadline(connDeadline(0)) // a test's recorder has none
+	})
+	return func() bool {
+		if inTime() {
+			return false
+		}
+		<-over
+		_ = conn.SetReadDeadline(time.Time{})
+		return true
+	}
 }
 
 // emptyBody tells whether a body of unknown length ends at once. It waits at most for lingering; a byte that it reads is lost.

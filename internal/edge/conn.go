@@ -7,53 +7,24 @@ import (
 	"time"
 )
 
-// listener accepts connections whose deadlines cost little, and knows those that are open.
-type listener struct {
-	net.Listener
-
-	mu   sync.Mutex
-	open map[*conn]struct{}
-}
+// listener accepts connections whose deadlines cost little.
+type listener struct{ net.Listener }
 
 // Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	accepted, err := l.Listener.Accept()
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: accepted, from: l}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open[c] = struct{}{}
-	return c, nil
+	return &conn{Conn: c}, nil
 }
-
-// hurry ends what clients still send, and gives them answerWithin to take the response.
-func (l *listener) hurry() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.open {
-		_, _ = c.SetReadDeadline(connDeadline(0)), c.SetWriteDeadline(connDeadline(answerWithin))
-	}
-}
-
-const answerWithin = time.Second
 
 // conn is a connection on which another deadline costs nothing as a rule. net/http sets eight for each request, and each would move a timer of the
 // runtime. Here the timer fires sooner than any of them, about every timerFor, and what it ends too early goes on.
 type conn struct {
 	net.Conn
 
-	from          *listener
 	reads, writes deadline
-}
-
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.from.mu.Lock()
-	delete(c.from.open, c)
-	c.from.mu.Unlock()
-	return c.Conn.Close()
 }
 
 // timerFor is not longer than any deadline that net/http sets for each request (Serve).

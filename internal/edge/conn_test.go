@@ -31,7 +31,7 @@ func onPipe(t *testing.T, test func(c *conn, peer net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		ours, peer := net.Pipe()
-		c := &conn{Conn: &moves{Conn: ours}, from: new(listener)}
+		c := &conn{Conn: &moves{Conn: ours}}
 		defer func() { _, _ = c.Close(), peer.Close() }()
 		test(c, peer)
 	})
@@ -171,7 +171,7 @@ func TestAServerThatStopsHurriesClientsThatSend(t *testing.T) {
 		synctest.Wait()
 		begin := time.Now()
 		stop()
-		if took := time.Since(begin); took < hurryAfter || took > 15*time.Second {
+		if took := time.Since(begin); took < bodyWithin || took > 15*time.Second {
 			t.Errorf("it stopped after %v", took)
 		}
 		if got := <-answer; !strings.Contains(got, "SYS_005") {
@@ -179,6 +179,44 @@ func TestAServerThatStopsHurriesClientsThatSend(t *testing.T) {
 		}
 		<-done
 	})
+}
+
+// A request whose body has ended by then is finished, and its client is not taken for gone.
+func TestAServerThatStopsFinishesWhatHasArrived(t *testing.T) {
+	for name, last := range map[string]time.Duration{"just before the end": bodyWithin - 100*time.Millisecond, "at the end": bodyWithin - 1, "long before": time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			s := smallServer(t, op("w", "POST", "/w", func(ctx context.Context, r *request) (response, error) {
+				w, err := decoder(ctx, r)
+				<-time.After(1200 * time.Millisecond)
+				return w, errors.Join(err, ctx.Err())
+			}, answers([]int{200}, errcode.SYS005), taking("application/json", true, anObject)))
+			connect, stop := openPipe(t, s)
+			client := connect()
+			defer client.Close()
+			_, _ = io.WriteString(client, "POST /w HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer "+testKey+"\r\nContent-Length: 2\r\n\r\n{")
+			answer := make(chan int, 1)
+			go func() {
+				<-time.After(last)
+				_, _ = io.WriteString(client, "}")
+				w, err := http.ReadResponse(bufio.NewReader(client), nil)
+				if err != nil {
+					t.Error(name, err)
+					answer <- 0
+					return
+				}
+				_, _ = io.Copy(io.Discard, w.Body)
+				answer <- w.StatusCode
+			}()
+			synctest.Wait()
+			stop()
+			if got := <-answer; got != http.StatusOK {
+				t.Errorf("%s: %d", name, got)
+			}
+			if got := samples(t, s, "ordergate_request_seconds"); got["w 2xx"] != 1 {
+				t.Errorf("%s: %v", name, got)
+			}
+		})
+	}
 }
 
 // A client that closes its sending half may still read; one that is gone is no mistake of ours.

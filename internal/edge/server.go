@@ -76,6 +76,9 @@ type Server struct {
 	following sync.WaitGroup  // of their goroutines
 	stopping  context.Context //nolint:containedctx // the server's life, not a request's: it ends when Serve is told to
 	stop      context.CancelFunc
+
+	bodiesOver context.Context //nolint:containedctx // likewise: it ends bodyWithin later
+	endBodies  context.CancelFunc
 }
 
 // handler handles a request of one operation that satisfies the contract.
@@ -112,6 +115,7 @@ func newServer(c Config) *Server {
 		s.now = time.Now
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.bodiesOver, s.endBodies = context.WithCancel(context.Background())
 	s.untraced, s.pool.New = trace.ContextWithSpanContext(context.Background(), untraced), s.newRequest
 	return s
 }
@@ -282,12 +286,12 @@ func (s *Server) foreignHost(host string) bool {
 	})
 }
 
-// hurryAfter is above writeWithin, which streams have.
-const hurryAfter = 12 * time.Second
+// bodyWithin is the time that a body has to end when the server stops.
+const bodyWithin = 12 * time.Second
 
 // Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
 // get their response at once, new ones are refused with SYS_005 for the given time, so that balancers notice, and running ones are finished,
-// within 15 s. A client that is still sending one after hurryAfter gets SYS_005.
+// within 15 s. A client that is still sending a body after bodyWithin gets SYS_005.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -306,20 +310,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is an address like any other
 	}
-	connections, stopped := &listener{Listener: l, open: map[*conn]struct{}{}}, make(chan error, 1)
+	stopped := make(chan error, 1)
 	unregister := context.AfterFunc(ctx, func() {
 		defer panics.Sync(s.cfg.Log)
 		s.stop()
 		<-time.After(delay)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 		defer cancel()
-		defer time.AfterFunc(hurryAfter, connections.hurry).Stop()
+		defer time.AfterFunc(bodyWithin, s.endBodies).Stop()
 		err := srv.Shutdown(ctx)
-		s.following.Wait() // each stream ends within writeWithin of stop
+		s.following.Wait() // each stream ends within two writes of stop
 		stopped <- err
 	})
 	defer unregister()
-	if err := srv.Serve(connections); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(listener{l}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return <-stopped

@@ -98,9 +98,6 @@ func (s *Server) startStream(ctx context.Context, r *request, w response) bool {
 	st := w.stream
 	st.began, st.op, st.key, st.orderID, st.span = r.began, r.op, r.key, r.orderID, r.span
 	st.traceID, st.chunked = strings.Clone(r.traceID), r.http.ProtoAtLeast(1, 1)
-	if ctx = context.WithoutCancel(ctx); r.span == nil { // the request's context ends with it, and holds the request
-		ctx = s.untraced //nolint:contextcheck // it is that of all that is not traced
-	}
 	if r.fault != "" {
 		ctx = faults.With(ctx, r.fault)
 	}
