@@ -130,7 +130,7 @@ func (r Result) Row(owner order.Owner) string {
 	case r.Rev == 0:
 		return ""
 	case r.Product != "":
-		return order.Item{Owner: owner, SKU: r.Product}.Token()
+		return string(order.AppendRow(nil, order.PrefixProduct, owner, r.Product))
 	}
 	return r.OrderID.Format(order.PrefixOrder)
 }

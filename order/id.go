@@ -38,14 +38,12 @@ type Item struct {
 	SKU string
 }
 
-// Token names an item's row in consistency tokens: a sku alone may be a row of each owner.
-func (it Item) Token() string { return string(it.AppendToken(nil)) }
-
-// AppendToken appends Token.
-func (it Item) AppendToken(b []byte) []byte {
-	b = strconv.AppendInt(append(b, PrefixProduct...), int64(it.Account), 10)
-	b = append(append(append(b, '.'), it.Mode...), '.')
-	return append(b, it.SKU...)
+// AppendRow appends the name of an owner's row in consistency tokens, for a kind whose rows have names that the client chose: such a name may be a row
+// of each owner. The kind's prefix stands before it.
+func AppendRow(b []byte, prefix string, owner Owner, name string) []byte {
+	b = strconv.AppendInt(append(b, prefix...), int64(owner.Account), 10)
+	b = append(append(append(b, '.'), owner.Mode...), '.')
+	return append(b, name...)
 }
 
 // Compare orders items by account, mode and sku, as locks are taken.

@@ -132,7 +132,7 @@ func (q *Queries) entryOf(v *stored, of key) *Entry {
 	e := v.state()
 	e.Body, e.Token, e.LoadedAt, e.of = view.Body{Bytes: []byte(v.body()), ETag: v.etag()}, v.token(), q.start.Add(v.loadedAt), of
 	if v.named {
-		e.Key = of.name()
+		e.Key = of.tokenName()
 	}
 	return &e
 }

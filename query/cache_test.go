@@ -260,7 +260,7 @@ func TestAStaleFillNeverReplacesANewerEntry(t *testing.T) {
 			k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
 			var best Entry
 			for range 8 {
-				e := Entry{of: k, Key: k.name(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Generation: 1, Token: "t", LoadedAt: w.now()}
+				e := Entry{of: k, Key: k.tokenName(), Rev: rand.Int64N(3), KnownAt: rand.Uint64N(3) + 1<<40, Timeline: 1, Generation: 1, Token: "t", LoadedAt: w.now()}
 				if e.newer(&best) {
 					best = e
 				}

@@ -19,7 +19,7 @@ import (
 // Committed is the state of a row that was just committed, as the command side tells of it.
 type Committed struct {
 	order.Owner
-	Key        string // ord_<hex> or prd_<sku>
+	Key        string // the row's name beside its owner: ord_<hex> or prd_<sku>
 	Rev        int64
 	KnownAt    uint64 // position in the log read under the row's lock
 	Timeline   uint32 // of that log
@@ -31,7 +31,7 @@ type Committed struct {
 // NewEntry is the entry of a state. ok is false for a row that is not cached.
 func (q *Queries) NewEntry(c Committed) (e Entry, ok bool) {
 	k, ok := parseKey(c.Owner, c.Key)
-	t := token.Token{Timeline: c.Timeline, LSN: c.LSN, Key: k.name(), Rev: c.Rev}
+	t := token.Token{Timeline: c.Timeline, LSN: c.LSN, Key: k.tokenName(), Rev: c.Rev}
 	return Entry{
 		Body: c.Body, Token: q.cfg.Signer.Sign(t), Key: t.Key, Rev: c.Rev, KnownAt: c.KnownAt, Timeline: c.Timeline, Generation: c.Generation,
 		LoadedAt: q.cfg.Now(), of: k, noLSN: c.LSN == token.NoPosition,
@@ -111,7 +111,7 @@ func (q *Queries) changed(k key, rev int64) {
 		q.skus.Load().add(k)
 	}
 	q.watchers.Wake(k)
-	q.cfg.OnChange(k.name(), rev)
+	q.cfg.OnChange(k.tokenName(), rev)
 }
 
 // Subscribe listens to the writes of other processes, and gives Redis the pending writes, until ctx ends. While the channel is down

@@ -179,7 +179,7 @@ func TestADeleteByHandOnALaggingReplica(t *testing.T) {
 	_, err := p.GetOrder(t.Context(), mine, id, deleted)
 	wantCode(t, err, errcode.ORD001)
 	w.asProgram(`INSERT INTO products (account, mode, sku, name, description, prices) VALUES (7, 'test', 'CUP', 'new', '', '{}')`)
-	v, err := p.GetProduct(t.Context(), mine, "CUP", token.Token{Timeline: 1, LSN: w.flushLSN(), Key: products.row(mine, order.ID{}, "CUP").name(), Rev: 1})
+	v, err := p.GetProduct(t.Context(), mine, "CUP", token.Token{Timeline: 1, LSN: w.flushLSN(), Key: products.row(mine, order.ID{}, "CUP").tokenName(), Rev: 1})
 	if name := decoded[struct{ Name string }](t, v, err).Name; name != "new" {
 		t.Errorf("with the token of the new product: %q by %s", name, v.Tier)
 	}

@@ -192,7 +192,7 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 		return nil, err
 	}
 	e := &Entry{
-		Key: of.name(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: p.before.Generation, LoadedAt: q.cfg.Now(),
+		Key: of.tokenName(), of: of, tier: s.tier, Rev: f.rev, KnownAt: uint64(p.before.Lsn), Timeline: timeline, Generation: p.before.Generation, LoadedAt: q.cfg.Now(),
 		encode: f.encode, disconnected: p.before.Disconnected,
 	}
 	if q.noteGeneration(timeline, e.Generation); e.Generation < known.generation { // a replica that does not have the flush yet: no cache takes the entry,

@@ -363,7 +363,7 @@ func TestTheTokenOfAReadBesideAWriteDoesNotHideTheWrite(t *testing.T) {
 	id := w.place(mine, time.Hour)
 	p, between := w.stopsBetweenPositions()
 	var old View
-	written := token.Token{Timeline: 1, Key: orders.row(mine, id, "").name(), Rev: 2}
+	written := token.Token{Timeline: 1, Key: orders.row(mine, id, "").tokenName(), Rev: 2}
 	between(func() {
 		var err error
 		old, err = p.GetOrder(t.Context(), mine, id, anyToken)

@@ -417,13 +417,13 @@ func TestANotFoundCarriesAToken(t *testing.T) {
 
 func TestKeysOfResources(t *testing.T) {
 	for _, k := range []key{orders.row(mine, order.NewIDs(nil).Mint(time.Now(), 7), ""), products.row(mineLive, order.ID{}, "prd_ord_.x")} {
-		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode.String()}, string(k.appendName(nil))); !ok || got != k {
+		if got, ok := parseKey(order.Owner{Account: k.account, Mode: k.mode.String()}, string(k.appendRowName(nil))); !ok || got != k {
 			t.Errorf("%v is read as %v, %v", k, got, ok)
 		}
 	}
 	skuOfMine := products.row(mine, order.ID{}, "LAMP")
 	for _, owner := range []order.Owner{mineLive, {Account: 8, Mode: "test"}, {Account: 77, Mode: "test"}} { // a token that has seen one row has seen no other
-		if name := products.row(owner, order.ID{}, "LAMP").name(); skuOfMine.is(name) || name == skuOfMine.name() || !products.row(owner, order.ID{}, "LAMP").is(name) {
+		if name := products.row(owner, order.ID{}, "LAMP").tokenName(); skuOfMine.is(name) || name == skuOfMine.tokenName() || !products.row(owner, order.ID{}, "LAMP").is(name) {
 			t.Errorf("%q names the row of another owner", name)
 		}
 	}
@@ -439,5 +439,10 @@ func TestKeysOfResources(t *testing.T) {
 			t.Errorf("incomplete, or its prefix is taken: %+v", r)
 		}
 		prefixes[r.prefix] = true
+		if !r.ownIDs {
+			if name := kind(i).row(mine, order.ID{}, "SUMMER").tokenName(); !strings.HasPrefix(name, r.prefix) { // else two kinds have one name
+				t.Errorf("%q is the token's name of a row of %s", name, r.prefix)
+			}
+		}
 	}
 }

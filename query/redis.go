@@ -381,7 +381,7 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	if err != nil || e == nil {
 		return nil, err
 	}
-	e.of, e.tier, e.Key, e.Timeline, e.Generation = k, tierRedis, k.name(), now.timeline, now.generation
+	e.of, e.tier, e.Key, e.Timeline, e.Generation = k, tierRedis, k.tokenName(), now.timeline, now.generation
 	return e, nil
 }
 

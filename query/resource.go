@@ -74,22 +74,24 @@ func (k key) read(ctx context.Context, db *querydb.Queries) (found, error) {
 	return resources[k.kind].read(ctx, db, k)
 }
 
-// name is the row as tokens name it; empty for a list and for a row that is not cached.
-func (k key) name() string {
+// tokenName is the row as tokens name it; empty for a list and for a row that is not cached.
+func (k key) tokenName() string {
 	if k == (key{}) {
 		return ""
 	}
-	return string(k.appendToken(make([]byte, 0, 96)))
+	return string(k.appendTokenName(make([]byte, 0, 96)))
 }
 
-func (k key) appendToken(b []byte) []byte {
-	if resources[k.kind].ownIDs { // no other owner has the id
-		return k.appendName(b)
+func (k key) appendTokenName(b []byte) []byte {
+	r := &resources[k.kind]
+	if r.ownIDs { // no other owner has the id
+		return k.appendRowName(b)
 	}
-	return order.Item{Owner: order.Owner{Account: k.account, Mode: k.mode.String()}, SKU: k.text}.AppendToken(b)
+	return order.AppendRow(b, r.prefix, order.Owner{Account: k.account, Mode: k.mode.String()}, k.text)
 }
 
-func (k key) appendName(b []byte) []byte {
+// appendRowName appends the row's name beside its owner: ord_<hex> or prd_<sku>.
+func (k key) appendRowName(b []byte) []byte {
 	r := &resources[k.kind]
 	if r.ownIDs {
 		return k.id.Append(b, r.prefix)
@@ -101,7 +103,7 @@ func (k key) appendName(b []byte) []byte {
 func (k key) is(name string) bool {
 	if !resources[k.kind].ownIDs {
 		var room [96]byte
-		return string(k.appendToken(room[:0])) == name
+		return string(k.appendTokenName(room[:0])) == name
 	}
 	id, ok := order.Parse(resources[k.kind].prefix, name)
 	return ok && id == k.id
@@ -112,7 +114,7 @@ func (k key) String() string { return string(k.append(make([]byte, 0, 96))) }
 
 func (k key) append(b []byte) []byte {
 	b = append(strconv.AppendInt(b, int64(k.account), 10), ' ')
-	return k.appendName(append(append(b, k.mode.String()...), ' '))
+	return k.appendRowName(append(append(b, k.mode.String()...), ' '))
 }
 
 // parseKey is the key of an owner's row by its name. ok is false for a resource or a mode that this version does not know.
