@@ -115,7 +115,7 @@ func newServer(c Config) *Server {
 		s.now = time.Now
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.bodiesOver, s.endBodies = context.WithCancel(context.Background())
+	s.bodiesOver, s.endBodies = context.WithCancel(context.Background()) //nolint:gosec // Serve has it called
 	s.untraced, s.pool.New = trace.ContextWithSpanContext(context.Background(), untraced), s.newRequest
 	return s
 }
