@@ -25,7 +25,7 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return err
 		}
 		r.key, r.now = key, now
-		limited := s.countRequest(ctx, r)
+		limited := s.countRequest(r)
 		if slices.ContainsFunc(o.Scopes, func(scope string) bool { return !slices.Contains(key.Scopes, scope) }) {
 			return apierr.E(errcode.AUTH005, apierr.Extra("required_scopes", o.Scopes))
 		}

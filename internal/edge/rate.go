@@ -1,20 +1,15 @@
 package edge
 
 import (
-	"context"
-
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/rate"
 )
 
 // countRequest takes a token of the request's key, and tells so in the headers of every answer to it. RATE_001 if there was none.
-func (s *Server) countRequest(ctx context.Context, r *request) error {
+func (s *Server) countRequest(r *request) error {
 	if b := r.key.bucket; b != nil {
-		now := s.cfg.Auth.sinceStart(r.now)
-		state, later := b.TakeOrWait(ctx, now)
-		r.now = r.now.Add(later - now)
-		return r.limited(b, state)
+		return r.limited(b, b.Take(s.cfg.Auth.sinceStart(r.now)))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@
 package rate
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -36,15 +35,14 @@ type Bucket struct {
 	base    atomic.Int64 // in ns
 	used    atomic.Int64 // tokens
 	counted atomic.Int64 // the tokens of used that Redis has counted, or never will
-	alone   atomic.Int64 // tokens that were given out while Redis was away, until it counts them
+	offline atomic.Int64 // tokens that were given out while Redis was away, until it counts them
 
-	aloneCost atomic.Int64 // what they are of used and counted. One costs as many as there were processes
+	offlineCost atomic.Int64 // what they are of used and counted. One costs as many as there were processes
 
-	limits   *Limits       // nil: the bucket is of this process alone
-	queued   atomic.Bool   // it is in the queue of limits, or being drawn
-	answered atomic.Int64  // when Redis last replied for it, in ns
-	first    chan struct{} // is closed with Redis's first reply
-	next     *Bucket       // in the queue
+	limits   *Limits      // nil: the bucket is of this process alone
+	queued   atomic.Bool  // it is in the queue of limits, or being drawn
+	answered atomic.Int64 // when Redis last replied for it, in ns
+	next     *Bucket      // in the queue
 	since    time.Duration
 
 	// The rest belongs to Limits.Run.
@@ -72,8 +70,6 @@ type State struct {
 	Left int64         // tokens
 	Full time.Duration // until the bucket is full
 	Wait time.Duration // until this process expects to have a token for a request that got none, the window at most; 0: it got one
-
-	unknown bool // Redis has never replied for the bucket, and will tell whether there is a token
 }
 
 // AppendHeader appends the RateLimit header: tokens that are left, seconds until all are back.
@@ -88,26 +84,6 @@ func Seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.
 
 // UsedUp is the State of a request that met an empty bucket.
 func (b *Bucket) UsedUp() State { return State{Full: b.Window, Wait: b.interval} }
-
-// TakeOrWait is Take, but of a bucket of which this process knows nothing yet a request beyond the first block waits for Redis's first reply, some ms and
-// 60 at most: it would be refused, although all of the limit may be left. It returns the time after that.
-func (b *Bucket) TakeOrWait(ctx context.Context, now time.Duration) (State, time.Duration) {
-	s := b.Take(now)
-	if !s.unknown {
-		return s, now
-	}
-	limited, cancel := context.WithTimeout(ctx, timeout+pace)
-	defer cancel()
-	select {
-	case <-b.first:
-	case <-limited.Done():
-	}
-	now = b.limits.cfg.Now().Sub(b.limits.start)
-	if s = b.Take(now); s.unknown {
-		b.limits.refusals.block.Inc()
-	}
-	return s, now
-}
 
 // Take takes a token if there is one. now is the time on a clock that never goes back, that of Limits.Run. It waits for nobody. In a time d, however
 // many callers are given no more than the limit, what comes back in d and, if the bucket is shared, what Limits allows beyond that.
@@ -136,11 +112,8 @@ func (b *Bucket) Take(now time.Duration) State {
 		left, uncounted := int64((capacity-after)/b.interval)/cost, used+1-b.counted.Load()
 		if share > 0 && !b.covers(now, share, left+uncounted, uncounted) {
 			b.enqueue(now, true)
-			unknown := b.answered.Load() == never
-			if !unknown {
-				b.limits.refusals.block.Inc()
-			}
-			return State{Full: full, Wait: min(pace, b.interval), unknown: unknown}
+			b.limits.refusals.block.Inc()
+			return State{Full: full, Wait: min(pace, b.interval)}
 		}
 		if !b.used.CompareAndSwap(used, used+cost) {
 			continue
@@ -148,8 +121,8 @@ func (b *Bucket) Take(now time.Duration) State {
 		switch {
 		case b.limits == nil:
 		case share < 0:
-			b.alone.Add(1)
-			b.aloneCost.Add(cost)
+			b.offline.Add(1)
+			b.offlineCost.Add(cost)
 			b.counted.Add(cost)
 		default:
 			b.enqueue(now, !b.covers(now, share, left+uncounted, 4*uncounted))
@@ -160,14 +133,15 @@ func (b *Bucket) Take(now time.Duration) State {
 
 // covers tells whether this process may give out so many tokens that Redis has not counted, while so many were left as far as it knows: a block or,
 // if that is more, half of this process's share of what was left. Thus the processes together leave half of it to those that know less. Without
-// a reply of Redis in the time of a block that is no more than unconfirmed, and before its first reply no more than a block: a process that starts
-// does not know what the others gave out. One process alone may give out all that Redis said was left.
+// a reply of Redis in the time of a block that is no more than unconfirmed. One process alone may give out all that is left. Before Redis's first
+// reply a process does not know what the others gave out, and keeps to its share of the limit, at least one token.
 func (b *Bucket) covers(now time.Duration, share, left, uncounted int64) bool {
-	if uncounted <= b.block {
-		return true
-	}
 	answered := b.answered.Load()
-	return answered != never && (share == 1 || 2*uncounted*share <= left && (uncounted <= unconfirmed || now-time.Duration(answered) <= blockOf))
+	if answered == never {
+		out := b.Requests - left + uncounted // also what was drawn without a reply, and what was given out while Redis was away
+		return out <= 1 || out*share <= b.Requests
+	}
+	return uncounted <= b.block || share == 1 || 2*uncounted*share <= left && (uncounted <= unconfirmed || now-time.Duration(answered) <= blockOf)
 }
 
 // refuse counts the refusal of an empty bucket. What emptied it is drawn from a Redis that is back.
@@ -178,20 +152,20 @@ func (b *Bucket) refuse(now time.Duration, share int64) {
 		b.limits.refusals.share.Inc()
 	default:
 		b.limits.refusals.empty.Inc()
-		if share > 0 && b.alone.Load() > 0 {
+		if share > 0 && b.offline.Load() > 0 {
 			b.enqueue(now, false)
 		}
 	}
 }
 
-// enqueue has what was given out drawn from Redis: soon if more is in a hurry, or if Redis has not replied for this bucket for a while.
-func (b *Bucket) enqueue(now time.Duration, hurry bool) {
+// enqueue has what was given out drawn from Redis: soon if the caller says so, or if Redis has not replied for this bucket for a while.
+func (b *Bucket) enqueue(now time.Duration, soon bool) {
 	if !b.queued.Load() && b.queued.CompareAndSwap(false, true) {
 		b.since = now
 		b.limits.push(b)
-		hurry = hurry || now-time.Duration(b.answered.Load()) > blockOf
+		soon = soon || now-time.Duration(b.answered.Load()) > blockOf
 	}
-	if hurry {
-		b.limits.hurry()
+	if soon {
+		b.limits.wakeSoon()
 	}
 }

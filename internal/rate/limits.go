@@ -23,15 +23,17 @@ const (
 	goneAfter = 5 * time.Second       // a process that says nothing counts no longer
 )
 
-// Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request that gets a token
-// waits for it: Run draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
+// Limits shares the buckets of keys among all processes of one Redis, which has a bucket for each key that is not full. No request waits for it: Run
+// draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
 //
-// In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one round of draws (some ms, 60 ms at
-// most), and one block for each process: what comes back in 100 ms, and at least one token. Of a bucket for which Redis has never replied to this
-// process nobody knows more. While a process believes that more is left than 2n
+// In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one round of draws (some ms, 110 ms
+// at most), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
 // blocks, its block is the 2n-th part of that, but for a key for which Redis has not replied for 100 ms no more than 16 tokens. It is wrong in that
-// belief at most until Redis answers, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
+// belief at most until Redis replies, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
 // block is all that is left. A process that is killed takes a block with it that was not drawn, and counts among n for up to 10 s.
+//
+// Until Redis's first reply for a bucket a process gives out no more than its share: the n-th part of the limit, and at least one token. So a process
+// that starts adds to the above what it gives out of its share before that reply.
 //
 // While Redis is away each process keeps to its share: a bucket of the n-th part of the limit, which gets back the n-th part of the rate. n is the
 // number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty learns
@@ -47,9 +49,9 @@ type Limits struct {
 	filled  chan struct{}
 	pressed chan struct{}
 
-	most  time.Time // when share was last confirmed. This, told and fails belong to Run
-	told  bool      // the log has that the limits are not shared
-	fails int       // in a row, of Redis
+	most   time.Time // when share was last confirmed. This, logged and fails belong to Run
+	logged bool      // the log has that the limits are not shared
+	fails  int       // in a row, of Redis
 
 	drawn, failed prometheus.Counter
 	refusals      struct{ empty, block, share prometheus.Counter }
@@ -98,7 +100,6 @@ func (l *Limits) Bucket(key string, limit Limit) *Bucket {
 	if b != nil && l != nil {
 		b.limits, b.name = l, fmt.Sprintf("%srate:{%s:%d:%d}", l.cfg.Prefix, key, limit.Requests, Seconds(limit.Window))
 		b.answered.Store(never)
-		b.first = make(chan struct{})
 	}
 	return b
 }
@@ -115,8 +116,8 @@ func (l *Limits) push(b *Bucket) {
 	signal(l.filled)
 }
 
-// hurry ends the pause before the next draws.
-func (l *Limits) hurry() { signal(l.pressed) }
+// wakeSoon ends the pause before the next draws.
+func (l *Limits) wakeSoon() { signal(l.pressed) }
 
 func signal(c chan struct{}) {
 	select {
@@ -193,8 +194,8 @@ func (l *Limits) beat(ctx context.Context) {
 	} else {
 		n = known
 	}
-	if l.told {
-		l.told = false
+	if l.logged {
+		l.logged = false
 		l.cfg.Log.Info("the limits of keys are shared", zap.Int64("processes", n))
 	}
 	l.share.Store(n)
@@ -255,8 +256,8 @@ func (l *Limits) away(ctx context.Context, err error) {
 	}
 	n = max(n, -n)
 	l.share.Store(-n)
-	if !l.told {
-		l.told = true
+	if !l.logged {
+		l.logged = true
 		l.cfg.Log.Warn("the limits of keys are not shared: Redis is away, or takes longer than 50 ms", zap.Int64("processes", n), zap.Error(err))
 	}
 }
@@ -302,8 +303,8 @@ func (l *Limits) drawAll(ctx context.Context) {
 				t.queued.Store(false)
 				undrawn := t.Bucket.used.Load() - t.counted.Load() // before Redis was known to be away
 				t.counted.Add(undrawn)
-				t.alone.Add(undrawn)
-				t.aloneCost.Add(undrawn)
+				t.offline.Add(undrawn)
+				t.offlineCost.Add(undrawn)
 			}
 			continue
 		}
@@ -329,10 +330,10 @@ func (t *bucketDraw) prepare(now time.Duration) {
 	t.used = t.Bucket.used.Load()
 	t.tokens = t.used - t.counted.Load()
 	lacks := time.Duration(t.tokens) * t.interval
-	if cost := t.aloneCost.Swap(0); cost > 0 {
+	if cost := t.offlineCost.Swap(0); cost > 0 {
 		missing := time.Duration(t.base.Load()) + time.Duration(t.used)*t.interval - now - lacks
 		notBack := float64(max(0, min(time.Duration(cost)*t.interval, missing))) / float64(cost) // of each of them
-		lacks += time.Duration(notBack * float64(t.alone.Swap(0)))
+		lacks += time.Duration(notBack * float64(t.offline.Swap(0)))
 	}
 	micros := func(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
 	t.args = []any{micros(lacks), micros(age), t.known, micros(time.Duration(t.Requests) * t.interval)}
@@ -385,7 +386,5 @@ func (t *bucketDraw) apply(sent time.Duration) {
 	t.limits.drawn.Inc()
 	t.known = answer[0]
 	t.base.Store(int64(sent) + (answer[0]-answer[1])*int64(time.Microsecond) - t.used*int64(t.interval))
-	if t.answered.Swap(int64(sent)) == never {
-		close(t.first)
-	}
+	t.answered.Store(int64(sent))
 }
