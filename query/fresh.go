@@ -176,8 +176,8 @@ func (q *Queries) ask(ctx context.Context, s *server, r requirement, get fetch) 
 	err := do(ctx, func(ctx context.Context) (err error) {
 		f, err = p.fetch(ctx, get)
 		if err == nil && of != (key{}) && p.before.Lsn != p.after {
-			again, failed := (&positionedQuery{pool: s.pool}).fetch(ctx, get)
-			latest = failed == nil && again.rev == f.rev
+			again, failed := get(ctx, querydb.New(s.pool)) // of no row: revision 0
+			latest = (failed == nil || errors.Is(failed, pgx.ErrNoRows)) && again.rev == f.rev
 		}
 		return err
 	})
