@@ -256,12 +256,12 @@ func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Teleme
 	if err != nil {
 		return err
 	}
+	defer keepLines(tel)() // until Close has written the last lines
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
 		tel.Close(ctx)
 	}()
-	defer keepLines(tel)()
 	log.SetFlags(0)
 	log.SetOutput(stdLog{tel.Log})
 	logged := make(chan struct{})
@@ -288,28 +288,30 @@ func (proc process) withTelemetry(ctx context.Context, fn func(*telemetry.Teleme
 const lastWrite = time.Second
 
 // keepLines has the lines of the log written before SIGQUIT or SIGABRT has Go's runtime print all stacks and end the process, until the
-// function that it returns is called. A second such signal is the runtime's at once.
+// function that it returns is called: of a signal that came before that, it does not return. A second such signal is the runtime's at once.
 func keepLines(tel *telemetry.Telemetry) (stop func()) {
 	signals, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGABRT)
 	go func() {
+		defer close(done)
 		defer panics.Sync(tel.Log)
-		select {
-		case <-done:
-		case s := <-signals:
-			signal.Reset(syscall.SIGQUIT, syscall.SIGABRT)
-			self, _ := os.FindProcess(os.Getpid())
-			end := func() {
-				_ = self.Signal(s)
-				select {}
-			}
-			time.AfterFunc(lastWrite, end)
-			tel.Last(end)
+		s, came := <-signals
+		if !came {
+			return
 		}
+		signal.Reset(syscall.SIGQUIT, syscall.SIGABRT)
+		self, _ := os.FindProcess(os.Getpid())
+		end := func() {
+			_ = self.Signal(s)
+			select {}
+		}
+		time.AfterFunc(lastWrite, end)
+		tel.Last(end)
 	}()
 	return func() {
-		signal.Stop(signals)
-		close(done)
+		signal.Stop(signals) // it sends nothing any more; what it has sent is received before the end of the channel
+		close(signals)
+		<-done
 	}
 }
 
