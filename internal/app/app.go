@@ -293,8 +293,8 @@ func keepLines(tel *telemetry.Telemetry) (stop func()) {
 	signals, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGABRT)
 	go func() {
-		defer close(done)
 		defer panics.Sync(tel.Log)
+		defer close(done)
 		s, came := <-signals
 		if !came {
 			return
