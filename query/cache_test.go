@@ -426,6 +426,7 @@ func TestACallerThatLeavesDoesNotEndTheLoad(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	id := w.place(mine, time.Hour)
+	w.synced(w.ReplicaURL)
 	p := w.process(withoutRedis)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -148,6 +149,9 @@ func (c *Components) maintain(ctx context.Context) (more bool, err error) {
 	keys, errKeys := q.PurgeResults(ctx)
 	failpoint.Hit(failpoint.PurgeKeysDeleted)
 	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
+	if e, ok := errors.AsType[*pgconn.PgError](errMessages); ok && e.Code == pg.LockNotAvailable { // another worker deletes some of them
+		errMessages = nil
+	}
 	callbacks, errCallbacks := paymentdb.New(c.Primary).PurgeCallbacks(ctx)
 	failpoint.Hit(failpoint.PurgeDone)
 	return keys >= 1000 || messages >= 1000 || callbacks >= 1000, errors.Join(errPartitions, errKeys, errMessages, errCallbacks)

@@ -64,12 +64,11 @@ FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id;
 
 -- name: PurgeInbox :execrows
 -- Deletes inbox rows of more than a week ago, at most 1,000 at a time, but none of a message that may come again: one in the outbox, which
--- may be an old one that was retried, or a parked one. Nor those that another worker deletes.
+-- may be an old one that was retried, or a parked one.
 DELETE FROM inbox i USING (
     SELECT n.consumer, n.message_id FROM inbox n WHERE n.message_id < uuidv7_lower_bound(now() - interval '7 days')
       AND NOT EXISTS (SELECT FROM outbox o WHERE o.message_id = n.message_id)
       AND NOT EXISTS (SELECT FROM parked_messages p WHERE p.message_id = n.message_id) LIMIT 1000
-    FOR UPDATE OF n SKIP LOCKED
 ) old
 WHERE i.consumer = old.consumer AND i.message_id = old.message_id;
 
