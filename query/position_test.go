@@ -1,7 +1,6 @@
 package query
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -16,11 +15,11 @@ func TestTheTwoPositionsOfAQuietServerAreEqual(t *testing.T) {
 	for tier, url := range map[string]string{"primary": w.PrimaryURL, "replica": w.ReplicaURL} {
 		db := querydb.New(w.pool(url))
 		equal := func() bool {
-			before, err := db.Position(context.Background())
+			before, err := db.Position(t.Context())
 			w.must(err)
-			lsn, err := db.Lsn(context.Background())
+			lsn, err := db.Lsn(t.Context())
 			w.must(err)
-			after, err := db.Position(context.Background())
+			after, err := db.Position(t.Context())
 			w.must(err)
 			if before.Lsn == after.Lsn && before.Lsn != lsn {
 				t.Errorf("%s: Position has %d, Lsn %d", tier, before.Lsn, lsn)
