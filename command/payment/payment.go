@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -357,11 +356,6 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 // that the last one ends within the call's lease.
 const lockTries = 30
 
-func lockNotHad(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == pg.LockNotAvailable
-}
-
 var errLeaseLost = errors.New("another worker has the call")
 
 // complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
@@ -416,7 +410,7 @@ func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Out
 		return err
 	}
 	err := pg.InTx(ctx, p.cfg.Pool, write)
-	for try := 0; lockNotHad(err) && try < lockTries; try++ { // the outcome is known: the provider need not be asked again
+	for try := 0; pg.LockNotHad(err) && try < lockTries; try++ { // the outcome is known: the provider need not be asked again
 		err = pg.InTx(ctx, p.cfg.Pool, write)
 	}
 	if err == nil {

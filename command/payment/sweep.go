@@ -158,7 +158,7 @@ func (p *Payment) sweepLedger(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	claimed, err := paymentdb.New(p.cfg.Pool).ClaimSweep(limited, Provider)
-	if errors.Is(err, pgx.ErrNoRows) || lockNotHad(err) { // another process claims it at this moment
+	if errors.Is(err, pgx.ErrNoRows) || pg.LockNotHad(err) { // another process claims it at this moment
 		return nil
 	}
 	if err != nil {

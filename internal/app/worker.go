@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -149,7 +148,7 @@ func (c *Components) maintain(ctx context.Context) (more bool, err error) {
 	keys, errKeys := q.PurgeResults(ctx)
 	failpoint.Hit(failpoint.PurgeKeysDeleted)
 	messages, errMessages := busdb.New(c.Primary).PurgeInbox(ctx)
-	if e, ok := errors.AsType[*pgconn.PgError](errMessages); ok && e.Code == pg.LockNotAvailable { // another worker deletes some of them
+	if pg.LockNotHad(errMessages) { // another worker deletes some of them
 		errMessages = nil
 	}
 	callbacks, errCallbacks := paymentdb.New(c.Primary).PurgeCallbacks(ctx)

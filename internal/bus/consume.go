@@ -13,7 +13,6 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -210,7 +209,7 @@ var errLocked = errors.New("a row is locked")
 // batch resolves the messages, or returns those that are to be handled singly; err counts as the first try of a single one.
 func (c *Consumer) batch(ctx context.Context, batch []Message) (failed []Message, err error) {
 	outcomes, err := c.attempt(ctx, batch, nil, time.Now().Before(c.skipUntil))
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == pg.LockNotAvailable {
+	if pg.LockNotHad(err) {
 		c.skipUntil = time.Now().Add(skipFor)
 		outcomes, err = c.attempt(ctx, batch, nil, true)
 	}

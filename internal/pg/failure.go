@@ -37,6 +37,12 @@ func Contention(err error) bool {
 	return ok && len(pgErr.Code) == 5 && (pgErr.Code[:2] == "40" || pgErr.Code[:2] == "55")
 }
 
+// LockNotHad tells that a statement waited for a lock longer than lock_timeout: another transaction holds it.
+func LockNotHad(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == LockNotAvailable
+}
+
 // Integrity tells the SQLSTATEs that the data of a statement provoke: values that cannot be represented (22), and constraints (23).
 func Integrity(sqlstate string) bool {
 	return strings.HasPrefix(sqlstate, "22") || strings.HasPrefix(sqlstate, "23")

@@ -36,6 +36,17 @@ func TestInfrastructure(t *testing.T) {
 	}
 }
 
+func TestLockNotHad(t *testing.T) {
+	for code, want := range map[string]bool{"55P03": true, "40P01": false, "55006": false, "": false} {
+		if got := LockNotHad(fmt.Errorf("query: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%q: %v", code, got)
+		}
+	}
+	if LockNotHad(nil) || LockNotHad(context.DeadlineExceeded) {
+		t.Error("it is no answer of the server")
+	}
+}
+
 func TestInTx(t *testing.T) {
 	t.Parallel()
 	ctx, pool := t.Context(), pgtest.New(t).Pool
