@@ -82,7 +82,7 @@ func TestRedisDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := setup(t)
-			proxy, p := w.behindProxy()
+			proxy, p := w.behindProxy(impatient)
 			id := w.place(mine, time.Hour)
 			w.synced(w.ReplicaURL)
 			p.get(mine, id, anyToken)

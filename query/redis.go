@@ -52,6 +52,7 @@ type Redis struct {
 	cluster     bool
 	sentinel    bool                   // Sentinels are asked, too, by connections of the same kind
 	connections uint                   // as many commands run at once: a wait for a connection never counts as Redis's failure
+	timeout     time.Duration          // redisTimeout; tests on a busy machine have patience
 	master      atomic.Pointer[string] // the master's replication id; nil: not known. Another id is another pointer
 }
 
@@ -95,7 +96,7 @@ func parseRedis(address string) (open func() *Redis, err error) {
 	if err := checkRedisURL(u, kind); err != nil {
 		return nil, err
 	}
-	r := &Redis{cluster: kind == "cluster"}
+	r := &Redis{cluster: kind == "cluster", timeout: redisTimeout}
 	onConnect := func(ctx context.Context, c *redis.Conn) error { return r.identify(ctx, c) }
 	size := 0
 	switch address = scheme + "://" + rest; kind {
@@ -196,7 +197,7 @@ func wrongParameter(u *url.URL, scheme string, parse func(address string) error)
 // restart or a failover ends all connections: no command reaches a master whose id is not known. Of two connections that are made at the
 // same time the id that was read later stays. A replica, which an old master becomes after a failover, is refused.
 func (r *Redis) identify(ctx context.Context, c redis.Cmdable) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	for {
 		known := r.master.Load()
@@ -236,7 +237,7 @@ func (r *Redis) info(ctx context.Context, c redis.Cmdable) (mode string, replica
 
 // checkNode refuses a connection to a server that is no node of a Cluster. The driver calls it for every new connection of a Cluster's.
 func (r *Redis) checkNode(ctx context.Context, c *redis.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	mode, _, err := r.info(ctx, c)
 	if err == nil && mode != "cluster" {
@@ -292,7 +293,7 @@ func newRedisTier(c Config, now func() epoch) *redisTier {
 	return &redisTier{
 		client: c.Redis, prefix: c.RedisPrefix, epoch: now,
 		guard: guard.New(guard.Config{
-			Name: "redis", Concurrent: c.Redis.connections, Wait: redisQueueFor, Timeout: redisTimeout, Failure: broken, Registry: c.Metrics,
+			Name: "redis", Concurrent: c.Redis.connections, Wait: redisQueueFor, Timeout: c.Redis.timeout, Failure: broken, Registry: c.Metrics,
 			Uncounted: func(err error) bool { return errors.Is(err, errOtherMaster) },
 		}),
 		corrupt: promauto.With(c.Metrics).NewCounter(prometheus.CounterOpts{

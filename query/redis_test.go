@@ -113,7 +113,7 @@ func (p *process) herd(n int) (answered, full, failed int64) {
 func TestAHerdOnAColdClientLeavesTheBreakerClosed(t *testing.T) { //nolint:paralleltest // what runs beside it would take the time of its connections
 	w := setup(t)
 	for try := 1; ; try++ {
-		p := w.process(withoutReplicas)
+		p := w.process(withoutReplicas, impatient)
 		answered, full, failed := p.herd(900)
 		t.Logf("%d answered, %d had no place, %d failed", answered, full, failed)
 		if size := p.cfg.Redis.PoolStats().TotalConns; size > redisConnections {
@@ -132,7 +132,7 @@ func TestAHerdOnAColdClientLeavesTheBreakerClosed(t *testing.T) { //nolint:paral
 func TestAHerdOnFewConnectionsLeavesTheBreakerClosed(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	p := w.process(withoutReplicas, func(c *Config) { c.Redis = w.redisClient(w.RedisURL + "?pool_size=4") })
+	p := w.process(withoutReplicas, func(c *Config) { c.Redis = w.redisClient(w.RedisURL + "?pool_size=4") }, impatient)
 	w.until(func() bool { _, _, failed := p.herd(4); return failed == 0 })
 	p.redis.guard.CloseBreaker()
 	p.cfg.Redis.AddHook(&slow{takes: 10 * time.Millisecond, places: make(chan struct{}, 4)})
@@ -351,8 +351,12 @@ func (w *world) tiersWork(writer, reader, listener *process, ids []order.ID) {
 	w.until(func() bool {
 		k := orders.row(mine, w.ids.Mint(w.now(), 7), "")
 		e, err := writer.redis.get(w.Context(), k)
+		begun := time.Now()
 		first, err1 := writer.redis.lock(w.Context(), k)
 		second, err2 := reader.redis.lock(w.Context(), k)
+		if second && time.Since(begun) > lockFor { // its time was over
+			return false
+		}
 		if e != nil || errors.Join(err, err1, err2) == nil && (!first || second) {
 			w.Fatalf("a miss is %+v; the lock is had %v and %v", e, first, second)
 		}

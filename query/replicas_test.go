@@ -183,8 +183,10 @@ func TestAFullReplicaLeavesReadsToTheOther(t *testing.T) {
 	p := w.process(withoutRedis, func(c *Config) { c.Replicas = append(c.Replicas, w.pool(w.ReplicaURL)) })
 	held := make(chan struct{})
 	var holders sync.WaitGroup
+	for _, replica := range p.replicas { // a busy machine is given time
+		replica.guard = guard.New(guard.Config{Concurrent: 2, Wait: queueFor, Timeout: 4 * time.Second, Failure: broken})
+	}
 	full := p.replicas[0]
-	full.guard = guard.New(guard.Config{Concurrent: 2, Wait: queueFor, Timeout: 4 * time.Second, Failure: broken})
 	for range 2 {
 		entered := make(chan struct{})
 		holders.Go(func() {

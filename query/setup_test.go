@@ -62,10 +62,12 @@ func (w *world) pool(url string) *pgxpool.Pool {
 	return pool
 }
 
+// redisClient is a client with patience: on a busy machine a healthy Redis may take more than redisTimeout.
 func (w *world) redisClient(url string) *Redis {
 	w.Helper()
 	client, err := OpenRedis(url)
 	w.must(err)
+	client.timeout = 10 * redisTimeout
 	w.Cleanup(func() { _ = client.Close() })
 	return client
 }
@@ -92,6 +94,9 @@ type process struct {
 	*Queries
 	registry *prometheus.Registry
 }
+
+// impatient is a process that waits for Redis as long as the program does.
+func impatient(c *Config) { c.Redis.timeout = redisTimeout }
 
 func withoutRedis(c *Config)    { c.Redis = nil }
 func withoutReplicas(c *Config) { c.Replicas = nil }

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,25 +49,44 @@ func startRedis(t testing.TB, more string, args ...string) *Redis {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("this test needs redis-server: install Redis")
 	}
-	port, err := devstack.FreePort()
-	must(t, "find a port", err)
-	bus, err := devstack.FreePort() // of a Cluster; its default lies among the local ports of outgoing connections
-	must(t, "find a port", err)
-	dir := t.TempDir()
-	r := &Redis{t: t, Addr: "127.0.0.1:" + strconv.Itoa(port), config: filepath.Join(dir, "redis.conf"), args: args}
-	lines := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nrequirepass %[3]s\n", port, dir, redisPassword)
-	if !slices.Contains(args, "--sentinel") {
-		lines += fmt.Sprintf("masterauth %s\nsave \"\"\ncluster-port %d\nrepl-diskless-sync-delay 0\n", redisPassword, bus)
+	r := &Redis{t: t, config: filepath.Join(t.TempDir(), "redis.conf"), args: args}
+	t.Cleanup(func() {
+		if r.cmd != nil && r.cmd.Process != nil {
+			r.Kill()
+			_ = r.client.Close()
+		}
+	})
+	for tries := 1; ; tries++ { // what runs beside this may take a free port before the server does
+		port, err := devstack.FreePort()
+		must(t, "find a port", err)
+		bus, err := devstack.FreePort() // of a Cluster; its default lies among the local ports of outgoing connections
+		must(t, "find a port", err)
+		r.Addr = "127.0.0.1:" + strconv.Itoa(port)
+		lines := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nrequirepass %[3]s\n", port, filepath.Dir(r.config), redisPassword)
+		if !slices.Contains(args, "--sentinel") {
+			lines += fmt.Sprintf("masterauth %s\nsave \"\"\ncluster-port %d\nrepl-diskless-sync-delay 0\n", redisPassword, bus)
+		}
+		must(t, "configure Redis", os.WriteFile(r.config, []byte(lines+more), 0o600))
+		r.client = redis.NewClient(&redis.Options{Addr: r.Addr, Password: redisPassword, ReadTimeout: time.Second, MaxRetries: -1, DialerRetries: 1})
+		if ended := r.start(); ended == "" {
+			return r
+		} else if tries == 3 || !strings.Contains(ended, "Address already in use") {
+			t.Fatal("redis-server ended: " + ended)
+		}
+		_ = r.client.Close()
 	}
-	must(t, "configure Redis", os.WriteFile(r.config, []byte(lines+more), 0o600))
-	r.client = redis.NewClient(&redis.Options{Addr: r.Addr, Password: redisPassword, ReadTimeout: time.Second, MaxRetries: -1, DialerRetries: 1})
-	t.Cleanup(func() { r.Kill(); _ = r.client.Close() })
-	r.Start()
-	return r
 }
 
 // Start starts the server, on the data that it has on disk, and returns when it answers.
 func (r *Redis) Start() {
+	r.t.Helper()
+	if ended := r.start(); ended != "" {
+		r.t.Fatal("redis-server ended: " + ended)
+	}
+}
+
+// start is Start. It returns the output of a server that ended instead.
+func (r *Redis) start() (ended string) {
 	r.t.Helper()
 	r.cmd, r.done = exec.Command("redis-server", append([]string{r.config}, r.args...)...), make(chan struct{})
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -88,7 +108,8 @@ func (r *Redis) Start() {
 	until(r.t, func() error {
 		select {
 		case <-r.done:
-			r.t.Fatalf("redis-server ended: %s", &out)
+			ended = cmp.Or(out.String(), "it said nothing")
+			return nil
 		default:
 		}
 		c, err := net.Dial("tcp", r.Addr) // the driver would log that nothing listens yet, into the middle of a benchmark's line
@@ -98,6 +119,7 @@ func (r *Redis) Start() {
 		_ = c.Close()
 		return r.client.Ping(r.t.Context()).Err()
 	})
+	return ended
 }
 
 // Kill ends the server at once: kill -9.
