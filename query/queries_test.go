@@ -432,6 +432,9 @@ func TestKeysOfResources(t *testing.T) {
 			t.Errorf("%q is read as %v", name, k)
 		}
 	}
+	if coupon := string(order.AppendRow(nil, "cpn_", mine, "LAMP")); coupon != "cpn_"+strings.TrimPrefix(skuOfMine.tokenName(), order.PrefixProduct) {
+		t.Errorf("%q and %q: rows of two kinds differ by the prefix", coupon, skuOfMine.tokenName())
+	}
 	prefixes := map[string]bool{}
 	for i := range resources {
 		r := &resources[i]

@@ -53,7 +53,8 @@ func (r *request) readBody() error {
 	b.Reset()
 	done := r.endBodyWithServer()
 	_, err := b.ReadFrom(http.MaxBytesReader(r.response.Writer, r.http.Body, MaxBody))
-	cut := done() && timedOut(err)
+	cut := done()
+	r.bodyLate = cut || timedOut(err)
 	r.raw = b.String()
 	if b.Cap() <= maxKeptBuffer {
 		bodyBuffers.Put(b)
@@ -72,7 +73,7 @@ func (r *request) readBody() error {
 }
 
 // endBodyWithServer ends the reading of a body when the server that stops waits no longer for it. done is called when the body has been read, and
-// tells whether that has happened; the connection has no such end from then on.
+// tells whether that has happened: nothing more can be done for the request, even if its body was complete, since its context may have ended with it.
 func (r *request) endBodyWithServer() (done func() bool) {
 	conn, over := http.NewResponseController(r.response.Writer), make(chan struct{})
 	inTime := context.AfterFunc(r.server.bodiesOver, func() {
@@ -85,7 +86,6 @@ func (r *request) endBodyWithServer() (done func() bool) {
 			return false
 		}
 		<-over
-		_ = conn.SetReadDeadline(time.Time{})
 		return true
 	}
 }

@@ -177,7 +177,29 @@ func TestAServerThatStopsHurriesClientsThatSend(t *testing.T) {
 		if got := <-answer; !strings.Contains(got, "SYS_005") {
 			t.Errorf("the client got %q", got)
 		}
+		if got := samples(t, s, "ordergate_request_seconds"); got["w 5xx"] != 1 { // the client was there
+			t.Errorf("counted as %v", got)
+		}
 		<-done
+	})
+}
+
+// Neither is a client that does not take its response an error of the stop.
+func TestAServerThatStopsLeavesClientsThatDoNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := smallServer(t, op("w", "GET", "/w", func(context.Context, *request) (response, error) {
+			return response{status: http.StatusOK, contentType: "application/json", body: "{}"}, nil
+		}, answers([]int{200}, errcode.SYS005)))
+		connect, stop := openPipe(t, s)
+		client := connect()
+		defer client.Close()
+		_, _ = io.WriteString(client, "GET /w HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+testKey+"\r\n\r\n")
+		synctest.Wait()
+		begin := time.Now()
+		stop() // fails on an error
+		if took := time.Since(begin); took > 15*time.Second {
+			t.Errorf("it stopped after %v", took)
+		}
 	})
 }
 

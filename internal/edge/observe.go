@@ -79,7 +79,7 @@ func (s *Server) observe(ctx context.Context, r *request) {
 		op = &s.elsewhere
 	}
 	outcome := status / 100
-	if errors.Is(ctx.Err(), context.Canceled) {
+	if errors.Is(ctx.Err(), context.Canceled) && !r.bodyLate {
 		outcome = 0
 	}
 	if r.span != nil {

@@ -50,6 +50,7 @@ type request struct {
 	sent           check.Parameters
 	raw            string // the body as it was sent
 	bodyRead       bool   // to its end
+	bodyLate       bool   // its time was over before that: net/http cancels the request's context as if the client had left
 
 	fault        faults.Name // that it asked to meet
 	tier         string

@@ -291,7 +291,7 @@ const bodyWithin = 12 * time.Second
 
 // Serve serves requests by handler, which is s or stands in front of it, until ctx ends. It is called once. Then waiting requests (Prefer: wait)
 // get their response at once, new ones are refused with SYS_005 for the given time, so that balancers notice, and running ones are finished,
-// within 15 s. A client that is still sending a body after bodyWithin gets SYS_005.
+// within 15 s. A client that is still sending a body after bodyWithin gets SYS_005; the connection of one that does not take its response ends.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler, delay time.Duration) error {
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -319,6 +319,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 		defer cancel()
 		defer time.AfterFunc(bodyWithin, s.endBodies).Stop()
 		err := srv.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = srv.Close()
+		}
 		s.following.Wait() // each stream ends within two writes of stop
 		stopped <- err
 	})

@@ -188,8 +188,8 @@ func (s *Server) follow(ctx context.Context, st *stream) (ended bool, err error)
 			st.end("terminal")
 			return true, nil
 		}
-		switch more := news.More; { // a client that takes page after page ends no later than others
-		case more && s.stopping.Err() != nil:
+		switch more := news.More; { // a client that takes page after page, or whose order changes all the time, ends no later than others
+		case s.stopping.Err() != nil:
 			st.end("draining")
 			return true, nil
 		case more && !s.now().Before(end):

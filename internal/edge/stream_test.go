@@ -67,6 +67,41 @@ func streamBy(read func(ctx context.Context, after int64, seen token.Token) (que
 	}, streaming, answers([]int{200}, errcode.SYS001, errcode.SYS002))
 }
 
+// A stream whose order changes all the time ends with the server, too: within two of its writes, each of which its client takes after 9 s.
+func TestAStreamWithNewsEndsWithTheServer(t *testing.T) {
+	t.Parallel()
+	changed := make(chan struct{})
+	close(changed)
+	for range 20 { // a select with two ways takes either
+		synctest.Test(t, func(t *testing.T) {
+			sequence := int64(0)
+			s := smallServer(t, streamBy(func(context.Context, int64, token.Token) (query.News, error) {
+				sequence++
+				return query.News{Events: []query.StreamEvent{{Sequence: sequence, Type: "x", Data: []byte("{}")}}}, nil
+			}, changed))
+			connect, stop := openPipe(t, s)
+			client := connect()
+			_, _ = io.WriteString(client, "GET /s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+testKey+"\r\n\r\n")
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for b := make([]byte, 64<<10); ; <-time.After(9 * time.Second) {
+					if _, err := client.Read(b); err != nil {
+						return
+					}
+				}
+			}()
+			<-time.After(20 * time.Second)
+			begin := time.Now()
+			if stop(); time.Since(begin) > 20*time.Second {
+				t.Errorf("it ended after %v", time.Since(begin))
+			}
+			_ = client.Close()
+			<-done
+		})
+	}
+}
+
 // A stream that fails behind its head has told its client 200: the log alone says what became of it.
 func TestAStreamThatFailsIsLogged(t *testing.T) {
 	t.Parallel()

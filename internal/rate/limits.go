@@ -27,13 +27,13 @@ const (
 // draws in the background what this process gave out, which the shared bucket then lacks. The reply has what the others did.
 //
 // In a time d all n processes together give a key no more than its limit, what comes back in d and in the time of one round of draws (some ms, 110 ms
-// at most), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
+// at most for each 500 keys, and up to 100 ms more once a second), and one block for each process: what comes back in 100 ms, and at least one token. While a process believes that more is left than 2n
 // blocks, its block is the 2n-th part of that, but for a key for which Redis has not replied for 100 ms no more than 16 tokens. It is wrong in that
 // belief at most until Redis replies, and the shared bucket then owes what was too much: nobody gets a token before that has come back. If n is 1, a
 // block is all that is left. A process that is killed takes a block with it that was not drawn, and counts among n for up to 10 s.
 //
-// Until Redis's first reply for a bucket a process gives out no more than its share: the n-th part of the limit, and at least one token. So a process
-// that starts adds to the above what it gives out of its share before that reply.
+// Until Redis's first reply for a bucket a process gives out no more than its share, the n-th part of the limit and at least one token, and what comes
+// back meanwhile. So a process that starts adds to the above what it gives out before that reply.
 //
 // While Redis is away each process keeps to its share: a bucket of the n-th part of the limit, which gets back the n-th part of the rate. n is the
 // number of processes that were last known to share Redis, in the last 5 s at most; 1 if Redis was never there. A Redis that comes back empty learns
