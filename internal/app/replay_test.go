@@ -475,6 +475,22 @@ func TestReplayThatIsKilled(t *testing.T) {
 	g.asKept(false)
 }
 
+// Somebody who changes a row by hand holds the generation of the caches until his COMMIT.
+func TestReplayWaitsForTheGeneration(t *testing.T) {
+	t.Parallel()
+	g := lived(t)
+	held, err := g.db.Pool.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = held.Rollback(t.Context()) }()
+	_, err = held.Exec(t.Context(), "SELECT FROM cache_generation FOR UPDATE")
+	must(t, err)
+	released := make(chan error)
+	time.AfterFunc(500*time.Millisecond, func() { released <- held.Rollback(t.Context()) })
+	_, _, err = g.replay(replay.Config{})
+	must(t, err)
+	must(t, <-released)
+}
+
 // TestReplayEmptiesTheCaches: a row that comes back with a lower rev than the caches have seen is served by every instance, and a token of
 // before can be satisfied.
 func TestReplayEmptiesTheCaches(t *testing.T) {

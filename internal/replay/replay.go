@@ -23,7 +23,7 @@ import (
 const (
 	pageSize     = 500                   // histories of a page, and rows of a transaction
 	eventsAtOnce = 8 * pageSize          // events that one statement reads: some MB
-	retryAfter   = 50 * time.Millisecond // a page of which a row is locked is tried again
+	retryAfter   = 50 * time.Millisecond // what waited for a lock is tried again
 	maxTries     = 1000
 )
 
@@ -127,7 +127,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		r.done(0)
 		if n == checks {
 			// Rows get revs of this generation. It is raised before the first of them: a run that is killed then has used its own.
-			if r.generation, err = r.queries.RaiseCacheGeneration(ctx); err != nil {
+			if r.generation, err = r.raiseGeneration(ctx); err != nil {
 				return Report{}, fmt.Errorf("raise the generation of the caches: %w", err)
 			}
 		}
@@ -143,10 +143,19 @@ func Run(ctx context.Context, c Config) (Report, error) {
 		}
 	}
 	// An entry that a cache read while rows were rebuilt is of the generation before.
-	if report.Generation, err = r.queries.RaiseCacheGeneration(ctx); err != nil {
+	if report.Generation, err = r.raiseGeneration(ctx); err != nil {
 		return Report{}, fmt.Errorf("all is rebuilt, but caches may have entries of before for 12 s: raise their generation: %w", err)
 	}
 	return report, nil
+}
+
+// raiseGeneration raises the generation of the caches, which every change by hand holds until its COMMIT.
+func (r *run) raiseGeneration(ctx context.Context) (generation int64, err error) {
+	err = r.inTx(ctx, func(q *replaydb.Queries) error {
+		generation, err = q.RaiseCacheGeneration(ctx)
+		return err
+	})
+	return generation, err
 }
 
 // count is how many events there are of each kind. Without a Progress nothing is counted.
