@@ -229,7 +229,7 @@ func (p *pgbench) run(ctx context.Context, clients int) float64 {
 		if name == "lock_timeout" { // pgbench ends at its first error, and 128 clients may wait longer to extend a table
 			value = "10s"
 		}
-		options.WriteString(" -c " + name + "=" + value)
+		options.WriteString(" -c " + name + "=" + strings.ReplaceAll(value, " ", `\ `))
 	}
 	cmd := exec.CommandContext(ctx, p.program, args...)
 	var out bytes.Buffer
