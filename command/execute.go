@@ -35,7 +35,7 @@ const (
 	// lockTime is the lock_timeout of our connections.
 	lockTime = 300 * time.Millisecond
 	// endTime is left of the budget for the end of a transaction: none waits for a lock in it, or begins.
-	endTime = 50 * time.Millisecond
+	endTime = 100 * time.Millisecond
 )
 
 // call is one command on its way through batches.

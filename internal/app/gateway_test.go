@@ -273,6 +273,19 @@ func draft(sku string, quantity int, methodToken string) map[string]any {
 	return w
 }
 
+// read gets a state that must be there, again while the machine is too busy for it.
+func (g *gateway) read(path, token string) (a answer) {
+	g.t.Helper()
+	until(g.t, "GET "+path, func() bool {
+		a = g.do("GET", path, nil, "X-Consistency-Token", token)
+		return a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout
+	})
+	if a.status != http.StatusOK {
+		g.t.Fatal(path, a.raw)
+	}
+	return a
+}
+
 // reserved places an order that waits for its payment.
 func (g *gateway) reserved(sku string) (id string) {
 	g.t.Helper()

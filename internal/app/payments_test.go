@@ -524,7 +524,7 @@ func TestAListOfATimeHasWhatWasCreatedInIt(t *testing.T) {
 			continue
 		}
 		lists++
-		all := g.do("GET", op.path, nil, "X-Consistency-Token", last).body.Data
+		all := g.read(op.path, last).body.Data
 		if len(all) != 6 {
 			t.Errorf("%s has %d entries of 6", op.OperationID, len(all))
 		}
@@ -535,7 +535,7 @@ func TestAListOfATimeHasWhatWasCreatedInIt(t *testing.T) {
 			}
 			must(t, json.Unmarshal(entry, &e))
 			for bound, want := range map[string]bool{"created_from": true, "created_to": false} {
-				a := g.do("GET", op.path+"?"+bound+"="+e.CreatedAt, nil, "X-Consistency-Token", last)
+				a := g.read(op.path+"?"+bound+"="+e.CreatedAt, last)
 				if strings.Contains(a.raw, `"id":"`+e.ID+`"`) != want {
 					t.Errorf("%s with %s %s, the created_at of %s, has it: %t", op.OperationID, bound, e.CreatedAt, e.ID, !want)
 				}
