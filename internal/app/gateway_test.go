@@ -286,10 +286,21 @@ func (g *gateway) read(path, token string) (a answer) {
 	return a
 }
 
+// persist sends a command again, under its key, while the machine is too busy for it.
+func (g *gateway) persist(path string, body any, headers ...string) (a answer) {
+	g.t.Helper()
+	headers = append([]string{"Idempotency-Key", fmt.Sprintf("persist-%08d", keyNumber.Add(1))}, headers...)
+	until(g.t, "POST "+path, func() bool {
+		a = g.do("POST", path, body, headers...)
+		return a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout
+	})
+	return a
+}
+
 // reserved places an order that waits for its payment.
 func (g *gateway) reserved(sku string) (id string) {
 	g.t.Helper()
-	a := g.do("POST", "/v1/orders", draft(sku, 1, ""), "Prefer", "wait=10")
+	a := g.persist("/v1/orders", draft(sku, 1, ""), "Prefer", "wait=10")
 	if a.body.Status != "reserved" {
 		g.t.Fatal(a.raw)
 	}
@@ -299,7 +310,7 @@ func (g *gateway) reserved(sku string) (id string) {
 // pay pays an order and waits for the outcome, which must have the status.
 func (g *gateway) pay(orderID, methodToken string, status int, headers ...string) answer {
 	g.t.Helper()
-	a := g.do("POST", "/v1/orders/"+orderID+"/payments", map[string]string{"method_token": methodToken}, append([]string{"Prefer", "wait=10"}, headers...)...)
+	a := g.persist("/v1/orders/"+orderID+"/payments", map[string]string{"method_token": methodToken}, append([]string{"Prefer", "wait=10"}, headers...)...)
 	if a.status != status {
 		g.t.Fatalf("%s: %d, want %d: %s", methodToken, a.status, status, a.raw)
 	}

@@ -166,7 +166,7 @@ func TestManyPaymentsAtOnceChargeOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range codes {
 			wg.Go(func() {
-				a := g.do("POST", "/v1/orders/"+id+"/payments", map[string]string{"method_token": "pm_ok"}, "Prefer", "wait=10")
+				a := g.persist("/v1/orders/"+id+"/payments", map[string]string{"method_token": "pm_ok"}, "Prefer", "wait=10")
 				codes[i] = a.body.Code + a.body.Status // of a problem the status is a number
 			})
 		}
@@ -209,7 +209,7 @@ func TestPayingMeetsExpiryAndCancel(t *testing.T) {
 				<-time.After(time.Duration(i/2) * 3 * time.Millisecond)
 				end(id)
 			})
-			a := g.do("POST", "/v1/orders/"+id+"/payments", map[string]string{"method_token": []string{"pm_ok", "pm_flaky"}[i/2%2]}, "Prefer", "wait=10")
+			a := g.persist("/v1/orders/"+id+"/payments", map[string]string{"method_token": []string{"pm_ok", "pm_flaky"}[i/2%2]}, "Prefer", "wait=10")
 			both.Wait()
 			answered := a.body.Code + a.body.Status
 			mu.Lock()
