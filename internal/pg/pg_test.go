@@ -88,6 +88,120 @@ func TestInTx(t *testing.T) {
 	}
 }
 
+func TestPipeline(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, pool := db.BehindProxy(t)
+	exec := func(sql string, args ...any) {
+		if _, err := db.Pool.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE TABLE once (name text UNIQUE DEFERRABLE INITIALLY DEFERRED)`)
+	die := func(tx pgx.Tx) { exec(`SELECT pg_terminate_backend($1, 5000)`, tx.Conn().PgConn().PID()) }
+	insert := `INSERT INTO once VALUES ($1)`
+	for name, c := range map[string]struct {
+		first string
+		do    func(tx pgx.Tx, name string, ends *Ends) error
+		want  error // nil: it is none of the marks
+		code  string
+		there bool
+		ok    bool
+	}{
+		"all is well":                  {do: func(_ pgx.Tx, name string, ends *Ends) error { ends.Last.Queue(insert, name); return nil }, there: true, ok: true},
+		"nothing to write":             {do: func(pgx.Tx, string, *Ends) error { return nil }, ok: true},
+		"what f says":                  {do: func(_ pgx.Tx, name string, ends *Ends) error { ends.Last.Queue(insert, name); return errors.New("no") }},
+		"a first statement that fails": {first: "SELECT 1/0", code: "22012"},
+		"a last statement that fails": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.Last.Queue("SELECT 1/0")
+			return nil
+		}, code: "22012"},
+		"a failure that f swallows": {do: func(tx pgx.Tx, name string, ends *Ends) error {
+			_, _ = tx.Exec(t.Context(), "SELECT 1/0")
+			ends.Last.Queue(insert, name)
+			return nil
+		}, code: "25P02"},
+		"nothing after a failure that f swallows": {do: func(tx pgx.Tx, _ string, _ *Ends) error {
+			_, _ = tx.Exec(t.Context(), "SELECT 1/0")
+			return nil
+		}, want: ErrRefusedAtCommit},
+		"a COMMIT that is refused": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.Last.Queue(insert, name)
+			return nil
+		}, want: ErrRefusedAtCommit, code: "23505"},
+		"what fails behind COMMIT": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.After.Queue("SELECT 1/0")
+			return nil
+		}, there: true, ok: true},
+		"a connection that dies inside f": {do: func(tx pgx.Tx, _ string, _ *Ends) error {
+			die(tx)
+			_, err := tx.Exec(t.Context(), `SELECT 1`)
+			return err
+		}, want: ErrConnectionLost},
+		"a connection that dies before COMMIT": {do: func(tx pgx.Tx, name string, ends *Ends) error { ends.Last.Queue(insert, name); die(tx); return nil }, want: ErrOutcomeUnknown},
+		"an answer that is lost": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			proxy.CutAfter(pgtest.PipelinedCommit)
+			return nil
+		}, want: ErrOutcomeUnknown, there: true},
+		"a COMMIT that is lost": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			proxy.CutBefore(pgtest.PipelinedCommit)
+			return nil
+		}, want: ErrOutcomeUnknown},
+	} {
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Pipeline(t.Context(), conn.Conn(), func(first *pgx.Batch) {
+			if c.first != "" {
+				first.Queue(c.first)
+			}
+		}, func(tx pgx.Tx, ends *Ends) error { return c.do(tx, name, ends) })
+		if status := conn.Conn().PgConn().TxStatus(); !conn.Conn().IsClosed() && status != 'I' {
+			t.Errorf("%s: the transaction is %c", name, status)
+		}
+		conn.Release()
+		for _, mark := range []error{ErrConnectionLost, ErrTimeOver, ErrOutcomeUnknown, ErrRefusedAtCommit} {
+			if errors.Is(err, mark) != errors.Is(c.want, mark) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		code := ""
+		if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.SeverityUnlocalized == "ERROR" {
+			code = e.Code
+		}
+		if (err == nil) != c.ok || code != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+		there := false
+		for end := time.Now().Add(10 * time.Second); there != c.there && time.Now().Before(end); <-time.After(5 * time.Millisecond) { // a COMMIT may come through later
+			if err := db.Pool.QueryRow(t.Context(), "SELECT count(*) > 0 FROM once WHERE name = $1", name).Scan(&there); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if there != c.there {
+			t.Errorf("%s: its row is there: %v", name, there)
+		}
+	}
+	func() {
+		defer func() { _ = recover() }()
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		_ = Pipeline(t.Context(), conn.Conn(), func(*pgx.Batch) {}, func(pgx.Tx, *Ends) error { panic("bug") })
+	}()
+	if n := pool.Stat().AcquiredConns(); n > 0 {
+		t.Errorf("%d connections are kept", n)
+	}
+}
+
 // A COMMIT that was sent is in doubt, however the driver words the loss of its answer.
 func TestACommitWithoutAnAnswerIsInDoubt(t *testing.T) {
 	t.Parallel()

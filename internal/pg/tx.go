@@ -65,14 +65,8 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
 		return fmt.Errorf("%w: %w", ErrTimeOver, err)
 	}
-	// The caller's deadline may not cut COMMIT short: it has at least commitTime.
-	deadline, limited := ctx.Deadline()
-	ctx = context.WithoutCancel(ctx)
-	if limited {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
-		defer cancel()
-	}
+	ctx, cancel := forCommit(ctx)
+	defer cancel()
 	err = commit(ctx, tx)
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	switch {
@@ -82,6 +76,105 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// Ends are the statements that a transaction of Pipeline ends with.
+type Ends struct {
+	Last  pgx.Batch // before COMMIT
+	After pgx.Batch // behind COMMIT, without the transaction. What fails of it says nothing of the transaction
+}
+
+// Pipeline is InTx in two round trips, if f needs none: what first queues goes out behind BEGIN, and what f queues before and behind COMMIT. The results of
+// first have been read when f is called. A result of Last that f would not commit must be an error of the server.
+func Pipeline(ctx context.Context, conn *pgx.Conn, first func(*pgx.Batch), f func(tx pgx.Tx, ends *Ends) error) error {
+	if ctx.Err() != nil {
+		return NotBegun(ctx, ctx.Err())
+	}
+	batch := &pgx.Batch{}
+	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	first(batch)
+	results := conn.SendBatch(ctx, batch)
+	tx := results.Tx()
+	defer func() {
+		if tx == nil || conn.PgConn().TxStatus() == 'I' { // not begun, or over
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	ends := &Ends{}
+	err := results.Close()
+	if err == nil {
+		err = f(tx, ends)
+	}
+	switch {
+	case err != nil && conn.IsClosed():
+		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	case err != nil:
+		return err
+	}
+	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
+		return fmt.Errorf("%w: %w", ErrTimeOver, err)
+	}
+	ctx, cancel := forCommit(ctx)
+	defer cancel()
+	return ends.send(ctx, conn)
+}
+
+// send sends all that is left of a transaction.
+func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
+	last, done, committed := &e.Last, 0, false
+	for _, q := range last.QueuedQueries {
+		read := q.Fn
+		q.Fn = func(results pgx.BatchResults) (err error) {
+			if read != nil {
+				err = read(results)
+			} else {
+				_, err = results.Exec()
+			}
+			if err == nil {
+				done++
+			}
+			return err
+		}
+	}
+	statements := last.Len()
+	switch faults.In(ctx) {
+	case faults.CommitLost:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, cmp.Or(conn.SendBatch(ctx, last).Close(), faults.Err))
+	default:
+	}
+	last.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+		if committed = tag.String() == "COMMIT"; !committed {
+			return pgx.ErrTxCommitRollback
+		}
+		return nil
+	})
+	last.QueuedQueries = append(last.QueuedQueries, e.After.QueuedQueries...)
+	err := conn.SendBatch(ctx, last).Close()
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	switch refused := ok && answer.SeverityUnlocalized == "ERROR"; { // FATAL may follow a commit that took effect
+	case committed && faults.In(ctx) == faults.CommitUnknown:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, faults.Err)
+	case committed:
+		return nil
+	case refused && done < statements:
+		return err
+	case refused, errors.Is(err, pgx.ErrTxCommitRollback):
+		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// forCommit is the context of a COMMIT, which the caller's deadline may not cut short: it has at least commitTime.
+func forCommit(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, limited := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if !limited {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
 }
 
 // commit commits, or loses the COMMIT or its answer on purpose.

@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net"
 	"net/url"
@@ -111,6 +113,12 @@ func (p *TCPProxy) thaw() {
 	p.frozen = false
 	p.thawed.Broadcast()
 }
+
+// PipelinedCommit is the text, for CutAfter and CutBefore, with which pgx sends COMMIT among other statements: the name under which it was prepared.
+var PipelinedCommit = func() string {
+	sum := sha256.Sum256([]byte("commit"))
+	return "\x00stmtcache_" + hex.EncodeToString(sum[:24]) + "\x00"
+}()
 
 // CutAfter drops the connection of the client that next sends bytes with this text (as on the wire: pgx ends a transaction with
 // "commit\x00"; "commit" alone is in its BEGIN, too). The bytes reach the server, which acts on them; its reply does not reach the
