@@ -58,6 +58,7 @@ type Config struct {
 type Commands struct {
 	writer
 	guard     *guard.Guard
+	queue     *queue
 	lookups   chan struct{} // a place for each connection that is kept for look-ups
 	callbacks *prometheus.CounterVec
 }
@@ -69,12 +70,14 @@ func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	c.SoldOut = cmp.Or(c.SoldOut, inventory.NewSoldOut(c.Now))
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
-	return &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
+	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
-		Registry: c.Registry,
+		Last: 10, Registry: c.Registry,
 	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
 	}, []string{"result"})}
+	commands.queue = newQueue(c.Registry, commands.executeQueued)
+	return commands
 }
 
 // writer has the dependencies and metrics that Commands and Saga share.

@@ -24,17 +24,26 @@ const positionTime = 300 * time.Millisecond
 // position reads where the log stands after a COMMIT, or token.NoPosition, and then which of the changed rows have a later revision: a
 // token may name a revision only if it was still the latest at the token's position.
 func position(ctx context.Context, db sender, r *rows) (lsn uint64) {
-	changes := r.orders
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), positionTime)
 	defer cancel()
 	batch := &pgx.Batch{}
-	batch.Queue(ordersdb.FlushLSN).QueryRow(func(row pgx.Row) error { return row.Scan(&lsn) })
-	if refs := refParams(pg.Column(changes, (*orderChange).ref)); len(changes) > 0 { // a replay or a refusal changed none
+	queuePosition(batch, r, &lsn)
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		return token.NoPosition
+	}
+	return lsn
+}
+
+// queuePosition is position as statements of a batch. lsn is set when all of them have succeeded.
+func queuePosition(batch *pgx.Batch, r *rows, lsn *uint64) {
+	var found uint64
+	batch.Queue(ordersdb.FlushLSN).QueryRow(func(row pgx.Row) error { return row.Scan(&found) })
+	if refs := refParams(pg.Column(r.orders, (*orderChange).ref)); len(r.orders) > 0 { // a replay or a refusal changed none
 		batch.Queue(ordersdb.GetRevs, refs.Accounts, refs.Modes, refs.Ids).Query(func(rows pgx.Rows) error {
 			var id uuid.UUID
 			var rev int64
 			_, err := pgx.ForEachRow(rows, []any{&id, &rev}, func() error {
-				for _, c := range changes {
+				for _, c := range r.orders {
 					c.superseded = c.superseded || c.order.ID == order.ID(id) && c.rev != rev
 				}
 				return nil
@@ -43,10 +52,15 @@ func position(ctx context.Context, db sender, r *rows) (lsn uint64) {
 		})
 	}
 	r.products.QueueRevs(batch)
-	if err := db.SendBatch(ctx, batch).Close(); err != nil {
-		return token.NoPosition
+	last := batch.QueuedQueries[batch.Len()-1]
+	read := last.Fn
+	last.Fn = func(results pgx.BatchResults) error {
+		err := read(results)
+		if err == nil {
+			*lsn = found
+		}
+		return err
 	}
-	return lsn
 }
 
 // sender is a pool, or one connection of it.

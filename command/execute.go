@@ -13,10 +13,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ordergate/ordergate/command/catalogue"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/failpoint"
+	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
@@ -27,8 +29,6 @@ import (
 const (
 	// maxTries bounds how often a command is decided again after a concurrent change.
 	maxTries = 3
-	// maxBatch bounds a batch; measured best.
-	maxBatch = 64
 	// leastTime must be left of the budget when a transaction begins. A command that waited longer for its turn is
 	// refused: a transaction that runs out of time because of our queue would count as the primary's failure.
 	leastTime = 200 * time.Millisecond
@@ -44,11 +44,15 @@ type call struct {
 	op       operation
 	needs    needs
 	hash     [32]byte
-	deadline time.Time // of the command's COMMIT
+	deadline time.Time        // of the command's COMMIT
+	short    []order.ShortSKU // of which it wants more than the sold-out mark has left
 	span     trace.Span
 	effect
-	err  error
-	done bool // result or err is final
+	err   error
+	done  bool          // result or err is final
+	ended chan struct{} // closed by the queue: the caller goes on
+	taken bool          // a batch of the queue has it, under its names
+	names []any
 }
 
 func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, true }
@@ -61,60 +65,36 @@ func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, t
 //   - SYS_006: the COMMIT had no answer and could not be looked up.
 func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operation) (Result, error) {
 	deadline := time.Now().Add(Budget)
-	ctx, span := c.cfg.Tracer.Start(context.WithoutCancel(ctx), "command "+e.Operation)
+	ctx, span := c.cfg.Tracer.Start(ctx, "command "+e.Operation)
 	defer span.End()
 	canonical, err := json.Marshal(body)
 	if err != nil {
 		return Result{}, fmt.Errorf("encode command: %w", err)
 	}
-	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span}
-	c.executeAll(ctx, []*call{one})
+	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span, ended: make(chan struct{})}
+	if faults.In(ctx) != "" { // what fails on purpose has no neighbours
+		c.executeBatch(context.WithoutCancel(ctx), []*call{one}, tryOptions{try: 1})
+	} else {
+		c.queue.do(ctx, one)
+	}
 	failpoint.Hit(failpoint.CommandAnswered)
 	return one.result, one.err
 }
 
-// executeAll runs calls in as few batches as may be. A caller that leaves undoes nothing: ctx has no cancellation.
-func (c *Commands) executeAll(ctx context.Context, calls []*call) {
-	for len(calls) > 0 {
-		var b []*call
-		b, calls = nextBatch(calls)
-		ctx, span := c.cfg.Tracer.Start(ctx, "batch")
-		for _, one := range b {
-			one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
-		}
-		c.executeBatch(ctx, b, tryOptions{try: 1, queued: true})
-		span.End()
+// executeQueued runs a batch of the queue.
+func (c *Commands) executeQueued(calls []*call) {
+	ctx, span := c.cfg.Tracer.Start(trace.ContextWithSpan(context.Background(), calls[0].span), "batch")
+	defer span.End()
+	for _, one := range calls {
+		one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
 	}
-}
-
-// nextBatch takes what may stand in one batch, in order: no two calls with the same key, order, payment or shipment. rest waits for the next.
-func nextBatch(waiting []*call) (batch, rest []*call) {
-	type key struct {
-		order.Owner
-		operation, key string
-	}
-	keys, refs := map[key]bool{}, map[order.Ref]bool{}
-	for _, c := range waiting {
-		k := key{c.Owner, c.Operation, c.Key}
-		named := slices.Concat(c.needs.orders, c.needs.payments, c.needs.shipments)
-		taken := len(batch) == maxBatch || c.Key != "" && keys[k] || slices.ContainsFunc(named, func(r order.Ref) bool { return refs[r] })
-		keys[k] = true
-		for _, r := range named {
-			refs[r] = true // also of a call that waits: no later one may overtake it
-		}
-		if taken {
-			rest = append(rest, c)
-		} else {
-			batch = append(batch, c)
-		}
-	}
-	return batch, rest
+	c.executeBatch(ctx, calls, tryOptions{try: 1, queued: true})
 }
 
 // tryOptions say how calls are tried. The zero value is no try.
 type tryOptions struct {
 	try        int
-	queued     bool // the calls come from the queue
+	queued     bool // the calls are a batch of the queue
 	skipLocked bool // calls whose rows another transaction holds are left out
 	apart      bool // each call has a transaction of its own
 }
@@ -123,25 +103,53 @@ type tryOptions struct {
 type batch struct {
 	tryOptions
 	calls     []*call
-	undecided []*call // neither resolved by their key nor left out
-	deferred  []*call // their order is another call's of the batch
-	blocked   []*call // a row of theirs is locked
+	undecided []*call                       // neither resolved by their key nor left out
+	deferred  []*call                       // their order is another call's of the batch
+	blocked   []*call                       // a row of theirs is locked
+	products  map[order.Item]*order.Product // to be sold
 	rows      rows
-	lsn       uint64
+	lsn       uint64 // where the log stood after COMMIT, or token.NoPosition
 }
 
-// executeBatch runs calls, which may stand in one batch, in one transaction, and again as the failure of it demands, until each is done.
-// One transaction is one execution of the breaker.
+// executeBatch runs calls, which may stand in one batch, in one transaction, and again as the failure of it demands, until each is done. The queue
+// hears of the end of the transaction and of each call as soon as may be.
 func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions) {
-	b := &batch{tryOptions: o, calls: withinBudget(calls, o.queued), lsn: token.NoPosition}
-	if len(b.calls) == 0 {
-		return
+	b := &batch{tryOptions: o, calls: calls, lsn: token.NoPosition}
+	txErr, err := c.transaction(ctx, b)
+	ctx = context.WithoutCancel(ctx)
+	c.finishKnown(ctx, b, txErr == nil)
+	switch {
+	case len(b.calls) == 0:
+	case txErr == nil:
+		c.finishDecided(ctx, b)
+	case errors.Is(txErr, pg.ErrOutcomeUnknown):
+		c.resolveCommit(ctx, b.undecided, txErr)
+	default:
+		c.queue.end(calls)
+		c.retry(ctx, b, txErr, err)
+	}
+	c.queue.end(calls)
+	c.eachAlone(ctx, b.blocked)
+	for rest := b.deferred; len(rest) > 0; {
+		var next []*call
+		next, rest = nextBatch(rest, nil)
+		c.executeBatch(ctx, next, tryOptions{try: 1})
+	}
+}
+
+// transaction is the transaction of a batch: one execution of the breaker. The guard's own error, err, may hide what became of it.
+func (c *Commands) transaction(ctx context.Context, b *batch) (txErr, err error) {
+	if b.queued {
+		defer c.queue.over()
+	}
+	if b.calls = withinBudget(b.calls, b.queued); len(b.calls) == 0 {
+		return errNotBegun, errNotBegun
 	}
 	ctx, cancel := context.WithDeadline(ctx, slices.MaxFunc(b.calls, earlier).deadline)
 	defer cancel()
-	txErr := errNotBegun // the guard's own error may hide it
-	err := c.guard.Do(ctx, func(ctx context.Context) error {
-		if b.calls = withinBudget(b.calls, o.queued); len(b.calls) == 0 { // the turn came too late
+	txErr = errNotBegun
+	err = c.guard.Do(ctx, func(ctx context.Context) error {
+		if b.calls = withinBudget(b.calls, b.queued); len(b.calls) == 0 { // the turn came too late
 			return errQueued
 		}
 		deadline := slices.MinFunc(b.calls, earlier).deadline
@@ -152,27 +160,26 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 			return pg.NotBegun(ctx, err)
 		}
 		defer conn.Release()
-		txErr = pg.InTx(ctx, conn, func(tx pgx.Tx) error {
-			return panics.Catch(func() error { return c.transact(ctx, tx, b, deadline) })
+		open := func(first *pgx.Batch) { c.open(first, b, deadline, faults.In(ctx)) }
+		if c.marked(b.calls) {
+			txErr = c.refuse(ctx, conn.Conn(), b, open)
+			return txErr
+		}
+		txErr = pg.Pipeline(ctx, conn.Conn(), open, func(tx pgx.Tx, ends *pg.Ends) error {
+			return panics.Catch(func() error {
+				err := c.transact(ctx, tx, b, ends)
+				if err == nil {
+					queuePosition(&ends.After, &b.rows, &b.lsn)
+				}
+				return err
+			})
 		})
 		if txErr == nil {
 			failpoint.Hit(failpoint.CommandCommitted)
-			b.lsn = position(ctx, conn, &b.rows)
 		}
 		return txErr
 	})
-	ctx = context.WithoutCancel(ctx)
-	c.finishKnown(ctx, b, txErr == nil)
-	switch {
-	case txErr == nil:
-		c.finishDecided(ctx, b)
-	case errors.Is(txErr, pg.ErrOutcomeUnknown):
-		c.resolveCommit(ctx, b.undecided, txErr)
-	default:
-		c.retry(ctx, b, txErr, err)
-	}
-	c.eachAlone(ctx, b.blocked)
-	c.executeAll(ctx, b.deferred)
+	return txErr, err
 }
 
 func earlier(x, y *call) int { return x.deadline.Compare(y.deadline) }
@@ -275,16 +282,56 @@ var (
 	errQueued = apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
 )
 
-// transact is the transaction of a batch.
-func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline time.Time) error {
-	if err := limitLocks(ctx, tx, b.calls, deadline); err != nil {
+// open queues what a transaction begins with: the keys, and what is read without a lock.
+func (c *Commands) open(first *pgx.Batch, b *batch, deadline time.Time, fault faults.Name) {
+	limitLocks(first, b.calls, deadline)
+	resolveKeys(first, b.calls, fault)
+	var sold []order.Item
+	for _, one := range b.calls {
+		if one.short == nil {
+			sold = append(sold, one.needs.products...)
+		}
+	}
+	if b.products = map[order.Item]*order.Product{}; len(sold) > 0 {
+		catalogue.QueueRead(first, sold, b.products)
+	}
+	first.Queue(ordersdb.LogState).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&b.rows.log.Lsn, &b.rows.log.Timeline, &b.rows.log.Generation)
+	})
+}
+
+// marked asks the sold-out mark about each call, and tells whether it refuses all of them.
+func (c *Commands) marked(calls []*call) bool {
+	all := true
+	for _, one := range calls {
+		one.short = c.cfg.SoldOut.Short(one.Owner, one.needs.pieces)
+		all = all && one.short != nil
+	}
+	return all
+}
+
+// refuse is the transaction of calls that the sold-out mark refuses, unless their key is known: one round trip, which locks no row and writes nothing.
+func (c *Commands) refuse(ctx context.Context, conn *pgx.Conn, b *batch, open func(*pgx.Batch)) error {
+	only := &pgx.Batch{}
+	open(only)
+	queuePosition(only, &b.rows, &b.lsn)
+	err := conn.SendBatch(ctx, only).Close()
+	switch {
+	case err != nil && conn.IsClosed():
+		return fmt.Errorf("%w: %w", pg.ErrConnectionLost, err)
+	case err != nil:
 		return err
 	}
-	if err := resolveKeys(ctx, tx, b.calls); err != nil {
-		return err
+	for _, one := range b.calls {
+		one.soldOut()
 	}
+	return nil
+}
+
+// transact is the transaction of a batch, between what open queued and its COMMIT.
+func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, ends *pg.Ends) error {
 	failpoint.Hit(failpoint.CommandKeysResolved)
-	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done || c.soldOut(one) })
+	b.undecided = slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done || one.soldOut() })
 	var err error
 	if b.undecided, b.deferred, err = findOrders(ctx, tx, b.undecided); err != nil {
 		return err
@@ -296,9 +343,14 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 	for _, one := range b.undecided {
 		n.add(one.needs)
 	}
-	l, err := load(ctx, tx, n, b.skipLocked)
+	l, err := load(ctx, tx, n, b.products, b.skipLocked)
 	if err != nil {
 		return err
+	}
+	if n.locked() > 0 {
+		if b.rows.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
+			return fmt.Errorf("read log position: %w", err)
+		}
 	}
 	failpoint.Hit(failpoint.CommandRowsLocked)
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
@@ -320,15 +372,15 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, deadline t
 		}
 	}
 	failpoint.Hit(failpoint.CommandDecided)
-	return b.rows.write(ctx, tx)
+	return b.rows.queue(ctx, tx, &ends.Last)
 }
 
 // soldOut refuses a call that asks for more pieces than were left a moment ago. Nothing is stored under its key, which may succeed later.
-func (c *Commands) soldOut(one *call) bool {
-	if short := c.cfg.SoldOut.Short(one.Owner, one.needs.pieces); len(short) > 0 {
-		one.finish(Result{}, apierr.E(errcode.INV002, apierr.Extra("skus", short)))
+func (c *call) soldOut() bool {
+	if c.short != nil && !c.done {
+		c.finish(Result{}, apierr.E(errcode.INV002, apierr.Extra("skus", c.short)))
 	}
-	return one.done
+	return c.done
 }
 
 // decide lets one call decide and adds what it writes to the batch.
@@ -352,16 +404,14 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 
 // limitLocks keeps the waits for the rows of a call from outlasting the deadline: the server then tells of the lock, instead of falling
 // silent. A row may cost two waits, for the row's turn and for the transaction that holds it.
-func limitLocks(ctx context.Context, tx pgx.Tx, calls []*call, deadline time.Time) error {
+func limitLocks(first *pgx.Batch, calls []*call, deadline time.Time) {
 	rows := 1
 	for _, one := range calls {
 		rows = max(rows, one.needs.locked())
 	}
-	left := (time.Until(deadline) - endTime) / 2 / time.Duration(rows)
-	if left >= lockTime {
-		return nil
+	if left := (time.Until(deadline) - endTime) / 2 / time.Duration(rows); left < lockTime {
+		first.Queue(ordersdb.SetLockTimeout, max(left, time.Millisecond).Milliseconds())
 	}
-	return ordersdb.New(tx).SetLockTimeout(ctx, max(left, time.Millisecond).Milliseconds())
 }
 
 // toClientError is the error that a client sees of a transaction that had no effect.

@@ -43,27 +43,35 @@ func keyed(calls []*call) []*call {
 
 // resolveKeys locks the calls' keys without waiting and finishes the calls that their key alone resolves: with the stored result or IDEM_002 if it is known,
 // whoever holds its lock, since a stored result does not change; else IDEM_003 if another transaction holds it.
-func resolveKeys(ctx context.Context, tx pgx.Tx, calls []*call) error {
-	calls = keyed(calls)
-	if len(calls) == 0 {
-		return nil
+//
+// It queues two statements, the results of which do that.
+func resolveKeys(batch *pgx.Batch, calls []*call, fault faults.Name) {
+	if calls = keyed(calls); len(calls) == 0 {
+		return
 	}
-	q := ordersdb.New(tx)
-	locked, err := q.TryLockKeys(ctx, pg.Column(calls, func(c *call) int64 { return c.lockID() }))
-	if err != nil {
-		return fmt.Errorf("lock keys: %w", err)
-	}
-	if faults.In(ctx) == faults.InProgress {
-		clear(locked)
-	} else if err = findResults(ctx, q, calls); err != nil {
+	var locked []bool
+	batch.Queue(ordersdb.TryLockKeys, pg.Column(calls, func(c *call) int64 { return c.lockID() })).Query(func(rows pgx.Rows) (err error) {
+		locked, err = pgx.CollectRows(rows, pgx.RowTo[bool])
 		return err
-	}
-	for i, c := range calls {
-		if !locked[i] && !c.done {
-			c.finish(Result{}, apierr.E(errcode.IDEM003))
+	})
+	p := findResultsParams(calls)
+	batch.Queue(ordersdb.FindResults, p.Accounts, p.Modes, p.Operations, p.Keys).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ordersdb.FindResultsRow])
+		if err != nil {
+			return err
 		}
-	}
-	return nil
+		if fault == faults.InProgress {
+			clear(locked)
+		} else {
+			finishFound(calls, found)
+		}
+		for i, c := range calls {
+			if !locked[i] && !c.done {
+				c.finish(Result{}, apierr.E(errcode.IDEM003))
+			}
+		}
+		return nil
+	})
 }
 
 // findResults finishes the calls whose key is known: with the stored result, or with IDEM_002 if something else was asked for then.
@@ -72,16 +80,25 @@ func findResults(ctx context.Context, q *ordersdb.Queries, calls []*call) error 
 	if len(calls) == 0 {
 		return nil
 	}
-	rows, err := q.FindResults(ctx, ordersdb.FindResultsParams{
+	found, err := q.FindResults(ctx, findResultsParams(calls))
+	if err != nil {
+		return fmt.Errorf("look keys up: %w", err)
+	}
+	finishFound(calls, found)
+	return nil
+}
+
+func findResultsParams(calls []*call) ordersdb.FindResultsParams {
+	return ordersdb.FindResultsParams{
 		Accounts:   pg.Column(calls, func(c *call) int32 { return c.Owner.Account }),
 		Modes:      pg.Column(calls, func(c *call) string { return c.Owner.Mode }),
 		Operations: pg.Column(calls, func(c *call) string { return c.Operation }),
 		Keys:       pg.Column(calls, func(c *call) string { return c.Key }),
-	})
-	if err != nil {
-		return fmt.Errorf("look keys up: %w", err)
 	}
-	for _, row := range rows {
+}
+
+func finishFound(calls []*call, found []ordersdb.FindResultsRow) {
+	for _, row := range found {
 		owner := order.Owner{Account: row.Account, Mode: row.Mode}
 		i := slices.IndexFunc(calls, func(c *call) bool { return c.Key == row.Key && c.Operation == row.Operation && c.Owner == owner })
 		if i < 0 {
@@ -97,7 +114,6 @@ func findResults(ctx context.Context, q *ordersdb.Queries, calls []*call) error 
 		}
 		calls[i].finish(r, nil)
 	}
-	return nil
 }
 
 // resultRow is one row of idempotency_keys.

@@ -79,17 +79,12 @@ type loaded struct {
 	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs: products, numbers, payments, orders, coupons, stock, each sorted, which is the one
-// order of locks. Coupons come after orders, because only an order that ends says which coupon it frees. With
+// load locks and reads everything that a batch needs, beside the products that were read without a lock: products to be changed, numbers, payments,
+// orders, coupons, stock, each sorted, which is the one order of locks. Coupons come after orders, because only an order that ends says which coupon it frees. With
 // onlyFree it does not wait: rows that another transaction holds are left out.
-func load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) (*loaded, error) {
-	l := &loaded{}
+func load(ctx context.Context, tx pgx.Tx, n needs, products map[order.Item]*order.Product, onlyFree bool) (*loaded, error) {
+	l := &loaded{products: products}
 	var err error
-	if len(n.products) > 0 {
-		if l.products, err = catalogue.Read(ctx, tx, n.products); err != nil {
-			return nil, err
-		}
-	}
 	if len(n.catalogue) > 0 {
 		if l.catalogue, err = catalogue.Lock(ctx, tx, n.catalogue, onlyFree); err != nil {
 			return nil, err
@@ -149,7 +144,7 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 			}
 		}
 	}
-	batch, deferred = nextBatch(calls)
+	batch, deferred = nextBatch(calls, nil)
 	return batch, deferred, nil
 }
 

@@ -59,7 +59,7 @@ func (b *bundle) race(calls []*call) map[string]int {
 	for _, first := range calls {
 		wg.Go(func() {
 			c := first
-			for b.executeAll(b.t.Context(), []*call{c}); slices.Contains([]string{"RATE_003", "SYS_003"}, got(c)); b.executeAll(b.t.Context(), []*call{c}) {
+			for b.alone(c); slices.Contains([]string{"RATE_003", "SYS_003"}, got(c)); b.alone(c) {
 				next := *first
 				next.effect, next.err, next.done, next.deadline = effect{}, nil, false, time.Now().Add(Budget)
 				c = &next
@@ -140,13 +140,13 @@ func TestAReferenceIsOfOneOrder(t *testing.T) {
 	}
 	other := b.call("placeOrder", placeWith("c", "", "PO-1"))
 	one, next := b.call("placeOrder", placeWith("c", "", "PO-2")), b.call("placeOrder", placeWith("c", "", "PO-2"))
-	b.executeAll(t.Context(), []*call{one, other, next})
+	b.executeAll(one, other, next)
 	if got := ends([]*call{one, other, next}); got != "202, ORD_011, ORD_011" {
 		t.Error(got)
 	}
 	for id, refused := range map[string]*call{"ord_" + first: other, placedBy(one).ID.Format(order.PrefixOrder): next} {
 		again := b.call("placeOrder", refused.op, refused.Key)
-		b.executeAll(t.Context(), []*call{again})
+		b.executeAll(again)
 		var problem struct {
 			OrderID string `json:"order_id"`
 		}
@@ -155,13 +155,13 @@ func TestAReferenceIsOfOneOrder(t *testing.T) {
 		}
 	}
 	if again := b.call("placeOrder", one.op, one.Key); true { // the order that has the reference is repeated, not refused
-		b.executeAll(t.Context(), []*call{again})
+		b.executeAll(again)
 		if got(again) != "replayed 202" || again.result.OrderID != one.result.OrderID {
 			t.Error(got(again))
 		}
 	}
 	bobs := b.call("placeOrder", placeOrder{order.Owner{Account: 1, Mode: "live"}, one.op.(placeOrder).PlaceOrder})
-	b.executeAll(t.Context(), []*call{bobs})
+	b.executeAll(bobs)
 	if got := got(bobs); got != "CAT_005" { // not ORD_011: a reference belongs to an account and a mode
 		t.Error(got)
 	}
@@ -175,7 +175,7 @@ func TestABatchSeesItsOwnCouponsAndReferences(t *testing.T) {
 	b.coupon("ONCE", `{"percentage": 50, "per_customer": 1}`, true)
 	b.coupon("ANY", `{"percentage": 10}`, false)
 	known := b.call("placeOrder", placeWith("c", "TWO", "PO-1"))
-	b.executeAll(t.Context(), []*call{known})
+	b.executeAll(known)
 	place := func(customer, code, reference string) *call {
 		return b.call("placeOrder", placeWith(customer, code, reference))
 	}
@@ -183,7 +183,7 @@ func TestABatchSeesItsOwnCouponsAndReferences(t *testing.T) {
 		b.call("placeOrder", known.op, known.Key), place("c", "TWO", "PO-1"), place("c", "TWO", "PO-2"), place("d", "TWO", "PO-3"), place("d", "ONCE", "PO-3"),
 		place("d", "ONCE", ""), place("e", "ONCE", "PO-2"), place("e", "ANY", ""), place("e", "ANY", ""), place("e", "NONE", "PO-4"), place("e", "", "PO-4"),
 	}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	if got := ends(calls); got != "replayed 202, ORD_011, 202, CPN_003, 202, CPN_003, ORD_011, 202, 202, CPN_001, 202" {
 		t.Error(got)
 	}
@@ -211,7 +211,7 @@ func TestAHeldCouponOrReferenceDelaysNobodyElse(t *testing.T) {
 	var calls []*call
 	for try := 1; ; try++ {
 		calls = []*call{place("HELD", ""), place("FREE", fmt.Sprint("PO-1-", try)), place("", "PO-HELD"), place("", ""), place("HELD", "PO-2"), b.call("adjust", adjust("A", 1))}
-		b.executeAll(t.Context(), calls)
+		b.executeAll(calls...)
 		if got := ends(calls); got != "SYS_003, 202, SYS_003, 202, SYS_003, 201" {
 			t.Error(got)
 		}
@@ -227,7 +227,7 @@ func TestAHeldCouponOrReferenceDelaysNobodyElse(t *testing.T) {
 	releaseNumber()
 	for _, c := range calls {
 		again := b.call(c.Operation, c.op, c.Key)
-		if b.executeAll(t.Context(), []*call{again}); got(again) != "202" && got(again) != "replayed "+got(c) {
+		if b.executeAll(again); got(again) != "202" && got(again) != "replayed "+got(c) {
 			t.Error(got(again), "after", got(c))
 		}
 	}
@@ -246,7 +246,9 @@ func TestWaitsForLocksEndBeforeTheBudget(t *testing.T) {
 		"a coupon, and a reference too": {placeWith("c", "CODE", "PO-1"), 187 * time.Millisecond},
 	} {
 		if err := pg.InTx(t.Context(), connect(t, db.PrimaryURL), func(tx pgx.Tx) error {
-			if err := limitLocks(t.Context(), tx, []*call{{needs: c.op.needs()}}, time.Now().Add(Budget)); err != nil {
+			first := &pgx.Batch{}
+			limitLocks(first, []*call{{needs: c.op.needs()}}, time.Now().Add(Budget))
+			if err := tx.SendBatch(t.Context(), first).Close(); err != nil {
 				return err
 			}
 			var text string
@@ -269,7 +271,7 @@ func TestAnOrderThatEndsWithoutASaleFreesItsCoupon(t *testing.T) {
 	place := func(want string) *call {
 		t.Helper()
 		c := b.call("placeOrder", placeWith("c", "ONCE", ""))
-		if b.executeAll(t.Context(), []*call{c}); got(c) != want {
+		if b.executeAll(c); got(c) != want {
 			t.Fatal(got(c), "and not", want)
 		}
 		return c
@@ -290,7 +292,7 @@ func TestAnOrderThatEndsWithoutASaleFreesItsCoupon(t *testing.T) {
 	}
 	cancelled := place("202")
 	cancel := b.call("cancelOrder", cancelOrder{ref: placedBy(cancelled)})
-	b.executeAll(t.Context(), []*call{cancel})
+	b.executeAll(cancel)
 	place("CPN_003") // it is not cancelled yet
 	end(inventory.ReserveRefused, cancelled)
 	if n := b.used("ONCE"); got(cancel) != "202" || n != [2]int{0, 0} || b.count("SELECT count(*) FROM orders WHERE status = 'cancelled'") != 1 {
@@ -315,7 +317,7 @@ func TestAHeldCouponDelaysOnlyTheEndOfItsOrders(t *testing.T) {
 	for _, code := range []string{"HELD", "FREE", "ANY", ""} {
 		calls = append(calls, b.call("placeOrder", placeWith("c", code, "")))
 	}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	for _, c := range calls {
 		msgs = append(msgs, reply(inventory.ReserveRefused, placedBy(c)))
 	}
@@ -362,13 +364,13 @@ func TestASoldOutMarkRefusesOnlyOrdersThatAskForMore(t *testing.T) {
 		return b.call("placeOrder", placeOrder{alice, api.PlaceOrder{Currency: "EUR", CustomerRef: "c", Lines: []api.PlaceOrderLine{{Sku: "B", Quantity: 1}, {Sku: "A", Quantity: quantity}}}}, key...)
 	}
 	known := order(3, "a-known-key")
-	b.executeAll(t.Context(), []*call{known})
+	b.executeAll(known)
 	b.hold("SELECT pg_advisory_xact_lock($1)", order(3, "a-held-key").lockID())
 	take(98)
 	for try := 0; ; try++ { // a mark lasts a second, which a busy machine may need
 		take(3)
 		if again := order(3); true {
-			b.executeAll(t.Context(), []*call{again})
+			b.executeAll(again)
 			if got(again) != "INV_002" && try < 5 {
 				continue
 			}
@@ -376,7 +378,7 @@ func TestASoldOutMarkRefusesOnlyOrdersThatAskForMore(t *testing.T) {
 		break
 	}
 	calls := []*call{order(3, "a-known-key"), order(3, "a-held-key"), order(3, "a-new-key"), order(2), b.call("adjust", adjust("A", 1)), order(3, "one-more-key")}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	if got := ends(calls); got != "replayed 202, IDEM_003, INV_002, 202, 201, INV_002" { // marks count where a batch begins
 		t.Error(got)
 	}
@@ -388,7 +390,7 @@ func TestASoldOutMarkRefusesOnlyOrdersThatAskForMore(t *testing.T) {
 		t.Error(n, "refusals are stored")
 	}
 	again := order(3, "a-new-key") // an adjustment ended the mark
-	b.executeAll(t.Context(), []*call{again})
+	b.executeAll(again)
 	if got := got(again); got != "202" {
 		t.Error(got)
 	}

@@ -136,7 +136,7 @@ func TestASkuIsCreatedOnce(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	calls := []*call{b.call("createProduct", create("C")), b.call("createProduct", create("C")), b.call("createProduct", create("A"))}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	if got := ends(calls); got != "201, CAT_002, CAT_002" {
 		t.Error("in one batch:", got)
 	}
@@ -151,7 +151,7 @@ func TestASkuIsCreatedOnce(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for _, one := range side {
-			wg.Go(func() { b.executeAll(t.Context(), []*call{one}) })
+			wg.Go(func() { b.alone(one) })
 		}
 		wg.Wait()
 		all := strings.Split(ends(side), ", ")
@@ -172,7 +172,7 @@ func TestAStateIsChangedOnce(t *testing.T) {
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	tag := func() string {
 		one := b.call("updateProduct", patching("*", `{}`), "")
-		b.executeAll(t.Context(), []*call{one})
+		b.executeAll(one)
 		if one.err != nil || one.result.Rev != 0 {
 			t.Fatal(one.result, one.err)
 		}
@@ -182,7 +182,7 @@ func TestAStateIsChangedOnce(t *testing.T) {
 		return b.count("SELECT version FROM products WHERE sku = 'A'"), b.count("SELECT rev FROM products WHERE sku = 'A'")
 	}
 	calls := []*call{b.call("updateProduct", patching(tag(), `{"name":"1"}`), ""), b.call("updateProduct", patching(tag(), `{"name":"2"}`), ""), b.call("updateProduct", patching("*", `{"name":"3"}`), "")}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	if version, rev := state(); ends(calls) != "200, REQ_010, 200" || version != 3 || rev != 2 || calls[2].result.Rev != 2 {
 		t.Error("in one batch:", ends(calls), version, rev, calls[2].result.Rev)
 	}
@@ -193,7 +193,7 @@ func TestAStateIsChangedOnce(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for _, one := range side {
-		wg.Go(func() { b.executeAll(t.Context(), []*call{one}) })
+		wg.Go(func() { b.alone(one) })
 	}
 	wg.Wait()
 	if version, rev := state(); strings.Count(ends(side), "200") != 1 || strings.Count(ends(side), "REQ_010") != 7 || version != 4 || rev != 3 {
@@ -211,11 +211,11 @@ func TestAdjustmentsOfABatch(t *testing.T) {
 	db := pgtest.New(t)
 	b := setup(t, connect(t, db.PrimaryURL), db)
 	calls := []*call{
-		b.call("adjustInventory", adjust("B", -60)), b.call("adjustInventory", adjust("B", -60)), b.call("adjustInventory", poison{adjust("B", 7)}),
+		b.call("adjustInventory", adjust("B", -60)), b.call("adjustInventory", adjust("B", -60)), b.call("adjustInventory", poison{adjust("A", 7)}),
 		b.call("adjustInventory", adjust("NONE", 1)), b.call("adjustInventory", adjust("B", -40)), b.call("adjustInventory", adjust("B", 1<<53-1)),
 		b.call("adjustInventory", adjust("B", 1)),
 	}
-	b.executeAll(t.Context(), calls)
+	b.executeAll(calls...)
 	got := strings.Split(ends(calls), ", ")
 	if got[2] != "SYS_001" || got[3] != "INV_001" {
 		t.Error(got)
@@ -248,7 +248,7 @@ func TestThresholdsGoToTheStock(t *testing.T) {
 	do := func(op operation) {
 		t.Helper()
 		one := b.call("test", op)
-		b.executeAll(t.Context(), []*call{one})
+		b.executeAll(one)
 		if one.err != nil {
 			t.Fatal(one.err)
 		}
@@ -331,7 +331,7 @@ func TestAChangeThatWaitsForTwoRowsEndsInTime(t *testing.T) {
 		}
 		one := b.call("updateProduct", patching("*", `{"low_stock_at":1}`), "")
 		begin := time.Now()
-		b.executeAll(t.Context(), []*call{one})
+		b.executeAll(one)
 		if took := time.Since(begin); got(one) != "SYS_003" || took > Budget+100*time.Millisecond {
 			t.Error(table, got(one), took, one.err)
 		}

@@ -51,7 +51,7 @@ func TestAQuoteIsWhatAnOrderWouldCostNow(t *testing.T) {
 	b.coupon("ONCE", `{"percentage": 50, "per_customer": 1}`, true)
 	b.coupon("TWO", `{"percentage": 50, "total": 2}`, true)
 	for _, code := range []string{"ONCE", "TWO"} {
-		b.executeAll(t.Context(), []*call{b.call("placeOrder", placeWith("c", code, ""))})
+		b.executeAll(b.call("placeOrder", placeWith("c", code, "")))
 	}
 	state := func() (all string) {
 		if err := db.Pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM orders) || ' ' || (SELECT count(*) FROM idempotency_keys) || ' ' || (SELECT count(*) FROM outbox) || ' ' ||

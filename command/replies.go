@@ -55,7 +55,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			envelopes[i], n.orders[i] = e, e.Ref()
 		}
-		l, err := load(ctx, tx, n, skipLocked)
+		l, err := load(ctx, tx, n, nil, skipLocked)
 		if err != nil {
 			return h, err
 		}

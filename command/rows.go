@@ -91,13 +91,27 @@ func (r *rows) store(c *call, result Result) { r.results = append(r.results, res
 // again.
 var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
 
-// write sends everything in two round trips, and some more for products, payments, stock and coupons: the log's position under the locks,
-// then all rows at once.
+// write reads the log's position under the locks and writes everything.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	var err error
 	if r.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
+	last := &pgx.Batch{}
+	if err = r.queue(ctx, tx, last); err != nil || last.Len() == 0 {
+		return err
+	}
+	if err = tx.SendBatch(ctx, last).Close(); err != nil {
+		return fmt.Errorf("write batch: %w", err)
+	}
+	failpoint.Hit(failpoint.RowsWritten)
+	return nil
+}
+
+// queue queues the rows in last, to go out with what follows. It sends those of which the result must be known before COMMIT at once: of products, payments,
+// stock and coupons, and all if an order changes whose version was decided on.
+func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
+	var err error
 	if err = r.payments.Write(ctx, tx); err != nil {
 		return err
 	}
@@ -193,7 +207,11 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
-	err = p.send(ctx, tx)
+	if p.err != nil || len(changed) == 0 {
+		last.QueuedQueries = p.batch.QueuedQueries
+		return p.err
+	}
+	err = tx.SendBatch(ctx, &p.batch).Close()
 	if updated != int64(len(changed)) { // also if an INSERT failed after it: the other writer's event has the place of ours
 		return errConflict
 	}
@@ -404,13 +422,6 @@ func (p *pipeline) add(rows int, query func() error) {
 	if rows > 0 && p.err == nil {
 		p.err = query()
 	}
-}
-
-func (p *pipeline) send(ctx context.Context, tx pgx.Tx) error {
-	if p.err != nil || p.batch.Len() == 0 {
-		return p.err
-	}
-	return tx.SendBatch(ctx, &p.batch).Close()
 }
 
 // Exec queues.

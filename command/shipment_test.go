@@ -69,7 +69,7 @@ func TestAShipmentsRowIsTheFoldOfItsEvents(t *testing.T) {
 	tracked := b.call("shipOrder", shipOrder{o, api.ShipOrder{
 		Lines: []api.ShipOrderLine{{Sku: "A", Quantity: 2}}, Tracking: &api.ShipOrderTracking{Carrier: "梅", Number: "<1>", URL: &url},
 	}})
-	b.executeAll(t.Context(), []*call{tracked})
+	b.executeAll(tracked)
 	id, _ := order.Parse(order.PrefixShipment, strings.TrimPrefix(tracked.result.Location, "/v1/shipments/"))
 	for _, s := range []order.Ref{{Owner: alice, ID: id}, b.shipped(o, 1)} {
 		for _, status := range []order.ShipmentStatus{order.ShipmentStatusShipped, order.ShipmentStatusDelivered} {
@@ -79,7 +79,7 @@ func TestAShipmentsRowIsTheFoldOfItsEvents(t *testing.T) {
 			}
 			if status == order.ShipmentStatusShipped {
 				c := b.call("deliverShipment", deliverShipment{s})
-				b.executeAll(t.Context(), []*call{c})
+				b.executeAll(c)
 				if got(c) != "200" || int(c.result.Rev) != b.count("SELECT rev FROM orders WHERE id = '"+pgtestID(o.ID)+"'") {
 					t.Errorf("%s, revision %d", got(c), c.result.Rev)
 				}
@@ -215,7 +215,7 @@ func TestAShipmentAndACancellationRace(t *testing.T) {
 			calls := []*call{b.call("first", c.first(o, before.ETag)), b.call("second", c.second(o, before.ETag))}
 			done := make(chan struct{})
 			for i, one := range calls {
-				go func() { b.executeAll(t.Context(), []*call{one}); done <- struct{}{} }()
+				go func() { b.alone(one); done <- struct{}{} }()
 				for end := time.Now().Add(10 * time.Second); b.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") <= i; {
 					if time.Now().After(end) {
 						t.Fatal("nobody waits for the order")

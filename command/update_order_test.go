@@ -65,11 +65,11 @@ func TestAPatchOfAnOrder(t *testing.T) {
 				}
 			}
 			placed := b.call("placeOrder", place)
-			b.executeAll(t.Context(), []*call{placed})
+			b.executeAll(placed)
 			ref := order.Ref{Owner: alice, ID: placed.result.OrderID}
 			written = nil
 			patched := b.call("updateOrder", updateOrder{Envelope{IfMatch: placed.result.Body.ETag}, ref, api.MergePatch(c.patch)}, "")
-			b.executeAll(t.Context(), []*call{patched})
+			b.executeAll(patched)
 			stored := b.order(ref)
 			if strings.HasPrefix(c.want, "REQ_002") {
 				if patched.err == nil || patched.err.Error() != c.want || stored.order.Version != 1 || stored.rev != 1 {
@@ -148,14 +148,14 @@ func TestAStalePatchIsRefused(t *testing.T) {
 		"": "REQ_011", `"1-0000000000000000"`: "REQ_010", "W/" + body.ETag: "REQ_010", `"other"`: "REQ_010", body.ETag: "REQ_002", `"other", ` + body.ETag: "REQ_002", "*": "REQ_002",
 	} {
 		c := b.call("updateOrder", updateOrder{Envelope{IfMatch: ifMatch}, ref, api.MergePatch(`{"shipping_address":{}}`)}, "")
-		b.executeAll(t.Context(), []*call{c})
+		b.executeAll(c)
 		if got(c) != want {
 			t.Errorf("If-Match %s: %s, want %s", ifMatch, got(c), want)
 		}
 	}
 	for _, nobody := range []order.Ref{{Owner: order.Owner{Account: 2, Mode: "test"}, ID: ref.ID}, {Owner: order.Owner{Account: 1, Mode: "live"}, ID: ref.ID}} {
 		c := b.call("updateOrder", updateOrder{Envelope{}, nobody, api.MergePatch(`{}`)}, "")
-		b.executeAll(t.Context(), []*call{c})
+		b.executeAll(c)
 		if got(c) != "ORD_001" {
 			t.Errorf("%+v: %s", nobody, got(c))
 		}

@@ -88,19 +88,28 @@ func itemOf(account int32, mode, sku string) order.Item {
 // Read reads products in the transaction, without locks: an order takes the price of the moment. A product that does not exist is not
 // in the result.
 func Read(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]*order.Product, error) {
-	rows, err := cataloguedb.New(tx).GetProducts(ctx, cataloguedb.GetProductsParams(itemParams(items)))
-	if err != nil {
-		return nil, fmt.Errorf("read products: %w", err)
-	}
-	products := make(map[order.Item]*order.Product, len(rows))
-	for _, row := range rows {
-		p := &order.Product{Name: row.Name, Active: row.Active}
-		if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
-			return nil, fmt.Errorf("prices of %s: %w", row.Sku, err)
+	batch, products := &pgx.Batch{}, map[order.Item]*order.Product{}
+	QueueRead(batch, items, products)
+	return products, tx.SendBatch(ctx, batch).Close()
+}
+
+// QueueRead is Read as one of the statements of a batch. It puts the products into the map.
+func QueueRead(batch *pgx.Batch, items []order.Item, products map[order.Item]*order.Product) {
+	p := itemParams(items)
+	batch.Queue(cataloguedb.GetProducts, p.Accounts, p.Modes, p.Skus).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cataloguedb.GetProductsRow])
+		if err != nil {
+			return fmt.Errorf("read products: %w", err)
 		}
-		products[itemOf(row.Account, row.Mode, row.Sku)] = p
-	}
-	return products, nil
+		for _, row := range found {
+			p := &order.Product{Name: row.Name, Active: row.Active}
+			if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
+				return fmt.Errorf("prices of %s: %w", row.Sku, err)
+			}
+			products[itemOf(row.Account, row.Mode, row.Sku)] = p
+		}
+		return nil
+	})
 }
 
 // Lock locks the items' products in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not wait:

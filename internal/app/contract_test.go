@@ -255,7 +255,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	for _, op := range ops {
 		if keyless(op) || op.signed() {
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				cut := proxy.CutAfter("commit\x00")
+				cut := proxy.CutAfter(pgtest.PipelinedCommit)
 				if send(behind, aliceKey, op) != "SYS_006" {
 					return false
 				}
@@ -374,7 +374,7 @@ func (g *gateway) lock(tables string) (unlock func() error) {
 func (g *gateway) cutAtCommit(proxy *pgtest.TCPProxy, send func() string) string {
 	g.t.Helper()
 	ctx, unlock := g.t.Context(), g.lockKeys()
-	cut, answered := proxy.CutAfter("commit\x00"), make(chan string, 1)
+	cut, answered := proxy.CutAfter(pgtest.PipelinedCommit), make(chan string, 1)
 	go func() { answered <- send() }()
 	var key int64
 	until(g.t, "the command holds its key and waits for the table", func() bool {

@@ -28,7 +28,9 @@ type Config struct {
 	// Uncounted tells the errors that say nothing of the remote part. It may ask that part, as long as that and Timeout together are below 5 s: it
 	// is called after the call, within its slot and permit. It may be nil.
 	Uncounted func(error) bool
-	Registry  prometheus.Registerer // may be nil
+	// Last is how many calls the breaker looks at: the last ones, for a part that few calls go to, each with the work of many. 0: those of 10 s.
+	Last     uint
+	Registry prometheus.Registerer // may be nil
 }
 
 // openFor is how long the breaker stays open. Every timeout is shorter, so no call that began before it opened ends among the probes.
@@ -37,7 +39,7 @@ const openFor = 5 * time.Second
 var errTimeout = errors.New("guard: timeout")
 
 // Guard limits the concurrency and the time of the calls to one remote part, and stops them while the part fails. Its breaker opens
-// when at least 60 % of at least 20 calls within 10 s failed, stays open for 5 s, then lets 3 probes through and closes when they
+// when at least 60 % of at least 20 calls within 10 s failed, or of the Last ones, stays open for 5 s, then lets 3 probes through and closes when they
 // succeed.
 type Guard struct {
 	cfg      Config
@@ -53,8 +55,11 @@ func New(c Config) *Guard {
 		panic("guard: the timeout of " + c.Name + " is not below the time for which the breaker stays open")
 	}
 	g := &Guard{cfg: c, bulkhead: bulkhead.New[any](c.Concurrent)}
-	g.breaker = circuitbreaker.NewBuilder[any]().
-		WithFailureRateThreshold(0.6, 20, 10*time.Second).
+	b := circuitbreaker.NewBuilder[any]().WithFailureRateThreshold(0.6, 20, 10*time.Second)
+	if c.Last > 0 {
+		b = circuitbreaker.NewBuilder[any]().WithFailureThresholdRatio((c.Last*6+9)/10, c.Last)
+	}
+	g.breaker = b.
 		WithDelay(openFor).
 		WithSuccessThreshold(3).
 		Build()
@@ -77,7 +82,7 @@ func (g *Guard) Open() bool { return g.breaker.IsOpen() && g.breaker.RemainingDe
 func (g *Guard) CloseBreaker() { g.breaker.Close() }
 
 // Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
-// error, so that no permit is lost. The guard itself refuses with RATE_003 (full), SYS_002 (breaker open) and SYS_003 (timeout).
+// error, so that no permit is lost. The guard itself refuses with RATE_003 (full, also if ctx has no more time to wait), SYS_002 (breaker open) and SYS_003 (timeout).
 // RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, failures on purpose, and those that Uncounted names say nothing of
 // the remote part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
@@ -112,7 +117,7 @@ func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(conte
 		return apierr.E(errcode.SYS002, apierr.Cause(errors.Join(faults.Err, circuitbreaker.ErrOpen)))
 	default:
 	}
-	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, wait); errors.Is(err, bulkhead.ErrFull) {
+	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, wait); errors.Is(err, bulkhead.ErrFull) || errors.Is(err, context.DeadlineExceeded) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
 	} else if err != nil {
 		return err

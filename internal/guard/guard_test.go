@@ -259,11 +259,33 @@ func TestACallWaitsForASlot(t *testing.T) {
 		if err := g.Try(t.Context(), func(context.Context) error { return nil }); apierr.From(err).Code != errcode.RATE003 || time.Since(begin) > 0 {
 			t.Errorf("one that does not wait is refused after %v with %v", time.Since(begin), err)
 		}
+		limited, cancel := context.WithTimeout(t.Context(), time.Second/4)
+		defer cancel()
+		if err := g.Do(limited, func(context.Context) error { return nil }); apierr.From(err).Code != errcode.RATE003 {
+			t.Errorf("one whose time ends while it waits is refused with %v", err)
+		}
 		time.AfterFunc(time.Second/2, func() { close(end) })
 		if refused := call(t, g, nil); refused != "" {
 			t.Errorf("beside a call that ends in time it is refused with %s", refused)
 		}
 	})
+}
+
+// A part that few calls go to, each with the work of many: its breaker looks at the last ones, however many went well in the seconds before.
+func TestABreakerOfTheLastCalls(t *testing.T) {
+	t.Parallel()
+	g := New(Config{Concurrent: 1, Timeout: time.Second, Failure: func(error) bool { return true }, Last: 10})
+	for range 1000 {
+		call(t, g, nil)
+	}
+	for n := range 6 {
+		if refused := call(t, g, errDown); refused != "" {
+			t.Fatalf("failure %d is refused with %s", n+1, refused)
+		}
+	}
+	if refused := call(t, g, nil); refused != errcode.SYS002 {
+		t.Error("it is not open after 6 of 10")
+	}
 }
 
 func TestABreakerThatIsClosedByItsOwner(t *testing.T) {
