@@ -43,7 +43,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	contracttest.RunWith(t, contracttest.Options{BaseURL: g.url, Key: aliceKey, HTTP: client, NoPages: true})
 
 	place := func(methodToken string) string {
-		a := g.do("POST", "/v1/orders", draft(firstSKU, 1, methodToken))
+		a := g.persist("/v1/orders", draft(firstSKU, 1, methodToken)) // what follows opens the primary's breaker now and then
 		if a.status != http.StatusAccepted {
 			t.Fatal(a.raw)
 		}
@@ -204,6 +204,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 
 	// Really, a command that meets a locked table.
 	way = byOutage
+	other := g.serve(g.assemble()) // in one process the second waits for the first
 	unlock, seen := g.lockKeys(), map[string]bool{}
 	until(t, "a command is in progress and times out", func() bool {
 		key, first := fmt.Sprintf("code-%08d", keyNumber.Add(1)), make(chan string, 1)
@@ -214,7 +215,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				seen[code] = true
 				return seen["IDEM_003"] && seen["SYS_003"]
 			default:
-				seen[send(g.url, aliceKey, placing, "Idempotency-Key", key)] = true
+				seen[send(other, aliceKey, placing, "Idempotency-Key", key)] = true
 			}
 		}
 	})
@@ -254,8 +255,12 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	})
 	for _, op := range ops {
 		if keyless(op) || op.signed() {
+			commit := pgtest.PipelinedCommit
+			if op.signed() {
+				commit = "commit\x00"
+			}
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				cut := proxy.CutAfter(pgtest.PipelinedCommit)
+				cut := proxy.CutAfter(commit)
 				if send(behind, aliceKey, op) != "SYS_006" {
 					return false
 				}

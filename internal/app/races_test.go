@@ -322,7 +322,7 @@ func TestACancelMeetsTheReserve(t *testing.T) {
 	})
 }
 
-// inTurn lets two commands wait for one order and gives it to them in their turn: PostgreSQL's queue of a lock is first come, first served.
+// inTurn lets two commands, of two instances, wait for one order and gives it to them in their turn: PostgreSQL's queue of a lock is first come, first served.
 // It is false if the machine was too slow to hold them: after a lock_timeout of 300 ms they come again in any order.
 func (g *gateway) inTurn(orderID string, first, second func() answer) (a, b answer, forced bool) {
 	g.t.Helper()
@@ -381,6 +381,7 @@ func TestAPatchOrAShipmentMeetsACancel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := startGateway(t, nil)
+			other := g.at(g.serve(g.assemble()))
 			for try := range 10 {
 				sku := fmt.Sprint("A", try)
 				g.stock(sku, 10)
@@ -388,7 +389,7 @@ func TestAPatchOrAShipmentMeetsACancel(t *testing.T) {
 				path := "/v1/orders/" + placed.body.ID
 				g.quiet()
 				etag := placed.header.Get("ETag")
-				a, b, forced := g.inTurn(placed.body.ID, c.first(g, path, etag), c.second(g, path, etag))
+				a, b, forced := g.inTurn(placed.body.ID, c.first(g, path, etag), c.second(other, path, etag))
 				if !forced {
 					continue
 				}

@@ -5,6 +5,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/url"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/sql"
@@ -112,7 +114,16 @@ func makeTemplate(ctx context.Context, admin *pgx.Conn, name, url string) error 
 }
 
 // awaitDatabase returns once the server has the database.
-func awaitDatabase(ctx context.Context, server, name string) error {
+func awaitDatabase(ctx context.Context, server, name string) (err error) {
+	for conflict := true; conflict; { // with what the replica has yet to replay, such as the end of another test's database
+		err = hasDatabase(ctx, server, name)
+		answer, ok := errors.AsType[*pgconn.PgError](err)
+		conflict = ok && answer.Code == "40001"
+	}
+	return err
+}
+
+func hasDatabase(ctx context.Context, server, name string) error {
 	return onServer(ctx, server, func(c *pgx.Conn) error {
 		for there, tick := false, time.Tick(2*time.Millisecond); !there; <-tick {
 			if err := c.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = $1", name).Scan(&there); err != nil {
