@@ -59,6 +59,7 @@ type Commands struct {
 	writer
 	guard     *guard.Guard
 	queue     *queue
+	alone     chan struct{} // a place for each command outside of the queue's batches
 	lookups   chan struct{} // a place for each connection that is kept for look-ups
 	callbacks *prometheus.CounterVec
 }
@@ -70,7 +71,7 @@ func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	c.SoldOut = cmp.Or(c.SoldOut, inventory.NewSoldOut(c.Now))
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
-	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
+	commands := &Commands{writer: newWriter(c), alone: make(chan struct{}, max(1, int(connections/2)-maxBatches)), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
 		Last: 10, Registry: c.Registry,
 	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{

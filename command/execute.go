@@ -34,6 +34,9 @@ const (
 	leastTime = 200 * time.Millisecond
 	// lockTime is the lock_timeout of our connections.
 	lockTime = 300 * time.Millisecond
+	// queuedLockTime is the lock_timeout of a batch of the queue, which waits for a row no longer than others can wait for it: what is not had by then is
+	// waited for by its call alone.
+	queuedLockTime = 10 * time.Millisecond
 	// endTime is left of the budget for the end of a transaction: none waits for a lock in it, or begins.
 	endTime = 100 * time.Millisecond
 )
@@ -51,15 +54,15 @@ type call struct {
 	err   error
 	done  bool          // result or err is final
 	ended chan struct{} // closed by the queue: the caller goes on
-	taken bool          // a batch of the queue has it, under its names
-	names []any
+	taken bool          // a batch of the queue has it
+	names []any         // what it is about, for the queue
 }
 
 func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, true }
 
 // execute runs one command. body is what a repetition under the key must send again. The command ends with a result or an error:
 //
-//   - IDEM_003 if another transaction holds its key; the stored result, or IDEM_002, if the key is known;
+//   - IDEM_003 if a transaction of another process holds its key, and the same in this process is waited for; the stored result, or IDEM_002, if the key is known;
 //   - what the operation decides; results, and refusals that are not retryable, are stored under the key in the same transaction;
 //   - SYS_002, SYS_003, RATE_003: nothing changed, and the key is free;
 //   - SYS_006: the COMMIT had no answer and could not be looked up.
@@ -129,12 +132,29 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 		c.retry(ctx, b, txErr, err)
 	}
 	c.queue.end(calls)
+	var deferred sync.WaitGroup
+	deferred.Go(func() {
+		c.end(b.deferred, panics.Catch(func() error {
+			for rest := b.deferred; len(rest) > 0; {
+				var next []*call
+				next, rest = nextBatch(rest, nil, namesOf)
+				c.executeBatch(ctx, next, tryOptions{try: 1})
+			}
+			return nil
+		}))
+	})
 	c.eachAlone(ctx, b.blocked)
-	for rest := b.deferred; len(rest) > 0; {
-		var next []*call
-		next, rest = nextBatch(rest, nil)
-		c.executeBatch(ctx, next, tryOptions{try: 1})
+	deferred.Wait()
+}
+
+// end ends calls, with the error of a panic those that are not done.
+func (c *Commands) end(calls []*call, err error) {
+	for _, one := range calls {
+		if !one.done {
+			one.finish(Result{}, err)
+		}
 	}
+	c.queue.end(calls)
 }
 
 // transaction is the transaction of a batch: one execution of the breaker. The guard's own error, err, may hide what became of it.
@@ -168,6 +188,7 @@ func (c *Commands) transaction(ctx context.Context, b *batch) (txErr, err error)
 		txErr = pg.Pipeline(ctx, conn.Conn(), open, func(tx pgx.Tx, ends *pg.Ends) error {
 			return panics.Catch(func() error {
 				err := c.transact(ctx, tx, b, ends)
+				ends.By = slices.MaxFunc(b.calls, earlier).deadline // the one that has least time left must not cut the others' COMMIT short
 				if err == nil {
 					queuePosition(&ends.After, &b.rows, &b.lsn)
 				}
@@ -205,9 +226,8 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
 func (c *Commands) retry(ctx context.Context, b *batch, txErr, err error) {
-	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool {
-		return one.done || slices.Contains(b.deferred, one) || slices.Contains(b.blocked, one)
-	})
+	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
+	b.deferred, b.blocked = nil, nil // the next try finds them again
 	switch next := classify(txErr, b.tryOptions, len(rest) == 1); {
 	case next.apart:
 		c.eachAlone(ctx, rest)
@@ -247,15 +267,22 @@ func classify(txErr error, o tryOptions, alone bool) tryOptions {
 	return tryOptions{}
 }
 
-// eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock. A panic is its call's error.
+// eachAlone runs calls side by side, each in a transaction of its own, so that none waits for another's lock. A call that finds no place beside others that
+// are alone is refused with RATE_003 when its time is over: they leave places to the queue.
 func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
 		wg.Go(func() {
-			err := panics.Catch(func() error { c.executeBatch(ctx, []*call{one}, tryOptions{try: 1}); return nil })
-			if err != nil && !one.done {
-				one.finish(Result{}, err)
-			}
+			c.end([]*call{one}, panics.Catch(func() error {
+				select {
+				case c.alone <- struct{}{}:
+					defer func() { <-c.alone }()
+					c.executeBatch(ctx, []*call{one}, tryOptions{try: 1})
+				case <-time.After(time.Until(one.deadline) - endTime):
+					one.finish(Result{}, errQueued)
+				}
+				return nil
+			}))
 		})
 	}
 	wg.Wait()
@@ -284,7 +311,7 @@ var (
 
 // open queues what a transaction begins with: the keys, and what is read without a lock.
 func (c *Commands) open(first *pgx.Batch, b *batch, deadline time.Time, fault faults.Name) {
-	limitLocks(first, b.calls, deadline)
+	limitLocks(first, b, deadline)
 	resolveKeys(first, b.calls, fault)
 	var sold []order.Item
 	for _, one := range b.calls {
@@ -404,12 +431,16 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 
 // limitLocks keeps the waits for the rows of a call from outlasting the deadline: the server then tells of the lock, instead of falling
 // silent. A row may cost two waits, for the row's turn and for the transaction that holds it.
-func limitLocks(first *pgx.Batch, calls []*call, deadline time.Time) {
-	rows := 1
-	for _, one := range calls {
-		rows = max(rows, one.needs.locked())
+func limitLocks(first *pgx.Batch, b *batch, deadline time.Time) {
+	locked := 0
+	for _, one := range b.calls {
+		locked = max(locked, one.needs.locked())
 	}
-	if left := (time.Until(deadline) - endTime) / 2 / time.Duration(rows); left < lockTime {
+	left := (time.Until(deadline) - endTime) / 2 / time.Duration(max(1, locked))
+	if b.queued && locked > 0 {
+		left = min(left, queuedLockTime)
+	}
+	if left < lockTime {
 		first.Queue(ordersdb.SetLockTimeout, max(left, time.Millisecond).Milliseconds())
 	}
 }

@@ -378,7 +378,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 	var batches []string
 	for rest := waiting; len(rest) > 0; {
 		var batch []*call
-		batch, rest = nextBatch(rest, nil)
+		batch, rest = nextBatch(rest, nil, namesOf)
 		var names []string
 		for _, c := range batch {
 			names = append(names, strconv.Itoa(slices.Index(waiting, c)))
@@ -392,7 +392,7 @@ func TestNextBatchKeepsKeysOrdersAndPaymentsApart(t *testing.T) {
 	for i := range 2*maxBatch + 1 {
 		many = append(many, one("a", strconv.Itoa(i), needs{}))
 	}
-	if batch, rest := nextBatch(many, nil); len(batch) != maxBatch || len(rest) != maxBatch+1 {
+	if batch, rest := nextBatch(many, nil, namesOf); len(batch) != maxBatch || len(rest) != maxBatch+1 {
 		t.Errorf("%d and %d", len(batch), len(rest))
 	}
 }
@@ -502,10 +502,78 @@ func TestManyWaitersForOneRow(t *testing.T) {
 		calls[i] = b.call("cancelOrder", cancelOrder{ref: locked})
 	}
 	b.eachAlone(t.Context(), calls)
+	ends := map[string]int{}
 	for _, c := range calls {
-		if got(c) != "SYS_003" || errors.Is(c.err, pg.ErrConnectionLost) {
+		if ends[got(c)]++; errors.Is(c.err, pg.ErrConnectionLost) {
 			t.Error(got(c), c.err)
 		}
+	}
+	if ends["SYS_003"] < cap(b.Commands.alone) || ends["SYS_003"]+ends["RATE_003"] != len(calls) { // two connections are left to the queue
+		t.Error(ends)
+	}
+}
+
+// Rows that become free one after another delay their own calls, and nobody else.
+func TestSeveralHeldRowsDelayNobodyElse(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	var calls []*call
+	for i := range 4 {
+		r := b.placed()
+		time.AfterFunc(time.Duration(i+1)*240*time.Millisecond, b.hold("SELECT FROM orders WHERE id = $1 FOR UPDATE", pgtestID(r.ID)))
+		calls = append(calls, b.call("cancelOrder", cancelOrder{ref: r}))
+	}
+	free := b.call("placeOrder", b.place("B"))
+	go b.executeAll(append(calls, free)...)
+	<-free.ended
+	for _, c := range calls {
+		select {
+		case <-c.ended:
+			t.Error("it waited for a held order")
+		default:
+		}
+	}
+	if got(free) != "202" {
+		t.Error(got(free), free.err)
+	}
+	for _, c := range calls {
+		if <-c.ended; errors.Is(c.err, pg.ErrConnectionLost) {
+			t.Error(c.err)
+		}
+	}
+}
+
+// A command of the same order as another one of its batch, which the batch finds out, waits for that one alone.
+func TestADeferredCallWaitsForNoBlockedOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	o := b.confirmed(3)
+	first, second := b.shipped(o, 1), b.shipped(o, 2)
+	defer b.hold("SELECT FROM stock WHERE sku = 'A' FOR UPDATE")()
+	calls := []*call{b.call("deliverShipment", deliverShipment{first}), b.call("deliverShipment", deliverShipment{second}), b.call("adjust", adjust("A", 1))}
+	b.executeAll(calls...)
+	if got := ends(calls); got != "200, 200, SYS_003" {
+		t.Error(got, calls[1].err)
+	}
+}
+
+// The command of a batch that has least time left does not cut the others' writes and COMMIT short.
+func TestAnOldNeighbour(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	b.placed()
+	if _, err := db.Pool.Exec(t.Context(), `CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;
+		CREATE TRIGGER slow AFTER INSERT ON orders FOR EACH STATEMENT EXECUTE FUNCTION slow()`); err != nil {
+		t.Fatal(err)
+	}
+	calls := []*call{b.call("placeOrder", b.place("A")), b.call("placeOrder", b.place("B"))}
+	calls[0].deadline = time.Now().Add(leastTime + 20*time.Millisecond)
+	b.executeAll(calls...)
+	if got := ends(calls); got != "202, 202" {
+		t.Error(got, calls[1].err)
 	}
 }
 
@@ -621,7 +689,7 @@ func TestCommitThatWasNotHeard(t *testing.T) {
 		}
 		cut := proxy.CutAfter(pgtest.PipelinedCommit)
 		ended, locked := make(chan struct{}), make(chan error, 1)
-		go func() { defer close(ended); b.executeAll(calls...) }()
+		go func() { defer close(ended); b.executeBatch(t.Context(), calls, tryOptions{try: 1}) }()
 		waiting("transactionid")
 		// As soon as the server has committed, another session holds one of the keys, as a COMMIT that still waits for a standby would.
 		go func() {
@@ -836,7 +904,7 @@ func TestOwnQueueingIsNotThePrimarysFailure(t *testing.T) {
 	calls := make([]*call, 100)
 	for i := range calls {
 		calls[i] = b.call("placeOrder", b.place("A"))
-		all.Go(func() { b.executeAll(calls[i : i+1]...) })
+		all.Go(func() { b.alone(calls[i]) })
 	}
 	late := b.call("placeOrder", b.place("A")) // its turn comes, but too late for a transaction
 	all.Wait()

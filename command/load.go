@@ -144,7 +144,7 @@ func findOrders(ctx context.Context, tx pgx.Tx, calls []*call) (batch, deferred 
 			}
 		}
 	}
-	batch, deferred = nextBatch(calls, nil)
+	batch, deferred = nextBatch(calls, nil, namesOf)
 	return batch, deferred, nil
 }
 

@@ -99,11 +99,12 @@ func (b *bundle) hold(statement string, args ...any) (release func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { _ = tx.Rollback(ctx) })
+	release = sync.OnceFunc(func() { _ = tx.Rollback(ctx) })
+	b.t.Cleanup(release)
 	if _, err = tx.Exec(ctx, statement, args...); err != nil {
 		b.t.Fatal(err)
 	}
-	return func() { _ = tx.Rollback(ctx) }
+	return release
 }
 
 func TestALimitedCouponMakesAsManyOrdersAsItsLimit(t *testing.T) {
@@ -238,16 +239,18 @@ func TestWaitsForLocksEndBeforeTheBudget(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	for name, c := range map[string]struct {
-		op   operation
-		most time.Duration
+		op     operation
+		queued bool
+		most   time.Duration
 	}{
-		"nothing is locked":             {placeWith("c", "", ""), lockTime},
-		"a coupon":                      {placeWith("c", "CODE", ""), lockTime},
-		"a coupon, and a reference too": {placeWith("c", "CODE", "PO-1"), 187 * time.Millisecond},
+		"nothing is locked":                         {placeWith("c", "", ""), true, lockTime},
+		"a coupon":                                  {placeWith("c", "CODE", ""), false, lockTime},
+		"a coupon, and a reference too":             {placeWith("c", "CODE", "PO-1"), false, 175 * time.Millisecond},
+		"a coupon, in a batch that others wait for": {placeWith("c", "CODE", ""), true, queuedLockTime},
 	} {
 		if err := pg.InTx(t.Context(), connect(t, db.PrimaryURL), func(tx pgx.Tx) error {
 			first := &pgx.Batch{}
-			limitLocks(first, []*call{{needs: c.op.needs()}}, time.Now().Add(Budget))
+			limitLocks(first, &batch{calls: []*call{{needs: c.op.needs()}}, tryOptions: tryOptions{queued: c.queued}}, time.Now().Add(Budget))
 			if err := tx.SendBatch(t.Context(), first).Close(); err != nil {
 				return err
 			}

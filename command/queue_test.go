@@ -1,18 +1,19 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	apierr "github.com/ordergate/ordergate/errors"
-	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/order"
 )
@@ -21,7 +22,11 @@ import (
 func (q *queue) atOnce(calls ...*call) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting = append(q.waiting, calls...)
+	for _, one := range calls {
+		one.names = namesOf(one)
+		q.waiting = append(q.waiting, one)
+		q.count(1, one)
+	}
 	q.dispatch()
 }
 
@@ -46,7 +51,7 @@ func newTried(t *testing.T) *tried {
 	q.queue = newQueue(prometheus.NewRegistry(), func(calls []*call) {
 		b := &taken{calls: calls, commit: make(chan struct{}), finish: make(chan struct{})}
 		for _, one := range calls {
-			b.names += one.Key
+			b.names += cmp.Or(one.Key, ".")
 		}
 		q.batches <- b
 		<-b.commit
@@ -59,12 +64,18 @@ func newTried(t *testing.T) *tried {
 	return q
 }
 
-// send lets a caller of its own do a call of a key, about an order; 0: about none. It returns how the call ends.
-func (q *tried) send(ctx context.Context, key string, about byte) <-chan string {
-	one := &call{Envelope: Envelope{Owner: alice, Operation: "test", Key: key}, ended: make(chan struct{})}
+// aCall is a call of a key, empty for none, about an order; 0: about none.
+func aCall(key string, about byte) *call {
+	one := &call{Envelope: Envelope{Owner: alice, Operation: "test", Key: key}, deadline: time.Now().Add(time.Hour), ended: make(chan struct{})}
 	if about > 0 {
 		one.needs.orders = []order.Ref{{Owner: alice, ID: order.ID{about}}}
 	}
+	return one
+}
+
+// send lets a caller of its own do a call. It returns how the call ends.
+func (q *tried) send(ctx context.Context, key string, about byte) <-chan string {
+	one := aCall(key, about)
 	end := make(chan string, 1)
 	go func() { q.do(ctx, one); end <- got(one) }()
 	synctest.Wait()
@@ -228,19 +239,68 @@ func TestACallerThatLeavesTakesItsCallAlong(t *testing.T) {
 func TestAFullQueueRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newTried(t)
-		q.send(t.Context(), "a", 0)
-		q.send(t.Context(), "b", 1)
+		var orders []*call
+		for i := range byte(maxBatch) {
+			orders = append(orders, aCall("", 1+i))
+		}
+		q.atOnce(orders...)
 		first := q.begun()
-		for i := range maxWaiting - 1 {
-			q.add(&call{Envelope: Envelope{Key: "a" + strconv.Itoa(i)}, needs: needs{orders: []order.Ref{{Owner: alice, ID: order.ID{1}}}}, ended: make(chan struct{})})
+		for i := range maxWaiting {
+			q.send(t.Context(), "", byte(1+i%maxBatch))
 		}
-		one := &call{ended: make(chan struct{})}
+		q.nothingBegins()
+		if refused := <-q.send(t.Context(), "b", 0); refused != "RATE_003" {
+			t.Error(refused)
+		}
+		if n := len(strings.Fields(q.all(first))); n != maxWaiting/maxBatch {
+			t.Errorf("%d batches, in each all orders", n)
+		}
+	})
+}
+
+// Callers that ask for the same do not fill the queue.
+func TestTooManyCallsAboutTheSameAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newTried(t)
+		q.send(t.Context(), "", 1)
+		first := q.begun()
+		for range maxNamed {
+			q.send(t.Context(), "", 1)
+		}
+		if refused := <-q.send(t.Context(), "", 1); refused != "RATE_003" {
+			t.Error(refused)
+		}
+		q.send(t.Context(), "key", 2)
+		for range maxNamed {
+			q.send(t.Context(), "key", 0)
+		}
+		if refused := <-q.send(t.Context(), "key", 0); refused != "IDEM_003" { // the request is in progress
+			t.Error(refused)
+		}
+		q.all(first)
+		q.send(t.Context(), "", 1)
+		q.all(q.begun())
+		if len(q.named) > 0 {
+			t.Errorf("%d names are kept", len(q.named))
+		}
+	})
+}
+
+// A call that waits is refused when there is no time left for a transaction.
+func TestACallIsWithdrawnInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newTried(t)
+		q.send(t.Context(), "", 1)
+		first := q.begun()
+		one := aCall("late", 1)
+		one.deadline = time.Now().Add(Budget)
+		begin := time.Now()
 		q.do(t.Context(), one)
-		if e := apierr.From(one.err); e.Code != errcode.RATE003 || !e.Retryable() {
-			t.Error(one.err)
+		if took := time.Since(begin); got(one) != "RATE_003" || took != Budget-leastTime {
+			t.Errorf("%s after %v", got(one), took)
 		}
-		if n := len(strings.Fields(q.all(first))); n != maxWaiting {
-			t.Errorf("%d batches, each of a call about one order", n)
+		if got := q.all(first); got != "" {
+			t.Error("it was begun")
 		}
 	})
 }
@@ -248,6 +308,20 @@ func TestAFullQueueRefuses(t *testing.T) {
 // What is about an order that is there comes before orders that are to come, and takes their places.
 func TestUrgentCallsComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		mixed := []*call{}
+		for i := range byte(2 * maxBatch) {
+			mixed = append(mixed, aCall("", 1+i))
+		}
+		for range maxBatch {
+			mixed = append(mixed, aCall("", 0))
+		}
+		batch, _ := nextBatch(mixed, nil, namesOf)
+		if urgent := slices.IndexFunc(batch, func(c *call) bool { return !c.isUrgent() }); len(batch) != maxBatch || urgent != maxBatch-notUrgent {
+			t.Errorf("of a batch of %d are %d urgent", len(batch), urgent)
+		}
+		if batch, _ = nextBatch(mixed[:maxBatch], nil, namesOf); len(batch) != maxBatch {
+			t.Errorf("of urgent calls alone a batch has %d", len(batch))
+		}
 		q := newTried(t)
 		q.send(t.Context(), "a", 0)
 		first := q.begun()
@@ -303,7 +377,7 @@ func TestAPanicEndsTheCallsThatAreNotDone(t *testing.T) {
 	if got(one) != "202" || !errors.Is(other.err, panics.ErrPanic) {
 		t.Error(one.err, other.err)
 	}
-	if q.do(t.Context(), &call{ended: make(chan struct{})}); len(q.waiting) > 0 {
+	if q.do(t.Context(), &call{deadline: time.Now().Add(time.Hour), ended: make(chan struct{})}); len(q.waiting) > 0 {
 		t.Error("the next one waits")
 	}
 }

@@ -97,19 +97,11 @@ func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
 	if r.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
 		return fmt.Errorf("read log position: %w", err)
 	}
-	last := &pgx.Batch{}
-	if err = r.queue(ctx, tx, last); err != nil || last.Len() == 0 {
-		return err
-	}
-	if err = tx.SendBatch(ctx, last).Close(); err != nil {
-		return fmt.Errorf("write batch: %w", err)
-	}
-	failpoint.Hit(failpoint.RowsWritten)
-	return nil
+	return r.queue(ctx, tx, nil)
 }
 
-// queue queues the rows in last, to go out with what follows. It sends those of which the result must be known before COMMIT at once: of products, payments,
-// stock and coupons, and all if an order changes whose version was decided on.
+// queue queues the rows in last, to go out with COMMIT. It sends those of which the result must be known before at once: of products, payments, stock and
+// coupons, and all if last is nil or an order changes whose version was decided on.
 func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	var err error
 	if err = r.payments.Write(ctx, tx); err != nil {
@@ -207,9 +199,14 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
-	if p.err != nil || len(changed) == 0 {
-		last.QueuedQueries = p.batch.QueuedQueries
+	switch {
+	case p.err != nil:
 		return p.err
+	case p.batch.Len() == 0:
+		return nil
+	case last != nil && len(changed) == 0:
+		last.QueuedQueries = p.batch.QueuedQueries
+		return nil
 	}
 	err = tx.SendBatch(ctx, &p.batch).Close()
 	if updated != int64(len(changed)) { // also if an INSERT failed after it: the other writer's event has the place of ours

@@ -320,6 +320,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handler http.Handler
 		defer time.AfterFunc(bodyWithin, s.endBodies).Stop()
 		err := srv.Shutdown(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
+			s.cfg.Log.Warn("requests had not ended after 15 s; their connections are closed")
 			err = srv.Close()
 		}
 		s.following.Wait() // each stream ends within two writes of stop

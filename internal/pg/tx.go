@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 var (
@@ -65,7 +66,8 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
 		return fmt.Errorf("%w: %w", ErrTimeOver, err)
 	}
-	ctx, cancel := forCommit(ctx)
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := forCommit(ctx, deadline)
 	defer cancel()
 	err = commit(ctx, tx)
 	answer, ok := errors.AsType[*pgconn.PgError](err)
@@ -81,11 +83,13 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 // Ends are the statements that a transaction of Pipeline ends with.
 type Ends struct {
 	Last  pgx.Batch // before COMMIT
-	After pgx.Batch // behind COMMIT, without the transaction. What fails of it says nothing of the transaction
+	After pgx.Batch // behind COMMIT, without the transaction. What fails of it says nothing of the transaction, but if it cannot be prepared
+	By    time.Time // their deadline instead of that of the context; zero: none
 }
 
-// Pipeline is InTx in two round trips, if f needs none: what first queues goes out behind BEGIN, and what f queues before and behind COMMIT. The results of
-// first have been read when f is called. A result of Last that f would not commit must be an error of the server.
+// Pipeline is InTx in two round trips, if f needs none and the connection has prepared the statements: what first queues goes out behind BEGIN, and what f
+// queues before and behind COMMIT. The results of first have been read when f is called. A result of Last that f would not commit must be an error of the
+// server.
 func Pipeline(ctx context.Context, conn *pgx.Conn, first func(*pgx.Batch), f func(tx pgx.Tx, ends *Ends) error) error {
 	if ctx.Err() != nil {
 		return NotBegun(ctx, ctx.Err())
@@ -104,20 +108,24 @@ func Pipeline(ctx context.Context, conn *pgx.Conn, first func(*pgx.Batch), f fun
 		_ = tx.Rollback(ctx)
 	}()
 	ends := &Ends{}
-	err := results.Close()
+	err := panics.Catch(results.Close)
 	if err == nil {
 		err = f(tx, ends)
 	}
 	switch {
-	case err != nil && conn.IsClosed():
-		return fmt.Errorf("%w: %w", ErrConnectionLost, err)
+	case conn.IsClosed():
+		return fmt.Errorf("%w: %w", ErrConnectionLost, cmp.Or(err, errors.New("before COMMIT")))
 	case err != nil:
 		return err
 	}
 	if err = cmp.Or(ctx.Err(), late(ctx)); err != nil {
 		return fmt.Errorf("%w: %w", ErrTimeOver, err)
 	}
-	ctx, cancel := forCommit(ctx)
+	deadline, _ := ctx.Deadline()
+	if !ends.By.IsZero() {
+		deadline = ends.By
+	}
+	ctx, cancel := forCommit(ctx, deadline)
 	defer cancel()
 	return ends.send(ctx, conn)
 }
@@ -152,7 +160,7 @@ func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	})
 	last.QueuedQueries = append(last.QueuedQueries, e.After.QueuedQueries...)
-	err := conn.SendBatch(ctx, last).Close()
+	err := panics.Catch(conn.SendBatch(ctx, last).Close)
 	answer, ok := errors.AsType[*pgconn.PgError](err)
 	switch refused := ok && answer.SeverityUnlocalized == "ERROR"; { // FATAL may follow a commit that took effect
 	case committed && faults.In(ctx) == faults.CommitUnknown:
@@ -167,11 +175,10 @@ func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
-// forCommit is the context of a COMMIT, which the caller's deadline may not cut short: it has at least commitTime.
-func forCommit(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, limited := ctx.Deadline()
+// forCommit is the context of a COMMIT, which the caller's deadline, zero if there is none, may not cut short: it has at least commitTime.
+func forCommit(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
 	ctx = context.WithoutCancel(ctx)
-	if !limited {
+	if deadline.IsZero() {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, max(time.Until(deadline), commitTime))
