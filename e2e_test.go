@@ -184,14 +184,23 @@ func TestRun(t *testing.T) {
 		t.Errorf("the printed curl: %v\n%s", err, out)
 	}
 	t.Run("a key is made and used", p.takesKeys)
-	t.Run("the contract holds", p.keepsTheContract)
-	t.Run("the contract's tests notice lies", func(t *testing.T) {
-		if err := runTest("TestAProxyThatLiesIsFound", "-tags", "contract", "./contracttest", "-args", "-url="+p.url, "-key="+demoKey); err != nil {
-			t.Error(err)
-		}
+	t.Run("beside one another", func(t *testing.T) {
+		t.Run("the contract holds", p.keepsTheContract)
+		t.Run("the contract's tests notice lies", func(t *testing.T) {
+			t.Parallel()
+			if err := runTest("TestAProxyThatLiesIsFound", "-tags", "contract", "./contracttest", "-args", "-url="+p.url, "-key="+demoKey); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run("the TypeScript client works", func(t *testing.T) {
+			t.Parallel()
+			p.npm(t, "web/ts", "e2e")
+		})
+		t.Run("the portal works in a browser", func(t *testing.T) {
+			t.Parallel()
+			p.npm(t, "web/portal", "test")
+		})
 	})
-	t.Run("the TypeScript client works", func(t *testing.T) { p.npm(t, "web/ts", "e2e") })
-	t.Run("the portal works in a browser", func(t *testing.T) { p.npm(t, "web/portal", "test") })
 	t.Run("servers that are killed come back", p.survives)
 	before := p.listed()
 	p.end(syscall.SIGINT)
@@ -271,6 +280,7 @@ func (p *program) npm(t *testing.T, folder, script string) {
 // keepsTheContract runs the suite with all keys. Whatever the contract lists must have been answered, but for what depends on the moment or
 // takes a quarter of an hour.
 func (p *program) keepsTheContract(t *testing.T) {
+	t.Parallel()
 	secret, err := os.ReadFile(filepath.Join(p.dir, "provider-secret"))
 	if err != nil {
 		t.Fatal(err)
