@@ -211,14 +211,16 @@ suite('console', { concurrency: 3 }, () => {
     await page.dblclick('[data-outcome=later]', { delay: 250 });
     await status(page, 'reserved');
     assert.equal(placed, 1);
-    let answer;
+    let answer, asked;
+    const asks = new Promise((resolve) => { asked = resolve; }); // the page may show it before the request is here
     await page.route('**/v1/orders', async (route) => {
-      await new Promise((resolve) => { answer = resolve; });
+      await new Promise((resolve) => { answer = resolve; asked(); });
       await route.continue();
     });
     await page.focus('[data-outcome=later]');
     await page.keyboard.down('Enter');
     await page.waitForFunction(() => document.querySelectorAll('.tile[aria-disabled=true]').length === 8);
+    await asks;
     answer();
     await page.waitForFunction(() => document.querySelectorAll('.tile[aria-disabled=false]').length === 8);
     await page.keyboard.down('Enter');
