@@ -71,12 +71,13 @@ func New(c Config) *Commands {
 	connections := uint(c.Pool.Config().MaxConns)
 	c.SoldOut = cmp.Or(c.SoldOut, inventory.NewSoldOut(c.Now))
 	// The guard's time-out stands behind the budget, which each batch has as its deadline.
-	commands := &Commands{writer: newWriter(c), alone: make(chan struct{}, max(1, int(connections/2)-maxBatches)), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
+	commands := &Commands{writer: newWriter(c), lookups: make(chan struct{}, max(1, connections/8)), guard: guard.New(guard.Config{
 		Name: "primary", Concurrent: max(1, connections/2), Wait: Budget - leastTime, Timeout: Budget + leastTime, Failure: primaryFailed,
 		Last: 10, Registry: c.Registry,
 	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
 	}, []string{"result"})}
+	commands.alone = make(chan struct{}, max(1, int(connections/2)-maxBatches)) // the guard's other places are the queue's
 	commands.queue = newQueue(c.Registry, commands.executeQueued)
 	return commands
 }

@@ -134,7 +134,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 	c.queue.end(calls)
 	var deferred sync.WaitGroup
 	deferred.Go(func() {
-		c.end(b.deferred, panics.Catch(func() error {
+		c.queue.endAll(b.deferred, panics.Catch(func() error {
 			for rest := b.deferred; len(rest) > 0; {
 				var next []*call
 				next, rest = nextBatch(rest, nil, namesOf)
@@ -145,16 +145,6 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 	})
 	c.eachAlone(ctx, b.blocked)
 	deferred.Wait()
-}
-
-// end ends calls, with the error of a panic those that are not done.
-func (c *Commands) end(calls []*call, err error) {
-	for _, one := range calls {
-		if !one.done {
-			one.finish(Result{}, err)
-		}
-	}
-	c.queue.end(calls)
 }
 
 // transaction is the transaction of a batch: one execution of the breaker. The guard's own error, err, may hide what became of it.
@@ -273,7 +263,7 @@ func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
 		wg.Go(func() {
-			c.end([]*call{one}, panics.Catch(func() error {
+			c.queue.endAll([]*call{one}, panics.Catch(func() error {
 				select {
 				case c.alone <- struct{}{}:
 					defer func() { <-c.alone }()

@@ -116,8 +116,6 @@ func newQueue(registry prometheus.Registerer, execute func([]*call)) *queue {
 // do runs a call and returns when it has ended. A caller that leaves before its call was taken takes it along: nothing was done. So does the end of the time
 // in which a transaction may begin, with RATE_003.
 func (q *queue) do(ctx context.Context, one *call) {
-	ctx, cancel := context.WithDeadlineCause(ctx, one.deadline.Add(-leastTime), errQueued)
-	defer cancel()
 	one.names = namesOf(one)
 	if q.takeAlone(one) {
 		q.run([]*call{one})
@@ -127,6 +125,8 @@ func (q *queue) do(ctx context.Context, one *call) {
 		one.finish(Result{}, err)
 		return
 	}
+	ctx, cancel := context.WithDeadlineCause(ctx, one.deadline.Add(-leastTime), errQueued)
+	defer cancel()
 	select {
 	case <-one.ended:
 	case <-ctx.Done():
@@ -144,13 +144,7 @@ func (q *queue) do(ctx context.Context, one *call) {
 
 // run runs a batch that was taken. A panic ends the calls that are not done.
 func (q *queue) run(batch []*call) {
-	err := panics.Catch(func() error { q.execute(batch); return nil })
-	for _, one := range batch {
-		if !one.done {
-			one.finish(Result{}, err)
-		}
-	}
-	q.end(batch)
+	q.endAll(batch, panics.Catch(func() error { q.execute(batch); return nil }))
 }
 
 // takeAlone makes a call a batch that its caller runs, if nothing runs or waits: that spares a change of goroutines.
@@ -253,6 +247,16 @@ func (q *queue) end(calls []*call) {
 		close(one.ended)
 	}
 	q.dispatch()
+}
+
+// endAll is end of all calls, those that are not done with the error of a panic.
+func (q *queue) endAll(calls []*call, err error) {
+	for _, one := range calls {
+		if !one.done {
+			one.finish(Result{}, err)
+		}
+	}
+	q.end(calls)
 }
 
 // dispatch begins the batches that may begin. The caller holds mu.

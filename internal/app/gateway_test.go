@@ -273,12 +273,17 @@ func draft(sku string, quantity int, methodToken string) map[string]any {
 	return w
 }
 
+// isBusy tells that the machine was too busy for the request, which may be sent again.
+func (a answer) isBusy() bool {
+	return a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout
+}
+
 // read gets a state that must be there, again while the machine is too busy for it.
 func (g *gateway) read(path, token string) (a answer) {
 	g.t.Helper()
 	until(g.t, "GET "+path, func() bool {
 		a = g.do("GET", path, nil, "X-Consistency-Token", token)
-		return a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout
+		return !a.isBusy()
 	})
 	if a.status != http.StatusOK {
 		g.t.Fatal(path, a.raw)
@@ -292,7 +297,7 @@ func (g *gateway) persist(path string, body any, headers ...string) (a answer) {
 	headers = append([]string{"Idempotency-Key", fmt.Sprintf("persist-%08d", keyNumber.Add(1))}, headers...)
 	until(g.t, "POST "+path, func() bool {
 		a = g.do("POST", path, body, headers...)
-		return a.status != http.StatusServiceUnavailable && a.status != http.StatusGatewayTimeout
+		return !a.isBusy()
 	})
 	return a
 }

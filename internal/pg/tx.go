@@ -70,11 +70,21 @@ func InTx(ctx context.Context, db Beginner, f func(tx pgx.Tx) error) error {
 	ctx, cancel := forCommit(ctx, deadline)
 	defer cancel()
 	err = commit(ctx, tx)
+	if err != nil {
+		return notCommitted(err)
+	}
+	return nil
+}
+
+// refused tells that the server answered with an error. FATAL is none: it may follow a COMMIT that took effect.
+func refused(err error) bool {
 	answer, ok := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case err == nil:
-		return nil
-	case ok && answer.SeverityUnlocalized == "ERROR", errors.Is(err, pgx.ErrTxCommitRollback): // FATAL may follow a commit that took effect
+	return ok && answer.SeverityUnlocalized == "ERROR"
+}
+
+// notCommitted marks an error of COMMIT as a refusal of the server, or as an unknown outcome.
+func notCommitted(err error) error {
+	if refused(err) || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
@@ -161,18 +171,15 @@ func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
 	})
 	last.QueuedQueries = append(last.QueuedQueries, e.After.QueuedQueries...)
 	err := panics.Catch(conn.SendBatch(ctx, last).Close)
-	answer, ok := errors.AsType[*pgconn.PgError](err)
-	switch refused := ok && answer.SeverityUnlocalized == "ERROR"; { // FATAL may follow a commit that took effect
+	switch {
 	case committed && faults.In(ctx) == faults.CommitUnknown:
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, faults.Err)
 	case committed:
 		return nil
-	case refused && done < statements:
+	case refused(err) && done < statements:
 		return err
-	case refused, errors.Is(err, pgx.ErrTxCommitRollback):
-		return fmt.Errorf("%w: %w", ErrRefusedAtCommit, err)
 	}
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	return notCommitted(err)
 }
 
 // forCommit is the context of a COMMIT, which the caller's deadline, zero if there is none, may not cut short: it has at least commitTime.
