@@ -125,9 +125,9 @@ release-contract: ## keep the contract in openapi/released/, under its version
 generators: $(if $(URL),,build) ## make clients with nine generators and run them; QUICK=1: three, ONLY=ogen: one, URL=... KEY=...: elsewhere
 	@node="$$(sh web/node.sh)" && PATH="$$node:$$PATH" ONLY=$(ONLY) QUICK=$(QUICK) URL=$(URL) KEY=$(KEY) node web/generators/run.mjs
 
-.PHONY: bench
-bench: build ## print the write path's ratios to limits measured beside them, and write bench/results/
-	@$(STACK) go run ./bench write
+.PHONY: bench-write
+bench-write: check-bench-write build ## print the write path's ratios to limits measured beside them, and write bench/results/; some parts: make bench-write PART=place
+	@$(STACK) go run ./bench write $(PART)
 
 .PHONY: bench-read
 bench-read: check-bench-read build bench-peers ## the same for the read path; some parts: make bench-read PART=cached
@@ -150,7 +150,9 @@ soak: check-soak build ## fail if memory or goroutines grow under a mixed load, 
 	@MINUTES='$(MINUTES)' go run ./internal/chaos soak
 
 # What a target cannot do is refused before anything is built or started.
-.PHONY: check-bench-read check-chaos check-soak
+.PHONY: check-bench-write check-bench-read check-chaos check-soak
+check-bench-write:
+	@test -z '$(PART)' || go run ./bench check write $(PART)
 check-bench-read:
 	@test -z '$(PART)' || go run ./bench check read $(PART)
 check-chaos:

@@ -22,7 +22,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sys/unix"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/gen/accountsdb"
@@ -48,6 +47,7 @@ type gateway struct {
 	skus                    []string  // products of the account
 	db                      *pgx.Conn // superuser
 	serving                 *process
+	servers                 servers
 	components              *app.Components
 	tel                     *telemetry.Telemetry // of the components
 	also                    []func() error       // that stop calls
@@ -60,7 +60,7 @@ type gateway struct {
 func start(ctx context.Context, settings ...string) *gateway {
 	primary := os.Getenv("ORDERGATE_TEST_PRIMARY")
 	if primary == "" {
-		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench`"))
+		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench-write`"))
 	}
 	g := &gateway{primary: primary, dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr()}
 	g.env = append(os.Environ(), "ORDERGATE_PRIMARY_URL="+primary, "ORDERGATE_REPLICA_URLS="+os.Getenv("ORDERGATE_TEST_REPLICA"),
@@ -74,7 +74,7 @@ func start(ctx context.Context, settings ...string) *gateway {
 		out = try(cmd.Output())
 	}
 	g.key = regexp.MustCompile(`og_test_\S+`).FindString(string(out))
-	g.db = try(pgx.Connect(ctx, g.primary))
+	g.db, g.servers = try(pgx.Connect(ctx, g.primary)), findServers(ctx)
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
 	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "SELECT sku FROM stock")), pgx.RowTo[string]))
 	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error { return g.fill(ctx, tx) }))
@@ -146,13 +146,7 @@ func (p *process) end() {
 	_ = p.log.Close()
 }
 
-// cpu is the CPU time of the process so far, in user and kernel mode, by the scheduler's own clock (clock_getcpuclockid): the ticks of
-// /proc/PID/stat are 10 ms.
-func (p *process) cpu() time.Duration {
-	var t unix.Timespec
-	must(unix.ClockGettime(int32(^p.cmd.Process.Pid)<<3|2, &t))
-	return time.Duration(t.Nano())
-}
+func (p *process) cpu() time.Duration { return try(cpuOf(p.cmd.Process.Pid)) }
 
 // metric is a metric of the process, by its name with its labels; 0 if it has none.
 func (p *process) metric(name string) (value float64) {

@@ -24,11 +24,16 @@ type pace struct {
 	warm, measure  time.Duration // of a slice
 }
 
-// leg is one contender of the read path: a server, and the requests that it gets over connections of its own, which stay open.
+// leg is one contender: a server, and the requests that it gets over connections of its own, which stay open.
 type leg struct {
 	name    string
 	server  *process
 	clients int
+
+	// Of writes: the next request of a client, and what its answer says. nil: the fields up to others say what is read.
+	next     func(client int) []byte
+	answered func(client int, answer []byte, asked time.Time) error
+
 	targets []string // what is read: each client its own, or, with random, any of all
 	random  bool
 	headers string // further header lines of each request
@@ -54,7 +59,9 @@ type sample struct {
 // clients do.
 type reader struct {
 	fd       int
-	in       []byte // what has come of an answer
+	client   int
+	asked    time.Time // of writes
+	in       []byte    // what has come of an answer
 	token    []byte
 	requests [][]byte // with the token, by target; nil: not made yet
 	next     int      // target
@@ -63,8 +70,10 @@ type reader struct {
 
 func (l *leg) open() {
 	for i := len(l.readers); i < l.clients; i++ {
-		r := &reader{fd: connect(l.server.addr), token: []byte(l.token), requests: make([][]byte, len(l.targets)), random: rand.New(rand.NewPCG(1, uint64(i)))}
-		r.next = i % len(l.targets)
+		r := &reader{fd: connect(l.server.addr), client: i, token: []byte(l.token), requests: make([][]byte, len(l.targets)), random: rand.New(rand.NewPCG(1, uint64(i)))}
+		if l.next == nil {
+			r.next = i % len(l.targets)
+		}
 		l.readers = append(l.readers, r)
 	}
 }
@@ -78,6 +87,10 @@ func (l *leg) close() {
 
 // request is the next one of a reader.
 func (l *leg) request(r *reader) []byte {
+	if l.next != nil {
+		r.asked = time.Now()
+		return l.next(r.client)
+	}
 	if l.random {
 		r.next = r.random.IntN(len(l.targets))
 	}
@@ -112,6 +125,11 @@ func (l *leg) received(r *reader) (complete bool, err error) {
 	}
 	if end += len("\r\n\r\n") + length; len(r.in) < end {
 		return false, nil
+	}
+	if l.next != nil {
+		err = l.answered(r.client, r.in, r.asked)
+		r.in = r.in[:0]
+		return err == nil, err
 	}
 	ok := bytes.HasPrefix(r.in, []byte("HTTP/1.1 "+l.status))
 	if len(r.in) > end || !ok && !isRetryable(r.in) {

@@ -4,7 +4,7 @@ package main
 
 import "errors"
 
-var errLinux = errors.New("bench read needs Linux")
+var errLinux = errors.New("bench needs Linux")
 
 func connect(string) int { panic(failure{errLinux}) }
 

@@ -1,9 +1,9 @@
 // Command bench measures the gateway against limits that are measured beside it, on the same machine in the same minutes, and prints
-// ratios; all rounds are in bench/results. It needs a throw-away stack, which `make bench` and `make bench-read` give it.
+// ratios; all rounds are in bench/results. It needs a throw-away stack, which `make bench-write` and `make bench-read` give it.
 //
-//	bench write [saga] [place]      orders placed against pgbench that runs the same SQL
+//	bench write [saga] [place]                orders placed against pgbench that runs the same SQL (write.go)
 //	bench read [cached] [streams] [...]       reads against handlers that do nothing but send the same bytes (read.go)
-//	bench check read [cached] [...]           nothing: the status is 2 if there is no such part. It needs no stack
+//	bench check read|write [cached] [...]     nothing: the status is 2 if there is no such part. It needs no stack
 //
 // Gateway, load generator (this process, or pgbench), PostgreSQL, its two replicas and Redis are processes that share the cores: a
 // ratio of requests per second is the part that is left of the limit when all of them have to fit. The contenders take turns, every second
@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -67,7 +68,7 @@ func main() {
 	switch parts := arguments[1:]; {
 	case onlyCheck:
 	case arguments[0] == "write":
-		runWrite(ctx, parts)
+		runWrite(ctx, parts, whole)
 	default:
 		runRead(ctx, parts, normal)
 	}
@@ -136,6 +137,13 @@ func newFigure(name, unit, goal string, ours, limit []float64) figure {
 	return f
 }
 
+// newAmount is a figure that is no ratio.
+func newAmount(name, unit, goal string, ours []float64) figure {
+	f := figure{Name: name, Unit: unit, Goal: goal, Ours: ours, Load: loadNow(), Value: round(median(ours)), Spread: round(slices.Max(ours) - slices.Min(ours))}
+	f.Note = unit + ", spread " + short(f.Spread)
+	return f
+}
+
 func loadNow() string {
 	load, _, _ := strings.Cut(proc("/proc/loadavg", ""), " ")
 	return load
@@ -177,31 +185,12 @@ func (f figure) line() string {
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", f.Name, strconv.FormatFloat(f.Value, 'f', -1, 64), cmp.Or(f.Goal, "-"), f.verdict(), f.Load, f.Note)
 }
 
-// contender is one of those that take turns; measure does it once.
-type contender struct {
-	name    string
-	measure func() float64
-}
-
-// interleave lets the contenders take turns and returns the result of each in each round.
-func interleave(what string, rounds int, contenders ...contender) map[string][]float64 {
-	reached := map[string][]float64{}
-	for round := range rounds {
-		for _, c := range contenders {
-			value := math.Round(c.measure())
-			sayf("%s, round %d of %d: %s %.0f", what, round+1, rounds, c.name, value)
-			reached[c.name] = append(reached[c.name], value)
-		}
-		slices.Reverse(contenders)
-	}
-	return reached
-}
-
 // results are the figures of one run of a kind: read or write.
 type results struct {
 	kind, where string
 	begun       time.Time
 	figures     []figure
+	rows        []row
 }
 
 func newResults(ctx context.Context, kind string) *results {
@@ -229,6 +218,9 @@ func (r *results) write(ctx context.Context) {
 	}, "", " "))
 	b = regexp.MustCompile(`\n {4,}`).ReplaceAll(b, []byte(" ")) // a list of numbers is one line
 	b = regexp.MustCompile(`\n {3}]`).ReplaceAll(b, []byte(" ]"))
+	if len(r.rows) > 0 {
+		b = append(bytes.TrimSuffix(b, []byte("\n}")), ",\n \"rows\": "+rowsJSON(r.rows)+"\n}"...)
+	}
 	for _, earlier := range try(filepath.Glob(filepath.Join(resultsDir, r.kind+"-*.json"))) {
 		must(os.Remove(earlier))
 	}

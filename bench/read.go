@@ -29,7 +29,7 @@ const (
 
 var normal = pace{rounds: 9, slices: 4, warm: 50 * time.Millisecond, measure: 250 * time.Millisecond}
 
-// quick shows that the instrument works (TestEachPartMeasures), and measures nothing.
+// quick shows that the instrument works (TestEachPartOfReadsMeasures), and measures nothing.
 var quick = pace{rounds: 1, slices: 1, warm: 20 * time.Millisecond, measure: 50 * time.Millisecond}
 
 // readPart measures some figures of the read path.

@@ -1,259 +1,165 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
+	"text/tabwriter"
 	"time"
-
-	"github.com/exaring/otelpgx"
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/ordergate/ordergate/command"
-	"github.com/ordergate/ordergate/gen/api"
-	"github.com/ordergate/ordergate/internal/pg"
 )
 
-const (
-	writeRounds = 5
-	sagaOrders  = 1500
-	sagaClients = 16
-)
+// extent is how much is measured.
+type extent struct {
+	pace      pace // pgbench begins anew in each slice
+	few, many int  // clients
+	sagas     int
+}
 
-// placeGoals were reached by an experiment with group commit.
-var placeGoals = map[string]string{"over HTTP": ">= 1.8", "in process": ">= 3.4"}
+var whole = extent{pace{rounds: 5, slices: 1, warm: 500 * time.Millisecond, measure: 2 * time.Second}, 16, 128, 1500}
+
+// trial shows that the instrument works, and measures nothing.
+var trial = extent{pace{rounds: 1, slices: 1, warm: 20 * time.Millisecond, measure: 200 * time.Millisecond}, 2, 4, 20}
 
 // writeParts measure figures of the write path. The orders of pgbench are for no worker, so the saga is before them.
 var writeParts = []struct {
 	name    string
-	measure func(context.Context, *gateway) []figure
+	measure func(context.Context, *writeBench)
 }{{"saga", measureSaga}, {"place", measurePlace}}
 
+// writeBench is what the parts share, and what they found.
+type writeBench struct {
+	*gateway
+	extent
+	figures []figure
+	rows    []row
+}
+
+func (b *writeBench) add(f ...figure) { b.figures = append(b.figures, f...) }
+
 // runWrite measures the write path: all parts of it, or those that are named.
-func runWrite(ctx context.Context, parts []string) {
+func runWrite(ctx context.Context, parts []string, size extent) *results {
 	r := newResults(ctx, "write")
-	g := start(ctx)
-	defer g.stop(ctx)
+	b := &writeBench{gateway: start(ctx), extent: size}
+	defer b.stop(ctx)
 	for _, part := range writeParts {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
-			r.figures = append(r.figures, part.measure(ctx, g)...)
+			begin := time.Now()
+			part.measure(ctx, b)
+			sayf("%s took %.0f s", part.name, time.Since(begin).Seconds())
 		}
 	}
-	g.check(ctx)
+	b.check(ctx)
+	r.figures, r.rows = b.figures, b.rows
 	r.print()
-	if len(parts) == 0 {
+	if len(parts) == 0 && size == whole {
 		r.write(ctx)
 	}
+	return r
+}
+
+// contender is a leg of the write path: load begins it.
+type contender struct {
+	name string
+	load func(ctx context.Context, clients int) *load
+}
+
+// compare lets the contenders take turns, keeps a row of each in each round, prints the medians and returns the rows.
+func (b *writeBench) compare(ctx context.Context, part string, clients int, contenders ...contender) (rows []row) {
+	order := slices.Clone(contenders)
+	for round := range b.pace.rounds {
+		for _, c := range order {
+			r := b.once(ctx, c, clients)
+			r.Part, r.Leg, r.Clients, r.Round = part, c.name, clients, round+1
+			rows = append(rows, r)
+			sayf("%s, %d clients, round %d of %d: %s %.0f/s", part, clients, round+1, b.pace.rounds, c.name, r.Rate)
+			must(b.serving.log.Truncate(0))
+		}
+		slices.Reverse(order)
+	}
+	b.rows = append(b.rows, rows...)
+	w := tabwriter.NewWriter(os.Stderr, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, rowHeader)
+	for _, c := range contenders {
+		fmt.Fprintln(w, medians(rows, c.name, clients).line())
+	}
+	must(w.Flush())
+	return rows
+}
+
+// once measures a contender. One that did nothing, on a machine that has too much to do, is measured once more.
+func (b *writeBench) once(ctx context.Context, c contender, clients int) (r row) {
+	for tries := 0; r.Orders == 0; tries++ {
+		if r = b.measure(ctx, b.pace, c.load(ctx, clients)); tries == 10 {
+			must(fmt.Errorf("the machine has too much to do for %s", c.name))
+		}
+	}
+	return r
+}
+
+const (
+	legHTTP     = "over HTTP"
+	legInside   = "in process"
+	legFunction = "pgbench, one function"
+)
+
+// function is the limit.
+func (b *writeBench) function(p *pgbench) contender {
+	return contender{legFunction, func(ctx context.Context, clients int) *load { return p.load(ctx, b.pace, p.function, clients) }}
 }
 
 // measurePlace compares orders placed, while no worker runs, with pgbench at as many clients.
-func measurePlace(ctx context.Context, g *gateway) (figures []figure) {
-	p := g.pgbench(ctx)
-	for _, clients := range []int{16, 128} {
-		r := interleave(fmt.Sprintf("place, %d clients", clients), writeRounds,
-			contender{"over HTTP", func() float64 { return overHTTP(ctx, g.addr, clients, nil, g.send) }},
-			contender{"pgbench", func() float64 { return p.run(ctx, clients) }},
-			contender{"in process", func() float64 {
-				return drive(ctx, clients, nil, func(int) error {
-					n := g.sent.Add(1)
-					_, err := g.place(ctx, g.components.Commands, fmt.Sprintf("in-process-%012d", n), g.draft(n))
-					return err
-				})
-			}},
+func measurePlace(ctx context.Context, b *writeBench) {
+	p := b.pgbench(ctx)
+	for _, clients := range []int{b.few, b.many} {
+		rows := b.compare(ctx, "place", clients,
+			contender{legHTTP, func(ctx context.Context, clients int) *load { return b.clients(ctx, clients, b.order) }},
+			b.function(p),
+			contender{legInside, func(ctx context.Context, clients int) *load { return b.callers(ctx, clients, b.draft) }},
 		)
-		for _, ours := range []string{"over HTTP", "in process"} {
-			name := fmt.Sprintf("place %s / pgbench, one function, %d clients", ours, clients)
-			figures = append(figures, newFigure(name, "orders/s", placeGoals[ours], r[ours], r["pgbench"]))
+		of := func(leg string, of func(row) float64) []float64 { return each(rows, leg, clients, of) }
+		for _, goal := range []struct{ leg, few, many string }{{legHTTP, ">= 1.2", ">= 2.5"}, {legInside, "", ">= 3.7"}} {
+			name := fmt.Sprintf("accepted %s / pgbench, %d clients", goal.leg, clients)
+			b.add(newFigure(name, "orders/s", map[bool]string{true: goal.few, false: goal.many}[clients == b.few], of(goal.leg, rate), of(legFunction, rate)))
 		}
+		goal := func(text string) string { return map[bool]string{true: text}[clients == b.many] }
+		at := fmt.Sprintf(" of an order over HTTP, %d clients", clients)
+		b.add(
+			newAmount("CPU of the gateway"+at, "us", goal("<= 180"), of(legHTTP, func(r row) float64 { return r.Program })),
+			newAmount("CPU of the primary"+at, "us", goal("<= 90"), of(legHTTP, func(r row) float64 { return r.Primary })),
+			newFigure("CPU of all"+at+" / pgbench's", "us", goal("<= 0.3"), of(legHTTP, row.all), of(legFunction, row.all)),
+			newAmount("WAL"+at, "bytes", goal("<= 4608"), of(legHTTP, func(r row) float64 { return r.WAL })),
+		)
 	}
-	return figures
 }
 
 // measureSaga compares orders that are confirmed and paid with pgbench, which has the machine to itself. The orders are placed over HTTP
 // while a worker, a process of its own, runs their sagas.
-func measureSaga(ctx context.Context, g *gateway) []figure {
-	provider := g.child(ctx, g.psp, nil, program, "psp")
-	worker := g.child(ctx, "", nil, program, "worker")
+func measureSaga(ctx context.Context, b *writeBench) {
+	provider := b.child(ctx, b.psp, nil, program, "psp")
+	worker := b.child(ctx, "", nil, program, "worker")
 	paid := func() {
 		for n, last := 1, time.Now().Add(time.Minute); n > 0; <-time.After(20 * time.Millisecond) {
-			must(g.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
+			must(b.db.QueryRow(ctx, "SELECT count(*) FROM orders WHERE (status, payment_status) <> ('confirmed', 'paid')").Scan(&n))
 			if time.Now().After(last) {
 				must(fmt.Errorf("%d orders are not confirmed and paid after a minute", n))
 			}
 		}
 	}
-	begin, accepted := time.Now(), g.accepted.Load()
-	overHTTP(ctx, g.addr, sagaClients, func() bool { return g.accepted.Load() < accepted+sagaOrders }, g.send)
-	placed, orders := time.Since(begin).Seconds(), float64(g.accepted.Load()-accepted)
+	begin, before := time.Now(), b.accepted.Load()
+	l := b.clients(ctx, b.few, b.order)
+	for b.accepted.Load() < before+int64(b.sagas) && ctx.Err() == nil {
+		pause(ctx, time.Millisecond)
+	}
+	l.end()
+	placed, orders := time.Since(begin).Seconds(), float64(b.accepted.Load()-before)
 	paid()
 	took := time.Since(begin).Seconds()
 	sayf("saga: %.0f orders placed after %.1f s, all of them confirmed and paid after %.1f s", orders, placed, took)
 	worker.end()
 	provider.end()
-	return []figure{newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", sagaClients), "orders/s", "",
-		[]float64{orders / took}, []float64{g.pgbench(ctx).run(ctx, sagaClients)})}
-}
-
-// draft is the order of a number: two lines and a payment.
-func (g *gateway) draft(n int64) api.PlaceOrder {
-	sku := func(n int64) string { return g.skus[n%int64(len(g.skus))] }
-	return api.PlaceOrder{
-		Currency: "EUR", CustomerRef: fmt.Sprint("c-", n%1000), Payment: &api.PlaceOrderPayment{MethodToken: "pm_ok"},
-		Lines: []api.PlaceOrderLine{{Sku: sku(n), Quantity: 1}, {Sku: sku(n + 7), Quantity: 2}},
-	}
-}
-
-func (g *gateway) place(ctx context.Context, c *command.Commands, key string, w api.PlaceOrder) (command.Result, error) {
-	r := command.Envelope{Owner: g.owner, Operation: "placeOrder", Key: key, Actor: "key_bench"}
-	r.Problem.TraceID = uuid.NewString()
-	a, err := c.PlaceOrder(ctx, r, w)
-	if err == nil {
-		g.accepted.Add(1)
-	}
-	var refusal interface{ Retryable() bool }
-	if errors.As(err, &refusal) && refusal.Retryable() {
-		err = errRefused
-	}
-	return a, err
-}
-
-func (g *gateway) send(_ int, w *wire) error {
-	n := g.sent.Add(1)
-	body, err := json.Marshal(g.draft(n))
-	if err != nil {
-		return err
-	}
-	err = w.do(fmt.Appendf(nil, "POST /v1/orders HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
-		"Idempotency-Key: over-http-%012d\r\nContent-Length: %d\r\n\r\n%s", g.addr, g.key, n, len(body), body))
-	switch {
-	case err != nil:
-	case w.hasStatus("202"):
-		g.accepted.Add(1)
-	case w.retryable():
-		err = errRefused
-	default:
-		err = fmt.Errorf("place over HTTP: %s%s", w.head, w.body)
-	}
-	return err
-}
-
-// pgbench is the limit of the write path: the SQL of one order a transaction, without any program around it.
-type pgbench struct {
-	program, url, script string
-	variables            []string // options that set the script's a1, a2, ...
-}
-
-var (
-	comments  = regexp.MustCompile(`(?m)^--.*\n`)
-	parameter = regexp.MustCompile(`\$(\d+)::(\w+\[])`)
-)
-
-// pgbench places an order, records its SQL, and makes a function of everything between BEGIN and COMMIT. Each call of the script has an
-// id that grows with time, a key and a lock of its own; everything else is the same for all.
-func (g *gateway) pgbench(ctx context.Context) *pgbench {
-	p := &pgbench{program: "pgbench", url: g.primary, script: filepath.Join(g.dir, "place.sql")}
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/pgbench"); len(found) > 0 {
-		p.program = found[len(found)-1]
-	}
-	recorded := &recorder{Tracer: otelpgx.NewTracer()}
-	c := g.components.Primary.Config()
-	c.ConnConfig.Tracer, c.AfterConnect, c.MinIdleConns = recorded, nil, 0 // nothing but the order's statements
-	pool := try(pgxpool.NewWithConfig(ctx, c))
-	defer pool.Close()
-	key := uuid.NewString()
-	placed := try(g.place(ctx, g.components.NewCommands(pool, nil), key, g.draft(0)))
-	begin := slices.IndexFunc(recorded.all, func(s pgx.TraceQueryStartData) bool { return strings.HasPrefix(s.SQL, "begin") })
-	commit := slices.IndexFunc(recorded.all, func(s pgx.TraceQueryStartData) bool { return s.SQL == "commit" })
-	var body strings.Builder
-	var arguments []string
-	for _, s := range recorded.all[begin+1 : commit] {
-		text := strings.TrimSpace(comments.ReplaceAllString(s.SQL, ""))
-		line := parameter.ReplaceAllStringFunc(text, func(m string) string {
-			found := parameter.FindStringSubmatch(m)
-			number, kind, list := try(strconv.Atoi(found[1])), found[2], ""
-			must(g.db.QueryRow(ctx, "SELECT COALESCE($1::"+kind+"::text, '{}')", s.Args[number-1]).Scan(&list))
-			arguments = append(arguments, p.argument(list, uuid.UUID(placed.OrderID).String(), key))
-			return fmt.Sprintf("$%d::%s", len(arguments), kind)
-		})
-		if rest, reads := strings.CutPrefix(line, "SELECT"); reads {
-			line = "PERFORM" + rest
-		}
-		body.WriteString(line + ";\n")
-	}
-	_ = try(g.db.Exec(ctx, "CREATE OR REPLACE FUNCTION place("+strings.TrimSuffix(strings.Repeat("text,", len(arguments)), ",")+
-		") RETURNS void LANGUAGE plpgsql AS $place$ BEGIN\n"+body.String()+"END $place$"))
-	script := "\\set n :n + 1\n\\set u :n * 1024 + :client_id\nSELECT place(" + strings.Join(arguments, ", ") + ");\n"
-	must(os.WriteFile(p.script, []byte(script), 0o600))
-	return p
-}
-
-// lock is the list of one large number, as the lock of a key is and nothing else.
-var lock = regexp.MustCompile(`^{-?\d{13,}}$`)
-
-// argument is the expression for a list: a variable of pgbench that holds it as text, unless it differs from order to order.
-func (p *pgbench) argument(list, id, key string) string {
-	if lock.MatchString(list) {
-		return "('{' || :u::bigint || '}')"
-	}
-	for same, own := range map[string]string{
-		id: "(:prefix::text || lpad(to_hex(:u::bigint), 16, '0'))", key: "('pgbench-' || :prefix::text || :u::bigint)",
-	} {
-		if rest := strings.ReplaceAll(list, same, ""); rest != list && strings.Trim(rest, "{,}") == "" {
-			return "('" + strings.ReplaceAll(list, same, "' || "+own+" || '") + "')"
-		}
-	}
-	p.variables = append(p.variables, fmt.Sprintf("--define=a%d=%s", len(p.variables)+1, list))
-	return fmt.Sprint(":a", len(p.variables))
-}
-
-var progress = regexp.MustCompile(`progress: .* s, ([\d.]+) tps`)
-
-// run is the transactions per second in the last two seconds. Before, new connections fill their caches: 128 of them
-// keep two cores busy for 2 s with that.
-func (p *pgbench) run(ctx context.Context, clients int) float64 {
-	args := slices.Concat(p.variables, []string{"-n", "-M", "prepared", "-f", p.script, "-c", strconv.Itoa(clients), "-j", "2", "-P", "1",
-		"-T", strconv.Itoa(3 + clients/40), "-D", "n=0", "-D", fmt.Sprintf("prefix=%012x7000", time.Now().UnixMilli()), p.url})
-	var options strings.Builder
-	for name, value := range pg.Session {
-		if name == "lock_timeout" { // pgbench ends at its first error, and 128 clients may wait longer to extend a table
-			value = "10s"
-		}
-		options.WriteString(" -c " + name + "=" + strings.ReplaceAll(value, " ", `\ `))
-	}
-	cmd := exec.CommandContext(ctx, p.program, args...)
-	var out bytes.Buffer
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), "PGOPTIONS="+options.String()), &out, &out
-	err := cmd.Run()
-	seconds := progress.FindAllStringSubmatch(out.String(), -1)
-	if err != nil || len(seconds) < 2 {
-		must(fmt.Errorf("pgbench: %w\n%.2000s", err, out.Bytes()))
-	}
-	last := seconds[len(seconds)-2:]
-	return (try(strconv.ParseFloat(last[0][1], 64)) + try(strconv.ParseFloat(last[1][1], 64))) / 2
-}
-
-// recorder keeps the statements of a connection, and is otherwise the tracer that the connection had.
-type recorder struct {
-	*otelpgx.Tracer
-	all []pgx.TraceQueryStartData
-}
-
-func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
-	r.all = append(r.all, d)
-	return ctx
-}
-
-func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
-	r.all = append(r.all, pgx.TraceQueryStartData{SQL: d.SQL, Args: d.Args})
+	p := b.pgbench(ctx)
+	limit := b.once(ctx, b.function(p), b.few)
+	b.add(newFigure(fmt.Sprintf("saga to confirmed and paid / pgbench, one function, %d clients", b.few), "orders/s", "",
+		[]float64{orders / took}, []float64{limit.Rate}))
 }
