@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,6 @@ import (
 	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
-	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -69,6 +69,7 @@ type Payment struct {
 	refusedRefunds prometheus.Counter
 	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome or its ledger; at first when we began
 
+	settling   settling
 	asking     sync.Mutex
 	lastSilent time.Time // when the provider last did not give its ledger; asking guards it
 }
@@ -203,10 +204,12 @@ func (p *Payment) Run(ctx context.Context) {
 	defer running.Wait()
 	// An element for each request in flight: of first tries, of repeated ones, of both.
 	first, repeated, slots := make(chan struct{}, concurrency*3/4), make(chan struct{}, concurrency/2), make(chan struct{}, concurrency)
+	var limited atomic.Bool // a claim takes no more because of these
 	rearm := time.Tick(rearmEvery)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
+		limited.Store(true) // until it is known: a request that ends meanwhile makes room
 		free := paymentdb.ClaimCallsParams{MaxCalls: left(slots), MaxNew: left(first), MaxRepeated: left(repeated)}
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
@@ -215,6 +218,8 @@ func (p *Payment) Run(ctx context.Context) {
 		} else {
 			tick.Reset(pollEvery)
 		}
+		news := int32(len(slices.DeleteFunc(slices.Clone(claimed), func(c paymentdb.ClaimCallsRow) bool { return c.Tries > 1 })))
+		limited.Store(news >= free.MaxNew || int32(len(claimed))-news >= free.MaxRepeated || int32(len(claimed)) >= free.MaxCalls)
 		for _, c := range claimed {
 			kind := first
 			if c.Tries > 1 {
@@ -229,7 +234,9 @@ func (p *Payment) Run(ctx context.Context) {
 				}
 				<-slots
 				<-kind
-				p.Wake()
+				if limited.Load() {
+					p.Wake()
+				}
 			})
 		}
 		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
@@ -316,7 +323,11 @@ func (p *Payment) try(ctx context.Context, c paymentdb.ClaimCallsRow) {
 	} else if o.Code != "" {
 		result = "refused"
 	}
-	p.cfg.Log.Info("payment call", zap.String("trace_id", c.TraceID), zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)),
+	level := zap.InfoLevel
+	if errors.Is(err, panics.ErrPanic) {
+		level = zap.ErrorLevel
+	}
+	p.cfg.Log.Log(level, "payment call", zap.String("trace_id", c.TraceID), zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)),
 		zap.String("operation", c.Operation), zap.Int32("try", c.Tries), zap.String("result", result), zap.String("code", string(o.Code)),
 		zap.Duration("duration", time.Since(begin)), zap.Error(err))
 }
@@ -349,79 +360,5 @@ func (p *Payment) postpone(ctx context.Context, c paymentdb.ClaimCallsRow, cause
 		Operation: c.Operation, Fence: c.Fence,
 	})
 	failpoint.Hit(failpoint.PaymentPostponed)
-	return err
-}
-
-// lockTries bounds how often an outcome is written again whose payment another transaction holds. A wait lasts for the pool's lock_timeout, so
-// that the last one ends within the call's lease.
-const lockTries = 30
-
-var errLeaseLost = errors.New("another worker has the call")
-
-// complete writes a definite outcome and replies to the saga, in one transaction. A late outcome of a lost lease changes nothing:
-// errLeaseLost; the present holder sends the request again under the same key.
-func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Outcome) error {
-	ctx, cancel := context.WithTimeout(ctx, writeLimit)
-	defer cancel()
-	ref := order.RefOf(c.Account, c.Mode, c.PaymentID)
-	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
-	compensating := false
-	write := func(tx pgx.Tx) error {
-		n, err := paymentdb.New(tx).CompleteCall(ctx, paymentdb.CompleteCallParams{
-			Account: c.Account, Mode: c.Mode, Subject: c.Subject, Operation: c.Operation, Fence: c.Fence,
-		})
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return errLeaseLost
-		}
-		found, err := Lock(ctx, tx, []order.Ref{ref}, false)
-		if err != nil {
-			return err
-		}
-		locked, ok := found[ref]
-		if !ok {
-			return errors.New("the payment is gone")
-		}
-		var changes Changes
-		if Operation(c.Operation) != Refund {
-			changes = Resolve(locked, Operation(c.Operation), o, rec)
-		} else {
-			refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
-			if err != nil {
-				return err
-			}
-			refused := int64(0)
-			if o.Code != "" {
-				refused, err = paymentdb.New(tx).CountRefusedRefunds(ctx, paymentdb.CountRefusedRefundsParams{
-					PaymentID: c.PaymentID, Account: c.Account, Mode: c.Mode, Reason: compensationReason,
-				})
-				if err != nil {
-					return fmt.Errorf("count refused refunds: %w", err)
-				}
-			}
-			compensating = locked.RefundAll
-			changes = ResolveRefund(locked, refund, refused, o, rec)
-		}
-		failpoint.Hit(failpoint.PaymentCallCompleted)
-		err = changes.Write(ctx, tx)
-		failpoint.Hit(failpoint.PaymentReplied)
-		return err
-	}
-	err := pg.InTx(ctx, p.cfg.Pool, write)
-	for try := 0; pg.LockNotHad(err) && try < lockTries; try++ { // the outcome is known: the provider need not be asked again
-		err = pg.InTx(ctx, p.cfg.Pool, write)
-	}
-	if err == nil {
-		failpoint.Hit(failpoint.PaymentCommitted)
-		p.cfg.Wake()
-		if compensating && o.Code != "" {
-			p.refusedRefunds.Inc()
-			p.cfg.Log.Error("the provider refuses a refund that the saga needs", zap.String("trace_id", c.TraceID),
-				zap.String("order_id", order.ID(c.OrderID).Format(order.PrefixOrder)), zap.String("payment_id", ref.ID.Format(order.PrefixPayment)),
-				zap.String("code", string(o.Code)), zap.String("decline_reason", o.DeclineReason))
-		}
-	}
 	return err
 }

@@ -113,32 +113,61 @@ func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]Claim
 	return items, nil
 }
 
-const CompleteCall = `-- name: CompleteCall :execrows
-UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
-WHERE account = $1 AND mode = $2 AND subject = $3 AND operation = $4 AND fence = $5 AND next_at IS NOT NULL
+const CompleteCalls = `-- name: CompleteCalls :many
+UPDATE payment_calls c SET next_at = NULL, in_doubt = false, method_token = ''
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS subject,
+             unnest($4::text[]) AS operation, unnest($5::bigint[]) AS fence) w
+WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.subject AND c.operation = w.operation AND c.fence = w.fence
+  AND c.next_at IS NOT NULL
+RETURNING c.account, c.mode, c.subject, c.operation
 `
 
-type CompleteCallParams struct {
+type CompleteCallsParams struct {
+	Accounts   []int32
+	Modes      []string
+	Subjects   []uuid.UUID
+	Operations []string
+	Fences     []int64
+}
+
+type CompleteCallsRow struct {
 	Account   int32
 	Mode      string
 	Subject   uuid.UUID
 	Operation string
-	Fence     int64
 }
 
-// Ends a call that has a definite outcome, once: it is not due any more, and the token is forgotten.
-func (q *Queries) CompleteCall(ctx context.Context, arg CompleteCallParams) (int64, error) {
-	result, err := q.db.Exec(ctx, CompleteCall,
-		arg.Account,
-		arg.Mode,
-		arg.Subject,
-		arg.Operation,
-		arg.Fence,
+// Ends calls that have a definite outcome, once, and returns those that the caller had: they are not due any more, and their tokens are forgotten.
+// The caller holds the locks of their payments.
+func (q *Queries) CompleteCalls(ctx context.Context, arg CompleteCallsParams) ([]CompleteCallsRow, error) {
+	rows, err := q.db.Query(ctx, CompleteCalls,
+		arg.Accounts,
+		arg.Modes,
+		arg.Subjects,
+		arg.Operations,
+		arg.Fences,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []CompleteCallsRow
+	for rows.Next() {
+		var i CompleteCallsRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Mode,
+			&i.Subject,
+			&i.Operation,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const CountRefusedRefunds = `-- name: CountRefusedRefunds :one

@@ -163,7 +163,12 @@ SET next_at = now() + make_interval(secs => @seconds::double precision), delay =
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
 WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence AND next_at IS NOT NULL;
 
--- name: CompleteCall :execrows
--- Ends a call that has a definite outcome, once: it is not due any more, and the token is forgotten.
-UPDATE payment_calls SET next_at = NULL, in_doubt = false, method_token = ''
-WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence AND next_at IS NOT NULL;
+-- name: CompleteCalls :many
+-- Ends calls that have a definite outcome, once, and returns those that the caller had: they are not due any more, and their tokens are forgotten.
+-- The caller holds the locks of their payments.
+UPDATE payment_calls c SET next_at = NULL, in_doubt = false, method_token = ''
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
+             unnest(@operations::text[]) AS operation, unnest(@fences::bigint[]) AS fence) w
+WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.subject AND c.operation = w.operation AND c.fence = w.fence
+  AND c.next_at IS NOT NULL
+RETURNING c.account, c.mode, c.subject, c.operation;
