@@ -55,6 +55,7 @@ type call struct {
 	done  bool          // result or err is final
 	ended chan struct{} // closed by the queue: the caller goes on
 	taken bool          // a batch of the queue has it
+	over  func()        // tells the queue that the batch's transaction is over; repeating it is safe
 	names []any         // what it is about, for the queue
 }
 
@@ -75,14 +76,20 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 		return Result{}, fmt.Errorf("encode command: %w", err)
 	}
 	one := &call{Envelope: e, op: op, needs: op.needs(), hash: e.hash(canonical), deadline: deadline, span: span, ended: make(chan struct{})}
-	if faults.In(ctx) != "" { // what fails on purpose has no neighbours
+	switch {
+	case faults.In(ctx) != "": // what fails on purpose has no neighbours
 		c.executeBatch(context.WithoutCancel(ctx), []*call{one}, tryOptions{try: 1})
-	} else {
+	case c.guard.Open(): // nobody waits for a turn to be told
+		one.finish(Result{}, errPrimaryAway)
+	default:
 		c.queue.do(ctx, one)
 	}
 	failpoint.Hit(failpoint.CommandAnswered)
 	return one.result, one.err
 }
+
+// errPrimaryAway refuses a command while the primary's breaker is open.
+var errPrimaryAway = apierr.E(errcode.SYS002, apierr.Cause(errors.New("the primary's breaker is open")))
 
 // executeQueued runs a batch of the queue.
 func (c *Commands) executeQueued(calls []*call) {
@@ -150,7 +157,7 @@ func (c *Commands) executeBatch(ctx context.Context, calls []*call, o tryOptions
 // transaction is the transaction of a batch: one execution of the breaker. The guard's own error, err, may hide what became of it.
 func (c *Commands) transaction(ctx context.Context, b *batch) (txErr, err error) {
 	if b.queued {
-		defer c.queue.over()
+		defer b.calls[0].over()
 	}
 	if b.calls = withinBudget(b.calls, b.queued); len(b.calls) == 0 {
 		return errNotBegun, errNotBegun

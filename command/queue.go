@@ -90,7 +90,7 @@ func nextBatch(waiting []*call, busy names, about func(*call) []any) (batch, res
 
 // queue commits together what waits at the same moment. Nothing waits for company: while no batch runs, a command begins at once.
 type queue struct {
-	execute func([]*call) // runs a batch until each of its calls is done
+	execute func([]*call) // runs a batch until each of its calls is done; it calls over of its first one when its transaction is
 	size    prometheus.Observer
 	mu      sync.Mutex
 	waiting []*call
@@ -142,9 +142,11 @@ func (q *queue) do(ctx context.Context, one *call) {
 	}
 }
 
-// run runs a batch that was taken. A panic ends the calls that are not done.
+// run runs a batch that was taken. A panic ends the calls that are not done, and the batch, wherever it was.
 func (q *queue) run(batch []*call) {
-	q.endAll(batch, panics.Catch(func() error { q.execute(batch); return nil }))
+	err := panics.Catch(func() error { q.execute(batch); return nil })
+	batch[0].over()
+	q.endAll(batch, err)
 }
 
 // takeAlone makes a call a batch that its caller runs, if nothing runs or waits: that spares a change of goroutines.
@@ -284,8 +286,9 @@ func (q *queue) dispatch() {
 func (q *queue) take(batch []*call) {
 	q.batches++
 	q.size.Observe(float64(len(batch)))
+	over := sync.OnceFunc(q.over)
 	for _, one := range batch {
-		one.taken = true
+		one.taken, one.over = true, over
 		for _, n := range one.names {
 			q.busy[n] = true
 		}

@@ -55,7 +55,7 @@ func newTried(t *testing.T) *tried {
 		}
 		q.batches <- b
 		<-b.commit
-		q.over()
+		calls[0].over()
 		<-b.finish
 		for _, one := range calls {
 			one.finish(Result{Status: 202}, nil)
@@ -364,7 +364,7 @@ func TestAPanicEndsTheCallsThatAreNotDone(t *testing.T) {
 	q := newQueue(nil, nil)
 	one, other := &call{ended: make(chan struct{})}, &call{ended: make(chan struct{})}
 	q.execute = func(calls []*call) {
-		defer q.over()
+		defer calls[0].over()
 		calls[0].finish(Result{Status: 202}, nil)
 		q.end(calls)
 		<-one.ended // it did not wait for the other

@@ -154,7 +154,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	}
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
-		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, time.Now),
+		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, time.Now, c.tel.Registry),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	}), nil

@@ -147,7 +147,7 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 				aliceKey: {ID: "key_1", Owner: owner, Scopes: Scopes}, narrow: {ID: "key_2", Owner: owner},
 				expired: {ID: "key_3", Owner: owner, Scopes: Scopes, ExpiresAt: &past}, revoked: {ID: "key_4", Owner: owner, Scopes: Scopes, RevokedAt: &past},
 				limited: {ID: "key_5", Owner: owner, Scopes: Scopes, Limit: rate.Limit{Requests: 1, Window: time.Hour}},
-			}, nil, time.Now),
+			}, nil, time.Now, nil),
 			ProviderSecrets: map[string]string{payment.Provider: g.cfg.ProviderSecret},
 			Signer:          token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: noop.NewTracerProvider().Tracer(""),
 			Registry: prometheus.NewRegistry(), Strict: true,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -76,17 +77,17 @@ var errNotOnReplica = errors.New("edge: the primary is away, and a replica does 
 // NewAuthenticator looks keys up by the SHA-256 of their text with find, and caches them for 5 s. As many look-ups as each run at once of
 // keys that were good, and of others. While find fails, a key that no request of the last minute had is looked up with onReplica, which may
 // be nil. static are keys that are valid without a look-up, by their text. limits has the keys' limits count for all processes together; nil: for this
-// one alone.
-func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key, limits *rate.Limits, now func() time.Time) *Authenticator {
+// one alone. registry may be nil.
+func NewAuthenticator(find, onReplica finder, each uint, static map[string]*Key, limits *rate.Limits, now func() time.Time, registry prometheus.Registerer) *Authenticator {
 	guarded := func(name string, wait, timeout time.Duration) *guard.Guard {
-		return guard.New(guard.Config{Name: name, Concurrent: each, Wait: wait, Timeout: timeout, Failure: func(error) bool { return true }})
+		return guard.New(guard.Config{Name: name, Concurrent: each, Wait: wait, Timeout: timeout, Failure: func(error) bool { return true }, Registry: registry})
 	}
 	lookUpsOf := func(name string) lookUps {
 		cache, _ := lru.New[[32]byte, *foundKey](keysCached) // fails for a size below one alone
-		return lookUps{cache, guarded(name, 200*time.Millisecond, 300*time.Millisecond), guarded(name+" on replicas", 100*time.Millisecond, 200*time.Millisecond)}
+		return lookUps{cache, guarded(name, 200*time.Millisecond, 300*time.Millisecond), guarded(name+"_on_replicas", 100*time.Millisecond, 200*time.Millisecond)}
 	}
 	a := &Authenticator{
-		find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), limits: limits, good: lookUpsOf("keys"), others: lookUpsOf("other keys"),
+		find: find, onReplica: onReplica, static: map[[32]byte]*Key{}, now: now, start: now(), limits: limits, good: lookUpsOf("keys"), others: lookUpsOf("other_keys"),
 	}
 	if limits != nil {
 		a.start = limits.Start()

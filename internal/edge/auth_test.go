@@ -11,8 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/panics"
 )
 
 func as(key string) string { return "Bearer " + key }
@@ -28,7 +32,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, nil, 8, nil, nil, time.Now)
+		}, nil, 8, nil, nil, time.Now, nil)
 		var all sync.WaitGroup
 		for i := range 100 {
 			all.Go(func() {
@@ -52,7 +56,7 @@ func TestKeysWhileTheDatabaseIsAway(t *testing.T) {
 			return nil, errors.New("away")
 		}
 		return &Key{ID: "key_1"}, nil
-	}, nil, 8, nil, nil, func() time.Time { return now })
+	}, nil, 8, nil, nil, func() time.Time { return now }, nil)
 	key := as("og_test_a_good_key_for_this_test")
 	for range 2 {
 		if _, _, err := a.authenticate(t.Context(), key, a.now()); err != nil || asked != 1 {
@@ -90,7 +94,7 @@ func TestKeysWhileOurQueueIsFull(t *testing.T) {
 				t.Error("there was a place")
 			}
 			return &Key{ID: "key_1"}, nil
-		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, nil, time.Now)
+		}, func(context.Context, []byte) (*Key, error) { t.Error("a replica is asked"); return nil, nil }, 1, nil, nil, time.Now, nil)
 		ask := func(key string) error { _, _, err := a.authenticate(t.Context(), as(key), a.now()); return err }
 		const key, other = "og_test_the_key_of_this_test", "og_test_another_key_of_this_test"
 		for _, k := range []string{key, other} {
@@ -133,7 +137,7 @@ func TestARevokedKeyIsRefusedToAllAtOnce(t *testing.T) {
 			<-goOn
 		}
 		return &Key{ID: "key_1", RevokedAt: revoked.Load()}, nil
-	}, nil, 8, nil, nil, func() time.Time { return time.Unix(now.Load(), 0) })
+	}, nil, 8, nil, nil, func() time.Time { return time.Unix(now.Load(), 0) }, nil)
 	const key = "og_test_a_good_key_for_this_test"
 	if _, _, err := a.authenticate(t.Context(), as(key), a.now()); err != nil {
 		t.Fatal(err)
@@ -177,7 +181,7 @@ func TestKeysOnAReplica(t *testing.T) {
 	}
 	var onPrimary, onReplica int
 	var primaryAway, replicaAway error
-	a := NewAuthenticator(find(primary, &onPrimary, &primaryAway), find(replica, &onReplica, &replicaAway), 8, nil, nil, func() time.Time { return now })
+	a := NewAuthenticator(find(primary, &onPrimary, &primaryAway), find(replica, &onReplica, &replicaAway), 8, nil, nil, func() time.Time { return now }, nil)
 	want := func(name string, code errcode.Code, primary, replica int) {
 		t.Helper()
 		onPrimary, onReplica = 0, 0
@@ -236,7 +240,7 @@ func TestMadeUpKeysLeaveTheReplicaToGoodOnes(t *testing.T) {
 				return &Key{ID: "key_1"}, nil
 			}
 			return nil, nil
-		}, 2, nil, nil, time.Now)
+		}, 2, nil, nil, time.Now, nil)
 		ask := func(key string) (time.Duration, error) {
 			begin := time.Now()
 			_, _, err := a.authenticate(t.Context(), as(key), a.now())
@@ -270,4 +274,71 @@ func TestMadeUpKeysLeaveTheReplicaToGoodOnes(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// Whatever panics while a key is looked up, the places for look-ups are free afterwards.
+func TestAPanicOfALookUpKeepsNoPlace(t *testing.T) {
+	t.Parallel()
+	var healthy atomic.Bool
+	find := func(context.Context, []byte) (*Key, error) {
+		if !healthy.Load() {
+			panic("oh")
+		}
+		return &Key{ID: "key_1"}, nil
+	}
+	registry := prometheus.NewRegistry()
+	var minutes atomic.Int64
+	a := NewAuthenticator(find, find, 2, nil, nil, func() time.Time { return time.Unix(60*minutes.Load(), 0) }, registry)
+	ask := func(n int) error {
+		_, _, err := a.authenticate(t.Context(), as(fmt.Sprintf("og_test_the_key_with_number_%03d", n)), a.now())
+		return err
+	}
+	guards := []*guard.Guard{a.good.guard, a.good.replicas, a.others.guard, a.others.replicas}
+	healthy.Store(true)
+	if err := ask(0); err != nil {
+		t.Fatal(err)
+	}
+	healthy.Store(false)
+	for n := range 100 {
+		for _, g := range guards {
+			g.CloseBreaker()
+		}
+		minutes.Add(10)
+		for _, key := range []int{0, 1 + n} { // one that was good, and another
+			if err := ask(key); err == nil || apierr.From(err).Code != errcode.SYS002 || !errors.Is(err, panics.ErrPanic) {
+				t.Fatal(key, err)
+			}
+		}
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := 0
+	for _, f := range families {
+		if f.GetName() != "ordergate_guard_permits_in_use" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if parts++; m.GetGauge().GetValue() != 0 {
+				t.Errorf("%v places of %v", m.GetGauge().GetValue(), m.GetLabel())
+			}
+		}
+	}
+	if parts != len(guards) {
+		t.Errorf("%d guards are in the metrics", parts)
+	}
+	for _, g := range guards {
+		g.CloseBreaker()
+	}
+	healthy.Store(true)
+	var all sync.WaitGroup
+	for n := range 2 {
+		all.Go(func() {
+			if err := ask(200 + n); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }

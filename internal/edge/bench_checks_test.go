@@ -19,7 +19,7 @@ import (
 // BenchmarkChecks measures what stands before a handler, each alone.
 func BenchmarkChecks(b *testing.B) {
 	o := &operation{Operation: api.Operation[*request, response]{MediaType: "application/json", Produces: []string{"application/json", "application/problem+json"}}}
-	auth := NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1"}}, nil, time.Now)
+	auth := NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1"}}, nil, time.Now, nil)
 	now := time.Now()
 	header := func(name, value string) http.Header { return http.Header{name: {value}} }
 	json, english, browser, traced := header("Content-Type", "application/json"), header("Accept-Language", "en"), header("Accept-Language", "en-US,en;q=0.9"), header("X-Trace-Id", "checkout-7c9e6679")
@@ -113,7 +113,7 @@ func BenchmarkManyOperations(b *testing.B) {
 			}
 		}
 		s.register(operations[:many])
-		s.cfg.Auth = NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1", Scopes: []string{"orders:read"}}}, nil, time.Now)
+		s.cfg.Auth = NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1", Scopes: []string{"orders:read"}}}, nil, time.Now, nil)
 		return s
 	}
 	few, same, many := server(25), server(25), server(500)

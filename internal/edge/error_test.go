@@ -54,7 +54,7 @@ func deadServer(t testing.TB, configure ...func(*pgxpool.Config)) *Server {
 		Commands: command.New(command.Config{Pool: pool, IDs: ids, Now: time.Now, Wake: func() {}, Tracer: tracer}),
 		Auth: NewAuthenticator(func(context.Context, []byte) (*Key, error) {
 			return nil, errors.New("dial tcp 10.1.2.3:5432: password=secret")
-		}, nil, 8, static, nil, time.Now),
+		}, nil, 8, static, nil, time.Now, nil),
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(), Tracer: tracer, Registry: prometheus.NewRegistry(),
 		Strict: true,
 	})
@@ -225,8 +225,10 @@ func TestAnOpenBreakerAsksNobody(t *testing.T) {
 		}
 	}
 	before := dials.Load()
-	if w := call(s, "POST", "/v1/orders", goodOrder); !strings.Contains(w.Body.String(), "SYS_002") {
-		t.Error(w.Body)
+	for range 1000 {
+		if w := call(s, "POST", "/v1/orders", goodOrder); w.Code != 503 || !strings.Contains(w.Body.String(), "SYS_002") || w.Header().Get("Retry-After") == "" {
+			t.Fatal(w.Code, w.Header(), w.Body)
+		}
 	}
 	if after := dials.Load(); before == 0 || after != before {
 		t.Errorf("PostgreSQL was dialled %d times, and %d times more behind an open breaker", before, after-before)

@@ -174,7 +174,7 @@ func tellingServer(kept *keptStrings, log io.Writer) *Server {
 			poolKeys[0]: key("key_a", 11, 1_000_000, "orders:read", "orders:write", "payments:read", "refunds:read", "catalog:read", "shipments:read"),
 			poolKeys[1]: key("key_b", 22, 0, "orders:read", "orders:write", "payments:read", "refunds:read", "catalog:read", "shipments:read"),
 			poolKeys[2]: key("key_c", 33, 500_000, "shipments:read"),
-		}, nil, now),
+		}, nil, now, nil),
 		ProviderSecrets: map[string]string{"psp": "shared"}, Origins: []string{"https://pages.example"},
 		Log: zap.New(zapcore.NewCore(telemetry.Encoder(), sink, zap.InfoLevel)), AccessLog: sink, Now: now, Strict: true, Faults: true, LocalOnly: true,
 	})

@@ -54,7 +54,7 @@ func newLimits(t *testing.T) *limits {
 				return nil, nil
 			}
 			return &Key{ID: id, Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: l.scopes, Limit: l.limit[id], ExpiresAt: l.ends}, nil
-		}, nil, 8, nil, nil, func() time.Time { return l.now }),
+		}, nil, 8, nil, nil, func() time.Time { return l.now }, nil),
 		Now: func() time.Time { l.read++; return l.now },
 	})
 	keyed := func(o *operation) { o.Scopes = []string{"s"} }

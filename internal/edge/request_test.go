@@ -81,7 +81,7 @@ func smallServer(t *testing.T, operations ...*operation) *Server {
 	s := newServer(Config{
 		Signer: token.NewSigner([]byte("k")), Timeline: func() uint32 { return 1 }, Log: zap.NewNop(),
 		Tracer: noop.NewTracerProvider().Tracer(""), Registry: prometheus.NewRegistry(),
-		Auth: NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"s"}}}, nil, time.Now),
+		Auth: NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: {ID: "key_1", Owner: order.Owner{Account: 1, Mode: "test"}, Scopes: []string{"s"}}}, nil, time.Now, nil),
 	})
 	s.register(operations)
 	return s
@@ -165,7 +165,7 @@ func TestAnEmptyHeaderCountsAsLeftOut(t *testing.T) {
 			}
 		}
 	}
-	s.cfg.Auth = NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: key}, nil, time.Now)
+	s.cfg.Auth = NewAuthenticator(nil, nil, 8, map[string]*Key{testKey: key}, nil, time.Now, nil)
 	id := strings.Repeat("0", 32)
 	path := strings.NewReplacer(":order_id", "ord_"+id, ":payment_id", "pay_"+id, ":refund_id", "ref_"+id, ":shipment_id", "shp_"+id,
 		":sku", "A", ":code", "PAY_003", ":provider", "psp")

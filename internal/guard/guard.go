@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/bulkhead"
@@ -45,6 +46,7 @@ type Guard struct {
 	cfg      Config
 	bulkhead bulkhead.Bulkhead[any]
 	breaker  circuitbreaker.CircuitBreaker[any]
+	inUse    atomic.Int64 // slots
 	mu       sync.Mutex
 	unused   int // permits of the half-open breaker of which nothing was recorded
 }
@@ -63,16 +65,46 @@ func New(c Config) *Guard {
 		WithDelay(openFor).
 		WithSuccessThreshold(3).
 		Build()
-	promauto.With(c.Registry).NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "ordergate_breaker_open", Help: "1 while the breaker of the remote part is not closed.",
-		ConstLabels: prometheus.Labels{"part": c.Name},
-	}, func() float64 {
-		if g.breaker.IsClosed() {
-			return 0
-		}
-		return 1
-	})
+	g.register(promauto.With(c.Registry))
 	return g
+}
+
+// register makes the metrics of the guard.
+func (g *Guard) register(m promauto.Factory) {
+	gauge := func(name, help, state string, value func() float64) {
+		labels := prometheus.Labels{"part": g.cfg.Name}
+		if state != "" {
+			labels["state"] = state
+		}
+		m.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value)
+	}
+	gauge("ordergate_breaker_open", "1 while the breaker of the remote part is not closed.", "", func() float64 { return oneIf(!g.breaker.IsClosed()) })
+	for _, state := range []string{stateClosed, stateHalfOpen, stateOpen} {
+		gauge("ordergate_breaker_state", "1 at the state of the remote part's breaker.", state, func() float64 { return oneIf(g.state() == state) })
+	}
+	gauge("ordergate_guard_permits_in_use", "Calls to the remote part that run.", "", func() float64 { return float64(g.inUse.Load()) })
+	gauge("ordergate_guard_permits", "Calls to the remote part that may run at once.", "", func() float64 { return float64(g.cfg.Concurrent) })
+}
+
+// States of a breaker, as the metric names them.
+const stateClosed, stateHalfOpen, stateOpen = "closed", "half_open", "open"
+
+// state is the breaker's. One whose time is over lets probes pass, before the first has come, too.
+func (g *Guard) state() string {
+	switch {
+	case g.breaker.IsClosed():
+		return stateClosed
+	case g.Open():
+		return stateOpen
+	}
+	return stateHalfOpen
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // Open tells that calls are refused now. It lets probes pass: once the breaker's time is over it is false.
@@ -81,8 +113,8 @@ func (g *Guard) Open() bool { return g.breaker.IsOpen() && g.breaker.RemainingDe
 // CloseBreaker lets calls pass at once. It is for a caller that has found out in another way that the remote part is well.
 func (g *Guard) CloseBreaker() { g.breaker.Close() }
 
-// Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn becomes an
-// error, so that no permit is lost. The guard itself refuses with RATE_003 (full, also if ctx has no more time to wait), SYS_002 (breaker open) and SYS_003 (timeout).
+// Do calls fn with a context that ends at the timeout, and waits for it: fn must respect its context. A panic in fn, or in the functions of the
+// Config, becomes an error, so that no permit is lost. While the breaker is open nothing is waited for. The guard itself refuses with RATE_003 (full, also if ctx has no more time to wait), SYS_002 (breaker open) and SYS_003 (timeout).
 // RATE_003 from fn (a queue of ours), any error after the caller cancelled ctx, failures on purpose, and those that Uncounted names say nothing of
 // the remote part: for the breaker they are neither a success nor a failure.
 func (g *Guard) Do(ctx context.Context, fn func(context.Context) error) error {
@@ -117,18 +149,35 @@ func (g *Guard) do(ctx context.Context, wait, limit time.Duration, fn func(conte
 		return apierr.E(errcode.SYS002, apierr.Cause(errors.Join(faults.Err, circuitbreaker.ErrOpen)))
 	default:
 	}
+	if g.Open() { // nobody waits for a slot to be told
+		return apierr.E(errcode.SYS002, apierr.Cause(circuitbreaker.ErrOpen))
+	}
 	if err := g.bulkhead.AcquirePermitWithMaxWait(ctx, wait); errors.Is(err, bulkhead.ErrFull) || errors.Is(err, context.DeadlineExceeded) {
 		return apierr.E(errcode.RATE003, apierr.Cause(err))
 	} else if err != nil {
 		return err
 	}
-	defer g.bulkhead.ReleasePermit()
+	g.inUse.Add(1)
+	defer func() {
+		g.inUse.Add(-1)
+		g.bulkhead.ReleasePermit()
+	}()
 	if !g.tryAcquirePermit() {
 		return apierr.E(errcode.SYS002, apierr.Cause(circuitbreaker.ErrOpen))
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
 	defer cancel()
 	err := panics.Catch(func() error { return fn(limited) })
+	judged := false
+	if broken := panics.Catch(func() error { err, judged = g.judge(ctx, limited, err, late), true; return nil }); !judged {
+		g.leavePermit()
+		return errors.Join(err, broken)
+	}
+	return err
+}
+
+// judge tells the breaker how a call ended, once, and returns what the caller gets of it.
+func (g *Guard) judge(ctx, limited context.Context, err error, late func() error) error {
 	switch {
 	case err == nil:
 		g.breaker.RecordSuccess()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,19 +232,146 @@ func TestWhatSaysNothingOfTheRemotePartIsNotCounted(t *testing.T) {
 	}
 }
 
+// panicking are guards with a function each that panics, and what makes it do so.
+func panicking(t *testing.T) map[string]*Guard {
+	t.Helper()
+	oh := func(error) bool { panic("oh") }
+	all := map[string]*Guard{}
+	for name, c := range map[string]Config{
+		"the call, a failure":    {Failure: func(error) bool { return true }},
+		"the call, no failure":   {Failure: func(error) bool { return false }},
+		"the call, not counted":  {Uncounted: func(error) bool { return true }},
+		"what tells the failure": {Failure: oh},
+		"what tells the others":  {Uncounted: oh},
+	} {
+		if c.Failure == nil {
+			c.Failure = func(error) bool { return true }
+		}
+		c.Name, c.Concurrent, c.Timeout = "part", concurrent, time.Second
+		all[name] = New(c)
+	}
+	return all
+}
+
+// ways of a call through a guard.
+var ways = map[string]func(*Guard, context.Context, func(context.Context) error) error{
+	"Do": (*Guard).Do, "Try": (*Guard).Try, "DoCostly": func(g *Guard, ctx context.Context, fn func(context.Context) error) error {
+		return g.DoCostly(ctx, time.Second, fn)
+	},
+}
+
+// After a hundred panics all slots are free, and all permits of a half-open breaker.
 func TestAPanicKeepsNoPermit(t *testing.T) {
+	oh := func(context.Context) error { panic("oh") }
+	for way, do := range ways {
+		synctest.Test(t, func(t *testing.T) {
+			for what, g := range panicking(t) {
+				for range 100 {
+					g.CloseBreaker()
+					if err := do(g, t.Context(), oh); !errors.Is(err, panics.ErrPanic) {
+						t.Fatal(way, what, err)
+					}
+				}
+				g.CloseBreaker()
+				if n := together(t, g, nil, errcode.RATE003); n != concurrent || g.inUse.Load() != 0 {
+					t.Errorf("%s, %s: %d calls run at once, %d slots are in use", way, what, n, g.inUse.Load())
+				}
+				for range 100 {
+					g.breaker.HalfOpen()
+					if err := do(g, t.Context(), oh); !errors.Is(err, panics.ErrPanic) {
+						t.Fatal(way, what, err)
+					}
+				}
+				g.breaker.Open()
+				<-time.After(openFor)
+				if n := together(t, g, nil, errcode.SYS002); n != probes || g.state() != stateClosed {
+					t.Errorf("%s, %s: %d probes, then %s", way, what, n, g.state())
+				}
+			}
+		})
+	}
+}
+
+// Its refusals cost nothing: no call, and no wait for the calls that hang.
+func TestAnOpenBreakerRefusesAtOnce(t *testing.T) {
+	for way, do := range ways {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(Config{Name: "part", Concurrent: 3, Wait: time.Second, Timeout: 4 * time.Second, Failure: func(error) bool { return true }})
+			for range 3 {
+				go func() { _ = g.Do(t.Context(), func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }) }()
+			}
+			synctest.Wait()
+			g.breaker.Open()
+			begin, calls := time.Now(), 0
+			for range 1000 {
+				err := do(g, t.Context(), func(context.Context) error { calls++; return nil })
+				if apierr.From(err).Code != errcode.SYS002 {
+					t.Fatal(way, err)
+				}
+			}
+			if calls > 0 || time.Since(begin) > 0 {
+				t.Errorf("%s: %d calls, %v", way, calls, time.Since(begin))
+			}
+			<-time.After(openFor) // those that hang end
+		})
+	}
+}
+
+func TestMetricsOfAGuard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g, _ := setup(t)
-		for range 100 {
-			err := g.Do(t.Context(), func(context.Context) error { panic("oh") })
-			if !errors.Is(err, panics.ErrPanic) {
-				t.Fatal(err)
+		registry := prometheus.NewRegistry()
+		g := New(Config{Name: "part", Concurrent: concurrent, Timeout: time.Second, Failure: func(error) bool { return true }, Registry: registry})
+		shows := func(when, state string, open, inUse int) {
+			t.Helper()
+			want := fmt.Sprintf("breaker_open %d breaker_state closed=%v half_open=%v open=%v guard_permits %d guard_permits_in_use %d", open,
+				oneIf(state == stateClosed), oneIf(state == stateHalfOpen), oneIf(state == stateOpen), concurrent, inUse)
+			if got := metrics(t, registry); got != want {
+				t.Errorf("%s:\n%s\n%s", when, got, want)
 			}
 		}
-		if n := together(t, g, nil, errcode.RATE003); n != concurrent {
-			t.Errorf("%d calls run at once", n)
+		shows("at first", stateClosed, 0, 0)
+		end := make(chan struct{})
+		for range 2 {
+			go func() { _ = g.Do(t.Context(), func(context.Context) error { <-end; return nil }) }()
 		}
+		synctest.Wait()
+		shows("with two calls", stateClosed, 0, 2)
+		close(end)
+		for range 30 {
+			_ = g.Do(t.Context(), func(context.Context) error { return errDown })
+		}
+		shows("after failures", stateOpen, 1, 0)
+		<-time.After(openFor)
+		shows("when its time is over", stateHalfOpen, 1, 0)
+		call(t, g, nil)
+		shows("after a probe", stateHalfOpen, 1, 0)
+		call(t, g, nil)
+		call(t, g, nil)
+		shows("after all probes", stateClosed, 0, 0)
 	})
+}
+
+// metrics are those of a guard, in a line.
+func metrics(t *testing.T, registry prometheus.Gatherer) string {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, f := range families {
+		words = append(words, strings.TrimPrefix(f.GetName(), "ordergate_"))
+		for _, m := range f.GetMetric() {
+			value := fmt.Sprint(m.GetGauge().GetValue())
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "state" {
+					value = l.GetValue() + "=" + value
+				}
+			}
+			words = append(words, value)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func TestACallWaitsForASlot(t *testing.T) {

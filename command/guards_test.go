@@ -1,0 +1,221 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ordergate/ordergate/internal/panics"
+	"github.com/ordergate/ordergate/internal/pgtest"
+)
+
+// mine panics where it is armed: at a statement, by its number, or at a span, by its name.
+type mine struct {
+	noop.Tracer
+
+	span       string
+	statements atomic.Int64 // that are let through before it; below 0: all are
+}
+
+func (m *mine) step() {
+	if m.statements.Add(-1) == -1 {
+		panic("a mine")
+	}
+}
+
+func (m *mine) Start(ctx context.Context, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if name == m.span {
+		panic("a mine")
+	}
+	return m.Tracer.Start(ctx, name, o...)
+}
+
+func (m *mine) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	m.step()
+	return ctx
+}
+
+func (m *mine) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (m *mine) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	m.step()
+	return ctx
+}
+
+func (m *mine) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) { m.step() }
+
+func (m *mine) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// mined is a bundle whose statements and spans go through a mine.
+func mined(t *testing.T) (*bundle, *mine) {
+	t.Helper()
+	db := pgtest.New(t)
+	m := &mine{}
+	m.statements.Store(-1)
+	config := connect(t, db.PrimaryURL).Config()
+	config.ConnConfig.Tracer = m
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	b := setup(t, pool, db)
+	registry := prometheus.NewRegistry()
+	c := b.cfg
+	c.Tracer, c.Registry = m, registry
+	b.Commands = New(c)
+	return b, m
+}
+
+// idle fails unless everything that commands hold while they run is free again, soon: a broken connection is closed beside.
+func (b *bundle) idle(when string) {
+	b.t.Helper()
+	var held string
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); <-time.After(time.Millisecond) {
+		if held = b.held(); held == "" {
+			return
+		}
+	}
+	b.t.Error(when, ": ", held)
+}
+
+// held is what commands hold; empty: nothing.
+func (b *bundle) held() (all string) {
+	say := func(what string, n int) {
+		if n != 0 {
+			all += fmt.Sprintf("%d %s; ", n, what)
+		}
+	}
+	say("permits of the guard", int(b.gauge("ordergate_guard_permits_in_use")))
+	say("commands wait, by the metric", int(b.gauge("ordergate_commands_waiting")))
+	say("calls are alone", len(b.Commands.alone))
+	say("calls look up", len(b.lookups))
+	say("connections", int(b.cfg.Pool.Stat().AcquiredConns()))
+	q := b.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	say("batches", q.batches)
+	say("calls wait", len(q.waiting))
+	say("names are busy", len(q.busy))
+	say("names wait", len(q.named))
+	return all
+}
+
+func (b *bundle) gauge(name string) float64 {
+	b.t.Helper()
+	families, err := b.cfg.Registry.(prometheus.Gatherer).Gather()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	b.t.Fatal("there is no metric ", name)
+	return 0
+}
+
+// After a hundred panics, wherever they were, nothing is counted as running and commands go on.
+func TestAPanicHoldsNothing(t *testing.T) {
+	t.Parallel()
+	b, m := mined(t)
+	placed := b.placed()
+	for name, c := range map[string]struct {
+		span string
+		op   operation
+	}{
+		"in decide":                {op: buggy{adjust("B", 1)}},
+		"after decide":             {op: unwritable{b.place("A").(placeOrder)}},
+		"before the transaction":   {op: adjust("B", 1), span: "batch"},
+		"before the queue":         {op: adjust("B", 1), span: "command test"},
+		"in what the call needs":   {op: needy{adjust("B", 1)}},
+		"at a statement, at any":   {op: adjust("B", 1)},
+		"at a statement, of order": {op: cancelOrder{ref: placed}},
+	} {
+		m.span = c.span
+		armed := int64(0)
+		for n := range 100 {
+			if strings.HasPrefix(name, "at a statement") {
+				armed = int64(n % 10)
+				m.statements.Store(armed)
+			}
+			e := Envelope{Owner: alice, Operation: "test", Key: fmt.Sprintf("%s-%d", strings.ReplaceAll(name, " ", "-"), n), Actor: "key_1"}
+			err := panics.Catch(func() error { _, err := b.execute(t.Context(), e, n, c.op); return err }) // as the edge does
+			if m.statements.Load() < 0 && !errors.Is(err, panics.ErrPanic) && armed < 4 {
+				t.Fatal(name, armed, err)
+			}
+			m.statements.Store(-1)
+		}
+		m.span = ""
+		b.guard.CloseBreaker()
+		b.idle(name)
+		var together []*call
+		for range 3 * maxBatch {
+			together = append(together, b.call("placeOrder", b.place("A")))
+		}
+		b.executeAll(together...)
+		if ends := ends(together); strings.Trim(ends, "20, ") != "" {
+			t.Error(name, ends)
+		}
+		b.idle("afterwards")
+	}
+}
+
+// needy is an operation that panics when it tells what it needs.
+type needy struct{ adjustInventory }
+
+func (needy) needs() needs { panic("a bug") }
+
+// While the primary's breaker is open commands are refused at once: no connection is taken, none is made, and nothing waits.
+func TestAnOpenBreakerCostsNoRoundTrip(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	proxy, pool := db.BehindProxy(t)
+	b := setup(t, pool, db)
+	placed := b.placed()
+	proxy.Cut()
+	for n := 0; !b.guard.Open(); n++ {
+		if c := b.call("adjust", adjust("B", 1)); n < 30 {
+			b.queue.do(t.Context(), c)
+		} else {
+			t.Fatal("the breaker is closed after 30 failures")
+		}
+	}
+	before := pool.Stat()
+	b.queue.mu.Lock()
+	b.queue.batches = maxBatches // they hang
+	b.queue.mu.Unlock()
+	refused := map[string]int{}
+	for n := range 1000 {
+		op := b.place("A")
+		if n%2 == 0 {
+			op = cancelOrder{ref: placed}
+		}
+		e := Envelope{Owner: alice, Operation: "test", Key: fmt.Sprint("while-it-is-open-", n), Actor: "key_1"}
+		_, err := b.execute(t.Context(), e, n, op)
+		if refused[got(&call{err: err, done: true})]++; refused["SYS_002"] <= n {
+			break
+		}
+	}
+	after := pool.Stat()
+	if refused["SYS_002"] != 1000 {
+		t.Error(refused)
+	}
+	if taken, made := after.AcquireCount()-before.AcquireCount(), after.NewConnsCount()-before.NewConnsCount(); taken > 0 || made > 0 {
+		t.Errorf("%d connections were taken, %d made", taken, made)
+	}
+	if empty := after.EmptyAcquireCount() - before.EmptyAcquireCount(); empty > 0 {
+		t.Errorf("%d waited for a connection", empty)
+	}
+}
