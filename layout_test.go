@@ -199,14 +199,14 @@ var ours = law{
 		"command/events":     "resource_events",
 		"command/inventory":  "stock stock_reservation_lines stock_reservations",
 		"command/migrations": "migration_files",
-		"command/orders":     "cache_generation idempotency_keys order_addresses order_events order_references orders saga_steps shipments",
+		"command/orders":     "cache_generation idempotency_keys order_addresses order_events order_references orders sagas shipments",
 		"command/payment":    "ledger_sweeps payment_calls payments provider_callbacks refunds",
 		"export": "coupon_redemptions idempotency_keys order_addresses order_events orders payments refunds resource_events saga_steps " +
 			"shipments",
 		"query":  "cache_generation order_addresses order_events order_references orders payment_calls payments products refunds saga_steps server_position shipments stock_realtime",
 		"replay": "cache_generation order_events orders payments products refunds resource_events shipments stock stock_reservation_lines stock_reservations",
 		"verify": "coupon_redemptions coupons idempotency_keys inbox order_events order_references orders outbox parked_messages payment_calls payments " +
-			"products refunds resource_events saga_steps shipments stock stock_reservation_lines stock_reservations",
+			"products refunds resource_events saga_steps sagas shipments stock stock_reservation_lines stock_reservations",
 	},
 	writers: map[string]string{
 		"replay": "it makes rows anew of what their owners recorded, and tells the caches so",

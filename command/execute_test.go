@@ -971,7 +971,7 @@ func TestEveryColumnIsWritten(t *testing.T) {
 	b.executeAll(b.call("deliverShipment", deliverShipment{b.shipped(o, 1)}))
 	b.executeAll(b.call("shipOrder", shipOrder{o, api.ShipOrder{Tracking: &api.ShipOrderTracking{Carrier: "c", Number: "n"}}}))
 	for table, optional := range map[string][]string{
-		"orders": nil, "order_events": nil, "idempotency_keys": nil, "outbox": nil, "saga_steps": {"finished_at"},
+		"orders": nil, "order_events": nil, "idempotency_keys": nil, "outbox": nil, "sagas": nil, "saga_steps": {"started_at", "finished_at"},
 		"shipments": {"tracking", "delivered_at"}, "resource_events": nil,
 	} {
 		rows, err := db.Pool.Query(t.Context(), "SELECT key FROM (SELECT (jsonb_each(to_jsonb(r))).* FROM "+table+" r) c WHERE value = 'null'")

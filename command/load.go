@@ -310,10 +310,10 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
 	}
 	var addressRows []ordersdb.OrderAddress
-	var stepRows []ordersdb.GetStepsRow
+	var sagaRows []ordersdb.Saga
 	batch := &pgx.Batch{} // one round trip
 	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
-	batch.Queue(ordersdb.GetSteps, p.Accounts, p.Modes, p.Ids).Query(collect(&stepRows))
+	batch.Queue(ordersdb.GetSagas, p.Accounts, p.Modes, p.Ids).Query(collect(&sagaRows))
 	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("read addresses and saga steps: %w", err)
 	}
@@ -322,14 +322,25 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 			c.address = r.Address
 		}
 	}
-	for _, r := range stepRows {
-		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
-			c.steps = append(c.steps, &step{
-				name: r.Step, attempt: r.Attempt, status: r.Status, code: r.Code, input: r.Input, started: r.StartedAt, finished: r.FinishedAt, stored: true,
-			})
-		}
+	sagas, err := stepsOf(sagaRows)
+	for ref, c := range found {
+		c.steps = sagas[ref]
 	}
-	return found, nil
+	return found, err
+}
+
+// stepsOf are the steps of orders.
+func stepsOf(rows []ordersdb.Saga) (map[order.Ref]steps, error) {
+	all := make(map[order.Ref]steps, len(rows))
+	for _, r := range rows {
+		ref := order.RefOf(r.Account, r.Mode, r.OrderID)
+		s, err := restoreSteps(r.Steps)
+		if err != nil {
+			return nil, fmt.Errorf("saga of %s: %w", ref.ID.Format(order.PrefixOrder), err)
+		}
+		all[ref] = s
+	}
+	return all, nil
 }
 
 // collect reads all rows of a query that is sent beside others.

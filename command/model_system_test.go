@@ -225,7 +225,7 @@ func (w *system) order() *order.Order {
 func (w *system) load() *orderChange {
 	c := &orderChange{owner: w.ref.Owner, order: w.order(), baseVersion: w.read.Version}
 	for _, st := range w.steps {
-		st.stored, st.moved = true, false
+		st.moved = false
 		c.steps = append(c.steps, &st)
 	}
 	return c
@@ -298,7 +298,7 @@ func (w *system) writeOrder(c *orderChange) {
 	}
 	steps := make([]step, len(c.steps))
 	for i, st := range c.steps {
-		if steps[i] = *st; st.stored && !st.moved {
+		if steps[i] = *st; !c.steps.moved() {
 			steps[i] = w.steps[i] // it is not written
 		}
 		if slices.ContainsFunc(steps[:i], func(other step) bool { return other.name == st.name && other.attempt == st.attempt }) {

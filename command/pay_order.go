@@ -2,11 +2,8 @@ package command
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
@@ -99,12 +96,15 @@ func (c *Commands) decidedPayment(ctx context.Context, owner order.Owner, r Resu
 	if err != nil {
 		return nil, nil, err
 	}
-	steps, err := q.GetSteps(ctx, ordersdb.GetStepsParams{Accounts: []int32{owner.Account}, Modes: []string{owner.Mode}, OrderIds: []uuid.UUID{uuid.UUID(p.OrderID)}})
-	inFlight := func(st ordersdb.GetStepsRow) bool {
-		return st.Attempt == p.Attempt && (st.Step == stepAuth || st.Step == stepCapture) && st.Status == statusRunning
+	of := order.Ref{Owner: owner, ID: p.OrderID}
+	rows, err := q.GetSagas(ctx, ordersdb.GetSagasParams(refParams([]order.Ref{of})))
+	if err != nil {
+		return nil, nil, err
 	}
+	sagas, err := stepsOf(rows)
+	steps := sagas[of]
 	switch {
-	case err != nil, slices.ContainsFunc(steps, inFlight): // the saga has not yet taken the outcome in
+	case err != nil, steps.is(stepAuth, p.Attempt, statusRunning), steps.is(stepCapture, p.Attempt, statusRunning): // the saga has not yet taken the outcome in
 		return nil, nil, err
 	case p.Status == pay.StatusCaptured:
 		return p, nil, nil

@@ -121,7 +121,7 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	var redeemed []coupons.Redemption
 	var released []order.Ref
 	var orderEvents []eventRow
-	var newSteps, movedSteps []stepRow
+	var begun, moved []*orderChange // sagas
 	var messages []outbox.Message
 	for _, c := range r.orders {
 		switch {
@@ -151,13 +151,11 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 			orderEvents = append(orderEvents, eventRow{c, e})
 			messages = append(messages, c.changed(e))
 		}
-		for i, st := range c.steps {
-			switch row := (stepRow{c, st, int32(i + 1)}); {
-			case !st.stored:
-				newSteps = append(newSteps, row)
-			case st.moved:
-				movedSteps = append(movedSteps, row)
-			}
+		switch {
+		case c.baseVersion == 0:
+			begun = append(begun, c)
+		case c.steps.moved():
+			moved = append(moved, c)
 		}
 		messages = append(messages, c.messages...)
 	}
@@ -167,13 +165,13 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	if err = coupons.Release(ctx, tx, released); err != nil {
 		return err
 	}
-	var shipped, moved []*shipmentChange
+	var shipped, arrived []*shipmentChange
 	var shipmentEvents []order.ResourceEvent
 	for _, c := range r.shipments {
 		if c.baseVersion == 0 {
 			shipped = append(shipped, c)
 		} else {
-			moved = append(moved, c)
+			arrived = append(arrived, c)
 		}
 		shipmentEvents = append(shipmentEvents, c.events...)
 	}
@@ -193,10 +191,10 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	})
 	p.add(len(orderEvents), func() error { return insertEvents(ctx, q, orderEvents) })
 	p.add(len(shipped), func() error { return q.InsertShipments(ctx, shipmentRows(shipped)) })
-	p.add(len(moved), func() error { return updateShipments(ctx, q, moved) })
+	p.add(len(arrived), func() error { return updateShipments(ctx, q, arrived) })
 	p.add(len(shipmentEvents), func() error { return events.Append(ctx, p, shipmentEvents) })
-	p.add(len(newSteps), func() error { return q.InsertSteps(ctx, stepRows(newSteps)) })
-	p.add(len(movedSteps), func() error { return q.UpdateSteps(ctx, ordersdb.UpdateStepsParams(stepRows(movedSteps))) })
+	p.add(len(begun), func() error { return q.InsertSagas(ctx, sagaRows(begun)) })
+	p.add(len(moved), func() error { return q.UpdateSagas(ctx, ordersdb.UpdateSagasParams(sagaRows(moved))) })
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
 	switch {
@@ -381,28 +379,13 @@ func updateShipments(ctx context.Context, q *ordersdb.Queries, changes []*shipme
 	})
 }
 
-// stepRow is one row of saga_steps.
-type stepRow struct {
-	*orderChange
-	*step
-	position int32
-}
-
-// stepRows are the steps' columns.
-func stepRows(rows []stepRow) ordersdb.InsertStepsParams {
-	return ordersdb.InsertStepsParams{
-		Accounts:    pg.Column(rows, func(r stepRow) int32 { return r.owner.Account }),
-		Modes:       pg.Column(rows, func(r stepRow) string { return r.owner.Mode }),
-		OrderIds:    pg.Column(rows, func(r stepRow) uuid.UUID { return uuid.UUID(r.order.ID) }),
-		Steps:       pg.Column(rows, func(r stepRow) string { return r.name }),
-		Attempts:    pg.Column(rows, func(r stepRow) int32 { return r.attempt }),
-		Positions:   pg.Column(rows, func(r stepRow) int32 { return r.position }),
-		Undos:       pg.Column(rows, func(r stepRow) bool { return !r.forward() }),
-		Statuses:    pg.Column(rows, func(r stepRow) string { return r.status }),
-		Codes:       pg.Column(rows, func(r stepRow) string { return r.code }),
-		Inputs:      pg.Column(rows, func(r stepRow) string { return r.input }),
-		StartedAts:  pg.Column(rows, func(r stepRow) time.Time { return r.started }),
-		FinishedAts: pg.Column(rows, func(r stepRow) time.Time { return r.finished }),
+// sagaRows are the sagas' columns.
+func sagaRows(changes []*orderChange) ordersdb.InsertSagasParams {
+	return ordersdb.InsertSagasParams{
+		Accounts: pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
+		Modes:    pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
+		OrderIds: pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
+		Steps:    pg.Column(changes, func(c *orderChange) []byte { return encode(c.steps) }),
 	}
 }
 

@@ -1,12 +1,14 @@
 package command
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -105,8 +107,35 @@ type step struct {
 	input    string // of a pending authorize: the method token
 	started  time.Time
 	finished time.Time
-	stored   bool // the database has it
 	moved    bool // it is to be written
+}
+
+// storedStep is a step as it is stored.
+type storedStep struct {
+	Name     string    `json:"step"`
+	Attempt  int32     `json:"attempt"`
+	Undo     bool      `json:"undo,omitzero"`
+	Status   string    `json:"status"`
+	Code     string    `json:"code,omitzero"`
+	Input    string    `json:"input,omitzero"`
+	Started  time.Time `json:"started_at,omitzero"`
+	Finished time.Time `json:"finished_at,omitzero"`
+}
+
+// MarshalJSON is the step as it is stored.
+func (st *step) MarshalJSON() ([]byte, error) {
+	return json.Marshal(storedStep{st.name, st.attempt, !st.forward(), st.status, st.code, st.input, st.started, st.finished})
+}
+
+// restoreSteps reads the steps of an order.
+func restoreSteps(stored []byte) (steps, error) {
+	var all []storedStep
+	if err := json.Unmarshal(stored, &all); err != nil {
+		return nil, err
+	}
+	return pg.Column(all, func(s storedStep) *step {
+		return &step{name: s.Name, attempt: s.Attempt, status: s.Status, code: s.Code, input: s.Input, started: s.Started, finished: s.Finished}
+	}), nil
 }
 
 // set moves the step on. Its input ends with that: it is in the command that it started, or nobody needs it.
@@ -123,6 +152,9 @@ func (st *step) forward() bool { return kindOf(st.name).undoes == "" }
 
 // steps of one order, in the order in which they were planned.
 type steps []*step
+
+// moved tells whether a step is to be written.
+func (s *steps) moved() bool { return slices.ContainsFunc(*s, func(st *step) bool { return st.moved }) }
 
 // newSteps are the steps of a new order: all that go forward, or the stock alone if nobody pays yet.
 func newSteps(o *order.Order, methodToken string) steps {

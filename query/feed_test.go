@@ -105,7 +105,7 @@ func TestAChangeByHandReachesEveryCache(t *testing.T) {
 	want("the beginning", "cup plate 1")
 	setOrder := func(table string, rev int64) {
 		t.Helper()
-		w.exec(`UPDATE `+table+` SET state = jsonb_set(state, '{metadata,rev}', to_jsonb($1::text)), version = $2`, strconv.FormatInt(rev, 10), rev)
+		w.exec(`UPDATE `+table+` SET state = jsonb_set(state::jsonb, '{metadata,rev}', to_jsonb($1::text)), version = $2`, strconv.FormatInt(rev, 10), rev)
 	}
 	for _, c := range []struct {
 		what  string
@@ -429,7 +429,7 @@ func TestNoChangeIsSeenBeforeItIsFlushed(t *testing.T) {
 	near.get(mine, id, anyToken)
 	stale := 0
 	for n := range 50 {
-		w.exec(fmt.Sprintf(`BEGIN; SET LOCAL synchronous_commit = off; UPDATE orders SET version = %d, state = jsonb_set(state, '{metadata,rev}', '"%[1]d"'); COMMIT`, n+2))
+		w.exec(fmt.Sprintf(`BEGIN; SET LOCAL synchronous_commit = off; UPDATE orders SET version = %d, state = jsonb_set(state::jsonb, '{metadata,rev}', '"%[1]d"'); COMMIT`, n+2))
 		primary.lru.Purge()
 		near.lru.Purge()
 		v, err := primary.GetOrder(t.Context(), mine, id, anyToken)

@@ -369,7 +369,7 @@ func TestTheTokenOfAReadBesideAWriteDoesNotHideTheWrite(t *testing.T) {
 		old, err = p.GetOrder(t.Context(), mine, id, anyToken)
 		w.must(err)
 	}, func(c *pgx.Conn) {
-		w.execOn(c, `UPDATE order_rows SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		w.execOn(c, `UPDATE order_rows SET rev = 2, version = 2, state = jsonb_set(state::jsonb, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
 		w.must(c.QueryRow(t.Context(), "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").Scan(&written.LSN))
 		w.execOn(c, "CREATE TABLE another_commit ()")
 	})
@@ -458,7 +458,7 @@ func TestACommitThatIsNotYetVisibleIsNotKnown(t *testing.T) {
 	w.must(err)
 	committed := make(chan error)
 	go func() {
-		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state::jsonb, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
 		committed <- err
 	}()
 	w.until(func() bool {
@@ -505,7 +505,7 @@ func TestACommitThatAReplicaShowsFirst(t *testing.T) {
 	defer c.Close(t.Context())
 	committed := make(chan error)
 	go func() {
-		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
+		_, err := c.Exec(t.Context(), `UPDATE orders SET rev = 2, version = 2, state = jsonb_set(state::jsonb, '{metadata,rev}', '"2"') WHERE id = $1`, id[:])
 		committed <- err
 	}()
 	var row, position token.Token

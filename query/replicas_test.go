@@ -311,7 +311,7 @@ func TestAReplicaThatIsPromotedByMistake(t *testing.T) {
 		_, _, other := both.ReplicaLag(0)
 		return errors.Is(err, ErrPromoted) && errors.Is(other, ErrPromoted)
 	})
-	w.on(w.ReplicaURL, "UPDATE orders SET rev = 9, version = 9, state = jsonb_set(state, '{metadata,rev}', '\"9\"')")
+	w.on(w.ReplicaURL, "UPDATE orders SET rev = 9, version = 9, state = jsonb_set(state::jsonb, '{metadata,rev}', '\"9\"')")
 	before := asked(wrong)
 	for _, c := range []struct {
 		p    *process

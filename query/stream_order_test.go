@@ -28,7 +28,7 @@ func TestTheTokenOfAStreamCoversItsEvents(t *testing.T) {
 	if err != nil || len(old.Events) != 0 || old.Token != v.Token {
 		t.Errorf("the LRU has the second version: %+v, %v", old, err)
 	}
-	w.exec(`INSERT INTO order_events TABLE later; UPDATE orders SET version = 3, rev = 3, state = jsonb_set(state, '{metadata,rev}', '"3"')`)
+	w.exec(`INSERT INTO order_events TABLE later; UPDATE orders SET version = 3, rev = 3, state = jsonb_set(state::jsonb, '{metadata,rev}', '"3"')`)
 	w.synced(w.ReplicaURL)
 	news, err := watch.EventsAfter(t.Context(), 1, anyToken)
 	w.must(err)

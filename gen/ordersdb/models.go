@@ -40,3 +40,10 @@ type OrderReference struct {
 	Reference string
 	OrderID   uuid.UUID
 }
+
+type Saga struct {
+	Account int32
+	Mode    string
+	OrderID uuid.UUID
+	Steps   []byte
+}

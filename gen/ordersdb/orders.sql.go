@@ -288,7 +288,7 @@ const InsertOrders = `-- name: InsertOrders :exec
 INSERT INTO orders (account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::smallint[]),
        unnest($5::text[]), unnest($6::text[]), unnest($7::text[]), unnest($8::bigint[]), 1,
-       unnest($9::bytea[]), unnest($10::jsonb[]), unnest($11::timestamptz[]), unnest($12::timestamptz[])
+       unnest($9::bytea[]), unnest($10::json[]), unnest($11::timestamptz[]), unnest($12::timestamptz[])
 `
 
 type InsertOrdersParams struct {
@@ -485,7 +485,7 @@ SET status = u.status, payment_status = u.payment_status, version = u.version, r
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id,
              unnest($4::bigint[]) AS expected_version, unnest($5::text[]) AS status,
              unnest($6::text[]) AS payment_status, unnest($7::bigint[]) AS version,
-             unnest($8::bytea[]) AS head_hash, unnest($9::jsonb[]) AS state,
+             unnest($8::bytea[]) AS head_hash, unnest($9::json[]) AS state,
              unnest($10::timestamptz[]) AS updated_at) u
 WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version
 `

@@ -7,63 +7,40 @@ package ordersdb
 
 import (
 	"context"
-	"time"
 
 	"github.com/google/uuid"
 )
 
-const GetSteps = `-- name: GetSteps :many
+const GetSagas = `-- name: GetSagas :many
 
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.status, s.code, s.input,
-       COALESCE(s.started_at, '0001-01-01T00:00:00Z')::timestamptz AS started_at,
-       COALESCE(s.finished_at, '0001-01-01T00:00:00Z')::timestamptz AS finished_at
-FROM saga_steps s
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
-  ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
-ORDER BY s.order_id, s.position
+SELECT s.account, s.mode, s.order_id, s.steps
+FROM sagas s
+JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
+  ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.id
 `
 
-type GetStepsParams struct {
+type GetSagasParams struct {
 	Accounts []int32
 	Modes    []string
-	OrderIds []uuid.UUID
-}
-
-type GetStepsRow struct {
-	Account    int32
-	Mode       string
-	OrderID    uuid.UUID
-	Step       string
-	Attempt    int32
-	Status     string
-	Code       string
-	Input      string
-	StartedAt  time.Time
-	FinishedAt time.Time
+	Ids      []uuid.UUID
 }
 
 // The steps of sagas. Only the saga writes them.
 // The caller holds the orders' locks: only the holder of an order's lock plans its steps.
-func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsRow, error) {
-	rows, err := q.db.Query(ctx, GetSteps, arg.Accounts, arg.Modes, arg.OrderIds)
+func (q *Queries) GetSagas(ctx context.Context, arg GetSagasParams) ([]Saga, error) {
+	rows, err := q.db.Query(ctx, GetSagas, arg.Accounts, arg.Modes, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []GetStepsRow
+	var items []Saga
 	for rows.Next() {
-		var i GetStepsRow
+		var i Saga
 		if err := rows.Scan(
 			&i.Account,
 			&i.Mode,
 			&i.OrderID,
-			&i.Step,
-			&i.Attempt,
-			&i.Status,
-			&i.Code,
-			&i.Input,
-			&i.StartedAt,
-			&i.FinishedAt,
+			&i.Steps,
 		); err != nil {
 			return nil, err
 		}
@@ -75,88 +52,48 @@ func (q *Queries) GetSteps(ctx context.Context, arg GetStepsParams) ([]GetStepsR
 	return items, nil
 }
 
-const InsertSteps = `-- name: InsertSteps :exec
-INSERT INTO saga_steps (account, mode, order_id, step, attempt, position, undo, status, code, input, started_at, finished_at)
-SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::text[]),
-       unnest($5::integer[]), unnest($6::integer[]), unnest($7::boolean[]), unnest($8::text[]), unnest($9::text[]), unnest($10::text[]),
-       NULLIF(unnest($11::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz),
-       NULLIF(unnest($12::timestamptz[]), '0001-01-01T00:00:00Z'::timestamptz)
+const InsertSagas = `-- name: InsertSagas :exec
+INSERT INTO sagas (account, mode, order_id, steps)
+SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::json[])
 `
 
-type InsertStepsParams struct {
-	Accounts    []int32
-	Modes       []string
-	OrderIds    []uuid.UUID
-	Steps       []string
-	Attempts    []int32
-	Positions   []int32
-	Undos       []bool
-	Statuses    []string
-	Codes       []string
-	Inputs      []string
-	StartedAts  []time.Time
-	FinishedAts []time.Time
+type InsertSagasParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Steps    [][]byte
 }
 
-func (q *Queries) InsertSteps(ctx context.Context, arg InsertStepsParams) error {
-	_, err := q.db.Exec(ctx, InsertSteps,
+func (q *Queries) InsertSagas(ctx context.Context, arg InsertSagasParams) error {
+	_, err := q.db.Exec(ctx, InsertSagas,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
 		arg.Steps,
-		arg.Attempts,
-		arg.Positions,
-		arg.Undos,
-		arg.Statuses,
-		arg.Codes,
-		arg.Inputs,
-		arg.StartedAts,
-		arg.FinishedAts,
 	)
 	return err
 }
 
-const UpdateSteps = `-- name: UpdateSteps :exec
-UPDATE saga_steps s
-SET position = u.position, undo = u.undo, status = u.status, code = u.code, input = u.input,
-    started_at = NULLIF(u.started_at, '0001-01-01T00:00:00Z'::timestamptz), finished_at = NULLIF(u.finished_at, '0001-01-01T00:00:00Z'::timestamptz)
+const UpdateSagas = `-- name: UpdateSagas :exec
+UPDATE sagas s SET steps = u.steps
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::text[]) AS step, unnest($5::integer[]) AS attempt, unnest($6::integer[]) AS position,
-             unnest($7::boolean[]) AS undo, unnest($8::text[]) AS status, unnest($9::text[]) AS code, unnest($10::text[]) AS input,
-             unnest($11::timestamptz[]) AS started_at, unnest($12::timestamptz[]) AS finished_at) u
-WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id AND s.step = u.step AND s.attempt = u.attempt
+             unnest($4::json[]) AS steps) u
+WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id
 `
 
-type UpdateStepsParams struct {
-	Accounts    []int32
-	Modes       []string
-	OrderIds    []uuid.UUID
-	Steps       []string
-	Attempts    []int32
-	Positions   []int32
-	Undos       []bool
-	Statuses    []string
-	Codes       []string
-	Inputs      []string
-	StartedAts  []time.Time
-	FinishedAts []time.Time
+type UpdateSagasParams struct {
+	Accounts []int32
+	Modes    []string
+	OrderIds []uuid.UUID
+	Steps    [][]byte
 }
 
-// It takes the columns of InsertSteps.
-func (q *Queries) UpdateSteps(ctx context.Context, arg UpdateStepsParams) error {
-	_, err := q.db.Exec(ctx, UpdateSteps,
+func (q *Queries) UpdateSagas(ctx context.Context, arg UpdateSagasParams) error {
+	_, err := q.db.Exec(ctx, UpdateSagas,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
 		arg.Steps,
-		arg.Attempts,
-		arg.Positions,
-		arg.Undos,
-		arg.Statuses,
-		arg.Codes,
-		arg.Inputs,
-		arg.StartedAts,
-		arg.FinishedAts,
 	)
 	return err
 }

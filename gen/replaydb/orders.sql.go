@@ -81,7 +81,7 @@ const PutOrders = `-- name: PutOrders :exec
 INSERT INTO orders AS o (account, mode, id, shard, customer_ref, status, payment_status, version, head_hash, state, created_at, updated_at, rev)
 SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::uuid[]), unnest($4::smallint[]), unnest($5::text[]),
        unnest($6::text[]), unnest($7::text[]), unnest($8::bigint[]), unnest($9::bytea[]),
-       unnest($10::jsonb[]), unnest($11::timestamptz[]), unnest($12::timestamptz[]), unnest($13::bigint[])
+       unnest($10::json[]), unnest($11::timestamptz[]), unnest($12::timestamptz[]), unnest($13::bigint[])
 ON CONFLICT (account, mode, id) DO UPDATE
 SET shard = EXCLUDED.shard, customer_ref = EXCLUDED.customer_ref, status = EXCLUDED.status, payment_status = EXCLUDED.payment_status,
     version = EXCLUDED.version, head_hash = EXCLUDED.head_hash, state = EXCLUDED.state, created_at = EXCLUDED.created_at,
@@ -175,10 +175,10 @@ SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id,
              unnest($4::smallint[]) AS shard, unnest($5::text[]) AS customer_ref, unnest($6::text[]) AS status,
              unnest($7::text[]) AS payment_status, unnest($8::bigint[]) AS version, unnest($9::bytea[]) AS head_hash,
-             unnest($10::jsonb[]) AS state, unnest($11::timestamptz[]) AS created_at, unnest($12::timestamptz[]) AS updated_at) w
+             unnest($10::json[]) AS state, unnest($11::timestamptz[]) AS created_at, unnest($12::timestamptz[]) AS updated_at) w
 LEFT JOIN orders o ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-WHERE (o.shard, o.customer_ref, o.status, o.payment_status, o.version, o.head_hash, o.state, o.created_at, o.updated_at) IS DISTINCT FROM
-      (w.shard, w.customer_ref, w.status, w.payment_status, w.version, w.head_hash, w.state, w.created_at, w.updated_at)
+WHERE (o.shard, o.customer_ref, o.status, o.payment_status, o.version, o.head_hash, o.state::jsonb, o.created_at, o.updated_at) IS DISTINCT FROM
+      (w.shard, w.customer_ref, w.status, w.payment_status, w.version, w.head_hash, w.state::jsonb, w.created_at, w.updated_at)
 `
 
 type StaleOrdersParams struct {

@@ -376,7 +376,7 @@ type StepsOfRow struct {
 	OrderID uuid.UUID
 	Step    string
 	Attempt int32
-	Undo    bool
+	Undo    interface{}
 	Status  string
 }
 
@@ -410,7 +410,7 @@ func (q *Queries) StepsOf(ctx context.Context, arg StepsOfParams) ([]StepsOfRow,
 
 const StepsWithoutOrder = `-- name: StepsWithoutOrder :many
 SELECT s.account, s.mode, s.order_id, count(*) OVER ()::bigint AS total
-FROM (SELECT DISTINCT account, mode, order_id FROM saga_steps) s
+FROM sagas s
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = s.account AND o.mode = s.mode AND o.id = s.order_id)
 LIMIT $1::integer
 `

@@ -319,6 +319,8 @@ func (p *planned) value(name, kind, n string) string {
 		return fmt.Sprintf("('%s-' || %s)", name, n)
 	case kind == "bytea":
 		return fmt.Sprintf("decode(md5('%s-' || %s), 'hex')", name, n)
+	case kind == "json": // what a saga needs
+		return "'[]'"
 	case kind == "jsonb":
 		return "'{}'"
 	case kind == "boolean":

@@ -12,16 +12,16 @@ SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
              unnest(@shards::smallint[]) AS shard, unnest(@customer_refs::text[]) AS customer_ref, unnest(@statuses::text[]) AS status,
              unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
-             unnest(@states::jsonb[]) AS state, unnest(@created_ats::timestamptz[]) AS created_at, unnest(@updated_ats::timestamptz[]) AS updated_at) w
+             unnest(@states::json[]) AS state, unnest(@created_ats::timestamptz[]) AS created_at, unnest(@updated_ats::timestamptz[]) AS updated_at) w
 LEFT JOIN orders o ON o.account = w.account AND o.mode = w.mode AND o.id = w.id
-WHERE (o.shard, o.customer_ref, o.status, o.payment_status, o.version, o.head_hash, o.state, o.created_at, o.updated_at) IS DISTINCT FROM
-      (w.shard, w.customer_ref, w.status, w.payment_status, w.version, w.head_hash, w.state, w.created_at, w.updated_at);
+WHERE (o.shard, o.customer_ref, o.status, o.payment_status, o.version, o.head_hash, o.state::jsonb, o.created_at, o.updated_at) IS DISTINCT FROM
+      (w.shard, w.customer_ref, w.status, w.payment_status, w.version, w.head_hash, w.state::jsonb, w.created_at, w.updated_at);
 
 -- name: PutOrders :exec
 INSERT INTO orders AS o (account, mode, id, shard, customer_ref, status, payment_status, version, head_hash, state, created_at, updated_at, rev)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@shards::smallint[]), unnest(@customer_refs::text[]),
        unnest(@statuses::text[]), unnest(@payment_statuses::text[]), unnest(@versions::bigint[]), unnest(@head_hashes::bytea[]),
-       unnest(@states::jsonb[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]), unnest(@revs::bigint[])
+       unnest(@states::json[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]), unnest(@revs::bigint[])
 ON CONFLICT (account, mode, id) DO UPDATE
 SET shard = EXCLUDED.shard, customer_ref = EXCLUDED.customer_ref, status = EXCLUDED.status, payment_status = EXCLUDED.payment_status,
     version = EXCLUDED.version, head_hash = EXCLUDED.head_hash, state = EXCLUDED.state, created_at = EXCLUDED.created_at,

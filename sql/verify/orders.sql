@@ -54,6 +54,6 @@ ORDER BY s.order_id, s.position;
 
 -- name: StepsWithoutOrder :many
 SELECT s.account, s.mode, s.order_id, count(*) OVER ()::bigint AS total
-FROM (SELECT DISTINCT account, mode, order_id FROM saga_steps) s
+FROM sagas s
 WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = s.account AND o.mode = s.mode AND o.id = s.order_id)
 LIMIT @page_size::integer;

@@ -31,7 +31,7 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 INSERT INTO orders (account, mode, id, shard, customer_ref, status, payment_status, version, rev, head_hash, state, created_at, updated_at)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]), unnest(@shards::smallint[]),
        unnest(@customer_refs::text[]), unnest(@statuses::text[]), unnest(@payment_statuses::text[]), unnest(@versions::bigint[]), 1,
-       unnest(@head_hashes::bytea[]), unnest(@states::jsonb[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
+       unnest(@head_hashes::bytea[]), unnest(@states::json[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
 
 -- name: UpdateOrders :execrows
 -- A row changes only at the version that was decided on. Fewer rows than elements: a concurrent transaction changed an order.
@@ -41,7 +41,7 @@ SET status = u.status, payment_status = u.payment_status, version = u.version, r
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
              unnest(@expected_versions::bigint[]) AS expected_version, unnest(@statuses::text[]) AS status,
              unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version,
-             unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::jsonb[]) AS state,
+             unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::json[]) AS state,
              unnest(@updated_ats::timestamptz[]) AS updated_at) u
 WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version;
 
