@@ -133,6 +133,10 @@ bench-write: check-bench-write build ## print the write path's ratios to limits 
 bench-read: check-bench-read build bench-peers ## the same for the read path; some parts: make bench-read PART=cached
 	@$(STACK) go run ./bench read $(PART)
 
+.PHONY: bench-scale
+bench-scale: build ## print what an order costs where 10,000,000 are beside one where 10,000 are; needs some 60 GB in TMPDIR, or does it with 3,000,000
+	@go run ./bench scale
+
 .PHONY: bench-peers
 bench-peers:
 	@go build -C bench/peers -trimpath -o ../../bin/bench-peers .

@@ -45,7 +45,7 @@ type law struct {
 var ours = law{
 	imports: map[string]string{
 		".":                      "internal/app os",
-		"bench":                  "command command/inventory gen/accountsdb gen/api gen/querydb internal/app internal/pg internal/telemetry internal/token order query echo errgroup http os otelpgx pgx pgxuuid prometheus redis sys uuid zap",
+		"bench":                  "command command/inventory errors gen/accountsdb gen/api gen/errcode gen/querydb internal/app internal/bus internal/devstack internal/pg internal/telemetry internal/token order query echo errgroup http os otelpgx pgx pgxuuid prometheus redis sys uuid watermill zap",
 		"command":                "command/catalogue command/coupons command/inventory command/payment errors gen/api gen/errcode gen/ordersdb internal/bus internal/events internal/failpoint internal/faults internal/guard internal/outbox internal/panics internal/pg internal/rfc3339 internal/token internal/view internal/waiters order order/pay otel pgx prometheus uuid",
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",

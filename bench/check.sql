@@ -1,6 +1,6 @@
 -- Each of these must be zero after a run. pgbench's orders have no reservations, and keys that begin with pgbench-.
-SELECT 'pieces of stock too many or too few', COALESCE(sum(abs($3::bigint - s.on_hand - COALESCE(t.taken, 0)) + abs(s.reserved - COALESCE(t.held, 0))), 0)::bigint
-FROM stock s LEFT JOIN (
+SELECT 'pieces of stock too many or too few', COALESCE(sum(abs(w.pieces - s.on_hand - COALESCE(t.taken, 0)) + abs(s.reserved - COALESCE(t.held, 0))), 0)::bigint
+FROM stock s JOIN (SELECT unnest($3::text[]) AS sku, unnest($4::bigint[]) AS pieces) w USING (sku) LEFT JOIN (
     SELECT l.sku, sum(l.quantity) FILTER (WHERE r.status = 'confirmed') AS taken, sum(l.quantity) FILTER (WHERE r.status = 'held') AS held
     FROM stock_reservation_lines l JOIN stock_reservations r USING (account, mode, order_id, attempt)
     WHERE l.account = $1 GROUP BY l.sku

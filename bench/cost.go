@@ -153,24 +153,34 @@ type row struct {
 func (r row) all() float64 { return r.Program + r.Primary + r.Replicas + r.Redis + r.Load }
 
 // measure is a row of what was accepted while a load is kept up. It has no orders if nothing was.
-func (g *gateway) measure(ctx context.Context, p pace, l *load) (r row) {
+func (g *gateway) measure(ctx context.Context, p pace, l *load) row {
+	from, to := g.watch(ctx, p, l)
+	return newRow(from, to, l.end(), accepted)
+}
+
+// watch lets a load run, and returns what was spent up to the begin and the end of the time that counts.
+func (g *gateway) watch(ctx context.Context, p pace, l *load) (from, to costs) {
 	pause(ctx, p.warm)
-	from := g.now(ctx, l)
+	from = g.now(ctx, l)
 	pause(ctx, p.measure)
-	to := g.now(ctx, l)
-	spent := to.since(from)
-	all := l.end()
-	must(ctx.Err())
-	late := 0
+	to = g.now(ctx, l)
+	return from, to
+}
+
+// newRow is a row of the answers of a kind between two moments.
+func newRow(from, to costs, all []answered, of kind) row {
+	spent, late := to.since(from), 0
 	var took []float64
 	for _, a := range all {
 		if at := a.at.Sub(started); at < from.took || at >= to.took {
 			continue
 		}
-		if a.kind == accepted {
+		switch a.kind {
+		case of:
 			took = append(took, float64(a.took.Microseconds())/1000)
-		} else {
+		case refused:
 			late++
+		default:
 		}
 	}
 	if late > 0 {
@@ -179,13 +189,16 @@ func (g *gateway) measure(ctx context.Context, p pace, l *load) (r row) {
 	if len(took) == 0 {
 		return row{}
 	}
-	n := float64(len(took))
-	us := func(d time.Duration) float64 { return round(float64(d.Nanoseconds()) / 1000 / n) }
-	return row{
-		Orders: len(took), Rate: math.Round(n / spent.took.Seconds()), P50: percentile(took, 0.5), P99: percentile(took, 0.99),
-		Program: us(spent.program), Primary: us(spent.primary), Replicas: us(spent.replicas), Redis: us(spent.redis), Load: us(spent.clients),
-		WAL: math.Round(float64(spent.wal) / n), Allocations: round(spent.allocations / n),
-	}
+	return row{P50: percentile(took, 0.5), P99: percentile(took, 0.99)}.of(spent, len(took))
+}
+
+// of gives a row the costs of n orders.
+func (r row) of(spent costs, n int) row {
+	us := func(d time.Duration) float64 { return round(float64(d.Nanoseconds()) / 1000 / float64(n)) }
+	r.Orders, r.Rate = n, math.Round(float64(n)/spent.took.Seconds())
+	r.Program, r.Primary, r.Replicas, r.Redis, r.Load = us(spent.program), us(spent.primary), us(spent.replicas), us(spent.redis), us(spent.clients)
+	r.WAL, r.Allocations = math.Round(float64(spent.wal)/float64(n)), round(spent.allocations/float64(n))
+	return r
 }
 
 func percentile(v []float64, p float64) float64 {
@@ -193,10 +206,10 @@ func percentile(v []float64, p float64) float64 {
 	return round(sorted[int(p*float64(len(sorted)-1))])
 }
 
-// each is one number of the rows of a leg at as many clients, by round.
-func each(rows []row, leg string, clients int, of func(row) float64) (all []float64) {
+// each is one number of the rows of a leg, by round.
+func each(rows []row, leg string, of func(row) float64) (all []float64) {
 	for _, r := range rows {
-		if r.Leg == leg && r.Clients == clients {
+		if r.Leg == leg {
 			all = append(all, of(r))
 		}
 	}
@@ -206,10 +219,11 @@ func each(rows []row, leg string, clients int, of func(row) float64) (all []floa
 func rate(r row) float64 { return r.Rate }
 
 // medians is a row of the medians of a leg's rounds.
-func medians(rows []row, leg string, clients int) row {
-	m := func(of func(row) float64) float64 { return median(each(rows, leg, clients, of)) }
+func medians(rows []row, leg string) row {
+	m := func(of func(row) float64) float64 { return median(each(rows, leg, of)) }
 	return row{
-		Leg: leg, Clients: clients, Rate: m(rate), P50: m(func(r row) float64 { return r.P50 }), P99: m(func(r row) float64 { return r.P99 }),
+		Leg: leg, Clients: int(m(func(r row) float64 { return float64(r.Clients) })), Rate: m(rate),
+		P50: m(func(r row) float64 { return r.P50 }), P99: m(func(r row) float64 { return r.P99 }),
 		Program: m(func(r row) float64 { return r.Program }), Primary: m(func(r row) float64 { return r.Primary }),
 		Replicas: m(func(r row) float64 { return r.Replicas }), Redis: m(func(r row) float64 { return r.Redis }), Load: m(func(r row) float64 { return r.Load }),
 		WAL: m(func(r row) float64 { return r.WAL }), Allocations: m(func(r row) float64 { return r.Allocations }),
@@ -219,11 +233,12 @@ func medians(rows []row, leg string, clients int) row {
 const rowHeader = "leg\tclients\torders/s\tp50 ms\tp99 ms\tus: program\tprimary\treplicas\tRedis\tclients\tall\tWAL bytes\tallocations\t"
 
 func (r row) line() string {
-	cells := []string{r.Leg, strconv.Itoa(r.Clients)}
-	for _, v := range []float64{r.Rate, r.P50, r.P99, r.Program, r.Primary, r.Replicas, r.Redis, r.Load, r.all(), r.WAL, r.Allocations} {
-		cells = append(cells, short(v))
+	numbers := []float64{r.Rate, r.P50, r.P99, r.Program, r.Primary, r.Replicas, r.Redis, r.Load, r.all(), r.WAL, r.Allocations}
+	cells := make([]string, len(numbers))
+	for i, v := range numbers {
+		cells[i] = short(v)
 	}
-	return strings.Join(cells, "\t") + "\t"
+	return r.Leg + "\t" + strconv.Itoa(r.Clients) + "\t" + strings.Join(cells, "\t") + "\t"
 }
 
 // rowsJSON has a row a line.

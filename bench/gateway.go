@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap/zapcore"
 
@@ -44,13 +46,13 @@ type gateway struct {
 	env                     []string
 	key                     string // API key
 	owner                   order.Owner
-	skus                    []string  // products of the account
-	db                      *pgx.Conn // superuser
+	skus                    []string         // products of the account
+	stocked                 map[string]int64 // pieces of each sku at the start
+	db                      *pgx.Conn        // superuser
 	serving                 *process
 	servers                 servers
 	components              *app.Components
-	tel                     *telemetry.Telemetry // of the components
-	also                    []func() error       // that stop calls
+	also                    []func() error // that stop calls
 	server                  http.Handler
 	sent, accepted          atomic.Int64 // numbers the orders; counts those that were accepted
 }
@@ -62,7 +64,7 @@ func start(ctx context.Context, settings ...string) *gateway {
 	if primary == "" {
 		must(errors.New("ORDERGATE_TEST_PRIMARY is not set: run `make bench-write`"))
 	}
-	g := &gateway{primary: primary, dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr()}
+	g := &gateway{primary: primary, dir: try(os.MkdirTemp("", "ordergate-bench-")), addr: freeAddr(), psp: freeAddr(), stocked: map[string]int64{}}
 	g.env = append(os.Environ(), "ORDERGATE_PRIMARY_URL="+primary, "ORDERGATE_REPLICA_URLS="+os.Getenv("ORDERGATE_TEST_REPLICA"),
 		"ORDERGATE_REDIS_URL="+os.Getenv("ORDERGATE_TEST_REDIS"), "ORDERGATE_REDIS_PREFIX=bench:", "ORDERGATE_SECRET="+secret,
 		"ORDERGATE_ADDR="+g.addr, "ORDERGATE_PSP_URL=http://"+g.psp, "ORDERGATE_PSP_ADDR="+g.psp,
@@ -77,32 +79,47 @@ func start(ctx context.Context, settings ...string) *gateway {
 	g.db, g.servers = try(pgx.Connect(ctx, g.primary)), findServers(ctx)
 	g.owner = order.Owner{Account: try(accountsdb.New(g.db).GetAccount(ctx, "bench")).ID, Mode: "test"}
 	g.skus = try(pgx.CollectRows(try(g.db.Query(ctx, "SELECT sku FROM stock")), pgx.RowTo[string]))
-	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error { return g.fill(ctx, tx) }))
+	g.fillTo(ctx, onHand, g.skus)
 	g.serving = g.child(ctx, g.addr, settings, program, "serve")
 
-	// The API in this process, too, with entries of its own in Redis. Its log goes to /dev/null.
-	g.tel = try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
-	cfg := try(app.ReadConfig(g.env, nil))
-	cfg.RedisPrefix = "bench-inside:"
-	g.components = try(app.Assemble(ctx, cfg, g.tel))
+	var end func()
+	g.components, end = g.assemble(ctx, "bench-inside:")
+	g.also = append(g.also, func() error { end(); return nil })
 	g.server = try(g.components.API(nil))
 	return g
 }
 
-// fill adjusts the stock of each sku to onHand.
-func (g *gateway) fill(ctx context.Context, tx pgx.Tx) error {
-	ids := order.NewIDs([]byte("bench"))
-	rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), g.owner.Account) }, Now: time.Now(), Cause: order.Cause{Operation: "bench", Actor: "operator"}}
-	stock, err := inventory.Lock(ctx, tx, pg.Column(g.skus, func(sku string) order.Item { return order.Item{Owner: g.owner, SKU: sku} }), false)
-	for _, level := range stock {
-		if err == nil {
-			err = level.Adjust(rec, rec.NewID(), onHand-level.OnHand, "bench")
+// assemble makes the program's components in this process, with entries of their own in Redis, until end. Their log goes to /dev/null.
+func (g *gateway) assemble(ctx context.Context, prefix string) (c *app.Components, end func()) {
+	tel := try(telemetry.New(ctx, func(string) string { return "" }, zapcore.InfoLevel, zapcore.Lock(try(os.OpenFile(os.DevNull, os.O_WRONLY, 0)))))
+	cfg := try(app.ReadConfig(g.env, nil))
+	cfg.RedisPrefix = prefix
+	c = try(app.Assemble(ctx, cfg, tel))
+	return c, func() {
+		c.Close()
+		tel.Close(context.WithoutCancel(ctx))
+	}
+}
+
+// fillTo adjusts the stock of skus to as many pieces, each.
+func (g *gateway) fillTo(ctx context.Context, pieces int64, skus []string) {
+	must(pg.InTx(ctx, g.db, func(tx pgx.Tx) error {
+		ids := order.NewIDs([]byte("bench"))
+		rec := order.Recorder{NewID: func() order.ID { return ids.Mint(time.Now(), g.owner.Account) }, Now: time.Now(), Cause: order.Cause{Operation: "bench", Actor: "operator"}}
+		stock, err := inventory.Lock(ctx, tx, pg.Column(skus, func(sku string) order.Item { return order.Item{Owner: g.owner, SKU: sku} }), false)
+		for _, level := range stock {
+			if err == nil {
+				err = level.Adjust(rec, rec.NewID(), pieces-level.OnHand, "bench")
+			}
 		}
+		if err != nil {
+			return err
+		}
+		return stock.Write(ctx, tx)
+	}))
+	for _, sku := range skus {
+		g.stocked[sku] = pieces
 	}
-	if err != nil {
-		return err
-	}
-	return stock.Write(ctx, tx)
 }
 
 func freeAddr() string {
@@ -126,7 +143,7 @@ func (g *gateway) child(ctx context.Context, addr string, settings []string, nam
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.cmd = exec.CommandContext(ctx, name, args...)
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = slices.Concat(g.env, []string{"ORDERGATE_ADMIN_ADDR=" + p.admin}, settings), p.log, p.log
-	if name == program {
+	if name == program || args[0] == togetherArgument {
 		p.cmd.Cancel, p.cmd.WaitDelay = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }, 20*time.Second
 	}
 	must(p.cmd.Start())
@@ -171,10 +188,8 @@ func await(addr string) error {
 	return fmt.Errorf("nobody listens on %s", addr)
 }
 
-func (g *gateway) stop(ctx context.Context) {
+func (g *gateway) stop() {
 	g.serving.end()
-	g.components.Close()
-	g.tel.Close(context.WithoutCancel(ctx))
 	for _, end := range g.also {
 		_ = end()
 	}
@@ -184,15 +199,55 @@ func (g *gateway) stop(ctx context.Context) {
 //go:embed check.sql
 var checks string
 
-// check fails if anything is oversold, lost or has a gap.
+// check fails if anything is oversold, lost, has a gap, or has events that are not those that were written.
 func (g *gateway) check(ctx context.Context) {
 	var what string
 	var n int64
-	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.accepted.Load(), onHand))
+	skus := slices.Sorted(maps.Keys(g.stocked))
+	rows := try(g.db.Query(ctx, checks, g.owner.Account, g.accepted.Load(), skus, pg.Column(skus, func(sku string) int64 { return g.stocked[sku] })))
 	_ = try(pgx.ForEachRow(rows, []any{&what, &n}, func() error {
 		if n != 0 {
 			return fmt.Errorf("%d %s", n, what)
 		}
 		return nil
 	}))
+	g.checkChains(ctx)
+}
+
+//go:embed chains.sql
+var chains string
+
+// checkChains verifies the events of each order that the program has placed.
+func (g *gateway) checkChains(ctx context.Context) {
+	var id, of uuid.UUID
+	var e order.Event
+	var events []order.Event
+	verified := 0
+	verify := func() error {
+		if len(events) == 0 {
+			return nil
+		}
+		verified++
+		if err := order.Verify(order.ID(of), events); err != nil {
+			return fmt.Errorf("the events of order %v: %w", of, err)
+		}
+		return nil
+	}
+	rows := try(g.db.Query(ctx, chains, g.owner.Account))
+	into := []any{&id, &e.Version, &e.ID, &e.Type, &e.Schema, &e.Payload, &e.Cause.TraceID, &e.Cause.Operation, &e.Cause.Actor, &e.At, &e.PrevHash, &e.Hash}
+	_ = try(pgx.ForEachRow(rows, into, func() error {
+		var err error
+		if id != of {
+			err = verify()
+			of, events = id, nil
+		}
+		next := e
+		next.Payload, next.PrevHash, next.Hash = slices.Clone(e.Payload), slices.Clone(e.PrevHash), slices.Clone(e.Hash)
+		events = append(events, next)
+		return err
+	}))
+	must(verify())
+	if n := int(g.accepted.Load()); verified != n {
+		must(fmt.Errorf("%d orders were accepted, and %d have events", n, verified))
+	}
 }

@@ -1,7 +1,8 @@
 // Command bench measures the gateway against limits that are measured beside it, on the same machine in the same minutes, and prints
 // ratios; all rounds are in bench/results. It needs a throw-away stack, which `make bench-write` and `make bench-read` give it.
 //
-//	bench write [saga] [place]                orders placed against pgbench that runs the same SQL (write.go)
+//	bench write [saga] [place] [...]          orders placed, and what becomes of them, against pgbench that runs the same SQL (write.go)
+//	bench scale                               an order where ten million are, against one where ten thousand are (scale.go). It starts its own servers
 //	bench read [cached] [streams] [...]       reads against handlers that do nothing but send the same bytes (read.go)
 //	bench check read|write [cached] [...]     nothing: the status is 2 if there is no such part. It needs no stack
 //
@@ -52,6 +53,12 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == bareArgument { // a signal ends it
 		bare(os.Args[2])
 	}
+	if len(os.Args) == 3 && os.Args[1] == togetherArgument {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		together(ctx, os.Args[2])
+		return
+	}
 	if len(os.Args) == 3 && os.Args[1] == variantArgument {
 		var v variant
 		must(json.Unmarshal([]byte(os.Args[2]), &v))
@@ -67,6 +74,8 @@ func main() {
 	must(checkArguments(arguments))
 	switch parts := arguments[1:]; {
 	case onlyCheck:
+	case arguments[0] == "scale":
+		runScale(ctx, whole)
 	case arguments[0] == "write":
 		runWrite(ctx, parts, whole)
 	default:
@@ -75,7 +84,7 @@ func main() {
 }
 
 // errUsage is of arguments that ask for what there is not.
-var errUsage = errors.New("usage: bench [check] read|write [part...]")
+var errUsage = errors.New("usage: bench [check] read|write [part...], bench scale")
 
 // checkArguments refuses all but a kind of measurement and some of its parts with errUsage.
 func checkArguments(arguments []string) error {
@@ -85,6 +94,9 @@ func checkArguments(arguments []string) error {
 	}
 	for _, part := range writeParts {
 		known["write"] = append(known["write"], part.name)
+	}
+	if len(arguments) == 1 && arguments[0] == "scale" {
+		return nil
 	}
 	if len(arguments) == 0 || known[arguments[0]] == nil {
 		return errUsage

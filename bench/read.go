@@ -63,7 +63,7 @@ type readBench struct {
 func runRead(ctx context.Context, parts []string, pace pace) *results {
 	r := newResults(ctx, "read")
 	b := startRead(ctx, pace)
-	defer b.stop(ctx)
+	defer b.stop()
 	for _, part := range readParts {
 		if len(parts) == 0 || slices.Contains(parts, part.name) {
 			begin := time.Now()

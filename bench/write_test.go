@@ -11,3 +11,14 @@ func TestEachPartOfWritesMeasures(t *testing.T) {
 	}
 	areNumbers(t, r.figures)
 }
+
+// TestScaleMeasures does so for a thousand orders.
+func TestScaleMeasures(t *testing.T) {
+	setup(t)
+	t.Setenv("ORDERGATE_TEST_LAGGING", "")
+	r := runScale(t.Context(), trial)
+	if len(r.figures) == 0 || len(r.rows) == 0 {
+		t.Errorf("%d figures of %d rows", len(r.figures), len(r.rows))
+	}
+	areNumbers(t, r.figures)
+}

@@ -55,7 +55,7 @@ var subcommands = []subcommand{
 	{"run", "", "everything on this machine: PostgreSQL with a replica, Redis, payment simulator, API, worker", withoutFlags(run)},
 	{"serve", "", "the API", serve},
 	{"worker", "", "relay, consumers, saga steps", withoutFlags(func(ctx context.Context, proc process) error {
-		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.work(ctx) })
+		return proc.withComponents(ctx, true, func(ctx context.Context, c *Components) error { return c.Work(ctx) })
 	})},
 	{"migrate", "", "brings the database to the newest schema", migrate},
 	{"psp", "", "the payment provider simulator", simulate},

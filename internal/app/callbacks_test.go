@@ -166,7 +166,7 @@ func TestVerifyAgreesWithTheSweep(t *testing.T) {
 	if _, err := g.db.Pool.Exec(t.Context(), "UPDATE ledger_sweeps SET next_at = now()"); err != nil {
 		t.Fatal(err)
 	}
-	g.stopWork = g.background(g.assemble().work)
+	g.stopWork = g.background(g.assemble().Work)
 	until(t, "all is swept", func() bool { return g.count("ledger_sweeps WHERE position >= 4") == 1 })
 	if found := g.verify(verify.Config{OutboxLimit: time.Millisecond}); len(found) > 0 {
 		t.Errorf("after the sweep: %v", found)

@@ -76,7 +76,7 @@ func startGateway(t testing.TB, change func(*Config, *pgtest.DB)) *gateway {
 		t.Fatal(err)
 	}
 	g.components = g.assemble()
-	g.stopWork = g.background(g.components.work)
+	g.stopWork = g.background(g.components.Work)
 	g.url = g.serve(g.components)
 	t.Cleanup(func() { // while the worker works
 		if g.broken || t.Failed() {

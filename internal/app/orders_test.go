@@ -409,7 +409,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	g := startGateway(t, nil)
 	g.stock("A", 150)
 	second := g.assemble()
-	stop := g.background(second.work)
+	stop := g.background(second.Work)
 	var wg sync.WaitGroup
 	work := make(chan int)
 	for range 8 {
@@ -425,7 +425,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	for i := range 200 {
 		if i%25 == 24 {
 			stop()
-			stop = g.background(g.assemble().work)
+			stop = g.background(g.assemble().Work)
 		}
 		work <- i
 	}

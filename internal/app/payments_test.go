@@ -261,12 +261,12 @@ func TestAWorkerThatDiesWhilePayingChargesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, g, a.body.ID+"-authorize", fmt.Sprintf(`{"kind":"authorize","payment":%q,"amount":{"amount":1000,"currency":"EUR"},"method_token":"pm_ok"}`, a.body.ID))
-	stop := g.background(g.assemble().work)
+	stop := g.background(g.assemble().Work)
 	until(t, "the payment is captured", func() bool {
 		return g.count("payments WHERE status = 'captured'") == 1
 	})
 	stop()
-	g.background(g.assemble().work)
+	g.background(g.assemble().Work)
 	g.ends(id, "confirmed", "paid")
 	if m := g.moneyOf(id); m != (money{captures: 1, captured: 1000}) {
 		t.Errorf("the provider has %+v", m)

@@ -301,7 +301,7 @@ func TestACancelMeetsTheReserve(t *testing.T) {
 		g.stopWork()
 		id := g.accept("/v1/orders", draft("A", 1, "pm_ok")).body.ID
 		g.accept("/v1/orders/"+id+"/cancel", nil)
-		g.background(g.assemble().work)
+		g.background(g.assemble().Work)
 		g.leaves(id, "A", left{
 			"cancelled none unfulfilled", "reserve_stock done, authorize skipped, confirm_stock skipped, capture skipped, cancel_reservation done",
 			"created cancel_requested stock_reserved cancelled", "none", "cancelled 10 0", money{},

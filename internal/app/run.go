@@ -138,7 +138,7 @@ func run(ctx context.Context, proc process) (err error) {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error {
 			defer panics.Sync(c.tel.Log)
-			return c.work(ctx)
+			return c.Work(ctx)
 		})
 		g.Go(func() error {
 			defer panics.Sync(c.tel.Log)

@@ -24,10 +24,10 @@ import (
 	"github.com/ordergate/ordergate/internal/pg"
 )
 
-// work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, sweeps the provider's ledger,
+// Work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, sweeps the provider's ledger,
 // expires reservations and does the maintenance, until ctx ends. Its pool is its own: however many requests wait for a connection, orders that were taken
 // go on.
-func (c *Components) work(ctx context.Context) error {
+func (c *Components) Work(ctx context.Context) error {
 	pool, err := pg.Connect(ctx, c.cfg.PrimaryURL, c.cfg.MaxConnections, pg.WorkerSession, c.checkPrimary)
 	if err != nil {
 		return err
