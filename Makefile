@@ -31,6 +31,7 @@ test:
 	{ grep '^ok' "$$out" | grep -qv 'no tests to run' || { echo "no test has a name that matches RUN=$(RUN) in $(or $(PKG),./...)"; exit 1; }; }
 else
 test: build bench-peers failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
+	@.ci/libfaketime
 	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) sh -c 'go test $$(go list ./... | sed 1d) && go test -count=1 .' && \
 	npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && npm --prefix web/console --silent test && npm --prefix web/mock --silent test && npm --prefix web/flows --silent test && \
 	URL= KEY= npm --prefix web/flows --silent start && QUICK=1 URL= KEY= node web/generators/run.mjs
@@ -147,6 +148,7 @@ failpoints:
 
 .PHONY: chaos
 chaos: check-chaos build failpoints ## break it on purpose, as often as its promises need; one part: make chaos PART=idempotency
+	@.ci/libfaketime
 	@$(STACK) go run ./internal/chaos $(PART)
 
 .PHONY: soak

@@ -26,6 +26,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/edge"
+	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/rate"
@@ -71,7 +72,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(SecretFor(cfg.Secret, "ids")), signer: token.NewSigner(SecretFor(cfg.Secret, "tokens")),
-		soldOut: inventory.NewSoldOut(time.Now),
+		soldOut: inventory.NewSoldOut(failpoint.Now),
 	}
 	c.follow = func(work func(context.Context)) {
 		c.followers.Go(func() {
@@ -116,7 +117,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
 		Signer: c.signer, Cursors: token.NewSigner(SecretFor(cfg.Secret, "cursors")), IDs: c.ids,
-		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: time.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: failpoint.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)
@@ -137,7 +138,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 // NewCommands makes a write side on a pool, without metrics if there is no registry.
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
+		Pool: pool, IDs: c.ids, Now: failpoint.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
 		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut,
 	})
 }
@@ -154,7 +155,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 	}
 	return edge.New(edge.Config{
 		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
-		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, time.Now, c.tel.Registry),
+		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, failpoint.Now, c.tel.Registry),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,
 	}), nil
@@ -169,7 +170,7 @@ func (c *Components) shareLimits() (_ *rate.Limits, err error) {
 	if c.limitsRedis, err = query.OpenRedis(c.cfg.RedisURL); err != nil {
 		return nil, errors.New("cannot parse ORDERGATE_REDIS_URL") // the driver's words may hold the password
 	}
-	limits := rate.New(rate.Config{Redis: c.limitsRedis, Prefix: c.cfg.RedisPrefix, Now: time.Now, Log: c.tel.Log, Registry: c.tel.Registry})
+	limits := rate.New(rate.Config{Redis: c.limitsRedis, Prefix: c.cfg.RedisPrefix, Now: failpoint.Now, Log: c.tel.Log, Registry: c.tel.Registry})
 	c.follow(limits.Run)
 	c.limits.Store(limits)
 	<-limits.Joined()

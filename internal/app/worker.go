@@ -36,7 +36,7 @@ func (c *Components) Work(ctx context.Context) error {
 	saga := c.Commands.Saga(pool)
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log, SoldOut: c.soldOut})
 	payments, err := payment.New(payment.Config{
-		Pool: pool, IDs: c.ids, Now: time.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
+		Pool: pool, IDs: c.ids, Now: failpoint.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
 		Wake: c.wake, Log: c.tel.Log, Registry: c.tel.Registry,
 	})
 	if err != nil {

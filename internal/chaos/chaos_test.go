@@ -67,6 +67,9 @@ func TestUndecided(t *testing.T) {
 			t.Errorf("%d: %v", status, !want)
 		}
 	}
+	if (response{status: 502, header: http.Header{"Idempotency-Replayed": {"true"}}}).undecided() {
+		t.Error("a stored result is sent for again")
+	}
 }
 
 // TestUnknownParts: what cannot be run is refused before anything is.

@@ -40,7 +40,7 @@ func freshness(ctx context.Context, c *campaign) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	stack, err := startStack(ctx)
+	stack, err := startStack(ctx, nil, standbyAndLagging...)
 	if err != nil {
 		return err
 	}

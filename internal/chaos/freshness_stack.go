@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -42,12 +43,17 @@ type ownStack struct {
 	forgotten chan struct{} // closed when nobody reads the ends of servers any more
 }
 
-func startStack(ctx context.Context) (_ *ownStack, err error) {
+// standbyAndLagging are the replicas of a part that promotes one.
+var standbyAndLagging = []devstack.Replica{{Name: standby}, {Name: lagging, ApplyDelay: mostLag}}
+
+// startStack starts a stack, of which the lag of the second replica is measured, if it has one. prepare may change the commands of its servers; it
+// may be nil.
+func startStack(ctx context.Context, prepare func(name string, cmd *exec.Cmd), replicas ...devstack.Replica) (_ *ownStack, err error) {
 	s := &ownStack{forgotten: make(chan struct{})}
 	if s.dir, err = devstack.Scratch(ctx); err != nil {
 		return nil, err
 	}
-	s.Stack, err = devstack.Start(ctx, devstack.Config{Dir: s.dir, Replicas: []devstack.Replica{{Name: standby}, {Name: lagging, ApplyDelay: mostLag}}})
+	s.Stack, err = devstack.Start(ctx, devstack.Config{Dir: s.dir, Replicas: replicas, Prepare: prepare})
 	if err != nil {
 		return nil, errors.Join(err, devstack.Remove(context.WithoutCancel(ctx), s.dir))
 	}
@@ -66,7 +72,9 @@ func startStack(ctx context.Context) (_ *ownStack, err error) {
 		return nil, errors.Join(err, s.remove(ctx))
 	}
 	s.redis = redis.NewClient(options)
-	s.lag = measureLag(context.WithoutCancel(ctx), s.ReplicaURLs[1], s.PrimaryURL)
+	if len(replicas) > 1 {
+		s.lag = measureLag(context.WithoutCancel(ctx), s.ReplicaURLs[1], s.PrimaryURL)
+	}
 	return s, nil
 }
 

@@ -55,6 +55,11 @@ type installation struct {
 	key      string // API key
 	client   *http.Client
 
+	done         atomic.Int64 // commands that were
+	internal     atomic.Int64 // answers with 500
+	lastInternal atomic.Value // a response
+	loaded       string       // customer of the present load of the part kills, and sku of what is short
+
 	mu        sync.Mutex
 	processes map[string]*process // by name: the subcommand, or what startAs was given
 }
@@ -333,9 +338,9 @@ func (r response) String() string {
 	return fmt.Sprintf("%d %s", r.status, r.body[:min(len(r.body), 300)])
 }
 
-// undecided tells whether the same request may have another answer later.
+// undecided tells whether the same request may have another answer later. A result that is stored under its key stays, also of a payment that failed.
 func (r response) undecided() bool {
-	return r.status == 0 || r.status >= 500 || r.status == http.StatusTooManyRequests || r.status == http.StatusConflict && r.code() == "IDEM_003"
+	return !r.replayed() && (r.status == 0 || r.status >= 500 || r.status == http.StatusTooManyRequests || r.status == http.StatusConflict && r.code() == "IDEM_003")
 }
 
 // send sends one request to the API's processes in turn. A failure of the connection is status 0.
@@ -367,6 +372,13 @@ func (i *installation) sendTo(ctx context.Context, addr, method, path, key, body
 	answer := response{status: res.StatusCode, header: res.Header, body: nil}
 	if answer.body, err = io.ReadAll(res.Body); err != nil {
 		return response{body: []byte(err.Error())}
+	}
+	if method == http.MethodPost && answer.status/100 == 2 {
+		i.done.Add(1)
+	}
+	if answer.status == http.StatusInternalServerError {
+		i.internal.Add(1)
+		i.lastInternal.Store(answer)
 	}
 	return answer
 }

@@ -25,7 +25,7 @@ type part struct {
 }
 
 var parts = []part{{"failpoints", failpoints}, {"idempotency", idempotency}, {"provider", provider}, {"model", model}, {"replica-lag", replicaLag}, {"cache", cache},
-	{"freshness", freshness}}
+	{"freshness", freshness}, {"kills", kills}, {"disk", disk}}
 
 // size is how much a campaign does.
 type size struct {
@@ -44,17 +44,25 @@ type size struct {
 	sale
 	attack
 	fresh
+	faultsInNumbers
+	outage time.Duration // of the primary in each case of the part disk
 }
 
 var (
 	full = size{lanes: 4, kills: 20, load: 6, creates: 10_000, clients: 64, pairs: 2000, lost: 1000, lostKills: 20, oldKeys: 100_000, orders: 2000, faults: 2,
 		sale: sale{pieces: 100, buyers: 1000}, attack: attack{forged: 100_000, skus: 100_000, crowd: 1000, rounds: 5, sustain: 25 * time.Second, keys: 5000, herd: 256, hot: 500, scan: 100_000},
 		fresh: fresh{tokenPairs: 20_000, groups: 40, clientsEach: 2, pace: 120 * time.Millisecond, calm: time.Minute, restarts: 3, between: 25 * time.Second,
-			promotion: 25 * time.Second, tokens: 20 * time.Second, bugTime: 40 * time.Second}}
+			promotion: 25 * time.Second, tokens: 20 * time.Second, bugTime: 40 * time.Second},
+		faultsInNumbers: faultsInNumbers{killPrimary: 50, killWorker: 100, killServe: 50, killSimulator: 20, killRedis: 20, killEvery: 1200 * time.Millisecond,
+			stops: []time.Duration{3 * time.Second, 20 * time.Second, 8 * time.Second}, cut: 30 * time.Second, locked: 30 * time.Second, hold: 4 * time.Second,
+			clockFor: 12 * time.Second, short: 200}, outage: 15 * time.Second}
 	small = size{lanes: 4, kills: 1, load: 2, creates: 200, clients: 64, pairs: 40, lost: 20, lostKills: 1, oldKeys: 5000, orders: 40, faults: 1, scopes: "inventory",
 		sale: sale{pieces: 20, buyers: 100}, attack: attack{forged: 4000, skus: 4000, crowd: 200, rounds: 3, sustain: 2 * time.Second, keys: 300, herd: 32, hot: 50, scan: 2000},
 		fresh: fresh{tokenPairs: 300, groups: 8, clientsEach: 2, pace: 25 * time.Millisecond, calm: 5 * time.Second, restarts: 1, between: 2 * time.Second,
-			promotion: 3 * time.Second, tokens: 4 * time.Second, bugTime: 20 * time.Second}}
+			promotion: 3 * time.Second, tokens: 4 * time.Second, bugTime: 20 * time.Second},
+		faultsInNumbers: faultsInNumbers{killPrimary: 1, killWorker: 1, killServe: 1, killSimulator: 1, killRedis: 1, killEvery: 300 * time.Millisecond,
+			stops: []time.Duration{700 * time.Millisecond}, cut: 1200 * time.Millisecond, locked: 1200 * time.Millisecond, hold: 800 * time.Millisecond,
+			clockFor: 1500 * time.Millisecond, short: 20, together: true}, outage: 500 * time.Millisecond}
 )
 
 // campaign is one run of a part.
@@ -74,6 +82,7 @@ type campaign struct {
 type row struct {
 	name   string
 	counts string
+	damage *damage  // of the parts kills and disk
 	broken []string // what was promised and is not so
 }
 
@@ -91,7 +100,14 @@ func (c *campaign) report(r row) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.rows = append(c.rows, r)
-	c.progress("%s: %s: %s: %s", c.name, r.name, r.counts, r.verdict())
+	counts := r.counts
+	if r.damage != nil {
+		counts = r.damage.String() + "; " + counts
+	}
+	c.progress("%s: %s: %s: %s", c.name, r.name, counts, r.verdict())
+	for _, what := range r.broken[:min(len(r.broken), 3)] { // all stand below the table, in the end
+		c.progress("%s: %s: %s", c.name, r.name, what)
+	}
 }
 
 func (r row) verdict() string {
@@ -176,8 +192,8 @@ func run(ctx context.Context, chosen map[string]string, s size, bin string, out 
 	}
 	var failed []error
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PART\tCASE\tCOUNTS\tVERDICT")
-	var broken []string
+	var damages, broken []string
+	header := "PART\tCASE\tCOUNTS\tVERDICT"
 	for _, p := range parts {
 		only, is := chosen[p.name]
 		if !is {
@@ -189,11 +205,25 @@ func run(ctx context.Context, chosen map[string]string, s size, bin string, out 
 			c.rows = append(c.rows, row{name: "-", counts: "could not run to its end", broken: []string{err.Error()}})
 		}
 		for _, r := range c.rows {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.name, r.name, r.counts, r.verdict())
+			if r.damage != nil {
+				damages = append(damages, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.name, r.name, r.damage.cells(), r.verdict(), r.counts))
+			} else {
+				if header != "" {
+					fmt.Fprintln(w, header)
+					header = ""
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.name, r.name, r.counts, r.verdict())
+			}
 			for _, what := range r.broken {
 				broken = append(broken, fmt.Sprintf("%s: %s: %s", p.name, r.name, what))
 			}
 		}
+	}
+	if len(damages) > 0 {
+		if header == "" {
+			fmt.Fprintln(w) // columns of their own
+		}
+		fmt.Fprintln(w, strings.Join(append([]string{damageHeader}, damages...), "\n"))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -13,16 +13,24 @@ import (
 type order struct {
 	ID              string  `json:"id"`
 	Status          string  `json:"status"`
+	PaymentStatus   string  `json:"payment_status"`
 	CancelRequested *string `json:"cancel_requested_at"`
 	Rejection       struct {
 		Code string `json:"code"`
 	} `json:"rejection"`
+	Lines []struct {
+		SKU      string `json:"sku"`
+		Quantity int64  `json:"quantity"`
+	} `json:"lines"`
 }
 
 // final tells whether nothing more will happen to an order that has a payment.
 func (o order) final() bool {
 	return o.Status == "rejected" || o.Status == "cancelled" || o.Status == "confirmed" && o.CancelRequested == nil
 }
+
+// providerAway is the code of a payment that got no answer in its time.
+const providerAway = "PAY_006"
 
 // skus have some thousand pieces each.
 var skus = []string{"MUG", "BOWL", "BOOK", "CABLE", "TOWEL", "BOTTLE"}
@@ -64,6 +72,8 @@ type placed struct {
 	id        string
 	paid      bool // it has a payment
 	cancelled bool // its cancellation was accepted
+	later     bool // it was placed without its payment
+	refunded  bool // its payment was given back, and it stays
 }
 
 // scenarios are what clients do, in turn. Payments, a refusal of one, retries of one, cancellations before, during and after the
@@ -97,8 +107,8 @@ func (i *installation) play(ctx context.Context, customer string, n int) (placed
 	}
 	if s.pay != "" {
 		answer = i.insist(ctx, "POST", "/v1/orders/"+p.id+"/payments", key+"-pay", fmt.Sprintf(`{"method_token":"%s"}`, s.pay), true)
-		p.paid = answer.status == 202 || answer.status == 201
-		if !p.paid && answer.status/100 != 4 { // 4xx: it is not reserved, or the payment was refused
+		p.paid, p.later = answer.status == 202 || answer.status == 201, true
+		if !p.paid && answer.status/100 != 4 && answer.code() != providerAway { // 4xx: it is not reserved, or the payment was refused
 			return p, fmt.Errorf("pay %s: %v", p.id, answer)
 		}
 	}
@@ -106,6 +116,7 @@ func (i *installation) play(ctx context.Context, customer string, n int) (placed
 		if answer = i.insist(ctx, "POST", "/v1/payments/"+answer.id()+"/refunds", key+"-refund", `{"reason":"chaos"}`, true); answer.status/100 != 2 {
 			return p, fmt.Errorf("refund a payment of %s: %v", p.id, answer)
 		}
+		p.refunded = true
 	}
 	if s.cancel {
 		answer = i.insist(ctx, "POST", "/v1/orders/"+p.id+"/cancel", key+"-cancel", "", s.wait)

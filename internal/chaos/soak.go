@@ -58,7 +58,7 @@ var soaked = []string{"serve", "worker"}
 // meanwhile. One that lasts less than a minute judges no growth: only that each kind of load had answers, and that goroutines and files are
 // given back after it.
 func soak(ctx context.Context, lasts time.Duration, bin string, out io.Writer, progress func(string, ...any)) (err error) {
-	stack, err := startStack(ctx)
+	stack, err := startStack(ctx, nil, standbyAndLagging...)
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,9 @@ func (s *Stack) launch(ctx context.Context, name string, cmd *exec.Cmd, ready fu
 		_ = log.Truncate(0)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
+	if s.cfg.Prepare != nil {
+		s.cfg.Prepare(name, cmd)
+	}
 	DieWithParent(cmd.SysProcAttr, ends[0])
 	_ = os.Remove(s.path(name + ".pid")) // an old number may be anyone's by now
 	if err = s.fork(cmd); err != nil {

@@ -36,6 +36,9 @@ type Config struct {
 	Programs []Program    // started after the servers
 	MinFree  int64        // bytes; a start with less free space on the disk is refused
 	Progress func(string) // called with a line about each step that takes time; may be nil
+
+	// Prepare may change the command of a server before each of its starts. It may be nil.
+	Prepare func(name string, cmd *exec.Cmd)
 }
 
 // Replica is a streaming replica of the primary.

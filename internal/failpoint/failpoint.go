@@ -16,8 +16,8 @@ import (
 var ErrNotBuilt = errors.New("this program has no failpoints, build one: go build -tags failpoints")
 
 // Arm makes points fail from now on, as text, which ORDERGATE_FAILPOINTS has, says: NAME=ACTION, comma separated. An action is kill (SIGKILL to this process), panic, or
-// sleep:500ms. With @3 behind it only the third hit of the point acts, else every one. Empty text arms nothing. The error is a text that
-// cannot be parsed, an unknown name, after which all names are listed, or ErrNotBuilt.
+// sleep:500ms. With @3 behind it only the third hit of the point acts, else every one. clock=-1h sets the clock back by an hour. Empty text arms
+// nothing. The error is a text that cannot be parsed, an unknown name, after which all names are listed, or ErrNotBuilt.
 func Arm(text string) error {
 	s, err := parse(text)
 	if err == nil && len(s) > 0 {
@@ -29,8 +29,10 @@ func Arm(text string) error {
 	return err
 }
 
-// failures are the armed points.
+// failures are the armed points, and under clock how wrong the clock is.
 type failures map[Point]*failure
+
+const clock Point = "clock"
 
 // failure is what one point does.
 type failure struct {
@@ -47,6 +49,14 @@ func parse(text string) (failures, error) {
 			continue
 		}
 		name, action, _ := strings.Cut(item, "=")
+		if name == string(clock) {
+			offset, err := time.ParseDuration(action)
+			if err != nil {
+				return nil, fmt.Errorf("cannot parse %q: its form is clock=-1h", item)
+			}
+			all[clock] = &failure{delay: offset}
+			continue
+		}
 		if !slices.Contains(All, Point(name)) {
 			names := make([]string, len(All))
 			for i, p := range All {

@@ -68,6 +68,8 @@ func TestRefusedTexts(t *testing.T) {
 		"relay.published=sleep":                         "cannot parse",
 		"relay.published=sleep:-1s":                     "cannot parse",
 		"relay.published=sleep:5":                       "cannot parse",
+		"clock=5":                                       "cannot parse",
+		"clock":                                         "cannot parse",
 		"relay.published=kill,relay.published=kill@2":   "twice",
 		"relay.published=kill@1,relay.published2=panic": `no failpoint "relay.published2"`,
 	} {
@@ -80,6 +82,17 @@ func TestRefusedTexts(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), string(p)) {
 			t.Errorf("%v does not list %s", err, p)
 		}
+	}
+}
+
+// TestClock: its offset may have either sign, and stands beside points.
+func TestClock(t *testing.T) {
+	s, err := parse("relay.deleted=kill,clock=-1h30m")
+	if err != nil || s[clock].delay != -90*time.Minute || s[RelayDeleted] == nil {
+		t.Errorf("%v, %v", s, err)
+	}
+	if err = Arm("clock=1h"); !errors.Is(err, ErrNotBuilt) {
+		t.Error(err)
 	}
 }
 
