@@ -108,6 +108,7 @@ func measureDecisions(ctx context.Context, b *writeBench) {
 	b.keep(rows)
 	of := func(leg string) []float64 { return each(rows, leg, rate) }
 	b.add(
+		newFigure("CPU of all for an order and its decision, one sku / 1,000", "us", "", each(rows, legHot, row.all), each(rows, legSpread, row.all)),
 		newFigure("decisions, all orders want one sku / spread over 1,000", "/s", ">= 0.95", of(legHot), of(legSpread)),
 		newFigure("decisions, all orders want one sku / SELECT FOR UPDATE", "/s", ">= 20", of(legHot), of(locking.name)),
 	)

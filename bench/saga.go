@@ -147,11 +147,11 @@ func measureSaga(ctx context.Context, b *writeBench) {
 }
 
 // counted are the counters. The transactions are all that were committed, looks of the relay into an empty outbox among them.
-var counted = []string{"transactions", "messages", "rows of steps, written or changed", "updates of the order's row", "inbox rows"}
+var counted = []string{"transactions", "messages", "writes of the saga's row", "updates of the order's row", "inbox rows"}
 
 func (b *writeBench) counters(ctx context.Context) []int64 {
 	const counters = `SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()),
-    sum(n_tup_ins) FILTER (WHERE relname = 'outbox')::bigint, sum(n_tup_ins + n_tup_upd) FILTER (WHERE relname = 'saga_steps')::bigint,
+    sum(n_tup_ins) FILTER (WHERE relname = 'outbox')::bigint, sum(n_tup_ins + n_tup_upd) FILTER (WHERE relname = 'sagas')::bigint,
     sum(n_tup_upd) FILTER (WHERE relname LIKE 'orders\_%')::bigint, sum(n_tup_ins) FILTER (WHERE relname LIKE 'inbox\_%')::bigint
 FROM pg_stat_user_tables`
 	all := make([]int64, len(counted))

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/ordergate/ordergate/internal/devstack"
@@ -105,46 +108,53 @@ func freeBytes(dir string) int64 {
 	return int64(disk.Bavail) * int64(disk.Bsize) //nolint:unconvert // others have a uint32
 }
 
-// copies makes the orders from one number to another out of one that was placed, with all rows of it that stay. Their ids are of this month so far, their keys
-// random.
+// copied are expressions for what each copy has for itself; c is its number and id.
+var copied = map[string]string{
+	"order_id": "c.id", "orders.id": "c.id", "id": "gen_random_uuid()", "key": "'pgbench-' || gen_random_uuid()", "customer_ref": "'c-' || c.i % 100000",
+}
+
+// copies makes the orders from one number to another out of one that was placed, with its rows in all tables but the outbox. Their ids are of this month so far,
+// their keys random.
 func (b *writeBench) copies(ctx context.Context, template uuid.UUID, from, to int64) {
-	statements := []string{
-		`CREATE TEMP TABLE copied AS SELECT i, (lpad(to_hex(floor(extract(epoch FROM GREATEST(date_trunc('month', now()), now() - interval '20 days')
-    + (now() - GREATEST(date_trunc('month', now()), now() - interval '20 days')) * (i::float8 / $3)) * 1000)::bigint), 12, '0')
-    || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid AS id
-FROM generate_series($1::bigint + 1, $2::bigint) AS i`,
-		`INSERT INTO orders SELECT o.account, o.mode, c.id, o.shard, 'c-' || c.i % 100000, o.status, o.payment_status, o.version, o.rev, o.head_hash, o.state,
-    o.created_at, o.updated_at
-FROM copied c, orders o WHERE o.id = $1`,
-		`INSERT INTO order_events SELECT e.account, e.mode, c.id, e.version, gen_random_uuid(), e.type, e.schema_version, e.payload, e.trace_id, e.operation, e.actor,
-    e.created_at, e.prev_hash, e.hash
-FROM copied c, order_events e WHERE e.order_id = $1 ORDER BY c.id`,
-		`INSERT INTO saga_steps SELECT s.account, s.mode, c.id, s.step, s.attempt, s.position, s.undo, s.status, s.code, s.input, s.started_at, s.finished_at
-FROM copied c, saga_steps s WHERE s.order_id = $1 ORDER BY c.id`,
-		`INSERT INTO idempotency_keys SELECT k.account, k.mode, k.operation, 'pgbench-' || gen_random_uuid(), k.request_hash, k.status, k.code, k.content_type, k.etag,
-    k.location, k.body, c.id, k.created_at
-FROM copied c, idempotency_keys k WHERE k.order_id = $1`,
-		`DROP TABLE copied`,
-	}
-	begin := time.Now()
-	for _, setting := range []string{"SET synchronous_commit = off", "SET session_replication_role = replica"} { // no trigger tells of changes by hand
+	const tables = `SELECT c.table_name::text, array_agg(c.column_name::text ORDER BY c.ordinal_position)
+FROM information_schema.columns c JOIN pg_class t ON t.relname = c.table_name AND t.relkind IN ('r', 'p') AND NOT t.relispartition
+WHERE c.table_schema = 'public' AND c.table_name <> 'outbox'
+GROUP BY c.table_name HAVING c.table_name = 'orders' OR bool_or(c.column_name = 'order_id') ORDER BY 1`
+	var table string
+	var columns, inserts []string
+	_ = try(pgx.ForEachRow(try(b.db.Query(ctx, tables)), []any{&table, &columns}, func() error {
+		id := "order_id"
+		if table == "orders" {
+			id = "id"
+		}
+		values := make([]string, len(columns))
+		for i, column := range columns {
+			values[i] = cmp.Or(copied[table+"."+column], copied[column], "o."+pgx.Identifier{column}.Sanitize())
+		}
+		inserts = append(inserts, fmt.Sprintf("INSERT INTO %s SELECT %s FROM copied c, %s o WHERE o.%s = $1 ORDER BY c.id", table, strings.Join(values, ", "), table, id))
+		return nil
+	}))
+	for _, setting := range []string{
+		"SET synchronous_commit = off", "SET session_replication_role = replica", // no trigger tells of changes by hand
+		"CREATE TEMP TABLE copied (i bigint, id uuid)",
+	} {
 		_ = try(b.db.Exec(ctx, setting))
 	}
+	const ids = `INSERT INTO copied SELECT i, (lpad(to_hex(floor(extract(epoch FROM begun + (now() - begun) * (i::float8 / $3)) * 1000)::bigint), 12, '0')
+    || '7' || substr(md5(i::text), 1, 3) || '8' || substr(md5(i::text), 4, 15))::uuid
+FROM generate_series($1::bigint + 1, $2::bigint) AS i, (SELECT GREATEST(date_trunc('month', now()), now() - interval '20 days') AS begun) AS b`
+	begin := time.Now()
 	for at := from; at < to; at += page {
 		end := min(at+page, to)
-		for i, s := range statements {
-			switch i {
-			case 0:
-				_ = try(b.db.Exec(ctx, s, at, end, to))
-			case len(statements) - 1:
-				_ = try(b.db.Exec(ctx, s))
-			default:
-				_ = try(b.db.Exec(ctx, s, template))
-			}
+		_ = try(b.db.Exec(ctx, ids, at, end, to))
+		for _, insert := range inserts {
+			_ = try(b.db.Exec(ctx, insert, template))
 		}
-		if done := end - from; done/1_000_000 != (done-page)/1_000_000 {
+		_ = try(b.db.Exec(ctx, "TRUNCATE copied"))
+		if end/1_000_000 > at/1_000_000 {
 			sayf("scale: %d orders after %.0f s", end, time.Since(begin).Seconds())
 		}
 	}
+	_ = try(b.db.Exec(ctx, "DROP TABLE copied"))
 	_ = try(b.db.Exec(ctx, "SET session_replication_role = origin"))
 }

@@ -45,7 +45,6 @@ func (g *gateway) together(ctx context.Context) *process {
 }
 
 const (
-	flashStock = 200 // pieces
 	othersRate = 100 // orders of other skus a second
 	othersLeg  = "orders of other skus"
 )
@@ -85,7 +84,7 @@ func measureStorm(ctx context.Context, b *writeBench) {
 		b.emptyOutbox(ctx)
 
 		flash := fmt.Sprintf("flash-%d", round)
-		b.addProducts(ctx, flashStock, flash)
+		b.addProducts(ctx, b.flash, flash)
 		server := b.together(ctx)
 		others := b.paced(ctx, server, othersRate, b.few, b.order)
 		from, to := b.watch(ctx, b.pace, others)
@@ -106,7 +105,7 @@ func measureStorm(ctx context.Context, b *writeBench) {
 		server.end()
 
 		flash = fmt.Sprintf("flash-inside-%d", round)
-		b.addProducts(ctx, flashStock, flash)
+		b.addProducts(ctx, b.flash, flash)
 		working, stop := context.WithCancel(ctx)
 		worked := make(chan error, 1)
 		inside, end := b.assemble(ctx, fmt.Sprintf("bench-storm-%d:", round))
@@ -136,7 +135,7 @@ func measureStorm(ctx context.Context, b *writeBench) {
 
 // sellOut ends the first rush once three times as many orders of a sku are accepted as there are pieces, and waits until one is refused for want of them.
 func (b *writeBench) sellOut(ctx context.Context, sku string, rush *load) {
-	for before := b.accepted.Load(); b.accepted.Load()-before < 3*flashStock && ctx.Err() == nil; {
+	for before := b.accepted.Load(); b.accepted.Load()-before < 3*b.flash && ctx.Err() == nil; {
 		pause(ctx, time.Millisecond)
 	}
 	rush.end()
@@ -151,8 +150,8 @@ func (b *writeBench) sold(ctx context.Context, sku string) {
 	const count = `SELECT count(*) FROM orders WHERE account = $1 AND mode = $2 AND status = 'confirmed' AND state->'lines'->0->>'sku' = $3`
 	var sold int64
 	must(b.db.QueryRow(ctx, count, b.owner.Account, b.owner.Mode, sku).Scan(&sold))
-	if sold != flashStock {
-		must(fmt.Errorf("of %d pieces of %s %d were sold", flashStock, sku, sold))
+	if sold != b.flash {
+		must(fmt.Errorf("of %d pieces of %s %d were sold", b.flash, sku, sold))
 	}
 }
 

@@ -18,12 +18,13 @@ type extent struct {
 	pace      pace // pgbench begins anew in each slice
 	few, many int  // clients
 	sagas     int
+	flash     int64 // pieces that a storm sells
 }
 
-var whole = extent{pace{rounds: 5, slices: 1, warm: 500 * time.Millisecond, measure: 2 * time.Second}, 16, 128, 1500}
+var whole = extent{pace{rounds: 5, slices: 1, warm: 500 * time.Millisecond, measure: 2 * time.Second}, 16, 128, 1500, 200}
 
 // trial shows that the instrument works, and measures nothing.
-var trial = extent{pace{rounds: 1, slices: 1, warm: 20 * time.Millisecond, measure: 200 * time.Millisecond}, 2, 4, 20}
+var trial = extent{pace{rounds: 1, slices: 1, warm: 20 * time.Millisecond, measure: 200 * time.Millisecond}, 2, 4, 20, 10}
 
 // writePart measures some figures of the write path.
 type writePart struct {
