@@ -528,7 +528,7 @@ func TestWhatADeadRedisMissedItGetsLater(t *testing.T) {
 	if rev, tier := writer.get(mine, id, anyToken); rev != 3 || tier != "lru" {
 		t.Errorf("the writer reads %d by %s", rev, tier)
 	}
-	w.must(writer.EnsureRev(t.Context(), mine, id, rev)) // Redis is down: no error
+	w.must(writer.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: id}, rev}})) // Redis is down: no error
 	other := w.process()
 	if got, _ := other.get(mine, id, anyToken); got != 2 {
 		t.Fatalf("read %d: Redis was not cut off", got)
@@ -566,7 +566,7 @@ func TestARedisThatTakesNothing(t *testing.T) {
 	}
 }
 
-func TestEnsureRev(t *testing.T) {
+func TestEnsureRevs(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	id := w.place(mine, time.Hour)
@@ -577,7 +577,7 @@ func TestEnsureRev(t *testing.T) {
 		p.write(mine, id)
 		other.get(mine, id, anyToken)
 		rev, _, _, _ := w.update(mine, id) // and dies
-		w.must(p.EnsureRev(t.Context(), mine, id, rev))
+		w.must(p.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: id}, rev}}))
 		if e, err := p.redis.get(t.Context(), k); err != nil || e == nil || e.Rev != rev {
 			t.Errorf("Redis has %+v, %v", e, err)
 		}
@@ -590,15 +590,27 @@ func TestEnsureRev(t *testing.T) {
 	})
 	t.Run("what Redis has is not read again", func(t *testing.T) {
 		before := p.loads("primary")
-		w.must(p.EnsureRev(t.Context(), mine, id, 3))
-		w.must(p.EnsureRev(t.Context(), mine, id, 2))
+		w.must(p.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: id}, 3}}))
+		w.must(p.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: id}, 2}}))
 		if n := p.loads("primary"); n != before {
 			t.Errorf("%d reads", n-before)
 		}
 	})
+	t.Run("of several, those that Redis lacks are read", func(t *testing.T) {
+		missing, also, before := w.place(mine, 0), w.place(mine, 0), p.loads("primary")
+		w.must(p.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: missing}, 1}, {order.Ref{Owner: mine, ID: id}, 2}, {order.Ref{Owner: mine, ID: also}, 1}}))
+		if n := p.loads("primary"); n != before+2 {
+			t.Errorf("%d reads", n-before)
+		}
+		for _, id := range []order.ID{missing, also} {
+			if e, err := p.redis.get(t.Context(), orders.row(mine, id, "")); err != nil || e == nil || e.Rev != 1 {
+				t.Errorf("Redis has %+v, %v", e, err)
+			}
+		}
+	})
 	t.Run("an order that nobody wrote through is", func(t *testing.T) {
 		id := w.place(mine, 0)
-		w.must(p.EnsureRev(t.Context(), mine, id, 1))
+		w.must(p.EnsureRevs(t.Context(), []Revision{{order.Ref{Owner: mine, ID: id}, 1}}))
 		if got, tier := w.process().get(mine, id, anyToken); got != 1 || tier != "redis" {
 			t.Errorf("revision %d by %s", got, tier)
 		}

@@ -68,31 +68,50 @@ func (q *Queries) writeThrough(ctx context.Context, entries ...*Entry) (taken bo
 	return taken
 }
 
-// EnsureRev makes sure that no cache goes on serving less than the revision of an order. It is for the consumer of the order's
-// events: the writer may have died between COMMIT and WriteThrough. If Redis lacks the revision, the order is read from the primary
-// and written through. Repeating it is safe. A Redis that is away is no error: it gets the entry when it is back.
-func (q *Queries) EnsureRev(ctx context.Context, owner order.Owner, id order.ID, rev int64) error {
-	_, err := q.ensureRev(ctx, orders.row(owner, id, ""), rev)
+// Revision is a revision of an order that has been committed.
+type Revision struct {
+	Of  order.Ref
+	Rev int64
+}
+
+// EnsureRevs makes sure that no cache goes on serving less than the revisions. It is for the consumer of the orders'
+// events: the writer may have died between COMMIT and WriteThrough. Those that Redis lacks are read from the primary
+// and written through. Repeating it is safe. A Redis that is away is no error: it gets the entries when it is back.
+func (q *Queries) EnsureRevs(ctx context.Context, revisions []Revision) error {
+	keys, revs := make([]key, len(revisions)), make([]int64, len(revisions))
+	for i, r := range revisions {
+		keys[i], revs[i] = orders.row(r.Of.Owner, r.Of.ID, ""), r.Rev
+	}
+	_, err := q.ensureRevs(ctx, keys, revs)
 	return err
 }
 
-// ensureRev tells whether Redis has the revision. A revision that Redis did not take is pending.
-func (q *Queries) ensureRev(ctx context.Context, k key, rev int64) (taken bool, err error) {
-	q.bumpMinRev(k, rev)
+// ensureRevs tells whether Redis has the revisions of the keys. A revision that Redis did not take is pending.
+func (q *Queries) ensureRevs(ctx context.Context, keys []key, revs []int64) (taken bool, err error) {
+	for i, k := range keys {
+		q.bumpMinRev(k, revs[i])
+	}
 	if q.redis == nil {
 		return true, nil
 	}
-	e, away := q.redis.get(ctx, k)
-	if away == nil && (e == nil || e.Rev < rev) {
-		if e, err = q.fromDatabase(ctx, requirement{of: k, primary: true}, k.read); err != nil {
+	entries, away := q.redis.getAll(ctx, keys)
+	if away != nil {
+		for i, k := range keys {
+			q.addPending(k, revs[i])
+		}
+		return false, nil
+	}
+	taken = true
+	for i, e := range entries {
+		if e != nil && e.Rev >= revs[i] {
+			continue
+		}
+		if e, err = q.fromDatabase(ctx, requirement{of: keys[i], primary: true}, keys[i].read); err != nil {
 			return false, err
 		}
-		return q.writeThrough(ctx, e), nil
+		taken = q.writeThrough(ctx, e) && taken
 	}
-	if away != nil {
-		q.addPending(k, rev)
-	}
-	return away == nil, nil
+	return taken, nil
 }
 
 // bumpMinRev stops the LRU from serving less than a revision of a key, and calls OnChange.
@@ -211,7 +230,7 @@ func (q *Queries) addPending(k key, rev int64) {
 func (q *Queries) flushPending(ctx context.Context) {
 	for range q.pendingWrites.Len() {
 		if k, rev, ok := q.pendingWrites.RemoveOldest(); ok {
-			if taken, err := q.ensureRev(ctx, k, rev); err != nil || !taken {
+			if taken, err := q.ensureRevs(ctx, []key{k}, []int64{rev}); err != nil || !taken {
 				q.addPending(k, rev)
 				return
 			}

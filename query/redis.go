@@ -374,16 +374,52 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 		if errors.Is(err, redis.Nil) {
 			return nil
 		}
-		if e = decode(name, b); e == nil && err == nil {
-			c.corrupt.Inc()
+		if err == nil {
+			e = c.entry(k, now, name, b)
 		}
 		return err
 	})
-	if err != nil || e == nil {
+	if err != nil { // what was found may be of another master
 		return nil, err
 	}
-	e.of, e.tier, e.Key, e.Timeline, e.Generation = k, tierRedis, k.tokenName(), now.timeline, now.generation
 	return e, nil
+}
+
+// getAll is get of several keys in one round trip.
+func (c *redisTier) getAll(ctx context.Context, keys []key) (entries []*Entry, err error) {
+	now := c.epoch()
+	err = c.do(ctx, func(ctx context.Context, master string) error {
+		names := make([]string, len(keys))
+		for i, k := range keys {
+			names[i] = c.name(master, now, k)
+		}
+		values, err := c.client.MGet(ctx, names...).Result()
+		if err != nil {
+			return err
+		}
+		entries = make([]*Entry, len(keys))
+		for i, v := range values {
+			if text, ok := v.(string); ok {
+				entries[i] = c.entry(keys[i], now, names[i], []byte(text))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
+}
+
+// entry is what Redis has of a key; nil if it is corrupt.
+func (c *redisTier) entry(k key, of epoch, name string, b []byte) *Entry {
+	e := decode(name, b)
+	if e == nil {
+		c.corrupt.Inc()
+		return nil
+	}
+	e.of, e.tier, e.Key, e.Timeline, e.Generation = k, tierRedis, k.tokenName(), of.timeline, of.generation
+	return e
 }
 
 func (c *redisTier) lock(ctx context.Context, k key) (locked bool, err error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
+	"github.com/ordergate/ordergate/query"
 )
 
 // Work relays the outbox through the in-process lanes to all consumers, makes the saga's remote calls, sweeps the provider's ledger,
@@ -101,7 +102,8 @@ func (c *Components) keepRunning(ctx context.Context, run func(context.Context))
 // project repairs the caches of orders that changed: the writer may have died between COMMIT and write-through. Repeating it
 // changes nothing.
 func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
-	for _, m := range msgs {
+	revisions := make([]query.Revision, len(msgs))
+	for i, m := range msgs {
 		e, err := outbox.Open(m.Payload)
 		if err != nil {
 			return err
@@ -110,13 +112,13 @@ func (c *Components) project(ctx context.Context, msgs []bus.Message) error {
 		if err = e.Decode(&changed); err != nil {
 			return err
 		}
-		ref := e.Ref()
-		if err = c.Queries.EnsureRev(ctx, ref.Owner, ref.ID, changed.Rev); err != nil {
-			if apierr.From(err).Retryable() {
-				err = fmt.Errorf("%w: %w", bus.ErrTransient, err)
-			}
-			return fmt.Errorf("repair caches: %w", err)
+		revisions[i] = query.Revision{Of: e.Ref(), Rev: changed.Rev}
+	}
+	if err := c.Queries.EnsureRevs(ctx, revisions); err != nil {
+		if apierr.From(err).Retryable() {
+			err = fmt.Errorf("%w: %w", bus.ErrTransient, err)
 		}
+		return fmt.Errorf("repair caches: %w", err)
 	}
 	failpoint.Hit(failpoint.ProjectionRepaired)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
 	"github.com/ordergate/ordergate/gen/busdb"
@@ -59,7 +60,7 @@ func New(topic, messageType string, about order.Ref, c Cause, data any) Message 
 // Open reads the envelope of a payload. The error is a payload that is no envelope, an unknown schema or a malformed order id.
 func Open(payload []byte) (Envelope, error) {
 	var e Envelope
-	if err := json.Unmarshal(payload, &e); err != nil {
+	if err := jsonv2.Unmarshal(payload, &e); err != nil {
 		return e, fmt.Errorf("decode envelope: %w", err)
 	}
 	if e.Schema != Schema {
@@ -79,7 +80,7 @@ func (e Envelope) Ref() order.Ref {
 
 // Decode reads the data into a value of the type's struct.
 func (e Envelope) Decode(data any) error {
-	if err := json.Unmarshal(e.Data, data); err != nil {
+	if err := jsonv2.Unmarshal(e.Data, data); err != nil {
 		return fmt.Errorf("decode %s: %w", e.Type, err)
 	}
 	return nil

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/exaring/otelpgx"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
@@ -67,7 +69,9 @@ func Connect(ctx context.Context, url string, size int32, session map[string]str
 		"tcp_user_timeout": "5s", "tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "5",
 	})
 	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		pgxuuid.Register(conn.TypeMap()) // else each UUID goes to the server and back through a text
+		types := conn.TypeMap()
+		pgxuuid.Register(types) // else each UUID goes to the server and back through a text
+		types.TryWrapEncodePlanFuncs = append([]pgtype.TryWrapEncodePlanFunc{wrapUUIDs}, types.TryWrapEncodePlanFuncs...)
 		if check == nil {
 			return nil
 		}
@@ -76,4 +80,20 @@ func Connect(ctx context.Context, url string, size int32, session map[string]str
 		return panics.Catch(func() error { return check(ctx, conn) }) // the pool calls it in a goroutine of its own
 	}
 	return pgxpool.NewWithConfig(ctx, c)
+}
+
+// wrapUUIDs has the driver encode arrays of UUIDs as it does those of its own types, without reflection.
+func wrapUUIDs(value any) (pgtype.WrappedEncodePlanNextSetter, any, bool) {
+	ids, ok := value.([]uuid.UUID)
+	return &uuidsPlan{}, pgtype.FlatArray[uuid.UUID](ids), ok
+}
+
+type uuidsPlan struct{ next pgtype.EncodePlan }
+
+// SetNext sets the plan of the wrapped array.
+func (p *uuidsPlan) SetNext(next pgtype.EncodePlan) { p.next = next }
+
+// Encode appends the array.
+func (p *uuidsPlan) Encode(value any, to []byte) ([]byte, error) {
+	return p.next.Encode(pgtype.FlatArray[uuid.UUID](value.([]uuid.UUID)), to)
 }
