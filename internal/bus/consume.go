@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -126,6 +127,7 @@ func Consume(ctx context.Context, c Consumer) error {
 					return fmt.Errorf("consumer %s: %w", c.Name, ErrClosed)
 				}
 				waiting = append(waiting, c.message(m))
+				runtime.Gosched() // what the other lanes send in this moment goes with it
 			}
 			continue
 		}

@@ -43,9 +43,10 @@ func (e *PublishError) Error() string {
 
 func (e *PublishError) Unwrap() error { return e.Err }
 
-const laneCount = 64
+// laneCount is four batches of a consumer: with 64 lanes a batch had half as many messages.
+const laneCount = 256
 
-// Lanes is the transport within a process. Each topic has 64 lanes; a message takes the lane of its key's hash. The messages of
+// Lanes is the transport within a process. Each topic has 256 lanes; a message takes the lane of its key's hash. The messages of
 // a lane are handled one after another, lanes side by side. It stores nothing: a message stays in the outbox until Publish has reported
 // it as handled.
 type Lanes struct {

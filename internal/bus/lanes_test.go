@@ -247,7 +247,7 @@ func TestAnAckCountsWhateverEndsWithIt(t *testing.T) {
 	}
 }
 
-// BenchmarkLanes counts messages through the 64 lanes, in pages of 1,000 of 500 keys, with a handler that only acks.
+// BenchmarkLanes counts messages through the lanes, in pages of 1,000 of 500 keys, with a handler that only acks.
 func BenchmarkLanes(b *testing.B) {
 	l := NewLanes(nil, zap.NewNop())
 	in, err := l.Subscribe(b.Context(), "orders")
