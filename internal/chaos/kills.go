@@ -402,7 +402,7 @@ func faketime() (string, error) {
 	return "", errors.New("PostgreSQL's clock is set by libfaketime, which is not installed: apt-get install libfaketime")
 }
 
-// postgresClock has PostgreSQL's clock jump an hour back and on again, and an hour ahead and back again.
+// postgresClock has PostgreSQL's clock jump an hour back and on again, and an hour ahead and back again, each time while the provider is away.
 func (b *battle) postgresClock(ctx context.Context) (string, error) {
 	library, err := faketime()
 	if err != nil {
@@ -426,7 +426,9 @@ func (b *battle) postgresClock(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, offset := range []int64{-3600, 0, 3600, 0} {
-		if err = set(fmt.Sprintf("%+d", offset)); err != nil {
+		b.i.kill("psp")
+		pause(ctx, b.i.c.clockFor/8) // calls of the provider wait for their next try when the clock jumps
+		if err = errors.Join(set(fmt.Sprintf("%+d", offset)), b.restart(ctx, "psp")); err != nil {
 			return "", err
 		}
 		pause(ctx, b.i.c.clockFor)
