@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -14,6 +15,9 @@ func TestParts(t *testing.T) {
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {
+			if runtime.GOOS != "linux" && (p.name == "kills" || p.name == "disk") {
+				t.Skip("clocks and volumes are set by tools of Linux")
+			}
 			t.Parallel()
 			var table bytes.Buffer
 			if err := run(t.Context(), map[string]string{p.name: ""}, small, "../../bin", &table, t.Logf); err != nil {
