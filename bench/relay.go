@@ -44,7 +44,7 @@ func measureRelay(ctx context.Context, b *writeBench) {
 		}{{short, rows}, {long, backlog}} {
 			b.emptyOutbox(ctx)
 			_ = try(b.db.Exec(ctx, messages, c.n))
-			_ = try(b.db.Exec(ctx, "ANALYZE outbox"))
+			b.settle(ctx)
 			r := b.relay(ctx, int64(rows))
 			r.Part, r.Leg, r.Clients, r.Round = "relay", c.leg, 1, round+1
 			all = append(all, r)
@@ -83,6 +83,16 @@ func (b *writeBench) relay(ctx context.Context, n int64) row {
 	stop()
 	<-done
 	return row{}.of(spent, int(rows))
+}
+
+// settle waits until the servers have nothing left to do of what was written.
+func (b *writeBench) settle(ctx context.Context) {
+	for _, command := range []string{"VACUUM ANALYZE outbox", "CHECKPOINT"} {
+		_ = try(b.db.Exec(ctx, command))
+	}
+	written := ""
+	must(b.db.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&written))
+	b.await(ctx, "replicas behind", "SELECT COALESCE(bool_and(replay_lsn >= $1::text::pg_lsn), true) FROM pg_stat_replication", written)
 }
 
 // emptyOutbox deletes the messages of what was measured: no worker is to have them.

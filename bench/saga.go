@@ -10,7 +10,7 @@ const (
 	connections = 64                      // of the clients of an open loop
 	rateSteps   = 5                       // each halves the interval in which the highest rate lies
 	stepWarm    = 1500 * time.Millisecond // of a step; and as long is it looked at twice
-	mostGrowth  = 0.04                    // of the arrivals may be added to the backlog
+	mostGrowth  = 0.04                    // of the arrivals may be added to the backlog, and what arrives in 100 ms
 )
 
 // sagas are the orders that were placed and paid since some moment.
@@ -71,7 +71,7 @@ func (s *sagas) flat(ctx context.Context, rate float64, half time.Duration) bool
 	growth, arrivals := s.backlog(ctx)-before, s.accepted.Load()-arrived
 	l.end()
 	s.drain(ctx)
-	flat := float64(growth) <= mostGrowth*float64(arrivals) && float64(arrivals) >= 0.9*rate*2*half.Seconds()
+	flat := float64(growth) <= mostGrowth*float64(arrivals)+rate/10 && float64(arrivals) >= 0.9*rate*2*half.Seconds()
 	sayf("saga: at %.0f/s %d orders arrived and the backlog of %d grew by %d: flat %v", rate, arrivals, before, growth, flat)
 	return flat
 }
