@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,6 +89,7 @@ type load struct {
 	program, clients func() time.Duration // CPU so far; nil: there is none
 	allocations      func() float64       // so far; nil: none are counted
 	end              func() []answered
+	answers          *atomic.Int64 // so far; nil: not counted
 }
 
 // answered is a request that has its answer.
@@ -158,11 +160,21 @@ func (g *gateway) measure(ctx context.Context, p pace, l *load) row {
 	return newRow(from, to, l.end(), accepted)
 }
 
-// watch lets a load run, and returns what was spent up to the begin and the end of the time that counts.
-func (g *gateway) watch(ctx context.Context, p pace, l *load) (from, to costs) {
+// watch lets a load run, and returns what was spent up to the begin and the end of the time that counts. Each load beside it, if it counts its answers, has
+// one in that time.
+func (g *gateway) watch(ctx context.Context, p pace, l *load, beside ...*load) (from, to costs) {
 	pause(ctx, p.warm)
 	from = g.now(ctx, l)
+	before := make([]int64, len(beside))
+	for i, other := range beside {
+		before[i] = other.answers.Load()
+	}
 	pause(ctx, p.measure)
+	for i, other := range beside {
+		for other.answers.Load() == before[i] && ctx.Err() == nil {
+			pause(ctx, time.Millisecond)
+		}
+	}
 	to = g.now(ctx, l)
 	return from, to
 }

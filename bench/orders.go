@@ -144,6 +144,7 @@ func (g *gateway) paced(ctx context.Context, server *process, rate float64, conn
 		wg    sync.WaitGroup
 		all   = make([][]answered, connections)
 		fault atomic.Pointer[error]
+		count atomic.Int64
 		begin = time.Now()
 	)
 	for i := range connections {
@@ -163,10 +164,11 @@ func (g *gateway) paced(ctx context.Context, server *process, rate float64, conn
 				}
 				now := time.Now()
 				all[i] = append(all[i], answered{now, now.Sub(due), kind})
+				count.Add(1)
 			}
 		})
 	}
-	return &load{program: server.cpu, clients: cpu, end: ended(ctx, &stop, &wg, &fault, all)}
+	return &load{program: server.cpu, clients: cpu, end: ended(ctx, &stop, &wg, &fault, all), answers: &count}
 }
 
 // ended stops clients, waits for them and returns their answers.

@@ -87,13 +87,13 @@ func measureStorm(ctx context.Context, b *writeBench) {
 		b.addProducts(ctx, b.flash, flash)
 		server := b.together(ctx)
 		others := b.paced(ctx, server, othersRate, b.few, b.order)
-		from, to := b.watch(ctx, b.pace, others)
+		from, to := b.watch(ctx, b.pace, others, others)
 		begin := func() *load {
 			return b.clients(ctx, server, b.many, func(n int64) []byte { return try(json.Marshal(b.of(n, flash))) })
 		}
 		b.sellOut(ctx, flash, begin())
 		storm := begin()
-		stormFrom, stormTo := b.watch(ctx, b.pace, storm)
+		stormFrom, stormTo := b.watch(ctx, b.pace, storm, others)
 		answers, all := storm.end(), others.end()
 		add(round, refusals, newRow(stormFrom, stormTo, answers, soldOut))
 		add(round, late, newRow(stormFrom, stormTo, answers, accepted))
