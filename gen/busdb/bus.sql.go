@@ -168,14 +168,15 @@ func (q *Queries) OutboxAge(ctx context.Context) (float64, error) {
 const OutboxPage = `-- name: OutboxPage :many
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
-WHERE shard = ANY ($1::smallint[])
-    AND topic <> ALL (coalesce($2::text[], '{}'))
-    AND (topic, key) NOT IN (SELECT unnest($3::text[]), unnest($4::text[]))
+WHERE ($1::boolean OR shard = ANY ($2::smallint[]))
+    AND topic <> ALL (coalesce($3::text[], '{}'))
+    AND (topic, key) NOT IN (SELECT unnest($4::text[]), unnest($5::text[]))
 ORDER BY id
-LIMIT $5::integer
+LIMIT $6::integer
 `
 
 type OutboxPageParams struct {
+	AllShards bool
 	Shards    []int16
 	BackedOff []string
 	Topics    []string
@@ -192,9 +193,10 @@ type OutboxPageRow struct {
 	Payload   string
 }
 
-// The oldest rows of the shards, without the rows of keys and topics that are backed off.
+// The oldest rows of the shards, without the rows of keys and topics that are backed off. all_shards spares looking for each row's shard in a list of 256.
 func (q *Queries) OutboxPage(ctx context.Context, arg OutboxPageParams) ([]OutboxPageRow, error) {
 	rows, err := q.db.Query(ctx, OutboxPage,
+		arg.AllShards,
 		arg.Shards,
 		arg.BackedOff,
 		arg.Topics,

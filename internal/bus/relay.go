@@ -22,6 +22,7 @@ import (
 )
 
 const (
+	shardCount   = 256                    // as TryLockShards has them
 	shardClass   = 0x6f626f78             // class of the shards' advisory locks: "obox"
 	pageSize     = 1000                   // rows; measured best
 	publishLimit = 5 * time.Second        // of a page; below idle_in_transaction_session_timeout (10 s)
@@ -138,6 +139,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		if filter.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(filter.Shards) == 0 {
 			return err
 		}
+		filter.AllShards = len(filter.Shards) == shardCount
 		rows, err := q.OutboxPage(ctx, filter)
 		if err != nil {
 			return err

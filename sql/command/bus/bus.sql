@@ -30,10 +30,10 @@ FROM (
 WHERE pg_try_advisory_xact_lock(@class::integer, shards.shard);
 
 -- name: OutboxPage :many
--- The oldest rows of the shards, without the rows of keys and topics that are backed off.
+-- The oldest rows of the shards, without the rows of keys and topics that are backed off. all_shards spares looking for each row's shard in a list of 256.
 SELECT id, topic, key, message_id, trace_id, payload
 FROM outbox
-WHERE shard = ANY (@shards::smallint[])
+WHERE (@all_shards::boolean OR shard = ANY (@shards::smallint[]))
     AND topic <> ALL (coalesce(@backed_off::text[], '{}'))
     AND (topic, key) NOT IN (SELECT unnest(@topics::text[]), unnest(@keys::text[]))
 ORDER BY id
