@@ -319,9 +319,11 @@ func (c *Commands) open(first *pgx.Batch, b *batch, deadline time.Time, fault fa
 	if b.products = map[order.Item]*order.Product{}; len(sold) > 0 {
 		catalogue.QueueRead(first, sold, b.products)
 	}
-	first.Queue(ordersdb.LogState).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.rows.log.Lsn, &b.rows.log.Timeline, &b.rows.log.Generation)
-	})
+	queueLogState(first, &b.rows)
+}
+
+func queueLogState(batch *pgx.Batch, r *rows) {
+	batch.Queue(ordersdb.LogState).QueryRow(func(row pgx.Row) error { return row.Scan(&r.log.Lsn, &r.log.Timeline, &r.log.Generation) })
 }
 
 // marked asks the sold-out mark about each call, and tells whether it refuses all of them.
@@ -371,11 +373,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, ends *pg.E
 	if err != nil {
 		return err
 	}
-	if n.locked() > 0 {
-		if b.rows.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
-			return fmt.Errorf("read log position: %w", err)
-		}
-	}
+	b.rows.locked = n.locked() > 0
 	failpoint.Hit(failpoint.CommandRowsLocked)
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
 		b.blocked = slices.DeleteFunc(slices.Clone(b.undecided), func(one *call) bool { return l.has(one.needs) })

@@ -292,12 +292,20 @@ func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.
 	return found, nil
 }
 
-// lockOrders locks orders in the order of their ids and reads them with their addresses and steps.
+// lockOrders locks orders in the order of their ids and reads them with their addresses and steps, in one round trip.
 func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
-	q, p := ordersdb.New(tx), refParams(refs)
-	rows, err := pg.Lock(ctx, onlyFree, q.LockOrders, p, q.LockFreeOrders, ordersdb.LockFreeOrdersParams(p),
-		func(r ordersdb.LockFreeOrdersRow) ordersdb.LockOrdersRow { return ordersdb.LockOrdersRow(r) })
-	if err != nil {
+	p, lock := refParams(refs), ordersdb.LockOrders
+	if onlyFree {
+		lock = ordersdb.LockFreeOrders
+	}
+	var rows []ordersdb.LockOrdersRow
+	var addressRows []ordersdb.OrderAddress
+	var sagaRows []ordersdb.Saga
+	batch := &pgx.Batch{} // later statements see what the locks waited for
+	batch.Queue(lock, p.Accounts, p.Modes, p.Ids).Query(collect(&rows))
+	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
+	batch.Queue(ordersdb.GetSagas, p.Accounts, p.Modes, p.Ids).Query(collect(&sagaRows))
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("lock orders: %w", err)
 	}
 	found := make(map[order.Ref]*orderChange, len(rows))
@@ -308,14 +316,6 @@ func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool)
 			return nil, err
 		}
 		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
-	}
-	var addressRows []ordersdb.OrderAddress
-	var sagaRows []ordersdb.Saga
-	batch := &pgx.Batch{} // one round trip
-	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
-	batch.Queue(ordersdb.GetSagas, p.Accounts, p.Modes, p.Ids).Query(collect(&sagaRows))
-	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("read addresses and saga steps: %w", err)
 	}
 	for _, r := range addressRows {
 		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {

@@ -81,6 +81,7 @@ type rows struct {
 	stock     inventory.Stock
 	soldOut   *inventory.SoldOut // nil if no stock is written
 	results   []resultRow
+	locked    bool                 // rows were locked since log was read: it is read again
 	log       ordersdb.LogStateRow // under the locks
 }
 
@@ -93,10 +94,7 @@ var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under i
 
 // write reads the log's position under the locks and writes everything.
 func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
-	var err error
-	if r.log, err = ordersdb.New(tx).LogState(ctx); err != nil {
-		return fmt.Errorf("read log position: %w", err)
-	}
+	r.locked = true
 	return r.queue(ctx, tx, nil)
 }
 
@@ -177,6 +175,9 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	}
 	p := &pipeline{}
 	q := ordersdb.New(p)
+	if r.locked {
+		queueLogState(&p.batch, r)
+	}
 	updated := int64(len(changed))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
