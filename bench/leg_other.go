@@ -11,3 +11,5 @@ func connect(string) int { panic(failure{errLinux}) }
 func disconnect(int) {}
 
 func (l *leg) drive(func() bool) error { return errLinux }
+
+func (c *crowd) drive() error { return errLinux }

@@ -40,6 +40,7 @@ var writeParts = []writePart{
 	{"decisions", measureDecisions},
 	{"place", measurePlace},
 	{"alone", measureAlone},
+	{"shed", measureShed},
 }
 
 // writeBench is what the parts share, and what they found.
