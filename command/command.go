@@ -27,6 +27,12 @@ import (
 // Budget is the time from a command's arrival until its COMMIT is sent.
 const Budget = 800 * time.Millisecond
 
+// The primary's transactions of commands that are tried again are at most this share of the commands, and so many more: a full batch, twice.
+const (
+	retryShare = 0.2
+	retryFloor = 2 * maxBatch
+)
+
 // Committed is a new state of a row, ready to be served: it is written through the caches after its COMMIT.
 type Committed struct {
 	order.Owner
@@ -50,6 +56,7 @@ type Config struct {
 	ProviderOpen func() bool                        // tells that the provider's breaker refuses calls
 	Deadline     time.Duration                      // of an authorization
 	SoldOut      *inventory.SoldOut                 // of this process, as its inventory has it; nil: nothing is marked
+	Admission    *guard.Admission                   // nil: an overload refuses nothing
 	Tracer       trace.Tracer
 	Registry     prometheus.Registerer // may be nil
 }
@@ -59,6 +66,7 @@ type Commands struct {
 	writer
 	guard     *guard.Guard
 	queue     *queue
+	retries   *guard.RetryBudget
 	alone     chan struct{} // a place for each command outside of the queue's batches
 	lookups   chan struct{} // a place for each connection that is kept for look-ups
 	callbacks *prometheus.CounterVec
@@ -77,6 +85,7 @@ func New(c Config) *Commands {
 	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
 	}, []string{"result"})}
+	commands.retries = guard.NewRetryBudget("primary", retryShare, retryFloor, c.Registry)
 	commands.alone = make(chan struct{}, max(1, int(connections/2)-maxBatches)) // the guard's other places are the queue's
 	commands.queue = newQueue(c.Registry, commands.executeQueued)
 	return commands

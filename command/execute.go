@@ -19,6 +19,7 @@ import (
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/faults"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/token"
@@ -82,6 +83,15 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 	case c.guard.Open(): // nobody waits for a turn to be told
 		one.finish(Result{}, errPrimaryAway)
 	default:
+		priority := guard.Normal
+		if one.isUrgent() {
+			priority = guard.Urgent
+		}
+		work, err := c.cfg.Admission.Begin(priority)
+		if err != nil {
+			return Result{}, err
+		}
+		defer func() { work.End(one.done && !refusedAtOnce(one.err)) }()
 		c.queue.do(ctx, one)
 	}
 	failpoint.Hit(failpoint.CommandAnswered)
@@ -91,10 +101,16 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 // errPrimaryAway refuses a command while the primary's breaker is open.
 var errPrimaryAway = apierr.E(errcode.SYS002, apierr.Cause(errors.New("the primary's breaker is open")))
 
+// refusedAtOnce tells errors whose time says nothing of the primary.
+func refusedAtOnce(err error) bool {
+	return err != nil && slices.Contains([]errcode.Code{errcode.SYS002, errcode.RATE003}, apierr.From(err).Code)
+}
+
 // executeQueued runs a batch of the queue.
 func (c *Commands) executeQueued(calls []*call) {
 	ctx, span := c.cfg.Tracer.Start(trace.ContextWithSpan(context.Background(), calls[0].span), "batch")
 	defer span.End()
+	c.retries.Earn(len(calls))
 	for _, one := range calls {
 		one.span.AddLink(trace.Link{SpanContext: span.SpanContext()})
 	}
@@ -108,6 +124,10 @@ type tryOptions struct {
 	skipLocked bool // calls whose rows another transaction holds are left out
 	apart      bool // each call has a transaction of its own
 }
+
+// sameAgain tells that the same calls are tried again in the same way: a failure of the primary is repeated, and the budget of retries counts that. It does
+// not count what finds the call that makes others fail, or leaves out the one that waits: each of them is tried so once.
+func (o tryOptions) sameAgain() bool { return o.try > 0 && !o.apart && !o.skipLocked }
 
 // batch is one transaction's work.
 type batch struct {
@@ -225,7 +245,13 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 func (c *Commands) retry(ctx context.Context, b *batch, txErr, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
 	b.deferred, b.blocked = nil, nil // the next try finds them again
-	switch next := classify(txErr, b.tryOptions, len(rest) == 1); {
+	next := classify(txErr, b.tryOptions, len(rest) == 1)
+	if next.sameAgain() && !c.retries.Spend(len(rest)) {
+		if next = (tryOptions{}); pg.LockNotHad(txErr) { // as at the end of their time
+			err = apierr.E(errcode.SYS003, apierr.Cause(err))
+		}
+	}
+	switch {
 	case next.apart:
 		c.eachAlone(ctx, rest)
 	case next.try > 0:

@@ -219,3 +219,52 @@ func TestAnOpenBreakerCostsNoRoundTrip(t *testing.T) {
 		t.Errorf("%d waited for a connection", empty)
 	}
 }
+
+// However much fails, only a share is tried again. What is not ends as after its last try, and its key is free.
+func TestRetriesHaveABudget(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	placed := b.placed()
+	const commands = 150
+	decided, begin := 0, time.Now()
+	for n := range commands {
+		op := &conflicting{cancelOrder: cancelOrder{ref: placed}, times: 100}
+		one := b.call("cancelOrder", op, fmt.Sprint("under-a-key-", n))
+		b.executeAll(one)
+		if decided += 100 - op.times; got(one) != "SYS_002" {
+			t.Fatal(n, got(one), one.err)
+		}
+	}
+	earned := float64(retryFloor) + retryShare*(commands+1)
+	if retries := decided - commands; float64(retries) < earned-1 || float64(retries) > earned+float64(retryFloor)*time.Since(begin).Seconds()/10 {
+		t.Errorf("%d commands were tried again %d times", commands, retries)
+	}
+	if n := b.count("SELECT count(*) FROM idempotency_keys WHERE key LIKE 'under-a-key-%'"); n != 0 {
+		t.Errorf("%d keys are taken", n)
+	}
+	again := b.call("cancelOrder", cancelOrder{ref: placed}, "under-a-key-0")
+	if b.executeAll(again); got(again) != "202" {
+		t.Error(got(again), again.err)
+	}
+}
+
+// A batch of which one command cannot be stored is tried one by one, whatever is left of the budget.
+func TestTheBudgetDoesNotCountWhatFindsABadCommand(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	b := setup(t, connect(t, db.PrimaryURL), db)
+	for b.retries.Spend(1) { // until nothing is left
+	}
+	const neighbours = 9 // few, so that all of them have their turn on a busy machine
+	for range 20 {
+		calls := []*call{b.call("adjust", poison{adjust("B", 1)})}
+		for range neighbours {
+			calls = append(calls, b.call("placeOrder", b.place("A")))
+		}
+		b.executeAll(calls...)
+		if got := ends(calls); got != "SYS_001"+strings.Repeat(", 202", neighbours) {
+			t.Error(got)
+		}
+	}
+}

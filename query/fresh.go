@@ -50,6 +50,15 @@ func newServer(pool *pgxpool.Pool, tier, name string, registry prometheus.Regist
 
 // fromDatabase reads and encodes an entry that no cache has. The errors are those that a client sees.
 func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*Entry, error) {
+	priority := guard.Low
+	if r.of != (key{}) { // a cache takes the entry: it is read once for many
+		priority = guard.Normal
+	}
+	work, err := q.cfg.Admission.Begin(priority)
+	if err != nil {
+		return nil, err
+	}
+	defer work.End(false)
 	e, err := q.read(ctx, r, get)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/internal/waiters"
 	"github.com/ordergate/ordergate/order"
@@ -42,6 +43,7 @@ type Config struct {
 	OnChange    func(key string, rev int64) // called for every change of a row that this process hears of, at least once; must not block
 	Now         func() time.Time
 	Log         *zap.Logger
+	Admission   *guard.Admission // of reads of a database; nil: an overload refuses none
 	Metrics     prometheus.Registerer
 	Tracer      trace.Tracer
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/edge"
 	"github.com/ordergate/ordergate/internal/failpoint"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/rate"
@@ -54,6 +55,7 @@ type Components struct {
 	redis       *query.Redis    // nil without Redis
 	limitsRedis *query.Redis    // of the limits of keys: a client of its own, so that nobody else keeps its connections busy
 	soldOut     *inventory.SoldOut
+	admission   *guard.Admission
 	relay       atomic.Pointer[bus.Relay]       // of this process; nil without a worker
 	payments    atomic.Pointer[payment.Payment] // likewise
 	stop        func()                          // ends the background work
@@ -72,7 +74,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Components{
 		cfg: cfg, tel: tel, stop: stop, ids: order.NewIDs(SecretFor(cfg.Secret, "ids")), signer: token.NewSigner(SecretFor(cfg.Secret, "tokens")),
-		soldOut: inventory.NewSoldOut(failpoint.Now),
+		soldOut: inventory.NewSoldOut(failpoint.Now), admission: guard.NewAdmission(tel.Registry),
 	}
 	c.follow = func(work func(context.Context)) {
 		c.followers.Go(func() {
@@ -117,7 +119,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 	c.Queries, err = query.New(query.Config{
 		Primary: c.reads, Replicas: c.replicas, Redis: c.redis, RedisPrefix: cfg.RedisPrefix,
 		Signer: c.signer, Cursors: token.NewSigner(SecretFor(cfg.Secret, "cursors")), IDs: c.ids,
-		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: failpoint.Now, Log: tel.Log, Metrics: tel.Registry, Tracer: tel.Tracer,
+		Timeline: c.timeline.Load, Generation: generation, LRUSize: 50_000, Now: failpoint.Now, Log: tel.Log, Admission: c.admission, Metrics: tel.Registry, Tracer: tel.Tracer,
 		OnChange: func(key string, _ int64) {
 			if id, ok := order.Parse(order.PrefixOrder, key); ok {
 				c.Commands.Changed(id)
@@ -139,7 +141,7 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 func (c *Components) NewCommands(pool *pgxpool.Pool, registry prometheus.Registerer) *command.Commands {
 	return command.New(command.Config{
 		Pool: pool, IDs: c.ids, Now: failpoint.Now, Wake: c.wake, WakePayments: c.wakePayments, ProviderOpen: c.providerOpen, Deadline: c.cfg.PaymentTimeout,
-		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut,
+		Tracer: c.tel.Tracer, Registry: registry, WriteThrough: c.writeThrough, SoldOut: c.soldOut, Admission: c.admission,
 	})
 }
 
@@ -154,7 +156,7 @@ func (c *Components) API(static map[string]*edge.Key) (*edge.Server, error) {
 		return nil, err
 	}
 	return edge.New(edge.Config{
-		Commands: c.Commands, Queries: c.Queries, Signer: c.signer,
+		Commands: c.Commands, Queries: c.Queries, Admission: c.admission, Signer: c.signer,
 		Auth:     edge.NewAuthenticator(c.findKey, onReplica, max(1, uint(c.cfg.MaxConnections)/8), static, limits, failpoint.Now, c.tel.Registry),
 		Timeline: c.timeline.Load, Origins: c.cfg.Origins, ProviderSecrets: map[string]string{payment.Provider: c.cfg.ProviderSecret}, Log: c.tel.Log, AccessLog: c.tel.AccessLog,
 		Tracer: c.tel.Tracer, Sample: telemetry.Sample, Registry: c.tel.Registry, Strict: c.cfg.Env == development, Faults: c.faults, LocalOnly: c.local,

@@ -72,6 +72,16 @@ func (r *request) readBody() error {
 	return nil
 }
 
+// smallBody is the greatest length of a body that is read although its request is refused.
+const smallBody = 16 << 10
+
+// takeSmallBody reads the body of a request that is refused, so that its connection stays open: a new one costs an overloaded server more.
+func (r *request) takeSmallBody() {
+	if n := r.http.ContentLength; n > 0 && n <= smallBody && !r.bodyRead {
+		_ = r.readBody() // the refusal stands
+	}
+}
+
 // endBodyWithServer ends the reading of a body when the server that stops waits no longer for it. done is called when the body has been read, and
 // tells whether that has happened: nothing more can be done for the request, even if its body was complete, since its context may have ended with it.
 func (r *request) endBodyWithServer() (done func() bool) {

@@ -33,6 +33,12 @@ func (s *Server) checkRequest(ctx context.Context, r *request) (err error) {
 			return limited
 		}
 	}
+	if o.Method != http.MethodGet {
+		if err = s.cfg.Admission.Check(o.priority); err != nil {
+			r.takeSmallBody()
+			return err
+		}
+	}
 	if o.Signed {
 		if err = r.readBody(); err != nil {
 			return err

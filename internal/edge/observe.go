@@ -97,7 +97,7 @@ func (s *Server) observe(ctx context.Context, r *request) {
 	switch {
 	case errors.Is(r.cause, errUndeclared), errors.Is(r.cause, panics.ErrPanic):
 		level = zap.ErrorLevel
-	case gone, r.code == errcode.SYS005: // each stop of a process refuses some
+	case gone, r.code == errcode.SYS005, r.code == errcode.RATE003: // each stop of a process refuses some, and an overload many
 	case status >= http.StatusInternalServerError, brokenStream:
 		level = zap.ErrorLevel
 	}

@@ -28,6 +28,7 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/guard"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/query"
@@ -38,9 +39,11 @@ type Config struct {
 	Commands *command.Commands
 	Queries  *query.Queries
 	Auth     *Authenticator
-	Signer   token.Signer
-	Timeline func() uint32
-	Origins  []string // allowed by CORS
+	// Admission refuses commands in an overload before their bodies are read; nil: it does not.
+	Admission *guard.Admission
+	Signer    token.Signer
+	Timeline  func() uint32
+	Origins   []string // allowed by CORS
 	// ProviderSecrets sign the callbacks of the payment providers that there are, by their names. An empty secret refuses all of them.
 	ProviderSecrets map[string]string
 	Log             *zap.Logger
@@ -95,6 +98,7 @@ type route map[string]*operation
 type operation struct {
 	api.Operation[*request, response]
 	observers observers
+	priority  guard.Priority // of a command
 }
 
 // New serves the operations of the contract.
@@ -103,10 +107,20 @@ func New(c Config) *Server {
 	contract := api.Operations[*request, response](handlers{s})
 	operations := make([]*operation, len(contract))
 	for i, o := range contract {
-		operations[i] = &operation{Operation: o}
+		operations[i] = &operation{Operation: o, priority: priorityOf(o.Path)}
 	}
 	s.register(operations)
 	return s
+}
+
+// priorityOf is the priority of a command, by its path: about what is there, or not.
+func priorityOf(path string) guard.Priority {
+	for _, there := range []string{"/v1/orders/", "/v1/payments/", "/v1/shipments/", "/v1/provider-callbacks/"} {
+		if strings.HasPrefix(path, there) {
+			return guard.Urgent
+		}
+	}
+	return guard.Normal
 }
 
 func newServer(c Config) *Server {
@@ -215,8 +229,8 @@ func (s *Server) trace(r *request) context.Context {
 var untraced = trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 1}})
 
 // dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
-// the key's limit, a failure on purpose, media types, idempotency key (checkRequest); parameters, body (generated, gen/api).
-// The commands' and queries' bulkheads stand before their databases.
+// the key's limit, the overload's limit of commands, a failure on purpose, media types, idempotency key (checkRequest); parameters, body (generated, gen/api).
+// Reads that go to a database, and once more commands, meet the overload's limit there, and the bulkheads of the databases: what a cache answers meets neither.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions
 	switch {

@@ -337,6 +337,7 @@ func TestMetricsOfAGuard(t *testing.T) {
 		synctest.Wait()
 		shows("with two calls", stateClosed, 0, 2)
 		close(end)
+		synctest.Wait()
 		for range 30 {
 			_ = g.Do(t.Context(), func(context.Context) error { return errDown })
 		}
