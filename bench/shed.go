@@ -187,7 +187,7 @@ func measureShed(ctx context.Context, b *writeBench) {
 			must(ctx.Err())
 			l := b.crowd(rate, clients)
 			sayf("shed, round %d of %d, %s: %s", round+1, rounds, what, l.line)
-			pause(ctx, 2*b.pace.warm)
+			pause(ctx, 6*b.pace.warm) // the overload before is over
 			return l
 		}
 		full := load(fmt.Sprint(b.many, " clients"), 0, b.many)

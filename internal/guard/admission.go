@@ -40,6 +40,8 @@ const (
 	// calmAfter is how long few or none must be refused for the end of an overload; few is one of fewOf questions.
 	calmAfter = time.Second
 	fewOf     = 10
+	// probeAfter is after how many seconds of an overload all are let in again, up to the room: clients that ask again at once hide how many they are.
+	probeAfter = 10
 )
 
 // Admission keeps the work that goes to the databases down to what they do in good time. Its limit follows the time that commands take (failsafe-go's adaptive
@@ -52,6 +54,8 @@ type Admission struct {
 	overload atomic.Int64 // since when questions of an overload are counted, in ns of the clock; 0: there is none
 	asked    atomic.Int64 // since then
 	refused  atomic.Int64 // of them
+	seconds  atomic.Int64 // of overload
+	probing  atomic.Int64 // until when more than the room is an overload at once, in ns of the clock
 	start    time.Time
 	shed     [priorities]prometheus.Counter
 }
@@ -120,11 +124,12 @@ func (a *Admission) full(p Priority, running int64) bool {
 		a.above.CompareAndSwap(0, now)
 		since = now
 	}
-	if now-since > int64(burstFor) && a.overload.CompareAndSwap(0, now) {
+	relapse := now < a.probing.Load()
+	if (relapse || now-since > int64(burstFor)) && a.overload.CompareAndSwap(0, now) {
 		a.asked.Store(0)
 		a.refused.Store(0)
 	}
-	return running > burst || now-since > int64(burstFor)
+	return relapse || running > burst || now-since > int64(burstFor)
 }
 
 // overloaded tells whether there is an overload. It ends when there was nobody to refuse for a while.
@@ -141,12 +146,15 @@ func (a *Admission) overloaded(now int64) bool {
 	next := now
 	if few {
 		next = 0
+	} else if a.seconds.Add(1)%probeAfter == 0 {
+		a.probing.Store(now + int64(calmAfter))
+		next = 0
 	}
 	if a.overload.CompareAndSwap(since, next) {
 		a.asked.Store(0)
 		a.refused.Store(0)
 	}
-	return !few
+	return next != 0
 }
 
 func (a *Admission) refuse(p Priority) error {

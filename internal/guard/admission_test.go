@@ -203,6 +203,38 @@ func TestClientsThatWaitAreNoOverload(t *testing.T) {
 	})
 }
 
+// Nor are they after an overload, although they ask again at once when they are refused.
+func TestClientsThatWaitAfterAnOverload(t *testing.T) {
+	t.Parallel()
+	inOverload(t, func(t *testing.T, d *database) {
+		t.Helper()
+		a, late := NewAdmission(nil), 0
+		offer(a, d, 4*capacity, time.Second, time.Second)
+		begin := time.Now()
+		for range 128 {
+			go func() {
+				for time.Since(begin) < 20*time.Second {
+					w, err := a.Begin(Normal)
+					if err != nil {
+						if time.Since(begin) > 12*time.Second {
+							late++
+						}
+						<-time.After(time.Millisecond)
+						continue
+					}
+					one := make(chan struct{})
+					d.waiting <- one
+					<-one
+					w.End(true)
+				}
+			}()
+		}
+		if <-time.After(21 * time.Second); late > 0 {
+			t.Errorf("%d are refused still", late)
+		}
+	})
+}
+
 // Work that ended keeps no place, however it ended.
 func TestWorkThatEndedKeepsNoPlace(t *testing.T) {
 	t.Parallel()
