@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,6 +172,25 @@ func (q *Queries) Subscribe(ctx context.Context) {
 	}
 }
 
+// messagePrefix begins what is no change of a row.
+const messagePrefix = "message "
+
+// Publish gives messages to the OnMessage of every process that hears the channel of changes. They may be lost: nothing may depend on them. The error is a
+// Redis that is away.
+func (q *Queries) Publish(ctx context.Context, messages ...string) error {
+	if q.redis == nil {
+		return nil
+	}
+	return q.redis.do(ctx, func(ctx context.Context, _ string) error {
+		pipe := q.redis.client.Pipeline()
+		for _, m := range messages {
+			pipe.Publish(ctx, q.redis.channel(), messagePrefix+m)
+		}
+		_, err := pipe.Exec(ctx)
+		return err
+	})
+}
+
 const (
 	listenAgain  = 100 * time.Millisecond // after a lost channel; twice as long after each try
 	listenLatest = time.Second
@@ -200,6 +220,8 @@ func (q *Queries) listen(ctx context.Context, listens func()) error {
 		case *redis.Message:
 			if k, rev, ok := parseChange(m.Payload); ok {
 				q.bumpMinRev(k, rev)
+			} else if text, ok := strings.CutPrefix(m.Payload, messagePrefix); ok && q.cfg.OnMessage != nil {
+				q.cfg.OnMessage(text)
 			}
 		}
 		if message != nil {

@@ -41,6 +41,7 @@ type Config struct {
 	Generation  int64                       // of all caches, as the primary has it now
 	LRUSize     int                         // entries
 	OnChange    func(key string, rev int64) // called for every change of a row that this process hears of, at least once; must not block
+	OnMessage   func(message string)        // called with what another process, or this one, gave Publish; must not block. May be nil
 	Now         func() time.Time
 	Log         *zap.Logger
 	Admission   *guard.Admission // of reads of a database; nil: an overload refuses none

@@ -15,10 +15,12 @@ const (
 	markShards, maxMarks = 256, 64
 )
 
-// SoldOut remembers for a short time of which skus a reservation was refused in this process, and how many pieces were left then. An order
+// SoldOut remembers for a short time of which skus a reservation was refused, and how many pieces were left then. An order
 // that asks for more need not be made. It may refuse only what would be refused anyway: a mark ends before pieces come back in this
 // process. It is safe for concurrent use.
 type SoldOut struct {
+	// Tell, if not nil, tells other processes of marks that were set here; it is set before the first. They call Heard.
+	Tell   func([]Mark)
 	now    func() time.Time
 	seed   maphash.Seed
 	shards [markShards]markShard
@@ -27,13 +29,20 @@ type SoldOut struct {
 // markShard has the marks of a part of the skus.
 type markShard struct {
 	mu       sync.Mutex
-	releases uint64 // how often pieces of one of these skus came back
+	releases uint64    // how often pieces of one of these skus came back
+	released time.Time // when they last did
 	marks    map[order.Item]mark
 }
 
 type mark struct {
 	left  int64
 	until time.Time
+}
+
+// Mark says that an order was refused a sku of which so many pieces were left.
+type Mark struct {
+	order.Item
+	Left int64
 }
 
 // NewSoldOut returns a SoldOut without marks.
@@ -67,6 +76,7 @@ func (s *SoldOut) Released(stock Stock) {
 		shard := s.shard(it)
 		shard.mu.Lock()
 		shard.releases++
+		shard.released = s.now()
 		delete(shard.marks, it)
 		shard.mu.Unlock()
 	}
@@ -89,15 +99,34 @@ func (s *SoldOut) observe(l *Level) observation {
 
 // mark sets the marks of a transaction that is committed, but for skus of which pieces have come back since they were observed.
 func (s *SoldOut) mark(seen []observation) {
-	until := s.now().Add(markTime)
+	var set []Mark
 	for _, o := range seen {
-		shard := s.shard(o.Item)
-		shard.mu.Lock()
-		if shard.releases == o.releases && shard.room(s.now()) {
-			shard.marks[o.Item] = mark{o.left, until}
+		if s.set(Mark{o.Item, o.left}, func(shard *markShard) bool { return shard.releases == o.releases }) {
+			set = append(set, Mark{o.Item, o.left})
 		}
-		shard.mu.Unlock()
 	}
+	if s.Tell != nil && len(set) > 0 {
+		s.Tell(set)
+	}
+}
+
+// Heard sets a mark of another process, but for a sku of which pieces came back here less than a mark's time ago: it may be of before. Pieces that
+// come back in the other process are sold here after that time.
+func (s *SoldOut) Heard(m Mark) {
+	s.set(m, func(shard *markShard) bool { return s.now().Sub(shard.released) > markTime })
+}
+
+// set sets a mark if the shard allows it and has room, and tells whether it did.
+func (s *SoldOut) set(m Mark, allowed func(*markShard) bool) bool {
+	shard := s.shard(m.Item)
+	shard.mu.Lock()
+	defer shard.mu.Unlock()
+	now := s.now()
+	if !allowed(shard) || !shard.room(now) {
+		return false
+	}
+	shard.marks[m.Item] = mark{m.Left, now.Add(markTime)}
+	return true
 }
 
 // room tells whether there is room for one more mark, once those whose time is over are gone. The caller has locked the shard.

@@ -191,3 +191,40 @@ func TestMarksAreBounded(t *testing.T) {
 		t.Errorf("%d marks once the others are over", n)
 	}
 }
+
+// TestAMarkOfAnotherProcess refuses for a mark's time, and not a piece that came back here since.
+func TestAMarkOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	f, other := setup(t, 1), NewSoldOut(time.Now)
+	now := time.Now()
+	other.now = func() time.Time { return now }
+	var told []Mark
+	f.cfg.SoldOut.Tell = func(marks []Mark) { told = append(told, marks...) }
+	held := reserveA(1)
+	f.commit(held)()
+	if told != nil {
+		t.Fatal("told without a refusal: ", told)
+	}
+	f.commit(reserveA(1))()
+	if len(told) != 1 || told[0] != (Mark{item("A"), 0}) {
+		t.Fatal("told: ", told)
+	}
+	short := func() bool { return other.Short(alice, []Line{{"A", 1}}) != nil }
+	other.Heard(told[0])
+	if !short() {
+		t.Error("not marked")
+	}
+	now = now.Add(markTime)
+	if short() {
+		t.Error("marked after its time")
+	}
+	other.Released(Stock{item("A"): &Level{Item: item("A"), onHandMoved: 1}})
+	other.Heard(told[0])
+	if short() {
+		t.Error("marked by what may be of before the release")
+	}
+	now = now.Add(2 * markTime)
+	if other.Heard(told[0]); !short() {
+		t.Error("not marked any more")
+	}
+}

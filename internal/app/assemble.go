@@ -125,10 +125,12 @@ func Assemble(ctx context.Context, cfg Config, tel *telemetry.Telemetry) (_ *Com
 				c.Commands.Changed(id)
 			}
 		},
+		OnMessage: c.hearSoldOut,
 	})
 	if err != nil {
 		return nil, err
 	}
+	c.soldOut.Tell = c.tellSoldOut
 	c.Commands = c.NewCommands(c.Primary, tel.Registry)
 	c.registerHealth(background)
 	for _, work := range []func(context.Context){c.Queries.Subscribe, c.Queries.FollowChanges, c.Queries.FollowReplicas} {
@@ -242,6 +244,23 @@ func (c *Components) wakePayments() {
 func (c *Components) providerOpen() bool {
 	p := c.payments.Load()
 	return p != nil && p.ProviderOpen()
+}
+
+// tellSoldOut tells the processes that take orders which skus are sold out. If a message is lost they take orders that the saga rejects.
+func (c *Components) tellSoldOut(marks []inventory.Mark) {
+	messages := make([]string, len(marks))
+	for i, m := range marks {
+		messages[i] = fmt.Sprintf("sold-out %d %s %d %s", m.Account, m.Mode, m.Left, m.SKU)
+	}
+	_ = c.Queries.Publish(context.Background(), messages...) // it has a limit, and Redis' breaker counts the error
+}
+
+// hearSoldOut takes what tellSoldOut told.
+func (c *Components) hearSoldOut(message string) {
+	var m inventory.Mark
+	if _, err := fmt.Sscanf(message, "sold-out %d %s %d %s", &m.Account, &m.Mode, &m.Left, &m.SKU); err == nil {
+		c.soldOut.Heard(m)
+	}
 }
 
 func (c *Components) writeThrough(ctx context.Context, states []command.Committed) {

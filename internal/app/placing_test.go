@@ -144,3 +144,18 @@ func TestFlashSale(t *testing.T) {
 	}
 	g.consistent()
 }
+
+// TestASoldOutMarkIsOfAllProcesses: a process that takes orders refuses what the worker of another one knows to be sold out.
+func TestASoldOutMarkIsOfAllProcesses(t *testing.T) {
+	t.Parallel()
+	g := startGateway(t, nil)
+	front := g.at(g.serve(g.assemble())) // it has no worker
+	g.stock("LAST", 1)
+	n := 0
+	until(t, "another process refuses the order", func() bool {
+		n++
+		g.do("POST", "/v1/orders", draft("LAST", 1, "pm_ok"), "Idempotency-Key", fmt.Sprint("last-worker-", n))
+		a := front.do("POST", "/v1/orders", draft("LAST", 1, "pm_ok"), "Idempotency-Key", fmt.Sprint("last-front-", n))
+		return a.status == http.StatusConflict && a.body.Code == "INV_002"
+	})
+}
