@@ -17,8 +17,7 @@ import (
 	"github.com/ordergate/ordergate/internal/telemetry"
 )
 
-// togetherArgument makes this program the API and a worker in one process, as `ordergate run` has them, on the servers that there are. The sold-out mark is
-// within a process.
+// togetherArgument makes this program the API and a worker in one process, as `ordergate run` has them, on the servers that there are.
 const togetherArgument = "together"
 
 // together serves the API at an address and works, until a signal.

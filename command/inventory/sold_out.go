@@ -11,6 +11,9 @@ import (
 const (
 	// markTime is how long a mark refuses orders at most. Stock that another process, or a hand, puts back is sold after this time.
 	markTime = time.Second
+	// probeTime is the end of that time, in which one order each probeEvery passes: it is refused if nothing has come back, and that renews the mark before
+	// a storm finds none.
+	probeTime, probeEvery = 300 * time.Millisecond, 50 * time.Millisecond
 	// markShards and maxMarks bound the memory: 16,384 marks of about 100 bytes. A sku beyond them has no mark.
 	markShards, maxMarks = 256, 64
 )
@@ -35,8 +38,8 @@ type markShard struct {
 }
 
 type mark struct {
-	left  int64
-	until time.Time
+	left         int64
+	probe, until time.Time // when the next order passes, and when all do
 }
 
 // Mark says that an order was refused a sku of which so many pieces were left.
@@ -56,14 +59,27 @@ func (s *SoldOut) shard(it order.Item) *markShard {
 func (s *SoldOut) Short(owner order.Owner, lines []Line) (short []order.ShortSKU) {
 	for _, l := range lines {
 		shard := s.shard(order.Item{Owner: owner, SKU: l.SKU})
-		shard.mu.Lock()
-		m, marked := shard.marks[order.Item{Owner: owner, SKU: l.SKU}]
-		shard.mu.Unlock()
-		if marked && l.Quantity > m.left && s.now().Before(m.until) {
-			short = append(short, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: m.left})
+		if left, refused := shard.refuses(order.Item{Owner: owner, SKU: l.SKU}, l.Quantity, s.now()); refused {
+			short = append(short, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: left})
 		}
 	}
 	return short
+}
+
+// refuses tells whether there is a mark of a sku that has less than a quantity left.
+func (s *markShard) refuses(it order.Item, quantity int64, now time.Time) (left int64, refused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, marked := s.marks[it]
+	if !marked || quantity <= m.left || !now.Before(m.until) {
+		return 0, false
+	}
+	if now.Before(m.probe) {
+		return m.left, true
+	}
+	m.probe = now.Add(probeEvery)
+	s.marks[it] = m
+	return 0, false
 }
 
 // Released ends the marks of the levels of which more can be sold now. It is called before the COMMIT of the transaction that has locked
@@ -125,7 +141,7 @@ func (s *SoldOut) set(m Mark, allowed func(*markShard) bool) bool {
 	if !allowed(shard) || !shard.room(now) {
 		return false
 	}
-	shard.marks[m.Item] = mark{m.Left, now.Add(markTime)}
+	shard.marks[m.Item] = mark{m.Left, now.Add(markTime - probeTime), now.Add(markTime)}
 	return true
 }
 

@@ -81,9 +81,19 @@ func TestARefusedReservationMarksWhatIsLeft(t *testing.T) {
 	if got := f.short(2); got != marked {
 		t.Error("after a confirmation:", got)
 	}
-	now = now.Add(markTime)
-	if got := f.short(2); got != "[]" {
-		t.Error("after its time:", got)
+	now = now.Add(markTime - probeTime)
+	if probe, got := f.short(2), f.short(2); probe != "[]" || got != marked {
+		t.Errorf("near its end: %s, then %s", probe, got)
+	}
+	now = now.Add(probeEvery)
+	if probe, got := f.short(2), f.short(2); probe != "[]" || got != marked {
+		t.Errorf("later: %s, then %s", probe, got)
+	}
+	now = now.Add(probeTime - probeEvery)
+	for range 3 {
+		if got := f.short(2); got != "[]" {
+			t.Error("after its time:", got)
+		}
 	}
 }
 
