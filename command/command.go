@@ -30,7 +30,7 @@ const Budget = 800 * time.Millisecond
 // The primary's transactions of commands that are tried again are at most this share of the commands, and so many more: a full batch, twice.
 const (
 	retryShare = 0.2
-	retryFloor = 2 * maxBatch
+	retryLeast = 2 * maxBatch
 )
 
 // Committed is a new state of a row, ready to be served: it is written through the caches after its COMMIT.
@@ -85,7 +85,7 @@ func New(c Config) *Commands {
 	}), callbacks: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_callbacks_total", Help: "Callbacks of the payment provider that were taken, by what became of them.",
 	}, []string{"result"})}
-	commands.retries = guard.NewRetryBudget("primary", retryShare, retryFloor, c.Registry)
+	commands.retries = guard.NewRetryBudget("primary", retryShare, retryLeast, c.Registry)
 	commands.alone = make(chan struct{}, max(1, int(connections/2)-maxBatches)) // the guard's other places are the queue's
 	commands.queue = newQueue(c.Registry, commands.executeQueued)
 	return commands

@@ -51,6 +51,7 @@ type call struct {
 	deadline time.Time        // of the command's COMMIT
 	short    []order.ShortSKU // of which it wants more than the sold-out mark has left
 	span     trace.Span
+	work     guard.Work // of the admission; zero: it has no place there
 	effect
 	err   error
 	done  bool          // result or err is final
@@ -66,7 +67,7 @@ func (c *call) finish(r Result, err error) { c.result, c.err, c.done = r, err, t
 //
 //   - IDEM_003 if a transaction of another process holds its key, and the same in this process is waited for; the stored result, or IDEM_002, if the key is known;
 //   - what the operation decides; results, and refusals that are not retryable, are stored under the key in the same transaction;
-//   - SYS_002, SYS_003, RATE_003: nothing changed, and the key is free;
+//   - SYS_002, SYS_003, RATE_003: nothing changed, and a key is as it was;
 //   - SYS_006: the COMMIT had no answer and could not be looked up.
 func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operation) (Result, error) {
 	deadline := time.Now().Add(Budget)
@@ -87,11 +88,10 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 		if one.isUrgent() {
 			priority = guard.Urgent
 		}
-		work, err := c.cfg.Admission.Begin(priority)
-		if err != nil {
+		if one.work, err = c.cfg.Admission.Begin(priority); err != nil {
 			return Result{}, err
 		}
-		defer func() { work.End(one.done && !refusedAtOnce(one.err)) }()
+		defer func() { one.endWork(one.done && !saysNothing(one.err)) }()
 		c.queue.do(ctx, one)
 	}
 	failpoint.Hit(failpoint.CommandAnswered)
@@ -101,9 +101,15 @@ func (c *Commands) execute(ctx context.Context, e Envelope, body any, op operati
 // errPrimaryAway refuses a command while the primary's breaker is open.
 var errPrimaryAway = apierr.E(errcode.SYS002, apierr.Cause(errors.New("the primary's breaker is open")))
 
-// refusedAtOnce tells errors whose time says nothing of the primary.
-func refusedAtOnce(err error) bool {
-	return err != nil && slices.Contains([]errcode.Code{errcode.SYS002, errcode.RATE003}, apierr.From(err).Code)
+// endWork gives the call's place in the admission back; timed: its time tells of the primary. Repeating it is safe.
+func (c *call) endWork(timed bool) {
+	c.work.End(timed)
+	c.work = guard.Work{}
+}
+
+// saysNothing tells errors whose time says nothing of the primary: refused at once, the caller has left, or a row was waited for.
+func saysNothing(err error) bool {
+	return err != nil && slices.Contains([]errcode.Code{errcode.SYS002, errcode.SYS003, errcode.SYS006, errcode.RATE003, errcode.IDEM003}, apierr.From(err).Code)
 }
 
 // executeQueued runs a batch of the queue.
@@ -246,10 +252,11 @@ func (c *Commands) retry(ctx context.Context, b *batch, txErr, err error) {
 	rest := slices.DeleteFunc(slices.Clone(b.calls), func(one *call) bool { return one.done })
 	b.deferred, b.blocked = nil, nil // the next try finds them again
 	next := classify(txErr, b.tryOptions, len(rest) == 1)
-	if next.sameAgain() && !c.retries.Spend(len(rest)) {
-		if next = (tryOptions{}); pg.LockNotHad(txErr) { // as at the end of their time
-			err = apierr.E(errcode.SYS003, apierr.Cause(err))
-		}
+	if pg.LockNotHad(txErr) && len(rest) == 1 {
+		rest[0].endWork(false) // one row that is held must not be an overload
+	}
+	if next.sameAgain() && !pg.LockNotHad(txErr) && !c.retries.Spend(len(rest)) { // a wait for a row ends with the call's time
+		next = tryOptions{}
 	}
 	switch {
 	case next.apart:
@@ -295,6 +302,7 @@ func classify(txErr error, o tryOptions, alone bool) tryOptions {
 func (c *Commands) eachAlone(ctx context.Context, calls []*call) {
 	var wg sync.WaitGroup
 	for _, one := range calls {
+		one.endWork(false) // as in retry
 		wg.Go(func() {
 			c.queue.endAll([]*call{one}, panics.Catch(func() error {
 				select {

@@ -178,7 +178,7 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	if r.locked {
 		queueLogState(&p.batch, r)
 	}
-	updated := int64(len(changed))
+	updated, advanced := int64(len(changed)), int64(len(moved))
 	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
 	p.add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
 	p.add(len(noAddresses), func() error {
@@ -195,7 +195,11 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	p.add(len(arrived), func() error { return updateShipments(ctx, q, arrived) })
 	p.add(len(shipmentEvents), func() error { return events.Append(ctx, p, shipmentEvents) })
 	p.add(len(begun), func() error { return q.InsertSagas(ctx, sagaRows(begun)) })
-	p.add(len(moved), func() error { return q.UpdateSagas(ctx, ordersdb.UpdateSagasParams(sagaRows(moved))) })
+	p.add(len(moved), func() error {
+		_, err := q.UpdateSagas(ctx, ordersdb.UpdateSagasParams(sagaRows(moved)))
+		p.count(&advanced)
+		return err
+	})
 	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
 	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
 	switch {
@@ -203,7 +207,7 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 		return p.err
 	case p.batch.Len() == 0:
 		return nil
-	case last != nil && len(changed) == 0:
+	case last != nil && len(changed)+len(moved) == 0:
 		last.QueuedQueries = p.batch.QueuedQueries
 		return nil
 	}
@@ -211,8 +215,11 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 	if updated != int64(len(changed)) { // also if an INSERT failed after it: the other writer's event has the place of ours
 		return errConflict
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("write batch: %w", err)
+	case advanced != int64(len(moved)):
+		return errRowGone
 	}
 	failpoint.Hit(failpoint.RowsWritten)
 	return nil
@@ -386,7 +393,7 @@ func sagaRows(changes []*orderChange) ordersdb.InsertSagasParams {
 		Accounts: pg.Column(changes, func(c *orderChange) int32 { return c.owner.Account }),
 		Modes:    pg.Column(changes, func(c *orderChange) string { return c.owner.Mode }),
 		OrderIds: pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
-		Steps:    pg.Column(changes, func(c *orderChange) []byte { return encode(c.steps) }),
+		Steps:    pg.Column(changes, func(c *orderChange) []byte { return encode(pg.Column(c.steps, (*step).store)) }),
 	}
 }
 

@@ -122,9 +122,9 @@ type storedStep struct {
 	Finished time.Time `json:"finished_at,omitzero"`
 }
 
-// MarshalJSON is the step as it is stored.
-func (st *step) MarshalJSON() ([]byte, error) {
-	return json.Marshal(storedStep{st.name, st.attempt, !st.forward(), st.status, st.code, st.input, st.started, st.finished})
+// store is the step as it is stored.
+func (st *step) store() storedStep {
+	return storedStep{st.name, st.attempt, !st.forward(), st.status, st.code, st.input, st.started, st.finished}
 }
 
 // restoreSteps reads the steps of an order.

@@ -191,6 +191,7 @@ type requirement struct {
 	costly  bool  // that of a request
 	behind  bool  // a cache has an entry that is only not as new as the token
 	atOnce  bool  // a server that is full refuses at once: another one is left
+	ours    bool  // no client asks: an overload does not refuse it
 
 	countedAs string // in the metric of loads; empty: as the tier
 }

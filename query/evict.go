@@ -107,7 +107,7 @@ func (q *Queries) ensureRevs(ctx context.Context, keys []key, revs []int64) (tak
 		if e != nil && e.Rev >= revs[i] {
 			continue
 		}
-		if e, err = q.fromDatabase(ctx, requirement{of: keys[i], primary: true}, keys[i].read); err != nil {
+		if e, err = q.fromDatabase(ctx, requirement{of: keys[i], primary: true, ours: true}, keys[i].read); err != nil {
 			return false, err
 		}
 		taken = q.writeThrough(ctx, e) && taken

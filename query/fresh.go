@@ -54,11 +54,13 @@ func (q *Queries) fromDatabase(ctx context.Context, r requirement, get fetch) (*
 	if r.of != (key{}) { // a cache takes the entry: it is read once for many
 		priority = guard.Normal
 	}
-	work, err := q.cfg.Admission.Begin(priority)
-	if err != nil {
-		return nil, err
+	if !r.ours {
+		work, err := q.cfg.Admission.Begin(priority)
+		if err != nil {
+			return nil, err
+		}
+		defer work.End(false)
 	}
-	defer work.End(false)
 	e, err := q.read(ctx, r, get)
 	if err != nil {
 		return nil, err

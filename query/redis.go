@@ -24,6 +24,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ordergate/ordergate/internal/guard"
+	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
 )
 
@@ -385,7 +386,7 @@ func (c *redisTier) get(ctx context.Context, k key) (e *Entry, err error) {
 	return e, nil
 }
 
-// getAll is get of several keys in one round trip.
+// getAll is get of several keys in one round trip to each node that has some of them.
 func (c *redisTier) getAll(ctx context.Context, keys []key) (entries []*Entry, err error) {
 	now := c.epoch()
 	err = c.do(ctx, func(ctx context.Context, master string) error {
@@ -393,14 +394,18 @@ func (c *redisTier) getAll(ctx context.Context, keys []key) (entries []*Entry, e
 		for i, k := range keys {
 			names[i] = c.name(master, now, k)
 		}
-		values, err := c.client.MGet(ctx, names...).Result()
-		if err != nil {
-			return err
-		}
+		pipe := c.client.Pipeline() // MGET takes no keys of different nodes
+		got := pg.Column(names, func(name string) *redis.StringCmd { return pipe.Get(ctx, name) })
+		_, _ = pipe.Exec(ctx) // each has its error
 		entries = make([]*Entry, len(keys))
-		for i, v := range values {
-			if text, ok := v.(string); ok {
-				entries[i] = c.entry(keys[i], now, names[i], []byte(text))
+		for i, value := range got {
+			b, err := value.Bytes()
+			switch {
+			case errors.Is(err, redis.Nil):
+			case err != nil:
+				return err
+			default:
+				entries[i] = c.entry(keys[i], now, names[i], b)
 			}
 		}
 		return nil

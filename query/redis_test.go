@@ -274,19 +274,19 @@ func TestTheLogSaysOnceThatTheChannelIsLostAndBack(t *testing.T) {
 	})
 }
 
-// blocked is a Redis whose GET waits.
+// blocked is a Redis of which a pipeline that begins with a GET waits.
 type blocked struct {
 	slow
 	entered, goOn chan struct{}
 }
 
-func (b *blocked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if cmd.Name() == "get" {
+func (b *blocked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if cmds[0].Name() == "get" {
 			close(b.entered)
 			<-b.goOn
 		}
-		return next(ctx, cmd)
+		return next(ctx, cmds)
 	}
 }
 
@@ -529,6 +529,19 @@ func TestACluster(t *testing.T) {
 	}
 	w.tiersWork(writer, reader, listener, ids)
 
+	t.Run("revisions of keys on different nodes", func(t *testing.T) {
+		all, before := make([]Revision, len(ids)), writer.loads(tierPrimary)
+		for i, id := range ids {
+			rev, _, _, _ := w.update(mine, id) // and its writer dies
+			all[i] = Revision{order.Ref{Owner: mine, ID: id}, rev}
+		}
+		for range 2 {
+			w.must(writer.EnsureRevs(t.Context(), all))
+		}
+		if n := writer.loads(tierPrimary) - before; n != uint64(len(ids)) || writer.pendingWrites.Len() > 0 {
+			t.Errorf("%d reads of the primary for %d revisions, %d pending", n, len(ids), writer.pendingWrites.Len())
+		}
+	})
 	t.Run("a master that is killed", func(t *testing.T) {
 		latest, stale := map[order.ID]int64{}, 0
 		master, _ := c.Owner(w.name(reader, orders.row(mine, ids[0], "")))

@@ -147,7 +147,7 @@ func (q *Queries) refreshSKUs(ctx context.Context, mark querydb.MarkFeedRow) {
 // readSKUs adds all skus of the time of a mark, until another filter replaces this one. Those that come later are messages of the change feed.
 func (q *Queries) readSKUs(ctx context.Context, f *skuFilter, mark querydb.MarkFeedRow) {
 	defer panics.Sync(q.cfg.Log)
-	r := requirement{token: token.Token{Timeline: uint32(mark.Timeline), LSN: uint64(mark.Lsn)}, countedAs: tierFilter}
+	r := requirement{token: token.Token{Timeline: uint32(mark.Timeline), LSN: uint64(mark.Lsn)}, countedAs: tierFilter, ours: true}
 	page := querydb.ListSkusParams{Page: skusAtOnce}
 	for q.skus.Load() == f {
 		rows, _, err := readRows(ctx, q, r, func(ctx context.Context, db *querydb.Queries) ([]querydb.ListSkusRow, error) {

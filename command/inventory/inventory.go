@@ -124,8 +124,8 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	}
 	failpoint.Hit(failpoint.InventoryReplied)
 	h.After = func() {
-		inv.cfg.SoldOut.mark(seen)
 		inv.cfg.Wake()
+		inv.cfg.SoldOut.mark(seen)
 	}
 	return h, nil
 }

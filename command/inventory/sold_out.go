@@ -14,13 +14,15 @@ const (
 	// probeTime is the end of that time, in which one order each probeEvery passes: it is refused if nothing has come back, and that renews the mark before
 	// a storm finds none.
 	probeTime, probeEvery = 300 * time.Millisecond, 50 * time.Millisecond
+	// tellTime is how old an observation may be of which other processes are told.
+	tellTime = 200 * time.Millisecond
 	// markShards and maxMarks bound the memory: 16,384 marks of about 100 bytes. A sku beyond them has no mark.
 	markShards, maxMarks = 256, 64
 )
 
 // SoldOut remembers for a short time of which skus a reservation was refused, and how many pieces were left then. An order
-// that asks for more need not be made. It may refuse only what would be refused anyway: a mark ends before pieces come back in this
-// process. It is safe for concurrent use.
+// that asks for more need not be made. A mark ends before pieces come back in this process; pieces that come back in another one, or by a hand, are sold at
+// most markTime later, and tellTime more if that process told of the mark. It is safe for concurrent use.
 type SoldOut struct {
 	// Tell, if not nil, tells other processes of marks that were set here; it is set before the first. They call Heard.
 	Tell   func([]Mark)
@@ -57,29 +59,44 @@ func (s *SoldOut) shard(it order.Item) *markShard {
 
 // Short returns the pieces of which too few were left a moment ago.
 func (s *SoldOut) Short(owner order.Owner, lines []Line) (short []order.ShortSKU) {
+	now, passes := s.now(), true
 	for _, l := range lines {
-		shard := s.shard(order.Item{Owner: owner, SKU: l.SKU})
-		if left, refused := shard.refuses(order.Item{Owner: owner, SKU: l.SKU}, l.Quantity, s.now()); refused {
-			short = append(short, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: left})
+		it := order.Item{Owner: owner, SKU: l.SKU}
+		if m := s.shard(it).of(it); l.Quantity > m.left && now.Before(m.until) {
+			short = append(short, order.ShortSKU{SKU: l.SKU, Requested: l.Quantity, Available: m.left})
+			passes = passes && !now.Before(m.probe)
 		}
+	}
+	for _, l := range short { // if it passes: the others that come in this moment do not
+		it := order.Item{Owner: owner, SKU: l.SKU}
+		passes = passes && s.shard(it).takeProbe(it, now)
+	}
+	if passes {
+		return nil
 	}
 	return short
 }
 
-// refuses tells whether there is a mark of a sku that has less than a quantity left.
-func (s *markShard) refuses(it order.Item, quantity int64, now time.Time) (left int64, refused bool) {
+// of is the mark of a sku; zero: there is none.
+func (s *markShard) of(it order.Item) mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marks[it]
+}
+
+// takeProbe tells whether an order may pass a mark, and lets the next one wait.
+func (s *markShard) takeProbe(it order.Item, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, marked := s.marks[it]
-	if !marked || quantity <= m.left || !now.Before(m.until) {
-		return 0, false
+	if marked && now.Before(m.probe) {
+		return false
 	}
-	if now.Before(m.probe) {
-		return m.left, true
+	if marked {
+		m.probe = now.Add(probeEvery)
+		s.marks[it] = m
 	}
-	m.probe = now.Add(probeEvery)
-	s.marks[it] = m
-	return 0, false
+	return true
 }
 
 // Released ends the marks of the levels of which more can be sold now. It is called before the COMMIT of the transaction that has locked
@@ -101,6 +118,7 @@ func (s *SoldOut) Released(stock Stock) {
 // observation is what a transaction has seen of a sku under its lock.
 type observation struct {
 	order.Item
+	at       time.Time
 	left     int64
 	releases uint64
 }
@@ -110,19 +128,20 @@ func (s *SoldOut) observe(l *Level) observation {
 	shard := s.shard(l.Item)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	return observation{l.Item, l.Available(), shard.releases}
+	return observation{l.Item, s.now(), l.Available(), shard.releases}
 }
 
 // mark sets the marks of a transaction that is committed, but for skus of which pieces have come back since they were observed.
 func (s *SoldOut) mark(seen []observation) {
-	var set []Mark
+	var told []Mark
 	for _, o := range seen {
-		if s.set(Mark{o.Item, o.left}, func(shard *markShard) bool { return shard.releases == o.releases }) {
-			set = append(set, Mark{o.Item, o.left})
+		set := s.set(Mark{o.Item, o.left}, func(shard *markShard) bool { return shard.releases == o.releases })
+		if set && s.now().Sub(o.at) <= tellTime {
+			told = append(told, Mark{o.Item, o.left})
 		}
 	}
-	if s.Tell != nil && len(set) > 0 {
-		s.Tell(set)
+	if s.Tell != nil && len(told) > 0 {
+		s.Tell(told)
 	}
 }
 

@@ -135,6 +135,28 @@ func TestWhatComesBackEndsTheMark(t *testing.T) {
 	}
 }
 
+// TestAnOrderPassesOnlyIfAllOfItsSKUsLetIt: one that another sku refuses takes no turn of those that pass.
+func TestAnOrderPassesOnlyIfAllOfItsSKUsLetIt(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := NewSoldOut(func() time.Time { return now })
+	short := func(skus ...string) int {
+		return len(s.Short(alice, pg.Column(skus, func(sku string) Line { return Line{sku, 1} })))
+	}
+	s.Heard(Mark{item("A"), 0})
+	now = now.Add(markTime - probeTime)
+	s.Heard(Mark{item("B"), 0})
+	if n := short("A", "B"); n != 2 {
+		t.Errorf("%d are short", n)
+	}
+	if n := short("A"); n != 0 {
+		t.Error("the turn of A is taken")
+	}
+	if n := short("A"); n != 1 {
+		t.Error("two pass")
+	}
+}
+
 // TestNoMarkOutlivesARelease: while reservations are refused all the time, a piece that has come back can be ordered at once, each time.
 func TestNoMarkOutlivesARelease(t *testing.T) {
 	t.Parallel()
@@ -212,6 +234,10 @@ func TestAMarkOfAnotherProcess(t *testing.T) {
 	f.cfg.SoldOut.Tell = func(marks []Mark) { told = append(told, marks...) }
 	held := reserveA(1)
 	f.commit(held)()
+	late := f.commit(reserveA(1))
+	f.cfg.SoldOut.now = func() time.Time { return time.Now().Add(tellTime + time.Millisecond) }
+	late()
+	f.cfg.SoldOut.now = time.Now
 	if told != nil {
 		t.Fatal("told without a refusal: ", told)
 	}

@@ -69,9 +69,9 @@ type Payment struct {
 	refusedRefunds prometheus.Counter
 	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome or its ledger; at first when we began
 
-	settling   settling
-	asking     sync.Mutex
-	lastSilent time.Time // when the provider last did not give its ledger; asking guards it
+	completions completions
+	asking      sync.Mutex
+	lastSilent  time.Time // when the provider last did not give its ledger; asking guards it
 }
 
 // New returns a Payment. The error is a provider URL that cannot be used.

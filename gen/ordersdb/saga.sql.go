@@ -74,7 +74,7 @@ func (q *Queries) InsertSagas(ctx context.Context, arg InsertSagasParams) error 
 	return err
 }
 
-const UpdateSagas = `-- name: UpdateSagas :exec
+const UpdateSagas = `-- name: UpdateSagas :execrows
 UPDATE sagas s SET steps = u.steps
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
              unnest($4::json[]) AS steps) u
@@ -88,12 +88,16 @@ type UpdateSagasParams struct {
 	Steps    [][]byte
 }
 
-func (q *Queries) UpdateSagas(ctx context.Context, arg UpdateSagasParams) error {
-	_, err := q.db.Exec(ctx, UpdateSagas,
+// Fewer rows than elements: the saga of an order is gone.
+func (q *Queries) UpdateSagas(ctx context.Context, arg UpdateSagasParams) (int64, error) {
+	result, err := q.db.Exec(ctx, UpdateSagas,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
 		arg.Steps,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

@@ -358,7 +358,7 @@ func (q *Queries) RepeatedEventIDs(ctx context.Context, pageSize int32) ([]Repea
 }
 
 const StepsOf = `-- name: StepsOf :many
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.undo, s.status FROM saga_steps s
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.undo, s.status, (s.input <> '' AND s.status <> 'pending')::boolean AS token FROM saga_steps s
 JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
 ORDER BY s.order_id, s.position
@@ -378,6 +378,7 @@ type StepsOfRow struct {
 	Attempt int32
 	Undo    interface{}
 	Status  string
+	Token   bool
 }
 
 func (q *Queries) StepsOf(ctx context.Context, arg StepsOfParams) ([]StepsOfRow, error) {
@@ -397,6 +398,7 @@ func (q *Queries) StepsOf(ctx context.Context, arg StepsOfParams) ([]StepsOfRow,
 			&i.Attempt,
 			&i.Undo,
 			&i.Status,
+			&i.Token,
 		); err != nil {
 			return nil, err
 		}

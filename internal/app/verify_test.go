@@ -283,6 +283,8 @@ func TestVerify(t *testing.T) {
 		{"a step was not taken", "saga", "confirmed", step("authorize", "done", "skipped")},
 		{"a capture was not taken back", "saga", "refunded", step("refund", "done", "failed")},
 		{"no such step", "saga", "confirmed", `UPDATE sagas SET steps = replace(steps::text, ']', ',{"step":"dance","attempt":1,"status":"done"}]')::json WHERE order_id = $1`},
+		{"a step is there twice", "saga", "confirmed", `UPDATE sagas SET steps = replace(steps::text, ']', ',{"step":"capture","attempt":1,"status":"done"}]')::json WHERE order_id = $1`},
+		{"a token stays", "saga", "confirmed", `UPDATE sagas SET steps = replace(steps::text, '{"step":"authorize"', '{"input":"pm_ok","step":"authorize"')::json WHERE order_id = $1`},
 		{"the command of a step is lost", "saga", "pending", `DELETE FROM outbox WHERE topic = 'inventory.commands' AND key = 'ord_' || replace($1::uuid::text, '-', '')`},
 		{"steps without an order", "saga", "", `INSERT INTO sagas (account, mode, order_id, steps) VALUES (1, 'test', '018f0000-0000-7000-8000-000000000000', '[{"step":"reserve_stock","attempt":1,"status":"done"}]')`},
 	}

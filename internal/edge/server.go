@@ -228,8 +228,8 @@ func (s *Server) trace(r *request) context.Context {
 // untraced is the parent of all that is done for requests that are not traced: it is not sampled, and so nothing below it is.
 var untraced = trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{15: 1}, SpanID: trace.SpanID{7: 1}})
 
-// dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication (key or signature), scope,
-// the key's limit, the overload's limit of commands, a failure on purpose, media types, idempotency key (checkRequest); parameters, body (generated, gen/api).
+// dispatch passes a request through all checks before its handler, in this order: CORS, drain, route; size, authentication by a key, scope,
+// the key's limit, the overload's limit of commands, a signature, a failure on purpose, media types, idempotency key (checkRequest); parameters, body (generated, gen/api).
 // Reads that go to a database, and once more commands, meet the overload's limit there, and the bulkheads of the databases: what a cache answers meets neither.
 func (s *Server) dispatch(ctx context.Context, r *request) (w response, err error) {
 	options := r.http.Method == http.MethodOptions

@@ -83,6 +83,7 @@ func (a *Admission) Check(p Priority) error {
 	if a == nil || !a.full(p, a.running.Load()+1) {
 		return nil
 	}
+	a.asked.Add(1) // what is not refused asks again
 	return a.refuse(p)
 }
 
@@ -91,6 +92,7 @@ func (a *Admission) Begin(p Priority) (Work, error) {
 	if a == nil {
 		return Work{}, nil
 	}
+	a.asked.Add(1)
 	if a.full(p, a.running.Add(1)) {
 		a.running.Add(-1)
 		return Work{}, a.refuse(p)
@@ -129,7 +131,7 @@ func (a *Admission) full(p Priority, running int64) bool {
 		a.asked.Store(0)
 		a.refused.Store(0)
 	}
-	return relapse || running > burst || now-since > int64(burstFor)
+	return relapse || running > burst && p != Urgent || now-since > int64(burstFor) // the queue has places for urgent commands
 }
 
 // overloaded tells whether there is an overload. It ends when there was nobody to refuse for a while.
@@ -138,19 +140,22 @@ func (a *Admission) overloaded(now int64) bool {
 	if since == 0 {
 		return false
 	}
-	a.asked.Add(1)
 	if now-since <= int64(calmAfter) {
 		return true
 	}
 	few := a.refused.Load()*fewOf < a.asked.Load() || now-since > 2*int64(calmAfter) // nobody asked for as long
+	probe := !few && (a.seconds.Load()+1)%probeAfter == 0
 	next := now
-	if few {
-		next = 0
-	} else if a.seconds.Add(1)%probeAfter == 0 {
-		a.probing.Store(now + int64(calmAfter))
+	if few || probe {
 		next = 0
 	}
 	if a.overload.CompareAndSwap(since, next) {
+		if !few {
+			a.seconds.Add(1)
+		}
+		if probe {
+			a.probing.Store(now + int64(calmAfter))
+		}
 		a.asked.Store(0)
 		a.refused.Store(0)
 	}

@@ -169,8 +169,11 @@ func TestABurstIsNoOverload(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := a.Begin(Urgent); apierr.From(err).Code != errcode.RATE003 {
+		if _, err := a.Begin(Normal); apierr.From(err).Code != errcode.RATE003 {
 			t.Error("beyond it: ", err)
+		}
+		if _, err := a.Begin(Urgent); err != nil {
+			t.Error("an urgent one beyond it: ", err)
 		}
 	})
 }

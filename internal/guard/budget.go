@@ -13,20 +13,20 @@ import (
 //
 // It counts over time. failsafe-go's budget compares what is in flight at the moment: of the few transactions of batches a fifth is none, or all.
 type RetryBudget struct {
-	share, floor, most float64
+	share, least, most float64
 	mu                 sync.Mutex
 	left               float64
 	at                 time.Time // when left was counted
 	tried, refused     prometheus.Counter
 }
 
-// refillIn is the time in which an empty budget has its floor again.
+// refillIn is the time in which an empty budget has its least again.
 const refillIn = 10 * time.Second
 
-// NewRetryBudget returns a budget of a share of what is tried at first, and of floor more, which it begins with and has again every 10 s with nothing else to do. It
-// keeps at most eight times the floor. registry may be nil.
-func NewRetryBudget(part string, share float64, floor uint, registry prometheus.Registerer) *RetryBudget {
-	b := &RetryBudget{share: share, floor: float64(floor), most: 8 * float64(floor), left: float64(floor), at: time.Now()}
+// NewRetryBudget returns a budget of a share of what is tried at first, and of least more, which it begins with and has again every 10 s with nothing else to do. It
+// keeps at most eight times as much. registry may be nil.
+func NewRetryBudget(part string, share float64, least uint, registry prometheus.Registerer) *RetryBudget {
+	b := &RetryBudget{share: share, least: float64(least), most: 8 * float64(least), left: float64(least), at: time.Now()}
 	m, labels := promauto.With(registry), prometheus.Labels{"part": part}
 	m.NewGaugeFunc(prometheus.GaugeOpts{Name: "ordergate_retry_budget", Help: "Retries that may begin now.", ConstLabels: labels}, func() float64 {
 		b.mu.Lock()
@@ -41,11 +41,11 @@ func NewRetryBudget(part string, share float64, floor uint, registry prometheus.
 	return b
 }
 
-// refill brings left up to the floor, as time goes by. The caller holds mu.
+// refill brings left up to the least, as time goes by. The caller holds mu.
 func (b *RetryBudget) refill() {
 	now := time.Now()
-	if b.left < b.floor {
-		b.left = min(b.floor, b.left+b.floor*now.Sub(b.at).Seconds()/refillIn.Seconds())
+	if b.left < b.least {
+		b.left = min(b.least, b.left+b.least*now.Sub(b.at).Seconds()/refillIn.Seconds())
 	}
 	b.at = now
 }

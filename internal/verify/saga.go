@@ -95,9 +95,13 @@ func (s *scan) checkSaga(ctx context.Context) error {
 // sagaFaults judges what one order's row and steps tell.
 func sagaFaults(o *order.Order, all steps) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	for _, st := range all {
+	for i, st := range all {
 		undone, known := undoes[st.Step]
 		switch {
+		case st.Token:
+			fault("step %s is %s and has a token still", st.Step, st.Status)
+		case slices.ContainsFunc(all[:i], func(other verifydb.StepsOfRow) bool { return other.Step == st.Step && other.Attempt == st.Attempt }):
+			fault("attempt %d of step %s is there twice", st.Attempt, st.Step)
 		case !known:
 			fault("%s is no step", st.Step)
 		case st.Undo != (undone != ""):

@@ -47,7 +47,7 @@ WHERE NOT EXISTS (SELECT FROM orders o WHERE o.account = e.account AND o.mode = 
 LIMIT @page_size::integer;
 
 -- name: StepsOf :many
-SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.undo, s.status FROM saga_steps s
+SELECT s.account, s.mode, s.order_id, s.step, s.attempt, s.undo, s.status, (s.input <> '' AND s.status <> 'pending')::boolean AS token FROM saga_steps s
 JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id) w
   ON s.account = w.account AND s.mode = w.mode AND s.order_id = w.order_id
 ORDER BY s.order_id, s.position;

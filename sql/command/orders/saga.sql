@@ -11,7 +11,8 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 INSERT INTO sagas (account, mode, order_id, steps)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@steps::json[]);
 
--- name: UpdateSagas :exec
+-- name: UpdateSagas :execrows
+-- Fewer rows than elements: the saga of an order is gone.
 UPDATE sagas s SET steps = u.steps
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@steps::json[]) AS steps) u

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxSettled bounds the outcomes of a transaction.
-	maxSettled = 64
+	// maxOutcomes bounds the outcomes of a transaction.
+	maxOutcomes = 64
 	// lockTries bounds how often an outcome is written again whose payment another transaction holds. A wait lasts for the pool's lock_timeout, so
 	// that the last one ends within the call's lease.
 	lockTries = 30
@@ -33,8 +33,8 @@ var (
 	errAlone = errors.New("to be written alone")
 )
 
-// settlement is the definite outcome of a call on its way into the database.
-type settlement struct {
+// completion is the definite outcome of a call on its way into the database.
+type completion struct {
 	call    paymentdb.ClaimCallsRow
 	outcome Outcome
 	err     error         // once it has ended
@@ -42,24 +42,24 @@ type settlement struct {
 	refused bool          // the saga needs this refund
 }
 
-func (s *settlement) payment() order.Ref {
+func (s *completion) payment() order.Ref {
 	return order.RefOf(s.call.Account, s.call.Mode, s.call.PaymentID)
 }
 
-// settling are the outcomes that wait. Nothing waits for company: while none is being written, one begins at once.
-type settling struct {
+// completions are the outcomes that wait. Nothing waits for company: while none is being written, one begins at once.
+type completions struct {
 	mu      sync.Mutex
-	waiting []*settlement
+	waiting []*completion
 	running bool
 }
 
 // next takes outcomes of different payments; none: nothing waits, and the next one that comes must begin.
-func (s *settling) next() (batch []*settlement) {
+func (s *completions) next() (batch []*completion) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	taken := map[order.Ref]bool{}
-	s.waiting = slices.DeleteFunc(s.waiting, func(one *settlement) bool {
-		if len(batch) == maxSettled || taken[one.payment()] {
+	s.waiting = slices.DeleteFunc(s.waiting, func(one *completion) bool {
+		if len(batch) == maxOutcomes || taken[one.payment()] {
 			return false
 		}
 		taken[one.payment()] = true
@@ -75,37 +75,37 @@ func (s *settling) next() (batch []*settlement) {
 func (p *Payment) complete(ctx context.Context, c paymentdb.ClaimCallsRow, o Outcome) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
-	one := &settlement{call: c, outcome: o, ended: make(chan struct{})}
-	p.settling.mu.Lock()
-	p.settling.waiting = append(p.settling.waiting, one)
-	begin := !p.settling.running
-	p.settling.running = true
-	p.settling.mu.Unlock()
+	one := &completion{call: c, outcome: o, ended: make(chan struct{})}
+	p.completions.mu.Lock()
+	p.completions.waiting = append(p.completions.waiting, one)
+	begin := !p.completions.running
+	p.completions.running = true
+	p.completions.mu.Unlock()
 	if begin {
-		go p.settleAll(context.WithoutCancel(ctx))
+		go p.writeAll(context.WithoutCancel(ctx))
 	}
 	<-one.ended
 	err := one.err
 	for try := 0; errors.Is(err, errAlone) || pg.LockNotHad(err) && try < lockTries; try++ { // the outcome is known: the provider need not be asked again
-		if err = p.settle(ctx, []*settlement{one}, false); err == nil {
+		if err = p.writeOutcomes(ctx, []*completion{one}, false); err == nil {
 			err = one.err
 		}
 	}
 	return err
 }
 
-// settleAll writes the outcomes that wait until none does.
-func (p *Payment) settleAll(ctx context.Context) {
+// writeAll writes the outcomes that wait until none does.
+func (p *Payment) writeAll(ctx context.Context) {
 	defer panics.Sync(p.cfg.Log)
 	for {
-		batch := p.settling.next()
+		batch := p.completions.next()
 		if len(batch) == 0 {
 			return
 		}
 		err := panics.Catch(func() error {
 			ctx, cancel := context.WithTimeout(ctx, writeLimit)
 			defer cancel()
-			return p.settle(ctx, batch, true)
+			return p.writeOutcomes(ctx, batch, true)
 		})
 		if err != nil && len(batch) > 1 && (!pg.Infrastructure(err) || pg.Contention(err)) {
 			err = errAlone // one of them is the culprit
@@ -119,15 +119,17 @@ func (p *Payment) settleAll(ctx context.Context) {
 	}
 }
 
-// settle writes outcomes of different payments in one transaction. It sets the error of each that it does not write: errLeaseLost, errGone or, with onlyFree,
+// writeOutcomes writes outcomes of different payments in one transaction. It sets the error of each that it does not write: errLeaseLost, errGone or, with onlyFree,
 // errAlone if another transaction may hold its payment. After an error of the transaction none is written.
-func (p *Payment) settle(ctx context.Context, batch []*settlement, onlyFree bool) error {
+func (p *Payment) writeOutcomes(ctx context.Context, batch []*completion, onlyFree bool) error {
+	var changes Changes
 	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
-		found, err := Lock(ctx, tx, pg.Column(batch, (*settlement).payment), onlyFree)
+		changes = Changes{}
+		found, err := Lock(ctx, tx, pg.Column(batch, (*completion).payment), onlyFree)
 		if err != nil {
 			return err
 		}
-		var free []*settlement
+		var free []*completion
 		for _, one := range batch {
 			if _, ok := found[one.payment()]; ok {
 				one.err, free = errLeaseLost, append(free, one)
@@ -135,13 +137,12 @@ func (p *Payment) settle(ctx context.Context, batch []*settlement, onlyFree bool
 				one.err = errAlone
 			}
 		}
-		held, err := paymentdb.New(tx).CompleteCalls(ctx, callKeys(free))
+		ours, err := paymentdb.New(tx).CompleteCalls(ctx, callKeys(free))
 		if err != nil {
 			return fmt.Errorf("complete calls: %w", err)
 		}
-		var changes Changes
-		for _, row := range held {
-			one := free[slices.IndexFunc(free, func(s *settlement) bool {
+		for _, row := range ours {
+			one := free[slices.IndexFunc(free, func(s *completion) bool {
 				return s.call.Account == row.Account && s.call.Mode == row.Mode && s.call.Subject == row.Subject && s.call.Operation == row.Operation
 			})]
 			ch, err := p.resolve(ctx, tx, one, found[one.payment()])
@@ -161,6 +162,9 @@ func (p *Payment) settle(ctx context.Context, batch []*settlement, onlyFree bool
 	}
 	failpoint.Hit(failpoint.PaymentCommitted)
 	p.cfg.Wake()
+	if len(changes.Calls) > 0 { // a refund that makes up for a refused one
+		p.Wake()
+	}
 	for _, one := range batch {
 		if one.err != nil || !one.refused {
 			continue
@@ -173,18 +177,18 @@ func (p *Payment) settle(ctx context.Context, batch []*settlement, onlyFree bool
 	return nil
 }
 
-func callKeys(batch []*settlement) paymentdb.CompleteCallsParams {
+func callKeys(batch []*completion) paymentdb.CompleteCallsParams {
 	return paymentdb.CompleteCallsParams{
-		Accounts:   pg.Column(batch, func(s *settlement) int32 { return s.call.Account }),
-		Modes:      pg.Column(batch, func(s *settlement) string { return s.call.Mode }),
-		Subjects:   pg.Column(batch, func(s *settlement) uuid.UUID { return s.call.Subject }),
-		Operations: pg.Column(batch, func(s *settlement) string { return s.call.Operation }),
-		Fences:     pg.Column(batch, func(s *settlement) int64 { return s.call.Fence }),
+		Accounts:   pg.Column(batch, func(s *completion) int32 { return s.call.Account }),
+		Modes:      pg.Column(batch, func(s *completion) string { return s.call.Mode }),
+		Subjects:   pg.Column(batch, func(s *completion) uuid.UUID { return s.call.Subject }),
+		Operations: pg.Column(batch, func(s *completion) string { return s.call.Operation }),
+		Fences:     pg.Column(batch, func(s *completion) int64 { return s.call.Fence }),
 	}
 }
 
 // resolve decides what an outcome changes of its payment, which the transaction holds.
-func (p *Payment) resolve(ctx context.Context, tx pgx.Tx, one *settlement, locked Locked) (Changes, error) {
+func (p *Payment) resolve(ctx context.Context, tx pgx.Tx, one *completion, locked Locked) (Changes, error) {
 	c, o := one.call, one.outcome
 	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
 	if Operation(c.Operation) != Refund {

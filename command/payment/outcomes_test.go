@@ -32,28 +32,28 @@ func TestOutcomesThatWaitAreOneTransaction(t *testing.T) {
 	claimed[lost].Fence--
 	s.exec("DELETE FROM payments WHERE id = $1", claimed[gone].PaymentID)
 	s.exec(fmt.Sprintf("ALTER TABLE payments ADD CHECK (id <> '%s' OR status = 'pending')", claimed[refused].PaymentID))
-	settle := func(which ...int) (results []chan error) {
-		s.settling.mu.Lock()
-		s.settling.running = true // until all wait
-		s.settling.mu.Unlock()
+	together := func(which ...int) (results []chan error) {
+		s.completions.mu.Lock()
+		s.completions.running = true // until all wait
+		s.completions.mu.Unlock()
 		for _, n := range which {
 			done := make(chan error, 1)
 			results = append(results, done)
 			go func() { done <- s.complete(ctx, claimed[n], Outcome{Reference: "r"}) }()
 		}
 		for waiting := 0; waiting < len(which); <-time.After(time.Millisecond) {
-			s.settling.mu.Lock()
-			waiting = len(s.settling.waiting)
-			s.settling.mu.Unlock()
+			s.completions.mu.Lock()
+			waiting = len(s.completions.waiting)
+			s.completions.mu.Unlock()
 		}
-		go s.settleAll(ctx)
+		go s.writeAll(ctx)
 		return results
 	}
 	tx, err := s.pool.Begin(ctx)
 	s.must(err)
 	_, err = Lock(ctx, tx, []order.Ref{order.RefOf(1, "test", claimed[held].PaymentID)}, false)
 	s.must(err)
-	results := settle(good, also, held, lost, gone)
+	results := together(good, also, held, lost, gone)
 	for n, want := range map[int]error{good: nil, also: nil, lost: errLeaseLost, gone: errGone} {
 		if err := <-results[n]; !errors.Is(err, want) {
 			t.Errorf("%d: %v, want %v", n, err, want)
@@ -72,7 +72,7 @@ func TestOutcomesThatWaitAreOneTransaction(t *testing.T) {
 	more, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 	s.must(err)
 	claimed = append(claimed, more...)
-	results = settle(refused, 6)
+	results = together(refused, 6)
 	if e, ok := errors.AsType[*pgconn.PgError](<-results[0]); !ok || e.Code != "23514" {
 		t.Errorf("what the database refuses: %v", e)
 	}
@@ -101,13 +101,13 @@ func TestTwoOutcomesOfAPaymentFollowEachOther(t *testing.T) {
 	}
 	claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 	s.must(err)
-	s.settling.waiting = []*settlement{{call: claimed[0], ended: make(chan struct{})}, {call: claimed[1], ended: make(chan struct{})}}
-	both := slices.Clone(s.settling.waiting)
-	if batch := s.settling.next(); len(batch) != 1 || batch[0] != both[0] {
+	s.completions.waiting = []*completion{{call: claimed[0], ended: make(chan struct{})}, {call: claimed[1], ended: make(chan struct{})}}
+	both := slices.Clone(s.completions.waiting)
+	if batch := s.completions.next(); len(batch) != 1 || batch[0] != both[0] {
 		t.Errorf("a batch has %d outcomes of one payment", len(batch))
 	}
-	s.settling.waiting = slices.Clone(both)
-	s.settleAll(ctx)
+	s.completions.waiting = slices.Clone(both)
+	s.writeAll(ctx)
 	for _, one := range both {
 		s.must(one.err)
 	}
