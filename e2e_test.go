@@ -184,6 +184,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("the printed curl: %v\n%s", err, out)
 	}
 	t.Run("a key is made and used", p.takesKeys)
+	p.npm(t, "web/ts", "build") // the portal's archive of the client is made of it, too
 	t.Run("beside one another", func(t *testing.T) {
 		t.Run("the contract holds", p.keepsTheContract)
 		t.Run("the contract's tests notice lies", func(t *testing.T) {
