@@ -3,6 +3,7 @@ package guard
 import (
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,7 @@ func (d *database) run(stop <-chan struct{}) {
 
 // outcome is what became of a load.
 type outcome struct {
+	mu       sync.Mutex
 	took     []time.Duration // of what was accepted
 	accepted [priorities]int
 	refused  [priorities]int
@@ -66,7 +68,9 @@ func offer(a *Admission, d *database, rate float64, warm, measure time.Duration)
 		counted := time.Since(begin) > warm
 		if a.Check(p) != nil {
 			if counted {
+				o.mu.Lock()
 				o.refused[p]++
+				o.mu.Unlock()
 			}
 			continue
 		}
@@ -80,6 +84,8 @@ func offer(a *Admission, d *database, rate float64, warm, measure time.Duration)
 			<-one
 			w.End(true)
 			if counted {
+				o.mu.Lock()
+				defer o.mu.Unlock()
 				o.took = append(o.took, time.Since(begun))
 				o.accepted[p]++
 			}
@@ -87,7 +93,9 @@ func offer(a *Admission, d *database, rate float64, warm, measure time.Duration)
 	}
 	synctest.Wait()
 	<-time.After(time.Second)
-	return o
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return &outcome{took: slices.Clone(o.took), accepted: o.accepted, refused: o.refused}
 }
 
 // inOverload runs a test with a database in a bubble of its own.
