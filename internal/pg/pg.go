@@ -4,6 +4,7 @@ package pg
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -95,5 +96,9 @@ func (p *uuidsPlan) SetNext(next pgtype.EncodePlan) { p.next = next }
 
 // Encode appends the array.
 func (p *uuidsPlan) Encode(value any, to []byte) ([]byte, error) {
-	return p.next.Encode(pgtype.FlatArray[uuid.UUID](value.([]uuid.UUID)), to)
+	ids, ok := value.([]uuid.UUID)
+	if !ok {
+		return nil, fmt.Errorf("%T is no array of UUIDs", value)
+	}
+	return p.next.Encode(pgtype.FlatArray[uuid.UUID](ids), to)
 }
