@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -20,6 +21,30 @@ func connect(addr string) int {
 
 func disconnect(fd int) { _ = unix.Close(fd) }
 
+// writeAll writes a request, which fits into the socket's buffer.
+func writeAll(fd int, request []byte) error {
+	n, err := unix.Write(fd, request)
+	if err == nil && n < len(request) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("send a request: %w", err)
+	}
+	return nil
+}
+
+// readSome reads what has come, by way of a buffer, and appends it. The end of the connection is an error.
+func readSome(fd int, buffer, to []byte) ([]byte, error) {
+	n, err := unix.Read(fd, buffer)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		return to, fmt.Errorf("read an answer: %w", err)
+	}
+	return append(to, buffer[:n]...), nil
+}
+
 // drive has all readers of a leg ask until stop says so, and then waits for their answers. One thread asks for all of them and blocks in epoll
 // alone: goroutines that wait for their connections took twice the CPU.
 func (l *leg) drive(stop func() bool) error {
@@ -33,13 +58,8 @@ func (l *leg) drive(stop func() bool) error {
 	waiting, buffer := 0, make([]byte, 64<<10)
 	ask := func(r *reader) error {
 		waiting++
-		request := l.request(r)
-		n, err := unix.Write(r.fd, request)
-		if err == nil && n < len(request) {
-			err = io.ErrShortWrite
-		}
-		if err != nil {
-			return fmt.Errorf("%s: send a request: %w", l.name, err)
+		if err := writeAll(r.fd, l.request(r)); err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
 		}
 		return nil
 	}
@@ -55,7 +75,7 @@ func (l *leg) drive(stop func() bool) error {
 	for waiting > 0 {
 		ready, err := unix.EpollWait(poll, events, 10_000)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return err
@@ -64,14 +84,9 @@ func (l *leg) drive(stop func() bool) error {
 		}
 		for _, event := range events[:ready] {
 			r := l.readers[event.Fd]
-			n, err := unix.Read(r.fd, buffer)
-			if err == nil && n == 0 {
-				err = io.EOF
+			if r.in, err = readSome(r.fd, buffer, r.in); err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
 			}
-			if err != nil {
-				return fmt.Errorf("%s: read an answer: %w", l.name, err)
-			}
-			r.in = append(r.in, buffer[:n]...)
 			complete, err := l.received(r)
 			if err != nil {
 				return err

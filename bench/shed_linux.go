@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"time"
 
@@ -23,12 +23,7 @@ func (c *crowd) drive() error {
 	end, buffer, events := c.begin.Add(c.warm+c.measure), make([]byte, 64<<10), make([]unix.EpollEvent, 512)
 	send := func(conn *crowdConn, due time.Time) error {
 		c.waiting++
-		request := c.request(conn, due)
-		n, err := unix.Write(conn.fd, request)
-		if err == nil && n < len(request) {
-			err = io.ErrShortWrite
-		}
-		return err
+		return writeAll(conn.fd, c.request(conn, due))
 	}
 	connectOne := func() (*crowdConn, error) {
 		conn := &crowdConn{fd: connect(c.g.addr)}
@@ -70,7 +65,7 @@ func (c *crowd) drive() error {
 			timeout = 100
 		}
 		ready, err := unix.EpollWait(poll, events, timeout)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -84,14 +79,9 @@ func (c *crowd) drive() error {
 		}
 		for _, event := range events[:ready] {
 			conn := c.conns[event.Fd]
-			n, err := unix.Read(conn.fd, buffer)
-			if err == nil && n == 0 {
-				err = io.EOF
+			if conn.in, err = readSome(conn.fd, buffer, conn.in); err != nil {
+				return fmt.Errorf("shed: %w", err)
 			}
-			if err != nil {
-				return fmt.Errorf("shed: read an answer: %w", err)
-			}
-			conn.in = append(conn.in, buffer[:n]...)
 			complete, err := c.received(conn, now)
 			if err != nil {
 				return err

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -218,12 +217,12 @@ func (p *Payment) Run(ctx context.Context) {
 		} else {
 			tick.Reset(pollEvery)
 		}
-		news := int32(len(slices.DeleteFunc(slices.Clone(claimed), func(c paymentdb.ClaimCallsRow) bool { return c.Tries > 1 })))
-		limited.Store(news >= free.MaxNew || int32(len(claimed))-news >= free.MaxRepeated || int32(len(claimed)) >= free.MaxCalls)
+		var again int32 // of the claimed ones
 		for _, c := range claimed {
 			kind := first
 			if c.Tries > 1 {
 				kind = repeated
+				again++
 			}
 			slots <- struct{}{}
 			kind <- struct{}{}
@@ -239,6 +238,7 @@ func (p *Payment) Run(ctx context.Context) {
 				}
 			})
 		}
+		limited.Store(int32(len(claimed))-again >= free.MaxNew || again >= free.MaxRepeated || int32(len(claimed)) >= free.MaxCalls)
 		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,37 @@ func (d *database) run(stop <-chan struct{}) {
 	}
 }
 
+// do does admitted work and ends it.
+func (d *database) do(w Work) {
+	one := make(chan struct{})
+	d.waiting <- one
+	<-one
+	w.End(true)
+}
+
+// clients ask for as long as they are to, each again when it is served, or at once when it is refused. The result is how often one was refused after from.
+func (d *database) clients(a *Admission, p Priority, from, lasts time.Duration) int64 {
+	var refused atomic.Int64
+	begin := time.Now()
+	for range 128 {
+		go func() {
+			for time.Since(begin) < lasts {
+				w, err := a.Begin(p)
+				if err == nil {
+					d.do(w)
+					continue
+				}
+				if time.Since(begin) > from {
+					refused.Add(1)
+				}
+				<-time.After(time.Millisecond)
+			}
+		}()
+	}
+	<-time.After(lasts + time.Second)
+	return refused.Load()
+}
+
 // outcome is what became of a load.
 type outcome struct {
 	mu       sync.Mutex
@@ -79,10 +111,8 @@ func offer(a *Admission, d *database, rate float64, warm, measure time.Duration)
 			if err != nil {
 				return
 			}
-			begun, one := time.Now(), make(chan struct{})
-			d.waiting <- one
-			<-one
-			w.End(true)
+			begun := time.Now()
+			d.do(w)
 			if counted {
 				o.mu.Lock()
 				defer o.mu.Unlock()
@@ -150,26 +180,23 @@ func TestABurstIsNoOverload(t *testing.T) {
 		t.Helper()
 		a := NewAdmission(nil)
 		for range 3 {
-			refused := 0
+			var refused atomic.Int64
 			for range 1000 {
 				if a.Check(Normal) != nil {
-					refused++
+					refused.Add(1)
 				}
 				go func() {
 					w, err := a.Begin(Normal)
 					if err != nil {
-						refused++
+						refused.Add(1)
 						return
 					}
-					one := make(chan struct{})
-					d.waiting <- one
-					<-one
-					w.End(true)
+					d.do(w)
 				}()
 				<-time.After(100 * time.Microsecond)
 			}
-			if <-time.After(time.Second); refused > 0 || a.running.Load() != 0 {
-				t.Errorf("%d refused, %d run", refused, a.running.Load())
+			if <-time.After(time.Second); refused.Load() > 0 || a.running.Load() != 0 {
+				t.Errorf("%d refused, %d run", refused.Load(), a.running.Load())
 			}
 		}
 		for range burst {
@@ -191,25 +218,8 @@ func TestClientsThatWaitAreNoOverload(t *testing.T) {
 	t.Parallel()
 	inOverload(t, func(t *testing.T, d *database) {
 		t.Helper()
-		a, begin, refused := NewAdmission(nil), time.Now(), 0
-		for range 128 {
-			go func() {
-				for time.Since(begin) < 10*time.Second {
-					w, err := a.Begin(Low)
-					if err != nil {
-						refused++
-						<-time.After(time.Millisecond)
-						continue
-					}
-					one := make(chan struct{})
-					d.waiting <- one
-					<-one
-					w.End(true)
-				}
-			}()
-		}
-		if <-time.After(11 * time.Second); refused > 0 {
-			t.Errorf("%d are refused", refused)
+		if n := d.clients(NewAdmission(nil), Low, -1, 10*time.Second); n > 0 {
+			t.Errorf("%d are refused", n)
 		}
 	})
 }
@@ -219,29 +229,10 @@ func TestClientsThatWaitAfterAnOverload(t *testing.T) {
 	t.Parallel()
 	inOverload(t, func(t *testing.T, d *database) {
 		t.Helper()
-		a, late := NewAdmission(nil), 0
+		a := NewAdmission(nil)
 		offer(a, d, 4*capacity, time.Second, time.Second)
-		begin := time.Now()
-		for range 128 {
-			go func() {
-				for time.Since(begin) < 20*time.Second {
-					w, err := a.Begin(Normal)
-					if err != nil {
-						if time.Since(begin) > 12*time.Second {
-							late++
-						}
-						<-time.After(time.Millisecond)
-						continue
-					}
-					one := make(chan struct{})
-					d.waiting <- one
-					<-one
-					w.End(true)
-				}
-			}()
-		}
-		if <-time.After(21 * time.Second); late > 0 {
-			t.Errorf("%d are refused still", late)
+		if n := d.clients(a, Normal, 12*time.Second, 20*time.Second); n > 0 {
+			t.Errorf("%d are refused still", n)
 		}
 	})
 }
