@@ -50,7 +50,7 @@ var ours = law{
 		"command/catalogue":      "errors gen/cataloguedb gen/errcode internal/pg order pgx",
 		"command/coupons":        "gen/couponsdb internal/pg order order/coupon pgx uuid",
 		"command/inventory":      "errors gen/errcode gen/inventorydb internal/bus internal/events internal/failpoint internal/outbox internal/pg internal/rfc3339 order pgx uuid zap",
-		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/bus internal/events internal/failpoint internal/guard internal/outbox internal/panics internal/pg order order/pay http pgx prometheus uuid zap",
+		"command/payment":        "errors gen/errcode gen/paymentdb gen/psp internal/events internal/failpoint internal/guard internal/outbox internal/panics internal/pg order order/pay http pgx prometheus uuid zap",
 		"contracttest":           "gen/api gen/errcode internal/answers internal/bodies internal/faults internal/panics internal/signature http json jsonschema text yaml",
 		"deploy":                 "",
 		"errors":                 "gen/errcode",

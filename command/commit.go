@@ -153,11 +153,14 @@ func (r *rows) committed(owner order.Owner, key string, rev int64, lsn uint64, b
 	}
 }
 
-// afterCommit wakes the relay, hands the new states to the caches and counts. It fails nothing: what it misses of an order is repaired by
+// afterCommit wakes the relay and payment, hands the new states to the caches and counts. It fails nothing: what it misses of an order is repaired by
 // the order's messages, what it misses of a product by the change feed.
 func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 	if len(r.orders) > 0 {
 		w.cfg.Wake()
+	}
+	if len(r.payments.Calls) > 0 {
+		w.cfg.WakePayments()
 	}
 	states := make([]Committed, 0, len(r.orders))
 	for _, c := range r.orders {

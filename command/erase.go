@@ -126,7 +126,12 @@ func (c *Commands) eraseIn(ctx context.Context, tx pgx.Tx, e Erasure, ref order.
 	change.events = append(change.events, change.order.EraseAddress(cause.recorder(c.cfg.IDs, c.cfg.Now())))
 	change.move(nil)
 	one.Addresses = 1
-	return one, (&rows{orders: []*orderChange{change}}).write(ctx, tx)
+	r, last := &rows{}, &pg.Statements{}
+	r.add(change)
+	if err = r.queue(ctx, tx, last); err != nil {
+		return one, err
+	}
+	return one, last.Send(ctx, tx)
 }
 
 // eraseInResults takes the address out of the stored results about an order, and returns how many had one.

@@ -143,6 +143,7 @@ type batch struct {
 	deferred  []*call                       // their order is another call's of the batch
 	blocked   []*call                       // a row of theirs is locked
 	products  map[order.Item]*order.Product // to be sold
+	loaded    *loaded                       // with the first round trip; nil: what the calls need is loaded when their keys are resolved
 	rows      rows
 	lsn       uint64 // where the log stood after COMMIT, or token.NoPosition
 }
@@ -242,9 +243,6 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 	failpoint.Hit(failpoint.CommandPositioned)
 	c.afterCommit(ctx, &b.rows, b.lsn)
 	failpoint.Hit(failpoint.CommandWrittenThrough)
-	if len(b.rows.payments.Calls) > 0 {
-		c.cfg.WakePayments()
-	}
 }
 
 // retry tries the calls of a transaction without effect again, as classify says, or fails them with err.
@@ -272,7 +270,7 @@ func (c *Commands) retry(ctx context.Context, b *batch, txErr, err error) {
 
 // classify says how calls are tried again after a transaction that had no effect.
 //
-//   - The culprit of SQLSTATE 22 and 23 and of a panic is found by trying each call alone. A COMMIT that was sent is never tried again for
+//   - The culprit of SQLSTATE 22 and 23, of a row that is gone and of a panic is found by trying each call alone. A COMMIT that was sent is never tried again for
 //     these.
 //   - A version conflict is decided again for each order alone, up to maxTries times.
 //   - A deadlock repeats the batch once, then each alone.
@@ -291,7 +289,7 @@ func classify(txErr error, o tryOptions, alone bool) tryOptions {
 		return tryOptions{try: o.try + 1}
 	case alone:
 		return tryOptions{}
-	case pg.Contention(txErr), errors.Is(txErr, panics.ErrPanic), pg.Integrity(code) && !errors.Is(txErr, pg.ErrRefusedAtCommit):
+	case pg.Contention(txErr), errors.Is(txErr, panics.ErrPanic), code == pg.NoDataFound, pg.Integrity(code) && !errors.Is(txErr, pg.ErrRefusedAtCommit):
 		return tryOptions{try: 1, apart: true}
 	}
 	return tryOptions{}
@@ -340,18 +338,23 @@ var (
 	errQueued = apierr.E(errcode.RATE003, apierr.Cause(errors.New("no turn within the budget")))
 )
 
-// open queues what a transaction begins with: the keys, and what is read without a lock.
+// open queues what a transaction begins with: the keys, and what is read without a lock. A batch of the queue, which waits for no row for long, locks and
+// reads the rest with it, unless a command names a shipment, whose order is not known yet.
 func (c *Commands) open(first *pgx.Batch, b *batch, deadline time.Time, fault faults.Name) {
 	limitLocks(first, b, deadline)
 	resolveKeys(first, b.calls, fault)
-	var sold []order.Item
+	var n needs
 	for _, one := range b.calls {
 		if one.short == nil {
-			sold = append(sold, one.needs.products...)
+			n.add(one.needs)
 		}
 	}
-	if b.products = map[order.Item]*order.Product{}; len(sold) > 0 {
-		catalogue.QueueRead(first, sold, b.products)
+	if b.products = map[order.Item]*order.Product{}; len(n.products) > 0 {
+		catalogue.QueueRead(first, n.products, b.products)
+	}
+	if b.queued && len(n.shipments) == 0 {
+		b.loaded = newLoaded(b.products)
+		b.loaded.queue(first, n, false)
 	}
 	queueLogState(first, &b.rows)
 }
@@ -399,15 +402,17 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, ends *pg.E
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	var n needs
-	for _, one := range b.undecided {
-		n.add(one.needs)
+	l := b.loaded
+	if l == nil {
+		var n needs
+		for _, one := range b.undecided {
+			n.add(one.needs)
+		}
+		if l, err = load(ctx, tx, n, b.products, b.skipLocked); err != nil {
+			return err
+		}
+		b.rows.locked = n.locked() > 0
 	}
-	l, err := load(ctx, tx, n, b.products, b.skipLocked)
-	if err != nil {
-		return err
-	}
-	b.rows.locked = n.locked() > 0
 	failpoint.Hit(failpoint.CommandRowsLocked)
 	if b.skipLocked { // a missing row is locked by another transaction, or does not exist: its call goes on alone
 		b.blocked = slices.DeleteFunc(slices.Clone(b.undecided), func(one *call) bool { return l.has(one.needs) })
@@ -416,7 +421,7 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, ends *pg.E
 	if len(b.undecided) == 0 {
 		return nil
 	}
-	b.rows.products, b.rows.stock, b.rows.soldOut = l.catalogue, l.stock, c.cfg.SoldOut
+	b.rows.products, b.rows.stock, b.rows.soldOut, b.rows.deadline = l.catalogue, l.stock, c.cfg.SoldOut, c.cfg.Deadline
 	for _, one := range b.undecided {
 		switch err := l.gone(ctx, tx, one.needs); {
 		case errors.Is(err, errRowGone):
@@ -450,7 +455,9 @@ func (c *Commands) decide(one *call, l *loaded, b *batch) {
 		}
 		return
 	}
-	b.rows.orders = append(b.rows.orders, one.orders...)
+	for _, change := range one.orders {
+		b.rows.add(change)
+	}
 	b.rows.payments.Add(one.payments)
 	b.rows.shipments = append(b.rows.shipments, one.shipments...)
 	if one.Key != "" {
@@ -484,6 +491,9 @@ func toClientError(err error) error {
 	}
 	if pg.Infrastructure(err) {
 		return apierr.E(errcode.SYS002, apierr.Cause(err))
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == pg.NoDataFound {
+		return errRowGone
 	}
 	return apierr.From(err)
 }

@@ -164,12 +164,13 @@ func (c confirm) decide(l *loaded, rec order.Recorder) (effect, error) {
 // paid gives an order a payment, captured, and returns it.
 func (b *bundle) paid(o order.Ref) order.Ref {
 	b.t.Helper()
-	p := order.Ref{Owner: alice, ID: testIDs.Mint(time.Now(), 1)}
+	var p order.Ref
 	if err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) error {
 		rec := Envelope{Owner: alice}.recorder(testIDs, time.Now())
-		opened, changes := payment.Start(o, p.ID, 1, order.Money{Amount: 100, Currency: "EUR"}, "pm_ok", time.Minute, rec)
+		opened, changes := payment.Start(o, 1, order.Money{Amount: 100, Currency: "EUR"}, "pm_ok", rec)
+		p = opened.Ref
 		changes.Events = append(changes.Events, opened.Record(rec, pay.Captured{}))
-		return changes.Write(b.t.Context(), tx)
+		return changes.Write(b.t.Context(), tx, time.Minute)
 	}); err != nil {
 		b.t.Fatal(err)
 	}
@@ -413,9 +414,11 @@ func TestClassify(t *testing.T) {
 		"a constraint at COMMIT":                     {fmt.Errorf("%w: %w", pg.ErrRefusedAtCommit, state("23505")), first, false, tryOptions{}},
 		"a panic":                                    {panics.ErrPanic, first, false, tryOptions{try: 1, apart: true}},
 		"a panic, alone":                             {panics.ErrPanic, first, true, tryOptions{}},
-		"a conflict":                                 {errConflict, first, false, tryOptions{try: 1, apart: true}},
-		"a conflict, alone":                          {errConflict, first, true, second},
-		"a conflict, alone for the third time":       {errConflict, third, true, tryOptions{}},
+		"a conflict":                                 {state("40001"), first, false, tryOptions{try: 1, apart: true}},
+		"a conflict, alone":                          {state("40001"), first, true, second},
+		"a conflict, alone for the third time":       {state("40001"), third, true, tryOptions{}},
+		"a row that is gone":                         {state(pg.NoDataFound), first, false, tryOptions{try: 1, apart: true}},
+		"a row that is gone, alone":                  {state(pg.NoDataFound), first, true, tryOptions{}},
 		"a deadlock":                                 {state("40P01"), first, false, second},
 		"a deadlock again":                           {state("40P01"), second, false, tryOptions{try: 1, apart: true}},
 		"a deadlock, alone":                          {state("40P01"), first, true, second},
@@ -846,9 +849,9 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Reply{Attempt: 1})
 		payload, _ := json.Marshal(reply.Envelope)
 		var after func()
-		if err := pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
+		if err := pg.InPipeline(t.Context(), pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) error {
 			h, err := raced.Saga(pool).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}}, false)
-			after = h.After
+			*ends, after = h.Ends, h.After
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -279,9 +279,9 @@ type replan struct{ of order.Ref }
 
 func (r replan) needs() needs { return needs{orders: []order.Ref{r.of}} }
 
-func (r replan) decide(l *loaded, rec order.Recorder) (effect, error) {
+func (r replan) decide(l *loaded, _ order.Recorder) (effect, error) {
 	o := l.orders[r.of]
-	o.steps.planPayment(rec.Now)
+	o.steps.planPayment("pm_ok").set(statusRunning, "")
 	return o.accepted()
 }
 

@@ -55,11 +55,7 @@ func resolveKeys(batch *pgx.Batch, calls []*call, fault faults.Name) {
 		return err
 	})
 	p := findResultsParams(calls)
-	batch.Queue(ordersdb.FindResults, p.Accounts, p.Modes, p.Operations, p.Keys).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ordersdb.FindResultsRow])
-		if err != nil {
-			return err
-		}
+	pg.Query(batch, func(found []ordersdb.FindResultsRow) error {
 		if fault == faults.InProgress {
 			clear(locked)
 		} else {
@@ -71,7 +67,7 @@ func resolveKeys(batch *pgx.Batch, calls []*call, fault faults.Name) {
 			}
 		}
 		return nil
-	})
+	}, ordersdb.FindResults, p.Accounts, p.Modes, p.Operations, p.Keys)
 }
 
 // findResults finishes the calls whose key is known: with the stored result, or with IDEM_002 if something else was asked for then.

@@ -79,48 +79,50 @@ type loaded struct {
 	stock     inventory.Stock
 }
 
-// load locks and reads everything that a batch needs, beside the products that were read without a lock: products to be changed, numbers, payments,
-// orders, coupons, stock, each sorted, which is the one order of locks. Coupons come after orders, because only an order that ends says which coupon it frees. With
-// onlyFree it does not wait: rows that another transaction holds are left out.
+// load locks and reads everything that a batch needs in one round trip, beside the products that were read without a lock: products to be changed, numbers,
+// payments, orders, coupons, stock, each sorted, which is the one order of locks. Coupons come after orders, because only an order that ends says which
+// coupon it frees. With onlyFree it does not wait: rows that another transaction holds are left out.
 func load(ctx context.Context, tx pgx.Tx, n needs, products map[order.Item]*order.Product, onlyFree bool) (*loaded, error) {
-	l := &loaded{products: products}
-	var err error
-	if len(n.catalogue) > 0 {
-		if l.catalogue, err = catalogue.Lock(ctx, tx, n.catalogue, onlyFree); err != nil {
-			return nil, err
-		}
+	batch, l := &pgx.Batch{}, newLoaded(products)
+	if l.queue(batch, n, onlyFree); batch.Len() == 0 {
+		return l, nil
 	}
-	if len(n.numbers) > 0 {
-		if l.numbers, err = lockNumbers(ctx, tx, n.numbers, onlyFree); err != nil {
-			return nil, err
-		}
-	}
-	if len(n.payments) > 0 {
-		if l.payments, err = payment.Lock(ctx, tx, n.payments, onlyFree); err != nil {
-			return nil, err
-		}
-	}
-	if len(n.orders) > 0 {
-		if l.orders, err = lockOrders(ctx, tx, n.orders, onlyFree); err != nil {
-			return nil, err
-		}
-	}
-	if len(n.shipments) > 0 {
-		if l.shipments, err = readShipments(ctx, tx, n.shipments); err != nil {
-			return nil, err
-		}
-	}
-	if len(n.coupons) > 0 {
-		if l.coupons, err = coupons.Lock(ctx, tx, n.coupons, onlyFree); err != nil {
-			return nil, err
-		}
-	}
-	if len(n.stock) > 0 {
-		if l.stock, err = inventory.Lock(ctx, tx, n.stock, onlyFree); err != nil {
-			return nil, err
-		}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("load: %w", err)
 	}
 	return l, nil
+}
+
+func newLoaded(products map[order.Item]*order.Product) *loaded {
+	return &loaded{
+		products: products, catalogue: catalogue.Products{}, numbers: map[number]order.ID{}, payments: map[order.Ref]payment.Locked{},
+		orders: map[order.Ref]*orderChange{}, shipments: map[order.Ref]*shipmentChange{}, coupons: coupons.Coupons{}, stock: inventory.Stock{},
+	}
+}
+
+// queue is load as statements of a batch.
+func (l *loaded) queue(to *pgx.Batch, n needs, onlyFree bool) {
+	if len(n.catalogue) > 0 {
+		catalogue.QueueLock(to, n.catalogue, onlyFree, l.catalogue)
+	}
+	if len(n.numbers) > 0 {
+		l.queueNumbers(to, n.numbers, onlyFree)
+	}
+	if len(n.payments) > 0 {
+		payment.QueueLock(to, n.payments, onlyFree, l.payments)
+	}
+	if len(n.orders) > 0 {
+		l.queueOrders(to, n.orders, onlyFree)
+	}
+	if len(n.shipments) > 0 {
+		l.queueShipments(to, n.shipments)
+	}
+	if len(n.coupons) > 0 {
+		coupons.QueueLock(to, n.coupons, onlyFree, l.coupons)
+	}
+	if len(n.stock) > 0 {
+		inventory.QueueLock(to, n.stock, onlyFree, l.stock)
+	}
 }
 
 // findOrders adds the orders of the shipments that the calls name to their needs. It defers the calls whose order another call of the
@@ -210,40 +212,38 @@ func (l *loaded) has(n needs) bool {
 		len(without(n.orders, l.orders)) == 0 && len(without(n.coupons, l.coupons)) == 0 && len(without(n.stock, l.stock)) == 0
 }
 
-// lockNumbers locks numbers that orders have or are to have, in the order of their locks, and finds the orders that have them.
-func lockNumbers(ctx context.Context, tx pgx.Tx, numbers []number, onlyFree bool) (map[number]order.ID, error) {
+// queueNumbers locks numbers that orders have or are to have, in the order of their locks, and finds the orders that have them.
+func (l *loaded) queueNumbers(to *pgx.Batch, numbers []number, onlyFree bool) {
 	slices.SortFunc(numbers, func(a, b number) int { return cmp.Compare(a.lockID(), b.lockID()) })
-	q, hashes, free := ordersdb.New(tx), pg.Column(numbers, number.lockID), numbers
-	if onlyFree {
-		locked, err := q.TryLockKeys(ctx, hashes)
-		if err != nil {
-			return nil, fmt.Errorf("lock references: %w", err)
+	hashes := pg.Column(numbers, number.lockID)
+	if !onlyFree {
+		to.Queue(ordersdb.LockKeys, hashes)
+		for _, n := range numbers {
+			l.numbers[n] = order.ID{}
 		}
-		free = nil
-		for i, n := range numbers {
-			if locked[i] {
-				free = append(free, n)
+	} else {
+		to.Queue(ordersdb.TryLockKeys, hashes).Query(func(rows pgx.Rows) error {
+			locked, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+			for i, ok := range locked {
+				if ok {
+					l.numbers[numbers[i]] = order.ID{}
+				}
+			}
+			return err
+		})
+	}
+	pg.Query(to, func(rows []ordersdb.OrderReference) error {
+		for _, r := range rows {
+			n := number{order.Owner{Account: r.Account, Mode: r.Mode}, r.Reference}
+			if _, ok := l.numbers[n]; ok {
+				l.numbers[n] = order.ID(r.OrderID)
 			}
 		}
-	} else if err := q.LockKeys(ctx, hashes); err != nil {
-		return nil, fmt.Errorf("lock references: %w", err)
-	}
-	found := make(map[number]order.ID, len(free))
-	for _, n := range free {
-		found[n] = order.ID{}
-	}
-	rows, err := q.FindReferences(ctx, ordersdb.FindReferencesParams{
-		Accounts: pg.Column(free, func(n number) int32 { return n.Account }),
-		Modes:    pg.Column(free, func(n number) string { return n.Mode }),
-		Refs:     pg.Column(free, func(n number) string { return n.reference }),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find references: %w", err)
-	}
-	for _, r := range rows {
-		found[number{order.Owner{Account: r.Account, Mode: r.Mode}, r.Reference}] = order.ID(r.OrderID)
-	}
-	return found, nil
+		return nil
+	}, ordersdb.FindReferences,
+		pg.Column(numbers, func(n number) int32 { return n.Account }),
+		pg.Column(numbers, func(n number) string { return n.Mode }),
+		pg.Column(numbers, func(n number) string { return n.reference }))
 }
 
 func refParams(refs []order.Ref) ordersdb.LockOrdersParams {
@@ -267,66 +267,61 @@ func ordersOfShipments(ctx context.Context, tx pgx.Tx, shipments []order.Ref) (m
 	return orders, nil
 }
 
-// readShipments reads shipments. The caller holds the locks of their orders.
-func readShipments(ctx context.Context, tx pgx.Tx, refs []order.Ref) (map[order.Ref]*shipmentChange, error) {
-	rows, err := ordersdb.New(tx).GetShipments(ctx, ordersdb.GetShipmentsParams(refParams(refs)))
-	if err != nil {
-		return nil, fmt.Errorf("read shipments: %w", err)
-	}
-	found := make(map[order.Ref]*shipmentChange, len(rows))
-	for _, r := range rows {
-		s := &order.Shipment{
-			ID: order.ID(r.ID), Version: r.Version, HeadHash: r.HeadHash, OrderID: order.ID(r.OrderID), Status: order.ShipmentStatus(r.Status),
-			CreatedAt: rfc3339.New(r.CreatedAt), UpdatedAt: rfc3339.New(r.UpdatedAt), DeliveredAt: rfc3339.Ptr(r.DeliveredAt),
+// queueShipments reads shipments, under the locks of their orders.
+func (l *loaded) queueShipments(to *pgx.Batch, refs []order.Ref) {
+	p := refParams(refs)
+	pg.Query(to, func(rows []ordersdb.GetShipmentsRow) error {
+		for _, r := range rows {
+			s := &order.Shipment{
+				ID: order.ID(r.ID), Version: r.Version, HeadHash: r.HeadHash, OrderID: order.ID(r.OrderID), Status: order.ShipmentStatus(r.Status),
+				CreatedAt: rfc3339.New(r.CreatedAt), UpdatedAt: rfc3339.New(r.UpdatedAt), DeliveredAt: rfc3339.Ptr(r.DeliveredAt),
+			}
+			err := json.Unmarshal(r.Lines, &s.Lines)
+			if err == nil && r.Tracking != nil {
+				err = json.Unmarshal(r.Tracking, &s.Tracking)
+			}
+			if err != nil {
+				return fmt.Errorf("shipment %s: %w", s.ID.Format(order.PrefixShipment), err)
+			}
+			ref := order.RefOf(r.Account, r.Mode, r.ID)
+			l.shipments[ref] = &shipmentChange{owner: ref.Owner, shipment: s, baseVersion: s.Version}
 		}
-		err := json.Unmarshal(r.Lines, &s.Lines)
-		if err == nil && r.Tracking != nil {
-			err = json.Unmarshal(r.Tracking, &s.Tracking)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("shipment %s: %w", s.ID.Format(order.PrefixShipment), err)
-		}
-		ref := order.RefOf(r.Account, r.Mode, r.ID)
-		found[ref] = &shipmentChange{owner: ref.Owner, shipment: s, baseVersion: s.Version}
-	}
-	return found, nil
+		return nil
+	}, ordersdb.GetShipments, p.Accounts, p.Modes, p.Ids)
 }
 
-// lockOrders locks orders in the order of their ids and reads them with their addresses and steps, in one round trip.
-func lockOrders(ctx context.Context, tx pgx.Tx, refs []order.Ref, onlyFree bool) (map[order.Ref]*orderChange, error) {
+// queueOrders locks orders in the order of their ids and reads them with their addresses and steps: later statements see what the locks waited for.
+func (l *loaded) queueOrders(to *pgx.Batch, refs []order.Ref, onlyFree bool) {
 	p, lock := refParams(refs), ordersdb.LockOrders
 	if onlyFree {
 		lock = ordersdb.LockFreeOrders
 	}
-	var rows []ordersdb.LockOrdersRow
-	var addressRows []ordersdb.OrderAddress
-	var sagaRows []ordersdb.Saga
-	batch := &pgx.Batch{} // later statements see what the locks waited for
-	batch.Queue(lock, p.Accounts, p.Modes, p.Ids).Query(collect(&rows))
-	batch.Queue(ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids).Query(collect(&addressRows))
-	batch.Queue(ordersdb.GetSagas, p.Accounts, p.Modes, p.Ids).Query(collect(&sagaRows))
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("lock orders: %w", err)
-	}
-	found := make(map[order.Ref]*orderChange, len(rows))
-	for _, row := range rows {
-		ref := order.RefOf(row.Account, row.Mode, row.ID)
-		o, err := order.Restore(ref.ID, row.Version, row.HeadHash, row.State)
-		if err != nil {
-			return nil, err
+	pg.Query(to, func(rows []ordersdb.LockOrdersRow) error {
+		for _, row := range rows {
+			ref := order.RefOf(row.Account, row.Mode, row.ID)
+			o, err := order.Restore(ref.ID, row.Version, row.HeadHash, row.State)
+			if err != nil {
+				return err
+			}
+			l.orders[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
 		}
-		found[ref] = &orderChange{owner: ref.Owner, order: o, baseVersion: o.Version, rev: row.Rev}
-	}
-	for _, r := range addressRows {
-		if c, ok := found[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
-			c.address = r.Address
+		return nil
+	}, lock, p.Accounts, p.Modes, p.Ids)
+	pg.Query(to, func(rows []ordersdb.OrderAddress) error {
+		for _, r := range rows {
+			if c, ok := l.orders[order.RefOf(r.Account, r.Mode, r.OrderID)]; ok {
+				c.address = r.Address
+			}
 		}
-	}
-	sagas, err := stepsOf(sagaRows)
-	for ref, c := range found {
-		c.steps = sagas[ref]
-	}
-	return found, err
+		return nil
+	}, ordersdb.GetAddresses, p.Accounts, p.Modes, p.Ids)
+	pg.Query(to, func(rows []ordersdb.Saga) error {
+		sagas, err := stepsOf(rows)
+		for ref, c := range l.orders {
+			c.steps = sagas[ref]
+		}
+		return err
+	}, ordersdb.GetSagas, p.Accounts, p.Modes, p.Ids)
 }
 
 // stepsOf are the steps of orders.
@@ -341,14 +336,6 @@ func stepsOf(rows []ordersdb.Saga) (map[order.Ref]steps, error) {
 		all[ref] = s
 	}
 	return all, nil
-}
-
-// collect reads all rows of a query that is sent beside others.
-func collect[T any](to *[]T) func(pgx.Rows) error {
-	return func(rows pgx.Rows) (err error) {
-		*to, err = pgx.CollectRows(rows, pgx.RowToStructByPos[T])
-		return err
-	}
 }
 
 // readEvents reads an order's whole history.

@@ -28,9 +28,11 @@ func TestEveryMessageHasItsForm(t *testing.T) {
 	cause := outbox.Cause{ID: id(2), TraceID: "trace-1", Now: now}
 	var messages []outbox.Message
 	for _, k := range stepTable {
-		topic, messageType, data := k.command(o, &step{name: k.name, attempt: 1, input: "pm_ok"}, order.Recorder{NewID: func() order.ID { return id(4) }})
-		messages = append(messages, outbox.New(topic, messageType, c.ref(), cause, data))
+		st := &step{name: k.name, attempt: 1, input: "pm_ok"}
+		c.steps = append(c.steps, st)
+		k.start(c, st, order.Recorder{NewID: func() order.ID { return id(2) }, Now: now, Cause: order.Cause{TraceID: "trace-1"}})
 	}
+	messages = append(messages, c.messages...)
 	expires := rfc3339.New(now.Add(time.Minute))
 	reply := func(topic, messageType string, data any) {
 		messages = append(messages, outbox.New(topic, messageType, c.ref(), cause, data))

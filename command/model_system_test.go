@@ -45,7 +45,6 @@ const (
 // parties are the functions that decide, and the guards of the database that the model has in their place. A mutation replaces one.
 type parties struct {
 	stock    func(e outbox.Envelope, c inventory.Command, r *inventory.Reservation, s inventory.Stock, ttl time.Duration, rec order.Recorder) (*inventory.Reservation, *outbox.Message)
-	payment  func(of order.Ref, c payment.Command, found *payment.Locked, deadline time.Duration, rec order.Recorder) (payment.Changes, error)
 	plan     func(amount int64, overdue bool, tries int32) (payment.Ask, payment.Outcome)
 	conclude func(op payment.Operation, overdue bool, lastCode string, o payment.Outcome) (payment.Outcome, error)
 	resolve  func(p payment.Locked, op payment.Operation, o payment.Outcome, rec order.Recorder) payment.Changes
@@ -60,7 +59,7 @@ type parties struct {
 
 func realParties() parties {
 	return parties{
-		stock: inventory.Decide, payment: payment.Decide, plan: payment.Plan, conclude: payment.Conclude, resolve: payment.Resolve,
+		stock: inventory.Decide, plan: payment.Plan, conclude: payment.Conclude, resolve: payment.Resolve,
 		refund: payment.ResolveRefund, reply: takeReply, orphan: payment.Sweeps, released: pay.Standing.Released,
 		client: func(op operation, l *loaded, rec order.Recorder) (effect, error) { return op.decide(l, rec) },
 		inbox:  true, fence: true,
@@ -103,7 +102,7 @@ type system struct {
 	refunded []refundRow
 	calls    []callRow
 
-	queues [4][]message  // by topic, in order
+	queues [3][]message  // by topic, in order
 	copies []message     // handled once already; they may come again at any time
 	late   []request     // sent to the provider by a worker that waits no longer
 	stale  []staleAnswer // held by workers whose lease has ended
@@ -170,12 +169,9 @@ type sweeping struct {
 	decided request // empty: what our database has is not read yet
 }
 
-var topics = []string{inventory.TopicCommands, inventory.TopicReplies, payment.TopicCommands, payment.TopicReplies}
+var topics = []string{inventory.TopicCommands, inventory.TopicReplies, payment.TopicReplies}
 
-const (
-	modelTTL      = 15 * time.Minute
-	modelDeadline = 30 * time.Second
-)
+const modelTTL = 15 * time.Minute
 
 var (
 	modelNow  = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -307,7 +303,8 @@ func (w *system) writeOrder(c *orderChange) {
 	}
 	w.steps = steps
 	w.send(c.messages)
-	w.judgeSteps(c.messages)
+	w.writePayments(c.payments)
+	w.judgeSteps(c)
 }
 
 // judgeOrder judges what the order tells: when it ends, all is back, and when it is confirmed, all is done.
@@ -333,16 +330,16 @@ func (w *system) judgeOrder() {
 	}
 }
 
-// judgeSteps judges the commands that are sent: of each step one, and of the steps that take the same back one.
-func (w *system) judgeSteps(sent []outbox.Message) {
-	for _, m := range sent {
-		name, attempt := m.Type, int32(reservation)
-		if m.Topic == payment.TopicCommands {
-			var c payment.Command
-			_ = m.Decode(&c)
-			name, attempt = string(c.Operation), c.Attempt
-		}
-		name = fmt.Sprint(name, attempt, " ")
+// judgeSteps judges the commands that are sent and the calls that become due: of each step one, and of the steps that take the same back one.
+func (w *system) judgeSteps(change *orderChange) {
+	var started []string
+	for _, m := range change.messages {
+		started = append(started, fmt.Sprint(m.Type, reservation, " "))
+	}
+	for _, c := range change.payments.Calls {
+		started = append(started, fmt.Sprint(c.Operation, c.Payment.Attempt, " "))
+	}
+	for _, name := range started {
 		if strings.Contains(w.started, name) {
 			w.fail(breaks(ruleStep, "%sis started twice", name))
 		}
@@ -395,8 +392,6 @@ func (w *system) handle(m message) {
 	case 1:
 		w.handleReply(m, applyStockReply)
 	case 2:
-		w.handlePayment(m)
-	case 3:
 		w.handleReply(m, applyPaymentReply)
 	}
 }
@@ -500,25 +495,6 @@ func (w *system) locked(i int) payment.Locked {
 	return payment.Locked{Payment: &p, RefundAll: all}
 }
 
-func (w *system) handlePayment(m message) {
-	var c payment.Command
-	if err := m.Decode(&c); err != nil {
-		w.fail(breaks(ruleHandled, "%v", err))
-		return
-	}
-	var found *payment.Locked
-	if i := slices.IndexFunc(w.payments, func(p paymentRow) bool { return p.Attempt == c.Attempt }); i >= 0 {
-		locked := w.locked(i)
-		found = &locked
-	}
-	ch, err := w.payment(m.Ref(), c, found, modelDeadline, modelRecorder())
-	if err != nil {
-		w.fail(breaks(ruleHandled, "%v", err))
-		return
-	}
-	w.writePayments(ch)
-}
-
 // writePayments writes what changed of payments, as Changes.Write does.
 func (w *system) writePayments(ch payment.Changes) {
 	w.payments, w.refunded, w.calls = slices.Clone(w.payments), slices.Clone(w.refunded), slices.Clone(w.calls)
@@ -554,7 +530,7 @@ func (w *system) writePayments(ch payment.Changes) {
 	}
 	for _, c := range ch.Calls {
 		if !slices.ContainsFunc(w.calls, func(other callRow) bool { return other.Subject == c.Subject && other.Operation == c.Operation }) {
-			w.calls = append(w.calls, callRow{Call: c, due: c.After >= 0})
+			w.calls = append(w.calls, callRow{Call: c, due: true})
 		}
 	}
 	w.send(ch.Messages)
@@ -592,8 +568,12 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 	w.calls = slices.Clone(w.calls)
 	w.calls[call].due, w.calls[call].inDoubt = false, false
 	locked := w.locked(w.paymentAt(c.Payment.ID))
-	if c.Operation != payment.Refund {
+	switch {
+	case c.Operation != payment.Refund:
 		w.writePayments(w.resolve(locked, c.Operation, o, modelRecorder()))
+		return
+	case c.Subject == c.Payment.ID:
+		w.writePayments(payment.RefundAll(locked, modelRecorder()))
 		return
 	}
 	r := *w.refunded[w.refundAt(c.Subject)].Refund

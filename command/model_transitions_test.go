@@ -222,7 +222,7 @@ func (m moves) sweep() {
 
 func (m moves) timePasses() {
 	for i, c := range m.calls {
-		if c.due && c.Deadline > 0 && !c.overdue {
+		if c.due && c.Operation == payment.Authorize && !c.overdue {
 			m.maybe("the deadline passes", func(n *system) {
 				n.calls = slices.Clone(n.calls)
 				n.calls[i].overdue = true
@@ -243,7 +243,7 @@ func (m moves) clientsAsk() {
 	m.maybe("cancel", func(n *system) { n.ask(cancelOrder{ref: n.ref}, ofOrder(n)) })
 	if m.cards > 0 {
 		m.maybe("pay", func(n *system) {
-			if n.ask(payOrder{n.ref, api.PayOrder{MethodToken: "pm_ok"}, modelDeadline, false}, ofOrder(n)) {
+			if n.ask(payOrder{n.ref, api.PayOrder{MethodToken: "pm_ok"}, false}, ofOrder(n)) {
 				n.cards--
 			}
 		})

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -26,7 +25,7 @@ func (c *Commands) PayOrder(ctx context.Context, e Envelope, id order.ID, body a
 		return Result{}, apierr.E(errcode.ORD001)
 	}
 	e.Subject = id.Format(order.PrefixOrder)
-	return c.execute(ctx, e, body, payOrder{order.Ref{Owner: e.Owner, ID: id}, body, c.cfg.Deadline, c.cfg.ProviderOpen() || faults.In(ctx) == faults.ProviderAway})
+	return c.execute(ctx, e, body, payOrder{order.Ref{Owner: e.Owner, ID: id}, body, c.cfg.ProviderOpen() || faults.In(ctx) == faults.ProviderAway})
 }
 
 // paymentPath is where a payment is, before its id.
@@ -35,7 +34,6 @@ const paymentPath = "/v1/payments/"
 type payOrder struct {
 	ref order.Ref
 	api.PayOrder
-	deadline     time.Duration
 	providerOpen bool
 }
 
@@ -52,10 +50,10 @@ func (p payOrder) decide(l *loaded, rec order.Recorder) (effect, error) {
 	if p.providerOpen {
 		return effect{}, apierr.E(errcode.PAY008)
 	}
-	attempt := change.steps.planPayment(rec.Now)
-	opened, changes := payment.Start(p.ref, rec.NewID(), attempt, change.order.Total, p.MethodToken, p.deadline, rec)
+	change.start(change.steps.planPayment(p.MethodToken), rec)
+	opened := change.payments.NewPayments[0]
 	body, err := view.PaymentBody(opened)
-	return effect{orders: []*orderChange{change}, payments: changes, result: accepted(body, paymentPath+opened.ID.Format(order.PrefixPayment), p.ref.ID)}, err
+	return effect{orders: []*orderChange{change}, result: accepted(body, paymentPath+opened.ID.Format(order.PrefixPayment), p.ref.ID)}, err
 }
 
 // AwaitPaid turns the 202 of a payment into 201 once it is captured, or into the refusal that ended it: PAY_003, PAY_006, PAY_007;

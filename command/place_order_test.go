@@ -82,8 +82,9 @@ func reply(kind string, of order.Ref) bus.Message {
 
 // saga lets the saga handle messages in one transaction.
 func (b *bundle) saga(skipLocked bool, msgs ...bus.Message) (h bus.Handled, err error) {
-	err = pg.InTx(b.t.Context(), b.cfg.Pool, func(tx pgx.Tx) error {
+	err = pg.InPipeline(b.t.Context(), b.cfg.Pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) error {
 		h, err = b.Saga(b.cfg.Pool).handler(applyStockReply)(b.t.Context(), tx, msgs, skipLocked)
+		*ends = h.Ends
 		return err
 	})
 	return h, err
@@ -355,8 +356,9 @@ func TestASoldOutMarkRefusesOnlyOrdersThatAskForMore(t *testing.T) {
 			outbox.Cause{ID: testIDs.Mint(time.Now(), 1), Now: time.Now()}, inventory.Command{Attempt: 1, Lines: []inventory.Line{{SKU: "A", Quantity: quantity}}})
 		payload, _ := json.Marshal(m.Envelope) // plain structs
 		var h bus.Handled
-		if err := pg.InTx(t.Context(), b.cfg.Pool, func(tx pgx.Tx) (err error) {
+		if err := pg.InPipeline(t.Context(), b.cfg.Pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) (err error) {
 			h, err = stock.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Payload: payload}}, false)
+			*ends = h.Ends
 			return err
 		}); err != nil {
 			t.Fatal(err)

@@ -291,9 +291,11 @@ func TestALaterRevisionOfAProductIsNoticed(t *testing.T) {
 		var products catalogue.Products
 		if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) (err error) {
 			it := order.Item{Owner: alice, SKU: "A"}
-			if products, err = catalogue.Lock(t.Context(), tx, []order.Item{it}, false); err != nil {
+			found, err := load(t.Context(), tx, needs{catalogue: []order.Item{it}}, nil, false)
+			if err != nil {
 				return err
 			}
+			products = found.catalogue
 			products[it].Touch(time.Now())
 			return products.Write(t.Context(), tx)
 		}); err != nil {

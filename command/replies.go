@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +15,7 @@ import (
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
+	"github.com/ordergate/ordergate/internal/token"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -60,8 +60,9 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			return h, err
 		}
 		failpoint.Hit(failpoint.SagaLoaded)
-		r := &rows{}
-		var decided []bus.Message // of each order of r
+		r := &rows{locked: true, deadline: s.cfg.Deadline}
+		var changes []*orderChange
+		var decided []bus.Message // of each change
 		for i, e := range envelopes {
 			c, ok := l.orders[e.Ref()]
 			if !ok && skipLocked {
@@ -78,30 +79,32 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 				return h, err
 			}
 			if moved {
-				r.orders, decided = append(r.orders, c), append(decided, msgs[i])
+				changes, decided = append(changes, c), append(decided, msgs[i])
 			}
 		}
-		free, err := lockFreed(ctx, tx, r.orders, skipLocked)
+		free, err := lockFreed(ctx, tx, changes, skipLocked)
 		if err != nil {
 			return h, err
 		}
-		for i, c := range r.orders {
-			if !free(c) {
+		for i, c := range changes {
+			if free(c) {
+				r.add(c)
+			} else {
 				h.Blocked = append(h.Blocked, decided[i])
 			}
 		}
-		r.orders = slices.DeleteFunc(r.orders, func(c *orderChange) bool { return !free(c) })
 		if len(r.orders) == 0 {
 			return h, nil
 		}
-		failpoint.Hit(failpoint.SagaAdvanced)
-		if err = r.write(ctx, tx); err != nil {
+		if err = r.queue(ctx, tx, &h.Ends.Last); err != nil {
 			return h, err
 		}
-		failpoint.Hit(failpoint.SagaWritten)
+		lsn := uint64(token.NoPosition)
+		queuePosition(&h.Ends.After, r, &lsn)
+		failpoint.Hit(failpoint.SagaAdvanced)
 		h.After = func() {
 			failpoint.Hit(failpoint.SagaCommitted)
-			s.afterCommit(ctx, r, position(ctx, s.cfg.Pool, r))
+			s.afterCommit(ctx, r, lsn)
 		}
 		return h, nil
 	}

@@ -3,12 +3,12 @@ package command
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/command/catalogue"
 	"github.com/ordergate/ordergate/command/coupons"
@@ -16,7 +16,6 @@ import (
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/ordersdb"
 	"github.com/ordergate/ordergate/internal/events"
-	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/view"
@@ -34,7 +33,8 @@ type orderChange struct {
 	address     []byte        // JSON, nil if there is none
 	moved       bool          // the address is another one than before
 	steps       steps
-	messages    []outbox.Message // commands to inventory and payment
+	messages    []outbox.Message // commands to inventory
+	payments    payment.Changes  // that its steps start
 	encoded     *view.Body
 }
 
@@ -78,6 +78,7 @@ type rows struct {
 	shipments []*shipmentChange
 	products  catalogue.Products
 	payments  payment.Changes
+	deadline  time.Duration // of authorizations
 	stock     inventory.Stock
 	soldOut   *inventory.SoldOut // nil if no stock is written
 	results   []resultRow
@@ -85,36 +86,25 @@ type rows struct {
 	log       ordersdb.LogStateRow // under the locks
 }
 
+// add adds an order with what its steps start.
+func (r *rows) add(c *orderChange) {
+	r.orders = append(r.orders, c)
+	r.payments.Add(c.payments)
+}
+
 // store puts a result under the call's key.
 func (r *rows) store(c *call, result Result) { r.results = append(r.results, resultRow{c, result}) }
 
-// errConflict: another writer changed an order between our reading and our writing, although we held its lock. The command is decided
-// again.
-var errConflict = &pgconn.PgError{Code: "40001", Message: "order changed under its lock"}
-
-// write reads the log's position under the locks and writes everything.
-func (r *rows) write(ctx context.Context, tx pgx.Tx) error {
-	r.locked = true
-	return r.queue(ctx, tx, nil)
-}
-
-// queue queues the rows in last, to go out with COMMIT. It sends those of which the result must be known before at once: of products, payments, stock and
-// coupons, and all if last is nil or an order changes whose version was decided on.
-func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
-	var err error
-	if err = r.payments.Write(ctx, tx); err != nil {
-		return err
-	}
-	if err = r.products.Write(ctx, tx); err != nil {
-		return err
-	}
-	if err = r.stock.Write(ctx, tx); err != nil {
+// queue queues the rows in last, to go out with COMMIT. Of coupons that are no longer used it sends at once what it must know the result of. The errors of
+// the database that another writer causes: a serialization failure if a row was changed or made since it was read, no_data_found if one is gone. The
+// command is decided again after the former.
+func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pg.Statements) error {
+	if err := errors.Join(r.payments.Write(ctx, last, r.deadline), r.products.Write(ctx, last), r.stock.Write(ctx, last)); err != nil {
 		return err
 	}
 	if r.soldOut != nil {
 		r.soldOut.Released(r.stock)
 	}
-	failpoint.Hit(failpoint.RowsContextsWritten)
 	var placed, changed, addresses, noAddresses, numbered []*orderChange
 	var redeemed []coupons.Redemption
 	var released []order.Ref
@@ -157,10 +147,7 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 		}
 		messages = append(messages, c.messages...)
 	}
-	if err = coupons.Redeem(ctx, tx, redeemed); err != nil {
-		return err
-	}
-	if err = coupons.Release(ctx, tx, released); err != nil {
+	if err := errors.Join(coupons.Redeem(ctx, last, redeemed), coupons.Release(ctx, tx, released)); err != nil {
 		return err
 	}
 	var shipped, arrived []*shipmentChange
@@ -173,56 +160,32 @@ func (r *rows) queue(ctx context.Context, tx pgx.Tx, last *pgx.Batch) error {
 		}
 		shipmentEvents = append(shipmentEvents, c.events...)
 	}
-	p := &pipeline{}
-	q := ordersdb.New(p)
+	q := ordersdb.New(last)
 	if r.locked {
-		queueLogState(&p.batch, r)
+		queueLogState(&last.Batch, r)
 	}
-	updated, advanced := int64(len(changed)), int64(len(moved))
-	p.add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
-	p.add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
-	p.add(len(noAddresses), func() error {
+	var errs []error
+	add := func(rows int, query func() error) {
+		if rows > 0 {
+			errs = append(errs, query())
+		}
+	}
+	add(len(placed), func() error { return q.InsertOrders(ctx, orderRows(placed)) })
+	add(len(addresses), func() error { return putAddresses(ctx, q, addresses) })
+	add(len(noAddresses), func() error {
 		return q.DeleteAddresses(ctx, ordersdb.DeleteAddressesParams(refParams(pg.Column(noAddresses, (*orderChange).ref))))
 	})
-	p.add(len(numbered), func() error { return insertReferences(ctx, q, numbered) })
-	p.add(len(changed), func() error {
-		err := updateOrders(ctx, q, changed)
-		p.count(&updated)
-		return err
-	})
-	p.add(len(orderEvents), func() error { return insertEvents(ctx, q, orderEvents) })
-	p.add(len(shipped), func() error { return q.InsertShipments(ctx, shipmentRows(shipped)) })
-	p.add(len(arrived), func() error { return updateShipments(ctx, q, arrived) })
-	p.add(len(shipmentEvents), func() error { return events.Append(ctx, p, shipmentEvents) })
-	p.add(len(begun), func() error { return q.InsertSagas(ctx, sagaRows(begun)) })
-	p.add(len(moved), func() error {
-		_, err := q.UpdateSagas(ctx, ordersdb.UpdateSagasParams(sagaRows(moved)))
-		p.count(&advanced)
-		return err
-	})
-	p.add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
-	p.add(len(messages), func() error { return outbox.Send(ctx, p, messages) })
-	switch {
-	case p.err != nil:
-		return p.err
-	case p.batch.Len() == 0:
-		return nil
-	case last != nil && len(changed)+len(moved) == 0:
-		last.QueuedQueries = p.batch.QueuedQueries
-		return nil
-	}
-	err = tx.SendBatch(ctx, &p.batch).Close()
-	if updated != int64(len(changed)) { // also if an INSERT failed after it: the other writer's event has the place of ours
-		return errConflict
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("write batch: %w", err)
-	case advanced != int64(len(moved)):
-		return errRowGone
-	}
-	failpoint.Hit(failpoint.RowsWritten)
-	return nil
+	add(len(numbered), func() error { return insertReferences(ctx, q, numbered) })
+	add(len(changed), func() error { return updateOrders(ctx, q, changed) })
+	add(len(orderEvents), func() error { return insertEvents(ctx, q, orderEvents) })
+	add(len(shipped), func() error { return q.InsertShipments(ctx, shipmentRows(shipped)) })
+	add(len(arrived), func() error { return updateShipments(ctx, q, arrived) })
+	add(len(shipmentEvents), func() error { return events.Append(ctx, last, shipmentEvents) })
+	add(len(begun), func() error { return q.InsertSagas(ctx, sagaRows(begun)) })
+	add(len(moved), func() error { return q.UpdateSagas(ctx, ordersdb.UpdateSagasParams(sagaRows(moved))) })
+	add(len(r.results), func() error { return insertResults(ctx, q, r.results) })
+	add(len(messages), func() error { return outbox.Send(ctx, last, messages) })
+	return errors.Join(errs...)
 }
 
 // orderRows are the orders' columns, of which an update takes a part.
@@ -254,7 +217,7 @@ func encode(v any) []byte {
 
 func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
 	p := orderRows(changes)
-	_, err := q.UpdateOrders(ctx, ordersdb.UpdateOrdersParams{
+	return q.UpdateOrders(ctx, ordersdb.UpdateOrdersParams{
 		Accounts:         p.Accounts,
 		Modes:            p.Modes,
 		Ids:              p.Ids,
@@ -266,7 +229,6 @@ func updateOrders(ctx context.Context, q *ordersdb.Queries, changes []*orderChan
 		States:           p.States,
 		UpdatedAts:       p.UpdatedAts,
 	})
-	return err
 }
 
 func putAddresses(ctx context.Context, q *ordersdb.Queries, changes []*orderChange) error {
@@ -395,33 +357,4 @@ func sagaRows(changes []*orderChange) ordersdb.InsertSagasParams {
 		OrderIds: pg.Column(changes, func(c *orderChange) uuid.UUID { return uuid.UUID(c.order.ID) }),
 		Steps:    pg.Column(changes, func(c *orderChange) []byte { return encode(pg.Column(c.steps, (*step).store)) }),
 	}
-}
-
-// pipeline is a DBTX that only queues: the statements of several queries then go out in one round trip. It serves :exec queries; one that
-// returns rows would meet the nil DBTX.
-type pipeline struct {
-	ordersdb.DBTX
-	batch pgx.Batch
-	err   error
-}
-
-// add queues a query if it has rows.
-func (p *pipeline) add(rows int, query func() error) {
-	if rows > 0 && p.err == nil {
-		p.err = query()
-	}
-}
-
-// Exec queues.
-func (p *pipeline) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	p.batch.Queue(sql, args...)
-	return pgconn.CommandTag{}, nil
-}
-
-// count tells later how many rows the last query changed.
-func (p *pipeline) count(rows *int64) {
-	p.batch.QueuedQueries[p.batch.Len()-1].Exec(func(tag pgconn.CommandTag) error {
-		*rows = tag.RowsAffected()
-		return nil
-	})
 }

@@ -3,7 +3,6 @@ package command
 import (
 	"slices"
 
-	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/order"
 )
 
@@ -54,11 +53,9 @@ func advance(c *orderChange, rec order.Recorder) {
 	}
 }
 
-// start sends a step's command.
+// start starts a step.
 func (c *orderChange) start(st *step, rec order.Recorder) {
-	topic, messageType, data := kindOf(st.name).command(c.order, st, rec)
-	cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}
-	c.messages = append(c.messages, outbox.New(topic, messageType, c.ref(), cause, data))
+	kindOf(st.name).start(c, st, rec)
 	st.set(statusRunning, "")
 	st.started = rec.Now
 }

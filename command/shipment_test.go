@@ -105,15 +105,15 @@ func TestAShipmentsRowIsTheFoldOfItsEvents(t *testing.T) {
 // shipment reads a shipment as the holder of its order's lock does.
 func (b *bundle) shipment(ref order.Ref) *order.Shipment {
 	b.t.Helper()
-	var found map[order.Ref]*shipmentChange
+	var found *loaded
 	err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) (err error) {
-		found, err = readShipments(b.t.Context(), tx, []order.Ref{ref})
+		found, err = load(b.t.Context(), tx, needs{shipments: []order.Ref{ref}}, nil, false)
 		return err
 	})
-	if err != nil || found[ref] == nil {
+	if err != nil || found.shipments[ref] == nil {
 		b.t.Fatal(err)
 	}
-	return found[ref].shipment
+	return found.shipments[ref].shipment
 }
 
 // history reads an order's events.
@@ -129,15 +129,15 @@ func (b *bundle) history(ref order.Ref) []order.Event {
 // order reads an order.
 func (b *bundle) order(ref order.Ref) *orderChange {
 	b.t.Helper()
-	var found map[order.Ref]*orderChange
+	var found *loaded
 	err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) (err error) {
-		found, err = lockOrders(b.t.Context(), tx, []order.Ref{ref}, false)
+		found, err = load(b.t.Context(), tx, needs{orders: []order.Ref{ref}}, nil, false)
 		return err
 	})
-	if err != nil || found[ref] == nil {
+	if err != nil || found.orders[ref] == nil {
 		b.t.Fatal(err)
 	}
-	return found[ref]
+	return found.orders[ref]
 }
 
 // foldShipment folds a shipment's events, whose chain must be whole.

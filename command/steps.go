@@ -8,8 +8,10 @@ import (
 	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/errcode"
+	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
+	"github.com/ordergate/ordergate/order/pay"
 )
 
 // The names of a saga's steps.
@@ -34,25 +36,25 @@ const (
 
 // stepKind is one row of the table of steps.
 type stepKind struct {
-	name    string
-	undoes  string // the step that this one takes back; empty: it goes forward
-	unless  string // done, this step takes the same back in another way
-	command stepCommand
+	name   string
+	undoes string // the step that this one takes back; empty: it goes forward
+	unless string // done, this step takes the same back in another way
+	start  stepStart
 }
 
-// stepCommand is the message that starts a step: its topic, type and data.
-type stepCommand func(o *order.Order, st *step, rec order.Recorder) (topic, messageType string, data any)
+// stepStart puts into the change what starts a step: the message to inventory, or what is due of payment.
+type stepStart func(c *orderChange, st *step, rec order.Recorder)
 
 // stepTable has every step: those that go forward in the order in which they are taken, confirm_stock is the pivot; then those that
 // take back, in the order in which they do.
 var stepTable = []stepKind{
-	{name: stepReserve, command: stockCommand(inventory.Reserve)},
-	{name: stepAuth, command: paymentCommand(payment.Authorize)},
-	{name: stepConfirm, command: stockCommand(inventory.Confirm)},
-	{name: stepCapture, command: paymentCommand(payment.Capture)},
-	{name: stepRefund, undoes: stepCapture, command: paymentCommand(payment.Refund)},
-	{name: stepVoid, undoes: stepAuth, unless: stepCapture, command: paymentCommand(payment.Void)},
-	{name: stepRelease, undoes: stepReserve, command: stockCommand(inventory.Cancel)},
+	{name: stepReserve, start: sendStock(inventory.Reserve)},
+	{name: stepAuth, start: openPayment},
+	{name: stepConfirm, start: sendStock(inventory.Confirm)},
+	{name: stepCapture, start: requestPayment(payment.Capture)},
+	{name: stepRefund, undoes: stepCapture, start: requestPayment(payment.Refund)},
+	{name: stepVoid, undoes: stepAuth, unless: stepCapture, start: requestPayment(payment.Void)},
+	{name: stepRelease, undoes: stepReserve, start: sendStock(inventory.Cancel)},
 }
 
 // Undoes has every step with the one that it takes back; "" for a step that goes forward.
@@ -76,25 +78,34 @@ func kindOf(name string) stepKind {
 // reservation is the attempt to reserve stock of every order: another card does not reserve again.
 const reservation = 1
 
-func stockCommand(messageType string) stepCommand {
-	return func(o *order.Order, _ *step, _ order.Recorder) (string, string, any) {
-		c := inventory.Command{Attempt: reservation}
+// sendStock sends a command to inventory.
+func sendStock(messageType string) stepStart {
+	return func(c *orderChange, _ *step, rec order.Recorder) {
+		command := inventory.Command{Attempt: reservation}
 		if messageType == inventory.Reserve {
-			for _, l := range o.Lines {
-				c.Lines = append(c.Lines, inventory.Line{SKU: l.SKU, Quantity: l.Quantity})
+			for _, l := range c.order.Lines {
+				command.Lines = append(command.Lines, inventory.Line{SKU: l.SKU, Quantity: l.Quantity})
 			}
 		}
-		return inventory.TopicCommands, messageType, c
+		cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}
+		c.messages = append(c.messages, outbox.New(inventory.TopicCommands, messageType, c.ref(), cause, command))
 	}
 }
 
-func paymentCommand(op payment.Operation) stepCommand {
-	return func(o *order.Order, st *step, rec order.Recorder) (string, string, any) {
-		c := payment.Command{Operation: op, Attempt: st.attempt, Amount: o.Total, MethodToken: st.input}
-		if op == payment.Authorize {
-			c.PaymentID = rec.NewID().Format(order.PrefixPayment)
+// openPayment opens the step's payment.
+func openPayment(c *orderChange, st *step, rec order.Recorder) {
+	opened, changes := payment.Start(c.ref(), st.attempt, c.order.Total, st.input, rec)
+	st.payment = opened.ID
+	c.payments.Add(changes)
+}
+
+// requestPayment asks for an operation on the payment of the step's attempt.
+func requestPayment(op payment.Operation) stepStart {
+	return func(c *orderChange, st *step, rec order.Recorder) {
+		of := &pay.Payment{
+			Ref: order.Ref{Owner: c.owner, ID: c.steps.find(stepAuth, st.attempt).payment}, OrderID: c.order.ID, Attempt: st.attempt, Amount: c.order.Total,
 		}
-		return payment.TopicCommands, payment.Requested, c
+		c.payments.Add(payment.Request(of, op, rec.Cause.TraceID))
 	}
 }
 
@@ -103,8 +114,9 @@ type step struct {
 	name     string
 	attempt  int32
 	status   string
-	code     string // of a failed step
-	input    string // of a pending authorize: the method token
+	code     string   // of a failed step
+	input    string   // of a pending authorize: the method token
+	payment  order.ID // of an authorize that was started
 	started  time.Time
 	finished time.Time
 	moved    bool // it is to be written
@@ -118,13 +130,20 @@ type storedStep struct {
 	Status   string    `json:"status"`
 	Code     string    `json:"code,omitzero"`
 	Input    string    `json:"input,omitzero"`
+	Payment  string    `json:"payment_id,omitzero"`
 	Started  time.Time `json:"started_at,omitzero"`
 	Finished time.Time `json:"finished_at,omitzero"`
 }
 
 // store is the step as it is stored.
 func (st *step) store() storedStep {
-	return storedStep{st.name, st.attempt, !st.forward(), st.status, st.code, st.input, st.started, st.finished}
+	stored := storedStep{
+		Name: st.name, Attempt: st.attempt, Undo: !st.forward(), Status: st.status, Code: st.code, Input: st.input, Started: st.started, Finished: st.finished,
+	}
+	if !st.payment.IsZero() {
+		stored.Payment = st.payment.Format(order.PrefixPayment)
+	}
+	return stored
 }
 
 // restoreSteps reads the steps of an order.
@@ -134,7 +153,8 @@ func restoreSteps(stored []byte) (steps, error) {
 		return nil, err
 	}
 	return pg.Column(all, func(s storedStep) *step {
-		return &step{name: s.Name, attempt: s.Attempt, status: s.Status, code: s.Code, input: s.Input, started: s.Started, finished: s.Finished}
+		of, _ := order.Parse(order.PrefixPayment, s.Payment)
+		return &step{name: s.Name, attempt: s.Attempt, status: s.Status, code: s.Code, input: s.Input, payment: of, started: s.Started, finished: s.Finished}
 	}), nil
 }
 
@@ -169,9 +189,9 @@ func newSteps(o *order.Order, methodToken string) steps {
 	return s
 }
 
-// planPayment plans the steps of another payment. Its authorization is running, because the caller makes its call due.
-func (s *steps) planPayment(now time.Time) (attempt int32) {
-	attempt = 1
+// planPayment plans the steps of another payment and returns its authorization, which is to be started.
+func (s *steps) planPayment(methodToken string) (authorize *step) {
+	attempt := int32(1)
 	for _, st := range *s {
 		if st.name == stepAuth {
 			attempt = max(attempt, st.attempt+1)
@@ -180,11 +200,11 @@ func (s *steps) planPayment(now time.Time) (attempt int32) {
 	for _, k := range stepTable {
 		if k.undoes == "" && k.name != stepReserve {
 			if st := s.plan(k.name, attempt); k.name == stepAuth {
-				st.status, st.started = statusRunning, now
+				authorize, st.input = st, methodToken
 			}
 		}
 	}
-	return attempt
+	return authorize
 }
 
 func (s *steps) plan(name string, attempt int32) *step {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/cataloguedb"
@@ -94,60 +93,49 @@ func Read(ctx context.Context, tx pgx.Tx, items []order.Item) (map[order.Item]*o
 }
 
 // QueueRead is Read as one of the statements of a batch. It puts the products into the map.
-func QueueRead(batch *pgx.Batch, items []order.Item, products map[order.Item]*order.Product) {
+func QueueRead(to *pgx.Batch, items []order.Item, products map[order.Item]*order.Product) {
 	p := itemParams(items)
-	batch.Queue(cataloguedb.GetProducts, p.Accounts, p.Modes, p.Skus).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cataloguedb.GetProductsRow])
-		if err != nil {
-			return fmt.Errorf("read products: %w", err)
-		}
-		for _, row := range found {
+	pg.Query(to, func(rows []cataloguedb.GetProductsRow) error {
+		for _, row := range rows {
 			p := &order.Product{Name: row.Name, Active: row.Active}
-			if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
+			if err := json.Unmarshal(row.Prices, &p.Prices); err != nil {
 				return fmt.Errorf("prices of %s: %w", row.Sku, err)
 			}
 			products[itemOf(row.Account, row.Mode, row.Sku)] = p
 		}
 		return nil
-	})
+	}, cataloguedb.GetProducts, p.Accounts, p.Modes, p.Skus)
 }
 
-// Lock locks the items' products in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not wait:
-// a row that another transaction holds is left out.
-func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (Products, error) {
-	q, params := cataloguedb.New(tx), itemParams(items)
-	rows, err := pg.Lock(ctx, onlyFree, q.LockProducts, params, q.LockFreeProducts, cataloguedb.LockFreeProductsParams(params),
-		func(r cataloguedb.LockFreeProductsRow) cataloguedb.LockProductsRow {
-			return cataloguedb.LockProductsRow(r)
-		})
-	if err != nil {
-		return nil, fmt.Errorf("lock products: %w", err)
+// QueueLock queues the lock of the items' products, in the order of (account, mode, sku), and puts them into the map. With onlyFree it does not wait: a row
+// that another transaction holds is left out.
+func QueueLock(to *pgx.Batch, items []order.Item, onlyFree bool, products Products) {
+	p, lock := itemParams(items), cataloguedb.LockProducts
+	if onlyFree {
+		lock = cataloguedb.LockFreeProducts
 	}
-	products := make(Products, len(rows))
-	for _, row := range rows {
-		p := &Product{
-			Product: order.Product{Name: row.Name, Active: row.Active}, Description: row.Description, Version: row.Version, Rev: row.Rev,
-			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+	pg.Query(to, func(rows []cataloguedb.LockProductsRow) error {
+		for _, row := range rows {
+			p := &Product{
+				Product: order.Product{Name: row.Name, Active: row.Active}, Description: row.Description, Version: row.Version, Rev: row.Rev,
+				CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt,
+			}
+			if err := json.Unmarshal(row.Prices, &p.Prices); err != nil {
+				return fmt.Errorf("prices of %s: %w", row.Sku, err)
+			}
+			if row.LowStockAt >= 0 {
+				p.LowStockAt = &row.LowStockAt
+			}
+			products[itemOf(row.Account, row.Mode, row.Sku)] = p
 		}
-		if err = json.Unmarshal(row.Prices, &p.Prices); err != nil {
-			return nil, fmt.Errorf("prices of %s: %w", row.Sku, err)
-		}
-		if row.LowStockAt >= 0 {
-			p.LowStockAt = &row.LowStockAt
-		}
-		products[itemOf(row.Account, row.Mode, row.Sku)] = p
-	}
-	return products, nil
+		return nil
+	}, lock, p.Accounts, p.Modes, p.Skus)
 }
 
-// errConflict: another writer created a product between our reading and our writing, or changed it under its lock. The command is decided
-// again.
-var errConflict = &pgconn.PgError{Code: "40001", Message: "product created or changed by another transaction"}
-
-// Write stores the products that were created or changed, in the transaction that locked them. After an error the transaction must be
-// rolled back.
-func (ps Products) Write(ctx context.Context, tx pgx.Tx) error {
-	q := cataloguedb.New(tx)
+// Write writes, or queues, the products that were created or changed, in the transaction that locked them. It is a serialization failure if another writer
+// created one of them between our reading and our writing, or changed one under its lock: the command is decided again.
+func (ps Products) Write(ctx context.Context, db cataloguedb.DBTX) error {
+	q := cataloguedb.New(db)
 	var created, changed []order.Item
 	for _, it := range ps.Changed() {
 		ps[it].Rev++
@@ -158,10 +146,9 @@ func (ps Products) Write(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	slices.SortFunc(created, order.Item.Compare) // two batches that create the same products cannot wait for each other
-	written := int64(0)
 	if len(created) > 0 {
 		r := ps.columns(created)
-		n, err := q.InsertProducts(ctx, cataloguedb.InsertProductsParams{
+		if err := q.InsertProducts(ctx, cataloguedb.InsertProductsParams{
 			Accounts:     r.Accounts,
 			Modes:        r.Modes,
 			Skus:         r.Skus,
@@ -173,21 +160,14 @@ func (ps Products) Write(ctx context.Context, tx pgx.Tx) error {
 			Versions:     r.Versions,
 			CreatedAts:   pg.Column(created, func(it order.Item) time.Time { return ps[it].CreatedAt }),
 			UpdatedAts:   r.UpdatedAts,
-		})
-		if err != nil {
+		}); err != nil {
 			return fmt.Errorf("insert products: %w", err)
 		}
-		written += n
 	}
 	if len(changed) > 0 {
-		n, err := q.UpdateProducts(ctx, ps.columns(changed))
-		if err != nil {
+		if err := q.UpdateProducts(ctx, ps.columns(changed)); err != nil {
 			return fmt.Errorf("update products: %w", err)
 		}
-		written += n
-	}
-	if written != int64(len(created)+len(changed)) {
-		return errConflict
 	}
 	return nil
 }

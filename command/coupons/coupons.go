@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -62,104 +61,82 @@ func keyParams(keys []key) couponsdb.LockCouponsParams {
 // Read reads the items' coupons as Lock does, and locks nothing: what it counts may be otherwise when an order uses the coupon. An item
 // without a customer counts none of the uses by customers.
 func Read(ctx context.Context, tx pgx.Tx, items []Item) (Coupons, error) {
-	if len(items) == 0 {
-		return Coupons{}, nil
-	}
-	q := couponsdb.New(tx)
-	found, _, err := read(ctx, q, items)
-	if err != nil {
-		return nil, err
-	}
-	return count(ctx, q, items, found)
+	return send(ctx, tx, items, "")
 }
 
 // Lock reads the items' coupons in the transaction. It locks those that have a limit, in the order of (account, mode, code), and counts
 // their uses under the lock. With onlyFree it does not wait: items whose coupon another transaction holds are left out. It has to lock
 // all coupons of a transaction at once, those of the orders that Release takes, too.
 func Lock(ctx context.Context, tx pgx.Tx, items []Item, onlyFree bool) (Coupons, error) {
-	if len(items) == 0 {
-		return Coupons{}, nil
-	}
-	q := couponsdb.New(tx)
-	found, limited, err := read(ctx, q, items)
-	if err != nil {
-		return nil, err
-	}
-	if len(limited) > 0 {
-		p := keyParams(limited)
-		rows, err := pg.Lock(ctx, onlyFree, q.LockCoupons, p, q.LockFreeCoupons, couponsdb.LockFreeCouponsParams(p),
-			func(r couponsdb.LockFreeCouponsRow) couponsdb.LockCouponsRow { return couponsdb.LockCouponsRow(r) })
-		if err != nil {
-			return nil, fmt.Errorf("lock coupons: %w", err)
-		}
-		for _, k := range limited { // what was read before the lock counts no longer
-			delete(found, k)
-		}
-		for _, r := range rows {
-			found[keyOf(r.Account, r.Mode, r.Code)] = &Coupon{Coupon: coupon.Restore(r.Code, r.Active, r.Rules), total: &r.Used}
-		}
-	}
-	coupons, err := count(ctx, q, items, found)
+	return send(ctx, tx, items, lockOf(onlyFree))
+}
+
+// QueueLock is Lock as statements of a batch. It puts the coupons into the map.
+func QueueLock(to *pgx.Batch, items []Item, onlyFree bool, coupons Coupons) {
+	queue(to, items, lockOf(onlyFree), coupons)
+}
+
+func lockOf(onlyFree bool) string {
 	if onlyFree {
-		for it := range coupons {
-			if k := (key{it.Owner, it.Code}); found[k] == nil && slices.Contains(limited, k) {
-				delete(coupons, it)
-			}
-		}
+		return couponsdb.LockFreeCoupons
 	}
-	return coupons, err
+	return couponsdb.LockCoupons
 }
 
-// read reads the items' coupons, as no customer has used them, and tells which have a limit.
-func read(ctx context.Context, q *couponsdb.Queries, items []Item) (found map[key]*Coupon, limited []key, _ error) {
-	rows, err := q.ReadCoupons(ctx, couponsdb.ReadCouponsParams(keyParams(pg.Column(items, func(it Item) key { return key{it.Owner, it.Code} }))))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read coupons: %w", err)
+func send(ctx context.Context, tx pgx.Tx, items []Item, lock string) (Coupons, error) {
+	coupons := Coupons{}
+	if len(items) == 0 {
+		return coupons, nil
 	}
-	found = make(map[key]*Coupon, len(rows))
-	for _, r := range rows {
-		k, c := keyOf(r.Account, r.Mode, r.Code), coupon.Restore(r.Code, r.Active, r.Rules)
-		if r.Limited {
-			limited = append(limited, k)
-		} else if c.Rules.Limited() {
-			c.Fault = errNotLimited
-		}
-		found[k] = &Coupon{Coupon: c, total: &r.Used}
-	}
-	return found, limited, nil
-}
-
-// count gives each item its coupon, with how often its customer has used it. An item without one has nil.
-func count(ctx context.Context, q *couponsdb.Queries, items []Item, found map[key]*Coupon) (Coupons, error) {
-	var users []Item
-	for _, it := range items {
-		if c := found[key{it.Owner, it.Code}]; c != nil && c.Rules.Limited() {
-			users = append(users, it)
-		}
-	}
-	counted := map[Item]int64{}
-	if len(users) > 0 {
-		counts, err := q.CountByCustomer(ctx, couponsdb.CountByCustomerParams{
-			Accounts:     pg.Column(users, func(it Item) int32 { return it.Account }),
-			Modes:        pg.Column(users, func(it Item) string { return it.Mode }),
-			Codes:        pg.Column(users, func(it Item) string { return it.Code }),
-			CustomerRefs: pg.Column(users, func(it Item) string { return it.CustomerRef }),
-		})
-		if err != nil {
-			return nil, fmt.Errorf("count uses of coupons: %w", err)
-		}
-		for _, r := range counts {
-			counted[Item{order.Owner{Account: r.Account, Mode: r.Mode}, r.Code, r.CustomerRef}] = r.Uses
-		}
-	}
-	coupons := make(Coupons, len(items))
-	for _, it := range items {
-		coupons[it] = nil
-		if c := found[key{it.Owner, it.Code}]; c != nil {
-			coupons[it] = &Coupon{Coupon: c.Coupon, total: c.total, byCustomer: counted[it]}
-		}
+	batch := &pgx.Batch{}
+	queue(batch, items, lock, coupons)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("read coupons: %w", err)
 	}
 	return coupons, nil
+}
+
+// queue queues the statements that read items' coupons, those with a limit under the lock; empty: under none.
+func queue(to *pgx.Batch, items []Item, lock string, coupons Coupons) {
+	found, limited := map[key]*Coupon{}, map[key]bool{}
+	p := keyParams(pg.Column(items, func(it Item) key { return key{it.Owner, it.Code} }))
+	pg.Query(to, func(rows []couponsdb.ReadCouponsRow) error {
+		for _, r := range rows {
+			k, c := keyOf(r.Account, r.Mode, r.Code), coupon.Restore(r.Code, r.Active, r.Rules)
+			if limited[k] = r.Limited; !r.Limited && c.Rules.Limited() {
+				c.Fault = errNotLimited
+			}
+			if found[k] = (&Coupon{Coupon: c, total: &r.Used}); r.Limited && lock != "" {
+				delete(found, k) // what is read before the lock does not count
+			}
+		}
+		return nil
+	}, couponsdb.ReadCoupons, p.Accounts, p.Modes, p.Codes)
+	if lock != "" {
+		pg.Query(to, func(rows []couponsdb.LockCouponsRow) error {
+			for _, r := range rows {
+				found[keyOf(r.Account, r.Mode, r.Code)] = &Coupon{Coupon: coupon.Restore(r.Code, r.Active, r.Rules), total: &r.Used}
+			}
+			return nil
+		}, lock, p.Accounts, p.Modes, p.Codes)
+	}
+	pg.Query(to, func(rows []couponsdb.CountByCustomerRow) error {
+		for _, it := range items {
+			k := key{it.Owner, it.Code}
+			switch c := found[k]; {
+			case c != nil:
+				coupons[it] = &Coupon{Coupon: c.Coupon, total: c.total}
+			case !limited[k] || lock != couponsdb.LockFreeCoupons:
+				coupons[it] = nil
+			}
+		}
+		for _, r := range rows {
+			if c := coupons[Item{order.Owner{Account: r.Account, Mode: r.Mode}, r.Code, r.CustomerRef}]; c != nil {
+				c.byCustomer = r.Uses
+			}
+		}
+		return nil
+	}, couponsdb.CountByCustomer, p.Accounts, p.Modes, p.Codes, pg.Column(items, func(it Item) string { return it.CustomerRef }))
 }
 
 // Redemption is an order that uses a coupon.
@@ -168,13 +145,13 @@ type Redemption struct {
 	Code, CustomerRef string
 }
 
-// Redeem stores which orders use which coupons, and counts them, in the transaction that locked the coupons. An order that has a coupon
+// Redeem writes, or queues, which orders use which coupons, and their counts, in the transaction that locked the coupons. An order that has a coupon
 // already is an error.
-func Redeem(ctx context.Context, tx pgx.Tx, redemptions []Redemption) error {
+func Redeem(ctx context.Context, db couponsdb.DBTX, redemptions []Redemption) error {
 	if len(redemptions) == 0 {
 		return nil
 	}
-	q := couponsdb.New(tx)
+	q := couponsdb.New(db)
 	if err := q.InsertRedemptions(ctx, couponsdb.InsertRedemptionsParams{
 		Accounts:     pg.Column(redemptions, func(r Redemption) int32 { return r.Account }),
 		Modes:        pg.Column(redemptions, func(r Redemption) string { return r.Mode }),

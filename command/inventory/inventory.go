@@ -82,8 +82,8 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 			items = append(items, commands[i].items...)
 		}
 	}
-	b := &batch{reservations: found, refused: map[order.Item]bool{}}
-	if b.stock, err = Lock(ctx, tx, items, skipLocked); err != nil {
+	b := &batch{reservations: found, stock: Stock{}, refused: map[order.Item]bool{}}
+	if err = b.lock(ctx, tx, items, skipLocked); err != nil {
 		return h, err
 	}
 	locked := map[order.Item]bool{}
@@ -95,9 +95,6 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 	if err = addGone(ctx, tx, items, b.stock, locked); err != nil {
 		return h, err
 	}
-	if b.now, err = inventorydb.New(tx).DatabaseNow(ctx); err != nil {
-		return h, fmt.Errorf("read clock: %w", err)
-	}
 	failpoint.Hit(failpoint.InventoryLocked)
 	for i, c := range commands {
 		if skipped[c.ref()] || slices.ContainsFunc(c.items, func(it order.Item) bool { return locked[it] }) {
@@ -106,23 +103,15 @@ func (inv *Inventory) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message,
 			b.take(c, inv.recorder(c, b.now), inv.cfg.TTL)
 		}
 	}
-	if err = b.stock.Write(ctx, tx); err != nil {
-		return h, err
-	}
 	inv.cfg.SoldOut.Released(b.stock)
 	seen := make([]observation, 0, len(b.refused))
 	for it := range b.refused {
 		seen = append(seen, inv.cfg.SoldOut.observe(b.stock[it]))
 	}
-	failpoint.Hit(failpoint.InventoryStockWritten)
-	if err = writeReservations(ctx, tx, b.changed); err != nil {
+	if err = b.write(ctx, &h.Ends.Last); err != nil {
 		return h, err
 	}
-	failpoint.Hit(failpoint.InventoryReservationsWritten)
-	if err = outbox.Send(ctx, tx, b.replies); err != nil {
-		return h, fmt.Errorf("send replies: %w", err)
-	}
-	failpoint.Hit(failpoint.InventoryReplied)
+	failpoint.Hit(failpoint.InventoryDecided)
 	h.After = func() {
 		inv.cfg.Wake()
 		inv.cfg.SoldOut.mark(seen)
@@ -164,6 +153,28 @@ type batch struct {
 	changed      []*Reservation
 	replies      []outbox.Message
 	refused      map[order.Item]bool // locked levels that were short
+}
+
+// lock locks the stock and reads the clock under the locks, in one round trip.
+func (b *batch) lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) error {
+	batch := &pgx.Batch{}
+	QueueLock(batch, items, onlyFree, b.stock)
+	batch.Queue(inventorydb.DatabaseNow).QueryRow(func(row pgx.Row) error { return row.Scan(&b.now) })
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("lock stock: %w", err)
+	}
+	return nil
+}
+
+// write queues what the batch changes, and its replies.
+func (b *batch) write(ctx context.Context, last *pg.Statements) error {
+	if err := b.stock.Write(ctx, last); err != nil {
+		return err
+	}
+	if err := writeReservations(ctx, last, b.changed); err != nil {
+		return err
+	}
+	return outbox.Send(ctx, last, b.replies)
 }
 
 // take decides one command and puts what it changes and its reply into the batch.

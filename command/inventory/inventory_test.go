@@ -63,6 +63,9 @@ func (f fixture) apply(commands ...sent) error {
 func (f fixture) applyUntil(hold func(), commands ...sent) error {
 	return pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
 		h, err := f.Handle(f.t.Context(), tx, messages(commands), false)
+		if err == nil {
+			err = h.Ends.Last.Send(f.t.Context(), tx)
+		}
 		hold()
 		if err == nil && len(h.Blocked) > 0 {
 			err = errors.New("blocked")
@@ -296,7 +299,7 @@ func TestReservationsSurviveAJumpOfTheClock(t *testing.T) {
 func TestStockThatCannotBeMovedIsAnError(t *testing.T) {
 	t.Parallel()
 	for statement, want := range map[string]string{
-		"UPDATE stock SET reserved = 0 WHERE sku = 'A'": "stock moved of 1 skus instead of 2",
+		"UPDATE stock SET reserved = 0 WHERE sku = 'A'": "1 of 2 rows of stock",
 		"DELETE FROM stock WHERE sku = 'A'":             "blocked",
 	} {
 		f := setup(t, 5)
@@ -467,8 +470,9 @@ func TestAHeldReservationDelaysOnlyItsOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	msgs := messages([]sent{{kind: Cancel, id: heldOrder}, {kind: Cancel, id: free}, {kind: Cancel, id: ids.Mint(time.Now(), 1)}})
-	if err = pg.InTx(t.Context(), f.cfg.Pool, func(tx pgx.Tx) error {
+	if err = pg.InPipeline(t.Context(), f.cfg.Pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) error {
 		h, err := f.Handle(t.Context(), tx, msgs, true)
+		*ends = h.Ends
 		if len(h.Blocked) != 1 || h.Blocked[0].ID != msgs[0].ID {
 			t.Errorf("%d are blocked", len(h.Blocked))
 		}

@@ -36,54 +36,52 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 	return ref{order.RefOf(account, mode, orderID), attempt}
 }
 
-// lockReservations locks and reads the reservations. One that does not exist is not in found. skipped are those that onlyFree left out because
-// another transaction has them.
+// lockReservations locks and reads the reservations, in one round trip. One that does not exist is not in found. skipped are those that onlyFree left out
+// because another transaction has them.
 func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool) (found map[ref]*Reservation, skipped map[ref]bool, err error) {
-	q, p := inventorydb.New(tx), refParams(refs)
-	headers, err := pg.Lock(ctx, onlyFree, q.LockReservations, p, q.LockFreeReservations, inventorydb.LockFreeReservationsParams(p),
-		func(r inventorydb.LockFreeReservationsRow) inventorydb.LockReservationsRow {
-			return inventorydb.LockReservationsRow(r)
-		})
-	if err != nil {
-		return nil, nil, fmt.Errorf("lock reservations: %w", err)
-	}
-	found, skipped = make(map[ref]*Reservation, len(headers)), map[ref]bool{}
-	for _, h := range headers {
-		key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
-		found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
-	}
+	found, skipped = make(map[ref]*Reservation, len(refs)), map[ref]bool{}
+	p, lock, batch := refParams(refs), inventorydb.LockReservations, &pgx.Batch{}
 	if onlyFree {
-		all, err := q.ExistingReservations(ctx, inventorydb.ExistingReservationsParams(p))
-		if err != nil {
-			return nil, nil, fmt.Errorf("look reservations up: %w", err)
-		}
-		for _, r := range all {
-			key := refOf(r.Account, r.Mode, r.OrderID, r.Attempt)
-			skipped[key] = found[key] == nil
-		}
+		lock = inventorydb.LockFreeReservations
 	}
-	if len(found) == 0 {
-		return found, skipped, nil
-	}
-	lines, err := q.GetReservationLines(ctx, inventorydb.GetReservationLinesParams(p))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read reservation lines: %w", err)
-	}
-	for _, l := range lines {
-		if r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]; r != nil {
-			r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
+	pg.Query(batch, func(rows []inventorydb.LockReservationsRow) error {
+		for _, h := range rows {
+			key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)
+			found[key] = &Reservation{ref: key, Status: h.Status, stored: h.Status}
 		}
+		return nil
+	}, lock, p.Accounts, p.Modes, p.OrderIds, p.Attempts)
+	if onlyFree {
+		pg.Query(batch, func(rows []inventorydb.ExistingReservationsRow) error {
+			for _, r := range rows {
+				key := refOf(r.Account, r.Mode, r.OrderID, r.Attempt)
+				skipped[key] = found[key] == nil
+			}
+			return nil
+		}, inventorydb.ExistingReservations, p.Accounts, p.Modes, p.OrderIds, p.Attempts)
+	}
+	pg.Query(batch, func(rows []inventorydb.StockReservationLine) error {
+		for _, l := range rows {
+			if r := found[refOf(l.Account, l.Mode, l.OrderID, l.Attempt)]; r != nil {
+				r.Lines = append(r.Lines, Line{l.Sku, l.Quantity})
+			}
+		}
+		return nil
+	}, inventorydb.GetReservationLines, p.Accounts, p.Modes, p.OrderIds, p.Attempts)
+	if err = tx.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, nil, fmt.Errorf("lock reservations: %w", err)
 	}
 	return found, skipped, nil
 }
 
-// writeReservations inserts new reservations with their lines, and updates the others by compare-and-set on their stored status.
-func writeReservations(ctx context.Context, tx pgx.Tx, changed []*Reservation) error {
+// writeReservations writes, or queues, new reservations with their lines, and the others by compare-and-set on their stored status: no_data_found if one
+// has another.
+func writeReservations(ctx context.Context, db inventorydb.DBTX, changed []*Reservation) error {
 	// Sorted, so that two batches that lay tombstones for the same orders cannot wait for each other.
 	slices.SortFunc(changed, func(a, b *Reservation) int {
 		return cmp.Or(slices.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.attempt, b.attempt))
 	})
-	q := inventorydb.New(tx)
+	q := inventorydb.New(db)
 	var insert, update []*Reservation
 	for _, r := range changed {
 		if r.stored == "" {
@@ -110,19 +108,15 @@ func writeReservations(ctx context.Context, tx pgx.Tx, changed []*Reservation) e
 	}
 	if len(update) > 0 {
 		keys := refParams(pg.Column(update, refOfReservation))
-		n, err := q.UpdateReservations(ctx, inventorydb.UpdateReservationsParams{
+		if err := q.UpdateReservations(ctx, inventorydb.UpdateReservationsParams{
 			Accounts:     keys.Accounts,
 			Modes:        keys.Modes,
 			OrderIds:     keys.OrderIds,
 			Attempts:     keys.Attempts,
 			FromStatuses: pg.Column(update, func(r *Reservation) string { return r.stored }),
 			Statuses:     pg.Column(update, func(r *Reservation) string { return r.Status }),
-		})
-		if err != nil {
+		}); err != nil {
 			return fmt.Errorf("update reservations: %w", err)
-		}
-		if n != int64(len(update)) {
-			return fmt.Errorf("%d reservations updated instead of %d", n, len(update))
 		}
 	}
 	return nil

@@ -17,8 +17,9 @@ import (
 func (f fixture) commit(commands ...sent) (after func()) {
 	f.t.Helper()
 	var h bus.Handled
-	if err := pg.InTx(f.t.Context(), f.cfg.Pool, func(tx pgx.Tx) (err error) {
+	if err := pg.InPipeline(f.t.Context(), f.cfg.Pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) (err error) {
 		h, err = f.Handle(f.t.Context(), tx, messages(commands), false)
+		*ends = h.Ends
 		return err
 	}); err != nil {
 		f.t.Error(err)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
@@ -167,20 +166,26 @@ func itemOf(account int32, mode, sku string) order.Item {
 // Lock locks the items' stock rows in the transaction, in the order of (account, mode, sku), and reads them. With onlyFree it does not
 // wait: a row that another transaction holds is left out.
 func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (Stock, error) {
-	q, p := inventorydb.New(tx), itemParams(items)
-	rows, err := pg.Lock(ctx, onlyFree, q.LockStock, p, q.LockFreeStock, inventorydb.LockFreeStockParams(p),
-		func(r inventorydb.LockFreeStockRow) inventorydb.LockStockRow { return inventorydb.LockStockRow(r) })
-	if err != nil {
-		return nil, fmt.Errorf("lock stock: %w", err)
+	batch, stock := &pgx.Batch{}, Stock{}
+	QueueLock(batch, items, onlyFree, stock)
+	return stock, tx.SendBatch(ctx, batch).Close()
+}
+
+// QueueLock is Lock as one of the statements of a batch. It puts the levels into the stock.
+func QueueLock(to *pgx.Batch, items []order.Item, onlyFree bool, stock Stock) {
+	p, lock := itemParams(items), inventorydb.LockStock
+	if onlyFree {
+		lock = inventorydb.LockFreeStock
 	}
-	stock := make(Stock, len(rows))
-	for _, row := range rows {
-		it := itemOf(row.Account, row.Mode, row.Sku)
-		stock[it] = &Level{
-			Item: it, OnHand: row.OnHand, Reserved: row.Reserved, lowAt: row.LowAt, head: order.Head{Version: row.Version, Hash: row.HeadHash},
+	pg.Query(to, func(rows []inventorydb.LockStockRow) error {
+		for _, row := range rows {
+			it := itemOf(row.Account, row.Mode, row.Sku)
+			stock[it] = &Level{
+				Item: it, OnHand: row.OnHand, Reserved: row.Reserved, lowAt: row.LowAt, head: order.Head{Version: row.Version, Hash: row.HeadHash},
+			}
 		}
-	}
-	return stock, nil
+		return nil
+	}, lock, p.Accounts, p.Modes, p.Skus)
 }
 
 // Available reads how many pieces of each item can still be sold, in the transaction, without locks. An item without stock is not in the
@@ -229,12 +234,10 @@ func addGone(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock, to
 	return nil
 }
 
-// errConflict: another writer made a stock row between our reading and our writing. The command is decided again.
-var errConflict = &pgconn.PgError{Code: "40001", Message: "stock row made by another transaction"}
-
-// Write stores the levels that moved, one UPDATE of each row, and their events, in the transaction that locked them. The error is a level
-// that could not be moved, which is a bug because the rows are locked. The transaction must be rolled back then.
-func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
+// Write writes, or queues, the levels that moved, one UPDATE of each row, and their events, in the transaction that locked them. The errors of the database:
+// a serialization failure if another writer made one of the rows since; no_data_found for a level that could not be moved, which is a bug because the
+// rows are locked.
+func (s Stock) Write(ctx context.Context, db inventorydb.DBTX) error {
 	var created, moved []order.Item
 	var happened []order.ResourceEvent
 	for it, l := range s {
@@ -246,28 +249,24 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 			happened = append(happened, l.events...)
 		}
 	}
-	q := inventorydb.New(tx)
+	q := inventorydb.New(db)
 	if len(created) > 0 {
 		slices.SortFunc(created, order.Item.Compare) // two batches that make the same rows cannot wait for each other
 		keys := itemParams(created)
-		n, err := q.InsertStock(ctx, inventorydb.InsertStockParams{
+		if err := q.InsertStock(ctx, inventorydb.InsertStockParams{
 			Accounts:   keys.Accounts,
 			Modes:      keys.Modes,
 			Skus:       keys.Skus,
 			UpdatedAts: pg.Column(created, func(it order.Item) time.Time { return s[it].created }),
-		})
-		if err != nil {
+		}); err != nil {
 			return fmt.Errorf("insert stock: %w", err)
-		}
-		if n != int64(len(created)) {
-			return errConflict
 		}
 	}
 	if len(moved) == 0 {
 		return nil
 	}
 	keys := itemParams(moved)
-	n, err := q.MoveStock(ctx, inventorydb.MoveStockParams{
+	if err := q.MoveStock(ctx, inventorydb.MoveStockParams{
 		Accounts:       keys.Accounts,
 		Modes:          keys.Modes,
 		Skus:           keys.Skus,
@@ -278,14 +277,10 @@ func (s Stock) Write(ctx context.Context, tx pgx.Tx) error {
 		HeadHashes:     pg.Column(moved, func(it order.Item) []byte { return append([]byte{}, s[it].head.Hash...) }), // never NULL
 		Ats:            pg.Column(moved, func(it order.Item) time.Time { return s[it].lastEvent() }),
 		Reserving:      pg.Column(moved, func(it order.Item) bool { return s[it].reserving }),
-	})
-	if err != nil {
+	}); err != nil {
 		return fmt.Errorf("move stock: %w", err)
 	}
-	if n != int64(len(moved)) {
-		return fmt.Errorf("stock moved of %d skus instead of %d", n, len(moved))
-	}
-	return events.Append(ctx, tx, happened)
+	return events.Append(ctx, db, happened)
 }
 
 // Opening is the first stock of an item.

@@ -2,7 +2,6 @@ package payment
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	apierr "github.com/ordergate/ordergate/errors"
@@ -32,7 +31,6 @@ type Call struct {
 	Payment     *pay.Payment
 	Amount      int64         // minor units
 	MethodToken string        // of an Authorize
-	Deadline    time.Duration // of an Authorize; 0: none
 	After       time.Duration // when it is due
 	LastCode    errcode.Code  // of the refused refund that it makes up for
 	TraceID     string
@@ -58,43 +56,27 @@ func (ch *Changes) Add(other Changes) {
 	ch.Messages = append(ch.Messages, other.Messages...)
 }
 
-// Decide decides one command of the saga about a payment of the order, which is nil if there is none. A command that was taken before changes
-// nothing. The error is a command that cannot be: it is parked.
-func Decide(of order.Ref, c Command, found *Locked, deadline time.Duration, rec order.Recorder) (Changes, error) {
-	id, ok := order.Parse(order.PrefixPayment, c.PaymentID)
-	switch {
-	case c.Operation == Authorize && found != nil, c.Operation == Refund && found != nil && found.RefundAll:
-		return Changes{}, nil // a repetition
-	case c.Operation == Authorize && ok:
-		_, ch := Start(of, id, c.Attempt, c.Amount, c.MethodToken, deadline, rec)
-		return ch, nil
-	case found != nil && (c.Operation == Capture || c.Operation == Void):
-		return request(*found, c.Operation, rec), nil
-	case found != nil && c.Operation == Refund:
-		return requestRefundAll(*found, rec), nil
-	}
-	return Changes{}, fmt.Errorf("%q of payment attempt %d with id %q, which is there: %t", c.Operation, c.Attempt, c.PaymentID, found != nil)
-}
-
-// Start opens a payment of an order and makes its authorization due. The payment was created at the moment of its id, which the saga may have made
-// before: lists select by the id what was created in a time.
-func Start(of order.Ref, id order.ID, attempt int32, amount order.Money, methodToken string, deadline time.Duration, rec order.Recorder) (p *pay.Payment, ch Changes) {
+// Start opens a payment of an order and makes its authorization due. The recorder makes its id, of the moment that the payment was created: lists select
+// by the id what was created in a time.
+func Start(of order.Ref, attempt int32, amount order.Money, methodToken string, rec order.Recorder) (p *pay.Payment, ch Changes) {
+	id := rec.NewID()
 	p = &pay.Payment{Ref: order.Ref{Owner: of.Owner, ID: id}}
-	opened := rec
-	if opened.Now.UnixMilli() != id.Time().UnixMilli() {
-		opened.Now = id.Time()
-	}
-	ch.Events = append(ch.Events, p.Record(opened, pay.Created{OrderID: of.ID.Format(order.PrefixOrder), Attempt: attempt, Amount: amount}))
+	ch.Events = append(ch.Events, p.Record(rec, pay.Created{OrderID: of.ID.Format(order.PrefixOrder), Attempt: attempt, Amount: amount}))
 	ch.NewPayments = append(ch.NewPayments, p)
 	ch.Calls = append(ch.Calls, Call{
-		Operation: Authorize, Subject: id, Payment: p, Amount: amount.Amount, MethodToken: methodToken, Deadline: deadline, TraceID: rec.Cause.TraceID,
+		Operation: Authorize, Subject: id, Payment: p, Amount: amount.Amount, MethodToken: methodToken, TraceID: rec.Cause.TraceID,
 	})
 	return p, ch
 }
 
-// request makes a capture or a void of a payment due.
-func request(p Locked, op Operation, rec order.Recorder) Changes {
-	return Changes{Calls: []Call{{Operation: op, Subject: p.ID, Payment: p.Payment, Amount: p.Amount.Amount, TraceID: rec.Cause.TraceID}}}
+// Request makes the next operation on a payment due: its capture or its void, or, as a Refund, that all it charges is given back. The caller is the
+// only one who asks for it: the saga, under the lock of the payment's order.
+func Request(p *pay.Payment, op Operation, traceID string) Changes {
+	c := Call{Operation: op, Subject: p.ID, Payment: p, TraceID: traceID}
+	if op != Refund { // that is no request to the provider: RefundAll opens the refunds
+		c.Amount = p.Amount.Amount
+	}
+	return Changes{Calls: []Call{c}}
 }
 
 // GiveBack opens a refund of a payment, of all that is left of it if amount is nil. Refusals: RFD_003 nothing is captured; ORD_005 another
@@ -143,8 +125,11 @@ func giveBack(p Locked, id order.ID, amount order.Money, reason string, again re
 // client's words are in order.cancel_requested.
 const compensationReason = "order cancelled"
 
-// refundAll goes on giving back all that a payment charges: it opens a refund of what is left and replies when nothing is. Refunds that
-// are under way are waited for: one that fails is made up for.
+// RefundAll begins to give back all that a payment charges: it opens a refund of what is left, and replies when nothing is. Refunds that are under way
+// are waited for.
+func RefundAll(p Locked, rec order.Recorder) Changes { return refundAll(p, retry{}, rec) }
+
+// refundAll goes on with it; a refund that failed is made up for.
 func refundAll(p Locked, again retry, rec order.Recorder) (ch Changes) {
 	if left := p.Refundable(); left > 0 {
 		_, ch = giveBack(p, rec.NewID(), order.Money{Amount: left, Currency: p.Amount.Currency}, compensationReason, again, rec)
@@ -153,16 +138,6 @@ func refundAll(p Locked, again retry, rec order.Recorder) (ch Changes) {
 	}
 	return ch
 }
-
-// requestRefundAll records that the saga wants back all that a payment charges, and begins.
-func requestRefundAll(p Locked, rec order.Recorder) Changes {
-	ch := Changes{Calls: []Call{{Operation: Refund, Subject: p.ID, Payment: p.Payment, After: never, TraceID: rec.Cause.TraceID}}}
-	ch.Add(refundAll(p, retry{}, rec))
-	return ch
-}
-
-// never is the After of a call that is no request.
-const never = -time.Second
 
 func reply(p Locked, kind string, data any, rec order.Recorder) outbox.Message {
 	cause := outbox.Cause{ID: rec.NewID(), TraceID: rec.Cause.TraceID, Now: rec.Now}

@@ -2,15 +2,11 @@ package payment
 
 import "github.com/ordergate/ordergate/order"
 
-// Topics of the commands that payment takes and of its replies.
-const (
-	TopicCommands = "payment.commands"
-	TopicReplies  = "payment.replies"
-)
+// TopicReplies is the topic of payment's replies.
+const TopicReplies = "payment.replies"
 
 // Types of messages.
 const (
-	Requested = "payment.requested" // a Command
 	Succeeded = "payment.succeeded" // a Reply
 	Failed    = "payment.failed"    // a Reply: nothing is charged
 	Refunded  = "payment.refunded"  // a RefundNote
@@ -27,17 +23,7 @@ const (
 	Refund    Operation = "refund"
 )
 
-// Command is the data of Requested: one operation on one attempt of an order's payment. (order, attempt, operation) may be repeated
-// safely. A Refund gives back all that the attempt charges.
-type Command struct {
-	Operation   Operation   `json:"operation"`
-	Attempt     int32       `json:"attempt"`
-	PaymentID   string      `json:"payment_id,omitempty"` // of Authorize: the id that the payment gets
-	Amount      order.Money `json:"amount"`
-	MethodToken string      `json:"method_token,omitempty"` // of Authorize
-}
-
-// Reply is the definite outcome of a Command.
+// Reply is the definite outcome of an operation that the saga asked for, on one attempt of an order's payment.
 type Reply struct {
 	Operation     Operation `json:"operation"`
 	Attempt       int32     `json:"attempt"`

@@ -123,12 +123,10 @@ func (p *Payment) writeAll(ctx context.Context) {
 // errAlone if another transaction may hold its payment. After an error of the transaction none is written.
 func (p *Payment) writeOutcomes(ctx context.Context, batch []*completion, onlyFree bool) error {
 	var changes Changes
-	err := pg.InTx(ctx, p.cfg.Pool, func(tx pgx.Tx) error {
-		changes = Changes{}
-		found, err := Lock(ctx, tx, pg.Column(batch, (*completion).payment), onlyFree)
-		if err != nil {
-			return err
-		}
+	found := map[order.Ref]Locked{}
+	err := pg.InPipeline(ctx, p.cfg.Pool, func(first *pgx.Batch) {
+		QueueLock(first, pg.Column(batch, (*completion).payment), onlyFree, found)
+	}, func(tx pgx.Tx, ends *pg.Ends) error {
 		var free []*completion
 		for _, one := range batch {
 			if _, ok := found[one.payment()]; ok {
@@ -153,16 +151,14 @@ func (p *Payment) writeOutcomes(ctx context.Context, batch []*completion, onlyFr
 			changes.Add(ch)
 		}
 		failpoint.Hit(failpoint.PaymentCallCompleted)
-		err = changes.Write(ctx, tx)
-		failpoint.Hit(failpoint.PaymentReplied)
-		return err
+		return changes.Write(ctx, &ends.Last, p.cfg.Deadline)
 	})
 	if err != nil {
 		return err
 	}
 	failpoint.Hit(failpoint.PaymentCommitted)
 	p.cfg.Wake()
-	if len(changes.Calls) > 0 { // a refund that makes up for a refused one
+	if len(changes.Calls) > 0 { // refunds of all, or one that makes up for a refused one
 		p.Wake()
 	}
 	for _, one := range batch {
@@ -193,6 +189,9 @@ func (p *Payment) resolve(ctx context.Context, tx pgx.Tx, one *completion, locke
 	rec := p.recorder(c.Account, c.TraceID, "provider."+c.Operation, "provider")
 	if Operation(c.Operation) != Refund {
 		return Resolve(locked, Operation(c.Operation), o, rec), nil
+	}
+	if c.Subject == c.PaymentID {
+		return RefundAll(locked, rec), nil
 	}
 	refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
 	if err != nil {

@@ -96,7 +96,7 @@ func TestTwoOutcomesOfAPaymentFollowEachOther(t *testing.T) {
 			s.must(err)
 			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), &order.Money{Amount: 200, Currency: "EUR"}, "", s.recorder(1, "client", "test", "test"))
 			s.must(err)
-			return ch.Write(ctx, tx)
+			return ch.Write(ctx, tx, 0)
 		}))
 	}
 	claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})

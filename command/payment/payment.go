@@ -1,17 +1,15 @@
 // Package payment is the bounded context of money: it authorizes, captures, voids and refunds at the payment provider. It owns
-// the tables payments, refunds, payment_calls, provider_callbacks and ledger_sweeps, takes commands and replies by messages, calls the
-// provider under a lease, and compares the provider's ledger with its payments.
+// the tables payments, refunds, payment_calls, provider_callbacks and ledger_sweeps, decides what a transaction of the order's saga writes into them, calls
+// the provider under a lease, replies by messages, and compares the provider's ledger with its payments.
 package payment
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -20,10 +18,8 @@ import (
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/paymentdb"
-	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/guard"
-	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/panics"
 	"github.com/ordergate/ordergate/order"
 )
@@ -130,55 +126,6 @@ func (p *Payment) answers() bool {
 
 // ProviderOpen tells that the provider's breaker refuses calls.
 func (p *Payment) ProviderOpen() bool { return p.guard.Open() }
-
-// Consumers are the context's subscriptions.
-func (p *Payment) Consumers() []bus.Consumer {
-	return []bus.Consumer{{Name: "payment", Topic: TopicCommands, Handle: p.Handle}}
-}
-
-// Handle takes a batch of commands, no two of one order. In the given transaction it opens payments and refunds and makes calls due; Run
-// calls the provider later. A command that was taken before changes nothing. With skipLocked it leaves out the commands whose payment another
-// transaction holds.
-func (p *Payment) Handle(ctx context.Context, tx pgx.Tx, msgs []bus.Message, skipLocked bool) (h bus.Handled, _ error) {
-	envelopes, commands, attempts := make([]outbox.Envelope, len(msgs)), make([]Command, len(msgs)), make([]attempt, len(msgs))
-	for i, m := range msgs {
-		e, err := outbox.Open(m.Payload)
-		if err != nil {
-			return h, err
-		}
-		if e.Type != Requested {
-			return h, fmt.Errorf("unknown command %q", e.Type)
-		}
-		if err = e.Decode(&commands[i]); err != nil {
-			return h, err
-		}
-		envelopes[i], attempts[i] = e, attempt{e.Ref(), commands[i].Attempt}
-	}
-	found, skipped, err := lockAttempts(ctx, tx, attempts, skipLocked)
-	if err != nil {
-		return h, err
-	}
-	var changes Changes
-	for i, c := range commands {
-		if skipped[attempts[i]] {
-			h.Blocked = append(h.Blocked, msgs[i])
-			continue
-		}
-		var locked *Locked
-		if l, exists := found[attempts[i]]; exists {
-			locked = &l
-		}
-		ch, err := Decide(attempts[i].Ref, c, locked, p.cfg.Deadline, p.recorder(attempts[i].Account, envelopes[i].TraceID, TopicCommands, "saga"))
-		if err != nil {
-			return h, err
-		}
-		changes.Add(ch)
-	}
-	err = changes.Write(ctx, tx)
-	failpoint.Hit(failpoint.PaymentIntentWritten)
-	h.After = func() { p.Wake(); p.cfg.Wake() }
-	return h, err
-}
 
 func (p *Payment) recorder(account int32, traceID, operation, actor string) order.Recorder {
 	now := p.cfg.Now()

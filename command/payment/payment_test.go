@@ -22,8 +22,6 @@ import (
 
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/paymentdb"
-	"github.com/ordergate/ordergate/internal/bus"
-	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
@@ -127,20 +125,31 @@ func refusing(t *testing.T, kind string) (url string, asked, willing *atomic.Int
 	return psp.URL, asked, willing
 }
 
-// send is a command of the saga about the one payment of an order.
+// send asks for an operation on the one payment of an order, as the saga does.
 func send(t *testing.T, p *Payment, of order.ID, op Operation) {
 	t.Helper()
-	m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: of}, outbox.Cause{ID: ids.Mint(time.Now(), 1), TraceID: "t", Now: time.Now()},
-		Command{Operation: op, Attempt: 1, PaymentID: ids.Mint(time.Now(), 1).Format(order.PrefixPayment), Amount: order.Money{Amount: 500, Currency: "EUR"}, MethodToken: "pm_ok"})
-	payload, _ := json.Marshal(m.Envelope)
+	amount := order.Money{Amount: 500, Currency: "EUR"}
 	err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error {
-		_, err := p.Handle(t.Context(), tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
-		return err
+		if op == Authorize {
+			_, ch := Start(order.Ref{Owner: alice, ID: of}, 1, amount, "pm_ok", p.recorder(1, "t", "test", "saga"))
+			return ch.Write(t.Context(), tx, time.Minute)
+		}
+		ch := Request(&pay.Payment{Ref: paymentOfOrder(t, p, of), OrderID: of, Attempt: 1, Amount: amount}, op, "t")
+		return ch.Write(t.Context(), tx, time.Minute)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Wake()
+}
+
+func paymentOfOrder(t *testing.T, p *Payment, of order.ID) order.Ref {
+	t.Helper()
+	var id [16]byte
+	if err := p.cfg.Pool.QueryRow(t.Context(), "SELECT id FROM payments WHERE order_id = $1", [16]byte(of)).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	return order.Ref{Owner: alice, ID: id}
 }
 
 func look(t *testing.T, p *Payment, sql string) (s string) {
@@ -191,7 +200,7 @@ func TestARefusedVoidIsTriedUntilItIsDone(t *testing.T) {
 	}
 	running(t, p)
 	id := ids.Mint(time.Now(), 1)
-	bugs.Store(2) // Handle reads the clock first
+	bugs.Store(2) // send reads the clock first
 	send(t, p, id, Authorize)
 	await(t, p, "SELECT status FROM payments", "authorized") // claimed again when its lease had ended
 	if n := logs.FilterMessage("payment call").FilterFieldKey("error").Len(); n != 1 {
@@ -234,12 +243,12 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	s := &swept{Payment: p, t: t, pool: p.cfg.Pool}
 	for range 2 { // those of clients do not count
 		s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
-			a := attempt{order.Ref{Owner: alice, ID: id}, 1}
-			found, _, err := lockAttempts(t.Context(), tx, []attempt{a}, false)
+			ref := paymentOfOrder(t, p, id)
+			found, err := Lock(t.Context(), tx, []order.Ref{ref}, false)
 			s.must(err)
-			_, ch, err := GiveBack(found[a], ids.Mint(time.Now(), 1), nil, "client", p.recorder(1, "t", "test", "test"))
+			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "client", p.recorder(1, "t", "test", "test"))
 			s.must(err)
-			return ch.Write(t.Context(), tx)
+			return ch.Write(t.Context(), tx, 0)
 		}))
 		p.Wake()
 		await(t, p, "SELECT refund_pending::text FROM payments", "0")
@@ -285,22 +294,23 @@ func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := sweeping(t, pgtest.New(t).Pool)
 			ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
-			var of order.ID
 			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 				found, err := Lock(ctx, tx, []order.Ref{ref}, false)
 				s.must(err)
-				of = found[ref].OrderID
 				_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
 				s.must(err)
-				return ch.Write(ctx, tx)
+				return ch.Write(ctx, tx, 0)
 			}))
 			claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 			s.must(err)
-			m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: of}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{Operation: Refund, Attempt: 1})
-			payload, _ := json.Marshal(m.Envelope)
 			completed := make(chan error, 1)
 			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-				_, err := s.Handle(ctx, tx, []bus.Message{{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}}, false)
+				found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+				s.must(err)
+				ch := Request(found[ref].Payment, Refund, "t")
+				ch.Add(RefundAll(found[ref], s.recorder(1, "t", "test", "test")))
+				s.must(ch.Write(ctx, tx, 0))
+				_, err = tx.Exec(ctx, "UPDATE payment_calls SET next_at = NULL WHERE subject = payment_id AND operation = 'refund'") // it has begun
 				go func() { completed <- s.complete(ctx, claimed[0], c.outcome) }()
 				await(t, s.Payment, "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'", "1")
 				return err
@@ -322,10 +332,10 @@ func open(t *testing.T, p *Payment, token string, traceIDs ...string) {
 	var all Changes
 	for _, id := range traceIDs {
 		of := order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}
-		_, ch := Start(of, ids.Mint(time.Now(), 1), 1, order.Money{Amount: 500, Currency: "EUR"}, token, time.Minute, p.recorder(1, id, "test", "test"))
+		_, ch := Start(of, 1, order.Money{Amount: 500, Currency: "EUR"}, token, p.recorder(1, id, "test", "test"))
 		all.Add(ch)
 	}
-	if err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error { return all.Write(t.Context(), tx) }); err != nil {
+	if err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error { return all.Write(t.Context(), tx, time.Minute) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -553,9 +563,8 @@ func TestASilentDatabaseIsNotWaitedForWithoutEnd(t *testing.T) {
 	<-ended
 }
 
-// A payment that another transaction holds keeps only the commands of its order waiting, and an outcome that is known is written once the
-// payment is free: the provider is not asked again.
-func TestAHeldPaymentDelaysOnlyItsOrder(t *testing.T) {
+// An outcome that is known is written once the payment is free that another transaction holds: the provider is not asked again.
+func TestAHeldPaymentIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	url, asked, willing := refusing(t, "authorize")
 	willing.Store(1)
@@ -569,32 +578,13 @@ func TestAHeldPaymentDelaysOnlyItsOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open(t, p, "pm_ok", "held", "free")
+	open(t, p, "pm_ok", "held")
 	holder, err := db.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
 	if _, err = holder.Exec(t.Context(), "SELECT FROM payments WHERE id = (SELECT payment_id FROM payment_calls WHERE trace_id = 'held') FOR UPDATE"); err != nil {
-		t.Fatal(err)
-	}
-	message := func(traceID string) bus.Message {
-		var id [16]byte
-		if err := db.Pool.QueryRow(t.Context(), "SELECT order_id FROM payment_calls WHERE trace_id = $1", traceID).Scan(&id); err != nil {
-			t.Fatal(err)
-		}
-		m := outbox.New(TopicCommands, Requested, order.Ref{Owner: alice, ID: id}, outbox.Cause{ID: ids.Mint(time.Now(), 1), Now: time.Now()}, Command{Operation: Void, Attempt: 1})
-		payload, _ := json.Marshal(m.Envelope)
-		return bus.Message{ID: m.ID, Topic: m.Topic, Key: m.OrderID, Payload: payload}
-	}
-	msgs := []bus.Message{message("held"), message("free")}
-	if err = pg.InTx(t.Context(), pool, func(tx pgx.Tx) error {
-		h, err := p.Handle(t.Context(), tx, msgs, true)
-		if len(h.Blocked) != 1 || h.Blocked[0].ID != msgs[0].ID {
-			t.Errorf("%d are blocked", len(h.Blocked))
-		}
-		return err
-	}); err != nil {
 		t.Fatal(err)
 	}
 	claimed, err := p.claim(t.Context(), paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})

@@ -2,8 +2,8 @@ package payment
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
 	"github.com/ordergate/ordergate/internal/events"
-	"github.com/ordergate/ordergate/internal/failpoint"
 	"github.com/ordergate/ordergate/internal/outbox"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/order"
@@ -29,87 +28,33 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 // Lock locks payments in the transaction, in the order of their ids, and reads them. With onlyFree it does not wait: a payment that
 // another transaction holds is left out, as is one that does not exist.
 func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
-	q, p := paymentdb.New(tx), refParams(payments)
-	rows, err := pg.Lock(ctx, onlyFree, q.LockPayments, p, q.LockFreePayments, paymentdb.LockFreePaymentsParams(p),
-		func(r paymentdb.Payment) paymentdb.Payment { return r })
-	if err != nil {
-		return nil, fmt.Errorf("lock payments: %w", err)
-	}
-	all, err := lockedOf(ctx, q, rows)
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[order.Ref]Locked, len(all))
-	for _, l := range all {
-		found[l.Ref] = l
-	}
-	return found, nil
+	batch, found := &pgx.Batch{}, map[order.Ref]Locked{}
+	QueueLock(batch, payments, onlyFree, found)
+	return found, tx.SendBatch(ctx, batch).Close()
 }
 
-// attempt identifies a payment by its order.
-type attempt struct {
-	order.Ref
-	attempt int32
-}
-
-// lockAttempts is Lock by orders and attempts. skipped are the payments that onlyFree left out.
-func lockAttempts(ctx context.Context, tx pgx.Tx, attempts []attempt, onlyFree bool) (found map[attempt]Locked, skipped map[attempt]bool, err error) {
-	q, p := paymentdb.New(tx), paymentdb.LockAttemptsParams{
-		Accounts: pg.Column(attempts, func(a attempt) int32 { return a.Account }),
-		Modes:    pg.Column(attempts, func(a attempt) string { return a.Mode }),
-		OrderIds: pg.Column(attempts, func(a attempt) uuid.UUID { return uuid.UUID(a.ID) }),
-		Attempts: pg.Column(attempts, func(a attempt) int32 { return a.attempt }),
+// QueueLock is Lock as statements of a batch. It puts the payments into the map.
+func QueueLock(to *pgx.Batch, payments []order.Ref, onlyFree bool, found map[order.Ref]Locked) {
+	p, lock := refParams(payments), paymentdb.LockPayments
+	if onlyFree {
+		lock = paymentdb.LockFreePayments
 	}
-	rows, err := pg.Lock(ctx, onlyFree, q.LockAttempts, p, q.LockFreeAttempts, paymentdb.LockFreeAttemptsParams(p),
-		func(r paymentdb.Payment) paymentdb.Payment { return r })
-	if err != nil {
-		return nil, nil, fmt.Errorf("lock payments: %w", err)
-	}
-	all, err := lockedOf(ctx, q, rows)
-	if err != nil {
-		return nil, nil, err
-	}
-	found, skipped = make(map[attempt]Locked, len(all)), map[attempt]bool{}
-	for _, l := range all {
-		found[attempt{order.Ref{Owner: l.Owner, ID: l.OrderID}, l.Attempt}] = l
-	}
-	if !onlyFree {
-		return found, skipped, nil
-	}
-	existing, err := q.ExistingAttempts(ctx, paymentdb.ExistingAttemptsParams(p))
-	if err != nil {
-		return nil, nil, fmt.Errorf("look payments up: %w", err)
-	}
-	for _, r := range existing {
-		a := attempt{order.RefOf(r.Account, r.Mode, r.OrderID), r.Attempt}
-		_, ours := found[a]
-		skipped[a] = !ours
-	}
-	return found, skipped, nil
-}
-
-// lockedOf reads what else belongs to payments that the transaction has locked.
-func lockedOf(ctx context.Context, q *paymentdb.Queries, rows []paymentdb.Payment) ([]Locked, error) {
-	var moved []order.Ref // the others have nothing to give back
-	all := pg.Column(rows, func(r paymentdb.Payment) Locked {
-		p := paymentOf(r)
-		if p.Status != pay.StatusPending && p.Status != pay.StatusAuthorized {
-			moved = append(moved, p.Ref)
+	pg.Query(to, func(rows []paymentdb.Payment) error {
+		for _, r := range rows {
+			one := paymentOf(r)
+			found[one.Ref] = Locked{Payment: one}
 		}
-		return Locked{Payment: p}
-	})
-	if len(moved) == 0 {
-		return all, nil
-	}
-	marked, err := q.RefundAlls(ctx, paymentdb.RefundAllsParams(refParams(moved)))
-	if err != nil {
-		return nil, fmt.Errorf("read which payments are wanted back: %w", err)
-	}
-	for _, m := range marked {
-		i := slices.IndexFunc(all, func(l Locked) bool { return l.Ref == order.RefOf(m.Account, m.Mode, m.ID) })
-		all[i].RefundAll = true
-	}
-	return all, nil
+		return nil
+	}, lock, p.Accounts, p.Modes, p.Ids)
+	pg.Query(to, func(rows []paymentdb.RefundAllsRow) error { // a later statement sees what the lock waited for
+		for _, r := range rows {
+			if one, ok := found[order.RefOf(r.Account, r.Mode, r.ID)]; ok {
+				one.RefundAll = true
+				found[one.Ref] = one
+			}
+		}
+		return nil
+	}, paymentdb.RefundAlls, p.Accounts, p.Modes, p.Ids)
 }
 
 func paymentOf(r paymentdb.Payment) *pay.Payment {
@@ -133,18 +78,17 @@ func getRefund(ctx context.Context, tx pgx.Tx, ref order.Ref) (*pay.Refund, erro
 	}, nil
 }
 
-// Write writes the changes in the transaction that locked what they change: rows, events, calls and messages. A call that exists is not
-// written again. The transaction must be rolled back after an error: a row that is gone, or a second payment of an attempt.
-func (ch *Changes) Write(ctx context.Context, tx pgx.Tx) error {
-	q := paymentdb.New(tx)
+// Write writes, or queues, what changes in the transaction that locked it: rows, events, calls and messages. Authorizations have the given time. A call
+// that exists is not written again. The errors of the database: no_data_found if a row is gone, a unique violation for a second payment of an attempt.
+func (ch *Changes) Write(ctx context.Context, db paymentdb.DBTX, deadline time.Duration) error {
+	q := paymentdb.New(db)
+	var errs []error
 	if len(ch.NewPayments) > 0 {
-		if err := q.InsertPayments(ctx, paymentRows(ch.NewPayments)); err != nil {
-			return fmt.Errorf("write payments: %w", err)
-		}
+		errs = append(errs, q.InsertPayments(ctx, paymentRows(ch.NewPayments)))
 	}
 	if len(ch.Payments) > 0 {
 		p := paymentRows(ch.Payments)
-		n, err := q.UpdatePayments(ctx, paymentdb.UpdatePaymentsParams{
+		errs = append(errs, q.UpdatePayments(ctx, paymentdb.UpdatePaymentsParams{
 			Accounts:       p.Accounts,
 			Modes:          p.Modes,
 			Ids:            p.Ids,
@@ -157,19 +101,14 @@ func (ch *Changes) Write(ctx context.Context, tx pgx.Tx) error {
 			Versions:       p.Versions,
 			HeadHashes:     p.HeadHashes,
 			UpdatedAts:     p.UpdatedAts,
-		})
-		if err != nil || n != int64(len(ch.Payments)) {
-			return fmt.Errorf("update payments: %d instead of %d: %w", n, len(ch.Payments), err)
-		}
+		}))
 	}
 	if len(ch.NewRefunds) > 0 {
-		if err := q.InsertRefunds(ctx, refundRows(ch.NewRefunds)); err != nil {
-			return fmt.Errorf("write refunds: %w", err)
-		}
+		errs = append(errs, q.InsertRefunds(ctx, refundRows(ch.NewRefunds)))
 	}
 	if len(ch.Refunds) > 0 {
 		p := refundRows(ch.Refunds)
-		n, err := q.UpdateRefunds(ctx, paymentdb.UpdateRefundsParams{
+		errs = append(errs, q.UpdateRefunds(ctx, paymentdb.UpdateRefundsParams{
 			Accounts:       p.Accounts,
 			Modes:          p.Modes,
 			Ids:            p.Ids,
@@ -180,21 +119,15 @@ func (ch *Changes) Write(ctx context.Context, tx pgx.Tx) error {
 			Versions:       p.Versions,
 			HeadHashes:     p.HeadHashes,
 			UpdatedAts:     p.UpdatedAts,
-		})
-		if err != nil || n != int64(len(ch.Refunds)) {
-			return fmt.Errorf("update refunds: %d instead of %d: %w", n, len(ch.Refunds), err)
-		}
+		}))
 	}
-	if err := events.Append(ctx, tx, ch.Events); err != nil {
-		return err
-	}
-	failpoint.Hit(failpoint.PaymentEventsAppended)
+	errs = append(errs, events.Append(ctx, db, ch.Events))
 	if len(ch.Calls) > 0 {
-		if err := q.InsertCalls(ctx, callRows(ch.Calls)); err != nil {
-			return fmt.Errorf("make calls due: %w", err)
-		}
+		calls := callRows(ch.Calls)
+		calls.DeadlineSeconds = deadline.Seconds()
+		errs = append(errs, q.InsertCalls(ctx, calls))
 	}
-	return outbox.Send(ctx, tx, ch.Messages)
+	return errors.Join(append(errs, outbox.Send(ctx, db, ch.Messages))...)
 }
 
 func paymentRows(rows []*pay.Payment) paymentdb.InsertPaymentsParams {
@@ -242,19 +175,18 @@ func refundRows(rows []*pay.Refund) paymentdb.InsertRefundsParams {
 
 func callRows(rows []Call) paymentdb.InsertCallsParams {
 	return paymentdb.InsertCallsParams{
-		Accounts:        pg.Column(rows, func(c Call) int32 { return c.Payment.Account }),
-		Modes:           pg.Column(rows, func(c Call) string { return c.Payment.Mode }),
-		Subjects:        pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Subject) }),
-		Operations:      pg.Column(rows, func(c Call) string { return string(c.Operation) }),
-		PaymentIds:      pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.ID) }),
-		OrderIds:        pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.OrderID) }),
-		Attempts:        pg.Column(rows, func(c Call) int32 { return c.Payment.Attempt }),
-		Amounts:         pg.Column(rows, func(c Call) int64 { return c.Amount }),
-		Currencies:      pg.Column(rows, func(c Call) string { return c.Payment.Amount.Currency }),
-		MethodTokens:    pg.Column(rows, func(c Call) string { return c.MethodToken }),
-		LastCodes:       pg.Column(rows, func(c Call) string { return string(c.LastCode) }),
-		TraceIds:        pg.Column(rows, func(c Call) string { return c.TraceID }),
-		AfterSeconds:    pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
-		DeadlineSeconds: pg.Column(rows, func(c Call) float64 { return c.Deadline.Seconds() }),
+		Accounts:     pg.Column(rows, func(c Call) int32 { return c.Payment.Account }),
+		Modes:        pg.Column(rows, func(c Call) string { return c.Payment.Mode }),
+		Subjects:     pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Subject) }),
+		Operations:   pg.Column(rows, func(c Call) string { return string(c.Operation) }),
+		PaymentIds:   pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.ID) }),
+		OrderIds:     pg.Column(rows, func(c Call) uuid.UUID { return uuid.UUID(c.Payment.OrderID) }),
+		Attempts:     pg.Column(rows, func(c Call) int32 { return c.Payment.Attempt }),
+		Amounts:      pg.Column(rows, func(c Call) int64 { return c.Amount }),
+		Currencies:   pg.Column(rows, func(c Call) string { return c.Payment.Amount.Currency }),
+		MethodTokens: pg.Column(rows, func(c Call) string { return c.MethodToken }),
+		LastCodes:    pg.Column(rows, func(c Call) string { return string(c.LastCode) }),
+		TraceIds:     pg.Column(rows, func(c Call) string { return c.TraceID }),
+		AfterSeconds: pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
 	}
 }

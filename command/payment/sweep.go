@@ -25,6 +25,7 @@ const (
 	sweepLease   = 30 * time.Second // as ClaimSweep sets it; also of a callback whose payment is inspected
 	callbackWait = 5 * time.Second  // until a callback is looked at again whose payment has an open call
 	callbackPage = 200
+	never        = -time.Second // until a callback is looked at again that is done with
 	// maxBehind bounds how many entries, behind the last one, are compared again because a payment of them has an open call.
 	maxBehind = 10_000
 	// maxOrphans bounds a sweep. It is a brake: if the database is not the one that the ledger belongs to, everything is an orphan.

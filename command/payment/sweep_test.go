@@ -78,16 +78,17 @@ func (s *swept) exec(sql string, args ...any) {
 // payment opens a payment of 500 and gives it a status and definite calls.
 func (s *swept) payment(status pay.Status) order.ID {
 	s.t.Helper()
-	of, id := order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, ids.Mint(time.Now(), 1)
+	of := order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}
 	rec := s.recorder(1, "trace", "test", "test")
-	p, ch := Start(of, id, 1, order.Money{Amount: 500, Currency: "EUR"}, "pm_ok", time.Minute, rec)
-	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error { return ch.Write(s.t.Context(), tx) }))
+	p, ch := Start(of, 1, order.Money{Amount: 500, Currency: "EUR"}, "pm_ok", rec)
+	id := p.ID
+	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error { return ch.Write(s.t.Context(), tx, time.Minute) }))
 	events := map[pay.Status]pay.Data{pay.StatusAuthorized: pay.Authorized{}, pay.StatusCaptured: pay.Captured{}, pay.StatusVoided: pay.Voided{}, pay.StatusFailed: pay.Failed{Code: "PAY_006"}}
 	if status == pay.StatusPending {
 		return id
 	}
 	ch = Changes{Payments: []*pay.Payment{p}, Events: []order.ResourceEvent{p.Record(rec, events[status])}}
-	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error { return ch.Write(s.t.Context(), tx) }))
+	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error { return ch.Write(s.t.Context(), tx, 0) }))
 	s.exec("UPDATE payment_calls SET next_at = NULL, method_token = '', tries = 1 WHERE subject = $1", [16]byte(id))
 	return id
 }
@@ -299,8 +300,8 @@ func TestAVoidThatACaptureStandsAgainstEnds(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		ch := request(found[ref], Void, s.recorder(1, "trace", "test", "test"))
-		return ch.Write(t.Context(), tx)
+		ch := Request(found[ref].Payment, Void, "trace")
+		return ch.Write(t.Context(), tx, 0)
 	}))
 	ctx, stop := context.WithCancel(t.Context())
 	var working sync.WaitGroup

@@ -120,18 +120,22 @@ func (q *Queries) GetProducts(ctx context.Context, arg GetProductsParams) ([]Get
 	return items, nil
 }
 
-const InsertProducts = `-- name: InsertProducts :execrows
-INSERT INTO products (account, mode, sku, name, description, prices, active, low_stock_at, version, created_at, updated_at)
-SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[]),
-       unnest($6::jsonb[]), unnest($7::boolean[]), NULLIF(unnest($8::bigint[]), -1), unnest($9::bigint[]),
-       unnest($10::timestamptz[]), unnest($11::timestamptz[])
-ON CONFLICT (account, mode, sku) DO NOTHING
+const InsertProducts = `-- name: InsertProducts :exec
+WITH written AS (
+    INSERT INTO products (account, mode, sku, name, description, prices, active, low_stock_at, version, created_at, updated_at)
+    SELECT unnest($2::integer[]), unnest($3::text[]), unnest($1::text[]), unnest($4::text[]), unnest($5::text[]),
+           unnest($6::jsonb[]), unnest($7::boolean[]), NULLIF(unnest($8::bigint[]), -1), unnest($9::bigint[]),
+           unnest($10::timestamptz[]), unnest($11::timestamptz[])
+    ON CONFLICT (account, mode, sku) DO NOTHING
+    RETURNING 1
+)
+SELECT expect_rows('products', count(*), cardinality($1::text[]), '40001') FROM written
 `
 
 type InsertProductsParams struct {
+	Skus         []string
 	Accounts     []int32
 	Modes        []string
-	Skus         []string
 	Names        []string
 	Descriptions []string
 	Prices       [][]byte
@@ -142,12 +146,12 @@ type InsertProductsParams struct {
 	UpdatedAts   []time.Time
 }
 
-// A product that exists stays as it is. Fewer rows than elements: somebody created one of them first.
-func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, InsertProducts,
+// A product that exists stays as it is: that is a serialization failure, somebody created one of them first.
+func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) error {
+	_, err := q.db.Exec(ctx, InsertProducts,
+		arg.Skus,
 		arg.Accounts,
 		arg.Modes,
-		arg.Skus,
 		arg.Names,
 		arg.Descriptions,
 		arg.Prices,
@@ -157,10 +161,7 @@ func (q *Queries) InsertProducts(ctx context.Context, arg InsertProductsParams) 
 		arg.CreatedAts,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
 const LockFreeProducts = `-- name: LockFreeProducts :many
@@ -291,21 +292,25 @@ func (q *Queries) LockProducts(ctx context.Context, arg LockProductsParams) ([]L
 	return items, nil
 }
 
-const UpdateProducts = `-- name: UpdateProducts :execrows
-UPDATE products p
-SET name = u.name, description = u.description, prices = u.prices, active = u.active, low_stock_at = NULLIF(u.low_stock_at, -1),
-    version = u.version, rev = p.rev + 1, updated_at = u.updated_at
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku, unnest($4::text[]) AS name,
-             unnest($5::text[]) AS description, unnest($6::jsonb[]) AS prices, unnest($7::boolean[]) AS active,
-             unnest($8::bigint[]) AS low_stock_at, unnest($9::bigint[]) AS version, unnest($10::bigint[]) AS rev,
-             unnest($11::timestamptz[]) AS updated_at) u
-WHERE p.account = u.account AND p.mode = u.mode AND p.sku = u.sku AND p.rev = u.rev - 1
+const UpdateProducts = `-- name: UpdateProducts :exec
+WITH written AS (
+    UPDATE products p
+    SET name = u.name, description = u.description, prices = u.prices, active = u.active, low_stock_at = NULLIF(u.low_stock_at, -1),
+        version = u.version, rev = p.rev + 1, updated_at = u.updated_at
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($1::text[]) AS sku, unnest($4::text[]) AS name,
+                 unnest($5::text[]) AS description, unnest($6::jsonb[]) AS prices, unnest($7::boolean[]) AS active,
+                 unnest($8::bigint[]) AS low_stock_at, unnest($9::bigint[]) AS version, unnest($10::bigint[]) AS rev,
+                 unnest($11::timestamptz[]) AS updated_at) u
+    WHERE p.account = u.account AND p.mode = u.mode AND p.sku = u.sku AND p.rev = u.rev - 1
+    RETURNING 1
+)
+SELECT expect_rows('products', count(*), cardinality($1::text[]), '40001') FROM written
 `
 
 type UpdateProductsParams struct {
+	Skus         []string
 	Accounts     []int32
 	Modes        []string
-	Skus         []string
 	Names        []string
 	Descriptions []string
 	Prices       [][]byte
@@ -316,12 +321,12 @@ type UpdateProductsParams struct {
 	UpdatedAts   []time.Time
 }
 
-// The caller has locked the rows. They have changed since if there are fewer rows than elements.
-func (q *Queries) UpdateProducts(ctx context.Context, arg UpdateProductsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdateProducts,
+// The caller has locked the rows. It is a serialization failure if they have changed since.
+func (q *Queries) UpdateProducts(ctx context.Context, arg UpdateProductsParams) error {
+	_, err := q.db.Exec(ctx, UpdateProducts,
+		arg.Skus,
 		arg.Accounts,
 		arg.Modes,
-		arg.Skus,
 		arg.Names,
 		arg.Descriptions,
 		arg.Prices,
@@ -331,8 +336,5 @@ func (q *Queries) UpdateProducts(ctx context.Context, arg UpdateProductsParams) 
 		arg.Revs,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

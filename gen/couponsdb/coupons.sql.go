@@ -16,6 +16,7 @@ SELECT r.account, r.mode, r.code, r.customer_ref, count(*) AS uses FROM coupon_r
 JOIN (SELECT DISTINCT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS code,
              unnest($4::text[]) AS customer_ref) w
   ON r.code = w.code AND r.customer_ref = w.customer_ref AND r.account = w.account AND r.mode = w.mode
+WHERE EXISTS (SELECT FROM coupons c WHERE c.account = w.account AND c.mode = w.mode AND c.code = w.code AND c.limited)
 GROUP BY r.account, r.mode, r.code, r.customer_ref
 `
 
@@ -34,8 +35,8 @@ type CountByCustomerRow struct {
 	Uses        int64
 }
 
-// How often each customer has used a coupon. The caller has locked the coupons in an earlier statement: this one sees what was committed
-// while it waited.
+// How often each customer has used a coupon that has a limit. The caller has locked the coupons in an earlier statement: this one sees what was
+// committed while it waited.
 func (q *Queries) CountByCustomer(ctx context.Context, arg CountByCustomerParams) ([]CountByCustomerRow, error) {
 	rows, err := q.db.Query(ctx, CountByCustomer,
 		arg.Accounts,

@@ -222,33 +222,34 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 	return err
 }
 
-const InsertStock = `-- name: InsertStock :execrows
+const InsertStock = `-- name: InsertStock :exec
 
-INSERT INTO stock (account, mode, sku, updated_at)
-SELECT unnest($1::integer[]), unnest($2::text[]), unnest($3::text[]), unnest($4::timestamptz[])
-ON CONFLICT (account, mode, sku) DO NOTHING
+WITH written AS (
+    INSERT INTO stock (account, mode, sku, updated_at)
+    SELECT unnest($2::integer[]), unnest($3::text[]), unnest($1::text[]), unnest($4::timestamptz[])
+    ON CONFLICT (account, mode, sku) DO NOTHING
+    RETURNING 1
+)
+SELECT expect_rows('stock', count(*), cardinality($1::text[]), '40001') FROM written
 `
 
 type InsertStockParams struct {
+	Skus       []string
 	Accounts   []int32
 	Modes      []string
-	Skus       []string
 	UpdatedAts []time.Time
 }
 
 // Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
-// Stock without pieces. Fewer rows than elements: somebody inserted one of them first.
-func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) (int64, error) {
-	result, err := q.db.Exec(ctx, InsertStock,
+// Stock without pieces. It is a serialization failure if somebody inserted one of them first.
+func (q *Queries) InsertStock(ctx context.Context, arg InsertStockParams) error {
+	_, err := q.db.Exec(ctx, InsertStock,
+		arg.Skus,
 		arg.Accounts,
 		arg.Modes,
-		arg.Skus,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
 const LockFreeReservations = `-- name: LockFreeReservations :many
@@ -467,22 +468,26 @@ func (q *Queries) LockStock(ctx context.Context, arg LockStockParams) ([]LockSto
 	return items, nil
 }
 
-const MoveStock = `-- name: MoveStock :execrows
-UPDATE stock s
-SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
-    rev = s.rev + 1, updated_at = GREATEST(s.updated_at, m.at, CASE WHEN m.reserving THEN now() END)
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::text[]) AS sku,
-             unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved, unnest($6::bigint[]) AS low_at,
-             unnest($7::bigint[]) AS version, unnest($8::bytea[]) AS head_hash,
-             unnest($9::timestamptz[]) AS at, unnest($10::boolean[]) AS reserving) m
-WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
-  AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
+const MoveStock = `-- name: MoveStock :exec
+WITH written AS (
+    UPDATE stock s
+    SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
+        rev = s.rev + 1, updated_at = GREATEST(s.updated_at, m.at, CASE WHEN m.reserving THEN now() END)
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($1::text[]) AS sku,
+                 unnest($4::bigint[]) AS on_hand, unnest($5::bigint[]) AS reserved, unnest($6::bigint[]) AS low_at,
+                 unnest($7::bigint[]) AS version, unnest($8::bytea[]) AS head_hash,
+                 unnest($9::timestamptz[]) AS at, unnest($10::boolean[]) AS reserving) m
+    WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
+      AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
+    RETURNING 1
+)
+SELECT expect_rows('stock', count(*), cardinality($1::text[]), 'P0002') FROM written
 `
 
 type MoveStockParams struct {
+	Skus           []string
 	Accounts       []int32
 	Modes          []string
-	Skus           []string
 	OnHandDeltas   []int64
 	ReservedDeltas []int64
 	LowAts         []int64
@@ -494,11 +499,11 @@ type MoveStockParams struct {
 
 // Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table. updated_at is the time of
 // the sku's last event or of its last reservation, which is now(), so that it can be rebuilt from them.
-func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, error) {
-	result, err := q.db.Exec(ctx, MoveStock,
+func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) error {
+	_, err := q.db.Exec(ctx, MoveStock,
+		arg.Skus,
 		arg.Accounts,
 		arg.Modes,
-		arg.Skus,
 		arg.OnHandDeltas,
 		arg.ReservedDeltas,
 		arg.LowAts,
@@ -507,10 +512,7 @@ func (q *Queries) MoveStock(ctx context.Context, arg MoveStockParams) (int64, er
 		arg.Ats,
 		arg.Reserving,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
 const ReadStock = `-- name: ReadStock :many
@@ -613,34 +615,35 @@ func (q *Queries) StockOf(ctx context.Context, arg StockOfParams) ([]StockOfRow,
 	return items, nil
 }
 
-const UpdateReservations = `-- name: UpdateReservations :execrows
-UPDATE stock_reservations r SET status = m.status, updated_at = GREATEST(r.updated_at, now())
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
-WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
+const UpdateReservations = `-- name: UpdateReservations :exec
+WITH written AS (
+    UPDATE stock_reservations r SET status = m.status, updated_at = GREATEST(r.updated_at, now())
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($1::uuid[]) AS order_id,
+                 unnest($4::integer[]) AS attempt, unnest($5::text[]) AS from_status, unnest($6::text[]) AS status) m
+    WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
+    RETURNING 1
+)
+SELECT expect_rows('stock_reservations', count(*), cardinality($1::uuid[]), 'P0002') FROM written
 `
 
 type UpdateReservationsParams struct {
+	OrderIds     []uuid.UUID
 	Accounts     []int32
 	Modes        []string
-	OrderIds     []uuid.UUID
 	Attempts     []int32
 	FromStatuses []string
 	Statuses     []string
 }
 
 // Compare and set: a row changes only from the status that was decided on.
-func (q *Queries) UpdateReservations(ctx context.Context, arg UpdateReservationsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdateReservations,
+func (q *Queries) UpdateReservations(ctx context.Context, arg UpdateReservationsParams) error {
+	_, err := q.db.Exec(ctx, UpdateReservations,
+		arg.OrderIds,
 		arg.Accounts,
 		arg.Modes,
-		arg.OrderIds,
 		arg.Attempts,
 		arg.FromStatuses,
 		arg.Statuses,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

@@ -478,22 +478,26 @@ func (q *Queries) PutAddresses(ctx context.Context, arg PutAddressesParams) erro
 	return err
 }
 
-const UpdateOrders = `-- name: UpdateOrders :execrows
-UPDATE orders o
-SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
-    state = u.state, updated_at = u.updated_at
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest((SELECT $3::uuid[])) AS id,
-             unnest($4::bigint[]) AS expected_version, unnest($5::text[]) AS status,
-             unnest($6::text[]) AS payment_status, unnest($7::bigint[]) AS version,
-             unnest($8::bytea[]) AS head_hash, unnest($9::json[]) AS state,
-             unnest($10::timestamptz[]) AS updated_at) u
-WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version
+const UpdateOrders = `-- name: UpdateOrders :exec
+WITH written AS (
+    UPDATE orders o
+    SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
+        state = u.state, updated_at = u.updated_at
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest((SELECT $1::uuid[])) AS id,
+                 unnest($4::bigint[]) AS expected_version, unnest($5::text[]) AS status,
+                 unnest($6::text[]) AS payment_status, unnest($7::bigint[]) AS version,
+                 unnest($8::bytea[]) AS head_hash, unnest($9::json[]) AS state,
+                 unnest($10::timestamptz[]) AS updated_at) u
+    WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version
+    RETURNING 1
+)
+SELECT expect_rows('orders', count(*), cardinality($1::uuid[]), '40001') FROM written
 `
 
 type UpdateOrdersParams struct {
+	Ids              []uuid.UUID
 	Accounts         []int32
 	Modes            []string
-	Ids              []uuid.UUID
 	ExpectedVersions []int64
 	Statuses         []string
 	PaymentStatuses  []string
@@ -503,12 +507,12 @@ type UpdateOrdersParams struct {
 	UpdatedAts       []time.Time
 }
 
-// A row changes only at the version that was decided on. Fewer rows than elements: a concurrent transaction changed an order.
-func (q *Queries) UpdateOrders(ctx context.Context, arg UpdateOrdersParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdateOrders,
+// A row changes only at the version that was decided on; else it is a serialization failure: a concurrent transaction changed the order.
+func (q *Queries) UpdateOrders(ctx context.Context, arg UpdateOrdersParams) error {
+	_, err := q.db.Exec(ctx, UpdateOrders,
+		arg.Ids,
 		arg.Accounts,
 		arg.Modes,
-		arg.Ids,
 		arg.ExpectedVersions,
 		arg.Statuses,
 		arg.PaymentStatuses,
@@ -517,8 +521,5 @@ func (q *Queries) UpdateOrders(ctx context.Context, arg UpdateOrdersParams) (int
 		arg.States,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

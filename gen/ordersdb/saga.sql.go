@@ -74,11 +74,15 @@ func (q *Queries) InsertSagas(ctx context.Context, arg InsertSagasParams) error 
 	return err
 }
 
-const UpdateSagas = `-- name: UpdateSagas :execrows
-UPDATE sagas s SET steps = u.steps
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::json[]) AS steps) u
-WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id
+const UpdateSagas = `-- name: UpdateSagas :exec
+WITH written AS (
+    UPDATE sagas s SET steps = u.steps
+    FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
+                 unnest($4::json[]) AS steps) u
+    WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id
+    RETURNING 1
+)
+SELECT expect_rows('sagas', count(*), cardinality($1::integer[]), 'P0002') FROM written
 `
 
 type UpdateSagasParams struct {
@@ -88,16 +92,13 @@ type UpdateSagasParams struct {
 	Steps    [][]byte
 }
 
-// Fewer rows than elements: the saga of an order is gone.
-func (q *Queries) UpdateSagas(ctx context.Context, arg UpdateSagasParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdateSagas,
+// The saga of an order may be gone: that is no_data_found.
+func (q *Queries) UpdateSagas(ctx context.Context, arg UpdateSagasParams) error {
+	_, err := q.db.Exec(ctx, UpdateSagas,
 		arg.Accounts,
 		arg.Modes,
 		arg.OrderIds,
 		arg.Steps,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

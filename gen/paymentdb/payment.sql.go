@@ -193,58 +193,6 @@ func (q *Queries) CountRefusedRefunds(ctx context.Context, arg CountRefusedRefun
 	return count, err
 }
 
-const ExistingAttempts = `-- name: ExistingAttempts :many
-SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-`
-
-type ExistingAttemptsParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-}
-
-type ExistingAttemptsRow struct {
-	Account int32
-	Mode    string
-	OrderID uuid.UUID
-	Attempt int32
-}
-
-// Which of the attempts have a payment, locked or not.
-func (q *Queries) ExistingAttempts(ctx context.Context, arg ExistingAttemptsParams) ([]ExistingAttemptsRow, error) {
-	rows, err := q.db.Query(ctx, ExistingAttempts,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []ExistingAttemptsRow
-	for rows.Next() {
-		var i ExistingAttemptsRow
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.OrderID,
-			&i.Attempt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const GetRefund = `-- name: GetRefund :one
 SELECT account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version, head_hash, rev, created_at, updated_at FROM refunds WHERE account = $1 AND mode = $2 AND id = $3
 `
@@ -284,16 +232,17 @@ func (q *Queries) GetRefund(ctx context.Context, arg GetRefundParams) (Refund, e
 const InsertCalls = `-- name: InsertCalls :exec
 INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
-       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, GREATEST(w.after, 0), CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS subject,
-             unnest($4::text[]) AS operation, unnest($5::uuid[]) AS payment_id, unnest($6::uuid[]) AS order_id,
-             unnest($7::integer[]) AS attempt, unnest($8::bigint[]) AS amount, unnest($9::text[]) AS currency,
-             unnest($10::text[]) AS method_token, unnest($11::text[]) AS last_code, unnest($12::text[]) AS trace_id,
-             unnest($13::double precision[]) AS after, unnest($14::double precision[]) AS deadline) w
+       now() + make_interval(secs => w.after), w.after, CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => $1::double precision) END
+FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($4::uuid[]) AS subject,
+             unnest($5::text[]) AS operation, unnest($6::uuid[]) AS payment_id, unnest($7::uuid[]) AS order_id,
+             unnest($8::integer[]) AS attempt, unnest($9::bigint[]) AS amount, unnest($10::text[]) AS currency,
+             unnest($11::text[]) AS method_token, unnest($12::text[]) AS last_code, unnest($13::text[]) AS trace_id,
+             unnest($14::double precision[]) AS after) w
 ON CONFLICT DO NOTHING
 `
 
 type InsertCallsParams struct {
+	DeadlineSeconds float64
 	Accounts        []int32
 	Modes           []string
 	Subjects        []uuid.UUID
@@ -307,12 +256,12 @@ type InsertCallsParams struct {
 	LastCodes       []string
 	TraceIds        []string
 	AfterSeconds    []float64
-	DeadlineSeconds []float64
 }
 
-// Makes calls due after the given seconds, each once: a repetition changes nothing. Negative seconds: never, it is no request.
+// Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline.
 func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
 	_, err := q.db.Exec(ctx, InsertCalls,
+		arg.DeadlineSeconds,
 		arg.Accounts,
 		arg.Modes,
 		arg.Subjects,
@@ -326,7 +275,6 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error 
 		arg.LastCodes,
 		arg.TraceIds,
 		arg.AfterSeconds,
-		arg.DeadlineSeconds,
 	)
 	return err
 }
@@ -431,127 +379,6 @@ func (q *Queries) InsertRefunds(ctx context.Context, arg InsertRefundsParams) er
 		arg.UpdatedAts,
 	)
 	return err
-}
-
-const LockAttempts = `-- name: LockAttempts :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-ORDER BY p.id FOR UPDATE OF p
-`
-
-type LockAttemptsParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-}
-
-// LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
-// would look as good as the unique key that order_id leads.
-func (q *Queries) LockAttempts(ctx context.Context, arg LockAttemptsParams) ([]Payment, error) {
-	rows, err := q.db.Query(ctx, LockAttempts,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Payment
-	for rows.Next() {
-		var i Payment
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.ID,
-			&i.OrderID,
-			&i.Attempt,
-			&i.Amount,
-			&i.Currency,
-			&i.Status,
-			&i.Refunded,
-			&i.RefundPending,
-			&i.FailureCode,
-			&i.DeclineReason,
-			&i.Reference,
-			&i.Version,
-			&i.HeadHash,
-			&i.Rev,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const LockFreeAttempts = `-- name: LockFreeAttempts :many
-SELECT p.account, p.mode, p.id, p.order_id, p.attempt, p.amount, p.currency, p.status, p.refunded, p.refund_pending, p.failure_code, p.decline_reason, p.reference, p.version, p.head_hash, p.rev, p.created_at, p.updated_at FROM payments p
-JOIN (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS order_id,
-             unnest($4::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
-`
-
-type LockFreeAttemptsParams struct {
-	Accounts []int32
-	Modes    []string
-	OrderIds []uuid.UUID
-	Attempts []int32
-}
-
-// LockAttempts without the rows that another transaction has locked.
-func (q *Queries) LockFreeAttempts(ctx context.Context, arg LockFreeAttemptsParams) ([]Payment, error) {
-	rows, err := q.db.Query(ctx, LockFreeAttempts,
-		arg.Accounts,
-		arg.Modes,
-		arg.OrderIds,
-		arg.Attempts,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Payment
-	for rows.Next() {
-		var i Payment
-		if err := rows.Scan(
-			&i.Account,
-			&i.Mode,
-			&i.ID,
-			&i.OrderID,
-			&i.Attempt,
-			&i.Amount,
-			&i.Currency,
-			&i.Status,
-			&i.Refunded,
-			&i.RefundPending,
-			&i.FailureCode,
-			&i.DeclineReason,
-			&i.Reference,
-			&i.Version,
-			&i.HeadHash,
-			&i.Rev,
-			&i.CreatedAt,
-			&i.UpdatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const LockFreePayments = `-- name: LockFreePayments :many
@@ -768,22 +595,26 @@ func (q *Queries) RefundAlls(ctx context.Context, arg RefundAllsParams) ([]Refun
 	return items, nil
 }
 
-const UpdatePayments = `-- name: UpdatePayments :execrows
-UPDATE payments p
-SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
-    reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id, unnest($4::text[]) AS status,
-             unnest($5::bigint[]) AS refunded, unnest($6::bigint[]) AS refund_pending,
-             unnest($7::text[]) AS failure_code, unnest($8::text[]) AS decline_reason,
-             unnest($9::text[]) AS reference, unnest($10::bigint[]) AS version, unnest($11::bytea[]) AS head_hash,
-             unnest($12::timestamptz[]) AS updated_at) u
-WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
+const UpdatePayments = `-- name: UpdatePayments :exec
+WITH written AS (
+    UPDATE payments p
+    SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
+        reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($1::uuid[]) AS id, unnest($4::text[]) AS status,
+                 unnest($5::bigint[]) AS refunded, unnest($6::bigint[]) AS refund_pending,
+                 unnest($7::text[]) AS failure_code, unnest($8::text[]) AS decline_reason,
+                 unnest($9::text[]) AS reference, unnest($10::bigint[]) AS version, unnest($11::bytea[]) AS head_hash,
+                 unnest($12::timestamptz[]) AS updated_at) u
+    WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
+    RETURNING 1
+)
+SELECT expect_rows('payments', count(*), cardinality($1::uuid[]), 'P0002') FROM written
 `
 
 type UpdatePaymentsParams struct {
+	Ids            []uuid.UUID
 	Accounts       []int32
 	Modes          []string
-	Ids            []uuid.UUID
 	Statuses       []string
 	Refunded       []int64
 	RefundPending  []int64
@@ -796,11 +627,11 @@ type UpdatePaymentsParams struct {
 }
 
 // The caller holds the locks.
-func (q *Queries) UpdatePayments(ctx context.Context, arg UpdatePaymentsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdatePayments,
+func (q *Queries) UpdatePayments(ctx context.Context, arg UpdatePaymentsParams) error {
+	_, err := q.db.Exec(ctx, UpdatePayments,
+		arg.Ids,
 		arg.Accounts,
 		arg.Modes,
-		arg.Ids,
 		arg.Statuses,
 		arg.Refunded,
 		arg.RefundPending,
@@ -811,27 +642,28 @@ func (q *Queries) UpdatePayments(ctx context.Context, arg UpdatePaymentsParams) 
 		arg.HeadHashes,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
-const UpdateRefunds = `-- name: UpdateRefunds :execrows
-UPDATE refunds r
-SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
-    head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
-FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id, unnest($4::text[]) AS status,
-             unnest($5::text[]) AS failure_code, unnest($6::text[]) AS decline_reason,
-             unnest($7::text[]) AS reference, unnest($8::bigint[]) AS version, unnest($9::bytea[]) AS head_hash,
-             unnest($10::timestamptz[]) AS updated_at) u
-WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
+const UpdateRefunds = `-- name: UpdateRefunds :exec
+WITH written AS (
+    UPDATE refunds r
+    SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
+        head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
+    FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($1::uuid[]) AS id, unnest($4::text[]) AS status,
+                 unnest($5::text[]) AS failure_code, unnest($6::text[]) AS decline_reason,
+                 unnest($7::text[]) AS reference, unnest($8::bigint[]) AS version, unnest($9::bytea[]) AS head_hash,
+                 unnest($10::timestamptz[]) AS updated_at) u
+    WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
+    RETURNING 1
+)
+SELECT expect_rows('refunds', count(*), cardinality($1::uuid[]), 'P0002') FROM written
 `
 
 type UpdateRefundsParams struct {
+	Ids            []uuid.UUID
 	Accounts       []int32
 	Modes          []string
-	Ids            []uuid.UUID
 	Statuses       []string
 	FailureCodes   []string
 	DeclineReasons []string
@@ -842,11 +674,11 @@ type UpdateRefundsParams struct {
 }
 
 // The caller holds the locks of their payments.
-func (q *Queries) UpdateRefunds(ctx context.Context, arg UpdateRefundsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, UpdateRefunds,
+func (q *Queries) UpdateRefunds(ctx context.Context, arg UpdateRefundsParams) error {
+	_, err := q.db.Exec(ctx, UpdateRefunds,
+		arg.Ids,
 		arg.Accounts,
 		arg.Modes,
-		arg.Ids,
 		arg.Statuses,
 		arg.FailureCodes,
 		arg.DeclineReasons,
@@ -855,8 +687,5 @@ func (q *Queries) UpdateRefunds(ctx context.Context, arg UpdateRefundsParams) (i
 		arg.HeadHashes,
 		arg.UpdatedAts,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }

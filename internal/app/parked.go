@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +24,6 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
-	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/gen/busdb"
 	"github.com/ordergate/ordergate/internal/bus"
 	"github.com/ordergate/ordergate/internal/outbox"
@@ -42,7 +40,6 @@ const (
 // lostWith says, for each consumer, what a message that it never handles means.
 var lostWith = map[string]string{
 	"inventory":      "The stock is not moved and the order gets no reply: it stays as it is.",
-	"payment":        "The provider is not asked and the order gets no reply: it stays as it is.",
 	"saga.inventory": "The order never hears what became of its stock: it stays as it is, and the stock as inventory left it.",
 	"saga.payment":   "The order never hears what became of its payment: it stays as it is, and the money where the provider has it.",
 	"projection":     "Nothing is lost but time: a cache may show the order as it was before, for 12 s at most.",
@@ -113,7 +110,7 @@ func (f parkedFilter) check(found bool) error {
 }
 
 func consumerNames() (names []string) {
-	for _, c := range allConsumers(&inventory.Inventory{}, &payment.Payment{}, &command.Saga{}, nil) {
+	for _, c := range allConsumers(&inventory.Inventory{}, &command.Saga{}, nil) {
 		names = append(names, c.Name)
 	}
 	return names
@@ -301,7 +298,7 @@ func showParked(flags *flag.FlagSet) runner {
 				return printParked(proc.stdout, m, queue, time.Now())
 			}
 			shown := newParked(m)
-			shown.Payload = json.RawMessage(maskToken(m.Payload))
+			shown.Payload = json.RawMessage(m.Payload)
 			if !json.Valid(shown.Payload) {
 				shown.Payload, _ = json.Marshal(m.Payload) // a string always can be encoded
 			}
@@ -344,7 +341,7 @@ func printParked(out io.Writer, m busdb.ParkedMessage, queue parkedQueue, now ti
 		field("waits behind", "%s", queue.first)
 	}
 	var payload bytes.Buffer
-	if json.Indent(&payload, []byte(maskToken(m.Payload)), "  ", "  ") != nil {
+	if json.Indent(&payload, []byte(m.Payload), "  ", "  ") != nil {
 		payload.Reset()
 		fmt.Fprintf(&payload, "no JSON: %q", m.Payload)
 	}
@@ -365,11 +362,6 @@ func printParked(out io.Writer, m busdb.ParkedMessage, queue parkedQueue, now ti
 	}
 	return w.Flush()
 }
-
-var methodToken = regexp.MustCompile(`("method_token"\s*:\s*)"(\\.|[^"\\])*"`)
-
-// maskToken stars the token of a payment method: what is shown here is copied into tickets.
-func maskToken(payload string) string { return methodToken.ReplaceAllString(payload, `$1"***"`) }
 
 // retryParked is `ordergate parked retry`: queues go back into the outbox, each in its order. A message is retried with its whole queue,
 // because those before it come first and those behind it next. Repeating it does no harm.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/ordergate/ordergate/command"
 	"github.com/ordergate/ordergate/command/inventory"
-	"github.com/ordergate/ordergate/command/payment"
 	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/verify"
 )
@@ -67,7 +66,7 @@ func verifyOnce(ctx context.Context, cfg Config, c verify.Config) (verify.Report
 		return verify.Report{}, fmt.Errorf("cannot connect to the primary: %w", err)
 	}
 	c.Pool, c.ProviderURL, c.Consumers = pool, cfg.PSPURL, map[string][]string{}
-	for _, consumer := range allConsumers(&inventory.Inventory{}, &payment.Payment{}, &command.Saga{}, nil) {
+	for _, consumer := range allConsumers(&inventory.Inventory{}, &command.Saga{}, nil) {
 		c.Consumers[consumer.Topic] = append(c.Consumers[consumer.Topic], consumer.Name)
 	}
 	return verify.Run(ctx, c)

@@ -44,7 +44,7 @@ func (c *Components) Work(ctx context.Context) error {
 		return err
 	}
 	c.payments.Store(payments)
-	consumers := allConsumers(stock, payments, saga, c.project)
+	consumers := allConsumers(stock, saga, c.project)
 	subscribers := map[string]int{} // of each topic
 	for _, consumer := range consumers {
 		subscribers[consumer.Topic]++
@@ -79,8 +79,8 @@ func (c *Components) Work(ctx context.Context) error {
 }
 
 // allConsumers are all subscriptions. Every topic of the outbox has one at least.
-func allConsumers(stock *inventory.Inventory, payments *payment.Payment, saga *command.Saga, project func(context.Context, []bus.Message) error) []bus.Consumer {
-	return slices.Concat(stock.Consumers(), payments.Consumers(), saga.Consumers(), []bus.Consumer{
+func allConsumers(stock *inventory.Inventory, saga *command.Saga, project func(context.Context, []bus.Message) error) []bus.Consumer {
+	return slices.Concat(stock.Consumers(), saga.Consumers(), []bus.Consumer{
 		{Name: "projection", Topic: command.TopicOrders, Prepare: project},
 	})
 }

@@ -50,6 +50,7 @@ type Handler func(ctx context.Context, tx pgx.Tx, msgs []Message, skipLocked boo
 
 // Handled is what a Handler did.
 type Handled struct {
+	Ends    pg.Ends   // its last statements, which go out with COMMIT, and what is to be read behind that
 	After   func()    // runs once tx is committed (write-through, waking the relay); it may be lost in a crash. May be nil
 	Blocked []Message // nothing of them was written: they come again
 }
@@ -266,8 +267,10 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	}
 	var after func()
 	if err == nil {
-		err = pg.InTx(ctx, c.Pool, func(tx pgx.Tx) (err error) {
-			outcomes, after, err = c.apply(ctx, tx, batch, cause, skipLocked)
+		var fresh []busdb.InsertInboxRow
+		err = pg.InPipeline(ctx, c.Pool, func(first *pgx.Batch) { c.queueInbox(first, batch, &fresh) }, func(tx pgx.Tx, ends *pg.Ends) (err error) {
+			failpoint.Hit(failpoint.ConsumerInboxWritten)
+			outcomes, after, err = c.apply(ctx, tx, batch, fresh, cause, skipLocked, ends)
 			failpoint.Hit(failpoint.ConsumerEffectWritten)
 			return err
 		})
@@ -285,20 +288,17 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	return outcomes, nil
 }
 
-// apply writes the inbox rows of the messages, and the effects of those that are fresh.
+// queueInbox queues the inbox rows of the messages. Those that are fresh come back.
+func (c *Consumer) queueInbox(to *pgx.Batch, batch []Message, fresh *[]busdb.InsertInboxRow) {
+	pg.Query(to, func(rows []busdb.InsertInboxRow) error { *fresh = rows; return nil }, busdb.InsertInbox,
+		c.Name, pg.Column(batch, func(m Message) uuid.UUID { return m.ID }), pg.Column(batch, func(m Message) string { return m.Key }))
+}
+
+// apply handles the messages that are fresh: their inbox rows are written.
 func (c *Consumer) apply(
-	ctx context.Context, tx pgx.Tx, batch []Message, cause error, skipLocked bool,
+	ctx context.Context, tx pgx.Tx, batch []Message, fresh []busdb.InsertInboxRow, cause error, skipLocked bool, ends *pg.Ends,
 ) (outcomes []string, after func(), err error) {
 	q := busdb.New(tx)
-	fresh, err := q.InsertInbox(ctx, busdb.InsertInboxParams{
-		Consumer:   c.Name,
-		MessageIds: pg.Column(batch, func(m Message) uuid.UUID { return m.ID }),
-		Keys:       pg.Column(batch, func(m Message) string { return m.Key }),
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	failpoint.Hit(failpoint.ConsumerInboxWritten)
 	var msgs []Message
 	for _, m := range batch {
 		reason := cause
@@ -331,13 +331,16 @@ func (c *Consumer) apply(
 	if err = panics.Catch(func() (err error) {
 		h, err = c.Handle(ctx, tx, msgs, skipLocked)
 		return err
-	}); err != nil || len(h.Blocked) == 0 {
-		return outcomes, h.After, err
+	}); err != nil {
+		return nil, nil, err
+	}
+	if *ends = h.Ends; len(h.Blocked) == 0 {
+		return outcomes, h.After, nil
 	}
 	for _, m := range h.Blocked {
 		outcomes[slices.IndexFunc(batch, func(o Message) bool { return o.ID == m.ID })] = nacked
 	}
-	return outcomes, h.After, q.DeleteInbox(ctx, busdb.DeleteInboxParams{
+	return outcomes, h.After, busdb.New(&ends.Last).DeleteInbox(ctx, busdb.DeleteInboxParams{
 		Consumer: c.Name, MessageIds: pg.Column(h.Blocked, func(m Message) uuid.UUID { return m.ID }),
 	})
 }

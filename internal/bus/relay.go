@@ -134,13 +134,14 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		}
 	}
 	filter := r.pageFilter(start)
-	err = pg.InTx(ctx, r.cfg.Pool, func(tx pgx.Tx) (err error) {
-		q := busdb.New(tx)
-		if filter.Shards, err = q.TryLockShards(ctx, shardClass); err != nil || len(filter.Shards) == 0 {
-			return err
+	err = pg.InPipeline(ctx, r.cfg.Pool, func(first *pgx.Batch) {
+		first.Queue(busdb.TryLockShards, shardClass).QueryRow(func(row pgx.Row) error { return row.Scan(&filter.Shards) })
+	}, func(tx pgx.Tx, ends *pg.Ends) (err error) {
+		if len(filter.Shards) == 0 {
+			return nil
 		}
 		filter.AllShards = len(filter.Shards) == shardCount
-		rows, err := q.OutboxPage(ctx, filter)
+		rows, err := busdb.New(tx).OutboxPage(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -157,9 +158,7 @@ func (r *Relay) page(ctx context.Context, woken bool) (published int, err error)
 		if published = len(done); published == 0 {
 			return nil
 		}
-		err = q.DeleteOutbox(ctx, done)
-		failpoint.Hit(failpoint.RelayDeleted)
-		return err
+		return busdb.New(&ends.Last).DeleteOutbox(ctx, done)
 	})
 	if err != nil || published == 0 {
 		return 0, err

@@ -18,8 +18,8 @@ func TestActions(t *testing.T) {
 		"the second hit":           {"relay.published=kill@2", "- kill -"},
 		"panic":                    {"relay.published=panic@3", "- - panic"},
 		"sleep":                    {"relay.published=sleep:20ms@1", "sleep - -"},
-		"another point":            {"relay.deleted=kill", "- - -"},
-		"several":                  {" relay.deleted=panic , relay.published=kill@1,", "kill - -"},
+		"another point":            {"relay.committed=kill", "- - -"},
+		"several":                  {" relay.committed=panic , relay.published=kill@1,", "kill - -"},
 		"nothing":                  {"", "- - -"},
 		"a later hit than happens": {"relay.published=panic@4", "- - -"},
 	} {
@@ -87,8 +87,8 @@ func TestRefusedTexts(t *testing.T) {
 
 // TestClock: its offset may have either sign, and stands beside points.
 func TestClock(t *testing.T) {
-	s, err := parse("relay.deleted=kill,clock=-1h30m")
-	if err != nil || s[clock].delay != -90*time.Minute || s[RelayDeleted] == nil {
+	s, err := parse("relay.committed=kill,clock=-1h30m")
+	if err != nil || s[clock].delay != -90*time.Minute || s[RelayCommitted] == nil {
 		t.Errorf("%v, %v", s, err)
 	}
 	if err = Arm("clock=1h"); !errors.Is(err, ErrNotBuilt) {

@@ -11,10 +11,6 @@ const (
 	CommandRowsLocked Point = "command.rows-locked"
 	// CommandDecided: each command of the batch has decided; nothing is written.
 	CommandDecided Point = "command.decided"
-	// RowsContextsWritten: rows of payments, products and stock are written; nothing of orders and keys is.
-	RowsContextsWritten Point = "rows.contexts-written"
-	// RowsWritten: all rows of commands or of the saga are written; COMMIT is not sent.
-	RowsWritten Point = "rows.written"
 	// CommandCommitted: COMMIT was answered; nobody knows the position in the log.
 	CommandCommitted Point = "command.committed"
 	// CommandPositioned: the position in the log is known; no cache has the new states and the relay is not woken.
@@ -31,8 +27,6 @@ const (
 	RelayPageSelected Point = "relay.page-selected"
 	// RelayPublished: every consumer has handled the page; its rows are in the outbox.
 	RelayPublished Point = "relay.published"
-	// RelayDeleted: the rows are deleted; COMMIT is not sent.
-	RelayDeleted Point = "relay.deleted"
 	// RelayCommitted: the page is done.
 	RelayCommitted Point = "relay.committed"
 )
@@ -55,12 +49,8 @@ const (
 const (
 	// InventoryLocked: reservations and stock are locked; nothing is decided.
 	InventoryLocked Point = "inventory.locked"
-	// InventoryStockWritten: the levels have moved; no reservation has changed.
-	InventoryStockWritten Point = "inventory.stock-written"
-	// InventoryReservationsWritten: the reservations are written; no reply is.
-	InventoryReservationsWritten Point = "inventory.reservations-written"
-	// InventoryReplied: the replies are in the outbox; COMMIT is not sent.
-	InventoryReplied Point = "inventory.replied"
+	// InventoryDecided: levels, reservations and replies are decided; nothing is written.
+	InventoryDecided Point = "inventory.decided"
 	// ExpireClaimed: reservations whose time is over are marked; no message about them is written.
 	ExpireClaimed Point = "expire.claimed"
 	// ExpireCommitted: the messages are in the outbox; the relay is not woken.
@@ -73,18 +63,12 @@ const (
 	SagaLoaded Point = "saga.loaded"
 	// SagaAdvanced: the next steps are decided; nothing is written.
 	SagaAdvanced Point = "saga.advanced"
-	// SagaWritten: events, steps and the next messages are written; COMMIT is not sent.
-	SagaWritten Point = "saga.written"
 	// SagaCommitted: COMMIT was answered; caches and waiting requests do not know of it.
 	SagaCommitted Point = "saga.committed"
 )
 
 // The points of payment.
 const (
-	// PaymentEventsAppended: rows and events of payments and refunds are written; no call and no message is.
-	PaymentEventsAppended Point = "payment.events-appended"
-	// PaymentIntentWritten: payments and due calls are written; COMMIT is not sent.
-	PaymentIntentWritten Point = "payment.intent-written"
 	// PaymentClaimed: the call has a lease; no request is sent.
 	PaymentClaimed Point = "payment.claimed"
 	// PaymentAnswered: the provider has answered, or has not; the database knows of nothing.
@@ -93,8 +77,6 @@ const (
 	PaymentPostponed Point = "payment.postponed"
 	// PaymentCallCompleted: the call has its outcome; the payment does not, and no reply is written.
 	PaymentCallCompleted Point = "payment.call-completed"
-	// PaymentReplied: the payment has its outcome and the reply is in the outbox; COMMIT is not sent.
-	PaymentReplied Point = "payment.replied"
 	// PaymentCommitted: COMMIT was answered; the relay is not woken.
 	PaymentCommitted Point = "payment.committed"
 )
@@ -109,9 +91,9 @@ const (
 
 // All has every point.
 var All = []Point{
-	CommandKeysResolved, CommandRowsLocked, CommandDecided, RowsContextsWritten, RowsWritten, CommandCommitted, CommandPositioned, CommandWrittenThrough,
-	CommandAnswered, RelayPageSelected, RelayPublished, RelayDeleted, RelayCommitted, ConsumerInboxWritten, ConsumerEffectWritten,
-	ConsumerCommitted, ConsumerDone, ProjectionRepaired, InventoryLocked, InventoryStockWritten, InventoryReservationsWritten,
-	InventoryReplied, ExpireClaimed, ExpireCommitted, SagaLoaded, SagaAdvanced, SagaWritten, SagaCommitted, PaymentIntentWritten,
-	PaymentEventsAppended, PaymentClaimed, PaymentAnswered, PaymentPostponed, PaymentCallCompleted, PaymentReplied, PaymentCommitted, PurgeKeysDeleted, PurgeDone,
+	CommandKeysResolved, CommandRowsLocked, CommandDecided, CommandCommitted, CommandPositioned, CommandWrittenThrough,
+	CommandAnswered, RelayPageSelected, RelayPublished, RelayCommitted, ConsumerInboxWritten, ConsumerEffectWritten,
+	ConsumerCommitted, ConsumerDone, ProjectionRepaired, InventoryLocked,
+	InventoryDecided, ExpireClaimed, ExpireCommitted, SagaLoaded, SagaAdvanced, SagaCommitted,
+	PaymentClaimed, PaymentAnswered, PaymentPostponed, PaymentCallCompleted, PaymentCommitted, PurgeKeysDeleted, PurgeDone,
 }

@@ -53,6 +53,7 @@ const (
 	ReadOnlyTransaction = "25006"
 	Deadlock            = "40P01"
 	LockNotAvailable    = "55P03" // of a lock_timeout
+	NoDataFound         = "P0002" // of a write to a row that is gone
 )
 
 // Unavailable tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ordergate/ordergate/internal/faults"
 	"github.com/ordergate/ordergate/internal/panics"
@@ -92,9 +93,9 @@ func notCommitted(err error) error {
 
 // Ends are the statements that a transaction of Pipeline ends with.
 type Ends struct {
-	Last  pgx.Batch // before COMMIT
-	After pgx.Batch // behind COMMIT, without the transaction. What fails of it says nothing of the transaction, but if it cannot be prepared
-	By    time.Time // their deadline instead of that of the context; zero: none
+	Last  Statements // before COMMIT
+	After pgx.Batch  // behind COMMIT, without the transaction. What fails of it says nothing of the transaction, but if it cannot be prepared
+	By    time.Time  // their deadline instead of that of the context; zero: none
 }
 
 // Pipeline is InTx in two round trips, if f needs none and the connection has prepared the statements: what first queues goes out behind BEGIN, and what f
@@ -140,9 +141,19 @@ func Pipeline(ctx context.Context, conn *pgx.Conn, first func(*pgx.Batch), f fun
 	return ends.send(ctx, conn)
 }
 
+// InPipeline is Pipeline on a connection of the pool.
+func InPipeline(ctx context.Context, pool *pgxpool.Pool, first func(*pgx.Batch), f func(tx pgx.Tx, ends *Ends) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return NotBegun(ctx, err)
+	}
+	defer conn.Release()
+	return Pipeline(ctx, conn.Conn(), first, f)
+}
+
 // send sends all that is left of a transaction.
 func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
-	last, done, committed := &e.Last, 0, false
+	last, done, committed := &e.Last.Batch, 0, false
 	for _, q := range last.QueuedQueries {
 		read := q.Fn
 		q.Fn = func(results pgx.BatchResults) (err error) {

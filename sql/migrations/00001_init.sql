@@ -415,7 +415,7 @@ CREATE TABLE refunds (
 CREATE INDEX refunds_by_payment ON refunds (payment_id, account, mode, id);
 
 -- The calls to the payment provider: one for each operation on a payment or refund, the subject; claimed by lease and fence; a try is one
--- request. A refund of a payment, as subject, is no request: it says that the saga wants back all that the payment charges.
+-- request. A refund of a payment, as subject, is no request: the saga wants back all that the payment charges; refunds of that are opened when it is due.
 CREATE TABLE payment_calls (
     account      integer NOT NULL,
     mode         text NOT NULL,
@@ -435,7 +435,8 @@ CREATE TABLE payment_calls (
     in_doubt     boolean NOT NULL DEFAULT false, -- a try had no definite outcome
     last_code    text NOT NULL DEFAULT '',
     trace_id     text NOT NULL,
-    PRIMARY KEY (account, mode, subject, operation)
+    PRIMARY KEY (account, mode, subject, operation),
+    CHECK (operation <> 'authorize' OR deadline IS NOT NULL)
 );
 CREATE INDEX payment_calls_new ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries = 0;
 CREATE INDEX payment_calls_repeated ON payment_calls (next_at) WHERE next_at IS NOT NULL AND tries > 0;
@@ -631,6 +632,16 @@ BEGIN
     FOR i IN 0..3 LOOP
         EXECUTE format('CREATE TABLE idempotency_keys_%s PARTITION OF idempotency_keys FOR VALUES WITH (MODULUS 4, REMAINDER %s)', i, i);
     END LOOP;
+END $$;
+-- +goose StatementEnd
+
+-- Raises an error with the given SQLSTATE unless as many rows were written as were to be: so a writer's last round trip can be that of its COMMIT.
+-- +goose StatementBegin
+CREATE FUNCTION expect_rows(of text, written bigint, expected integer, code text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF written IS DISTINCT FROM expected THEN
+        RAISE EXCEPTION '% of % rows of % were written', written, expected, of USING ERRCODE = code;
+    END IF;
 END $$;
 -- +goose StatementEnd
 

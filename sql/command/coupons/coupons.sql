@@ -35,12 +35,13 @@ WHERE c.limited
 ORDER BY c.account, c.mode, c.code FOR UPDATE OF c SKIP LOCKED;
 
 -- name: CountByCustomer :many
--- How often each customer has used a coupon. The caller has locked the coupons in an earlier statement: this one sees what was committed
--- while it waited.
+-- How often each customer has used a coupon that has a limit. The caller has locked the coupons in an earlier statement: this one sees what was
+-- committed while it waited.
 SELECT r.account, r.mode, r.code, r.customer_ref, count(*) AS uses FROM coupon_redemptions r
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@codes::text[]) AS code,
              unnest(@customer_refs::text[]) AS customer_ref) w
   ON r.code = w.code AND r.customer_ref = w.customer_ref AND r.account = w.account AND r.mode = w.mode
+WHERE EXISTS (SELECT FROM coupons c WHERE c.account = w.account AND c.mode = w.mode AND c.code = w.code AND c.limited)
 GROUP BY r.account, r.mode, r.code, r.customer_ref;
 
 -- name: InsertRedemptions :exec

@@ -1,10 +1,14 @@
 -- Stock and its reservations, in batches. Locks are taken in one order: reservations by order and attempt, then stock by sku.
 
--- name: InsertStock :execrows
--- Stock without pieces. Fewer rows than elements: somebody inserted one of them first.
-INSERT INTO stock (account, mode, sku, updated_at)
-SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@skus::text[]), unnest(@updated_ats::timestamptz[])
-ON CONFLICT (account, mode, sku) DO NOTHING;
+-- name: InsertStock :exec
+-- Stock without pieces. It is a serialization failure if somebody inserted one of them first.
+WITH written AS (
+    INSERT INTO stock (account, mode, sku, updated_at)
+    SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@skus::text[]), unnest(@updated_ats::timestamptz[])
+    ON CONFLICT (account, mode, sku) DO NOTHING
+    RETURNING 1
+)
+SELECT expect_rows('stock', count(*), cardinality(@skus::text[]), '40001') FROM written;
 
 -- name: LockReservations :many
 SELECT r.account, r.mode, r.order_id, r.attempt, r.status FROM stock_reservations r
@@ -76,30 +80,38 @@ SELECT s.account, s.mode, s.sku FROM stock s
 JOIN (SELECT DISTINCT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku) w
   ON s.account = w.account AND s.mode = w.mode AND s.sku = w.sku;
 
--- name: MoveStock :execrows
+-- name: MoveStock :exec
 -- Changes one row for each sku. The caller has locked the rows in order. The guard repeats the CHECKs of the table. updated_at is the time of
 -- the sku's last event or of its last reservation, which is now(), so that it can be rebuilt from them.
-UPDATE stock s
-SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
-    rev = s.rev + 1, updated_at = GREATEST(s.updated_at, m.at, CASE WHEN m.reserving THEN now() END)
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku,
-             unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved, unnest(@low_ats::bigint[]) AS low_at,
-             unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
-             unnest(@ats::timestamptz[]) AS at, unnest(@reserving::boolean[]) AS reserving) m
-WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
-  AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand;
+WITH written AS (
+    UPDATE stock s
+    SET on_hand = s.on_hand + m.on_hand, reserved = s.reserved + m.reserved, low_at = m.low_at, version = m.version, head_hash = m.head_hash,
+        rev = s.rev + 1, updated_at = GREATEST(s.updated_at, m.at, CASE WHEN m.reserving THEN now() END)
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@skus::text[]) AS sku,
+                 unnest(@on_hand_deltas::bigint[]) AS on_hand, unnest(@reserved_deltas::bigint[]) AS reserved, unnest(@low_ats::bigint[]) AS low_at,
+                 unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
+                 unnest(@ats::timestamptz[]) AS at, unnest(@reserving::boolean[]) AS reserving) m
+    WHERE s.account = m.account AND s.mode = m.mode AND s.sku = m.sku
+      AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
+    RETURNING 1
+)
+SELECT expect_rows('stock', count(*), cardinality(@skus::text[]), 'P0002') FROM written;
 
 -- name: InsertReservations :exec
 INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@attempts::integer[]),
        unnest(@statuses::text[]), unnest(@expires_ats::timestamptz[]);
 
--- name: UpdateReservations :execrows
+-- name: UpdateReservations :exec
 -- Compare and set: a row changes only from the status that was decided on.
-UPDATE stock_reservations r SET status = m.status, updated_at = GREATEST(r.updated_at, now())
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@attempts::integer[]) AS attempt, unnest(@from_statuses::text[]) AS from_status, unnest(@statuses::text[]) AS status) m
-WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status;
+WITH written AS (
+    UPDATE stock_reservations r SET status = m.status, updated_at = GREATEST(r.updated_at, now())
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+                 unnest(@attempts::integer[]) AS attempt, unnest(@from_statuses::text[]) AS from_status, unnest(@statuses::text[]) AS status) m
+    WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
+    RETURNING 1
+)
+SELECT expect_rows('stock_reservations', count(*), cardinality(@order_ids::uuid[]), 'P0002') FROM written;
 
 -- name: InsertReservationLines :exec
 INSERT INTO stock_reservation_lines (account, mode, order_id, attempt, sku, quantity)

@@ -33,17 +33,21 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]
        unnest(@customer_refs::text[]), unnest(@statuses::text[]), unnest(@payment_statuses::text[]), unnest(@versions::bigint[]), 1,
        unnest(@head_hashes::bytea[]), unnest(@states::json[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
 
--- name: UpdateOrders :execrows
--- A row changes only at the version that was decided on. Fewer rows than elements: a concurrent transaction changed an order.
-UPDATE orders o
-SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
-    state = u.state, updated_at = u.updated_at
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
-             unnest(@expected_versions::bigint[]) AS expected_version, unnest(@statuses::text[]) AS status,
-             unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version,
-             unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::json[]) AS state,
-             unnest(@updated_ats::timestamptz[]) AS updated_at) u
-WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version;
+-- name: UpdateOrders :exec
+-- A row changes only at the version that was decided on; else it is a serialization failure: a concurrent transaction changed the order.
+WITH written AS (
+    UPDATE orders o
+    SET status = u.status, payment_status = u.payment_status, version = u.version, rev = o.rev + 1, head_hash = u.head_hash,
+        state = u.state, updated_at = u.updated_at
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest((SELECT @ids::uuid[])) AS id,
+                 unnest(@expected_versions::bigint[]) AS expected_version, unnest(@statuses::text[]) AS status,
+                 unnest(@payment_statuses::text[]) AS payment_status, unnest(@versions::bigint[]) AS version,
+                 unnest(@head_hashes::bytea[]) AS head_hash, unnest(@states::json[]) AS state,
+                 unnest(@updated_ats::timestamptz[]) AS updated_at) u
+    WHERE o.account = u.account AND o.mode = u.mode AND o.id = u.id AND o.version = u.expected_version
+    RETURNING 1
+)
+SELECT expect_rows('orders', count(*), cardinality(@ids::uuid[]), '40001') FROM written;
 
 -- name: PutAddresses :exec
 -- The holder of an order's lock alone writes its address.

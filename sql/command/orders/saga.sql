@@ -11,9 +11,13 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 INSERT INTO sagas (account, mode, order_id, steps)
 SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@order_ids::uuid[]), unnest(@steps::json[]);
 
--- name: UpdateSagas :execrows
--- Fewer rows than elements: the saga of an order is gone.
-UPDATE sagas s SET steps = u.steps
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@steps::json[]) AS steps) u
-WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id;
+-- name: UpdateSagas :exec
+-- The saga of an order may be gone: that is no_data_found.
+WITH written AS (
+    UPDATE sagas s SET steps = u.steps
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
+                 unnest(@steps::json[]) AS steps) u
+    WHERE s.account = u.account AND s.mode = u.mode AND s.order_id = u.order_id
+    RETURNING 1
+)
+SELECT expect_rows('sagas', count(*), cardinality(@accounts::integer[]), 'P0002') FROM written;

@@ -14,30 +14,6 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
   ON p.account = w.account AND p.mode = w.mode AND p.id = w.id
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
 
--- name: LockAttempts :many
--- LockPayments by orders and attempts. Account and mode are compared in a form that no index serves: without statistics the primary key
--- would look as good as the unique key that order_id leads.
-SELECT p.* FROM payments p
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@attempts::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-ORDER BY p.id FOR UPDATE OF p;
-
--- name: LockFreeAttempts :many
--- LockAttempts without the rows that another transaction has locked.
-SELECT p.* FROM payments p
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@attempts::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode)
-ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
-
--- name: ExistingAttempts :many
--- Which of the attempts have a payment, locked or not.
-SELECT p.account, p.mode, p.order_id, p.attempt FROM payments p
-JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@order_ids::uuid[]) AS order_id,
-             unnest(@attempts::integer[]) AS attempt) w
-  ON p.order_id = w.order_id AND p.attempt = w.attempt AND (p.account, p.mode) IS NOT DISTINCT FROM (w.account, w.mode);
-
 -- name: RefundAlls :many
 -- Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
 -- all other rows as they were before it waited.
@@ -62,17 +38,21 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]
        unnest(@refund_pending::bigint[]), unnest(@failure_codes::text[]), unnest(@decline_reasons::text[]), unnest(@reference::text[]),
        unnest(@versions::bigint[]), unnest(@head_hashes::bytea[]), unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
 
--- name: UpdatePayments :execrows
+-- name: UpdatePayments :exec
 -- The caller holds the locks.
-UPDATE payments p
-SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
-    reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
-             unnest(@refunded::bigint[]) AS refunded, unnest(@refund_pending::bigint[]) AS refund_pending,
-             unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
-             unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
-             unnest(@updated_ats::timestamptz[]) AS updated_at) u
-WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id;
+WITH written AS (
+    UPDATE payments p
+    SET status = u.status, refunded = u.refunded, refund_pending = u.refund_pending, failure_code = u.failure_code, decline_reason = u.decline_reason,
+        reference = u.reference, version = u.version, head_hash = u.head_hash, updated_at = u.updated_at, rev = p.rev + 1
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
+                 unnest(@refunded::bigint[]) AS refunded, unnest(@refund_pending::bigint[]) AS refund_pending,
+                 unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
+                 unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
+                 unnest(@updated_ats::timestamptz[]) AS updated_at) u
+    WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
+    RETURNING 1
+)
+SELECT expect_rows('payments', count(*), cardinality(@ids::uuid[]), 'P0002') FROM written;
 
 -- name: InsertRefunds :exec
 INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version,
@@ -82,27 +62,31 @@ SELECT unnest(@accounts::integer[]), unnest(@modes::text[]), unnest(@ids::uuid[]
        unnest(@decline_reasons::text[]), unnest(@reference::text[]), unnest(@versions::bigint[]), unnest(@head_hashes::bytea[]),
        unnest(@created_ats::timestamptz[]), unnest(@updated_ats::timestamptz[]);
 
--- name: UpdateRefunds :execrows
+-- name: UpdateRefunds :exec
 -- The caller holds the locks of their payments.
-UPDATE refunds r
-SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
-    head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
-FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
-             unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
-             unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
-             unnest(@updated_ats::timestamptz[]) AS updated_at) u
-WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id;
+WITH written AS (
+    UPDATE refunds r
+    SET status = u.status, failure_code = u.failure_code, decline_reason = u.decline_reason, reference = u.reference, version = u.version,
+        head_hash = u.head_hash, updated_at = u.updated_at, rev = r.rev + 1
+    FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id, unnest(@statuses::text[]) AS status,
+                 unnest(@failure_codes::text[]) AS failure_code, unnest(@decline_reasons::text[]) AS decline_reason,
+                 unnest(@reference::text[]) AS reference, unnest(@versions::bigint[]) AS version, unnest(@head_hashes::bytea[]) AS head_hash,
+                 unnest(@updated_ats::timestamptz[]) AS updated_at) u
+    WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
+    RETURNING 1
+)
+SELECT expect_rows('refunds', count(*), cardinality(@ids::uuid[]), 'P0002') FROM written;
 
 -- name: InsertCalls :exec
--- Makes calls due after the given seconds, each once: a repetition changes nothing. Negative seconds: never, it is no request.
+-- Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline.
 INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
-       CASE WHEN w.after >= 0 THEN now() + make_interval(secs => w.after) END, GREATEST(w.after, 0), CASE WHEN w.deadline > 0 THEN now() + make_interval(secs => w.deadline) END
+       now() + make_interval(secs => w.after), w.after, CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => @deadline_seconds::double precision) END
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
              unnest(@operations::text[]) AS operation, unnest(@payment_ids::uuid[]) AS payment_id, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount, unnest(@currencies::text[]) AS currency,
              unnest(@method_tokens::text[]) AS method_token, unnest(@last_codes::text[]) AS last_code, unnest(@trace_ids::text[]) AS trace_id,
-             unnest(@after_seconds::double precision[]) AS after, unnest(@deadline_seconds::double precision[]) AS deadline) w
+             unnest(@after_seconds::double precision[]) AS after) w
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
