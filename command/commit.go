@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ordergate/ordergate/command/payment"
 	apierr "github.com/ordergate/ordergate/errors"
 	"github.com/ordergate/ordergate/gen/errcode"
 	"github.com/ordergate/ordergate/gen/ordersdb"
@@ -159,7 +160,7 @@ func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 	if len(r.orders) > 0 {
 		w.cfg.Wake()
 	}
-	if len(r.payments.Calls) > 0 {
+	if slices.ContainsFunc(r.payments.Calls, func(c payment.Call) bool { return !c.Claimed }) {
 		w.cfg.WakePayments()
 	}
 	states := make([]Committed, 0, len(r.orders))

@@ -850,7 +850,7 @@ func TestATokenNamesARevisionOnlyIfItIsTheLatest(t *testing.T) {
 		payload, _ := json.Marshal(reply.Envelope)
 		var after func()
 		if err := pg.InPipeline(t.Context(), pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) error {
-			h, err := raced.Saga(pool).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}}, false)
+			h, err := raced.Saga(pool, nil).handler(applyStockReply)(t.Context(), tx, []bus.Message{{ID: reply.ID, Topic: reply.Topic, Payload: payload}}, false)
 			*ends, after = h.Ends, h.After
 			return err
 		}); err != nil {

@@ -83,7 +83,7 @@ func reply(kind string, of order.Ref) bus.Message {
 // saga lets the saga handle messages in one transaction.
 func (b *bundle) saga(skipLocked bool, msgs ...bus.Message) (h bus.Handled, err error) {
 	err = pg.InPipeline(b.t.Context(), b.cfg.Pool, func(*pgx.Batch) {}, func(tx pgx.Tx, ends *pg.Ends) error {
-		h, err = b.Saga(b.cfg.Pool).handler(applyStockReply)(b.t.Context(), tx, msgs, skipLocked)
+		h, err = b.Saga(b.cfg.Pool, nil).handler(applyStockReply)(b.t.Context(), tx, msgs, skipLocked)
 		*ends = h.Ends
 		return err
 	})

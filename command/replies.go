@@ -20,11 +20,14 @@ import (
 )
 
 // Saga moves orders on when inventory and payment reply. Safe for concurrent use.
-type Saga struct{ writer }
+type Saga struct {
+	writer
+	payments *payment.Payment
+}
 
-// Saga returns the saga of these Commands. Its transactions read and write through the pool.
-func (c *Commands) Saga(pool *pgxpool.Pool) *Saga {
-	s := &Saga{c.writer}
+// Saga returns the saga of these Commands. Its transactions read and write through the pool. payments makes the calls that they make due; nil: others do.
+func (c *Commands) Saga(pool *pgxpool.Pool, payments *payment.Payment) *Saga {
+	s := &Saga{c.writer, payments}
 	s.cfg.Pool = pool
 	return s
 }
@@ -96,6 +99,9 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		if len(r.orders) == 0 {
 			return h, nil
 		}
+		if s.payments != nil {
+			s.payments.Claim(r.payments.Calls)
+		}
 		if err = r.queue(ctx, tx, &h.Ends.Last); err != nil {
 			return h, err
 		}
@@ -104,6 +110,9 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		failpoint.Hit(failpoint.SagaAdvanced)
 		h.After = func() {
 			failpoint.Hit(failpoint.SagaCommitted)
+			if s.payments != nil {
+				s.payments.Begin(r.payments.Calls)
+			}
 			s.afterCommit(ctx, r, lsn)
 		}
 		return h, nil

@@ -33,6 +33,7 @@ type Call struct {
 	MethodToken string        // of an Authorize
 	After       time.Duration // when it is due
 	LastCode    errcode.Code  // of the refused refund that it makes up for
+	Claimed     bool          // by this process: Claim
 	TraceID     string
 }
 

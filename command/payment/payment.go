@@ -6,10 +6,12 @@ package payment
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -59,8 +61,12 @@ type Payment struct {
 	provider *provider
 	guard    *guard.Guard
 	due      chan struct{}
-	orphans  *prometheus.CounterVec
+	// An element for each request in flight: of first tries, of repeated ones, of both.
+	first, repeated, slots chan struct{}
+	claimed                chan []paymentdb.ClaimCallsRow // from Begin to Run
+	running                atomic.Bool                    // Run does
 
+	orphans        *prometheus.CounterVec
 	refusedRefunds prometheus.Counter
 	lastGood       atomic.Pointer[time.Time] // when the provider last gave a definite outcome or its ledger; at first when we began
 
@@ -75,11 +81,16 @@ func New(c Config) (*Payment, error) {
 	if err != nil {
 		return nil, err
 	}
-	payment := &Payment{cfg: c, provider: p, due: make(chan struct{}, 1), orphans: promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
+	payment := &Payment{
+		cfg: c, provider: p, due: make(chan struct{}, 1), first: make(chan struct{}, concurrency*3/4), repeated: make(chan struct{}, concurrency/2),
+		slots: make(chan struct{}, concurrency), claimed: make(chan []paymentdb.ClaimCallsRow, 64),
+	}
+	payment.orphans = promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
-	}, []string{"operation", "result"}), refusedRefunds: promauto.With(c.Registry).NewCounter(prometheus.CounterOpts{
+	}, []string{"operation", "result"})
+	payment.refusedRefunds = promauto.With(c.Registry).NewCounter(prometheus.CounterOpts{
 		Name: "ordergate_refused_compensations_total", Help: "Refunds of orders taken back that the provider refused; each is tried anew.",
-	})}
+	})
 	payment.lastGood.Store(new(time.Now())) // it has seen no failure yet
 	payment.guard = guard.New(guard.Config{
 		Name: "provider", Concurrent: concurrency, Timeout: tryLimit + 500*time.Millisecond, Registry: c.Registry, Failure: inDoubt, Uncounted: payment.uncounted,
@@ -143,20 +154,78 @@ func (p *Payment) Wake() {
 	}
 }
 
+// Claim marks calls that a transaction is about to make due: this process makes their first try itself, as after a claim. It marks as many as there is
+// room for now. The transaction writes them, and Begin makes the tries after its COMMIT.
+func (p *Payment) Claim(calls []Call) {
+	room := min(left(p.first), left(p.slots))
+	for i := range calls {
+		if room > 0 && calls[i].After == 0 && p.running.Load() {
+			calls[i].Claimed = true
+			room--
+		}
+	}
+}
+
+// Begin makes the first tries of the calls that Claim marked. One that is not made, because Run ends or the room was taken, is claimed again: at once, or
+// when its lease has ended.
+func (p *Payment) Begin(calls []Call) {
+	var rows []paymentdb.ClaimCallsRow
+	for _, c := range calls {
+		if !c.Claimed {
+			continue
+		}
+		row := paymentdb.ClaimCallsRow{
+			Account: c.Payment.Account, Mode: c.Payment.Mode, Subject: uuid.UUID(c.Subject), Operation: string(c.Operation), PaymentID: uuid.UUID(c.Payment.ID),
+			OrderID: uuid.UUID(c.Payment.OrderID), Attempt: c.Payment.Attempt, Amount: c.Amount, Currency: c.Payment.Amount.Currency, MethodToken: c.MethodToken,
+			Tries: 1, Fence: 1, LastCode: string(c.LastCode), TraceID: c.TraceID, SecondsLeft: math.Inf(1),
+		}
+		if c.Operation == Authorize {
+			row.SecondsLeft = p.cfg.Deadline.Seconds()
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		return
+	}
+	select {
+	case p.claimed <- rows:
+	default:
+	}
+}
+
 // Run claims due calls and sends their requests to the provider until ctx ends; then it waits for the requests in flight. Any number of
 // processes may run it. A call of a process that died is claimed again when its lease has ended, under the same key.
 func (p *Payment) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	// An element for each request in flight: of first tries, of repeated ones, of both.
-	first, repeated, slots := make(chan struct{}, concurrency*3/4), make(chan struct{}, concurrency/2), make(chan struct{}, concurrency)
-	var limited atomic.Bool // a claim takes no more because of these
+	p.running.Store(true)
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	defer p.running.Store(false)
+	var limited atomic.Bool // a claim takes no more for want of room
+	begin := func(c paymentdb.ClaimCallsRow) {
+		kind := p.first
+		if c.Tries > 1 {
+			kind = p.repeated
+		}
+		p.slots <- struct{}{}
+		kind <- struct{}{}
+		requests.Go(func() {
+			defer panics.Sync(p.cfg.Log)
+			if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
+				p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
+			}
+			<-p.slots
+			<-kind
+			if limited.Load() {
+				p.Wake()
+			}
+		})
+	}
 	rearm := time.Tick(rearmEvery)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		limited.Store(true) // until it is known: a request that ends meanwhile makes room
-		free := paymentdb.ClaimCallsParams{MaxCalls: left(slots), MaxNew: left(first), MaxRepeated: left(repeated)}
+		free := paymentdb.ClaimCallsParams{MaxCalls: left(p.slots), MaxNew: left(p.first), MaxRepeated: left(p.repeated)}
 		claimed, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
@@ -166,38 +235,45 @@ func (p *Payment) Run(ctx context.Context) {
 		}
 		var again int32 // of the claimed ones
 		for _, c := range claimed {
-			kind := first
 			if c.Tries > 1 {
-				kind = repeated
 				again++
 			}
-			slots <- struct{}{}
-			kind <- struct{}{}
-			running.Go(func() {
-				defer panics.Sync(p.cfg.Log)
-				if err := panics.Catch(func() error { p.try(context.WithoutCancel(ctx), c); return nil }); err != nil {
-					p.cfg.Log.Error("payment call", zap.Error(err)) // it is claimed again when its lease has ended
-				}
-				<-slots
-				<-kind
-				if limited.Load() {
-					p.Wake()
-				}
-			})
+			begin(c)
 		}
 		limited.Store(int32(len(claimed))-again >= free.MaxNew || again >= free.MaxRepeated || int32(len(claimed)) >= free.MaxCalls)
 		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.due:
-		case <-tick.C:
-		case <-rearm:
-			if err := p.rearm(ctx); err != nil && ctx.Err() == nil {
-				p.cfg.Log.Error("make calls due again", zap.Error(err))
+		for idle := true; idle; {
+			idle = false
+			select {
+			case <-ctx.Done():
+				return
+			case rows := <-p.claimed:
+				idle = true
+				room := min(left(p.first), left(p.slots))
+				for i, c := range rows {
+					if int32(i) < room {
+						begin(c)
+					}
+				}
+				p.giveBack(ctx, rows[min(len(rows), int(room)):])
+			case <-p.due:
+			case <-tick.C:
+			case <-rearm:
+				if err := p.rearm(ctx); err != nil && ctx.Err() == nil {
+					p.cfg.Log.Error("make calls due again", zap.Error(err))
+				}
 			}
+		}
+	}
+}
+
+// giveBack makes claimed calls due again that there is no room for: they were not tried.
+func (p *Payment) giveBack(ctx context.Context, calls []paymentdb.ClaimCallsRow) {
+	for _, c := range calls {
+		if err := p.postpone(ctx, c, apierr.E(errcode.RATE003)); err != nil && ctx.Err() == nil { // it is claimed again when its lease has ended
+			p.cfg.Log.Error("give a payment call back", zap.Error(err))
 		}
 	}
 }

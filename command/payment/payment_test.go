@@ -616,3 +616,68 @@ func TestAHeldPaymentIsWaitedFor(t *testing.T) {
 
 // lockTimeout is that of pg.WorkerSession.
 const lockTimeout = 50 * time.Millisecond
+
+// A transaction claims the calls that it makes due, as many as there is room for, and its process makes them at once. One that it cannot make is given
+// back, and one whose process died is claimed again when its lease has ended.
+func TestATransactionClaimsItsCalls(t *testing.T) {
+	t.Parallel()
+	url, asked, willing := refusing(t, "authorize")
+	willing.Store(1)
+	p, err := New(Config{Pool: pgtest.New(t).Pool, IDs: ids, Now: time.Now, ProviderURL: url, Deadline: time.Minute, Wake: func() {}, Log: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(n int, traceID string) (calls []Call, claimed int) {
+		t.Helper()
+		var all Changes
+		for range n {
+			_, ch := Start(order.Ref{Owner: alice, ID: ids.Mint(time.Now(), 1)}, 1, order.Money{Amount: 500, Currency: "EUR"}, "pm_ok", p.recorder(1, traceID, "test", "test"))
+			all.Add(ch)
+		}
+		p.Claim(all.Calls)
+		if err := pg.InTx(t.Context(), p.cfg.Pool, func(tx pgx.Tx) error { return all.Write(t.Context(), tx, time.Minute) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all.Calls {
+			if c.Claimed {
+				claimed++
+			}
+		}
+		return all.Calls, claimed
+	}
+	const tries = "SELECT COALESCE(string_agg(DISTINCT tries || ' ' || fence || ' ' || (next_at IS NULL), ', '), '') FROM payment_calls WHERE trace_id = "
+	if _, n := write(1, "not running"); n != 0 {
+		t.Errorf("%d are claimed by a process that makes none", n)
+	}
+	running(t, p)
+	for !p.running.Load() {
+		<-time.After(time.Millisecond)
+	}
+	await(t, p, tries+"'not running'", "1 1 true") // by a poll
+	_, n := write(concurrency, "lost")
+	if n != cap(p.first) {
+		t.Errorf("%d are claimed, want %d", n, cap(p.first))
+	}
+	await(t, p, tries+"'lost'", "1 1 false, 1 1 true") // the others were due
+	asked.Store(0)
+	calls, n := write(10, "begun")
+	p.Begin(calls)
+	await(t, p, tries+"'begun'", "1 1 true")
+	if n != 10 || asked.Load() != 10 {
+		t.Errorf("%d are claimed, the provider is asked %d times", n, asked.Load())
+	}
+	look(t, p, "WITH ended AS (UPDATE payment_calls SET next_at = now() WHERE trace_id = 'lost' AND next_at IS NOT NULL RETURNING 1) SELECT count(*)::text FROM ended")
+	p.Wake()
+	await(t, p, tries+"'lost'", "1 1 true, 2 2 true")
+
+	calls, _ = write(1, "no room")
+	for range cap(p.first) {
+		p.first <- struct{}{}
+	}
+	p.Begin(calls)
+	await(t, p, tries+"'no room'", "0 1 false") // it was no try
+	for range cap(p.first) {
+		<-p.first
+	}
+	await(t, p, tries+"'no room'", "1 2 true")
+}

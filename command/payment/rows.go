@@ -187,6 +187,7 @@ func callRows(rows []Call) paymentdb.InsertCallsParams {
 		MethodTokens: pg.Column(rows, func(c Call) string { return c.MethodToken }),
 		LastCodes:    pg.Column(rows, func(c Call) string { return string(c.LastCode) }),
 		TraceIds:     pg.Column(rows, func(c Call) string { return c.TraceID }),
+		Claimed:      pg.Column(rows, func(c Call) bool { return c.Claimed }),
 		AfterSeconds: pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
 	}
 }

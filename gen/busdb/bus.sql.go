@@ -66,52 +66,35 @@ func (q *Queries) HoldParked(ctx context.Context, arg HoldParkedParams) ([]int64
 	return items, nil
 }
 
-const InsertInbox = `-- name: InsertInbox :many
-WITH incoming AS (
-    SELECT unnest($2::uuid[]) AS message_id, unnest($3::text[]) AS key
-), fresh AS (
+const InsertInbox = `-- name: InsertInbox :one
+WITH fresh AS (
     INSERT INTO inbox (consumer, message_id)
-    SELECT $1::text, incoming.message_id FROM incoming ORDER BY incoming.message_id
+    SELECT $1::text, incoming.id FROM unnest($3::uuid[]) AS incoming (id) ORDER BY incoming.id
     ON CONFLICT DO NOTHING
     RETURNING message_id
 )
-SELECT fresh.message_id,
-    EXISTS (SELECT FROM parked_messages AS p WHERE p.consumer = $1::text AND p.key = incoming.key)::boolean AS behind
-FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id
+SELECT ARRAY(SELECT fresh.message_id FROM fresh)::uuid[] AS fresh,
+    ARRAY(SELECT p.key FROM parked_messages p WHERE p.consumer = $1::text AND p.key = ANY ($2::text[]))::text[] AS behind
 `
 
 type InsertInboxParams struct {
 	Consumer   string
-	MessageIds []uuid.UUID
 	Keys       []string
+	MessageIds []uuid.UUID
 }
 
 type InsertInboxRow struct {
-	MessageID uuid.UUID
-	Behind    bool
+	Fresh  []uuid.UUID
+	Behind []string
 }
 
-// Writes the inbox rows of the messages and returns those that the consumer had not handled before. behind: an earlier message of its
-// key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and
-// never deadlock.
-func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) ([]InsertInboxRow, error) {
-	rows, err := q.db.Query(ctx, InsertInbox, arg.Consumer, arg.MessageIds, arg.Keys)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []InsertInboxRow
-	for rows.Next() {
-		var i InsertInboxRow
-		if err := rows.Scan(&i.MessageID, &i.Behind); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Writes the inbox rows of the messages. fresh: those that the consumer had not handled before. behind: the keys of which an earlier message is
+// parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and never deadlock.
+func (q *Queries) InsertInbox(ctx context.Context, arg InsertInboxParams) (InsertInboxRow, error) {
+	row := q.db.QueryRow(ctx, InsertInbox, arg.Consumer, arg.Keys, arg.MessageIds)
+	var i InsertInboxRow
+	err := row.Scan(&i.Fresh, &i.Behind)
+	return i, err
 }
 
 const InsertOutbox = `-- name: InsertOutbox :exec

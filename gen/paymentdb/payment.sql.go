@@ -230,14 +230,15 @@ func (q *Queries) GetRefund(ctx context.Context, arg GetRefundParams) (Refund, e
 }
 
 const InsertCalls = `-- name: InsertCalls :exec
-INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline, tries, fence)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
-       now() + make_interval(secs => w.after), w.after, CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => $1::double precision) END
+       CASE WHEN w.claimed THEN clock_timestamp() + interval '5 seconds' ELSE now() + make_interval(secs => w.after) END, w.after,
+       CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => $1::double precision) END, w.claimed::integer, w.claimed::integer
 FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($4::uuid[]) AS subject,
              unnest($5::text[]) AS operation, unnest($6::uuid[]) AS payment_id, unnest($7::uuid[]) AS order_id,
              unnest($8::integer[]) AS attempt, unnest($9::bigint[]) AS amount, unnest($10::text[]) AS currency,
              unnest($11::text[]) AS method_token, unnest($12::text[]) AS last_code, unnest($13::text[]) AS trace_id,
-             unnest($14::double precision[]) AS after) w
+             unnest($14::double precision[]) AS after, unnest($15::boolean[]) AS claimed) w
 ON CONFLICT DO NOTHING
 `
 
@@ -256,9 +257,11 @@ type InsertCallsParams struct {
 	LastCodes       []string
 	TraceIds        []string
 	AfterSeconds    []float64
+	Claimed         []bool
 }
 
-// Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline.
+// Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline. claimed: the caller makes the first
+// try, as after ClaimCalls.
 func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
 	_, err := q.db.Exec(ctx, InsertCalls,
 		arg.DeadlineSeconds,
@@ -275,6 +278,7 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error 
 		arg.LastCodes,
 		arg.TraceIds,
 		arg.AfterSeconds,
+		arg.Claimed,
 	)
 	return err
 }

@@ -34,7 +34,6 @@ func (c *Components) Work(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
-	saga := c.Commands.Saga(pool)
 	stock := inventory.New(inventory.Config{Pool: pool, IDs: c.ids, TTL: c.cfg.ReservationTTL, Wake: c.wake, Log: c.tel.Log, SoldOut: c.soldOut})
 	payments, err := payment.New(payment.Config{
 		Pool: pool, IDs: c.ids, Now: failpoint.Now, ProviderURL: c.cfg.PSPURL, Deadline: c.cfg.PaymentTimeout,
@@ -44,6 +43,7 @@ func (c *Components) Work(ctx context.Context) error {
 		return err
 	}
 	c.payments.Store(payments)
+	saga := c.Commands.Saga(pool, payments)
 	consumers := allConsumers(stock, saga, c.project)
 	subscribers := map[string]int{} // of each topic
 	for _, consumer := range consumers {

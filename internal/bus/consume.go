@@ -267,10 +267,10 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	}
 	var after func()
 	if err == nil {
-		var fresh []busdb.InsertInboxRow
-		err = pg.InPipeline(ctx, c.Pool, func(first *pgx.Batch) { c.queueInbox(first, batch, &fresh) }, func(tx pgx.Tx, ends *pg.Ends) (err error) {
+		var inbox busdb.InsertInboxRow
+		err = pg.InPipeline(ctx, c.Pool, func(first *pgx.Batch) { c.queueInbox(first, batch, &inbox) }, func(tx pgx.Tx, ends *pg.Ends) (err error) {
 			failpoint.Hit(failpoint.ConsumerInboxWritten)
-			outcomes, after, err = c.apply(ctx, tx, batch, fresh, cause, skipLocked, ends)
+			outcomes, after, err = c.apply(ctx, tx, batch, inbox, cause, skipLocked, ends)
 			failpoint.Hit(failpoint.ConsumerEffectWritten)
 			return err
 		})
@@ -288,26 +288,25 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 	return outcomes, nil
 }
 
-// queueInbox queues the inbox rows of the messages. Those that are fresh come back.
-func (c *Consumer) queueInbox(to *pgx.Batch, batch []Message, fresh *[]busdb.InsertInboxRow) {
-	pg.Query(to, func(rows []busdb.InsertInboxRow) error { *fresh = rows; return nil }, busdb.InsertInbox,
-		c.Name, pg.Column(batch, func(m Message) uuid.UUID { return m.ID }), pg.Column(batch, func(m Message) string { return m.Key }))
+// queueInbox queues the inbox rows of the messages.
+func (c *Consumer) queueInbox(to *pgx.Batch, batch []Message, inbox *busdb.InsertInboxRow) {
+	to.Queue(busdb.InsertInbox, c.Name, pg.Column(batch, func(m Message) string { return m.Key }), pg.Column(batch, func(m Message) uuid.UUID { return m.ID })).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&inbox.Fresh, &inbox.Behind) })
 }
 
 // apply handles the messages that are fresh: their inbox rows are written.
 func (c *Consumer) apply(
-	ctx context.Context, tx pgx.Tx, batch []Message, fresh []busdb.InsertInboxRow, cause error, skipLocked bool, ends *pg.Ends,
+	ctx context.Context, tx pgx.Tx, batch []Message, inbox busdb.InsertInboxRow, cause error, skipLocked bool, ends *pg.Ends,
 ) (outcomes []string, after func(), err error) {
 	q := busdb.New(tx)
 	var msgs []Message
 	for _, m := range batch {
 		reason := cause
-		i := slices.IndexFunc(fresh, func(row busdb.InsertInboxRow) bool { return row.MessageID == m.ID })
-		if i >= 0 && fresh[i].Behind {
+		if slices.Contains(inbox.Behind, m.Key) {
 			reason = cmp.Or(cause, errBehindParked)
 		}
 		switch {
-		case i < 0:
+		case !slices.Contains(inbox.Fresh, m.ID):
 			outcomes = append(outcomes, duplicate)
 		case reason == nil:
 			outcomes = append(outcomes, handled)

@@ -46,21 +46,17 @@ DELETE FROM outbox WHERE id = ANY (@ids::bigint[]);
 -- Takes inbox rows back in the transaction that wrote them.
 DELETE FROM inbox WHERE consumer = @consumer AND message_id = ANY (@message_ids::uuid[]);
 
--- name: InsertInbox :many
--- Writes the inbox rows of the messages and returns those that the consumer had not handled before. behind: an earlier message of its
--- key is parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and
--- never deadlock.
-WITH incoming AS (
-    SELECT unnest(@message_ids::uuid[]) AS message_id, unnest(@keys::text[]) AS key
-), fresh AS (
+-- name: InsertInbox :one
+-- Writes the inbox rows of the messages. fresh: those that the consumer had not handled before. behind: the keys of which an earlier message is
+-- parked. The rows are written in the order of the ids, so that two instances with the same messages wait for each other and never deadlock.
+WITH fresh AS (
     INSERT INTO inbox (consumer, message_id)
-    SELECT @consumer::text, incoming.message_id FROM incoming ORDER BY incoming.message_id
+    SELECT @consumer::text, incoming.id FROM unnest(@message_ids::uuid[]) AS incoming (id) ORDER BY incoming.id
     ON CONFLICT DO NOTHING
     RETURNING message_id
 )
-SELECT fresh.message_id,
-    EXISTS (SELECT FROM parked_messages AS p WHERE p.consumer = @consumer::text AND p.key = incoming.key)::boolean AS behind
-FROM fresh JOIN incoming ON incoming.message_id = fresh.message_id;
+SELECT ARRAY(SELECT fresh.message_id FROM fresh)::uuid[] AS fresh,
+    ARRAY(SELECT p.key FROM parked_messages p WHERE p.consumer = @consumer::text AND p.key = ANY (@keys::text[]))::text[] AS behind;
 
 -- name: PurgeInbox :execrows
 -- Deletes inbox rows of more than a week ago, at most 1,000 at a time, but none of a message that may come again: one in the outbox, which

@@ -78,15 +78,17 @@ WITH written AS (
 SELECT expect_rows('refunds', count(*), cardinality(@ids::uuid[]), 'P0002') FROM written;
 
 -- name: InsertCalls :exec
--- Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline.
-INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline)
+-- Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline. claimed: the caller makes the first
+-- try, as after ClaimCalls.
+INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline, tries, fence)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
-       now() + make_interval(secs => w.after), w.after, CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => @deadline_seconds::double precision) END
+       CASE WHEN w.claimed THEN clock_timestamp() + interval '5 seconds' ELSE now() + make_interval(secs => w.after) END, w.after,
+       CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => @deadline_seconds::double precision) END, w.claimed::integer, w.claimed::integer
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
              unnest(@operations::text[]) AS operation, unnest(@payment_ids::uuid[]) AS payment_id, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount, unnest(@currencies::text[]) AS currency,
              unnest(@method_tokens::text[]) AS method_token, unnest(@last_codes::text[]) AS last_code, unnest(@trace_ids::text[]) AS trace_id,
-             unnest(@after_seconds::double precision[]) AS after) w
+             unnest(@after_seconds::double precision[]) AS after, unnest(@claimed::boolean[]) AS claimed) w
 ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
