@@ -9,7 +9,7 @@ import (
 const (
 	connections = 64                      // of the clients of an open loop
 	rateSteps   = 5                       // each halves the interval in which the highest rate lies
-	stepWarm    = 1500 * time.Millisecond // of a step; and as long is it looked at twice
+	stepWarm    = 3 * time.Second // of a step, in which its backlog becomes what it is at the rate; and as long is it looked at twice
 	mostGrowth  = 0.04                    // of the arrivals may be added to the backlog, and what arrives in 100 ms
 )
 
@@ -43,7 +43,7 @@ func (s *sagas) backlog(ctx context.Context) int64 {
 
 // drain waits until none is.
 func (s *sagas) drain(ctx context.Context) {
-	for last := time.Now().Add(2 * time.Minute); s.backlog(ctx) > 0; pause(ctx, 20*time.Millisecond) {
+	for last := time.Now().Add(2 * time.Minute); s.backlog(ctx) > 0; pause(ctx, 100*time.Millisecond) { // each look reads all orders
 		if must(ctx.Err()); time.Now().After(last) {
 			must(fmt.Errorf("%d orders are not confirmed and paid after two minutes", s.backlog(ctx)))
 		}

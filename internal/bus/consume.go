@@ -97,14 +97,20 @@ func Consume(ctx context.Context, c Consumer) error {
 		}
 	}()
 	for ctx.Err() == nil {
-		for more := true; more && len(waiting) < maxBatch; {
-			select {
-			case m, ok := <-in:
-				if more = ok; ok {
-					waiting = append(waiting, c.message(m))
+		for before := -1; before < len(waiting) && len(waiting) < maxBatch; { // while more comes: what the other lanes send in this moment goes with it
+			if before >= 0 {
+				runtime.Gosched()
+			}
+			before = len(waiting)
+			for more := true; more && len(waiting) < maxBatch; {
+				select {
+				case m, ok := <-in:
+					if more = ok; ok {
+						waiting = append(waiting, c.message(m))
+					}
+				default:
+					more = false
 				}
-			default:
-				more = false
 			}
 		}
 		for len(finished) > 0 {
@@ -128,7 +134,7 @@ func Consume(ctx context.Context, c Consumer) error {
 					return fmt.Errorf("consumer %s: %w", c.Name, ErrClosed)
 				}
 				waiting = append(waiting, c.message(m))
-				runtime.Gosched() // what the other lanes send in this moment goes with it
+				runtime.Gosched()
 			}
 			continue
 		}
