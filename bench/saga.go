@@ -7,11 +7,13 @@ import (
 )
 
 const (
-	connections = 64                      // of the clients of an open loop
-	rateSteps   = 5                       // each halves the interval in which the highest rate lies
+	connections = 64              // of the clients of an open loop
+	rateSteps   = 5               // each halves the interval in which the highest rate lies
 	stepWarm    = 3 * time.Second // of a step, in which its backlog becomes what it is at the rate; and as long is it looked at twice
-	mostGrowth  = 0.04                    // of the arrivals may be added to the backlog, and what arrives in 100 ms
+	mostGrowth  = 0.04            // of the arrivals may be added to the backlog, and what arrives in 100 ms
 )
+
+const legAll = "confirmed and paid, open loop"
 
 // sagas are the orders that were placed and paid since some moment.
 type sagas struct {
@@ -79,7 +81,6 @@ func (s *sagas) flat(ctx context.Context, rate float64, half time.Duration) bool
 // measureSaga places orders over HTTP at a constant rate, whether or not the worker comes after, and looks for the highest at which it does: the orders that are
 // not yet confirmed and paid become no more. API, worker and provider are a process each.
 func measureSaga(ctx context.Context, b *writeBench) {
-	const legAll = "confirmed and paid, open loop"
 	accept := b.compare(ctx, "saga", b.many, b.httpLeg())
 	b.emptyOutbox(ctx)
 	provider := b.child(ctx, b.psp, nil, program, "psp")
@@ -110,25 +111,15 @@ func measureSaga(ctx context.Context, b *writeBench) {
 		}
 	}
 
-	// The rounds are windows of one run at that rate.
+	// The rounds are windows of one run at that rate, or at the highest below it that is flat for so long, too.
 	s = b.newSagas(ctx, b.serving, worker, provider)
 	before := b.counters(ctx)
-	l = s.load(ctx, low)
-	pause(ctx, 2*half)
-	rows := make([]row, 0, b.pace.rounds)
-	for round := range b.pace.rounds {
-		from, paid, backlog := b.now(ctx, l), s.paid(ctx), s.backlog(ctx)
-		pause(ctx, window)
-		n := int(s.paid(ctx) - paid)
-		if n == 0 {
-			must(fmt.Errorf("no order was confirmed and paid in %v", window))
-		}
-		r := row{Part: "saga", Leg: legAll, Clients: connections, Round: round + 1}.of(b.now(ctx, l).since(from), n)
-		rows = append(rows, r)
-		sayf("saga, round %d of %d: %.0f/s confirmed and paid, the backlog was %d and is %d", round+1, b.pace.rounds, r.Rate, backlog, s.backlog(ctx))
+	rows, flat := s.rounds(ctx, low, half, window)
+	for !flat && b.extent != trial {
+		low *= 0.85
+		sayf("saga: that was not flat: again at %.0f/s", low)
+		rows, flat = s.rounds(ctx, low, half, window)
 	}
-	l.end()
-	s.drain(ctx)
 	pause(ctx, 1500*time.Millisecond) // the sessions report what they did once a second
 	after, paid := b.counters(ctx), float64(s.paid(ctx))
 	worker.end()
@@ -144,6 +135,29 @@ func measureSaga(ctx context.Context, b *writeBench) {
 	for i, name := range counted {
 		b.add(newAmount(name+" of a confirmed order", "", "", []float64{round(float64(after[i]-before[i]) / paid)}))
 	}
+}
+
+// rounds measures orders that come at a rate. flat tells whether the backlog did not grow from the first round to the last.
+func (s *sagas) rounds(ctx context.Context, rate float64, half, window time.Duration) (rows []row, flat bool) {
+	b := s.writeBench
+	l := s.load(ctx, rate)
+	pause(ctx, 2*half)
+	first, arrived := s.backlog(ctx), s.accepted.Load()
+	for round := range b.pace.rounds {
+		from, paid, backlog := b.now(ctx, l), s.paid(ctx), s.backlog(ctx)
+		pause(ctx, window)
+		n := int(s.paid(ctx) - paid)
+		if n == 0 {
+			must(fmt.Errorf("no order was confirmed and paid in %v", window))
+		}
+		r := row{Part: "saga", Leg: legAll, Clients: connections, Round: round + 1}.of(b.now(ctx, l).since(from), n)
+		rows = append(rows, r)
+		sayf("saga, round %d of %d: %.0f/s confirmed and paid, the backlog was %d and is %d", round+1, b.pace.rounds, r.Rate, backlog, s.backlog(ctx))
+	}
+	flat = float64(s.backlog(ctx)-first) <= mostGrowth*float64(s.accepted.Load()-arrived)+rate/10
+	l.end()
+	s.drain(ctx)
+	return rows, flat
 }
 
 // counted are the counters. The transactions are all that were committed, looks of the relay into an empty outbox among them.
