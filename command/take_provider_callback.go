@@ -15,7 +15,8 @@ import (
 )
 
 // TakeProviderCallback stores what a payment provider called us with, raw, in one transaction on the primary, and makes the open calls of
-// its payment due (payment.TakeCallback). Repeating it is safe: an event that was taken changes nothing, and one about a payment that is
+// its payment due (payment.QueueCallback), in two round trips. It has no key and locks nothing that commands wait for, so that it needs no place in their
+// queue. Repeating it is safe: an event that was taken changes nothing, and one about a payment that is
 // not known is parked. Failures: SYS_002, SYS_003, RATE_003 (nothing changed), SYS_006 (the outcome is not known).
 func (c *Commands) TakeProviderCallback(ctx context.Context, provider string, body api.ProviderCallback, raw []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), Budget)
@@ -27,9 +28,9 @@ func (c *Commands) TakeProviderCallback(ctx context.Context, provider string, bo
 	var result payment.CallbackResult
 	var txErr error // the guard's own error may hide it
 	err := c.guard.Do(ctx, func(ctx context.Context) error {
-		txErr = pg.InTx(ctx, c.cfg.Pool, func(tx pgx.Tx) (err error) {
-			result, err = payment.TakeCallback(ctx, tx, c.cfg.IDs, callback)
-			return err
+		txErr = pg.InPipeline(ctx, c.cfg.Pool, func(*pgx.Batch) {}, func(_ pgx.Tx, ends *pg.Ends) error {
+			payment.QueueCallback(&ends.Last.Batch, c.cfg.IDs, callback, &result)
+			return nil
 		})
 		return txErr
 	})

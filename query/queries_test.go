@@ -236,7 +236,7 @@ func TestGetSaga(t *testing.T) {
 				stored = append(stored, fmt.Sprintf(`{"step":%q,"attempt":1,"undo":%t,"status":%q,"code":%q}`, name, slices.Contains([]string{"void", "refund", "cancel_reservation"}, name),
 					strings.Replace(status, "in_doubt", "running", 1), map[bool]string{true: "PAY_006"}[status == "failed"]))
 				if status == "in_doubt" {
-					w.exec(`INSERT INTO payment_calls (account, mode, subject, payment_id, order_id, operation, attempt, amount, currency, method_token, tries, in_doubt, last_code, trace_id) VALUES (7, 'test', $1, $1, $1, $2, 1, 5, 'EUR', '', 3, true, 'PAY_003', '')`, id[:], name)
+					w.exec(`INSERT INTO payment_calls (account, mode, subject, payment_id, order_id, operation, attempt, amount, currency, method_token, tries, in_doubt, last_code, trace_id, deadline) VALUES (7, 'test', $1, $1, $1, $2, 1, 5, 'EUR', '', 3, true, 'PAY_003', '', now())`, id[:], name)
 				}
 			}
 			w.exec(`INSERT INTO sagas (account, mode, order_id, steps) VALUES (7, 'test', $1, $2::text::json)`, id[:], "["+strings.Join(stored, ",")+"]")

@@ -1,8 +1,6 @@
 package payment
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -32,27 +30,25 @@ const (
 	CallbackParked   CallbackResult = "parked"   // stored, and its payment is not known here
 )
 
-// TakeCallback stores a callback, in the given transaction, and lets the provider be asked: the payment's calls that were sent and have no
-// outcome become due, and Sweep looks at the payment. The callback changes nothing else, whatever it says. It may come in any order and any
-// number of times, and be about anything.
-func TakeCallback(ctx context.Context, tx pgx.Tx, ids order.IDs, c Callback) (CallbackResult, error) {
-	q := paymentdb.New(tx)
+// QueueCallback queues the statement that stores a callback and lets the provider be asked: the payment's calls that were sent and have no outcome become
+// due, and Sweep looks at the payment. The callback changes nothing else, whatever it says. It may come in any order and any number of times, and be about
+// anything. result is set when the statement has succeeded.
+func QueueCallback(to *pgx.Batch, ids order.IDs, c Callback, result *CallbackResult) {
 	id, _ := ownPayment(ids, &c.Payment)
-	parked, err := q.InsertCallback(ctx, paymentdb.InsertCallbackParams{
-		Provider: c.Provider, EventID: c.EventID, OperationKey: c.Key, Kind: c.Kind, Status: c.Status, PaymentID: uuid.UUID(id), Body: c.Body,
+	to.Queue(paymentdb.TakeCallback, c.Provider, c.EventID, c.Key, c.Kind, c.Status, c.Body, uuid.UUID(id)).Query(func(rows pgx.Rows) error {
+		parked, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+		switch {
+		case err != nil:
+			return fmt.Errorf("store callback: %w", err)
+		case len(parked) == 0:
+			*result = CallbackRepeated
+		case parked[0]:
+			*result = CallbackParked
+		default:
+			*result = CallbackStored
+		}
+		return nil
 	})
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return CallbackRepeated, nil
-	case err != nil:
-		return "", fmt.Errorf("store callback: %w", err)
-	case parked:
-		return CallbackParked, nil
-	}
-	if _, err = q.HastenCalls(ctx, uuid.UUID(id)); err != nil {
-		return "", fmt.Errorf("make calls due: %w", err)
-	}
-	return CallbackStored, nil
 }
 
 // ownPayment reads the id of a payment that was minted here; the zero id and false for any other text.

@@ -413,10 +413,9 @@ func TestACallbackLetsTheProviderBeAsked(t *testing.T) {
 	payment := id.Format(order.PrefixPayment)
 	take := func(event, payment, status string) (result CallbackResult) {
 		t.Helper()
-		s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) (err error) {
-			result, err = TakeCallback(t.Context(), tx, ids, Callback{Provider: Provider, EventID: event, Key: payment + "-authorize", Kind: "authorize", Payment: payment, Status: status, Body: "{}"})
-			return err
-		}))
+		batch := &pgx.Batch{}
+		QueueCallback(batch, ids, Callback{Provider: Provider, EventID: event, Key: payment + "-authorize", Kind: "authorize", Payment: payment, Status: status, Body: "{}"}, &result)
+		s.must(s.pool.SendBatch(t.Context(), batch).Close())
 		return result
 	}
 	next := func() (seconds float64) {
@@ -474,15 +473,15 @@ func TestACallbackHasItsPaymentSwept(t *testing.T) {
 	s.exec("UPDATE payment_calls SET next_at = now() + interval '20 seconds' WHERE subject = $1", [16]byte(open))
 	s.at(unknown, "authorize")
 	s.at(open.Format(order.PrefixPayment), "authorize")
-	s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) (err error) {
-		for _, payment := range []string{unknown, open.Format(order.PrefixPayment), lied.Format(order.PrefixPayment)} {
-			for _, event := range []string{"1", "2"} {
-				_, errTake := TakeCallback(t.Context(), tx, ids, Callback{Provider: Provider, EventID: payment + event, Key: payment + "-authorize", Kind: "authorize", Payment: payment, Status: "succeeded", Body: "{}"})
-				err = errors.Join(err, errTake)
-			}
+	batch := &pgx.Batch{}
+	for _, payment := range []string{unknown, open.Format(order.PrefixPayment), lied.Format(order.PrefixPayment)} {
+		for _, event := range []string{"1", "2"} {
+			QueueCallback(batch, ids, Callback{
+				Provider: Provider, EventID: payment + event, Key: payment + "-authorize", Kind: "authorize", Payment: payment, Status: "succeeded", Body: "{}",
+			}, new(CallbackResult))
 		}
-		return err
-	}))
+	}
+	s.must(s.pool.SendBatch(t.Context(), batch).Close())
 	look := func() {
 		t.Helper()
 		s.exec("UPDATE provider_callbacks SET next_at = now() WHERE next_at IS NOT NULL")

@@ -41,59 +41,6 @@ func (q *Queries) ClaimSweep(ctx context.Context, provider string) (ClaimSweepRo
 	return i, err
 }
 
-const HastenCalls = `-- name: HastenCalls :execrows
-UPDATE payment_calls c SET next_at = now() + interval '500 milliseconds'
-FROM payments p
-WHERE p.id = $1::uuid AND c.order_id = p.order_id AND c.account = p.account AND c.mode = p.mode AND c.payment_id = p.id
-  AND c.next_at > now() + interval '500 milliseconds' AND c.tries > 0
-`
-
-// Makes the calls of a payment due that were sent before and have no outcome, in half a second: one that is being answered now ends
-// before that. If it does not, its fence refuses the late result, as after a lease.
-func (q *Queries) HastenCalls(ctx context.Context, paymentID uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, HastenCalls, paymentID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
-const InsertCallback = `-- name: InsertCallback :one
-
-INSERT INTO provider_callbacks (provider, event_id, operation_key, kind, status, payment_id, parked, body, next_at)
-SELECT $1::text, $2::text, $3::text, $4::text, $5::text, w.payment_id,
-       NOT EXISTS (SELECT FROM payments p WHERE p.id = w.payment_id), $6::text, CASE WHEN w.payment_id IS NOT NULL THEN now() + interval '2 seconds' END
-FROM (SELECT NULLIF($7::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS payment_id) w
-ON CONFLICT DO NOTHING RETURNING parked
-`
-
-type InsertCallbackParams struct {
-	Provider     string
-	EventID      string
-	OperationKey string
-	Kind         string
-	Status       string
-	Body         string
-	PaymentID    uuid.UUID
-}
-
-// The provider's callbacks, and the comparison of its ledger with our payments.
-// Stores a callback once: a repetition returns no row. Its payment is looked at in 2 s, when its call has its outcome by itself; without a payment of ours it never is.
-func (q *Queries) InsertCallback(ctx context.Context, arg InsertCallbackParams) (bool, error) {
-	row := q.db.QueryRow(ctx, InsertCallback,
-		arg.Provider,
-		arg.EventID,
-		arg.OperationKey,
-		arg.Kind,
-		arg.Status,
-		arg.Body,
-		arg.PaymentID,
-	)
-	var parked bool
-	err := row.Scan(&parked)
-	return parked, err
-}
-
 const LockCallbacks = `-- name: LockCallbacks :many
 SELECT provider, event_id, operation_key, kind, status, payment_id, (received_at < now() - interval '10 minutes')::boolean AS old FROM provider_callbacks
 WHERE next_at <= now() ORDER BY next_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
@@ -246,4 +193,63 @@ func (q *Queries) SaveSweep(ctx context.Context, arg SaveSweepParams) (int64, er
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const TakeCallback = `-- name: TakeCallback :many
+
+WITH taken AS (
+    INSERT INTO provider_callbacks (provider, event_id, operation_key, kind, status, payment_id, parked, body, next_at)
+    SELECT $1::text, $2::text, $3::text, $4::text, $5::text, w.payment_id,
+           NOT EXISTS (SELECT FROM payments p WHERE p.id = w.payment_id), $6::text, CASE WHEN w.payment_id IS NOT NULL THEN now() + interval '2 seconds' END
+    FROM (SELECT NULLIF($7::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS payment_id) w
+    ON CONFLICT DO NOTHING RETURNING payment_id, parked
+), hastened AS (
+    UPDATE payment_calls c SET next_at = now() + interval '500 milliseconds'
+    FROM taken JOIN payments p ON p.id = taken.payment_id
+    WHERE c.order_id = p.order_id AND c.account = p.account AND c.mode = p.mode AND c.payment_id = p.id
+      AND c.next_at > now() + interval '500 milliseconds' AND c.tries > 0
+)
+SELECT parked FROM taken
+`
+
+type TakeCallbackParams struct {
+	Provider     string
+	EventID      string
+	OperationKey string
+	Kind         string
+	Status       string
+	Body         string
+	PaymentID    uuid.UUID
+}
+
+// The provider's callbacks, and the comparison of its ledger with our payments.
+// Stores a callback once: a repetition returns no row and changes nothing. Its payment is looked at in 2 s, when its call has its outcome by itself;
+// without a payment of ours it never is. The payment's calls that were sent before and have no outcome become due in half a second: one that is being
+// answered now ends before that. If it does not, its fence refuses the late result, as after a lease.
+func (q *Queries) TakeCallback(ctx context.Context, arg TakeCallbackParams) ([]bool, error) {
+	rows, err := q.db.Query(ctx, TakeCallback,
+		arg.Provider,
+		arg.EventID,
+		arg.OperationKey,
+		arg.Kind,
+		arg.Status,
+		arg.Body,
+		arg.PaymentID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []bool
+	for rows.Next() {
+		var parked bool
+		if err := rows.Scan(&parked); err != nil {
+			return nil, err
+		}
+		items = append(items, parked)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -1,20 +1,22 @@
 -- The provider's callbacks, and the comparison of its ledger with our payments.
 
--- name: InsertCallback :one
--- Stores a callback once: a repetition returns no row. Its payment is looked at in 2 s, when its call has its outcome by itself; without a payment of ours it never is.
-INSERT INTO provider_callbacks (provider, event_id, operation_key, kind, status, payment_id, parked, body, next_at)
-SELECT @provider::text, @event_id::text, @operation_key::text, @kind::text, @status::text, w.payment_id,
-       NOT EXISTS (SELECT FROM payments p WHERE p.id = w.payment_id), @body::text, CASE WHEN w.payment_id IS NOT NULL THEN now() + interval '2 seconds' END
-FROM (SELECT NULLIF(@payment_id::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS payment_id) w
-ON CONFLICT DO NOTHING RETURNING parked;
-
--- name: HastenCalls :execrows
--- Makes the calls of a payment due that were sent before and have no outcome, in half a second: one that is being answered now ends
--- before that. If it does not, its fence refuses the late result, as after a lease.
-UPDATE payment_calls c SET next_at = now() + interval '500 milliseconds'
-FROM payments p
-WHERE p.id = @payment_id::uuid AND c.order_id = p.order_id AND c.account = p.account AND c.mode = p.mode AND c.payment_id = p.id
-  AND c.next_at > now() + interval '500 milliseconds' AND c.tries > 0;
+-- name: TakeCallback :many
+-- Stores a callback once: a repetition returns no row and changes nothing. Its payment is looked at in 2 s, when its call has its outcome by itself;
+-- without a payment of ours it never is. The payment's calls that were sent before and have no outcome become due in half a second: one that is being
+-- answered now ends before that. If it does not, its fence refuses the late result, as after a lease.
+WITH taken AS (
+    INSERT INTO provider_callbacks (provider, event_id, operation_key, kind, status, payment_id, parked, body, next_at)
+    SELECT @provider::text, @event_id::text, @operation_key::text, @kind::text, @status::text, w.payment_id,
+           NOT EXISTS (SELECT FROM payments p WHERE p.id = w.payment_id), @body::text, CASE WHEN w.payment_id IS NOT NULL THEN now() + interval '2 seconds' END
+    FROM (SELECT NULLIF(@payment_id::uuid, '00000000-0000-0000-0000-000000000000'::uuid) AS payment_id) w
+    ON CONFLICT DO NOTHING RETURNING payment_id, parked
+), hastened AS (
+    UPDATE payment_calls c SET next_at = now() + interval '500 milliseconds'
+    FROM taken JOIN payments p ON p.id = taken.payment_id
+    WHERE c.order_id = p.order_id AND c.account = p.account AND c.mode = p.mode AND c.payment_id = p.id
+      AND c.next_at > now() + interval '500 milliseconds' AND c.tries > 0
+)
+SELECT parked FROM taken;
 
 -- name: LockCallbacks :many
 -- Locks callbacks that are due, those that another worker has left out.
