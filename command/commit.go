@@ -160,7 +160,7 @@ func (w *writer) afterCommit(ctx context.Context, r *rows, lsn uint64) {
 	if len(r.orders) > 0 {
 		w.cfg.Wake()
 	}
-	if slices.ContainsFunc(r.payments.Calls, func(c payment.Call) bool { return !c.Claimed }) {
+	if slices.ContainsFunc(r.payments.Calls, func(c payment.Call) bool { return c.Claimed.IsZero() }) {
 		w.cfg.WakePayments()
 	}
 	states := make([]Committed, 0, len(r.orders))

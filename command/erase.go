@@ -107,8 +107,8 @@ func (c *Commands) eraseAddress(ctx context.Context, e Erasure, id order.ID, don
 // eraseIn is the transaction of one order. Under the order's lock nobody else stores an address of it, neither with the order nor in a
 // result.
 func (c *Commands) eraseIn(ctx context.Context, tx pgx.Tx, e Erasure, ref order.Ref) (one Erased, err error) {
-	l, err := load(ctx, tx, needs{orders: []order.Ref{ref}}, nil, false)
-	if err != nil {
+	l := newLoaded()
+	if err = l.load(ctx, tx, needs{orders: []order.Ref{ref}}, false); err != nil {
 		return one, err
 	}
 	change, ok := l.orders[ref]

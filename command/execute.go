@@ -142,8 +142,8 @@ type batch struct {
 	undecided []*call                       // neither resolved by their key nor left out
 	deferred  []*call                       // their order is another call's of the batch
 	blocked   []*call                       // a row of theirs is locked
-	products  map[order.Item]*order.Product // to be sold
-	loaded    *loaded                       // with the first round trip; nil: what the calls need is loaded when their keys are resolved
+	loaded    *loaded
+	all       bool // loaded has all that the calls need, and not only what is read without a lock
 	rows      rows
 	lsn       uint64 // where the log stood after COMMIT, or token.NoPosition
 }
@@ -240,7 +240,6 @@ func (c *Commands) finishDecided(ctx context.Context, b *batch) {
 			one.result.Rev = p.Rev
 		}
 	}
-	failpoint.Hit(failpoint.CommandPositioned)
 	c.afterCommit(ctx, &b.rows, b.lsn)
 	failpoint.Hit(failpoint.CommandWrittenThrough)
 }
@@ -349,11 +348,10 @@ func (c *Commands) open(first *pgx.Batch, b *batch, deadline time.Time, fault fa
 			n.add(one.needs)
 		}
 	}
-	if b.products = map[order.Item]*order.Product{}; len(n.products) > 0 {
-		catalogue.QueueRead(first, n.products, b.products)
+	if b.loaded = newLoaded(); len(n.products) > 0 {
+		catalogue.QueueRead(first, n.products, b.loaded.products)
 	}
-	if b.queued && len(n.shipments) == 0 {
-		b.loaded = newLoaded(b.products)
+	if b.all = b.queued && len(n.shipments) == 0; b.all {
 		b.loaded.queue(first, n, false)
 	}
 	queueLogState(first, &b.rows)
@@ -403,12 +401,12 @@ func (c *Commands) transact(ctx context.Context, tx pgx.Tx, b *batch, ends *pg.E
 		return nil
 	}
 	l := b.loaded
-	if l == nil {
+	if !b.all {
 		var n needs
 		for _, one := range b.undecided {
 			n.add(one.needs)
 		}
-		if l, err = load(ctx, tx, n, b.products, b.skipLocked); err != nil {
+		if err = l.load(ctx, tx, n, b.skipLocked); err != nil {
 			return err
 		}
 		b.rows.locked = n.locked() > 0
@@ -492,8 +490,8 @@ func toClientError(err error) error {
 	if pg.Infrastructure(err) {
 		return apierr.E(errcode.SYS002, apierr.Cause(err))
 	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == pg.NoDataFound {
-		return errRowGone
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == pg.NoDataFound { // as errRowGone
+		return apierr.E(errcode.SYS002, apierr.Cause(err))
 	}
 	return apierr.From(err)
 }

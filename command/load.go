@@ -82,20 +82,20 @@ type loaded struct {
 // load locks and reads everything that a batch needs in one round trip, beside the products that were read without a lock: products to be changed, numbers,
 // payments, orders, coupons, stock, each sorted, which is the one order of locks. Coupons come after orders, because only an order that ends says which
 // coupon it frees. With onlyFree it does not wait: rows that another transaction holds are left out.
-func load(ctx context.Context, tx pgx.Tx, n needs, products map[order.Item]*order.Product, onlyFree bool) (*loaded, error) {
-	batch, l := &pgx.Batch{}, newLoaded(products)
+func (l *loaded) load(ctx context.Context, tx pgx.Tx, n needs, onlyFree bool) error {
+	batch := &pgx.Batch{}
 	if l.queue(batch, n, onlyFree); batch.Len() == 0 {
-		return l, nil
+		return nil
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("load: %w", err)
+		return fmt.Errorf("load: %w", err)
 	}
-	return l, nil
+	return nil
 }
 
-func newLoaded(products map[order.Item]*order.Product) *loaded {
+func newLoaded() *loaded {
 	return &loaded{
-		products: products, catalogue: catalogue.Products{}, numbers: map[number]order.ID{}, payments: map[order.Ref]payment.Locked{},
+		products: map[order.Item]*order.Product{}, catalogue: catalogue.Products{}, numbers: map[number]order.ID{}, payments: map[order.Ref]payment.Locked{},
 		orders: map[order.Ref]*orderChange{}, shipments: map[order.Ref]*shipmentChange{}, coupons: coupons.Coupons{}, stock: inventory.Stock{},
 	}
 }

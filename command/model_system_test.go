@@ -491,7 +491,7 @@ func (w *system) refundAt(id order.ID) int {
 // locked is a payment as it is read under its lock.
 func (w *system) locked(i int) payment.Locked {
 	p := *w.payments[i].Payment
-	all := slices.ContainsFunc(w.calls, func(c callRow) bool { return c.Subject == p.ID && c.Operation == payment.Refund })
+	all := slices.ContainsFunc(w.calls, func(c callRow) bool { return c.Subject == p.ID && c.Operation == payment.Refund && !c.due })
 	return payment.Locked{Payment: &p, RefundAll: all}
 }
 
@@ -573,7 +573,7 @@ func (w *system) complete(call int, fence int32, o payment.Outcome) {
 		w.writePayments(w.resolve(locked, c.Operation, o, modelRecorder()))
 		return
 	case c.Subject == c.Payment.ID:
-		w.writePayments(payment.RefundAll(locked, modelRecorder()))
+		w.writePayments(payment.BeginRefundAll(locked, modelRecorder()))
 		return
 	}
 	r := *w.refunded[w.refundAt(c.Subject)].Refund

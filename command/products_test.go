@@ -291,8 +291,8 @@ func TestALaterRevisionOfAProductIsNoticed(t *testing.T) {
 		var products catalogue.Products
 		if err := pg.InTx(t.Context(), db.Pool, func(tx pgx.Tx) (err error) {
 			it := order.Item{Owner: alice, SKU: "A"}
-			found, err := load(t.Context(), tx, needs{catalogue: []order.Item{it}}, nil, false)
-			if err != nil {
+			found := newLoaded()
+			if err = found.load(t.Context(), tx, needs{catalogue: []order.Item{it}}, false); err != nil {
 				return err
 			}
 			products = found.catalogue

@@ -58,8 +58,8 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 			}
 			envelopes[i], n.orders[i] = e, e.Ref()
 		}
-		l, err := load(ctx, tx, n, nil, skipLocked)
-		if err != nil {
+		l := newLoaded()
+		if err := l.load(ctx, tx, n, skipLocked); err != nil {
 			return h, err
 		}
 		failpoint.Hit(failpoint.SagaLoaded)
@@ -111,7 +111,7 @@ func (s *Saga) handler(apply applyReply) bus.Handler {
 		h.After = func() {
 			failpoint.Hit(failpoint.SagaCommitted)
 			if s.payments != nil {
-				s.payments.Begin(r.payments.Calls)
+				s.payments.Begin(ctx, r.payments.Calls)
 			}
 			s.afterCommit(ctx, r, lsn)
 		}

@@ -105,10 +105,9 @@ func TestAShipmentsRowIsTheFoldOfItsEvents(t *testing.T) {
 // shipment reads a shipment as the holder of its order's lock does.
 func (b *bundle) shipment(ref order.Ref) *order.Shipment {
 	b.t.Helper()
-	var found *loaded
+	found := newLoaded()
 	err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) (err error) {
-		found, err = load(b.t.Context(), tx, needs{shipments: []order.Ref{ref}}, nil, false)
-		return err
+		return found.load(b.t.Context(), tx, needs{shipments: []order.Ref{ref}}, false)
 	})
 	if err != nil || found.shipments[ref] == nil {
 		b.t.Fatal(err)
@@ -129,10 +128,9 @@ func (b *bundle) history(ref order.Ref) []order.Event {
 // order reads an order.
 func (b *bundle) order(ref order.Ref) *orderChange {
 	b.t.Helper()
-	var found *loaded
+	found := newLoaded()
 	err := pg.InTx(b.t.Context(), b.db.Pool, func(tx pgx.Tx) (err error) {
-		found, err = load(b.t.Context(), tx, needs{orders: []order.Ref{ref}}, nil, false)
-		return err
+		return found.load(b.t.Context(), tx, needs{orders: []order.Ref{ref}}, false)
 	})
 	if err != nil || found.orders[ref] == nil {
 		b.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ordergate/ordergate/command/inventory"
 	"github.com/ordergate/ordergate/gen/api"
 	"github.com/ordergate/ordergate/internal/pgtest"
 )
@@ -78,5 +79,17 @@ func TestABatchTakesTwoRoundTrips(t *testing.T) {
 		if n := sent.Load(); n != want {
 			t.Errorf("%s: %d round trips", name, n)
 		}
+	}
+	var n int32
+	for range 2 {
+		placed := b.placed()
+		sent.Store(0)
+		if _, err := counted.saga(false, reply(inventory.ReserveRefused, placed)); err != nil {
+			t.Fatal(err)
+		}
+		n = sent.Load()
+	}
+	if n != 3 {
+		t.Errorf("a batch of the saga takes %d round trips", n)
 	}
 }

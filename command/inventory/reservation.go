@@ -74,8 +74,8 @@ func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool)
 	return found, skipped, nil
 }
 
-// writeReservations writes, or queues, new reservations with their lines, and the others by compare-and-set on their stored status: no_data_found if one
-// has another.
+// writeReservations writes, or queues, new reservations with their lines, and the others by compare-and-set on their stored status: an internal error if
+// one has another.
 func writeReservations(ctx context.Context, db inventorydb.DBTX, changed []*Reservation) error {
 	// Sorted, so that two batches that lay tombstones for the same orders cannot wait for each other.
 	slices.SortFunc(changed, func(a, b *Reservation) int {

@@ -235,7 +235,7 @@ func addGone(ctx context.Context, tx pgx.Tx, items []order.Item, stock Stock, to
 }
 
 // Write writes, or queues, the levels that moved, one UPDATE of each row, and their events, in the transaction that locked them. The errors of the database:
-// a serialization failure if another writer made one of the rows since; no_data_found for a level that could not be moved, which is a bug because the
+// a serialization failure if another writer made one of the rows since; an internal error for a level that could not be moved, which is a bug because the
 // rows are locked.
 func (s Stock) Write(ctx context.Context, db inventorydb.DBTX) error {
 	var created, moved []order.Item

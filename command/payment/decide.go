@@ -33,7 +33,7 @@ type Call struct {
 	MethodToken string        // of an Authorize
 	After       time.Duration // when it is due
 	LastCode    errcode.Code  // of the refused refund that it makes up for
-	Claimed     bool          // by this process: Claim
+	Claimed     time.Time     // when this process did, by Claim; zero: it did not
 	TraceID     string
 }
 
@@ -74,7 +74,7 @@ func Start(of order.Ref, attempt int32, amount order.Money, methodToken string, 
 // only one who asks for it: the saga, under the lock of the payment's order.
 func Request(p *pay.Payment, op Operation, traceID string) Changes {
 	c := Call{Operation: op, Subject: p.ID, Payment: p, TraceID: traceID}
-	if op != Refund { // that is no request to the provider: RefundAll opens the refunds
+	if op != Refund { // that is no request to the provider: BeginRefundAll opens the refunds
 		c.Amount = p.Amount.Amount
 	}
 	return Changes{Calls: []Call{c}}
@@ -126,9 +126,9 @@ func giveBack(p Locked, id order.ID, amount order.Money, reason string, again re
 // client's words are in order.cancel_requested.
 const compensationReason = "order cancelled"
 
-// RefundAll begins to give back all that a payment charges: it opens a refund of what is left, and replies when nothing is. Refunds that are under way
-// are waited for.
-func RefundAll(p Locked, rec order.Recorder) Changes { return refundAll(p, retry{}, rec) }
+// BeginRefundAll begins to give back all that a payment charges: it opens a refund of what is left, and replies when nothing is. Refunds that are in
+// flight are waited for.
+func BeginRefundAll(p Locked, rec order.Recorder) Changes { return refundAll(p, retry{}, rec) }
 
 // refundAll goes on with it; a refund that failed is made up for.
 func refundAll(p Locked, again retry, rec order.Recorder) (ch Changes) {

@@ -191,7 +191,7 @@ func (p *Payment) resolve(ctx context.Context, tx pgx.Tx, one *completion, locke
 		return Resolve(locked, Operation(c.Operation), o, rec), nil
 	}
 	if c.Subject == c.PaymentID {
-		return RefundAll(locked, rec), nil
+		return BeginRefundAll(locked, rec), nil
 	}
 	refund, err := getRefund(ctx, tx, order.RefOf(c.Account, c.Mode, c.Subject))
 	if err != nil {

@@ -51,7 +51,7 @@ func TestOutcomesThatWaitAreOneTransaction(t *testing.T) {
 	}
 	tx, err := s.pool.Begin(ctx)
 	s.must(err)
-	_, err = Lock(ctx, tx, []order.Ref{order.RefOf(1, "test", claimed[held].PaymentID)}, false)
+	_, err = lock(ctx, tx, []order.Ref{order.RefOf(1, "test", claimed[held].PaymentID)}, false)
 	s.must(err)
 	results := together(good, also, held, lost, gone)
 	for n, want := range map[int]error{good: nil, also: nil, lost: errLeaseLost, gone: errGone} {
@@ -92,7 +92,7 @@ func TestTwoOutcomesOfAPaymentFollowEachOther(t *testing.T) {
 	ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
 	for range 2 {
 		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+			found, err := lock(ctx, tx, []order.Ref{ref}, false)
 			s.must(err)
 			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), &order.Money{Amount: 200, Currency: "EUR"}, "", s.recorder(1, "client", "test", "test"))
 			s.must(err)

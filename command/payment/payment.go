@@ -6,12 +6,11 @@ package payment
 import (
 	"context"
 	"errors"
-	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -63,8 +62,7 @@ type Payment struct {
 	due      chan struct{}
 	// An element for each request in flight: of first tries, of repeated ones, of both.
 	first, repeated, slots chan struct{}
-	claimed                chan []paymentdb.ClaimCallsRow // from Begin to Run
-	running                atomic.Bool                    // Run does
+	claims                 claims
 
 	orphans        *prometheus.CounterVec
 	refusedRefunds prometheus.Counter
@@ -83,7 +81,7 @@ func New(c Config) (*Payment, error) {
 	}
 	payment := &Payment{
 		cfg: c, provider: p, due: make(chan struct{}, 1), first: make(chan struct{}, concurrency*3/4), repeated: make(chan struct{}, concurrency/2),
-		slots: make(chan struct{}, concurrency), claimed: make(chan []paymentdb.ClaimCallsRow, 64),
+		slots: make(chan struct{}, concurrency), claims: claims{come: make(chan struct{}, 1)},
 	}
 	payment.orphans = promauto.With(c.Registry).NewCounterVec(prometheus.CounterOpts{
 		Name: "ordergate_orphans_total", Help: "Money at the provider that no payment here would have moved, by what took it back.",
@@ -154,52 +152,13 @@ func (p *Payment) Wake() {
 	}
 }
 
-// Claim marks calls that a transaction is about to make due: this process makes their first try itself, as after a claim. It marks as many as there is
-// room for now. The transaction writes them, and Begin makes the tries after its COMMIT.
-func (p *Payment) Claim(calls []Call) {
-	room := min(left(p.first), left(p.slots))
-	for i := range calls {
-		if room > 0 && calls[i].After == 0 && p.running.Load() {
-			calls[i].Claimed = true
-			room--
-		}
-	}
-}
-
-// Begin makes the first tries of the calls that Claim marked. One that is not made, because Run ends or the room was taken, is claimed again: at once, or
-// when its lease has ended.
-func (p *Payment) Begin(calls []Call) {
-	var rows []paymentdb.ClaimCallsRow
-	for _, c := range calls {
-		if !c.Claimed {
-			continue
-		}
-		row := paymentdb.ClaimCallsRow{
-			Account: c.Payment.Account, Mode: c.Payment.Mode, Subject: uuid.UUID(c.Subject), Operation: string(c.Operation), PaymentID: uuid.UUID(c.Payment.ID),
-			OrderID: uuid.UUID(c.Payment.OrderID), Attempt: c.Payment.Attempt, Amount: c.Amount, Currency: c.Payment.Amount.Currency, MethodToken: c.MethodToken,
-			Tries: 1, Fence: 1, LastCode: string(c.LastCode), TraceID: c.TraceID, SecondsLeft: math.Inf(1),
-		}
-		if c.Operation == Authorize {
-			row.SecondsLeft = p.cfg.Deadline.Seconds()
-		}
-		rows = append(rows, row)
-	}
-	if len(rows) == 0 {
-		return
-	}
-	select {
-	case p.claimed <- rows:
-	default:
-	}
-}
-
 // Run claims due calls and sends their requests to the provider until ctx ends; then it waits for the requests in flight. Any number of
 // processes may run it. A call of a process that died is claimed again when its lease has ended, under the same key.
 func (p *Payment) Run(ctx context.Context) {
-	p.running.Store(true)
+	p.claims.open()
 	var requests sync.WaitGroup
 	defer requests.Wait()
-	defer p.running.Store(false)
+	defer func() { p.giveBack(context.WithoutCancel(ctx), p.claims.close()) }()
 	var limited atomic.Bool // a claim takes no more for want of room
 	begin := func(c paymentdb.ClaimCallsRow) {
 		kind := p.first
@@ -220,13 +179,25 @@ func (p *Payment) Run(ctx context.Context) {
 			}
 		})
 	}
+	beginClaimed := func() {
+		calls := p.claims.take()
+		room := min(left(p.first), left(p.slots))
+		p.giveBack(ctx, slices.DeleteFunc(calls, func(c Call) bool {
+			ours := room > 0 && time.Since(c.Claimed) <= startLimit
+			if ours {
+				room--
+				begin(p.claimedRow(c))
+			}
+			return ours
+		}))
+	}
 	rearm := time.Tick(rearmEvery)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		limited.Store(true) // until it is known: a request that ends meanwhile makes room
 		free := paymentdb.ClaimCallsParams{MaxCalls: left(p.slots), MaxNew: left(p.first), MaxRepeated: left(p.repeated)}
-		claimed, err := p.claim(ctx, free)
+		rows, err := p.claim(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("claim payment calls", zap.Error(err))
 			tick.Reset(time.Second) // a failing database is asked once a second
@@ -234,30 +205,23 @@ func (p *Payment) Run(ctx context.Context) {
 			tick.Reset(pollEvery)
 		}
 		var again int32 // of the claimed ones
-		for _, c := range claimed {
+		for _, c := range rows {
 			if c.Tries > 1 {
 				again++
 			}
 			begin(c)
 		}
-		limited.Store(int32(len(claimed))-again >= free.MaxNew || again >= free.MaxRepeated || int32(len(claimed)) >= free.MaxCalls)
-		if free.MaxCalls > 0 && len(claimed) == int(free.MaxCalls) {
+		limited.Store(int32(len(rows))-again >= free.MaxNew || again >= free.MaxRepeated || int32(len(rows)) >= free.MaxCalls)
+		if free.MaxCalls > 0 && len(rows) == int(free.MaxCalls) {
 			continue
 		}
-		for idle := true; idle; {
-			idle = false
+		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
 				return
-			case rows := <-p.claimed:
-				idle = true
-				room := min(left(p.first), left(p.slots))
-				for i, c := range rows {
-					if int32(i) < room {
-						begin(c)
-					}
-				}
-				p.giveBack(ctx, rows[min(len(rows), int(room)):])
+			case <-p.claims.come:
+				beginClaimed()
+				continue
 			case <-p.due:
 			case <-tick.C:
 			case <-rearm:
@@ -265,15 +229,7 @@ func (p *Payment) Run(ctx context.Context) {
 					p.cfg.Log.Error("make calls due again", zap.Error(err))
 				}
 			}
-		}
-	}
-}
-
-// giveBack makes claimed calls due again that there is no room for: they were not tried.
-func (p *Payment) giveBack(ctx context.Context, calls []paymentdb.ClaimCallsRow) {
-	for _, c := range calls {
-		if err := p.postpone(ctx, c, apierr.E(errcode.RATE003)); err != nil && ctx.Err() == nil { // it is claimed again when its lease has ended
-			p.cfg.Log.Error("give a payment call back", zap.Error(err))
+			waiting = false
 		}
 	}
 }

@@ -143,6 +143,13 @@ func send(t *testing.T, p *Payment, of order.ID, op Operation) {
 	p.Wake()
 }
 
+// lock locks payments and reads them.
+func lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
+	batch, found := &pgx.Batch{}, map[order.Ref]Locked{}
+	QueueLock(batch, payments, onlyFree, found)
+	return found, tx.SendBatch(ctx, batch).Close()
+}
+
 func paymentOfOrder(t *testing.T, p *Payment, of order.ID) order.Ref {
 	t.Helper()
 	var id [16]byte
@@ -244,7 +251,7 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	for range 2 { // those of clients do not count
 		s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 			ref := paymentOfOrder(t, p, id)
-			found, err := Lock(t.Context(), tx, []order.Ref{ref}, false)
+			found, err := lock(t.Context(), tx, []order.Ref{ref}, false)
 			s.must(err)
 			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "client", p.recorder(1, "t", "test", "test"))
 			s.must(err)
@@ -280,6 +287,48 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	}
 }
 
+// TestARefundsOutcomeBeforeTheCompensationBegins: the saga has asked for all of a payment, and a client's refund of it ends before that is begun. The saga is
+// replied to once, by what it asked for.
+func TestARefundsOutcomeBeforeTheCompensationBegins(t *testing.T) {
+	t.Parallel()
+	for name, outcome := range map[string]Outcome{"done": {}, "refused": {Code: errcode.PAY006}} {
+		s := sweeping(t, pgtest.New(t).Pool)
+		ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
+		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+			found, err := lock(ctx, tx, []order.Ref{ref}, false)
+			s.must(err)
+			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
+			s.must(err)
+			return ch.Write(ctx, tx, 0)
+		}))
+		claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+		s.must(err)
+		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+			found, err := lock(ctx, tx, []order.Ref{ref}, false)
+			s.must(err)
+			ch := Request(found[ref].Payment, Refund, "t")
+			return ch.Write(ctx, tx, 0)
+		}))
+		s.must(s.complete(ctx, claimed[0], outcome))
+		claimed, err = s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+		s.must(err)
+		if len(claimed) != 1 || claimed[0].Subject != claimed[0].PaymentID {
+			t.Fatalf("%s: %d calls are due", name, len(claimed))
+		}
+		s.try(ctx, claimed[0])
+		want, calls := "payment.refunded refund", "0"
+		if outcome.Code != "" { // all of it is to be given back still
+			want, calls = "", "1"
+		}
+		if told := look(t, s.Payment, "SELECT COALESCE(("+heard+"), '')"); told != want {
+			t.Errorf("%s: the saga heard %q", name, told)
+		}
+		if got := look(t, s.Payment, "SELECT count(*)::text FROM payment_calls WHERE next_at <= now()"); got != calls {
+			t.Errorf("%s: %s calls are due", name, got)
+		}
+	}
+}
+
 // TestARefundsOutcomeMeetsTheCompensation: the provider's answer to a client's refund waits while the saga asks for all of the payment. It
 // knows of that when it has waited, or nobody would reply to the saga: it replies, or opens the refund that makes up for the refused one.
 func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
@@ -295,7 +344,7 @@ func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
 			s := sweeping(t, pgtest.New(t).Pool)
 			ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
 			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-				found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+				found, err := lock(ctx, tx, []order.Ref{ref}, false)
 				s.must(err)
 				_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
 				s.must(err)
@@ -305,10 +354,10 @@ func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
 			s.must(err)
 			completed := make(chan error, 1)
 			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-				found, err := Lock(ctx, tx, []order.Ref{ref}, false)
+				found, err := lock(ctx, tx, []order.Ref{ref}, false)
 				s.must(err)
 				ch := Request(found[ref].Payment, Refund, "t")
-				ch.Add(RefundAll(found[ref], s.recorder(1, "t", "test", "test")))
+				ch.Add(BeginRefundAll(found[ref], s.recorder(1, "t", "test", "test")))
 				s.must(ch.Write(ctx, tx, 0))
 				_, err = tx.Exec(ctx, "UPDATE payment_calls SET next_at = NULL WHERE subject = payment_id AND operation = 'refund'") // it has begun
 				go func() { completed <- s.complete(ctx, claimed[0], c.outcome) }()
@@ -639,7 +688,7 @@ func TestATransactionClaimsItsCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range all.Calls {
-			if c.Claimed {
+			if !c.Claimed.IsZero() {
 				claimed++
 			}
 		}
@@ -649,10 +698,9 @@ func TestATransactionClaimsItsCalls(t *testing.T) {
 	if _, n := write(1, "not running"); n != 0 {
 		t.Errorf("%d are claimed by a process that makes none", n)
 	}
-	running(t, p)
-	for !p.running.Load() {
-		<-time.After(time.Millisecond)
-	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { p.Run(ctx); close(ended) }()
 	await(t, p, tries+"'not running'", "1 1 true") // by a poll
 	_, n := write(concurrency, "lost")
 	if n != cap(p.first) {
@@ -661,7 +709,7 @@ func TestATransactionClaimsItsCalls(t *testing.T) {
 	await(t, p, tries+"'lost'", "1 1 false, 1 1 true") // the others were due
 	asked.Store(0)
 	calls, n := write(10, "begun")
-	p.Begin(calls)
+	p.Begin(t.Context(), calls)
 	await(t, p, tries+"'begun'", "1 1 true")
 	if n != 10 || asked.Load() != 10 {
 		t.Errorf("%d are claimed, the provider is asked %d times", n, asked.Load())
@@ -674,10 +722,39 @@ func TestATransactionClaimsItsCalls(t *testing.T) {
 	for range cap(p.first) {
 		p.first <- struct{}{}
 	}
-	p.Begin(calls)
+	p.Begin(t.Context(), calls)
 	await(t, p, tries+"'no room'", "0 1 false") // it was no try
 	for range cap(p.first) {
 		<-p.first
 	}
 	await(t, p, tries+"'no room'", "1 2 true")
+
+	calls, _ = write(1, "late")
+	calls[0].Claimed = time.Now().Add(-2 * startLimit)
+	p.Begin(t.Context(), calls)
+	await(t, p, tries+"'late'", "1 2 true")
+
+	calls, _ = write(1, "ended")
+	stored, err := paymentdb.New(p.cfg.Pool).ClaimCalls(t.Context(), paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+	if err != nil || len(stored) != 0 {
+		t.Errorf("%d claimed calls are claimed: %v", len(stored), err)
+	}
+	stop()
+	<-ended
+	p.Begin(t.Context(), calls)
+	if got := look(t, p, tries+"'ended'"); got != "0 1 false" {
+		t.Errorf("a call that Run does not take is %s", got)
+	}
+	stored, err = paymentdb.New(p.cfg.Pool).ClaimCalls(t.Context(), paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
+	if err != nil || len(stored) != 1 {
+		t.Fatal(len(stored), err)
+	}
+	ours := p.claimedRow(calls[0])
+	if d := stored[0].SecondsLeft - ours.SecondsLeft; d < 0 || d > 5 {
+		t.Errorf("%v seconds are left, the row says %v", ours.SecondsLeft, stored[0].SecondsLeft)
+	}
+	ours.SecondsLeft, ours.Fence = stored[0].SecondsLeft, 2
+	if ours != stored[0] {
+		t.Errorf("the call is %+v, the row %+v", ours, stored[0])
+	}
 }

@@ -25,15 +25,8 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 	}
 }
 
-// Lock locks payments in the transaction, in the order of their ids, and reads them. With onlyFree it does not wait: a payment that
-// another transaction holds is left out, as is one that does not exist.
-func Lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
-	batch, found := &pgx.Batch{}, map[order.Ref]Locked{}
-	QueueLock(batch, payments, onlyFree, found)
-	return found, tx.SendBatch(ctx, batch).Close()
-}
-
-// QueueLock is Lock as statements of a batch. It puts the payments into the map.
+// QueueLock queues the lock of payments, in the order of their ids, and puts them into the map. With onlyFree it does not wait: a payment that another
+// transaction holds is left out, as is one that does not exist.
 func QueueLock(to *pgx.Batch, payments []order.Ref, onlyFree bool, found map[order.Ref]Locked) {
 	p, lock := refParams(payments), paymentdb.LockPayments
 	if onlyFree {
@@ -79,7 +72,7 @@ func getRefund(ctx context.Context, tx pgx.Tx, ref order.Ref) (*pay.Refund, erro
 }
 
 // Write writes, or queues, what changes in the transaction that locked it: rows, events, calls and messages. Authorizations have the given time. A call
-// that exists is not written again. The errors of the database: no_data_found if a row is gone, a unique violation for a second payment of an attempt.
+// that exists is not written again. The errors of the database, each a bug: an internal error if a row is gone although it is locked, a unique violation for a second payment of an attempt.
 func (ch *Changes) Write(ctx context.Context, db paymentdb.DBTX, deadline time.Duration) error {
 	q := paymentdb.New(db)
 	var errs []error
@@ -187,7 +180,7 @@ func callRows(rows []Call) paymentdb.InsertCallsParams {
 		MethodTokens: pg.Column(rows, func(c Call) string { return c.MethodToken }),
 		LastCodes:    pg.Column(rows, func(c Call) string { return string(c.LastCode) }),
 		TraceIds:     pg.Column(rows, func(c Call) string { return c.TraceID }),
-		Claimed:      pg.Column(rows, func(c Call) bool { return c.Claimed }),
+		Claimed:      pg.Column(rows, func(c Call) bool { return !c.Claimed.IsZero() }),
 		AfterSeconds: pg.Column(rows, func(c Call) float64 { return c.After.Seconds() }),
 	}
 }

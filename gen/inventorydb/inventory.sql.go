@@ -481,7 +481,7 @@ WITH written AS (
       AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
     RETURNING 1
 )
-SELECT expect_rows('stock', count(*), cardinality($1::text[]), 'P0002') FROM written
+SELECT expect_rows('stock', count(*), cardinality($1::text[]), 'XX000') FROM written
 `
 
 type MoveStockParams struct {
@@ -623,7 +623,7 @@ WITH written AS (
     WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
     RETURNING 1
 )
-SELECT expect_rows('stock_reservations', count(*), cardinality($1::uuid[]), 'P0002') FROM written
+SELECT expect_rows('stock_reservations', count(*), cardinality($1::uuid[]), 'XX000') FROM written
 `
 
 type UpdateReservationsParams struct {

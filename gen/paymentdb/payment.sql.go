@@ -229,11 +229,39 @@ func (q *Queries) GetRefund(ctx context.Context, arg GetRefundParams) (Refund, e
 	return i, err
 }
 
+const GiveBackCalls = `-- name: GiveBackCalls :exec
+UPDATE payment_calls c SET next_at = now(), tries = c.tries - 1
+FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS subject,
+             unnest($4::text[]) AS operation, unnest($5::bigint[]) AS fence) w
+WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.subject AND c.operation = w.operation AND c.fence = w.fence
+  AND c.next_at IS NOT NULL
+`
+
+type GiveBackCallsParams struct {
+	Accounts   []int32
+	Modes      []string
+	Subjects   []uuid.UUID
+	Operations []string
+	Fences     []int64
+}
+
+// Makes claimed calls due again that were not tried.
+func (q *Queries) GiveBackCalls(ctx context.Context, arg GiveBackCallsParams) error {
+	_, err := q.db.Exec(ctx, GiveBackCalls,
+		arg.Accounts,
+		arg.Modes,
+		arg.Subjects,
+		arg.Operations,
+		arg.Fences,
+	)
+	return err
+}
+
 const InsertCalls = `-- name: InsertCalls :exec
 INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline, tries, fence)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
        CASE WHEN w.claimed THEN clock_timestamp() + interval '5 seconds' ELSE now() + make_interval(secs => w.after) END, w.after,
-       CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => $1::double precision) END, w.claimed::integer, w.claimed::integer
+       CASE WHEN w.operation = 'authorize' THEN clock_timestamp() + make_interval(secs => $1::double precision) END, w.claimed::integer, w.claimed::integer
 FROM (SELECT unnest($2::integer[]) AS account, unnest($3::text[]) AS mode, unnest($4::uuid[]) AS subject,
              unnest($5::text[]) AS operation, unnest($6::uuid[]) AS payment_id, unnest($7::uuid[]) AS order_id,
              unnest($8::integer[]) AS attempt, unnest($9::bigint[]) AS amount, unnest($10::text[]) AS currency,
@@ -561,7 +589,7 @@ const RefundAlls = `-- name: RefundAlls :many
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
 FROM (SELECT unnest($1::integer[]) AS account, unnest($2::text[]) AS mode, unnest($3::uuid[]) AS id) w
 CROSS JOIN LATERAL (
-    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' OFFSET 0
+    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' AND c.next_at IS NULL OFFSET 0
 ) marked
 `
 
@@ -577,7 +605,7 @@ type RefundAllsRow struct {
 	ID      uuid.UUID
 }
 
-// Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
+// Which of the payments the saga wants back as a whole, and has begun to. The caller has locked them, in an earlier statement: one that waits for a lock reads
 // all other rows as they were before it waited.
 func (q *Queries) RefundAlls(ctx context.Context, arg RefundAllsParams) ([]RefundAllsRow, error) {
 	rows, err := q.db.Query(ctx, RefundAlls, arg.Accounts, arg.Modes, arg.Ids)
@@ -612,7 +640,7 @@ WITH written AS (
     WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
     RETURNING 1
 )
-SELECT expect_rows('payments', count(*), cardinality($1::uuid[]), 'P0002') FROM written
+SELECT expect_rows('payments', count(*), cardinality($1::uuid[]), 'XX000') FROM written
 `
 
 type UpdatePaymentsParams struct {
@@ -661,7 +689,7 @@ WITH written AS (
     WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
     RETURNING 1
 )
-SELECT expect_rows('refunds', count(*), cardinality($1::uuid[]), 'P0002') FROM written
+SELECT expect_rows('refunds', count(*), cardinality($1::uuid[]), 'XX000') FROM written
 `
 
 type UpdateRefundsParams struct {

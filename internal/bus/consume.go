@@ -277,7 +277,7 @@ func (c *Consumer) attempt(ctx context.Context, batch []Message, cause error, sk
 		err = pg.InPipeline(ctx, c.Pool, func(first *pgx.Batch) { c.queueInbox(first, batch, &inbox) }, func(tx pgx.Tx, ends *pg.Ends) (err error) {
 			failpoint.Hit(failpoint.ConsumerInboxWritten)
 			outcomes, after, err = c.apply(ctx, tx, batch, inbox, cause, skipLocked, ends)
-			failpoint.Hit(failpoint.ConsumerEffectWritten)
+			failpoint.Hit(failpoint.ConsumerHandled)
 			return err
 		})
 	}

@@ -11,10 +11,8 @@ const (
 	CommandRowsLocked Point = "command.rows-locked"
 	// CommandDecided: each command of the batch has decided; nothing is written.
 	CommandDecided Point = "command.decided"
-	// CommandCommitted: COMMIT was answered; nobody knows the position in the log.
+	// CommandCommitted: COMMIT was answered; no cache has the new states and the relay is not woken.
 	CommandCommitted Point = "command.committed"
-	// CommandPositioned: the position in the log is known; no cache has the new states and the relay is not woken.
-	CommandPositioned Point = "command.positioned"
 	// CommandWrittenThrough: the caches have the new states; no caller has its result.
 	CommandWrittenThrough Point = "command.written-through"
 	// CommandAnswered: the command has its result; no byte of the answer is sent.
@@ -35,8 +33,8 @@ const (
 const (
 	// ConsumerInboxWritten: the inbox has the messages; no handler has run.
 	ConsumerInboxWritten Point = "consumer.inbox-written"
-	// ConsumerEffectWritten: inbox rows and effects are written; COMMIT is not sent.
-	ConsumerEffectWritten Point = "consumer.effect-written"
+	// ConsumerHandled: the inbox has the messages, and the handler has run; COMMIT, and most of what is written, is not sent.
+	ConsumerHandled Point = "consumer.handled"
 	// ConsumerCommitted: COMMIT was answered; what follows it in this process (write-through, waking the relay) has not run.
 	ConsumerCommitted Point = "consumer.committed"
 	// ConsumerDone: all is done but the acknowledgement of the messages.
@@ -91,8 +89,8 @@ const (
 
 // All has every point.
 var All = []Point{
-	CommandKeysResolved, CommandRowsLocked, CommandDecided, CommandCommitted, CommandPositioned, CommandWrittenThrough,
-	CommandAnswered, RelayPageSelected, RelayPublished, RelayCommitted, ConsumerInboxWritten, ConsumerEffectWritten,
+	CommandKeysResolved, CommandRowsLocked, CommandDecided, CommandCommitted, CommandWrittenThrough,
+	CommandAnswered, RelayPageSelected, RelayPublished, RelayCommitted, ConsumerInboxWritten, ConsumerHandled,
 	ConsumerCommitted, ConsumerDone, ProjectionRepaired, InventoryLocked,
 	InventoryDecided, ExpireClaimed, ExpireCommitted, SagaLoaded, SagaAdvanced, SagaCommitted,
 	PaymentClaimed, PaymentAnswered, PaymentPostponed, PaymentCallCompleted, PaymentCommitted, PurgeKeysDeleted, PurgeDone,

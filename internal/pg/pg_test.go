@@ -117,6 +117,21 @@ func TestPipeline(t *testing.T) {
 			ends.Last.Queue("SELECT 1/0")
 			return nil
 		}, code: "22012"},
+		"an argument that cannot be encoded": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.Last.Queue("SELECT $1::integer", struct{}{})
+			return nil
+		}},
+		"an argument behind COMMIT that cannot be encoded": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.After.Queue("SELECT $1::integer", struct{}{})
+			return nil
+		}, want: ErrOutcomeUnknown, there: true},
+		"a row that cannot be read": {do: func(_ pgx.Tx, name string, ends *Ends) error {
+			ends.Last.Queue(insert, name)
+			ends.Last.Queue("SELECT 1").QueryRow(func(pgx.Row) error { return errors.New("not read") })
+			return nil
+		}, want: ErrOutcomeUnknown, there: true},
 		"a failure that f swallows": {do: func(tx pgx.Tx, name string, ends *Ends) error {
 			_, _ = tx.Exec(t.Context(), "SELECT 1/0")
 			ends.Last.Queue(insert, name)

@@ -19,7 +19,7 @@ func (s *Statements) Send(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, &s.Batch).Close()
 }
 
-var errQueued = errors.New("pg: a queued statement returns no rows")
+var errNoRows = errors.New("pg: a queued statement returns no rows")
 
 // Exec queues. The tag is empty.
 func (s *Statements) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
@@ -28,11 +28,11 @@ func (s *Statements) Exec(_ context.Context, sql string, args ...any) (pgconn.Co
 }
 
 // Query is an error.
-func (s *Statements) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errQueued }
+func (s *Statements) Query(context.Context, string, ...any) (pgx.Rows, error) { return nil, errNoRows }
 
 // QueryRow is a row whose Scan is an error.
 func (s *Statements) QueryRow(context.Context, string, ...any) pgx.Row { return noRow{} }
 
 type noRow struct{}
 
-func (noRow) Scan(...any) error { return errQueued }
+func (noRow) Scan(...any) error { return errNoRows }

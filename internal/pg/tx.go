@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -189,6 +190,10 @@ func (e *Ends) send(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	case refused(err) && done < statements:
 		return err
+	}
+	unsent, ok := errors.AsType[pgx.ErrPreprocessingBatch](err)
+	if ok && !Infrastructure(err) && slices.ContainsFunc(last.QueuedQueries[:statements], func(q *pgx.QueuedQuery) bool { return q.SQL == unsent.SQL() }) {
+		return err // such as an argument that cannot be encoded: what comes behind it was not sent
 	}
 	return notCommitted(err)
 }

@@ -95,7 +95,7 @@ WITH written AS (
       AND s.reserved + m.reserved BETWEEN 0 AND s.on_hand + m.on_hand
     RETURNING 1
 )
-SELECT expect_rows('stock', count(*), cardinality(@skus::text[]), 'P0002') FROM written;
+SELECT expect_rows('stock', count(*), cardinality(@skus::text[]), 'XX000') FROM written;
 
 -- name: InsertReservations :exec
 INSERT INTO stock_reservations (account, mode, order_id, attempt, status, expires_at)
@@ -111,7 +111,7 @@ WITH written AS (
     WHERE r.account = m.account AND r.mode = m.mode AND r.order_id = m.order_id AND r.attempt = m.attempt AND r.status = m.from_status
     RETURNING 1
 )
-SELECT expect_rows('stock_reservations', count(*), cardinality(@order_ids::uuid[]), 'P0002') FROM written;
+SELECT expect_rows('stock_reservations', count(*), cardinality(@order_ids::uuid[]), 'XX000') FROM written;
 
 -- name: InsertReservationLines :exec
 INSERT INTO stock_reservation_lines (account, mode, order_id, attempt, sku, quantity)

@@ -15,12 +15,12 @@ JOIN (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS 
 ORDER BY p.id FOR UPDATE OF p SKIP LOCKED;
 
 -- name: RefundAlls :many
--- Which of the payments the saga wants back as a whole. The caller has locked them, in an earlier statement: one that waits for a lock reads
+-- Which of the payments the saga wants back as a whole, and has begun to. The caller has locked them, in an earlier statement: one that waits for a lock reads
 -- all other rows as they were before it waited.
 SELECT w.account::integer AS account, w.mode::text AS mode, w.id::uuid AS id
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@ids::uuid[]) AS id) w
 CROSS JOIN LATERAL (
-    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' OFFSET 0
+    SELECT FROM payment_calls c WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.id AND c.operation = 'refund' AND c.next_at IS NULL OFFSET 0
 ) marked;
 
 -- name: CountRefusedRefunds :one
@@ -52,7 +52,7 @@ WITH written AS (
     WHERE p.account = u.account AND p.mode = u.mode AND p.id = u.id
     RETURNING 1
 )
-SELECT expect_rows('payments', count(*), cardinality(@ids::uuid[]), 'P0002') FROM written;
+SELECT expect_rows('payments', count(*), cardinality(@ids::uuid[]), 'XX000') FROM written;
 
 -- name: InsertRefunds :exec
 INSERT INTO refunds (account, mode, id, payment_id, order_id, amount, currency, reason, status, failure_code, decline_reason, reference, version,
@@ -75,7 +75,7 @@ WITH written AS (
     WHERE r.account = u.account AND r.mode = u.mode AND r.id = u.id
     RETURNING 1
 )
-SELECT expect_rows('refunds', count(*), cardinality(@ids::uuid[]), 'P0002') FROM written;
+SELECT expect_rows('refunds', count(*), cardinality(@ids::uuid[]), 'XX000') FROM written;
 
 -- name: InsertCalls :exec
 -- Makes calls due after the given seconds, each once: a repetition changes nothing. Authorizations have a deadline. claimed: the caller makes the first
@@ -83,7 +83,7 @@ SELECT expect_rows('refunds', count(*), cardinality(@ids::uuid[]), 'P0002') FROM
 INSERT INTO payment_calls (account, mode, subject, operation, payment_id, order_id, attempt, amount, currency, method_token, last_code, trace_id, next_at, delay, deadline, tries, fence)
 SELECT w.account, w.mode, w.subject, w.operation, w.payment_id, w.order_id, w.attempt, w.amount, w.currency, w.method_token, w.last_code, w.trace_id,
        CASE WHEN w.claimed THEN clock_timestamp() + interval '5 seconds' ELSE now() + make_interval(secs => w.after) END, w.after,
-       CASE WHEN w.operation = 'authorize' THEN now() + make_interval(secs => @deadline_seconds::double precision) END, w.claimed::integer, w.claimed::integer
+       CASE WHEN w.operation = 'authorize' THEN clock_timestamp() + make_interval(secs => @deadline_seconds::double precision) END, w.claimed::integer, w.claimed::integer
 FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
              unnest(@operations::text[]) AS operation, unnest(@payment_ids::uuid[]) AS payment_id, unnest(@order_ids::uuid[]) AS order_id,
              unnest(@attempts::integer[]) AS attempt, unnest(@amounts::bigint[]) AS amount, unnest(@currencies::text[]) AS currency,
@@ -148,6 +148,14 @@ SET next_at = now() + make_interval(secs => @seconds::double precision), delay =
     in_doubt = in_doubt OR NOT @unsent::boolean,
     last_code = CASE WHEN @unsent::boolean AND last_code <> '' THEN last_code ELSE @last_code::text END
 WHERE account = @account AND mode = @mode AND subject = @subject AND operation = @operation AND fence = @fence AND next_at IS NOT NULL;
+
+-- name: GiveBackCalls :exec
+-- Makes claimed calls due again that were not tried.
+UPDATE payment_calls c SET next_at = now(), tries = c.tries - 1
+FROM (SELECT unnest(@accounts::integer[]) AS account, unnest(@modes::text[]) AS mode, unnest(@subjects::uuid[]) AS subject,
+             unnest(@operations::text[]) AS operation, unnest(@fences::bigint[]) AS fence) w
+WHERE c.account = w.account AND c.mode = w.mode AND c.subject = w.subject AND c.operation = w.operation AND c.fence = w.fence
+  AND c.next_at IS NOT NULL;
 
 -- name: CompleteCalls :many
 -- Ends calls that have a definite outcome, once, and returns those that the caller had: they are not due any more, and their tokens are forgotten.
