@@ -139,9 +139,9 @@ func (o tryOptions) sameAgain() bool { return o.try > 0 && !o.apart && !o.skipLo
 type batch struct {
 	tryOptions
 	calls     []*call
-	undecided []*call                       // neither resolved by their key nor left out
-	deferred  []*call                       // their order is another call's of the batch
-	blocked   []*call                       // a row of theirs is locked
+	undecided []*call // neither resolved by their key nor left out
+	deferred  []*call // their order is another call's of the batch
+	blocked   []*call // a row of theirs is locked
 	loaded    *loaded
 	all       bool // loaded has all that the calls need, and not only what is read without a lock
 	rows      rows
