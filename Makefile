@@ -33,7 +33,7 @@ test:
 else
 test: build bench-peers failpoints ts ## all tests, on real PostgreSQL, replicas and Redis; some of them: make test RUN=TestX PKG=./query
 	@.ci/libfaketime
-	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) sh -c 'go test -p 3 ./internal/app ./internal/chaos ./query ./command $$(go list ./... | sed 1d) && go test -count=1 .' && \
+	@node="$$(sh web/node.sh)" && export PATH="$$node:$$PATH" && $(STACK) sh -c 'go test ./internal/app ./internal/chaos ./query ./command $$(go list ./... | sed 1d) && go test -count=1 .' && \
 	npm --prefix web/lint --silent test && npm --prefix web/ts --silent test && npm --prefix web/console --silent test && npm --prefix web/mock --silent test && npm --prefix web/flows --silent test && \
 	URL= KEY= npm --prefix web/flows --silent start && QUICK=1 URL= KEY= node web/generators/run.mjs
 endif

@@ -288,7 +288,7 @@ func classify(txErr error, o tryOptions, alone bool) tryOptions {
 		return tryOptions{try: o.try + 1}
 	case alone:
 		return tryOptions{}
-	case pg.Contention(txErr), errors.Is(txErr, panics.ErrPanic), code == pg.NoDataFound, pg.Integrity(code) && !errors.Is(txErr, pg.ErrRefusedAtCommit):
+	case pg.Contention(txErr), errors.Is(txErr, panics.ErrPanic), code == pg.NoDataFound || code == pg.InternalError, pg.Integrity(code) && !errors.Is(txErr, pg.ErrRefusedAtCommit):
 		return tryOptions{try: 1, apart: true}
 	}
 	return tryOptions{}

@@ -418,6 +418,7 @@ func TestClassify(t *testing.T) {
 		"a conflict, alone":                          {state("40001"), first, true, second},
 		"a conflict, alone for the third time":       {state("40001"), third, true, tryOptions{}},
 		"a row that is gone":                         {state(pg.NoDataFound), first, false, tryOptions{try: 1, apart: true}},
+		"a row that cannot be as it is":              {state(pg.InternalError), first, false, tryOptions{try: 1, apart: true}},
 		"a row that is gone, alone":                  {state(pg.NoDataFound), first, true, tryOptions{}},
 		"a deadlock":                                 {state("40P01"), first, false, second},
 		"a deadlock again":                           {state("40P01"), second, false, tryOptions{try: 1, apart: true}},

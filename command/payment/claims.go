@@ -15,8 +15,8 @@ import (
 )
 
 // startLimit is how long after its claim a call's request begins at the latest: with the request, and the question whether the provider answers at all, it
-// ends within the lease.
-const startLimit = time.Second
+// ends within the lease, with time to write what became of it.
+const startLimit = 500 * time.Millisecond
 
 // claimedRow is a call that Claim marked and InsertCalls wrote, as ClaimCalls would return it now.
 func (p *Payment) claimedRow(c Call) paymentdb.ClaimCallsRow {

@@ -76,7 +76,7 @@ type ClaimCallsRow struct {
 }
 
 // Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
-// its end; a callback may end it before (HastenCalls). The fence refuses a late result of an earlier holder.
+// its end; a callback may end it before (TakeCallback). The fence refuses a late result of an earlier holder.
 func (q *Queries) ClaimCalls(ctx context.Context, arg ClaimCallsParams) ([]ClaimCallsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimCalls, arg.MaxNew, arg.MaxRepeated, arg.MaxCalls)
 	if err != nil {

@@ -255,12 +255,8 @@ func TestEveryListedCodeIsProvoked(t *testing.T) {
 	})
 	for _, op := range ops {
 		if keyless(op) || op.signed() {
-			commit := pgtest.PipelinedCommit
-			if op.signed() {
-				commit = "commit\x00"
-			}
 			until(t, op.OperationID+" has an unknown outcome", func() bool {
-				cut := proxy.CutAfter(commit)
+				cut := proxy.CutAfter(pgtest.PipelinedCommit)
 				if send(behind, aliceKey, op) != "SYS_006" {
 					return false
 				}

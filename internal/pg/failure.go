@@ -54,6 +54,7 @@ const (
 	Deadlock            = "40P01"
 	LockNotAvailable    = "55P03" // of a lock_timeout
 	NoDataFound         = "P0002" // of a write to a row that is gone
+	InternalError       = "XX000" // of a write that finds a locked row otherwise than it was read: a bug
 )
 
 // Unavailable tells the SQLSTATEs of a server that can execute no statement now: connection (08), resources (53), shutdown or

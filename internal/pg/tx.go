@@ -95,7 +95,7 @@ func notCommitted(err error) error {
 // Ends are the statements that a transaction of Pipeline ends with.
 type Ends struct {
 	Last  Statements // before COMMIT
-	After pgx.Batch  // behind COMMIT, without the transaction. What fails of it says nothing of the transaction, but if it cannot be prepared
+	After pgx.Batch  // other statements than those of Last, behind COMMIT, without the transaction. What fails of it says nothing of the transaction, but if it cannot be prepared
 	By    time.Time  // their deadline instead of that of the context; zero: none
 }
 

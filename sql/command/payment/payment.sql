@@ -93,7 +93,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: ClaimCalls :many
 -- Claims due calls for one try each, those of a first try before the others. For 5 s, the lease, no other worker claims them: next_at is
--- its end; a callback may end it before (HastenCalls). The fence refuses a late result of an earlier holder.
+-- its end; a callback may end it before (TakeCallback). The fence refuses a late result of an earlier holder.
 WITH new AS (
     SELECT account, mode, subject, operation FROM payment_calls
     WHERE next_at <= now() AND tries = 0
