@@ -64,6 +64,11 @@ func (s *sagas) load(ctx context.Context, rate float64) *load {
 	return l
 }
 
+// isFlat tells whether a backlog that grew so much, while so many arrived at a rate, does not grow.
+func isFlat(growth, arrivals int64, rate float64) bool {
+	return float64(growth) <= mostGrowth*float64(arrivals)+rate/10
+}
+
 // flat tells whether the backlog does not grow at a rate.
 func (s *sagas) flat(ctx context.Context, rate float64, half time.Duration) bool {
 	l := s.load(ctx, rate)
@@ -73,7 +78,7 @@ func (s *sagas) flat(ctx context.Context, rate float64, half time.Duration) bool
 	growth, arrivals := s.backlog(ctx)-before, s.accepted.Load()-arrived
 	l.end()
 	s.drain(ctx)
-	flat := float64(growth) <= mostGrowth*float64(arrivals)+rate/10 && float64(arrivals) >= 0.9*rate*2*half.Seconds()
+	flat := isFlat(growth, arrivals, rate) && float64(arrivals) >= 0.9*rate*2*half.Seconds()
 	sayf("saga: at %.0f/s %d orders arrived and the backlog of %d grew by %d: flat %v", rate, arrivals, before, growth, flat)
 	return flat
 }
@@ -154,7 +159,7 @@ func (s *sagas) rounds(ctx context.Context, rate float64, half, window time.Dura
 		rows = append(rows, r)
 		sayf("saga, round %d of %d: %.0f/s confirmed and paid, the backlog was %d and is %d", round+1, b.pace.rounds, r.Rate, backlog, s.backlog(ctx))
 	}
-	flat = float64(s.backlog(ctx)-first) <= mostGrowth*float64(s.accepted.Load()-arrived)+rate/10
+	flat = isFlat(s.backlog(ctx)-first, s.accepted.Load()-arrived, rate)
 	l.end()
 	s.drain(ctx)
 	return rows, flat

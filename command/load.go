@@ -292,10 +292,7 @@ func (l *loaded) queueShipments(to *pgx.Batch, refs []order.Ref) {
 
 // queueOrders locks orders in the order of their ids and reads them with their addresses and steps: later statements see what the locks waited for.
 func (l *loaded) queueOrders(to *pgx.Batch, refs []order.Ref, onlyFree bool) {
-	p, lock := refParams(refs), ordersdb.LockOrders
-	if onlyFree {
-		lock = ordersdb.LockFreeOrders
-	}
+	p, lock := refParams(refs), pg.LockQuery(onlyFree, ordersdb.LockOrders, ordersdb.LockFreeOrders)
 	pg.Query(to, func(rows []ordersdb.LockOrdersRow) error {
 		for _, row := range rows {
 			ref := order.RefOf(row.Account, row.Mode, row.ID)

@@ -110,10 +110,7 @@ func QueueRead(to *pgx.Batch, items []order.Item, products map[order.Item]*order
 // QueueLock queues the lock of the items' products, in the order of (account, mode, sku), and puts them into the map. With onlyFree it does not wait: a row
 // that another transaction holds is left out.
 func QueueLock(to *pgx.Batch, items []order.Item, onlyFree bool, products Products) {
-	p, lock := itemParams(items), cataloguedb.LockProducts
-	if onlyFree {
-		lock = cataloguedb.LockFreeProducts
-	}
+	p, lock := itemParams(items), pg.LockQuery(onlyFree, cataloguedb.LockProducts, cataloguedb.LockFreeProducts)
 	pg.Query(to, func(rows []cataloguedb.LockProductsRow) error {
 		for _, row := range rows {
 			p := &Product{

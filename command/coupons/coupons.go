@@ -77,10 +77,7 @@ func QueueLock(to *pgx.Batch, items []Item, onlyFree bool, coupons Coupons) {
 }
 
 func lockOf(onlyFree bool) string {
-	if onlyFree {
-		return couponsdb.LockFreeCoupons
-	}
-	return couponsdb.LockCoupons
+	return pg.LockQuery(onlyFree, couponsdb.LockCoupons, couponsdb.LockFreeCoupons)
 }
 
 func send(ctx context.Context, tx pgx.Tx, items []Item, lock string) (Coupons, error) {

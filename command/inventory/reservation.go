@@ -40,10 +40,8 @@ func refOf(account int32, mode string, orderID uuid.UUID, attempt int32) ref {
 // because another transaction has them.
 func lockReservations(ctx context.Context, tx pgx.Tx, refs []ref, onlyFree bool) (found map[ref]*Reservation, skipped map[ref]bool, err error) {
 	found, skipped = make(map[ref]*Reservation, len(refs)), map[ref]bool{}
-	p, lock, batch := refParams(refs), inventorydb.LockReservations, &pgx.Batch{}
-	if onlyFree {
-		lock = inventorydb.LockFreeReservations
-	}
+	p, batch := refParams(refs), &pgx.Batch{}
+	lock := pg.LockQuery(onlyFree, inventorydb.LockReservations, inventorydb.LockFreeReservations)
 	pg.Query(batch, func(rows []inventorydb.LockReservationsRow) error {
 		for _, h := range rows {
 			key := refOf(h.Account, h.Mode, h.OrderID, h.Attempt)

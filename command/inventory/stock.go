@@ -173,10 +173,7 @@ func Lock(ctx context.Context, tx pgx.Tx, items []order.Item, onlyFree bool) (St
 
 // QueueLock is Lock as one of the statements of a batch. It puts the levels into the stock.
 func QueueLock(to *pgx.Batch, items []order.Item, onlyFree bool, stock Stock) {
-	p, lock := itemParams(items), inventorydb.LockStock
-	if onlyFree {
-		lock = inventorydb.LockFreeStock
-	}
+	p, lock := itemParams(items), pg.LockQuery(onlyFree, inventorydb.LockStock, inventorydb.LockFreeStock)
 	pg.Query(to, func(rows []inventorydb.LockStockRow) error {
 		for _, row := range rows {
 			it := itemOf(row.Account, row.Mode, row.Sku)

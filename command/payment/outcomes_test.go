@@ -7,11 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ordergate/ordergate/gen/paymentdb"
-	"github.com/ordergate/ordergate/internal/pg"
 	"github.com/ordergate/ordergate/internal/pgtest"
 	"github.com/ordergate/ordergate/order"
 	"github.com/ordergate/ordergate/order/pay"
@@ -51,7 +49,7 @@ func TestOutcomesThatWaitAreOneTransaction(t *testing.T) {
 	}
 	tx, err := s.pool.Begin(ctx)
 	s.must(err)
-	_, err = lock(ctx, tx, []order.Ref{order.RefOf(1, "test", claimed[held].PaymentID)}, false)
+	_, err = lock(ctx, tx, order.RefOf(1, "test", claimed[held].PaymentID))
 	s.must(err)
 	results := together(good, also, held, lost, gone)
 	for n, want := range map[int]error{good: nil, also: nil, lost: errLeaseLost, gone: errGone} {
@@ -91,13 +89,7 @@ func TestTwoOutcomesOfAPaymentFollowEachOther(t *testing.T) {
 	s := sweeping(t, pgtest.New(t).Pool)
 	ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
 	for range 2 {
-		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			found, err := lock(ctx, tx, []order.Ref{ref}, false)
-			s.must(err)
-			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), &order.Money{Amount: 200, Currency: "EUR"}, "", s.recorder(1, "client", "test", "test"))
-			s.must(err)
-			return ch.Write(ctx, tx, 0)
-		}))
+		s.giveBack(ref, &order.Money{Amount: 200, Currency: "EUR"}, "")
 	}
 	claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 	s.must(err)

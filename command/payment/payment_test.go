@@ -144,10 +144,22 @@ func send(t *testing.T, p *Payment, of order.ID, op Operation) {
 }
 
 // lock locks payments and reads them.
-func lock(ctx context.Context, tx pgx.Tx, payments []order.Ref, onlyFree bool) (map[order.Ref]Locked, error) {
+func lock(ctx context.Context, tx pgx.Tx, payments ...order.Ref) (map[order.Ref]Locked, error) {
 	batch, found := &pgx.Batch{}, map[order.Ref]Locked{}
-	QueueLock(batch, payments, onlyFree, found)
+	QueueLock(batch, payments, false, found)
 	return found, tx.SendBatch(ctx, batch).Close()
+}
+
+// giveBack opens a client's refund of a payment: of an amount, or of all that is left.
+func (s *swept) giveBack(payment order.Ref, amount *order.Money, reason string) {
+	s.t.Helper()
+	s.must(pg.InTx(s.t.Context(), s.pool, func(tx pgx.Tx) error {
+		found, err := lock(s.t.Context(), tx, payment)
+		s.must(err)
+		_, ch, err := GiveBack(found[payment], ids.Mint(time.Now(), 1), amount, reason, s.recorder(1, "client", "test", "test"))
+		s.must(err)
+		return ch.Write(s.t.Context(), tx, 0)
+	}))
 }
 
 func paymentOfOrder(t *testing.T, p *Payment, of order.ID) order.Ref {
@@ -249,14 +261,7 @@ func TestARefusedRefundOfTheSagaComesAgainLaterEachTime(t *testing.T) {
 	await(t, p, "SELECT status FROM payments", "captured")
 	s := &swept{Payment: p, t: t, pool: p.cfg.Pool}
 	for range 2 { // those of clients do not count
-		s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
-			ref := paymentOfOrder(t, p, id)
-			found, err := lock(t.Context(), tx, []order.Ref{ref}, false)
-			s.must(err)
-			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "client", p.recorder(1, "t", "test", "test"))
-			s.must(err)
-			return ch.Write(t.Context(), tx, 0)
-		}))
+		s.giveBack(paymentOfOrder(t, p, id), nil, "client")
 		p.Wake()
 		await(t, p, "SELECT refund_pending::text FROM payments", "0")
 	}
@@ -294,17 +299,11 @@ func TestARefundsOutcomeBeforeTheCompensationBegins(t *testing.T) {
 	for name, outcome := range map[string]Outcome{"done": {}, "refused": {Code: errcode.PAY006}} {
 		s := sweeping(t, pgtest.New(t).Pool)
 		ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
-		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			found, err := lock(ctx, tx, []order.Ref{ref}, false)
-			s.must(err)
-			_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
-			s.must(err)
-			return ch.Write(ctx, tx, 0)
-		}))
+		s.giveBack(ref, nil, "")
 		claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 		s.must(err)
 		s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			found, err := lock(ctx, tx, []order.Ref{ref}, false)
+			found, err := lock(ctx, tx, ref)
 			s.must(err)
 			ch := Request(found[ref].Payment, Refund, "t")
 			return ch.Write(ctx, tx, 0)
@@ -343,18 +342,12 @@ func TestARefundsOutcomeMeetsTheCompensation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := sweeping(t, pgtest.New(t).Pool)
 			ctx, ref := t.Context(), order.Ref{Owner: alice, ID: s.payment(pay.StatusCaptured)}
-			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-				found, err := lock(ctx, tx, []order.Ref{ref}, false)
-				s.must(err)
-				_, ch, err := GiveBack(found[ref], ids.Mint(time.Now(), 1), nil, "", s.recorder(1, "client", "test", "test"))
-				s.must(err)
-				return ch.Write(ctx, tx, 0)
-			}))
+			s.giveBack(ref, nil, "")
 			claimed, err := s.claim(ctx, paymentdb.ClaimCallsParams{MaxCalls: 9, MaxNew: 9, MaxRepeated: 9})
 			s.must(err)
 			completed := make(chan error, 1)
 			s.must(pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-				found, err := lock(ctx, tx, []order.Ref{ref}, false)
+				found, err := lock(ctx, tx, ref)
 				s.must(err)
 				ch := Request(found[ref].Payment, Refund, "t")
 				ch.Add(BeginRefundAll(found[ref], s.recorder(1, "t", "test", "test")))

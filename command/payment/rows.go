@@ -28,10 +28,7 @@ func refParams(refs []order.Ref) paymentdb.LockPaymentsParams {
 // QueueLock queues the lock of payments, in the order of their ids, and puts them into the map. With onlyFree it does not wait: a payment that another
 // transaction holds is left out, as is one that does not exist.
 func QueueLock(to *pgx.Batch, payments []order.Ref, onlyFree bool, found map[order.Ref]Locked) {
-	p, lock := refParams(payments), paymentdb.LockPayments
-	if onlyFree {
-		lock = paymentdb.LockFreePayments
-	}
+	p, lock := refParams(payments), pg.LockQuery(onlyFree, paymentdb.LockPayments, paymentdb.LockFreePayments)
 	pg.Query(to, func(rows []paymentdb.Payment) error {
 		for _, r := range rows {
 			one := paymentOf(r)

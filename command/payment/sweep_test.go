@@ -296,7 +296,7 @@ func TestAVoidThatACaptureStandsAgainstEnds(t *testing.T) {
 	s.at(payment, "authorize", "capture")
 	ref := order.Ref{Owner: alice, ID: id}
 	s.must(pg.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
-		found, err := lock(t.Context(), tx, []order.Ref{ref}, false)
+		found, err := lock(t.Context(), tx, ref)
 		if err != nil {
 			return err
 		}

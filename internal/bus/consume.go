@@ -134,7 +134,6 @@ func Consume(ctx context.Context, c Consumer) error {
 					return fmt.Errorf("consumer %s: %w", c.Name, ErrClosed)
 				}
 				waiting = append(waiting, c.message(m))
-				runtime.Gosched()
 			}
 			continue
 		}

@@ -12,3 +12,12 @@ func Query[T any](to *pgx.Batch, read func([]T) error, sql string, args ...any) 
 		return read(all)
 	})
 }
+
+// LockQuery is one of two statements that lock the same rows: the first waits for locks, its twin with SKIP LOCKED leaves out the rows that another
+// transaction holds.
+func LockQuery(onlyFree bool, waits, skips string) string {
+	if onlyFree {
+		return skips
+	}
+	return waits
+}
